@@ -17,16 +17,13 @@ from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services.authorization import AuthorizationService
-from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_pb2
-from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier.verifier import Verifier
+from tests.support import token_sorts
 from tests.support.checks_by_messages import ChecksByMessages
 from tests.support.no_writer import NobodyThere
 from tests.support.raw_requests import batch_fields, damaged, encode, nested_group, request_fields, varint
-from tests.support.service import Caller, running
+from tests.support.service import running
 
 GATEWAYS = (
     Principal("gw-1", "gateway", ("gw",)),
@@ -65,79 +62,16 @@ class Both:
         )
 
 
-def _mint(operator: Caller, session_id: bytes, scopes: list[str], **fields: Any) -> str:
-    fields = {"audience": ["gw"], **fields}
-    request = tokens.MintRequest(session_id=session_id, scopes=scopes, **fields)
-    return str(operator.call("TokenService/Mint", request).token)
-
-
-def _tokens(operator: Caller) -> tuple[list[bytes], bytes]:
-    """Tokens of every sort, right ones first, and the id of the session that most are of."""
-
-    def opened() -> bytes:
-        request = sessions.OpenSessionRequest(subject="s", ceiling=["read,write:files/**", "list:**"])
-        return bytes(operator.call("SessionService/OpenSession", request).session.id)
-
-    session, narrowed, ended, suspended = (opened() for _ in range(4))
-    text = _mint(operator, session, ["read:files/a/**"])
-    plain = Token.parse(text).data
-    conditions = ["write:**", "read:files/** where n >= 1 free who"]
-    nested = Token.parse(_mint(operator, session, conditions, ending=token_pb2.ENDING_OPEN))
-    child = nested.attenuate(scopes=["read:files/a/* where n <= 5"], ending="open")
-    sealed = child.attenuate(scopes=["read:files/a/x"])
-    elsewhere = Token.parse(_mint(operator, session, ["read:files/**"], audience=["other"])).data
-    of_narrowed, of_ended, of_suspended = (
-        Token.parse(_mint(operator, one, ["read:files/**"])).data for one in (narrowed, ended, suspended)
-    )
-    revoked = operator.call(
-        "TokenService/Mint",
-        tokens.MintRequest(session_id=session, scopes=["read:files/**"], audience=["gw"]),
-    )
-    operator.call(
-        "TokenService/Revoke", tokens.RevokeRequest(session_id=session, block_ids=[revoked.block_id])
-    )
-    operator.call(
-        "SessionService/NarrowSession",
-        sessions.NarrowSessionRequest(session_id=narrowed, ceiling=["read:files/only"]),
-    )
-    operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=ended))
-    operator.call("SessionService/SuspendSession", sessions.SuspendSessionRequest(session_id=suspended))
-    at = plain.index(b"\x0a\x40") + 5
-    forged = [plain[:at] + bytes([plain[at] ^ bit]) + plain[at + 1 :] for bit in (1, 2, 4)]
-    right = [plain, text.encode(), sealed.data]
-    wrong = [elsewhere, of_narrowed, of_ended, of_suspended, Token.parse(revoked.token).data, *forged]
-    junk = [
-        nested.stored_text().encode(),
-        nested.data,
-        b"",
-        b"\x00" * 40,
-        b"sessauth_token_!",
-        b"\x08" * 9000,
-    ]
-    return [*right, *right, *right, *wrong, *junk], session
-
-
 @pytest.fixture(scope="module")
 def both() -> Iterator[Both]:
     """A server's state, read by one verifier for both."""
     with running() as service:
         assert service.control is not None
-        presented, session = _tokens(service.operator)
         source = service.control.log.source()
         yield Both(
             Verifier(source),
             source,
-            {
-                "token": presented,
-                "action": [b"read", b"read", b"read", b"write", b"", b"re ad", b"\xff"],
-                "resource": [b"files/a/x", b"files/a/x", b"files/b", b"files//a", b"", b"\xff/a"],
-                "arguments": [
-                    *(b"", b'{"n": 3}', b'{"n": 3, "who": "me"}', b'{"n": 0}', b'{"m": 1}', b"{"),
-                    *(b'{"n": 3, "w\xff": 1}', '{"ключ": 1}'.encode()),
-                ],
-                "tool": [b"", b"", b'{"read_only": true}', b"{", b"[]"],
-                "session": [b"", b"", b"", session, b"x" * 16, b"short"],
-            },
+            token_sorts.request_values(service.operator),
         )
 
 

@@ -148,7 +148,10 @@ cdef class NativeCall(Command):
         cdef bytes text
         if stream.fault and stream.answer < ANSWER_FINISHING:
             if stream.fault == FAULT_SIZE:
-                text = b"the message is larger than %d bytes" % stream.connection.loop.max_message
+                # The words of gRPC's core.
+                text = b"SERVER: Received message larger than max (%d vs. %d)" % (
+                    stated_size(stream), stream.connection.loop.max_message
+                )
                 finish(stream, RESOURCE_EXHAUSTED, PyBytes_AS_STRING(text), NULL)
             elif stream.fault == FAULT_COMPRESSED:
                 finish(stream, UNIMPLEMENTED, PyBytes_AS_STRING(COMPRESSED_TEXT), NULL)
@@ -187,6 +190,12 @@ cdef NativeCall call_of(Stream *stream, CommandQueue commands):
     call.metadata = _metadata(stream)
     drop_headers(stream)
     return call
+
+
+cdef size_t stated_size(const Stream *stream) noexcept nogil:
+    """Return the size that the prefix of the next message states. The prefix has come."""
+    cdef const unsigned char *p = <const unsigned char *> stream.body + stream.body_begin
+    return (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
 
 
 cdef tuple _metadata(const Stream *stream):

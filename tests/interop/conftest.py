@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sessauth.errors import ConfigError
+from sessauth.server.config.config import from_dict
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.transport.choice import choose
+from tests.support import token_sorts
+from tests.support.both_servers import BothServers, Client, both_servers
+
+# Gateways by name, and the audiences that each may check for.
+GATEWAYS = {"gw-1": ("gw",), "gw-2": ("gw", "other"), "gw-3": (), "gw-4": ("other",)}
+
+
+@pytest.fixture(scope="session")
+def native() -> None:
+    """Skip a test where the native server can't be."""
+    try:
+        choose(from_dict({"server": {"check_server": "native"}}))
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def both(native: None) -> Iterator[BothServers]:
+    """Two servers, each of which lets a peer cause any number of failed signatures."""
+    limits = {"failed_signatures_burst": 1_000_000, "check_threads": 4}
+    with both_servers(limits=limits) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def credentials(both: BothServers) -> dict[str, str]:
+    """The credentials of gateways and of an auditor, by name."""
+    file = CredentialFile(both.service.made.state_dir / "credentials.toml")
+    made = {name: file.add(name, "gateway", audiences) for name, audiences in GATEWAYS.items()}
+    made["auditor"] = file.add("auditor", "auditor")
+    # A server looks at the file at most once in 200 ms.
+    time.sleep(0.25)
+    return made
+
+
+@pytest.fixture(scope="module")
+def clients(both: BothServers, credentials: dict[str, str]) -> dict[str, Client]:
+    """The clients of both servers, by name."""
+    return {name: both.client(credential) for name, credential in credentials.items()}
+
+
+@pytest.fixture(scope="module")
+def values(both: BothServers) -> dict[str, list[bytes]]:
+    """Values to fill requests with."""
+    return token_sorts.request_values(both.service.operator)

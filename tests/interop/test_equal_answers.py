@@ -1,0 +1,163 @@
+"""Any request, right or wrong, known or new: the native server and gRPC's answer with the same bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessauth.v1 import authorization_service_pb2 as pb
+from tests.support.both_servers import BothServers, Client
+from tests.support.raw_requests import batch_fields, damaged, encode, request_fields
+
+EXAMPLES = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+CHECK, BATCH, STREAM = (f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream"))
+GATEWAYS = st.sampled_from(("gw-1", "gw-1", "gw-2", "gw-3", "gw-4"))
+Values = dict[str, list[bytes]]
+
+
+def test_any_check_is_answered_alike(both: BothServers, clients: dict[str, Client], values: Values) -> None:
+    """Fields twice, out of order, unknown; each request a second time, when its token may be known."""
+    before = both.native.answered
+
+    @given(data=st.data(), name=GATEWAYS)
+    @EXAMPLES
+    def ask(data: st.DataObject, name: str) -> None:
+        request = encode(data.draw(request_fields(values, 1, (0, 2))))
+        assert clients[name].assert_same(CHECK, request) == clients[name].assert_same(CHECK, request)
+
+    ask()
+    assert both.native.answered > before + 10
+
+
+def test_any_batch_is_answered_alike(both: BothServers, clients: dict[str, Client], values: Values) -> None:
+    """Items with tokens of their own, and by a table."""
+    before = both.native.answered
+
+    @given(data=st.data(), name=GATEWAYS, table=st.booleans())
+    @EXAMPLES
+    def ask(data: st.DataObject, name: str, table: bool) -> None:
+        fields = batch_fields(values, (0, 6)) if table else request_fields(values, 1, (0, 6))
+        request = encode(data.draw(fields))
+        assert clients[name].assert_same(BATCH, request) == clients[name].assert_same(BATCH, request)
+
+    ask()
+    assert both.native.answered >= before
+
+
+def test_any_well_formed_batch_is_answered_alike(
+    both: BothServers, clients: dict[str, Client], values: Values
+) -> None:
+    """Nearly all of them are judged; those of known tokens on the loop."""
+    formed = {name: [value for value in values[name] if value] or [b""] for name in values}
+    formed["session"] = values["session"][:4]
+    before = both.native.answered
+    reasons: set[int] = set()
+
+    @given(data=st.data(), first=st.sampled_from((0, 0, *range(17))), table=st.booleans())
+    @EXAMPLES
+    def ask(data: st.DataObject, first: int, table: bool) -> None:
+        tokens = formed["token"][first : first + 3]
+        items = [
+            pb.CheckItem(
+                action=data.draw(st.sampled_from(formed["action"])),
+                resource=data.draw(st.sampled_from(formed["resource"])),
+                arguments=data.draw(st.sampled_from(values["arguments"])),
+                session_id=data.draw(st.sampled_from(formed["session"])),
+                **({"token_index": 1 + at % len(tokens)} if table else {"token": tokens[at % len(tokens)]}),
+            )
+            for at in range(data.draw(st.integers(1, 8)))
+        ]
+        request = pb.CheckBatchRequest(items=items, audience="gw", tokens=tokens if table else ())
+        (answer,) = clients["gw-1"].assert_same(BATCH, request.SerializeToString()).answers
+        reasons.update(each.reason for each in pb.CheckBatchResponse.FromString(answer).decisions)
+
+    ask()
+    assert both.native.answered > before + 50
+    assert len(reasons) > 8, reasons
+
+
+def test_any_stream_is_answered_alike(clients: dict[str, Client], values: Values) -> None:
+    """Several messages of a stream; the first wrong one ends it."""
+
+    @given(data=st.data(), name=GATEWAYS)
+    @EXAMPLES
+    def ask(data: st.DataObject, name: str) -> None:
+        count = data.draw(st.integers(0, 3))
+        # Watched calls keep a stream open.
+        requests = [encode(data.draw(request_fields(values, 2, (0, 2)))) for _ in range(count)]
+        clients[name].assert_same(STREAM, *requests)
+
+    ask()
+
+
+def test_damaged_requests_are_answered_alike(
+    both: BothServers, clients: dict[str, Client], values: Values
+) -> None:
+    """A byte changed, bytes missing at the end or more of them there."""
+
+    @given(data=st.data(), method=st.sampled_from(((CHECK, 1), (BATCH, 1), (STREAM, 2))))
+    @EXAMPLES
+    def ask(data: st.DataObject, method: tuple[str, int]) -> None:
+        rpc, first = method
+        fields = request_fields(values, first, (1, 2))
+        if rpc == BATCH:
+            fields = st.one_of(fields, batch_fields(values, (1, 2)))
+        clients["gw-1"].assert_same(rpc, data.draw(damaged(encode(data.draw(fields)))))
+
+    ask()
+
+
+def test_noise_is_answered_alike(clients: dict[str, Client]) -> None:
+    """Bytes of no origin, to each of the RPCs."""
+
+    @given(data=st.binary(max_size=60))
+    @EXAMPLES
+    def ask(data: bytes) -> None:
+        for name in ("Check", "CheckBatch", "CheckStream", "ListAllowed", "Commit", "Release"):
+            clients["gw-1"].assert_same(f"AuthorizationService/{name}", data)
+
+    ask()
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 255, 256, 257, 1024, 1025])
+@pytest.mark.parametrize("table", [False, True], ids=["own tokens", "a table"])
+def test_batches_of_each_size_are_answered_alike(
+    clients: dict[str, Client], values: Values, count: int, table: bool
+) -> None:
+    """Allowed items, denied ones with explanations, and both; up to the limit and beyond it."""
+    token = values["token"][0]
+    for resources in ((b"files/a/x",), (b"files/b",), (b"files/a/x", b"files/a/y", b"files/b")):
+        items = [
+            pb.CheckItem(
+                action=b"read",
+                resource=resources[at % len(resources)],
+                **({"token_index": 1} if table else {"token": token}),
+            )
+            for at in range(count)
+        ]
+        request = pb.CheckBatchRequest(items=items, audience="gw", tokens=[token] if table else ())
+        outcome = clients["gw-1"].assert_same(BATCH, request.SerializeToString())
+        assert bool(outcome.answers) is (count <= 1024)
+
+
+def test_known_tokens_are_answered_on_the_loop(
+    both: BothServers, clients: dict[str, Client], values: Values
+) -> None:
+    """Right tokens, alone and in batches, allowed and denied: only their first call needs a thread."""
+    client = clients["gw-1"]
+    for token in values["token"][:3]:
+        for resource in (b"files/a/x", b"files/b"):
+            item = pb.CheckItem(token=token, action=b"read", resource=resource)
+            requests = [
+                (CHECK, pb.CheckRequest(item=item, audience="gw")),
+                (CHECK, pb.CheckRequest(item=item)),
+                (BATCH, pb.CheckBatchRequest(items=[item] * 8, audience="gw")),
+            ]
+            for rpc, request in requests:
+                client.assert_same(rpc, request.SerializeToString())
+                before = both.native.answered
+                client.assert_same(rpc, request.SerializeToString())
+                assert both.native.answered == before + 1

@@ -1,0 +1,209 @@
+"""Refused calls end with the same status, message and details on the native server and on gRPC's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from sessauth.v1 import authorization_service_pb2 as pb
+from tests.support.both_servers import GRPCIO, NATIVE, BothServers, Client
+from tests.support.raw_requests import LENGTH, encode, length_delimited
+
+CHECK, BATCH, STREAM = (f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream"))
+RPCS = ("Check", "CheckBatch", "CheckStream", "ListAllowed", "Commit", "Release")
+
+
+@pytest.fixture
+def request_bytes(values: dict[str, list[bytes]]) -> bytes:
+    """A check that is allowed."""
+    item = pb.CheckItem(token=values["token"][0], action=b"read", resource=b"files/a/x")
+    return pb.CheckRequest(item=item, audience="gw").SerializeToString()
+
+
+@pytest.mark.parametrize("name", RPCS)
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("authorization", "")],
+        [("authorization", "Bearer sessauth_key_gw-1_wrong")],
+        [("authorization", "Bearer sessauth_key_nobody_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")],
+        [("authorization", "Basic Zm9vOmJhcg==")],
+        [("authorization", "Bearer a"), ("authorization", "Bearer b")],
+        [("authorization-bin", b"Bearer a")],
+    ],
+    ids=str,
+)
+def test_strangers_are_refused_alike(
+    clients: dict[str, Client], request_bytes: bytes, name: str, metadata: list[tuple[str, str | bytes]]
+) -> None:
+    """No credential, a wrong one, one of another kind, two of them."""
+    outcome = clients["gw-1"].assert_same(f"AuthorizationService/{name}", request_bytes, metadata=metadata)
+
+    assert outcome.code == "UNAUTHENTICATED"
+    assert outcome.details
+
+
+@pytest.mark.parametrize("name", RPCS)
+def test_missing_roles_are_refused_alike(clients: dict[str, Client], request_bytes: bytes, name: str) -> None:
+    """An auditor checks nothing."""
+    outcome = clients["auditor"].assert_same(f"AuthorizationService/{name}", request_bytes)
+    assert (outcome.code, bool(outcome.details)) == ("PERMISSION_DENIED", True)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a first call", "after another call"])
+@pytest.mark.parametrize("name", RPCS)
+def test_missing_deadlines_are_refused_alike(
+    both: BothServers, credentials: dict[str, str], request_bytes: bytes, name: str, known: bool
+) -> None:
+    """A known caller on the same connection is refused too."""
+    client = both.client(credentials["gw-1"])
+    if known:
+        client.assert_same(CHECK, request_bytes)
+        client.assert_same(CHECK, request_bytes)
+
+    outcome = client.assert_same(f"AuthorizationService/{name}", request_bytes, timeout=None)
+
+    assert outcome.code == "INVALID_ARGUMENT"
+    assert b"DEADLINE_REQUIRED" in outcome.details
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sessauth.v1.AuthorizationService/Nothing",
+        "/sessauth.v1.SessionService/OpenSession",
+        "/sessauth.v1.AuthorizationService/check",
+        "/sessauth.v1.AuthorizationService/Check/",
+        "/Check",
+        "/",
+        "/é",
+    ],
+)
+def test_unknown_methods_are_refused_alike(
+    clients: dict[str, Client], request_bytes: bytes, path: str
+) -> None:
+    """Those that no service has, and those that only the control process has."""
+    assert clients["gw-1"].assert_same(path, request_bytes).code == "UNIMPLEMENTED"
+
+
+@pytest.mark.parametrize("count", [0, 2, 3])
+def test_several_messages_of_a_unary_call_are_taken_alike(
+    both: BothServers, credentials: dict[str, str], request_bytes: bytes, count: int
+) -> None:
+    """No message, and more than one."""
+
+    def outcome(server: str) -> tuple[str, str | None]:
+        client = both.client(credentials["gw-1"])
+        stub = client.channels[server].stream_unary("/sessauth.v1.AuthorizationService/Check")
+        try:
+            _, call = stub.with_call(
+                iter([request_bytes] * count),
+                timeout=20,
+                metadata=[("authorization", f"Bearer {client.credential}")],
+            )
+        except grpc.RpcError as error:
+            call = error
+        return call.code().name, call.details()
+
+    assert outcome(NATIVE) == outcome(GRPCIO)
+
+
+@pytest.mark.parametrize("service", ["", "sessauth.v1.AuthorizationService", "sessauth.v1.KeyService", "x"])
+@pytest.mark.parametrize("credential", ["", "gw-1"])
+def test_health_is_answered_alike(
+    both: BothServers, credentials: dict[str, str], service: str, credential: str
+) -> None:
+    """Anybody may ask; of services that are not there too."""
+    metadata = [("authorization", f"Bearer {credentials[credential]}")] if credential else []
+    request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    both.client().assert_same("Health/Check", request, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"audience": "other"},
+        {"audience": ""},
+        {"token": b"sessauth_token_AAAA"},
+        {"candidates": []},
+        {"candidates": 1025},
+        {"candidates": 1024},
+        {"session_id": b"short"},
+        {"source": "nowhere"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["gw-1", "gw-2", "gw-3"])
+def test_surveys_are_answered_alike(
+    clients: dict[str, Client], values: dict[str, list[bytes]], fields: dict[str, Any], name: str
+) -> None:
+    """ListAllowed: right requests and wrong ones."""
+    candidates = [
+        pb.Candidate(action=action, resource=resource)
+        for action in (b"read", b"write")
+        for resource in (b"files/a/x", b"files/b", b"logs")
+    ]
+    if isinstance(fields.get("candidates"), int):
+        fields = {**fields, "candidates": candidates[:1] * fields["candidates"]}
+    for token in values["token"][2:6]:
+        request = pb.ListAllowedRequest(
+            **{"token": token, "candidates": candidates, "audience": "gw", **fields}
+        )
+        clients[name].assert_same("AuthorizationService/ListAllowed", request.SerializeToString())
+
+
+@pytest.mark.parametrize("permit", [b"", b"x", bytes(16), bytes(32), bytes(64), bytes(2000)], ids=len)
+def test_unknown_permits_are_refused_alike(
+    clients: dict[str, Client], values: dict[str, list[bytes]], permit: bytes
+) -> None:
+    """Commit and Release of permits that nobody gave."""
+    item = pb.CheckItem(token=values["token"][0], action=b"read", resource=b"files/a/x")
+    commit = pb.CommitRequest(permit=permit, item=item, audience="gw")
+    clients["gw-1"].assert_same("AuthorizationService/Commit", commit.SerializeToString())
+    clients["gw-1"].assert_same(
+        "AuthorizationService/Release", pb.ReleaseRequest(permit=permit).SerializeToString()
+    )
+
+
+@pytest.mark.parametrize("rpc", [CHECK, BATCH, STREAM])
+@pytest.mark.parametrize("size", [12 << 20, (12 << 20) + 1, 13 << 20])
+def test_messages_of_the_largest_size_and_beyond_it_are_answered_alike(
+    clients: dict[str, Client], rpc: str, size: int
+) -> None:
+    """The limit is the same to the byte, and so are the words of the refusal."""
+    outcome = clients["gw-1"].assert_same(rpc, bytes(size))
+    assert outcome.code == ("INVALID_ARGUMENT" if size <= 12 << 20 else "RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize("rpc", [CHECK, BATCH, STREAM])
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_refused_by_the_native_server_alone(
+    clients: dict[str, Client], request_bytes: bytes, rpc: str, compression: grpc.Compression
+) -> None:
+    """It has no decompression, whose work an attacker multiplies; the client learns that at once."""
+    request = request_bytes + encode([(77, LENGTH, length_delimited(b"a" * 5000))])
+
+    outcome = clients["gw-1"].on(NATIVE, rpc, request, compression=compression)
+
+    assert (outcome.code, outcome.answers) == ("UNIMPLEMENTED", ())
+    assert "compress" in outcome.message
+
+
+@pytest.mark.parametrize("bytes_", [1 << 10, 7 << 10, 20 << 10])
+def test_large_metadata_is_answered_alike(
+    clients: dict[str, Client], request_bytes: bytes, bytes_: int
+) -> None:
+    """The limits are those of gRPC, and so is the code; the words differ."""
+    client = clients["gw-1"]
+    metadata = [("authorization", f"Bearer {client.credential}"), ("x-more", "a" * bytes_)]
+    expected, outcome = (
+        client.on(server, CHECK, request_bytes, metadata=metadata) for server in (GRPCIO, NATIVE)
+    )
+    assert replace(outcome, message="") == replace(expected, message="")
+    assert outcome.code == ("OK" if bytes_ < 1 << 13 else "RESOURCE_EXHAUSTED")
