@@ -106,8 +106,12 @@ cdef bint _submit_status(Stream *stream, bint alone) noexcept nogil:
         fields[1] = _field(b"content-type", b"application/grpc")
         fields[0].flags = fields[1].flags = NV_NO_COPY
         count = 2
-    snprintf(number, STATUS_BYTES, b"%d", stream.status)
-    fields[count] = _field(b"grpc-status", number)
+    if stream.status:
+        snprintf(number, STATUS_BYTES, b"%d", stream.status)
+        fields[count] = _field(b"grpc-status", number)
+    else:
+        fields[count] = _field(b"grpc-status", b"0")
+        fields[count].flags = NV_NO_COPY
     count += 1
     if stream.details != NULL:
         fields[count] = _field(b"grpc-message", stream.details)
