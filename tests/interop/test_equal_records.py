@@ -1,0 +1,107 @@
+"""The same calls of the native server and of gRPC's leave the same metrics and the same records."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import CollectorRegistry
+
+from sessauth.audit import layout
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.metrics.collect import Collector
+from sessauth.v1 import authorization_service_pb2 as pb
+from tests.support import token_sorts
+from tests.support.both_servers import GRPCIO, NATIVE, BothServers, OneServer, both_servers
+from tests.support.service import wait_until
+
+CHECK, BATCH = "AuthorizationService/Check", "AuthorizationService/CheckBatch"
+# Times, and what depends on them.
+TIMED = ("_seconds_bucket", "_seconds_sum")
+# Of a record: its place in its stream, its time, its decision's id.
+OWN = ("n", "at_ms", "chain", "id")
+
+
+@pytest.fixture(scope="module")
+def recorded(native: None) -> Iterator[BothServers]:
+    """Two servers that record."""
+    with both_servers(audit={"enabled": True}) as servers:
+        yield servers
+
+
+def _ask(both: BothServers) -> None:
+    """Make the same calls of both: warm and cold ones, allowed, denied and refused."""
+    values = token_sorts.request_values(both.service.operator)
+    file = CredentialFile(both.service.made.state_dir / "credentials.toml")
+    client = both.client(file.add("gw", "gateway", ["gw"]))
+    time.sleep(0.25)
+    before = both.native.answered
+    for _ in range(3):
+        for token in dict.fromkeys(values["token"]):
+            for resource in (b"files/a/x", b"files/b", b""):
+                item = pb.CheckItem(
+                    token=token, action=b"read", resource=resource, source="10.0.0.1", peer=["a"]
+                )
+                batch = pb.CheckBatchRequest(
+                    items=[item, pb.CheckItem(token_index=1, action=b"write", resource=b"files/c")],
+                    tokens=[token],
+                )
+                client.assert_same(
+                    "AuthorizationService/Check", pb.CheckRequest(item=item).SerializeToString()
+                )
+                client.assert_same("AuthorizationService/CheckBatch", batch.SerializeToString())
+        client.assert_same("AuthorizationService/Check", b"\xff")
+        client.assert_same("AuthorizationService/Check", b"", metadata=[])
+    assert both.native.answered > before + 20
+
+
+def _page(server: OneServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    server.publisher.publish()
+    registry = CollectorRegistry(auto_describe=False)
+    collector: Any = Collector(
+        {"it": server.page}, lambda: {"it": True}, server.publisher.capacities(), lambda: []
+    )
+    registry.register(collector)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+        if not sample.name.endswith(TIMED)
+    }
+
+
+def _stream(folder: Path, process: str) -> list[dict[str, Any]]:
+    """Return what a process recorded of decisions, in order, without what is a record's own."""
+    for numbered in layout.files(folder).values():
+        lines = [json.loads(line) for path in numbered.values() for line in path.read_bytes().splitlines()]
+        if lines[0]["process"] == process:
+            return [
+                {name: value for name, value in line.items() if name not in OWN}
+                for line in lines
+                if line["kind"] in ("decision", "chain")
+            ]
+    return []
+
+
+def test_metrics_and_records_are_the_same(recorded: BothServers) -> None:
+    """Every number of a scrape but times, and each decision's record, in order, but for ids and times."""
+    _ask(recorded)
+    # Records are written a moment after their answers.
+    wait_until(lambda: _page(recorded.servers[NATIVE]) == _page(recorded.servers[GRPCIO]), 10)
+    pages = {name: _page(server) for name, server in recorded.servers.items()}
+    for server in recorded.servers.values():
+        server.finish_records()
+
+    assert pages[NATIVE] == pages[GRPCIO]
+    calls = {name[0]: value for name, value in pages[NATIVE].items() if "OK" in str(name[1])}
+    assert sum(calls.values()) > 100, calls
+    folder = recorded.control._config.audit_dir
+    streams = [_stream(folder, name) for name in recorded.servers]
+    assert streams[0] == streams[1]
+    assert len(streams[0]) > 100
