@@ -1,0 +1,175 @@
+"""Checks that the native server answers on its loop: never for a caller, a session or a state of before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process import control
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.native import NativeServing
+from tests.support.service import Caller, RpcError, Service, running, wait_until
+
+CHECK = "AuthorizationService/Check"
+BATCH = "AuthorizationService/CheckBatch"
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A control process on the native server."""
+    monkeypatch.setattr(control, "Serving", NativeServing)
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def session(service: Service) -> sessions.Session:
+    """A live session that may read all files."""
+    request = sessions.OpenSessionRequest(subject="agent-7", ceiling=["read,write:files/**"])
+    answer: sessions.Session = service.operator.call("SessionService/OpenSession", request).session
+    return answer
+
+
+@pytest.fixture
+def item(service: Service, session: sessions.Session) -> pb.CheckItem:
+    """A call that is allowed."""
+    request = tokens.MintRequest(session_id=session.id, scopes=["read:files/a/**"], audience=["gw"])
+    token = service.operator.call("TokenService/Mint", request).token.encode()
+    return pb.CheckItem(token=token, action=b"read", resource=b"files/a/1")
+
+
+def _answered(service: Service) -> int:
+    assert service.control is not None
+    server: Any = service.control.serving._server
+    return int(server.answered)
+
+
+def _warm(service: Service, gateway: Caller, item: pb.CheckItem) -> None:
+    """Check until it is answered on the loop: the caller and the token are known then."""
+    before = _answered(service)
+    for _ in range(3):
+        assert gateway.call(CHECK, pb.CheckRequest(item=item)).decision.allowed
+    assert _answered(service) > before
+
+
+def test_a_known_caller_with_a_known_token_is_answered_on_the_loop(
+    service: Service, item: pb.CheckItem
+) -> None:
+    """An allow, a denial with its explanation, and a batch; a first call of either is not."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    before = _answered(service)
+    gateway.call(CHECK, pb.CheckRequest(item=item))
+    assert _answered(service) == before
+    _warm(service, gateway, item)
+
+    before = _answered(service)
+    denied = pb.CheckItem(token=item.token, action=b"write", resource=b"files/a/1")
+    answer = gateway.call(CHECK, pb.CheckRequest(item=denied)).decision
+    assert not answer.allowed and answer.reason == pb.REASON_OUT_OF_SCOPE and answer.explanation
+    gateway.call(BATCH, pb.CheckBatchRequest(items=[item, denied]))
+    decisions = gateway.call(BATCH, pb.CheckBatchRequest(items=[item, denied])).decisions
+    assert [decision.allowed for decision in decisions] == [True, False]
+    assert _answered(service) >= before + 2
+
+
+def test_an_end_that_was_acknowledged_denies_the_next_check(
+    service: Service, session: sessions.Session, item: pb.CheckItem
+) -> None:
+    """On the same connection, which answered the one before on the loop."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+
+    service.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session.id))
+    answer = gateway.call(CHECK, pb.CheckRequest(item=item)).decision
+
+    assert not answer.allowed and answer.reason == pb.REASON_SESSION_ENDED
+
+
+def test_a_removed_credential_is_refused_on_its_open_connection(service: Service, item: pb.CheckItem) -> None:
+    """Within a second, as by gRPC's server."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+
+    CredentialFile(service.made.state_dir / "credentials.toml").remove("gw-1")
+    time.sleep(1.0)
+
+    with pytest.raises(RpcError) as refused:
+        gateway.call(CHECK, pb.CheckRequest(item=item))
+    assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_two_callers_on_one_connection_are_two(service: Service, item: pb.CheckItem) -> None:
+    """One may check for the token's audience, the other may not, in turns."""
+    first = service.add("gw-1", "gateway", ("gw",))
+    second = service.add("gw-2", "gateway", ("other",))
+    _warm(service, first, item)
+    channel = first.channel
+
+    for _ in range(3):
+        assert first.call(CHECK, pb.CheckRequest(item=item)).decision.allowed
+        second.channel = channel
+        answer = second.call(CHECK, pb.CheckRequest(item=item)).decision
+        assert answer.reason == pb.REASON_WRONG_AUDIENCE
+        with pytest.raises(RpcError) as refused:
+            second.call(CHECK, pb.CheckRequest(item=item, audience="gw"))
+        assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_role_that_may_not_check_is_refused(service: Service, item: pb.CheckItem) -> None:
+    """An issuer may not, however often it asks, on a connection that checks."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    issuer = service.add("issuer-1", "issuer")
+    _warm(service, gateway, item)
+    issuer.channel = gateway.channel
+
+    for _ in range(3):
+        with pytest.raises(RpcError) as refused:
+            issuer.call(CHECK, pb.CheckRequest(item=item, audience="gw"))
+        assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_calls_without_a_deadline_are_refused(service: Service, item: pb.CheckItem) -> None:
+    """A warm check too."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+
+    with pytest.raises(RpcError) as refused:
+        gateway.call(CHECK, pb.CheckRequest(item=item), timeout=None)
+    assert refused.value.word == "DEADLINE_REQUIRED"
+
+
+def test_a_server_that_drains_answers_no_new_check(service: Service, item: pb.CheckItem) -> None:
+    """It refuses with SHUTTING_DOWN while it still listens."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+    assert service.control is not None
+    serving: Any = service.control.serving
+
+    serving._router.drain()
+    serving._direct.drain()
+
+    with pytest.raises(RpcError) as refused:
+        gateway.call(CHECK, pb.CheckRequest(item=item))
+    assert refused.value.word == "SHUTTING_DOWN"
+
+
+def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> None:
+    """As those of a pool are."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+    assert service.control is not None
+    counts = service.control.serving.accounting.counts
+
+    before = counts()["/sessauth.v1.AuthorizationService/Check", "OK"]
+    for _ in range(5):
+        gateway.call(CHECK, pb.CheckRequest(item=item))
+
+    after = ("/sessauth.v1.AuthorizationService/Check", "OK")
+    assert wait_until(lambda: counts()[after] == before + 5, 5)
