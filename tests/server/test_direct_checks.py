@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from sessauth._fast.http2.loop import Loop
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process import control
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -173,3 +177,25 @@ def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> 
 
     after = ("/sessauth.v1.AuthorizationService/Check", "OK")
     assert wait_until(lambda: counts()[after] == before + 5, 5)
+
+
+def test_the_loop_returns_when_a_call_has_come(tmp_path: Path) -> None:
+    """The timers of calls that wait for their message are looked at again."""
+    calls: list[object] = []
+    loop = Loop(calls.append, print, max_message=100, max_headers=4096, slow_reader_seconds=1.0)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    loop.listen(listener)
+    polling = threading.Thread(target=loop.poll, args=(60.0,), daemon=True)
+    polling.start()
+
+    with grpc.insecure_channel(f"unix:{tmp_path / 's'}") as channel:
+        rpc = channel.stream_unary("/a/B").future(iter(()), timeout=30)
+        polling.join(20)
+        returned = not polling.is_alive()
+        rpc.cancel()
+
+    assert returned and len(calls) == 1
+    loop.close()
+    loop.stop_listening()

@@ -14,6 +14,8 @@ cdef class Admission:
     cdef object _direct
     cdef frozenset _direct_paths
     cdef object _certificate_facts
+    # Python was called for a call since this was last reset: its timers may have changed.
+    cdef bint called_back
     # Calls that were answered on the loop.
     cdef readonly uint64_t answered
 

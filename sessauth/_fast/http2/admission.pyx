@@ -53,6 +53,7 @@ cdef class Admission:
         """Answer a ready stream at once, admit it, or call back for it."""
         cdef Py_ssize_t size
         if stream.call != NULL:
+            self.called_back = True
             try:
                 (<NativeCall> stream.call).advance()
             except Exception as error:
@@ -148,6 +149,7 @@ cdef class Admission:
             call = call_of(stream, self.commands)
             Py_INCREF(call)
             stream.call = <PyObject *> call
+            self.called_back = True
             self._accept(call)
         except Exception as error:
             self._fault(error)

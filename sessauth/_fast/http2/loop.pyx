@@ -136,12 +136,15 @@ cdef class Loop(Admission):
         self._listeners.add(listener, tls)
 
     def poll(self, double seconds):
-        """Serve for ``seconds``, or until :meth:`wake`. One thread calls it."""
+        """Serve for ``seconds``, until :meth:`wake`, or until a call was accepted or called back.
+
+        One thread calls it.
+        """
         cdef int64_t now = monotonic_ns()
         cdef int64_t until = now + <int64_t> (seconds * 1e9)
         self.commands.thread = PyThread_get_thread_ident()
-        self._woken = False
-        while now < until and not self._woken:
+        self._woken = self.called_back = False
+        while now < until and not self._woken and not self.called_back:
             self._turn(until)
             now = monotonic_ns()
 
