@@ -19,6 +19,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.native import NativeServing
+from tests.support.scrape import scrape
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
 CHECK = "AuthorizationService/Check"
@@ -51,8 +52,7 @@ def item(service: Service, session: sessions.Session) -> pb.CheckItem:
 
 def _answered(service: Service) -> int:
     assert service.control is not None
-    server: Any = service.control.serving._server
-    return int(server.answered)
+    return service.control.serving.native_numbers().direct_calls
 
 
 def _warm(service: Service, gateway: Caller, item: pb.CheckItem) -> None:
@@ -177,6 +177,22 @@ def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> 
 
     after = ("/sessauth.v1.AuthorizationService/Check", "OK")
     assert wait_until(lambda: counts()[after] == before + 5, 5)
+
+
+def test_a_scrape_has_the_numbers_of_the_loop(item: pb.CheckItem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections, and checks that needed no thread."""
+    monkeypatch.setattr(control, "Serving", NativeServing)
+    with running(metrics={"address": "127.0.0.1:0"}) as measured:
+        gateway = measured.add("gw-1", "gateway", ("gw",))
+        for _ in range(5):
+            gateway.call(CHECK, pb.CheckRequest(item=item))
+        assert measured.control is not None and measured.control.metrics is not None
+        at = measured.control.metrics.port
+        # The token is of another server: it is never verified, so no check is direct.
+        assert wait_until(lambda: scrape(at).value("sessauth_connections") == 1)
+        page = scrape(at)
+    assert page.value("sessauth_direct_calls_total") == 0
+    assert page.value("sessauth_refused_connections_total") == 0
 
 
 def test_the_loop_returns_when_a_call_has_come(tmp_path: Path) -> None:

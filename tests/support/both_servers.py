@@ -92,7 +92,7 @@ class OneServer:
     @property
     def answered(self) -> int:
         """The number of calls that were answered on the loop."""
-        return getattr(self.serving._server, "answered", 0)
+        return self.serving.native_numbers().direct_calls
 
     def finish_records(self) -> None:
         """Write all decisions so far to the audit files; later ones are not recorded."""

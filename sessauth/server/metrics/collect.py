@@ -20,11 +20,14 @@ COUNTED = (
     (judging.CACHE_HITS, MetricSlot.CACHE_HITS),
     (judging.CACHE_MISSES, MetricSlot.CACHE_MISSES),
     (judging.CACHE_EVICTED, MetricSlot.CACHE_EVICTED),
+    (f.DIRECT_CALLS, MetricSlot.DIRECT_CALLS),
+    (f.REFUSED_CONNECTIONS, MetricSlot.REFUSED_CONNECTIONS),
     (f.WITHDRAWALS, MetricSlot.WITHDRAWALS),
 )
 STANDING = (
     (judging.CACHE_BYTES, MetricSlot.CACHE_BYTES),
     (judging.CACHE_CHAINS, MetricSlot.CACHE_CHAINS),
+    (f.CONNECTIONS, MetricSlot.CONNECTIONS),
     (f.WATCHED_STREAMS, MetricSlot.WATCHED_STREAMS),
     (f.WATCHED_CALLS, MetricSlot.WATCHED_CALLS),
 )

@@ -11,6 +11,13 @@ RPC_SECONDS: Final = histogram(
     "rpc_seconds", "Time of a call from its place in a pool to its answer; of a stream, until it ended.",
     "rpc", "code",
 )  # fmt: skip
+DIRECT_CALLS: Final = counter(
+    "direct_calls", "Checks that the native server answered on its loop, without a thread."
+)
+CONNECTIONS: Final = gauge("connections", "Open connections of native servers.")
+REFUSED_CONNECTIONS: Final = counter(
+    "refused_connections", "Connections that were closed at once: no file descriptor was left for them."
+)
 WATCHED_STREAMS: Final = gauge("watched_streams", "Open streams on which calls may be watched.")
 WATCHED_CALLS: Final = gauge("watched_calls", "Allowed calls that are judged again when something changes.")
 WITHDRAWALS: Final = counter("withdrawals", "Allows that were withdrawn while their call ran.")

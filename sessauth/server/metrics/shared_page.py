@@ -39,6 +39,8 @@ class MetricSlot(IntEnum):
     WITHDRAWALS = 5
     AUDIT_LOST = 6
     AUDIT_RECORDED = 7
+    DIRECT_CALLS = 8
+    REFUSED_CONNECTIONS = 9
     # Gauges, of the process that has the place now.
     CACHE_BYTES = 16
     CACHE_CHAINS = 17
@@ -48,6 +50,7 @@ class MetricSlot(IntEnum):
     AUDIT_ON = 21
     AUDIT_HEALTHY = 22
     AUDIT_WAITING_BYTES = 23
+    CONNECTIONS = 24
 
 
 FIRST_GAUGE: Final = MetricSlot.CACHE_BYTES

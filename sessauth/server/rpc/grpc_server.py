@@ -15,7 +15,7 @@ from ...errors import ServerError
 from .. import log as server_log
 from ..config.config import Config
 from ..keys.certificates import certificate_facts
-from ..transport.loop import GrpcServer
+from ..transport.loop import GrpcServer, NativeNumbers
 from ..transport.receiving import Receiving
 from .accounting import Accounting, Meter
 from .authenticate import Authenticator
@@ -148,6 +148,11 @@ class Serving:
             self._server.stop(0.0)
         while self._sockets:
             self._sockets.pop().unlink(missing_ok=True)
+
+    def native_numbers(self) -> NativeNumbers:
+        """Return the numbers of the native server; zeros with gRPC's."""
+        server = self._server
+        return NativeNumbers() if isinstance(server, GrpcServer) else server.numbers()
 
     def require_polling(self) -> None:
         """Raise ServerError if the polling thread does not go on. Waits for nothing."""

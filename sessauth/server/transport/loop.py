@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -19,6 +20,15 @@ from .rpc import Rpc
 LAST_EVENTS_SECONDS: Final = 0.05
 # The pause after a fault of the polling itself.
 RETRY_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NativeNumbers:
+    """Numbers of a native server: open connections, refused ones, and calls answered on its loop."""
+
+    connections: int = 0
+    refused_connections: int = 0
+    direct_calls: int = 0
 
 
 class GrpcServer:

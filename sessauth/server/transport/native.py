@@ -19,6 +19,7 @@ from ..._fast.rpc_codec.direct import DirectCaller
 from ...errors import ConfigError
 from ..keys.certificates import Certificates
 from ..log import fault
+from .loop import NativeNumbers
 from .receiving import Receiving
 from .rpc import Rpc
 
@@ -86,10 +87,10 @@ class NativeServer:
         # The time of the last poll, on the monotonic clock.
         self.polled_at = 0.0
 
-    @property
-    def answered(self) -> int:
-        """The number of calls that were answered on the loop."""
-        return self._loop.answered
+    def numbers(self) -> NativeNumbers:
+        """Return the numbers of connections, and of calls answered on the loop."""
+        loop = self._loop
+        return NativeNumbers(loop.connections, loop.refused_connections, loop.answered)
 
     @staticmethod
     def tls(certificates: Certificates) -> Callable[[], TlsContext]:
