@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from .._fast.rpc_codec.client_messages import DecisionReader
 from ..approvals.request import ApprovalRequest
 from ..decisions.decision import DecisionBase
 from ..model.approval import ApprovalRecord
@@ -78,6 +79,29 @@ class RemoteDecision(DecisionBase):
         if self.approval is not None:
             values["approval"] = self.approval.to_dict()
         return values
+
+
+# Protobuf's objects cost more than the rest of a call.
+_READER: Final = DecisionReader(
+    RemoteDecision,
+    {int(reason): reason for reason in Reason},
+    {int(stage): stage for stage in Stage},
+    {int(level): level for level in Level},
+)
+
+
+def read_check(data: bytes) -> RemoteDecision:
+    """Return the decision of a CheckResponse or CommitResponse. Raises DecodeError."""
+    decision: RemoteDecision | None = _READER.check(data)
+    return decision_from_message(pb.CheckResponse.FromString(data).decision) if decision is None else decision
+
+
+def read_batch(data: bytes) -> list[RemoteDecision]:
+    """Return the decisions of a CheckBatchResponse. Raises DecodeError."""
+    decisions = _READER.batch(data)
+    if decisions is None:
+        return [decision_from_message(each) for each in pb.CheckBatchResponse.FromString(data).decisions]
+    return decisions
 
 
 def decision_from_message(message: pb.Decision) -> RemoteDecision:

@@ -164,6 +164,11 @@ class Failure:
         return self.message.rpartition(": ")[2]
 
 
+def unreadable() -> ServerError:
+    """Return the error for an answer that is no message. grpc.aio returns None for one, where grpc fails."""
+    return ServerError(f"{grpc.StatusCode.INTERNAL.name}: Exception deserializing response!")
+
+
 def _tls_hint(target: str) -> str:
     # gRPC reports a failed handshake only as a closed connection.
     if is_local(target):

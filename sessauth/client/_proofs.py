@@ -35,6 +35,11 @@ class ProofMaker:
         # It is read more than once, and an iterator can't be.
         self.issuer_keys = load_trusted_keys(issuer_keys).values() if issuer_keys is not None else None
 
+    @property
+    def proves(self) -> bool:
+        """True with a holder."""
+        return self._holder is not None
+
     def verify(self, signed: Iterable[SignedVerifierKey], issuer_keys: IssuerKeys) -> VerifierKeys:
         """Return a host's keys, verified. Raises UsageError for one that ``issuer_keys`` did not sign."""
         return VerifierKeys(signed, issuer_keys, now_ms=self._clock.now_ms())

@@ -109,8 +109,11 @@ class CheckItem:
 
     def __post_init__(self) -> None:
         """Store ``arguments`` and ``tool`` as bytes. Raises TypeError for another type."""
-        object.__setattr__(self, "arguments", judged(self.arguments))
-        object.__setattr__(self, "tool", judged(self.tool))
+        # Nearly always they are bytes, and each step counts in a call.
+        if type(self.arguments) is not bytes:
+            object.__setattr__(self, "arguments", judged(self.arguments))
+        if type(self.tool) is not bytes:
+            object.__setattr__(self, "tool", judged(self.tool))
 
 
 class Missing(IntEnum):

@@ -30,18 +30,19 @@ RETRY_DELAYS_S: Final = (0.1, 0.3)
 MAX_TIMEOUT_MS: Final = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RpcRequest(Generic[T]):
     """One call to make.
 
-    ``method`` is ``Service/Method``; ``answer`` the response message's type; ``convert`` makes the
-    result from it. ``repeatable``: the call is idempotent. ``request_id`` is
-    that of a change. ``checks``: it goes to the check targets instead of the control target.
+    ``method`` is ``Service/Method``; ``request`` the message, or its bytes for each call of the method.
+    ``answer`` is the response message's type, or the function that reads its bytes; ``convert`` makes the
+    result from what it gives. ``repeatable``: the call is idempotent. ``request_id`` is that of a change.
+    ``checks``: it goes to the check targets instead of the control target.
     """
 
     method: str
-    request: Message
-    answer: type[Message]
+    request: Message | bytes
+    answer: type[Message] | Callable[[bytes], Any]
     convert: Callable[[Any], T]
     repeatable: bool = True
     request_id: str = ""
@@ -114,6 +115,8 @@ def check_timeout(timeout_ms: int) -> int:
 class RetryState:
     """The remaining time and retries of one call. One object a call, for either transport."""
 
+    __slots__ = ("_call", "_ends", "_retries", "_sent", "_timeout_ms")
+
     def __init__(self, call: RpcRequest[Any], timeout_ms: int) -> None:
         """Start the deadline of ``timeout_ms``."""
         self._call = call
@@ -159,10 +162,11 @@ class ChannelHandle:
         """Return the callable for the method of ``call``. Making one costs more than calling it."""
         method = self._methods.get(call.method)
         if method is None:
+            request = call.request
             method = self._methods[call.method] = self.channel.unary_unary(
                 call.path,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.answer.FromString,
+                request_serializer=None if isinstance(request, bytes) else type(request).SerializeToString,
+                response_deserializer=getattr(call.answer, "FromString", call.answer),
             )
         return method
 
@@ -206,10 +210,10 @@ class CallMetadata:
 
     def __init__(self, endpoint: Endpoint, trace: bool) -> None:
         """Send the endpoint's metadata. Raises ConfigError if ``trace`` needs a package that is missing."""
-        self._metadata = endpoint.metadata
+        self._metadata: Any = endpoint.metadata
         self._carry = carrier(trace)
 
     @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of a call that is made now."""
+    def metadata(self) -> Any:
+        """The metadata of a call that is made now, in a form that its transport takes."""
         return self._metadata if self._carry is None else self._carry(self._metadata)

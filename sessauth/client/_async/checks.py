@@ -13,7 +13,7 @@ from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._decision import RemoteDecision, decision_from_message
-from .._failures import Failure, RpcFailure
+from .._failures import Failure, RpcFailure, unreadable
 from .._requests import tokens as token_calls
 from .._results import CheckItem
 from .._tasks.check_watch import AsyncWatch
@@ -52,6 +52,8 @@ class AsyncCheckCalls(AsyncKeyCalls):
         """
         costs = (approvals, retry_id, permit_ms)
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof, *costs)
+        if not self._prover.proves:
+            return await self._run(token_calls.check(item, audience, at_least_revision))
         proven = await self._with_proof(item)
         decision = await self._run(token_calls.check(proven, audience, at_least_revision))
         if self._prover.drop_rejected_keys(item, proven, decision):
@@ -123,6 +125,8 @@ class AsyncCheckCalls(AsyncKeyCalls):
         stream = method(requests(), timeout=timeout_s, metadata=self._transport.metadata)
         try:
             async for answer in stream:
+                if answer is None:  # async only
+                    raise unreadable()  # async only
                 yield int(answer.id), decision_from_message(answer.decision)
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import grpc
 
 from ...errors import SessauthError
-from .._failures import Failure, RpcFailure
+from .._failures import Failure, RpcFailure, unreadable
 from .._transport import CallMetadata, ChannelPool, Endpoint, RetryState, RpcRequest
 
 T = TypeVar("T")
@@ -20,6 +20,9 @@ class AsyncTransport(CallMetadata):
     def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
         """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
         super().__init__(endpoint, trace)
+        if not trace:  # async only
+            # Each call would make it of a tuple.  # async only
+            self._metadata = grpc.aio.Metadata(*endpoint.metadata)  # async only
         self.channels = ChannelPool(endpoint, grpc.aio)
 
     async def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
@@ -34,6 +37,8 @@ class AsyncTransport(CallMetadata):
             except grpc.RpcError as error:
                 verdict = retries.judge(Failure.read(cast("RpcFailure", error)), handle.target)
             else:
+                if answer is None:  # async only
+                    raise unreadable()  # async only
                 return call.convert(answer)
             if isinstance(verdict, SessauthError):
                 raise verdict

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..._fast.call.argument_forms import judged
+from ..._fast.rpc_codec import client_messages
 from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
 from ...decisions.survey import Candidate, Verdicts
@@ -20,11 +21,13 @@ from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import token_pb2
 from ...v1 import token_service_pb2 as pb
-from .._decision import RemoteDecision, decision_from_message
+from .._decision import RemoteDecision, decision_from_message, read_batch, read_check
 from .._messages import inspection_from_message, token_from_message
 from .._results import CheckItem, Inspection
 from .._transport import RpcRequest
 from .fields import change, check_count, check_id, check_session_id, texts
+
+T = TypeVar("T")
 
 STREAM_PATH = "/sessauth.v1.AuthorizationService/CheckStream"
 
@@ -174,16 +177,29 @@ def _repeatable(item: CheckItem) -> bool:
     return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
 
 
+def check_request(item: CheckItem, audience: str, at_least_revision: int) -> bytes:
+    """Return the encoded CheckRequest. Raises the errors of protobuf for values of other types."""
+    token = _presentable(item.token)
+    request = client_messages.check_request(item, token, audience, at_least_revision)
+    if request is not None:
+        return request
+    message = check_pb.CheckRequest(
+        item=_item_message(item, token, 0), audience=audience, at_least_revision=at_least_revision
+    )
+    return message.SerializeToString()
+
+
+def _as_read(answer: T) -> T:
+    return answer
+
+
 def check(item: CheckItem, audience: str, at_least_revision: int) -> RpcRequest[RemoteDecision]:
     """Describe Check."""
-    request = check_pb.CheckRequest(
-        item=item_message(item), audience=audience, at_least_revision=at_least_revision
-    )
     return RpcRequest(
         "AuthorizationService/Check",
-        request,
-        check_pb.CheckResponse,
-        lambda answer: decision_from_message(answer.decision),
+        check_request(item, audience, at_least_revision),
+        read_check,
+        _as_read,
         repeatable=_repeatable(item),
         checks=True,
     )
@@ -210,8 +226,8 @@ def check_batch(
     return RpcRequest(
         "AuthorizationService/CheckBatch",
         request,
-        check_pb.CheckBatchResponse,
-        lambda answer: [decision_from_message(each) for each in answer.decisions],
+        read_batch,
+        _as_read,
         repeatable=all(map(_repeatable, items)),
         checks=True,
     )

@@ -11,7 +11,7 @@ import grpc
 from ...errors import SessauthError, Unavailable
 from ...v1 import authorization_service_pb2 as pb
 from .._async.transport import AsyncTransport
-from .._failures import Failure, RpcFailure
+from .._failures import Failure, RpcFailure, unreadable
 from .._requests import tokens as token_calls
 from .._results import CheckItem
 from .._transport import check_timeout
@@ -132,6 +132,10 @@ class AsyncWatch:
         error: SessauthError = Unavailable(f"{self._target} ended the stream; open another watch")
         try:
             async for answer in self._stream:
+                if answer is None:
+                    error = unreadable()
+                    self._stream.cancel()
+                    break
                 call = self._calls.accept(answer)
                 if call is not None:
                     self._withdrawn.put_nowait(call)
