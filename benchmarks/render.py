@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import tables
+from benchmarks import bars, tables
 from benchmarks.results_file import Written, WrongDocument, read
 
 # The parts by their names: each takes the results and returns Markdown or "".
 PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "machine": tables.machine,
+    "per_core": bars.per_core,
     "targets": tables.targets,
     "results": tables.results,
     "figures": tables.figures,

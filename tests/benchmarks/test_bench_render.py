@@ -117,6 +117,25 @@ def test_counted_rows_have_a_table_of_their_own(result: Path) -> None:
     assert "instructions/warm/root" not in timed
 
 
+def test_bars_are_of_one_length_a_check(tmp_path: Path) -> None:
+    """Half the CPU time is twice the bar; a longer one ends in an arrow, one not measured is left out."""
+    times = {"service/check": 4.0, "service/control-check": 40.0, "service/batch-256": 0.5}
+    rows = [_row(name, "floor/x", extra={"server CPU us": us}) for name, us in times.items()]
+
+    text = _render([_write(tmp_path, rows)], "per_core")
+
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert lines["check, native worker"].endswith("█" * 40 + " 250,000")
+    assert lines["check, control process on grpcio"].endswith("  ████ 25,000")
+    assert lines["in a CheckBatch of 256, per decision"].endswith("█▶ 2,000,000")
+    assert "Cerbos" not in text
+
+
+def test_without_a_check_there_are_no_bars(result: Path) -> None:
+    """What stood there stays."""
+    assert "\nold\n" in _render([result], "per_core")
+
+
 def test_peers_come_with_our_figure_and_what_is_not_equal(peers: Path) -> None:
     """A peer's row has its time, ours and the ratio; its note is one paragraph."""
     text = _render([peers], "peers")
