@@ -115,7 +115,7 @@ def _assert_alike(twins: list[Twin], play: Callable[[Twin], Iterator[tuple[objec
     return steps[0]
 
 
-@pytest.mark.parametrize("scopes", SCOPES)
+@pytest.mark.parametrize("scopes", SCOPES, ids=("uses", "budget", "several", "approval"))
 def test_costs_are_taken_alike(twins: Callable[..., list[Twin]], scopes: str) -> None:
     """Alone, in batches and streams; with retry ids, until nothing is left; and with wrong arguments."""
 
