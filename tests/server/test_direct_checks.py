@@ -83,6 +83,24 @@ def test_a_known_caller_with_a_known_token_is_answered_on_the_loop(
     assert _answered(service) >= before + 2
 
 
+def test_a_message_beyond_a_streams_first_window_is_answered_on_the_loop_too(
+    service: Service, item: pb.CheckItem
+) -> None:
+    """A known caller may send it at once; it does not wait to be passed to a thread."""
+    gateway = service.add("gw-1", "gateway", ("gw",))
+    _warm(service, gateway, item)
+    arguments = b'{"text":"%s"}' % (b"x" * 2000)
+    large = pb.CheckItem(token=item.token, action=b"read", resource=b"files/a/1", arguments=arguments)
+    batch = pb.CheckBatchRequest(items=[large] * 128)
+    gateway.call(BATCH, batch)
+
+    before = _answered(service)
+    for _ in range(10):
+        assert all(each.allowed for each in gateway.call(BATCH, batch).decisions)
+
+    assert _answered(service) > before + 5
+
+
 def test_an_end_that_was_acknowledged_denies_the_next_check(
     service: Service, session: sessions.Session, item: pb.CheckItem
 ) -> None:

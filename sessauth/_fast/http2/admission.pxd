@@ -1,5 +1,6 @@
 """Requests: answered on the loop, or made calls that Python accepts."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.http2.commands cimport CommandQueue
@@ -26,6 +27,8 @@ cdef class Admission:
     # Make the call of a stream, and let it be accepted.
     cdef int admit(self, Stream *stream) except -1
     cdef bint _may_be_direct(self, const Stream *stream) except -1
+    cdef int _expect_message(self, Stream *stream) except -1
+    cdef PyObject *_caller(self, Stream *stream) except? NULL
     cdef bint _answer_directly(self, Stream *stream, Py_ssize_t size) except -1
     cdef DirectCaller _find_caller(self, Stream *stream)
     cdef object _facts(self, Connection *connection)

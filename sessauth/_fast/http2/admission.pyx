@@ -6,7 +6,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.http2.answers cimport answer, finish, refuse_request, reset
+from sessauth._fast.http2.answers cimport answer, finish, receive, refuse_request, reset
 from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
 from sessauth._fast.http2.callers cimport cache_caller, cached_caller
 from sessauth._fast.http2.closing cimport let_go
@@ -70,7 +70,7 @@ cdef class Admission:
             size = message_size(stream)
             if size < 0 or not stream.ended:
                 if not stream.ended:
-                    expect(stream, self.memory.now_ns + EXPECTED_NS)
+                    self._expect_message(stream)
                     return 0
             elif stream.body_end - stream.body_begin == <size_t> size + MESSAGE_PREFIX:
                 if self._answer_directly(stream, size):
@@ -88,23 +88,43 @@ cdef class Admission:
         path = nghttp2.rcbuf_get_buf(stream.headers[stream.path].value)
         return PyBytes_FromStringAndSize(<const char *> path.p, path.n) in self._direct_paths
 
+    cdef int _expect_message(self, Stream *stream) except -1:
+        """Wait for the rest of a message. A known caller may send more than a stream's first window."""
+        expect(stream, self.memory.now_ns + EXPECTED_NS)
+        try:
+            if self._caller(stream) != NULL:
+                receive(stream)
+        except Exception as error:
+            self._fault(error)
+        return 0
+
+    cdef PyObject *_caller(self, Stream *stream) except? NULL:
+        """Return the caller of a stream, borrowed from the connection; NULL for one who is not known."""
+        cdef PyObject *caller = cached_caller(stream)
+        cdef object direct
+        if caller == NULL:
+            direct = self._find_caller(stream)
+            if direct is None:
+                return NULL
+            cache_caller(stream, direct)
+            caller = <PyObject *> direct
+        return caller
+
     cdef bint _answer_directly(self, Stream *stream, Py_ssize_t size) except -1:
         """Answer a call here and now. False: it needs a thread."""
-        cdef PyObject *caller = cached_caller(stream)
+        cdef PyObject *caller
+        cdef DirectCaller direct
         cdef Vector text
-        cdef object direct, reply
+        cdef object reply
         text = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
         if timeout_ns(text.p, text.n) <= 0:
             return False
         try:
+            caller = self._caller(stream)
             if caller == NULL:
-                direct = self._find_caller(stream)
-                if direct is None:
-                    return False
-                cache_caller(stream, direct)
-            else:
-                direct = <object> caller
-            reply = (<DirectCaller> direct).answer(
+                return False
+            direct = <DirectCaller> caller
+            reply = direct.answer(
                 PyBytes_FromStringAndSize(<const char *> stream.body + stream.body_begin + MESSAGE_PREFIX, size),
                 self.memory.now_ns,
             )
