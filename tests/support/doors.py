@@ -1,4 +1,4 @@
-"""A server with two workers, callers of every role, and what others notice while one misbehaves."""
+"""A server with workers, callers of every role, and what others notice while one misbehaves."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class Noticed:
 class ServerFixture:
     """The server and its callers."""
 
-    def __init__(self, home: Path, **settings: str) -> None:
-        """Start it and wait until all three processes serve."""
+    def __init__(self, home: Path, workers: int = 2, **settings: str) -> None:
+        """Start it and wait until all processes serve."""
         made = initialise(home)
         self.home = home
         file = CredentialFile(home / "state" / "credentials.toml")
         self.credentials = {role: file.add(f"held-{role}", role) for role in ROLES}
         self.credentials[STRANGER] = ""
-        gateways = [file.add(name, "gateway") for name in ("gateway-b", "gateway-c")]
+        gateways = [file.add(name, "gateway") for name in ("gateway-b", "gateway-c")[:workers]]
         self.control = made.socket
-        self.checks = [home / "run" / f"check-{index}.sock" for index in range(2)]
+        self.checks = [home / "run" / f"check-{index}.sock" for index in range(workers)]
         self.process = ServerProcess.start(
-            home, **{"SESSAUTH_SERVER_WORKERS": "2", "SESSAUTH_LIMITS_DRAIN_MS": "5000", **settings}
+            home, **{"SESSAUTH_SERVER_WORKERS": str(workers), "SESSAUTH_LIMITS_DRAIN_MS": "5000", **settings}
         )
         self.operator = Caller(f"unix:{self.control}", made.credential_file.read_text().strip())
         # Each gateway has one worker of its own, so that neither can be missed.
@@ -222,12 +222,12 @@ def reaches(role: str) -> list[str]:
 
 
 @contextmanager
-def running_server(**settings: str) -> Iterator[ServerFixture]:
+def running_server(workers: int = 2, **settings: str) -> Iterator[ServerFixture]:
     """A server that is gone behind the ``with`` block."""
     with home_folder() as home:
         opened: list[ServerFixture] = []
         try:
-            opened.append(ServerFixture(home, **settings))
+            opened.append(ServerFixture(home, workers, **settings))
             yield opened[0]
         finally:
             for each in opened:

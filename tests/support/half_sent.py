@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
-ACK, END_STREAM, END_HEADERS = 1, 1, 4
-INITIAL_WINDOW_SIZE = 4
+from tests.support import http2_frames as h2
+from tests.support.http2_frames import message
+
+__all__ = ["Connection", "HalfSent", "headers", "message"]
+
 # The server takes 256 at once on a connection.
 STREAMS = 150
 
 
-def _text(text: str) -> bytes:
-    """A string of HPACK, not compressed."""
-    data, size = text.encode(), len(text)
-    if size < 127:
-        return bytes([size]) + data
-    head, size = bytearray([127]), size - 127
-    while size >= 128:
-        head.append(size % 128 + 128)
-        size //= 128
-    return bytes([*head, size]) + data
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def message(data: bytes) -> bytes:
-    """A message of gRPC, not compressed."""
-    return b"\0" + struct.pack(">I", len(data)) + data
-
-
 def headers(path: str, credential: str, seconds: int) -> bytes:
     """The header block of a gRPC call."""
-    entries = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": path,
-        ":authority": "localhost",
-        "te": "trailers",
-        "content-type": "application/grpc",
-        "grpc-timeout": f"{seconds}S",
-    }
-    if credential:
-        entries["authorization"] = f"Bearer {credential}"
-    return b"".join(b"\0" + _text(name) + _text(value) for name, value in entries.items())
+    return h2.block(h2.call_entries(path, credential, f"{seconds}S"))
 
 
 @dataclass
@@ -78,8 +46,7 @@ class Connection:
         except OSError:
             self._socket.close()
             raise
-        window = struct.pack(">HI", INITIAL_WINDOW_SIZE, self.window)
-        self._socket.sendall(PREFACE + _frame(SETTINGS, 0, 0, window))
+        self._socket.sendall(h2.PREFACE + h2.settings((h2.INITIAL_WINDOW_SIZE, self.window)))
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -89,17 +56,17 @@ class Connection:
             stream, self._next = self._next, self._next + 2
             self._live.add(stream)
             self.open += 1
-        sent = _frame(HEADERS, END_HEADERS, stream, block)
+        sent = h2.frame(h2.HEADERS, h2.END_HEADERS, stream, block)
         for start in range(0, len(body), 16_384):
             part = body[start : start + 16_384]
-            end = END_STREAM if last and start + 16_384 >= len(body) else 0
-            sent += _frame(DATA, end, stream, part)
+            end = h2.END_STREAM if last and start + 16_384 >= len(body) else 0
+            sent += h2.frame(h2.DATA, end, stream, part)
         self._send(sent)
         return stream
 
     def reset(self, stream: int) -> None:
         """Cancel a call."""
-        self._send(_frame(RESET, 0, stream, struct.pack(">I", 8)))
+        self._send(h2.reset(stream))
         self._over(stream)
 
     def close(self) -> None:
@@ -143,11 +110,11 @@ class Connection:
                 self._take(kind, flags, stream, payload)
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind in (SETTINGS, PING) and not flags & ACK:
-            self._send(_frame(kind, ACK, 0, b"" if kind == SETTINGS else payload))
-        elif kind == DATA:
+        if kind in (h2.SETTINGS, h2.PING) and not flags & h2.ACK:
+            self._send(h2.frame(kind, h2.ACK, 0, b"" if kind == h2.SETTINGS else payload))
+        elif kind == h2.DATA:
             self.data_bytes += len(payload)
-        elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
+        elif kind == h2.RESET or (kind == h2.HEADERS and flags & h2.END_STREAM):
             self._over(stream)
 
 

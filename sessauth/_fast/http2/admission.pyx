@@ -4,7 +4,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp
 
 from sessauth._fast.http2.answers cimport answer, finish, receive, refuse_request, reset
 from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
@@ -15,6 +14,9 @@ from sessauth._fast.http2.library cimport CANCEL, Vector, nghttp2
 from sessauth._fast.http2.stream cimport (
     ANSWER_NONE,
     FAULT_HEADERS,
+    IS_GRPC,
+    IS_GRPC_REQUEST,
+    IS_POST,
     MESSAGE_PREFIX,
     Connection,
     Stream,
@@ -82,6 +84,8 @@ cdef class Admission:
     cdef bint _may_be_direct(self, const Stream *stream) except -1:
         cdef Vector path
         if stream.path < 0 or stream.timeout < 0 or stream.several_authorizations:
+            return False
+        if stream.form != IS_GRPC_REQUEST:
             return False
         if cached_caller(stream) != NULL:
             return True
@@ -194,16 +198,10 @@ cdef class Admission:
 
 cdef const char *request_fault(const Stream *stream) noexcept:
     """Return the HTTP status for a request that is none of gRPC; NULL for one that is."""
-    cdef const char *fault = b"415"
-    cdef Vector name, value
-    cdef int i
-    for i in range(stream.header_count):
-        name = nghttp2.rcbuf_get_buf(stream.headers[i].name)
-        value = nghttp2.rcbuf_get_buf(stream.headers[i].value)
-        if name.n == 7 and memcmp(name.p, b":method", 7) == 0:
-            if value.n != 4 or memcmp(value.p, b"POST", 4) != 0:
-                return b"405"
-        elif name.n == 12 and memcmp(name.p, b"content-type", 12) == 0:
-            if value.n >= 16 and memcmp(value.p, b"application/grpc", 16) == 0:
-                fault = NULL
-    return fault
+    if not stream.form & IS_POST:
+        return b"405"
+    if not stream.form & IS_GRPC:
+        return b"415"
+    if stream.form != IS_GRPC_REQUEST:
+        return b"400"
+    return NULL

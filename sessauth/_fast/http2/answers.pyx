@@ -10,17 +10,20 @@ from libc.string cimport memcpy, strdup, strlen
 
 from sessauth._fast.http2.library cimport (
     CALLBACK_FAILURE,
+    CANCEL,
     DATA_DEFERRED,
     DATA_EOF,
     DATA_NO_END_STREAM,
     FLAG_END_STREAM,
     FRAME_DATA,
     FRAME_HEADERS,
+    FRAME_RST_STREAM,
     NO_ERROR,
     NV_NO_COPY,
     Body,
     Field,
     FrameHeader,
+    ResetFrame,
     Session,
     nghttp2,
 )
@@ -85,6 +88,8 @@ cdef Py_ssize_t _read_body(
             if stream.call != NULL:
                 stream.written += 1
                 make_ready(stream)
+    if n:
+        stream.stalled_ns = 0
     if stream.first_out == NULL and stream.answer == ANSWER_FINISHING:
         flags[0] |= DATA_EOF | DATA_NO_END_STREAM
         if not _submit_status(stream, False):
@@ -194,6 +199,12 @@ cdef void receive(Stream *stream) noexcept nogil:
 
 cdef int on_frame_sent(Session session, const FrameHeader *frame, void *user) noexcept nogil:
     cdef Stream *stream
+    cdef uint32_t error
+    if frame.type == FRAME_RST_STREAM:
+        error = (<const ResetFrame *> frame).error
+        if error != NO_ERROR and error != CANCEL:
+            # The client made the server reset it.
+            (<Connection *> user).idle_frames += 1
     if frame.type != FRAME_HEADERS and frame.type != FRAME_DATA:
         return 0
     (<Connection *> user).ping_strikes = 0

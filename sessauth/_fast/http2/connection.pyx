@@ -29,15 +29,18 @@ from sessauth._fast.http2.library cimport (
     nghttp2,
 )
 from sessauth._fast.http2.stream cimport (
-    FAULT_COMPRESSED,
+    AMBIGUOUS,
     FAULT_HEADERS,
-    FAULT_SIZE,
-    MESSAGE_PREFIX,
+    HAS_TE,
+    IS_GRPC,
+    IS_HTTP,
+    IS_POST,
     Connection,
     LoopMemory,
     Stream,
     add_body,
     add_header,
+    check_prefix,
     make_dirty,
     make_ready,
     message_size,
@@ -56,7 +59,7 @@ cdef enum:
     MAX_PING_STRIKES = 2
     # A connection's window; that of a stream is the protocol's 65,535 bytes until a message is received.
     WINDOW_BYTES = 1 << 20
-    # Frames without a message between two sweeps: settings, pings, priorities, empty data.
+    # Frames without a message between two sweeps: settings, pings, priorities, empty data, and faults of streams.
     MAX_IDLE_FRAMES = 2_000
     # A client of gRPC answers each message with a few of them: window updates, pings that measure the bandwidth, ACKs.
     IDLE_FRAMES_PER_MESSAGE = 8
@@ -161,11 +164,15 @@ cdef void ping(Connection *connection) noexcept nogil:
 
 
 cdef int _on_begin_headers(Session session, const FrameHeader *frame, void *user) noexcept nogil:
+    cdef Connection *connection = <Connection *> user
     cdef Stream *stream
     if nghttp2.session_get_stream_user_data(session, frame.stream_id) != NULL:
         # Trailers.
         return 0
-    stream = stream_new(<Connection *> user, frame.stream_id)
+    if connection.idle_frames > MAX_IDLE_FRAMES:
+        # Those that were counted when they were sent.
+        end_with(connection, ENHANCE_YOUR_CALM)
+    stream = stream_new(connection, frame.stream_id)
     if stream == NULL:
         return CALLBACK_FAILURE
     nghttp2.session_set_stream_user_data(session, frame.stream_id, stream)
@@ -187,11 +194,28 @@ cdef int _on_header(
     if text.n == 5 and memcmp(text.p, b":path", 5) == 0:
         stream.path = stream.header_count
     elif text.n == 12 and memcmp(text.p, b"grpc-timeout", 12) == 0:
-        stream.timeout = stream.header_count
+        stream.timeout = stream.header_count if stream.timeout == -1 else AMBIGUOUS
+    elif text.n == 2 or text.n == 7 or text.n == 12:
+        stream.form |= _form(text, nghttp2.rcbuf_get_buf(value))
     elif text.n == 13 and memcmp(text.p, b"authorization", 13) == 0:
         stream.several_authorizations = stream.authorization >= 0
         stream.authorization = stream.header_count
     return 0 if add_header(stream, name, value) else CALLBACK_FAILURE
+
+
+cdef int _form(Vector name, Vector value) noexcept nogil:
+    """Return what a header says of the form of a request (gRPC over HTTP/2, "Requests")."""
+    if name.n == 2:
+        return HAS_TE if memcmp(name.p, b"te", 2) == 0 else 0
+    if name.n == 12:
+        if memcmp(name.p, b"content-type", 12) == 0:
+            return IS_GRPC if value.n >= 16 and memcmp(value.p, b"application/grpc", 16) == 0 else 0
+    elif memcmp(name.p, b":method", 7) == 0:
+        return IS_POST if value.n == 4 and memcmp(value.p, b"POST", 4) == 0 else 0
+    elif memcmp(name.p, b":scheme", 7) == 0:
+        if value.n == 4 or (value.n == 5 and value.p[4] == b"s"):
+            return IS_HTTP if memcmp(value.p, b"http", 4) == 0 else 0
+    return 0
 
 
 cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexcept nogil:
@@ -233,6 +257,15 @@ cdef void _count_ping(Connection *connection) noexcept nogil:
     if connection.last_ping_ns and now - connection.last_ping_ns < MIN_PING_INTERVAL_NS:
         connection.ping_strikes += 1
         if connection.ping_strikes > MAX_PING_STRIKES:
+            # Clients of gRPC know the text: they ping less often from then on.
+            nghttp2.submit_goaway(
+                connection.session,
+                0,
+                nghttp2.session_get_last_proc_stream_id(connection.session),
+                ENHANCE_YOUR_CALM,
+                <const uint8_t *> b"too_many_pings",
+                14,
+            )
             end_with(connection, ENHANCE_YOUR_CALM)
     connection.last_ping_ns = now
 
@@ -241,8 +274,6 @@ cdef int _on_data(
     Session session, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t n, void *user
 ) noexcept nogil:
     cdef Stream *stream = <Stream *> nghttp2.session_get_stream_user_data(session, stream_id)
-    cdef const uint8_t *p
-    cdef size_t size
     # The connection's window is for all streams: one that is not received yet must not close it.
     nghttp2.session_consume_connection(session, n)
     if stream == NULL or stream.discarding or stream.fault:
@@ -254,15 +285,9 @@ cdef int _on_data(
         nghttp2.session_consume_stream(session, stream_id, n)
     else:
         stream.unconsumed += n
-    if stream.body_end - stream.body_begin >= MESSAGE_PREFIX:
-        p = stream.body + stream.body_begin
-        size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
-        if size > stream.connection.loop.max_message:
-            stream.fault = FAULT_SIZE
-        elif p[0]:
-            stream.fault = FAULT_COMPRESSED
-        if stream.fault or message_size(stream) >= 0:
-            make_ready(stream)
+    check_prefix(stream)
+    if stream.fault or message_size(stream) >= 0:
+        make_ready(stream)
     return 0
 
 

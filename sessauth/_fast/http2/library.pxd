@@ -47,6 +47,10 @@ cdef struct FrameHeader:
     uint8_t flags
     uint8_t reserved
 
+cdef struct ResetFrame:
+    FrameHeader header
+    uint32_t error
+
 cdef struct Vector:
     const uint8_t *p
     size_t n

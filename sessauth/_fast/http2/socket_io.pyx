@@ -37,6 +37,8 @@ cdef enum:
     # Bytes that wait for a slow reader: above the first nothing more is read, above the second nothing is made.
     MAX_BACKLOG = 64 << 10
     MAX_OUT = 256 << 10
+    # Memory for answers that an idle connection keeps.
+    KEPT_OUT = 16 << 10
     # Records of TLS that are read in one turn.
     TLS_READS = 16
     AGAIN = -1
@@ -124,7 +126,7 @@ cdef void write_to(Connection *connection) noexcept nogil:
         connection.stalled_ns = 0
     if connection.out_begin == connection.out_end:
         connection.out_begin = connection.out_end = 0
-        if connection.out_room > MAX_OUT:
+        if connection.out_room > KEPT_OUT:
             free(connection.out)
             connection.out = NULL
             connection.out_room = 0

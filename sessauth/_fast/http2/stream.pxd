@@ -16,6 +16,14 @@ cdef enum:
     FAULT_HEADERS = 1
     FAULT_SIZE = 2
     FAULT_COMPRESSED = 3
+    # What a request of gRPC has: its method, a scheme, `te`, and its content type.
+    IS_POST = 1
+    IS_HTTP = 2
+    HAS_TE = 4
+    IS_GRPC = 8
+    IS_GRPC_REQUEST = 15
+    # Several `grpc-timeout` were sent.
+    AMBIGUOUS = -2
     # Bytes before each message of gRPC: a flag, and the length.
     MESSAGE_PREFIX = 5
     # The callers that a connection caches.
@@ -58,6 +66,8 @@ cdef struct Stream:
     int header_count
     int header_room
     size_t header_bytes
+    # IS_POST and others.
+    int form
     # Places in `headers`, -1 for none.
     int path
     int authorization
@@ -82,6 +92,8 @@ cdef struct Stream:
     int answer
     OutMessage *first_out
     OutMessage *last_out
+    # Since when the client takes no byte of a message, 0 while it does.
+    int64_t stalled_ns
     # Messages that were written since Python was last called.
     int written
     # libnghttp2 waits for more of the body.
@@ -143,6 +155,7 @@ cdef struct LoopMemory:
     Connection *connections
     int connection_count
     Stream *free_streams
+    int free_count
     Stream *first_ready
     Stream *last_ready
     Stream *first_expected
@@ -175,6 +188,8 @@ cdef void drop_headers(Stream *stream) noexcept nogil
 cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
 # The length of the first message, which is complete; -1: it is not.
 cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil
+# Note a message that is too long or compressed, as soon as its prefix has come.
+cdef void check_prefix(Stream *stream) noexcept nogil
 cdef void drop_message(Stream *stream) noexcept nogil
 cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil
 cdef void drop_out(Stream *stream) noexcept nogil

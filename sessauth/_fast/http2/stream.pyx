@@ -6,6 +6,8 @@ from libc.string cimport memcpy, memmove, memset
 
 from sessauth._fast.http2.library cimport HeaderBuffer, nghttp2
 from sessauth._fast.http2.stream cimport (
+    FAULT_COMPRESSED,
+    FAULT_SIZE,
     Connection,
     Header,
     LoopMemory,
@@ -19,6 +21,9 @@ cdef enum:
     FIRST_BODY = 1024
     # A body's memory above it is not kept for the next stream.
     KEPT_BODY = 4096
+    KEPT_HEADERS = 64
+    # Streams whose memory is kept: a flood leaves no more behind.
+    KEPT_STREAMS = 1024
 
 
 cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil:
@@ -31,6 +36,7 @@ cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil:
     cdef size_t body_room = 0
     if stream != NULL:
         loop.free_streams = stream.next
+        loop.free_count -= 1
         headers, header_room = stream.headers, stream.header_room
         body, body_room = stream.body, stream.body_room
     else:
@@ -67,18 +73,28 @@ cdef void stream_unlink(Stream *stream) noexcept nogil:
 
 
 cdef void stream_free(Stream *stream) noexcept nogil:
-    """Keep the memory of a stream for the next one."""
+    """Keep the memory of a stream for the next one, if there is not plenty."""
     cdef LoopMemory *loop = stream.connection.loop
     drop_headers(stream)
     drop_out(stream)
     free(stream.details)
     free(stream.status_details)
+    if loop.free_count == KEPT_STREAMS:
+        free(stream.headers)
+        free(stream.body)
+        free(stream)
+        return
     if stream.body_room > KEPT_BODY:
         free(stream.body)
         stream.body = NULL
         stream.body_room = 0
+    if stream.header_room > KEPT_HEADERS:
+        free(stream.headers)
+        stream.headers = NULL
+        stream.header_room = 0
     stream.next = loop.free_streams
     loop.free_streams = stream
+    loop.free_count += 1
 
 
 cdef void make_ready(Stream *stream) noexcept nogil:
@@ -213,9 +229,22 @@ cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
     return <Py_ssize_t> size if n - MESSAGE_PREFIX >= size else -1
 
 
+cdef void check_prefix(Stream *stream) noexcept nogil:
+    cdef const uint8_t *p = stream.body + stream.body_begin
+    cdef size_t size
+    if stream.body_end - stream.body_begin < MESSAGE_PREFIX:
+        return
+    size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
+    if size > stream.connection.loop.max_message:
+        stream.fault = FAULT_SIZE
+    elif p[0]:
+        stream.fault = FAULT_COMPRESSED
+
+
 cdef void drop_message(Stream *stream) noexcept nogil:
-    """Remove the first message, which is complete."""
+    """Remove the first message, which is complete. The next one may have come with it."""
     stream.body_begin += MESSAGE_PREFIX + message_size(stream)
+    check_prefix(stream)
 
 
 cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:

@@ -2,8 +2,10 @@
 
 from libc.stdint cimport int64_t
 
+from sessauth._fast.http2.answers cimport reset
 from sessauth._fast.http2.connection cimport leave, ping
-from sessauth._fast.http2.stream cimport Connection, LoopMemory, fail
+from sessauth._fast.http2.library cimport CANCEL
+from sessauth._fast.http2.stream cimport Connection, LoopMemory, Stream, fail
 
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t HANDSHAKE_NS = 3 * SECOND
@@ -22,6 +24,8 @@ cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcep
     while connection != NULL:
         age = now - connection.opened_ns
         connection.idle_frames = 0
+        if not connection.failed:
+            _end_stalled(connection, slow_reader_ns)
         if connection.failed:
             pass
         elif not connection.greeted and age > HANDSHAKE_NS:
@@ -45,3 +49,15 @@ cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcep
         elif connection.greeted and not connection.pinged_ns and now - connection.received_ns > KEEPALIVE_NS:
             ping(connection)
         connection = connection.next
+
+
+cdef void _end_stalled(Connection *connection, int64_t slow_reader_ns) noexcept nogil:
+    """Reset the streams whose client opens no window for an answer. A call that has a thread is ended by that."""
+    cdef Stream *stream = connection.streams
+    while stream != NULL:
+        if stream.call == NULL and stream.first_out != NULL and not stream.closed:
+            if not stream.stalled_ns:
+                stream.stalled_ns = connection.loop.now_ns
+            elif connection.loop.now_ns - stream.stalled_ns > slow_reader_ns:
+                reset(stream, CANCEL)
+        stream = stream.next

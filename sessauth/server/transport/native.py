@@ -80,6 +80,7 @@ class NativeServer:
             max_headers=max_metadata,
             slow_reader_seconds=slow_reader_seconds,
         )
+        receiving.hurry = self._loop.wake
         self._ended = threading.Event()
         self._started = False
         # When every call is cancelled, on the monotonic clock; None: it does not stop yet.

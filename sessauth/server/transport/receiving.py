@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from ..rpc.pool import PoolShare
@@ -33,6 +34,8 @@ class Receiving:
         self._within_ms = receive_ms
         self._shares: set[PoolShare[Rpc]] = set()
         self._empty: deque[tuple[float, Rpc]] = deque()
+        # Called when `pause` may be shorter than before.
+        self.hurry: Callable[[], None] = _do_nothing
         self._expire_at = 0.0
 
     @property
@@ -68,6 +71,7 @@ class Receiving:
             self._receive_next(share, time.monotonic())
         if message is None:
             self._empty.append((time.monotonic() + CANCEL_SECONDS, rpc))
+            self.hurry()
         else:
             self._submit(rpc, message)
 
@@ -139,6 +143,10 @@ class Receiving:
         share = rpc.plan.share
         part = "is full" if share.pool.full else "has half of its places taken by this caller"
         rpc.plan.refuse(rpc, refused("OVERLOADED", f"the {share.pool.name} pool {part}; retry later"))
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _wait(share: PoolShare[Rpc]) -> str:
