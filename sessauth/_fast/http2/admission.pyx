@@ -3,7 +3,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.http2.answers cimport answer, finish, receive, refuse_request, reset
 from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
@@ -12,6 +12,7 @@ from sessauth._fast.http2.closing cimport let_go
 from sessauth._fast.http2.commands cimport CommandQueue
 from sessauth._fast.http2.library cimport CANCEL, Vector, nghttp2
 from sessauth._fast.http2.stream cimport (
+    ANSWER_FINISHING,
     ANSWER_NONE,
     FAULT_HEADERS,
     IS_GRPC,
@@ -34,6 +35,7 @@ cdef enum:
 
 # A message of a call that can be answered at once comes with its headers, or right behind them.
 cdef int64_t EXPECTED_NS = 10_000_000
+cdef uint64_t FAILED_GENERATION = <uint64_t> 1 << 63
 
 
 cdef class Admission:
@@ -41,27 +43,32 @@ cdef class Admission:
 
     def __cinit__(self):
         self.commands = CommandQueue.__new__(CommandQueue)
+        # Without one: it is closed even if the rest is never made.
+        self.memory.epoll = -1
 
     cdef int refresh(self) except -1:
         """Note if callers that were found earlier may be ones no longer."""
         try:
             self.memory.generation = self._direct.generation()
         except Exception as error:
-            self.memory.generation += 1
+            # None of the numbers that it returns: callers that are found now may be ones no longer after it.
+            self.memory.generation = FAILED_GENERATION | (self.memory.generation + 1)
             self._fault(error)
         return 0
 
     cdef int advance_stream(self, Stream *stream) except -1:
         """Answer a ready stream at once, admit it, or call back for it."""
         cdef Py_ssize_t size
+        cdef bint closed = stream.closed
         if stream.call != NULL:
             self.called_back = True
             try:
                 (<NativeCall> stream.call).advance()
             except Exception as error:
                 self._fault(error)
-            if stream.closed:
-                let_go(stream)
+            finally:
+                if closed:
+                    let_go(stream)
             return 0
         if stream.closed:
             let_go(stream)
@@ -176,8 +183,10 @@ cdef class Admission:
             self.called_back = True
             self._accept(call)
         except Exception as error:
-            self._fault(error)
+            # It is not admitted again for what comes before the client hears of it.
+            stream.answer = ANSWER_FINISHING
             reset(stream, CANCEL)
+            self._fault(error)
         return 0
 
     cdef object _facts(self, Connection *connection):

@@ -18,8 +18,10 @@ cdef class NativeCall(Command):
     cdef object _on_message
     cdef object _on_written
 
-    # Call back for what has happened to the stream. True: it is closed, and this call has let go of it.
-    cdef bint advance(self) except -1
+    # Call back for what has happened to the stream. A closed one is no longer this call's, even if this raises.
+    cdef int advance(self) except -1
+    cdef int _end(self, bint cancelled) except -1
+    cdef int _report_written(self) except -1
     cdef int _deliver_next(self) except -1
     cdef int _deliver(self, object message) except -1
 

@@ -20,6 +20,7 @@ from sessauth._fast.http2.stream cimport (
     drop_headers,
     drop_message,
     fail,
+    make_ready,
     message_size,
 )
 
@@ -43,6 +44,7 @@ cdef frozenset RESERVED = frozenset(
 )
 # Characters of a status message that are sent as they are (gRPC over HTTP/2, "Responses").
 cdef str PLAIN = "".join([chr(code) for code in range(0x20, 0x7F) if code != 0x25])
+cdef CommandQueue _NO_LOOP = CommandQueue.__new__(CommandQueue)
 cdef bytes COMPRESSED_TEXT = b"compressed messages are not accepted; send them without grpc-encoding"
 
 
@@ -83,6 +85,10 @@ cdef class NativeCall(Command):
         """End the call without a status."""
         self.commands.post(self, CANCEL_CALL, None, None, None)
 
+    def __cinit__(self):
+        # For calls that no loop made: nothing becomes of their commands.
+        self.commands = _NO_LOOP
+
     cdef int run(self, int operation, object first, object second, object third) except -1:
         cdef Stream *stream = self.stream
         cdef bint done = True
@@ -91,16 +97,21 @@ cdef class NativeCall(Command):
         elif operation == SEND:
             # A sender waits for each message before the next.
             self._on_written = second
-        if stream == NULL or stream.closed:
+        if stream == NULL:
             if operation == RECEIVE:
                 self._deliver(None)
             elif operation == SEND:
                 self._on_written = None
                 second()
             return 0
+        if stream.closed:
+            # It is ready: advance() calls back.
+            return 0
         if operation == RECEIVE:
             receive(stream)
-            self._deliver_next()
+            # Not delivered here: a callback that receives the next message would be called within itself.
+            if stream.fault or stream.ended or message_size(stream) >= 0:
+                make_ready(stream)
         elif operation == ANSWER:
             done = stream.answer != ANSWER_NONE or answer(
                 stream, PyBytes_AS_STRING(first), PyBytes_GET_SIZE(first)
@@ -122,31 +133,47 @@ cdef class NativeCall(Command):
             fail(stream.connection)
         return 0
 
-    cdef bint advance(self) except -1:
+    cdef int advance(self) except -1:
         cdef Stream *stream = self.stream
-        if stream.written or stream.closed:
-            # The messages of a call that has ended count as written too.
+        if stream.closed:
+            # First: the stream is freed even if a callback raises.
+            self.stream = NULL
+            return self._end(stream.answer != ANSWER_SENT)
+        if stream.written:
             stream.written = 0
-            on_written, self._on_written = self._on_written, None
-            if on_written is not None:
-                on_written()
-        if not stream.closed:
-            if self._on_message is not None:
-                self._deliver_next()
-            return False
-        self.stream = NULL
-        if self._on_end is not None:
-            self._on_end(stream.answer != ANSWER_SENT)
+            self._report_written()
         if self._on_message is not None:
-            self._deliver(None)
-        return True
+            self._deliver_next()
+        return 0
+
+    cdef int _end(self, bint cancelled) except -1:
+        """Call back for the last time, for everything that still waits. Each callback is called if another raises."""
+        on_end, self._on_end = self._on_end, None
+        try:
+            # The messages of a call that has ended count as written too.
+            self._report_written()
+        finally:
+            try:
+                if on_end is not None:
+                    on_end(cancelled)
+            finally:
+                self._deliver(None)
+        return 0
+
+    cdef int _report_written(self) except -1:
+        on_written, self._on_written = self._on_written, None
+        if on_written is not None:
+            on_written()
+        return 0
 
     cdef int _deliver_next(self) except -1:
         """Deliver the next message if it has come, or the end of the messages."""
         cdef Stream *stream = self.stream
         cdef Py_ssize_t size
         cdef bytes text
-        if stream.fault and stream.answer < ANSWER_FINISHING:
+        if stream.fault:
+            if stream.answer >= ANSWER_FINISHING:
+                return 0
             if stream.fault == FAULT_SIZE:
                 # The words of gRPC's core.
                 text = b"SERVER: Received message larger than max (%d vs. %d)" % (

@@ -53,13 +53,15 @@ cdef void drop_callers(Connection *connection) noexcept:
 
 
 cdef void _drop(Caller *caller) noexcept:
-    if caller.direct == NULL:
+    cdef PyObject *direct = caller.direct
+    if direct == NULL:
         return
+    caller.direct = NULL
     nghttp2.rcbuf_decref(caller.path)
     if caller.authorization != NULL:
         nghttp2.rcbuf_decref(caller.authorization)
-    Py_XDECREF(caller.direct)
-    caller.direct = NULL
+    # Last: it may run Python.
+    Py_XDECREF(direct)
 
 
 cdef inline HeaderBuffer _value(const Stream *stream, int place) noexcept nogil:

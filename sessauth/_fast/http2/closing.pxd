@@ -6,3 +6,5 @@ from sessauth._fast.http2.stream cimport LoopMemory, Stream
 cdef void let_go(Stream *stream) noexcept
 # Close the sockets of failed connections. The calls of their streams become ready.
 cdef void reap(LoopMemory *loop) noexcept
+# Close every connection of a loop that ends, and let go of their calls. None is called back.
+cdef void abandon(LoopMemory *loop) noexcept

@@ -1,20 +1,28 @@
 """The end of streams and connections. The memory of a connection lasts until the last of its calls has ended."""
 
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdlib cimport free
 
+from sessauth._fast.http2.call cimport NativeCall
 from sessauth._fast.http2.callers cimport drop_callers
 from sessauth._fast.http2.library cimport nghttp2
 from sessauth._fast.http2.stream cimport (
     Connection,
     LoopMemory,
     Stream,
+    fail,
     make_ready,
     stream_free,
     stream_unlink,
+    take_ready,
     unexpect,
 )
 from sessauth._fast.http2.tls cimport tls_free
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int EPOLL_CTL_DEL
+    int epoll_ctl(int epoll, int operation, int fd, void *event)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -22,12 +30,14 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef void let_go(Stream *stream) noexcept:
     cdef Connection *connection = stream.connection
-    Py_XDECREF(stream.call)
+    cdef PyObject *call = stream.call
     stream.call = NULL
     stream_unlink(stream)
     stream_free(stream)
     if connection.session == NULL and connection.streams == NULL:
         free(connection)
+    # Last: it may run Python.
+    Py_XDECREF(call)
 
 
 cdef void reap(LoopMemory *loop) noexcept:
@@ -38,10 +48,31 @@ cdef void reap(LoopMemory *loop) noexcept:
         _close(connection)
 
 
+cdef void abandon(LoopMemory *loop) noexcept:
+    cdef Connection *connection = loop.connections
+    cdef Stream *stream
+    while connection != NULL:
+        fail(connection)
+        connection = connection.next
+    reap(loop)
+    stream = take_ready(loop)
+    while stream != NULL:
+        if stream.call != NULL:
+            (<NativeCall> stream.call).stream = NULL
+        let_go(stream)
+        stream = take_ready(loop)
+
+
 cdef void _close(Connection *connection) noexcept:
     cdef Stream *stream = connection.streams
     cdef Stream *following
+    cdef PyObject *peer = connection.peer
+    cdef PyObject *facts = connection.facts
+    connection.peer = connection.facts = NULL
+    # Closing is not enough: a copy of the descriptor, in a child before its exec, would keep the events coming.
+    epoll_ctl(connection.loop.epoll, EPOLL_CTL_DEL, connection.fd, NULL)
     tls_free(connection.tls)
+    connection.tls = NULL
     close(connection.fd)
     _unlink(connection)
     drop_callers(connection)
@@ -59,11 +90,10 @@ cdef void _close(Connection *connection) noexcept:
             stream_unlink(stream)
             stream_free(stream)
         stream = following
-    Py_XDECREF(connection.peer)
-    Py_XDECREF(connection.facts)
-    connection.peer = connection.facts = NULL
     if connection.streams == NULL:
         free(connection)
+    Py_XDECREF(peer)
+    Py_XDECREF(facts)
 
 
 cdef void _unlink(Connection *connection) noexcept:

@@ -6,6 +6,7 @@ cdef class Command:
 
 cdef class CommandQueue:
     cdef object waiting
+    # A descriptor that is the queue's, of an eventfd that ends the loop's sleep; -1: none.
     cdef int wake
     cdef bint sleeping
     cdef unsigned long thread

@@ -5,6 +5,7 @@ from collections import deque
 from libc.stdint cimport uint64_t
 
 cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
     Py_ssize_t write(int fd, const void *p, size_t n)
 
 cdef extern from "pythread.h":
@@ -24,6 +25,10 @@ cdef class CommandQueue:
     def __cinit__(self):
         self.waiting = deque()
         self.wake = -1
+
+    def __dealloc__(self):
+        if self.wake >= 0:
+            close(self.wake)
 
     cdef int post(self, Command target, int operation, object first, object second, object third) except -1:
         cdef uint64_t one = 1

@@ -78,6 +78,7 @@ cdef struct Body:
 # The functions, by their names without the prefix nghttp2_.
 cdef struct Nghttp2:
     int (*session_callbacks_new)(void **) noexcept nogil
+    void (*session_callbacks_del)(void *) noexcept nogil
     void (*session_callbacks_set_on_begin_headers_callback)(void *, OnFrame) noexcept nogil
     void (*session_callbacks_set_on_header_callback2)(void *, OnHeader) noexcept nogil
     void (*session_callbacks_set_on_frame_recv_callback)(void *, OnFrame) noexcept nogil
@@ -85,6 +86,7 @@ cdef struct Nghttp2:
     void (*session_callbacks_set_on_data_chunk_recv_callback)(void *, OnData) noexcept nogil
     void (*session_callbacks_set_on_stream_close_callback)(void *, OnStreamClose) noexcept nogil
     int (*option_new)(void **) noexcept nogil
+    void (*option_del)(void *) noexcept nogil
     void (*option_set_no_auto_window_update)(void *, int) noexcept nogil
     void (*option_set_max_outbound_ack)(void *, size_t) noexcept nogil
     void (*option_set_max_settings)(void *, size_t) noexcept nogil

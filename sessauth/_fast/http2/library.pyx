@@ -83,6 +83,7 @@ cdef int _fill(void *library) except -1:
 
 NAMES = (
     "session_callbacks_new",
+    "session_callbacks_del",
     "session_callbacks_set_on_begin_headers_callback",
     "session_callbacks_set_on_header_callback2",
     "session_callbacks_set_on_frame_recv_callback",
@@ -90,6 +91,7 @@ NAMES = (
     "session_callbacks_set_on_data_chunk_recv_callback",
     "session_callbacks_set_on_stream_close_callback",
     "option_new",
+    "option_del",
     "option_set_no_auto_window_update",
     "option_set_max_outbound_ack",
     "option_set_max_settings",

@@ -107,13 +107,13 @@ cdef class Listeners:
             self.fault(error)
             opened.close()
             return 0
+        peer = _peer_of(address)
         fd = opened.detach()
         connection = open_connection(self.memory, fd, tls)
         if connection == NULL:
             tls_free(tls)
             close(fd)
             return 0
-        peer = _peer_of(address)
         Py_INCREF(peer)
         connection.peer = <PyObject *> peer
         event.events = EPOLLIN

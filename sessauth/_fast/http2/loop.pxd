@@ -12,7 +12,10 @@ cdef class Loop(Admission):
     cdef int64_t _slow_reader_ns
     cdef readonly bint stopping
     cdef bint _woken
+    # poll() runs.
+    cdef bint _polls
 
+    cdef int _require_no_poll(self) except -1
     cdef int _turn(self, int64_t until_ns) except -1
     cdef int _wait(self, int timeout_ms, uint64_t *accepting) noexcept nogil
     cdef int _sweep(self) except -1

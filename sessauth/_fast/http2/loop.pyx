@@ -7,7 +7,7 @@ from libc.string cimport memset
 from sessauth._fast.base.clock cimport monotonic_ns
 from sessauth._fast.http2.admission cimport Admission
 from sessauth._fast.http2.answers cimport reset
-from sessauth._fast.http2.closing cimport reap
+from sessauth._fast.http2.closing cimport abandon, reap
 from sessauth._fast.http2.connection cimport end_with, leave, prepare, release
 from sessauth._fast.http2.library cimport CANCEL, NO_ERROR
 from sessauth._fast.http2.library import load
@@ -83,7 +83,6 @@ cdef class Loop(Admission):
         double slow_reader_seconds,
     ):
         cdef epoll_event event
-        self.memory.epoll = -1
         load()
         self._accept = accept
         self._fault = fault
@@ -108,13 +107,11 @@ cdef class Loop(Admission):
         epoll_ctl(self.memory.epoll, EPOLL_CTL_ADD, self.commands.wake, &event)
 
     def __dealloc__(self):
+        abandon(&self.memory)
         release(&self.memory)
         free(self.buffer)
         if self.memory.epoll >= 0:
             close(self.memory.epoll)
-        if self.commands is not None and self.commands.wake >= 0:
-            close(self.commands.wake)
-            self.commands.wake = -1
 
     @property
     def max_connections(self):
@@ -132,21 +129,30 @@ cdef class Loop(Admission):
         return self.memory.connection_count
 
     def listen(self, listener, tls=None):
-        """Accept connections of a socket; ``tls()`` returns the TlsContext of a new one. Not while it polls."""
+        """Accept connections of a socket; ``tls()`` returns the TlsContext of a new one.
+
+        Raises RuntimeError, as all that follow but :meth:`wake`, while :meth:`poll` runs.
+        """
+        self._require_no_poll()
         self._listeners.add(listener, tls)
 
     def poll(self, double seconds):
-        """Serve for ``seconds``, until :meth:`wake`, or until a call was accepted or called back.
+        """Serve for ``seconds``, until :meth:`wake`, also one before, or until a call was accepted or called back.
 
         One thread calls it.
         """
         cdef int64_t now = monotonic_ns()
         cdef int64_t until = now + <int64_t> (seconds * 1e9)
+        self._require_no_poll()
+        self._polls = True
         self.commands.thread = PyThread_get_thread_ident()
-        self._woken = self.called_back = False
-        while now < until and not self._woken and not self.called_back:
-            self._turn(until)
-            now = monotonic_ns()
+        self.called_back = False
+        try:
+            while now < until and not self._woken and not self.called_back:
+                self._turn(until)
+                now = monotonic_ns()
+        finally:
+            self._polls = self._woken = False
 
     def wake(self):
         """Let :meth:`poll` return. Any thread may call it."""
@@ -156,6 +162,7 @@ cdef class Loop(Admission):
 
     def stop_listening(self):
         """Close the listening sockets."""
+        self._require_no_poll()
         self._listeners.close_all()
 
     def stop(self):
@@ -163,6 +170,7 @@ cdef class Loop(Admission):
 
         On the thread of the loop only, as :meth:`close`.
         """
+        self._require_no_poll()
         cdef Connection *connection = self.memory.connections
         self.stopping = True
         self.stop_listening()
@@ -173,6 +181,7 @@ cdef class Loop(Admission):
 
     def close(self):
         """Cancel every call and close every connection."""
+        self._require_no_poll()
         cdef Connection *connection = self.memory.connections
         cdef Stream *stream
         while connection != NULL:
@@ -189,6 +198,12 @@ cdef class Loop(Admission):
             fail(connection)
             connection = connection.next
         reap(&self.memory)
+
+    cdef int _require_no_poll(self) except -1:
+        """Raise RuntimeError from a callback, or on a second thread: memory in use would be freed."""
+        if self._polls:
+            raise RuntimeError("the loop polls")
+        return 0
 
     cdef int _turn(self, int64_t until_ns) except -1:
         """Wait for events once, and do all that follows from them."""

@@ -133,8 +133,6 @@ cdef void write_to(Connection *connection) noexcept nogil:
         if not nghttp2.session_want_read(connection.session) and not nghttp2.session_want_write(connection.session):
             fail(connection)
             return
-        if not connection.events & EPOLLIN:
-            _read_again(connection)
         _wait_for(connection, EPOLLIN)
         return
     if not connection.stalled_ns:
@@ -178,6 +176,8 @@ cdef bint _add_bytes(Connection *connection, const uint8_t *data, size_t n) noex
 cdef void _wait_for(Connection *connection, uint32_t events) noexcept nogil:
     cdef epoll_event event
     if events != connection.events:
+        if events & EPOLLIN and not connection.events & EPOLLIN:
+            _read_again(connection)
         event.events = connection.events = events
         event.data.ptr = connection
         epoll_ctl(connection.loop.epoll, EPOLL_CTL_MOD, connection.fd, &event)

@@ -30,16 +30,19 @@ cdef class TlsEndpoint:
 
     cdef void *ssl
     cdef int fd
+    # False if the arguments were wrong: no descriptor is this one's then.
+    cdef bint duplicated
 
     def __cinit__(self, TlsContext context not None, int fd):
         self.fd = dup(fd)
         if self.fd < 0:
             raise OSError("no file descriptor is left")
+        self.duplicated = True
         self.ssl = tls_new(context, self.fd)
 
     def __dealloc__(self):
         tls_free(self.ssl)
-        if self.fd >= 0:
+        if self.duplicated:
             close(self.fd)
 
     def handshake(self):
