@@ -22,7 +22,9 @@ MAX_CREDENTIAL_BYTES: Final = 4096
 # sun_path is 108 bytes with its terminating zero; gRPC reports a longer one as "unreachable".
 MAX_SOCKET_PATH_BYTES: Final = 107
 
-# A restarted server should be found within a second, and a peer that hangs noticed within fifteen.
+# A restarted server should be found within a second, and a peer that hangs noticed within fifteen. gRPC's
+# pauses between attempts to connect grow by 1.6, from the initial to the maximal one. Each is up to a fifth
+# shorter or longer, so the clients of a lost server do not return at once.
 CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
