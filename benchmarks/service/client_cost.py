@@ -1,4 +1,4 @@
-"""What both clients add to a bare stub of grpc, against the same worker, in rounds that alternate.
+"""The cost of both clients over a bare stub of grpc, at the same worker, in rounds that alternate.
 
     python -m benchmarks.service.client_cost
 

@@ -132,7 +132,7 @@ def test_bars_are_of_one_length_a_check(tmp_path: Path) -> None:
 
 
 def test_without_a_check_there_are_no_bars(result: Path) -> None:
-    """What stood there stays."""
+    """The old text stays."""
     assert "\nold\n" in _render([result], "per_core")
 
 

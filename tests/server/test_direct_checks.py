@@ -104,7 +104,7 @@ def test_a_message_beyond_a_streams_first_window_is_answered_on_the_loop_too(
 def test_an_end_that_was_acknowledged_denies_the_next_check(
     service: Service, session: sessions.Session, item: pb.CheckItem
 ) -> None:
-    """On the same connection, which answered the one before on the loop."""
+    """The connection is the one that answered the check before on the loop."""
     gateway = service.add("gw-1", "gateway", ("gw",))
     _warm(service, gateway, item)
 
@@ -183,7 +183,7 @@ def test_a_server_that_drains_answers_no_new_check(service: Service, item: pb.Ch
 
 
 def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> None:
-    """As those of a pool are."""
+    """They are counted like those of a pool."""
     gateway = service.add("gw-1", "gateway", ("gw",))
     _warm(service, gateway, item)
     assert service.control is not None
