@@ -11,6 +11,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.transport.choice import choose
 from tests.support import token_sorts
 from tests.support.both_servers import BothServers, Client, both_servers
+from tests.support.interop_server import InteropServer, interop_server
 
 # Gateways by name, and the audiences that each may check for.
 GATEWAYS = {"gw-1": ("gw",), "gw-2": ("gw", "other"), "gw-3": (), "gw-4": ("other",)}
@@ -54,3 +55,17 @@ def clients(both: BothServers, credentials: dict[str, str]) -> dict[str, Client]
 def values(both: BothServers) -> dict[str, list[bytes]]:
     """Values to fill requests with."""
     return token_sorts.request_values(both.service.operator)
+
+
+@pytest.fixture(scope="session")
+def server(native: None) -> Iterator[InteropServer]:
+    """A worker on a Unix socket and TCP."""
+    with interop_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tls_server(native: None) -> Iterator[InteropServer]:
+    """A worker on a Unix socket and TLS, which knows a gateway by its certificate."""
+    with interop_server(tls=True) as running:
+        yield running

@@ -36,6 +36,8 @@ cdef enum:
 # A message of a call that can be answered at once comes with its headers, or right behind them.
 cdef int64_t EXPECTED_NS = 10_000_000
 cdef uint64_t FAILED_GENERATION = <uint64_t> 1 << 63
+# A call with less time than this is answered by a thread, which looks at the clock.
+cdef int64_t SHORTEST_NS = 1_000_000
 
 
 cdef class Admission:
@@ -127,8 +129,13 @@ cdef class Admission:
         cdef DirectCaller direct
         cdef Vector text
         cdef object reply
+        cdef int64_t left_ns
         text = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
-        if timeout_ns(text.p, text.n) <= 0:
+        left_ns = timeout_ns(text.p, text.n)
+        if stream.expected_until_ns:
+            # The time since its headers came.
+            left_ns -= self.memory.now_ns - (stream.expected_until_ns - EXPECTED_NS)
+        if left_ns < SHORTEST_NS:
             return False
         try:
             caller = self._caller(stream)

@@ -16,6 +16,8 @@ from . import core
 
 # gRPC's code of a method that is not served.
 UNIMPLEMENTED: Final = 12
+# More than the cap of a stream's deadline.
+LONGEST_WAIT_SECONDS: Final = 86_400.0
 
 
 class WireCall(Protocol):
@@ -195,7 +197,8 @@ class Rpc:
     def messages(self, first: bytes | None) -> Iterator[bytes]:
         """Yield the messages of a stream, of which ``first`` was received; None: there are none.
 
-        Raises CANCELLED if the call ends before the client has ended its messages.
+        Raises CANCELLED if the call ends before the client has ended its messages, at its deadline at the
+        latest.
         """
         arrived = self._arrived = SimpleQueue()
         data = first
@@ -205,7 +208,12 @@ class Rpc:
             if call is None:
                 break
             call.receive(self._on_next)
-            data = arrived.get()
+            try:
+                data = arrived.get(timeout=min(self.time_remaining(), LONGEST_WAIT_SECONDS))
+            except Empty:
+                # gRPC's core ends a call at its deadline by itself, the native server does not.
+                call.cancel()
+                raise cancelled_error() from None
         if self.cancelled:
             raise cancelled_error()
 
