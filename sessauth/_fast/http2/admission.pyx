@@ -32,6 +32,8 @@ from sessauth._fast.rpc_codec.direct cimport DirectCaller
 cdef enum:
     # gRPC's code.
     RESOURCE_EXHAUSTED = 8
+    # Messages of up to 12 MiB each.
+    MAX_EARLY = 4
 
 # A message of a call that can be answered at once comes with its headers, or right behind them.
 cdef int64_t EXPECTED_NS = 10_000_000
@@ -102,10 +104,17 @@ cdef class Admission:
         return PyBytes_FromStringAndSize(<const char *> path.p, path.n) in self._direct_paths
 
     cdef int _expect_message(self, Stream *stream) except -1:
-        """Wait for the rest of a message. A known caller may send more than a stream's first window."""
+        """Wait for the rest of a message. A known caller may send more than a stream's first window.
+
+        That takes the memory of a whole message, before a pool has a place for the call: a few may at once.
+        """
         expect(stream, self.memory.now_ns + EXPECTED_NS)
+        if stream.receiving or self.memory.early >= MAX_EARLY:
+            return 0
         try:
             if self._caller(stream) != NULL:
+                stream.is_early = True
+                self.memory.early += 1
                 receive(stream)
         except Exception as error:
             self._fault(error)

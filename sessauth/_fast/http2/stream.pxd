@@ -60,6 +60,8 @@ cdef struct Stream:
     Stream *next_expected
     Stream *previous_expected
     int64_t expected_until_ns
+    # It is received while it is expected: one of the loop's `early`.
+    bint is_early
     # The call as Python sees it, owned; NULL: not yet one.
     PyObject *call
     Header *headers
@@ -160,6 +162,8 @@ cdef struct LoopMemory:
     Stream *last_ready
     Stream *first_expected
     Stream *last_expected
+    # Streams that are received before they are admitted.
+    int early
     Connection *first_dirty
     Connection *first_failed
     Connection *first_again

@@ -143,6 +143,9 @@ cdef void unexpect(Stream *stream) noexcept nogil:
     if not stream.expected_until_ns:
         return
     stream.expected_until_ns = 0
+    if stream.is_early:
+        stream.is_early = stream.receiving = False
+        loop.early -= 1
     if stream.next_expected != NULL:
         stream.next_expected.previous_expected = stream.previous_expected
     else:
