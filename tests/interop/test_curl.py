@@ -115,7 +115,7 @@ def test_deadlines_of_curl_are_judged(server: InteropServer, headers: tuple[str,
 
 
 def test_requests_that_are_not_of_grpc_are_refused(server: InteropServer) -> None:
-    """By HTTP's own codes; an unknown method by gRPC's."""
+    """HTTP's own codes; gRPC's for an unknown method and a compressed message."""
     body = framed(server.check())
     _curl(server, "tcp", body)
     json = ("content-type: application/json", *HEADERS[1:])
