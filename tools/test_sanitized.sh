@@ -18,6 +18,7 @@ SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inpl
 # Tests that weigh this process's memory are left out: the sanitizer keeps what was freed.
 [ $# -gt 0 ] || set -- tests/vectors tests/adversarial tests/fuzz tests/unit/fast \
     --ignore=tests/unit/fast/test_leaks.py --ignore=tests/unit/fast/test_proof_leaks.py \
+    --ignore=tests/unit/fast/test_http2_leaks.py \
     --deselect=tests/unit/fast/test_chain_cache.py::test_it_stays_within_its_bytes \
     --deselect=tests/unit/fast/test_tls_context.py::test_nothing_leaks \
     tests/property/test_kernel_agrees_with_oracle.py tests/property/test_paths_agree_with_oracle.py \

@@ -226,8 +226,12 @@ cdef class Loop(Admission):
         self.commands.sleeping = False
         if accepting:
             self._listeners.accept_from(accepting)
-        if self.commands.waiting:
-            self.commands.run_waiting()
+        while self.commands.waiting:
+            try:
+                self.commands.run_waiting()
+            except Exception as error:
+                # The commands behind it go on.
+                self._fault(error)
         if memory.first_ready != NULL:
             if self._direct is not None:
                 self.refresh()

@@ -321,3 +321,27 @@ def test_a_listener_that_has_no_descriptors_left_goes_on(served: LoopFixture) ->
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     served.until(lambda: served.loop.connections == 1)
     client.close()
+
+
+def test_a_command_that_raises_is_a_fault_and_those_behind_it_go_on(served: LoopFixture) -> None:
+    """A callback is called at once for a call that has ended; its error does not reach the loop's thread."""
+    client = served.client(OPEN)
+    (call_,) = served.calls
+    client.send(CANCELLED)
+    served.turn()
+    heard: list[object] = []
+
+    def fail() -> None:
+        raise ValueError("written")
+
+    def send() -> None:
+        call_.send(b"x", fail)
+        call_.receive(heard.append)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+    served.turn()
+
+    assert heard == [None]
+    assert [str(error) for error in served.faults] == ["written"]
