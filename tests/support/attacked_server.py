@@ -62,6 +62,16 @@ class AttackedServer:
         with self.peer() as own:
             return own.call(self.entries(), self.request)
 
+    def batch(self, count: int) -> bytes:
+        """Return the message of a batch of the check that is allowed."""
+        request = checks.CheckBatchRequest(items=[self.allowed.item] * count, audience="gw")
+        return h2.message(request.SerializeToString())
+
+    def cold_batch(self) -> bytes:
+        """Return the message of a batch with a token that no verifier has met."""
+        request = checks.CheckBatchRequest(items=[self.server.check().item], audience="gw")
+        return h2.message(request.SerializeToString())
+
     @staticmethod
     def decision(answer: Answer) -> checks.Decision:
         """Return the decision of a check that was answered."""

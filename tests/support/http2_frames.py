@@ -13,6 +13,8 @@ NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = range(4)
 STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = range(5, 10)
 ENHANCE_YOUR_CALM = 11
 CHECK = "/sessauth.v1.AuthorizationService/Check"
+CHECK_BATCH = "/sessauth.v1.AuthorizationService/CheckBatch"
+LIST_ALLOWED = "/sessauth.v1.AuthorizationService/ListAllowed"
 STREAM = "/sessauth.v1.AuthorizationService/CheckStream"
 # The largest payload of a frame that a server must accept.
 FRAME_BYTES = 16_384

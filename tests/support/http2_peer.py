@@ -14,7 +14,7 @@ from hpack import Decoder
 
 from tests.support import http2_frames as h2
 
-OK = "0"
+INITIAL_WINDOW = 65_535
 
 
 @dataclass
@@ -63,6 +63,8 @@ class Peer:
     goaway: int | None = None
     goaway_text: bytes = b""
     pongs: int = 0
+    # Bytes that may still be sent, by stream; 0 is the connection.
+    windows: dict[int, int] = field(default_factory=lambda: {0: INITIAL_WINDOW})
     closed: bool = False
     next_stream: int = 1
     _buffer: bytearray = field(default_factory=bytearray)
@@ -144,6 +146,24 @@ class Peer:
         stream, self.next_stream = self.next_stream, self.next_stream + 2
         return stream
 
+    def send_bodies(self, bodies: dict[int, bytes], seconds: float) -> None:
+        """Send DATA of streams as far as their windows are open, until all is sent or the time is over."""
+        end = time.monotonic() + seconds
+        left = dict(bodies)
+        while left and time.monotonic() < end and not self.closed:
+            sent = b""
+            for stream, body in list(left.items()):
+                n = min(self.windows.setdefault(stream, INITIAL_WINDOW), self.windows[0], len(body))
+                if n > 0:
+                    sent += h2.data(stream, body[:n], 0)
+                    self.windows[stream] -= n
+                    self.windows[0] -= n
+                    left[stream] = body[n:]
+                if not left[stream]:
+                    del left[stream]
+            self.send(sent)
+            self.read(lambda: False, 0.002)
+
     def ping(self, seconds: float = 10.0) -> bool:
         """Send a PING and wait for its answer: all that was sent before has been read."""
         before = self.pongs
@@ -166,6 +186,8 @@ class Peer:
             elif self.polite:
                 with suppress(OSError):
                     self.socket.sendall(h2.frame(kind, h2.ACK, 0, b"" if kind == h2.SETTINGS else payload))
+        elif kind == h2.WINDOW:
+            self.windows[stream] = self.windows.get(stream, INITIAL_WINDOW) + struct.unpack(">I", payload)[0]
         elif kind == h2.GOAWAY:
             self.goaway = struct.unpack(">I", payload[4:8])[0]
             self.goaway_text += payload[8:]

@@ -138,7 +138,7 @@ cdef class NativeCall(Command):
         if stream.closed:
             # First: the stream is freed even if a callback raises.
             self.stream = NULL
-            return self._end(stream.answer != ANSWER_SENT)
+            return self._end(stream.expired or stream.answer != ANSWER_SENT)
         if stream.written:
             stream.written = 0
             self._report_written()
@@ -213,6 +213,8 @@ cdef NativeCall call_of(Stream *stream, CommandQueue commands):
     if stream.timeout >= 0:
         value = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
         ns = timeout_ns(value.p, value.n)
+    if ns >= 0:
+        stream.deadline_ns = stream.connection.loop.now_ns + ns
     call.deadline = float("inf") if ns < 0 else time.time() + ns / 1e9
     call.metadata = _metadata(stream)
     drop_headers(stream)

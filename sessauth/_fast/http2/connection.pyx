@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 from sessauth._fast.http2.answers cimport on_frame_sent
 from sessauth._fast.http2.library cimport (
     CALLBACK_FAILURE,
+    CALLBACK_STREAM_FAILURE,
     ENHANCE_YOUR_CALM,
     FLAG_ACK,
     FLAG_END_STREAM,
@@ -71,6 +72,8 @@ cdef enum:
     MAX_ACKS = 1_000
     MAX_SETTINGS = 32
     HEADER_OVERHEAD = 32
+    # Times the limit of headers. No block is that long without references to the table: each is validated again.
+    BOMB = 16
 
 cdef int64_t MIN_PING_INTERVAL_NS = 5_000_000_000
 
@@ -184,10 +187,14 @@ cdef int _on_header(
 ) noexcept nogil:
     cdef Stream *stream = <Stream *> nghttp2.session_get_stream_user_data(session, frame.stream_id)
     cdef Vector text
-    if stream == NULL or stream.has_headers or stream.fault:
+    if stream == NULL:
         return 0
     text = nghttp2.rcbuf_get_buf(name)
     stream.header_bytes += text.n + nghttp2.rcbuf_get_buf(value).n + HEADER_OVERHEAD
+    if stream.header_bytes > BOMB * stream.connection.loop.max_headers:
+        return CALLBACK_STREAM_FAILURE
+    if stream.has_headers or stream.fault:
+        return 0
     if stream.header_bytes > stream.connection.loop.max_headers:
         stream.fault = FAULT_HEADERS
         return 0

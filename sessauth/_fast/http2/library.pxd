@@ -28,6 +28,8 @@ cdef enum:
     DATA_NO_END_STREAM = 2
     DATA_DEFERRED = -508
     CALLBACK_FAILURE = -902
+    # The stream is reset, and no more of its header block is validated or reported.
+    CALLBACK_STREAM_FAILURE = -521
 
 ctypedef void *Session
 ctypedef void *HeaderBuffer

@@ -62,6 +62,9 @@ cdef struct Stream:
     int64_t expected_until_ns
     # It is received while it is expected: one of the loop's `early`.
     bint is_early
+    # The deadline of a call, 0 for none; it has passed before the answer.
+    int64_t deadline_ns
+    bint expired
     # The call as Python sees it, owned; NULL: not yet one.
     PyObject *call
     Header *headers

@@ -2,10 +2,21 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.http2.answers cimport reset
+from sessauth._fast.http2.answers cimport finish, reset
 from sessauth._fast.http2.connection cimport leave, ping
 from sessauth._fast.http2.library cimport CANCEL
-from sessauth._fast.http2.stream cimport Connection, LoopMemory, Stream, fail
+from sessauth._fast.http2.stream cimport (
+    ANSWER_FINISHING,
+    ANSWER_NONE,
+    Connection,
+    LoopMemory,
+    Stream,
+    fail,
+)
+
+cdef enum:
+    # gRPC's code.
+    DEADLINE_EXCEEDED = 4
 
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t HANDSHAKE_NS = 3 * SECOND
@@ -25,7 +36,7 @@ cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcep
         age = now - connection.opened_ns
         connection.idle_frames = 0
         if not connection.failed:
-            _end_stalled(connection, slow_reader_ns)
+            _end_late(connection, slow_reader_ns)
         if connection.failed:
             pass
         elif not connection.greeted and age > HANDSHAKE_NS:
@@ -51,13 +62,22 @@ cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcep
         connection = connection.next
 
 
-cdef void _end_stalled(Connection *connection, int64_t slow_reader_ns) noexcept nogil:
-    """Reset the streams whose client opens no window for an answer. A call that has a thread is ended by that."""
+cdef void _end_late(Connection *connection, int64_t slow_reader_ns) noexcept nogil:
+    """End the streams whose deadline has passed, and those whose client opens no window for an answer."""
     cdef Stream *stream = connection.streams
+    cdef int64_t now = connection.loop.now_ns
     while stream != NULL:
-        if stream.call == NULL and stream.first_out != NULL and not stream.closed:
+        if stream.closed:
+            pass
+        elif stream.answer < ANSWER_FINISHING and stream.deadline_ns and now > stream.deadline_ns:
+            stream.expired = True
+            if stream.answer != ANSWER_NONE and stream.first_out != NULL:
+                reset(stream, CANCEL)
+            elif not finish(stream, DEADLINE_EXCEEDED, b"Deadline Exceeded", NULL):
+                fail(connection)
+        elif stream.answer == ANSWER_FINISHING and stream.first_out != NULL:
             if not stream.stalled_ns:
-                stream.stalled_ns = connection.loop.now_ns
-            elif connection.loop.now_ns - stream.stalled_ns > slow_reader_ns:
+                stream.stalled_ns = now
+            elif now - stream.stalled_ns > slow_reader_ns:
                 reset(stream, CANCEL)
         stream = stream.next
