@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
-        bench-instructions bench-docs bench-peers proto proto-check vectors vectors-check client client-check package wheel clean
+        bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheel clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -119,6 +119,12 @@ $(PEERS): $(INSTALLED) benchmarks/peers/requirements.txt
 
 bench-peers: $(BUILT) $(PEERS) ## measure five other libraries at the nearest equal work (.venv-peers)
 	$(dir $(PEERS))bin/python -m benchmarks.peers --require-all $(ARGS)
+
+# The package has no scripts and no dependencies.
+cerbos: $(BUILT) ## install the Go policy service that `make bench` compares with, from npm (.venv-cerbos)
+	mkdir -p .venv-cerbos
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix .venv-cerbos \
+	    "$$($(RUN) -m benchmarks.service.cerbos)"
 
 proto: ## regenerate the stubs and the kernel's table from proto/
 	tools/generate_stubs.sh

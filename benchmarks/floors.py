@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.host_info import ROOT
 from benchmarks.measure import Loop
 from sessauth._fast.token.chain import Chain, signed_bytes
 
@@ -22,20 +23,30 @@ LOOKUP_BYTES: Final = 420
 
 def build(folder: Path) -> Any:
     """Compile ``_floor.pyx`` in a folder and return the module. Raises RuntimeError with what went wrong."""
-    shutil.copy(SOURCE, folder / "_floor.pyx")
+    compiled(SOURCE, folder)
+    return load(folder, SOURCE)
+
+
+def compiled(source: Path, folder: Path) -> None:
+    """Compile a Cython module in a folder. Raises RuntimeError with what went wrong."""
+    shutil.copy(source, folder / source.name)
     answer = subprocess.run(
-        [sys.executable, "-m", "Cython.Build.Cythonize", "--inplace", "--quiet", "_floor.pyx"],
+        [sys.executable, "-m", "Cython.Build.Cythonize", "--inplace", "--quiet", source.name],
         cwd=folder,
-        env={**os.environ, "CFLAGS": "-O2"},
+        env={**os.environ, "CFLAGS": "-O2", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    built = sorted(folder.glob("_floor.*.so"))
-    if answer.returncode != 0 or not built:
-        raise RuntimeError(f"the floors could not be compiled:\n{answer.stdout}{answer.stderr}")
-    spec = importlib.util.spec_from_file_location("_floor", built[0])
+    if answer.returncode != 0 or not sorted(folder.glob(f"{source.stem}.*.so")):
+        raise RuntimeError(f"{source.name} could not be compiled:\n{answer.stdout}{answer.stderr}")
+
+
+def load(folder: Path, source: Path) -> Any:
+    """Return a module that was compiled in a folder. Raises RuntimeError."""
+    built = sorted(folder.glob(f"{source.stem}.*.so"))
+    spec = importlib.util.spec_from_file_location(source.stem, built[0]) if built else None
     if spec is None or spec.loader is None:
-        raise RuntimeError(f"{built[0]} is no module")
+        raise RuntimeError(f"{folder} has no module {source.stem}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

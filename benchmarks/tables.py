@@ -27,7 +27,7 @@ ELSEWHERE: Final = ("peer", "instructions")
 WIDTH: Final = 120
 LEGEND: Final = """\
 median           of rounds, in us where no unit stands: the time for each call, one behind the other;
-                 in service/, where many are in flight, the time of a round by the number of its calls
+                 in service/, where many are in flight, calls or decisions per second
 p50, p99, p99.9  of calls that were timed one by one, waiting included: with 64 in flight far above the median
 floor            what was measured in turns with the row
 ratio            the median of the rounds' ratios to the floor; the verdict judges its whole interval
@@ -46,7 +46,7 @@ HEADINGS: Final = {
     "batch": "checks of one batch in process, per check",
     "threads": "threads that share one verifier, per check",
     "refusal": "what a forger can make us spend",
-    "service": "calls to a server process, per call or decision",
+    "service": "calls to a server process",
     "writes": "changes of the state",
     "growth": "the same checks among more sessions, revocations and chains, per check",
     "memory": "what is kept for a verified chain",

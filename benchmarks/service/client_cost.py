@@ -9,6 +9,7 @@ and returns a decision. One call is under way at a time.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -21,10 +22,11 @@ import grpc
 from grpc import aio
 
 from benchmarks.service import rows_table
+from benchmarks.service.clients import AUTHORIZATION
 from benchmarks.service.load_spec import CALL_SECONDS, Call
-from benchmarks.service.round import AUTHORIZATION
+from benchmarks.service.processes import on_cores
 from benchmarks.service.server_home import require_allowed
-from benchmarks.service.servers import running_places
+from benchmarks.service.servers import Cores, running_places
 from benchmarks.workloads import WrongDecision
 from sessauth.client import AsyncClient, Client, RemoteDecision
 from sessauth.client._target import CHANNEL_OPTIONS
@@ -137,11 +139,13 @@ def _require(answers: list[bytes], decisions: list[RemoteDecision]) -> None:
 
 def main() -> None:
     """Print the medians of the rounds, and that of their ratios."""
+    cores = Cores.of(os.sched_getaffinity(0))
     with (
         tempfile.TemporaryDirectory(prefix="sa-") as folder,
-        running_places(Path(folder), {rows_table.WORKER}) as (places, _),
+        on_cores(cores.generator),
+        running_places(Path(folder), {rows_table.WORKER}, cores) as places,
     ):
-        place = places[rows_table.WORKER]
+        place = places.found[rows_table.WORKER]
         call = Call(
             place.server, place.targets, AUTHORIZATION + "Check", place.requests.checks(), require_allowed,
             place.credential,

@@ -24,27 +24,32 @@ OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_len
 
 def answer(call: Call, *, streaming: bool = False) -> bytes:
     """Make one call, or send one message of a stream, and return its answer. Raises WrongDecision."""
-    request, metadata = call.requests[0], _metadata(call)
-    with _channel(call.targets[0]) as channel:
+    request, headers = call.requests[0], metadata(call)
+    with channel(call.targets[0]) as opened:
         if streaming:
-            open_stream = channel.stream_stream(call.method, None, None)
-            answers = open_stream(iter([request]), timeout=CALL_SECONDS, metadata=metadata)
+            open_stream = opened.stream_stream(call.method, None, None)
+            answers = open_stream(iter([request]), timeout=CALL_SECONDS, metadata=headers)
             made: bytes = next(iter(answers))
         else:
-            ask = channel.unary_unary(call.method, None, None)
-            made = ask(request, timeout=CALL_SECONDS, metadata=metadata)
+            ask = opened.unary_unary(call.method, None, None)
+            made = ask(request, timeout=CALL_SECONDS, metadata=headers)
     call.require([made])
     return made
 
 
-def _channel(target: Target) -> grpc.Channel:
+def channel(target: Target) -> grpc.Channel:
+    """Return a channel of its own connection."""
     if target.certificate is None:
         return grpc.insecure_channel(target.address, OPTIONS)
-    credentials = grpc.ssl_channel_credentials(target.certificate.read_bytes())
+    files = () if target.client is None else (target.client.private_key, target.client.certificate)
+    credentials = grpc.ssl_channel_credentials(
+        target.certificate.read_bytes(), *(file.read_bytes() for file in files)
+    )
     return grpc.secure_channel(target.address, credentials, OPTIONS)
 
 
-def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
+def metadata(call: Call) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a call."""
     return (("authorization", f"Bearer {call.credential}"),) if call.credential else ()
 
 
@@ -108,7 +113,7 @@ async def _stream(
 ) -> None:
     """Send messages over one stream, at most ``inflight`` without their answers, which come in order."""
     open_stream = channel.stream_stream(call.method, None, None)
-    stream = open_stream(None, timeout=DRIVE_SECONDS, metadata=_metadata(call))
+    stream = open_stream(None, timeout=DRIVE_SECONDS, metadata=metadata(call))
     sent: deque[int] = deque()
     for request in islice(requests, inflight):
         sent.append(time.perf_counter_ns())

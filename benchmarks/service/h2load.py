@@ -21,7 +21,7 @@ from typing import Final, Self
 from benchmarks.service.load_spec import CALL_SECONDS, DRIVE_SECONDS, Call, Drive, Load, LoadError, Target
 from benchmarks.workloads import WrongDecision
 
-SOURCE: Final = Path(__file__).with_name("header_from_file.c")
+SOURCE: Final = Path(__file__).with_name("h2load_preload.c")
 NOT_INSTALLED: Final = "h2load is not installed (Debian: nghttp2-client)"
 NO_COMPILER: Final = "no C compiler to let h2load read its credential from a file"
 NO_PRELOAD: Final = "h2load can't be made to read its credential from a file here"
@@ -31,6 +31,28 @@ PREFIX_BYTES: Final = 5
 
 class NotUsable(Exception):
     """h2load can't be used on this machine; the message says why, in the words of the report."""
+
+
+def compiled(source: Path, program: Path, *options: str) -> Path:
+    """Compile one C file. Raises NotUsable."""
+    compiler = shlex.split(os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc"))
+    try:
+        built = subprocess.run(
+            [*compiler, "-O2", *options, "-o", str(program), str(source), "-ldl"], capture_output=True
+        )
+    except OSError:
+        raise NotUsable(NO_COMPILER) from None
+    if built.returncode != 0:
+        raise NotUsable(NO_COMPILER)
+    return program
+
+
+def write_private(file: Path, content: bytes) -> Path:
+    """Write a file that only this user can read, in place of one of that name."""
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+        stream.write(content)
+    return file
 
 
 def framed(message: bytes) -> bytes:
@@ -92,17 +114,7 @@ class H2load:
         if found is None:
             raise NotUsable(NOT_INSTALLED)
         private = Path(tempfile.mkdtemp(prefix="h2load-", dir=folder))
-        library = private / "header_from_file.so"
-        compiler = shlex.split(os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc"))
-        try:
-            built = subprocess.run(
-                [*compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"],
-                capture_output=True,
-            )
-        except OSError:
-            raise NotUsable(NO_COMPILER) from None
-        if built.returncode != 0:
-            raise NotUsable(NO_COMPILER)
+        library = compiled(SOURCE, private / "preload.so", "-shared", "-fPIC")
         generator = cls(found, library, private)
         generator._require_headers_from_files()
         return generator
@@ -120,7 +132,10 @@ class H2load:
             raise NotUsable(NO_PRELOAD)
 
     def drive(self, call: Call, load: Load, count: int) -> Drive:
-        """Make about ``count`` calls, the same number on each target."""
+        """Make about ``count`` calls, the same number on each target.
+
+        Several targets share the connections.
+        """
         shares = [max(count // len(call.targets), load.connections)] * len(call.targets)
         body = self._private("body", framed(call.requests[0]))
         headers = [*HEADERS]
@@ -136,6 +151,7 @@ class H2load:
             ],
             shares,
             call.answer_bytes,
+            _client_certificate(call.targets[0]),
         )
         cpu = call.server.cpu_us() - cpu
         times = [time for log in logs for time in read_log(log)]
@@ -161,13 +177,22 @@ class H2load:
         amount = ["-n", str(number), "-c", str(connections), "-m", str(streams), "-t", "1"]
         return [self._program, *amount, "-d", str(body), *base, *options, f"{scheme}://{host}{call.method}"]
 
-    def _run(self, commands: Sequence[list[str]], shares: Sequence[int], answer_bytes: int) -> list[str]:
-        """Run all at once; returns their logs. Raises WrongDecision for answers of another length."""
+    def _run(
+        self,
+        commands: Sequence[list[str]],
+        shares: Sequence[int],
+        answer_bytes: int,
+        client: dict[str, str],
+    ) -> list[str]:
+        """Run all at once; returns their logs. Raises WrongDecision for answers of another length.
+
+        ``client`` names the files of the client's certificate.
+        """
         logs = [self._private(f"times-{number}", b"") for number in range(len(commands))]
         processes = [
             subprocess.Popen(
                 [command[0], "--log-file", str(log), *command[1:]],
-                env=self._environment,
+                env=self._environment | client,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -192,12 +217,17 @@ class H2load:
         return [log.read_text("ascii") for log in logs]
 
     def _private(self, name: str, content: bytes) -> Path:
-        """Write a file that only this user can read, in place of one of that name."""
-        file = self._folder / name
-        file.unlink(missing_ok=True)
-        with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-            stream.write(content)
-        return file
+        return write_private(self._folder / name, content)
+
+
+def _client_certificate(target: Target) -> dict[str, str]:
+    """Return the variables that the preloaded library reads."""
+    if target.client is None:
+        return {}
+    return {
+        "H2LOAD_CERTIFICATE": str(target.client.certificate),
+        "H2LOAD_KEY": str(target.client.private_key),
+    }
 
 
 def require_answers(summary: Summary, count: int, answer_bytes: int) -> None:

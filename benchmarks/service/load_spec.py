@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.service.certificate import Certificate
 from benchmarks.service.processes import Server
 
 # A single call, and a whole drive of them, are given up after so many seconds.
@@ -15,15 +16,19 @@ DRIVE_SECONDS = 120.0
 
 
 class LoadError(RuntimeError):
-    """A load generator did not do what it was asked; the message says what went wrong."""
+    """A load generator failed; the message says how."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Address of a server: ``unix:PATH`` or ``HOST:PORT``, with TLS if there is a certificate to trust."""
+    """Address of a server: ``unix:PATH`` or ``HOST:PORT``, with TLS if there is a certificate to trust.
+
+    ``client`` is the certificate that the client presents.
+    """
 
     address: str
     certificate: Path | None = None
+    client: Certificate | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Call:
 class Drive:
     """Figures of one drive: calls, wall time and server CPU time in us, and latencies in us.
 
-    ``refused`` counts calls that the server was too busy for; ``late_us`` says how long after its moment
-    each call of a schedule was sent.
+    ``refused`` counts calls that the server was too busy for; ``late_us`` holds the time from the moment of
+    each call of a schedule to its sending.
     """
 
     calls: int

@@ -1,27 +1,29 @@
 """Calls at moments that are drawn beforehand, whether or not earlier ones were answered.
 
-A closed loop waits for a slow server and so asks it less: a stall of 100 ms costs it one slow call. Here each
-call has its moment, and its latency is counted from that moment, so that the calls which had to wait behind a
-stall are seen to have waited, and so is what this process itself was late.
+A closed loop waits for a slow server and so calls it less: a stall of 100 ms costs it one slow call. Here
+each call has its moment, and its latency counts from that moment. So it includes the wait of calls behind a
+stall, and the lateness of the generator itself. The generator is ``open_loop.c``, with a core for itself.
 """
 
 from __future__ import annotations
 
-import gc
+import os
 import random
-import select
-import time
-from collections.abc import Callable, Sequence
+import struct
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, Self
 
-from benchmarks.service.h2load import HEADERS, PREFIX_BYTES, framed
-from benchmarks.service.http2 import Answer, Connection
-from benchmarks.service.load_spec import CALL_SECONDS, Call, Drive, LoadError
+from benchmarks.service.h2load import HEADERS, PREFIX_BYTES, compiled, framed, write_private
+from benchmarks.service.load_spec import DRIVE_SECONDS, Call, Drive, LoadError
 
-US: Final = 1e6
-# From the decision to begin to the first call's moment, in seconds.
-LEAD_SECONDS: Final = 0.002
+SOURCE: Final = Path(__file__).with_name("open_loop.c")
+# Entries 1 to 61 of HPACK's table are the standard's; ours follow, the newest first.
+FIRST_OWN_ENTRY: Final = 62
+MAX_ANSWER: Final = 512
+RESULT: Final = struct.Struct(f"=ddI{MAX_ANSWER}s")
 
 
 def schedule(count: int, per_second: float, seed: int) -> list[float]:
@@ -37,129 +39,108 @@ def schedule(count: int, per_second: float, seed: int) -> list[float]:
     return moments
 
 
-class Wire(Protocol):
-    """Connection that calls are sent over."""
+def whole_number(value: int, bits: int, first: int) -> bytes:
+    """Return a number as HPACK writes it: in the low ``bits`` of a byte that holds ``first``, and on."""
+    limit = (1 << bits) - 1
+    if value < limit:
+        return bytes((first | value,))
+    out = bytearray((first | limit,))
+    value -= limit
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
-    def send(self, number: int) -> None:
-        """Send call ``number``; never waits."""
-        ...
 
-    def wait(self, seconds: float) -> list[int]:
-        """Wait at most so long; returns the calls that were answered."""
-        ...
+def header_blocks(headers: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
+    """Return the header block of the first call of a connection, and that of every later one.
+
+    The first puts its headers into the connection's table, where the later ones refer to them.
+    """
+    first = bytearray()
+    for name, value in headers:
+        first.append(0x40)
+        for text in (name.encode(), value.encode()):
+            first += whole_number(len(text), 7, 0) + text
+    newest = FIRST_OWN_ENTRY + len(headers) - 1
+    later = b"".join(whole_number(newest - position, 7, 0x80) for position in range(len(headers)))
+    return bytes(first), later
 
 
 @dataclass(frozen=True)
-class Paced:
-    """Times of the answers and of the sends, in us from each call's moment; and the wall time in us."""
+class Planned:
+    """Calls of one drive: when each is due, in seconds from the beginning, and which request it sends."""
 
-    latencies_us: list[float]
-    late_us: list[float]
-    wall_us: float
-
-
-def pace(moments: Sequence[float], wire: Wire, clock: Callable[[], float] = time.perf_counter) -> Paced:
-    """Send each call at its moment, or as soon after it as can be. Raises LoadError if answers stay away."""
-    count = len(moments)
-    latencies, late = [0.0] * count, [0.0] * count
-    start = clock() + LEAD_SECONDS
-    sent = answered = 0
-    last = start
-    while answered < count:
-        while sent < count and start + moments[sent] <= (now := clock()):
-            late[sent] = (now - start - moments[sent]) * US
-            wire.send(sent)
-            sent, last = sent + 1, now
-        until = start + moments[sent] if sent < count else last + CALL_SECONDS
-        done = wire.wait(max(0.0, until - clock()))
-        if done:
-            last = clock()
-            for number in done:
-                latencies[number] = (last - start - moments[number]) * US
-            answered += len(done)
-        elif sent == count and clock() >= until:
-            raise LoadError(f"{count - answered} calls without an answer")
-    return Paced(latencies, late, (last - start - moments[0]) * US)
-
-
-class Connections:
-    """Calls in turn over several connections; keeps the answers."""
-
-    def __init__(self, opened: Sequence[Connection], bodies: Sequence[bytes]) -> None:
-        """Send ``bodies`` in turn."""
-        self._opened = opened
-        self._bodies = bodies
-        self.answers: dict[int, Answer] = {}
-
-    def send(self, number: int) -> None:
-        """Send call ``number`` over its connection."""
-        body = self._bodies[number % len(self._bodies)]
-        self._opened[number % len(self._opened)].send(number, body)
-
-    def wait(self, seconds: float) -> list[int]:
-        """Wait at most so long, with the precision of select; returns the calls that were answered."""
-        by_socket = {connection.socket: connection for connection in self._opened}
-        blocked = [connection.socket for connection in self._opened if connection.blocked]
-        readable, writable, _ = select.select(by_socket, blocked, (), seconds)
-        for each in writable:
-            by_socket[each].flush()
-        done = [item for each in readable for item in by_socket[each].receive()]
-        self.answers.update(done)
-        return [number for number, _ in done]
+    moments: Sequence[float]
+    requests: Sequence[bytes]
+    # The position of each call's request.
+    chosen: Sequence[int]
 
 
 class OpenLoop:
-    """Drives calls of one kind at a given rate over connections that stay open."""
+    """Drives calls of one kind by a plan. Use :meth:`prepare`."""
 
-    def __init__(self, call: Call, connections: int) -> None:
-        """Connect. The first target must be a Unix socket. Raises OSError or LoadError."""
-        kind, _, path = call.targets[0].address.partition(":")
-        if kind != "unix":
-            raise LoadError(f"{call.targets[0].address}: calls on a schedule go to a Unix socket")
-        headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", call.method),
-            (":authority", "localhost"),
-        ]
-        for header in HEADERS:
-            name, _, value = header.partition(": ")
-            headers.append((name, value))
-        if call.credential:
-            headers.append(("authorization", f"Bearer {call.credential}"))
-        self._call = call
-        self._bodies = [framed(request) for request in call.requests]
-        self._connections = [Connection(path, headers) for _ in range(connections)]
+    def __init__(self, program: Path, folder: Path) -> None:
+        """Run ``program``, with its plan in a folder that only this user can read."""
+        self._program = program
+        self._plan = folder / "plan"
 
-    def close(self) -> None:
-        """Disconnect."""
-        for connection in self._connections:
-            connection.close()
+    @classmethod
+    def prepare(cls, folder: Path) -> Self:
+        """Compile the generator below ``folder``. Raises NotUsable."""
+        return cls(compiled(SOURCE, folder / "open_loop"), folder)
 
-    def drive(self, moments: Sequence[float]) -> Drive:
-        """Make the calls and hold every answer. Raises WrongDecision and LoadError.
+    def drive(self, call: Call, connections: int, planned: Planned) -> Drive:
+        """Make the calls in turn over new connections and hold every answer.
 
-        What the server refused because it was too busy has no latency, and is counted.
+        Raises WrongDecision and LoadError.
+        What the server refused because it was too busy has no latency, and is counted. The first target must
+        be a Unix socket.
         """
-        wire = Connections(self._connections, self._bodies)
-        enabled = gc.isenabled()
-        gc.disable()
-        cpu = self._call.server.cpu_us()
+        write_private(self._plan, _plan(call, connections, planned))
+        cpu = call.server.cpu_us()
         try:
-            paced = pace(moments, wire)
+            done = subprocess.run([self._program, self._plan], capture_output=True, timeout=DRIVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise LoadError(f"calls on a schedule: not done after {DRIVE_SECONDS:.0f} seconds") from None
         finally:
-            if enabled:
-                gc.enable()
-        cpu = self._call.server.cpu_us() - cpu
-        answered = sorted(
-            number for number, answer in wire.answers.items() if answer.body and not answer.reset
-        )
-        self._call.require([bytes(wire.answers[number].body[PREFIX_BYTES:]) for number in answered])
+            os.unlink(self._plan)
+        cpu = call.server.cpu_us() - cpu
+        if done.returncode != 0:
+            raise LoadError(f"calls on a schedule: {done.stderr.decode('utf-8', 'replace').strip()}")
+        results = list(RESULT.iter_unpack(done.stdout))
+        if len(results) != len(planned.moments):
+            raise LoadError(f"{len(planned.moments)} calls on a schedule, {len(results)} results")
+        answered = [each for each in results if each[2]]
+        call.require([answer[PREFIX_BYTES:size] for _, _, size, answer in answered])
+        ends = [moment * 1e6 + each[0] for moment, each in zip(planned.moments, results, strict=True)]
         return Drive(
             calls=len(answered),
-            wall_us=paced.wall_us,
+            wall_us=max(ends) - planned.moments[0] * 1e6,
             cpu_us=cpu,
-            latencies_us=[paced.latencies_us[number] for number in answered],
-            refused=len(moments) - len(answered),
-            late_us=tuple(paced.late_us),
+            latencies_us=[latency for latency, *_ in answered],
+            refused=len(results) - len(answered),
+            late_us=tuple(late for _, late, *_ in results),
         )
+
+
+def _plan(call: Call, connections: int, planned: Planned) -> bytes:
+    """Return a plan as ``open_loop.c`` reads it. Raises LoadError for a target that is no Unix socket."""
+    kind, _, path = call.targets[0].address.partition(":")
+    if kind != "unix":
+        raise LoadError(f"{call.targets[0].address}: calls on a schedule go to a Unix socket")
+    headers = [(":method", "POST"), (":scheme", "http"), (":path", call.method), (":authority", "localhost")]
+    for header in HEADERS:
+        name, _, value = header.partition(": ")
+        headers.append((name, value))
+    if call.credential:
+        headers.append(("authorization", f"Bearer {call.credential}"))
+    first, later = header_blocks(headers)
+    socket = os.fsencode(path)
+    counts = (connections, len(planned.moments), len(planned.requests), len(socket), len(first), len(later))
+    parts = [struct.pack("=6I", *counts), socket, first, later]
+    for message in map(framed, planned.requests):
+        parts += [struct.pack("=I", len(message)), message]
+    parts += [struct.pack("=dI", *each) for each in zip(planned.moments, planned.chosen, strict=True)]
+    return b"".join(parts)

@@ -15,6 +15,7 @@ import grpc
 
 from benchmarks.host_info import ROOT
 
+PYTHON = (sys.executable,)
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
@@ -39,33 +40,42 @@ class Server:
 
 
 @contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Run this thread, and all that it starts, on ``cores`` alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def running(
-    arguments: Sequence[str],
+    command: Sequence[str],
     target: str,
     log: Path,
     environment: dict[str, str] | None = None,
     *,
     cores: Collection[int] = (),
 ) -> Iterator[Server]:
-    """Run ``python arguments`` until the block is left; it is ready when ``target`` can be connected to.
+    """Run a command until the block is left; it is ready when ``target`` can be connected to.
 
     With ``cores`` all of its threads run on those alone.
 
     Raises RuntimeError with the end of its log if it does not get ready.
     """
     with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-        )
+        with on_cores(cores or os.sched_getaffinity(0)):
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
         try:
-            if cores:
-                # It has but one thread yet, which all others inherit this from.
-                os.sched_setaffinity(process.pid, cores)
             _wait_until_ready(process, target, log)
             yield Server(target, (process.pid,))
         finally:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from grpc_health.v1 import health_pb2
 
+from benchmarks.service.certificate import Certificate
 from benchmarks.state_setup import CEILING
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, HOUR_MS, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
 from sessauth.client import Client
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 
 TOKENS: Final = 256
 OPERATORS: Final = 4
-# Those of a batch that asks for a few agents: a gateway that looks at their plans.
+# Agents of a batch: a gateway that looks at the plans of a few.
 AGENTS: Final = 8
+# Parents of tokens that are presented once.
+PARENTS: Final = 16
+# An answer holds the revision: behind so many changes its length stays the same for a long time.
+CHANGES_BEFORE: Final = 150
 # Of three digits each, so that all requests and all answers have one length.
 PAGE_SIZES: Final = range(100, 1000)
 
@@ -53,18 +60,46 @@ class Home:
         """Return the socket of a worker."""
         return self.folder / "run" / f"check-{index}.sock"
 
+    def trust(self, certificate: Certificate) -> None:
+        """Let a client certificate be a gateway with one audience."""
+        with (self.folder / "sessauth.toml").open("a", encoding="utf-8") as file:
+            file.write(
+                f'\n[[identities]]\nname = "bench-tls"\nrole = "gateway"\naudiences = ["{AUDIENCE}"]\n'
+                f'thumbprint = "{certificate.thumbprint}"\n'
+            )
+
     def requests(self) -> Requests:
         """Open a session on the running server and mint the tokens that checks present."""
+        with self._operator() as client:
+            return Requests(tuple(token.data for token in _minted(client, TOKENS)))
+
+    def cold_tokens(self) -> ColdTokens:
+        """Open another session and mint the parents of tokens that are presented once."""
+        with self._operator() as client:
+            return ColdTokens(tuple(_minted(client, PARENTS, ending="open")))
+
+    def make_changes(self) -> None:
+        """Make so many changes that the length of an answer does not change with the next ones."""
+        with self._operator() as client, ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda _: _opened(client), range(CHANGES_BEFORE)))
+
+    def _operator(self) -> Client:
         credential_file = self.folder / "operator.credential"
-        with Client(self.target, credential_file=credential_file, timeout_ms=20_000) as client:
-            session = client.open_session(
-                subject="agent-7", purpose="triage", ceiling=list(CEILING), ttl_ms=HOUR_MS
-            )
-            minted = [
-                client.mint(session.id, eight_scopes(), [AUDIENCE], ttl_ms=HOUR_MS // 2).data
-                for _ in range(TOKENS)
-            ]
-        return Requests(tuple(minted))
+        return Client(self.target, credential_file=credential_file, timeout_ms=20_000)
+
+
+def _opened(client: Client) -> bytes:
+    session = client.open_session(subject="agent-7", purpose="triage", ceiling=list(CEILING), ttl_ms=HOUR_MS)
+    return session.id
+
+
+def _minted(client: Client, count: int, ending: str = "") -> list[Token]:
+    """Return tokens of a new session."""
+    session = _opened(client)
+    return [
+        client.mint(session, eight_scopes(), [AUDIENCE], ttl_ms=HOUR_MS // 2, ending=ending)
+        for _ in range(count)
+    ]
 
 
 @dataclass(frozen=True)
@@ -112,6 +147,27 @@ class Requests:
             pb.CheckStreamRequest(id=1000 + number, item=self._item(number)).SerializeToString()
             for number in range(len(self.tokens))
         )
+
+
+class ColdTokens:
+    """Tokens that were never presented before: each a child of a known parent, made offline."""
+
+    def __init__(self, parents: Sequence[Token]) -> None:
+        """Make children of ``parents`` in turn."""
+        self._parents = parents
+        self._made = 0
+
+    def checks(self, count: int) -> list[bytes]:
+        """Return a Check request for each of so many new tokens."""
+        return [self._check() for _ in range(count)]
+
+    def _check(self) -> bytes:
+        parent = self._parents[self._made % len(self._parents)]
+        self._made += 1
+        # Children of one parent with the same terms are the same token.
+        child = parent.attenuate(where=[f"per_page <= {1000 + self._made}"], ending="sealed")
+        item = pb.CheckItem(token=child.data, action=b"read", resource=RESOURCE.encode(), arguments=ARGUMENTS)
+        return pb.CheckRequest(item=item).SerializeToString()
 
 
 def require_allowed(answers: Sequence[bytes]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measurement, not_measured, singles
-from benchmarks.service.processes import Server, running
+from benchmarks.service.processes import PYTHON, Server, running
 from benchmarks.service.server_home import Home
 from benchmarks.stages.threads import timing, together
 from benchmarks.writes.change_kinds import KINDS, Log
@@ -98,8 +98,8 @@ def _served(
 ) -> None:
     home = Home.make(folder / "home-writes")
     environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "WARNING"}
-    arguments = ["-m", "sessauth.cli.main", "serve"]
-    with running(arguments, home.target, folder / "server-writes.log", environment) as server:
+    command = [*PYTHON, "-m", "sessauth.cli.main", "serve"]
+    with running(command, home.target, folder / "server-writes.log", environment) as server:
         asyncio.run(_served_rounds(home, server, rows, floor, rounds, changes))
 
 

@@ -16,9 +16,14 @@ DESIGN = {
     "cold/child-of-known-parent": 1.08,
     **{f"refusal/{name}": 0.05 for name in ("garbage", "oversized", "unknown-session")},
     "batch/256": 0.6,
-    "service/check": 1.11,
-    "service/check-alone": 1.1,
-    "service/batch-256": 0.01,
+    "service/check": 12.0,
+    "service/check-tls": 12.0,
+    "service/check-cpu": 2.0,
+    "service/check-alone": 0.25,
+    "service/check-stub": 0.4,
+    "service/client-check": 1.3,
+    "service/check-per-core": 20.0,
+    "service/overload": 0.9,
     "service/workers-2-cpu": 1.1,
     **{
         f"growth/{what}-1000000-{kind}": most
@@ -30,7 +35,10 @@ DESIGN = {
     **{f"writes/{change}-64-fsyncs": 0.125 for change in ("open-mint", "end", "revoke")},
     "end/with-children": 1.1,
 }
-AT_LEAST = {"flood/other-sessions"}
+AT_LEAST = {
+    "flood/other-sessions",
+    *(f"service/{name}" for name in ("check", "check-tls", "check-per-core", "overload")),
+}
 
 
 @pytest.mark.parametrize("row", DESIGN)
@@ -46,7 +54,7 @@ def test_the_short_form_gates_what_matters_most() -> None:
     """Warm, cold, refused and batched checks are judged by the short form, in time and in instructions."""
     quick = {budget.row for budget in budgets.load().values() if budget.gates and budget.quick}
 
-    for row in ("warm/root", "cold/root", "refusal/garbage", "batch/256"):
+    for row in ("warm/root", "cold/root", "refusal/garbage", "batch/256", "service/check-cpu"):
         assert row in quick
     assert {"instructions/warm/root", "instructions/cold/root"} <= quick
 

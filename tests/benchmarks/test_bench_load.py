@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.service import certificate, h2load, rows, rows_table, server_home, servers
+from benchmarks.service import (
+    certificate,
+    h2load,
+    rows,
+    rows_table,
+    server_home,
+)
 from benchmarks.service.driver import StreamDriver, answer
-from benchmarks.service.echo_server import stream, unary
+from benchmarks.service.grpcio_echo import stream, unary
 from benchmarks.service.h2load import (
     H2load,
     NotUsable,
@@ -24,7 +30,7 @@ from benchmarks.service.h2load import (
     require_answers,
 )
 from benchmarks.service.load_spec import Call, Drive, Load, LoadError, Target
-from benchmarks.service.processes import Server, children, running
+from benchmarks.service.processes import PYTHON, Server, running
 from benchmarks.workloads import WrongDecision
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.service import home_folder
@@ -66,11 +72,11 @@ def nothing(_: Sequence[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[Server]:
-    """A running echo server."""
+    """A running echo of grpcio."""
     with home_folder() as folder:
         path = folder / "echo.sock"
-        arguments = ["-m", "benchmarks.service.echo_server", "--socket", str(path)]
-        with running(arguments, f"unix:{path}", folder / "echo.log") as server:
+        command = [*PYTHON, "-m", "benchmarks.service.grpcio_echo", "--socket", str(path)]
+        with running(command, f"unix:{path}", folder / "echo.log") as server:
             yield server
 
 
@@ -232,7 +238,8 @@ def test_only_what_a_row_needs_is_driven() -> None:
 
     assert driven("service/check-tls") == {"service/check-tls", "floor/echo-tls"}
     assert driven("workers-2-cpu") == {"service/workers-2", "service/worker"}
-    assert driven("check-open-50") == {"service/check-open-50", "floor/echo-open-50", rows_table.PEAK}
+    assert driven("open-50-cold") == {"service/check-open-50-cold", "service/check-alone", rows_table.PEAK}
+    assert driven("end-overload") == {"service/end-overload", "service/end", "service/overload"}
     assert driven("no such row") == set()
 
 
@@ -240,9 +247,11 @@ def test_figures_are_for_a_decision_except_a_latency() -> None:
     """40 batches of 256 in 1,024 us are 0.1 us a decision; the latency is the batch's."""
     drive = Drive(calls=40, wall_us=1024.0, cpu_us=512.0, latencies_us=[3.0, 1.0, 2.0])
 
-    assert rows_table.wall_us(drive, 256) == pytest.approx(0.1)
-    assert rows_table.cpu_us(drive, 256) == pytest.approx(0.05)
-    assert rows_table.p50_us(drive, 256) == 2.0
+    assert rows_table.WALL.of(drive, 256) == pytest.approx(0.1)
+    assert rows_table.RATE.of(drive, 256) == pytest.approx(1e7)
+    assert rows_table.CPU.of(drive, 256) == pytest.approx(0.05)
+    assert rows_table.PER_CORE.of(drive, 256) == pytest.approx(2e7)
+    assert (rows_table.P50.of(drive, 256), rows_table.P99.of(drive, 256)) == (2.0, 3.0)
 
 
 def test_a_run_without_h2load_says_so_in_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,27 +271,39 @@ def test_a_run_without_h2load_says_so_in_its_rows(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(shutil.which("h2load") is None, reason=h2load.NOT_INSTALLED)
 def test_a_run_without_openssl_says_so_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run without openssl has no figures over TLS and says why; the other rows have theirs."""
-    monkeypatch.setattr(certificate, "make", lambda folder: None)
+    monkeypatch.setattr(certificate, "make", lambda folder, name: None)
     monkeypatch.setattr(rows, "QUICK", (7, 1_000.0))
-    names = ("service/check-tcp", "service/check-tls")
-    monkeypatch.setattr(rows_table, "wanted", lambda only: [rows_table.READINGS[name] for name in names])
+    names = ("service/check", "service/check-tls")
+    monkeypatch.setattr(
+        rows_table, "wanted", lambda only, quick: [rows_table.READINGS[name] for name in names]
+    )
     with home_folder() as folder:
-        tcp, tls = rows.measurements(folder, quick=True)
+        plain, tls = rows.measurements(folder, quick=True)
 
-    assert len(tcp.rounds) == len(tcp.floor_rounds) == 7 and tcp.samples >= 7 * 200
+    assert plain.unit == "calls/s"
+    assert len(plain.rounds) == len(plain.floor_rounds) == 7 and plain.samples >= 7 * 200
     assert (tls.rounds, tls.missing) == ((), certificate.NO_OPENSSL)
 
 
-def test_the_servers_of_a_run_end_with_it() -> None:
-    """Two workers are found by their parent, each place can be called, and no process is left."""
-    wanted = {rows_table.WORKERS, rows_table.ECHO}
-    with home_folder() as folder, servers.running_places(folder, wanted) as (found, missing):
-        both, control = found[rows_table.WORKERS], found[rows_table.CONTROL]
-        assert both.server.pids == tuple(children(control.server.pids[0])) and len(both.targets) == 2
-        assert both.server.cpu_us() > 0 and missing == {}
-        method, requests = "/sessauth.v1.AuthorizationService/Check", both.requests.checks()
-        for target in both.targets:
-            assert answer(Call(both.server, (target,), method, requests, nothing, both.credential))
-        pids = [*both.server.pids, *control.server.pids, *found[rows_table.ECHO].server.pids]
+@pytest.mark.skipif(shutil.which("h2load") is None, reason=h2load.NOT_INSTALLED)
+def test_each_kind_of_row_has_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS with client certificates, ends under load, cold tokens on a schedule, and Client.check."""
+    monkeypatch.setattr(rows, "QUICK", (7, 1_000.0))
+    names = (
+        "service/check-tls-cpu-echo",
+        "service/end-overload",
+        "service/check-open-50-cold",
+        "service/client-check",
+        "service/check-cpu",
+    )
+    monkeypatch.setattr(
+        rows_table, "wanted", lambda only, quick: [rows_table.READINGS[name] for name in names]
+    )
+    with home_folder() as folder:
+        measured = {each.name: each for each in rows.measurements(folder, quick=True)}
 
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert tuple(measured) == names
+    for each in measured.values():
+        assert each.missing or (len(each.rounds) == len(each.floor_rounds) == 7 and min(each.rounds) > 0)
+    assert float(measured["service/end-overload"].extra["checks/s meanwhile"]) > 0
+    assert float(measured["service/check-open-50-cold"].extra["refused"]) <= 0.01

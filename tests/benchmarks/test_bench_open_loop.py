@@ -2,53 +2,135 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from benchmarks.service import http2
-from benchmarks.service.http2 import Connection, frame, header_blocks, whole_number
-from benchmarks.service.load_spec import CALL_SECONDS, LoadError
-from benchmarks.service.open_loop import LEAD_SECONDS, pace, schedule
+from benchmarks.service.h2load import NotUsable, framed
+from benchmarks.service.load_spec import Call, Drive, LoadError, Target
+from benchmarks.service.open_loop import OpenLoop, Planned, header_blocks, schedule, whole_number
+from benchmarks.service.processes import Server
+from benchmarks.workloads import WrongDecision
 from tests.support.service import home_folder
 
-MS = 1e-3
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+ACK = END_STREAM = 1
+END_HEADERS = 4
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MS = 1000.0
+ANSWER: Final = b"answer"
 
 
-class Queue:
-    """A server that answers one call after the other, on a clock that only it moves."""
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
-    def __init__(self, takes: Callable[[int], float], *, sending: float = 0.0) -> None:
-        """Take ``takes(number)`` seconds for a call, and ``sending`` of the caller's own for sending one."""
-        self.now = 100.0
-        self._takes = takes
-        self._sending = sending
-        self._free_at = 0.0
-        self._due: list[tuple[float, int]] = []
 
-    def clock(self) -> float:
-        """The time."""
-        return self.now
+def whole_answer(stream: int, message: bytes = ANSWER) -> bytes:
+    """Headers, a message, and trailers."""
+    head = frame(HEADERS, END_HEADERS, stream, b"\x88")
+    return (
+        head
+        + frame(DATA, 0, stream, framed(message))
+        + frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x88")
+    )
 
-    def send(self, number: int) -> None:
-        """Queue a call."""
-        self.now += self._sending
-        self._free_at = max(self.now, self._free_at) + self._takes(number)
-        self._due.append((self._free_at, number))
 
-    def wait(self, seconds: float) -> list[int]:
-        """Let time pass until an answer comes, or so long."""
-        until = self.now + seconds
-        first = min((at for at, _ in self._due), default=until)
-        self.now = max(self.now, min(first, until))
-        done = [number for at, number in self._due if at <= self.now]
-        self._due = [(at, number) for at, number in self._due if at > self.now]
-        return done
+class Peer:
+    """A server of one connection, in a thread, that answers each call as ``answers(number, stream)`` says."""
+
+    def __init__(self, path: Path, answers: Callable[[int, int], bytes], settings: bytes = b"") -> None:
+        """Listen, and greet with ``settings``."""
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(1)
+        self._answers = answers
+        self._settings = settings
+        self._read = b""
+        # Header blocks, messages, and the largest number of calls that were open at once.
+        self.blocks: list[bytes] = []
+        self.messages: list[bytes] = []
+        self.pings: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _exactly(self, count: int) -> bytes:
+        while len(self._read) < count:
+            data = self._socket.recv(65_536)
+            if not data:
+                raise EOFError
+            self._read += data
+        taken, self._read = self._read[:count], self._read[count:]
+        return taken
+
+    def _serve(self) -> None:
+        self._socket, _ = self._listening.accept()
+        try:
+            assert self._exactly(len(PREFACE)) == PREFACE
+            self._socket.sendall(frame(SETTINGS, 0, 0, self._settings))
+            while True:
+                head = self._exactly(9)
+                payload = self._exactly(int.from_bytes(head[:3], "big"))
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+                if kind == HEADERS:
+                    self.blocks.append(payload)
+                elif kind == PING:
+                    assert flags & ACK
+                    self.pings.append(payload)
+                elif kind == DATA:
+                    assert flags & END_STREAM
+                    self.messages.append(payload)
+                    self._socket.sendall(self._answers(len(self.messages) - 1, stream))
+        except (EOFError, OSError):
+            return
+        finally:
+            self._socket.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._listening.close()
+        self._thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> OpenLoop:
+    """The generator, compiled."""
+    try:
+        return OpenLoop.prepare(tmp_path_factory.mktemp("open-loop"))
+    except NotUsable as why:
+        pytest.skip(str(why))
+
+
+@contextmanager
+def peer_and_call(
+    answers: Callable[[int, int], bytes], settings: bytes = b"", requests: Sequence[bytes] = (b"x",)
+) -> Iterator[tuple[Peer, Call]]:
+    """A peer, and calls of it that want ``ANSWER``."""
+
+    def require(messages: Sequence[bytes]) -> None:
+        if any(message != ANSWER for message in messages):
+            raise WrongDecision("another answer")
+
+    with home_folder() as folder:
+        peer = Peer(folder / "peer.sock", answers, settings)
+        target = f"unix:{folder / 'peer.sock'}"
+        server = Server(target, (os.getpid(),))
+        yield peer, Call(server, (Target(target),), "/a.B/C", tuple(requests), require, "credential")
+        peer.close()
+
+
+def drive(loop: OpenLoop, call: Call, moments: Sequence[float]) -> Drive:
+    """Make calls at these moments over one connection, with the requests in turn."""
+    chosen = [number % len(call.requests) for number in range(len(moments))]
+    return loop.drive(call, 1, Planned(moments, call.requests, chosen))
 
 
 def test_moments_are_drawn_by_a_seed_at_the_rate_that_was_asked_for() -> None:
@@ -61,53 +143,6 @@ def test_moments_are_drawn_by_a_seed_at_the_rate_that_was_asked_for() -> None:
     pauses = [later - earlier for earlier, later in pairwise(moments)]
     spread = sum((pause * 4000 - 1) ** 2 for pause in pauses) / len(pauses)
     assert spread == pytest.approx(1.0, rel=0.1)
-
-
-def test_a_server_with_time_to_spare_is_measured_as_it_is() -> None:
-    """Calls that never meet take what the server takes."""
-    queue = Queue(lambda number: 1 * MS)
-    paced = pace([10 * MS * number for number in range(20)], queue, queue.clock)
-
-    assert paced.latencies_us == pytest.approx([1000.0] * 20)
-    assert paced.late_us == pytest.approx([0.0] * 20, abs=1e-3)
-    assert paced.wall_us == pytest.approx(191_000.0)
-
-
-def test_calls_behind_a_stall_are_seen_to_have_waited() -> None:
-    """A closed loop shows one call of a stall of 100 ms, under a call each 10 ms; here eleven waited."""
-    queue = Queue(lambda number: 100 * MS if number == 5 else 1 * MS)
-    paced = pace([10 * MS * number for number in range(40)], queue, queue.clock)
-
-    assert paced.late_us == pytest.approx([0.0] * 40, abs=1e-3)
-    assert paced.latencies_us[5:9] == pytest.approx([100_000.0, 91_000.0, 82_000.0, 73_000.0])
-    assert sum(us > 1500 for us in paced.latencies_us) == 11
-
-
-def test_what_the_caller_is_late_counts_too() -> None:
-    """A caller that takes 2 ms to send falls behind a call each ms; latencies are from the moments."""
-    queue = Queue(lambda number: 0.0, sending=2 * MS)
-    paced = pace([1 * MS * number for number in range(10)], queue, queue.clock)
-
-    assert paced.late_us[0] == pytest.approx(0.0, abs=1e-3) and paced.late_us[-1] >= 8000
-    assert all(latency >= late for latency, late in zip(paced.latencies_us, paced.late_us, strict=True))
-
-
-def test_other_frames_are_no_answers_and_silence_ends() -> None:
-    """A wait that gives nothing is no end; ten seconds without an answer are."""
-
-    class Silent(Queue):
-        waits = 0
-
-        def wait(self, seconds: float) -> list[int]:
-            self.waits += 1
-            self.now += min(seconds, CALL_SECONDS / 4)
-            return []
-
-    queue = Silent(lambda number: 0.0)
-    with pytest.raises(LoadError, match="3 calls"):
-        pace([0.0, 0.0, 0.0], queue, queue.clock)
-
-    assert queue.waits >= 4 and queue.now >= 100.0 + LEAD_SECONDS + CALL_SECONDS
 
 
 def test_numbers_and_headers_are_as_the_standard_says() -> None:
@@ -127,138 +162,100 @@ def test_later_calls_refer_to_the_headers_of_the_first() -> None:
     assert later == bytes((0x80 | 64, 0x80 | 63, 0x80 | 62))
 
 
-class Peer:
-    """The other end of a connection, in a thread: what it reads, frame by frame."""
+def test_calls_behind_a_stall_are_seen_to_have_waited(loop: OpenLoop) -> None:
+    """A closed loop shows one call of a stall of 300 ms, under a call each 10 ms; here thirty waited."""
 
-    def __init__(self, path: Path, settings: bytes) -> None:
-        """Listen, and greet with ``settings``."""
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen(1)
-        self._settings = settings
-        self.preface = b""
-        self.thread = threading.Thread(target=self._accept)
-        self.thread.start()
+    def answers(number: int, stream: int) -> bytes:
+        if number == 5:
+            time.sleep(0.3)
+        return whole_answer(stream)
 
-    def _accept(self) -> None:
-        self.socket, _ = self._listening.accept()
-        self.socket.settimeout(10)
-        self.preface = self._exactly(len(http2.PREFACE))
-        self.socket.sendall(frame(http2.SETTINGS, 0, 0, self._settings))
+    with peer_and_call(answers) as (_, call):
+        made = drive(loop, call, [0.01 * number for number in range(60)])
 
-    def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            data += self.socket.recv(count - len(data))
-        return data
-
-    def frame(self) -> tuple[int, int, int, bytes]:
-        """The next frame: kind, flags, stream, payload."""
-        head = self._exactly(http2.FRAME_HEAD)
-        return (
-            head[3],
-            head[4],
-            int.from_bytes(head[5:], "big"),
-            self._exactly(int.from_bytes(head[:3], "big")),
-        )
-
-    def close(self) -> None:
-        """Hang up."""
-        self.socket.close()
-        self._listening.close()
+    assert made.calls == len(made.latencies_us) == 60 and made.refused == 0
+    for number in range(5, 30):
+        assert made.latencies_us[number] >= (300 - 10 * (number - 5) - 1) * MS
+    assert all(0 <= late < 300 * MS for late in made.late_us)
+    assert made.wall_us >= 590 * MS
+    # Those before the stall did not wait, but for what else this machine does.
+    assert min(made.latencies_us[:5]) < 100 * MS
 
 
-@contextmanager
-def connected(settings: bytes = b"") -> Iterator[tuple[Peer, Connection]]:
-    """A connection and its peer, behind the greeting."""
-    with home_folder() as folder:
-        peer = Peer(folder / "peer.sock", settings)
-        connection = Connection(str(folder / "peer.sock"), [("a", "1")])
-        peer.thread.join(10)
-        assert peer.preface == http2.PREFACE
-        kinds = [peer.frame()[0] for _ in range(3)]
-        assert kinds == [http2.SETTINGS, http2.WINDOW_UPDATE, http2.SETTINGS]
-        yield peer, connection
-        connection.close()
-        peer.close()
+def test_each_call_sends_its_request_and_the_credential_is_in_the_first(loop: OpenLoop) -> None:
+    """Requests in the order of the plan, behind their lengths; nothing of it stays on the disk."""
+    with peer_and_call(lambda _, stream: whole_answer(stream), requests=(b"one", b"two")) as (peer, call):
+        drive(loop, call, [0.0, 0.001, 0.002])
+        assert peer.messages == [framed(b"one"), framed(b"two"), framed(b"one")]
+        assert b"Bearer credential" in peer.blocks[0]
+        assert peer.blocks[1] == peer.blocks[2] and len(peer.blocks[1]) < 16
+    assert not loop._plan.exists()
 
 
-def answers(connection: Connection, count: int) -> list[tuple[int, bytes]]:
-    """Receive until so many calls are answered."""
-    connection.socket.settimeout(10)
-    done: list[tuple[int, bytes]] = []
-    while len(done) < count:
-        done += [(number, bytes(answer.body)) for number, answer in connection.receive()]
-    connection.socket.setblocking(False)
-    return done
+def test_another_answer_stops_the_run_and_a_refusal_is_counted(loop: OpenLoop) -> None:
+    """A call without a message, or a reset one, was refused: it has no latency."""
+
+    def refusing(number: int, stream: int) -> bytes:
+        if number == 1:
+            return frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x88")
+        if number == 2:
+            return frame(RST_STREAM, 0, stream, bytes(4))
+        return whole_answer(stream)
+
+    with peer_and_call(refusing) as (_, call):
+        made = drive(loop, call, [0.0] * 4)
+    assert (made.calls, made.refused, len(made.latencies_us)) == (2, 2, 2)
+    with (
+        peer_and_call(lambda _, stream: whole_answer(stream, b"denied")) as (_, call),
+        pytest.raises(WrongDecision),
+    ):
+        drive(loop, call, [0.0])
 
 
-def test_an_answer_comes_back_with_the_number_of_its_call() -> None:
-    """Answers of two calls, the second first, in pieces that end anywhere."""
-    with connected() as (peer, connection):
-        connection.send(7, b"seven")
-        connection.send(9, b"nine")
-        sent = [peer.frame() for _ in range(4)]
-        assert [(kind, stream) for kind, _, stream, _ in sent] == [(1, 1), (0, 1), (1, 3), (0, 3)]
-        assert [payload for *_, payload in sent] == [
-            header_blocks([("a", "1")])[0],
-            b"seven",
-            b"\xbe",
-            b"nine",
-        ]
-        assert sent[1][1] & http2.END_STREAM and sent[3][1] & http2.END_STREAM
-        for stream in (3, 1):
-            whole = frame(http2.DATA, 0, stream, b"answer of %d" % stream) + frame(
-                http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, stream, b"\xbe"
-            )
-            for at in range(0, len(whole), 7):
-                peer.socket.sendall(whole[at : at + 7])
-
-        assert answers(connection, 2) == [(9, b"answer of 3"), (7, b"answer of 1")]
+def test_a_server_that_leaves_is_no_measurement(loop: OpenLoop) -> None:
+    """Neither one that says so nor one that is not there."""
+    with (
+        peer_and_call(lambda *_: frame(GOAWAY, 0, 0, bytes(8))) as (_, call),
+        pytest.raises(LoadError, match="close the connection"),
+    ):
+        drive(loop, call, [0.0])
+    with pytest.raises(LoadError, match="connected"):
+        drive(loop, call, [0.0])
 
 
-def test_no_more_calls_are_open_than_the_server_allows() -> None:
-    """The second call of a connection that allows one goes out when the first is answered."""
-    one_stream = http2.MAX_CONCURRENT_STREAMS.to_bytes(2, "big") + (1).to_bytes(4, "big")
-    with connected(one_stream) as (peer, connection):
-        connection.send(0, b"first")
-        connection.send(1, b"second")
-        assert [peer.frame()[3] for _ in range(2)][1] == b"first"
-        peer.socket.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            peer.socket.recv(1)
-        peer.socket.settimeout(10)
-        peer.socket.sendall(frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, b"\xbe"))
-        assert answers(connection, 1) == [(0, b"")]
+def test_no_more_calls_are_open_than_the_server_allows(loop: OpenLoop) -> None:
+    """If the server allows one, the second goes out when the first is answered."""
+    one_stream = (3).to_bytes(2, "big") + (1).to_bytes(4, "big")
+    began: list[float] = []
 
-        assert [peer.frame()[3] for _ in range(2)] == [b"\xbe", b"second"]
+    def answers(number: int, stream: int) -> bytes:
+        began.append(time.monotonic())
+        time.sleep(0.02)
+        return whole_answer(stream)
+
+    with peer_and_call(answers, one_stream) as (peer, call):
+        made = drive(loop, call, [0.0] * 5)
+        assert made.calls == len(peer.messages) == 5
+    assert all(later - earlier >= 0.019 for earlier, later in pairwise(began))
 
 
-def test_no_more_bytes_are_sent_than_the_server_has_room_for() -> None:
+def test_no_more_bytes_are_sent_than_the_server_has_room_for(loop: OpenLoop) -> None:
     """Bytes beyond the connection's window wait until the server grants more."""
-    with connected() as (peer, connection):
-        for number in range(5):
-            connection.send(number, bytes(16_000))
-        got = [len(peer.frame()[3]) for _ in range(8)]
-        assert got.count(16_000) == 4
-        peer.socket.sendall(frame(http2.WINDOW_UPDATE, 0, 0, (16_000).to_bytes(4, "big")))
-        connection.socket.settimeout(10)
-        assert connection.receive() == []
+    received: list[int] = []
 
-        assert [len(peer.frame()[3]) for _ in range(2)] == [1, 16_000]
+    def answers(number: int, stream: int) -> bytes:
+        received.append(number)
+        more = frame(WINDOW_UPDATE, 0, 0, (16_005).to_bytes(4, "big")) if number >= 3 else b""
+        return whole_answer(stream) + more
+
+    with peer_and_call(answers, requests=(bytes(16_000),)) as (peer, call):
+        made = drive(loop, call, [0.0] * 6)
+        assert made.calls == 6 and {len(message) for message in peer.messages} == {16_005}
 
 
-def test_a_ping_is_answered_and_an_end_is_seen() -> None:
-    """The server's ping comes back; a reset call is told from an answered one; hanging up raises."""
-    with connected() as (peer, connection):
-        connection.send(4, b"x")
-        peer.frame(), peer.frame()
-        peer.socket.sendall(frame(http2.PING, 0, 0, b"12345678") + frame(http2.RST_STREAM, 0, 1, bytes(4)))
-        connection.socket.settimeout(10)
-        ((number, answer),) = connection.receive()
-        assert (number, answer.reset) == (4, True)
-        assert peer.frame() == (http2.PING, http2.ACK, 0, b"12345678")
-        peer.socket.close()
-
-        with pytest.raises(LoadError):
-            connection.receive()
+def test_a_ping_is_answered(loop: OpenLoop) -> None:
+    """The server's ping comes back with its bytes."""
+    ping = frame(PING, 0, 0, b"12345678")
+    with peer_and_call(lambda _, stream: ping + whole_answer(stream)) as (peer, call):
+        drive(loop, call, [0.0, 0.05])
+        assert peer.pings[0] == b"12345678"

@@ -249,11 +249,13 @@ def test_rendered_tables_have_the_format(part: str, columns: tuple[str, ...]) ->
     assert not lines or lines[0] == header
 
 
-def test_the_document_can_be_rendered(result: Path, peers: Path) -> None:
+def test_the_document_can_be_rendered(result: Path, peers: Path, tmp_path: Path) -> None:
     """Results at hand fill every part."""
     text = PERFORMANCE.read_text("utf-8")
+    checks = [_row("service/check", "floor/echo", extra={"server CPU us": 4.0})]
+    served = _write(tmp_path, checks, "served.json")
 
-    rendered, left = render.render(text, [read(result), read(peers)])
+    rendered, left = render.render(text, [read(result), read(peers), read(served)])
 
     assert left == []
     assert "Example 9000" in rendered and "| warm/root |" in rendered and "| alpha |" in rendered
