@@ -224,7 +224,7 @@ def test_a_server_that_leaves_is_no_measurement(loop: OpenLoop) -> None:
 
 
 def test_no_more_calls_are_open_than_the_server_allows(loop: OpenLoop) -> None:
-    """If the server allows one, the second goes out when the first is answered."""
+    """The second of a server that allows one goes out when the first is answered."""
     one_stream = (3).to_bytes(2, "big") + (1).to_bytes(4, "big")
     began: list[float] = []
 
