@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import pytest
@@ -176,7 +177,8 @@ def test_calls_behind_a_stall_are_seen_to_have_waited(loop: OpenLoop) -> None:
     assert made.calls == len(made.latencies_us) == 60 and made.refused == 0
     for number in range(5, 30):
         assert made.latencies_us[number] >= (300 - 10 * (number - 5) - 1) * MS
-    assert all(0 <= late < 300 * MS for late in made.late_us)
+    # The stall of the server is none of the generator, which sends the calls behind it at their times.
+    assert min(made.late_us) >= 0 and median(made.late_us) < 100 * MS
     assert made.wall_us >= 590 * MS
     # Those before the stall did not wait, but for what else this machine does.
     assert min(made.latencies_us[:5]) < 100 * MS
