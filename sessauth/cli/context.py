@@ -73,11 +73,14 @@ class Settings:
             holder=holder,
         )
 
-    def config(self) -> Config:
-        """Return the configuration of the home folder. Raises ConfigError."""
+    def config(self, **overrides: str) -> Config:
+        """Return the configuration of the home folder. Raises ConfigError.
+
+        ``overrides`` are environment variables that count instead of those that are set.
+        """
         from ..server.config import config
 
-        return config.load(self.home)
+        return config.load(self.home, {**os.environ, **overrides})
 
     def state_dir(self, folder: Path | None) -> Path:
         """Return ``folder``, or the state folder of the home folder. Raises ConfigError."""

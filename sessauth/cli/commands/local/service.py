@@ -38,15 +38,11 @@ def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
     # gRPC's core reads this when it is loaded; without it, lines of its own stand among our JSON on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ....server.config.config import from_dict
     from ....server.process import control
 
-    config = settings.config()
-    if workers is not None:
-        table = config.to_dict()
-        table["server"]["workers"] = workers
-        config = from_dict(table)
-    control.serve(config)
+    # Before the settings are checked: an address of workers needs some.
+    stated = {} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}
+    control.serve(settings.config(**stated))
 
 
 @click.command()
