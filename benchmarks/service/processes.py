@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,24 @@ def on_cores(cores: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def on_any_core(pids: Iterable[int]) -> Iterator[None]:
+    """Let all threads of these processes run on every core."""
+    before: dict[int, set[int]] = {}
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                before[int(task.name)] = os.sched_getaffinity(int(task.name))
+                os.sched_setaffinity(int(task.name), range(os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        for thread, cores in before.items():
+            # It may have ended.
+            with suppress(OSError):
+                os.sched_setaffinity(thread, cores)
 
 
 @contextmanager

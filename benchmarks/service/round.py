@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from benchmarks.service import cerbos, grpcio_echo, rows_table, server_home
 from benchmarks.service.clients import AUTHORIZATION, Ends
 from benchmarks.service.load_spec import Call, Drive, Generator
 from benchmarks.service.open_loop import OpenLoop, Planned, schedule
+from benchmarks.service.processes import on_any_core
 from benchmarks.service.rows_table import Spec, wall_us
 from benchmarks.service.server_home import ColdTokens
 from benchmarks.service.servers import Place
@@ -47,15 +49,22 @@ class Series:
         """Find out how many calls take about ``us``; the calls that it takes are not counted."""
         least = LEAST_BATCHES if self.spec.decisions > 1 else LEAST_CALLS
         least = max(least, 2 * self.spec.load.connections * self.spec.load.streams)
-        trial = self.generator.drive(self.call, self.spec.load, least)
+        trial = self._drive_once(least)
         self.count = max(least, int(us / (trial.wall_us / trial.calls)))
         # A few calls of a new process show less than its pace.
-        trial = self.generator.drive(self.call, self.spec.load, self.count)
+        trial = self._drive_once(self.count)
         self.count = max(least, int(us / (trial.wall_us / trial.calls)))
 
     def round(self) -> None:
         """Drive once."""
-        self.drives.append(self.generator.drive(self.call, self.spec.load, self.count))
+        self.drives.append(self._drive_once(self.count))
+
+    def _drive_once(self, count: int) -> Drive:
+        """Drive. One call after the other, both ends run where the system puts them."""
+        if self.spec.load != rows_table.ALONE:
+            return self.generator.drive(self.call, self.spec.load, count)
+        with on_any_core((os.getpid(), *self.call.server.pids)):
+            return self.generator.drive(self.call, self.spec.load, count)
 
 
 @dataclass

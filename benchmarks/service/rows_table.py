@@ -86,7 +86,7 @@ def _specs() -> Iterable[Spec]:
     yield Spec("service/end", CONTROL, END, ALONE, full=True)
     yield Spec("service/end-overload", CONTROL, END, OVERLOAD, full=True)
     yield Spec("service/check-open-50", WORKER, CHECK, BUSY, share=0.5)
-    yield Spec("service/check-open-50-cold", WORKER, CHECK, BUSY, share=0.5, cold=COLD_SHARE)
+    yield Spec("service/check-open-25-cold", WORKER, CHECK, BUSY, share=0.25, cold=COLD_SHARE)
 
 
 SPECS: Final = {spec.name: spec for spec in _specs()}
@@ -149,7 +149,7 @@ def _readings() -> Iterable[Reading]:
         "service/workers-2": "service/worker",
         "service/end-overload": "service/end",
         "service/check-open-50": "service/check-alone",
-        "service/check-open-50-cold": "service/check-alone",
+        "service/check-open-25-cold": "service/check-alone",
     }
     floors |= {f"service/batch-{size}": PEAK for size in (*BATCHES, "256-distinct")}
     for spec in SPECS.values():
@@ -168,6 +168,7 @@ def _readings() -> Iterable[Reading]:
     yield Reading("service/check-cpu-echo", "floor/echo-cpu", PEAK, CPU)
     yield Reading("service/check-tls-cpu-echo", "floor/echo-tls-cpu", "service/check-tls", CPU)
     yield Reading("service/check-per-core", "floor/cerbos-per-core", PEAK, PER_CORE)
+    yield Reading("service/overload-cpu", "service/check-cpu", "service/overload", CPU)
     yield Reading("service/audit-on-cpu", "service/check-cpu", "service/audit-on", CPU)
     yield Reading("service/batch-256-cpu", "service/check-cpu", "service/batch-256", CPU)
     yield Reading("service/batch-256-cpu-echo", "floor/native-echo-batch-256-cpu", "service/batch-256", CPU)

@@ -238,7 +238,7 @@ def test_only_what_a_row_needs_is_driven() -> None:
 
     assert driven("service/check-tls") == {"service/check-tls", "floor/echo-tls"}
     assert driven("workers-2-cpu") == {"service/workers-2", "service/worker"}
-    assert driven("open-50-cold") == {"service/check-open-50-cold", "service/check-alone", rows_table.PEAK}
+    assert driven("open-25-cold") == {"service/check-open-25-cold", "service/check-alone", rows_table.PEAK}
     assert driven("end-overload") == {"service/end-overload", "service/end", "service/overload"}
     assert driven("no such row") == set()
 
@@ -292,7 +292,7 @@ def test_each_kind_of_row_has_its_figures(monkeypatch: pytest.MonkeyPatch) -> No
     names = (
         "service/check-tls-cpu-echo",
         "service/end-overload",
-        "service/check-open-50-cold",
+        "service/check-open-25-cold",
         "service/client-check",
         "service/check-cpu",
     )
@@ -306,4 +306,4 @@ def test_each_kind_of_row_has_its_figures(monkeypatch: pytest.MonkeyPatch) -> No
     for each in measured.values():
         assert each.missing or (len(each.rounds) == len(each.floor_rounds) == 7 and min(each.rounds) > 0)
     assert float(measured["service/end-overload"].extra["checks/s meanwhile"]) > 0
-    assert float(measured["service/check-open-50-cold"].extra["refused"]) <= 0.01
+    assert float(measured["service/check-open-25-cold"].extra["refused"]) <= 0.01
