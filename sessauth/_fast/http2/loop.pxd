@@ -11,12 +11,19 @@ cdef class Loop(Admission):
     cdef int64_t _swept_ns
     cdef int64_t _slow_reader_ns
     cdef readonly bint stopping
+    # Calls that were answered before the last turn.
+    cdef uint64_t _answered_before
+    # Times in a row that the loop lingered for nothing, and turns behind answers.
+    cdef int _misses
+    cdef uint64_t _answering_turns
     cdef bint _woken
     # poll() runs.
     cdef bint _polls
 
     cdef int _require_no_poll(self) except -1
     cdef int _turn(self, int64_t until_ns) except -1
-    cdef int _wait(self, int timeout_ms, uint64_t *accepting) noexcept nogil
+    cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil
+    cdef bint _may_linger(self) noexcept
+    cdef int _linger(self, void *events) noexcept nogil
     cdef int _sweep(self) except -1
     cdef void _write_dirty(self) noexcept nogil
