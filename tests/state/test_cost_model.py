@@ -118,7 +118,14 @@ class Costs(RuleBasedStateMachine):
             approval = session.approvals.get(approval_id)
             if approval_id in session.used_approvals:
                 return False
-            if approval and (approval.status is ApprovalStatus.DENIED or approval.epoch != session.epoch):
+            if approval and approval.epoch != session.epoch:
+                return False
+            # A denial is in force as long as the request is.
+            if (
+                approval
+                and approval.status is ApprovalStatus.DENIED
+                and self.log.now_ms < approval.expires_at_ms
+            ):
                 return False
         return all(session.uses[claim.scope] < USES for claim in claims["uses"]) and all(
             session.spent[claim.ledger] + session.reserved(claim.ledger) + claim.amount.units <= LIMIT
