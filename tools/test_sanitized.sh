@@ -21,9 +21,6 @@ SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inpl
     --ignore=tests/unit/fast/test_http2_leaks.py \
     --deselect=tests/unit/fast/test_chain_cache.py::test_it_stays_within_its_bytes \
     --deselect=tests/unit/fast/test_tls_context.py::test_nothing_leaks \
-    --deselect=tests/adversarial/http2/test_storms.py::test_a_storm_of_calls_that_end_early \
-    --deselect=tests/adversarial/http2/test_connections.py::test_idle_connections_cost_memory_only \
-    --deselect=tests/adversarial/http2/test_windows.py::test_messages_that_are_not_received_yet_take_a_window_each \
     tests/property/test_kernel_agrees_with_oracle.py tests/property/test_paths_agree_with_oracle.py \
     tests/property/test_proofs_agree_with_oracle.py tests/property/test_arguments_agree_with_oracle.py \
     tests/unit/test_arguments.py
