@@ -45,7 +45,7 @@ cdef enum:
 
 
 cdef inline Field _field(const char *name, const char *value) noexcept nogil:
-    """Return a field of which nghttp2 copies nothing but the value, if that is not the program's own."""
+    """Return a field. nghttp2 copies its name and value, unless its flags are set to NV_NO_COPY."""
     cdef Field field
     field.name = <const uint8_t *> name
     field.name_size = strlen(name)

@@ -22,6 +22,7 @@ from sessauth._fast.http2.stream cimport (
     fail,
     make_ready,
     message_size,
+    stated_size,
 )
 
 __all__ = ["NativeCall"]
@@ -219,12 +220,6 @@ cdef NativeCall call_of(Stream *stream, CommandQueue commands):
     call.metadata = _metadata(stream)
     drop_headers(stream)
     return call
-
-
-cdef size_t stated_size(const Stream *stream) noexcept nogil:
-    """Return the size that the prefix of the next message states. The prefix has come."""
-    cdef const unsigned char *p = <const unsigned char *> stream.body + stream.body_begin
-    return (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
 
 
 cdef tuple _metadata(const Stream *stream):

@@ -6,6 +6,7 @@ from libc.stdlib cimport free
 
 from sessauth._fast.http2.call cimport NativeCall
 from sessauth._fast.http2.callers cimport drop_callers
+from sessauth._fast.http2.epoll cimport EPOLL_CTL_DEL, epoll_ctl
 from sessauth._fast.http2.library cimport nghttp2
 from sessauth._fast.http2.stream cimport (
     Connection,
@@ -19,10 +20,6 @@ from sessauth._fast.http2.stream cimport (
     unexpect,
 )
 from sessauth._fast.http2.tls cimport tls_free
-
-cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLL_CTL_DEL
-    int epoll_ctl(int epoll, int operation, int fd, void *event)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)

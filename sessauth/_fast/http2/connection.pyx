@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from sessauth._fast.http2.answers cimport on_frame_sent
+from sessauth._fast.http2.epoll cimport EPOLLIN
 from sessauth._fast.http2.library cimport (
     CALLBACK_FAILURE,
     CALLBACK_STREAM_FAILURE,
@@ -50,9 +51,6 @@ from sessauth._fast.http2.stream cimport (
     stream_unlink,
     unexpect,
 )
-
-cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN
 
 cdef enum:
     # As grpcio's server is configured (server/rpc/listen.py).

@@ -5,21 +5,12 @@ import socket
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from sessauth._fast.http2.connection cimport open_connection
+from sessauth._fast.http2.epoll cimport EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, epoll_ctl, epoll_event
 from sessauth._fast.http2.stream cimport Connection, fail, make_dirty
 from sessauth._fast.http2.tls cimport TlsContext, tls_free, tls_new
-
-cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL
-    ctypedef union epoll_data_t:
-        void *ptr
-        uint64_t u64
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)

@@ -1,6 +1,6 @@
 """The event loop of a server of calls: epoll, listeners, timers, and the calls that are answered at once."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -9,6 +9,18 @@ from sessauth._fast.http2.admission cimport Admission
 from sessauth._fast.http2.answers cimport reset
 from sessauth._fast.http2.closing cimport abandon, reap
 from sessauth._fast.http2.connection cimport end_with, leave, prepare, release
+from sessauth._fast.http2.epoll cimport (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+)
 from sessauth._fast.http2.library cimport CANCEL, NO_ERROR
 from sessauth._fast.http2.library import load
 from sessauth._fast.http2.listeners cimport Listeners
@@ -26,18 +38,6 @@ from sessauth._fast.http2.stream cimport (
 from sessauth._fast.http2.timers cimport sweep
 
 __all__ = ["Loop"]
-
-cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CLOEXEC
-    ctypedef union epoll_data_t:
-        void *ptr
-        uint64_t u64
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
-    int epoll_wait(int epoll, epoll_event *events, int most, int timeout)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int value, int flags)

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
+from sessauth._fast.http2.epoll cimport EPOLLIN, EPOLLOUT, EPOLL_CTL_MOD, epoll_ctl, epoll_event
 from sessauth._fast.http2.library cimport nghttp2
 from sessauth._fast.http2.stream cimport Connection, fail, make_dirty
 from sessauth._fast.http2.tls cimport (
@@ -23,15 +24,6 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void *p, size_t n, int flags)
     Py_ssize_t send(int fd, const void *p, size_t n, int flags)
     int MSG_NOSIGNAL
-
-cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN, EPOLLOUT, EPOLL_CTL_MOD
-    ctypedef union epoll_data_t:
-        void *ptr
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
 
 cdef enum:
     # Bytes that wait for a slow reader: above the first nothing more is read, above the second nothing is made.

@@ -193,6 +193,8 @@ cdef void fail(Connection *connection) noexcept nogil
 cdef bint add_header(Stream *stream, HeaderBuffer name, HeaderBuffer value) noexcept nogil
 cdef void drop_headers(Stream *stream) noexcept nogil
 cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
+# The size that the prefix of the first message states. The prefix has come.
+cdef size_t stated_size(const Stream *stream) noexcept nogil
 # The length of the first message, which is complete; -1: it is not.
 cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil
 # Note a message that is too long or compressed, as soon as its prefix has come.

@@ -222,25 +222,26 @@ cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
     return True
 
 
-cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
+cdef size_t stated_size(const Stream *stream) noexcept nogil:
     cdef const uint8_t *p = stream.body + stream.body_begin
+    return (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
+
+
+cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
     cdef size_t n = stream.body_end - stream.body_begin
     cdef size_t size
     if n < MESSAGE_PREFIX:
         return -1
-    size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
+    size = stated_size(stream)
     return <Py_ssize_t> size if n - MESSAGE_PREFIX >= size else -1
 
 
 cdef void check_prefix(Stream *stream) noexcept nogil:
-    cdef const uint8_t *p = stream.body + stream.body_begin
-    cdef size_t size
     if stream.body_end - stream.body_begin < MESSAGE_PREFIX:
         return
-    size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
-    if size > stream.connection.loop.max_message:
+    if stated_size(stream) > stream.connection.loop.max_message:
         stream.fault = FAULT_SIZE
-    elif p[0]:
+    elif stream.body[stream.body_begin]:
         stream.fault = FAULT_COMPRESSED
 
 
