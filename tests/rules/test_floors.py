@@ -17,13 +17,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("state", "usage", "decisions", "approvals"),
     ("audit", "client"),
     ("verifier", "metrics", "conformance"),
-    ("server",),
+    ("server", "guard"),
     ("cli",),
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
-ROOT_MAY_IMPORT = FLOOR.keys() - {"server", "cli", "client", "v1", "metrics", "conformance"}
+ROOT_MAY_IMPORT = FLOOR.keys() - {"server", "guard", "cli", "client", "v1", "metrics", "conformance"}
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
 # is not a dependency of ours.

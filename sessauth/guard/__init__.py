@@ -1,0 +1,14 @@
+"""Guards: a check in front of every tool call of an agent, in any framework.
+
+    guard = Guard(verifier, catalogue, token=token)
+    guard.run("delete_repo", arguments, lambda: delete_repo(**arguments))       # raises ToolDenied
+
+Loads no framework and no grpc. An adapter for a framework is a module of its own beside this one.
+"""
+
+from .active import current_guard as current_guard
+from .active import guarded as guarded
+from .denied import ToolDenied as ToolDenied
+from .guard import Guard as Guard
+from .hold import Hold as Hold
+from .watching import withdrawn as withdrawn

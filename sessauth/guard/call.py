@@ -1,0 +1,91 @@
+"""One tool call as a guard judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple, TypedDict
+
+from ..scopes.call_arguments import Arguments, canonical, encode
+from ..tokens.token import Token
+
+AnyToken = Token | str | bytes
+
+
+class CallTerms(TypedDict, total=False):
+    """Facts about one call, beside the tool and its arguments.
+
+    Attributes:
+        token: the token that the call came with. Empty: it came with none, and is denied. Left out: the
+            guard's own token.
+        proof: the holder's proof of this call. Left out: made by the guard's prover, if it has one.
+        call_id: the framework's id of this attempt. A call that is repeated under it is charged once. It must
+            not be chosen by the agent, who could else pay once and call twice.
+        source: the agent's IP address.
+        peer: the identities of the agent's certificate.
+    """
+
+    token: AnyToken
+    proof: bytes | str
+    call_id: str
+    source: str
+    peer: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the catalogue knows, with the exact bytes that are judged.
+
+    ``proof_made`` is True if the guard's own prover made the proof, and can make another.
+    """
+
+    tool: str
+    action: str
+    resource: str
+    facts: bytes
+    arguments: bytes
+    token: AnyToken
+    proof: bytes | str
+    proof_made: bool
+    retry_id: bytes
+    options: dict[str, Any]
+
+    @property
+    def request(self) -> tuple[AnyToken, str, str, bytes]:
+        """The parameters of ``check`` and ``commit``."""
+        return self.token, self.action, self.resource, self.arguments
+
+
+class Step(NamedTuple):
+    """A function to call for the logic that blocking and awaited guards share.
+
+    ``blocks`` is True for one that must not run on an event loop.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    blocks: bool
+
+
+def judged_bytes(arguments: Arguments) -> bytes:
+    """Return the bytes that are judged for ``arguments``: their canonical form, ``{}`` for none.
+
+    Raises UsageError or TypeError for values that JSON has no form for.
+    """
+    if not arguments:
+        return b"{}"
+    return canonical(arguments) if isinstance(arguments, bytes | str) else encode(arguments)
+
+
+def retry_id_of(call_id: str, tool: str, arguments: bytes) -> bytes:
+    """Return the 32-byte retry id of a call: another call under the same ``call_id`` has another one."""
+    if not call_id:
+        return b""
+    parts = (call_id.encode("utf-8", "surrogatepass"), tool.encode("utf-8", "surrogatepass"), arguments)
+    hashed = blake2b(digest_size=32, person=b"sessauth call id")
+    for part in parts:
+        hashed.update(len(part).to_bytes(8, "big"))
+        hashed.update(part)
+    return hashed.digest()

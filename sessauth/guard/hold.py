@@ -1,0 +1,96 @@
+"""A call that is allowed and not yet made: its permit is used up just before it is, or given back."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from ..decisions.decision import DecisionBase
+from ..scopes.call_arguments import Arguments
+from .call import ToolCall, judged_bytes
+from .denied import CHANGED, ToolDenied
+from .driving import Steps, drive, drive_async
+from .tool_judge import ToolJudge
+
+
+class Hold:
+    """An allowed call. Commit it just before the tool runs; leaving its block without that releases it.
+
+        with guard.hold("pay", arguments) as held:
+            ...                              # whatever must come first, and may fail
+            held.commit(arguments)           # raises ToolDenied if it is no longer allowed
+            pay(**arguments)
+
+    Where no permit was given, since the verifier has no server or the guard's ``permit_ms`` is 0, a commit
+    judges nothing again: the call was judged, and charged, when it was held.
+    """
+
+    __slots__ = ("_call", "_judge", "_permit", "decision")
+
+    def __init__(self, judge: ToolJudge, call: ToolCall | None, decision: DecisionBase | None) -> None:
+        """Take an allowed call; without one, of a guard that only observes, nothing is held."""
+        self._judge = judge
+        self._call = call
+        self._permit: bytes = getattr(decision, "permit", b"")
+        self.decision = decision
+
+    def commit(self, arguments: Arguments | None = None) -> None:
+        """Use the permit up.
+
+        Args:
+            arguments: the arguments that the tool is given, compared with those that were judged.
+
+        Raises:
+            ToolDenied: if the call is not allowed any more, or with other arguments. Do not make it.
+        """
+        drive(self._commit(arguments))
+
+    async def acommit(self, arguments: Arguments | None = None) -> None:
+        """Do as :meth:`commit`, awaited."""
+        await drive_async(self._commit(arguments))
+
+    def release(self) -> None:
+        """Give back what the call would have cost; nothing after a commit."""
+        drive(self._release())
+
+    async def arelease(self) -> None:
+        """Do as :meth:`release`, awaited."""
+        await drive_async(self._release())
+
+    def _commit(self, arguments: Arguments | None) -> Steps[None]:
+        call, permit = self._call, self._permit
+        if call is None:
+            return
+        if arguments is not None and not _same(arguments, call.arguments):
+            self._judge.refuse(ToolDenied(call.tool, CHANGED, self.decision))
+        if permit:
+            # Used up or unknown from here on, whatever comes: it is not given back.
+            self._permit = b""
+            yield from self._judge.commit(call, permit)
+
+    def _release(self) -> Steps[None]:
+        permit, self._permit = self._permit, b""
+        if permit:
+            yield from self._judge.release(permit)
+
+    def __enter__(self) -> Self:
+        """Return the hold."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release it unless it was committed."""
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        """Return the hold."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Release it unless it was committed."""
+        await self.arelease()
+
+
+def _same(arguments: Arguments, judged: bytes) -> bool:
+    try:
+        return judged_bytes(arguments) == judged
+    except Exception:  # noqa: BLE001 - whatever a changed value raises
+        return False

@@ -1,0 +1,269 @@
+"""The logic of a guard, once for blocking and awaited use: what is judged, and what each failure means.
+
+The generators here yield the functions to call (:class:`~.call.Step`) and are sent the answers, or have the
+failures thrown into them. A failure of a verifier or prover becomes a refusal.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+from ..decisions.decision import DecisionBase
+from ..decisions.tool_catalog import ToolCatalog
+from ..errors import UnknownTool
+from ..limits import MAX_BATCH_ITEMS
+from ..model.approval import SignedApproval
+from ..reasons import Reason, SurveyVerdict
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
+from ..verifier.base import BaseVerifier
+from ..verifier.server_backed import ServerBackedVerifier
+from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of
+from .denied import BAD_CALL, NO_ANSWER, NO_TOKEN, ToolDenied
+from .driving import Steps
+
+Mode = Literal["enforce", "observe"]
+Approve = Callable[[Any], Any]
+OnDenied = Callable[[ToolDenied], None]
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("sessauth.guard")
+
+
+class ToolJudge:
+    """The settings of a guard, and its logic as generators."""
+
+    def __init__(
+        self,
+        verifier: Any,
+        catalogue: ToolCatalog,
+        token: AnyToken | None,
+        prover: Any,
+        options: dict[str, Any],
+        mode: Mode,
+        approve: Approve | None,
+        on_denied: OnDenied | None,
+    ) -> None:
+        """Take the parameters of :class:`~.guard.Guard`; ``options`` are those of every check."""
+        self.verifier = verifier
+        self.catalogue = catalogue
+        self.token = token
+        self.prover = prover
+        self.options = options
+        self.observing = mode == "observe"
+        self._approve = approve
+        self._on_denied = on_denied
+        # A verifier in this process answers at once; what asks a server must not run on an event loop.
+        self.embedded = isinstance(verifier, BaseVerifier)
+        self._blocks = not self.embedded or isinstance(verifier, ServerBackedVerifier)
+        # Without a server behind it a verifier knows neither permits nor retry ids.
+        self.charges = hasattr(verifier, "commit")
+        # The holder's copy of an open token is sealed once, which costs a signature.
+        self._presented = _presented(token)
+
+    def with_token(self, token: Token) -> ToolJudge:
+        """Return the same settings with another token."""
+        other = copy.copy(self)
+        other.token, other._presented = token, _presented(token)
+        return other
+
+    def judge(
+        self, tool: str, arguments: Arguments, terms: CallTerms, permit_ms: int = 0
+    ) -> Steps[tuple[ToolCall | None, DecisionBase | None]]:
+        """Judge a call of a tool.
+
+        Returns the call and its decision. A guard that observes returns them for a denial too; the call is
+        None where it could not be read.
+
+        Raises:
+            ToolDenied: unless it is allowed, or the guard only observes.
+        """
+        call = None
+        try:
+            call = yield from self._read(tool, arguments, terms)
+            decision = yield from self._check(call, permit_ms)
+        except ToolDenied as denied:
+            self.refuse(denied)
+            return call, denied.decision
+        return call, decision
+
+    def judge_method(self, method: str, params: Arguments, terms: CallTerms) -> Steps[DecisionBase | None]:
+        """Judge a call of an MCP method other than ``tools/call``; returns and raises as :meth:`judge`."""
+        try:
+            token, options = self._presented_with(method, terms)
+            request = (token, self.catalogue, "", self._bytes_of(method, params))
+            proof = yield from self._proof_of_method(method, request, terms)
+            more = {"proof": proof} if proof else {}
+            options |= {**more, "method": method}
+            decision: DecisionBase = yield from self._ask(method, "check_tool", request, options)
+            if not decision:
+                raise ToolDenied(method, decision=decision)
+        except ToolDenied as denied:
+            self.refuse(denied)
+            return denied.decision
+        return decision
+
+    def commit(self, call: ToolCall, permit: bytes) -> Steps[None]:
+        """Have the permit of a call used up. Raises ToolDenied, and nothing for a guard that observes."""
+        try:
+            decision = yield from self._ask(call.tool, "commit", (permit, *call.request), dict(call.options))
+            if not decision:
+                raise ToolDenied(call.tool, decision=decision)
+        except ToolDenied as denied:
+            self.refuse(denied)
+
+    def release(self, permit: bytes) -> Steps[None]:
+        """Give the permit of a call back; without an answer its costs come free when it expires."""
+        try:
+            yield self.step(self.verifier.release, permit)
+        except Exception as error:  # noqa: BLE001 - there is nothing else to do
+            _log.warning("a permit was not given back and will expire: %s", type(error).__name__)
+
+    def visible(self, tools: Iterable[str], terms: CallTerms) -> Steps[list[str]]:
+        """Return the tools that the token could call with some arguments; none if that can't be known."""
+        names = list(tools)
+        known = [name for name in names if isinstance(name, str) and name in self.catalogue]
+        try:
+            token, options = self._presented_with("tools/list", terms)
+            shown: set[str] = set()
+            for start in range(0, len(known), MAX_BATCH_ITEMS):
+                part = known[start : start + MAX_BATCH_ITEMS]
+                verdicts = yield from self.survey(token, self.catalogue.candidates(part), options)
+                may = zip(part, verdicts, strict=True)
+                shown.update(name for name, verdict in may if verdict is not SurveyVerdict.NO)
+        except ToolDenied as denied:
+            self.refuse(denied)
+            shown = set()
+        if self.observing:
+            return names
+        return [name for name in names if name in shown]
+
+    def survey(
+        self, token: AnyToken, candidates: Sequence[Any], options: dict[str, Any]
+    ) -> Steps[Sequence[SurveyVerdict]]:
+        """Return the verdicts on ``candidates``. Raises ToolDenied without an answer."""
+        verdicts: Sequence[SurveyVerdict] = yield from self._ask(
+            "tools/list", "list_allowed", (token, candidates), options
+        )
+        return verdicts
+
+    def refuse(self, denied: ToolDenied) -> None:
+        """Tell the operator of a refusal, and raise it unless the guard only observes."""
+        denied.observed = self.observing
+        decision = denied.decision_id.hex() or "none"
+        outcome = "would be denied, mode is observe" if self.observing else "denied"
+        _log.warning("%s: tool %a, reason %s, decision %s", outcome, denied.tool, denied.reason, decision)
+        if self._on_denied is not None:
+            try:
+                self._on_denied(denied)
+            except Exception:  # noqa: BLE001 - the refusal stands
+                _log.exception("on_denied failed")
+        if not self.observing:
+            raise denied
+
+    def step(self, function: Callable[..., Any], *args: Any, **options: Any) -> Step:
+        """Return the step of a call of the verifier."""
+        return Step(function, args, options, self._blocks)
+
+    def _read(self, tool: str, arguments: Arguments, terms: CallTerms) -> Steps[ToolCall]:
+        """Return the call in the form that is judged, with a proof if the guard makes them."""
+        token, options = self._presented_with(tool, terms)
+        judged = self._bytes_of(tool, arguments)
+        try:
+            action, resource, facts = self.catalogue.ask(tool)
+        except (UnknownTool, TypeError):
+            decision = None
+            if isinstance(tool, str):
+                # Asked all the same, so that the refusal is recorded.
+                request = (token, self.catalogue, tool, judged)
+                decision = yield from self._ask(tool, "check_tool", request, options)
+            raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision) from None
+        proof = yield from self._proof(tool, (token, action, resource, judged), terms)
+        call_id = terms.get("call_id", "")
+        retry_id = retry_id_of(call_id, tool, judged) if self.charges else b""
+        return ToolCall(
+            tool=tool,
+            action=action,
+            resource=resource,
+            facts=facts,
+            arguments=judged,
+            token=token,
+            proof=proof,
+            proof_made=bool(proof) and not terms.get("proof"),
+            retry_id=retry_id,
+            options={**options, "tool": facts},
+        )
+
+    def _presented_with(self, tool: str, terms: CallTerms) -> tuple[AnyToken, dict[str, Any]]:
+        token = terms.get("token", self._presented)
+        if not token:
+            raise ToolDenied(tool, NO_TOKEN)
+        origin = {name: terms[name] for name in ("source", "peer") if terms.get(name)}
+        return token, {**self.options, **origin}
+
+    def _bytes_of(self, tool: str, arguments: Arguments) -> bytes:
+        try:
+            return judged_bytes(arguments)
+        except Exception:  # noqa: BLE001 - whatever an agent's values raise
+            raise ToolDenied(tool, BAD_CALL) from None
+
+    def _proof(self, tool: str, call: tuple[Any, ...], terms: CallTerms) -> Steps[bytes | str]:
+        if proof := terms.get("proof", b""):
+            return proof
+        if self.prover is None:
+            return b""
+        made: bytes = yield from self._answer(tool, Step(self.prover.prove, call, {}, blocks=True))
+        return made
+
+    def _proof_of_method(self, method: str, request: tuple[Any, ...], terms: CallTerms) -> Steps[bytes | str]:
+        token, catalogue, _, params = request
+        try:
+            action, resource, _ = catalogue.ask("", method)
+        except UnknownTool:
+            return b""
+        return (yield from self._proof(method, (token, action, resource, params), terms))
+
+    def _check(self, call: ToolCall, permit_ms: int) -> Steps[DecisionBase]:
+        """Judge a call, once more where a person has approved it. Raises ToolDenied."""
+        options = {**call.options, **({"proof": call.proof} if call.proof else {})}
+        if call.retry_id:
+            options["retry_id"] = call.retry_id
+        if permit_ms and self.charges:
+            options["permit_ms"] = permit_ms
+        decision: DecisionBase = yield from self._ask(call.tool, "check", call.request, options)
+        request = getattr(decision, "approval", None)
+        if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
+            # A failure of the callback is its own: it may be the framework's way to wait.
+            answer = yield Step(self._approve, (request,), {}, blocks=True)
+            if answer:
+                if isinstance(answer, SignedApproval):
+                    options["approvals"] = (answer,)
+                if call.proof_made:
+                    # A person may take longer than a proof counts.
+                    options["proof"] = yield from self._proof(call.tool, call.request, {})
+                decision = yield from self._ask(call.tool, "check", call.request, options)
+        if not decision:
+            raise ToolDenied(call.tool, decision=decision)
+        return decision
+
+    def _ask(self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Steps[Any]:
+        """Call a method of the verifier. Raises ToolDenied NO_ANSWER whatever fails."""
+        # A verifier that lacks the method fails when the step runs, where failures deny.
+        function: Any = getattr(self.verifier, method, None)
+        return (yield from self._answer(tool, Step(function, args, options, self._blocks)))
+
+    def _answer(self, tool: str, step: Step) -> Steps[Any]:
+        try:
+            return (yield step)
+        except Exception as error:
+            # The message may quote what the agent sent; the kind of the failure is enough to find it.
+            _log.warning("no answer about tool %a: %s", tool, type(error).__name__)
+            raise ToolDenied(tool, NO_ANSWER) from error
+
+
+def _presented(token: AnyToken | None) -> str | bytes:
+    return token.present().data if isinstance(token, Token) else token or b""

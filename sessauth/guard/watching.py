@@ -1,0 +1,111 @@
+"""Running tools that are watched: they are stopped when their permission ends.
+
+A watched call is surveyed again and again with its own arguments (token-format.md, section 9.12), which
+charges nothing and needs no proof. It goes on while that is not a NO. A verifier that does not answer ends it
+too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Final, TypeVar
+
+from ..decisions.survey import Candidate
+from ..reasons import SurveyVerdict
+from .call import ToolCall
+from .denied import WITHDRAWN, ToolDenied
+from .driving import Steps, drive, drive_async
+from .tool_judge import ToolJudge
+
+T = TypeVar("T")
+
+# A survey in this process costs a few microseconds, one over gRPC a call.
+EMBEDDED_INTERVAL_MS: Final = 20
+REMOTE_INTERVAL_MS: Final = 250
+
+_ended: ContextVar[threading.Event | None] = ContextVar("sessauth_withdrawn", default=None)
+
+
+def withdrawn() -> bool:
+    """Return True in a blocking tool whose permission ended while it runs: it should stop.
+
+    A coroutine is cancelled instead. False outside a watched call.
+    """
+    event = _ended.get()
+    return event is not None and event.is_set()
+
+
+def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
+    """Run a blocking tool, whose :func:`withdrawn` becomes true when its permission ends.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it ended meanwhile, also when the tool has finished.
+    """
+    event, done = threading.Event(), threading.Event()
+    context = _ended.set(event)
+    thread = threading.Thread(
+        target=_poll, args=(judge, call, event, done), name="sessauth-guard-watch", daemon=True
+    )
+    thread.start()
+    try:
+        result = do()
+    finally:
+        done.set()
+        _ended.reset(context)
+        thread.join()
+    if event.is_set():
+        # Never of a guard that observes: its calls always stand.
+        judge.refuse(ToolDenied(call.tool, WITHDRAWN))
+    return result
+
+
+async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaitable[T]]) -> T:
+    """Run a tool as a task that is cancelled when its permission ends.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it was cancelled for that.
+    """
+    tool = asyncio.ensure_future(do())
+    watch = asyncio.ensure_future(_apoll(judge, call))
+    try:
+        await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
+        # Where both are done the permission ended first or at once: its result is not given out.
+        if not watch.done():
+            return tool.result()
+    finally:
+        for task in (tool, watch):
+            task.cancel()
+        await asyncio.gather(tool, watch, return_exceptions=True)
+    denied = ToolDenied(call.tool, WITHDRAWN)
+    judge.refuse(denied)
+    raise denied
+
+
+def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
+    """Return True while the call may go on."""
+    candidate = Candidate(call.action, call.resource, call.arguments, call.facts)
+    options = {name: value for name, value in call.options.items() if name != "tool"}
+    try:
+        verdicts = yield from judge.survey(call.token, [candidate], options)
+    except ToolDenied:
+        return judge.observing
+    return verdicts[0] is not SurveyVerdict.NO or judge.observing
+
+
+def _interval_s(judge: ToolJudge) -> float:
+    return (EMBEDDED_INTERVAL_MS if judge.embedded else REMOTE_INTERVAL_MS) / 1000
+
+
+def _poll(judge: ToolJudge, call: ToolCall, ended: threading.Event, done: threading.Event) -> None:
+    while not done.wait(_interval_s(judge)):
+        if not drive(_stands(judge, call)):
+            ended.set()
+            return
+
+
+async def _apoll(judge: ToolJudge, call: ToolCall) -> None:
+    while await drive_async(_stands(judge, call)):
+        await asyncio.sleep(_interval_s(judge))
