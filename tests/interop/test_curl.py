@@ -1,11 +1,9 @@
-"""curl and h2load, which know nothing of gRPC: framed messages over HTTP/2."""
+"""curl, which knows nothing of gRPC: framed messages over HTTP/2."""
 
 from __future__ import annotations
 
 import base64
-import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -133,25 +131,3 @@ def test_bodies_that_end_too_early_are_refused(server: InteropServer) -> None:
         found, answer = _curl(server, "tcp", part)
         assert (found["status"], answer) == ("200", b"")
         assert found["grpc-status"] not in ("0", ""), part
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS, indirect=True)
-def test_h2load_gets_all_answers(served: InteropServer, transport: str, tmp_path: Path) -> None:
-    """4,000 checks on 4 connections with 64 streams each: none fails, none is an HTTP error."""
-    if transport == "tls":
-        pytest.skip("h2load has no client certificates")
-    (tmp_path / "body").write_bytes(framed(served.check()))
-    command = [program("h2load"), "-n", "4000", "-c", "4", "-m", "64", "-d", str(tmp_path / "body")]
-    uri = f"http://127.0.0.1:{served.port}{CHECK}"
-    if transport == "unix":
-        command += ["-B", f"unix:{served.socket}"]
-    done = subprocess.run(
-        [*command, *_headers(served, transport, HEADERS), uri],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"4000 done, 4000 succeeded, 0 failed, 0 errored, 0 timeout", done.stdout), done.stdout
-    assert "status codes: 4000 2xx, 0 3xx, 0 4xx, 0 5xx" in done.stdout

@@ -26,6 +26,7 @@ from sessauth.server.process.init import initialise
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.issuer import CLIENT, SERVER, Issued
+from tests.support.scrape import scrape
 from tests.support.service import Caller, home_folder, serves, wait_until
 from tests.support.watching import mint, open_session
 
@@ -73,8 +74,11 @@ class InteropServer:
     home: Path
     tls: bool
     port: int = field(default_factory=free_port)
+    # Of the page of metrics, which only the server with TLS has.
+    metrics_port: int = field(default_factory=free_port)
     credential: str = field(default="", repr=False)
     process: subprocess.Popen[bytes] = field(init=False)
+    ca: Issued = field(init=False)
     _callers: list[Caller] = field(default_factory=list)
 
     def start(self) -> None:
@@ -90,6 +94,7 @@ class InteropServer:
                 "SESSAUTH_TCP_CERTIFICATE": str(self.home / "server.pem"),
                 "SESSAUTH_TCP_PRIVATE_KEY": str(self.home / "server.key"),
                 "SESSAUTH_TCP_CLIENT_CA": str(self.home / "ca.pem"),
+                "SESSAUTH_METRICS_ADDRESS": f"127.0.0.1:{self.metrics_port}",
             }
             with (self.home / "sessauth.toml").open("a") as config:
                 config.write(IDENTITY)
@@ -130,18 +135,18 @@ class InteropServer:
         return self._callers[-1]
 
     def _issue(self) -> None:
-        ca = Issued.ca("ca")
+        self.ca = Issued.ca("ca")
         names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-        pairs = {
-            "server": ca.issue("localhost", names, usage=SERVER),
-            "client": ca.issue("gw", [x509.UniformResourceIdentifier(SPIFFE)], usage=CLIENT),
-        }
-        (self.home / "ca.pem").write_bytes(ca.pem)
-        for name, pair in pairs.items():
-            (self.home / f"{name}.pem").write_bytes(pair.pem)
-            key = self.home / f"{name}.key"
-            key.write_bytes(pair.key_pem)
-            key.chmod(0o600)
+        (self.home / "ca.pem").write_bytes(self.ca.pem)
+        self.write_pair("server", self.ca.issue("localhost", names, usage=SERVER))
+        self.write_pair("client", self.ca.issue("gw", [x509.UniformResourceIdentifier(SPIFFE)], usage=CLIENT))
+
+    def write_pair(self, name: str, pair: Issued) -> None:
+        """Write a certificate and its key to ``name.pem`` and ``name.key`` of the home folder."""
+        (self.home / f"{name}.pem").write_bytes(pair.pem)
+        key = self.home / f"{name}.key"
+        key.write_bytes(pair.key_pem)
+        key.chmod(0o600)
 
     def file(self, name: str) -> bytes:
         """Return the content of a file of the home folder."""
@@ -188,6 +193,14 @@ class InteropServer:
         """Return an encoded batch, longer by ``padding`` bytes of a field that nobody knows."""
         items = [pb.CheckItem(token_index=1, action=b"read", resource=resource) for resource in resources]
         return pb.CheckBatchRequest(items=items, tokens=[self.token], audience="gw").SerializeToString()
+
+    def decisions(self) -> float:
+        """Return the number of decisions so far. Needs TLS."""
+        return sum(scrape(self.metrics_port).counted("sessauth_decisions_total", "reason").values())
+
+    def connections(self) -> float:
+        """Return the number of connections to the worker, half a second ago at most. Needs TLS."""
+        return scrape(self.metrics_port).value("sessauth_connections")
 
     def worker(self) -> int:
         """Return the process id of the worker, 0 while there is none."""
