@@ -23,18 +23,14 @@ def drive(steps: Steps[T]) -> T:
     try:
         step = next(steps)
         while True:
-            try:
-                answer = step.function(*step.args, **step.options)
-            except BaseException as error:  # noqa: BLE001 - for the logic to judge
-                step = steps.throw(error)
-                continue
+            answer, error = _outcome(step)
             if inspect.isawaitable(answer):
-                _discard(answer)
+                if inspect.iscoroutine(answer):
+                    # It would else warn that nobody awaited it.
+                    answer.close()
                 steps.close()
-                raise UsageError(
-                    "this guard's verifier or callback is awaited: call acheck(), arun() and so on"
-                )
-            step = steps.send(answer)
+                raise UsageError("this guard's verifier or callback is awaited: use acheck(), arun() …")
+            step = steps.send(answer) if error is None else steps.throw(error)
     except StopIteration as done:
         value: T = done.value
         return value
@@ -45,23 +41,28 @@ async def drive_async(steps: Steps[T]) -> T:
     try:
         step = next(steps)
         while True:
+            error: BaseException | None
             try:
                 if step.blocks and not inspect.iscoroutinefunction(step.function):
-                    answer = await asyncio.to_thread(step.function, *step.args, **step.options)
+                    answer, error = await asyncio.to_thread(_outcome, step)
                 else:
-                    answer = step.function(*step.args, **step.options)
+                    answer, error = _outcome(step)
                 if inspect.isawaitable(answer):
                     answer = await answer
-            except BaseException as error:  # noqa: BLE001 - for the logic to judge
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
+            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+                error = raised
+            step = steps.send(answer) if error is None else steps.throw(error)
     except StopIteration as done:
         value: T = done.value
         return value
 
 
-def _discard(answer: Any) -> None:
-    """Close a coroutine that is never awaited, which would else warn."""
-    if inspect.iscoroutine(answer):
-        answer.close()
+def _outcome(step: Step) -> tuple[Any, BaseException | None]:
+    """Return the answer of a step, or what it raised.
+
+    Nothing is raised here: a StopIteration that came out of a thread would never reach the waiting task.
+    """
+    try:
+        return step.function(*step.args, **step.options), None
+    except BaseException as error:  # noqa: BLE001 - for the logic to judge
+        return None, error

@@ -136,7 +136,7 @@ class ToolJudge:
                 may = zip(part, verdicts, strict=True)
                 shown.update(name for name, verdict in may if verdict is not SurveyVerdict.NO)
         except ToolDenied as denied:
-            self.refuse(denied)
+            self._report(denied)
             shown = set()
         if self.observing:
             return names
@@ -153,6 +153,11 @@ class ToolJudge:
 
     def refuse(self, denied: ToolDenied) -> None:
         """Tell the operator of a refusal, and raise it unless the guard only observes."""
+        self._report(denied)
+        if not self.observing:
+            raise denied
+
+    def _report(self, denied: ToolDenied) -> None:
         denied.observed = self.observing
         decision = denied.decision_id.hex() or "none"
         outcome = "would be denied, mode is observe" if self.observing else "denied"
@@ -162,8 +167,6 @@ class ToolJudge:
                 self._on_denied(denied)
             except Exception:  # noqa: BLE001 - the refusal stands
                 _log.exception("on_denied failed")
-        if not self.observing:
-            raise denied
 
     def step(self, function: Callable[..., Any], *args: Any, **options: Any) -> Step:
         """Return the step of a call of the verifier."""
@@ -262,6 +265,7 @@ class ToolJudge:
         except Exception as error:
             # The message may quote what the agent sent; the kind of the failure is enough to find it.
             _log.warning("no answer about tool %a: %s", tool, type(error).__name__)
+            _log.debug("the failure", exc_info=error)
             raise ToolDenied(tool, NO_ANSWER) from error
 
 
