@@ -33,7 +33,7 @@ class CallTerms(TypedDict, total=False):
     peer: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCall:
     """A call that the catalogue knows, with the exact bytes that are judged.
 
