@@ -1,4 +1,4 @@
-"""The eight floors (docs/architecture.md): a package imports from lower floors only, in Cython too."""
+"""The nine floors (docs/architecture.md): a package imports from lower floors only, in Cython too."""
 
 from __future__ import annotations
 
