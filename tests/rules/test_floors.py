@@ -18,12 +18,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("audit", "client"),
     ("verifier", "metrics", "conformance"),
     ("server", "guard"),
+    ("gateways",),
     ("cli",),
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
-ROOT_MAY_IMPORT = FLOOR.keys() - {"server", "guard", "cli", "client", "v1", "metrics", "conformance"}
+NOT_FOR_ROOT = {"server", "guard", "gateways", "cli", "client", "v1", "metrics", "conformance"}
+ROOT_MAY_IMPORT = FLOOR.keys() - NOT_FOR_ROOT
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
 # is not a dependency of ours.

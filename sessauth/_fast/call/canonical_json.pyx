@@ -53,27 +53,49 @@ cdef bytes canonical_of(bytes_t p, size_t n):
         document_free(&document)
 
 
+cdef bytes canonical_node(const Document *document, const JsonNode *node, size_t n, const JsonNode *without):
+    cdef bytes room = PyBytes_FromStringAndSize(NULL, n + 2)
+    cdef unsigned char *start = <unsigned char *> PyBytes_AS_STRING(room)
+    cdef unsigned char *end
+    cdef const JsonNode **order = <const JsonNode **> malloc(document.used * sizeof(JsonNode *))
+    if order == NULL:
+        raise MemoryError
+    end = _put_container(start, document.nodes, node, order, without)
+    free(order)
+    return PyBytes_FromStringAndSize(<const char *> start, end - start)
+
+
 cdef unsigned char *_put(
     unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order
 ) noexcept nogil:
     """Write a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
-    cdef bint is_object = node.type == TYPE_OBJECT
-    cdef uint32_t at = <uint32_t> (node - nodes) + 1
-    cdef uint32_t i
     if node.type == TYPE_TEXT:
         return put_string(out, node.text, node.units)
     if node.type == TYPE_TRUTH:
         return <unsigned char *> put_plain(<char *> out, "true" if node.truth else "false")
-    if not is_object and node.type != TYPE_LIST:
+    if node.type != TYPE_OBJECT and node.type != TYPE_LIST:
         return _put_number(out, node.text)
+    return _put_container(out, nodes, node, order, NULL)
+
+
+cdef unsigned char *_put_container(
+    unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order, const JsonNode *without
+) noexcept nogil:
+    """Write an object or a list but for one child."""
+    cdef bint is_object = node.type == TYPE_OBJECT
+    cdef uint32_t at = <uint32_t> (node - nodes) + 1
+    cdef uint32_t count = 0
+    cdef uint32_t i
     for i in range(node.count):
-        order[i] = nodes + at
+        if nodes + at != without:
+            order[count] = nodes + at
+            count += 1
         at = nodes[at].next
     if is_object:
-        qsort(order, node.count, sizeof(JsonNode *), _compare_names)
+        qsort(order, count, sizeof(JsonNode *), _compare_names)
     out[0] = 0x7B if is_object else 0x5B
     out += 1
-    for i in range(node.count):
+    for i in range(count):
         if i:
             out[0] = 0x2C
             out += 1
@@ -81,7 +103,7 @@ cdef unsigned char *_put(
             out = put_string(out, order[i].name, order[i].name_n)
             out[0] = 0x3A
             out += 1
-        out = _put(out, nodes, order[i], order + node.count)
+        out = _put(out, nodes, order[i], order + count)
     out[0] = 0x7D if is_object else 0x5D
     return out + 1
 

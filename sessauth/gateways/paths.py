@@ -1,0 +1,109 @@
+"""Paths and queries of plain HTTP APIs: read in one way, or refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from .._fast.call.argument_forms import canonical
+from .._fast.codec.errors import FormError
+from ..errors import UsageError
+from ..scopes.scope import Scope
+from .mapped import Fault, Refused
+
+# Segments without an escape: what RFC 3986 permits, but for `;` and `*`. None begins with a dot.
+_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@-]*)+")
+_SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,=:@-]|%[0-9A-Fa-f]{2})+")
+# Characters that a server may take for the end of a segment, or for another escape.
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%;?#*]")
+_QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+")
+_QUERY_VALUE: Final = re.compile(r"(?:[A-Za-z0-9._~!$'()*,:@/?=-]|%[0-9A-Fa-f]{2})*")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def path_of(raw: str) -> str | None:
+    """Return a path, decoded once; None for one that readers decode or normalise differently."""
+    if _PLAIN.fullmatch(raw) or raw == "/":
+        return raw
+    segments = []
+    for part in raw.split("/"):
+        if part and not _SEGMENT.fullmatch(part):
+            return None
+        try:
+            segments.append(unquote_to_bytes(part).decode())
+        except UnicodeDecodeError:
+            return None
+    first, *rest = segments
+    if first or not rest or not all(rest):
+        return None
+    return None if any(map(_is_unsafe, rest)) else "/".join(segments)
+
+
+def _is_unsafe(segment: str) -> bool:
+    """Return True for a segment that a server may take for several, or for none."""
+    # Some servers take a character for its compatible one: U+FF0F for a slash.
+    for form in (segment, "" if segment.isascii() else unicodedata.normalize("NFKC", segment)):
+        if form in (".", "..") or _UNSAFE.search(form):
+            return True
+    return False
+
+
+def resource_of(base: str, path: str) -> str:
+    """Return the resource of a decoded path below ``base``."""
+    return base if path == "/" else base + path
+
+
+def is_resource(text: str) -> bool:
+    """Return True if ``text`` can be a resource."""
+    try:
+        Scope.on("read", *text.split("/"))
+    except UsageError:
+        return False
+    return True
+
+
+def query_of(query: str | None, body: bytes) -> bytes:
+    """Return the arguments of a call in their canonical form: the query's names, and the body's members.
+
+    A value of the query is a text. Raises Refused, also for a name that both have.
+    """
+    try:
+        if not query:
+            return canonical(body)
+        pairs = _pairs(query)
+        arguments = canonical(pairs)
+        if not body:
+            return arguments
+        members = canonical(body)
+        names = [*pairs, *json.loads(members)]
+    except FormError as error:
+        raise Refused(Fault.BODY_FORM, error.detail) from None
+    if len({name.casefold() for name in names}) < len(names):
+        raise Refused(Fault.QUERY_FORM, "a name that the body has too")
+    if members == b"{}":
+        return arguments
+    return canonical(arguments[:-1] + b"," + members[1:])
+
+
+def _pairs(query: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    folded = set()
+    for part in query.split("&"):
+        name, mark, value = part.partition("=")
+        if not mark or not _QUERY_NAME.fullmatch(name) or not _QUERY_VALUE.fullmatch(value):
+            raise Refused(Fault.QUERY_FORM, "a pair that is not name=value in plain characters")
+        # Some servers ignore the case of names.
+        if name.casefold() in folded:
+            raise Refused(Fault.QUERY_FORM, "a name that is there twice")
+        folded.add(name.casefold())
+        try:
+            text = unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            raise Refused(Fault.QUERY_FORM, "a value that is not UTF-8") from None
+        if _CONTROL.search(text):
+            raise Refused(Fault.QUERY_FORM, "a control character")
+        pairs[name] = text
+    return pairs
