@@ -16,6 +16,7 @@ from ..scopes.scope import Scope
 from ..tokens.block_draft import BlockTerms
 from ..tokens.token import Token
 from .call import AnyToken, CallTerms
+from .denied import BAD_CALL, ToolDenied
 from .driving import drive, drive_async
 from .functions import activated, decorated
 from .hold import Hold
@@ -170,6 +171,18 @@ class Guard:
             if self._watch and call is not None:
                 return await arun_watched(self._judge, call, do)
             return await do()
+
+    def refuse(self, tool: str, reason: str = BAD_CALL, *, cause: BaseException | None = None) -> None:
+        """Refuse a call that could not be read as one; an adapter calls this.
+
+        Returns only in mode observe: the call is then made.
+
+        Raises:
+            ToolDenied: because of ``cause``.
+        """
+        denied = ToolDenied(tool, reason)
+        denied.__cause__ = cause
+        self._judge.refuse(denied)
 
     def visible(self, tools: Iterable[str], **terms: Unpack[CallTerms]) -> list[str]:
         """Return those of ``tools`` that the token could call with some arguments, in their order.

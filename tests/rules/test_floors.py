@@ -35,9 +35,9 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "libc": ("_fast",),
     "cython": ("_fast",),
     "lmdb": ("state",),
-    "grpc": ("server", "client", "v1"),
+    "grpc": ("server", "client", "v1", "guard.grpc", "guard.grpc_client"),
     "grpc_health": ("server", "client"),
-    "google": ("server", "client", "v1"),
+    "google": ("server", "client", "v1", "guard.grpc", "guard.services.messages"),
     "click": ("cli",),
     # Extras, imported inside functions.
     "prometheus_client": ("metrics", "server.metrics"),

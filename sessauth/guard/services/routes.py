@@ -1,0 +1,190 @@
+"""The routes of an HTTP service as calls.
+
+    ROUTES = RouteTable([
+        Route("GET", "/orders/{order_id}", "read", "orders/{order_id}"),
+        Route("POST", "/orders", "write", "orders"),
+        Route("WEBSOCKET", "/feeds/{name}", "read", "feeds/{name}"),
+    ])
+    guard = Guard(verifier, ROUTES)
+
+The arguments of a call are the members of its query and of its JSON body together. A name that is in both, or
+twice in one, is refused: two readers could take another one each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from ...errors import UsageError
+from ...scopes.call_arguments import canonical, encode
+from .call_table import CallTable, NamedCall, ServiceCall
+from .resource_template import ResourceTemplate
+
+WEBSOCKET: Final = "WEBSOCKET"
+MAX_QUERY_NAMES: Final = 1_000
+_PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}", re.ASCII)
+_SEGMENT: Final = "[^/]+"
+
+
+class Route:
+    """One route: its method and path, its action and resource."""
+
+    __slots__ = ("_pattern", "action", "judges_body", "method", "path", "resource")
+
+    def __init__(
+        self, method: str, path: str, action: str, resource: str, *, judges_body: bool = True
+    ) -> None:
+        """Describe a route.
+
+        Args:
+            method: the HTTP method, or ``WEBSOCKET``.
+            path: as Starlette and FastAPI write it: ``{name}`` is one segment, ``{name:path}`` the rest.
+            action: as scopes name it.
+            resource: a template whose places are those of the path; ``{name*}`` for one of ``:path``.
+            judges_body: False for an upload whose body is neither read nor judged.
+
+        Raises:
+            UsageError: for a path or template that can't be read.
+        """
+        self.method = method
+        self.path = path
+        self.action = action
+        self.resource = ResourceTemplate(resource)
+        self.judges_body = judges_body
+        self._pattern = _pattern(path)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """Return the values of a path's places; None for another path."""
+        found = self._pattern.fullmatch(path)
+        return found.groupdict() if found is not None else None
+
+
+class RouteTable(CallTable):
+    """The routes of a service, in the order of the application: the first that matches counts."""
+
+    __slots__ = ("_routes",)
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Take the routes. A request that matches none is refused."""
+        super().__init__()
+        self._routes = tuple(routes)
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """Return the route of a request and the values of its places; None for an unknown one.
+
+        HEAD is answered by a route for GET, as frameworks do.
+        """
+        for route in self._routes:
+            if route.method == method or (method == "HEAD" and route.method == "GET"):
+                if (values := route.match(path)) is not None:
+                    return route, values
+        return None
+
+    def call(self, method: str, path: str, query: bytes, body: bytes) -> ServiceCall:
+        """Return the call of a whole request, for a client's proof.
+
+        Raises:
+            UsageError: for an unknown route; as :func:`route_arguments`.
+        """
+        found = self.find(method, path)
+        if found is None:
+            raise UsageError(f"{method} {path!a} is not in the table of routes")
+        route, values = found
+        arguments = route_arguments(query, body if route.judges_body else b"")
+        return ServiceCall(route.action, route.resource.fill(values), arguments)
+
+
+def named_call(method: str, path: str, action: str, resource: str) -> NamedCall:
+    """Return the call of a request, under the name ``METHOD /path``."""
+    return NamedCall(f"{method} {path}", action, resource)
+
+
+def route_arguments(query: bytes, body: bytes) -> bytes:
+    """Return the arguments of a query string and a JSON body: their members together, in canonical form.
+
+    Values of a query are texts.
+
+    Raises:
+        UsageError: for a body that is no JSON object, a query that is no UTF-8 or too long, and a name that
+            stands twice.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_NAMES
+        )
+    except ValueError as error:
+        raise UsageError(f"query: {type(error).__name__}") from None
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise UsageError("query: a name stands twice")
+    of_body = canonical(body)
+    if not values:
+        return of_body
+    of_query = encode(values)
+    if of_body == b"{}":
+        return canonical(of_query)
+    # The canonical form refuses a name that is in both.
+    return canonical(of_query[:-1] + b"," + of_body[1:])
+
+
+def require_json(headers: Mapping[str, Sequence[str]]) -> None:
+    """Return if a body with these headers is read as JSON by everyone; names are in lower case.
+
+    Raises:
+        UsageError: for another content type, a charset but UTF-8, an encoding, and for two of a header.
+    """
+    if any(coding.strip().lower() != "identity" for coding in headers.get("content-encoding", ())):
+        raise UsageError("body: is encoded")
+    kinds = headers.get("content-type", ())
+    if len(kinds) != 1:
+        raise UsageError("body: has not exactly one content type")
+    kind, *parameters = (part.strip().lower() for part in kinds[0].split(";"))
+    if kind != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", kind, re.ASCII):
+        raise UsageError("body: is not JSON")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') != "utf-8":
+            raise UsageError("body: is not in UTF-8")
+
+
+def header_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """Return the values of each header by its name in lower case."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return values
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    if not path.startswith("/"):
+        raise UsageError(f"{path!a}: a path begins with /")
+    parts: list[str] = []
+    position = 0
+    for place in _PLACE.finditer(path):
+        parts.append(_literal(path, path[position : place.start()]))
+        text = ".+" if place[2] == "path" else _SEGMENT
+        parts.append(f"(?P<{place[1]}>{text})")
+        position = place.end()
+    parts.append(_literal(path, path[position:]))
+    try:
+        # A path may hold any decoded character, a line feed too.
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error as error:
+        raise UsageError(f"{path!a}: {error}") from None
+
+
+def _literal(path: str, text: str) -> str:
+    if "{" in text or "}" in text:
+        raise UsageError(f"{path!a}: a place is {{name}} or {{name:kind}}")
+    return re.escape(text)
+
+
+def path_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a framework's path places, as texts where they are no whole numbers."""
+    return {
+        name: value if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
