@@ -174,7 +174,7 @@ class ShopStories:
         self._refused(world, self._call(world, "read", {"order_id": "17"}, token), Outward.UNAUTHENTICATED)
 
     def test_a_guard_that_raises_lets_nothing_through(self, world: World) -> None:
-        """Whatever a verifier raises."""
+        """No exception of a verifier is an allow, nor shown."""
         answer = self._call(world, "read", {"order_id": "17"}, verifier=Broken())
 
         self._refused(world, answer, Outward.UNAVAILABLE)

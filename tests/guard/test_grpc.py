@@ -19,7 +19,7 @@ from sessauth.errors import UsageError
 from sessauth.guard import Guard
 from sessauth.guard.grpc import AioGuardInterceptor, GuardInterceptor
 from sessauth.guard.grpc_client import GuardClientInterceptor, OutgoingCalls, aio_interceptors
-from sessauth.guard.services.methods import Method, MethodTable
+from sessauth.guard.services.methods import MethodTable, ServiceMethod
 from tests.guard.shop import CEILING, Answer, NewerRequest, OrderRequest, ShopStories
 from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE
@@ -27,12 +27,12 @@ from tests.support.server_fixture import AUDIENCE
 SERVICE = "shop.Orders"
 METHODS = MethodTable(
     {
-        f"/{SERVICE}/read": Method("read", "orders/{order_id}"),
-        f"/{SERVICE}/refund": Method("write", "orders/{order_id}"),
-        f"/{SERVICE}/follow": Method("read", "orders/{order_id}"),
-        f"/{SERVICE}/upload": Method("write", "orders/uploads"),
-        f"/{SERVICE}/chat": Method("write", "orders/chats"),
-        f"/{SERVICE}/misplaced": Method("write", "orders/{order_id}"),
+        f"/{SERVICE}/read": ServiceMethod("read", "orders/{order_id}"),
+        f"/{SERVICE}/refund": ServiceMethod("write", "orders/{order_id}"),
+        f"/{SERVICE}/follow": ServiceMethod("read", "orders/{order_id}"),
+        f"/{SERVICE}/upload": ServiceMethod("write", "orders/uploads"),
+        f"/{SERVICE}/chat": ServiceMethod("write", "orders/chats"),
+        f"/{SERVICE}/misplaced": ServiceMethod("write", "orders/{order_id}"),
     }
 )
 _serialize = {

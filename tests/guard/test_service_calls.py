@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessauth.errors import UsageError
-from sessauth.guard.services.methods import Method
+from sessauth.guard.services.methods import ServiceMethod
 from sessauth.guard.services.presented import bearer, one_proof
 from sessauth.guard.services.resource_template import ResourceTemplate
-from sessauth.guard.services.routes import Route, RouteTable, require_json, route_arguments
+from sessauth.guard.services.routes import RouteTable, ServiceRoute, require_json, route_arguments
 from sessauth.scopes.call_arguments import canonical
 from tests.guard.shop import OrderRequest
 
-REFUND = Method("write", "orders/{order_id}")
+REFUND = ServiceMethod("write", "orders/{order_id}")
 
 
 def test_a_64_bit_integer_is_a_number() -> None:
@@ -130,7 +130,7 @@ def test_a_path_in_a_resource_takes_no_steps(value: str) -> None:
 
 @given(st.text(), st.text())
 def test_a_filled_resource_has_the_segments_of_its_template(first: str, second: str) -> None:
-    """Whatever the values are."""
+    """No value is more or less than its segment."""
     try:
         resource = ResourceTemplate("a/{first}/b/{second}").fill({"first": first, "second": second})
     except UsageError:
@@ -194,7 +194,7 @@ def test_what_two_readers_could_read_differently_is_refused(query: bytes, body: 
     st.dictionaries(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="utf-8"))),
 )
 def test_arguments_are_those_of_both_or_refused(body: dict[str, Any], query: dict[str, str]) -> None:
-    """Whatever the names are: refused exactly if one stands in both."""
+    """Any names: refused exactly if one stands in both."""
     import json
     from urllib.parse import urlencode
 
@@ -228,17 +228,22 @@ def test_a_body_that_is_not_plain_json_is_refused(headers: dict[str, list[str]])
     "kind", ["application/json", "Application/JSON; charset=UTF-8", "application/a.b+json"]
 )
 def test_a_body_that_is_json(kind: str) -> None:
-    """With or without its charset."""
-    require_json({"content-type": [kind], "content-encoding": ["identity"]})
+    """The charset may be stated."""
+    headers = {"content-type": [kind], "content-encoding": ["identity"]}
+
+    try:
+        require_json(headers)
+    except UsageError as error:
+        pytest.fail(str(error))
 
 
 def test_routes_are_found_in_their_order() -> None:
-    """As a framework finds them; HEAD is answered by GET."""
+    """The first that matches counts, as in a framework; HEAD is answered by GET."""
     table = RouteTable(
         [
-            Route("GET", "/orders/me", "read", "me"),
-            Route("GET", "/orders/{order_id:int}", "read", "orders/{order_id}"),
-            Route("GET", "/files/{path:path}", "read", "files/{path*}"),
+            ServiceRoute("GET", "/orders/me", "read", "me"),
+            ServiceRoute("GET", "/orders/{order_id:int}", "read", "orders/{order_id}"),
+            ServiceRoute("GET", "/files/{path:path}", "read", "files/{path*}"),
         ]
     )
 
@@ -256,4 +261,4 @@ def test_routes_are_found_in_their_order() -> None:
 def test_a_path_that_can_not_be_read(path: str) -> None:
     """It begins with a slash, and each place has a name of its own."""
     with pytest.raises(UsageError):
-        Route("GET", path, "read", "x")
+        ServiceRoute("GET", path, "read", "x")

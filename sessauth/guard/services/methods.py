@@ -1,8 +1,8 @@
 """The methods of a gRPC service as calls.
 
 METHODS = MethodTable({
-    "/shop.Orders/Get": Method("read", "orders/{order_id}"),
-    "/shop.Orders/Refund": Method("write", "orders/{order_id}/refund"),
+    "/shop.Orders/Get": ServiceMethod("read", "orders/{order_id}"),
+    "/shop.Orders/Refund": ServiceMethod("write", "orders/{order_id}/refund"),
 })
 guard = Guard(verifier, METHODS)
 """
@@ -19,7 +19,7 @@ from .messages import message_arguments
 from .resource_template import ResourceTemplate
 
 
-class Method:
+class ServiceMethod:
     """One method: its action, its resource, and how a request becomes arguments."""
 
     __slots__ = ("_arguments", "action", "resource")
@@ -71,12 +71,12 @@ class MethodTable(CallTable):
 
     __slots__ = ("_methods",)
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Mapping[str, ServiceMethod]) -> None:
         """Take the methods. A method that is not among them is refused."""
         super().__init__()
         self._methods = dict(methods)
 
-    def find(self, name: str) -> Method | None:
+    def find(self, name: str) -> ServiceMethod | None:
         """Return the method of a full name, None for an unknown one."""
         return self._methods.get(name)
 
@@ -84,7 +84,7 @@ class MethodTable(CallTable):
         """Return the call of a request, or of the start of a stream of them.
 
         Raises:
-            UsageError: for an unknown method; as :meth:`Method.call`.
+            UsageError: for an unknown method; as :meth:`ServiceMethod.call`.
             TypeError: likewise.
         """
         method = self._methods.get(name)

@@ -1,9 +1,9 @@
 """The routes of an HTTP service as calls.
 
     ROUTES = RouteTable([
-        Route("GET", "/orders/{order_id}", "read", "orders/{order_id}"),
-        Route("POST", "/orders", "write", "orders"),
-        Route("WEBSOCKET", "/feeds/{name}", "read", "feeds/{name}"),
+        ServiceRoute("GET", "/orders/{order_id}", "read", "orders/{order_id}"),
+        ServiceRoute("POST", "/orders", "write", "orders"),
+        ServiceRoute("WEBSOCKET", "/feeds/{name}", "read", "feeds/{name}"),
     ])
     guard = Guard(verifier, ROUTES)
 
@@ -29,7 +29,7 @@ _PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}", re.ASCII)
 _SEGMENT: Final = "[^/]+"
 
 
-class Route:
+class ServiceRoute:
     """One route: its method and path, its action and resource."""
 
     __slots__ = ("_pattern", "action", "judges_body", "method", "path", "resource")
@@ -67,12 +67,12 @@ class RouteTable(CallTable):
 
     __slots__ = ("_routes",)
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[ServiceRoute]) -> None:
         """Take the routes. A request that matches none is refused."""
         super().__init__()
         self._routes = tuple(routes)
 
-    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+    def find(self, method: str, path: str) -> tuple[ServiceRoute, dict[str, str]] | None:
         """Return the route of a request and the values of its places; None for an unknown one.
 
         HEAD is answered by a route for GET, as frameworks do.
