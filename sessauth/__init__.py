@@ -38,4 +38,5 @@ from .tokens.holder import HolderKey as HolderKey
 from .tokens.inspection import TokenInfo as TokenInfo
 from .tokens.issuer import Issuer as Issuer
 from .tokens.token import Token as Token
+from .verifier.async_verifier import AsyncVerifier as AsyncVerifier
 from .verifier.verifier import Verifier as Verifier

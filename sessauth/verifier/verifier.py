@@ -11,12 +11,12 @@ Loads neither grpc nor protobuf, unless it is given a server.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self, overload
 
 from .._fast.check.recording_runner import Prepared
-from ..errors import UsageError
 from .base import DEFAULT_CACHE_BYTES, BaseVerifier
+from .cost_judge import ServerAccess
+from .opening import open_verifier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,41 +109,21 @@ class Verifier(BaseVerifier):
                 server's.
             PermissionDenied: if the credential's role may not register; Unauthenticated if it is none.
         """
-        from ..audit.recording.process import start_embedded
-        from ..state.host.proof_reader import ProofReader
-        from ..state.lmdb.reader import StateReader
+        kind: type[BaseVerifier] = cls
+        access = None
+        if server is not None:
+            from .server_backed import ServerBackedVerifier
 
-        if report_usage and server is None:
-            raise UsageError("report_usage: give server=, which usage is reported to")
-        if register_as and server is None:
-            raise UsageError("register_as: give server= and its credential, where to register")
-        with ExitStack() as opened:
-            if server is not None:
-                from ..client._verifier_channel import VerifierChannel
-                from .server_backed import ServerBackedVerifier, open_client
-
-                client = open_client(server, credential, credential_file, timeout_ms)
-                opened.callback(client.close)
-            reader = StateReader.open(state_dir)
-            opened.callback(reader.close)
-            verifier: BaseVerifier
-            if server is None:
-                verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
-            else:
-                served = ServerBackedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
-                served.attach_client(client)
-                verifier = served
-            reader.watch(ProofReader(state_dir, verifier).refresh)
-            if audit is not None or report_usage:
-                recorder = start_embedded(
-                    verifier, reader, audit, VerifierChannel(client) if report_usage else None
-                )
-                verifier._recorder = recorder
-                # Before what it reads and tells by.
-                opened.callback(recorder.close)
-            if register_as:
-                served.register_as(register_as, reader, staleness_ms)
-            # The verifier closes it from here on.
-            opened.pop_all()
-        verifier._owned = reader
-        return verifier
+            kind = ServerBackedVerifier
+            access = ServerAccess.resolve(server, credential, credential_file, timeout_ms)
+        return open_verifier(
+            kind,
+            state_dir,
+            audience=audience,
+            cache_bytes=cache_bytes,
+            server=access,
+            audit=audit,
+            report_usage=report_usage,
+            register_as=register_as,
+            staleness_ms=staleness_ms,
+        )

@@ -90,7 +90,7 @@ def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed (group lint)")
 def test_the_blocking_client_is_fresh() -> None:
-    """sessauth/client/_sync is what tools/generate_sync_client.py writes from sessauth/client/_async now."""
+    """The blocking calls are what tools/generate_sync_client.py writes from the asyncio ones now."""
     answer = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "generate_sync_client.py"), "--check"],
         capture_output=True,
@@ -100,10 +100,11 @@ def test_the_blocking_client_is_fresh() -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-def test_the_blocking_client_mentions_nothing_asynchronous() -> None:
-    """Names, phrases and docstrings of the asyncio client are all replaced, so that no table forgot one."""
-    files = sorted((PACKAGE / "client" / "_sync").glob("*.py"))
+@pytest.mark.parametrize("package", ["client", "verifier"])
+def test_the_blocking_calls_mention_nothing_asynchronous(package: str) -> None:
+    """Names, phrases and docstrings of the asyncio calls are all replaced, so that no table forgot one."""
+    files = sorted((PACKAGE / package / "_sync").glob("*.py"))
     texts = {path.name: path.read_text(encoding="utf-8").partition("\n\n")[2] for path in files}
 
-    assert len(texts) == len(list((PACKAGE / "client" / "_async").glob("*.py")))
+    assert len(texts) == len(list((PACKAGE / package / "_async").glob("*.py")))
     assert {name for name, text in texts.items() if re.search(r"async|await|\btask", text, re.I)} == set()

@@ -13,7 +13,10 @@ PACKAGE = ROOT / "sessauth"
 _SKIPPED = {".git", "build", "dist", "__pycache__", ".hypothesis", ".mypy_cache"}
 # The environments that `make` makes: what lies in them is other people's.
 _ENVIRONMENTS = ".venv"
-_GENERATED = (PACKAGE / "v1", PACKAGE / "_fast" / "codec" / "schema.py", PACKAGE / "client" / "_sync")
+_GENERATED = (
+    *(PACKAGE / "v1", PACKAGE / "_fast" / "codec" / "schema.py"),
+    *(PACKAGE / "client" / "_sync", PACKAGE / "verifier" / "_sync"),
+)
 _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
 
 

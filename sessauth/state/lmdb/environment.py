@@ -1,8 +1,9 @@
 """The LMDB environment of a state folder: opening it, and guarding it against forks.
 
-One environment per process. A forked child would share the parent's reader slots and locks. So in a child
-every source that was opened before denies: reads raise, which is logged once, and the child's own copy of the
-brake page is engaged. A child opens an environment of its own.
+One environment per process, which its readers share (``shared_environment.py``). A forked child would share
+the parent's reader slots and locks. So in a child every source that was opened before denies: reads raise,
+which is logged once, and the child's own copy of the brake page is engaged. A child opens an environment of
+its own.
 
 A child never closes the parent's environment, not even when it ends. That would free the parent's reader
 slot, and release the locks that the child holds for its own environment. LMDB's binding also has a lock that
@@ -66,7 +67,10 @@ def open_environment(
 
 def _classify(error: lmdb.Error) -> tuple[str, str]:
     if isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or "already open" in str(error):
-        return "IN_USE", "this process has it open already; use that writer or reader"
+        return (
+            "IN_USE",
+            "this process writes it, or has old files of it open; close that first",
+        )
     if isinstance(error, lmdb.VersionMismatchError):
         return "FOREIGN", "it was written by another LMDB format; restore it from a backup"
     if "ermission" in str(error):
@@ -174,7 +178,10 @@ class LmdbSource:
         if not self.forked:
             self.begin = _refuse_closed
             self._close_commit_id()
-            self.env.close()
+            self._close_environment()
+
+    def _close_environment(self) -> None:
+        self.env.close()
 
     def disown(self) -> None:
         """Deny everything in this process, a forked child, and never free the environment."""

@@ -15,16 +15,19 @@ from .. import layout
 from ..host import preflight
 from ..host.folder import Owner, pid_namespace
 from ..integrity import anchor
-from .environment import LmdbSource, open_environment, open_tables
+from .environment import LmdbSource
+from .shared_environment import EnvironmentUse
 
 
 class StateReader(LmdbSource):
     """Source of the kernel's view, opened read-only; use :meth:`open`.
 
     It sees every change once the writer acknowledged it. It still reads a folder whose writer is gone:
-    nothing can be acknowledged then. In a forked child everything denies.
+    nothing can be acknowledged then. In a forked child everything denies. Readers of one folder in a process
+    share its environment, and nothing else: each is closed by itself.
     """
 
+    _use: EnvironmentUse
     _folder: Path
     _latest: int = 0
     _callbacks: tuple[Callable[[], None], ...] = ()
@@ -32,15 +35,18 @@ class StateReader(LmdbSource):
 
     @classmethod
     def open(cls, state_dir: str | os.PathLike[str]) -> Self:
-        """Open a state folder; raises StateUnusable, whose ``problem`` names the cause."""
+        """Open a state folder; raises StateUnusable, whose ``problem`` names the cause.
+
+        IN_USE: this process writes it, or has a reader of files that were replaced since.
+        """
         folder = Path(state_dir)
         preflight.check(folder, writer=False)
         # Taken before LMDB opens the file: if the file is replaced in between, the identities differ.
         identity = _identity(folder)
-        env = open_environment(folder, readonly=True, map_size=(folder / layout.DATA_FILE).stat().st_size)
+        use = EnvironmentUse(folder, identity[:2])
         try:
-            reader = cls(env, open_tables(env, create=False), folder)
-            reader._folder, reader._identity = folder, identity
+            reader = cls(use.env, use.tables, folder)
+            reader._use, reader._folder, reader._identity = use, folder, identity
             reader.reap_readers()
             head = reader._anchored_head()
             if head.min_reader_format > layout.FORMAT:
@@ -50,10 +56,10 @@ class StateReader(LmdbSource):
                 )
                 raise StateUnusable(message, "NEWER_FORMAT")
         except lmdb.Error as error:
-            env.close()
+            use.close()
             raise StateUnusable(f"{folder}: {error}; restore it from a backup", "CORRUPT") from error
         except StateUnusable:
-            env.close()
+            use.close()
             raise
         return reader
 
@@ -103,9 +109,12 @@ class StateReader(LmdbSource):
         self._callbacks = (*self._callbacks, callback)
 
     def close(self) -> None:
-        """Close the environment, and drop the callbacks."""
+        """Deny from now on, and drop the callbacks. The last reader closes the environment."""
         self._callbacks = ()
         super().close()
+
+    def _close_environment(self) -> None:
+        self._use.close()
 
     def _accept_new_owner(self) -> bool:
         """Return True if only the writer changed, to another in the same PID namespace."""

@@ -1,0 +1,167 @@
+"""Calls of a verifier that has a server charge their costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..._fast.call.argument_forms import judged
+from ..._fast.check.recording_runner import Prepared
+from ...decisions.decision import DecisionBase
+from ...errors import SessauthError
+from ...model.approval import SignedApproval
+from ...reasons import Stage
+from ...scopes.call_arguments import Arguments
+from ...tokens.token import Token
+from ..cost_judge import CostJudge, new_retry_id, sendable
+
+if TYPE_CHECKING:
+    from ..._fast.check.batch import Batch
+    from ...client import AsyncClient, RemoteDecision
+
+
+class AsyncServerCalls:
+    """The calls that may ask the server; what needs no server is judged in this process."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def _judge(self) -> CostJudge: ...
+        def _server(self) -> AsyncClient: ...
+
+    async def check(
+        self,
+        token: bytes | str | Token | Prepared,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
+    ) -> DecisionBase:
+        """Judge one call, and have the server charge its costs.
+
+        Args:
+            token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
+            action: the action of the call.
+            resource: its resource.
+            arguments: the very JSON that will be forwarded, or its values.
+            approvals: signed approvals, beside those that the server holds.
+            retry_id: up to 64 bytes that identify the attempt: the costs are charged once under it.
+            permit_ms: request a permit, to be committed within so many ms; 0: none.
+            tool: as in :meth:`BaseVerifier.check`; so are all below.
+            session: the id of the session that the caller expects.
+            source: the agent's IP address.
+            peer: the identities of the agent's certificate.
+            audience: the name of the verifier.
+            at_least_revision: deny STALE_STATE unless the view has this revision.
+            proof: the holder's proof of this call.
+
+        Returns:
+            The kernel's decision, or the server's where the server was asked. If the server can't be asked,
+            the kernel's denial: NEEDS_SERVER, or APPROVAL_REQUIRED.
+
+        Raises:
+            UsageError: for a retry id or a permit beyond its limit.
+        """
+        # Converted once, so that the server judges the same bytes.
+        arguments = judged(arguments)
+        options: dict[str, Any] = {
+            "tool": tool,
+            "session": session,
+            "source": source,
+            "peer": peer,
+            "audience": audience,
+            "at_least_revision": at_least_revision,
+            "proof": proof,
+        }
+        judge = self._judge
+        # The server records its own decision.
+        decision = judge.judge(token, action, resource, arguments, retry_id, permit_ms, options)
+        if decision.allowed or decision.stage is not Stage.NEEDS:
+            return decision
+        try:
+            return await self._server().check(
+                sendable(token),
+                action,
+                resource,
+                arguments,
+                retry_id=retry_id or new_retry_id(),
+                permit_ms=permit_ms,
+                approvals=approvals,
+                **judge.server_options(options),
+            )
+        except SessauthError:
+            judge.record_decision(
+                decision, sendable(token), action, resource, arguments, source=source, audience=audience
+            )
+            return decision
+
+    async def commit(
+        self,
+        permit: bytes,
+        token: bytes | str | Token | Prepared,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        **options: Any,
+    ) -> RemoteDecision:
+        """Have the server judge the call of a permit again, just before it is done, and use the permit up.
+
+        The call is given as it was checked.
+
+        Raises:
+            SessauthError: there was no answer, which is never a yes; the permit may be used up.
+        """
+        given = self._judge.server_options(options)
+        given.pop("proof", None)
+        return await self._server().commit(permit, sendable(token), action, resource, arguments, **given)
+
+    async def release(self, permit: bytes) -> int:
+        """Give back the costs that a permit holds; returns the revision from which they are free again.
+
+        Raises:
+            SessauthError: it is not open, or there was no answer.
+        """
+        return await self._server().release(permit)
+
+    async def check_batch(
+        self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
+    ) -> Batch | list[DecisionBase]:
+        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server charge the costs.
+
+        The server is asked about calls with costs one by one, in their order.
+        """
+        calls = tuple(calls)
+        options = {"audience": audience, "at_least_revision": at_least_revision}
+        judge = self._judge
+        batch = judge._check_batch(
+            calls, audience=audience, at_least_revision=at_least_revision, record_needs=False
+        )
+        if batch.all_allowed:
+            return batch
+        decisions: list[DecisionBase] = []
+        for index, (call, here) in enumerate(zip(calls, batch, strict=True)):
+            decision: DecisionBase = here
+            if here.stage is Stage.NEEDS:
+                token, action, resource, *rest = call
+                try:
+                    decision = await self._server().check(
+                        sendable(token),
+                        action,
+                        resource,
+                        retry_id=new_retry_id(),
+                        **judge.batch_options(tuple(rest), options),
+                    )
+                except SessauthError:
+                    judge.record_batch_item(batch, index)
+            decisions.append(decision)
+        return decisions

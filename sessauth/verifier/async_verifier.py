@@ -1,0 +1,189 @@
+"""The verifier for an event loop: it never blocks the loop while a server charges the costs of a call.
+
+    async with AsyncVerifier.embedded(state, audience="gw", server=socket, credential_file=file) as verifier:
+        decision = await verifier.check(token, "deploy", "web", arguments, permit_ms=5_000)
+        if decision:
+            await verifier.commit(decision.permit, token, "deploy", "web", arguments)
+
+A call that does not cost anything is judged in this process, in microseconds and without giving way to other
+tasks. Loads neither grpc nor protobuf, unless it is given a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._fast.check.recording_runner import Prepared
+from ..decisions.decision import DecisionBase
+from ..decisions.survey import Verdicts
+from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ..errors import UnknownTool, UsageError
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
+from ._async.server_calls import AsyncServerCalls
+from .base import DEFAULT_CACHE_BYTES
+from .cost_judge import CostJudge, ServerAccess
+from .opening import open_verifier
+from .verifier import DEFAULT_STALENESS_MS
+
+if TYPE_CHECKING:
+    from ..audit.recording.options import AuditOptions
+    from ..client import AsyncClient
+
+
+class AsyncVerifier(AsyncServerCalls):
+    """Judges calls in this process and awaits a server for costs; for any number of event loops and threads.
+
+    Each method raises as the one of :class:`Verifier` does. A cancelled call is not an allow; its costs may
+    have been charged, once under its ``retry_id``.
+    """
+
+    local: CostJudge
+    """The verifier that judges in this process, for its numbers: ``VerifierCollector(verifier.local)``."""
+
+    def __init__(self, local: CostJudge, server: ServerAccess | None) -> None:
+        """Judge by ``local``, and connect to ``server`` once a call needs it; see :meth:`embedded`."""
+        self.local = local
+        self._access = server
+        # A client is of one event loop.
+        self._clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
+        self._closed = False
+
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        server: str | os.PathLike[str] | None = None,
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+        audit: AuditOptions | None = None,
+        report_usage: bool = False,
+        register_as: str = "",
+        staleness_ms: int = DEFAULT_STALENESS_MS,
+    ) -> Self:
+        """Open a server's state folder read-only and judge by it; with or without a running event loop.
+
+        This reads files, and with ``register_as`` it waits for the server: in a program that serves already,
+        use ``await asyncio.to_thread(AsyncVerifier.embedded, …)``. Parameters and errors are those of
+        :meth:`Verifier.embedded`.
+        """
+        access = None
+        if server is not None:
+            access = ServerAccess.resolve(server, credential, credential_file, timeout_ms)
+        local = open_verifier(
+            CostJudge,
+            state_dir,
+            audience=audience,
+            cache_bytes=cache_bytes,
+            server=access,
+            audit=audit,
+            report_usage=report_usage,
+            register_as=register_as,
+            staleness_ms=staleness_ms,
+        )
+        return cls(local, access)
+
+    async def check_tool(
+        self,
+        token: bytes | str | Token,
+        catalogue: ToolCatalog,
+        tool: str,
+        arguments: Arguments = b"",
+        *,
+        method: str = TOOLS_CALL,
+        **options: Any,
+    ) -> DecisionBase:
+        """Judge a call of an MCP tool, as :meth:`BaseVerifier.check_tool`, with options of :meth:`check`."""
+        try:
+            action, resource, facts = catalogue.ask(tool, method)
+        except UnknownTool:
+            return self.local.check_tool(token, catalogue, tool, arguments, method=method, **options)
+        return await self.check(token, action, resource, arguments, tool=facts, **options)
+
+    async def list_allowed(
+        self, token: bytes | str | Token | Prepared, candidates: Iterable[tuple[Any, ...]], **options: Any
+    ) -> Verdicts:
+        """Return for each candidate yes, no or maybe, as :meth:`BaseVerifier.list_allowed`."""
+        return self.local.list_allowed(token, candidates, **options)
+
+    async def list_tools(
+        self,
+        token: bytes | str | Token | Prepared,
+        catalogue: ToolCatalog,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return the tools that this token could call at all, as :meth:`BaseVerifier.list_tools`."""
+        return self.local.list_tools(token, catalogue, tools, **options)
+
+    def prepare(self, token: bytes | str | Token | Prepared) -> Prepared:
+        """Return a handle of a token for repeated use; each call judges it anew."""
+        return self.local.prepare(token)
+
+    @property
+    def audience(self) -> str:
+        """The name of this verifier."""
+        return self.local.audience
+
+    @property
+    def registered(self) -> bool:
+        """True if the server counts on this verifier, by its latest answer."""
+        return self.local.registered
+
+    @property
+    def inherited(self) -> bool:
+        """True if it was opened before this process was forked, so that it denies everything here."""
+        return self.local.inherited
+
+    async def close(self) -> None:
+        """Cancel the calls that wait for the server, and close all that was opened; deny later checks.
+
+        Records and reports are written in a thread, which a cancellation does not stop. In a child that was
+        forked since, nothing is done.
+        """
+        if self.inherited:
+            return
+        self._closed = True
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        self._clients.clear()
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            await asyncio.to_thread(self.local.close)
+
+    async def __aenter__(self) -> Self:
+        """Return the verifier."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    @property
+    def _judge(self) -> CostJudge:
+        return self.local
+
+    def _server(self) -> AsyncClient:
+        """Return the client of the running event loop; raises UsageError or StateError if there is none."""
+        self.local.require_client()
+        if self._access is None or self._closed:
+            raise UsageError("the verifier is closed; open another one")
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            for other in [each for each in self._clients if each.is_closed()]:
+                self._clients.pop(other, None)
+            client = self._clients[loop] = self._access.async_client()
+        return client
