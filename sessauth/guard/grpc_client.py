@@ -15,10 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 import grpc
 from grpc import aio
 
-from ..crypto.armor import PROOF_PREFIX, proof_text
 from ..tokens.token import Token
 from .services.methods import MethodTable
-from .services.presented import AUTHORIZATION, PROOF
+from .services.presented import AUTHORIZATION, PROOF, presented_proof
 
 Prove: TypeAlias = Callable[[str, str, str, bytes], bytes | str]
 """Returns a proof of a call, from the token, action, resource and arguments."""
@@ -55,15 +54,8 @@ class OutgoingCalls:
         if self._prove is not None:
             text = name.decode() if isinstance(name, bytes) else name
             call = self._methods.call(text, request, streamed=streamed)
-            proof = self._prove(self._token, *call)
-            metadata.append((PROOF, proof if isinstance(proof, str) else as_text(proof)))
+            metadata.append((PROOF, presented_proof(self._prove(self._token, *call))))
         return metadata
-
-
-def as_text(proof: bytes) -> str:
-    """Return the text of a proof that is given as bytes."""
-    text = proof.decode("ascii", "replace")
-    return text if text.startswith(PROOF_PREFIX) else proof_text(proof)
 
 
 class _CallDetails(NamedTuple):

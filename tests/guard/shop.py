@@ -148,7 +148,7 @@ class ShopStories:
         [
             [],
             [("authorization", "Basic dXNlcjpwYXNz")],
-            [("authorization", "Bearer ")],
+            [("authorization", "Bearer")],
             [("authorization", "Bearer {token}"), ("authorization", "Bearer {token}")],
             [("authorization", "Bearer {token},Bearer {token}")],
             [("authorization", "{token}")],

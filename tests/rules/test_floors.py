@@ -42,6 +42,8 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     # Extras, imported inside functions.
     "prometheus_client": ("metrics", "server.metrics"),
     "opentelemetry": ("server.rpc.tracing", "client._tracing"),
+    # Adapters: each imports its framework in its own module.
+    "fastapi": ("guard.fastapi",),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

@@ -1,0 +1,205 @@
+"""Middleware for an ASGI application: each request is judged before the application is called.
+
+    app = GuardMiddleware(app, guard=Guard(verifier, RouteTable([...])), public=["/health"])
+
+The token stands in ``Authorization: Bearer TOKEN``, a proof in ``x-sessauth-proof``. A route that the table
+lacks is refused. The body is read once, and the application is given the bytes that were judged. A call that
+is not allowed is answered as :class:`~sessauth.decisions.outward.Outward` says. The application finds the
+decision in ``scope["state"]["sessauth"]``; it is None in mode observe where none could be made.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from ..decisions.decision import DecisionBase
+from ..decisions.outward import Outward
+from ..errors import SessauthError, UsageError
+from ..limits import MAX_JSON_BYTES
+from .call import CallTerms
+from .denied import BAD_CALL, ToolDenied
+from .guard import Guard
+from .services import routes
+from .services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
+from .services.routes import WEBSOCKET, RouteTable
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+STATE: Final = "sessauth"
+RETRY_AFTER_S: Final = 5
+_POLICY_VIOLATION: Final = 1008
+_TOO_LARGE: Final = 413
+_log: Final = logging.getLogger("sessauth.guard")
+
+
+class GuardMiddleware:
+    """Judges the HTTP requests and websockets of an application."""
+
+    def __init__(
+        self,
+        app: App,
+        guard: Guard,
+        *,
+        public: Collection[str] = (),
+        max_body_bytes: int = MAX_JSON_BYTES,
+    ) -> None:
+        """Judge by ``guard``, whose catalogue is a :class:`RouteTable`.
+
+        Args:
+            app: the application.
+            guard: judges each request by the token that the request has.
+            public: paths that anyone may call, with any method.
+            max_body_bytes: a longer body is refused with status 413.
+
+        Raises:
+            UsageError: if the guard has another catalogue.
+        """
+        if not isinstance(guard.catalogue, RouteTable):
+            raise UsageError("guard: its catalogue is the RouteTable of the application")
+        self._app = app
+        self._guard = guard
+        self._routes = guard.catalogue
+        self._public = frozenset(public)
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge a request, and call the application or refuse it."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if kind not in ("http", "websocket"):
+            raise UsageError(f"an ASGI scope of another type: {kind!a}")
+        path = route_path(scope)
+        if path in self._public:
+            await self._app(scope, receive, send)
+            return
+        request = Incoming(receive, self._max_body_bytes)
+        try:
+            decision = await self._judge(scope, path, request)
+        except Gone:
+            return
+        except Exception as error:  # noqa: BLE001 - a request that could not be judged goes no further
+            if not isinstance(error, ToolDenied):
+                _log.error("a request could not be judged: %s", type(error).__name__)
+            await refuse(scope, request.replay, send, error)
+            return
+        state = {**scope.get("state", {}), STATE: decision}
+        await self._app({**scope, "state": state}, request.replay, send)
+
+    async def _judge(self, scope: Scope, path: str, request: Incoming) -> DecisionBase | None:
+        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        name = f"{method} {path}"
+        headers = routes.header_values(scope["headers"])
+        terms: CallTerms = {"token": bearer(headers.get(AUTHORIZATION, ()))}
+        found = self._routes.find(method, path)
+        if found is None or not terms["token"]:
+            return await self._guard.acheck(name, **terms)
+        route, values = found
+        try:
+            terms["proof"] = one_proof(headers.get(PROOF, ()))
+            body = b""
+            if route.judges_body and scope["type"] == "http":
+                body = await request.read()
+                if body:
+                    routes.require_json(headers)
+            arguments = routes.route_arguments(scope.get("query_string", b""), body)
+            call = routes.named_call(method, path, route.action, route.resource.fill(values))
+        except (SessauthError, ValueError, RecursionError) as error:
+            self._guard.refuse(name, BAD_CALL, cause=error)
+            return None
+        return await self._guard.acheck(call, arguments, **terms)
+
+
+class Gone(Exception):
+    """The client left before its body was complete."""
+
+
+class TooLarge(UsageError):
+    """A body is longer than permitted."""
+
+
+class Incoming:
+    """The events of one request: the body is read once, then replayed as it was."""
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        """Read from ``receive``, bodies of up to ``max_bytes``."""
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._events: list[Event] = []
+
+    async def read(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            Gone: if the client left.
+            TooLarge: if it is longer than permitted; :meth:`replay` then gives what was read, and the rest.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            event = await self._receive()
+            if event["type"] != "http.request":
+                raise Gone
+            self._events.append(event)
+            chunk = event.get("body", b"")
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise TooLarge(f"body: more than {self._max_bytes} bytes")
+            chunks.append(chunk)
+            if not event.get("more_body", False):
+                return b"".join(chunks)
+
+    async def replay(self) -> Event:
+        """Return the next event: those that were read, then those to come."""
+        return self._events.pop(0) if self._events else await self._receive()
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path that the application routes by: without the prefix that it is mounted under."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(root.rstrip("/") + "/")):
+        return path[len(root.rstrip("/")) :]
+    return path
+
+
+def refusal(error: Exception) -> tuple[int, list[tuple[str, str]], dict[str, str]]:
+    """Return status, headers and content of the answer to a call that is not made."""
+    denied = error if isinstance(error, ToolDenied) else None
+    outward = denied.outward if denied is not None else Outward.UNAVAILABLE
+    headers = [("cache-control", "no-store")]
+    if outward.challenge:
+        headers.append(("www-authenticate", outward.challenge))
+    if outward in (Outward.APPROVAL, Outward.UNAVAILABLE):
+        headers.append(("retry-after", str(RETRY_AFTER_S)))
+    content = {"error": outward.name.lower(), "message": outward.text}
+    if denied is not None and denied.decision_id:
+        content["decision"] = denied.decision_id.hex()
+        headers.append((DECISION, denied.decision_id.hex()))
+    too_large = isinstance(error.__cause__, TooLarge)
+    return _TOO_LARGE if too_large else outward.http, headers, content
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+    """Answer a call that is not made."""
+    status, headers, content = refusal(error)
+    body = json.dumps(content).encode()
+    kind = "http"
+    if scope["type"] == "websocket":
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
+        kind = "websocket.http"
+    headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": f"{kind}.response.start", "status": status, "headers": encoded})
+    await send({"type": f"{kind}.response.body", "body": body})

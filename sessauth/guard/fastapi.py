@@ -1,0 +1,91 @@
+"""A dependency for FastAPI: the call of a path operation is judged before it runs.
+
+    guard = Guard(verifier, CallTable())
+
+    @app.get("/orders/{order_id}", dependencies=[Depends(requires(guard, "read", "orders/{order_id}"))])
+
+It gives the decision. Bodies are judged as :mod:`sessauth.guard.asgi` does; FastAPI reads them whole before a
+dependency runs, so the server in front bounds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import HTTPException, Request, WebSocketException
+from fastapi.requests import HTTPConnection
+
+from ..decisions.decision import DecisionBase
+from ..errors import SessauthError
+from ..limits import MAX_JSON_BYTES
+from .asgi import TooLarge, refusal
+from .call import CallTerms
+from .denied import BAD_CALL
+from .guard import Guard
+from .services import routes
+from .services.presented import AUTHORIZATION, PROOF, bearer, one_proof
+from .services.resource_template import ResourceTemplate
+
+_POLICY_VIOLATION = 1008
+
+
+def requires(
+    guard: Guard, action: str, resource: str, *, judges_body: bool = True
+) -> Callable[[HTTPConnection], Awaitable[DecisionBase | None]]:
+    """Return a dependency that raises unless the token of the request may do ``action`` on ``resource``.
+
+    Args:
+        guard: judges by a :class:`~.services.call_table.CallTable`.
+        action: as scopes name it.
+        resource: a template whose places are the path's, as ``orders/{order_id}``.
+        judges_body: False for a form or an upload, whose body is not judged.
+
+    Raises:
+        UsageError: for a template that can't be read.
+    """
+    template = ResourceTemplate(resource)
+
+    async def judge(connection: HTTPConnection) -> DecisionBase | None:
+        try:
+            return await _judge(guard, action, template, judges_body, connection)
+        except Exception as error:  # noqa: BLE001 - a request that could not be judged goes no further
+            status, headers, content = refusal(error)
+            if not isinstance(connection, Request):
+                raise WebSocketException(_POLICY_VIOLATION) from None
+            raise HTTPException(status, content, dict(headers)) from None
+
+    return judge
+
+
+async def _judge(
+    guard: Guard, action: str, template: ResourceTemplate, judges_body: bool, connection: HTTPConnection
+) -> DecisionBase | None:
+    headers = routes.header_values(connection.headers.raw)
+    terms: CallTerms = {"token": bearer(headers.get(AUTHORIZATION, ()))}
+    scope = connection.scope
+    method, path = scope.get("method", routes.WEBSOCKET), scope["path"]
+    try:
+        terms["proof"] = one_proof(headers.get(PROOF, ()))
+        body = await _body(connection, headers) if judges_body else b""
+        arguments = routes.route_arguments(scope.get("query_string", b""), body)
+        values = routes.path_values(connection.path_params)
+        call = routes.named_call(method, path, action, template.fill(values))
+    except (SessauthError, ValueError, RecursionError) as error:
+        guard.refuse(f"{method} {path}", BAD_CALL, cause=error)
+        return None
+    return await guard.acheck(call, arguments, **terms)
+
+
+async def _body(connection: HTTPConnection, headers: dict[str, list[str]]) -> bytes:
+    """Return the body that the path operation is given too. Raises UsageError if it can't be judged."""
+    if not isinstance(connection, Request):
+        return b""
+    if "content-type" in headers:
+        # A form was read already, and its bytes are gone.
+        routes.require_json(headers)
+    body = await connection.body()
+    if body:
+        routes.require_json(headers)
+    if len(body) > MAX_JSON_BYTES:
+        raise TooLarge(f"body: more than {MAX_JSON_BYTES} bytes")
+    return body
