@@ -8,6 +8,7 @@
 #     invalid                      416 asked       0 wrong
 #     conditions                   335 asked       0 wrong
 #     proofs                       145 asked       0 wrong
+#     stands                        45 asked       0 wrong
 #     ed25519                        7 asked       0 wrong
 #     second_implementation         39 asked       0 wrong
 #     generated                    500 asked       0 wrong

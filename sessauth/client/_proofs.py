@@ -83,7 +83,7 @@ class ProofMaker:
 
     def _own_token(self, item: CheckItem) -> Token | None:
         """Return the token of an item that needs a proof, None for any other item."""
-        if item.proof or self._holder is None:
+        if item.proof or item.token_only or self._holder is None:
             return None
         token = item.token
         if not isinstance(token, Token):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Self
 
 from .._fast.call.argument_forms import judged
 from ..approvals.request import ApprovalRequest
+from ..errors import UsageError
 from ..model.approval import SignedApproval
 from ..model.receipt import SignedReceipt, VerifierState
 from ..model.session import ScopeRecord, Session
@@ -91,7 +93,8 @@ class CheckItem:
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
     identifies the attempt: the costs of a call are taken once under one id, however often it is checked.
-    ``permit_ms`` requests a permit, to be committed within so many ms.
+    ``permit_ms`` requests a permit, to be committed within so many ms. With ``token_only`` the token alone is
+    judged (:meth:`of_token`), and the item has no call.
     """
 
     token: Token | str | bytes = field(repr=False)
@@ -106,9 +109,22 @@ class CheckItem:
     approvals: Sequence[SignedApproval] = field(default=(), repr=False)
     retry_id: bytes = b""
     permit_ms: int = 0
+    token_only: bool = False
+
+    @classmethod
+    def of_token(
+        cls, token: Token | str | bytes, *, session: bytes = b"", source: str = "", peer: Sequence[str] = ()
+    ) -> Self:
+        """Return an item that asks whether the token itself stands."""
+        return cls(token, b"", b"", session=session, source=source, peer=peer, token_only=True)
 
     def __post_init__(self) -> None:
-        """Store ``arguments`` and ``tool`` as bytes. Raises TypeError for another type."""
+        """Store ``arguments`` and ``tool`` as bytes.
+
+        Raises TypeError for another type, UsageError for a part of a call beside ``token_only``.
+        """
+        if self.token_only and (self.action or self.resource or self.arguments or self.tool or self.proof):
+            raise UsageError("token_only: an item of the token alone has no call and no proof")
         # Nearly always they are bytes, and each step counts in a call.
         if type(self.arguments) is not bytes:
             object.__setattr__(self, "arguments", judged(self.arguments))

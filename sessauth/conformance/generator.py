@@ -208,4 +208,6 @@ def _request(
         request["session_hex"] = name16(rng.choice(("session", "other"))).hex()
     elif roll == 12:
         request["at_least_revision"] = rng.choice((100, 101))
+    elif roll == 13:
+        request = {name: request[name] for name in ("audience", "source", "peer")} | {"token_only": True}
     return request

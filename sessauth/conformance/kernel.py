@@ -52,6 +52,7 @@ class KernelJudge:
             audience=request.get("audience", ""),
             at_least_revision=request.get("at_least_revision", 0),
             proof=bytes.fromhex(request.get("proof_hex", "")),
+            token_only=request.get("token_only", False),
             now_ms=now_ms,
             clock_suspect=view.get("clock_suspect", False),
         )

@@ -68,13 +68,14 @@ class DecisionBase(DecisionFields, ABC):
             "clause": self.clause,
             "argument": self.argument,
         }
+        matched = {"block": self.matched_index, "scope": self.matched_scope}
         at_fault = not self and (self.level != Level.NONE or self.argument)
         return {
             "allowed": bool(self),
             "reason": self.reason.name,
             "stage": self.stage.name,
             "failed": failed if at_fault else None,
-            "matched": {"block": self.matched_index, "scope": self.matched_scope} if self else None,
+            "matched": matched if self and self.matched_index >= 0 else None,
             "session_id": self.session_id.hex(),
             "epoch": self.epoch,
             "block_ids": [block_id.hex() for block_id in self.block_ids],

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 class DecisionFields:
     """Types of a decision's attributes; a subclass supplies the values.
 
-    ``index``, ``scope`` and ``clause`` are -1, ``argument`` is empty, where they don't apply. ``session_id``
-    and ``block_ids`` are empty until the signature stands. ``expires_at_ms`` is the earliest moment, in ms
-    since 1970, at which the answer can stop being true by time alone.
+    ``index``, ``scope`` and ``clause`` are -1, ``argument`` is empty, where they don't apply.
+    ``matched_index`` and ``matched_scope`` are -1 for a denial, and for an allow of the token alone
+    (``Verifier.stands``), which is of no call. ``session_id`` and ``block_ids`` are empty until the signature
+    stands. ``expires_at_ms`` is the earliest moment, in ms since 1970, at which the answer can stop being
+    true by time alone.
     """
 
     __slots__ = ()

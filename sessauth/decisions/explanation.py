@@ -80,7 +80,7 @@ def explain_blocks(
 
 def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
     if decision.matched_index < 0:
-        return ""
+        return " by no scope: the token stands, and no call was judged"
     if decision.matched_index >= len(blocks):
         return f" by block {decision.matched_index}, scope {decision.matched_scope}"
     block = blocks[decision.matched_index]

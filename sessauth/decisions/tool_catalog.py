@@ -1,7 +1,8 @@
 """Pinned catalogues of MCP tools, which separate reads from writes.
 
 The operator pins the catalogue. A server's later definitions of its tools change nothing until they are
-pinned again: an unknown tool is denied, and a tool without a hint is a write.
+pinned again: an unknown tool is denied, and a tool without a hint is a write. Methods of the protocol other
+than ``tools/call`` are reads, writes, or part of the handshake, which needs no scope.
 """
 
 from __future__ import annotations
@@ -18,15 +19,25 @@ from .survey import Candidate
 
 READ = "read"
 WRITE = "write"
+HANDSHAKE = "handshake"
 
 TOOLS_CALL = "tools/call"
-# Methods of the protocol that only look. Any other is a write, also one that a later protocol adds.
-_READ_METHODS = frozenset(
-    {
-        *("ping", "tools/list", "resources/list", "resources/templates/list", "resources/read"),
-        *("prompts/list", "prompts/get", "completion/complete", "server/discover"),
-    }
-)
+# Methods of the protocol versions 2025-11-25 and 2026-07-28, tasks included. A method that is not here is a
+# write, also one that a later version adds.
+_ACTIONS = {
+    # They begin, keep up or cancel a client's own exchange: a token that stands is enough.
+    **dict.fromkeys(("initialize", "ping", "server/discover"), HANDSHAKE),
+    **dict.fromkeys(("notifications/initialized", "notifications/cancelled"), HANDSHAKE),
+    **dict.fromkeys(("notifications/progress", "notifications/roots/list_changed"), HANDSHAKE),
+    "notifications/tasks/status": HANDSHAKE,
+    # They only look.
+    **dict.fromkeys(("tools/list", "prompts/list", "prompts/get", "completion/complete"), READ),
+    **dict.fromkeys(("resources/list", "resources/templates/list", "resources/read"), READ),
+    **dict.fromkeys(("resources/subscribe", "resources/unsubscribe", "subscriptions/listen"), READ),
+    **dict.fromkeys(("tasks/list", "tasks/get", "tasks/result"), READ),
+}
+# The options of a check that a check of the token alone does not have.
+_CALL_OPTIONS = frozenset(("proof", "approvals", "retry_id", "permit_ms"))
 _FORMAT = 1
 
 
@@ -103,6 +114,9 @@ class ToolCatalog:
     def request(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str]:
         """Return the action and resource of a call, for ``check``.
 
+        The action of a method that is part of the handshake is ``HANDSHAKE``: use ``stands`` for it. No scope
+        usually names that action, so that ``check`` denies it.
+
         Args:
             tool: the name of the tool; ignored for another method than ``tools/call``.
             method: the method of the protocol.
@@ -116,7 +130,7 @@ class ToolCatalog:
             Scope.on(READ, *method.split("/"))
         except UsageError:
             raise UnknownTool(f"no method of the protocol: {method!a}", method) from None
-        return READ if method in _READ_METHODS else WRITE, f"mcp/{self.server}/@{method}"
+        return _ACTIONS.get(method, WRITE), f"mcp/{self.server}/@{method}"
 
     def describe(self, tool: str) -> bytes:
         """Return the catalogue's facts about a tool, as JSON, for ``check(tool=…)``.
@@ -145,6 +159,10 @@ class ToolCatalog:
         return [
             Candidate(action, resource, None, facts) for action, resource, facts in map(self._known, tools)
         ]
+
+    def pinned(self, tools: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return those definitions of a ``tools/list`` answer whose tool is pinned."""
+        return [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in self]
 
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
@@ -176,6 +194,11 @@ class ToolCatalog:
             return self._calls[tool]
         except KeyError:
             raise UnknownTool(f"{tool!a} is not in the catalogue of {self.server}", tool) from None
+
+
+def token_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a check without those that are about a call, for ``stands``."""
+    return {name: value for name, value in options.items() if name not in _CALL_OPTIONS}
 
 
 def _pinned(definition: Mapping[str, Any]) -> Tool:

@@ -78,7 +78,7 @@ class _ChainObservation:
         self.first_ms = min(self.first_ms, at_ms)
         self.last_ms = max(self.last_ms, at_ms)
         self.calls += 1
-        self.allowed += record.allowed
+        self.allowed += record.allowed and not record.token_only
         _count(self.session, record)
 
     def blocks(self) -> list[BlockObservation]:
@@ -300,7 +300,7 @@ class ObservationSink:
             self._learn(chain, record.payloads)
         if not record.allowed and record.reason in AFTER_END:
             self._late(chain.session, chain.block_ids, record.at_ms)
-        elif self._attributor is not None and self._wants_usage is not False:
+        elif not record.token_only and self._attributor is not None and self._wants_usage is not False:
             self._use(self._attributor, chain.session, record)
 
     def _add_chain(self, digest: bytes, record: DecisionRecord) -> _ChainObservation | None:
@@ -370,6 +370,9 @@ class ObservationSink:
 
 
 def _count(session: SessionObservation, record: DecisionRecord) -> None:
+    # A check of a token alone is a use of its blocks, but of no call.
+    if record.token_only:
+        return
     if record.allowed:
         session.allowed += 1
         session.last_allow_ms = max(session.last_allow_ms, record.at_ms)

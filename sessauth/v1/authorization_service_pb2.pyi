@@ -151,7 +151,7 @@ LEVEL_CEILING: Level
 LEVEL_BLOCK: Level
 
 class CheckItem(_message.Message):
-    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer", "token_index", "proof", "approvals", "retry_id", "permit_ms")
+    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer", "token_index", "proof", "approvals", "retry_id", "permit_ms", "token_only")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,7 @@ class CheckItem(_message.Message):
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
     RETRY_ID_FIELD_NUMBER: _ClassVar[int]
     PERMIT_MS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_ONLY_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     action: bytes
     resource: bytes
@@ -178,7 +179,8 @@ class CheckItem(_message.Message):
     approvals: _containers.RepeatedScalarFieldContainer[bytes]
     retry_id: bytes
     permit_ms: int
-    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ..., token_index: _Optional[int] = ..., proof: _Optional[bytes] = ..., approvals: _Optional[_Iterable[bytes]] = ..., retry_id: _Optional[bytes] = ..., permit_ms: _Optional[int] = ...) -> None: ...
+    token_only: bool
+    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ..., token_index: _Optional[int] = ..., proof: _Optional[bytes] = ..., approvals: _Optional[_Iterable[bytes]] = ..., retry_id: _Optional[bytes] = ..., permit_ms: _Optional[int] = ..., token_only: bool = ...) -> None: ...
 
 class CheckRequest(_message.Message):
     __slots__ = ("item", "audience", "at_least_revision")

@@ -16,7 +16,7 @@ from .._fast.check.view import View
 from ..crypto.armor import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
 from ..decisions.decision import Decision
 from ..decisions.survey import Verdicts
-from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
 from ..errors import MalformedToken, UnknownTool
 from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
@@ -101,6 +101,33 @@ class BaseVerifier(Checker):
             self, stage: int, reason: int, argument: str | None = None
         ) -> Decision: ...
 
+    def stands(
+        self,
+        token: bytes | str | Token | Prepared,
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+    ) -> Decision:
+        """Judge the token itself: its form, session, issuer, signatures, time, audience and revocations.
+
+        No call is judged, so an allow permits none: it names no scope. A bound token needs no proof here, so
+        an allow does not show that the presenter is its holder. The parameters are those of :meth:`check`.
+        """
+        return self._check(
+            token,
+            b"",
+            b"",
+            session=session,
+            source=source,
+            peer=peer,
+            audience=audience,
+            at_least_revision=at_least_revision,
+            token_only=True,
+        )
+
     def check_tool(
         self,
         token: bytes | str | Token,
@@ -113,8 +140,9 @@ class BaseVerifier(Checker):
     ) -> Decision:
         """Judge a call of an MCP tool, with action, resource and facts from the operator's catalogue.
 
-        A tool that is not in the catalogue is denied ``UNKNOWN_TOOL``. ``options`` are those of
-        :meth:`check`, but for ``tool``.
+        A tool that is not in the catalogue is denied ``UNKNOWN_TOOL``. ``method`` is the protocol's method;
+        one that is part of the handshake is judged by :meth:`stands`. ``options`` are those of :meth:`check`,
+        but for ``tool``.
         """
         try:
             action, resource, facts = catalogue.ask(tool, method)
@@ -123,6 +151,8 @@ class BaseVerifier(Checker):
             source, audience = options.get("source", ""), options.get("audience")
             self.record_decision(decision, token, method, tool, arguments, source=source, audience=audience)
             return decision
+        if action == HANDSHAKE:
+            return self.stands(token, **token_options(options))
         return self.check(token, action, resource, arguments, tool=facts, **options)
 
     def list_allowed(
@@ -161,7 +191,7 @@ class BaseVerifier(Checker):
         A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
         ``options`` are those of :meth:`list_allowed`.
         """
-        known = [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in catalogue]
+        known = catalogue.pinned(tools)
         candidates = catalogue.candidates(tool["name"] for tool in known)
         verdicts = self.list_allowed(token, candidates, **options)
         return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != SurveyVerdict.NO]

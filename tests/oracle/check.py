@@ -8,7 +8,7 @@ from .addresses import in_cidr, parse_ip
 from .constants import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
 from .crypto import signed_bytes, verify
 from .decode import Refused, decode_token
-from .judge import judge
+from .judge import judge, judge_alone
 from .model import Chain, OracleDecision, OracleKey, OracleRequest, OracleSession, OracleView
 
 ISSUED_AT_LEEWAY_MS = 30_000
@@ -59,7 +59,7 @@ def check(
         _time(chain, view, now_ms)
         or _audience(chain, request)
         or _revocation(chain, view)
-        or judge(chain, request, view, session, now_ms)
+        or (judge_alone(chain) if request.token_only else judge(chain, request, view, session, now_ms))
     )
 
 

@@ -70,6 +70,11 @@ def _unknown_kind(chain: Chain) -> OracleDecision | None:
     return None
 
 
+def judge_alone(chain: Chain) -> OracleDecision:
+    """The end of a check of the token alone (9.14), for a chain that passed the stages before ``scope``."""
+    return _unknown_kind(chain) or OracleDecision(Reason.ALLOWED)
+
+
 def judge(
     chain: Chain, request: OracleRequest, view: OracleView, session: OracleSession, now_ms: int
 ) -> OracleDecision:

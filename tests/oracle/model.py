@@ -178,7 +178,7 @@ class OracleView:
 
 @dataclass(frozen=True, slots=True)
 class OracleRequest:
-    """One call to judge (8). Empty bytes and text: not stated."""
+    """One call to judge (8), or no call but the token alone (9.14). Empty bytes and text: not stated."""
 
     action: bytes
     resource: bytes
@@ -190,6 +190,7 @@ class OracleRequest:
     audience: str = ""
     at_least_revision: int = 0
     proof: bytes = b""
+    token_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,9 @@ def _request(rng: Random, wanted: Call, tree: dict[str, Any]) -> OracleRequest:
     changes: dict[str, Any] = {}
     for _ in range(rng.choice((1, 1, 2))):
         changes.update(_change(rng, wanted, tree))
+    if rng.random() < 0.1:
+        # The token alone, which has no call.
+        changes.update(action=b"", resource=b"", arguments=b"", tool=b"", token_only=True)
     return replace(request, **changes)
 
 

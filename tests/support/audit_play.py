@@ -140,9 +140,10 @@ class Play:
             arguments=self.stream.arguments_key.digest(request.arguments),
             audience=request.audience,
             source=request.source,
-            matched=[decision.matched_index, decision.matched_scope] if decision.allowed else None,
+            matched=[decision.matched_index, decision.matched_scope] if decision.matched_index >= 0 else None,
             at={"level": decision.level, **at} if somewhere else None,
             token=blake2b(token, digest_size=32).hexdigest()[:32],
+            **({"token_only": True} if request.token_only else {}),
             sampled=True,
         )
 

@@ -239,7 +239,8 @@ class InBatch(_Together):
                     places.append(-1)
                 request = calls[at].request
                 proof = self.proof_form(request.proof)
-                batch.append((*call_of(self.form(calls[at].token), request), proof))
+                item = (*call_of(self.form(calls[at].token), request), proof)
+                batch.append((*item, True) if request.token_only else item)
                 places.append(at)
             decisions = self.verifier._check_batch(
                 batch,
@@ -270,12 +271,13 @@ def message_of(call: TimedCall) -> pb.CheckItem:
         source=request.source,
         peer=request.peer,
         proof=request.proof,
+        token_only=request.token_only,
     )
 
 
 def _is_encodable(call: TimedCall) -> bool:
-    """True if a request can carry the call: it has an action and a resource."""
-    return bool(call.request.action and call.request.resource)
+    """True if a request can carry the call: it has an action and a resource, or is of the token alone."""
+    return call.request.token_only or bool(call.request.action and call.request.resource)
 
 
 def _explain(decision: Any, token: bytes) -> str:

@@ -107,6 +107,7 @@ class ChecksByMessages:
             verify_new_signatures=not exhausted,
             proof=item.proof,
             cost_handler=NoWriter(item),
+            token_only=item.token_only,
         )
         _fill(answer, decision, item.token, self.source)
         if decision.reason == Reason.BAD_SIGNATURE:
@@ -135,9 +136,13 @@ def _audience(stated: str, principal: Principal) -> str:
 
 
 def _require_form(item: pb.CheckItem, field: str) -> None:
-    if not item.action:
+    if item.token_only:
+        options = item.proof or item.approvals or item.retry_id or item.permit_ms
+        if item.action or item.resource or item.arguments or item.tool or options:
+            raise invalid(f"{field}.token_only", "must be false beside any part of a call, and in a Commit")
+    elif not item.action:
         raise invalid(f"{field}.action", "is required")
-    if not item.resource:
+    elif not item.resource:
         raise invalid(f"{field}.resource", "is required")
     if len(item.session_id) not in (0, 16):
         raise invalid(f"{field}.session_id", f"must be 16 bytes, not {len(item.session_id)}")

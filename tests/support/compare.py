@@ -19,6 +19,7 @@ def judge_request(checker: Checker, token: Any, request: OracleRequest, **option
         peer=request.peer,
         audience=request.audience,
         at_least_revision=request.at_least_revision,
+        token_only=request.token_only,
         **options,
     )
 

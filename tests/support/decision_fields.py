@@ -70,10 +70,9 @@ def by_message(message: Any) -> DecisionContent:
             outcome.reason, outcome.stage, matched_index=matched.index, matched_scope=matched.scope
         )
     allowed = outcome.allowed
-    if (message.allowed, message.HasField("failed"), message.HasField("matched")) != (
-        allowed,
-        not allowed,
-        allowed,
+    # An allow of a token alone has no match, which the outcome shows.
+    if (message.allowed, message.HasField("failed")) != (allowed, not allowed) or (
+        message.HasField("matched") and not allowed
     ):
         raise ValueError(f"allowed is {message.allowed} with the reason {outcome.reason.name}")
     return DecisionContent(

@@ -65,8 +65,8 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
     st.tuples(st.integers(1, 8), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
     st.tuples(st.integers(1, 8), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
     st.tuples(st.integers(10, 12), st.just(VARINT), st.integers(0, 300).map(varint)),
-    st.tuples(st.just(13), st.just(LENGTH), st.binary(max_size=3).map(length_delimited)),
-    st.tuples(st.integers(10, 13), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+    st.tuples(st.integers(13, 14), st.just(LENGTH), st.binary(max_size=3).map(length_delimited)),
+    st.tuples(st.integers(10, 14), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
 )
 _PEER = st.one_of(st.text(max_size=4).map(str.encode), st.binary(max_size=4))
 # A proof, approvals, a retry id, a permit; a few too many or too long, and any of them twice.
@@ -109,7 +109,13 @@ _OPTIONS: st.SearchStrategy[list[Field]] = st.tuples(
 def item_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]]) -> list[Field]:
     """The fields of a CheckItem, most of them taken from ``values``; some twice, some odd, in any order."""
     fields: list[Field] = []
+    if draw(st.sampled_from((False,) * 11 + (True,))):
+        # The token alone: mostly without a call.
+        fields.append((14, VARINT, draw(st.sampled_from((b"\x01", b"\x01", b"\x00", varint(2**64 - 1))))))
+    kept = (1, 6) if fields and draw(st.sampled_from((True, True, False))) else tuple(ITEM_TEXTS)
     for number, name in ITEM_TEXTS.items():
+        if number not in kept:
+            continue
         for _ in range(draw(st.sampled_from((1, 1, 1, 1, 1, 1, 0, 2)))):
             fields.append((number, LENGTH, length_delimited(draw(st.sampled_from(values[name])))))
     if draw(st.booleans()):

@@ -79,6 +79,8 @@ def write_request(request: OracleRequest) -> Record:
         record["at_least_revision"] = request.at_least_revision
     if request.proof:
         record["proof_hex"] = request.proof.hex()
+    if request.token_only:
+        record["token_only"] = True
     return record
 
 
@@ -95,6 +97,7 @@ def read_request(record: Mapping[str, Any]) -> OracleRequest:
         audience=record.get("audience", ""),
         at_least_revision=record.get("at_least_revision", 0),
         proof=bytes.fromhex(record.get("proof_hex", "")),
+        token_only=record.get("token_only", False),
     )
 
 

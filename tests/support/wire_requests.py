@@ -113,7 +113,12 @@ def hold_alike(kind: str, data: bytes) -> bool:
         assert check_message.approvals(at) == tuple(item.approvals[:16])
         assert check_message.approval_count(at) == len(item.approvals)
         assert (check_message.retry_id(at), check_message.permit_ms(at)) == (item.retry_id, item.permit_ms)
-        formed &= bool(item.action and item.resource) and len(item.session_id) in (0, 16)
+        assert check_message.token_only(at) is item.token_only
+        parts = (item.action, item.resource, item.arguments, item.tool, item.proof, *item.approvals)
+        has_call = any(parts) or bool(item.approvals or item.retry_id or item.permit_ms) or kind == "commit"
+        assert check_message.has_call(at) is has_call
+        formed &= not has_call if item.token_only else bool(item.action and item.resource)
+        formed &= len(item.session_id) in (0, 16)
         formed &= len(item.peer) <= 16 and len(item.approvals) <= 16
         formed &= len(item.retry_id) <= 64 and item.permit_ms <= 300_000
         formed &= item.token_index == 0 or (not item.token and item.token_index <= len(table))
@@ -154,6 +159,7 @@ def _hold_answer(kind: str, check_message: CheckMessage, message: Any, items: li
             now_ms=NOW,
             proof=item.proof,
             cost_handler=NoWriter(item),
+            token_only=item.token_only,
         )
         assert check_message.wants_writer(at) is (alone.stage == Stage.NEEDS)
         parts = (item.token, item.action, item.resource, item.arguments, item.tool, item.session_id)

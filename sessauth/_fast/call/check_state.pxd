@@ -50,6 +50,8 @@ cdef struct CheckInput:
     # The call was judged before. keep_nonce: its nonce is consumed already. skip_proof: its proof was verified.
     bint keep_nonce
     bint skip_proof
+    # Judge the token alone. The input has no call then: action, resource, arguments, tool and proof are empty.
+    bint token_only
     # The call was judged before, and the signature of block `wrong_index` was wrong.
     bint signature_known_wrong
     int wrong_index
@@ -87,6 +89,8 @@ cdef class ScratchBox:
 cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
 # Joins names with dots.
 cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil
+# Points at the identities of a certificate. Returns their owners.
+cdef object set_peers(object peer, CheckInput *input)
 # slice_of for other objects than bytes and compact ASCII strings.
 cdef object slice_of_object(object text, TextSlice *out)
 

@@ -50,6 +50,21 @@ cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int c
         n += names[i].n
 
 
+cdef object set_peers(object peer, CheckInput *input):
+    if isinstance(peer, (str, bytes)):
+        raise TypeError("peer is a sequence of identities, not one")
+    cdef list references = list(peer)
+    cdef bytearray parts = bytearray(len(references) * sizeof(TextSlice))
+    cdef TextSlice *out = <TextSlice *> <char *> parts
+    cdef Py_ssize_t i
+    for i in range(len(references)):
+        references.append(slice_of(references[i], &out[i]))
+    input.peers = out
+    input.peer_count = <int> (len(references) // 2)
+    references.append(parts)
+    return references
+
+
 cdef object slice_of_object(object text, TextSlice *out):
     """Encode a str so that lone surrogates become invalid UTF-8 instead of vanishing. Accept subclasses of bytes and str."""
     if isinstance(text, bytes):

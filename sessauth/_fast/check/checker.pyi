@@ -67,6 +67,7 @@ class Checker(RecordingRunner):
         skip_proof: bool = False,
         cost_handler: _CostHandler | None = None,
         record_needs: bool = True,
+        token_only: bool = False,
     ) -> Decision: ...
     def check_batch(
         self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0

@@ -16,6 +16,7 @@ from sessauth._fast.call.check_state cimport (
     outcome_free,
     outcome_init,
     slice_of,
+    set_peers,
     set_slice,
 )
 from sessauth._fast.call.resource cimport TextSlice
@@ -123,6 +124,7 @@ cdef class Checker(RecordingRunner):
         bint skip_proof=False,
         cost_handler=None,
         bint record_needs=True,
+        bint token_only=False,
     ):
         """Judge one call as ``check`` does, for the package's own processes and for tests.
 
@@ -144,6 +146,7 @@ cdef class Checker(RecordingRunner):
                 decision allows. Without a cost handler a call with costs is denied.
             record_needs: record a denial at stage ``needs``. False is for callers that ask the writer next and
                 call ``record_decision`` only without its answer.
+            token_only: judge the token alone (docs/token-format.md, section 9.14). The call's parts must be empty.
         """
         cdef CheckInput input
         input_init(&input)
@@ -152,7 +155,8 @@ cdef class Checker(RecordingRunner):
         input.verify_new_signatures = verify_new_signatures
         input.keep_nonce = not consume_nonce
         input.skip_proof = skip_proof
-        if cost_handler is not None:
+        input.token_only = token_only
+        if cost_handler is not None and not token_only:
             input.cost_handler = <PyObject *> cost_handler
         return self._judge_call(
             &input, token, action, resource, arguments, tool, session, source, peer, audience, proof, now_ms, record_needs
@@ -181,8 +185,9 @@ cdef class Checker(RecordingRunner):
                 out = self.refuse(STAGE_DECODE, prepared.reason)
                 if self.decision_queue is not None or counters is not None:
                     self.record_decision(
-                        out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms
-                    )
+                        out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms,
+                        token_only=input.token_only,
+                    )  # fmt: skip
                 return out
             data = prepared.data
             chain = prepared.chain
@@ -194,7 +199,7 @@ cdef class Checker(RecordingRunner):
         set_slice(&input.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
         _held_source = slice_of(source, &input.source) if source is not NOTHING else None
         _held_audience = slice_of(self.audience if audience is None else audience, &input.audience)
-        _held_peers = _peers(peer, input) if peer else None
+        _held_peers = set_peers(peer, input) if peer else None
         if proof is not NO_PROOF:
             _held_proof = self._set_proof(proof, input)
         out = self.new_decision()
@@ -252,7 +257,8 @@ cdef class Checker(RecordingRunner):
         """Judge a batch of calls as ``check_batch`` does, for the package's own processes and for tests.
 
         Args:
-            calls: as in ``check_batch``; so are ``audience`` and ``at_least_revision``.
+            calls: as in ``check_batch``. A tenth part is ``token_only``, as in ``_check``.
+            audience: as in ``check_batch``; so is ``at_least_revision``.
             now_ms: as in ``_check``, for every call; so are the others.
             record: record the decisions. False is for callers that record some of them (``record_batch_item``).
         """
@@ -321,8 +327,8 @@ cdef class Checker(RecordingRunner):
         """Point an item at the parts of a call's tuple. Raises TypeError for another form."""
         cdef Prepared prepared
         cdef CheckInput *input = &item.input
-        if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
-            raise TypeError("a call is a tuple of token, action, resource and at most six more parts")
+        if not isinstance(call, tuple) or not 3 <= len(call) <= 10:
+            raise TypeError("a call is a tuple of token, action, resource and at most seven more parts")
         cdef tuple parts = tuple(call)
         cdef Py_ssize_t n = len(parts)
         if parts is not call:
@@ -354,9 +360,13 @@ cdef class Checker(RecordingRunner):
         if n > 6:
             _hold(references, slice_of(<str?> parts[6], &input.source))
         if n > 7 and parts[7]:
-            references.append(_peers(parts[7], input))
+            references.append(set_peers(parts[7], input))
         if n > 8 and parts[8] is not NO_PROOF:
             references.append(self._set_proof(parts[8], input))
+        if n > 9 and parts[9]:
+            if input.action.n or input.resource.n:
+                raise TypeError("a check of the token alone has no action and no resource")
+            input.token_only = True
         return 0
 
     cdef tuple _set_proof(self, object proof, CheckInput *input):
@@ -370,22 +380,6 @@ cdef class Checker(RecordingRunner):
         slice_of(<bytes?> proof, &input.proof)
         input.proofs = NULL if proofs is None else <PyObject *> proofs
         return proof, proofs
-
-
-cdef object _peers(object peer, CheckInput *input):
-    """Point at the identities. Return their owners."""
-    if isinstance(peer, (str, bytes)):
-        raise TypeError("peer is a sequence of identities, not one")
-    cdef list references = list(peer)
-    cdef bytearray parts = bytearray(len(references) * sizeof(TextSlice))
-    cdef TextSlice *out = <TextSlice *> <char *> parts
-    cdef Py_ssize_t i
-    for i in range(len(references)):
-        references.append(slice_of(references[i], &out[i]))
-    input.peers = out
-    input.peer_count = <int> (len(references) // 2)
-    references.append(parts)
-    return references
 
 
 cdef inline int _hold(list references, object thing) except -1:

@@ -258,7 +258,10 @@ cdef bint _could_allow(StoredDecision out):
         and outcome.level == 0
         and outcome.index == outcome.scope == outcome.clause == -1
         and not out._argument
-        and 0 <= outcome.matched_index < len(out._block_ids)
-        and outcome.matched_scope >= 0
+        # No scope decided on a token alone.
+        and (
+            outcome.matched_index == outcome.matched_scope == -1
+            or 0 <= outcome.matched_index < len(out._block_ids) and outcome.matched_scope >= 0
+        )
         and outcome.expires_at_ms > outcome.checked_at_ms
     )

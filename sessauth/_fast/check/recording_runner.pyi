@@ -27,5 +27,6 @@ class RecordingRunner:
         source: str = "",
         audience: str | None = None,
         now_ms: int = -1,
+        token_only: bool = False,
     ) -> None: ...
     def record_batch_item(self, batch: Batch, i: int, *, watched: bool = False) -> None: ...

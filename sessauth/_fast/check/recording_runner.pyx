@@ -41,11 +41,12 @@ cdef class RecordingRunner(BatchRunner):
         str source not None="",
         str audience=None,
         int64_t now_ms=-1,
+        bint token_only=False,
     ):
         """Record a decision that its check did not record: one of ``refuse``, or a delayed one.
 
-        The parts are those of ``check``. Without a decision queue only the counters change. A full queue raises
-        nothing.
+        The parts are those of ``check``, or of ``_check``. Without a decision queue only the counters change. A full
+        queue raises nothing.
         """
         cdef CheckInput input
         cdef CheckOutcome outcome
@@ -68,6 +69,7 @@ cdef class RecordingRunner(BatchRunner):
         references.append(_slice_or_empty(source, &input.source))
         references.append(_slice_or_empty(self.audience if audience is None else audience, &input.audience))
         input.now_ms = max(now_ms, 0)
+        input.token_only = token_only
         outcome = decision.outcome
         outcome.argument = NULL
         if decision._argument is not None:

@@ -139,7 +139,8 @@ cdef bint judge_scope(
 ) noexcept nogil:
     """Run stages scope, proof and needs, except a proof's nonce. They share the matched scopes.
 
-    ``rules`` are those of the session and of its ancestors, the nearest first.
+    ``rules`` are those of the session and of its ancestors, the nearest first. A check of the token alone ends before
+    the call is read.
     """
     cdef Context context
     cdef MatchResult verdict
@@ -149,6 +150,8 @@ cdef bint judge_scope(
     cdef int needs = NO_NEEDS
     cdef int i, k
     cdef int layer = 0
+    if input.token_only:
+        return judge_kinds(chain, out)
     if not is_action(input.action.p, input.action.n):
         return _malformed_request(out, "action")
     if not split_resource(input.resource.p, input.resource.n, &scratch.resource):
@@ -157,8 +160,8 @@ cdef bint judge_scope(
         return _malformed_request(out, "arguments")
     if not read_document(&scratch.tool, input.tool.p, input.tool.n):
         return _malformed_request(out, "tool")
-    if chain.any_unknown:
-        return _unknown_kind(chain, out)
+    if not judge_kinds(chain, out):
+        return False
     context.arguments = &scratch.arguments
     context.tool = &scratch.tool
     context.visible_only = 0
@@ -222,8 +225,11 @@ cdef bint _where(Chain chain, const Block *block, int index, Context *context, C
     return True
 
 
-cdef bint _unknown_kind(Chain chain, CheckOutcome *out) noexcept nogil:
+cdef bint judge_kinds(Chain chain, CheckOutcome *out) noexcept nogil:
+    """Deny a chain with an unknown kind: it may forbid every call."""
     cdef int i
+    if not chain.any_unknown:
+        return True
     for i in range(chain.block_count):
         if chain.blocks[i].unknown:
             out.scope = chain.blocks[i].unknown_scope

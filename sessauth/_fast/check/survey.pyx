@@ -17,8 +17,6 @@ from sessauth._fast.base.limits cimport (
     STAGE_DECODE,
     STAGE_NEEDS,
     STAGE_PROOF,
-    STAGE_SCOPE,
-    UNKNOWN_KIND,
 )
 from sessauth._fast.base.text cimport bytes_t, is_action
 from sessauth._fast.call.argument_forms cimport json_slice
@@ -39,7 +37,7 @@ from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.stage_runner cimport set_fault
 from sessauth._fast.check.lineage cimport lineage_clear
-from sessauth._fast.check.stages cimport judge_scope
+from sessauth._fast.check.stages cimport judge_kinds, judge_scope
 from sessauth._fast.check.three_valued cimport (
     MAYBE,
     NO,
@@ -191,7 +189,7 @@ cdef class Survey:
         if self._checker.view.is_unchanged(&point):
             passed = self._checker.judge_before_scope(&point, chain, &item.input, now_ms < 0, &item.own_lineage, &item.outcome)
             if not point.needs_read:
-                return passed and self._kinds_known(chain, item)
+                return passed and judge_kinds(chain, &item.outcome)
             lineage_clear(&item.own_lineage)
             outcome_free(&item.outcome)
             outcome_init(&item.outcome)
@@ -201,10 +199,7 @@ cdef class Survey:
             passed = self._checker.judge_before_scope(&point, chain, &item.input, now_ms < 0, &item.own_lineage, &item.outcome)
         finally:
             transaction.abort()
-        return passed and self._kinds_known(chain, item)
-
-    cdef bint _kinds_known(self, Chain chain, Item *item) noexcept:
-        return not chain.any_unknown or deny(&item.outcome, STAGE_SCOPE, UNKNOWN_KIND)
+        return passed and judge_kinds(chain, &item.outcome)
 
 
 cdef int _read(object candidate, Candidate *out, list references) except -1:

@@ -16,6 +16,7 @@ from sessauth._fast.record.decision_record cimport (
     RECORD_ALLOWED,
     RECORD_CLAIMS_SESSION,
     RECORD_SIGNATURE_VALID,
+    RECORD_TOKEN_ONLY,
     RECORD_WATCHED,
     DecisionRecord,
     RecordHead,
@@ -207,10 +208,12 @@ cdef class DecisionText:
             out = _token(out, <Chain> head.chain)
         else:
             out = put_hex(out, parts.digest, 16)
+        out = put_plain(out, '"')
         if head.flags & RECORD_WATCHED:
-            out = put_plain(out, '","watched":true,"sampled":')
-        else:
-            out = put_plain(out, '","sampled":')
+            out = put_plain(out, ',"watched":true')
+        if head.flags & RECORD_TOKEN_ONLY:
+            out = put_plain(out, ',"token_only":true')
+        out = put_plain(out, ',"sampled":')
         if head.flags & RECORD_ALLOWED:
             out = put_plain(out, self._share_text)
         else:

@@ -14,6 +14,8 @@ cdef enum:
     RECORD_WATCHED = 4
     # The session that an unverified token claims follows the digest.
     RECORD_CLAIMS_SESSION = 8
+    # The token alone was judged: there is no call.
+    RECORD_TOKEN_ONLY = 16
 
 cdef enum:
     DIGEST_BYTES = 32

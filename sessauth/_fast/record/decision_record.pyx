@@ -83,6 +83,11 @@ cdef class DecisionRecord:
         return self.head.flags & RECORD_WATCHED != 0
 
     @property
+    def token_only(self):
+        """True if the token alone was judged, and no call."""
+        return self.head.flags & RECORD_TOKEN_ONLY != 0
+
+    @property
     def session_id(self):
         """The session's id, 16 bytes; empty unless the signatures are valid."""
         return (<Chain> self.head.chain).session_id if self.head.chain != NULL else b""

@@ -22,6 +22,7 @@ from sessauth._fast.record.decision_record cimport (
     RECORD_ALLOWED,
     RECORD_CLAIMS_SESSION,
     RECORD_SIGNATURE_VALID,
+    RECORD_TOKEN_ONLY,
     RECORD_WATCHED,
     PREFIX_BYTES,
     SESSION_BYTES,
@@ -151,6 +152,8 @@ cdef class DecisionQueue:
         cdef char *p
         if outcome.allowed:
             flags |= RECORD_ALLOWED
+        if input.token_only:
+            flags |= RECORD_TOKEN_ONLY
         if outcome.signature_valid:
             flags |= RECORD_SIGNATURE_VALID
         else:

@@ -62,4 +62,5 @@ class Redecider:
         clause: int = -1,
         matched_index: int = -1,
         matched_scope: int = -1,
+        token_only: bool = False,
     ) -> Redecision: ...

@@ -23,7 +23,7 @@ from sessauth._fast.call.check_state cimport (
 )
 from sessauth._fast.check.stage_runner cimport StageRunner
 from sessauth._fast.check.lineage cimport Lineage, lineage_clear
-from sessauth._fast.check.stages cimport judge_audience, judge_scope, judge_time
+from sessauth._fast.check.stages cimport judge_audience, judge_kinds, judge_scope, judge_time
 from sessauth._fast.check.three_valued cimport NO, YES
 from sessauth._fast.check.view cimport STATUS_ENDED, ReadPoint, SessionRules, SessionEntry
 from sessauth._fast.redecide.logged_chain cimport LoggedChain, reads_tool
@@ -105,6 +105,7 @@ cdef class Redecider(StageRunner):
         int clause=-1,
         int matched_index=-1,
         int matched_scope=-1,
+        bint token_only=False,
     ):
         """Judge a logged call up to its scopes, without signatures, proof and needs.
 
@@ -127,6 +128,8 @@ cdef class Redecider(StageRunner):
             clause: see ``reason``.
             matched_index: with ``matched_scope``: the recorded scope that admitted the call.
             matched_scope: see ``matched_index``.
+            token_only: the token alone was judged. ``verdict`` is 1 if it stands, and ``match_fits`` if no scope is
+                recorded.
 
         Returns:
             ``verdict`` is 2 (no) if the call is refused for all possible values of the unknown parts, with reason
@@ -151,6 +154,7 @@ cdef class Redecider(StageRunner):
             slice_of(arguments, &input.arguments)
         input.now_ms = now_ms
         input.skip_proof = True
+        input.token_only = token_only
         memset(&position, 0, sizeof(LoggedPosition))
         position.reason, position.level, position.index, position.scope, position.clause = reason, level, index, scope, clause
         position.matched_index, position.matched_scope = matched_index, matched_scope
@@ -241,6 +245,11 @@ cdef class Redecider(StageRunner):
         cdef SessionRules nothing
         cdef bint admitted
         cdef int i, k
+        if input.token_only:
+            out.exact = True
+            out.verdict = YES if judge_kinds(chain, outcome) else NO
+            out.match_fits = position.matched_index < 0 and position.matched_scope < 0
+            return 0
         out.exact = position.knows_arguments and position.knows_facts and not logged.reads_tool
         for k in range(lineage.count):
             for i in range(lineage.rules[k].layer_count):

@@ -62,7 +62,8 @@ cdef class CheckMessage(ItemOptions):
         self.checker = checker
         self.references = [data]
         self.is_stream = kind == "stream"
-        self.shifted = self.is_stream or kind == "commit"
+        self.is_commit = kind == "commit"
+        self.shifted = self.is_stream or self.is_commit
         reader.p = <bytes_t> PyBytes_AS_STRING(data)
         reader.end = reader.p + PyBytes_GET_SIZE(data)
         self._count_items(reader, kind == "batch")
@@ -97,10 +98,10 @@ cdef class CheckMessage(ItemOptions):
         return 0 if self.token_indexes == NULL else self.token_indexes[i]
 
     def well_formed(self):
-        """Return True if each item states an action, a resource, one token, at most one session and 16 identities.
+        """Return True if each item states a call, one token, at most one session and 16 identities.
 
-        False also for more than 1,024 items or tokens, more than 16 approvals, a retry id of more than 64 bytes, or a
-        permit deadline of more than 300,000 ms.
+        A call has an action and a resource; beside ``token_only`` no part of it. False also for over 1,024 items or
+        tokens, over 16 approvals, a retry id of over 64 bytes, or a permit deadline of over 300,000 ms.
         """
         cdef Py_ssize_t i
         cdef Item *item
@@ -108,7 +109,9 @@ cdef class CheckMessage(ItemOptions):
             return False
         for i in range(self.count):
             item = &self.items[i]
-            if not item.input.action.n or not item.input.resource.n or item.input.peer_count > MAX_PEERS:
+            if self.has_call(i) if item.input.token_only else not item.input.action.n or not item.input.resource.n:
+                return False
+            if item.input.peer_count > MAX_PEERS:
                 return False
             if item.input.session.n != 0 and item.input.session.n != 16:
                 return False

@@ -131,12 +131,15 @@ def check_request(item, bytes token not None, audience, at_least_revision):
     action, resource, arguments, tool = item.action, item.resource, item.arguments, item.tool
     session, source, peer, item_proof = item.session, item.source, item.peer, item.proof
     approvals, permit_ms, item_retry_id = item.approvals, item.permit_ms, item.retry_id
+    cdef bint token_only = item.token_only is True
     cdef uint64_t revision
     cdef uint64_t permit
     cdef size_t size = 0
     cdef Py_ssize_t peer_count
     cdef Py_ssize_t i
     if type(approvals) is not tuple or approvals or (type(peer) is not tuple and type(peer) is not list):
+        return None
+    if type(item.token_only) is not bool:
         return None
     if type(permit_ms) is not int or not 0 <= permit_ms <= MAX_PERMIT_MS:
         return None
@@ -168,6 +171,7 @@ def check_request(item, bytes token not None, audience, at_least_revision):
         size += _size(peers[i].n)
     size += (_size(proof.n) if proof.n else 0) + (_size(retry_id.n) if retry_id.n else 0)
     size += 1 + _varint_size(permit) if permit else 0
+    size += 2 if token_only else 0
     cdef size_t total = _size(size) + (_size(name.n) if name.n else 0) + (1 + _varint_size(revision) if revision else 0)
     cdef bytes request = PyBytes_FromStringAndSize(NULL, total)
     cdef unsigned char *out = _put_head(<unsigned char *> PyBytes_AS_STRING(request), 1, size)
@@ -178,6 +182,7 @@ def check_request(item, bytes token not None, audience, at_least_revision):
     out = _put_stated(out, 10, &proof)
     out = _put_stated(out, 12, &retry_id)
     out = _put_number(out, 13, permit)
+    out = _put_number(out, 14, token_only)
     out = _put_stated(out, 2, &name)
     _put_number(out, 3, revision)
     return request

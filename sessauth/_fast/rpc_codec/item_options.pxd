@@ -24,6 +24,8 @@ cdef class ItemOptions(Batch):
     # By item: decisions that replace the outcome, and encoded extra fields. None: no item has any.
     cdef dict overrides
     cdef dict attached
+    # Set for a Commit.
+    cdef bint is_commit
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
     # The options of an item, allocated if needed. NULL without memory.

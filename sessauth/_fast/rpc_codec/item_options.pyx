@@ -13,7 +13,7 @@ from libc.string cimport memset
 from sessauth._fast.base.arena cimport Arena, arena_free, arena_init, arena_take
 from sessauth._fast.base.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, outcome_free, set_argument
+from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, CheckInput, outcome_free, set_argument
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
@@ -29,6 +29,7 @@ cdef enum:
     FIELD_APPROVALS = 11
     FIELD_RETRY = 12
     FIELD_PERMIT_MS = 13
+    FIELD_TOKEN_ONLY = 14
     # Fields of Decision that the writer adds.
     ATTACHED_FIRST = 14
     ATTACHED_LAST = 16
@@ -64,6 +65,18 @@ cdef class ItemOptions(Batch):
         """Return the deadline in ms for committing the requested permit; 0 without one."""
         self._item(i)
         return 0 if self.options == NULL else self.options[i].permit_ms
+
+    def token_only(self, Py_ssize_t i):
+        """Return True if the item asks about its token alone."""
+        return self._item(i).input.token_only
+
+    def has_call(self, Py_ssize_t i):
+        """Return True if the item has any part of a call, a proof or an option. A Commit's has."""
+        cdef CheckInput *input = &self._item(i).input
+        cdef ItemOption *option = NULL if self.options == NULL else &self.options[i]
+        if self.is_commit or option != NULL and (option.retry_id.n or option.permit_ms or option.approval_count):
+            return True
+        return input.action.n + input.resource.n + input.arguments.n + input.tool.n + input.proof.n > 0
 
     def wants_writer(self, Py_ssize_t i):
         """Return True if only stage ``needs`` denied the item: it has costs, or requests a permit.
@@ -175,7 +188,13 @@ cdef class ItemOptions(Batch):
         cdef ItemOption *option
         cdef WireReader inner
         cdef TextSlice part
+        cdef uint64_t value
         cdef bint is_permit = number == FIELD_PERMIT_MS and wire == WIRE_VARINT
+        if number == FIELD_TOKEN_ONLY and wire == WIRE_VARINT:
+            if not field_varint(reader, &value):
+                return False
+            self.items[i].input.token_only = value != 0
+            return True
         if not is_permit and (wire != WIRE_BYTES or (number != FIELD_APPROVALS and number != FIELD_RETRY)):
             return field_skip(reader, number, wire, 1)
         option = self._make_option(i)

@@ -31,6 +31,8 @@ _SUSPICIOUS: Final = frozenset(
         Reason.ISSUER_DISTRUSTED.name,
     }
 )
+# The action and resource of a check of the token alone, whose record has `token_only` under `unmapped`.
+_TOKEN_CHECK: Final = ("check_token", "token")
 _MAPPED: Final = frozenset(
     {"n", "kind", "at_ms", "id", "allowed", "reason", "stage", "session", "action", "resource", "audience"}
     | {"source", "chain"}
@@ -64,13 +66,15 @@ def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
 
 def _decision(record: Mapping[str, Any]) -> Event:
     allowed = record.get("allowed") is True
-    reason, action = str(record.get("reason", "")), str(record.get("action", ""))
+    reason, action, resource = (str(record.get(name, "")) for name in ("reason", "action", "resource"))
+    if record.get("token_only") is True:
+        action, resource = _TOKEN_CHECK
     activity = _ACTIVITIES.get(action, 99)
     severity = INFORMATIONAL if allowed else MEDIUM if reason in _SUSPICIOUS else LOW
     result = classified(6003, activity, _CAPTIONS.get(activity, action or "unknown"), severity, record)
     session = record.get("session")
     result |= {
-        "message": f"{'allowed' if allowed else 'denied'} {action} {record.get('resource', '')}: {reason}",
+        "message": f"{'allowed' if allowed else 'denied'} {action} {resource}: {reason}",
         "status_id": 1 if allowed else 2,
         "status": "Success" if allowed else "Failure",
         "status_code": reason,
@@ -89,7 +93,7 @@ def _decision(record: Mapping[str, Any]) -> Event:
             "response": {"message": reason},
             "service": {"name": str(record.get("audience", "")) or "unknown"},
         },
-        "resources": [{"name": str(record.get("resource", "")), "role_id": 1, "role": "Target"}],
+        "resources": [{"name": resource, "role_id": 1, "role": "Target"}],
         "src_endpoint": _endpoint(str(record.get("source", ""))),
     }
     result["metadata"] |= {"uid": str(record.get("id", "")), "profiles": ["security_control"]}

@@ -22,7 +22,7 @@ _REQUIRED: Final[dict[str, Any]] = {
     **{"n": -1, "at_ms": 0, "id": "", "revision": 0, "reason": "", "stage": "", "action": "", "resource": ""},
     **{"arguments": "", "audience": "", "source": "", "token": ""},
 }
-_OPTIONAL: Final[dict[str, Any]] = {"session": "", "claimed": "", "epoch": 0}
+_OPTIONAL: Final[dict[str, Any]] = {"session": "", "claimed": "", "epoch": 0, "token_only": False}
 _AT: Final[dict[str, Any]] = {"index": -1, "scope": -1, "clause": -1, "argument": ""}
 _SESSION_ID: Final = re.compile(r"(?:[0-9a-f]{32})?", re.ASCII)
 # A decision record holds so much of a text.
@@ -34,6 +34,7 @@ class LoggedDecision(DecisionBase):
     """A decision record. A field that it lacks is 0 or empty, or -1 for a position.
 
     ``word`` is the reason as recorded; ``blocks`` are the ids of the chain in hex, joined by commas.
+    ``token_only`` is true for a check of the token alone, which is of no call.
     """
 
     n: int
@@ -61,6 +62,7 @@ class LoggedDecision(DecisionBase):
     matched_index: int
     matched_scope: int
     token: str
+    token_only: bool = False
     view_age_ms: int = 0
     expires_at_ms: int = 0
 
@@ -176,7 +178,7 @@ def _fields(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
 def _are_like(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
     """Return True if the record has all of these fields, of their types; integers are 0 to 2⁶³ - 1."""
     return all(
-        type(record.get(name)) is type(default) and (type(default) is str or 0 <= record[name] < 1 << 63)
+        type(record.get(name)) is type(default) and (type(default) is not int or 0 <= record[name] < 1 << 63)
         for name, default in defaults.items()
     )
 

@@ -134,6 +134,8 @@ class KnownChainCase:
 
     def comes_out(self) -> str:
         """Return the result in words."""
+        if self.recorded.token_only and self.out.verdict == SurveyVerdict.YES:
+            return "the token stands"
         return comes_out(self.out)
 
     def allowed(self) -> ReplayedCall:
@@ -159,6 +161,8 @@ class KnownChainCase:
             return self._contradicted()
         if recorded.stage > Stage.SIGNATURE and (wrong := self._wrong_name()):
             return wrong
+        if recorded.token_only and recorded.stage > Stage.SCOPE:
+            return self._contradicted()
         if recorded.stage in _OF_STATE and not self.knows_state:
             return ReplayedCall(Standing.UNDECIDABLE)
         match recorded.stage:
@@ -187,6 +191,8 @@ class KnownChainCase:
 
     def _wrong_name(self) -> ReplayedCall | None:
         recorded = self.recorded
+        if recorded.token_only and (recorded.action or recorded.resource or recorded.arguments):
+            return self._differs("a check of a token alone has no call")
         if not recorded.blocks:
             return self._differs("a verdict behind the signature names the blocks that it is about")
         if not self.same_token:
@@ -200,7 +206,8 @@ class KnownChainCase:
     def _doubts(self) -> list[str]:
         """Return the stages that stay on trust after a yes of the scopes."""
         out = self.out
-        doubts = ((self.chain.bound, "proof"), (out.may_cost, "needs"), (out.peers, "peer"))
+        needs_proof = self.chain.bound and not self.recorded.token_only
+        doubts = ((needs_proof, "proof"), (out.may_cost, "needs"), (out.peers, "peer"))
         return [name for there, name in (*doubts, (out.may_have_lapsed, "lease")) if there]
 
     def _differs(self, why: str) -> ReplayedCall:

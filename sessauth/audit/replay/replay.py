@@ -138,6 +138,7 @@ class _Replay:
             clause=recorded.clause,
             matched_index=recorded.matched_index,
             matched_scope=recorded.matched_scope,
+            token_only=recorded.token_only,
         )
         return KnownChainCase(
             recorded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,12 @@ def _json(context: DecisionContext) -> dict[str, Any]:
     }
 
 
+def _call(record: Mapping[str, Any]) -> str:
+    if record.get("token_only") is True:
+        return "none: the token alone was judged"
+    return f"{record.get('action', '')} {record.get('resource', '')}"
+
+
 def _lines(context: DecisionContext) -> list[str]:
     record, judged = context.entry.record, context.decision
     word = "ALLOWED" if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
@@ -58,7 +65,7 @@ def _lines(context: DecisionContext) -> list[str]:
         *fields(
             [
                 ("time", moment(context.entry.at_ms)),
-                ("call", f"{record.get('action', '')} {record.get('resource', '')}"),
+                ("call", _call(record)),
                 ("arguments", "digest " + str(record["arguments"]) if record.get("arguments") else ""),
                 ("audience", record.get("audience", "")),
                 ("source", record.get("source", "")),

@@ -116,8 +116,9 @@ def _row(entry: Entry) -> list[object]:
     session = record.get("session") or (f"claims {record['claimed']}" if record.get("claimed") else "")
     if entry.kind == "decision":
         cells: list[object] = ["allowed" if record.get("allowed") is True else "denied"]
-        cells += [record.get("reason"), str(record.get("stage", "")).lower(), session, record.get("action")]
-        cells += [record.get("resource"), record.get("id")]
+        cells += [record.get("reason"), str(record.get("stage", "")).lower(), session]
+        on = "the token alone" if record.get("token_only") is True else record.get("resource")
+        cells += [record.get("action"), on, record.get("id")]
     elif entry.kind == "change":
         cells = [record.get("change"), record.get("outcome"), "", session, record.get("actor")]
         cells += [f"seq {record.get('seq')}", record.get("id")]

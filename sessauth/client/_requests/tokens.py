@@ -157,6 +157,7 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         approvals=[signed.encode() for signed in item.approvals],
         retry_id=item.retry_id,
         permit_ms=check_count("permit_ms", item.permit_ms, MAX_PERMIT_MS),
+        token_only=item.token_only,
     )
 
 

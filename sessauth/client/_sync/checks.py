@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import grpc
 
 from ...decisions.survey import Verdicts
+from ...decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
+from ...errors import UnknownTool
+from ...limits import MAX_BATCH_ITEMS
 from ...model.approval import SignedApproval
+from ...reasons import SurveyVerdict
 from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
-from .._decision import RemoteDecision, decision_from_message
+from .._decision import UNKNOWN_TOOL, RemoteDecision, decision_from_message
 from .._failures import Failure, RpcFailure
 from .._requests import tokens as token_calls
 from .._results import CheckItem
@@ -69,6 +73,48 @@ class CheckCalls(KeyCalls):
             self._prover.use_keys(self.verifier_keys())
         return self._prover.with_proof(item)
 
+    def stands(
+        self,
+        token: Token | str | bytes,
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> RemoteDecision:
+        """Judge the token itself: its form, session, issuer, signatures, time, audience and revocations.
+
+        No call is judged, so an allow permits none: it names no scope. A bound token needs no proof here, so
+        an allow does not show that the presenter is its holder.
+        """
+        item = CheckItem.of_token(token, session=session, source=source, peer=peer)
+        return self._run(token_calls.check(item, audience, at_least_revision))
+
+    def check_tool(
+        self,
+        token: Token | str | bytes,
+        catalogue: ToolCatalog,
+        tool: str,
+        arguments: Arguments = b"",
+        *,
+        method: str = TOOLS_CALL,
+        **options: Any,
+    ) -> RemoteDecision:
+        """Judge a call of an MCP tool, with action, resource and facts from the operator's catalogue.
+
+        A tool that is not in the catalogue is denied ``UNKNOWN_TOOL`` here: the server is not asked, and
+        records nothing. ``method`` is the protocol's method; one that is part of the handshake is judged by
+        :meth:`stands`. ``options`` are those of :meth:`check`, but for ``tool``.
+        """
+        try:
+            action, resource, facts = catalogue.ask(tool, method)
+        except UnknownTool:
+            return UNKNOWN_TOOL
+        if action == HANDSHAKE:
+            return self.stands(token, **token_options(options))
+        return self.check(token, action, resource, arguments, tool=facts, **options)
+
     def check_batch(
         self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
     ) -> list[RemoteDecision]:
@@ -101,6 +147,29 @@ class CheckCalls(KeyCalls):
         return self._run(
             token_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
         )
+
+    def list_tools(
+        self,
+        token: Token | str | bytes,
+        catalogue: ToolCatalog,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return the definitions of an MCP ``tools/list`` answer that this token could call at all.
+
+        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
+        ``options`` are those of :meth:`list_allowed`.
+        """
+        known = catalogue.pinned(tools)
+        shown: list[Mapping[str, Any]] = []
+        for first in range(0, len(known), MAX_BATCH_ITEMS):
+            part = known[first : first + MAX_BATCH_ITEMS]
+            candidates = catalogue.candidates(tool["name"] for tool in part)
+            verdicts = self.list_allowed(token, candidates, **options)
+            shown += [
+                tool for tool, verdict in zip(part, verdicts, strict=True) if verdict != SurveyVerdict.NO
+            ]
+        return shown
 
     def check_stream(
         self,

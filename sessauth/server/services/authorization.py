@@ -241,9 +241,12 @@ def _require_form(message: CheckMessage, index: int, field: str) -> None:
     """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
     has_action, has_resource = message.states(index)
     session_bytes = message.session_bytes(index)
-    if not has_action:
+    if message.token_only(index):
+        if message.has_call(index):
+            raise invalid(f"{field}.token_only", "must be false beside any part of a call, and in a Commit")
+    elif not has_action:
         raise invalid(f"{field}.action", "is required")
-    if not has_resource:
+    elif not has_resource:
         raise invalid(f"{field}.resource", "is required")
     if session_bytes not in (0, 16):
         raise invalid(f"{field}.session_id", f"must be 16 bytes, not {session_bytes}")

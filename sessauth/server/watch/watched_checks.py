@@ -90,11 +90,13 @@ class WatchedChecks:
     def _watched(
         self, message: CheckMessage, call: CallContext, request_bytes: int, expires_at_ms: int
     ) -> Watched:
-        token, *fields, _ = message.call(0)
+        token, *parts, _ = message.call(0)
         prepared = self._verifier.prepare(token)
         audience = self._judging.audience(message, call)
         weight = weight_of(request_bytes)
-        return Watched(message.id, (prepared, *fields), audience, token, weight, expires_at_ms)
+        # Without the proof, which counted when the call was allowed.
+        item = (prepared, *parts, b"", message.token_only(0))
+        return Watched(message.id, item, audience, token, weight, expires_at_ms)
 
     def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> Iterator[bytes]:
         for watched, batch, place in withdrawn:
@@ -109,7 +111,14 @@ class WatchedChecks:
             token, action, resource, arguments, _, _, source, *_ = message.call(0)
             audience = self._judging.audience(message, call)
             self._verifier.record_decision(
-                decision, token, action, resource, arguments, source=source, audience=audience
+                decision,
+                token,
+                action,
+                resource,
+                arguments,
+                source=source,
+                audience=audience,
+                token_only=message.token_only(0),
             )
         return pb.CheckStreamResponse(
             id=message.id,

@@ -39,6 +39,9 @@ PLAIN_ITEMS = st.builds(
     retry_id=st.binary(max_size=64),
     permit_ms=st.integers(0, 300_000),
 )
+TOKEN_ITEMS = st.builds(
+    CheckItem.of_token, BYTES, session=BYTES, source=TEXTS, peer=st.lists(TEXTS, max_size=16)
+)
 
 
 def by_protobuf(item: CheckItem, audience: Any, revision: Any) -> bytes:
@@ -49,7 +52,7 @@ def by_protobuf(item: CheckItem, audience: Any, revision: Any) -> bytes:
     return message.SerializeToString()
 
 
-@given(item=PLAIN_ITEMS, audience=TEXTS, revision=UINT64)
+@given(item=PLAIN_ITEMS | TOKEN_ITEMS, audience=TEXTS, revision=UINT64)
 @example(item=CheckItem(b"", b"", b""), audience="", revision=0)
 def test_a_request_has_the_bytes_of_protobuf(item: CheckItem, audience: str, revision: int) -> None:
     """Every plain item is encoded here, empty fields included."""
@@ -86,6 +89,8 @@ NOT_PLAIN: list[dict[str, Any]] = [
     {"permit_ms": 300_001},
     {"permit_ms": True},
     {"permit_ms": 1.0},
+    {"token_only": 0},
+    {"token_only": None},
     {"approvals": None},
     {"approvals": []},
     {"approvals": iter(())},
