@@ -44,6 +44,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("server.rpc.tracing", "client._tracing"),
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
+    "uvicorn": ("gateways.authzen.serving",),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

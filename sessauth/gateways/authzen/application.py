@@ -1,0 +1,139 @@
+"""The HTTP binding of the Authorization API: an ASGI application without a framework.
+
+Every answer but 200 is an error of the request, with a text as its body. A denial is 200 with
+``"decision": false``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import UsageError
+from ...guard.asgi import Gone, Incoming, Receive, Scope, Send, TooLarge
+from ...guard.services.presented import AUTHORIZATION, bearer
+from ...guard.services.routes import header_values, require_json
+from ...limits import MAX_JSON_BYTES
+from .evaluation import AuthZenEvaluator
+
+EVALUATION: Final = "/access/v1/evaluation"
+EVALUATIONS: Final = "/access/v1/evaluations"
+METADATA: Final = "/.well-known/authzen-configuration"
+RECEIVE_SECONDS: Final = 10.0
+_REQUEST_ID: Final = "x-request-id"
+_MAX_REQUEST_ID: Final = 1_024
+_JSON: Final = "application/json"
+_log: Final = logging.getLogger("sessauth.gateways.authzen")
+
+Authenticate = Callable[[str], bool | None]
+"""True for a credential that may ask, False for one that may not, None for no credential."""
+
+
+class HttpError(Exception):
+    """An answer that is an error of the request."""
+
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        """Answer with a status and a message."""
+        super().__init__(message)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class AuthZenApp:
+    """Serves the endpoints of one Policy Decision Point."""
+
+    def __init__(
+        self, evaluator: AuthZenEvaluator, identifier: str, authenticate: Authenticate | None = None
+    ) -> None:
+        """Answer by ``evaluator``.
+
+        Args:
+            evaluator: makes the decisions.
+            identifier: the URL of this decision point, without a slash at its end.
+            authenticate: tells whether a bearer credential may ask; None: anyone who reaches the socket may.
+        """
+        self._evaluator = evaluator
+        self._authenticate = authenticate
+        self._metadata = json.dumps(
+            {
+                "policy_decision_point": identifier,
+                "access_evaluation_endpoint": identifier + EVALUATION,
+                "access_evaluations_endpoint": identifier + EVALUATIONS,
+            }
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise UsageError(f"an ASGI scope of another type: {scope['type']!a}")
+        headers = header_values(scope["headers"])
+        sent: dict[str, str] = {"cache-control": "no-store", "content-type": _JSON}
+        request_ids = headers.get(_REQUEST_ID, [])
+        if len(request_ids) == 1 and len(request_ids[0]) <= _MAX_REQUEST_ID:
+            sent[_REQUEST_ID] = request_ids[0]
+        try:
+            status, text = 200, await self._answer(scope, headers, receive)
+        except Gone:
+            return
+        except HttpError as error:
+            status, text = error.status, str(error)
+            sent |= {"content-type": "text/plain; charset=utf-8", **error.headers}
+        except Exception as error:  # noqa: BLE001 - no answer of it allows anything
+            _log.error("a request could not be answered: %s", type(error).__name__)
+            status, text = 500, "no answer; try again later"
+            sent["content-type"] = "text/plain; charset=utf-8"
+        body = text.encode()
+        sent["content-length"] = str(len(body))
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, headers: dict[str, list[str]], receive: Receive) -> str:
+        """Return the body of an answer with status 200. Raises HttpError, or Gone."""
+        method, path = scope["method"], scope["path"]
+        if path == METADATA:
+            if method != "GET":
+                raise HttpError(405, "the metadata is read with GET", allow="GET")
+            return self._metadata
+        if path not in (EVALUATION, EVALUATIONS):
+            raise HttpError(404, "nothing is served here")
+        if method != "POST":
+            raise HttpError(405, "an evaluation is requested with POST", allow="POST")
+        self._admit(headers)
+        if scope.get("query_string"):
+            raise HttpError(400, "an evaluation has no query")
+        body = await self._body(headers, receive)
+        evaluate = self._evaluator.evaluation if path == EVALUATION else self._evaluator.evaluations
+        try:
+            return json.dumps(await evaluate(body))
+        except UsageError as error:
+            raise HttpError(400, str(error)) from None
+
+    def _admit(self, headers: dict[str, list[str]]) -> None:
+        if self._authenticate is None:
+            return
+        credential = bearer(headers.get(AUTHORIZATION, []))
+        answer = self._authenticate(credential) if credential else None
+        if answer is None:
+            raise HttpError(401, "the enforcement point has no valid credential", www_authenticate="Bearer")
+        if answer is not True:
+            raise HttpError(403, "this credential may not ask here")
+
+    @staticmethod
+    async def _body(headers: dict[str, list[str]], receive: Receive) -> bytes:
+        try:
+            require_json(headers)
+        except UsageError as error:
+            raise HttpError(400, str(error)) from None
+        if not headers["content-type"][0].lower().startswith(_JSON):
+            raise HttpError(400, "body: its content type is application/json")
+        try:
+            async with asyncio.timeout(RECEIVE_SECONDS):
+                return await Incoming(receive, MAX_JSON_BYTES).read()
+        except TooLarge as error:
+            raise HttpError(413, str(error)) from None
+        except TimeoutError:
+            raise HttpError(408, "the body did not come in time") from None

@@ -1,0 +1,124 @@
+"""Serves the decision point with uvicorn, which is imported here."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+MAX_CONNECTIONS: Final = 512
+KEEP_ALIVE_SECONDS: Final = 30
+GRACE_SECONDS: Final = 2
+BACKLOG: Final = 256
+
+
+def bind(address: str, *, reachable: bool = False) -> socket.socket:
+    """Return a listening socket for a path, or for HOST:PORT.
+
+    A socket at a path is open to its owner and group. ``reachable`` permits a host that others reach.
+
+    Raises:
+        UsageError: for an address of another form, or a host that others reach.
+        ConfigError: if it can't be listened on.
+    """
+    host, colon, port = address.rpartition(":")
+    try:
+        if "/" in address or not colon:
+            return _bind_path(Path(address.removeprefix("unix:")).absolute())
+        host = host.strip("[]")
+        if not port.isdecimal() or int(port) > 65_535:
+            raise UsageError(f"listen: {address} is no path and no HOST:PORT")
+        if not reachable and not _is_loopback(host):
+            raise UsageError(
+                f"listen: others reach {address}: give a TLS certificate and callers' credentials"
+            )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"listen: {address} can't be listened on: {error.strerror}") from None
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the address of a listening socket, with its port."""
+    name: Any = bound.getsockname()
+    if bound.family is socket.AF_UNIX:
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if bound.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+
+
+def release(bound: socket.socket) -> None:
+    """Close a listening socket, and remove its path."""
+    address = address_of(bound)
+    bound.close()
+    if address.startswith("/"):
+        Path(address).unlink(missing_ok=True)
+
+
+def server_of(app: Any, *, certificate: Path | None = None, key: Path | None = None) -> uvicorn.Server:
+    """Return a uvicorn server for an application.
+
+    Raises:
+        ConfigError: if uvicorn is not installed, or the certificate can't be used.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        raise ConfigError("uvicorn is not installed: pip install 'sessauth[authzen]'") from None
+
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"tls: the certificate or its key can't be used: {error.strerror}") from None
+    return uvicorn.Server(config)
+
+
+def _bind_path(path: Path) -> socket.socket:
+    """Bind a path that is free, or was left by a process that is gone."""
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if path.is_socket():
+                try:
+                    probe.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()
+        before = os.umask(0o117)
+        try:
+            bound.bind(str(path))
+        finally:
+            os.umask(before)
+        bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
