@@ -37,6 +37,8 @@ from .scopes.segment import Segment as Segment
 from .tokens.holder import HolderKey as HolderKey
 from .tokens.inspection import TokenInfo as TokenInfo
 from .tokens.issuer import Issuer as Issuer
+from .tokens.prover import AsyncProver as AsyncProver
+from .tokens.prover import Prover as Prover
 from .tokens.token import Token as Token
 from .verifier.async_verifier import AsyncVerifier as AsyncVerifier
 from .verifier.verifier import Verifier as Verifier

@@ -8,15 +8,12 @@ from dataclasses import replace
 from ..clock import Clock, SystemClock
 from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
 from ..crypto.verifier_key import SignedVerifierKey, VerifierKeys
-from ..errors import MalformedToken, Unavailable
-from ..reasons import Reason
+from ..errors import MalformedToken
 from ..tokens.holder import HolderKey
+from ..tokens.prover import HostKeys
 from ..tokens.token import Token
 from ._decision import RemoteDecision
 from ._results import CheckItem
-
-# After these, other keys or another time may help: the host made new keys, or these waited too long.
-_ASK_AGAIN = frozenset({Reason.BAD_PROOF, Reason.STALE_PROOF})
 
 
 class ProofMaker:
@@ -31,7 +28,7 @@ class ProofMaker:
         """Prove with ``holder``, at the time of ``clock``, for keys that ``issuer_keys`` signed."""
         self._holder = holder
         self._clock = clock or SystemClock()
-        self._keys: VerifierKeys | None = None
+        self._host = HostKeys(self._clock)
         # It is read more than once, and an iterator can't be.
         self.issuer_keys = load_trusted_keys(issuer_keys).values() if issuer_keys is not None else None
 
@@ -46,16 +43,13 @@ class ProofMaker:
 
     def needs_keys(self, item: CheckItem) -> bool:
         """Return True if ``item`` needs a proof and no current key of the host is known."""
-        if self._holder is None:
-            return False
-        keys = self._keys
-        if keys is not None and keys.current(self._clock.now_ms()) is not None:
+        if self._holder is None or self._host.current() is not None:
             return False
         return self._own_token(item) is not None
 
     def use_keys(self, keys: VerifierKeys) -> None:
         """Prove for the newest of ``keys`` from now on."""
-        self._keys = keys
+        self._host.use(keys)
 
     def with_proof(self, item: CheckItem) -> CheckItem:
         """Return ``item`` with a proof, if its token is bound to the holder and it has none; else itself.
@@ -65,21 +59,13 @@ class ProofMaker:
         token = self._own_token(item)
         if token is None or self._holder is None:
             return item
-        keys, now_ms = self._keys, self._clock.now_ms()
-        key = keys.current(now_ms) if keys is not None else None
-        if key is None:
-            raise Unavailable("the server's verifier keys end too soon to prove anything for them")
-        return replace(
-            item,
-            proof=self._holder.prove(token, item.action, item.resource, item.arguments, key, now_ms=now_ms),
-        )
+        key = self._host.require()
+        proof = self._holder.prove(token, item.action, item.resource, item.arguments, key, clock=self._clock)
+        return replace(item, proof=proof)
 
     def drop_rejected_keys(self, item: CheckItem, sent: CheckItem, decision: RemoteDecision) -> bool:
         """Forget the keys and return True if a proof that was made here was rejected."""
-        if sent is item or decision.reason not in _ASK_AGAIN:
-            return False
-        self._keys = None
-        return True
+        return sent is not item and self._host.drop_rejected(decision.reason)
 
     def _own_token(self, item: CheckItem) -> Token | None:
         """Return the token of an item that needs a proof, None for any other item."""

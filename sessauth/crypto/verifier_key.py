@@ -7,13 +7,17 @@ the host's (``state/host/proof_keys.py``).
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 from .._fast.codec import protobuf
 from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
+from ..clock import SystemClock
 from ..errors import UsageError
 from ..limits import PROOF_WINDOW_MS
 from .issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
@@ -22,6 +26,7 @@ LABEL: Final = b"sessauth/verifier-key/v1\x00"
 # A key is left this long before it ends, so that a proof made with it still arrives in time.
 LEAVE_MS: Final = PROOF_WINDOW_MS
 
+_FORMAT: Final = 1
 _SIZES: Final = {"verifier_id": 16, "public_key": 32, "cluster_id": 16}
 
 
@@ -94,7 +99,7 @@ class SignedVerifierKey:
 class VerifierKeys:
     """The keys of one host that were verified, the newest first."""
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "_signed")
 
     def __init__(
         self,
@@ -117,16 +122,61 @@ class VerifierKeys:
                 cluster or host than the others, or none of them counts now.
         """
         issuers = load_trusted_keys(issuer_keys)
-        keys = [key.verified(issuers) for key in signed]
+        given = tuple(signed)
+        keys = [key.verified(issuers) for key in given]
         for key in keys:
             if key.cluster_id != (cluster_id or keys[0].cluster_id):
                 raise UsageError(f"the verifier key is of another cluster, {key.cluster_id.hex()}")
             if key.verifier_id != keys[0].verifier_id:
                 raise UsageError("the verifier keys are of several hosts: a server answers for its own")
         self._keys = tuple(key for key in keys if _counts(key, now_ms))
+        self._signed = tuple(each for each, key in zip(given, keys, strict=True) if _counts(key, now_ms))
         if not self._keys:
             cause = "all are over" if keys else "the server has none"
             raise UsageError(f"no verifier key counts now, {cause}: set the clocks of holder and server")
+
+    @classmethod
+    def from_json(
+        cls, text: str | bytes, issuer_keys: IssuerKeys, *, now_ms: int = -1, cluster_id: bytes = b""
+    ) -> Self:
+        """Read the text of :meth:`to_json`; verifies it as the constructor does. ``now_ms`` -1: the clock's.
+
+        Raises:
+            UsageError: if it is something else, and as the constructor.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise UsageError(f"verifier keys of format {data['format']!r}: this version reads {_FORMAT}")
+            signed = [
+                SignedVerifierKey(*(bytes.fromhex(each[name]) for name in SignedVerifierKey.__slots__))
+                for each in data["verifier_keys"]
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(f"not verifier keys written by to_json(): {type(error).__name__}") from None
+        time_ms = now_ms if now_ms >= 0 else SystemClock().now_ms()
+        return cls(signed, issuer_keys, now_ms=time_ms, cluster_id=cluster_id)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], issuer_keys: IssuerKeys) -> Self:
+        """Read a file with the text of :meth:`to_json`, which is no secret.
+
+        Raises:
+            UsageError: as :meth:`from_json`, and for a file that can't be read.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"verifier keys: can't read {os.fspath(path)}: {error.strerror}") from None
+        return cls.from_json(text, issuer_keys)
+
+    def to_json(self) -> str:
+        """Return the keys with their signatures as JSON, to be handed over with a token. No secret is in it.
+
+        The holder reads it with :meth:`from_json` and the issuer keys that it trusts.
+        """
+        keys = [{name: getattr(each, name).hex() for name in each.__slots__} for each in self._signed]
+        return json.dumps({"format": _FORMAT, "verifier_keys": keys}) + "\n"
 
     @property
     def verifier_id(self) -> bytes:

@@ -11,7 +11,11 @@ HEAVY = ("grpc", "grpc_health", "google", "click", "sessauth.server", "sessauth.
 
 
 @pytest.mark.parametrize(
-    "module", ["sessauth", "sessauth.verifier.verifier", "sessauth.tokens.token", "sessauth.tokens.issuer"]
+    "module",
+    [
+        *("sessauth", "sessauth.verifier.verifier", "sessauth.verifier.async_verifier"),
+        *("sessauth.tokens.token", "sessauth.tokens.issuer", "sessauth.tokens.prover"),
+    ],
 )
 def test_importing_the_data_plane_loads_no_rpc_stack(module: str) -> None:
     """``import {module}`` in a fresh interpreter loads neither grpc nor protobuf nor an edge of ours."""
