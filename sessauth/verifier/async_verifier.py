@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .._fast.check.recording_runner import Prepared
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Verdicts
-from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool, UsageError
 from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
@@ -92,6 +92,10 @@ class AsyncVerifier(AsyncServerCalls):
         )
         return cls(local, access)
 
+    async def stands(self, token: bytes | str | Token | Prepared, **options: Any) -> DecisionBase:
+        """Judge the token itself, as :meth:`BaseVerifier.stands` with its options."""
+        return self.local.stands(token, **options)
+
     async def check_tool(
         self,
         token: bytes | str | Token,
@@ -106,6 +110,9 @@ class AsyncVerifier(AsyncServerCalls):
         try:
             action, resource, facts = catalogue.ask(tool, method)
         except UnknownTool:
+            action = ""
+        if action in ("", HANDSHAKE):
+            # No call that could cost anything.
             return self.local.check_tool(token, catalogue, tool, arguments, method=method, **options)
         return await self.check(token, action, resource, arguments, tool=facts, **options)
 

@@ -120,6 +120,12 @@ def test_free_calls_wait_for_nothing(running: ServerFixture) -> None:
     assert _at_once(verifier.check_batch([(token, "read", "free/1"), (handle, "read", "free/2")])).all_allowed
     assert _at_once(verifier.check_tool(token, CATALOGUE, "get", {"a": 1}))
     assert _at_once(verifier.check_tool(token, CATALOGUE, "drop")).reason is Reason.UNKNOWN_TOOL
+    assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="initialize"))
+    assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="tools/list")).reason is (
+        Reason.OUT_OF_SCOPE
+    )
+    assert _at_once(verifier.stands(token)) and _at_once(verifier.stands(handle, session=token.session_id))
+    assert _at_once(verifier.stands(token, audience="other")).reason is Reason.WRONG_AUDIENCE
     verdicts = _at_once(verifier.list_allowed(token, [("read", "free/1"), ("read", "doc/1"), ("read", "x")]))
     assert list(verdicts) == [SurveyVerdict.YES, SurveyVerdict.MAYBE, SurveyVerdict.NO]
     tools = [{"name": "put"}, {"name": "get"}, {"name": "drop"}]
@@ -311,6 +317,19 @@ def test_wrong_options_are_named_at_the_opening(running: ServerFixture, tmp_path
     with pytest.raises(SessauthError, match="credential"):
         _open(running, credential_file=tmp_path / "none")
     _open(running).local.close()
+
+
+def test_the_awaited_form_lacks_no_method() -> None:
+    """Each public method of the blocking form is there, and is awaited unless it only prepares a token."""
+    # Parts of the kernel and of the opening; numbers are of ``local``.
+    own = {"record_decision", "record_batch_item", "refuse", "judge", "attach_client", "register_as"}
+    own |= {"require_client", "server_options", "batch_options", "prepare", "embedded"}
+    public = {name for name in dir(ServerBackedVerifier) if not name.startswith("_")}
+    methods = {name for name in public if callable(getattr(ServerBackedVerifier, name))} - own
+
+    assert {"check", "check_tool", "stands", "list_tools", "close"} <= methods
+    for name in methods:
+        assert inspect.iscoroutinefunction(getattr(AsyncVerifier, name)), name
 
 
 @pytest.mark.parametrize("name", ["check", "commit", "release", "check_batch", "embedded"])
