@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "state": "commands.local.state:state",
     "audit": "commands.local.audit:audit",
     "decision": "commands.decision:decision",
+    "mcp": "commands.mcp:mcp",
     "conformance": "commands.local.conformance:conformance",
     "demo": "commands.local.service:demo",
 }

@@ -173,6 +173,10 @@ class ToolCatalog:
         now = ToolCatalog.from_mcp(self.server, tools)._tools
         return tuple(sorted(name for name in {*now, *self._tools} if now.get(name) != self._tools.get(name)))
 
+    def tool(self, name: str) -> Tool | None:
+        """Return a pinned tool; None if there is none of this name."""
+        return self._tools.get(name)
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the tools' names, sorted."""
         return iter(sorted(self._tools))

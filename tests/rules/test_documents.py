@@ -116,11 +116,14 @@ def _options(command: click.Command) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
 def test_commands_that_are_named_exist(document: Document) -> None:
-    """Every ``sessauth x y --option`` in a document is a command of the CLI that has the option."""
+    """Every ``sessauth x y --option`` in a document is a command of the CLI that has the option.
+
+    What follows a lone ``--`` is another command.
+    """
     unknown = [
         line
         for line in _shell_lines(document)
-        if re.match(r"sessauth [a-z]", line) and _unknown_part(line.split(" | ")[0].split()[1:])
+        if re.match(r"sessauth [a-z]", line) and _unknown_part(re.split(r" \| | -- ", line)[0].split()[1:])
     ]
 
     assert unknown == []

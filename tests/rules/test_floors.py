@@ -39,6 +39,11 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "grpc_health": ("server", "client"),
     "google": ("server", "client", "v1", "guard.grpc", "guard.services.messages"),
     "click": ("cli",),
+    # Frameworks, each in the module of its adapter, which nothing else imports.
+    "mcp": ("guard.mcp", "guard.mcp_client", "guard.fastmcp"),
+    "mcp_types": ("guard.fastmcp",),
+    "fastmcp": ("guard.fastmcp",),
+    "httpx2": ("guard.mcp_client",),
     # Extras, imported inside functions.
     "prometheus_client": ("metrics", "server.metrics"),
     "opentelemetry": ("server.rpc.tracing", "client._tracing"),

@@ -1,0 +1,366 @@
+"""The proxy of one MCP connection: judges what a client sends, filters what its server answers.
+
+It knows no transport. Lines come in by :meth:`McpProxy.client_line` and :meth:`McpProxy.server_line`, and go
+out by two callables. Every request is judged by the guard and forwarded in the form that was judged:
+
+- ``tools/call`` as a call of the tool, other requests as methods of the protocol;
+- requests of the server to the client (sampling, elicitation, roots) as methods of the protocol as well,
+  whether they come as requests or within a result;
+- of ``tools/list`` only tools that the token could call, as they were pinned, are shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ...guard import Guard, ToolDenied
+from ...guard.mcp_terms import APPROVAL, OWN, STANDING, TOOLS_LIST, error_of, is_modern, meta_of, tool_refusal
+from .messages import (
+    INVALID_REQUEST,
+    BadMessage,
+    Key,
+    Kind,
+    Message,
+    array_text,
+    elements,
+    error_line,
+    key_of,
+    line,
+    members,
+    object_text,
+    read_client,
+    read_server,
+)
+
+CANCELLED: Final = "notifications/cancelled"
+# Requests of one client that are under way at once.
+MAX_PENDING: Final = 256
+# Parameters of the protocol itself, which are no arguments of a method.
+_PROTOCOL: Final = frozenset({"_meta", "inputResponses", "requestState"})
+# Parameters of a call, which some readers take in any case.
+_OF_CALL: Final = {name.casefold(): name for name in ("name", "arguments", "task", *_PROTOCOL)}
+_LOST: Final = "the server ended before it answered"
+
+_log: Final = logging.getLogger(__name__)
+
+Send = Callable[[Message], Awaitable[None]]
+Write = Callable[[str], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A request of the client that is under way; ``answer`` is set where the proxy waits for it."""
+
+    message: Message
+    task: asyncio.Task[None] | None = None
+    answer: asyncio.Future[Message] | None = None
+    forwarded: bool = False
+
+
+class McpProxy:
+    """Judges the messages of one client and its server."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        catalogue: ToolCatalog,
+        to_client: Write,
+        to_server: Send,
+        *,
+        approval_url: str = "",
+    ) -> None:
+        """Judge by ``guard`` and write by the two callables.
+
+        Args:
+            guard: a guard with the token; its methods are awaited.
+            catalogue: the guard's catalogue.
+            to_client: writes a line to the client.
+            to_server: sends a message to the server.
+            approval_url: the address of an approval, with ``{session}`` and ``{approval}`` in it.
+        """
+        self._guard = guard
+        self._catalogue = catalogue
+        self._to_client = to_client
+        self._to_server = to_server
+        self._approval_url = approval_url
+        self._pending: dict[Key, Pending] = {}
+        self._of_server: set[Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Tools that the server now defines otherwise than pinned.
+        self._changed: set[str] = set()
+
+    async def client_line(self, data: bytes) -> None:
+        """Take a line of the client."""
+        try:
+            message = read_client(data)
+            self._refuse_ours(message)
+        except BadMessage as bad:
+            _log.warning("a message of the client was refused: %s", bad)
+            known = bad.request_id is not None and key_of(bad.request_id) not in self._pending
+            await self._to_client(error_line(bad.request_id if known else None, bad.code, str(bad)))
+            return
+        if message.kind is Kind.REQUEST:
+            await self._begin(message)
+        elif message.kind is Kind.NOTIFICATION:
+            await self._notify(message)
+        elif message.key in self._of_server:
+            self._of_server.discard(message.key)
+            await self._to_server(message)
+        else:
+            _log.warning("the client answered what was not asked; dropped")
+
+    async def server_line(self, data: bytes) -> None:
+        """Take a line of the server."""
+        try:
+            message = read_server(data)
+        except BadMessage as bad:
+            _log.warning("a line of the server was dropped: %s", bad)
+            return
+        if message.kind is Kind.RESPONSE:
+            await self._answered(message)
+        elif message.kind is Kind.NOTIFICATION:
+            await self._to_client(message.text)
+        else:
+            await self._server_request(message)
+
+    async def settle(self) -> None:
+        """Wait until every message that came in so far is judged and forwarded."""
+        while judging := [
+            pending.task for pending in self._pending.values() if pending.task and not pending.forwarded
+        ]:
+            await asyncio.wait(judging, timeout=0.05)
+
+    @property
+    def idle(self) -> bool:
+        """True if no request of the client waits for an answer."""
+        return not self._pending
+
+    async def close(self, refusal: ToolDenied | None = None) -> None:
+        """Answer all that is under way: with ``refusal``, or that the server ended."""
+        pending = list(self._pending.values())
+        self._pending.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in pending:
+            if refusal is not None:
+                await self._refuse(each.message, refusal)
+            else:
+                await self._to_client(error_line(each.message.id, -32603, _LOST))
+
+    # -- requests of the client
+
+    async def _begin(self, message: Message) -> None:
+        if message.key in self._pending:
+            # An answer with this id would be taken for the answer to the first.
+            _log.warning("a request of the client was refused: its id is in use")
+            await self._to_client(error_line(None, INVALID_REQUEST, "the id is that of a request under way"))
+            return
+        if len(self._pending) >= MAX_PENDING:
+            await self._to_client(error_line(message.id, -32603, "too many requests at once"))
+            return
+        pending = Pending(message)
+        self._pending[message.key] = pending
+        pending.task = self._run(self._judge(pending))
+
+    async def _judge(self, pending: Pending) -> None:
+        message = pending.message
+        try:
+            if message.method == TOOLS_CALL:
+                answer = await self._call(pending)
+                await self._to_client(answer.text)
+            else:
+                await self._guard.acheck_method(*_judged_method(message))
+                pending.forwarded = True
+                await self._to_server(message)
+        except ToolDenied as denied:
+            self._pending.pop(message.key, None)
+            await self._refuse(message, denied)
+        except BadMessage as bad:
+            self._pending.pop(message.key, None)
+            await self._to_client(error_line(message.id, bad.code, str(bad)))
+        except OSError as error:
+            # It is answered when the connection to the server is known to have ended.
+            _log.warning("a request could not be sent: %s", type(error).__name__)
+
+    async def _call(self, pending: Pending) -> Message:
+        """Have a tool called; return the answer. Raises ToolDenied, BadMessage."""
+        message = pending.message
+        name, arguments = message.params.get("name"), message.params.get("arguments", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise BadMessage("a call has a name and arguments")
+        if any(_OF_CALL.get(member.casefold(), member) != member for member in message.params):
+            raise BadMessage("a parameter's name differs from the protocol's in case only")
+        if name in self._changed and not self._guard.observing:
+            raise ToolDenied(name, "CHANGED")
+        parts = members(message.text)
+        params = members(parts["params"])
+        forwarded = _without_approval(message, parts, params)
+
+        async def do() -> Message:
+            pending.answer = asyncio.get_running_loop().create_future()
+            pending.forwarded = True
+            try:
+                await self._to_server(forwarded)
+                return await pending.answer
+            except asyncio.CancelledError:
+                # The guard takes back what was allowed, or the client does not want it any more.
+                await self._cancel_at_server(message)
+                raise
+
+        # No call id: a client chooses its ids, and could pay once and call twice.
+        answer: Message = await self._guard.arun(name, params.get("arguments", "{}").encode(), do)
+        return answer
+
+    async def _notify(self, message: Message) -> None:
+        if message.method == CANCELLED:
+            of = message.params.get("requestId")
+            pending = self._pending.get(key_of(of)) if isinstance(of, int | str) else None
+            if pending is None:
+                return
+            del self._pending[pending.message.key]
+            if pending.message.method == TOOLS_CALL or not pending.forwarded:
+                # Never sent, or the call itself tells the server.
+                if pending.task is not None:
+                    pending.task.cancel()
+                return
+        try:
+            await self._guard.acheck_method(message.method)
+        except ToolDenied:
+            return
+        await self._to_server(message)
+
+    async def _cancel_at_server(self, message: Message) -> None:
+        params = {"requestId": message.id, "reason": "no longer wanted or no longer allowed"}
+        value = {"jsonrpc": "2.0", "method": CANCELLED, "params": params}
+        text = json.dumps(value, separators=(",", ":"))
+        await self._to_server(Message(Kind.NOTIFICATION, "", CANCELLED, text, value))
+
+    async def _refuse(self, message: Message, denied: ToolDenied) -> None:
+        if message.method == TOOLS_CALL:
+            result = tool_refusal(denied, message.params, approval_url=self._approval_url)
+            await self._to_client(line(id=message.id, result=result))
+        else:
+            await self._to_client(line(id=message.id, error=error_of(denied)))
+
+    # -- answers and requests of the server
+
+    async def _answered(self, message: Message) -> None:
+        pending = self._pending.pop(message.key, None)
+        if pending is None or not pending.forwarded:
+            if pending is not None:
+                self._pending[message.key] = pending
+            _log.warning("the server answered what was not asked; dropped")
+            return
+        result = message.value.get("result", {})
+        try:
+            if pending.message.method == TOOLS_LIST and isinstance(result.get("tools"), list):
+                message = await self._filtered(pending.message, message)
+            if isinstance(result.get("inputRequests"), dict):
+                await self._judge_inputs(message)
+        except ToolDenied as denied:
+            if pending.answer is not None and not pending.answer.done():
+                pending.answer.set_exception(denied)
+            else:
+                await self._refuse(pending.message, denied)
+            return
+        if pending.answer is None:
+            await self._to_client(message.text)
+        elif not pending.answer.done():
+            pending.answer.set_result(message)
+
+    async def _filtered(self, request: Message, answer: Message) -> Message:
+        """Return a list of tools without those that are not pinned as they are, or can't be called."""
+        definitions = answer.value["result"]["tools"]
+        names = [tool.get("name") if isinstance(tool, dict) else None for tool in definitions]
+        twice = {name for name in names if isinstance(name, str) and names.count(name) > 1}
+        known = [
+            name in self._catalogue and name not in twice if isinstance(name, str) else False
+            for name in names
+        ]
+        pinned = [tool for tool, is_known in zip(definitions, known, strict=True) if is_known]
+        listed = {tool["name"] for tool in pinned}
+        changed = set(self._catalogue.changed(pinned)) & listed
+        for name in sorted(changed - self._changed):
+            _log.warning("the tool %a is not defined as pinned: pin it again", name)
+        self._changed = (self._changed - listed) | changed
+        if self._guard.observing:
+            return answer
+        shown = set(await self._guard.avisible(sorted(listed - changed)))
+        whole = members(answer.text)
+        result = members(whole["result"])
+        kept = zip(names, elements(result["tools"]), strict=True)
+        result["tools"] = array_text(text for name, text in kept if name in shown)
+        if is_modern(request.params) or "ttlMs" in result:
+            # What this token may see is for nobody else, and not for long.
+            result.update(ttlMs="0", cacheScope='"private"')
+        whole["result"] = object_text(result)
+        return Message(answer.kind, answer.id, "", object_text(whole), answer.value)
+
+    async def _judge_inputs(self, answer: Message) -> None:
+        """Judge the requests to the client that a result holds. Raises ToolDenied."""
+        texts = members(members(members(answer.text)["result"])["inputRequests"])
+        for name, request in answer.value["result"]["inputRequests"].items():
+            method = request.get("method") if isinstance(request, dict) else None
+            if not isinstance(method, str) or not isinstance(request.get("params", {}), dict):
+                raise ToolDenied(name, "BAD_CALL")
+            await self._guard.acheck_method(method, _judged_params(members(texts[name])))
+
+    async def _server_request(self, message: Message) -> None:
+        try:
+            if message.key in self._of_server or len(self._of_server) >= MAX_PENDING:
+                raise ToolDenied(message.method, "BAD_CALL")
+            await self._guard.acheck_method(*_judged_method(message))
+        except ToolDenied as denied:
+            text = line(id=message.id, error=error_of(denied))
+            await self._to_server(Message(Kind.RESPONSE, message.id, "", text, {}))
+            return
+        self._of_server.add(message.key)
+        await self._to_client(message.text)
+
+    def _refuse_ours(self, message: Message) -> None:
+        """Raise BadMessage for names of ours in ``_meta``: the token of the proxy is the only one."""
+        if any(name.casefold().startswith(OWN) for name in meta_of(message.params)):
+            raise BadMessage(f"_meta: {OWN}… is not for clients of a proxy", request_id=message.answer_id)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _judged_method(message: Message) -> tuple[str, bytes]:
+    """Return the method and the parameters that are judged for a request.
+
+    Any token may list tools; of the list it is shown those that it may call.
+    """
+    if message.method == TOOLS_LIST:
+        return STANDING, b""
+    return message.method, _judged_params(members(message.text))
+
+
+def _judged_params(parts: dict[str, str]) -> bytes:
+    """Return the parameters of a method without those of the protocol itself."""
+    params = members(parts["params"]) if "params" in parts else {}
+    return object_text({name: text for name, text in params.items() if name not in _PROTOCOL}).encode()
+
+
+def _without_approval(message: Message, parts: dict[str, str], params: dict[str, str]) -> Message:
+    """Return a call without the answer to an input request of ours, which the server did not make."""
+    responses = message.params.get("inputResponses")
+    if not isinstance(responses, dict) or APPROVAL not in responses:
+        return message
+    rest = members(params["inputResponses"])
+    del rest[APPROVAL]
+    params = {**params, "inputResponses": object_text(rest)}
+    if not rest:
+        del params["inputResponses"]
+    text = object_text({**parts, "params": object_text(params)})
+    return Message(message.kind, message.id, message.method, text, message.value)

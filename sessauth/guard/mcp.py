@@ -1,0 +1,62 @@
+"""Middleware for servers of the MCP SDK: every request and notification is judged.
+
+    server = MCPServer("files", middleware=[SessauthMiddleware(guard)])
+
+The token comes in ``Authorization: Bearer``, or without HTTP in ``_meta``; else it is the guard's own. See
+docs/integrations/mcp.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from ..decisions.tool_catalog import TOOLS_CALL
+from .denied import ToolDenied
+from .guard import Guard
+from .mcp_terms import (
+    TOOLS_LIST,
+    call_terms,
+    error_of,
+    judged_method,
+    listed,
+    meta_of,
+    tool_refusal,
+    without_own,
+)
+
+
+class SessauthMiddleware:
+    """Judges what a client sends; of lists of tools it leaves those that the token could call."""
+
+    def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
+        """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
+        self._guard = guard
+        self._approval_url = approval_url
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Judge a message, and hand it on without its token if it is allowed."""
+        params, inner = ctx.params or {}, ctx
+        terms = call_terms(params, ctx.request)
+        if terms and ctx.params is not None and ctx.meta is not None:
+            cleaned: Any = without_own(meta_of(params))
+            inner = replace(ctx, params={**ctx.params, "_meta": cleaned}, meta=without_own(ctx.meta))
+        try:
+            if ctx.method == TOOLS_CALL:
+                name, arguments = params.get("name", ""), params.get("arguments") or {}
+                return await self._guard.arun(name, arguments, lambda: call_next(inner), **terms)
+            await self._guard.acheck_method(*judged_method(ctx.method, params), **terms)
+            result = await call_next(inner)
+            if ctx.method == TOOLS_LIST and isinstance(result, dict):
+                names = [tool["name"] for tool in result["tools"]]
+                result = listed(result, await self._guard.avisible(names, **terms), params)
+            return result
+        except ToolDenied as denied:
+            if ctx.request_id is None:
+                return None
+            if ctx.method == TOOLS_CALL:
+                return tool_refusal(denied, params, approval_url=self._approval_url)
+            raise MCPError(**error_of(denied)) from None

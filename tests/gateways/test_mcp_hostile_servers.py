@@ -1,0 +1,120 @@
+"""Servers behind the proxy that break the protocol, ask for what they may not, or change."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.guard.world import World
+from tests.support.mcp_wire import MODERN, Wire, text_of
+from tests.support.service import wait_until
+
+ERROR = "error"
+
+
+@pytest.mark.parametrize(("way", "code"), [("dies", 4), ("half", 4), ("endless", 2)])
+def test_a_server_that_ends_or_breaks(world: World, way: str, code: int) -> None:
+    """Calls under way are answered, and the exit code names the cause."""
+    with Wire(world, world.token(), way=way) as wire:
+        wire.handshake()
+        answer = wire.call("get_weather", {"city": "a"})
+        assert answer[ERROR]["message"] == "the server ended before it answered"
+        assert wire.wait() == code
+
+
+def test_lines_of_the_server_that_are_no_messages_are_dropped(world: World) -> None:
+    """Servers print to their output; nothing of it reaches the client."""
+    with Wire(world, world.token(), way="noise") as wire:
+        wire.handshake()
+        assert text_of(wire.call("get_weather", {"city": "a"})) == "get_weather done"
+
+
+@pytest.mark.parametrize("way", ["twice", "other-id"])
+def test_answers_to_nothing_are_dropped(world: World, way: str) -> None:
+    """The client gets one answer, the one to its request."""
+    with Wire(world, world.token(), way=way) as wire:
+        wire.handshake()
+        for number in (1, 2):
+            params = {"name": "get_weather", "arguments": {"city": "a"}}
+            assert text_of(wire.ask("tools/call", params, number)) == "get_weather done"
+        assert wire.end() == 0
+        assert wire.read() is None
+
+
+def test_a_flood_reaches_a_slow_client_whole(world: World) -> None:
+    """The server waits for the client, and the proxy holds no more than a few lines."""
+    with Wire(world, world.token(), way="flood") as wire:
+        wire.handshake()
+        wire.send(id=1, method="tools/call", params={"name": "get_weather", "arguments": {"city": "a"}})
+        counts = [wire.read()["params"]["data"] for _ in range(20_000)]
+
+        assert counts == list(range(20_000))
+        assert wire.read()["id"] == 1
+
+
+def test_requests_of_the_server_need_a_scope(world: World) -> None:
+    """A server may ping; to use the model or ask the user it needs a scope of the token."""
+    with Wire(world, world.token(), way="asks") as wire:
+        wire.handshake()
+        wire.send(id=1, method="tools/call", params={"name": "get_weather", "arguments": {"city": "a"}})
+        assert [wire.read().get("method") for _ in range(2)] == ["ping", None]
+        assert wait_until(lambda: len(wire.received()) == 6)
+        refused = [error for method, error in wire.received() if method is None]
+
+        assert [error["code"] for error in refused] == [-31002] * 3
+
+
+def test_requests_of_the_server_with_a_scope(world: World) -> None:
+    """The client's answer goes back, once."""
+    scopes = ("read:mcp/tools/get_weather free *", "write:mcp/tools/@sampling/createMessage")
+    with Wire(world, world.token(*scopes), way="asks") as wire:
+        wire.handshake()
+        wire.send(id=1, method="tools/call", params={"name": "get_weather", "arguments": {"city": "a"}})
+        methods = [wire.read().get("method") for _ in range(3)]
+        for _ in range(2):
+            wire.send(id="of-server-sampling/createMessage", result={"content": "hello"})
+        wire.call("get_weather", {"city": "b"})
+
+        assert methods == ["ping", "sampling/createMessage", None]
+        answers = [each for each in wire.received() if each[0] is None]
+        assert len([each for each in answers if each[1] is None]) == 1
+
+
+def test_input_requests_in_a_result_need_a_scope_too(world: World) -> None:
+    """A server of 2026-07-28 asks by its result."""
+    with Wire(world, world.token(), way="input") as wire:
+        answer = wire.call("get_weather", {"city": "a"}, _meta=MODERN)["result"]
+
+        assert (answer["isError"], answer["content"][0]["text"]) == (True, "not allowed")
+
+
+def test_no_line_of_the_server_is_two(world: World) -> None:
+    """A message within a message, for readers that end lines at other characters."""
+    with Wire(world, world.token(), way="lines") as wire:
+        wire.handshake()
+        wire.send(id=1, method="tools/call", params={"name": "get_weather", "arguments": {"city": "a"}})
+        line = wire._lines.get(timeout=30)
+
+        assert line.decode().splitlines() == [line.decode().rstrip("\n")]
+        assert "createMessage" in json.loads(line)["result"]["x"]
+
+
+def test_a_tool_that_changed_is_hidden_and_refused(world: World) -> None:
+    """A description that a server changes later reaches no model until it is pinned again."""
+    with Wire(world, world.token(), way="changed") as wire:
+        wire.handshake()
+        assert text_of(wire.call("get_weather", {"city": "a"})) == "get_weather done"
+        assert [tool["name"] for tool in wire.ask("tools/list")["result"]["tools"]] == ["pay"]
+        assert text_of(wire.call("get_weather", {"city": "a"})) == "not allowed"
+        assert b"get_weather" in wire.errors
+
+
+def test_a_server_that_stays_is_ended(world: World) -> None:
+    """At the latest four seconds after the client."""
+    with Wire(world, world.token(), way="stays") as wire:
+        wire.handshake()
+        started = time.monotonic()
+        assert wire.end() == 0
+        assert time.monotonic() - started < 10
