@@ -20,6 +20,10 @@ PAGES = [Document(path) for path in sources(ROOT, ".md") if "tests" not in path.
 # Blocks that a reader never types: pictures, output, grammars, settings.
 READ = ("text", "json", "toml", "yaml", "ebnf", "promql")
 SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
+# Pages that need what an environment may lack: a module of a framework, or packages of npm. .ci/run has both.
+MODULES = {"docs/integrations/mcp.md": "mcp", "docs/integrations/fastmcp.md": "fastmcp"}
+FOR_NODE = {"docs/mcp.md"}
+NODE_MODULES = ROOT / "build" / "interop" / "node_modules"
 REASON = re.compile(r"not run: \S+( \S+){2,}")
 BY_CI = "run by .ci/run"
 
@@ -53,6 +57,7 @@ def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> 
     The README is typed in a clone, with nothing on the path; other pages beside a server, with the command
     installed.
     """
+    pytest.importorskip(MODULES.get(_name(page), "sessauth"), reason="the page needs this framework")
     readme = page.path == README
     path = SYSTEM_PATH if readme else f"{Path(sys.prefix, 'bin')}{os.pathsep}{SYSTEM_PATH}"
     work = tmp_path / "work"
@@ -60,6 +65,10 @@ def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> 
         clone(work)
     else:
         work.mkdir()
+    if _name(page) in FOR_NODE:
+        if not (NODE_MODULES / "@modelcontextprotocol").is_dir():
+            pytest.skip(f"the page needs packages of npm in {NODE_MODULES}: .ci/run installs them")
+        (work / "node_modules").symlink_to(NODE_MODULES)
     blocks, shown = _to_type(page), _is_shown_by(page)
     serves = any(SERVES.search(fence.body) for fence in blocks)
     with fresh_home() as home, typed_page(environment(home, path=path), work, tmp_path) as typed:
