@@ -54,9 +54,8 @@ def address_of(bound: socket.socket) -> str:
     return f"[{name[0]}]:{name[1]}" if bound.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
-def release(bound: socket.socket) -> None:
-    """Close a listening socket, and remove its path."""
-    address = address_of(bound)
+def release(bound: socket.socket, address: str) -> None:
+    """Close the socket that listened at ``address``, if it is open still, and remove its path."""
     bound.close()
     if address.startswith("/"):
         Path(address).unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def test_a_socket_is_closed_to_others_and_removed(tmp_path: Path) -> None:
     assert address_of(bound) == str(path)
     with pytest.raises(ConfigError, match="can't be listened on"):
         bind(str(path))
-    release(bound)
+    release(bound, str(path))
     assert not path.exists()
     with pytest.raises(ConfigError):
         bind(str(tmp_path / "no" / "folder.sock"))
