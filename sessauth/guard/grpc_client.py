@@ -4,23 +4,21 @@
     channel = grpc.intercept_channel(channel, GuardClientInterceptor(calls))
     channel = grpc.aio.secure_channel(target, credentials, interceptors=aio_interceptors(calls))
 
-Bound tokens need ``prove`` and the service's table of methods, for the proof covers what the service judges.
+Bound tokens need ``prover`` and the service's table of methods, for the proof covers what the service judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import grpc
 from grpc import aio
 
+from ..crypto.armor import proof_text
+from ..tokens.prover import Prover
 from ..tokens.token import Token
 from .services.methods import MethodTable
-from .services.presented import AUTHORIZATION, PROOF, presented_proof
-
-Prove: TypeAlias = Callable[[str, str, str, bytes], bytes | str]
-"""Returns a proof of a call, from the token, action, resource and arguments."""
+from .services.presented import AUTHORIZATION, PROOF
 
 
 class OutgoingCalls:
@@ -30,18 +28,18 @@ class OutgoingCalls:
         self,
         token: Token | str,
         *,
-        prove: Prove | None = None,
+        prover: Prover | None = None,
         methods: MethodTable | None = None,
     ) -> None:
-        """Present ``token``, and with ``prove`` a proof of each call.
+        """Present ``token``, and with ``prover`` a proof of each call.
 
         Args:
             token: a token; an open one is sealed first.
-            prove: makes a proof.
-            methods: the service's table; needed with ``prove``.
+            prover: proves the calls of a bound token.
+            methods: the service's table; needed with ``prover``.
         """
         self._token = (token if isinstance(token, Token) else Token.parse(token)).present().text
-        self._prove = prove
+        self._prover = prover
         self._methods = methods if methods is not None else MethodTable({})
 
     def metadata(self, name: str | bytes, request: Any, *, streamed: bool) -> list[tuple[str, str]]:
@@ -51,10 +49,12 @@ class OutgoingCalls:
             UsageError: if a proof is needed and the table lacks the method, or has no call for the request.
         """
         metadata = [(AUTHORIZATION, f"Bearer {self._token}")]
-        if self._prove is not None:
+        if self._prover is not None:
             text = name.decode() if isinstance(name, bytes) else name
             call = self._methods.call(text, request, streamed=streamed)
-            metadata.append((PROOF, presented_proof(self._prove(self._token, *call))))
+            proof = self._prover.prove(self._token, *call)
+            if proof:
+                metadata.append((PROOF, proof_text(proof)))
         return metadata
 
 

@@ -3,35 +3,35 @@
     client = httpx.AsyncClient(base_url=url, auth=BearerAuth(token, origin=url))
 
 Both libraries take a callable for ``auth`` and call it once for each request that they send, so neither is
-imported here. Bound tokens need ``prove`` and ``call``: a proof covers what the service judges.
+imported here. Bound tokens need ``prover`` and ``call``: a proof covers what the service judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ..crypto.armor import proof_text
 from ..errors import UsageError
+from ..tokens.prover import Prover
 from ..tokens.token import Token
 from .services.call_table import ServiceCall
-from .services.presented import AUTHORIZATION, PROOF, presented_proof
+from .services.presented import AUTHORIZATION, PROOF
 from .services.routes import RouteTable
 
-Prove: TypeAlias = Callable[[str, str, str, bytes], bytes | str]
-"""Returns a proof of a call, from the token, action, resource and arguments."""
 R = TypeVar("R")
 
 
 class BearerAuth:
-    """Adds ``Authorization`` to each request, and ``x-sessauth-proof`` where it is given ``prove``."""
+    """Adds ``Authorization`` to each request, and ``x-sessauth-proof`` where it is given ``prover``."""
 
     def __init__(
         self,
         token: Token | str,
         *,
         origin: str,
-        prove: Prove | None = None,
+        prover: Prover | None = None,
         call: Callable[[Any], ServiceCall | None] | None = None,
     ) -> None:
         """Present ``token`` to one service.
@@ -39,20 +39,20 @@ class BearerAuth:
         Args:
             token: a token; an open one is sealed first.
             origin: the URL of the service; a request to another scheme, host or port is not sent.
-            prove: makes a proof.
+            prover: proves the calls of a bound token.
             call: returns the call that the service judges for a request, None for a request that needs no
                 proof; :func:`route_calls` makes one of a table of routes.
 
         Raises:
-            UsageError: for ``prove`` without ``call``, and for an origin without scheme or host.
+            UsageError: for ``prover`` without ``call``, and for an origin without scheme or host.
         """
-        if (prove is None) != (call is None):
-            raise UsageError("prove: a proof needs call= too, which says what the service judges")
+        if (prover is None) != (call is None):
+            raise UsageError("prover: a proof needs call= too, which says what the service judges")
         self._origin = _origin_of(origin)
         if not all(self._origin[:2]):
             raise UsageError("origin: is the URL of the service, with scheme and host")
         self._token = (token if isinstance(token, Token) else Token.parse(token)).present().text
-        self._prove = prove
+        self._prover = prover
         self._call = call
 
     def __call__(self, request: R) -> R:
@@ -66,11 +66,12 @@ class BearerAuth:
         if _origin_of(str(outgoing.url)) != self._origin:
             raise UsageError("the request is for another origin than the token")
         outgoing.headers[AUTHORIZATION] = f"Bearer {self._token}"
-        if self._prove is not None and self._call is not None:
+        if self._prover is not None and self._call is not None:
             call = self._call(outgoing)
             if call is not None:
-                proof = self._prove(self._token, *call)
-                outgoing.headers[PROOF] = presented_proof(proof)
+                proof = self._prover.prove(self._token, *call)
+                if proof:
+                    outgoing.headers[PROOF] = proof_text(proof)
         return request
 
 

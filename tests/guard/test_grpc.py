@@ -20,6 +20,8 @@ from sessauth.guard import Guard
 from sessauth.guard.grpc import AioGuardInterceptor, GuardInterceptor
 from sessauth.guard.grpc_client import GuardClientInterceptor, OutgoingCalls, aio_interceptors
 from sessauth.guard.services.methods import MethodTable, ServiceMethod
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import Prover
 from tests.guard.shop import CEILING, Answer, NewerRequest, OrderRequest, ShopStories
 from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE
@@ -281,6 +283,35 @@ def test_streams_are_judged_at_their_start_in_tasks(world: World, make: Any, nam
             return await answers(target, token)
 
     assert asyncio.run(run()) == [f"{name} done"] * (1 if name == "upload" else 2)
+
+
+def test_a_client_proves_each_call_of_a_bound_token(world: World) -> None:
+    """Blocking and awaited; without a prover each call is refused."""
+    holder = HolderKey.generate()
+    session = world.session(ceiling=CEILING)
+    token = world.server.operator.mint(
+        session.id, ["read,write:orders/**"], [AUDIENCE], ending="bound", to=holder.public, may_seal=False
+    )
+    prover = Prover(holder, world.server.operator.verifier_keys())
+    calls = OutgoingCalls(token, prover=prover, methods=METHODS)
+    guard = Guard(world.server.verifier, METHODS, audience=AUDIENCE)
+    request = OrderRequest(order_id="17", amount=5)
+
+    async def awaited(target: str) -> str:
+        async with grpc.aio.insecure_channel(target, interceptors=aio_interceptors(calls)) as channel:
+            answer = await method(channel, "refund")(request, timeout=20)
+            return str(answer.string_value)
+
+    with serving(world, guard) as target, grpc.insecure_channel(target) as plain:
+        channel = grpc.intercept_channel(plain, GuardClientInterceptor(calls))
+        for _ in range(2):
+            assert method(channel, "refund")(request, timeout=20).string_value == "refund done"
+        assert _texts(method(channel, "upload", "stream_unary")(_requests("stream"), timeout=20))
+        assert asyncio.run(awaited(target)) == "refund done"
+        without = grpc.intercept_channel(plain, GuardClientInterceptor(OutgoingCalls(token)))
+        with pytest.raises(grpc.RpcError) as error:
+            method(without, "refund")(request, timeout=20)
+    assert answer_of(error.value).outward is Outward.DENIED
 
 
 def test_a_place_in_the_resource_of_a_stream_is_refused(world: World) -> None:

@@ -7,12 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from sessauth.clock import SystemClock
 from sessauth.errors import UsageError
 from sessauth.guard import Guard
 from sessauth.guard.asgi import GuardMiddleware
 from sessauth.guard.httpx import BearerAuth, route_calls
 from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import Prover
 from tests.guard.http_shop import ROUTES, plain_app, serving
 from tests.guard.shop import CEILING
 from tests.guard.world import World
@@ -28,15 +28,10 @@ def test_a_client_adds_the_token_and_a_proof_to_each_request(world: World, libra
     token = world.server.operator.mint(
         session.id, ["read,write:orders/**"], [AUDIENCE], ending="bound", to=holder.public, may_seal=False
     )
-    key = world.server.operator.verifier_keys().current(SystemClock().now_ms())
-    assert key is not None
-
-    def prove(token: str, action: str, resource: str, arguments: bytes) -> bytes:
-        return holder.prove(token, action, resource, arguments, key)
-
+    prover = Prover(holder, world.server.operator.verifier_keys())
     guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE)
     with serving(GuardMiddleware(plain_app(world), guard)) as url:
-        auth = BearerAuth(token, origin=url, prove=prove, call=route_calls(ROUTES))
+        auth = BearerAuth(token, origin=url, prover=prover, call=route_calls(ROUTES))
         with module.Client(base_url=url, auth=auth) as client:
             for _ in range(2):
                 assert client.get("/orders/17?view=full&note=a b").status_code == 200
@@ -61,4 +56,4 @@ def test_a_client_needs_an_origin_and_both_parts_of_a_proof() -> None:
     with pytest.raises(UsageError, match="origin"):
         BearerAuth("x", origin="shop.example")
     with pytest.raises(UsageError, match="call="):
-        BearerAuth("x", origin="https://shop.example", prove=lambda *_: b"")
+        BearerAuth("x", origin="https://shop.example", prover=Prover(HolderKey.generate(), lambda: None))  # type: ignore[arg-type,return-value]

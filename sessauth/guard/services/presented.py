@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ...crypto.armor import PROOF_PREFIX, proof_text
 from ...errors import UsageError
 
 AUTHORIZATION: Final = "authorization"
@@ -33,9 +32,3 @@ def one_proof(values: Sequence[str]) -> str:
     if len(values) > 1:
         raise UsageError("the request has two proofs")
     return values[0].strip() if values else ""
-
-
-def presented_proof(proof: bytes | str) -> str:
-    """Return the text of a proof for a header, whatever form the prover gives."""
-    text = proof if isinstance(proof, str) else proof.decode("ascii", "replace")
-    return text if text.startswith(PROOF_PREFIX) or isinstance(proof, str) else proof_text(proof)
