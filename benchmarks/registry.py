@@ -34,4 +34,5 @@ SERIES: Final = (
     "benchmarks.growth.chains",
     "benchmarks.writes.rows",
     "benchmarks.service.rows",
+    "benchmarks.envoy.rows",
 )

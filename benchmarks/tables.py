@@ -47,6 +47,7 @@ HEADINGS: Final = {
     "threads": "threads that share one verifier, per check",
     "refusal": "what a forger can make us spend",
     "service": "calls to a server process",
+    "envoy": "requests to an MCP server through Envoy, which asks about each",
     "writes": "changes of the state",
     "growth": "the same checks among more sessions, revocations and chains, per check",
     "memory": "what is kept for a verified chain",

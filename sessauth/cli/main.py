@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "commands.local.audit:audit",
     "decision": "commands.decision:decision",
     "mcp": "commands.mcp:mcp",
+    "gateway": "commands.gateway:gateway",
     "conformance": "commands.local.conformance:conformance",
     "demo": "commands.local.service:demo",
 }

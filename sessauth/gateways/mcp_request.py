@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .._fast.call.rpc_message import RpcMessage
 from .._fast.codec.errors import FormError
-from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
 from .headers import Headers
 from .mapped import Call, Fault, Refusal, Refused, TokenOnly
@@ -19,7 +19,6 @@ from .mapped import Call, Fault, Refusal, Refused, TokenOnly
 # From this version on each request repeats its method and name in headers.
 MODERN: Final = "2026-07-28"
 _NOTIFICATION: Final = "notifications/"
-_HANDSHAKE: Final = frozenset({"initialize", "ping", "server/discover"})
 _NAMED: Final = frozenset({TOOLS_CALL, "prompts/get", "resources/read"})
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=")
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
@@ -58,14 +57,8 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
         raise Refused(Fault.BODY_FORM, "method has a form that no method has")
     _compare(message, headers)
     token, proof = headers.token()
-    if method.startswith(_NOTIFICATION):
-        if message.id:
-            raise Refused(Fault.BODY_FORM, "a notification with an id")
-        return TokenOnly(token, method)
-    if not message.id:
-        raise Refused(Fault.BODY_FORM, "a request without an id")
-    if method in _HANDSHAKE:
-        return TokenOnly(token, method, True, message.id)
+    if method.startswith(_NOTIFICATION) == bool(message.id):
+        raise Refused(Fault.BODY_FORM, "a notification with an id, or a request without one")
     tool = ""
     if method == TOOLS_CALL:
         if not message.name:
@@ -76,6 +69,8 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
     except UnknownTool:
         detail = "not in the catalogue"
         return Refusal(Fault.UNKNOWN_TOOL, detail, True, message.id, token, method, tool, message.arguments)
+    if action == HANDSHAKE:
+        return TokenOnly(token, method, True, message.id)
     return Call(token, proof, action, resource, message.arguments, facts, method, tool, True, message.id)
 
 

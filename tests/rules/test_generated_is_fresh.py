@@ -19,7 +19,10 @@ from google.protobuf import descriptor_pb2
 
 from tests.support.tree import PACKAGE, ROOT
 
-NAMES = sorted(path.stem for path in (ROOT / "proto" / "sessauth" / "v1").glob("*.proto"))
+PROTO = ROOT / "proto"
+NAMES = sorted(path.stem for path in (PROTO / "sessauth" / "v1").glob("*.proto"))
+# The messages of other gateways.
+GATEWAYS = sorted(path.relative_to(PROTO) for path in (PROTO / "sessauth" / "gateways").rglob("*.proto"))
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +53,12 @@ def _plain(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescr
     return copy
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*(f"sessauth/v1/{name}.proto" for name in NAMES), *map(str, GATEWAYS)])
 def test_stubs_hold_todays_proto(compiled: Path, name: str) -> None:
     """The descriptor inside each committed stub equals the one compiled from proto/ now."""
     files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes()).file
-    fresh = next(file for file in files if file.name == f"sessauth/v1/{name}.proto")
-    stub = importlib.import_module(f"sessauth.v1.{name}_pb2")
+    fresh = next(file for file in files if file.name == name)
+    stub = importlib.import_module(f"{name.removesuffix('.proto').replace('/', '.')}_pb2")
     committed = descriptor_pb2.FileDescriptorProto.FromString(stub.DESCRIPTOR.serialized_pb)
 
     assert _plain(committed) == _plain(fresh)
@@ -68,6 +71,17 @@ def test_there_is_a_stub_for_each_proto_and_no_other() -> None:
         expected |= {f"{name}_pb2.py", f"{name}_pb2.pyi", f"{name}_pb2_grpc.py"}
 
     assert {path.name for path in (PACKAGE / "v1").iterdir() if path.is_file()} == expected
+
+
+@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in GATEWAYS}))
+def test_there_is_a_stub_for_each_proto_of_a_gateway(folder: str) -> None:
+    """Without services: their RPCs are served by the paths of others."""
+    expected = {"__init__.py"}
+    for path in GATEWAYS:
+        if str(path.parent) == folder:
+            expected |= {f"{path.stem}_pb2.py", f"{path.stem}_pb2.pyi"}
+
+    assert {path.name for path in (ROOT / folder).iterdir() if path.is_file()} == expected
 
 
 def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ cdef unsigned char *_put_container(
     cdef bint is_object = node.type == TYPE_OBJECT
     cdef uint32_t at = <uint32_t> (node - nodes) + 1
     cdef uint32_t count = 0
-    cdef uint32_t i
-    for i in range(node.count):
+    cdef uint32_t i, _
+    for _ in range(node.count):
         if nodes + at != without:
             order[count] = nodes + at
             count += 1

@@ -1,0 +1,1 @@
+"""Envoy with and without the authorizer."""

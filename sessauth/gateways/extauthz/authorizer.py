@@ -1,0 +1,155 @@
+"""Judges the requests that Envoy asks about."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from ..._fast.check.recording_runner import Prepared
+from ..._fast.codec.errors import FormError
+from ..._fast.rpc_codec.ext_authz import ExtAuthzRequest
+from ...decisions.decision import DecisionBase
+from ...decisions.outward import Outward, outward
+from ...reasons import Reason, Stage
+from ...server.log import event, fault
+from ...verifier.base import BaseVerifier
+from ..mapped import Call, Fault, Mapped, Refusal, TokenOnly
+from ..request import RequestMapper
+from .answers import allow, deny, refuse
+
+# Tokens that are looked up once. They stay in memory beside the cache of verified chains.
+MAX_PREPARED: Final = 2_048
+_SPIFFE: Final = "spiffe://"
+
+
+class ExtAuthz:
+    """Answers each CheckRequest by one verifier. Whatever fails is a denial."""
+
+    def __init__(self, verifier: BaseVerifier, mapper: RequestMapper) -> None:
+        """Judge what ``mapper`` makes of requests."""
+        self._verifier = verifier
+        self._mapper = mapper
+        self._prepared: dict[str, Prepared] = {}
+
+    def answer_now(self, data: bytes) -> bytes | None:
+        """Return the answer if it needs neither a signature nor a server; None: call :meth:`answer`."""
+        return self._answer(data, False)
+
+    def answer(self, data: bytes) -> bytes:
+        """Return the answer, in a thread that may wait."""
+        return self._answer(data, True) or deny(Outward.UNAVAILABLE, False, b"")
+
+    def _answer(self, data: bytes, may_wait: bool) -> bytes | None:
+        mcp, request_id = False, b""
+        try:
+            request = ExtAuthzRequest(data)
+            mapped = self._map(request)
+            if isinstance(mapped, Call):
+                mcp, request_id = mapped.mcp, mapped.request_id
+                decision = self._judge(mapped, request, may_wait)
+            elif isinstance(mapped, TokenOnly):
+                mcp, request_id = mapped.mcp, mapped.request_id
+                decision = self._stands(mapped, request, may_wait)
+            elif mapped.fault is Fault.UNKNOWN_TOOL:
+                mcp, request_id = mapped.mcp, mapped.request_id
+                decision = self._unknown(mapped, request)
+            else:
+                event(logging.INFO, "refused", fault=mapped.fault.name, detail=mapped.detail)
+                return refuse(mapped.fault, mapped.mcp, mapped.request_id)
+            if decision is None:
+                return None
+            if decision:
+                return allow(decision)
+            _log_denial(decision, mapped)
+            return deny(outward(decision), mcp, request_id, decision.decision_id)
+        except FormError as error:
+            event(logging.WARNING, "refused", fault=Fault.HEADER_FORM.name, detail=error.detail)
+            return refuse(Fault.HEADER_FORM, mcp, request_id)
+        except Exception as error:  # noqa: BLE001 - no error is an answer that lets a request pass
+            fault("extauthz", error)
+            return deny(Outward.UNAVAILABLE, mcp, request_id)
+
+    def _map(self, request: ExtAuthzRequest) -> Mapped:
+        # Envoy's marker comes with a body only: one without a body is the client's.
+        if request.partial or (request.partial is False and not request.body):
+            return Refusal(Fault.PARTIAL_BODY, "Envoy shows a part of the body", False)
+        return self._mapper.map(
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            size=request.size,
+            joined=request.joined,
+        )
+
+    def _judge(self, call: Call, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
+        prepared = self._prepared.get(call.token)
+        options = _options(request)
+        if call.proof:
+            options["proof"] = call.proof
+        verifier, token = self._verifier, call.token if prepared is None else prepared
+        if not may_wait:
+            if prepared is None:
+                return None
+            # The server is asked in a thread about what costs something, and records its own decision.
+            decision: DecisionBase = verifier._check(
+                token,
+                call.action,
+                call.resource,
+                call.arguments,
+                tool=call.facts,
+                record_needs=False,
+                **options,
+            )
+            return None if decision.stage is Stage.NEEDS else decision
+        decision = verifier.check(
+            token, call.action, call.resource, call.arguments, tool=call.facts, **options
+        )
+        if prepared is None and decision.session_id:
+            self._prepare(call.token)
+        return decision
+
+    def _prepare(self, token: str) -> None:
+        """Look up a token whose signature stands, for its next calls."""
+        if len(self._prepared) >= MAX_PREPARED:
+            self._prepared.clear()
+        self._prepared[token] = self._verifier.prepare(token)
+
+    def _stands(self, message: TokenOnly, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
+        prepared = self._prepared.get(message.token)
+        if prepared is None and not may_wait:
+            return None
+        decision: DecisionBase = self._verifier.stands(
+            message.token if prepared is None else prepared, **_options(request)
+        )
+        if prepared is None and decision:
+            self._prepare(message.token)
+        return decision
+
+    def _unknown(self, call: Refusal, request: ExtAuthzRequest) -> DecisionBase:
+        """Deny a tool that is not in the catalogue, and record that."""
+        decision = self._verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
+        self._verifier.record_decision(
+            decision, call.token, call.method, call.tool, call.arguments, source=request.source
+        )
+        return decision
+
+
+def _log_denial(decision: DecisionBase, mapped: Mapped) -> None:
+    event(
+        logging.INFO,
+        "denied",
+        reason=decision.reason.name,
+        decision=decision.decision_id.hex(),
+        method=mapped.method,
+        resource=mapped.resource if isinstance(mapped, Call) else "",
+    )
+
+
+def _options(request: ExtAuthzRequest) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if request.source:
+        options["source"] = request.source
+    if request.principal.startswith(_SPIFFE):
+        options["peer"] = (request.principal,)
+    return options

@@ -1,0 +1,286 @@
+"""Requests through a real Envoy with the sample configuration, judged by ``sessauth gateway extauthz``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.gateways.envoy import JSON_LINE, SAMPLE, WHOLE, Gateway, Reply
+from tests.support.service import wait_until
+
+
+def assert_refused(gateway: Gateway, reply: Reply, status: int) -> None:
+    """Assert that nothing reached the upstream, and that the reply says nothing of reasons."""
+    assert reply.status == status
+    assert gateway.upstream.requests == []
+    text = f"{reply.headers} {reply.body!r}"
+    assert not any(word in text for word in ("SESSION_ENDED", "OUT_OF_SCOPE", "UNKNOWN_TOOL", "CONDITION"))
+
+
+def test_an_allowed_call_reaches_the_upstream(gateway: Gateway) -> None:
+    """Its body unchanged, with the ids of session and decision, and without token or proof."""
+    session = gateway.session()
+    body = b'{ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get_weather"} }'
+    reply = gateway.post(gateway.token(session), body, "x-sessauth-proof: p")
+
+    assert reply.status == 200
+    ((method, path, lines, received),) = gateway.upstream.requests
+    assert (method, path, received) == ("POST", "/mcp", body)
+    headers = {name.lower(): value for name, value in lines}
+    assert headers["x-sessauth-session"] == session.id.hex()
+    assert len(headers["x-sessauth-decision"]) == 32
+    assert not {"authorization", "x-sessauth-proof", "x-sessauth-token"} & headers.keys()
+
+
+def test_a_plain_request_reaches_the_upstream(gateway: Gateway) -> None:
+    """Its path, query and method unchanged."""
+    scopes = ('read:api/v1/customers/* where q == "a b"',)
+    line = f"x-sessauth-token: {gateway.token(scopes=scopes)}"
+    assert gateway.send("GET", "/v1/customers/7?q=a%20b", line).status == 200
+    assert gateway.upstream.requests[0][:2] == ("GET", "/v1/customers/7?q=a%20b")
+    gateway.upstream.requests.clear()
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7?q=other", line), 403)
+    assert_refused(gateway, gateway.send("DELETE", "/v1/customers/7", line), 403)
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7/orders", line), 403)
+
+
+def test_a_denied_call_is_answered_in_the_words_of_the_protocol(gateway: Gateway) -> None:
+    """An error of JSON-RPC with the message's id; 403 and the decision's id."""
+    token = gateway.token()
+    for reply in (
+        gateway.call(token, "pay", {"amount": 500}),
+        gateway.call(token, "delete_repo"),
+        gateway.call(token, "drop_tables"),
+    ):
+        assert_refused(gateway, reply, 403)
+        assert reply.json == {"jsonrpc": "2.0", "id": 7, "error": {"code": -31002, "message": "not allowed"}}
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["www-authenticate"] == 'Bearer error="insufficient_scope"'
+        assert len(reply.headers["x-sessauth-decision"]) == 32
+    assert gateway.call(token, "pay", {"amount": 50}).status == 200
+
+
+def test_without_a_token_nothing_passes(gateway: Gateway) -> None:
+    """A challenge without an error."""
+    reply = gateway.send("POST", "/mcp", JSON_LINE, body=b'{"jsonrpc":"2.0","id":"x","method":"ping"}')
+    assert_refused(gateway, reply, 401)
+    assert reply.json["id"] == "x" and reply.headers["www-authenticate"] == "Bearer"
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7"), 401)
+    assert_refused(gateway, gateway.call("sessauth_token_x"), 401)
+
+
+def test_an_ended_session_ends_its_calls(gateway: Gateway) -> None:
+    """The next request is refused, in the same connection too."""
+    session = gateway.session()
+    token = gateway.token(session)
+    assert gateway.call(token).status == 200
+    gateway.server.operator.end(session.id)
+    gateway.upstream.requests.clear()
+    reply = gateway.call(token)
+    assert_refused(gateway, reply, 401)
+    assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_a_call_that_costs_is_charged(gateway: Gateway) -> None:
+    """The server is asked; after the last use there is no more."""
+    token = gateway.token(scopes=("read:mcp/demo/get_weather needs uses(2)",))
+    assert [gateway.call(token).status for _ in range(3)] == [200, 200, 403]
+
+
+def test_a_call_that_waits_for_a_person_is_refused(gateway: Gateway) -> None:
+    """The client learns that it may come again."""
+    key = "A" * 43
+    token = gateway.token(scopes=(f'read:mcp/demo/get_weather needs approval(1, "{key}")',))
+    reply = gateway.call(token)
+    assert_refused(gateway, reply, 403)
+    assert reply.headers["retry-after"] == "5" and reply.json["error"]["code"] == -31003
+
+
+@pytest.mark.parametrize(
+    "lines", [["x-sessauth-session: 00"], ["X-Sessauth-Session: 0", "x-sessauth-session: 1"]]
+)
+def test_forged_headers_are_replaced(gateway: Gateway, lines: list[str]) -> None:
+    """The client's lines are gone, however many."""
+    session = gateway.session()
+    reply = gateway.call(gateway.token(session), "get_weather", None, *lines, "x-sessauth-decision: 00")
+    assert reply.status == 200
+    values = [
+        value for name, value in gateway.upstream.requests[0][2] if name.lower() == "x-sessauth-session"
+    ]
+    assert values == [session.id.hex()]
+
+
+CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather"}}'
+OTHER = CALL.replace("get_weather", "delete_repo")
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (CALL, ["mcp-method: tools/call", "mcp-name: delete_repo"]),
+        (CALL, ["mcp-method: tools/list"]),
+        (CALL, ["mcp-name: get_weather", "mcp-name: delete_repo"]),
+        (CALL, ["mcp-protocol-version: 2026-07-28"]),
+        (CALL + OTHER, []),
+        (CALL + " " * 100 + OTHER, []),
+        (f"[{CALL},{OTHER}]", []),
+        (CALL.replace('"params"', '"params":{"name":"delete_repo"},"params"'), []),
+        (CALL.replace('{"name"', '{"name":"delete_repo","name"'), []),
+        (CALL.replace('{"name"', '{"Name":"delete_repo","name"'), []),
+        (CALL.replace('{"name"', '{"_meta":{"io.sessauth/token":"x"},"name"'), []),
+        (CALL, ["content-encoding: gzip"]),
+        (CALL, ["x-http-method-override: DELETE"]),
+        (CALL, ["upgrade: websocket", "connection: upgrade"]),
+        ("", ["content-length: 0"]),
+        ("null", []),
+    ],
+)
+def test_a_message_that_two_readers_could_read_differently_is_refused(
+    gateway: Gateway, body: str, lines: list[str]
+) -> None:
+    """Headers against the body, duplicates, batches, two documents, codings, overrides."""
+    reply = gateway.post(gateway.token(), body.encode(), *lines)
+    assert_refused(gateway, reply, reply.status)
+    assert reply.status in (400, 403, 415)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/customers/..%2fadmin", "/v1/customers/%2e%2e", "/v1/customers/%2fx", "/v1/customers/a%5cb"),
+        *("/v1/customers/a;x", "/v1/customers/a%3bx", "/v1/customers/%252e", "/v1/customers/a%00"),
+        *("/v1/customers/a?x=1&x=2", "/v1/customers/a?x", "/v1/customers/a?x=1;y=2", "/v1/customers/a#b"),
+        *("/mcp/", "/MCP", "/MC%50"),
+    ],
+)
+def test_a_path_that_servers_read_differently_is_refused(gateway: Gateway, path: str) -> None:
+    """Envoy refuses it, or the mapper does."""
+    token = gateway.token(scopes=("read:api/**",))
+    reply = gateway.send("GET", path, f"authorization: Bearer {token}")
+    assert_refused(gateway, reply, reply.status)
+    assert reply.status in (400, 403)
+
+
+def test_two_tokens_are_refused(gateway: Gateway) -> None:
+    """Envoy joins the lines of authorization."""
+    line = f"authorization: Bearer {gateway.token()}"
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7", line, line), 400)
+    other = f"x-sessauth-token: {gateway.token()}"
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7", line, other), 400)
+    assert_refused(gateway, gateway.send("GET", "/v1/customers/7", other, other), 400)
+
+
+def test_headers_that_cgi_reads_as_ours_are_refused(gateway: Gateway) -> None:
+    """An underscore is a hyphen there."""
+    line = f"authorization: Bearer {gateway.token()}"
+    reply = gateway.send("GET", "/v1/customers/7", line, "x_sessauth_session: 00")
+    assert_refused(gateway, reply, 400)
+
+
+def test_the_handshake_and_streams_need_a_token_that_stands(gateway: Gateway) -> None:
+    """No permission; but nothing passes after the end of the session."""
+    session = gateway.session()
+    token = gateway.token(session, scopes=("read:mcp/demo/get_weather",))
+    initialize = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
+    initialized = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+    line = f"authorization: Bearer {token}"
+
+    def ways() -> list[Reply]:
+        return [
+            gateway.post(token, initialize),
+            gateway.post(token, initialized),
+            gateway.send("GET", "/mcp", line),
+            gateway.send("DELETE", "/mcp", line),
+        ]
+
+    assert [reply.status for reply in ways()] == [200] * 4
+    gateway.server.operator.end(session.id)
+    gateway.upstream.requests.clear()
+    for reply in ways():
+        assert_refused(gateway, reply, 401)
+
+
+def test_a_body_beyond_the_limit_is_refused(gateway: Gateway) -> None:
+    """Envoy does that itself."""
+    body = CALL.encode() + b" " * (1 << 20)
+    assert gateway.post(gateway.token(), body).status == 413
+    assert gateway.upstream.requests == []
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_part_of_a_body_is_refused(fresh: Gateway, raw: bool) -> None:
+    """An Envoy that shows a part and passes on all of it: in header lines of both forms."""
+    headers = {} if raw else {"encode_raw_headers: true": "encode_raw_headers: false"}
+    fresh.start_authorizer()
+    changes = {WHOLE: "allow_partial_message: true", "max_request_bytes: 1048576": "max_request_bytes: 65536"}
+    fresh.start_envoy(**changes, **headers)
+    token = fresh.token()
+    assert fresh.post(token, CALL.encode()).status == 200
+    assert fresh.post(token, CALL.encode(), "x-forwarded-proto: http").status == 200
+    fresh.upstream.requests.clear()
+    padded = CALL.encode() + b" " * (65_536 - len(CALL)) + OTHER.encode()
+    assert_refused(fresh, fresh.post(token, padded), 413)
+    forged = "x-envoy-auth-partial-body: false"
+    assert_refused(fresh, fresh.post(token, padded, forged), 413)
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(padded), padded)
+    head = f"POST /mcp HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n{JSON_LINE}\r\n"
+    reply = fresh.send_raw(f"{head}transfer-encoding: chunked\r\nconnection: close\r\n\r\n".encode() + chunks)
+    assert_refused(fresh, reply, 413)
+
+
+def test_bodies_that_envoy_does_not_show_are_refused(fresh: Gateway) -> None:
+    """A configuration without with_request_body, and a forged marker."""
+    fresh.start_authorizer()
+    (shows,) = [line.strip() for line in SAMPLE.read_text().splitlines() if "with_request_body" in line]
+    fresh.start_envoy(**{shows: "include_peer_certificate: false"})
+    token = fresh.token(scopes=("*:api/**", "*:mcp/**"))
+    for lines in ([], ["x-envoy-auth-partial-body: false"]):
+        assert_refused(fresh, fresh.post(token, CALL.encode(), *lines), 413)
+        reply = fresh.send("POST", "/v1/x", f"authorization: Bearer {token}", JSON_LINE, *lines, body=b"{}")
+        assert_refused(fresh, reply, 413)
+
+
+def _seconds(send: Callable[[], Reply]) -> tuple[float, Reply]:
+    started = time.monotonic()
+    reply = send()
+    return time.monotonic() - started, reply
+
+
+def test_without_an_authorizer_nothing_passes(fresh: Gateway) -> None:
+    """Dead or stopped: refused within the configured time; and answered again after a restart."""
+    fresh.start_authorizer()
+    fresh.start_envoy()
+    token = fresh.token()
+    assert fresh.call(token).status == 200
+    fresh.upstream.requests.clear()
+    assert fresh.authorizer is not None
+    fresh.authorizer.send_signal(signal.SIGSTOP)
+    stat = Path(f"/proc/{fresh.authorizer.pid}/stat")
+    assert wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    seconds, reply = _seconds(lambda: fresh.call(token))
+    assert_refused(fresh, reply, 403)
+    assert 0.4 < seconds < 2
+    fresh.stop_authorizer()
+    seconds, reply = _seconds(lambda: fresh.call(token))
+    assert_refused(fresh, reply, 403)
+    assert seconds < 2
+    fresh.start_authorizer()
+    assert fresh.call(token).status == 200
+
+
+def test_the_authorizer_ends_on_sigterm(fresh: Gateway) -> None:
+    """Its socket is gone, and nothing was logged as a fault."""
+    fresh.start_authorizer()
+    fresh.start_envoy()
+    assert fresh.call(fresh.token()).status == 200
+    process = fresh.authorizer
+    assert process is not None
+    fresh.stop_authorizer(signal.SIGTERM)
+    assert process.returncode == 0 and not fresh.socket.exists()
+    lines = (fresh.folder / "authorizer.log").read_text().splitlines()
+    assert not [line for line in lines if line.startswith("{") and json.loads(line).get("event") == "fault"]
