@@ -56,8 +56,7 @@ class Credentials:
         Args:
             token: the token; of an open one only what is presented is sent.
             catalogue: the tools of the server, for proofs.
-            prover: proves calls of a bound token: has ``prove(token, action, resource, arguments)``, which
-                may be a coroutine function.
+            prover: proves the calls of a bound token: a ``Prover`` or ``AsyncProver``.
         """
         self._token = token.present() if token.is_open else token
         self._catalogue = catalogue
@@ -84,8 +83,10 @@ class Credentials:
             return ""
         request: tuple[Any, ...] = (self._token, action, resource, encode(judged))
         if inspect.iscoroutinefunction(self._prover.prove):
-            return proof_text(await self._prover.prove(*request))
-        return proof_text(await asyncio.to_thread(self._prover.prove, *request))
+            proof = await self._prover.prove(*request)
+        else:
+            proof = await asyncio.to_thread(self._prover.prove, *request)
+        return proof_text(proof) if proof else ""
 
 
 def meta_of(params: Mapping[str, Any] | None) -> Mapping[str, Any]:
