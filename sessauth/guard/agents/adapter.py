@@ -1,0 +1,95 @@
+"""Parts that the adapters for agent frameworks share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from ...scopes.call_arguments import Arguments
+from ..active import current_guard
+from ..denied import NO_ANSWER, NO_GUARD, ToolDenied
+from ..guard import Guard
+
+GuardChoice = Guard | Callable[[Any], Guard | None] | None
+"""The guard of all calls; a function that returns the guard of a call, by what the framework knows of it; or
+None for the guard that is active where the call is made (:func:`~sessauth.guard.current_guard`)."""
+
+_log: Final = logging.getLogger("sessauth.guard")
+
+
+def choose(choice: GuardChoice, context: object, tool: str = "tools/list") -> Guard:
+    """Return the guard of a call of ``tool``.
+
+    Raises:
+        ToolDenied: if there is none, or the function fails.
+    """
+    try:
+        guard = choice if isinstance(choice, Guard) else choice(context) if choice else current_guard()
+    except Exception as error:
+        _log.warning("denied: tool %a, reason %s, no guard: %s", tool, NO_ANSWER, type(error).__name__)
+        raise ToolDenied(tool, NO_ANSWER) from error
+    if not isinstance(guard, Guard):
+        _log.warning("denied: tool %a, reason %s", tool, NO_GUARD)
+        raise ToolDenied(tool, NO_GUARD)
+    return guard
+
+
+def run_or_refuse(
+    do: Callable[[], Any],
+    guard: GuardChoice,
+    context: object,
+    tool: str,
+    arguments: Arguments,
+    refusal: Callable[[ToolDenied], Any],
+    call_id: str = "",
+) -> Any:
+    """Return the answer of ``do()`` if the call is allowed; else what ``refusal`` makes of the ToolDenied."""
+    try:
+        return choose(guard, context, tool).run(tool, arguments, do, call_id=call_id)
+    except ToolDenied as denied:
+        return refusal(denied)
+
+
+async def arun_or_refuse(
+    do: Callable[[], Awaitable[Any]],
+    guard: GuardChoice,
+    context: object,
+    tool: str,
+    arguments: Arguments,
+    refusal: Callable[[ToolDenied], Any],
+    call_id: str = "",
+) -> Any:
+    """Do as :func:`run_or_refuse`, awaited."""
+    try:
+        return await choose(guard, context, tool).arun(tool, arguments, do, call_id=call_id)
+    except ToolDenied as denied:
+        return refusal(denied)
+
+
+def jsonable(arguments: dict[str, Any]) -> Any:
+    """Return the JSON values of arguments that pydantic validated: of a date its text, of a model its fields.
+
+    Values that pydantic has no JSON for are returned as they are. A guard refuses them.
+    """
+    from pydantic_core import to_jsonable_python
+
+    try:
+        return to_jsonable_python(arguments)
+    except Exception:  # noqa: BLE001 - whatever the serializer of a value raises
+        return arguments
+
+
+def attempt_id(attempt: object, call_id: str | None, siblings: Iterable[str | None] = ()) -> str:
+    """Return an id under which the same call, made again by the framework, is charged once; or "" for none.
+
+    A model may choose the id of a call, and use it twice. So it counts within one attempt only.
+
+    Args:
+        attempt: the framework's own id of the step that makes the call, which a repeated step keeps.
+        call_id: the call's id.
+        siblings: the ids of all calls of the step. An id that two of them share counts for neither.
+    """
+    if not attempt or not call_id or sum(sibling == call_id for sibling in siblings) > 1:
+        return ""
+    return f"{len(str(attempt))}/{attempt}/{call_id}"

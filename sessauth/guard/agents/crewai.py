@@ -1,0 +1,60 @@
+"""CrewAI: judges the tool calls of agents, and hides the tools that they can't call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from crewai.hooks import register_before_tool_call_hook
+from crewai.tools import BaseTool, ToolFailure
+from crewai.utilities.string_utils import sanitize_tool_name as named
+from pydantic import Field
+
+from .adapter import GuardChoice, choose, jsonable, run_or_refuse
+
+
+class GuardedTool(BaseTool):
+    """A tool whose calls are judged by the values that it is given."""
+
+    tool: BaseTool
+    guard: Any = Field(default=None, exclude=True)
+
+    def format_output_for_agent(self, raw_result: Any) -> Any:
+        """Return the text that the tool makes of its result."""
+        return self.tool.format_output_for_agent(raw_result)
+
+    def _run(self, **values: Any) -> Any:
+        def do() -> Any:
+            result = self.tool._run(**values)
+            return asyncio.run(result) if asyncio.iscoroutine(result) else result
+
+        asked = (self.guard, self, named(self.name), jsonable(values))
+        return run_or_refuse(do, *asked, lambda denied: ToolFailure(message=str(denied)))
+
+
+def guarded_tools(tools: Sequence[BaseTool], guard: GuardChoice = None) -> list[GuardedTool]:
+    """Return the tools that may be shown, guarded. A function that chooses the guard is given the tool."""
+    shown = choose(guard, None).visible([named(tool.name) for tool in tools])
+    own = {"guard": guard, "cache_function": _never}
+    return [GuardedTool(**{**dict(tool), **own, "tool": tool}) for tool in tools if named(tool.name) in shown]
+
+
+def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
+    """Judge the calls of all other tools of this process; return CrewAI's hook, which can be unregistered."""
+
+    def judged(call: Any) -> bool | None:
+        try:
+            if not isinstance(getattr(call.tool, "_original_tool", None), GuardedTool):
+                choose(guard, call, call.tool_name).check(call.tool_name, jsonable(call.tool_input))
+        except Exception:  # noqa: BLE001 - CrewAI runs the tool if a hook raises
+            return False
+        return None
+
+    register_before_tool_call_hook(judged)
+    return judged
+
+
+def _never(*_: Any) -> bool:
+    # CrewAI would give out a cached result without a check.
+    return False

@@ -1,0 +1,60 @@
+"""LangChain and LangGraph: judges the tool calls of an agent, and hides the tools that it can't call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import ToolMessage
+from langgraph.types import interrupt
+
+from ...approvals.request import ApprovalRequest
+from ...model.approval import SignedApproval
+from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, run_or_refuse
+
+
+class ToolGuardMiddleware(AgentMiddleware[Any, Any, Any]):
+    """An agent's last middleware. A function that chooses the guard is given LangGraph's runtime."""
+
+    def __init__(self, guard: GuardChoice = None) -> None:
+        """Take the guard of all calls."""
+        super().__init__()
+        self._guard = guard
+
+    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Run a tool if the call is allowed."""
+        return run_or_refuse(lambda: handler(request), self._guard, *_call(request))
+
+    async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Do as :meth:`wrap_tool_call`, awaited."""
+        return await arun_or_refuse(lambda: handler(request), self._guard, *_call(request))
+
+    def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Hide tools, and with them those that run at the provider (dicts), where no call is judged."""
+        tools = {tool.name: tool for tool in request.tools if not isinstance(tool, dict)}
+        shown = choose(self._guard, request.runtime).visible(tools)
+        return handler(request.override(tools=[tools[name] for name in shown]))
+
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Do as :meth:`wrap_model_call`, awaited."""
+        tools = {tool.name: tool for tool in request.tools if not isinstance(tool, dict)}
+        shown = await choose(self._guard, request.runtime).avisible(tools)
+        return await handler(request.override(tools=[tools[name] for name in shown]))
+
+
+def ask_by_interrupt(request: ApprovalRequest) -> SignedApproval | bool:
+    """Interrupt the graph, to be resumed with True or a signed approval's text; for ``Guard(approve=)``."""
+    answer = interrupt({"approval": request.record.id.hex(), "text": request.render()})
+    return SignedApproval.from_text(answer) if isinstance(answer, str) else answer is True
+
+
+def _call(request: Any) -> tuple[Any, str, Any, Callable[[Exception], ToolMessage], str]:
+    call, context, state = request.tool_call, request.runtime, request.state
+    refusal = {"name": call["name"], "tool_call_id": call["id"], "status": "error"}
+    messages = state if isinstance(state, list) else dict(state).get("messages", [])
+    siblings = [each["id"] for message in messages[-1:] for each in getattr(message, "tool_calls", ())]
+    # A task that LangGraph runs again, after an interrupt or a crash, keeps its id.
+    task = getattr(getattr(context, "execution_info", None), "task_id", "")
+    call_id = attempt_id(task, call["id"], siblings)
+    return context, call["name"], call["args"], lambda denied: ToolMessage(str(denied), **refusal), call_id

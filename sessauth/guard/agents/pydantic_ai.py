@@ -1,0 +1,60 @@
+"""PydanticAI: ``Agent(..., capabilities=[ToolGuardCapability(guard)])`` judges tool calls and hides tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic_ai import ApprovalRequired, ToolDenied
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.toolsets import WrapperToolset
+
+from ...decisions.outward import Outward
+from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, jsonable
+
+
+@dataclass
+class ToolGuardCapability(AbstractCapability[Any]):
+    """A capability with a guard. A function that chooses the guard is given the run's context.
+
+    With ``defer`` a call that waits for a person ends the run with ``DeferredToolRequests``, which has to be
+    among the agent's output types. The run that continues it judges the call again.
+    """
+
+    guard: GuardChoice = None
+    defer: bool = False
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Stand nearest to the tools: whatever else changes a call does so before it is judged."""
+        return CapabilityOrdering(position="innermost")
+
+    def get_wrapper_toolset(self, toolset: Any) -> WrapperToolset[Any]:
+        """Have all calls judged."""
+        return GuardedToolset(toolset, self)
+
+    async def prepare_model_request(self, ctx: Any, request_context: Any) -> Any:
+        """Hide tools, and with them those that run at the provider, where no call is judged."""
+        offer = request_context.model_request_parameters
+        shown = await choose(self.guard, ctx).avisible([tool.name for tool in offer.function_tools])
+        tools = [tool for tool in offer.function_tools if tool.name in shown]
+        offer = replace(offer, function_tools=tools, native_tools=[])
+        return replace(request_context, model_request_parameters=offer)
+
+
+@dataclass
+class GuardedToolset(WrapperToolset[Any]):
+    """A toolset whose calls are judged by the values that its tools are given."""
+
+    capability: ToolGuardCapability
+
+    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: Any, tool: Any) -> Any:
+        """Run a tool if the call is allowed."""
+
+        def refusal(denied: Any) -> ToolDenied:
+            if self.capability.defer and denied.outward is Outward.APPROVAL and not ctx.tool_call_approved:
+                raise ApprovalRequired
+            return ToolDenied(str(denied))
+
+        call, call_id = super().call_tool, attempt_id(f"{ctx.run_id}/{ctx.run_step}", ctx.tool_call_id)
+        asked = (self.capability.guard, ctx, name, jsonable(tool_args), refusal, call_id)
+        return await arun_or_refuse(lambda: call(name, tool_args, ctx, tool), *asked)
