@@ -52,13 +52,13 @@ class Guard:
         """Guard the tools of ``catalogue``.
 
         Args:
-            verifier: a ``Verifier`` in this process, with a server behind it or not, or a ``Client`` or
-                ``AsyncClient`` of a server; not closed here.
+            verifier: a ``Verifier`` in this process, with a server behind it or not, a ``Client`` of a
+                server, or for the awaited methods an ``AsyncVerifier`` or ``AsyncClient``; not closed here.
             catalogue: the tools that the operator pinned. Another tool is denied.
             token: the token of all calls, where the agent runs in this process; an open one can be handed on
                 by :meth:`child`. None: each call brings its own.
-            prover: proves the calls of bound tokens: has ``prove(token, action, resource, arguments)``, which
-                may be a coroutine function.
+            prover: a :class:`~sessauth.Prover`, or an ``AsyncProver`` for the awaited methods: proves the
+                calls of bound tokens. Another object needs ``prove(token, action, resource, arguments)``.
             audience: the name of this verifier, which a client has to state; empty: the verifier's own.
             session: the id of the session that each token must be of, 16 bytes; empty: any.
             permit_ms: hold each call by a permit of so many ms, and use it up just before the tool runs.

@@ -18,7 +18,9 @@ from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval
 from ..reasons import Reason, SurveyVerdict
 from ..scopes.call_arguments import Arguments
+from ..tokens.prover import AsyncProver, Prover
 from ..tokens.token import Token
+from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
 from ..verifier.server_backed import ServerBackedVerifier
 from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of
@@ -58,7 +60,7 @@ class ToolJudge:
         self._approve = approve
         self._on_denied = on_denied
         # A verifier in this process answers at once; what asks a server must not run on an event loop.
-        self.embedded = isinstance(verifier, BaseVerifier)
+        self.embedded = isinstance(verifier, BaseVerifier | AsyncVerifier)
         self._blocks = not self.embedded or isinstance(verifier, ServerBackedVerifier)
         # Without a server behind it a verifier knows neither permits nor retry ids.
         self.charges = hasattr(verifier, "commit")
@@ -100,6 +102,9 @@ class ToolJudge:
             more = {"proof": proof} if proof else {}
             options |= {**more, "method": method}
             decision: DecisionBase = yield from self._ask(method, "check_tool", request, options)
+            if proof and not terms.get("proof") and self._drops_keys(decision):
+                options["proof"] = yield from self._proof_of_method(method, request, {})
+                decision = yield from self._ask(method, "check_tool", request, options)
             if not decision:
                 raise ToolDenied(method, decision=decision)
         except ToolDenied as denied:
@@ -230,6 +235,11 @@ class ToolJudge:
             return b""
         return (yield from self._proof(method, (token, action, resource, params), terms))
 
+    def _drops_keys(self, decision: DecisionBase) -> bool:
+        """Return True if another proof may be accepted: by keys that are fetched anew."""
+        prover = self.prover
+        return isinstance(prover, Prover | AsyncProver) and prover.drop_rejected_keys(decision.reason)
+
     def _check(self, call: ToolCall, permit_ms: int) -> Steps[DecisionBase]:
         """Judge a call, once more where a person has approved it. Raises ToolDenied."""
         options = {**call.options, **({"proof": call.proof} if call.proof else {})}
@@ -238,6 +248,9 @@ class ToolJudge:
         if permit_ms and self.charges:
             options["permit_ms"] = permit_ms
         decision: DecisionBase = yield from self._ask(call.tool, "check", call.request, options)
+        if call.proof_made and self._drops_keys(decision):
+            options["proof"] = yield from self._proof(call.tool, call.request, {})
+            decision = yield from self._ask(call.tool, "check", call.request, options)
         request = getattr(decision, "approval", None)
         if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
             # A failure of the callback is its own: it may be the framework's way to wait.

@@ -222,7 +222,7 @@ def test_cancelled_calls_and_a_stopped_server(running: ServerFixture) -> None:
 
 
 def test_a_dead_server_and_none_deny_what_costs(server: ServerFixture, tmp_path: Path) -> None:
-    """What is free is allowed without it, and a denial that nobody else records is in the audit stream."""
+    """Free calls are allowed without it, and a denial that nobody else records is in the audit stream."""
     token = _token(server, "read:doc/** needs uses(9)", "read:free/**")
 
     async def calls(verifier: AsyncVerifier) -> None:
@@ -269,7 +269,7 @@ def test_it_registers_and_reports(running: ServerFixture) -> None:
 
 
 def test_a_forked_child_denies_and_opens_its_own(running: ServerFixture) -> None:
-    """In the child the inherited verifier asks nobody; the parent's works on behind it."""
+    """The inherited verifier asks nobody; the parent's works on behind it."""
     token = _token(running, "read:doc/** needs uses(9)", "read:free/**")
     verifier = _open(running)
 
@@ -308,7 +308,7 @@ def _in_child(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 def test_wrong_options_are_named_at_the_opening(running: ServerFixture, tmp_path: Path) -> None:
-    """As by the blocking form: a missing credential, a server that is needed, a file that is not there."""
+    """A missing credential, a server that is needed, a file that is not there: as by the blocking form."""
     with pytest.raises(UsageError, match="credential"):
         AsyncVerifier.embedded(running.made.state_dir, audience=AUDIENCE, server=running.made.socket)
     for option in ({"report_usage": True}, {"register_as": "gw"}):

@@ -189,7 +189,7 @@ def test_a_fork_while_threads_open(home: Path) -> None:
 
 @pytest.mark.parametrize("first", ["reader", "writer"])
 def test_writer_and_reader_of_one_process_refuse_each_other(home: Path, first: str) -> None:
-    """As before: the writer's source is the view there, and its locks are the process's."""
+    """The writer's source is the view there, and its locks are the process's."""
     kinds = [StateReader.open, StateWriter.open]
     if first == "writer":
         kinds.reverse()

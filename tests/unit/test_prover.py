@@ -114,7 +114,7 @@ def test_keys_are_fetched_at_half_their_life(made: Make) -> None:
     assert _number(prove()) == 2 and source.calls == 3
 
 
-def test_a_source_that_fails_is_asked_later(made: Make) -> None:
+def test_a_source_that_fails_is_called_later(made: Make) -> None:
     """While the older key counts it is proven for; without one the source's error is raised."""
     clock, source = FixedClock(NOW), Source(OSError("no answer"))
     prove, _ = made(source, clock)
@@ -136,7 +136,7 @@ def test_a_source_that_fails_is_asked_later(made: Make) -> None:
         prove()
 
 
-def test_an_older_key_is_kept_if_the_fetched_ones_end_first(made: Make) -> None:
+def test_an_older_key_stays_if_the_fetched_ones_end_first(made: Make) -> None:
     """A host's answer with keys that are nearly over replaces nothing that counts longer."""
     clock, source = FixedClock(NOW), Source(_keys(1))
     prove, _ = made(source, clock)
@@ -148,7 +148,7 @@ def test_an_older_key_is_kept_if_the_fetched_ones_end_first(made: Make) -> None:
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_rejected_keys_are_fetched_again(made: Make, reason: Reason) -> None:
-    """After a bad or stale proof alone; other denials say nothing about the keys."""
+    """A bad or stale proof alone has that effect; other denials say nothing about the keys."""
     source = Source(_keys(1))
     prove, prover = made(source, FixedClock(NOW))
     prove()
@@ -217,7 +217,7 @@ def test_keys_that_were_handed_over_end() -> None:
 
 @pytest.mark.parametrize("kind", [Prover, AsyncProver])
 def test_wrong_sources_are_named(kind: type[Prover]) -> None:
-    """What is neither keys nor a function, at once; a function that returns something else, when called."""
+    """Neither keys nor a function: refused at once; a function with another result: when it is called."""
     with pytest.raises(TypeError, match="keys: "):
         kind(HOLDER, "keys.json")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="returned str"):
@@ -264,7 +264,7 @@ def test_one_thread_fetches_and_others_go_on() -> None:
 
 
 def test_tasks_share_a_fetch_and_outlive_a_cancelled_one() -> None:
-    """Of ten tasks one fetches; if it is cancelled another does, and an older key is used meanwhile."""
+    """One of ten tasks fetches; if it is cancelled another does, and an older key is used meanwhile."""
     clock = FixedClock(NOW)
     calls = 0
 
