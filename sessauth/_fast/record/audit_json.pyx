@@ -4,14 +4,24 @@ Records are selected and their chains marked with the GIL. The text is written w
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
 
 from sessauth._fast.base.limits cimport LEVEL_CEILING, LEVEL_NONE
-from sessauth._fast.crypto.hashing cimport blake2b_16, siphash
-from sessauth._fast.record.json_writer cimport TEXT_FACTOR, put_base64, put_hex, put_number, put_plain, put_text
+from sessauth._fast.crypto.blake2b cimport Blake2b, blake2b_add, blake2b_begin, blake2b_compress_key, blake2b_end
+from sessauth._fast.crypto.hashing cimport siphash
+from sessauth._fast.record.json_writer cimport (
+    TEXT_FACTOR,
+    begin_output,
+    end_output,
+    put_base64,
+    put_hex,
+    put_number,
+    put_plain,
+    put_text,
+)
 from sessauth._fast.record.decision_record cimport (
     RECORD_ALLOWED,
     RECORD_CLAIMS_SESSION,
@@ -55,7 +65,8 @@ cdef class DecisionText:
     ``reasons`` and ``stages`` map numbers to words.
     """
 
-    cdef unsigned char _key[32]
+    # The keyed digest of arguments, before their first byte.
+    cdef Blake2b _arguments
     cdef readonly double sample_allows
     cdef bint _all
     cdef uint64_t _below
@@ -73,7 +84,8 @@ cdef class DecisionText:
             raise ValueError("an arguments key has 32 bytes")
         if not 0.0 <= sample_allows <= 1.0:
             raise ValueError("sample_allows: must be 0.0 to 1.0")
-        memcpy(self._key, PyBytes_AS_STRING(arguments_key), 32)
+        blake2b_begin(&self._arguments, 16, <const unsigned char *> PyBytes_AS_STRING(arguments_key), 32)
+        blake2b_compress_key(&self._arguments)
         self.sample_allows = sample_allows
         self._all = sample_allows >= 1.0
         self._below = 0 if self._all else <uint64_t> (sample_allows * ALL)
@@ -105,32 +117,38 @@ cdef class DecisionText:
 
         A record of a chain's blocks precedes its first decision.
         """
-        cdef Py_ssize_t room = len(records)
-        cdef AuditLine *lines = <AuditLine *> malloc(max(room, 1) * sizeof(AuditLine))
+        cdef Py_ssize_t most = len(records)
+        cdef AuditLine *lines = <AuditLine *> malloc(max(most, 1) * sizeof(AuditLine))
         cdef Py_ssize_t count = 0
+        cdef Py_ssize_t i
+        cdef size_t room = 0
         cdef DecisionRecord record
-        cdef char *out = NULL
-        cdef char *end = NULL
+        cdef PyObject *memory = NULL
+        cdef char *out
         if lines == NULL:
             raise MemoryError
         try:
             for record in records:
-                if count == room:
+                if count == most:
                     break
                 if self._choose(record.head, &lines[count]):
+                    room += _most(&lines[count])
                     count += 1
             if count == 0:
                 return b"", 0
+            out = begin_output(&memory, room)
             with nogil:
-                end = self._write(lines, count, &out)
-            if end == NULL:
-                # Marked chains are not written, so the marks are reset.
-                self.forget_chains()
-                raise MemoryError
-            return PyBytes_FromStringAndSize(out, end - out), count
+                for i in range(count):
+                    if lines[i].flags & WITH_CHAIN:
+                        out = _blocks(out, lines[i].head, <Chain> lines[i].head.chain)
+                    out = self._decision(out, lines[i].head)
+            return end_output(memory, out), count
+        except MemoryError:
+            # Marked chains are not written, so the marks are reset.
+            self.forget_chains()
+            raise
         finally:
             free(lines)
-            free(out)
 
     cdef bint _choose(self, const RecordHead *head, AuditLine *line) except -1:
         """Return True if a record is selected, after computing its digests and ids."""
@@ -151,30 +169,10 @@ cdef class DecisionText:
                 line.flags = WITH_CHAIN
         return True
 
-    cdef char *_write(self, const AuditLine *lines, Py_ssize_t count, char **memory) noexcept nogil:
-        """Write all records. Return the end, NULL without memory."""
-        cdef size_t room = 0
-        cdef size_t used = 0
-        cdef size_t needed
-        cdef char *grown
-        cdef Py_ssize_t i
-        for i in range(count):
-            needed = _most(&lines[i])
-            if room - used < needed:
-                room = max(2 * room, used + needed + 65536)
-                grown = <char *> realloc(memory[0], room)
-                if grown == NULL:
-                    return NULL
-                memory[0] = grown
-            grown = memory[0] + used
-            if lines[i].flags & WITH_CHAIN:
-                grown = _blocks(grown, lines[i].head, <Chain> lines[i].head.chain)
-            used = self._decision(grown, lines[i].head) - memory[0]
-        return memory[0] + used
-
     cdef char *_decision(self, char *out, const RecordHead *head) noexcept nogil:
         cdef RecordParts parts
         cdef unsigned char digest[16]
+        cdef Blake2b state
         cdef bint signature_valid = head.flags & RECORD_SIGNATURE_VALID != 0
         record_parts(head, &parts)
         out = put_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
@@ -198,7 +196,9 @@ cdef class DecisionText:
         out = put_text(put_plain(out, ',"resource":'), &parts.resource)
         out = put_plain(out, ',"arguments":"')
         if parts.arguments.n:
-            blake2b_16(digest, self._key, parts.arguments.p, parts.arguments.n)
+            state = self._arguments
+            blake2b_add(&state, parts.arguments.p, parts.arguments.n)
+            blake2b_end(&state, digest)
             out = put_hex(out, digest, 16)
         out = put_text(put_plain(out, '","audience":'), &parts.audience)
         out = put_text(put_plain(out, ',"source":'), &parts.source)

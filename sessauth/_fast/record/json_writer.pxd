@@ -1,5 +1,6 @@
 """Incremental JSON output into preallocated memory."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, strlen
 
@@ -8,6 +9,11 @@ from sessauth._fast.call.resource cimport TextSlice
 cdef enum:
     # Most bytes for one byte of a text: \u and four digits.
     TEXT_FACTOR = 6
+
+# Make a bytes object of `room` bytes; return where they begin. Nothing may raise between this and `end_output`.
+cdef char *begin_output(PyObject **memory, size_t room) except NULL
+# Return the object, cut at `end`.
+cdef bytes end_output(PyObject *memory, const char *end)
 
 # Each returns the end of its output.
 cdef char *put_number(char *out, int64_t value) noexcept nogil

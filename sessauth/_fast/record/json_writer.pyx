@@ -3,6 +3,9 @@
 Foreign texts are quoted byte by byte, so no part of them becomes markup.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -14,6 +17,21 @@ from sessauth._fast.call.resource cimport TextSlice
 __all__ = []
 
 cdef const char *BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+cdef char *begin_output(PyObject **memory, size_t room) except NULL:
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, room)
+    Py_INCREF(out)
+    memory[0] = <PyObject *> out
+    return PyBytes_AS_STRING(out)
+
+
+cdef bytes end_output(PyObject *memory, const char *end):
+    cdef bytes out
+    _PyBytes_Resize(&memory, end - <const char *> PyBytes_AS_STRING(<object> memory))
+    out = <bytes> memory
+    Py_DECREF(out)
+    return out
 
 
 cdef char *put_number(char *out, int64_t value) noexcept nogil:

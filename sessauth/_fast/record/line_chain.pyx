@@ -7,11 +7,13 @@ over a label, the chain of the previous line (zeros before the first), and the l
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from sessauth._fast.crypto.hashing cimport Hashing, hash_add, hash_begin, hash_end
+from sessauth._fast.crypto.blake2b cimport Blake2b, blake2b_add, blake2b_begin, blake2b_end
+from sessauth._fast.record.json_writer cimport begin_output, end_output
 
 __all__ = ["link", "seal", "walk"]
 
@@ -49,12 +51,12 @@ cdef struct ChainMarks:
 
 cdef void _link(const char *line, size_t n, unsigned char *chain) noexcept nogil:
     """Replace the previous line's chain by that of a line, given without its chain field."""
-    cdef Hashing hashing
-    hash_begin(&hashing)
-    hash_add(&hashing, <const unsigned char *> LABEL, LABEL_BYTES)
-    hash_add(&hashing, chain, CHAIN_BYTES)
-    hash_add(&hashing, <const unsigned char *> line, n)
-    hash_end(&hashing, chain)
+    cdef Blake2b state
+    blake2b_begin(&state, CHAIN_BYTES, NULL, 0)
+    blake2b_add(&state, <const unsigned char *> LABEL, LABEL_BYTES)
+    blake2b_add(&state, chain, CHAIN_BYTES)
+    blake2b_add(&state, <const unsigned char *> line, n)
+    blake2b_end(&state, chain)
 
 
 cdef void _to_hex(const unsigned char *chain, char *out) noexcept nogil:
@@ -154,7 +156,7 @@ def seal(bytes bodies not None, long long first_n, bytes previous not None):
     cdef const char *p = PyBytes_AS_STRING(bodies)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(bodies)
     cdef Py_ssize_t count
-    cdef bytes lines
+    cdef PyObject *memory = NULL
     cdef char *out
     cdef char *end
     _take(chain, first_n, previous)
@@ -165,11 +167,10 @@ def seal(bytes bodies not None, long long first_n, bytes previous not None):
     if first_n > MAX_AT - count:
         raise ValueError("the number of a line is at most 2**53 - 1")
     # Without the line feed and the braces that body and line share.
-    lines = PyBytes_FromStringAndSize(NULL, n + count * (NUMBER_BYTES + BEHIND_BYTES))
-    out = PyBytes_AS_STRING(lines)
+    out = begin_output(&memory, n + count * (NUMBER_BYTES + BEHIND_BYTES))
     with nogil:
         end = _seal(p, p + n, first_n, chain, out)
-    return lines[:end - out], PyBytes_FromStringAndSize(<char *> chain, CHAIN_BYTES), count
+    return end_output(memory, end), PyBytes_FromStringAndSize(<char *> chain, CHAIN_BYTES), count
 
 
 def link(bytes content not None, bytes previous not None):

@@ -19,8 +19,9 @@ from ..write.stream import AuditStream
 from .change_follower import ChangeFollower
 from .options import DENY, AuditOptions
 
-# Decisions are encoded and written in steps of this size.
-STEP_RECORDS: Final = 2_048
+# Decisions are encoded and written in steps of this size. A larger step's memory goes back to the system
+# each time, which costs more than the writes that it saves.
+STEP_RECORDS: Final = 512
 # The stream counts as sick for this long after a loss; a disk that failed is tried again this often.
 SICK_MS: Final = 1_000
 RETRY_MS: Final = 200
