@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from .._fast.record.chain_calls import ChainCalls, add_up
 from ..errors import PermissionDenied, UsageError
 from .attribution import Ceilings, UsageAttributor
 from .observations import (
@@ -71,15 +72,12 @@ class _ChainObservation:
         self.first_ms = self.last_ms = 0
         self.calls = self.allowed = 0
 
-    def count(self, record: DecisionRecord) -> None:
-        at_ms = record.at_ms
-        if self.calls == 0:
-            self.first_ms = at_ms
-        self.first_ms = min(self.first_ms, at_ms)
-        self.last_ms = max(self.last_ms, at_ms)
-        self.calls += 1
-        self.allowed += record.allowed and not record.token_only
-        _count(self.session, record)
+    def count(self, calls: ChainCalls) -> None:
+        self.first_ms = min(self.first_ms, calls.first_ms) if self.calls else calls.first_ms
+        self.last_ms = max(self.last_ms, calls.last_ms)
+        self.calls += calls.calls
+        self.allowed += calls.allowed
+        _count(self.session, calls)
 
     def blocks(self) -> list[BlockObservation]:
         parents = (b"", *self.block_ids)
@@ -158,14 +156,14 @@ class ObservationSink:
         """Add up records; ``lost`` others found no room in the queue."""
         with self._lock:
             self._lost += lost
-            for record in records:
-                # The withdrawal of an allow is no call.
-                if record.watched:
-                    continue
-                if record.signature_valid:
-                    self._named(record)
-                elif record.reason in AFTER_END and record.claimed_session:
-                    self._claimed(record)
+            chains, ended = add_up(records, AFTER_END)
+            for calls in chains:
+                self._count_calls(calls)
+            for record in ended:
+                self._note_late(record)
+            if self._attributor is not None and self._wants_usage is not False:
+                for record in records:
+                    self._use(self._attributor, record)
             has_pending = bool(self._sessions or self._lost)
         if has_pending:
             self._pending.set()
@@ -289,32 +287,28 @@ class ObservationSink:
         self._bytes += size
         return True
 
-    def _named(self, record: DecisionRecord) -> None:
-        digest = record.token_digest
-        chain = self._chains.get(digest) or self._add_chain(digest, record)
+    def _count_calls(self, calls: ChainCalls) -> None:
+        digest, payloads = calls.record.token_digest, calls.record.payloads
+        chain = self._chains.get(digest) or self._add_chain(digest, calls)
         if chain is None:
-            self._payloads_lost = self._payloads_lost or bool(record.payloads)
+            self._payloads_lost = self._payloads_lost or bool(payloads)
             return
-        chain.count(record)
-        if record.payloads and not chain.payloads:
-            self._learn(chain, record.payloads)
-        if not record.allowed and record.reason in AFTER_END:
-            self._late(chain.session, chain.block_ids, record.at_ms)
-        elif not record.token_only and self._attributor is not None and self._wants_usage is not False:
-            self._use(self._attributor, chain.session, record)
+        chain.count(calls)
+        if payloads and not chain.payloads:
+            self._learn(chain, payloads)
 
-    def _add_chain(self, digest: bytes, record: DecisionRecord) -> _ChainObservation | None:
+    def _add_chain(self, digest: bytes, calls: ChainCalls) -> _ChainObservation | None:
         """Begin to count a chain; return None if there is no room for its session or its blocks."""
-        session = self._session(record.session_id)
+        session_id, block_ids = calls.record.session_id, calls.record.block_ids
+        session = self._session(session_id)
         if session is None:
-            self._lost += 1
+            self._lost += calls.calls
             return None
-        block_ids = record.block_ids
         if not self._has_room(len(block_ids) * BLOCK_BYTES):
-            session.lost += 1
-            _count(session, record)
+            session.lost += calls.calls
+            _count(session, calls)
             return None
-        self._cache(digest, record.session_id, block_ids)
+        self._cache(digest, session_id, block_ids)
         chain = self._chains[digest] = _ChainObservation(session, block_ids)
         return chain
 
@@ -333,8 +327,14 @@ class ObservationSink:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def _use(self, attributor: UsageAttributor, session: SessionObservation, record: DecisionRecord) -> None:
+    def _use(self, attributor: UsageAttributor, record: DecisionRecord) -> None:
         """Add a call to the session's usage record; one like an earlier one takes no room."""
+        if record.watched or record.token_only or not (record.allowed or record.reason not in AFTER_END):
+            return
+        chain = self._chains.get(record.token_digest) if record.signature_valid else None
+        if chain is None:
+            return
+        session = chain.session
         arguments = record.arguments if record.allowed else b""
         call = hash((session.session_id, record.allowed, record.action, record.resource, arguments))
         if call not in self._calls:
@@ -348,6 +348,15 @@ class ObservationSink:
         if session.usage is None:
             session.usage = SessionUsage()
         attributor.observe(session.usage, record)
+
+    def _note_late(self, record: DecisionRecord) -> None:
+        """Add a use after the session's end."""
+        if record.signature_valid:
+            chain = self._chains.get(record.token_digest)
+            if chain is not None:
+                self._late(chain.session, chain.block_ids, record.at_ms)
+        elif record.claimed_session:
+            self._claimed(record)
 
     def _claimed(self, record: DecisionRecord) -> None:
         session = self._session(record.claimed_session)
@@ -369,12 +378,7 @@ class ObservationSink:
             session.lost += 1
 
 
-def _count(session: SessionObservation, record: DecisionRecord) -> None:
-    # A check of a token alone is a use of its blocks, but of no call.
-    if record.token_only:
-        return
-    if record.allowed:
-        session.allowed += 1
-        session.last_allow_ms = max(session.last_allow_ms, record.at_ms)
-    else:
-        session.denied += 1
+def _count(session: SessionObservation, calls: ChainCalls) -> None:
+    session.allowed += calls.allowed
+    session.denied += calls.denied
+    session.last_allow_ms = max(session.last_allow_ms, calls.last_allow_ms)
