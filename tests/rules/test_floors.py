@@ -35,7 +35,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "libc": ("_fast",),
     "cython": ("_fast",),
     "lmdb": ("state",),
-    "grpc": ("server", "client", "v1", "guard.grpc", "guard.grpc_client"),
+    "grpc": ("server", "client", "v1", "guard.grpc", "guard.grpc_client", "gateways.extmcp.listening"),
     "grpc_health": ("server", "client"),
     "google": ("server", "client", "v1", "guard.grpc", "guard.services.messages", "guard.agents.google_adk"),
     "click": ("cli",),

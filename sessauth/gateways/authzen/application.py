@@ -32,7 +32,7 @@ Authenticate = Callable[[str], bool | None]
 """True for a credential that may ask, False for one that may not, None for no credential."""
 
 
-class HttpError(Exception):
+class FaultyRequest(Exception):
     """An answer that is an error of the request."""
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
@@ -78,7 +78,7 @@ class AuthZenApp:
             status, text = 200, await self._answer(scope, headers, receive)
         except Gone:
             return
-        except HttpError as error:
+        except FaultyRequest as error:
             status, text = error.status, str(error)
             sent |= {"content-type": "text/plain; charset=utf-8", **error.headers}
         except Exception as error:  # noqa: BLE001 - no answer of it allows anything
@@ -92,25 +92,25 @@ class AuthZenApp:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, headers: dict[str, list[str]], receive: Receive) -> str:
-        """Return the body of an answer with status 200. Raises HttpError, or Gone."""
+        """Return the body of an answer with status 200. Raises FaultyRequest, or Gone."""
         method, path = scope["method"], scope["path"]
         if path == METADATA:
             if method != "GET":
-                raise HttpError(405, "the metadata is read with GET", allow="GET")
+                raise FaultyRequest(405, "the metadata is read with GET", allow="GET")
             return self._metadata
         if path not in (EVALUATION, EVALUATIONS):
-            raise HttpError(404, "nothing is served here")
+            raise FaultyRequest(404, "nothing is served here")
         if method != "POST":
-            raise HttpError(405, "an evaluation is requested with POST", allow="POST")
+            raise FaultyRequest(405, "an evaluation is requested with POST", allow="POST")
         self._admit(headers)
         if scope.get("query_string"):
-            raise HttpError(400, "an evaluation has no query")
+            raise FaultyRequest(400, "an evaluation has no query")
         body = await self._body(headers, receive)
         evaluate = self._evaluator.evaluation if path == EVALUATION else self._evaluator.evaluations
         try:
             return json.dumps(await evaluate(body))
         except UsageError as error:
-            raise HttpError(400, str(error)) from None
+            raise FaultyRequest(400, str(error)) from None
 
     def _admit(self, headers: dict[str, list[str]]) -> None:
         if self._authenticate is None:
@@ -118,22 +118,22 @@ class AuthZenApp:
         credential = bearer(headers.get(AUTHORIZATION, []))
         answer = self._authenticate(credential) if credential else None
         if answer is None:
-            raise HttpError(401, "the enforcement point has no valid credential", www_authenticate="Bearer")
+            raise FaultyRequest(401, "the caller has no valid credential", www_authenticate="Bearer")
         if answer is not True:
-            raise HttpError(403, "this credential may not ask here")
+            raise FaultyRequest(403, "this credential may not ask here")
 
     @staticmethod
     async def _body(headers: dict[str, list[str]], receive: Receive) -> bytes:
         try:
             require_json(headers)
         except UsageError as error:
-            raise HttpError(400, str(error)) from None
+            raise FaultyRequest(400, str(error)) from None
         if not headers["content-type"][0].lower().startswith(_JSON):
-            raise HttpError(400, "body: its content type is application/json")
+            raise FaultyRequest(400, "body: its content type is application/json")
         try:
             async with asyncio.timeout(RECEIVE_SECONDS):
                 return await Incoming(receive, MAX_JSON_BYTES).read()
         except TooLarge as error:
-            raise HttpError(413, str(error)) from None
+            raise FaultyRequest(413, str(error)) from None
         except TimeoutError:
-            raise HttpError(408, "the body did not come in time") from None
+            raise FaultyRequest(408, "the body did not come in time") from None

@@ -8,8 +8,6 @@ import pytest
 from sessauth.gateways.authzen.application import AuthZenApp
 from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
 from tests.gateways.authzen.pdp import IDENTIFIER, serving
-from tests.guard.conftest import guard_server as guard_server
-from tests.guard.conftest import world as world
 from tests.guard.shop import CEILING, SCOPES
 from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE

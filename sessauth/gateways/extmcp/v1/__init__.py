@@ -1,0 +1,1 @@
+"""Generated stubs of proto/sessauth/gateways/extmcp/v1. Nothing here is written by hand."""
