@@ -1,8 +1,6 @@
 """Middleware for servers of FastMCP: every request and notification is judged.
 
-    server = FastMCP("files", middleware=[SessauthFastMCPMiddleware(guard)])
-
-The token comes as for :mod:`sessauth.guard.mcp`. See docs/integrations/fastmcp.md.
+server = FastMCP("files", middleware=[SessauthFastMCPMiddleware(guard)])    # docs/integrations/fastmcp.md
 """
 
 from __future__ import annotations
@@ -25,13 +23,11 @@ class SessauthFastMCPMiddleware(Middleware):
 
     def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
         """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
-        self._guard = guard
-        self._approval_url = approval_url
+        self._guard, self._approval_url = guard, approval_url
 
     async def on_message(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """Judge a message, and hand it on if it is allowed."""
-        request = context.fastmcp_context.request_context if context.fastmcp_context else None
-        method = context.method or ""
+        method, request = context.method or "", getattr(context.fastmcp_context, "request_context", None)
         params = {**_params(context.message), "_meta": (request and request.meta) or {}}
         terms = call_terms(params, request and request.request)
         try:
@@ -40,10 +36,10 @@ class SessauthFastMCPMiddleware(Middleware):
                 return await self._guard.arun(name, arguments, lambda: call_next(context), **terms)
             await self._guard.acheck_method(*judged_method(method, params), **terms)
             result = await call_next(context)
-            if method == TOOLS_LIST:
-                shown = await self._guard.avisible([tool.name for tool in result], **terms)
-                return [tool for tool in result if tool.name in shown]
-            return result
+            if method != TOOLS_LIST:
+                return result
+            shown = await self._guard.avisible([tool.name for tool in result], **terms)
+            return [tool for tool in result if tool.name in shown]
         except ToolDenied as denied:
             if context.type == "notification":
                 return None

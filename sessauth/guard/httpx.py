@@ -48,7 +48,7 @@ class BearerAuth:
         """
         if (prover is None) != (call is None):
             raise UsageError("prover: a proof needs call= too, which says what the service judges")
-        self._origin = _origin_of(origin)
+        self._origin = origin_of(origin)
         if not all(self._origin[:2]):
             raise UsageError("origin: is the URL of the service, with scheme and host")
         self._token = (token if isinstance(token, Token) else Token.parse(token)).present().text
@@ -63,7 +63,7 @@ class BearerAuth:
                 be made for it.
         """
         outgoing: Any = request
-        if _origin_of(str(outgoing.url)) != self._origin:
+        if origin_of(str(outgoing.url)) != self._origin:
             raise UsageError("the request is for another origin than the token")
         outgoing.headers[AUTHORIZATION] = f"Bearer {self._token}"
         if self._prover is not None and self._call is not None:
@@ -85,7 +85,8 @@ def route_calls(routes: RouteTable) -> Callable[[Any], ServiceCall]:
     return call
 
 
-def _origin_of(url: str) -> tuple[str, str, int | None]:
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of an address."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", port

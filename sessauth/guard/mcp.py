@@ -17,16 +17,7 @@ from mcp.shared.exceptions import MCPError
 from ..decisions.tool_catalog import TOOLS_CALL
 from .denied import ToolDenied
 from .guard import Guard
-from .mcp_terms import (
-    TOOLS_LIST,
-    call_terms,
-    error_of,
-    judged_method,
-    listed,
-    meta_of,
-    tool_refusal,
-    without_own,
-)
+from .mcp_terms import TOOLS_LIST, call_terms, error_of, judged_method, listed, tool_refusal, without_own
 
 
 class SessauthMiddleware:
@@ -41,9 +32,9 @@ class SessauthMiddleware:
         """Judge a message, and hand it on without its token if it is allowed."""
         params, inner = ctx.params or {}, ctx
         terms = call_terms(params, ctx.request)
-        if terms and ctx.params is not None and ctx.meta is not None:
-            cleaned: Any = without_own(meta_of(params))
-            inner = replace(ctx, params={**ctx.params, "_meta": cleaned}, meta=without_own(ctx.meta))
+        if terms and ctx.meta is not None:
+            meta: Any = without_own(ctx.meta)
+            inner = replace(ctx, params={**params, "_meta": without_own(params["_meta"])}, meta=meta)
         try:
             if ctx.method == TOOLS_CALL:
                 name, arguments = params.get("name", ""), params.get("arguments") or {}

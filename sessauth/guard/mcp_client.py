@@ -1,24 +1,24 @@
-"""The token, and a proof for each message, on the way to a server of MCP.
+"""The token, and a new proof for each message, on the way to a server of MCP.
 
-    auth = SessauthAuth(Credentials(token))
+    auth = SessauthAuth(Credentials(token), origin=url)
     Client(streamable_http_client(url, http_client=httpx2.AsyncClient(auth=auth)))
     Client(authorized(stdio_client(parameters), Credentials(token)))
 
-A message that is sent again has a new proof. See docs/integrations/mcp.md.
+See docs/integrations/mcp.md.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx2
-from mcp.shared.message import SessionMessage
 
-from .mcp_terms import PROOF, PROOF_HEADER, TOKEN, Credentials
+from ..errors import UsageError
+from .httpx import origin_of
+from .mcp_terms import Credentials
 
 
 class SessauthAuth(httpx2.Auth):
@@ -26,48 +26,34 @@ class SessauthAuth(httpx2.Auth):
 
     requires_request_body = True
 
-    def __init__(self, credentials: Credentials) -> None:
-        """Present ``credentials``."""
-        self._credentials = credentials
+    def __init__(self, credentials: Credentials, *, origin: str) -> None:
+        """Present ``credentials`` to the server of ``origin``; requests to another are not sent."""
+        self._credentials, self._origin = credentials, origin_of(origin)
 
-    async def async_auth_flow(
-        self, request: httpx2.Request
-    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """Add the headers. A request without a message has no call to prove."""
-        message = json.loads(await request.aread() or b"{}")
-        request.headers["Authorization"] = f"Bearer {self._credentials.token}"
-        if proof := await self._credentials.proof(message.get("method", ""), message.get("params")):
-            request.headers[PROOF_HEADER] = proof
+    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+        """Add the headers. Raises UsageError for a request to another origin."""
+        if origin_of(str(request.url)) != self._origin:
+            raise UsageError("the request is for another origin than the token")
+        request.headers.update(await self._credentials.headers(await request.aread()))
         yield request
 
 
 @asynccontextmanager
-async def authorized(
-    transport: AbstractAsyncContextManager[Any], credentials: Credentials
-) -> AsyncIterator[tuple[Any, Any]]:
+async def authorized(transport: Any, credentials: Credentials) -> AsyncIterator[tuple[Any, Any]]:
     """Wrap a transport of the SDK: every message that is sent has the credentials in ``_meta``."""
     async with transport as (read, write):
         yield read, _Writer(write, credentials)
 
 
-class _Writer:
+class _Writer(AbstractAsyncContextManager[Any]):
     def __init__(self, write: Any, credentials: Credentials) -> None:
         self._write, self._credentials = write, credentials
 
-    async def send(self, item: SessionMessage) -> None:
-        message: Any = item.message
-        if method := getattr(message, "method", ""):
-            params = message.params or {}
-            own = {TOKEN: self._credentials.token, PROOF: await self._credentials.proof(method, params)}
-            meta = {**(params.get("_meta") or {}), **{name: text for name, text in own.items() if text}}
-            item = replace(item, message=message.model_copy(update={"params": {**params, "_meta": meta}}))
+    async def send(self, item: Any) -> None:
+        if method := getattr(item.message, "method", ""):
+            params = await self._credentials.stamped(method, item.message.params)
+            item = replace(item, message=item.message.model_copy(update={"params": params}))
         await self._write.send(item)
 
-    async def aclose(self) -> None:
-        await self._write.aclose()
-
-    async def __aenter__(self) -> _Writer:
-        return self
-
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        await self._write.aclose()

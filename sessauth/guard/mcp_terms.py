@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Container, Mapping
 from typing import Any, Final
 
@@ -62,10 +63,17 @@ class Credentials:
         self._catalogue = catalogue
         self._prover = prover
 
-    @property
-    def token(self) -> str:
-        """The token's text, which is a secret."""
-        return self._token.text
+    async def headers(self, body: bytes) -> dict[str, str]:
+        """Return the headers of a request over HTTP. One without a message has no call to prove."""
+        message = json.loads(body or b"{}")
+        proof = await self.proof(message.get("method", ""), message.get("params"))
+        return {"Authorization": f"Bearer {self._token.text}", **({PROOF_HEADER: proof} if proof else {})}
+
+    async def stamped(self, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the parameters of a message with the credentials in ``_meta``."""
+        proof = await self.proof(method, params)
+        meta = {**meta_of(params), TOKEN: self._token.text, **({PROOF: proof} if proof else {})}
+        return {**(params or {}), "_meta": meta}
 
     async def proof(self, method: str, params: Mapping[str, Any] | None) -> str:
         """Return the text of a new proof of a message; empty if it needs none."""

@@ -150,7 +150,7 @@ async def over_http(
     url: str, credentials: Credentials | None, mode: str, **options: Any
 ) -> AsyncIterator[Client]:
     """Connect over HTTP."""
-    auth = SessauthAuth(credentials) if credentials is not None else None
+    auth = SessauthAuth(credentials, origin=url) if credentials is not None else None
     async with (
         httpx2.AsyncClient(auth=auth) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode, **options) as client,

@@ -80,7 +80,7 @@ def test_a_message_that_is_replayed_is_refused(world: World) -> None:
         async with served(made.streamable_http_app(json_response=True)) as url:
             async with (
                 httpx2.AsyncClient(
-                    auth=SessauthAuth(credentials), event_hooks={"request": [_noted(seen)]}
+                    auth=SessauthAuth(credentials, origin=url), event_hooks={"request": [_noted(seen)]}
                 ) as http,
                 Client(streamable_http_client(url, http_client=http), mode=MODES[0]) as client,
             ):
