@@ -2,7 +2,7 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
+.PHONY: help install build demo serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
         bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheel clean
 .SILENT:
 .DELETE_ON_ERROR:
@@ -66,6 +66,15 @@ test: $(BUILT) ## the test suite, a few minutes
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
 	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+
+# Its environment has 830 MB.
+test-crewai: $(BUILT) ## the adapter for CrewAI, in an environment of its own
+	$(BIN)/python -m venv .venv-crewai
+	.venv-crewai/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-crewai/bin/python -m pip install --quiet --disable-pip-version-check --group test --group build \
+	    --requirement tests/guard/requirements/crewai.txt
+	SESSAUTH_LINK_ONLY=1 .venv-crewai/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .
+	.venv-crewai/bin/python -m pytest -q $(ARGS) tests/guard/test_crewai.py tests/guard/test_pages.py
 
 test-sanitized: $(BUILT) ## bytes of all kinds on a kernel built with the address and undefined-behaviour sanitizers
 	tools/test_sanitized.sh $(BIN)/python $(ARGS)

@@ -108,7 +108,7 @@ def test_a_tool_that_changed_is_hidden_and_refused(world: World) -> None:
         assert text_of(wire.call("get_weather", {"city": "a"})) == "get_weather done"
         assert [tool["name"] for tool in wire.ask("tools/list")["result"]["tools"]] == ["pay"]
         assert text_of(wire.call("get_weather", {"city": "a"})) == "not allowed"
-        assert b"get_weather" in wire.errors
+        assert wait_until(lambda: b"get_weather" in wire.errors)
 
 
 def test_a_server_that_stays_is_ended(world: World) -> None:
