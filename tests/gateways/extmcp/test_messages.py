@@ -185,6 +185,8 @@ def test_other_methods_that_are_permitted(
     """The handshake needs a token that stands, a list the permission for each server."""
     assert door.request(method, {}, bearer(token), services).WhichOneof("answer") == "allowed"
     assert refusal(door.request(method, {}, [], services)) == UNAUTHENTICATED
+    proof = ("x-sessauth-proof", "sessauth_proof_x")
+    assert door.request(method, {}, [*bearer(token), proof], services).WhichOneof("answer") == "allowed"
 
 
 def test_a_call_needs_exactly_one_token(door: Door, token: Any) -> None:
