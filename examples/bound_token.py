@@ -14,19 +14,15 @@ Prints:
 
 from __future__ import annotations
 
-from sessauth import HolderKey, NotExtendable, Token, VerifierKeys
+from sessauth import HolderKey, NotExtendable, Prover, Token
 from sessauth.client import Client
-from sessauth.clock import SystemClock
 
 READ = "read:files/docs/**"
 
 
-def prove(key: HolderKey, token: Token, hosts: VerifierKeys, name: str) -> bytes:
+def prove(prover: Prover, token: Token, name: str) -> bytes:
     """Make the proof that an agent sends with a call."""
-    host = hosts.current(SystemClock().now_ms())
-    if host is None:
-        raise SystemExit("the host's keys have expired: ask for them again")
-    return key.prove(token, "read", f"files/docs/{name}", b"{}", host)
+    return prover.prove(token, "read", f"files/docs/{name}", b"{}")
 
 
 def ask(gateway: Client, who: str, token: Token, proof: bytes) -> None:
@@ -41,14 +37,15 @@ def main() -> None:
     with Client() as client, client.session(subject="agent", ceiling=[READ]) as session:
         # The orchestrator needs the public half only.
         token = session.mint([READ], ["gateway"], to=agent.public.text)
-        # The cluster's issuer keys signed these; the client asks for them about once an hour.
-        hosts = client.verifier_keys()
+        # It fetches the host's keys about twice an hour; an agent without a credential has them handed over
+        # with its token (docs/bound-tokens.md).
+        prover = Prover(agent, client.verifier_keys)
 
-        proof = prove(agent, token, hosts, "plan.md")
+        proof = prove(prover, token, "plan.md")
         ask(client, "agent reads plan.md, with a proof", token, proof)
         ask(client, "the same proof again", token, proof)
         ask(client, "thief, without a proof", token, b"")
-        other = prove(agent, token, hosts, "other.md")
+        other = prove(prover, token, "other.md")
         ask(client, "thief, with the agent's proof for another file", token, other)
 
         try:
@@ -56,7 +53,7 @@ def main() -> None:
         except NotExtendable:
             print("agent makes a bearer token of it: refused")
         smaller = token.attenuate(scopes=["read:files/docs/plan.md"], to=sub_agent.public, key=agent)
-        proof = prove(sub_agent, smaller, hosts, "plan.md")
+        proof = prove(Prover(sub_agent, client.verifier_keys), smaller, "plan.md")
         ask(client, "sub-agent reads plan.md, with its own key", smaller, proof)
 
 
