@@ -6,7 +6,8 @@
 The token stands in the metadata ``authorization`` as ``Bearer TOKEN``, a proof in ``x-sessauth-proof``. A
 method that the table lacks is refused. A stream of requests is judged at its start, without arguments. A call
 that is not allowed ends with the status of :class:`~sessauth.decisions.outward.Outward` and an ErrorInfo that
-names it and the decision.
+names it and the decision. So does one whose handler raises ToolDenied, or whose permission ends while a guard
+with ``watch`` has it running; streams of responses are not watched.
 """
 
 from __future__ import annotations
@@ -143,6 +144,20 @@ class _Start:
             name, arguments, terms = question
             await self._guard.acheck(name, arguments, **terms)
 
+    def run(self, request: Any, do: Callable[[], Any]) -> Any:
+        """Judge the call and make it, with the permit and the watch of the guard; raises as :meth:`judge`."""
+        if (question := self._question(request)) is None:
+            return do()
+        name, arguments, terms = question
+        return self._guard.run(name, arguments, do, **terms)
+
+    async def arun(self, request: Any, do: Callable[[], Awaitable[Any]]) -> Any:
+        """Do as :meth:`run`, awaited."""
+        if (question := self._question(request)) is None:
+            return await do()
+        name, arguments, terms = question
+        return await self._guard.arun(name, arguments, do, **terms)
+
     def _question(self, request: Any) -> tuple[str, bytes, CallTerms] | None:
         """Return name, arguments and terms of the call; None where a guard that observes can't read it."""
         terms: CallTerms = {"token": bearer(self._values(AUTHORIZATION))}
@@ -162,10 +177,28 @@ class _Start:
 
 def _blocking(behaviour: Any, start: _Start) -> Callable[[Any, Any], Any]:
     def judged(request: Any, context: grpc.ServicerContext) -> Any:
-        _begin(start, request, context)
-        return behaviour(request, context)
+        handler = _Handler(behaviour, request, context)
+        try:
+            return start.run(request, handler)
+        except Exception as error:
+            if handler.began and not isinstance(error, ToolDenied):
+                raise
+            abort(context, error)
 
     return judged
+
+
+class _Handler:
+    """One call of a handler, which tells if it began: its own exceptions are no refusals."""
+
+    def __init__(self, behaviour: Any, request: Any, context: Any) -> None:
+        self.began = False
+        self._call = (behaviour, request, context)
+
+    def __call__(self) -> Any:
+        self.began = True
+        behaviour, request, context = self._call
+        return behaviour(request, context)
 
 
 def _iterating(behaviour: Any, start: _Start) -> Callable[[Any, Any], Iterator[Any]]:
@@ -186,8 +219,13 @@ def _begin(start: _Start, request: Any, context: grpc.ServicerContext) -> None:
 
 def _awaiting(behaviour: Any, start: _Start) -> Callable[[Any, Any], Awaitable[Any]]:
     async def judged(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
-        await _abegin(start, request, context)
-        return await behaviour(request, context)
+        handler = _Handler(behaviour, request, context)
+        try:
+            return await start.arun(request, handler)
+        except Exception as error:
+            if handler.began and not isinstance(error, ToolDenied):
+                raise
+            await _aabort(context, error)
 
     return judged
 
@@ -205,10 +243,14 @@ def _generating(behaviour: Any, start: _Start) -> Callable[[Any, Any], AsyncIter
 async def _abegin(start: _Start, request: Any, context: aio.ServicerContext[Any, Any]) -> None:
     try:
         await start.ajudge(request)
-    except Exception as error:
-        code, text, details = _status(error)
-        await context.abort(code, text, ((DETAILS_KEY, details),))
-        raise
+    except Exception as error:  # noqa: BLE001 - a call that could not be judged is not made
+        await _aabort(context, error)
+
+
+async def _aabort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    code, text, details = _status(error)
+    await context.abort(code, text, ((DETAILS_KEY, details),))
+    raise error
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
