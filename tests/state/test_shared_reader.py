@@ -187,6 +187,29 @@ def test_a_fork_while_threads_open(home: Path) -> None:
         thread.join()
 
 
+def test_a_second_reader_leaves_the_processs_locks(home: Path) -> None:
+    """Another process takes no slot of this one for a dead process's, after an open and a close beside it."""
+    first = StateReader.open(home / "state")
+    reading = first.begin()
+    StateReader.open(home / "link").close()
+    slots = first.env.readers()
+    assert str(os.getpid()) in slots
+    script = """
+import sys
+from sessauth.state.lmdb.reader import StateReader
+reader = StateReader.open(sys.argv[1])
+print(reader.reap_readers())
+reader.close()
+"""
+    command = [sys.executable, "-c", script, str(home / "state")]
+    done = subprocess.run(command, check=True, cwd=ROOT, timeout=60, capture_output=True, text=True)
+
+    assert done.stdout == "0\n"
+    assert first.env.readers() == slots
+    reading.abort()
+    first.close()
+
+
 @pytest.mark.parametrize("first", ["reader", "writer"])
 def test_writer_and_reader_of_one_process_refuse_each_other(home: Path, first: str) -> None:
     """The writer's source is the view there, and its locks are the process's."""
