@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sessauth import HolderKey
 from sessauth.approvals.approver import Approver, ApproverKey
 from tests.guard.world import World
 from tests.support.mcp_wire import MODERN, Wire, text_of
@@ -137,6 +138,18 @@ def test_an_approval_is_asked_of_a_person(world: World) -> None:
         assert text_of(done) == "pay done"
         [params] = wire.called()
         assert "inputResponses" not in params
+
+
+def test_a_bound_token_is_proven_by_the_proxy(world: World, tmp_path: Path) -> None:
+    """The proxy is the holder; without the key the token is worth nothing."""
+    holder = HolderKey.generate()
+    key = tmp_path / "holder.pem"
+    holder.save(key)
+    token = world.token(ending="bound", to=holder.public)
+    for options, expected in ((("--holder-key", str(key)), "get_weather done"), ((), "not allowed")):
+        with Wire(world, token, *options, judge=()) as wire:
+            wire.handshake()
+            assert [text_of(wire.call("get_weather", {"city": "a"})) for _ in range(2)] == [expected] * 2
 
 
 def test_an_observing_proxy_lets_all_pass(world: World) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MAX_HEADERS = 32
+# Headers that the proxy makes itself.
+_OWN_HEADERS = {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept"}
 _server_options = with_options(
     click.option("--url", default="", help="A server of streamable HTTP, instead of a command."),
     click.option(
@@ -252,6 +254,8 @@ def _headers(text: str) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.replace("-", "").isalnum() or not f"{name}{value}".isascii():
             raise UsageError("--header-file: a line is 'Name: value' in ASCII")
+        if name.lower() in _OWN_HEADERS:
+            raise UsageError(f"--header-file: {name} is not for you to state")
         headers[name] = value.strip()
     if len(headers) > _MAX_HEADERS or any(not value.isprintable() for value in headers.values()):
         raise UsageError(

@@ -7,6 +7,7 @@ they are, on one line for every reader.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +28,7 @@ Key: TypeAlias = tuple[bool, RequestId]
 # The largest integer that every reader of JSON keeps exactly (RFC 8259, section 6).
 _MAX_ID: Final = 2**53 - 1
 _MAX_ID_CHARS: Final = 256
+_METHOD: Final = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 # Readers of lines that end them here: all of Python's splitlines, and Node's readline. JSON has these in
 # strings only, where an escape says the same; a carriage return only between values.
@@ -190,8 +192,10 @@ def _read(data: bytes, decoder: json.JSONDecoder) -> Message:
 
 def _request(value: dict[str, Any], text: str) -> Message:
     request_id, method = value.get("id"), value["method"]
-    if not isinstance(method, str) or not method or "result" in value or "error" in value:
+    if not isinstance(method, str) or "result" in value or "error" in value:
         raise BadMessage("the message is neither request, notification nor response", request_id=request_id)
+    if not _METHOD.fullmatch(method):
+        raise BadMessage("the method has a form that no method has", request_id=request_id)
     if not isinstance(value.get("params", {}), dict):
         raise BadMessage("the parameters are no object", request_id=request_id)
     # A server might run a request that comes without an id, and answer a notification that has one.

@@ -41,6 +41,8 @@ from .messages import (
 CANCELLED: Final = "notifications/cancelled"
 # Requests of one client that are under way at once.
 MAX_PENDING: Final = 256
+# The longest name of a tool; MCP recommends 128 at most.
+MAX_NAME_CHARS: Final = 256
 # Parameters of the protocol itself, which are no arguments of a method.
 _PROTOCOL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 # Parameters of a call, which some readers take in any case.
@@ -193,7 +195,7 @@ class McpProxy:
         """Have a tool called; return the answer. Raises ToolDenied, BadMessage."""
         message = pending.message
         name, arguments = message.params.get("name"), message.params.get("arguments", {})
-        if not isinstance(name, str) or not isinstance(arguments, dict):
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not isinstance(arguments, dict):
             raise BadMessage("a call has a name and arguments")
         if any(_OF_CALL.get(member.casefold(), member) != member for member in message.params):
             raise BadMessage("a parameter's name differs from the protocol's in case only")
