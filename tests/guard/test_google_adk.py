@@ -189,6 +189,24 @@ def test_a_tool_that_a_person_confirms_is_judged_when_it_runs(world: World, amou
     assert len(world.ran) == (amount == 5)
 
 
+def test_a_request_of_many_callbacks_is_charged_once(world: World) -> None:
+    """A live session calls back for each message of the user, with the tools of one request."""
+    guard = world.guard(token=world.token(f"{PAY} needs uses(1)"))
+
+    class Again(BasePlugin):
+        async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
+            request = llm_request.model_copy(update={"contents": []})
+            for _ in range(3):
+                await ToolGuardPlugin(guard).before_model_callback(
+                    callback_context=callback_context, llm_request=request
+                )
+
+    assert (
+        run(world, guard, model_of([("pay", {"amount": 5})]), Again("again"))
+        == "answers: [{'result': 'pay done'}]"
+    )
+
+
 def test_an_agent_has_a_guard_of_its_own(world: World) -> None:
     """One plugin for all agents of an app: a function chooses the guard by the agent's name."""
     parent = world.guard(token=world.token())

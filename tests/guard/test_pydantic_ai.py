@@ -18,6 +18,7 @@ from pydantic_ai.native_tools import WebSearchTool
 
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.decisions.outward import Outward
+from sessauth.errors import UsageError
 from sessauth.guard import Guard
 from sessauth.guard.agents.pydantic_ai import ToolGuardCapability
 from tests.guard.agent_tools import functions
@@ -48,7 +49,7 @@ def agent_of(
     world: World, model: Model, guard: Any, *, defer: bool = False, native: Any = (), **options: Any
 ) -> Agent[Any, Any]:
     """Return an agent with the tools of the world."""
-    capabilities = [ToolGuardCapability(guard, defer=defer), *map(NativeTool, native)]
+    capabilities = [ToolGuardCapability(guard, defer_approvals=defer), *map(NativeTool, native)]
     return Agent(FunctionModel(model), tools=functions(world), capabilities=capabilities, **options)
 
 
@@ -154,6 +155,12 @@ def test_without_defer_the_model_is_told_that_it_waits(world: World) -> None:
     shown = run(agent_of(world, Model([ToolCallPart("pay", {"amount": 5})]), guard)).output
 
     assert Outward.APPROVAL.text in shown and world.ran == []
+
+
+def test_a_guard_that_is_loaded_later_is_refused(world: World) -> None:
+    """Until then PydanticAI would run the tools without it."""
+    with pytest.raises(UsageError, match="from the start"):
+        ToolGuardCapability(world.guard(), defer_loading=True)
 
 
 def test_tools_of_the_provider_are_hidden(world: World) -> None:

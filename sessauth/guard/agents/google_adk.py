@@ -28,14 +28,15 @@ class ToolGuardPlugin(BasePlugin):
         sets = [getattr(each, "function_declarations", None) or [] for each in config.tools or ()]
         declared = [each for some in sets for each in some if each.name in shown]
         config.tools = [types.Tool(function_declarations=declared)] if declared else None
-        for name, tool in tools.items():
+        # A live session has one request for many callbacks.
+        for name, tool in ((name, tool) for name, tool in tools.items() if not _is_guarded(tool)):
             # A copy, since apps share tools. Judged where it runs, behind all that may change or answer it.
             tools[name] = copy.copy(tool)
             tools[name].run_async = partial(_run, self._guard, tool)
 
     async def before_tool_callback(self, *, tool: Any, tool_args: Any, tool_context: Any) -> Any:
         """Judge a call of a tool of no request: a workflow's, an unknown one, one that a person confirmed."""
-        if getattr(vars(tool).get("run_async"), "func", None) is _run:
+        if _is_guarded(tool):
             return None
         try:
             guard = choose(self._guard, tool_context, tool.name)
@@ -43,6 +44,10 @@ class ToolGuardPlugin(BasePlugin):
         except ToolDenied as denied:
             return {"error": str(denied)}
         return None
+
+
+def _is_guarded(tool: Any) -> bool:
+    return getattr(vars(tool).get("run_async"), "func", None) is _run
 
 
 async def _run(guard: GuardChoice, tool: Any, *, args: Any, tool_context: Any) -> Any:

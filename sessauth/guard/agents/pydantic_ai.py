@@ -10,6 +10,7 @@ from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.toolsets import WrapperToolset
 
 from ...decisions.outward import Outward
+from ...errors import UsageError
 from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, jsonable
 
 
@@ -17,12 +18,17 @@ from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, jsonable
 class ToolGuardCapability(AbstractCapability[Any]):
     """A capability with a guard. A function that chooses the guard is given the run's context.
 
-    With ``defer`` a call that waits for a person ends the run with ``DeferredToolRequests``, which has to be
-    among the agent's output types. The run that continues it judges the call again.
+    With ``defer_approvals`` a call that waits for a person ends the run with ``DeferredToolRequests``, which
+    has to be among the agent's output types. The run that continues it judges the call again.
     """
 
     guard: GuardChoice = None
-    defer: bool = False
+    defer_approvals: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError if PydanticAI would load it later: until then it would guard nothing."""
+        if self.defer_loading:
+            raise UsageError("defer_loading: a guard has to be there from the start")
 
     def get_ordering(self) -> CapabilityOrdering:
         """Stand nearest to the tools: whatever else changes a call does so before it is judged."""
@@ -51,7 +57,11 @@ class GuardedToolset(WrapperToolset[Any]):
         """Run a tool if the call is allowed."""
 
         def refusal(denied: Any) -> ToolDenied:
-            if self.capability.defer and denied.outward is Outward.APPROVAL and not ctx.tool_call_approved:
+            if (
+                self.capability.defer_approvals
+                and denied.outward is Outward.APPROVAL
+                and not ctx.tool_call_approved
+            ):
                 raise ApprovalRequired
             return ToolDenied(str(denied))
 
