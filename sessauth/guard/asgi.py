@@ -5,7 +5,8 @@
 The token stands in ``Authorization: Bearer TOKEN``, a proof in ``x-sessauth-proof``. A route that the table
 lacks is refused. The body is read once, and the application is given the bytes that were judged. A call that
 is not allowed is answered as :class:`~sessauth.decisions.outward.Outward` says. The application finds the
-decision in ``scope["state"]["sessauth"]``; it is None in mode observe where none could be made.
+decision in ``scope["state"]["sessauth"]``; it is None in mode observe where none could be made. A guard with
+``watch`` breaks an answer off, and closes a websocket, when the permission ends.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from ..decisions.decision import DecisionBase
 from ..decisions.outward import Outward
 from ..errors import SessauthError, UsageError
 from ..limits import MAX_JSON_BYTES
 from .call import CallTerms
 from .denied import BAD_CALL, ToolDenied
 from .guard import Guard
+from .hold import Hold
 from .services import routes
 from .services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
 from .services.routes import WEBSOCKET, RouteTable
@@ -82,26 +83,37 @@ class GuardMiddleware:
             await self._app(scope, receive, send)
             return
         request = Incoming(receive, self._max_body_bytes)
+        outgoing = Outgoing(scope, request, send)
         try:
-            decision = await self._judge(scope, path, request)
+            held = await self._hold(scope, path, request)
         except Gone:
             return
         except Exception as error:  # noqa: BLE001 - a request that could not be judged goes no further
             if not isinstance(error, ToolDenied):
                 _log.error("a request could not be judged: %s", type(error).__name__)
-            await refuse(scope, request.replay, send, error)
+            await outgoing.refuse(error)
             return
-        state = {**scope.get("state", {}), STATE: decision}
-        await self._app({**scope, "state": state}, request.replay, send)
+        decision = held.decision if held is not None else None
+        inner = {**scope, "state": {**scope.get("state", {}), STATE: decision}}
+        if held is None:
+            await self._app(inner, request.replay, outgoing.send)
+            return
+        try:
+            async with held:
+                await self._guard.arun_held(
+                    held, None, lambda: self._app(inner, request.replay, outgoing.send)
+                )
+        except ToolDenied as denied:
+            await outgoing.refuse(denied)
 
-    async def _judge(self, scope: Scope, path: str, request: Incoming) -> DecisionBase | None:
+    async def _hold(self, scope: Scope, path: str, request: Incoming) -> Hold | None:
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         name = f"{method} {path}"
         headers = routes.header_values(scope["headers"])
         terms: CallTerms = {"token": bearer(headers.get(AUTHORIZATION, ()))}
         found = self._routes.find(method, path)
         if found is None or not terms["token"]:
-            return await self._guard.acheck(name, **terms)
+            return await self._guard.ahold(name, **terms)
         route, values = found
         try:
             terms["proof"] = one_proof(headers.get(PROOF, ()))
@@ -115,7 +127,7 @@ class GuardMiddleware:
         except (SessauthError, ValueError, RecursionError) as error:
             self._guard.refuse(name, BAD_CALL, cause=error)
             return None
-        return await self._guard.acheck(call, arguments, **terms)
+        return await self._guard.ahold(call, arguments, **terms)
 
 
 class Gone(Exception):
@@ -134,6 +146,8 @@ class Incoming:
         self._receive = receive
         self._max_bytes = max_bytes
         self._events: list[Event] = []
+        # True once the application, or a refusal, was given an event.
+        self.passed_on = False
 
     async def read(self) -> bytes:
         """Return the whole body.
@@ -159,6 +173,7 @@ class Incoming:
 
     async def replay(self) -> Event:
         """Return the next event: those that were read, then those to come."""
+        self.passed_on = True
         return self._events.pop(0) if self._events else await self._receive()
 
 
@@ -188,18 +203,33 @@ def refusal(error: Exception) -> tuple[int, list[tuple[str, str]], dict[str, str
     return _TOO_LARGE if too_large else outward.http, headers, content
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
-    """Answer a call that is not made."""
-    status, headers, content = refusal(error)
-    body = json.dumps(content).encode()
-    kind = "http"
-    if scope["type"] == "websocket":
-        await receive()
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-            return
-        kind = "websocket.http"
-    headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
-    encoded = [(name.encode(), value.encode()) for name, value in headers]
-    await send({"type": f"{kind}.response.start", "status": status, "headers": encoded})
-    await send({"type": f"{kind}.response.body", "body": body})
+class Outgoing:
+    """The answer to one request: the application's, or a refusal, also of one that has begun."""
+
+    def __init__(self, scope: Scope, incoming: Incoming, send: Send) -> None:
+        """Answer by ``send``."""
+        self._scope = scope
+        self._incoming = incoming
+        self._send = send
+        self._begun = False
+
+    async def send(self, event: Event) -> None:
+        """Pass an event of the application on."""
+        self._begun = True
+        await self._send(event)
+
+    async def refuse(self, error: Exception) -> None:
+        """Answer that the call is not made. An answer that has begun is broken off."""
+        websocket = self._scope["type"] == "websocket"
+        status, headers, content = refusal(error)
+        if websocket and not self._incoming.passed_on:
+            await self._incoming.replay()
+        if websocket and (self._begun or "websocket.http.response" not in self._scope.get("extensions", {})):
+            await self._send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif not self._begun:
+            kind = "websocket.http" if websocket else "http"
+            body = json.dumps(content).encode()
+            headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
+            encoded = [(name.encode(), value.encode()) for name, value in headers]
+            await self._send({"type": f"{kind}.response.start", "status": status, "headers": encoded})
+            await self._send({"type": f"{kind}.response.body", "body": body})

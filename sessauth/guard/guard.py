@@ -167,10 +167,14 @@ class Guard:
         """Do as :meth:`run`, awaited; a watched tool is cancelled when its permission ends."""
         call, decision = await drive_async(self._judge.judge(tool, arguments, terms, self._permit_ms))
         async with Hold(self._judge, call, decision) as held:
-            await held.acommit(arguments)
-            if self._watch and call is not None:
-                return await arun_watched(self._judge, call, do)
-            return await do()
+            return await self.arun_held(held, arguments, do)
+
+    async def arun_held(self, held: Hold, arguments: Arguments | None, do: Callable[[], Awaitable[T]]) -> T:
+        """Commit a call of :meth:`ahold` and make it, as :meth:`arun` does with a call that it judges."""
+        await held.acommit(arguments)
+        if self._watch and held.call is not None:
+            return await arun_watched(self._judge, held.call, do)
+        return await do()
 
     def refuse(self, tool: str, reason: str = BAD_CALL, *, cause: BaseException | None = None) -> None:
         """Refuse a call that could not be read as one; an adapter calls this.

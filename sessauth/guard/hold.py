@@ -33,6 +33,11 @@ class Hold:
         self._permit: bytes = getattr(decision, "permit", b"")
         self.decision = decision
 
+    @property
+    def call(self) -> ToolCall | None:
+        """The call as it was judged; None where a guard that observes could not read it."""
+        return self._call
+
     def commit(self, arguments: Arguments | None = None) -> None:
         """Use the permit up.
 

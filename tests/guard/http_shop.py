@@ -24,9 +24,9 @@ ROUTES = RouteTable(
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, lifespan: str = "on") -> Iterator[str]:
     """Serve an application with uvicorn in a thread; gives its URL."""
-    config = uvicorn.Config(app, port=0, log_level="critical", ws="websockets-sansio", lifespan="on")
+    config = uvicorn.Config(app, port=0, log_level="critical", ws="websockets-sansio", lifespan=lifespan)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ import fastapi
 import httpx
 import pytest
 import websockets.sync.client as websockets
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sessauth.decisions.outward import Outward
 from sessauth.errors import UsageError
@@ -257,6 +257,75 @@ def test_a_websocket_is_judged_before_it_opens(world: World) -> None:
         assert world.ran == []
         with websockets.connect(f"{target}/orders/17/feed", additional_headers=_headers(token)) as opened:
             assert opened.recv() == "feed done"
+
+
+def test_a_websocket_is_closed_when_its_permission_ends(world: World) -> None:
+    """The application is cancelled while it waits."""
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise RuntimeError("not supported")
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE, watch=True)
+    token = world.token("read:orders/**", session=world.session(ceiling=CEILING))
+    with serving(GuardMiddleware(app, guard), lifespan="off") as url:
+        target = url.replace("http", "ws") + "/orders/17/feed"
+        with websockets.connect(target, additional_headers=_headers(token)) as opened:
+            world.end(token)
+            with pytest.raises(ConnectionClosed) as closed:
+                opened.recv(timeout=20)
+
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, ended) == (1008, ["cancelled"])
+
+
+def test_a_websocket_that_is_not_open_yet_is_refused_when_its_permission_ends(world: World) -> None:
+    """The application has read that it is asked for, and not answered."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        world.end(token)
+        await asyncio.sleep(30)
+
+    guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE, watch=True)
+    token = world.token("read:orders/**", session=world.session(ceiling=CEILING))
+    with serving(GuardMiddleware(app, guard), lifespan="off") as url:
+        target = url.replace("http", "ws") + "/orders/17/feed"
+        with pytest.raises(InvalidStatus) as refused:
+            websockets.connect(target, additional_headers=_headers(token), open_timeout=20)
+
+    assert refused.value.response.status_code == 401
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_answer_is_broken_off_when_its_permission_ends(world: World, begun: bool) -> None:
+    """One that has not begun is a refusal."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            length = [(b"content-length", b"10")]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            await send({"type": "http.response.body", "body": b"half ", "more_body": True})
+        world.end(token)
+        await asyncio.sleep(30)
+
+    guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE, watch=True)
+    token = world.token("read:orders/**", session=world.session(ceiling=CEILING))
+    with serving(GuardMiddleware(app, guard), lifespan="off") as url:
+        if begun:
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.get(f"{url}/orders/17", headers=_headers(token), timeout=20)
+        else:
+            answer = httpx.get(f"{url}/orders/17", headers=_headers(token), timeout=20)
+            assert answer_of(answer).outward is Outward.UNAUTHENTICATED
 
 
 def test_a_websocket_without_the_extension_is_closed(world: World) -> None:
