@@ -73,7 +73,7 @@ class EightTests:
         assert self.listed(world, world.guard(), "") == set()
 
     def test_after_the_end_of_the_session_nothing_runs(self, world: World) -> None:
-        """What ran a moment ago does not run any more."""
+        """A call that ran a moment ago does not run any more."""
         token = world.token()
         self._call(world, "get_weather", {"city": "Bern"}, token)
         world.end(token)
@@ -84,7 +84,7 @@ class EightTests:
         )
 
     def test_a_guard_that_raises_lets_nothing_run(self, world: World) -> None:
-        """Whatever a verifier raises, the tool does not run and the agent does not see it."""
+        """The tool does not run, whatever a verifier raises, and the agent does not see it."""
         shown = self._call(world, "get_weather", {"city": "Bern"}, verifier=Broken())
 
         self._refused(world, shown, Outward.UNAVAILABLE)

@@ -200,7 +200,7 @@ def test_a_yes_that_nobody_signed_is_none(world: World) -> None:
 
 
 def test_an_interrupt_of_the_framework_passes_through(world: World) -> None:
-    """What the callback raises is not ours to change."""
+    """The callback's own exception is not ours to change."""
 
     class Interrupt(Exception):
         pass

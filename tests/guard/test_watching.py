@@ -63,7 +63,7 @@ async def _cancelled(guard: Guard, withdraw: Callable[[], None]) -> bool:
 
 @ENDINGS
 def test_a_coroutine_is_cancelled(world: World, withdraw: Callable[[World, Any], None]) -> None:
-    """When its session ends, is suspended or narrowed, or its token is revoked."""
+    """Its session ends, is suspended or narrowed, or its token is revoked."""
     token = world.token()
     guard = world.guard(token=token, watch=True)
 

@@ -68,7 +68,7 @@ def test_the_record_of_a_chain_is_that_with_payloads(records: list[DecisionRecor
 
 
 def test_ended_are_the_denials_for_these_reasons(records: list[DecisionRecord]) -> None:
-    """By any token, in their order."""
+    """The denials of any token, in their order."""
     _, ended = add_up(records, ENDED)
 
     assert ended == [record for record in records if not record.allowed and record.reason in ENDED]
