@@ -12,6 +12,7 @@ BARS: Final = (
     ("check, native worker", "service/check"),
     ("the same with TLS and client certificates", "service/check-tls"),
     ("in a CheckBatch of 256, per decision", "service/batch-256"),
+    ("request that Envoy asks about", "envoy/check"),
     ("empty echo, native server", "floor/native-echo"),
     ("check, control process on grpcio", "service/control-check"),
     ("empty echo, grpcio", "floor/echo"),

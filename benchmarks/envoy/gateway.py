@@ -15,7 +15,7 @@ from benchmarks import floors
 from benchmarks.host_info import ROOT
 from benchmarks.service import native_echo
 from benchmarks.service.h2load import NotUsable
-from benchmarks.service.processes import PYTHON, running
+from benchmarks.service.processes import PYTHON, Server, running
 from benchmarks.service.server_home import Home
 from benchmarks.tokens import AUDIENCE, HOUR_MS
 from sessauth._fast.http2 import library
@@ -34,9 +34,10 @@ _HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 @dataclass(frozen=True)
 class Gateways:
-    """The addresses of Envoy by what it asks, and the header and body of a call that each passes."""
+    """The addresses of Envoy by what it asks, what it asks, and a call that each of them passes."""
 
     urls: dict[str, str]
+    authorizers: dict[str, Server]
     token: str
     body: bytes
 
@@ -60,8 +61,8 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
         raise NotUsable(str(error)) from None
     with ExitStack() as stack:
 
-        def run(command: list[str], target: str, name: str, **environment: str) -> None:
-            stack.enter_context(running(command, target, folder / f"{name}.log", environment))
+        def run(command: list[str], target: str, name: str, **environment: str) -> Server:
+            return stack.enter_context(running(command, target, folder / f"{name}.log", environment))
 
         home = Home.make(folder / "home")
         run(
@@ -73,7 +74,9 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
         sockets = {CONSTANT: folder / "constant.sock", AUTHORIZED: folder / "authz.sock"}
         floors.compiled(native_echo.SOURCE, folder)
         constant = [*PYTHON, "-m", "benchmarks.envoy.constant", "--module", str(folder)]
-        run([*constant, "--socket", str(sockets[CONSTANT])], f"unix:{sockets[CONSTANT]}", "constant")
+        asked = {}
+        constant += ["--socket", str(sockets[CONSTANT])]
+        asked[CONSTANT] = run(constant, f"unix:{sockets[CONSTANT]}", "constant")
         catalogue = folder / "catalogue.json"
         tools = [{"name": TOOL, "annotations": {"readOnlyHint": True}}]
         catalogue.write_text(ToolCatalog.from_mcp("issues", tools).to_json())
@@ -82,7 +85,7 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
             *("--state", str(home.folder / "state"), "--catalogue", str(catalogue)),
             *("--listen", str(sockets[AUTHORIZED])),
         ]
-        run(authorizer, f"unix:{sockets[AUTHORIZED]}", "authorizer")
+        asked[AUTHORIZED] = run(authorizer, f"unix:{sockets[AUTHORIZED]}", "authorizer")
         ports = {name: _free_port() for name in ("api", ALONE, CONSTANT, AUTHORIZED)}
         for name, settings in (("api", _api(ports["api"])), ("envoy", _envoy(ports, sockets))):
             (folder / f"{name}.json").write_text(json.dumps(settings))
@@ -98,7 +101,7 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
             # The probe of readiness speaks HTTP/2.
             run([*command, "--log-level", "error"], f"127.0.0.1:{port}", name)
         urls = {name: f"http://127.0.0.1:{ports[name]}/mcp" for name in (ALONE, CONSTANT, AUTHORIZED)}
-        yield Gateways(urls, _token(home), _body())
+        yield Gateways(urls, asked, _token(home), _body())
 
 
 def _token(home: Home) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from benchmarks.envoy.gateway import ALONE, AUTHORIZED, CONSTANT, Gateways, running_gateways
 from benchmarks.measure import Measurement, not_measured, singles
@@ -25,7 +25,7 @@ from benchmarks.service.h2load import (
     read_summary,
     write_private,
 )
-from benchmarks.service.load_spec import DRIVE_SECONDS, LoadError
+from benchmarks.service.load_spec import DRIVE_SECONDS, Drive, LoadError
 from benchmarks.workloads import WrongDecision
 
 # Connections by the end of a row's name: many calls in flight, or one.
@@ -37,6 +37,8 @@ ROWS: Final = {f"{row}{end}": f"{FLOOR}{end}" for row in PLACES for end in CONNE
 # Rounds, and calls of a drive at many connections and at one.
 QUICK: Final = (5, {MANY: 4_000, ONE: 1_000})
 FULL: Final = (21, {MANY: 8_000, ONE: 2_000})
+
+Drives: TypeAlias = defaultdict[tuple[str, str], list[Drive]]
 
 
 class HttpLoad:
@@ -56,15 +58,18 @@ class HttpLoad:
             raise NotUsable(NOT_INSTALLED)
         return cls(program, compiled(SOURCE, folder / "preload.so", "-shared", "-fPIC"), folder)
 
-    def drive(self, url: str, gateways: Gateways, connections: int, count: int) -> list[tuple[int, int]]:
-        """Return the start and the time of each call, in us. Raises WrongDecision unless all passed."""
+    def drive(self, place: str, gateways: Gateways, connections: int, count: int) -> Drive:
+        """Make the calls; the CPU time is the authorizer's. Raises WrongDecision unless all passed."""
+        authorizer = gateways.authorizers.get(place)
+        used = authorizer.cpu_us() if authorizer else 0.0
         body = write_private(self._folder / "body", gateways.body)
         line = f"authorization: Bearer {gateways.token}\n".encode()
         header = write_private(self._folder / "authorization", line)
         log = write_private(self._folder / "times", b"")
         command = [
             *(self._program, "--h1", "-n", str(count), "-c", str(connections), "-t", "1", "-d", str(body)),
-            *("-H", f"@{header}", "-H", "content-type: application/json", "--log-file", str(log), url),
+            *("-H", f"@{header}", "-H", "content-type: application/json"),
+            *("--log-file", str(log), gateways.urls[place]),
         ]
         ended = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, timeout=DRIVE_SECONDS
@@ -74,7 +79,10 @@ class HttpLoad:
         if read_summary(ended.stdout).answered != count:
             codes = re.search(r"^status codes: .*$", ended.stdout, re.MULTILINE)
             raise WrongDecision(f"h2load: {count} calls; {codes[0] if codes else 'no answers'}")
-        return read_log(log.read_text("ascii"))
+        used = authorizer.cpu_us() - used if authorizer else 0.0
+        times = read_log(log.read_text("ascii"))
+        wall = max(start + us for start, us in times) - min(start for start, _ in times)
+        return Drive(len(times), float(wall), used, [float(us) for _, us in times])
 
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
@@ -84,7 +92,7 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
         return
     rounds, counts = QUICK if quick else FULL
     places = [ALONE, *(place for row, place in PLACES.items() if any(row in name for name in wanted))]
-    times: defaultdict[tuple[str, str], list[list[tuple[int, int]]]] = defaultdict(list)
+    drives: Drives = defaultdict(list)
     own = folder / "envoy"
     own.mkdir()
     with ExitStack() as stack:
@@ -97,18 +105,18 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
         for number in range(rounds + 1):
             for end, connections in CONNECTIONS.items():
                 for place in places:
-                    taken = load.drive(gateways.urls[place], gateways, connections, counts[end])
+                    taken = load.drive(place, gateways, connections, counts[end])
                     # The first round warms up.
                     if number:
-                        times[place, end].append(taken)
+                        drives[place, end].append(taken)
     for name in wanted:
-        yield _measurement(name, times)
+        yield _measurement(name, drives)
 
 
-def _measurement(name: str, times: dict[tuple[str, str], list[list[tuple[int, int]]]]) -> Measurement:
+def _measurement(name: str, drives: Drives) -> Measurement:
     row = name.removesuffix(ONE)
     end = name.removeprefix(row)
-    ours, floor = times[PLACES[row], end], times[ALONE, end]
+    ours, floor = drives[PLACES[row], end], drives[ALONE, end]
     figure = _p50 if end == ONE else _rate
     measured = Measurement(
         name=name,
@@ -116,14 +124,14 @@ def _measurement(name: str, times: dict[tuple[str, str], list[list[tuple[int, in
         rounds=tuple(map(figure, ours)),
         floor_rounds=tuple(map(figure, floor)),
         unit="us" if end == ONE else "calls/s",
+        extra={"server CPU us": median(drive.cpu_us / drive.calls for drive in ours)},
     )
-    return replace(measured, **singles([float(us) for drive in ours for _, us in drive]))
+    return replace(measured, **singles([us for drive in ours for us in drive.latencies_us]))
 
 
-def _p50(drive: list[tuple[int, int]]) -> float:
-    return median(us for _, us in drive)
+def _p50(drive: Drive) -> float:
+    return median(drive.latencies_us)
 
 
-def _rate(drive: list[tuple[int, int]]) -> float:
-    wall = max(start + us for start, us in drive) - min(start for start, _ in drive)
-    return len(drive) * 1e6 / wall
+def _rate(drive: Drive) -> float:
+    return drive.calls * 1e6 / drive.wall_us

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways.envoy import JSON_LINE, SAMPLE, WHOLE, Gateway, Reply
+from sessauth import HolderKey, Prover, ToolCatalog
+from sessauth.approvals.approver import Approver, ApproverKey
+from sessauth.crypto.armor import proof_text
+from tests.gateways.envoy import JSON_LINE, SAMPLE, SCOPES, WHOLE, Gateway, Reply
+from tests.support.server_fixture import AUDIENCE
 from tests.support.service import wait_until
 
 
@@ -99,6 +103,48 @@ def test_a_call_that_waits_for_a_person_is_refused(gateway: Gateway) -> None:
     reply = gateway.call(token)
     assert_refused(gateway, reply, 403)
     assert reply.headers["retry-after"] == "5" and reply.json["error"]["code"] == -31003
+
+
+def test_an_approved_call_passes(gateway: Gateway) -> None:
+    """A person signs what the request of approval shows, and the same call passes, once."""
+    key = ApproverKey.generate()
+    session = gateway.session()
+    token = gateway.token(session, scopes=(f'write:mcp/demo/pay needs approval(1, "{key.text}")',))
+    assert_refused(gateway, gateway.call(token, "pay", {"amount": 5, "to": "Bern"}), 403)
+    operator = gateway.server.operator
+    (asked,) = operator.list_approvals(session_id=session.id).approvals
+    assert asked.record.arguments == b'{"amount":5,"to":"Bern"}'
+    operator.grant_approval(asked, Approver(key))
+    assert_refused(gateway, gateway.call(token, "pay", {"amount": 6, "to": "Bern"}), 403)
+    # Members in another order are the same call.
+    assert gateway.call(token, "pay", {"to": "Bern", "amount": 5}).status == 200
+    gateway.upstream.requests.clear()
+    assert_refused(gateway, gateway.call(token, "pay", {"amount": 5, "to": "Bern"}), 403)
+
+
+def test_a_bound_token_needs_a_proof_of_each_call(gateway: Gateway) -> None:
+    """A proof counts once, for this call, of MCP and of the API."""
+    holder = HolderKey.generate()
+    token = gateway.server.operator.mint(
+        gateway.session().id, SCOPES, [AUDIENCE], ending="bound", to=holder.public
+    )
+    prover = Prover(holder, gateway.server.control.verifier_keys)
+    catalogue = ToolCatalog.from_json(gateway.catalogue.read_text())
+    text = token.present().text
+
+    def proof(arguments: dict[str, int]) -> str:
+        return f"x-sessauth-proof: {proof_text(prover.prove_tool(token, catalogue, 'pay', arguments))}"
+
+    assert_refused(gateway, gateway.call(text, "pay", {"amount": 5}), 403)
+    assert_refused(gateway, gateway.call(text, "pay", {"amount": 6}, proof({"amount": 5})), 403)
+    once = proof({"amount": 5})
+    assert gateway.call(text, "pay", {"amount": 5}, once).status == 200
+    gateway.upstream.requests.clear()
+    assert_refused(gateway, gateway.call(text, "pay", {"amount": 5}, once), 403)
+    data = prover.prove(token, "read", "api/v1/customers/7", {"q": "a b"})
+    line = f"authorization: Bearer {text}"
+    reply = gateway.send("GET", "/v1/customers/7?q=a%20b", line, f"x-sessauth-proof: {proof_text(data)}")
+    assert reply.status == 200
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ HEALTH: Final = "/grpc.health.v1.Health/Check"
 _SERVING: Final = b"\x08\x01"
 # Calls that wait for a signature or for the server, beside those on the loop.
 THREADS: Final = 8
-PLACES: Final = 512
+# Envoy is one caller, who gets half of them.
+PLACES: Final = 1_024
 RECEIVE_MS: Final = 2_000
 SLOW_READER_SECONDS: Final = 10.0
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -40,7 +41,7 @@ class AuthorizerServer:
         """Prepare to serve; nothing listens yet."""
         self._authorizer = authorizer
         self._pool = BoundedPool("extauthz", THREADS, PLACES)
-        share: PoolShare[Rpc] = PoolShare(self._pool, strangers=True)
+        share: PoolShare[Rpc] = PoolShare(self._pool)
         self._receiving = Receiving(RECEIVE_MS)
         self._plan = Plan(share, False, self._run, _refuse, self._receiving.deliver)
         self._sockets: list[Path] = []
@@ -140,4 +141,5 @@ class _DirectChecks:
 
 
 def _refuse(rpc: Rpc, error: Exception) -> None:
+    rpc.refused = True
     rpc.refuse(error)

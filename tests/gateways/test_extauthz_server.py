@@ -1,0 +1,155 @@
+"""The authorizer's server on both transports, asked as Envoy asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from sessauth._fast.http2 import library
+from sessauth.errors import ConfigError, UsageError
+from sessauth.gateways.extauthz.authorizer import ExtAuthz
+from sessauth.gateways.extauthz.server import CHECK, HEALTH, AuthorizerServer
+from sessauth.gateways.extauthz.v1 import check_pb2 as pb
+from sessauth.gateways.request import RequestMapper
+from tests.guard.world import SERVER, Broken, World
+
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s"}}'
+
+
+def request(token: str, tool: str = "get_weather") -> bytes:
+    """Return Envoy's question about a tool call."""
+    body = CALL % tool.encode()
+    made = pb.CheckRequest()
+    http = made.attributes.request.http
+    http.method, http.path, http.size, http.raw_body = "POST", "/mcp", len(body), body
+    lines = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    for name, value in {**lines, "x-envoy-auth-partial-body": "false"}.items():
+        http.header_map.headers.add(key=name, raw_value=value.encode())
+    return bytes(made.SerializeToString())
+
+
+class Asked:
+    """A running authorizer; ``ask`` returns its answer to encoded questions."""
+
+    def __init__(self, world: World, path: Path, verifier: Any = None) -> None:
+        """Start it."""
+        mapper = RequestMapper(mcp={"/mcp": world.catalogue})
+        verifier = world.server.verifier if verifier is None else verifier
+        self.server = AuthorizerServer(ExtAuthz(verifier, mapper), world.server.verifier)
+        self.address = self.server.listen(str(path))
+        self.server.start()
+        self.channel = grpc.insecure_channel(f"unix:{path}", options=[("grpc.use_local_subchannel_pool", 1)])
+
+    def ask(self, data: bytes, method: str = CHECK) -> Any:
+        """Return the answer."""
+        answer = self.channel.unary_unary(method)(data, timeout=10, wait_for_ready=True)
+        return pb.CheckResponse.FromString(answer) if method == CHECK else answer
+
+    def close(self) -> None:
+        """Stop."""
+        self.channel.close()
+        self.server.stop(0.2)
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def start(
+    request: pytest.FixtureRequest, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Asked]]:
+    """Give a function that starts an authorizer."""
+    if request.param == "grpcio":
+        monkeypatch.setitem(__import__("sys").modules, "sessauth.server.transport.native", None)
+    else:
+        try:
+            library.load()
+        except OSError as error:
+            pytest.skip(str(error))
+    running: list[Asked] = []
+
+    def start(**options: Any) -> Asked:
+        made = Asked(world, tmp_path / f"{len(running)}.sock", **options)
+        assert made.server.transport == request.param
+        running.append(made)
+        return made
+
+    yield start
+    for each in running:
+        each.close()
+
+
+def test_calls_are_judged(start: Callable[..., Asked], world: World) -> None:
+    """Allowed, denied, unknown, without a token that stands, after the end; each twice: cold and warm."""
+    asked, token = start(), world.token()
+    text = token.present().text
+    for _ in range(2):
+        allowed = asked.ask(request(text))
+        assert allowed.status.code == 0
+        set_by_us = {line.header.key: line.append_action for line in allowed.ok_response.headers}
+        assert set_by_us == {"x-sessauth-session": 2, "x-sessauth-decision": 2}
+        assert set(allowed.ok_response.headers_to_remove) == {
+            *("authorization", "x-sessauth-token", "x-sessauth-proof"),
+        }
+        for tool in ("delete_repo", "drop_tables"):
+            denied = asked.ask(request(text, tool))
+            assert (denied.status.code, denied.denied_response.status.code) == (7, 403)
+        assert asked.ask(request("sessauth_token_x")).denied_response.status.code == 401
+    world.end(token)
+    assert asked.ask(request(text)).denied_response.status.code == 401
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\x0a\x00", b"x" * 100_000])
+def test_any_bytes_are_a_denial(start: Callable[..., Asked], data: bytes) -> None:
+    """A message that is no request of Envoy."""
+    answer = start().ask(data)
+    assert answer.status.code == 7 and not answer.HasField("ok_response")
+
+
+def test_a_broken_verifier_is_a_denial(start: Callable[..., Asked], world: World) -> None:
+    """Nothing of its error is told."""
+    answer = start(verifier=Broken()).ask(request(world.token().present().text))
+    assert (answer.status.code, answer.denied_response.status.code) == (7, 503)
+    assert "broken" not in answer.denied_response.body
+
+
+def test_health_is_served_and_nothing_else(start: Callable[..., Asked]) -> None:
+    """SERVING, in the bytes of the health protocol; other methods are unimplemented."""
+    asked = start()
+    assert asked.ask(b"", HEALTH) == b"\x08\x01"
+    with pytest.raises(grpc.RpcError) as refused:
+        asked.ask(b"", "/sessauth.v1.AuthorizationService/Check")
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_many_tokens_at_once_are_answered(start: Callable[..., Asked], world: World) -> None:
+    """More new tokens than threads, all in flight."""
+    asked, session = start(), world.session()
+    texts = [world.token(session=session).present().text for _ in range(40)]
+    check = asked.channel.unary_unary(CHECK)
+    futures = [check.future(request(text), timeout=20, wait_for_ready=True) for text in texts]
+    codes = {pb.CheckResponse.FromString(future.result()).status.code for future in futures}
+    assert codes == {0}
+
+
+def test_an_address_must_be_free_and_of_the_loopback(world: World, tmp_path: Path) -> None:
+    """TCP without TLS is for this host, unless somebody insists."""
+    mapper = RequestMapper(mcp={"/mcp": world.catalogue})
+    server = AuthorizerServer(ExtAuthz(world.server.verifier, mapper), world.server.verifier)
+    try:
+        with pytest.raises(UsageError, match="insecure_tcp"):
+            server.listen("0.0.0.0:0")
+        host, _, port = server.listen("127.0.0.1:0").rpartition(":")
+        assert host == "127.0.0.1" and int(port)
+        assert server.listen("0.0.0.0:0", insecure_tcp=True)
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError):
+            server.listen(str(tmp_path / "file"))
+    finally:
+        server.stop(0)
+
+
+def test_the_catalogues_server_is_in_the_resource(world: World) -> None:
+    """Scopes of the fixtures name it."""
+    assert world.catalogue.server == SERVER
