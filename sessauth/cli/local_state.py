@@ -66,7 +66,7 @@ def embedded_check(
     try:
         verifier = Verifier(reader)
         ProofReader(state, verifier)
-        decision = verifier.check(token, action, resource, **call)
+        decision = verifier._check(token, action, resource, **call)
         with reader.reading() as txn:
             layers = list(ceiling_layers(decision.session_id, TxnRows(txn, reader.tables).session))
     finally:

@@ -176,3 +176,16 @@ def test_records_about_the_log_are_no_events(sample: SampleLog) -> None:
         if entry.kind not in ("decision", "change"):
             assert ocsf.event(entry, {}) is None
     assert layout.FORMAT == 1
+
+
+def test_a_check_of_a_token_alone_is_no_call() -> None:
+    """It has an operation and a resource of its own, and the mark under ``unmapped``."""
+    record = decision(1, action="", resource="", matched=None, token_only=True)
+    entry = Entry(bytes(16), Path("f"), 1, record | {"n": 3, "kind": "decision", "chain": "c"})
+    event = ocsf.event(entry, {})
+
+    assert event is not None
+    assert (event["activity_id"], event["activity_name"]) == (99, "check_token")
+    assert (event["api"]["operation"], event["resources"][0]["name"]) == ("check_token", "token")
+    assert event["message"] == "allowed check_token token: ALLOWED"
+    assert event["unmapped"]["token_only"] is True

@@ -247,3 +247,59 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(StateUnusable, match="nowhere"):
         replay(tmp_path / "nowhere")
+
+
+def test_checks_of_a_token_alone_are_judged_as_such(script: Script, folder: Path) -> None:
+    """Allowed and denied, of a bound token too, whose proof is not in question."""
+    alone = ask(action=b"", resource=b"", token_only=True)
+    bound = token(root("read:files/**"), last="bound")
+    for presented in (PLAIN, bound, token(root("read:files/**", audience=["another"]))):
+        script.check(presented, alone)
+    script.end()
+    assert not script.check(PLAIN, alone)
+
+    report = replayed(script, folder)
+
+    assert report.findings == []
+    assert dict(report.standings) == {Standing.CONFIRMED: 4}
+
+
+@pytest.mark.parametrize(
+    ("edit", "standing"),
+    [
+        # A call that no scope admitted is not allowed because the token stands.
+        ({"token_only": None}, Standing.FLIPPED),
+        ({"matched": [0, 0]}, Standing.DIFFERENT_REASON),
+        ({"action": "read"}, Standing.DIFFERENT_REASON),
+        ({"resource": "files/a"}, Standing.DIFFERENT_REASON),
+        ({"arguments": "00" * 16}, Standing.DIFFERENT_REASON),
+        ({"allowed": False, "reason": "OUT_OF_SCOPE", "stage": "SCOPE"}, Standing.FLIPPED),
+        ({"allowed": False, "reason": "PROOF_REQUIRED", "stage": "PROOF"}, Standing.FLIPPED),
+        ({"allowed": False, "reason": "NEEDS_SERVER", "stage": "NEEDS"}, Standing.FLIPPED),
+    ],
+    ids=str,
+)
+def test_a_check_of_a_token_alone_that_can_not_be_true_is_found(
+    script: Script, folder: Path, edit: dict[str, Any], standing: Standing
+) -> None:
+    """A call made of it, a scope that it never had, and denials of later stages."""
+    assert script.check(PLAIN, ask(action=b"", resource=b"", token_only=True))
+    script.close()
+
+    def edited(record: dict[str, Any]) -> None:
+        record.update({name: value for name, value in edit.items() if value is not None})
+        for name, value in edit.items():
+            if value is None:
+                del record[name]
+
+    (finding,) = changed(folder, edited).findings
+    assert finding.kind is standing
+
+
+def test_a_call_is_not_made_a_check_of_its_token(script: Script, folder: Path) -> None:
+    """An allow of a call that is marked so keeps its action, which is found."""
+    assert script.check(PLAIN, CALL)
+    script.close()
+
+    (finding,) = changed(folder, lambda record: record.update(token_only=True)).findings
+    assert finding.kind is Standing.DIFFERENT_REASON

@@ -56,6 +56,8 @@ def _ask(both: BothServers) -> None:
                     "AuthorizationService/Check", pb.CheckRequest(item=item).SerializeToString()
                 )
                 client.assert_same("AuthorizationService/CheckBatch", batch.SerializeToString())
+            alone = pb.CheckRequest(item=pb.CheckItem(token=token, source="10.0.0.1", token_only=True))
+            client.assert_same("AuthorizationService/Check", alone.SerializeToString())
         client.assert_same("AuthorizationService/Check", b"\xff")
         client.assert_same("AuthorizationService/Check", b"", metadata=[])
     assert both.native.answered > before + 20

@@ -283,3 +283,18 @@ def test_withdrawals_are_no_calls(state: StateFixture, make: Make, listener: Lis
     total = listener.total(session_id)
 
     assert (total.allowed, total.denied, total.late) == (1, 0, {})
+
+
+def test_a_check_of_a_token_alone_is_a_use_of_its_blocks_and_no_call(
+    state: StateFixture, make: Make, listener: Listener
+) -> None:
+    """The census shows the blocks; calls, the last allow and the usage record are those of calls."""
+    sink = make(wants_usage=True, ceilings_of=ceilings(state))
+    alone = ask(action=b"", resource=b"", token_only=True)
+    state.check(CHILD, alone)
+    feed(state, sink)
+    sink.close()
+    total = listener.total(SESSION)
+
+    assert (total.allowed, total.denied, total.last_allow_ms, total.usage) == (0, 0, 0, None)
+    assert [(block.calls, block.allowed) for block in total.blocks.values()] == [(1, 0), (1, 0)]

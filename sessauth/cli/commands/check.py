@@ -51,6 +51,21 @@ def _proof(text: str) -> bytes:
         raise UsageError(f"--proof: {error}") from None
 
 
+def _require_call(
+    token_only: bool, action: str, resource: str, call: dict[str, Any], *others: object
+) -> None:
+    """Raise UsageError for a missing call, or for one beside --token-only; ``others`` are its options."""
+    if not token_only and not (action and resource):
+        raise UsageError(
+            "ACTION and RESOURCE name the call to judge; --token-only judges the token without one"
+        )
+    if token_only and (action or resource or call["arguments"] or call["tool"] or any(others)):
+        raise UsageError(
+            "--token-only judges no call: leave out ACTION, RESOURCE, --arguments, --tool, --proof, "
+            "--holder-key, --approval, --retry-id and --permit-ms"
+        )
+
+
 def _watch_call(
     settings: Settings,
     client: Client,
@@ -86,8 +101,9 @@ def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, 
 
 @click.command()
 @token_argument
-@click.argument("action")
-@click.argument("resource")
+@click.argument("action", required=False, default="")
+@click.argument("resource", required=False, default="")
+@click.option("--token-only", is_flag=True, help="Judge the token itself, without a call.")
 @call_options
 @click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
 @click.option("--holder-key", "holder_file", type=PATH, help="Prove it here, with this key file.")
@@ -114,6 +130,7 @@ def check(
     token_file: str,
     action: str,
     resource: str,
+    token_only: bool,
     state: Path | None,
     watch: bool,
     proof: str,
@@ -125,13 +142,15 @@ def check(
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
-    A denial says which block, scope, clause and argument failed, and what would have been allowed.
+    A denial says which block, scope, clause and argument failed, and what would have been allowed. With
+    --token-only no call is judged, but whether the token itself stands.
     """
     if holder_file is not None and (proof or state is not None):
         raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
     if watch and state is not None:
         raise UsageError("--watch asks a server, --state none: give one of them")
     call = read_call(options, token_file, proof, *approval_files)
+    _require_call(token_only, action, resource, call, holder_file, proof, approval_files, retry_id, permit_ms)
     # Parsed before it is sent: a bad paste is reported as truncated or damaged, a check can't tell.
     token = read_token(token_file)
     call["proof"] = _proof(proof)
@@ -147,7 +166,9 @@ def check(
         from ..local_state import embedded_check
 
         call["session"] = lookup.whole(call["session"], "--session")
-        decision, explanation = embedded_check(state, token, action, resource, call)
+        decision, explanation = embedded_check(
+            state, token, action, resource, {**call, "token_only": token_only}
+        )
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
@@ -159,12 +180,17 @@ def check(
                 _watch_call(
                     settings,
                     client,
-                    CheckItem(token, action, resource, **call, **cost),
+                    CheckItem(token, action, resource, token_only=token_only, **call, **cost),
                     audience,
                     at_least_revision,
                     lambda answer: answer.explain(token, _ceilings(client, answer)),
                 )
                 click.get_current_context().exit(failures.DENIED)
-            decision = client.check(token, action, resource, **call, **cost)
+            if token_only:
+                origin = {name: call[name] for name in ("session", "source", "peer")}
+                named = {name: call[name] for name in ("audience", "at_least_revision")}
+                decision = client.stands(token, **origin, **named)
+            else:
+                decision = client.check(token, action, resource, **call, **cost)
             explanation = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))
