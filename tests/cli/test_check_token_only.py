@@ -72,7 +72,7 @@ def test_without_it_a_call_is_required(
 
 
 def test_it_can_be_watched(service: Service, token: tuple[str, Path]) -> None:
-    """For a connection that stays open: the end of the session withdraws it."""
+    """The end of the session withdraws it, for a connection that stays open."""
     session, file = token
     command = [*COMMAND, "--home", str(service.home), "check", str(file), "--token-only"]
     watching = subprocess.Popen(

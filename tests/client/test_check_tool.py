@@ -51,11 +51,11 @@ def ask(request: pytest.FixtureRequest, service: Service) -> Iterator[Ask]:
             yield lambda name, *args, **options: getattr(client, name)(*args, **options)
         return
 
-    async def asked(name: str, *args: Any, **options: Any) -> Any:
+    async def run(name: str, *args: Any, **options: Any) -> Any:
         async with AsyncClient(target, timeout_ms=10_000) as client:
             return await getattr(client, name)(*args, **options)
 
-    yield lambda name, *args, **options: asyncio.run(asked(name, *args, **options))
+    yield lambda name, *args, **options: asyncio.run(run(name, *args, **options))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_bound_token_is_not_proven_for_it(service: Service) -> None:
             assert watch.ask(item)
 
 
-def test_what_an_older_server_says_is_an_error_and_no_allow(server: FakeServer, client: Client) -> None:
+def test_the_refusal_of_an_older_server_is_an_error_and_no_allow(server: FakeServer, client: Client) -> None:
     """It refuses the item for want of an action."""
     import grpc
 

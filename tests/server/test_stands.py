@@ -72,7 +72,7 @@ def test_a_token_stands_until_its_session_ends(either: Service) -> None:
 
 
 def test_it_is_answered_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a known caller and a known token, as a check is."""
+    """A known caller and a known token need no thread."""
     monkeypatch.setattr(control, "Serving", NativeServing)
     with running() as service:
         opened = sessions.OpenSessionRequest(subject="agent", ceiling=["read:files/**"])
@@ -115,7 +115,7 @@ def test_a_permit_is_never_of_a_token_alone(operator: Caller, token: tokens.Mint
 def test_a_server_that_does_not_know_the_field_refuses_the_item(
     operator: Caller, token: tokens.MintResponse
 ) -> None:
-    """For it, and behind a proxy that drops the field, the item lacks an action."""
+    """The item lacks an action there, and behind a proxy that drops the field."""
     known = alone(token)
     known.ClearField("token_only")
     with pytest.raises(RpcError) as caught:
@@ -128,7 +128,7 @@ def test_a_server_that_does_not_know_the_field_refuses_the_item(
 def test_it_is_watched_until_the_session_ends(
     operator: Caller, session: sessions.Session, token: tokens.MintResponse
 ) -> None:
-    """For a connection that stays open without a call: what narrows its calls leaves the token standing."""
+    """A connection stays open without a call; a narrower ceiling leaves its token standing."""
     with stream(operator) as opened:
         opened.allow(1, alone(token))
         narrowed = sessions.NarrowSessionRequest(session_id=session.id, ceiling=["read:files/b"])
@@ -142,7 +142,7 @@ def test_it_is_watched_until_the_session_ends(
 def test_revoking_a_block_withdraws_it(
     operator: Caller, session: sessions.Session, token: tokens.MintResponse
 ) -> None:
-    """As it withdraws a call."""
+    """A revocation withdraws a token as it withdraws a call."""
     with stream(operator) as opened:
         opened.allow(1, alone(token))
         request = tokens.RevokeRequest(session_id=session.id, block_ids=[token.block_id])

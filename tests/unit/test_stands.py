@@ -90,7 +90,7 @@ def test_what_is_no_token_or_another_verifiers_does_not_stand(verifier: Verifier
 
 
 def test_a_bound_token_needs_no_proof_and_gains_none() -> None:
-    """Whoever has its bytes can show that it stands, and can make no call by that."""
+    """Its bytes show that it stands, and no more."""
     judge = Verifier(bulk_sessions.source(), audience=AUDIENCE)
 
     assert judge._check(BOUND, b"", b"", token_only=True, now_ms=NOW)
@@ -113,7 +113,7 @@ def test_a_batch_may_ask_about_tokens_alone_beside_calls() -> None:
             judge.check_batch([(PLAIN, action, resource, *alone[3:])])
 
 
-def test_a_record_says_that_there_was_no_call() -> None:
+def test_a_record_of_a_token_alone_is_marked() -> None:
     """The queue's record has it, the line of the log too; a call's line has not."""
     recorded = RecordedVerifier()
     judge = recorded.verifier
@@ -128,7 +128,7 @@ def test_a_record_says_that_there_was_no_call() -> None:
     assert found[0].allowed and found[0].matched_index == -1
 
 
-def test_the_line_of_the_log_says_it() -> None:
+def test_the_line_of_the_log_is_marked() -> None:
     """``token_only`` is true there, and absent for a call."""
     from sessauth._fast.record.audit_json import DecisionText
 
@@ -146,7 +146,7 @@ def test_the_line_of_the_log_says_it() -> None:
 
 
 def test_it_is_counted_as_other_decisions_are() -> None:
-    """By stage and reason, once each."""
+    """Each is counted once, by stage and reason."""
     judge = Verifier(bulk_sessions.source(), audience=AUDIENCE)
     judge.counters = CheckCounters()
     judge._check(PLAIN, b"", b"", token_only=True, now_ms=NOW)
