@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.guard.world import World
-from tests.support.mcp_wire import MODERN, Wire, text_of
+from tests.support.mcp_wire import MODERN, SERVER, Wire, text_of
 from tests.support.service import wait_until
 
 ERROR = "error"
@@ -118,3 +121,21 @@ def test_a_server_that_stays_is_ended(world: World) -> None:
         started = time.monotonic()
         assert wire.end() == 0
         assert time.monotonic() - started < 10
+
+
+def test_what_a_server_started_ends_with_it(world: World) -> None:
+    """A server such as npx starts the real one; all of its process group is ended."""
+    script = f'sleep 60 & echo $! >"$0"; exec {sys.executable} {SERVER} good /dev/null'
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pid"
+        with Wire(world, world.token(), server=("--", "sh", "-c", script, str(file))) as wire:
+            wire.handshake()
+            assert wire.end() == 0
+        pid = int(file.read_text())
+
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in status(pid))
+
+
+def status(pid: int) -> str:
+    """Return what the system knows of a process."""
+    return Path(f"/proc/{pid}/status").read_text()

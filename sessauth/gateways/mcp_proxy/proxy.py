@@ -15,6 +15,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,6 +64,11 @@ class Pending:
     task: asyncio.Task[None] | None = None
     answer: asyncio.Future[Message] | None = None
     forwarded: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        """True if the server's answer is there and not yet written to the client."""
+        return self.answer is not None and self.answer.done() and not self.answer.cancelled()
 
 
 class McpProxy:
@@ -145,6 +151,9 @@ class McpProxy:
 
     async def close(self, refusal: ToolDenied | None = None) -> None:
         """Answer all that is under way: with ``refusal``, or that the server ended."""
+        # The server answered these already.
+        while answered := [each.task for each in self._pending.values() if each.task and each.is_answered]:
+            await asyncio.wait(answered)
         pending = list(self._pending.values())
         self._pending.clear()
         for task in list(self._tasks):
@@ -176,7 +185,10 @@ class McpProxy:
         try:
             if message.method == TOOLS_CALL:
                 answer = await self._call(pending)
-                await self._to_client(answer.text)
+                try:
+                    await self._to_client(answer.text)
+                finally:
+                    self._pending.pop(message.key, None)
             else:
                 await self._guard.acheck_method(*_judged_method(message))
                 pending.forwarded = True
@@ -200,6 +212,7 @@ class McpProxy:
         if any(_OF_CALL.get(member.casefold(), member) != member for member in message.params):
             raise BadMessage("a parameter's name differs from the protocol's in case only")
         if name in self._changed and not self._guard.observing:
+            _log.warning("denied: tool %a, reason CHANGED", name)
             raise ToolDenied(name, "CHANGED")
         parts = members(message.text)
         params = members(parts["params"])
@@ -213,7 +226,8 @@ class McpProxy:
                 return await pending.answer
             except asyncio.CancelledError:
                 # The guard takes back what was allowed, or the client does not want it any more.
-                await self._cancel_at_server(message)
+                with suppress(OSError):
+                    await self._cancel_at_server(message)
                 raise
 
         # No call id: a client chooses its ids, and could pay once and call twice.
@@ -254,12 +268,12 @@ class McpProxy:
     # -- answers and requests of the server
 
     async def _answered(self, message: Message) -> None:
-        pending = self._pending.pop(message.key, None)
-        if pending is None or not pending.forwarded:
-            if pending is not None:
-                self._pending[message.key] = pending
+        pending = self._pending.get(message.key)
+        if pending is None or not pending.forwarded or pending.is_answered:
             _log.warning("the server answered what was not asked; dropped")
             return
+        if pending.answer is None:
+            del self._pending[message.key]
         result = message.value.get("result", {})
         try:
             if pending.message.method == TOOLS_LIST and isinstance(result.get("tools"), list):
