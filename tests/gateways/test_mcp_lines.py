@@ -41,7 +41,7 @@ _pieces = st.sampled_from(
 )
 
 
-def _same(text: str, value: Any) -> None:
+def assert_same(text: str, value: Any) -> None:
     """Expect a text that is one line for every reader, and reads as ``value``."""
     assert not ENDS.search(text)
     assert json.loads(text) == value
@@ -51,7 +51,7 @@ def _same(text: str, value: Any) -> None:
 @given(_values, st.booleans(), _spaces)
 def test_a_line_is_one_and_says_the_same(value: Any, ascii: bool, spaces: tuple[str, str]) -> None:
     """Escapes and spaces change, the value does not."""
-    _same(one_line(json.dumps(value, ensure_ascii=ascii, separators=spaces)), value)
+    assert_same(one_line(json.dumps(value, ensure_ascii=ascii, separators=spaces)), value)
 
 
 @settings(max_examples=300, deadline=None)
@@ -91,7 +91,7 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
         except BadMessage:
             continue
         value = json.loads(data)
-        _same(message.text, value)
+        assert_same(message.text, value)
         assert (message.kind is Kind.RESPONSE) == ("method" not in value)
         assert (message.kind is Kind.NOTIFICATION) == ("id" not in value)
 
@@ -101,14 +101,14 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
 def test_requests_are_forwarded_with_the_same_parameters(
     params: dict[str, Any], spaces: tuple[str, str], ascii: bool
 ) -> None:
-    """In canonical form, unless two names differ in case only."""
+    """The canonical form is forwarded, unless two names differ in case only."""
     value = {"jsonrpc": "2.0", "id": 5, "method": "resources/read", "params": params}
     data = json.dumps(value, separators=spaces, ensure_ascii=ascii).encode()
     if _has_twins(params):
         with pytest.raises(BadMessage, match="case"):
             read_client(data)
     else:
-        _same(read_client(data).text, value)
+        assert_same(read_client(data).text, value)
 
 
 def _has_twins(value: Any) -> bool:
