@@ -31,7 +31,24 @@ def raw(data: bytes) -> None:
 def answer(way: str, message: dict[str, object]) -> None:
     """Answer a message."""
     number, method = message["id"], message["method"]
-    if method == "initialize":
+    params: dict[str, object] = message.get("params", {})  # type: ignore[assignment]
+    if method == "initialize" and way == "modern":
+        send(id=number, error={"code": -32601, "message": "Method not found"})
+    elif method == "tools/list" and way == "modern" and "_meta" not in params:
+        send(id=number, error={"code": -32602, "message": "no protocol version"})
+    elif method == "tools/list" and way == "paged":
+        page = int(str(params.get("cursor", "0")))
+        send(method="notifications/message", params={"level": "info", "data": "a page"})
+        send(id="of-server", method="roots/list")
+        more = {"nextCursor": str(page + 1)} if page < 2 else {}
+        send(id=number, result={"tools": [TOOLS[page]], **more})
+    elif method == "tools/list" and way == "odd-names":
+        send(id=number, result={"tools": [*TOOLS, {"name": "@pay"}, {"name": "a/b"}, {"x": 1}]})
+    elif method == "tools/list" and way == "same-names":
+        send(id=number, result={"tools": [*TOOLS, TOOLS[0]]})
+    elif method == "tools/list" and way == "no-list":
+        send(id=number, result={"tools": "none"})
+    elif method == "initialize":
         send(
             id=number,
             result={
