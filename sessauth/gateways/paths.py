@@ -12,6 +12,7 @@ from .._fast.call.argument_forms import canonical
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
 from ..scopes.scope import Scope
+from .arguments import of_values
 from .mapped import Fault, Refused
 
 # Segments without an escape: what RFC 3986 permits, but for `;` and `*`. None begins with a dot.
@@ -72,7 +73,7 @@ def query_of(query: str | None, body: bytes) -> bytes:
     """
     try:
         if not query:
-            return canonical(body)
+            return of_values(canonical(body))
         pairs = _pairs(query)
         arguments = canonical(pairs)
         if not body:
@@ -85,7 +86,7 @@ def query_of(query: str | None, body: bytes) -> bytes:
         raise Refused(Fault.QUERY_FORM, "a name that the body has too")
     if members == b"{}":
         return arguments
-    return canonical(arguments[:-1] + b"," + members[1:])
+    return of_values(canonical(arguments[:-1] + b"," + members[1:]))
 
 
 def _pairs(query: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -134,8 +135,34 @@ def test_streams_need_a_token_that_stands(method: str) -> None:
     assert isinstance(mapped, Refusal) and mapped.fault is Fault.HEADER_MISMATCH
 
 
+def test_numbers_are_judged_as_values() -> None:
+    """Where a double has the same value; digits beyond one are kept."""
+    for text, judged in (("5.0", "5"), ("1.50e1", "15"), ("-0.0", "0"), ("0.1", "0.1"), ("1e22", "1e+22")):
+        mapped = post(
+            b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather",'
+            b'"arguments":{"n":%s}}}' % text.encode()
+        )
+        assert isinstance(mapped, Call) and mapped.arguments == b'{"n":%s}' % judged.encode()
+    for text in ("0.10000000000000000555", "1E+400", "123456789012345678901.5", "1e99999999999999999999"):
+        mapped = post(
+            b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather",'
+            b'"arguments":{"n":%s}}}' % text.encode()
+        )
+        assert isinstance(mapped, Call)
+        judged = json.loads(mapped.arguments, parse_float=str)["n"]
+        assert judged == text or Decimal(judged) == Decimal(text)
+
+
+def test_any_token_that_stands_may_list_tools() -> None:
+    """A list calls none of them."""
+    assert isinstance(post(message("tools/list")), TokenOnly)
+
+
 def test_other_methods_are_judged_with_their_params() -> None:
-    """Members of _meta are no arguments."""
+    """Members of _meta and of the protocol are no arguments."""
+    retried = message("prompts/get", {"name": "p", "requestState": "x", "inputResponses": {"a": 1}})
+    mapped = post(retried)
+    assert isinstance(mapped, Call) and mapped.arguments == b'{"name":"p"}'
     mapped = post(message("resources/read", {"uri": "file:///a,b", "_meta": {"progressToken": 1}}))
     assert isinstance(mapped, Call)
     assert (mapped.action, mapped.resource, mapped.arguments) == (

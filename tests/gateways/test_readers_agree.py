@@ -7,6 +7,7 @@ import os
 import posixpath
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -29,7 +30,7 @@ from tests.gateways.requests import (
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
 Headers: TypeAlias = Sequence[tuple[str, str | bytes]]
-NUMBERS = {"parse_int": str, "parse_float": str}
+NUMBERS = {"parse_int": Decimal, "parse_float": Decimal}
 
 VALUES = st.recursive(
     st.none()
