@@ -64,7 +64,7 @@ def test_what_changed_is_shown(tmp_path: Path) -> None:
 
 
 def test_tools_that_no_scope_can_name_are_left_out() -> None:
-    """With a warning; calls of them are denied as unknown."""
+    """The catalogue comes with a warning; calls of them are denied as unknown."""
     code, shown, errors = pin("odd-names", "--name", "tools")
 
     assert code == 0 and shown == ToolCatalog.from_mcp("tools", TOOLS).to_json()

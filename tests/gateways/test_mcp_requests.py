@@ -136,7 +136,7 @@ def test_streams_need_a_token_that_stands(method: str) -> None:
 
 
 def test_numbers_are_judged_as_values() -> None:
-    """Where a double has the same value; digits beyond one are kept."""
+    """Each as a double that has the same value; digits beyond one are kept."""
     for text, judged in (("5.0", "5"), ("1.50e1", "15"), ("-0.0", "0"), ("0.1", "0.1"), ("1e22", "1e+22")):
         mapped = post(
             b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather",'
