@@ -27,7 +27,7 @@ ELSEWHERE: Final = ("peer", "instructions")
 WIDTH: Final = 120
 LEGEND: Final = """\
 median           of rounds, in us where no unit stands: the time for each call, one behind the other;
-                 in service/, where many are in flight, calls or decisions per second
+                 in service/ and envoy/, where many are in flight, calls or decisions per second
 p50, p99, p99.9  of calls that were timed one by one, waiting included: with 64 in flight far above the median
 floor            what was measured in turns with the row
 ratio            the median of the rounds' ratios to the floor; the verdict judges its whole interval
