@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -317,6 +319,56 @@ def test_without_an_authorizer_nothing_passes(fresh: Gateway) -> None:
     assert seconds < 2
     fresh.start_authorizer()
     assert fresh.call(token).status == 200
+
+
+def test_decisions_are_recorded_and_receipts_count_the_authorizer(fresh: Gateway) -> None:
+    """Each decision is in its stream under the id that the answer has, an unknown tool's too."""
+    audit = fresh.folder / "audit"
+    fresh.start_authorizer("--audit", str(audit), "--register-as", "envoy-1")
+    fresh.start_envoy()
+    session = fresh.session()
+    token = fresh.token(session)
+    assert fresh.call(token).status == 200
+    sent = dict(fresh.upstream.requests[0][2])
+    ids = [next(value for name, value in sent.items() if name.lower() == "x-sessauth-decision")]
+    ids += [fresh.call(token, tool).headers["x-sessauth-decision"] for tool in ("delete_repo", "drop_tables")]
+    receipt = fresh.server.operator.end(session.id).receipt
+    assert receipt is not None and "envoy-1" in repr(receipt)
+    fresh.stop_authorizer(signal.SIGTERM)
+    recorded = b"".join(path.read_bytes() for path in audit.rglob("*") if path.is_file())
+    assert [each for each in ids if each.encode() not in recorded] == []
+    assert token.encode() not in recorded
+
+
+def test_requests_of_http2_are_judged(gateway: Gateway, tmp_path: Path) -> None:
+    """A body without a length is shown whole; one that ends with its headers must state that."""
+    curl = shutil.which("curl")
+    if curl is None or b"HTTP2" not in subprocess.run([curl, "--version"], capture_output=True).stdout:
+        pytest.skip("needs curl with HTTP/2")
+    header = tmp_path / "header"
+    header.write_text(f"authorization: Bearer {gateway.token()}\n{JSON_LINE}\n")
+
+    def post(*options: str, data: str = "") -> str:
+        command = [
+            curl,
+            "-s",
+            "--http2-prior-knowledge",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-X",
+            "POST",
+        ]
+        url = f"http://127.0.0.1:{gateway.port}/mcp"
+        command += ["-H", f"@{header}", *options, url]
+        return subprocess.run(command, input=data.encode(), capture_output=True).stdout.decode()
+
+    assert post("-T", "-", data=CALL) == "200"
+    assert post("-T", "-", data=CALL + OTHER) == "400"
+    gateway.upstream.requests.clear()
+    assert post() == "413"
+    assert gateway.upstream.requests == []
 
 
 def test_the_authorizer_ends_on_sigterm(fresh: Gateway) -> None:
