@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,7 @@ class Wire:
         """Stop it."""
         self.process.kill()
         self.process.wait()
+        shutil.rmtree(self.folder)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             with suppress(BrokenPipeError):
                 if stream is not None:
