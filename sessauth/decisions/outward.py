@@ -82,4 +82,7 @@ def outward(decision: DecisionFields | None) -> Outward:
         return Outward.ALLOWED
     if decision.reason is Reason.APPROVAL_REQUIRED:
         return Outward.APPROVAL
+    if decision.reason is Reason.MALFORMED_REQUEST:
+        # Found at any stage, whatever the token is worth.
+        return Outward.DENIED
     return Outward.UNAUTHENTICATED if decision.stage in _TOKEN_STAGES else Outward.DENIED

@@ -2,7 +2,7 @@
 
     server = MCPServer("files", middleware=[SessauthMiddleware(guard)])
 
-The token comes in ``Authorization: Bearer``, or without HTTP in ``_meta``; else it is the guard's own. See
+The token comes in ``Authorization: Bearer``, or without HTTP in ``_meta`` or from the guard. See
 docs/integrations/mcp.md.
 """
 

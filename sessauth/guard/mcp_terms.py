@@ -112,7 +112,7 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     """Return the token and the proof that a request came with.
 
     A token stands in the header or in ``_meta``. Two of them, or another kind of credential, are none: the
-    call is then denied. Without any the guard's own token counts.
+    call is then denied. Without any the guard's own token counts, but not over HTTP, where anyone may call.
 
     Args:
         params: the parameters of the request.
@@ -124,7 +124,7 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     tokens = [value[7:].strip() if value[:7].lower() == "bearer " else "" for value in authorization]
     tokens += [meta[TOKEN]] if TOKEN in meta else []
     if not tokens:
-        return {}
+        return {} if request is None else {"token": ""}
     token = tokens[0] if len(tokens) == 1 and isinstance(tokens[0], str) else ""
     if not proofs:
         return {"token": token}

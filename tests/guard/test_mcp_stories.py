@@ -243,7 +243,7 @@ class _Request:
 @pytest.mark.parametrize(
     ("headers", "meta", "expected"),
     [
-        ((), {}, {}),
+        ((), {}, {"token": ""}),
         ((("authorization", "Bearer t"),), {}, {"token": "t"}),
         ((("authorization", "bearer  t "),), {}, {"token": "t"}),
         ((("authorization", "Basic t"),), {}, {"token": ""}),
@@ -265,3 +265,9 @@ class _Request:
 def test_two_tokens_are_none(headers: Any, meta: dict[str, Any], expected: dict[str, Any]) -> None:
     """A token that stands in two places could be read as either."""
     assert call_terms({"_meta": meta}, _Request(*headers)) == expected
+
+
+def test_the_guards_own_token_counts_without_http_alone() -> None:
+    """Over HTTP anyone may call, who would have it all."""
+    assert call_terms({}, None) == {}
+    assert call_terms({}, _Request()) == {"token": ""}
