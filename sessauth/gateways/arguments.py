@@ -17,14 +17,21 @@ from typing import Final
 from ..errors import UsageError
 from ..scopes.call_arguments import encode
 
+# The token is not judged yet: a stranger may have sent the numbers.
+MAX_FRACTIONS: Final = 1_000
 # Text that may be a number with a fraction or an exponent; in a string it costs time only.
 _FRACTION: Final = re.compile(rb"[0-9][.eE]")
 
 
 def of_values(canonical: bytes, without: Collection[str] = ()) -> bytes:
-    """Return a canonical form with its numbers written as values, but for the members ``without``."""
+    """Return a canonical form with its numbers written as values, but for the members ``without``.
+
+    With more than ``MAX_FRACTIONS`` fractions it is returned as it is.
+    """
     named = any(b'"%s":' % name.encode() in canonical for name in without)
     if not named and not _FRACTION.search(canonical):
+        return canonical
+    if len(_FRACTION.findall(canonical)) > MAX_FRACTIONS:
         return canonical
     try:
         values = json.loads(canonical, parse_float=_number)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sessauth.gateways.request import Call, Fault, Refusal, TokenOnly
+from sessauth.scopes.call_arguments import canonical
 from tests.gateways.requests import (
     BEARER,
     CATALOGUE,
@@ -151,6 +152,14 @@ def test_numbers_are_judged_as_values() -> None:
         assert isinstance(mapped, Call)
         judged = json.loads(mapped.arguments, parse_float=str)["n"]
         assert judged == text or Decimal(judged) == Decimal(text)
+
+
+def test_many_numbers_stay_as_they_were_written() -> None:
+    """A stranger's body costs no more than reading it."""
+    arguments = {"n": [0.5] * 2_000, "m": 5.0}
+    mapped = post(call(arguments=arguments))
+    assert isinstance(mapped, Call) and mapped.arguments == canonical(json.dumps(arguments))
+    assert b'"m":5.0' in mapped.arguments
 
 
 def test_any_token_that_stands_may_list_tools() -> None:

@@ -19,6 +19,8 @@ from .answers import allow, deny, refuse
 
 # Tokens that are looked up once. They stay in memory beside the cache of verified chains.
 MAX_PREPARED: Final = 2_048
+# A larger request is read in a thread: the loop goes on with others.
+MAX_DIRECT_BYTES: Final = 65_536
 _SPIFFE: Final = "spiffe://"
 
 
@@ -32,8 +34,11 @@ class ExtAuthz:
         self._prepared: dict[str, Prepared] = {}
 
     def answer_now(self, data: bytes) -> bytes | None:
-        """Return the answer if it needs neither a signature nor a server; None: call :meth:`answer`."""
-        return self._answer(data, False)
+        """Return the answer of a small request that needs neither a signature nor a server.
+
+        None: call :meth:`answer`.
+        """
+        return self._answer(data, False) if len(data) <= MAX_DIRECT_BYTES else None
 
     def answer(self, data: bytes) -> bytes:
         """Return the answer, in a thread that may wait."""
