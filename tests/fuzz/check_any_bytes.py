@@ -198,6 +198,8 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
         tool=call.tool, source=SOURCE, peer=["a", "b"], proof=b"p", approvals=[b"a", b""], retry_id=b"r",
         permit_ms=rng.choice((0, 0, 1)),
     )  # fmt: skip
+    if rng.random() < 0.1:
+        item = pb.CheckItem(token=call.token, source=SOURCE, peer=["a", "b"], token_only=True)
     kind, message = rng.choice(
         (
             ("check", pb.CheckRequest(item=item, audience=AUDIENCE, at_least_revision=1)),
