@@ -16,6 +16,7 @@ from typing import Final
 STAGES: Final = (
     "benchmarks.stages.decode",
     "benchmarks.stages.warm",
+    "benchmarks.stages.guarded",
     "benchmarks.stages.cold",
     "benchmarks.stages.denials",
     "benchmarks.stages.proofs",
@@ -35,4 +36,5 @@ SERIES: Final = (
     "benchmarks.writes.rows",
     "benchmarks.service.rows",
     "benchmarks.envoy.rows",
+    "benchmarks.mcp.rows",
 )

@@ -21,6 +21,7 @@ from benchmarks.tokens import AUDIENCE, HOUR_MS
 from sessauth._fast.http2 import library
 from sessauth.client import Client
 from sessauth.decisions.tool_catalog import ToolCatalog
+from sessauth.tokens.token import Token
 
 ALONE: Final = "alone"
 CONSTANT: Final = "constant"
@@ -101,16 +102,17 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
             # The probe of readiness speaks HTTP/2.
             run([*command, "--log-level", "error"], f"127.0.0.1:{port}", name)
         urls = {name: f"http://127.0.0.1:{ports[name]}/mcp" for name in (ALONE, CONSTANT, AUTHORIZED)}
-        yield Gateways(urls, asked, _token(home), _body())
+        yield Gateways(urls, asked, token_of(home).text, _body())
 
 
-def _token(home: Home) -> str:
+def token_of(home: Home) -> Token:
+    """Mint the token of the calls."""
     with Client(home.target, credential_file=home.folder / "operator.credential") as client:
         session = client.open_session(
             subject="agent-7", purpose="triage", ceiling=["read:mcp/**"], ttl_ms=HOUR_MS
         )
         scope = f'read:mcp/issues/{TOOL} where owner == "acme" and per_page <= 100 free repo'
-        return client.mint(session.id, [scope], [AUDIENCE]).present().text
+        return client.mint(session.id, [scope], [AUDIENCE])
 
 
 def _body() -> bytes:

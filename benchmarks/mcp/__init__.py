@@ -1,0 +1,1 @@
+"""Calls of a tool through the MCP SDK, with and without a guard."""
