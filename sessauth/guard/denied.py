@@ -9,6 +9,9 @@ from ..decisions.outward import Outward, outward
 from ..errors import SessauthError
 from ..reasons import Reason
 
+# A name is a segment of a resource, and logged.
+MAX_TOOL_CHARS = 256
+
 # Reasons of refusals that no verifier decided.
 NO_TOKEN = "NO_TOKEN"
 """The call came without a token."""
@@ -42,7 +45,7 @@ class ToolDenied(SessauthError):
     ``str(error)`` is what an agent may see. The rest is for the operator.
 
     Attributes:
-        tool: the name of the tool, as the agent wrote it.
+        tool: the name of the tool, as the agent wrote it, and no more of it than could be a name.
         reason: the name of a :class:`~sessauth.reasons.Reason`, or a word of this module.
         outward: the answer in each protocol's terms.
         decision: the verifier's decision; None where none was made.
@@ -58,7 +61,7 @@ class ToolDenied(SessauthError):
         if self.outward is Outward.ALLOWED:
             self.outward = Outward.DENIED
         super().__init__(self.outward.text)
-        self.tool = tool if isinstance(tool, str) else ascii(tool)
+        self.tool = (tool if isinstance(tool, str) else ascii(tool))[:MAX_TOOL_CHARS]
         self.decision = decision
         self.observed = observed
 

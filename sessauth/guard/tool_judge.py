@@ -277,9 +277,10 @@ class ToolJudge:
             return (yield step)
         except Exception as error:
             # The message may quote what the agent sent; the kind of the failure is enough to find it.
-            _log.warning("no answer about tool %a: %s", tool, type(error).__name__)
+            denied = ToolDenied(tool, NO_ANSWER)
+            _log.warning("no answer about tool %a: %s", denied.tool, type(error).__name__)
             _log.debug("the failure", exc_info=error)
-            raise ToolDenied(tool, NO_ANSWER) from error
+            raise denied from error
 
 
 def _presented(token: AnyToken | None) -> str | bytes:

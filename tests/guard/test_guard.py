@@ -212,6 +212,14 @@ def test_the_operator_is_told_and_the_agent_is_not(world: World, caplog: pytest.
     assert token.present().text[:40] not in caplog.text + repr(caught.value)
 
 
+def test_a_name_fills_no_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that calls a tool of a megabyte is named with the beginning of it."""
+    with pytest.raises(ToolDenied):
+        world.guard(token=world.token()).check("x" * 1_000_000)
+
+    assert len(caplog.text) < 2_000
+
+
 def test_a_callback_of_the_operator_that_fails_changes_nothing(world: World) -> None:
     """The refusal stands."""
 

@@ -27,11 +27,13 @@ def choose(choice: GuardChoice, context: object, tool: str = "tools/list") -> Gu
     try:
         guard = choice if isinstance(choice, Guard) else choice(context) if choice else current_guard()
     except Exception as error:
-        _log.warning("denied: tool %a, reason %s, no guard: %s", tool, NO_ANSWER, type(error).__name__)
-        raise ToolDenied(tool, NO_ANSWER) from error
+        denied = ToolDenied(tool, NO_ANSWER)
+        _log.warning("denied: tool %a, reason %s: %s", denied.tool, denied.reason, type(error).__name__)
+        raise denied from error
     if not isinstance(guard, Guard):
-        _log.warning("denied: tool %a, reason %s", tool, NO_GUARD)
-        raise ToolDenied(tool, NO_GUARD)
+        denied = ToolDenied(tool, NO_GUARD)
+        _log.warning("denied: tool %a, reason %s", denied.tool, denied.reason)
+        raise denied
     return guard
 
 
