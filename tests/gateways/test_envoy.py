@@ -293,6 +293,22 @@ def test_bodies_that_envoy_does_not_show_are_refused(fresh: Gateway) -> None:
         assert_refused(fresh, reply, 413)
 
 
+def test_a_client_can_t_have_a_call_repeated(fresh: Gateway) -> None:
+    """Envoy obeys these headers of clients that it counts as internal."""
+    fresh.start_authorizer()
+    internal = "internal_address_config: { cidr_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }"
+    prefix = "stat_prefix: agents"
+    fresh.start_envoy(**{prefix: f"{prefix}\n                {internal}"})
+    lines = (
+        "x-forwarded-for: 10.0.0.9",
+        "x-envoy-retry-on: retriable-status-codes",
+        "x-envoy-max-retries: 3",
+    )
+    again = "x-envoy-retriable-status-codes: 200"
+    assert fresh.call(fresh.token(), "pay", {"amount": 5}, *lines, again).status == 200
+    assert len(fresh.upstream.requests) == 1
+
+
 def _seconds(send: Callable[[], Reply]) -> tuple[float, Reply]:
     started = time.monotonic()
     reply = send()

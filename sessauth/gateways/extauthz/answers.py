@@ -14,6 +14,12 @@ from .v1.check_pb2 import CheckResponse, DeniedHttpResponse, HeaderValue, Header
 SESSION: Final = "x-sessauth-session"
 DECISION: Final = "x-sessauth-decision"
 REFUSAL: Final = "x-sessauth-refusal"
+# By these Envoy sends a request several times, which was judged and charged once. It obeys clients that it
+# counts as internal.
+REPEATING: Final = (
+    *("x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-retriable-status-codes"),
+    *("x-envoy-retriable-header-names", "x-envoy-hedge-on-per-try-timeout"),
+)
 
 # Envoy's number: replaces every line of the name.
 _OVERWRITE: Final = 2
@@ -35,7 +41,7 @@ def _split_template() -> tuple[bytes, bytes, bytes]:
         ok_response=OkHttpResponse(
             # Set in every answer: a forged line of the client would pass otherwise.
             headers=[_line(SESSION, _SESSION_PLACE.decode()), _line(DECISION, _DECISION_PLACE.decode())],
-            headers_to_remove=["authorization", PROOF, TOKEN],
+            headers_to_remove=["authorization", PROOF, TOKEN, *REPEATING],
         )
     )
     template.status.SetInParent()
