@@ -22,6 +22,8 @@ _REFUSED: Final = frozenset(
     {
         *("x-http-method-override", "x-http-method", "x-method-override", "upgrade"),
         *("x-original-url", "x-rewrite-url", "x-original-uri", "x-forwarded-uri"),
+        # CGI's names of the path's parts: a server that reads them from headers cuts the path.
+        *("script-name", "path-info"),
     }
 )
 _PARAM: Final = "mcp-param-"

@@ -114,7 +114,8 @@ def _names(message: RpcMessage) -> tuple[str | None, ...]:
     if message.method in _NAMED:
         return (message.uri if message.method == "resources/read" else message.name,)
     # Methods of extensions name what they are about in a parameter of their own.
-    params = json.loads(message.arguments)
+    # A number may have more digits than Python reads.
+    params = json.loads(message.arguments, parse_int=float)
     return tuple(value for value in params.values() if isinstance(value, str))
 
 

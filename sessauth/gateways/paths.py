@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from .._fast.call.argument_forms import canonical
+from .._fast.call.rpc_message import require_distinct_names
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
 from ..scopes.scope import Scope
@@ -23,6 +24,9 @@ _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%;?#*]")
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+")
 _QUERY_VALUE: Final = re.compile(r"(?:[A-Za-z0-9._~!$'()*,:@/?=-]|%[0-9A-Fa-f]{2})*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+# Some servers and frameworks take their value for the request's method. In JSON it is a member at any depth.
+_OVERRIDES: Final = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
+_OVERRIDE: Final = b'"_method":'
 
 
 def path_of(raw: str) -> str | None:
@@ -72,21 +76,25 @@ def query_of(query: str | None, body: bytes) -> bytes:
     A value of the query is a text. Raises Refused, also for a name that both have.
     """
     try:
-        if not query:
-            return of_values(canonical(body))
-        pairs = _pairs(query)
+        pairs = _pairs(query) if query else {}
         arguments = canonical(pairs)
         if not body:
             return arguments
         members = canonical(body)
-        names = [*pairs, *json.loads(members)]
+        require_distinct_names(members)
+        if _OVERRIDE in members:
+            raise Refused(Fault.BODY_FORM, "a member that some servers take for the method")
+        if members == b"{}":
+            return arguments
+        if not pairs:
+            return of_values(members)
+        # A number may have more digits than Python reads.
+        names = [*pairs, *json.loads(members, parse_int=float)]
+        if len({name.casefold() for name in names}) < len(names):
+            raise Refused(Fault.QUERY_FORM, "a name that the body has too")
+        return of_values(canonical(arguments[:-1] + b"," + members[1:]))
     except FormError as error:
         raise Refused(Fault.BODY_FORM, error.detail) from None
-    if len({name.casefold() for name in names}) < len(names):
-        raise Refused(Fault.QUERY_FORM, "a name that the body has too")
-    if members == b"{}":
-        return arguments
-    return of_values(canonical(arguments[:-1] + b"," + members[1:]))
 
 
 def _pairs(query: str) -> dict[str, str]:
@@ -100,6 +108,8 @@ def _pairs(query: str) -> dict[str, str]:
         if name.casefold() in folded:
             raise Refused(Fault.QUERY_FORM, "a name that is there twice")
         folded.add(name.casefold())
+        if name.casefold() in _OVERRIDES:
+            raise Refused(Fault.QUERY_FORM, "a name that some servers take for the method")
         try:
             text = unquote_to_bytes(value).decode()
         except UnicodeDecodeError:

@@ -97,10 +97,11 @@ def test_a_path_that_servers_read_differently_is_refused(path: str) -> None:
             "a[]=1",
         ),
         *("a[b]=1", "a.b=1", "%61=1", "ä=1", "a=ä", "a=1#b", "a= ", "a=%0a", "\u017f=1"),
+        *("_method=DELETE", "a=1&_METHOD=DELETE", "x-http-method-override=DELETE"),
     ],
 )
 def test_a_query_that_servers_read_differently_is_refused(query: str) -> None:
-    """Names twice, without a value, nested; plus signs; semicolons."""
+    """Names twice, without a value, nested; plus signs; semicolons; names that are taken for the method."""
     mapped = get(f"/a?{query}")
     assert isinstance(mapped, Refusal) and mapped.fault is Fault.QUERY_FORM
 
@@ -113,13 +114,42 @@ def test_a_name_of_query_and_body_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[1]", b"1", b"{}{}", b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b'{"a":NaN}', b"\xef\xbb\xbf{}", b"{"],
+    [
+        *(
+            b"[1]",
+            b"1",
+            b"{}{}",
+            b'{"a":1,"a":2}',
+            b'{"a":1,"\\u0061":2}',
+            b'{"a":NaN}',
+            b"\xef\xbb\xbf{}",
+            b"{",
+        ),
+        *(
+            b'{"a":1,"A":2}',
+            b'{"c":[{"k":1,"\xe2\x84\xaa":2}]}',
+            b'{"_method":"DELETE"}',
+            b'{"\\u005fmethod":1}',
+        ),
+    ],
 )
 def test_a_body_that_is_not_one_strict_object_is_refused(body: bytes) -> None:
     """The same holds behind a query."""
     for path in ("/a", "/a?b=1"):
         mapped = post(body, path=path)
         assert isinstance(mapped, Refusal) and mapped.fault is Fault.BODY_FORM
+
+
+def test_a_number_of_any_length_raises_nothing() -> None:
+    """Python reads at most 4,300 digits."""
+    mapped = post(b'{"n":%b}' % (b"1" * 9_000), path="/a?b=1")
+    assert isinstance(mapped, Call) and mapped.arguments == b'{"b":"1","n":%b}' % (b"1" * 9_000)
+
+
+def test_a_query_and_a_body_that_are_too_large_together_are_refused() -> None:
+    """Each alone is within the limit."""
+    mapped = post(b'{"n":"%b"}' % (b"b" * 1_000_000), path=f"/a?x={'a' * 60_000}")
+    assert isinstance(mapped, Refusal) and mapped.fault is Fault.BODY_FORM
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "CONNECT", "TRACE", "get", "PROPFIND", ""])
@@ -150,6 +180,7 @@ def test_a_method_without_an_action_is_refused(method: str) -> None:
         ([BEARER, ("connection", "close, x-sessauth-session")], Fault.HEADER_FORM),
         ([BEARER, (":path", "/b")], Fault.HEADER_FORM),
         ([BEARER, (":method", "POST")], Fault.HEADER_FORM),
+        ([BEARER, ("SCRIPT_NAME", "/a")], Fault.HEADER_FORM),
         ([BEARER, ("content-length", "1")], Fault.PARTIAL_BODY),
         ([BEARER, ("content-length", "+0")], Fault.HEADER_FORM),
         ([BEARER, ("content-length", "9" * 5000)], Fault.PARTIAL_BODY),

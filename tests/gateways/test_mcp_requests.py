@@ -204,6 +204,8 @@ def test_an_unknown_tool_is_refused_with_what_a_record_needs() -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather","Name":"delete_repo"}}',
         '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather","argumentſ":{}}}'.encode(),
         b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}',
+        call(arguments={"amount": 5, "Amount": 5000}),
+        call(arguments={"items": [{"k": 1, "\u212a": 2}]}),
         message(jsonrpc="1.0", params={"name": "get_weather"}),
         message(jsonrpc=None, params={"name": "get_weather"}),
         message(params=["get_weather"]),
@@ -242,6 +244,13 @@ def test_a_token_in_meta_is_refused(name: str) -> None:
     mapped = post(call(_meta={name: "x"}))
     assert isinstance(mapped, Refusal)
     assert (mapped.fault, mapped.request_id) == (Fault.META_TOKEN, b"1")
+
+
+def test_a_number_of_any_length_raises_nothing() -> None:
+    """Python reads at most 4,300 digits. The name is that of another parameter."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"x/y","params":{"n":%b,"z":"a"}}' % (b"1" * 9_000)
+    mapped = post(body, ("mcp-name", "a"))
+    assert isinstance(mapped, Call) and mapped.resource == "mcp/demo/@x/y"
 
 
 @pytest.mark.parametrize("method", ["PUT", "OPTIONS", "HEAD"])

@@ -32,16 +32,24 @@ CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
 Headers: TypeAlias = Sequence[tuple[str, str | bytes]]
 NUMBERS = {"parse_int": Decimal, "parse_float": Decimal}
 
+
+def objects(values: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Return objects whose names differ in more than case."""
+    return st.dictionaries(st.text(max_size=5), values, max_size=size).map(
+        lambda made: dict({name.casefold(): (name, value) for name, value in made.items()}.values())
+    )
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | objects(inner, 3),
     max_leaves=8,
 )
-OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
+OBJECTS = objects(VALUES, 4)
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

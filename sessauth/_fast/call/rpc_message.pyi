@@ -1,6 +1,8 @@
 from typing import final
 
-__all__ = ["RpcMessage"]
+__all__ = ["RpcMessage", "require_distinct_names"]
+
+def require_distinct_names(text: bytes) -> None: ...
 
 @final
 class RpcMessage:

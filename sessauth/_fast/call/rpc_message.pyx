@@ -1,7 +1,7 @@
 """Messages of JSON-RPC 2.0 as MCP sends them, one a text, by the strict JSON reader.
 
 Two readers of a message may differ: in the case of member names (Go's decoder ignores it), in duplicates, in batches,
-in members that a message of its kind does not have. Such a message is refused.
+in members that a message of its kind does not have. Such a message is refused, also for members below `params`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -25,7 +25,7 @@ from sessauth._fast.call.json_reader cimport (
 
 from sessauth._fast.codec.errors import FormError
 
-__all__ = ["RpcMessage"]
+__all__ = ["RpcMessage", "require_distinct_names"]
 
 cdef enum:
     # Digits of an id: below 2^53, so that each reader has the same number.
@@ -69,6 +69,7 @@ cdef class RpcMessage:
                 &document, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
             ):
                 raise _wrong("the body is not one JSON object that every reader reads alike")
+            _require_distinct(&document)
             self._read(&document, PyBytes_GET_SIZE(text))
         finally:
             document_free(&document)
@@ -160,6 +161,36 @@ cdef class RpcMessage:
             elif folded.startswith(OWN_META):
                 self.own_meta = True
         return 0
+
+
+def require_distinct_names(bytes text not None):
+    """Raise FormError for JSON with an object whose members' names differ in case only, and for other bytes."""
+    cdef Document document
+    document_init(&document)
+    try:
+        if not read_document(&document, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)):
+            raise _wrong("not a JSON object")
+        _require_distinct(&document)
+    finally:
+        document_free(&document)
+
+
+cdef int _require_distinct(const Document *document) except -1:
+    cdef const JsonNode *node
+    cdef uint32_t i, at, _
+    cdef set names
+    for i in range(document.used):
+        node = document.nodes + i
+        if node.type != TYPE_OBJECT or node.count < 2:
+            continue
+        names = set()
+        at = i + 1
+        for _ in range(node.count):
+            names.add(_decoded(document.nodes[at].name, document.nodes[at].name_n).casefold())
+            at = document.nodes[at].next
+        if len(names) < node.count:
+            raise _wrong("an object has members whose names differ in case only")
+    return 0
 
 
 cdef object _wrong(str detail):
