@@ -8,10 +8,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from sessauth._fast.base.limits cimport LEVEL_CEILING, LEVEL_NONE
-from sessauth._fast.crypto.blake2b cimport Blake2b, blake2b_add, blake2b_begin, blake2b_compress_key, blake2b_end
-from sessauth._fast.crypto.hashing cimport siphash
+from sessauth._fast.crypto.hashing cimport blake2b_16, siphash
 from sessauth._fast.record.json_writer cimport (
     TEXT_FACTOR,
     begin_output,
@@ -65,8 +65,7 @@ cdef class DecisionText:
     ``reasons`` and ``stages`` map numbers to words.
     """
 
-    # The keyed digest of arguments, before their first byte.
-    cdef Blake2b _arguments
+    cdef unsigned char _key[32]
     cdef readonly double sample_allows
     cdef bint _all
     cdef uint64_t _below
@@ -84,8 +83,7 @@ cdef class DecisionText:
             raise ValueError("an arguments key has 32 bytes")
         if not 0.0 <= sample_allows <= 1.0:
             raise ValueError("sample_allows: must be 0.0 to 1.0")
-        blake2b_begin(&self._arguments, 16, <const unsigned char *> PyBytes_AS_STRING(arguments_key), 32)
-        blake2b_compress_key(&self._arguments)
+        memcpy(self._key, PyBytes_AS_STRING(arguments_key), 32)
         self.sample_allows = sample_allows
         self._all = sample_allows >= 1.0
         self._below = 0 if self._all else <uint64_t> (sample_allows * ALL)
@@ -115,7 +113,7 @@ cdef class DecisionText:
     def write(self, records not None):
         """Return the bodies of records, and the number of decisions among them.
 
-        A record of a chain's blocks precedes its first decision.
+        A record of a chain's blocks precedes its first decision. Raises TypeError for other objects than records.
         """
         cdef Py_ssize_t most = len(records)
         cdef AuditLine *lines = <AuditLine *> malloc(max(most, 1) * sizeof(AuditLine))
@@ -128,9 +126,10 @@ cdef class DecisionText:
         if lines == NULL:
             raise MemoryError
         try:
-            for record in records:
+            for item in records:
                 if count == most:
                     break
+                record = <DecisionRecord?> item
                 if self._choose(record.head, &lines[count]):
                     room += _most(&lines[count])
                     count += 1
@@ -143,7 +142,7 @@ cdef class DecisionText:
                         out = _blocks(out, lines[i].head, <Chain> lines[i].head.chain)
                     out = self._decision(out, lines[i].head)
             return end_output(memory, out), count
-        except MemoryError:
+        except BaseException:
             # Marked chains are not written, so the marks are reset.
             self.forget_chains()
             raise
@@ -172,7 +171,6 @@ cdef class DecisionText:
     cdef char *_decision(self, char *out, const RecordHead *head) noexcept nogil:
         cdef RecordParts parts
         cdef unsigned char digest[16]
-        cdef Blake2b state
         cdef bint signature_valid = head.flags & RECORD_SIGNATURE_VALID != 0
         record_parts(head, &parts)
         out = put_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
@@ -196,9 +194,7 @@ cdef class DecisionText:
         out = put_text(put_plain(out, ',"resource":'), &parts.resource)
         out = put_plain(out, ',"arguments":"')
         if parts.arguments.n:
-            state = self._arguments
-            blake2b_add(&state, parts.arguments.p, parts.arguments.n)
-            blake2b_end(&state, digest)
+            blake2b_16(digest, self._key, parts.arguments.p, parts.arguments.n)
             out = put_hex(out, digest, 16)
         out = put_text(put_plain(out, '","audience":'), &parts.audience)
         out = put_text(put_plain(out, ',"source":'), &parts.source)

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from sessauth._fast.crypto.blake2b cimport Blake2b, blake2b_add, blake2b_begin, blake2b_end
+from sessauth._fast.crypto.hashing cimport Hashing, hash_add, hash_begin, hash_end
 from sessauth._fast.record.json_writer cimport begin_output, end_output
 
 __all__ = ["link", "seal", "walk"]
@@ -51,12 +51,12 @@ cdef struct ChainMarks:
 
 cdef void _link(const char *line, size_t n, unsigned char *chain) noexcept nogil:
     """Replace the previous line's chain by that of a line, given without its chain field."""
-    cdef Blake2b state
-    blake2b_begin(&state, CHAIN_BYTES, NULL, 0)
-    blake2b_add(&state, <const unsigned char *> LABEL, LABEL_BYTES)
-    blake2b_add(&state, chain, CHAIN_BYTES)
-    blake2b_add(&state, <const unsigned char *> line, n)
-    blake2b_end(&state, chain)
+    cdef Hashing hashing
+    hash_begin(&hashing)
+    hash_add(&hashing, <const unsigned char *> LABEL, LABEL_BYTES)
+    hash_add(&hashing, chain, CHAIN_BYTES)
+    hash_add(&hashing, <const unsigned char *> line, n)
+    hash_end(&hashing, chain)
 
 
 cdef void _to_hex(const unsigned char *chain, char *out) noexcept nogil:

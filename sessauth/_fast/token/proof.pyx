@@ -14,9 +14,8 @@ from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.check_state cimport slice_of
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.crypto.blake2b cimport Blake2b, blake2b_add, blake2b_begin, blake2b_end
 from sessauth._fast.crypto.ed25519 cimport blake2b_256
-from sessauth._fast.crypto.hashing cimport agree, agree_base, blake2b_mac
+from sessauth._fast.crypto.hashing cimport Hashing, agree, agree_base, blake2b_mac, hash_add, hash_begin, hash_end
 from sessauth._fast.nonces.table cimport ReplayTable
 
 __all__ = ["ProofKeys", "mac", "mac_key_of_holder", "covered_bytes", "request_digest", "x25519", "x25519_public"]
@@ -146,26 +145,26 @@ cdef inline void _put_u32(unsigned char *out, uint32_t value) noexcept nogil:
     out[3] = <unsigned char> value
 
 
-cdef void _add_part(Blake2b *state, bytes_t p, size_t n) noexcept nogil:
+cdef void _add_part(Hashing *hashing, bytes_t p, size_t n) noexcept nogil:
     cdef unsigned char length[4]
     _put_u32(length, <uint32_t> n)
-    blake2b_add(state, length, 4)
-    blake2b_add(state, p, n)
+    hash_add(hashing, length, 4)
+    hash_add(hashing, p, n)
 
 
 cdef void digest_request(
     unsigned char *out, bytes_t action, size_t action_n, bytes_t resource, size_t resource_n, bytes_t arguments, size_t n
 ) noexcept nogil:
-    cdef Blake2b state
+    cdef Hashing hashing
     if n == 0:
         arguments = <bytes_t> <const char *> "{}"
         n = 2
-    blake2b_begin(&state, 32, NULL, 0)
-    blake2b_add(&state, <bytes_t> REQUEST_LABEL, REQUEST_LABEL_BYTES)
-    _add_part(&state, action, action_n)
-    _add_part(&state, resource, resource_n)
-    _add_part(&state, arguments, n)
-    blake2b_end(&state, out)
+    hash_begin(&hashing)
+    hash_add(&hashing, <bytes_t> REQUEST_LABEL, REQUEST_LABEL_BYTES)
+    _add_part(&hashing, action, action_n)
+    _add_part(&hashing, resource, resource_n)
+    _add_part(&hashing, arguments, n)
+    hash_end(&hashing, out)
 
 
 cdef void put_covered_bytes(

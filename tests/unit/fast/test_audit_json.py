@@ -183,3 +183,15 @@ def test_a_writer_is_made_of_what_it_needs() -> None:
         with pytest.raises(ValueError, match="sample_allows"):
             text(share)
     assert text().write([]) == (b"", 0)
+
+
+@pytest.mark.parametrize("other", [None, object()])
+def test_other_objects_are_refused(other: object) -> None:
+    """Only records are written. A refused call writes nothing, so the blocks come with the next one."""
+    tapped, writer = RecordedVerifier(), text()
+    tapped.check(VALID)
+    records = tapped.decision_queue.drain()
+    with pytest.raises(TypeError):
+        writer.write([*records, other])  # type: ignore[list-item]
+    kinds = [record["kind"] for record in bodies(writer.write(records)[0])]
+    assert kinds == ["chain", "decision"]
