@@ -23,6 +23,8 @@ NO_GUARD = "NO_GUARD"
 """A guarded function was called where no guard is active."""
 CHANGED = "CHANGED"
 """The arguments changed between the check and the call."""
+USED = "USED"
+"""A held call was committed or released before."""
 WITHDRAWN = "WITHDRAWN"
 """The permission ended while the tool ran."""
 
@@ -31,6 +33,7 @@ _OUTWARD = {
     NO_TOKEN: Outward.UNAUTHENTICATED,
     BAD_CALL: Outward.DENIED,
     CHANGED: Outward.DENIED,
+    USED: Outward.DENIED,
 }
 _OUTWARD |= {
     NO_ANSWER: Outward.UNAVAILABLE,

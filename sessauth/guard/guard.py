@@ -172,9 +172,15 @@ class Guard:
     async def arun_held(self, held: Hold, arguments: Arguments | None, do: Callable[[], Awaitable[T]]) -> T:
         """Commit a call of :meth:`ahold` and make it, as :meth:`arun` does with a call that it judges."""
         await held.acommit(arguments)
-        if self._watch and held.call is not None:
-            return await arun_watched(self._judge, held.call, do)
-        return await do()
+        if not self._watch or held.call is None:
+            return await do()
+
+        async def start() -> T:
+            # A task begins a turn of the event loop later.
+            held.require_same(arguments)
+            return await do()
+
+        return await arun_watched(self._judge, held.call, start)
 
     def refuse(self, tool: str, reason: str = BAD_CALL, *, cause: BaseException | None = None) -> None:
         """Refuse a call that could not be read as one; an adapter calls this.

@@ -7,7 +7,7 @@ from typing import Self
 from ..decisions.decision import DecisionBase
 from ..scopes.call_arguments import Arguments
 from .call import ToolCall, judged_bytes
-from .denied import CHANGED, ToolDenied
+from .denied import CHANGED, USED, ToolDenied
 from .driving import Steps, drive, drive_async
 from .tool_judge import ToolJudge
 
@@ -21,16 +21,18 @@ class Hold:
             pay(**arguments)
 
     Where no permit was given, since the verifier has no server or the guard's ``permit_ms`` is 0, a commit
-    judges nothing again: the call was judged, and charged, when it was held.
+    judges nothing again: the call was judged, and charged, when it was held. A hold is for one call: after a
+    commit, whatever came of it, and after a release another commit is refused.
     """
 
-    __slots__ = ("_call", "_judge", "_permit", "decision")
+    __slots__ = ("_call", "_judge", "_open", "_permit", "decision")
 
     def __init__(self, judge: ToolJudge, call: ToolCall | None, decision: DecisionBase | None) -> None:
         """Take an allowed call; without one, of a guard that only observes, nothing is held."""
         self._judge = judge
         self._call = call
         self._permit: bytes = getattr(decision, "permit", b"")
+        self._open = True
         self.decision = decision
 
     @property
@@ -61,19 +63,28 @@ class Hold:
         """Do as :meth:`release`, awaited."""
         await drive_async(self._release())
 
+    def require_same(self, arguments: Arguments | None) -> None:
+        """Return if these are the arguments that were judged. Raises ToolDenied."""
+        if self._call is not None and arguments is not None and not _same(arguments, self._call.arguments):
+            self._judge.refuse(ToolDenied(self._call.tool, CHANGED, self.decision))
+
     def _commit(self, arguments: Arguments | None) -> Steps[None]:
         call, permit = self._call, self._permit
         if call is None:
             return
-        if arguments is not None and not _same(arguments, call.arguments):
-            self._judge.refuse(ToolDenied(call.tool, CHANGED, self.decision))
+        if not self._open:
+            self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
+        self.require_same(arguments)
+        # Used up or unknown from here on, whatever comes: it is not given back.
+        self._open, self._permit = False, b""
         if permit:
-            # Used up or unknown from here on, whatever comes: it is not given back.
-            self._permit = b""
             yield from self._judge.commit(call, permit)
+            # The server took its time, in which others may have changed them.
+            self.require_same(arguments)
 
     def _release(self) -> Steps[None]:
         permit, self._permit = self._permit, b""
+        self._open = False
         if permit:
             yield from self._judge.release(permit)
 

@@ -325,3 +325,56 @@ def test_odd_calls_are_refused(tool: Any, arguments: Any, token: Any) -> None:
     guard = Guard(BaseVerifier(MemorySource()), CATALOGUE)
     with pytest.raises(ToolDenied):
         guard.run(tool, arguments, lambda: pytest.fail("it ran"), token=token)
+
+
+@pytest.mark.parametrize("permit_ms", [0, 5_000])
+def test_a_hold_is_for_one_call(world: World, permit_ms: int) -> None:
+    """It can't be committed twice, nor after its release or a commit that was refused."""
+    token = world.token(TWICE)
+    guard = world.guard(token=token, permit_ms=permit_ms)
+
+    with guard.hold("pay", {"amount": 5}) as held:
+        held.commit()
+        with pytest.raises(ToolDenied):
+            held.commit()
+    with guard.hold("pay", {"amount": 5}) as held:
+        pass
+    with pytest.raises(ToolDenied):
+        held.commit()
+    assert [each.reason for each in world.denied] == ["USED"] * 2
+
+
+def test_a_refused_commit_stays_refused(world: World) -> None:
+    """The permit is used up, and a second attempt does not pass without one."""
+    token = world.token(TWICE)
+    with world.guard(token=token, permit_ms=5_000).hold("pay", {"amount": 5}) as held:
+        world.end(token)
+        for _ in range(2):
+            with pytest.raises(ToolDenied):
+                held.commit()
+    assert [each.reason for each in world.denied] == ["SESSION_ENDED", "USED"]
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_arguments_that_change_during_the_commit_do_not_run(world: World, watch: bool) -> None:
+    """Other tasks run while the server commits, and before a watched task begins."""
+    guard = world.guard(token=world.token(), permit_ms=0 if watch else 5_000, watch=watch)
+    arguments = {"amount": 50}
+
+    async def pay() -> str:
+        return world.run("pay", **arguments)
+
+    async def change() -> None:
+        arguments["amount"] = 5_000
+
+    async def main() -> None:
+        held = await guard.ahold("pay", arguments)
+        changing = asyncio.create_task(change())
+        async with held:
+            await guard.arun_held(held, arguments, pay)
+        await changing
+
+    with pytest.raises(ToolDenied) as caught:
+        asyncio.run(main())
+    assert caught.value.reason == "CHANGED"
+    assert world.ran == []
