@@ -42,20 +42,20 @@ def test_without_a_guard_a_call_is_denied(caplog: pytest.LogCaptureFixture, choi
 
 def test_a_call_is_charged_once_within_one_attempt_only() -> None:
     """Its id is the model's; the attempt's is the framework's."""
-    assert attempt_id("1", "a") == attempt_id("1", "a", ["a", "b"])
-    assert len({attempt_id("1", "a"), attempt_id("2", "a"), attempt_id("1", "b")}) == 3
+    assert attempt_id("1", "a", ["a"]) == attempt_id("1", "a", ["a", "b"])
+    assert len({attempt_id(step, call, [call]) for step, call in (("1", "a"), ("2", "a"), ("1", "b"))}) == 3
     # No id of a call makes it one of another attempt.
-    assert attempt_id("run/1", "2/a") != attempt_id("run/1/2", "a")
+    assert attempt_id("run/1", "2/a", ["2/a"]) != attempt_id("run/1/2", "a", ["a"])
 
 
 @pytest.mark.parametrize(
     ("attempt", "call_id", "siblings"),
-    [("", "a", []), ("1", None, []), ("1", "", []), ("1", "a", ["a", "a"])],
+    [("", "a", ["a"]), ("1", None, [None]), ("1", "", [""]), ("1", "a", ["a", "a"]), ("1", "a", ["b"])],
 )
 def test_a_call_without_an_id_of_its_own_is_charged_each_time(
-    attempt: str, call_id: str | None, siblings: list[str]
+    attempt: str, call_id: str | None, siblings: list[str | None]
 ) -> None:
-    """Nobody knows the attempt, or two calls share the id."""
+    """Nobody knows the attempt or its calls, or two calls share the id."""
     assert attempt_id(attempt, call_id, siblings) == ""
 
 

@@ -123,6 +123,17 @@ def test_an_id_that_the_model_uses_twice_is_charged_twice(world: World) -> None:
     assert run(agent_of(world, Model(*calls), guard)).output == "answers: ['pay done', 'not allowed']"
 
 
+def test_an_id_that_two_calls_of_a_step_share_is_charged_twice(world: World) -> None:
+    """PydanticAI refuses that, but not on both sides of an output."""
+    guard = world.guard(token=world.token(f"{PAY} needs uses(1)"))
+    pay = ToolCallPart("pay", {"amount": 5}, tool_call_id="1")
+    model = Model([pay, ToolCallPart("final_result", {"response": 1}, tool_call_id="2"), pay])
+    options: dict[str, Any] = {"output_type": int, "end_strategy": "graceful"}
+
+    assert run(agent_of(world, model, guard, **options)).output == 1
+    assert len(world.ran) == 1
+
+
 @pytest.mark.parametrize("granted", [False, True])
 def test_a_call_that_waits_for_a_person_is_deferred(world: World, granted: bool) -> None:
     """The framework's own approval starts the call again; only the person's lets it run."""

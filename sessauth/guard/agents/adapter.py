@@ -82,7 +82,7 @@ def jsonable(arguments: dict[str, Any]) -> Any:
         return arguments
 
 
-def attempt_id(attempt: object, call_id: str | None, siblings: Iterable[str | None] = ()) -> str:
+def attempt_id(attempt: object, call_id: str | None, siblings: Iterable[str | None]) -> str:
     """Return an id under which the same call, made again by the framework, is charged once; or "" for none.
 
     A model may choose the id of a call, and use it twice. So it counts within one attempt only.
@@ -90,8 +90,9 @@ def attempt_id(attempt: object, call_id: str | None, siblings: Iterable[str | No
     Args:
         attempt: the framework's own id of the step that makes the call, which a repeated step keeps.
         call_id: the call's id.
-        siblings: the ids of all calls of the step. An id that two of them share counts for neither.
+        siblings: the ids of all calls of the step, this one among them. An id that two of them share counts
+            for neither.
     """
-    if not attempt or not call_id or sum(sibling == call_id for sibling in siblings) > 1:
+    if not attempt or not call_id or sum(sibling == call_id for sibling in siblings) != 1:
         return ""
     return f"{len(str(attempt))}/{attempt}/{call_id}"

@@ -65,6 +65,8 @@ class GuardedToolset(WrapperToolset[Any]):
                 raise ApprovalRequired
             return ToolDenied(str(denied))
 
-        call, call_id = super().call_tool, attempt_id(f"{ctx.run_id}/{ctx.run_step}", ctx.tool_call_id)
+        siblings = [getattr(p, "tool_call_id", None) for step in ctx.messages[-1:] for p in step.parts]
+        call_id = attempt_id(f"{ctx.run_id}/{ctx.run_step}", ctx.tool_call_id, siblings)
+        call = super().call_tool
         asked = (self.capability.guard, ctx, name, jsonable(tool_args), refusal, call_id)
         return await arun_or_refuse(lambda: call(name, tool_args, ctx, tool), *asked)
