@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
@@ -42,15 +42,15 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
     def decorate(function: F) -> F:
         tool = name or function.__name__
-        signature = inspect.signature(function)
+        signature, runs, is_method = inspect.signature(function), _run_by(function), _is_method(function)
 
         def judged(args: tuple[Any, ...], values: dict[str, Any]) -> tuple[CallGuard, dict[str, Any]]:
             guard = find()
             if guard is None:
                 raise ToolDenied(tool, NO_GUARD)
-            return guard, _arguments(tool, signature, args, values)
+            return guard, _arguments(tool, signature, args, values, is_method=is_method)
 
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(runs):
 
             @functools.wraps(function)
             async def awaited(*args: Any, **values: Any) -> Any:
@@ -58,6 +58,31 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
                 return await guard.arun(tool, arguments, lambda: function(*args, **values))
 
             return cast("F", awaited)
+
+        # The body of a generator runs when it is iterated, so it is judged then.
+        if inspect.isgeneratorfunction(runs):
+
+            @functools.wraps(function)
+            def iterated(*args: Any, **values: Any) -> Iterator[Any]:
+                guard, arguments = judged(args, values)
+                return (yield from guard.run(tool, arguments, lambda: function(*args, **values)))
+
+            return cast("F", iterated)
+
+        if inspect.isasyncgenfunction(runs):
+
+            @functools.wraps(function)
+            async def generated(*args: Any, **values: Any) -> AsyncIterator[Any]:
+                guard, arguments = judged(args, values)
+
+                async def start() -> Any:
+                    return function(*args, **values)
+
+                async with aclosing(await guard.arun(tool, arguments, start)) as items:
+                    async for item in items:
+                        yield item
+
+            return cast("F", generated)
 
         @functools.wraps(function)
         def called(*args: Any, **values: Any) -> Any:
@@ -69,8 +94,26 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
     return decorate
 
 
+def _run_by(function: Any) -> Any:
+    """Return the function that runs when ``function`` is called, by which its kind is known."""
+    while isinstance(function, functools.partial | staticmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _is_method(function: Any) -> bool:
+    """Return True for a function that was defined in a class."""
+    within = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return inspect.isfunction(function) and bool(within) and not within.endswith("<locals>")
+
+
 def _arguments(
-    tool: str, signature: inspect.Signature, args: tuple[Any, ...], values: dict[str, Any]
+    tool: str,
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    values: dict[str, Any],
+    *,
+    is_method: bool,
 ) -> dict[str, Any]:
     """Return the arguments by their parameters' names. Raises ToolDenied if they don't fit the function."""
     try:
@@ -80,7 +123,7 @@ def _arguments(
     bound.apply_defaults()
     arguments: dict[str, Any] = {}
     for position, (name, parameter) in enumerate(signature.parameters.items()):
-        if position == 0 and name in ("self", "cls"):
+        if is_method and position == 0 and name in ("self", "cls"):
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             # One may have the name of a positional-only parameter, and would hide its value.

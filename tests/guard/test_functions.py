@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -178,3 +181,66 @@ def test_no_value_hides_another(world: World) -> None:
             pay(500, amount=50)
 
     assert world.ran == [("pay", {"amount": 50})]
+
+
+def test_a_parameter_of_a_plain_function_is_judged_whatever_its_name(world: World) -> None:
+    """Only a method has an object of its own as ``self`` or ``cls``."""
+
+    @guarded()
+    def pay(cls: int) -> str:
+        return world.run("pay", cls=cls)
+
+    with world.guard(token=world.token("write:mcp/tools/pay where cls <= 100")).activate():
+        assert pay(50) == "pay done"
+        with pytest.raises(ToolDenied):
+            pay(500)
+
+
+def test_a_generator_is_judged_when_its_body_runs(world: World) -> None:
+    """Neither its arguments nor its token can change in between."""
+
+    @guarded("pay")
+    def paying(sums: dict[str, int]) -> Iterator[str]:
+        yield world.run("pay", **sums)
+
+    @guarded("pay")
+    async def apaying(sums: dict[str, int]) -> AsyncIterator[str]:
+        yield world.run("pay", **sums)
+
+    async def collect(items: AsyncIterator[str]) -> list[str]:
+        return [item async for item in items]
+
+    collects: list[tuple[Any, Callable[[Any], list[str]]]] = [
+        (paying, list),
+        (apaying, lambda items: asyncio.run(collect(items))),
+    ]
+    with world.guard(token=world.token("write:mcp/tools/pay where sums.amount <= 100")).activate():
+        for make, run in collects:
+            assert run(make({"amount": 50})) == ["pay done"]
+            sums = {"amount": 50}
+            items = make(sums)
+            sums["amount"] = 5_000
+            with pytest.raises(ToolDenied, match="not allowed"):
+                run(items)
+
+    assert world.ran == [("pay", {"amount": 50})] * 2
+
+
+def test_whatever_is_called_as_a_coroutine_is_judged_as_one(world: World) -> None:
+    """An object, a partial or a static method that is awaited is judged when it runs."""
+
+    class Pay:
+        async def __call__(self, amount: int) -> str:
+            return world.run("pay", amount=amount)
+
+    async def pay(to: str, amount: int) -> str:
+        return world.run("pay", to=to, amount=amount)
+
+    guard = world.guard(token=world.token())
+    forms: list[Any] = [Pay(), functools.partial(pay, "a"), staticmethod(functools.partial(pay, "a"))]
+    for form in forms:
+        judged = guard.tool("pay")(form)
+        assert inspect.iscoroutinefunction(judged)
+        assert asyncio.run(judged(amount=50)) == "pay done"
+        with pytest.raises(ToolDenied):
+            asyncio.run(judged(amount=500))
