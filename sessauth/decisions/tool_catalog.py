@@ -210,6 +210,8 @@ def _pinned(definition: Mapping[str, Any]) -> Tool:
     if not isinstance(name, str):
         raise UsageError("a tool without a name: pass what tools/list gives")
     hints = definition.get("annotations") or {}
+    if not isinstance(hints, Mapping):
+        raise UsageError(f"{name!a}: annotations are no object")
     read = hints.get("readOnlyHint") is True and hints.get("destructiveHint") is not True
     whole = json.dumps(definition, separators=(",", ":"), sort_keys=True).encode()
     return Tool(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
@@ -63,7 +63,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
         if inspect.isgeneratorfunction(runs):
 
             @functools.wraps(function)
-            def iterated(*args: Any, **values: Any) -> Iterator[Any]:
+            def iterated(*args: Any, **values: Any) -> Generator[Any, Any, Any]:
                 guard, arguments = judged(args, values)
                 return (yield from guard.run(tool, arguments, lambda: function(*args, **values)))
 

@@ -5,7 +5,7 @@ out by two callables. Every request is judged by the guard and forwarded in the 
 
 - ``tools/call`` as a call of the tool, other requests as methods of the protocol;
 - requests of the server to the client (sampling, elicitation, roots) as methods of the protocol as well,
-  whether they come as requests or within a result;
+  whether they come as requests or within another message;
 - of ``tools/list`` only tools that the token could call, as they were pinned, are shown.
 """
 
@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ...errors import UsageError
 from ...guard import Guard, ToolDenied
 from ...guard.mcp_terms import APPROVAL, OWN, STANDING, TOOLS_LIST, error_of, is_modern, meta_of, tool_refusal
 from .messages import (
@@ -38,16 +40,15 @@ from .messages import (
     read_client,
     read_server,
 )
+from .within import PROTOCOL_PARAMS, judged_params, requests_within
 
 CANCELLED: Final = "notifications/cancelled"
 # Requests of one client that are under way at once.
 MAX_PENDING: Final = 256
 # The longest name of a tool; MCP recommends 128 at most.
 MAX_NAME_CHARS: Final = 256
-# Parameters of the protocol itself, which are no arguments of a method.
-_PROTOCOL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 # Parameters of a call, which some readers take in any case.
-_OF_CALL: Final = {name.casefold(): name for name in ("name", "arguments", "task", *_PROTOCOL)}
+_OF_CALL: Final = {name.casefold(): name for name in ("name", "arguments", "task", *PROTOCOL_PARAMS)}
 _LOST: Final = "the server ended before it answered"
 
 _log: Final = logging.getLogger(__name__)
@@ -133,15 +134,13 @@ class McpProxy:
         if message.kind is Kind.RESPONSE:
             await self._answered(message)
         elif message.kind is Kind.NOTIFICATION:
-            await self._to_client(message.text)
+            await self._server_notification(message)
         else:
             await self._server_request(message)
 
     async def settle(self) -> None:
         """Wait until every message that came in so far is judged and forwarded."""
-        while judging := [
-            pending.task for pending in self._pending.values() if pending.task and not pending.forwarded
-        ]:
+        while judging := [each.task for each in self._pending.values() if each.task and not each.forwarded]:
             await asyncio.wait(judging, timeout=0.05)
 
     @property
@@ -152,7 +151,11 @@ class McpProxy:
     async def close(self, refusal: ToolDenied | None = None) -> None:
         """Answer all that is under way: with ``refusal``, or that the server ended."""
         # The server answered these already.
-        while answered := [each.task for each in self._pending.values() if each.task and each.is_answered]:
+        while answered := [
+            each.task
+            for each in self._pending.values()
+            if each.is_answered and each.task and not each.task.done()
+        ]:
             await asyncio.wait(answered)
         pending = list(self._pending.values())
         self._pending.clear()
@@ -202,6 +205,10 @@ class McpProxy:
         except OSError as error:
             # It is answered when the connection to the server is known to have ended.
             _log.warning("a request could not be sent: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the client gets an answer
+            _log.error("a request failed: %s", type(error).__name__)
+            self._pending.pop(message.key, None)
+            await self._to_client(error_line(message.id, -32603, "the request failed"))
 
     async def _call(self, pending: Pending) -> Message:
         """Have a tool called; return the answer. Raises ToolDenied, BadMessage."""
@@ -276,10 +283,10 @@ class McpProxy:
             del self._pending[message.key]
         result = message.value.get("result", {})
         try:
-            if pending.message.method == TOOLS_LIST and isinstance(result.get("tools"), list):
+            # Whatever the method: it may be the late answer to a request that was cancelled, under its id.
+            if isinstance(result.get("tools"), list):
                 message = await self._filtered(pending.message, message)
-            if isinstance(result.get("inputRequests"), dict):
-                await self._judge_inputs(message)
+            await self._judge_within(message)
         except ToolDenied as denied:
             if pending.answer is not None and not pending.answer.done():
                 pending.answer.set_exception(denied)
@@ -295,14 +302,18 @@ class McpProxy:
         """Return a list of tools without those that are not pinned as they are, or can't be called."""
         definitions = answer.value["result"]["tools"]
         names = [tool.get("name") if isinstance(tool, dict) else None for tool in definitions]
-        twice = {name for name in names if isinstance(name, str) and names.count(name) > 1}
+        twice = {name for name, number in Counter(names).items() if number > 1}
         known = [
             name in self._catalogue and name not in twice if isinstance(name, str) else False
             for name in names
         ]
         pinned = [tool for tool, is_known in zip(definitions, known, strict=True) if is_known]
         listed = {tool["name"] for tool in pinned}
-        changed = set(self._catalogue.changed(pinned)) & listed
+        try:
+            changed = set(self._catalogue.changed(pinned)) & listed
+        except UsageError:
+            # A definition has a form that none was pinned with.
+            changed = listed
         for name in sorted(changed - self._changed):
             _log.warning("the tool %a is not defined as pinned: pin it again", name)
         self._changed = (self._changed - listed) | changed
@@ -319,14 +330,25 @@ class McpProxy:
         whole["result"] = object_text(result)
         return Message(answer.kind, answer.id, "", object_text(whole), answer.value)
 
-    async def _judge_inputs(self, answer: Message) -> None:
-        """Judge the requests to the client that a result holds. Raises ToolDenied."""
-        texts = members(members(members(answer.text)["result"])["inputRequests"])
-        for name, request in answer.value["result"]["inputRequests"].items():
-            method = request.get("method") if isinstance(request, dict) else None
-            if not isinstance(method, str) or not isinstance(request.get("params", {}), dict):
-                raise ToolDenied(name, "BAD_CALL")
-            await self._guard.acheck_method(method, _judged_params(members(texts[name])))
+    async def _judge_within(self, message: Message) -> None:
+        """Judge the requests to the client that another message of the server holds. Raises ToolDenied."""
+        try:
+            requests = requests_within(message)
+        except BadMessage as bad:
+            self._guard.refuse(message.method or "result", cause=bad)
+            return
+        for method, params in requests:
+            await self._guard.acheck_method(method, params)
+
+    async def _server_notification(self, message: Message) -> None:
+        try:
+            await self._judge_within(message)
+        except ToolDenied:
+            return
+        if message.method == CANCELLED and isinstance(of := message.params.get("requestId"), int | str):
+            # No answer is awaited any more.
+            self._of_server.discard(key_of(of))
+        await self._to_client(message.text)
 
     async def _server_request(self, message: Message) -> None:
         try:
@@ -359,13 +381,7 @@ def _judged_method(message: Message) -> tuple[str, bytes]:
     """
     if message.method == TOOLS_LIST:
         return STANDING, b""
-    return message.method, _judged_params(members(message.text))
-
-
-def _judged_params(parts: dict[str, str]) -> bytes:
-    """Return the parameters of a method without those of the protocol itself."""
-    params = members(parts["params"]) if "params" in parts else {}
-    return object_text({name: text for name, text in params.items() if name not in _PROTOCOL}).encode()
+    return message.method, judged_params(members(message.text))
 
 
 def _without_approval(message: Message, parts: dict[str, str], params: dict[str, str]) -> Message:

@@ -125,6 +125,9 @@ async def _from_client(
                 # The server's end is seen by whoever reads from it, after its last answers.
                 await asyncio.sleep(_DRAIN_S)
                 return ConnectionEnd.SERVER
+            except OSError as error:
+                # One message did not reach a server over HTTP.
+                _log.warning("a message of the client could not be sent: %s", type(error).__name__)
     except LineTooLong:
         _log.warning("a line of the client has more than %s bytes", MAX_CLIENT_LINE)
         await to_client(error_line(None, -32700, "the line is too long"))
@@ -143,12 +146,15 @@ async def _from_client(
 async def _from_server(proxy: McpProxy, upstream: Upstream) -> ConnectionEnd:
     try:
         async for line in upstream.lines():
-            await proxy.server_line(line)
+            try:
+                await proxy.server_line(line)
+            except (BrokenPipeError, ConnectionError):
+                return ConnectionEnd.CLIENT
+            except OSError as error:
+                _log.warning("an answer to the server could not be sent: %s", type(error).__name__)
     except LineTooLong:
         _log.warning("a line of the server is too long")
         return ConnectionEnd.BROKEN
-    except (BrokenPipeError, ConnectionError):
-        return ConnectionEnd.CLIENT
     return ConnectionEnd.SERVER
 
 
