@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -257,7 +258,34 @@ def test_routes_are_found_in_their_order() -> None:
         table.call("GET", "/files/../a", b"", b"")
 
 
-@pytest.mark.parametrize("path", ["orders", "/orders/{", "/orders/{a b}", "/{a}/{a}"])
+PATHS = [
+    *("/a", "/{x}", "/{x:int}", "/{x:float}", "/{x:uuid}", "/{x:path}", "/{x:str}"),
+    *("/a/{x:path}", "/a/{x}", "/{x}/{y:int}", "/a/{x:int}.json"),
+]
+TEXTS = [
+    *("/a", "/a/", "/a\n", "/b", "/1", "/1\n", "/1.5", "/1.", "/", "", "/a/b", "/a/b/c", "/a/1", "/a/1.json"),
+    *("/a\nb", "/a/b\nc", "/\u0661", "/01234567-89ab-cdef-0123-456789abcdef", "/a//b", "/A", "/a/1\n"),
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_route_is_the_one_that_starlette_calls(text: str) -> None:
+    """A request is judged as the route that answers it, or refused."""
+    routing = pytest.importorskip("starlette.routing", reason="compared where Starlette is installed")
+    scope = {"type": "http", "method": "GET", "path": text}
+    for first, second in itertools.permutations(PATHS, 2):
+        table = RouteTable([ServiceRoute("GET", path, "read", "x") for path in (first, second)])
+        answering = [
+            path for path in (first, second) if routing.Route(path, print).matches(scope)[0].value == 2
+        ]
+        found = table.find("GET", text)
+        if found is not None:
+            assert answering[:1] == [found[0].path]
+        else:
+            assert answering == [] or "\n" in text
+
+
+@pytest.mark.parametrize("path", ["orders", "/orders/{", "/orders/{a b}", "/{a}/{a}", "/{a:other}"])
 def test_a_path_that_can_not_be_read(path: str) -> None:
     """It begins with a slash, and each place has a name of its own."""
     with pytest.raises(UsageError):
