@@ -60,13 +60,15 @@ class ToolCall:
 class Step(NamedTuple):
     """A function to call for the logic that blocking and awaited guards share.
 
-    ``blocks`` is True for one that must not run on an event loop.
+    ``blocks`` is True for one that must not run on an event loop, ``waits`` for one that may wait for a
+    person.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     options: dict[str, Any]
     blocks: bool
+    waits: bool = False
 
 
 def judged_bytes(arguments: Arguments) -> bytes:

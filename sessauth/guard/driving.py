@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from ..errors import UsageError
@@ -44,7 +46,7 @@ async def drive_async(steps: Steps[T]) -> T:
             error: BaseException | None
             try:
                 if step.blocks and not inspect.iscoroutinefunction(step.function):
-                    answer, error = await asyncio.to_thread(_outcome, step)
+                    answer, error = await _outcome_in_thread(step)
                 else:
                     answer, error = _outcome(step)
                 if _is_awaitable(answer):
@@ -55,6 +57,18 @@ async def drive_async(steps: Steps[T]) -> T:
     except StopIteration as done:
         value: T = done.value
         return value
+
+
+async def _outcome_in_thread(step: Step) -> tuple[Any, BaseException | None]:
+    if not step.waits:
+        return await asyncio.to_thread(_outcome, step)
+    # A thread of its own: the loop's are few, and all other calls would wait for the same person.
+    pool = ThreadPoolExecutor(1, "sessauth-guard-approve")
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, copy_context().run, _outcome, step)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _is_awaitable(answer: Any) -> bool:

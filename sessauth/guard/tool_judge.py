@@ -254,7 +254,7 @@ class ToolJudge:
         request = getattr(decision, "approval", None)
         if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
             # A failure of the callback is its own: it may be the framework's way to wait.
-            answer = yield Step(self._approve, (request,), {}, blocks=True)
+            answer = yield Step(self._approve, (request,), {}, blocks=True, waits=True)
             if answer:
                 if isinstance(answer, SignedApproval):
                     options["approvals"] = (answer,)

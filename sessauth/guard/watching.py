@@ -90,9 +90,9 @@ def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
     options = {name: value for name, value in call.options.items() if name != "tool"}
     try:
         verdicts = yield from judge.survey(call.token, [candidate], options)
-    except ToolDenied:
+        return verdicts[0] is not SurveyVerdict.NO or judge.observing
+    except Exception:  # noqa: BLE001 - a thread that watches would end, and the call go on
         return judge.observing
-    return verdicts[0] is not SurveyVerdict.NO or judge.observing
 
 
 def _interval_s(judge: ToolJudge) -> float:

@@ -155,6 +155,20 @@ def test_lists_of_any_form_and_length_are_answered(world: World, tools: list[Any
     assert [tool["name"] for tool in answer["result"]["tools"]] == shown
 
 
+def test_a_notification_is_judged_by_its_parameters(world: World) -> None:
+    """A scope without arguments permits none."""
+
+    async def main() -> list[Any]:
+        proxied = Proxied(world, world.token("write:mcp/tools/@notifications/x where a == 1"))
+        for params in ({"a": 1}, {"a": 1, "_meta": {}}, {"a": 2}, {"a": 1, "b": 1}, {}):
+            line = {"method": "notifications/x", "params": params}
+            await proxied.sends(proxied.proxy.client_line, **line)
+        await proxied.sends(proxied.proxy.client_line, method="notifications/progress", params={"x": 1})
+        return [each["params"] for each in proxied.server]
+
+    assert asyncio.run(main()) == [{"a": 1}, {"_meta": {}, "a": 1}, {"x": 1}]
+
+
 def test_a_server_that_gives_its_requests_up_can_make_others(world: World) -> None:
     """Nobody has to answer what was cancelled."""
 

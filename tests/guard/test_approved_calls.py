@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -111,3 +113,29 @@ def _awaited(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function(value)
 
     return call
+
+
+def test_a_person_who_takes_long_holds_up_no_other_call(world: World) -> None:
+    """A callback that blocks has a thread of its own, also where the loop has one only."""
+    answered = threading.Event()
+
+    def wait(_: object) -> bool:
+        return answered.wait(20)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as few:
+            asyncio.get_running_loop().set_default_executor(few)
+            guard, _ = approvals(world, lambda _: wait)
+            waiting = asyncio.create_task(guard.acheck("pay", {"amount": 5}))
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(5):
+                await world.guard(token=world.token(f"{PAY} needs uses(1)")).acheck("pay", {"amount": 5})
+            assert not waiting.done()
+            answered.set()
+            with pytest.raises(ToolDenied, match="waits"):
+                await waiting
+
+    try:
+        asyncio.run(main())
+    finally:
+        answered.set()

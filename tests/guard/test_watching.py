@@ -173,3 +173,20 @@ def test_a_guard_that_observes_stops_nothing(world: World) -> None:
         return "done"
 
     assert guard.run("get_weather", CITY, tool) == "done"
+
+
+def test_a_survey_that_gives_nothing_ends_the_call(world: World) -> None:
+    """A blocking tool does not go on unwatched."""
+
+    class Empty:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.server.verifier, name)
+
+        def list_allowed(self, *_: object, **__: object) -> list[object]:
+            return []
+
+    guard = world.guard(token=world.token(), verifier=Empty(), watch=True)
+    with pytest.raises(ToolDenied) as caught:
+        guard.run("get_weather", CITY, lambda: threading.Event().wait(1))
+
+    assert caught.value.reason == "WITHDRAWN"

@@ -254,7 +254,7 @@ class McpProxy:
                     pending.task.cancel()
                 return
         try:
-            await self._guard.acheck_method(message.method)
+            await self._guard.acheck_method(*_judged_method(message))
         except ToolDenied:
             return
         await self._to_server(message)
