@@ -12,6 +12,7 @@ from .._fast.call.argument_forms import canonical
 from .._fast.call.rpc_message import require_distinct_names
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
+from ..limits import MAX_RESOURCE_BYTES, MAX_SEGMENTS
 from ..scopes.scope import Scope
 from .arguments import of_values
 from .mapped import Fault, Refused
@@ -23,6 +24,8 @@ _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,=:@-]|%[0-9A-Fa-f]{2})+")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%;?#*]")
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+")
 _QUERY_VALUE: Final = re.compile(r"(?:[A-Za-z0-9._~!$'()*,:@/?=-]|%[0-9A-Fa-f]{2})*")
+# Each byte may be written as an escape.
+_MAX_RAW_BYTES: Final = 3 * MAX_RESOURCE_BYTES
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # Some servers and frameworks take their value for the request's method. In JSON it is a member at any depth.
 _OVERRIDES: Final = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
@@ -30,7 +33,10 @@ _OVERRIDE: Final = b'"_method":'
 
 
 def path_of(raw: str) -> str | None:
-    """Return a path, decoded once; None for one that readers decode or normalise differently."""
+    """Return a path, decoded once; None for one that readers decode or normalise differently, or too long."""
+    # No resource is longer, and a stranger's path is read before the token is.
+    if len(raw) > _MAX_RAW_BYTES or raw.count("/") > MAX_SEGMENTS:
+        return None
     if _PLAIN.fullmatch(raw) or raw == "/":
         return raw
     segments = []

@@ -70,6 +70,7 @@ def test_the_path_is_decoded_once(path: str, resource: str) -> None:
         ),
         *("/a b", "/a%00b", "/a%0ab", "/ä", "/%ff", "/a#b", "/a%23b", "/a%3fb", "/a*", "/%2a", "/%EF%BC%8F"),
         *("/%E2%80%A5", "http://host/a", "/a\r\nb"),
+        *("/%41" * 15_000, "/" + "a" * 60_000, "/" + "a/" * 32 + "a"),
         *("/%6dcp", "/MCP", "/mcp/", "/mcp/x", "/Mcp/x", "/mcp%20/../mcp"),
     ],
 )
