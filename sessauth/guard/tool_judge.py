@@ -207,6 +207,9 @@ class ToolJudge:
         )
 
     def _presented_with(self, tool: str, terms: CallTerms) -> tuple[AnyToken, dict[str, Any]]:
+        if unknown := terms.keys() - CallTerms.__annotations__.keys():
+            # A misspelt token would be the guard's own.
+            raise TypeError(f"terms of a call: {', '.join(sorted(unknown))}")
         token = terms.get("token", self._presented)
         if not token:
             raise ToolDenied(tool, NO_TOKEN)

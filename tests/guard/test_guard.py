@@ -153,6 +153,15 @@ def test_a_child_is_narrower(world: World) -> None:
         child.child("write:mcp/tools/pay")
 
 
+def test_a_misspelt_term_is_no_call_by_the_guards_own_token(world: World) -> None:
+    """It is an error of the program."""
+    guard: Any = world.guard(token=world.token())
+    with pytest.raises(TypeError, match="tokn"):
+        guard.check("pay", {"amount": 5}, tokn="")
+    with pytest.raises(TypeError, match="tokn"):
+        guard.check_method("resources/list", tokn="")
+
+
 def test_a_child_needs_an_open_token(world: World) -> None:
     """The error names what to change."""
     with pytest.raises(UsageError, match="open token"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -32,6 +32,13 @@ def check_count(name: str, value: int, most: int = MAX_TIME_MS) -> int:
     if not 0 <= value <= most:
         raise UsageError(f"{name}: {value} is not between 0 and {most}")
     return value
+
+
+def check_terms(terms: Mapping[str, object], kind: type) -> None:
+    """Raise TypeError for a name that a TypedDict lacks: a misspelt restriction would restrict nothing."""
+    for name in terms:
+        if name not in kind.__annotations__:
+            raise TypeError(f"{name}: is none of {', '.join(kind.__annotations__)}")
 
 
 def texts(name: str, items: Sequence[object]) -> list[str]:

@@ -16,7 +16,7 @@ from ...v1 import session_service_pb2 as pb
 from .._messages import fact_messages, session_from_message, sessions_page
 from .._results import SessionPage
 from .._transport import RpcRequest
-from .fields import change, check_count, check_id, check_session_id, texts
+from .fields import change, check_count, check_id, check_session_id, check_terms, texts
 
 MAX_PAGE = 1000
 STATUSES = {
@@ -42,6 +42,7 @@ class OpenTerms(SessionTerms, total=False):
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
+    check_terms(terms, OpenTerms)
     named: dict[str, Any] = {
         name: value for name, value in terms.items() if name in SessionTerms.__annotations__
     }
@@ -88,6 +89,7 @@ class SessionFilters(TypedDict, total=False):
 
 def list_sessions(page_size: int, page_token: str, filters: SessionFilters) -> RpcRequest[SessionPage]:
     """Describe ListSessions."""
+    check_terms(filters, SessionFilters)
     status, parent_id = filters.get("status", ""), filters.get("parent_id", b"")
     if status.lower() not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of ACTIVE, SUSPENDED, ENDED")

@@ -25,7 +25,7 @@ from .._decision import RemoteDecision, decision_from_message, read_batch, read_
 from .._messages import inspection_from_message, token_from_message
 from .._results import CheckItem, Inspection
 from .._transport import RpcRequest
-from .fields import change, check_count, check_id, check_session_id, texts
+from .fields import change, check_count, check_id, check_session_id, check_terms, texts
 
 T = TypeVar("T")
 
@@ -86,6 +86,7 @@ def attenuate(
 
 
 def _block_fields(terms: MintTerms) -> dict[str, Any]:
+    check_terms(terms, MintTerms)
     ending, to, may_seal = terms.get("ending", ""), terms.get("to"), terms.get("may_seal", False)
     if ending not in ENDINGS:
         raise UsageError(f"ending: {ending!r} is not one of sealed, open, bound")
