@@ -29,7 +29,7 @@ _MAX_RAW_BYTES: Final = 3 * MAX_RESOURCE_BYTES
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # Some servers and frameworks take their value for the request's method. In JSON it is a member at any depth.
 _OVERRIDES: Final = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
-_OVERRIDE: Final = b'"_method":'
+_OVERRIDE: Final = re.compile(rb'"_method":', re.IGNORECASE)
 
 
 def path_of(raw: str) -> str | None:
@@ -88,7 +88,7 @@ def query_of(query: str | None, body: bytes) -> bytes:
             return arguments
         members = canonical(body)
         require_distinct_names(members)
-        if _OVERRIDE in members:
+        if _OVERRIDE.search(members):
             raise Refused(Fault.BODY_FORM, "a member that some servers take for the method")
         if members == b"{}":
             return arguments
