@@ -181,9 +181,8 @@ def route_path(scope: Scope) -> str:
     """Return the path that the application routes by: without the prefix that it is mounted under."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    if root and (path == root or path.startswith(root.rstrip("/") + "/")):
-        return path[len(root.rstrip("/")) :]
-    return path
+    rest = path.removeprefix(root)
+    return rest if path.startswith(root) and rest[:1] in ("", "/") else path
 
 
 def refusal(error: Exception) -> tuple[int, list[tuple[str, str]], dict[str, str]]:
