@@ -293,6 +293,15 @@ def test_bodies_that_envoy_does_not_show_are_refused(fresh: Gateway) -> None:
         assert_refused(fresh, reply, 413)
 
 
+def test_a_body_that_envoy_shows_as_a_text_is_refused(fresh: Gateway) -> None:
+    """It shows ``!`` for a byte that is not UTF-8, and passes on that byte."""
+    fresh.start_authorizer()
+    fresh.start_envoy(**{"pack_as_bytes: true": "pack_as_bytes: false"})
+    line = f"authorization: Bearer {fresh.token(scopes=('write:api/v1/x',))}"
+    assert_refused(fresh, fresh.send("POST", "/v1/x", line, JSON_LINE, body=b'{"a":"\xff"}'), 413)
+    assert fresh.send("POST", "/v1/x", line, JSON_LINE, "content-length: 0").status == 200
+
+
 def test_a_client_can_t_have_a_call_repeated(fresh: Gateway) -> None:
     """Envoy obeys these headers of clients that it counts as internal."""
     fresh.start_authorizer()

@@ -57,7 +57,8 @@ cdef class ExtAuthzRequest:
 
     ``headers`` are pairs of a name and a text or bytes, but for those that no gateway reads. ``joined`` is True if
     lines of one name were joined. ``body`` is None if none was sent; ``size`` is Envoy's count of its bytes, -1 if
-    unknown. ``partial`` is None without Envoy's marker, False if it says that the body is whole, otherwise True.
+    unknown. ``partial`` is None without Envoy's marker, False if it says that the body is whole, otherwise True; True also
+    for a body that comes as a text.
     ``source`` is the client's address and ``principal`` the identity of its certificate, each empty if unknown.
 
     Raises FormError for other bytes.
@@ -124,8 +125,10 @@ cdef class ExtAuthzRequest:
                     self._once(number)
                     self.path = _text(&inner)
                 elif number == BODY or number == RAW_BODY:
-                    # Either form.
+                    # Either form. In a text Envoy replaced bytes that are not UTF-8: it passes on another body.
                     self._once(BODY)
+                    if number == BODY and inner.end != inner.p:
+                        self.partial = True
                     self.body = PyBytes_FromStringAndSize(<const char *> inner.p, inner.end - inner.p)
                 elif number == HEADER_MAP:
                     self._once(number)
