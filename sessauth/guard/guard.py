@@ -225,7 +225,11 @@ class Guard:
 
     @contextmanager
     def activate(self) -> Iterator[Self]:
-        """Make this the guard of functions with :func:`~sessauth.guard.guarded`, in this task or thread."""
+        """Make this the guard of functions with :func:`~sessauth.guard.guarded`, in this task or thread.
+
+        Don't yield within the block: the code that iterates over a generator would have this guard too, and
+        the generator after it the guard of another. Iterate over it in a task of its own.
+        """
         with activated(self):
             yield self
 

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from sessauth.approvals.approver import ApproverKey
+from sessauth.gateways.mcp_proxy.child import Child
+from sessauth.gateways.mcp_proxy.http1 import HttpError
 from sessauth.gateways.mcp_proxy.messages import Message
 from sessauth.gateways.mcp_proxy.proxy import McpProxy
+from sessauth.gateways.mcp_proxy.serve import ConnectionEnd, _from_client
 from tests.guard.world import TOOLS, World
 
 CALL = {"name": "get_weather", "arguments": {"city": "a"}}
@@ -22,11 +25,12 @@ ELICITATION = {"mode": "url", "elicitationId": "1", "url": "https://example.com"
 class Proxied:
     """A proxy between a list of what the client gets and a list of what the server gets."""
 
-    def __init__(self, world: World, token: Any, *, broken: bool = False, **options: Any) -> None:
-        """Put a guard of the world in it; a ``broken`` server reads nothing."""
+    def __init__(self, world: World, token: Any, *, failure: OSError | None = None, **options: Any) -> None:
+        """Put a guard of the world in it; with ``failure`` no message reaches the server."""
         self.client: list[Any] = []
         self.server: list[Any] = []
-        self._broken = broken
+        self.attempts = 0
+        self._failure = failure
         self.guard = world.guard(token=token, **options)
         self.proxy = McpProxy(self.guard, world.catalogue, self._to_client, self._to_server)
 
@@ -34,15 +38,16 @@ class Proxied:
         self.client.append(json.loads(text))
 
     async def _to_server(self, message: Message) -> None:
-        if self._broken:
-            raise BrokenPipeError
+        self.attempts += 1
+        if self._failure is not None:
+            raise self._failure
         self.server.append(json.loads(message.text))
 
     async def asks(self, number: int, method: str, params: dict[str, Any] | None = None) -> None:
         """Have the client send a request that is forwarded or refused."""
         count = len(self.client) + len(self.server)
         await self.sends(self.proxy.client_line, id=number, method=method, params=params or {})
-        while not self._broken and len(self.client) + len(self.server) == count:
+        while self._failure is None and len(self.client) + len(self.server) == count:
             await asyncio.sleep(0.01)
 
     async def answers(self, **message: Any) -> None:
@@ -187,7 +192,7 @@ def test_an_answer_of_a_server_that_reads_nothing(world: World) -> None:
     """It answers a call that could not be sent; the proxy ends all the same."""
 
     async def main() -> list[Any]:
-        proxied = Proxied(world, world.token("read:mcp/tools/get_weather free *"), broken=True)
+        proxied = Proxied(world, world.token("read:mcp/tools/get_weather free *"), failure=BrokenPipeError())
         await proxied.asks(1, "tools/call", CALL)
         await asyncio.sleep(0.2)
         await proxied.answers(id=1, result={"content": []})
@@ -213,3 +218,19 @@ def test_a_call_whose_guard_fails_is_answered(world: World) -> None:
         return proxied.client
 
     assert [each["error"]["code"] for each in asyncio.run(main())] == [-32603]
+
+
+def test_a_message_that_does_not_arrive_ends_no_connection(world: World) -> None:
+    """A server over HTTP may be away for one notification."""
+
+    async def main() -> tuple[ConnectionEnd, int]:
+        proxied = Proxied(world, world.token(), failure=HttpError("no connection"))
+        reader = asyncio.StreamReader()
+        reader.feed_data(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n' * 2)
+        reader.feed_eof()
+        upstream = await Child.start(["true"])
+        ending = await _from_client(proxied.proxy, reader, upstream, asyncio.Event(), proxied._to_client)
+        await upstream.close()
+        return ending, proxied.attempts
+
+    assert asyncio.run(main()) == (ConnectionEnd.CLIENT, 2)
