@@ -15,6 +15,7 @@ import click
 
 from ..decisions.decision import Denied
 from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
+from ..guard.denied import ToolDenied
 from ..model.receipt import ReceiptFault
 from .output import printable
 
@@ -77,7 +78,7 @@ _QUOTED: Final = re.compile(r"'[^']*'")
 
 def exit_code(error: SessauthError) -> int:
     """Return the exit code for an error, by the party at fault."""
-    if isinstance(error, Denied):
+    if isinstance(error, Denied | ToolDenied):
         return DENIED
     if isinstance(error, InvalidReceipt):
         # Bytes that are no receipt are a wrong file. Any other fault means not proven, which is an answer.

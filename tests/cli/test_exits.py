@@ -16,6 +16,7 @@ from sessauth import Denied, errors
 from sessauth.cli import failures
 from sessauth.cli.main import cli
 from sessauth.decisions.decision import DecisionBase
+from sessauth.guard import ToolDenied
 
 from .conftest import COMMAND, Run, Service
 
@@ -30,6 +31,7 @@ def _made(kind: type[errors.SessauthError]) -> errors.SessauthError:
 
 EXPECTED = {
     Denied: 1,
+    ToolDenied: 1,
     errors.UsageError: 2,
     errors.UnknownTool: 2,
     errors.TokenError: 2,

@@ -38,7 +38,7 @@ from ..params import PATH
 )
 @click.option("--identifier", help="URL that callers know. Default: made of --listen.")
 @click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
-@click.option("--key", type=PATH, help="Its key.")
+@click.option("--key", "key_file", type=PATH, help="Its key.")
 @log_option
 @with_settings
 def authzen(
@@ -49,7 +49,7 @@ def authzen(
     callers: Path | None,
     identifier: str | None,
     certificate: Path | None,
-    key: Path | None,
+    key_file: Path | None,
     log_level: str,
     **options: Any,
 ) -> None:
@@ -63,7 +63,7 @@ def authzen(
     from ...gateways.authzen.serving import address_of, bind, release, server_of
     from ...server import log
 
-    if (certificate is None) != (key is None):
+    if (certificate is None) != (key_file is None):
         raise UsageError("certificate: give key too")
     audience = options["audience"]
     authenticate = caller_check(callers, audience) if callers is not None else None
@@ -77,7 +77,7 @@ def authzen(
             host = "localhost" if address.startswith("/") else address
             identifier = (identifier or f"{scheme}://{host}").rstrip("/")
             app = AuthZenApp(AuthZenEvaluator(verifier, read), identifier, authenticate)
-            server = server_of(app, certificate=certificate, key=key)
+            server = server_of(app, certificate=certificate, key=key_file)
             served = {"listening": address, "identifier": identifier, "audience": audience}
             settings.show(served, fields([*served.items()]))
             # uvicorn raises the signal that ended it once more; without a handler it would end the process.
