@@ -107,18 +107,20 @@ class GuardMiddleware:
             await outgoing.refuse(denied)
 
     async def _hold(self, scope: Scope, path: str, request: Incoming) -> Hold | None:
-        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        is_websocket = scope["type"] == "websocket"
+        method = WEBSOCKET if is_websocket else scope["method"]
         name = f"{method} {path}"
         headers = routes.header_values(scope["headers"])
         terms: CallTerms = {"token": bearer(headers.get(AUTHORIZATION, ()))}
-        found = self._routes.find(method, path)
+        # A method of HTTP may have any name, that of a websocket's route too.
+        found = self._routes.find(method, path) if is_websocket or method != WEBSOCKET else None
         if found is None or not terms["token"]:
             return await self._guard.ahold(name, **terms)
         route, values = found
         try:
             terms["proof"] = one_proof(headers.get(PROOF, ()))
             body = b""
-            if route.judges_body and scope["type"] == "http":
+            if route.judges_body and not is_websocket:
                 body = await request.read()
                 if body:
                     routes.require_json(headers)

@@ -395,6 +395,24 @@ def test_a_mounted_application_is_judged_by_its_own_path(world: World) -> None:
     assert world.ran == [("read", {"order_id": "17"})]
 
 
+def test_a_method_of_http_is_no_websocket(world: World) -> None:
+    """Its name may be that of a websocket's route."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        world.run("feed", method=scope["method"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE)
+    token = world.token("read:orders/**", session=world.session(ceiling=CEILING))
+    with serving(GuardMiddleware(app, guard), "off") as url:
+        for method, status in (("GET", 200), ("WEBSOCKET", 403)):
+            path = f"{url}/orders/17{'' if method == 'GET' else '/feed'}"
+            assert httpx.request(method, path, headers=_headers(token)).status_code == status
+
+    assert world.ran == [("feed", {"method": "GET"})]
+
+
 @pytest.mark.parametrize("root", ["", "/", "/api", "/api/", "api", "/api/v1"])
 def test_the_path_is_that_by_which_starlette_routes(root: str) -> None:
     """It is without the prefix of a mount, and only without a whole one."""
