@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sessauth.decisions.outward import Outward
 from sessauth.errors import UsageError
 from sessauth.guard import Guard
-from sessauth.guard.asgi import GuardMiddleware, route_path
+from sessauth.guard.asgi import GuardMiddleware
 from sessauth.guard.fastapi import requires
 from sessauth.guard.services.call_table import CallTable
 from tests.guard.http_shop import ROUTES, plain_app, serving
@@ -393,42 +393,3 @@ def test_a_mounted_application_is_judged_by_its_own_path(world: World) -> None:
         assert httpx.get(f"{url}/api/api/orders/17", headers=_headers(token)).status_code == 403
 
     assert world.ran == [("read", {"order_id": "17"})]
-
-
-def test_a_method_of_http_is_no_websocket(world: World) -> None:
-    """Its name may be that of a websocket's route."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        world.run("feed", method=scope["method"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    guard = Guard(world.server.verifier, ROUTES, audience=AUDIENCE)
-    token = world.token("read:orders/**", session=world.session(ceiling=CEILING))
-    with serving(GuardMiddleware(app, guard), "off") as url:
-        for method, status in (("GET", 200), ("WEBSOCKET", 403)):
-            path = f"{url}/orders/17{'' if method == 'GET' else '/feed'}"
-            assert httpx.request(method, path, headers=_headers(token)).status_code == status
-
-    assert world.ran == [("feed", {"method": "GET"})]
-
-
-@pytest.mark.parametrize("root", ["", "/", "/api", "/api/", "api", "/api/v1"])
-def test_the_path_is_that_by_which_starlette_routes(root: str) -> None:
-    """It is without the prefix of a mount, and only without a whole one."""
-    utils = pytest.importorskip("starlette._utils", reason="compared where Starlette is installed")
-    for path in (
-        "",
-        "/",
-        "/api",
-        "/api/",
-        "/api/x",
-        "/apix",
-        "/api//x",
-        "/x",
-        "api/x",
-        "/api/v1/x",
-        "/api/v1",
-    ):
-        scope = {"path": path, "root_path": root}
-        assert route_path(scope) == utils.get_route_path(scope)
