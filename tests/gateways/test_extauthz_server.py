@@ -96,7 +96,8 @@ def test_calls_are_judged(start: Callable[..., Asked], world: World) -> None:
         for tool in ("delete_repo", "drop_tables"):
             denied = asked.ask(request(text, tool))
             assert (denied.status.code, denied.denied_response.status.code) == (7, 403)
-        assert asked.ask(request("sessauth_token_x")).denied_response.status.code == 401
+        for tool in ("get_weather", "drop_tables"):
+            assert asked.ask(request("sessauth_token_x", tool)).denied_response.status.code == 401
     world.end(token)
     assert asked.ask(request(text)).denied_response.status.code == 401
 

@@ -57,7 +57,7 @@ class ExtAuthz:
                 decision = self._stands(mapped, request, may_wait)
             elif mapped.fault is Fault.UNKNOWN_TOOL:
                 mcp, request_id = mapped.mcp, mapped.request_id
-                decision = self._unknown(mapped, request)
+                decision = self._unknown(mapped, request, may_wait)
             else:
                 event(logging.INFO, "refused", fault=mapped.fault.name, detail=mapped.detail)
                 return refuse(mapped.fault, mapped.mcp, mapped.request_id)
@@ -131,8 +131,14 @@ class ExtAuthz:
             self._prepare(message.token)
         return decision
 
-    def _unknown(self, call: Refusal, request: ExtAuthzRequest) -> DecisionBase:
-        """Deny a tool that is not in the catalogue, and record that."""
+    def _unknown(self, call: Refusal, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
+        """Deny a tool that is not in the catalogue, and record that.
+
+        A token that does not stand is denied as for any other tool: strangers can't find out tools' names.
+        """
+        stands = self._stands(TokenOnly(call.token, call.method), request, may_wait)
+        if not stands:
+            return stands
         decision = self._verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         self._verifier.record_decision(
             decision, call.token, call.method, call.tool, call.arguments, source=request.source
