@@ -41,7 +41,10 @@ class SessauthMiddleware:
                 return await self._guard.arun(name, arguments, lambda: call_next(inner), **terms)
             await self._guard.acheck_method(*judged_method(ctx.method, params), **terms)
             result = await call_next(inner)
-            if ctx.method == TOOLS_LIST and isinstance(result, dict):
+            if ctx.method == TOOLS_LIST and result is not None:
+                if not isinstance(result, dict):
+                    # Another middleware answered.
+                    result = result.model_dump(by_alias=True, mode="json", exclude_none=True)
                 names = [tool["name"] for tool in result["tools"]]
                 result = listed(result, await self._guard.avisible(names, **terms), params)
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from sessauth import AsyncProver, HolderKey, Prover
 from sessauth.approvals.approver import Approver, ApproverKey
+from sessauth.guard.mcp import SessauthMiddleware
 from sessauth.guard.mcp_client import SessauthAuth, authorized
 from sessauth.guard.mcp_terms import PROOF, TOKEN, Credentials, call_terms
 from tests.guard.test_mcp import connected, over_http, served, server
@@ -271,3 +273,17 @@ def test_the_guards_own_token_counts_without_http_alone() -> None:
     """Over HTTP anyone may call, who would have it all."""
     assert call_terms({}, None) == {}
     assert call_terms({}, _Request()) == {"token": ""}
+
+
+def test_a_list_of_another_middleware_is_filtered_too(world: World) -> None:
+    """It may be a model, where the SDK's own is a dict."""
+
+    async def answer(_: Any) -> Any:
+        tools = [{"name": tool["name"], "inputSchema": {"type": "object"}} for tool in TOOLS]
+        return mcp_types.ListToolsResult.model_validate({"tools": tools})
+
+    context: Any = SimpleNamespace(method="tools/list", params={}, meta=None, request=None, request_id=1)
+    judged = SessauthMiddleware(world.guard(token=world.token()))(context, answer)
+    result: Any = asyncio.run(judged)
+
+    assert [tool["name"] for tool in result["tools"]] == ["get_weather", "pay"]
