@@ -114,24 +114,27 @@ def test_any_order_of_opens_closes_and_forks(home: Path, steps: list[tuple[str, 
         other.close()
         return second and _lock_files(home) == before
 
-    for step, number, place in steps:
-        if step == "open" and number not in readers:
-            readers[number] = StateReader.open(_place(home, place))
-        elif step == "close" and number in readers:
-            reader = readers.pop(number)
+    try:
+        for step, number, place in steps:
+            if step == "open" and number not in readers:
+                readers[number] = StateReader.open(_place(home, place))
+            elif step == "close" and number in readers:
+                reader = readers.pop(number)
+                reader.close()
+                closed.append(reader)
+            elif step == "drop":
+                readers.pop(number, None)
+                gc.collect()
+            elif step == "fork":
+                assert _in_child(child)
+            assert all(map(_reads, readers.values()))
+            assert not any(map(_reads, closed))
+            assert _lock_files(home) == inherited + bool(readers)
+    finally:
+        # A failure here must not be that of the next example.
+        for reader in (*readers.values(), *closed):
             reader.close()
-            closed.append(reader)
-        elif step == "drop":
-            readers.pop(number, None)
-            gc.collect()
-        elif step == "fork":
-            assert _in_child(child)
-        assert all(map(_reads, readers.values()))
-        assert not any(map(_reads, closed))
-        assert _lock_files(home) == inherited + bool(readers)
-    for reader in (*readers.values(), *closed):
-        reader.close()
-    assert _lock_files(home) == inherited
+    assert _lock_files(home) == inherited == 0
     StateWriter.open(home / "state").close()
 
 
