@@ -20,7 +20,7 @@ from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support.recorded import records
 from tests.support.registered_gateway import Gateway
-from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
+from tests.support.service import Caller, ServerProcess, child_pids, home_folder, serves, wait_until
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2"}
 SERVER = {"sessauth/control", "sessauth/worker-0", "sessauth/worker-1"}
@@ -76,8 +76,7 @@ class RestartableServer:
 
     def worker_pids(self) -> list[int]:
         """Return the ids of the worker processes."""
-        tasks = Path(f"/proc/{self.process.process.pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        return child_pids(self.process.process.pid)
 
     def workers(self) -> list[RegisteredVerifier]:
         """Return the workers, as the server knows them."""

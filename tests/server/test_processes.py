@@ -22,7 +22,7 @@ from sessauth.server.rpc.access import WORKER
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.service import Caller, RpcError, ServerProcess, home_folder, serves, wait_until
+from tests.support.service import Caller, RpcError, ServerProcess, child_pids, home_folder, serves, wait_until
 from tests.support.watching import Stream
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2", "SESSAUTH_LIMITS_DRAIN_MS": "3000"}
@@ -46,12 +46,7 @@ class Running:
 
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes."""
-        pid = self.process.process.pid
-        return [
-            int(child)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()
-        ]
+        return child_pids(self.process.process.pid)
 
     def open(self, scope: str = "read:files/**") -> tuple[bytes, checks.CheckRequest]:
         """Open a session; returns its id and a check that is allowed while it lives."""

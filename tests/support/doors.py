@@ -16,7 +16,7 @@ from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.half_sent import HalfSent, headers
-from tests.support.service import Caller, RpcError, ServerProcess, home_folder, serves, wait_until
+from tests.support.service import Caller, RpcError, ServerProcess, child_pids, home_folder, serves, wait_until
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 STRANGER = "stranger"
@@ -101,12 +101,7 @@ class ServerFixture:
 
     def pids(self) -> list[int]:
         """The ids of the worker processes."""
-        pid = self.process.process.pid
-        return sorted(
-            int(child)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()
-        )
+        return child_pids(self.process.process.pid)
 
     def session(self) -> bytes:
         """Open a session; returns its id."""

@@ -27,7 +27,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.issuer import CLIENT, SERVER, Issued
 from tests.support.scrape import scrape
-from tests.support.service import Caller, home_folder, serves, wait_until
+from tests.support.service import Caller, child_pids, home_folder, serves, wait_until
 from tests.support.watching import mint, open_session
 
 ROOT: Final = Path(__file__).parents[2]
@@ -204,10 +204,7 @@ class InteropServer:
 
     def worker(self) -> int:
         """Return the process id of the worker, 0 while there is none."""
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                return int(child)
-        return 0
+        return next(iter(child_pids(self.process.pid)), 0)
 
     def replace_worker(self) -> None:
         """Kill the worker, and wait until another serves."""

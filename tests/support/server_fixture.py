@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
 from sessauth.verifier.server_backed import ServerBackedVerifier
 from sessauth.verifier.verifier import Verifier
-from tests.support.service import ServerProcess, wait_until
+from tests.support.service import ServerProcess, child_pids, wait_until
 
 AUDIENCE = "gateway"
 WORKERS = 2
@@ -74,12 +73,7 @@ class ServerFixture:
 
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes."""
-        found: list[int] = []
-        for task in Path(f"/proc/{self.process.process.pid}/task").iterdir():
-            # A thread may end meanwhile.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                found += map(int, (task / "children").read_text().split())
-        return found
+        return child_pids(self.process.process.pid)
 
     def wait_for_workers(self) -> None:
         """Wait until every worker answers."""
