@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ...errors import UsageError
+from ...server.process.stop_signals import set_on
 from ..context import Settings, with_settings
 from ..gateway_verifier import (
     catalogue_option,
@@ -78,8 +79,7 @@ def extauthz(
     mapper = RequestMapper(mcp=mcp, http=http)
     log.configure(log_level.upper())
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_on(stop, signal.SIGTERM, signal.SIGINT)
     with open_verifier(settings, **options) as verifier:
         authorizer = ExtAuthz(verifier, mapper)
         server = AuthorizerServer(authorizer, verifier)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from types import FrameType
 from typing import Any, Final, Protocol
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -65,6 +64,7 @@ from ..watch.recheck import Watching
 from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
+from .stop_signals import set_on
 from .subsystems import ControlSubsystems
 from .supervisor import IGNORED, Supervisor
 
@@ -325,15 +325,11 @@ def serve(config: Config) -> None:
     require_transport()
     control = Control(config)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        control.stopping.set()
-
     # A terminal that is closed sends SIGHUP: its server ends too.
     stop_signals = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for number in stop_signals:
-        signal.signal(number, stop)
+    set_on(control.stopping, *stop_signals)
     control.start()
     # Polled: a signal that another thread gets does not interrupt a wait of this one.
     while not control.stopping.wait(POLL_SECONDS):

@@ -44,6 +44,7 @@ from ..transport.choice import choose
 from ..watch.recheck import Watching
 from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
+from .stop_signals import set_on
 from .supervisor import IGNORED
 
 ALIVE_SECONDS = 0.5
@@ -63,8 +64,7 @@ def main() -> int:
     stop = threading.Event()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_on(stop, signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
         run(config, int(settings["index"]), stop, sys.stdout, settings["credential"], settings["metrics"])
