@@ -1,7 +1,9 @@
-"""The verifier of a gateway, as its options describe it, and the catalogues of MCP servers."""
+"""Parts of the gateways' commands: options, the verifier that they describe, serving until a signal."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,12 +13,16 @@ import click
 from ..errors import UsageError
 from .context import Settings
 from .io import read_text
+from .output import fields
 from .params import PATH
 
 if TYPE_CHECKING:
     from ..decisions.tool_catalog import ToolCatalog
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_GRACE_SECONDS = 1.0
+_POLL_SECONDS = 0.25
 
 
 def verifier_options(command: Command) -> Command:
@@ -74,3 +80,29 @@ def read_catalogues(files: Sequence[Path]) -> list[ToolCatalog]:
     from ..decisions.tool_catalog import ToolCatalog
 
     return [ToolCatalog.from_json(read_text(str(file), "--catalogue")) for file in files]
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM and Ctrl-C set from now on."""
+    from ..server.process.stop_signals import set_on
+
+    event = threading.Event()
+    set_on(event, signal.SIGTERM, signal.SIGINT)
+    return event
+
+
+def serve_until(stop: threading.Event, settings: Settings, server: Any, listen: str, **facts: object) -> None:
+    """Serve at ``listen`` until ``stop`` is set; shows the address and ``facts``.
+
+    ``server`` has ``listen(address, insecure_tcp=)``, ``start()`` and ``stop(seconds)``. Raises as these.
+    """
+    try:
+        address = server.listen(listen, insecure_tcp=settings.insecure_tcp)
+        server.start()
+        served = {"listening": address, **facts}
+        settings.show(served, fields([*served.items()]))
+        # Polled: a signal that another thread gets does not interrupt a wait of this one.
+        while not stop.wait(_POLL_SECONDS):
+            pass
+    finally:
+        server.stop(_GRACE_SECONDS)

@@ -22,16 +22,18 @@ WRITE = "write"
 HANDSHAKE = "handshake"
 
 TOOLS_CALL = "tools/call"
+TOOLS_LIST = "tools/list"
 # Methods of the protocol versions 2025-11-25 and 2026-07-28, tasks included. A method that is not here is a
 # write, also one that a later version adds.
 _ACTIONS = {
-    # They begin, keep up or cancel a client's own exchange: a token that stands is enough.
-    **dict.fromkeys(("initialize", "ping", "server/discover"), HANDSHAKE),
+    # They begin, keep up or cancel a client's own exchange: a token that stands is enough. So it is for the
+    # list of tools, which is filtered by what the token could call.
+    **dict.fromkeys(("initialize", "ping", "server/discover", TOOLS_LIST), HANDSHAKE),
     **dict.fromkeys(("notifications/initialized", "notifications/cancelled"), HANDSHAKE),
     **dict.fromkeys(("notifications/progress", "notifications/roots/list_changed"), HANDSHAKE),
     "notifications/tasks/status": HANDSHAKE,
     # They only look.
-    **dict.fromkeys(("tools/list", "prompts/list", "prompts/get", "completion/complete"), READ),
+    **dict.fromkeys(("prompts/list", "prompts/get", "completion/complete"), READ),
     **dict.fromkeys(("resources/list", "resources/templates/list", "resources/read"), READ),
     **dict.fromkeys(("resources/subscribe", "resources/unsubscribe", "subscriptions/listen"), READ),
     **dict.fromkeys(("tasks/list", "tasks/get", "tasks/result"), READ),

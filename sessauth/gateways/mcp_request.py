@@ -13,7 +13,7 @@ from .._fast.call.rpc_message import RpcMessage
 from .._fast.codec.errors import FormError
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
-from ..guard.mcp_terms import TOOLS_LIST
+from ..guard.mcp_terms import PROTOCOL_PARAMS
 from .arguments import of_values
 from .headers import Headers
 from .mapped import Call, Fault, Refusal, Refused, TokenOnly
@@ -21,8 +21,6 @@ from .mapped import Call, Fault, Refusal, Refused, TokenOnly
 # From this version on each request repeats its method and name in headers.
 MODERN: Final = "2026-07-28"
 _NOTIFICATION: Final = "notifications/"
-# Parameters of the protocol itself, which are no arguments of a method.
-_PROTOCOL: Final = ("inputResponses", "requestState")
 _NAMED: Final = frozenset({TOOLS_CALL, "prompts/get", "resources/read"})
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=")
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
@@ -68,9 +66,6 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
         if not message.name:
             raise Refused(Fault.BODY_FORM, "tools/call without a name")
         tool = message.name
-    if method == TOOLS_LIST:
-        # A list is no call: behind a guard it has the tools that the token may call.
-        return TokenOnly(token, method, True, message.id)
     try:
         action, resource, facts = catalogue.ask(tool, method)
     except UnknownTool:
@@ -78,7 +73,7 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
         return Refusal(Fault.UNKNOWN_TOOL, detail, True, message.id, token, method, tool, message.arguments)
     if action == HANDSHAKE:
         return TokenOnly(token, method, True, message.id)
-    arguments = of_values(message.arguments, () if tool else _PROTOCOL)
+    arguments = of_values(message.arguments, () if tool else PROTOCOL_PARAMS)
     return Call(token, proof, action, resource, arguments, facts, method, tool, True, message.id)
 
 

@@ -12,10 +12,10 @@ from fastmcp.tools.base import InputRequiredToolResult, ToolResult
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
 
-from ..decisions.tool_catalog import TOOLS_CALL
+from ..decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST
 from .denied import ToolDenied
 from .guard import Guard
-from .mcp_terms import TOOLS_LIST, call_terms, error_of, judged_method, tool_refusal
+from .mcp_terms import call_terms, error_of, judged_params, tool_refusal
 
 
 class SessauthFastMCPMiddleware(Middleware):
@@ -34,7 +34,7 @@ class SessauthFastMCPMiddleware(Middleware):
             if method == TOOLS_CALL:
                 name, arguments = params.get("name", ""), params.get("arguments") or {}
                 return await self._guard.arun(name, arguments, lambda: call_next(context), **terms)
-            await self._guard.acheck_method(*judged_method(method, params), **terms)
+            await self._guard.acheck_method(method, judged_params(params), **terms)
             result = await call_next(context)
             if method != TOOLS_LIST:
                 return result

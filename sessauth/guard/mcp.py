@@ -14,10 +14,10 @@ from typing import Any
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from ..decisions.tool_catalog import TOOLS_CALL
+from ..decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST
 from .denied import ToolDenied
 from .guard import Guard
-from .mcp_terms import TOOLS_LIST, call_terms, error_of, judged_method, listed, tool_refusal, without_own
+from .mcp_terms import call_terms, error_of, judged_params, listed, tool_refusal, without_own
 
 
 class SessauthMiddleware:
@@ -39,7 +39,7 @@ class SessauthMiddleware:
             if ctx.method == TOOLS_CALL:
                 name, arguments = params.get("name", ""), params.get("arguments") or {}
                 return await self._guard.arun(name, arguments, lambda: call_next(inner), **terms)
-            await self._guard.acheck_method(*judged_method(ctx.method, params), **terms)
+            await self._guard.acheck_method(ctx.method, judged_params(params), **terms)
             result = await call_next(inner)
             if ctx.method == TOOLS_LIST and result is not None:
                 if not isinstance(result, dict):

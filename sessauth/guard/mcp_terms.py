@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..crypto.armor import proof_text
 from ..decisions.outward import Outward
-from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
 from ..scopes.call_arguments import encode
 from ..tokens.token import Token
@@ -37,11 +37,8 @@ OWN: Final = "io.sessauth/"
 PROOF_HEADER: Final = "x-sessauth-proof"
 """The HTTP header of a proof's text; the token stands in ``Authorization: Bearer``."""
 
-TOOLS_LIST: Final = "tools/list"
-STANDING: Final = "ping"
-"""The method that needs a token that stands, and no scope."""
-# Parameters of the protocol itself, which are no arguments of a method.
-_PROTOCOL: Final = frozenset({"_meta", "inputResponses", "requestState"})
+PROTOCOL_PARAMS: Final = frozenset({"_meta", "inputResponses", "requestState"})
+"""Parameters of the protocol itself, which are no arguments of a method."""
 
 VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
@@ -83,11 +80,13 @@ class Credentials:
         if method == TOOLS_CALL:
             tool, judged = judged.get("name", ""), judged.get("arguments") or {}
         else:
-            method, judged = judged_method(method, params)
+            judged = judged_params(params)
         try:
             action, resource, _ = self._catalogue.ask(tool, method)
         except (UnknownTool, TypeError):
             # The server denies it.
+            return ""
+        if action == HANDSHAKE:
             return ""
         request: tuple[Any, ...] = (self._token, action, resource, encode(judged))
         if inspect.iscoroutinefunction(self._prover.prove):
@@ -132,15 +131,12 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     return {"token": token, "proof": proofs[0] if len(proofs) == 1 and isinstance(proofs[0], str) else "-"}
 
 
-def judged_method(method: str, params: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Return the method and the parameters that are judged for a request other than ``tools/call``.
+def judged_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters that are judged for a request other than ``tools/call``.
 
-    Any token may list tools; of the list it is shown those that it may call. The parameters of the protocol
-    itself are not judged.
+    Those of the protocol itself are not.
     """
-    if method == TOOLS_LIST:
-        return STANDING, {}
-    return method, {name: value for name, value in (params or {}).items() if name not in _PROTOCOL}
+    return {name: value for name, value in (params or {}).items() if name not in PROTOCOL_PARAMS}
 
 
 def without_own(meta: Mapping[str, Any]) -> dict[str, Any]:

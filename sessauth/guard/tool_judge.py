@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from ..decisions.decision import DecisionBase
-from ..decisions.tool_catalog import ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
 from ..errors import UnknownTool
 from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval
@@ -133,7 +133,7 @@ class ToolJudge:
         names = list(tools)
         known = [name for name in names if isinstance(name, str) and name in self.catalogue]
         try:
-            token, options = self._presented_with("tools/list", terms)
+            token, options = self._presented_with(TOOLS_LIST, terms)
             shown: set[str] = set()
             for start in range(0, len(known), MAX_BATCH_ITEMS):
                 part = known[start : start + MAX_BATCH_ITEMS]
@@ -152,7 +152,7 @@ class ToolJudge:
     ) -> Steps[Sequence[SurveyVerdict]]:
         """Return the verdicts on ``candidates``. Raises ToolDenied without an answer."""
         verdicts: Sequence[SurveyVerdict] = yield from self._ask(
-            "tools/list", "list_allowed", (token, candidates), options
+            TOOLS_LIST, "list_allowed", (token, candidates), options
         )
         return verdicts
 
@@ -235,6 +235,8 @@ class ToolJudge:
         try:
             action, resource, _ = catalogue.ask("", method)
         except UnknownTool:
+            return b""
+        if action == HANDSHAKE:
             return b""
         return (yield from self._proof(method, (token, action, resource, params), terms))
 

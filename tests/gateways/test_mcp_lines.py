@@ -10,17 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sessauth.gateways.mcp_proxy.messages import (
-    BadMessage,
-    Kind,
-    array_text,
-    elements,
-    members,
-    object_text,
-    one_line,
-    read_client,
-    read_server,
-)
+from sessauth.gateways.json_parts import array_text, elements, members, object_text
+from sessauth.gateways.mcp_proxy.messages import BadMessage, Kind, one_line, read_client, read_server
 
 ENDS = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _text = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(

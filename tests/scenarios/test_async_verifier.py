@@ -123,7 +123,8 @@ def test_free_calls_wait_for_nothing(running: ServerFixture) -> None:
     assert _at_once(verifier.check_tool(token, CATALOGUE, "get", {"a": 1}))
     assert _at_once(verifier.check_tool(token, CATALOGUE, "drop")).reason is Reason.UNKNOWN_TOOL
     assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="initialize"))
-    assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="tools/list")).reason is (
+    assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="tools/list"))
+    assert _at_once(verifier.check_tool(token, CATALOGUE, "", method="prompts/list")).reason is (
         Reason.OUT_OF_SCOPE
     )
     assert _at_once(verifier.stands(token)) and _at_once(verifier.stands(handle, session=token.session_id))

@@ -62,14 +62,15 @@ def test_an_unknown_tool_has_no_request(catalogue: ToolCatalog, name: str) -> No
 @pytest.mark.parametrize(
     ("method", "action"),
     [
-        ("tools/list", "read"),
+        ("tools/list", "handshake"),
+        ("prompts/list", "read"),
         ("resources/read", "read"),
         ("logging/setLevel", "write"),
         ("made/up/later", "write"),
     ],
 )
 def test_other_methods_have_a_resource_of_their_own(catalogue: ToolCatalog, method: str, action: str) -> None:
-    """They look or they write; one that this version doesn't know writes."""
+    """They need no scope, look or write; one that this version doesn't know writes."""
     assert catalogue.request("", method) == (action, f"mcp/files/@{method}")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,18 @@ from typing import Any
 import click
 
 from ...errors import UsageError
-from ...server.process.stop_signals import set_on
 from ..context import Settings, with_settings
 from ..gateway_verifier import (
     catalogue_option,
     log_option,
     open_verifier,
     read_catalogues,
+    serve_until,
+    stop_event,
     verifier_options,
 )
-from ..output import fields
 from .gateway_authzen import authzen
 from .gateway_extmcp import extmcp
-
-GRACE_SECONDS = 1.0
-POLL_SECONDS = 0.25
 
 
 @click.group()
@@ -78,18 +73,8 @@ def extauthz(
     mcp = dict(zip(paths, read_catalogues(catalogues), strict=True))
     mapper = RequestMapper(mcp=mcp, http=http)
     log.configure(log_level.upper())
-    stop = threading.Event()
-    set_on(stop, signal.SIGTERM, signal.SIGINT)
+    stop = stop_event()
     with open_verifier(settings, **options) as verifier:
         authorizer = ExtAuthz(verifier, mapper)
         server = AuthorizerServer(authorizer, verifier)
-        try:
-            address = server.listen(listen, insecure_tcp=settings.insecure_tcp)
-            server.start()
-            served = {"listening": address, "transport": server.transport, "audience": options["audience"]}
-            settings.show(served, fields(list(served.items())))
-            # Polled: a signal that another thread gets does not interrupt a wait of this one.
-            while not stop.wait(POLL_SECONDS):
-                pass
-        finally:
-            server.stop(GRACE_SECONDS)
+        serve_until(stop, settings, server, listen, transport=server.transport, audience=options["audience"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,16 @@ from typing import Any
 import click
 
 from ...errors import UsageError
-from ...server.process.stop_signals import set_on
 from ..context import Settings, with_settings
 from ..gateway_verifier import (
     catalogue_option,
     log_option,
     open_verifier,
     read_catalogues,
+    serve_until,
+    stop_event,
     verifier_options,
 )
-from ..output import fields
-
-GRACE_SECONDS = 1.0
-POLL_SECONDS = 0.25
 
 
 @click.command()
@@ -54,18 +49,8 @@ def extmcp(
         raise UsageError("catalogue: give one for each target: nothing would be passed on")
     read = read_catalogues(catalogues)
     log.configure(log_level.upper())
-    stop = threading.Event()
-    set_on(stop, signal.SIGTERM, signal.SIGINT)
+    stop = stop_event()
     with open_verifier(settings, **options) as verifier:
         server = ExtMcpServer(ExtMcpPolicy(verifier, read, audience=options["audience"]))
-        try:
-            address = server.listen(listen, insecure_tcp=settings.insecure_tcp)
-            server.start()
-            targets = ", ".join(catalogue.server for catalogue in read)
-            served = {"listening": address, "targets": targets, "audience": options["audience"]}
-            settings.show(served, fields([*served.items()]))
-            # Polled: a signal that another thread gets does not interrupt a wait of this one.
-            while not stop.wait(POLL_SECONDS):
-                pass
-        finally:
-            server.stop(GRACE_SECONDS)
+        targets = ", ".join(catalogue.server for catalogue in read)
+        serve_until(stop, settings, server, listen, targets=targets, audience=options["audience"])

@@ -22,7 +22,7 @@ from ...guard import Guard, ToolDenied
 from ...guard.call import CallTerms
 from ...guard.services.call_table import CallTable, NamedCall
 from ...guard.services.resource_template import ResourceTemplate
-from .json_parts import elements, members, strict_object, string
+from ..json_parts import elements, members, strict_object, string
 
 SUBJECT: Final = "sessauth"
 TOOL: Final = "tool"

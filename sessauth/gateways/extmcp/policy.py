@@ -17,7 +17,7 @@ from ..._fast.call.rpc_message import RpcMessage
 from ..._fast.codec.errors import FormError
 from ...decisions.decision import DecisionBase
 from ...decisions.outward import Outward
-from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
+from ...decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST, ToolCatalog
 from ...errors import UsageError
 from ...guard import Guard, ToolDenied
 from ...guard.call import CallTerms
@@ -26,7 +26,6 @@ from ...guard.services.presented import AUTHORIZATION, DECISION, PROOF, bearer, 
 from ...scopes.call_arguments import canonical
 from .v1 import ext_mcp_pb2 as messages
 
-TOOLS_LIST: Final = "tools/list"
 SESSION: Final = "x-sessauth-session"
 # agentgateway asks about these only when the server has answered.
 ANSWERED_ONLY: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "completion/complete"})

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from json.decoder import scanstring  # type: ignore[attr-defined] # not in typeshed
 from typing import Any, Final, TypeAlias
 
 from ...errors import UsageError
@@ -115,44 +114,6 @@ def one_line(text: str) -> str:
     return text if text.isascii() and "\r" not in text and "\n" not in text else text.translate(_LINE_ENDS)
 
 
-def members(text: str) -> dict[str, str]:
-    """Return the members of a JSON object, values as their own text. ``text`` was read before."""
-    found = {}
-    at = _skip(text, 0) + 1
-    while text[at := _skip(text, at)] != "}":
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-        name, at = scanstring(text, at + 1, True)
-        at = _skip(text, _skip(text, at) + 1)
-        end = _PLAIN.raw_decode(text, at)[1]
-        found[name] = text[at:end]
-        at = end
-    return found
-
-
-def elements(text: str) -> list[str]:
-    """Return the elements of a JSON array as their own text. ``text`` was read before."""
-    found = []
-    at = _skip(text, 0) + 1
-    while text[at := _skip(text, at)] != "]":
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-        end = _PLAIN.raw_decode(text, at)[1]
-        found.append(text[at:end])
-        at = end
-    return found
-
-
-def object_text(values: dict[str, str]) -> str:
-    """Return a JSON object of members whose values are JSON texts."""
-    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in values.items()) + "}"
-
-
-def array_text(values: Iterable[str]) -> str:
-    """Return a JSON array of elements that are JSON texts."""
-    return f"[{','.join(values)}]"
-
-
 def line(**values: Any) -> str:
     """Return a message made here: ``jsonrpc`` and these members."""
     return json.dumps({"jsonrpc": "2.0", **values}, separators=(",", ":"))
@@ -212,12 +173,6 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_ID
 
 
-def _skip(text: str, at: int) -> int:
-    while text[at] in " \t\r\n":
-        at += 1
-    return at
-
-
 class _Ambiguous(ValueError):
     """JSON that readers could read differently."""
 
@@ -246,5 +201,3 @@ def _decoder(pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.J
 
 _STRICT: Final = _decoder(_unique_in_any_case)
 _UNIQUE: Final = _decoder(_unique)
-# Finds the end of a value.
-_PLAIN: Final = json.JSONDecoder()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...decisions.tool_catalog import Tool, ToolCatalog
+from ...decisions.tool_catalog import TOOLS_LIST, Tool, ToolCatalog
 from ...errors import UsageError
 from .lines import LineTooLong, Upstream
 from .messages import METHOD_NOT_FOUND, BadMessage, Kind, Message, error_line, line, read_server
@@ -105,7 +105,7 @@ class _Listing:
         found: list[dict[str, Any]] = []
         params: dict[str, Any] = {"_meta": _MODERN} if modern else {}
         for _ in range(_MAX_PAGES):
-            answer = await self._ask("tools/list", params)
+            answer = await self._ask(TOOLS_LIST, params)
             result = answer.get("result", {})
             tools = result.get("tools")
             if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):

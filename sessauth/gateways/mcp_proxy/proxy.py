@@ -23,24 +23,21 @@ from typing import Any, Final
 from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
 from ...errors import UsageError
 from ...guard import Guard, ToolDenied
-from ...guard.mcp_terms import APPROVAL, OWN, STANDING, TOOLS_LIST, error_of, is_modern, meta_of, tool_refusal
+from ...guard.mcp_terms import APPROVAL, OWN, PROTOCOL_PARAMS, error_of, is_modern, meta_of, tool_refusal
+from ..json_parts import array_text, elements, members, object_text
 from .messages import (
     INVALID_REQUEST,
     BadMessage,
     Key,
     Kind,
     Message,
-    array_text,
-    elements,
     error_line,
     key_of,
     line,
-    members,
-    object_text,
     read_client,
     read_server,
 )
-from .within import PROTOCOL_PARAMS, judged_params, requests_within
+from .within import judged_params, requests_within
 
 CANCELLED: Final = "notifications/cancelled"
 # Requests of one client that are under way at once.
@@ -193,7 +190,7 @@ class McpProxy:
                 finally:
                     self._pending.pop(message.key, None)
             else:
-                await self._guard.acheck_method(*_judged_method(message))
+                await self._guard.acheck_method(message.method, judged_params(members(message.text)))
                 pending.forwarded = True
                 await self._to_server(message)
         except ToolDenied as denied:
@@ -254,7 +251,7 @@ class McpProxy:
                     pending.task.cancel()
                 return
         try:
-            await self._guard.acheck_method(*_judged_method(message))
+            await self._guard.acheck_method(message.method, judged_params(members(message.text)))
         except ToolDenied:
             return
         await self._to_server(message)
@@ -354,7 +351,7 @@ class McpProxy:
         try:
             if message.key in self._of_server or len(self._of_server) >= MAX_PENDING:
                 raise ToolDenied(message.method, "BAD_CALL")
-            await self._guard.acheck_method(*_judged_method(message))
+            await self._guard.acheck_method(message.method, judged_params(members(message.text)))
         except ToolDenied as denied:
             text = line(id=message.id, error=error_of(denied))
             await self._to_server(Message(Kind.RESPONSE, message.id, "", text, {}))
@@ -372,16 +369,6 @@ class McpProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _judged_method(message: Message) -> tuple[str, bytes]:
-    """Return the method and the parameters that are judged for a request.
-
-    Any token may list tools; of the list it is shown those that it may call.
-    """
-    if message.method == TOOLS_LIST:
-        return STANDING, b""
-    return message.method, judged_params(members(message.text))
 
 
 def _without_approval(message: Message, parts: dict[str, str], params: dict[str, str]) -> Message:

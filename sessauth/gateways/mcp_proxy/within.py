@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .messages import BadMessage, Kind, Message, elements, members, object_text
+from ...guard.mcp_terms import PROTOCOL_PARAMS
+from ..json_parts import elements, members, object_text
+from .messages import BadMessage, Kind, Message
 
-# Parameters of the protocol itself, which are no arguments of a method.
-PROTOCOL_PARAMS: Final = frozenset({"_meta", "inputResponses", "requestState"})
 _ELICIT: Final = "elicitation/create"
 _INPUTS: Final = "inputRequests"
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+from ...decisions.tool_catalog import TOOLS_LIST
 from ...scopes.call_arguments import Arguments
 from ..active import current_guard
 from ..denied import NO_ANSWER, NO_GUARD, ToolDenied
@@ -18,7 +19,7 @@ None for the guard that is active where the call is made (:func:`~sessauth.guard
 _log: Final = logging.getLogger("sessauth.guard")
 
 
-def choose(choice: GuardChoice, context: object, tool: str = "tools/list") -> Guard:
+def choose(choice: GuardChoice, context: object, tool: str = TOOLS_LIST) -> Guard:
     """Return the guard of a call of ``tool``.
 
     Raises:

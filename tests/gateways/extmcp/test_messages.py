@@ -23,7 +23,7 @@ from tests.guard.world import SERVER, Broken, World
 from tests.support.server_fixture import AUDIENCE
 
 OTHER = ToolCatalog.from_mcp("other", [{"name": "look", "annotations": {"readOnlyHint": True}}])
-METHODS = ("read:mcp/tools/@tools/list", "read:mcp/other/**", "write:mcp/tools/@logging/setLevel")
+METHODS = ("read:mcp/other/**", "write:mcp/tools/@logging/setLevel")
 
 
 class Door:

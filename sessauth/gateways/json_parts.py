@@ -1,0 +1,86 @@
+"""JSON taken apart without reading its values, so that numbers and texts stay as they were written.
+
+The functions take a text that was read before: JSON, with members of different names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ..errors import UsageError
+from ..scopes.call_arguments import canonical
+
+# Only the ends of values matter here. A number may be longer than Python's limit for its own.
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def strict_object(body: bytes) -> str:
+    """Return a JSON object in its canonical form.
+
+    Raises:
+        UsageError: for any other text, a name that stands twice, and what is beyond the limits of a request.
+    """
+    if not body.strip():
+        raise UsageError("body: is empty")
+    return canonical(body).decode()
+
+
+def members(text: str) -> dict[str, str]:
+    """Return the members of an object, each value as its own text. Raises UsageError for another value."""
+    at = _skip(text, 0)
+    if text[at] != "{":
+        raise UsageError("is no object")
+    found: dict[str, str] = {}
+    at = _skip(text, at + 1)
+    while text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        # Behind the colon.
+        found[name], at = _value(text, _skip(text, at) + 1)
+    return found
+
+
+def elements(text: str) -> list[str]:
+    """Return the elements of an array, each as its own text. Raises UsageError for another value."""
+    at = _skip(text, 0)
+    if text[at] != "[":
+        raise UsageError("is no list")
+    found: list[str] = []
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        element, at = _value(text, at)
+        found.append(element)
+    return found
+
+
+def string(text: str) -> str:
+    """Return a string. Raises UsageError for another value."""
+    if text[:1] != '"':
+        raise UsageError("is no string")
+    value: str = json.loads(text)
+    return value
+
+
+def object_text(values: Mapping[str, str]) -> str:
+    """Return an object of members whose values are JSON texts."""
+    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in values.items()) + "}"
+
+
+def array_text(values: Iterable[str]) -> str:
+    """Return an array of elements that are JSON texts."""
+    return f"[{','.join(values)}]"
+
+
+def _value(text: str, start: int) -> tuple[str, int]:
+    """Return the value at ``start``, and where the next one begins or the container ends."""
+    start = _skip(text, start)
+    _, end = _DECODER.raw_decode(text, start)
+    at = _skip(text, end)
+    return text[start:end], _skip(text, at + 1) if text[at] == "," else at
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
