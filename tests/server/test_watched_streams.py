@@ -102,7 +102,11 @@ def test_a_client_that_is_gone_leaves_no_thread(alone: Service) -> None:
 
 
 def test_a_deadline_ends_a_watched_stream(alone: Service) -> None:
-    """The client's deadline holds for what is watched too."""
+    """The client's deadline holds for what is watched too.
+
+    Both ends count it. Where the server's is noticed first, its reset becomes DEADLINE_EXCEEDED by a clock
+    that gRPC reads once a turn of its loop: on a busy machine it may still stand before the deadline.
+    """
     operator = alone.operator
     token = mint(operator, open_session(operator).id)
     with stream(operator, timeout=1.0) as opened:
@@ -110,7 +114,7 @@ def test_a_deadline_ends_a_watched_stream(alone: Service) -> None:
         with pytest.raises(RpcError) as refused:
             opened.next()
 
-    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert refused.value.code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     assert wait_until(lambda: _threads() == [])
     assert wait_until(lambda: _pool(alone).in_flight == 0)
 

@@ -170,7 +170,10 @@ def test_a_pickled_one_comes_back_as_it_was(verifier: Verifier, issuer: Issuer) 
 
 @pytest.mark.parametrize(
     "method",
-    ["initialize", "ping", "server/discover", "notifications/initialized", "notifications/cancelled"],
+    [
+        *("initialize", "ping", "server/discover", "tools/list"),
+        *("notifications/initialized", "notifications/cancelled"),
+    ],
 )
 def test_the_handshake_needs_a_token_that_stands_and_no_scope(
     verifier: Verifier, issuer: Issuer, method: str
@@ -192,7 +195,7 @@ def test_the_handshake_needs_a_token_that_stands_and_no_scope(
 @pytest.mark.parametrize(
     ("method", "action"),
     [
-        *((name, "read") for name in ("tools/list", "resources/subscribe", "subscriptions/listen")),
+        *((name, "read") for name in ("prompts/list", "resources/subscribe", "subscriptions/listen")),
         *((name, "read") for name in ("tasks/get", "tasks/list", "tasks/result")),
         *((name, "write") for name in ("tasks/cancel", "logging/setLevel", "sampling/createMessage")),
         # Names like those of the handshake are not part of it.
