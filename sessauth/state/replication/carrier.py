@@ -1,0 +1,139 @@
+"""The port to an engine that carries the log: an ordered, durable sequence of records, and one leader's key.
+
+An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records, never
+make one. etcd and PostgreSQL can do all that stands here; nothing here trusts an engine's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+# etcd takes requests of 1.5 MiB; a record, its keys and the comparisons must fit into one.
+MAX_RECORD_BYTES: Final = 1 << 20
+DIGEST_BYTES: Final = 32
+
+
+class CarrierError(Exception):
+    """The engine gave no answer in time, or one that can't be right. Nothing is known; ask again."""
+
+
+class CompactedRecords(Exception):
+    """Records behind the asked number are gone: take a snapshot. ``first`` is the lowest that is left."""
+
+    def __init__(self, first: int) -> None:
+        """Keep the lowest number."""
+        super().__init__(f"records below {first} are gone")
+        self.first = first
+
+
+class AppendStatus(Enum):
+    """The answer to an append."""
+
+    APPENDED = "appended"
+    """The record is durable under its number, by this call or by an earlier one with the same bytes."""
+    FENCED = "fenced"
+    """It is not and can never be: another server leads, or the log goes on differently."""
+    REFUSED = "refused"
+    """It is not: the engine takes no such request (too large, no space, no permission)."""
+    UNKNOWN = "unknown"
+    """No member answered for as long as the caller waits: it may become durable at any moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The result of an append. ``detail`` says why, for an operator; empty if appended."""
+
+    status: AppendStatus
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The server that leads. ``term`` rises with each take-over, never 0. ``address`` is where it serves."""
+
+    name: str
+    address: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """The end of the log: the number of the last record and its digest (32 bytes); 0 and empty: no record."""
+
+    number: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Proof of a moment: the head at some time between the call of ``barrier`` and its return.
+
+    ``engine_id`` and ``engine_revision`` (which never falls) identify the engine's own past.
+    """
+
+    head: LogHead
+    engine_id: str
+    engine_revision: int
+
+
+class Carrier(Protocol):
+    """One server's connection to the engine. Any thread may call; a call blocks for at most its time-out."""
+
+    def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
+        """Try to become the leader; None if another server is. The key goes by itself ``ttl_ms`` after the
+        last :meth:`hold`, or when this server resigns. Raises CarrierError.
+        """
+        ...
+
+    def hold(self, leader: Leader) -> bool:
+        """Keep a leader's key for another ``ttl_ms``; False if it is gone. Raises CarrierError."""
+        ...
+
+    def resign(self, leader: Leader) -> None:
+        """Give the key back, so that another server need not wait. Never raises: it would go by itself."""
+        ...
+
+    def leader(self) -> Leader | None:
+        """Return who leads now, None if nobody does. Raises CarrierError."""
+        ...
+
+    def append(self, term: int, head: LogHead, record: bytes, digest: bytes, give_up_ms: int) -> Appended:
+        """Append ``record`` (its digest: 32 bytes) behind ``head``, if ``term`` still leads and ``head`` is the
+        head: all three in one step of the engine. Idempotent: the same bytes again under the same number
+        are APPENDED. A member that does not answer within a second is left for the next one, with the same
+        bytes, until ``give_up_ms`` have passed; only then UNKNOWN. A term of 0 never appends.
+        """
+        ...
+
+    def barrier(self, name: str, beat: bytes) -> Barrier:
+        """Write this server's ``beat`` by a quorum, and read the head in the same step. Raises CarrierError.
+
+        A member that is silent for 300 ms is not waited for alone: the next one is asked as well.
+        """
+        ...
+
+    def beats(self) -> dict[str, bytes]:
+        """Return the last beat of each server, as a quorum knows them. Raises CarrierError."""
+        ...
+
+    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to ``limit`` records behind ``after``, by ascending number, as one member has them.
+
+        Fewer, or none, may come where more exist: a gap or an end proves nothing. Raises CompactedRecords if
+        the record behind ``after`` was trimmed, and CarrierError.
+        """
+        ...
+
+    def wait(self, after: int, timeout_ms: int) -> None:
+        """Return soon after a record behind ``after`` exists, or after the time-out. A hint: read to know."""
+        ...
+
+    def trim(self, up_to: int) -> None:
+        """Remove records up to this number, inclusive, and free their room. Raises CarrierError."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections. Waiting calls end with CarrierError."""
+        ...
