@@ -16,6 +16,8 @@
     │   ├── StateUnusable       preflight refused it: mode, owner, file system, version, foreign
     │   ├── StateFull           above the 85 % mark, or no space: only ends and revokes are written
     │   ├── OutcomeUnknown      a change may or may not be durable; retry with the same request id
+    │   ├── NotLeader           another server of the cluster writes; ask that one
+    │   ├── RecordRefused       a record of the carried log that does not follow this host's state
     │   └── KeyFolderError      a private key that is missing, readable by others, or not a key
     ├── Rejected            the log's answer to a change that is against the rules
     └── ServerError         the error of a server's answer, or its absence
@@ -123,6 +125,27 @@ class StateFull(StateError):
 
 class OutcomeUnknown(StateError):
     """The change may or may not be durable. Retry with the same request id."""
+
+
+class NotLeader(StateError):
+    """Another server of the cluster writes; ``address`` is where it serves, empty if that is not known."""
+
+    def __init__(self, message: str, address: str = "") -> None:
+        """Keep the address."""
+        super().__init__(message)
+        self.address = address
+
+
+class RecordRefused(StateError):
+    """A record of the carried log does not follow this host's state; ``fault`` is a stable word.
+
+    Nothing of it was applied, and the host allows nothing once what it last proved is too old.
+    """
+
+    def __init__(self, message: str, fault: str) -> None:
+        """Keep the stable word."""
+        super().__init__(message)
+        self.fault = fault
 
 
 class KeyFolderError(StateError):

@@ -26,6 +26,7 @@ for folder in proto/sessauth/gateways/*/v1; do
 done
 "$env/bin/python" -m grpc_tools.protoc -I proto --include_imports \
     --descriptor_set_out="$out/.descriptors.bin" \
-    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/receipt.proto
+    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/receipt.proto \
+    proto/sessauth/v1/group_record.proto
 "$env/bin/python" tools/generate_schema.py "$out/.descriptors.bin" > "$out/sessauth/_fast/codec/schema.py"
 rm "$out/.descriptors.bin"

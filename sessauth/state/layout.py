@@ -65,6 +65,8 @@ HEAD_KEY: Final = b"head"
 # seq and digest of the last compacted change: the start of the digest chain.
 COMPACTED_KEY: Final = b"anchor"
 PROBE_KEY: Final = b"probe"
+# In a cluster: the end of the carried log that the folder holds.
+CARRIED_KEY: Final = b"carried"
 # The bytes of a write that tests the disk: as large as the largest change.
 PROBE_BYTES: Final = 65_536
 
@@ -77,6 +79,9 @@ FULL_SHARE: Final = 0.85
 
 # The most changes that share one fsync. It bounds the time that the first of them waits for the last.
 GROUP_CHANGES: Final = 256
+# The most bytes of changes that share one, and where a record of 1 MiB carries them to other hosts.
+GROUP_BYTES: Final = 4 << 20
+CARRIED_GROUP_BYTES: Final = (1 << 20) - (64 << 10)
 # A change is a ceiling and a few texts; the format's own limits would permit megabytes.
 MAX_CHANGE_BYTES: Final = 65_536
 # The kernel's view addresses a record with 16 bits and takes a larger one for unreadable.

@@ -1,7 +1,7 @@
 """Rows that prove a session's end: registrations of verifiers, and finished receipts.
 
-They belong to this host and no change writes them: a registration is a fact about a process that runs here,
-and a receipt is made of such facts. Followers have neither. Like leases they are written beside the log.
+No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
+receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class EvidenceGroup(Protocol):
     @property
     def rows(self) -> TxnRows:
         """The rows of the group's transaction."""
+        ...
+
+    def put_carried(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a row that all hosts of a cluster have in common."""
         ...
 
 
@@ -93,8 +97,7 @@ def drop_receipt(rows: TxnRows, session_id: bytes) -> None:
 def store_receipt(group: EvidenceGroup, finished: Receipt) -> None:
     """Write a session's receipt, which can be made again: not if the session is gone or the map is full."""
     if not group.full and group.rows.session(finished.session_id) is not None:
-        group.rows.put(layout.EVIDENCE, RECEIPT + finished.session_id, finished.encode())
-        group.dirty = True
+        group.put_carried(layout.EVIDENCE, RECEIPT + finished.session_id, finished.encode())
 
 
 def verify_evidence(rows: TxnRows) -> tuple[int, int]:

@@ -58,13 +58,17 @@ def status_in(session: bytes, head: Head) -> int:
 
 
 class TxnRows(CostRows):
-    """Rows of one transaction. Within a group, ``current`` is the head, which is written once at the end."""
+    """Rows of one transaction.
+
+    Within a group, ``before`` is the head that it began with, and ``current`` the head so far, which is
+    written once at the end.
+    """
 
     def __init__(self, txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
         """Read the head."""
         self.txn = txn
         self.tables = tables
-        self.current = self._read_head()
+        self.before = self.current = self._read_head()
 
     def _read_head(self) -> Head:
         data = self.get(layout.META, layout.HEAD_KEY)

@@ -1,7 +1,7 @@
-"""The port to an engine that carries the log: an ordered, durable sequence of records, and one leader's key.
+"""The port to an engine that carries the log: an ordered, durable sequence of records, and a leader's key.
 
-An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records, never
-make one. etcd and PostgreSQL can do all that stands here; nothing here trusts an engine's clock.
+An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records,
+never make one. etcd and PostgreSQL can do all that stands here; nothing here trusts an engine's clock.
 """
 
 from __future__ import annotations
@@ -78,12 +78,30 @@ class Barrier:
     engine_revision: int
 
 
+class LogSource(Protocol):
+    """Where a host reads the carried log: the engine, or a server that hands it on."""
+
+    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""
+        ...
+
+    def wait(self, after: int, timeout_ms: int) -> None:
+        """Return soon after a record behind ``after`` exists, or after the time-out."""
+        ...
+
+    def barrier(self) -> Barrier:
+        """Return a barrier that began after this call. Raises CarrierError."""
+        ...
+
+
 class Carrier(Protocol):
     """One server's connection to the engine. Any thread may call; a call blocks for at most its time-out."""
 
     def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
-        """Try to become the leader; None if another server is. The key goes by itself ``ttl_ms`` after the
-        last :meth:`hold`, or when this server resigns. Raises CarrierError.
+        """Try to become the leader; None if another server is.
+
+        The key goes by itself ``ttl_ms`` after the last :meth:`hold`, or when this server resigns. Raises
+        CarrierError.
         """
         ...
 
@@ -100,10 +118,11 @@ class Carrier(Protocol):
         ...
 
     def append(self, term: int, head: LogHead, record: bytes, digest: bytes, give_up_ms: int) -> Appended:
-        """Append ``record`` (its digest: 32 bytes) behind ``head``, if ``term`` still leads and ``head`` is the
-        head: all three in one step of the engine. Idempotent: the same bytes again under the same number
-        are APPENDED. A member that does not answer within a second is left for the next one, with the same
-        bytes, until ``give_up_ms`` have passed; only then UNKNOWN. A term of 0 never appends.
+        """Append ``record`` (its digest: 32 bytes) behind ``head``, if ``term`` leads and ``head`` is it.
+
+        All three in one step of the engine. Idempotent: the same bytes again under the same number are
+        APPENDED. A member that does not answer within a second is left for the next one, with the same bytes,
+        until ``give_up_ms`` have passed; only then UNKNOWN. A term of 0 never appends.
         """
         ...
 

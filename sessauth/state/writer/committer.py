@@ -7,18 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 import lmdb
 
 from ..._fast.record.counters import Histograms
-from ...errors import OutcomeUnknown, StateError, StateFull, StateUnusable
+from ...errors import NotLeader, OutcomeUnknown, RecordRefused, StateError, StateFull, StateUnusable
 from .. import layout
 from ..host.brake import Brake
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from .continuity import Continuity
 from .group import Group, Retention
+from .group_log import EngineRefused, GroupLog, GroupTooLarge
 from .guarded_clock import GuardedClock
 from .jobs import Job, JobQueue
 
@@ -30,6 +32,8 @@ COMMIT_BOUNDS_NS: Final = (
     10**10,
 )
 GROUP_BOUNDS: Final = tuple(1 << exponent for exponent in range(9))
+# The engine's answers, and records of other servers: the folder is as it was, and can be read.
+_NOT_OF_THIS_HOST: Final = (EngineRefused, GroupTooLarge, NotLeader, OutcomeUnknown, RecordRefused)
 
 
 @dataclass(slots=True)
@@ -47,6 +51,14 @@ class Stats:
     groups: Histograms = field(default_factory=lambda: Histograms(1, GROUP_BOUNDS))
 
 
+class _Written(Enum):
+    """Whether the jobs of a group were answered, or why each must be tried alone."""
+
+    ANSWERED = 1
+    MAP_FULL = 2
+    TOO_LARGE = 3
+
+
 class Committer:
     """Owns the write transactions; runs on one thread."""
 
@@ -58,14 +70,16 @@ class Committer:
         clock: GuardedClock,
         retention: Retention,
         continuity: Continuity,
+        carried: GroupLog | None,
     ) -> None:
-        """Create the thread; :meth:`start` starts it."""
+        """Create the thread; :meth:`start` starts it. ``carried`` is the log of a cluster."""
         self._source = source
         self._brake = brake
         self._queue = queue
         self._clock = clock
         self._retention = retention
         self._continuity = continuity
+        self._carried = carried
         self._page_bytes = int(source.env.stat()["psize"])
         self._map_bytes = int(source.env.info()["map_size"])
         self._thread = threading.Thread(target=self._work, name="sessauth-writer", daemon=True)
@@ -98,52 +112,84 @@ class Committer:
                     StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
                 )
             jobs = [job for job in jobs if job.runs_while_braked]
-        if jobs and not self._commit(jobs):
-            self._commit_individually(jobs)
+        if jobs:
+            self._commit_or_split(jobs)
 
-    def _commit_individually(self, jobs: _Jobs) -> None:
+    def _commit_or_split(self, jobs: _Jobs) -> None:
+        """Run a group; if it is too much for one, run its jobs one by one."""
+        written = self._commit(jobs)
+        if written is _Written.MAP_FULL:
+            self._commit_what_removes(jobs)
+        elif written is _Written.TOO_LARGE:
+            for job in jobs:
+                self._commit_or_split([job])
+
+    def _commit_what_removes(self, jobs: _Jobs) -> None:
         """Write jobs that only remove authority, each alone, in a full map; fail the others."""
         self._source.reap_readers()
         for job in jobs:
             if not job.only_removes_authority:
                 job.fail(StateFull("the map of the state is full; purge ended sessions, or raise map_size"))
-            elif not self._commit([job]):
+            elif self._commit([job]) is _Written.MAP_FULL:
                 self._fail_unknown([job], "the map of the state is full")
 
-    def _commit(self, jobs: _Jobs) -> bool:
-        """Run a group and make it durable; return False if the map is full and nothing was written."""
-        txn = None
+    def _commit(self, jobs: _Jobs) -> _Written:
+        """Run a group, and make it durable."""
+        txn = group = None
         try:
             self._continuity.begin()
             txn = self._source.env.begin(write=True)
             group = self._run_jobs(txn, jobs)
-            if not group.dirty:
-                txn.abort()
+            if group.dirty:
+                self._make_durable(txn, group, len(jobs))
             else:
-                head, number = group.rows.current, int(txn.id())
-                self._continuity.announce(head)
-                began = time.monotonic_ns()
-                txn.commit()
-                self._continuity.committed(head, number)
-                self._record_commit(len(jobs), time.monotonic_ns() - began)
+                txn.abort()
             group.durable = True
-        except lmdb.MapFullError:
-            _abort(txn)
-            return False
         except (lmdb.Error, OSError, StateError) as error:
             _abort(txn)
-            self._fail_unknown(jobs, error)
-            return True
+            return self._not_written(jobs, error, appended=group is not None and group.appended)
         finally:
             self._continuity.end()
         for job in jobs:
             job.resolve()
-        return True
+        return _Written.ANSWERED
+
+    def _make_durable(self, txn: lmdb.Transaction, group: Group, jobs: int) -> None:
+        if self._carried is not None:
+            self._carried.append(group)
+            group.appended = group.is_carried
+        head, number = group.rows.current, int(txn.id())
+        self._continuity.announce(head)
+        began = time.monotonic_ns()
+        txn.commit()
+        self._continuity.committed(head, number)
+        self._record_commit(jobs, time.monotonic_ns() - began)
+
+    def _not_written(self, jobs: _Jobs, error: Exception, *, appended: bool) -> _Written:
+        """Answer the jobs of an aborted group. Only a fault of this host engages its brake."""
+        if appended and self._carried is not None:
+            self._carried.commit_failed(str(error))
+        elif isinstance(error, lmdb.MapFullError):
+            return _Written.MAP_FULL
+        elif isinstance(error, GroupTooLarge) and len(jobs) > 1:
+            return _Written.TOO_LARGE
+        elif isinstance(error, _NOT_OF_THIS_HOST):
+            for job in jobs:
+                job.fail(error)
+            return _Written.ANSWERED
+        self._fail_unknown(jobs, error)
+        return _Written.ANSWERED
 
     def _run_jobs(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
         rows = TxnRows(txn, self._source.tables)
         self._continuity.require_head(rows.head())
-        group = Group(rows, self._clock.read(), full=self.is_full(rows), retention=self._retention)
+        group = Group(
+            rows,
+            self._clock.read(),
+            full=self.is_full(rows),
+            retention=self._retention,
+            refusal=None if self._carried is None else self._carried.refusal(),
+        )
         for job in jobs:
             job.execute(group)
         group.finish()

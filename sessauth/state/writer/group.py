@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from ...errors import Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
-from ...model.costs import ONCE_PREFIX
+from ...model.costs import ONCE_PREFIX, RETRY_PREFIX
+from ...model.group_record import CarriedRow
 from ...model.lineage import ancestor_ids, lineage
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
@@ -35,17 +36,47 @@ class Retention:
     ended_ms: int = layout.KEEP_ENDED_MS
 
 
-class Group:
-    """Applies changes within one write transaction. ``dirty`` is True if there is anything to commit."""
+def is_remembered(change_id: str) -> bool:
+    """Return True if a repeat of a request id gets the first outcome: all but the log's own ids."""
+    return not change_id.startswith(layout.SYSTEM_PREFIX) or change_id.startswith(RETRY_PREFIX)
 
-    def __init__(self, rows: TxnRows, now: ClockReading, *, full: bool, retention: Retention) -> None:
-        """Write through a transaction's rows. ``full``: the state is above the 85 % mark."""
+
+class Group:
+    """Applies changes within one write transaction. ``dirty`` is True if there is anything to commit.
+
+    ``changes`` are the encoded changes that it logged, for the carried log of a cluster.
+    """
+
+    def __init__(
+        self,
+        rows: TxnRows,
+        now: ClockReading,
+        *,
+        full: bool,
+        retention: Retention,
+        refusal: StateError | None = None,
+    ) -> None:
+        """Write through a transaction's rows. ``full``: the state is above the 85 % mark.
+
+        ``refusal`` is raised by everything that would change what a cluster has in common; None: this server
+        may.
+        """
         self.rows = rows
+        self.changes: list[bytes] = []
+        self._refusal = refusal
+        self._carried_keys: dict[tuple[str, bytes], None] = {}
         self.wall_ms = now.at_ms
         self.suspect = now.suspect
         self.full = full
         self.retention = retention
         self.dirty = False
+        # True: its changes come from the carried log.
+        self.is_replay = False
+        # True: it is carried even without a change, so that a new leader's term begins in the log.
+        self.begins_term = False
+        self._dropped = False
+        # True once the log of the cluster has it.
+        self.appended = False
         # True once the group's rows are committed.
         self.durable = False
 
@@ -61,6 +92,7 @@ class Group:
         change only removes authority, raises StateFull above the 85 % mark, and StateError while the wall
         clock is suspect.
         """
+        self.require_leading()
         once = change.id.startswith(ONCE_PREFIX)
         first = None if once else self.first_outcome(change.id)
         if first is not None:
@@ -71,10 +103,7 @@ class Group:
             self._end_lapsed(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):
             self._end_lapsed(change.session_id)
-        outcome = self.log(change)
-        if outcome.seq and not once:
-            self._store_outcome(outcome)
-        return outcome
+        return self.log(change)
 
     def first_outcome(self, change_id: str) -> ChangeOutcome | None:
         """Return the outcome of the first change with this id, if it is still stored."""
@@ -93,9 +122,59 @@ class Group:
 
     def log(self, change: Change) -> ChangeOutcome:
         """Stamp, apply and log a change, whatever its id. An unlogged rejection has the ``seq`` 0."""
+        self.require_leading()
         applied = apply(self.rows, change.stamped(self.at_ms))
         if not applied.outcome.applied and change.kind in _UNLOGGED_REJECTIONS:
             return replace(applied.outcome, seq=0)
+        self._write(change, applied)
+        return applied.outcome
+
+    def replay(self, encoded: bytes) -> None:
+        """Apply a change that another server stamped and logged; raises ValueError if it is none."""
+        change = Change.decode(encoded)
+        self._write(change, apply(self.rows, change))
+
+    def replay_row(self, row: CarriedRow) -> None:
+        """Write a row that another server wrote beside its changes."""
+        if row.removed:
+            self.rows.delete(row.table, row.key)
+        else:
+            self.rows.put(row.table, row.key, row.value)
+        self.dirty = True
+
+    def require_leading(self) -> None:
+        """Raise NotLeader if only another server of the cluster may write."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def put_carried(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a row that no change writes and that all hosts have in common."""
+        self.require_leading()
+        self.rows.put(table, key, value)
+        self._carried_keys[table, key] = None
+        self.dirty = True
+
+    def delete_carried(self, table: str, key: bytes) -> None:
+        """Remove such a row."""
+        self.require_leading()
+        self.rows.delete(table, key)
+        self._carried_keys[table, key] = None
+        self.dirty = True
+
+    def carried_rows(self) -> tuple[CarriedRow, ...]:
+        """Return the rows that :meth:`put_carried` and :meth:`delete_carried` touched, as they are now."""
+        touched = ((table, key, self.rows.get(table, key)) for table, key in self._carried_keys)
+        return tuple(
+            CarriedRow(table, key, value or b"", removed=value is None) for table, key, value in touched
+        )
+
+    @property
+    def is_carried(self) -> bool:
+        """True if there is anything that the other hosts need."""
+        return not self.is_replay and bool(self.changes or self._carried_keys or self.begins_term)
+
+    def _write(self, change: Change, applied: Applied) -> None:
+        """Write a change's effects, and the change itself into the log."""
         self.rows.perform(applied.writes)
         self.rows.current = applied.head
         order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")
@@ -105,8 +184,10 @@ class Group:
             self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
                 evidence_rows.drop_receipt(self.rows, change.session_id)
+        if is_remembered(change.id):
+            self._store_outcome(applied.outcome)
+        self.changes.append(applied.encoded)
         self.dirty = True
-        return applied.outcome
 
     def _store_result(self, change: Change, applied: Applied, order: bytes) -> None:
         """Store a change's result, and the trace of a purged session."""
@@ -154,8 +235,7 @@ class Group:
         if session.lease_deadline_ms - self.at_ms > session.lease_ms // 2:
             return session.lease_deadline_ms
         deadline = max(session.lease_deadline_ms, self.at_ms + session.lease_ms)
-        self.rows.put(layout.LEASES, session_id, deadline.to_bytes(8, "big"))
-        self.dirty = True
+        self.put_carried(layout.LEASES, session_id, deadline.to_bytes(8, "big"))
         return deadline
 
     def fresh_deadline(self, session_id: bytes) -> int:
@@ -173,8 +253,7 @@ class Group:
 
     def schedule_due(self, session_id: bytes, due_ms: int, item: bytes = b"") -> None:
         """Have the sweep visit a session, or an item of it (kind and id), at ``due_ms``."""
-        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id + item, b"")
-        self.dirty = True
+        self.put_carried(layout.DUE, _due_key(due_ms, session_id, item), b"")
 
     def _schedule_created(self, change: Change, outcome: ChangeOutcome) -> None:
         """Schedule the end of the session, permit or approval that a change created."""
@@ -182,14 +261,18 @@ class Group:
         if change.kind is ChangeKind.OPEN_SESSION:
             session = self.rows.leased_session(session_id)
             if session is not None:
-                self.schedule_due(session_id, session.ends_at_ms())
+                self._schedule(session_id, session.ends_at_ms())
         elif outcome.permit_id:
-            self.schedule_due(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
+            self._schedule(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
         elif change.kind is ChangeKind.REQUEST_APPROVAL:
             approval_id: bytes = change.body["approval"]["id"]  # type: ignore[index]
             approval = self.rows.approval(session_id, approval_id)
             if approval is not None:
-                self.schedule_due(session_id, approval.expires_at_ms, DUE_APPROVAL + approval.id)
+                self._schedule(session_id, approval.expires_at_ms, DUE_APPROVAL + approval.id)
+
+    def _schedule(self, session_id: bytes, due_ms: int, item: bytes = b"") -> None:
+        """Schedule by a change, which does the same on every host."""
+        self.rows.put(layout.DUE, _due_key(due_ms, session_id, item), b"")
 
     def lapse(self, session: Session) -> EndCause | None:
         """Return the cause for which a session that has not ended is over by now; None if it is not."""
@@ -231,9 +314,15 @@ class Group:
     def finish(self) -> None:
         """Drop a bounded number of the oldest rows, and write the head."""
         if self.dirty:
-            self._compact_changes()
-            self._drop_outcomes()
+            if not self._dropped and self.is_carried:
+                self.drop_old_rows()
             self.rows.write_head()
+
+    def drop_old_rows(self) -> None:
+        """Drop a bounded number of the oldest rows, once a group; a follower does so once a record."""
+        self._dropped = True
+        self._compact_changes()
+        self._drop_outcomes()
 
     def _compact_changes(self) -> None:
         handle = self.rows.tables[layout.CHANGES]
@@ -267,3 +356,7 @@ class Group:
                 self.rows.delete(layout.OUTCOMES, value[8:])
                 more = cursor.delete() and bool(cursor.key())
                 surplus -= 1
+
+
+def _due_key(due_ms: int, session_id: bytes, item: bytes) -> bytes:
+    return due_ms.to_bytes(8, "big") + session_id + item

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import lmdb
 
-from ...errors import SessauthError, StateError, StateUnusable
+from ...errors import RecordRefused, SessauthError, StateError, StateUnusable
 from .. import layout
 from .group import Group
 
@@ -42,7 +42,7 @@ class Job(Generic[T]):
         self.answer, self.error = None, None
         try:
             self.answer = self.work(group)
-        except (lmdb.Error, StateUnusable):
+        except (lmdb.Error, StateUnusable, RecordRefused):
             raise
         except SessauthError as error:
             self.error = error

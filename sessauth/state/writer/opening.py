@@ -33,10 +33,13 @@ class Opened(NamedTuple):
     continuity: Continuity
 
 
-def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: int) -> Opened:
+def open_writing(
+    state_dir: Path, *, create: bool, restoring: bool, map_size: int, carried: bool = False
+) -> Opened:
     """Open the resources of a writer; releases all if it raises StateUnusable.
 
-    With ``restoring`` a state that is behind its anchor is opened too; a new incarnation has to follow.
+    With ``restoring`` a state that is behind its anchor is opened too; a new incarnation has to follow. A
+    folder of a cluster is opened only if its groups are ``carried``.
     """
     if create:
         _make_folder(state_dir)
@@ -61,6 +64,7 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
         source = LmdbSource(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _require_format(source)
+        _require_membership(source, carried=carried)
         _make_durable(source)
         anchor_file = anchor.Anchor(state_dir)
         _write_anchor(state_dir, anchor_file, source, behind=behind)
@@ -200,6 +204,21 @@ def _require_format(source: LmdbSource) -> None:
     if last != head.seq:
         message = f"the log ends at {last}, the head says {head.seq}; restore the state from a backup"
         raise StateUnusable(message, "CORRUPT")
+
+
+def _require_membership(source: LmdbSource, *, carried: bool) -> None:
+    """Raise IN_CLUSTER for a cluster's folder that is opened as a single host's, and NOT_IN_CLUSTER."""
+    with source.rows() as rows:
+        member = rows.get(layout.META, layout.CARRIED_KEY) is not None
+    if member and not carried:
+        message = (
+            f"{source.env.path()} belongs to a cluster, whose other hosts would miss what is written here; "
+            "configure [cluster], or leave it with 'sessauth cluster leave --keep-state'"
+        )
+        raise StateUnusable(message, "IN_CLUSTER")
+    if carried and not member:
+        message = f"{source.env.path()} belongs to no cluster; begin one with 'sessauth init --cluster'"
+        raise StateUnusable(message, "NOT_IN_CLUSTER")
 
 
 def _upgrade_format(source: LmdbSource) -> None:

@@ -19,6 +19,7 @@ from ..rules.apply import encode_or_refuse, only_removes_authority
 from . import opening
 from .committer import Committer, Stats
 from .group import Group, Retention
+from .group_log import GroupLog
 from .guarded_clock import ClockReading, GuardedClock
 from .jobs import Job, JobQueue
 from .queries import StateQueries
@@ -35,16 +36,20 @@ class StateWriter(StateQueries):
     StateError.
     """
 
-    def __init__(self, opened: opening.Opened, clock: Clock, retention: Retention) -> None:
+    def __init__(
+        self, opened: opening.Opened, clock: Clock, retention: Retention, carried: GroupLog | None
+    ) -> None:
         """Create the writer of opened resources; :meth:`open` calls it."""
         self._lock, source, self._brake, self._continuity = opened
         super().__init__(source)
         self._clock = GuardedClock(clock)
         self._retention = retention
         map_bytes = int(source.env.info()["map_size"])
-        self._queue = JobQueue(min(4 << 20, map_bytes // 64))
+        most = layout.GROUP_BYTES if carried is None else layout.CARRIED_GROUP_BYTES
+        self._queue = JobQueue(min(most, map_bytes // 64))
+        self._carried = carried
         self._committer = Committer(
-            source, self._brake, self._queue, self._clock, retention, self._continuity
+            source, self._brake, self._queue, self._clock, retention, self._continuity, carried
         )
         self._readers_checked_ms = clock.now_ms()
         self._closed = False
@@ -59,16 +64,23 @@ class StateWriter(StateQueries):
         map_size: int = layout.MAP_SIZE,
         clock: Clock | None = None,
         retention: Retention | None = None,
+        carried: GroupLog | None = None,
     ) -> Self:
         """Open a state folder for writing; with ``create`` create it if it is missing.
 
         ``map_size`` in bytes bounds the data; a larger existing file keeps its size. Releases an engaged
         brake if the whole state verifies and a probe write succeeds. With ``restoring`` a state that is
-        behind its anchor is opened too, and a new incarnation has to follow. Raises StateUnusable, whose
-        ``problem`` names the cause.
+        behind its anchor is opened too, and a new incarnation has to follow. ``carried`` is the log of the
+        cluster that the folder belongs to. Raises StateUnusable, whose ``problem`` names the cause.
         """
-        opened = opening.open_writing(Path(state_dir), create=create, restoring=restoring, map_size=map_size)
-        writer = cls(opened, clock or SystemClock(), retention or Retention())
+        opened = opening.open_writing(
+            Path(state_dir),
+            create=create,
+            restoring=restoring,
+            map_size=map_size,
+            carried=carried is not None,
+        )
+        writer = cls(opened, clock or SystemClock(), retention or Retention(), carried)
         writer._committer.start()
         return writer
 
@@ -162,9 +174,12 @@ class StateWriter(StateQueries):
         """End the sessions that are over by ``now_ms`` (-1: by the clock) and purge old rows.
 
         Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do. Checks
-        deny sessions that are over by their times, whether they were swept or not.
+        deny sessions that are over by their times, whether they were swept or not. In a cluster the leader
+        sweeps; elsewhere this does nothing.
         """
         self._require_own_process()
+        if self._carried is not None and self._carried.refusal() is not None:
+            return Swept()
         now = self._clock.read() if now_ms < 0 else ClockReading(now_ms)
         wall_ms = now.at_ms
         if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:

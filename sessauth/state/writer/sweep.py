@@ -45,8 +45,7 @@ def sweep(group: Group, limit: int) -> Swept:
     done = {"ended": 0, "purged": 0, "permits": 0, "approvals": 0}
     keys = due_keys(group, limit)
     for key in keys:
-        group.rows.delete(layout.DUE, key)
-        group.dirty = True
+        group.delete_carried(layout.DUE, key)
         session_id, kind, item_id = key[8:24], key[24:25], key[25:]
         if kind == DUE_PERMIT:
             done["permits"] += _expire_permit(group, session_id, item_id)

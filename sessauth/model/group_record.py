@@ -1,0 +1,103 @@
+"""The record of a group: what a cluster's leader appends to the carried log, signed, and others apply.
+
+    signed = record.signed_by(server_key)
+    data = signed.encode()                       # what the engine carries
+    SignedGroup.decode(data).is_signed_by(public_key)
+
+docs/cluster.md defines the rules by which a host takes a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from .._fast.codec.record import Record
+from .._fast.crypto import ed25519
+from ..crypto.signing_key import MessageKey
+
+FORMAT: Final = 1
+_LABEL: Final = b"sessauth/group/v1\x00"
+_DIGEST_LABEL: Final = b"sessauth/group-digest/v1\x00"
+# Keys of servers are in the table of issuer keys. No credential has a name with this prefix, so no token of a
+# session can have such a key as its root.
+SERVER_OWNER: Final = "sessauth/server/"
+
+
+class ServerKey(MessageKey):
+    """An Ed25519 key that signs a server's groups."""
+
+    __slots__ = ()
+
+    made_by = "sessauth init --cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedRow(Record):
+    """A row that no change writes, at the end of the group; ``removed``: it is not there."""
+
+    table: str
+    key: bytes
+    value: bytes = b""
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord(Record):
+    """The changes of one commit of the leader, and the rows that it wrote beside them.
+
+    ``after_seq`` is the seq of the head before the group, ``previous`` the digest of the record before (32
+    bytes; empty for number 1), ``head_digest`` and ``revision`` are those of the head after the group.
+    ``at_ms`` is the leader's clock.
+    """
+
+    format: int
+    cluster_id: bytes
+    incarnation: bytes
+    term: int
+    number: int
+    previous: bytes
+    server: str
+    after_seq: int
+    changes: tuple[bytes, ...] = ()
+    rows: tuple[CarriedRow, ...] = ()
+    at_ms: int = 0
+    head_digest: bytes = b""
+    revision: int = 0
+
+    def signed_by(self, key: MessageKey) -> SignedGroup:
+        """Return this record, signed by a server's key."""
+        payload = self.encode()
+        return SignedGroup(payload, key.key_id, key.sign(_LABEL + payload))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedGroup(Record):
+    """An encoded GroupRecord, the id of a server's key, and its 64-byte signature."""
+
+    payload: bytes = field(repr=False)
+    key_id: bytes
+    signature: bytes = field(repr=False)
+
+    def record(self) -> GroupRecord:
+        """Return the record, whoever signed it; raises ValueError if it is none."""
+        return GroupRecord.decode(self.payload)
+
+    def is_signed_by(self, public_key: bytes) -> bool:
+        """Return True if this is a signature of ``public_key`` (32 bytes)."""
+        return len(self.signature) == 64 and ed25519.verify(public_key, _LABEL + self.payload, self.signature)
+
+
+def record_digest(encoded: bytes) -> bytes:
+    """Return the BLAKE2b-256 by which the next record names an encoded SignedGroup."""
+    return hashlib.blake2b(_DIGEST_LABEL + encoded, digest_size=32).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedPosition(Record):
+    """The end of the carried log that a folder holds: number and digest of the record, and its term."""
+
+    number: int = 0
+    digest: bytes = b""
+    term: int = 0

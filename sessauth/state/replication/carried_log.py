@@ -1,0 +1,134 @@
+"""The leader's side of the carried log: each group is appended before it is committed here.
+
+The engine decides in one step whether a group follows the head in the leader's term. So a group that this
+server committed is one that all other hosts will apply, and a server that lost the lead can't commit any.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from ...crypto.signing_key import MessageKey
+from ...errors import NotLeader, OutcomeUnknown
+from ...model.group_record import FORMAT, CarriedPosition, GroupRecord, record_digest
+from ..writer.group import Group
+from ..writer.group_log import EngineRefused, GroupTooLarge
+from .carrier import MAX_RECORD_BYTES, Appended, AppendStatus, Carrier, Leader, LogHead
+from .position import read_position, write_position
+
+_log = logging.getLogger(__name__)
+# Longer than an engine takes to elect another member, shorter than callers wait.
+GIVE_UP_MS: Final = 10_000
+
+
+class CarriedLog:
+    """Appends the groups of one server. The writer's thread appends; any thread may lead or step down."""
+
+    def __init__(self, carrier: Carrier, server: str, key: MessageKey) -> None:
+        """Sign as ``server`` with its key. Leads nothing yet."""
+        self.carrier = carrier
+        self.server = server
+        self._key = key
+        self._changing = threading.Lock()
+        self._leader: Leader | None = None
+        self._other: Leader | None = None
+        # Called with a reason whenever this server stops leading, on whatever thread noticed.
+        self.on_step_down: Callable[[str], None] = lambda reason: None
+
+    @property
+    def leader(self) -> Leader | None:
+        """This server's own term; None while it does not lead."""
+        return self._leader
+
+    def lead(self, leader: Leader) -> None:
+        """Append in this term from now on. The folder must hold all records before it."""
+        with self._changing:
+            self._leader, self._other = leader, None
+
+    def follow(self, other: Leader | None) -> None:
+        """State who leads instead, for callers that are refused; None: nobody is known."""
+        with self._changing:
+            self._other = other
+
+    def begin_term(self, group: Group) -> None:
+        """Have a group carried that changes nothing: behind it no record of an earlier term can stand."""
+        group.begins_term = group.dirty = True
+
+    def commit_failed(self, reason: str) -> None:
+        """Step down, since this folder lacks what it appended; it will follow its own record."""
+        self.step_down(f"an appended group could not be written here: {reason}")
+
+    def step_down(self, reason: str) -> None:
+        """Append nothing more. Does nothing if this server does not lead."""
+        with self._changing:
+            led, self._leader = self._leader, None
+        if led is not None:
+            _log.warning("this server no longer leads: %s", reason)
+            self.on_step_down(reason)
+
+    def refusal(self) -> NotLeader | None:
+        """Return the error for callers that want to write; None while this server leads."""
+        if self._leader is not None:
+            return None
+        other = self._other
+        if other is None:
+            return NotLeader("no server of the cluster leads at the moment; try again")
+        return NotLeader(f"{other.name} leads the cluster; ask it at {other.address}", other.address)
+
+    def append(self, group: Group) -> None:
+        """Append a finished group, which is committed next; does nothing if the other hosts need none of it.
+
+        Raises NotLeader if another server leads, OutcomeUnknown if no member answered (both step down),
+        GroupTooLarge, and EngineRefused if the engine refuses the record: then nothing may be committed.
+        """
+        if not group.is_carried:
+            return
+        leader = self._leader
+        if leader is None:
+            raise self.refusal() or NotLeader("the lead was lost in between; try again")
+        position = read_position(group.rows) or CarriedPosition()
+        number = position.number + 1
+        encoded = self._record(group, leader, position).signed_by(self._key).encode()
+        if len(encoded) > MAX_RECORD_BYTES:
+            raise GroupTooLarge(
+                f"the group takes {len(encoded)} bytes, and a record {MAX_RECORD_BYTES} at most"
+            )
+        digest = record_digest(encoded)
+        head = LogHead(position.number, position.digest)
+        result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
+        if result.status is not AppendStatus.APPENDED:
+            self._refuse(result, number)
+        write_position(group.rows, CarriedPosition(number, digest, leader.term))
+
+    def _record(self, group: Group, leader: Leader, position: CarriedPosition) -> GroupRecord:
+        before, after = group.rows.before, group.rows.current
+        return GroupRecord(
+            FORMAT,
+            before.cluster_id,
+            before.incarnation,
+            leader.term,
+            position.number + 1,
+            position.digest,
+            self.server,
+            before.seq,
+            tuple(group.changes),
+            group.carried_rows(),
+            group.at_ms,
+            after.digest,
+            after.revision,
+        )
+
+    def _refuse(self, result: Appended, number: int) -> NoReturn:
+        if result.status is AppendStatus.FENCED:
+            self.step_down(f"record {number} was refused: {result.detail}")
+            raise NotLeader("the lead went to another server; nothing was written, ask again")
+        if result.status is AppendStatus.UNKNOWN:
+            self.step_down(f"no member of the engine answered to record {number}: {result.detail}")
+            raise OutcomeUnknown(
+                f"the engine did not answer ({result.detail}), so the change may or may not be durable; "
+                "retry with the same request id"
+            )
+        raise EngineRefused(f"the engine refused the record: {result.detail}")

@@ -1,0 +1,132 @@
+"""Election: one server of a cluster leads at a time, by a key in the engine that goes by itself.
+
+The engine compares the term in each append, so a server that wrongly believes to lead writes nothing. That
+one leads is for progress; that no two write is for the append.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import SessauthError, StateError
+from ..writer.state_writer import StateWriter
+from .carried_log import CarriedLog
+from .carrier import CarrierError, Leader
+from .follower import Follower
+
+_log = logging.getLogger(__name__)
+TTL_MS: Final = 5_000
+PERIOD_SECONDS: Final = 0.25
+CATCH_UP_MS: Final = 4_000
+# A leader whose clock is further behind the last logged change would stamp all changes with that one's time.
+MOST_BEHIND_MS: Final = 2_000
+
+
+class Election:
+    """Makes this server lead when nobody does, until :meth:`close`."""
+
+    def __init__(
+        self,
+        carried: CarriedLog,
+        follower: Follower,
+        writer: StateWriter,
+        address: str,
+        *,
+        ttl_ms: int = TTL_MS,
+        on_lead: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Serve at ``address`` (host:port) when leading. Starts nothing yet."""
+        self._carried = carried
+        self._carrier = carried.carrier
+        self._follower = follower
+        self._writer = writer
+        self._address = address
+        self._ttl_ms = ttl_ms
+        self._on_lead = on_lead
+        self._closing = threading.Event()
+        self._held_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="sessauth-election", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the lead back, if this server has it, and end the thread."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        leader = self._carried.leader
+        if leader is not None:
+            self._carried.step_down("the server stops")
+            self._carrier.resign(leader)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                leader = self._carried.leader
+                if leader is None:
+                    self._try_to_lead()
+                else:
+                    self._hold(leader)
+            except CarrierError as error:
+                _log.warning("the engine can't be asked who leads: %s", error)
+            except Exception:  # noqa: BLE001 - the thread must go on
+                _log.exception("the election failed")
+            self._closing.wait(PERIOD_SECONDS)
+
+    def _hold(self, leader: Leader) -> None:
+        """Keep the key, at a third of its time."""
+        now = time.monotonic()
+        if now - self._held_at < self._ttl_ms / 3000:
+            return
+        try:
+            held = self._carrier.hold(leader)
+        except CarrierError as error:
+            if now - self._held_at > self._ttl_ms / 1000:
+                self._carried.step_down(f"the engine did not answer for {self._ttl_ms} ms: {error}")
+            return
+        if held:
+            self._held_at = now
+        else:
+            self._carried.step_down("the lead was not renewed in time")
+
+    def _try_to_lead(self) -> None:
+        if self._follower.alarm is not None:
+            return
+        other = self._carrier.leader()
+        self._carried.follow(other)
+        if other is not None:
+            return
+        asked_at = time.monotonic()
+        leader = self._carrier.lead(self._carried.server, self._address, self._ttl_ms)
+        if leader is None:
+            return
+        self._held_at = asked_at
+        try:
+            self._take_over(leader)
+        except (CarrierError, SessauthError) as error:
+            _log.warning("could not take the lead: %s", error)
+            self._carried.step_down(f"the take-over failed: {error}")
+            self._carrier.resign(leader)
+
+    def _take_over(self, leader: Leader) -> None:
+        """Hold every record before the term, then begin it in the log. Raises CarrierError or StateError."""
+        head = self._carrier.barrier(self._carried.server, b"").head
+        if not self._follower.wait_for(head.number, CATCH_UP_MS):
+            raise StateError(f"record {head.number} did not come in time")
+        self._require_clock()
+        self._carried.lead(leader)
+        self._writer.run(self._carried.begin_term)
+        _log.info("this server leads from term %d on", leader.term)
+        self._on_lead()
+
+    def _require_clock(self) -> None:
+        """Raise StateError if this host's clock would hold back the times of leases and expiries."""
+        behind = self._writer.head().clock_floor_ms - self._writer.now_ms()
+        if behind > MOST_BEHIND_MS:
+            raise StateError(f"this host's clock is {behind} ms behind the log; set it right")

@@ -1,0 +1,23 @@
+"""A server's own view of the carried log: read from the engine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .carrier import Barrier, Carrier
+
+
+class EngineSource:
+    """A LogSource over a carrier. Each barrier carries ``beat()``: what this server says of its hosts."""
+
+    def __init__(self, carrier: Carrier, server: str, beat: Callable[[], bytes] = bytes) -> None:
+        """Ask barriers as ``server``."""
+        self._carrier = carrier
+        self._server = server
+        self._beat = beat
+        self.read = carrier.read
+        self.wait = carrier.wait
+
+    def barrier(self) -> Barrier:
+        """Write the beat by a quorum, and return the head."""
+        return self._carrier.barrier(self._server, self._beat())

@@ -1,0 +1,155 @@
+"""The follower's side of the carried log: a record is checked, and applied as its leader applied it.
+
+The engine is not believed. A record counts if an active server key of this host's own state signed it and if
+it follows the record, the change and the incarnation that the folder ends with; and what it leads to must be
+what its leader states. Otherwise nothing of it is applied, and the host runs out of proofs that it is fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..._fast.codec.protobuf import WireError
+from ...crypto.issuer_key import KeyStatus
+from ...errors import RecordRefused
+from ...model.group_record import (
+    FORMAT,
+    SERVER_OWNER,
+    CarriedPosition,
+    CarriedRow,
+    GroupRecord,
+    SignedGroup,
+    record_digest,
+)
+from .. import layout
+from ..lmdb import evidence_rows
+from ..lmdb.rows import TxnRows
+from ..writer.group import Group
+from .position import read_position, write_position
+
+_KEY_ID_BYTES: Final = 32
+# Tables of carried rows, with the prefix that a key must have.
+_CARRIED_TABLES: Final = {
+    layout.LEASES: b"",
+    layout.DUE: b"",
+    layout.EVIDENCE: evidence_rows.RECEIPT,
+}
+
+
+def apply_records(group: Group, records: Sequence[bytes]) -> int:
+    """Apply encoded records in order; return the number of the last one that the folder then holds.
+
+    A record that the folder has already is skipped. Raises RecordRefused; the group must not be committed
+    then.
+    """
+    position = read_position(group.rows)
+    if position is None:
+        raise RecordRefused("the folder belongs to no cluster; run join", "NOT_IN_CLUSTER")
+    for encoded in records:
+        position = _apply(group, encoded, position)
+    return position.number
+
+
+def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPosition:
+    signed, record = _decoded(encoded)
+    digest = record_digest(encoded)
+    if record.number <= position.number:
+        if record.number == position.number and digest != position.digest:
+            raise RecordRefused(
+                f"record {record.number} is another one than this host applied: the log was written twice",
+                "OTHER_PAST",
+            )
+        return position
+    _require_signature(group.rows, signed, record)
+    _require_successor(group.rows, record, position)
+    _replay(group, record)
+    reached = CarriedPosition(record.number, digest, record.term)
+    write_position(group.rows, reached)
+    group.dirty = True
+    return reached
+
+
+def _decoded(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
+    try:
+        signed = SignedGroup.decode(encoded)
+        record = signed.record()
+    except ValueError as error:
+        raise RecordRefused(f"a record that can't be read: {error}", "UNREADABLE") from error
+    if record.format != FORMAT:
+        raise RecordRefused(
+            f"record {record.number} is of format {record.format}, this program reads {FORMAT}; upgrade it",
+            "NEWER_FORMAT",
+        )
+    return signed, record
+
+
+def _require_signature(rows: TxnRows, signed: SignedGroup, record: GroupRecord) -> None:
+    """Require an active key of the server that the record names, by this host's own state."""
+    key = rows.key(signed.key_id) if len(signed.key_id) == _KEY_ID_BYTES else None
+    if key is None or key.owner != SERVER_OWNER + record.server:
+        raise RecordRefused(
+            f"record {record.number} is signed by no key of server {record.server!r}", "UNKNOWN_KEY"
+        )
+    if key.status is not KeyStatus.ACTIVE:
+        raise RecordRefused(
+            f"record {record.number} is signed by a key of {record.server!r} that is {key.status.name}",
+            "INACTIVE_KEY",
+        )
+    if not signed.is_signed_by(key.public_key):
+        raise RecordRefused(f"the signature of record {record.number} is wrong: it was altered", "ALTERED")
+
+
+def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosition) -> None:
+    """Require that the record follows this folder's rows."""
+    head = rows.current
+    if record.cluster_id != head.cluster_id:
+        raise RecordRefused(f"record {record.number} is of another cluster", "FOREIGN")
+    if record.number != position.number + 1:
+        raise RecordRefused(f"record {record.number} comes behind {position.number}: some are missing", "GAP")
+    if record.previous != position.digest:
+        raise RecordRefused(
+            f"record {record.number} follows another record {position.number} than this host applied",
+            "OTHER_PAST",
+        )
+    if (record.incarnation, record.after_seq) != (head.incarnation, head.seq):
+        raise RecordRefused(
+            f"record {record.number} follows change {record.after_seq} of another incarnation or log; this "
+            f"host is at {head.seq}",
+            "OTHER_PAST",
+        )
+    if record.term < position.term:
+        raise RecordRefused(
+            f"record {record.number} is of term {record.term}, behind {position.term}", "OLD_TERM"
+        )
+
+
+def _replay(group: Group, record: GroupRecord) -> None:
+    group.is_replay = True
+    for row in record.rows:
+        _require_carried(record, row)
+    try:
+        for change in record.changes:
+            group.replay(change)
+    except (WireError, ValueError) as error:
+        raise RecordRefused(
+            f"record {record.number} has a change that this program can't read ({error}); upgrade it",
+            "NEWER_FORMAT",
+        ) from error
+    for row in record.rows:
+        group.replay_row(row)
+    group.wall_ms = record.at_ms
+    head = group.rows.current
+    if (head.digest, head.revision) != (record.head_digest, record.revision):
+        raise RecordRefused(
+            f"record {record.number} leads to revision {head.revision} here and to {record.revision} at "
+            "its leader",
+            "DIVERGED",
+        )
+    group.drop_old_rows()
+
+
+def _require_carried(record: GroupRecord, row: CarriedRow) -> None:
+    prefix = _CARRIED_TABLES.get(row.table)
+    if prefix is None or not row.key or not row.key.startswith(prefix):
+        raise RecordRefused(f"record {record.number} writes a row that no record may", "FOREIGN_ROW")

@@ -1,0 +1,43 @@
+"""The beginning of a cluster: a single host's folder becomes its first server."""
+
+from __future__ import annotations
+
+import os
+
+from ...crypto.issuer_key import KeyStatus
+from ...crypto.signing_key import MessageKey
+from ...errors import StateError
+from ...model.change import add_key
+from ...model.group_record import SERVER_OWNER, CarriedPosition
+from ..writer.group import Group
+from ..writer.state_writer import StateWriter
+from .position import read_position, write_position
+
+
+def found(state_dir: str | os.PathLike[str], server: str, key: MessageKey) -> bytes:
+    """Make a folder the first server of a cluster, and return the cluster's id (16 bytes).
+
+    No session ends. The folder can then be opened only with the cluster's log. Raises StateError if it
+    belongs to a cluster already, StateUnusable as an open does.
+    """
+    with StateWriter.open(state_dir) as writer:
+        admit(writer, server, key.public_key)
+        writer.run(_begin)
+        return writer.head().cluster_id
+
+
+def admit(writer: StateWriter, server: str, public_key: bytes) -> None:
+    """Have records of a server believed: add its public key (32 bytes) under its name.
+
+    Raises Rejected as the change does.
+    """
+    owner = SERVER_OWNER + server
+    change = add_key(f"server-key/{public_key.hex()[:40]}", public_key, owner=owner, status=KeyStatus.ACTIVE)
+    writer.submit(change).result().raise_if_rejected()
+
+
+def _begin(group: Group) -> None:
+    if read_position(group.rows) is not None:
+        raise StateError("the folder belongs to a cluster already")
+    write_position(group.rows, CarriedPosition())
+    group.dirty = True

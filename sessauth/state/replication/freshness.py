@@ -1,0 +1,116 @@
+"""Freshness: proofs that this host holds every record that any server acknowledged a moment ago.
+
+A proof begins before its question: at t0 the host asks for a barrier, which names the head of the log at some
+later time. Once the host holds that record, whatever was acknowledged before t0 is in its folder, so its
+checks may allow until t0 + bound. No wall clock and no heartbeat counts. A host whose follower was killed,
+was stopped or lost the engine runs out of proofs by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from ...clock import Clock
+from ...errors import RecordRefused
+from ...model.group_record import CarriedPosition
+from .carrier import Barrier, CarrierError, LogSource
+from .follower import Follower
+
+_log = logging.getLogger(__name__)
+BOUND_MS: Final = 3_000
+PERIOD_MS: Final = 500
+# A follower that does not hold the head by then reads a dead stream, whatever that says.
+APPLY_MS: Final = 700
+
+
+class Freshness:
+    """Proves every 500 ms that a folder is fresh, and writes until when into its brake page.
+
+    ``extend(steady_ms)`` writes the time, ``deny()`` ends all proofs.
+    """
+
+    def __init__(
+        self,
+        source: LogSource,
+        follower: Follower,
+        clock: Clock,
+        extend: Callable[[int], None],
+        deny: Callable[[], None],
+        *,
+        bound_ms: int = BOUND_MS,
+    ) -> None:
+        """Start nothing yet; until the first proof every call is denied."""
+        self._source = source
+        self._follower = follower
+        self._clock = clock
+        self._extend = extend
+        self._deny = deny
+        self._bound_ms = bound_ms
+        self._asked = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
+        # The number that was proven last, for acknowledgements.
+        self.proven = 0
+
+    def start(self) -> None:
+        """Deny until the first proof, and start the thread."""
+        self._deny()
+        self._thread.start()
+
+    def prove_soon(self) -> None:
+        """Prove now, not at the next half second: a session ended."""
+        self._asked.set()
+
+    def close(self) -> None:
+        """End the thread. What was proven last stays true until its time."""
+        self._closing = True
+        self._asked.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._prove()
+            except CarrierError as error:
+                _log.warning("no proof of freshness: %s", error)
+            except Exception:  # noqa: BLE001 - the thread must go on
+                _log.exception("proving freshness failed")
+            self._asked.wait(PERIOD_MS / 1000)
+            self._asked.clear()
+
+    def _prove(self) -> None:
+        """Make one proof. Raises CarrierError if the source does not answer."""
+        before = self._follower.position
+        began_ms = self._clock.steady_ms()
+        barrier = self._source.barrier()
+        contradiction = _contradiction(before, barrier)
+        if contradiction is not None:
+            self._follower.raise_alarm(contradiction)
+        if self._follower.alarm is not None:
+            self._deny()
+            return
+        if not self._follower.wait_for(barrier.head.number, APPLY_MS):
+            _log.warning("record %d is not here after %d ms", barrier.head.number, APPLY_MS)
+            return
+        self.proven = barrier.head.number
+        self._extend(began_ms + self._bound_ms)
+
+
+def _contradiction(before: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
+    """Return an alarm if the engine lost what this host has: it was wiped, or restored."""
+    head = barrier.head
+    if head.number < before.number:
+        return RecordRefused(
+            f"the engine's log ends at record {head.number}, this host holds {before.number}: it was wiped "
+            "or restored",
+            "ENGINE_WENT_BACK",
+        )
+    if head.number == before.number and head.digest != before.digest:
+        return RecordRefused(
+            f"record {head.number} of the engine is another one than this host applied", "OTHER_PAST"
+        )
+    return None

@@ -1,0 +1,68 @@
+"""A snapshot: all rows that a cluster's hosts have in common, written over a host's own in one transaction.
+
+A host needs one to join, and when the records that it missed are gone. Verifiers that have the folder open
+stay open: they see one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import RecordRefused
+from ...model.group_record import CarriedPosition
+from .. import layout
+from ..lmdb import evidence_rows
+from ..lmdb.rows import TxnRows
+from ..writer.group import Group
+from .position import read_position
+
+# Tables whose every row is common.
+_WHOLE: Final = tuple(name for name in layout.TABLES if name not in (layout.META, layout.EVIDENCE))
+# Rows of this host alone.
+_LOCAL_META: Final = frozenset({layout.PROBE_KEY})
+_IsCommon = Callable[[bytes], bool]
+
+
+def install(group: Group, snapshot: TxnRows) -> CarriedPosition:
+    """Replace the common rows by a snapshot's, raw and in key order; return the place in the log.
+
+    Raises RecordRefused FOREIGN if the folder holds another cluster's state, OLD if it is ahead of the
+    snapshot; nothing may be committed then.
+    """
+    reached = read_position(snapshot)
+    if reached is None:
+        raise RecordRefused("the snapshot is of a single host, not of a cluster", "FOREIGN")
+    rows, head = group.rows, snapshot.head()
+    own = read_position(rows)
+    if own is not None and (own.number or rows.head().seq):
+        if rows.head().cluster_id != head.cluster_id:
+            raise RecordRefused("the snapshot is of another cluster", "FOREIGN")
+        if own.number > reached.number:
+            raise RecordRefused(
+                f"the snapshot ends at record {reached.number}, this host holds {own.number}", "OLD"
+            )
+    for name in _WHOLE:
+        rows.txn.drop(rows.tables[name], delete=False)
+        if name in snapshot.tables:
+            with snapshot.txn.cursor(db=snapshot.tables[name]) as source:
+                rows.fill(name, source.iternext())
+    _replace(rows, snapshot, layout.META, lambda key: key not in _LOCAL_META)
+    _replace(rows, snapshot, layout.EVIDENCE, lambda key: key.startswith(evidence_rows.RECEIPT))
+    rows.current = head
+    group.dirty = True
+    return reached
+
+
+def _replace(rows: TxnRows, snapshot: TxnRows, table: str, is_common: _IsCommon) -> None:
+    """Replace the rows of a table that has some of this host alone."""
+    for source, write in ((rows, False), (snapshot, True)):
+        if table not in source.tables:
+            continue
+        with source.txn.cursor(db=source.tables[table]) as cursor:
+            found = [(bytes(key), bytes(value)) for key, value in cursor if is_common(bytes(key))]
+        for key, value in found:
+            if write:
+                rows.put(table, key, value)
+            else:
+                rows.delete(table, key)
