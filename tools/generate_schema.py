@@ -1,6 +1,6 @@
 """Print the table of messages that the kernel's strict codec encodes and decodes.
 
-Read from a descriptor set of ``token.proto``, ``record.proto`` and ``receipt.proto``, so that the kernel
+Read from a descriptor set of the protos that are signed, digested or stored, so that the kernel
 needs no protobuf at run time. Run by ``tools/generate_stubs.sh``.
 """
 

@@ -79,7 +79,7 @@ class Barrier:
 
 
 class LogSource(Protocol):
-    """Where a host reads the carried log: the engine, or a server that hands it on."""
+    """The carried log as a host reads it: from the engine, or from a server that hands it on."""
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""

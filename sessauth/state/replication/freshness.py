@@ -49,7 +49,7 @@ class Freshness:
         self._extend = extend
         self._deny = deny
         self._bound_ms = bound_ms
-        self._asked = threading.Event()
+        self._due = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
         # The number that was proven last, for acknowledgements.
@@ -62,12 +62,12 @@ class Freshness:
 
     def prove_soon(self) -> None:
         """Prove now, not at the next half second: a session ended."""
-        self._asked.set()
+        self._due.set()
 
     def close(self) -> None:
         """End the thread. What was proven last stays true until its time."""
         self._closing = True
-        self._asked.set()
+        self._due.set()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -79,8 +79,8 @@ class Freshness:
                 _log.warning("no proof of freshness: %s", error)
             except Exception:  # noqa: BLE001 - the thread must go on
                 _log.exception("proving freshness failed")
-            self._asked.wait(PERIOD_MS / 1000)
-            self._asked.clear()
+            self._due.wait(PERIOD_MS / 1000)
+            self._due.clear()
 
     def _prove(self) -> None:
         """Make one proof. Raises CarrierError if the source does not answer."""

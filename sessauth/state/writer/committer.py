@@ -52,7 +52,7 @@ class Stats:
 
 
 class _Written(Enum):
-    """Whether the jobs of a group were answered, or why each must be tried alone."""
+    """The fate of a group: its jobs were answered, or each must be tried alone."""
 
     ANSWERED = 1
     MAP_FULL = 2

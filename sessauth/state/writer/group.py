@@ -36,7 +36,7 @@ class Retention:
     ended_ms: int = layout.KEEP_ENDED_MS
 
 
-def is_remembered(change_id: str) -> bool:
+def has_outcome(change_id: str) -> bool:
     """Return True if a repeat of a request id gets the first outcome: all but the log's own ids."""
     return not change_id.startswith(layout.SYSTEM_PREFIX) or change_id.startswith(RETRY_PREFIX)
 
@@ -184,7 +184,7 @@ class Group:
             self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
                 evidence_rows.drop_receipt(self.rows, change.session_id)
-        if is_remembered(change.id):
+        if has_outcome(change.id):
             self._store_outcome(applied.outcome)
         self.changes.append(applied.encoded)
         self.dirty = True
