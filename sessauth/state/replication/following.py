@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..._fast.codec.protobuf import WireError
+import lmdb
+
 from ...crypto.issuer_key import KeyStatus
-from ...errors import RecordRefused
+from ...errors import InvalidReceipt, RecordRefused, StateError
 from ...model.group_record import (
     FORMAT,
     SERVER_OWNER,
@@ -22,19 +23,17 @@ from ...model.group_record import (
     SignedGroup,
     record_digest,
 )
+from ...model.receipt import Receipt
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
-from ..writer.group import Group
+from ..writer.group import DUE_APPROVAL, DUE_PERMIT, Group
+from .carrier import MAX_RECORD_BYTES
 from .position import read_position, write_position
 
 _KEY_ID_BYTES: Final = 32
-# Tables of carried rows, with the prefix that a key must have.
-_CARRIED_TABLES: Final = {
-    layout.LEASES: b"",
-    layout.DUE: b"",
-    layout.EVIDENCE: evidence_rows.RECEIPT,
-}
+_ID_BYTES: Final = 16
+_TIME_BYTES: Final = 8
 
 
 def apply_records(group: Group, records: Sequence[bytes]) -> int:
@@ -71,6 +70,8 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
 
 
 def _decoded(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
+    if len(encoded) > MAX_RECORD_BYTES:
+        raise RecordRefused(f"a record of {len(encoded)} bytes, which no leader makes", "UNREADABLE")
     try:
         signed = SignedGroup.decode(encoded)
         record = signed.record()
@@ -126,18 +127,26 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
 
 def _replay(group: Group, record: GroupRecord) -> None:
     group.is_replay = True
-    for row in record.rows:
-        _require_carried(record, row)
     try:
+        for row in record.rows:
+            _require_carried(record, row)
         for change in record.changes:
             group.replay(change)
-    except (WireError, ValueError) as error:
+        for row in record.rows:
+            _require_session(group.rows, record, row)
+            group.replay_row(row)
+    except lmdb.BadValsizeError as error:
+        raise RecordRefused(f"record {record.number} has a key no leader writes", "FOREIGN_ROW") from error
+    except (StateError, lmdb.Error):
+        # Refused above, or a fault of this host, which engages its brake.
+        raise
+    except Exception as error:
+        # Half of the record is written by now: the group must not be committed, whatever went wrong.
         raise RecordRefused(
-            f"record {record.number} has a change that this program can't read ({error}); upgrade it",
+            f"record {record.number} has a change that this program can't apply "
+            f"({type(error).__name__}: {error}); upgrade it",
             "NEWER_FORMAT",
         ) from error
-    for row in record.rows:
-        group.replay_row(row)
     group.wall_ms = record.at_ms
     head = group.rows.current
     if (head.digest, head.revision) != (record.head_digest, record.revision):
@@ -150,6 +159,34 @@ def _replay(group: Group, record: GroupRecord) -> None:
 
 
 def _require_carried(record: GroupRecord, row: CarriedRow) -> None:
-    prefix = _CARRIED_TABLES.get(row.table)
-    if prefix is None or not row.key or not row.key.startswith(prefix):
+    """Require a row of a table, and of a shape, that a leader writes beside its changes."""
+    if not _is_carried(row):
         raise RecordRefused(f"record {record.number} writes a row that no record may", "FOREIGN_ROW")
+
+
+def _is_carried(row: CarriedRow) -> bool:
+    key, value, removed = row.key, row.value, row.removed
+    if row.table == layout.LEASES:
+        return len(key) == _ID_BYTES and len(value) == (0 if removed else _TIME_BYTES)
+    if row.table == layout.DUE:
+        item = key[_TIME_BYTES + _ID_BYTES :]
+        is_item = len(item) == 1 + _ID_BYTES and item[:1] in (DUE_PERMIT, DUE_APPROVAL)
+        return len(key) >= _TIME_BYTES + _ID_BYTES and not value and (not item or is_item)
+    if row.table == layout.EVIDENCE:
+        session_id = key[1:]
+        is_receipt = key[:1] == evidence_rows.RECEIPT and len(session_id) == _ID_BYTES
+        return is_receipt and (not value if removed else _is_receipt_of(session_id, value))
+    return False
+
+
+def _is_receipt_of(session_id: bytes, data: bytes) -> bool:
+    try:
+        return Receipt.decode(data).session_id == session_id
+    except (ValueError, InvalidReceipt):
+        return False
+
+
+def _require_session(rows: TxnRows, record: GroupRecord, row: CarriedRow) -> None:
+    """Require the session of a receipt, by the rows that the record's changes left."""
+    if row.table == layout.EVIDENCE and not row.removed and rows.session(row.key[1:]) is None:
+        raise RecordRefused(f"record {record.number} has a receipt of no session", "FOREIGN_ROW")
