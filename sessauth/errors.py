@@ -142,7 +142,7 @@ class RecordRefused(StateError):
     Nothing of it was applied, and the host allows nothing once what it last proved is too old.
     """
 
-    def __init__(self, message: str, fault: str) -> None:
+    def __init__(self, message: str, fault: str = "") -> None:
         """Keep the stable word."""
         super().__init__(message)
         self.fault = fault

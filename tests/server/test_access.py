@@ -18,7 +18,7 @@ from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import RPCS, SHORT, Caller, RpcError, Service, running, wait_until
 
-ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 # Written by hand, not read from the table: what each role may call.
@@ -52,6 +52,7 @@ ANSWERS = {"ApprovalService/GrantApproval", "ApprovalService/DenyApproval"}
 REGISTERS = {"EvidenceService/RegisterVerifier"}
 PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
+FEEDS = {"FeedService/Follow", "FeedService/Barrier", "FeedService/Snapshot"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
     "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS | USES | EVENTS | EVIDENCE,
@@ -59,6 +60,7 @@ MAY = {
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
+    "follower": PUBLIC | FEEDS,
     "": PUBLIC,
 }
 

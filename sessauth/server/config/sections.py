@@ -23,9 +23,10 @@ MIN_PROOF_KEY_LIFETIME_MS: Final = 120_000
 # An end is answered with time to spare, whatever its caller's deadline.
 MAX_RECEIPT_WAIT_MS: Final = 5_000
 OTLP: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExporter"
-ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver")
+ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 # Prefix of names that only the server itself gives, such as that of its workers.
 RESERVED: Final = "sessauth/"
+HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_NAME_CHARS: Final = 128
 AUDIENCE: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
 URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]{1,2048}", re.ASCII)
@@ -93,6 +94,8 @@ class LimitSettings:
     stream_threads: int = 32
     # Open WatchSessions calls; threads start when they are needed.
     event_threads: int = 64
+    # Open Follow and Snapshot calls of followers; threads start when they are needed.
+    feed_threads: int = 1_024
     # Calls that one stream may watch, and their weight: a request, its token's chain, and 1 KiB each.
     watched_calls: int = 1024
     watched_bytes: int = 4 << 20

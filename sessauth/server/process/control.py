@@ -25,6 +25,7 @@ from ...v1 import (
     authorization_service_pb2,
     event_service_pb2,
     evidence_service_pb2,
+    feed_service_pb2,
     forward_service_pb2,
     key_service_pb2,
     session_service_pb2,
@@ -52,6 +53,7 @@ from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService
+from ..services.feed import FeedService
 from ..services.forward import ForwardService
 from ..services.health import HealthService
 from ..services.key import KeyService
@@ -186,6 +188,7 @@ class Control:
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
+            (feed_service_pb2, "FeedService", FeedService(None)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )

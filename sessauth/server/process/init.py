@@ -67,7 +67,7 @@ SAMPLE = """\
 
 # [[identities]]           # a client certificate and what it may do
 # name = "gateway-1"
-# role = "gateway"         # operator, issuer, gateway, auditor or approver
+# role = "gateway"         # operator, issuer, gateway, auditor, approver or follower
 # uri = "spiffe://example.org/gateway"
 # audiences = ["gateway-1"]
 """

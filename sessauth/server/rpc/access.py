@@ -19,6 +19,8 @@ GATEWAY: Final = "gateway"
 AUDITOR: Final = "auditor"
 # Reads and answers approvals; its keys decide which it may grant.
 APPROVER: Final = "approver"
+# A host that follows a cluster's log: it gets all of it, and nothing else.
+FOLLOWER: Final = "follower"
 # A check worker of this server: forwards calls that need the writer. No credential file can give it.
 WORKER: Final = "worker"
 # In the metadata of a forwarded call: the name of the worker's caller, whose share of the pool is used.
@@ -50,6 +52,7 @@ _E = "/sessauth.v1.EventService/"
 _R = "/sessauth.v1.EvidenceService/"
 _F = "/sessauth.v1.ForwardService/"
 _U = "/sessauth.v1.UsageService/"
+_C = "/sessauth.v1.FeedService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -86,6 +89,9 @@ RULES: Final[Mapping[str, Rule]] = {
     _U + "ReportObservations": _rule(pools.READ, WORKER, GATEWAY),
     _U + "GetReport": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
     _U + "GetCensus": _rule(pools.READ, OPERATOR, AUDITOR),
+    _C + "Follow": _rule(pools.FEED, FOLLOWER, streams=True),
+    _C + "Barrier": _rule(pools.BARRIER, FOLLOWER),
+    _C + "Snapshot": _rule(pools.FEED, FOLLOWER, streams=True),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
     _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

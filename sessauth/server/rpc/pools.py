@@ -26,6 +26,9 @@ EVIDENCE: Final = "evidence"
 STREAM: Final = "stream"
 # Watches of sessions: no number of consoles takes the place of a gateway's stream.
 EVENT: Final = "event"
+# Streams to followers of a cluster's log, and their barriers: each host needs one every half second.
+FEED: Final = "feed"
+BARRIER: Final = "barrier"
 # RPCs that need no credential: the health of this process, and the keys for verifiers.
 HEALTH: Final = "health"
 OPEN: Final = "open"
@@ -34,12 +37,14 @@ WORKER: Final = "worker"
 
 POOL_NAMES: Final = (
     *(CHANGE, CHECK, READ, RESERVED, OPERATOR, EVIDENCE),
-    *(STREAM, EVENT, HEALTH, OPEN, WORKER),
+    *(STREAM, EVENT, FEED, BARRIER, HEALTH, OPEN, WORKER),
 )
 
 # A check computes and waits for nothing: two threads keep one interpreter busy.
 CORE_CHECK_THREADS: Final = 2
 EVIDENCE_THREADS: Final = 4
+# They wait together for one answer of the engine.
+BARRIER_THREADS: Final = 64
 # For pools with few calls, answered from memory.
 FEW_THREADS: Final = 2
 FEW_PLACES: Final = 32
@@ -104,6 +109,8 @@ def open_pools(limits: LimitSettings) -> PoolSet:
             # A stream holds its thread, so one that would wait for a thread is refused instead.
             STREAM: BoundedPool(STREAM, limits.stream_threads, 0),
             EVENT: BoundedPool(EVENT, limits.event_threads, 0),
+            FEED: BoundedPool(FEED, limits.feed_threads, 0),
+            BARRIER: BoundedPool(BARRIER, BARRIER_THREADS, limits.feed_threads),
             HEALTH: BoundedPool(HEALTH, FEW_THREADS, FEW_PLACES),
             OPEN: BoundedPool(OPEN, FEW_THREADS, FEW_PLACES),
             # Each worker has two calls of these at a time.

@@ -51,7 +51,7 @@ def apply_records(group: Group, records: Sequence[bytes]) -> int:
 
 
 def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPosition:
-    signed, record = _decoded(encoded)
+    signed, record = decode_record(encoded)
     digest = record_digest(encoded)
     if record.number <= position.number:
         if record.number == position.number and digest != position.digest:
@@ -60,7 +60,7 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
                 "OTHER_PAST",
             )
         return position
-    _require_signature(group.rows, signed, record)
+    require_signature(group.rows, signed, record)
     _require_successor(group.rows, record, position)
     _replay(group, record)
     reached = CarriedPosition(record.number, digest, record.term)
@@ -69,7 +69,8 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
     return reached
 
 
-def _decoded(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
+def decode_record(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
+    """Return a record, whoever signed it. Raises RecordRefused UNREADABLE or NEWER_FORMAT."""
     if len(encoded) > MAX_RECORD_BYTES:
         raise RecordRefused(f"a record of {len(encoded)} bytes, which no leader makes", "UNREADABLE")
     try:
@@ -85,7 +86,7 @@ def _decoded(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
     return signed, record
 
 
-def _require_signature(rows: TxnRows, signed: SignedGroup, record: GroupRecord) -> None:
+def require_signature(rows: TxnRows, signed: SignedGroup, record: GroupRecord) -> None:
     """Require an active key of the server that the record names, by this host's own state."""
     key = rows.key(signed.key_id) if len(signed.key_id) == _KEY_ID_BYTES else None
     if key is None or key.owner != SERVER_OWNER + record.server:

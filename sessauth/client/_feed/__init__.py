@@ -1,0 +1,1 @@
+"""The carried log of a cluster, from its servers."""

@@ -1,0 +1,117 @@
+"""The servers that a host may follow, one at a time: one that fails or is silent is left for the next."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from ...errors import SessauthError
+from .._failures import Failure
+from .._target import Tls
+from .._transport import ChannelHandle, Endpoint, resolve_endpoint
+
+
+class FeedServer:
+    """One server, and its channel."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Make the channel; nothing connects yet."""
+        self.target = endpoint.target
+        self._metadata = endpoint.metadata
+        credentials, options = endpoint.channel_credentials(endpoint.target), endpoint.options()
+        channel = (
+            grpc.insecure_channel(endpoint.target, options=options)
+            if credentials is None
+            else grpc.secure_channel(endpoint.target, credentials, options=options)
+        )
+        self._handle = ChannelHandle(endpoint.target, channel)
+
+    def unary(self, method: str, request: Any, answer: Any, timeout_seconds: float) -> Any:
+        """Call a unary RPC of FeedService. Raises SessauthError."""
+        call = self._handle.channel.unary_unary(
+            f"/sessauth.v1.FeedService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return call(request, timeout=timeout_seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self.error(error, timeout_seconds) from None
+
+    def stream(self, method: str, request: Any, answer: Any, timeout_seconds: float) -> Any:
+        """Open a stream of FeedService; its iteration raises grpc.RpcError."""
+        call = self._handle.channel.unary_stream(
+            f"/sessauth.v1.FeedService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        return call(request, timeout=timeout_seconds, metadata=self._metadata)
+
+    def error(self, error: grpc.RpcError, timeout_seconds: float) -> SessauthError:
+        """Return the error of a call that failed."""
+        failure = Failure.read(error)  # type: ignore[arg-type]
+        return failure.error(target=self.target, timeout_ms=int(timeout_seconds * 1000))
+
+    def close(self) -> None:
+        """Close the channel, which ends its calls."""
+        self._handle.channel.close()
+
+
+class FeedServers:
+    """All servers of a host's settings, and the one that it follows."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        """Follow any of them first, so that hosts spread over the servers."""
+        self._servers = [FeedServer(endpoint) for endpoint in endpoints]
+        random.shuffle(self._servers)
+        self._lock = threading.Lock()
+        self._at = 0
+
+    @classmethod
+    def resolve(
+        cls,
+        targets: Sequence[str],
+        *,
+        credential_file: Path | None = None,
+        tls: Tls | None = None,
+        insecure_tcp: bool = False,
+    ) -> FeedServers:
+        """Return the servers at ``targets``. Raises ConfigError as a client's constructor does."""
+        # No credential of an operator that lies beside a socket.
+        credential = None if credential_file is not None else ""
+        return cls(
+            [
+                resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, None)
+                for target in targets
+            ]
+        )
+
+    def __len__(self) -> int:
+        """Return the number of servers."""
+        return len(self._servers)
+
+    @property
+    def current(self) -> FeedServer:
+        """The server that is followed now."""
+        return self._servers[self._at]
+
+    @property
+    def targets(self) -> str:
+        """The addresses of all, for messages."""
+        return ", ".join(sorted(server.target for server in self._servers))
+
+    def leave(self, server: FeedServer) -> None:
+        """Follow the next server, unless another thread left this one before."""
+        with self._lock:
+            if self.current is server:
+                self._at = (self._at + 1) % len(self._servers)
+
+    def close(self) -> None:
+        """Close all channels."""
+        for server in self._servers:
+            server.close()

@@ -1,0 +1,100 @@
+"""The carried log of a cluster as a follower reads it: from its servers, over gRPC."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from ...clock import Clock, SystemClock
+from ...errors import SessauthError
+from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
+from ...v1 import feed_service_pb2 as pb
+from .record_stream import RecordStream
+from .servers import FeedServer, FeedServers
+from .snapshot import FetchedSnapshot, fetch
+
+# A server that is silent for so long is left for the next one.
+SILENT_SECONDS: Final = 0.7
+# Wall clocks judge expiries and leases: a host further off than this allows nothing.
+MOST_SKEW_MS: Final = 2_000
+
+
+class FeedSource:
+    """A LogSource over the servers of a cluster, of which it follows one at a time."""
+
+    def __init__(self, servers: FeedServers, host: str, clock: Clock | None = None) -> None:
+        """Follow as ``host``. Opens nothing yet."""
+        self._servers = servers
+        self._host = host
+        self._clock = clock or SystemClock()
+        self._instance = os.urandom(16)
+        self._stream = RecordStream(servers)
+        # The position that was read last, which barriers state.
+        self._applied = 0
+
+    @property
+    def server(self) -> str:
+        """The address of the server that is followed now."""
+        return self._servers.current.target
+
+    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""
+        self._applied = after
+        return self._stream.read(after, limit)
+
+    def wait(self, after: int, timeout_ms: int) -> None:
+        """Return soon after a record behind ``after`` came, or after the time-out."""
+        self._stream.wait(after, timeout_ms)
+
+    def barrier(self) -> Barrier:
+        """Return a barrier that began after this call, from the first server that answers.
+
+        Each has 700 ms. Raises CarrierError if none answers, or if this host's clock is wrong by theirs.
+        """
+        failures = []
+        for _ in range(len(self._servers)):
+            server = self._servers.current
+            try:
+                barrier = self._ask(server)
+            except (SessauthError, CarrierError) as error:
+                failures.append(f"{server.target}: {error}")
+                self._servers.leave(server)
+                self._stream.leave(server)
+                continue
+            self._stream.expect(barrier.head.number, SILENT_SECONDS)
+            return barrier
+        raise CarrierError("; ".join(failures))
+
+    def snapshot(self, folder: Path, max_bytes: int) -> FetchedSnapshot:
+        """Fetch a snapshot of up to ``max_bytes`` into an empty folder. Raises CarrierError or StateError."""
+        server = self._servers.current
+        try:
+            return fetch(server, folder, max_bytes)
+        except CarrierError:
+            self._servers.leave(server)
+            raise
+
+    def close(self) -> None:
+        """Close the connections. Later calls raise CarrierError."""
+        self._stream.close()
+        self._servers.close()
+
+    def _ask(self, server: FeedServer) -> Barrier:
+        request = pb.BarrierRequest(host=self._host, instance=self._instance, applied=self._applied)
+        asked_ms = self._clock.steady_ms()
+        try:
+            answer = server.unary("Barrier", request, pb.BarrierResponse, SILENT_SECONDS)
+        except ValueError as error:
+            raise CarrierError("the feed is closed") from error
+        if len(answer.digest) != (DIGEST_BYTES if answer.number else 0):
+            raise CarrierError(f"a barrier with a digest of {len(answer.digest)} bytes")
+        self._require_clock(answer.server_ms, self._clock.steady_ms() - asked_ms)
+        return Barrier(LogHead(answer.number, answer.digest), "", 0)
+
+    def _require_clock(self, server_ms: int, round_trip_ms: int) -> None:
+        skew = abs(self._clock.now_ms() - round_trip_ms // 2 - server_ms)
+        if skew > MOST_SKEW_MS + round_trip_ms // 2:
+            raise CarrierError(
+                f"the wall clocks of this host and of the server differ by {skew} ms; set them"
+            )

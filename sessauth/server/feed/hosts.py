@@ -1,0 +1,47 @@
+"""The hosts that follow this server: the last barrier request of each."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+# Far more than one server feeds.
+MAX_HOSTS: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """The content of a barrier request, and its time on this server's steady clock in ms.
+
+    ``principal`` is the caller, ``instance`` 16 bytes that change with the follower's process.
+    """
+
+    host: str
+    principal: str
+    instance: bytes
+    applied: int
+    at_ms: int
+
+
+class FollowedHosts:
+    """The latest report of each host, by principal and name; the oldest go beyond :data:`MAX_HOSTS`."""
+
+    def __init__(self) -> None:
+        """Begin without hosts."""
+        self._lock = threading.Lock()
+        self._reports: dict[tuple[str, str], HostReport] = {}
+
+    def store(self, report: HostReport) -> None:
+        """Store a report in place of the host's last one."""
+        key = report.principal, report.host
+        with self._lock:
+            self._reports.pop(key, None)
+            self._reports[key] = report
+            if len(self._reports) > MAX_HOSTS:
+                del self._reports[next(iter(self._reports))]
+
+    def all(self) -> list[HostReport]:
+        """Return the reports, the oldest first."""
+        with self._lock:
+            return list(self._reports.values())
