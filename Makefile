@@ -142,7 +142,7 @@ proto-check: ## fail if proto/ and what was generated from it disagree
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	tools/generate_stubs.sh "$$out"; \
 	diff -r -x __pycache__ "$$out/sessauth/v1" sessauth/v1; \
-	for folder in proto/sessauth/gateways/*/v1; do \
+	for folder in proto/sessauth/{gateways,carriers}/*/v1; do \
 	    diff -r -x __pycache__ "$$out/$${folder#proto/}" "$${folder#proto/}"; \
 	done; \
 	diff "$$out/sessauth/_fast/codec/schema.py" sessauth/_fast/codec/schema.py

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates sessauth/v1, sessauth/gateways/*/v1 and sessauth/_fast/codec/schema.py from proto/. The toolchain is old on purpose:
+# Regenerates sessauth/v1, sessauth/{gateways,carriers}/*/v1 and sessauth/_fast/codec/schema.py from proto/. The toolchain is old on purpose:
 # stubs made by grpcio-tools 1.76 import on every protobuf runtime from 6.31 on, newer ones do not
 # import on older runtimes. It lives in an environment of its own.
 set -euo pipefail
@@ -17,8 +17,8 @@ mkdir -p "$out/sessauth/v1" "$out/sessauth/_fast/codec"
     --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
     proto/sessauth/v1/*.proto
 printf '"""Generated stubs of proto/sessauth/v1. Nothing here is written by hand."""\n' > "$out/sessauth/v1/__init__.py"
-# The messages of other gateways: their RPCs are served by path, without stubs of services.
-for folder in proto/sessauth/gateways/*/v1; do
+# The messages of others: their RPCs are served and called by path, without stubs of services.
+for folder in proto/sessauth/{gateways,carriers}/*/v1; do
     made=$out/${folder#proto/}
     mkdir -p "$made"
     "$env/bin/python" -m grpc_tools.protoc -I proto --python_out="$out" --pyi_out="$out" "$folder"/*.proto

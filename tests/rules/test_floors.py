@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("scopes", "crypto"),
     ("tokens", "model"),
     ("state", "usage", "decisions", "approvals"),
-    ("audit", "client"),
+    ("audit", "client", "carriers"),
     ("verifier", "metrics", "conformance"),
     ("server", "guard"),
     ("gateways",),
@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
-NOT_FOR_ROOT = {"server", "guard", "gateways", "cli", "client", "v1", "metrics", "conformance"}
+NOT_FOR_ROOT = {"server", "guard", "gateways", "cli", "client", "v1", "metrics", "conformance", "carriers"}
 ROOT_MAY_IMPORT = FLOOR.keys() - NOT_FOR_ROOT
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
@@ -35,9 +35,15 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "libc": ("_fast",),
     "cython": ("_fast",),
     "lmdb": ("state",),
-    "grpc": ("server", "client", "v1", "guard.grpc", "guard.grpc_client", "gateways.extmcp.listening"),
+    "grpc": (
+        *("server", "client", "v1", "guard.grpc", "guard.grpc_client", "gateways.extmcp.listening"),
+        "carriers.etcd",
+    ),
     "grpc_health": ("server", "client"),
-    "google": ("server", "client", "v1", "guard.grpc", "guard.services.messages", "guard.agents.google_adk"),
+    "google": (
+        *("server", "client", "v1", "guard.grpc", "guard.services.messages", "guard.agents.google_adk"),
+        "carriers.etcd",
+    ),
     "click": ("cli",),
     # Frameworks, each in the module of its adapter, which nothing else imports.
     "mcp": ("guard.mcp", "guard.mcp_client", "guard.fastmcp"),

@@ -21,8 +21,12 @@ from tests.support.tree import PACKAGE, ROOT
 
 PROTO = ROOT / "proto"
 NAMES = sorted(path.stem for path in (PROTO / "sessauth" / "v1").glob("*.proto"))
-# The messages of other gateways.
-GATEWAYS = sorted(path.relative_to(PROTO) for path in (PROTO / "sessauth" / "gateways").rglob("*.proto"))
+# The messages of other gateways and of engines.
+OTHERS = sorted(
+    path.relative_to(PROTO)
+    for folder in ("gateways", "carriers")
+    for path in (PROTO / "sessauth" / folder).rglob("*.proto")
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def _plain(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescr
     return copy
 
 
-@pytest.mark.parametrize("name", [*(f"sessauth/v1/{name}.proto" for name in NAMES), *map(str, GATEWAYS)])
+@pytest.mark.parametrize("name", [*(f"sessauth/v1/{name}.proto" for name in NAMES), *map(str, OTHERS)])
 def test_stubs_hold_todays_proto(compiled: Path, name: str) -> None:
     """The descriptor inside each committed stub equals the one compiled from proto/ now."""
     files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes()).file
@@ -73,11 +77,11 @@ def test_there_is_a_stub_for_each_proto_and_no_other() -> None:
     assert {path.name for path in (PACKAGE / "v1").iterdir() if path.is_file()} == expected
 
 
-@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in GATEWAYS}))
-def test_there_is_a_stub_for_each_proto_of_a_gateway(folder: str) -> None:
-    """Without services: their RPCs are served by the paths of others."""
+@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in OTHERS}))
+def test_there_is_a_stub_for_each_proto_of_others(folder: str) -> None:
+    """Without services: their RPCs are served and called by the paths of others."""
     expected = {"__init__.py"}
-    for path in GATEWAYS:
+    for path in OTHERS:
         if str(path.parent) == folder:
             expected |= {f"{path.stem}_pb2.py", f"{path.stem}_pb2.pyi"}
 

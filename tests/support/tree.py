@@ -17,6 +17,7 @@ _GENERATED = (
     *(PACKAGE / "v1", PACKAGE / "_fast" / "codec" / "schema.py"),
     *(PACKAGE / "client" / "_sync", PACKAGE / "verifier" / "_sync"),
     *sorted(PACKAGE.glob("gateways/*/v1")),
+    *sorted(PACKAGE.glob("carriers/*/v1")),
 )
 _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
 

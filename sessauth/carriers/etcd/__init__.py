@@ -1,0 +1,1 @@
+"""etcd as the carrier of the log."""

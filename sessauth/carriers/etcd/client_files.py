@@ -1,0 +1,78 @@
+"""The certificate files of a client of etcd, read again when they change."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from ...errors import ConfigError
+
+_log: Final = logging.getLogger(__name__)
+_LOOK_EVERY_S: Final = 1.0
+_Stamps = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """PEM files: the CA that signed the members' certificates, and a client's certificate with its key."""
+
+    ca: Path
+    certificate: Path
+    private_key: Path
+
+    def stamps(self) -> _Stamps:
+        """Return values that differ once a file was replaced or written. Raises OSError."""
+        found = [path.stat() for path in (self.ca, self.certificate, self.private_key)]
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+
+    def read(self) -> grpc.ChannelCredentials:
+        """Return the files as grpcio uses them. Raises OSError if they can't be used."""
+        # gRPC would only fail each handshake. A key with a passphrase can't be read.
+        judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        judge.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
+        judge.load_verify_locations(self.ca)
+        return grpc.ssl_channel_credentials(
+            self.ca.read_bytes(), self.private_key.read_bytes(), self.certificate.read_bytes()
+        )
+
+
+class ClientCredentials:
+    """Credentials by files. Those of the last good files stay in use."""
+
+    def __init__(self, files: ClientFiles) -> None:
+        """Read the files. Raises ConfigError if they can't be used."""
+        self._files = files
+        self._lock = threading.Lock()
+        self._looked_at_s = time.monotonic()
+        try:
+            # Before the files: what changes in between is read again.
+            self._stamps = files.stamps()
+            self.current = files.read()
+        except OSError as error:
+            raise ConfigError(f"the certificate files of etcd's client can't be used: {error}") from None
+
+    def changed(self) -> bool:
+        """Read changed files, at most once a second; True if ``current`` is new."""
+        if time.monotonic() - self._looked_at_s < _LOOK_EVERY_S or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._looked_at_s = time.monotonic()
+            stamps = self._files.stamps()
+            if stamps == self._stamps:
+                return False
+            # Those that can't be used are logged once, until they change again.
+            self._stamps = stamps
+            self.current = self._files.read()
+        except OSError as error:
+            _log.error("changed certificate files of etcd's client can't be used: %s", error)
+            return False
+        finally:
+            self._lock.release()
+        return True

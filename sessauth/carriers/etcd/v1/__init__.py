@@ -1,0 +1,1 @@
+"""Generated stubs of proto/sessauth/carriers/etcd/v1. Nothing here is written by hand."""
