@@ -130,7 +130,7 @@ class Members:
         method: str,
         request: Message,
         parse: Callable[[bytes], _T],
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         *,
         lost: Callable[[], None] = lambda: None,
     ) -> _T:
@@ -140,7 +140,7 @@ class Members:
         a malformed answer: the next member is asked. ``lost`` is called for each attempt without a good one.
         """
         data = request.SerializeToString()
-        end = time.monotonic() + patience_s
+        end = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
         losses = 0
         failure = CarrierError("no time to ask etcd")
         while (left := end - time.monotonic()) > 0:

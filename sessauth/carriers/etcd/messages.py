@@ -98,6 +98,8 @@ def transaction(request: pb.TxnRequest) -> Callable[[bytes], Transaction]:
 
     def parsed(data: bytes) -> Transaction:
         answer = parse(pb.TxnResponse)(data)
+        if not request.compare and not answer.succeeded:
+            raise CarrierError("etcd says that a comparison failed that there is not")
         operations = request.success if answer.succeeded else request.failure
         ranges = _ranges(operations, answer.responses)
         return Transaction(
