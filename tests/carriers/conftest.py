@@ -11,8 +11,8 @@ import pytest
 from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.clock import FixedClock
 from sessauth.state.replication.carrier import Carrier
-from tests.support.log_writer import until
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster
+from tests.support.log_writer import until
 from tests.support.memory_carrier import MemoryCarrier, MemoryEngine
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.state.replication.carrier import MAX_RECORD_BYTES, CarrierError, LogHead
-from tests.support.carried import (
+from tests.support.etcd_cluster import EtcdCluster, EtcdMember, etcd_cluster
+from tests.support.log_writer import (
     APPENDED,
     FENCED,
     START,
@@ -22,7 +23,6 @@ from tests.support.carried import (
     new_leader,
     until,
 )
-from tests.support.etcd_cluster import EtcdCluster, EtcdMember, etcd_cluster
 from tests.support.tcp_proxy import TcpProxy
 
 Open = Callable[..., EtcdCarrier]

@@ -51,6 +51,8 @@ from .v1 import etcd_pb2 as pb
 
 # Of one deletion, so that etcd is not busy with it for long.
 _TRIM_STEP: Final = 1000
+# A lease that can't be revoked lapses.
+_REVOKE_S: Final = 1.0
 # A barrier whose beat another attempt of this server overtook is tried again.
 _BEAT_TRIES: Final = 8
 
@@ -120,7 +122,9 @@ class EtcdCarrier:
 
     def _revoke(self, lease: int) -> None:
         with contextlib.suppress(CarrierError):
-            self._members.ask(REVOKE, pb.LeaseRevokeRequest(id=lease), parse(pb.LeaseRevokeResponse), 1.0)
+            self._members.ask(
+                REVOKE, pb.LeaseRevokeRequest(id=lease), parse(pb.LeaseRevokeResponse), _REVOKE_S
+            )
 
     def hold(self, leader: Leader) -> bool:
         """Keep a leader's key; False for a term that this carrier did not get."""
