@@ -75,7 +75,7 @@ def test_only_the_carrier_that_got_a_term_holds_it(engine: Engine) -> None:
 
 
 def test_records_are_read_as_they_were_appended(engine: Engine) -> None:
-    """In order, by pages, and from any number on."""
+    """A reader gets them in order, by pages, and from any number on."""
     one, two = engine.open("one"), engine.open("two")
     records = [b"record %d" % number for number in range(1, 6)]
     LogWriter(one, new_leader(one)).append(*records)
@@ -141,7 +141,7 @@ def test_an_append_behind_another_head_is_fenced(engine: Engine, head: LogHead) 
 
 
 def test_a_leader_that_another_followed_is_fenced(engine: Engine) -> None:
-    """Before and after the new leader's first record, and nothing of the old one is written."""
+    """Nothing of the old leader is written, before and after the new one's first record."""
     one, two = engine.open("one"), engine.open("two")
     old = LogWriter(one, new_leader(one))
     old.append(b"first")
@@ -186,8 +186,8 @@ def test_a_digest_of_another_size_is_the_callers_mistake(engine: Engine) -> None
         one.append(new_leader(one).term, START, b"first", b"short", GIVE_UP_MS)
 
 
-def test_one_of_two_appends_at_once_is_taken(engine: Engine) -> None:
-    """Behind each head stands one record, whoever asks at the same time."""
+def test_one_of_two_appends_at_once_succeeds(engine: Engine) -> None:
+    """A head has one record behind it, whoever appends at the same time."""
     one, two = engine.open("one"), engine.open("two")
     term = new_leader(one).term
     head = START
@@ -243,8 +243,8 @@ def test_barriers_of_threads_are_all_proofs(engine: Engine) -> None:
     assert one.beats()["one"] in beats
 
 
-def test_trimmed_records_are_said_to_be_gone(engine: Engine) -> None:
-    """From before them, not from behind them, with the number of the first that is left; the log goes on."""
+def test_trimmed_records_are_reported_as_gone(engine: Engine) -> None:
+    """A reader behind them notices nothing; one before them gets the first number that is left."""
     one = engine.open()
     writer = LogWriter(one, new_leader(one))
     writer.append(*(b"%d" % number for number in range(1, 11)))

@@ -168,7 +168,7 @@ def test_a_silent_member_has_a_second(members: list[FakeEtcd], carrier: EtcdCarr
 
 
 def test_an_append_gives_up_in_time(members: list[FakeEtcd], carrier: EtcdCarrier) -> None:
-    """With no answer it is unknown, and all members were asked."""
+    """It is unknown, and all members were asked."""
     begin = time.monotonic()
 
     assert append(carrier, 2_300).status is UNKNOWN
@@ -242,7 +242,7 @@ def test_a_barrier_without_any_answer_ends(
 
 
 def test_a_beat_is_on_condition_of_the_one_before(members: list[FakeEtcd], carrier: EtcdCarrier) -> None:
-    """What a silent member has of an earlier barrier can't replace a later beat."""
+    """A silent member's write of an earlier barrier can't replace a later beat."""
     beat, known = KEYS.beat("one"), itertools.count(20)
 
     def answer(data: bytes) -> bytes:
@@ -314,16 +314,14 @@ def any_answers(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(any_answers(), min_size=1, max_size=4))
-def test_any_answer_is_taken_or_is_a_carrier_error(
-    monkeypatch: pytest.MonkeyPatch, answers: list[bytes]
-) -> None:
+def test_any_answer_is_good_or_a_carrier_error(monkeypatch: pytest.MonkeyPatch, answers: list[bytes]) -> None:
     """No bytes make another exception than those of the port."""
-    given_now: list[bytes] = []
+    left: list[bytes] = []
 
     def call(*_: object) -> bytes:
-        if not given_now:
+        if not left:
             raise CarrierError("no more")
-        return given_now.pop(0)
+        return left.pop(0)
 
     monkeypatch.setattr(Members, "call", call)
     monkeypatch.setattr(Members, "ask_hedged", Members.ask)
@@ -331,7 +329,7 @@ def test_any_answer_is_taken_or_is_a_carrier_error(
     monkeypatch.setattr("sessauth.carriers.etcd.carrier._REVOKE_S", 0.001)
     carrier = EtcdCarrier(["127.0.0.1:1"], b"\x0c")
     for function in _calls(carrier):
-        given_now[:] = answers
+        left[:] = answers
         try:
             result = function()
         except (CarrierError, CompactedRecords):

@@ -90,9 +90,10 @@ def test_a_stopped_member_costs_an_append_seconds_at_most(
     writer.append(b"second", b"third")
     cluster.start()
 
-    until(
-        lambda: open_carrier([silent.address]).read(0, 10) == [(1, b"first"), (2, b"second"), (3, b"third")]
-    )
+    expected = [(1, b"first"), (2, b"second"), (3, b"third")]
+    returned = open_carrier([silent.address])
+    until(lambda: _read_all(returned) == expected)
+    assert one.read(0, 10) == expected
 
 
 def test_a_stopped_member_does_not_hold_a_barrier_up(cluster: EtcdCluster, open_carrier: Open) -> None:
@@ -140,7 +141,8 @@ def test_a_killed_leader_of_etcd_loses_nothing(cluster: EtcdCluster, open_carrie
     expected = [*enumerate(records, 1)]
     assert open_carrier([_another(cluster).address]).read(0, 100) == expected
     cluster.start()
-    until(lambda: _read_all(open_carrier([killed.address])) == expected)
+    returned = open_carrier([killed.address])
+    until(lambda: _read_all(returned) == expected)
 
 
 def _read_all(carrier: EtcdCarrier) -> list[tuple[int, bytes]]:
@@ -205,7 +207,7 @@ def test_an_answer_that_is_lost_is_not_a_record_that_is_lost(
 
 
 def test_a_retry_of_an_unknown_append_is_answered_once(cluster: EtcdCluster, open_carrier: Open) -> None:
-    """With no other member the call is unknown; the same bytes later are appended, other bytes fenced."""
+    """The call is unknown without another member; the same bytes later are appended, others fenced."""
     proxy = TcpProxy(cluster.members[0].client_port)
     try:
         one = open_carrier([proxy.address])

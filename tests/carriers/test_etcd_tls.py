@@ -45,7 +45,7 @@ def cluster(tls: EtcdTls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_a_certificate_of_the_ca_is_needed(cluster: EtcdCluster, tls: EtcdTls) -> None:
-    """With one the log is carried; with one of another CA, or in plain text, there is no answer."""
+    """The log is carried with one; one of another CA, or plain text, gets no answer."""
     carrier = EtcdCarrier(cluster.addresses, b"a", tls.client("a"))
     LogWriter(carrier, new_leader(carrier)).append(b"first")
     foreign = EtcdCarrier(cluster.addresses, b"a", tls.client("foreign", Issued.ca("ca of etcd")))
@@ -94,7 +94,7 @@ def test_files_that_can_not_be_used_change_nothing(
     tls: EtcdTls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Half of a new pair is logged once, and what is in use stays; the whole pair is used."""
-    monkeypatch.setattr("sessauth.carriers.etcd.client_files._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("sessauth.carriers.etcd.client_files._CHECK_EVERY_S", 0.0)
     files = tls.client("d")
     credentials = ClientCredentials(files)
     in_use = credentials.current

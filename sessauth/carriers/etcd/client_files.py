@@ -15,7 +15,7 @@ import grpc
 from ...errors import ConfigError
 
 _log: Final = logging.getLogger(__name__)
-_LOOK_EVERY_S: Final = 1.0
+_CHECK_EVERY_S: Final = 1.0
 _Stamps = tuple[tuple[int, int, int], ...]
 
 
@@ -50,7 +50,7 @@ class ClientCredentials:
         """Read the files. Raises ConfigError if they can't be used."""
         self._files = files
         self._lock = threading.Lock()
-        self._looked_at_s = time.monotonic()
+        self._checked_at_s = time.monotonic()
         try:
             # Before the files: what changes in between is read again.
             self._stamps = files.stamps()
@@ -60,10 +60,10 @@ class ClientCredentials:
 
     def changed(self) -> bool:
         """Read changed files, at most once a second; True if ``current`` is new."""
-        if time.monotonic() - self._looked_at_s < _LOOK_EVERY_S or not self._lock.acquire(blocking=False):
+        if time.monotonic() - self._checked_at_s < _CHECK_EVERY_S or not self._lock.acquire(blocking=False):
             return False
         try:
-            self._looked_at_s = time.monotonic()
+            self._checked_at_s = time.monotonic()
             stamps = self._files.stamps()
             if stamps == self._stamps:
                 return False
