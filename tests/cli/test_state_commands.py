@@ -89,6 +89,21 @@ def test_brake_by_hand(home: Path) -> None:
     assert invoke("--home", home, "state", "check").code == 0
 
 
+def test_a_stale_state_is_reported(home: Path) -> None:
+    """A freshness bound that passed makes check exit with 5; one ahead does not."""
+    from sessauth.clock import SystemClock
+    from sessauth.state.host.brake import Brake
+
+    follower = Brake(home / "state" / "brake")
+    assert invoke("--home", home, "state", "check", "--json").json["stale"] is False
+    follower.deny_now()
+    ran = invoke("--home", home, "state", "check", "--json")
+    assert (ran.code, ran.json["stale"], ran.json["braked"]) == (5, True, False)
+    follower.fresh_until(SystemClock().steady_ms() + 30_000)
+    assert invoke("--home", home, "state", "check").code == 0
+    follower.close()
+
+
 @pytest.mark.parametrize(
     "settings", ["[server\n", "[server]\nworker = 1\n", "[limits]\ncheck_threads = 0\n", "[nonsense]\n"]
 )

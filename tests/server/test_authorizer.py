@@ -7,6 +7,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from sessauth.clock import SystemClock
 from sessauth.errors import OutcomeUnknown, Rejected
 from sessauth.model.change import end_session, narrow_session, revoke
 from sessauth.model.costs import ledger_id
@@ -164,6 +165,23 @@ def test_what_was_seen_in_an_aborted_group_is_not_believed(
     writer.do(revoke("for-good", SESSION, [token.block_ids[0]]))
 
     assert writer.check(token).decision.reason is Reason.REVOKED
+
+
+def test_a_stale_host_charges_for_nothing(writer: WriterFixture) -> None:
+    """The writer judges by its own rows, and no longer than they are known to be current: permits too."""
+    token = writer.mint("read:doc/** needs uses(1)")
+    follower = writer.state_writer._brake
+    before = writer.state_writer.head().seq
+    follower.deny_now()
+    assert writer.check(token).decision.reason is Reason.STALE_STATE
+    assert writer.state_writer.head().seq == before
+    follower.fresh_until(SystemClock().steady_ms() + 30_000)
+    made = writer.check(token, permit_ms=60_000)
+    assert made.decision.reason is Reason.ALLOWED and made.permit
+    follower.deny_now()
+    assert writer.commit(writer.ask(token), made.permit).decision.reason is Reason.STALE_STATE
+    follower.fresh_until(SystemClock().steady_ms() + 30_000)
+    assert writer.commit(writer.ask(token), made.permit).decision.reason is Reason.ALLOWED
 
 
 def test_a_retry_takes_nothing_again(writer: WriterFixture) -> None:

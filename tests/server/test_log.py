@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 import sessauth
+from sessauth.clock import SystemClock
 from sessauth.errors import StateError
 from sessauth.server import log
 from sessauth.server.rpc.accounting import REFUSALS_PER_SECOND
@@ -144,15 +145,17 @@ def test_lines_say_where_a_call_came_from_and_of_which_session(
     assert [each["level"] for each in records] == ["INFO", "INFO", "INFO", "INFO", "WARNING"]
 
 
-@pytest.mark.parametrize("cause", ["brake", "key", "clock"])
+@pytest.mark.parametrize("cause", ["brake", "stale", "key", "clock"])
 def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause: str) -> None:
-    """The brake, a missing key, a clock: one error that says which, and one line when it is over."""
+    """The brake, a passed bound, a key, a clock: one error that says which, and one line when it is over."""
     with running() as started:
         control = started.control
         assert control is not None
         with pytest.MonkeyPatch.context() as patched:
             if cause == "brake":
                 control.log._brake.engage("drill", by_hand=True)
+            elif cause == "stale":
+                control.log._brake.deny_now()
             elif cause == "key":
                 patched.setattr(control.keyring, "newest_active", lambda keys: None)
             else:
@@ -162,13 +165,20 @@ def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause
             assert not control.is_ready()
         if cause == "brake":
             control.log._brake.release(by_hand=True)
+        elif cause == "stale":
+            control.log._brake.fresh_until(SystemClock().steady_ms() + 30_000)
         control._report_readiness()
         assert control.is_ready()
 
     records = [json.loads(line) for line in lines.getvalue().splitlines()]
     found = [each for each in records if each["event"] in ("not_ready", "ready")]
     assert [(each["level"], each["event"]) for each in found] == [("ERROR", "not_ready"), ("INFO", "ready")]
-    words = {"brake": "set by hand|drill", "key": "no active issuer key", "clock": "the clock jumped"}
+    words = {
+        "brake": "set by hand|drill",
+        "stale": "not known to be current",
+        "key": "no active issuer key",
+        "clock": "the clock jumped",
+    }
     assert re.search(words[cause], found[0]["error"])
 
 

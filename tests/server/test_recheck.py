@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from sessauth.clock import FixedClock
+from sessauth.clock import FixedClock, SystemClock
 from sessauth.limits import MAX_TIME_MS
 from sessauth.model.change import Change, add_key
 from sessauth.server.watch.recheck import POLL_SECONDS, Watching
 from sessauth.server.watch.stream import WatchedStream
+from sessauth.state import layout
+from sessauth.state.host.brake import Brake
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support.token_forger import key
@@ -107,6 +109,22 @@ def test_the_brake_has_all_streams_judged(world: _World) -> None:
     world.writer.clear_brake()
     world.look()
     assert len(stream.looks) == 2
+
+
+def test_a_host_that_goes_stale_has_all_streams_judged(world: _World, tmp_path: Path) -> None:
+    """A freshness bound that passes moves no revision, nor does one that is set anew."""
+    follower = Brake(tmp_path / "state" / layout.BRAKE_FILE)
+    stream = world.add()
+    for judged in (1, 2):
+        follower.deny_now()
+        world.look()
+        world.look()
+        assert len(stream.looks) == 2 * judged - 1
+        follower.fresh_until(SystemClock().steady_ms() + 30_000)
+        world.look()
+        world.look()
+        assert len(stream.looks) == 2 * judged
+    follower.close()
 
 
 def test_a_stream_is_judged_when_its_time_has_come(world: _World) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from sessauth.clock import SystemClock
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.service import Caller, RpcError, running
+from tests.support.service import Caller, RpcError, running, serves, wait_until
 from tests.support.watching import Stream, end, item, mint, open_session, stream
 
 Change = Callable[[Caller, Any, tokens.MintResponse], Any]
@@ -256,6 +257,27 @@ def test_the_brake_withdraws_everything() -> None:
             assert opened.withdrawn() == (1, pb.REASON_STATE_BRAKED)
             service.control.log.clear_brake()
             opened.allow(1, item(token.token))
+
+
+def test_a_host_that_goes_stale_withdraws_everything() -> None:
+    """Once the freshness bound passed every check is denied, and the server is not ready."""
+    with running() as service:
+        caller = service.operator
+        assert service.control is not None
+        follower = service.control.log._brake
+        token = mint(caller, open_session(caller).id)
+        steady = SystemClock()
+        follower.fresh_until(steady.steady_ms() + 30_000)
+        with stream(caller) as opened:
+            opened.allow(1, item(token.token))
+            assert serves(caller)
+            follower.deny_now()
+            assert opened.withdrawn() == (1, pb.REASON_STALE_STATE)
+            assert opened.ask(2, item(token.token)).decision.reason == pb.REASON_STALE_STATE
+            assert wait_until(lambda: not serves(caller))
+            follower.fresh_until(steady.steady_ms() + 1_000)
+            opened.allow(3, item(token.token))
+            assert opened.withdrawn() == (3, pb.REASON_STALE_STATE)
 
 
 def test_a_mistake_of_the_gateway_ends_the_stream(operator: Caller) -> None:

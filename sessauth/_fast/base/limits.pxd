@@ -36,6 +36,7 @@ cdef enum:
     ISSUED_AT_LEEWAY_MS = 30000
     CLOCK_STEP_MS = 60000
     PROOF_WINDOW_MS = 30000
+    MAX_STALENESS_MS = 60000
 
 cdef enum:
     STAGE_NONE = 0

@@ -4,10 +4,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.clock cimport steady_ms
 from sessauth._fast.base.limits cimport MAX_CEILING_LAYERS
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.check.commit_id cimport CommitId
+from sessauth._fast.check.freshness cimport FreshnessBound, load_word
 from sessauth._fast.token.condition cimport Fact
 from sessauth._fast.token.scope cimport ScopeList
 
@@ -84,6 +84,10 @@ cdef class View:
     cdef object _files_unchanged
     cdef object _brake
     cdef const unsigned char *brake
+    # The host's bound; its word, for one load a check; and this view's own: stale from this steady ms on; 0: never.
+    cdef FreshnessBound _host_bound
+    cdef const int64_t *_fresh_until
+    cdef int64_t _stale_at_ms
     cdef CommitId _commit_id
     cdef dict _sessions
     cdef dict _keys
@@ -91,13 +95,12 @@ cdef class View:
     cdef bint _any
     cdef readonly int max_sessions
     cdef readonly bint lost
-    # The view is stale from this time of the steady clock, in ms; 0: never.
-    cdef int64_t _stale_at_ms
 
     cdef int recheck_files(self) except -1
-    # True once `_stale_at_ms` has passed.
+    # True once `_stale_at_ms` or the host's bound has passed. Without either this reads no clock.
     cdef inline bint stale(self) noexcept:
-        return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
+        return (self._stale_at_ms | load_word(self._fresh_until)) != 0 and self._bound_passed()
+    cdef bint _bound_passed(self) noexcept
     # True if nothing was committed since the latest read point, which `out` then is.
     cdef bint is_unchanged(self, ReadPoint *out) noexcept
     # Returns the transaction; the caller aborts it.

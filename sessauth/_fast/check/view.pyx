@@ -7,8 +7,9 @@ a change was acknowledged sees it, in every process, and changes to other sessio
 only move later and revocations only grow, so those rows are read only when the answer can have changed.
 
 A source has ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the handles ``sessions leases
-revoked keys meta`` and a ``brake`` buffer. It may have a ``commit_id``, and ``files_unchanged() -> bool``, which is
-called at intervals and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
+revoked keys meta`` and a ``brake`` buffer. Byte 0 of that denies everything; a whole page may have the freshness bound
+of the host too. The source may have a ``commit_id``, and ``files_unchanged() -> bool``, which is called at intervals
+and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
@@ -18,6 +19,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sessauth._fast.base.arena cimport arena_free, arena_init
+from sessauth._fast.base.clock cimport steady_ms as steady_now_ms
 from sessauth._fast.base.limits cimport MAX_SCOPES
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
@@ -151,6 +153,8 @@ cdef class View:
             raise ValueError("the brake page is empty")
         self.brake = <const unsigned char *> buffer.buf
         PyBuffer_Release(&buffer)
+        self._host_bound = FreshnessBound(self._brake)
+        self._fresh_until = self._host_bound.word
 
     @property
     def braked(self):
@@ -166,9 +170,14 @@ cdef class View:
     def stale_at(self, int64_t steady_ms):
         """Deny every call STALE_STATE from this moment of the steady clock on, in ms; 0: never.
 
-        For a registered verifier, which promises to allow nothing after missed renewals.
+        For a registered verifier, which promises to allow nothing after missed renewals. The host's bound counts
+        beside it.
         """
         self._stale_at_ms = steady_ms
+
+    cdef bint _bound_passed(self) noexcept:
+        cdef int64_t now_ms = steady_now_ms()
+        return (self._stale_at_ms != 0 and now_ms >= self._stale_at_ms) or self._host_bound.passed_at(now_ms)
 
     cdef bint is_unchanged(self, ReadPoint *out) noexcept:
         if self._commit_id is None or not self._any or self._commit_id.current() != self._latest.identity:

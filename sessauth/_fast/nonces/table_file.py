@@ -15,6 +15,7 @@ from typing import Final
 
 from nacl.bindings import randombytes
 
+from sessauth._fast.base import boot
 from sessauth._fast.crypto.ed25519 import digest
 from sessauth._fast.nonces.shared_file import share
 
@@ -37,7 +38,6 @@ _MAGIC: Final = b"sessauth/replay\0"
 _HEADER: Final = struct.Struct("=16s I 4x Q Q Q 16s 32s 16s")
 _DIGEST_BYTES: Final = 16
 _WRITE_BYTES: Final = 1 << 20
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class TableError(Exception):
@@ -57,7 +57,7 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
     counts_from_ms = now_ms
     if proofs_before or os.path.lexists(path):
         counts_from_ms += PROOF_WINDOW_MS + STALE_USE_MS
-    header = _header(slots, counts_from_ms, _boot_id(), randombytes(32))
+    header = _header(slots, counts_from_ms, boot.boot_id(), randombytes(32))
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{randombytes(8).hex()}")
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -112,7 +112,7 @@ def _read_header(path: str, status: os.stat_result, header: bytes) -> tuple[int,
         raise TableError(f"the replay table {path} was cut: {knob}")
     if status.st_mode & 0o007:
         raise TableError(f"the replay table {path} is open to everybody: give it the mode 0660")
-    if boot_id != _boot_id():
+    if boot_id != boot.boot_id():
         raise TableError(f"the replay table {path} is of an earlier start of this machine: {knob}")
     return slots, counts_from_ms, secret
 
@@ -139,12 +139,3 @@ def _is_size(slots: int) -> bool:
 
 def _file_bytes(slots: int) -> int:
     return HEADER_BYTES + slots // BUCKET_SLOTS * 8 + slots * 8
-
-
-def _boot_id() -> bytes:
-    """Return the boot id of the machine, 16 bytes; zeros where the system has none."""
-    try:
-        with open(_BOOT_ID, "rb") as file:
-            return digest(file.read(64))[:16]
-    except OSError:
-        return bytes(16)

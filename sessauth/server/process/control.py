@@ -123,7 +123,7 @@ class Control:
         if self._tracing is not None:
             opened.callback(self._tracing.close)
         source = log.source()
-        verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
+        self._verifier = verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.counters = page.counters if page is not None else None
         self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
         # Without them all but bound tokens are served; the background tries again.
@@ -241,6 +241,8 @@ class Control:
             self.log.head()
             if self.log.braked:
                 return f"the brake denies every check: {self.log.braked}"
+            if not self._verifier.view.current:
+                return "the state of this host is not known to be current, which denies every check"
             self.log.now_ms()
             if self.keyring.newest_active(self.log.keys()) is None:
                 return f"no active issuer key is in {self._config.keys_dir}"

@@ -95,9 +95,12 @@ class Watching(PollingThread[WatchedStream]):
         return max(POLL_SECONDS, PAUSE_FACTOR * (time.monotonic() - began))
 
     def _state(self) -> object:
-        """Return a value that changes with the state and the brake, and always if they can't be read."""
+        """Return a value that changes with the state, the brake and the host's freshness.
+
+        It also changes each time that they can't be read.
+        """
         view = self._verifier.view
         try:
-            return view.revision, view.braked
+            return view.revision, view.current
         except Exception:  # noqa: BLE001 - the calls are judged, and denied by that error
             return object()

@@ -8,6 +8,10 @@ after a failed commit, so that sessions can be ended while a person holds the br
 Near its end the page has the caller for acknowledgements, a random number of each writer, and the revision of
 the latest change that verifiers are to acknowledge (docs/receipts.md). Registered verifiers poll these two
 numbers. After them comes the number of times that a person set or cleared the brake.
+
+A folder that a follower feeds also has a freshness bound there: the time of the steady clock until which it
+is known to be current, and the identity of that clock. The kernel denies STALE_STATE from then on, in every
+process (``_fast/check/freshness.pyx``). 0: no bound. See docs/decisions/0023-the-freshness-bound.md.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..._fast.base.boot import clock_id
+from ..._fast.check.freshness import FreshnessBound
 from ..._fast.nonces.shared_file import share
-from ...errors import StateUnusable
+from ...errors import StateError, StateUnusable
 from .. import layout
 
 PAGE_BYTES = 4096
@@ -34,6 +40,11 @@ _CALL_AT = 4056
 # The number of times that a person set or cleared it shows changes that came and went between two polls.
 _HAND = struct.Struct("=Q")
 _HAND_AT = 4072
+# Steady ms. A multiple of 8, for one store and one load.
+_FRESH_UNTIL_AT = 4048
+_CLOCK = slice(4080, 4096)
+# A time of every steady clock that is past. 0 would be no bound.
+_PAST = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +111,30 @@ def called_for(page: mmap.mmap) -> tuple[int, int]:
     return caller, revision
 
 
+def fresh_until_of(page: mmap.mmap) -> int:
+    """Return the freshness bound in steady ms; 0: none."""
+    with memoryview(page) as whole, whole[_FRESH_UNTIL_AT : _FRESH_UNTIL_AT + 8].cast("Q") as word:
+        return word[0]
+
+
+def is_stale(page: mmap.mmap) -> bool:
+    """Return True if there is a freshness bound and it has passed."""
+    return FreshnessBound(page).passed
+
+
 class Brake:
-    """A writable mapping of the page, which engages and releases it."""
+    """A writable mapping of the page, which engages and releases it, and states the freshness bound."""
 
     def __init__(self, path: Path) -> None:
         """Map the page; raises StateUnusable if it is missing or has another size."""
         self._page = _map(path, os.O_RDWR, mmap.ACCESS_WRITE)
         # Several threads may call at once; the revision never goes back.
         self._calling = threading.Lock()
+        self._stating = threading.Lock()
+        # CPython sets an item of a "Q" view by a memcpy of 8 bytes, which is one store. At a multiple of 8 no
+        # reader sees half of it. struct's formats of a standard size, as "<Q", may store byte by byte.
+        self._fresh_until = memoryview(self._page)[_FRESH_UNTIL_AT : _FRESH_UNTIL_AT + 8].cast("Q")
+        self._bound_is_durable = False
 
     @property
     def engaged(self) -> bool:
@@ -159,8 +186,44 @@ class Brake:
             if revision > before:
                 _CALL.pack_into(self._page, _CALL_AT, caller, revision)
 
+    def fresh_until(self, steady_ms: int) -> None:
+        """State that the folder is current until this time of the steady clock, in ms.
+
+        For the folder's follower alone. The bound never goes back, except by :meth:`deny_now`. Checks deny
+        while it is more than 60 s ahead. Raises StateError, and every check denies, if the page can't be made
+        durable before the first bound of this process.
+        """
+        with self._stating:
+            if self._page[_CLOCK] != clock_id() or not self._fresh_until[0]:
+                self._expire()
+            if not self._bound_is_durable:
+                # A page without a bound that a loss of power brings back would let checks allow again.
+                try:
+                    self._page.flush()
+                except OSError as error:
+                    self._expire()
+                    raise StateError(f"the brake page can't be written: {error.strerror}") from error
+                self._bound_is_durable = True
+            if steady_ms > self._fresh_until[0]:
+                self._fresh_until[0] = steady_ms
+
+    def deny_now(self) -> None:
+        """Make every check deny STALE_STATE until :meth:`fresh_until` is called again. Never fails.
+
+        A follower calls this when it starts, and when it finds that its folder is not its server's.
+        """
+        with self._stating:
+            self._expire()
+            self._flush()
+
+    def _expire(self) -> None:
+        # Another clock's time would mean another moment: it goes before that clock's identity does.
+        self._fresh_until[0] = _PAST
+        self._page[_CLOCK] = clock_id()
+
     def close(self) -> None:
         """Unmap the page."""
+        self._fresh_until.release()
         self._page.close()
 
     def _count(self) -> None:

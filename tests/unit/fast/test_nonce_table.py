@@ -237,7 +237,7 @@ def test_a_table_counts_for_one_start_of_the_machine(
     path: Path, table: ReplayTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table of an earlier boot is refused, since a crash loses entries."""
-    monkeypatch.setattr(table_file, "_boot_id", lambda: b"another boot id ")
+    monkeypatch.setattr(table_file.boot, "boot_id", lambda: b"another boot id ")
 
     with pytest.raises(TableError, match="earlier start"):
         ReplayTable.open(path)

@@ -44,7 +44,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         preflight.check(config)
     with reading(folder) as rows, Progress("verifying") as progress:
         head, counts = rows.head(), verify(rows, progress)
-    brake = _brake_reason(folder)
+    brake, stale = _brake_reason(folder), _is_stale(folder)
     document = {
         "state_dir": str(folder),
         "cluster_id": head.cluster_id.hex(),
@@ -55,9 +55,10 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         **asdict(counts),
         "braked": brake is not None,
         "brake_reason": brake or "",
+        "stale": stale,
     }
     settings.show_fields(document)
-    if brake is not None:
+    if brake is not None or stale:
         click.get_current_context().exit(failures.STATE)
 
 
@@ -78,6 +79,15 @@ def _brake_reason(folder: Path) -> str | None:
 
     with reader_page(folder / BRAKE_FILE) as page:
         return reason_of(page)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Return True if the folder's freshness bound has passed. Raises StateUnusable."""
+    from ....state.host.brake import is_stale, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return is_stale(page)
 
 
 @state.command("backup")
