@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "keys": "commands.keys:keys",
     "credential": "commands.local.credential:credential",
     "state": "commands.local.state:state",
+    "cluster": "commands.local.cluster:cluster",
     "audit": "commands.local.audit:audit",
     "decision": "commands.decision:decision",
     "mcp": "commands.mcp:mcp",

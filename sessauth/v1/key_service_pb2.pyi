@@ -94,6 +94,28 @@ class DistrustKeyResponse(_message.Message):
     revision: int
     def __init__(self, key: _Optional[_Union[_record_pb2.KeyRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class AdmitServerRequest(_message.Message):
+    __slots__ = ("request_id", "name", "server_key", "issuer_key")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVER_KEY_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    server_key: bytes
+    issuer_key: bytes
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., server_key: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ...) -> None: ...
+
+class AdmitServerResponse(_message.Message):
+    __slots__ = ("server_key", "issuer_key", "revision")
+    SERVER_KEY_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    server_key: _record_pb2.KeyRecord
+    issuer_key: _record_pb2.KeyRecord
+    revision: int
+    def __init__(self, server_key: _Optional[_Union[_record_pb2.KeyRecord, _Mapping]] = ..., issuer_key: _Optional[_Union[_record_pb2.KeyRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class ListVerifierKeysRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -65,6 +65,11 @@ class KeyServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.FromString,
                 _registered_method=True)
+        self.AdmitServer = channel.unary_unary(
+                '/sessauth.v1.KeyService/AdmitServer',
+                request_serializer=sessauth_dot_v1_dot_key__service__pb2.AdmitServerRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_key__service__pb2.AdmitServerResponse.FromString,
+                _registered_method=True)
         self.ListVerifierKeys = channel.unary_unary(
                 '/sessauth.v1.KeyService/ListVerifierKeys',
                 request_serializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.SerializeToString,
@@ -112,6 +117,13 @@ class KeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdmitServer(self, request, context):
+        """Has a cluster believe another server: its records, and the tokens that it roots.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVerifierKeys(self, request, context):
         """The keys of this host that proofs are made for.
         """
@@ -151,6 +163,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.DistrustKey,
                     request_deserializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.SerializeToString,
+            ),
+            'AdmitServer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitServer,
+                    request_deserializer=sessauth_dot_v1_dot_key__service__pb2.AdmitServerRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_key__service__pb2.AdmitServerResponse.SerializeToString,
             ),
             'ListVerifierKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVerifierKeys,
@@ -321,6 +338,33 @@ class KeyService(object):
             '/sessauth.v1.KeyService/DistrustKey',
             sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.SerializeToString,
             sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitServer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.KeyService/AdmitServer',
+            sessauth_dot_v1_dot_key__service__pb2.AdmitServerRequest.SerializeToString,
+            sessauth_dot_v1_dot_key__service__pb2.AdmitServerResponse.FromString,
             options,
             channel_credentials,
             insecure,

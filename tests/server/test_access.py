@@ -42,7 +42,7 @@ OPENS = {
     )
 }
 MINTS = {"TokenService/Mint", "TokenService/Attenuate", "TokenService/Revoke"}
-KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey")}
+KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey", "AdmitServer")}
 EVENTS = {"EventService/WatchSessions"}
 TELLS = {"UsageService/ReportObservations"}
 REPORTS = {"UsageService/GetReport"}

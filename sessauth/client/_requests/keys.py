@@ -71,6 +71,24 @@ def distrust(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     return _change("DistrustKey", request, pb.DistrustKeyResponse, request_id)
 
 
+def admit_server(
+    name: str, server_key: bytes, issuer_key: bytes, request_id: str
+) -> RpcRequest[tuple[KeyRecord, KeyRecord]]:
+    """Describe AdmitServer."""
+    request = pb.AdmitServerRequest(
+        name=name,
+        server_key=check_id("server_key", server_key, 32),
+        issuer_key=check_id("issuer_key", issuer_key, 32),
+    )
+    return change(
+        "KeyService/AdmitServer",
+        request,
+        pb.AdmitServerResponse,
+        lambda answer: (key_from_message(answer.server_key), key_from_message(answer.issuer_key)),
+        request_id,
+    )
+
+
 def _key(answer: Any) -> KeyRecord:
     return key_from_message(answer.key)
 

@@ -47,3 +47,13 @@ class KeyCalls(Calls):
     def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
         """Deny every token of a key, at once."""
         return self._run(key_calls.distrust(key_id, request_id))
+
+    def admit_server(
+        self, name: str, *, server_key: bytes, issuer_key: bytes, request_id: str = ""
+    ) -> tuple[KeyRecord, KeyRecord]:
+        """Have the cluster believe another server, by its public keys (32 bytes each); return both.
+
+        The first one signs what it writes when it leads, the second one roots tokens. Raises Rejected
+        ALREADY_EXISTS if a key is there already, NOT_IN_CLUSTER on a single host.
+        """
+        return self._run(key_calls.admit_server(name, server_key, issuer_key, request_id))

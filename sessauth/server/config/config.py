@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from ...errors import ConfigError
+from .cluster_section import ClusterSettings
 from .sections import (
     AuditSettings,
     EvidenceSettings,
@@ -54,6 +55,7 @@ class Config:
     tracing: TracingSettings = field(default_factory=TracingSettings)
     usage: UsageSettings = field(default_factory=UsageSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     identities: tuple[Identity, ...] = ()
     # Identity of the ``sessauth.toml`` that this was read from; None: no file that could change.
     file_stamp: tuple[int, ...] | None = field(default=None, compare=False)
@@ -267,4 +269,8 @@ def _check(config: Config) -> None:
         getattr(config, name).check()
     if config.tcp.check_address and config.server.workers == 0:
         raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
+    if config.cluster.enabled and not config.tcp.address:
+        raise ConfigError("cluster.address: is served on TCP; set tcp.address too")
+    if config.cluster.enabled and not (config.cluster.server_ca or config.tcp.insecure_tcp):
+        raise ConfigError("cluster.server_ca: state the CA file of the other servers' certificates")
     check_identities(config.identities, client_ca=config.tcp.client_ca)

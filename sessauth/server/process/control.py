@@ -34,6 +34,8 @@ from ...v1 import (
 )
 from ...verifier.verifier import Verifier
 from .. import log as server_log
+from ..cluster.hand_on import LeaderCalls
+from ..cluster.membership import Membership
 from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
@@ -48,6 +50,7 @@ from ..rpc.authenticate import Authenticator
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
 from ..rpc.method import Method, RawHandler, methods_of
+from ..rpc.pipeline import HandOn
 from ..rpc.tracing import open_tracing
 from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
@@ -104,10 +107,16 @@ class Control:
         preflight.check(config)
         self.keyring = KeyRing(config.keys_dir)
         ensure_run_dir(config)
-        self.log = StateWriter.open(
-            config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
-        )
         with ExitStack() as opened:
+            self.membership = Membership(config) if config.cluster.enabled else None
+            if self.membership is not None:
+                opened.callback(self.membership.carrier.close)
+            self.log = StateWriter.open(
+                config.state_dir,
+                map_size=config.server.map_size_bytes,
+                clock=self._clock,
+                carried=None if self.membership is None else self.membership.carried,
+            )
             opened.callback(self.log.close)
             self._compose(opened)
             self._opened = opened.pop_all()
@@ -137,9 +146,15 @@ class Control:
         )
         opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
+        hand_on = self._join_cluster(opened)
         methods = self._methods(self._services(verifier, source))
         self.serving = Serving(
-            config, methods, authenticator=authenticator, meter=page, tracing=self._tracing
+            config,
+            methods,
+            authenticator=authenticator,
+            meter=page,
+            tracing=self._tracing,
+            hand_on=hand_on,
         )
         opened.callback(self.serving.remove_sockets)
         self.serving.bind_unix(config.socket)
@@ -164,10 +179,21 @@ class Control:
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
                 *subsystems.tasks(),
+                *([("trimming", self.membership.trim)] if self.membership is not None else ()),
                 ("readiness", self._report_readiness),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
         )
+
+    def _join_cluster(self, opened: ExitStack) -> HandOn | None:
+        """Prepare this server's part in its cluster; return how calls reach the leader."""
+        if self.membership is None:
+            return None
+        self.membership.attach(self.log, self._clock)
+        opened.callback(self.membership.close)
+        calls = LeaderCalls(self._config, self.membership.settle)
+        opened.callback(calls.close)
+        return calls.hand_on
 
     def _services(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
         """Return the implementation of each service."""
@@ -180,6 +206,7 @@ class Control:
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)
+        feed = None if self.membership is None else self.membership.feed
         services: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
@@ -188,7 +215,7 @@ class Control:
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
-            (feed_service_pb2, "FeedService", FeedService(None)),
+            (feed_service_pb2, "FeedService", FeedService(feed)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )
@@ -204,6 +231,8 @@ class Control:
 
     def start(self) -> None:
         """Begin to answer, and start the workers."""
+        if self.membership is not None:
+            self.membership.start()
         self.subsystems.start()
         self.supervisor.start()
         self.serving.start()
@@ -239,6 +268,8 @@ class Control:
         """Return why this process is not ready; empty if it is."""
         try:
             self.log.head()
+            if self.membership is not None and self.membership.alarm is not None:
+                return f"this host left its cluster's log: {self.membership.alarm}"
             if self.log.braked:
                 return f"the brake denies every check: {self.log.braked}"
             if not self._verifier.view.current:

@@ -97,9 +97,7 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     for existing in (credential_file, config.credentials_file):
         if existing.exists():
             raise ConfigError(f"{existing}: exists; this folder was initialised before, choose another home")
-    _make_folder(config.home, 0o755, keep_mode=True)
-    _make_folder(config.keys_dir, 0o700)
-    _make_folder(config.run_dir, 0o750)
+    make_folders(config)
     preflight.check(config)
     log = StateWriter.open(
         config.state_dir, create=True, map_size=config.server.map_size_bytes, clock=clock or SystemClock()
@@ -126,6 +124,13 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
         config.socket,
         key.key_id,
     )
+
+
+def make_folders(config: Config) -> None:
+    """Make the home and the folders of keys and sockets, each with its mode. Raises ConfigError."""
+    _make_folder(config.home, 0o755, keep_mode=True)
+    _make_folder(config.keys_dir, 0o700)
+    ensure_run_dir(config)
 
 
 def ensure_run_dir(config: Config) -> None:

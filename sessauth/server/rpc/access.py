@@ -100,6 +100,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _K + "RetireKey": _rule(pools.CHANGE, OPERATOR, changes=True),
     # Distrust takes authority away from every token of a key, so it has the reserved pool too.
     _K + "DistrustKey": _rule(pools.RESERVED, OPERATOR, changes=True),
+    _K + "AdmitServer": _rule(pools.CHANGE, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),

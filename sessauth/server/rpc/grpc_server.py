@@ -23,7 +23,7 @@ from .deadline import Deadline
 from .direct import DirectCallers, DirectChecks
 from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix, options
 from .method import Method
-from .pipeline import Pipeline
+from .pipeline import HandOn, Pipeline
 from .pools import open_pools
 from .router import Router
 from .tracing import Tracing
@@ -56,12 +56,13 @@ class Serving:
         meter: Meter | None = None,
         tracing: Tracing | None = None,
         direct: DirectChecks | None = None,
+        hand_on: HandOn | None = None,
     ) -> None:
         """Prepare to serve ``methods``; nothing listens yet.
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
         call took, and ``tracing`` makes a span of it. With ``direct`` the native server serves, by default
-        gRPC's own.
+        gRPC's own. ``hand_on`` asks the leader of the cluster for what this server may not do.
         """
         self._config = config
         self._traced = tracing is not None
@@ -72,7 +73,7 @@ class Serving:
         self._deadline = Deadline(config.limits.max_deadline_ms)
         callers = authenticator or Authenticator.of(config)
         slow_reader_seconds = config.limits.slow_reader_ms / 1000
-        pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing)
+        pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing, hand_on)
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving)
         self._server = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ...errors import NotLeader
 from ..keys.credentials import Principal
 from ..log import fault
 from ..transport.rpc import Deliver, Plan, Rpc, Run, cancelled_error
@@ -19,6 +20,9 @@ from .deadline import Deadline
 from .method import Method
 from .pool import PoolShare
 from .tracing import OnEvent, OnFailure, Tracing
+
+HandOn = Callable[[str, bytes, CallContext, NotLeader], bytes]
+Answer = Callable[[Any, CallContext], Any]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Pipeline:
     slow_reader_seconds: float
     # Makes a span of each call; None: no spans.
     tracing: Tracing | None = None
+    # Asks the leader of the cluster for what only it can do; None: this server is alone.
+    hand_on: HandOn | None = None
 
     def plan(
         self, method: Method, rule: Rule, share: PoolShare[Rpc], principal: Principal, deliver: Deliver
@@ -60,6 +66,8 @@ class Pipeline:
         """Return a function that runs one call of a unary method. Each step here is paid on every check."""
         name, answer, now = method.name, method.answer, time.monotonic
         admit, on_success, on_failure = self._callbacks(name, rule, one_thread=True)
+        if self.hand_on is not None:
+            answer = _or_handed_on(name, method.answer, self.hand_on)
 
         def unary(rpc: Rpc, data: bytes | None) -> None:
             call = CallContext(name, rule, rpc, principal)
@@ -128,6 +136,19 @@ class Pipeline:
         call.authenticated_by = self.authenticator.require(
             call.context, call.principal, call.authenticated_by
         )
+
+
+def _or_handed_on(name: str, answer: Answer, hand_on: HandOn) -> Answer:
+    """Return a function that answers here, or hands the call on where only the leader can."""
+
+    def answered(data: bytes, call: CallContext) -> bytes:
+        try:
+            result: bytes = answer(data, call)
+        except NotLeader as error:
+            return hand_on(name, data, call, error)
+        return result
+
+    return answered
 
 
 def _fail(rpc: Rpc, call: CallContext, error: BaseException, on_failure: OnFailure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,10 +10,13 @@ from typing import TypeVar
 from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
 from ...errors import UsageError
 from ...model.change import add_key, set_key_status
+from ...model.group_record import SERVER_OWNER
 from ...state.writer.state_writer import StateWriter
 from ...v1 import key_service_pb2 as pb
 from ...v1 import token_pb2
 from .. import request_fields
+from ..config.cluster_section import NAME as SERVER_NAME
+from ..config.sections import RESERVED
 from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
 from ..rpc.call import CallContext
@@ -67,6 +71,8 @@ class KeyService(Service):
         """List a key as PREPARED: the request's, or a new one of the service's own."""
         request_id = request_fields.request_id(request.request_id)
         owner = request_fields.text(request.owner, "owner")
+        if owner.startswith(RESERVED):
+            raise invalid("owner", f"{RESERVED} begins the names of the cluster's own servers")
         if request.public_key:
             public_key = request.public_key
             if not owner:
@@ -94,6 +100,34 @@ class KeyService(Service):
     def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:
         """Deny every token that a key rooted, at once."""
         return self._move(pb.DistrustKeyResponse, request, KeyStatus.DISTRUSTED, call)
+
+    def admit_server(self, request: pb.AdmitServerRequest, call: CallContext) -> pb.AdmitServerResponse:
+        """Add the keys of another server of the cluster, active: it may lead, and root tokens."""
+        request_id = request_fields.request_id(request.request_id)
+        if not self._log.is_carried:
+            raise refused("NOT_IN_CLUSTER", "this server is a single host; begin a cluster with it first")
+        if not SERVER_NAME.fullmatch(request.name):
+            raise invalid("name", "must be 1 to 32 of a-z, 0-9, '.' and '-'")
+        mark = hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
+        keys, revision = [], 0
+        for field, public_key, owner in (
+            ("server_key", request.server_key, SERVER_OWNER + request.name),
+            ("issuer_key", request.issuer_key, ""),
+        ):
+            try:
+                added = key_id(public_key)
+            except UsageError as error:
+                raise invalid(field, str(error)) from error
+            change = add_key(
+                f"admit/{mark}/{field}",
+                public_key,
+                owner=owner,
+                status=KeyStatus.ACTIVE,
+                actor=call.principal.name,
+            )
+            revision = submit_and_wait(self._log, change, call).revision
+            keys.append(request_fields.key_message(self._key(added)))
+        return pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
 
     def _move(
         self,

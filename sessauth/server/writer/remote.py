@@ -41,6 +41,7 @@ INTERNAL_REASONS: Final = frozenset(
         "OVERLOADED",
         "SHUTTING_DOWN",
         "STATE_UNUSABLE",
+        "NOT_LEADER",
         "CANCELLED",
         "INTERNAL",
     }

@@ -99,6 +99,11 @@ class StateWriter(StateQueries):
         self._committer.on_fsync = callback
 
     @property
+    def is_carried(self) -> bool:
+        """True if the folder belongs to a cluster, whose log carries what is written."""
+        return self._carried is not None
+
+    @property
     def waiting(self) -> int:
         """The number of jobs queued for the writer thread."""
         return self._queue.waiting
@@ -246,6 +251,16 @@ class StateWriter(StateQueries):
         """Have registered verifiers acknowledge a revision soon; costs no call until they do."""
         self._require_own_process()
         self._brake.call_for(revision)
+
+    def fresh_until(self, steady_ms: int) -> None:
+        """State that the folder holds all of the cluster's log that counts until this time, in steady ms."""
+        self._require_own_process()
+        self._brake.fresh_until(steady_ms)
+
+    def deny_as_stale(self) -> None:
+        """Make every check of the host deny STALE_STATE until :meth:`fresh_until` states another time."""
+        self._require_own_process()
+        self._brake.deny_now()
 
     def clear_brake(self) -> None:
         """Release the brake that a failed commit engaged if a probe write is durable; else raises StateError.

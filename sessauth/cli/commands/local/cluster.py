@@ -1,0 +1,71 @@
+"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see how it stands."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ....errors import UsageError
+from ... import params
+from ...context import Settings, with_settings
+from ...io import read_text
+
+
+@click.group()
+def cluster() -> None:
+    """Run several servers on one log. See docs/cluster.md."""
+
+
+@cluster.command("begin")
+@with_settings
+def begin(settings: Settings) -> None:
+    """Make this service the first server of a cluster; it must be stopped.
+
+    Section [cluster] of its configuration states the name, the address and the engine. No session ends.
+    """
+    from ....server.cluster.begin import begin as begin_cluster
+
+    config = settings.config()
+    made = begin_cluster(config)
+    settings.show_fields({"cluster_id": made.hex(), "server": config.cluster.name})
+
+
+@cluster.command("prepare")
+@with_settings
+def prepare(settings: Settings) -> None:
+    """Make the keys of a further server on its own host, and print their public halves.
+
+    Hand them to 'sessauth cluster admit', at any server.
+    """
+    from ....server.cluster.begin import prepare as prepare_server
+
+    settings.show_fields(prepare_server(settings.config()))
+
+
+@cluster.command("admit")
+@click.argument("document", metavar="FILE|-")
+@params.request_id_option
+@with_settings
+def admit(settings: Settings, document: str, request_id: str) -> None:
+    """Have the cluster believe a further server, by what 'prepare' printed with --json."""
+    try:
+        stated = json.loads(read_text(document, "FILE"))
+        name = str(stated["server"])
+        server_key, issuer_key = (bytes.fromhex(stated[key]) for key in ("server_key", "issuer_key"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError("FILE: not what 'sessauth --json cluster prepare' prints") from error
+    with settings.client() as client:
+        added = client.admit_server(name, server_key=server_key, issuer_key=issuer_key, request_id=request_id)
+    settings.show_fields(
+        {"server": name, "server_key_id": added[0].id.hex(), "issuer_key_id": added[1].id.hex()}
+    )
+
+
+@cluster.command("status")
+@with_settings
+def status(settings: Settings) -> None:
+    """Say who leads, and how far the engine and this host are; on a server's host."""
+    from ....server.cluster.report import report
+
+    settings.show_fields(report(settings.config()))

@@ -1,0 +1,65 @@
+"""The beginning of a cluster, and of a further server of it, by commands."""
+
+from __future__ import annotations
+
+from ...errors import ConfigError
+from ...model.group_record import ServerKey
+from ...state.replication.carrier import CarrierError
+from ...state.replication.founding import found
+from ..config.config import Config
+from ..keys.issuer_keyring import KeyRing
+from ..process.init import FIRST_KEY_REQUEST, make_folders
+from .membership import cluster_id, open_carrier, server_key_file
+
+
+def begin(config: Config) -> bytes:
+    """Make an initialised home the first server of a cluster, and return the cluster's id (16 bytes).
+
+    No session ends, and no token stops working. The server must be stopped. Raises ConfigError if
+    ``[cluster]`` is not stated, if the engine does not answer, or if it has a log of this cluster already;
+    StateError if the folder can't be used or belongs to a cluster.
+    """
+    if not config.cluster.enabled:
+        raise ConfigError("cluster.engine: state section [cluster] first, see docs/cluster.md")
+    cluster = cluster_id(config.state_dir)
+    _require_empty(config, cluster)
+    key = server_key(config)
+    return found(config.state_dir, config.cluster.name, key)
+
+
+def server_key(config: Config) -> ServerKey:
+    """Return the key that signs this server's records, made if there is none. Raises KeyFolderError."""
+    file = server_key_file(config)
+    if not file.exists():
+        ServerKey.generate().save(file)
+    return ServerKey.load(file)
+
+
+def _require_empty(config: Config, cluster: bytes) -> None:
+    carrier = open_carrier(config, cluster)
+    try:
+        number = carrier.barrier(config.cluster.name, b"").head.number
+    except CarrierError as error:
+        raise ConfigError(f"cluster.engine: no member answers: {error}") from error
+    finally:
+        carrier.close()
+    if number:
+        raise ConfigError(
+            f"cluster.engine: has a log of cluster {cluster.hex()} already, of {number} records; join it"
+        )
+
+
+def prepare(config: Config) -> dict[str, object]:
+    """Make the folders and keys of a further server; return its name and the public halves in hex.
+
+    What exists is used again. Raises ConfigError if ``[cluster]`` is not stated.
+    """
+    if not config.cluster.enabled:
+        raise ConfigError("cluster.engine: state section [cluster] first, see docs/cluster.md")
+    make_folders(config)
+    issuer_key = KeyRing(config.keys_dir).make(FIRST_KEY_REQUEST)
+    return {
+        "server": config.cluster.name,
+        "server_key": server_key(config).public_key.hex(),
+        "issuer_key": issuer_key.public_key.hex(),
+    }

@@ -1,0 +1,145 @@
+"""A server's part in its cluster: it follows the carried log, proves that it is fresh, and leads at times."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ...carriers.etcd.carrier import EtcdCarrier
+from ...carriers.etcd.client_files import ClientFiles
+from ...clock import Clock
+from ...errors import RecordRefused
+from ...model.group_record import ServerKey
+from ...state.lmdb.reader import StateReader
+from ...state.replication.carried_log import CarriedLog
+from ...state.replication.carrier import Carrier, Leader
+from ...state.replication.election import Election
+from ...state.replication.engine_source import EngineSource
+from ...state.replication.follower import Follower
+from ...state.replication.freshness import Freshness
+from ...state.replication.trimming import Trimmer
+from ...state.writer.state_writer import StateWriter
+from .. import log as server_log
+from ..config.config import Config
+from ..feed.cluster_feed import ClusterFeed
+
+SERVER_KEY_FILE = "server.key"
+
+
+class Membership:
+    """The threads of one server of a cluster, around its StateWriter."""
+
+    def __init__(self, config: Config) -> None:
+        """Connect to the engine, as the server whose key lies in the key folder.
+
+        Raises KeyFolderError without the key, StateUnusable if the state folder can't be read, ConfigError.
+        """
+        self._config = config
+        key = ServerKey.load(server_key_file(config))
+        self.carrier = open_carrier(config, cluster_id(config.state_dir))
+        self.carried = CarriedLog(self.carrier, config.cluster.name, key)
+        self.carried.on_step_down = self._on_step_down
+        self._opened: tuple[Follower, Freshness, Election] | None = None
+        # The log and the state for hosts without access to the engine.
+        self.feed: ClusterFeed | None = None
+        self._trimmer: Trimmer | None = None
+
+    def attach(self, log: StateWriter, clock: Clock) -> None:
+        """Follow, prove and lead with an opened writer from :meth:`start` on."""
+        settings = self._config.cluster
+        source = EngineSource(self.carrier, settings.name)
+        follower = Follower(source, log, idle=lambda: self.carried.leader is not None)
+        follower.on_alarm = self._on_alarm
+        freshness = Freshness(
+            source, follower, clock, log.fresh_until, log.deny_as_stale, bound_ms=settings.staleness_ms
+        )
+        election = Election(
+            self.carried,
+            follower,
+            log,
+            settings.address,
+            ttl_ms=settings.lead_ttl_ms,
+            on_lead=self._on_lead,
+        )
+        self._opened = follower, freshness, election
+        self.feed = ClusterFeed(source, log.source(), self._config.home)
+        self._trimmer = Trimmer(self.carrier, clock)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for part in self._opened or ():
+            part.start()
+
+    @property
+    def alarm(self) -> RecordRefused | None:
+        """The reason why this host denies every call until an operator decides; None: there is none."""
+        return self._opened[0].alarm if self._opened is not None else None
+
+    @property
+    def leader(self) -> Leader | None:
+        """This server's own term, None while it does not lead."""
+        return self.carried.leader
+
+    def trim(self) -> None:
+        """Have the engine forget old records, if this server leads. Raises CarrierError."""
+        if self._opened is None or self._trimmer is None:
+            return
+        if self.carried.leader is None:
+            self._trimmer.forget()
+        else:
+            self._trimmer.step(self._opened[0].position.number)
+
+    def settle(self) -> None:
+        """Wait until this host holds what the engine holds now, after a change that the leader made.
+
+        Raises CarrierError. Gives up after a second: the host is behind, and its bound of freshness holds.
+        """
+        if self._opened is not None:
+            self._opened[0].wait_for(self.carrier.barrier(self._config.cluster.name, b"").head.number, 1_000)
+
+    def close(self) -> None:
+        """Give the lead back and end the threads, before the writer is closed."""
+        if self.feed is not None:
+            self.feed.close()
+        for part in reversed(self._opened or ()):
+            part.close()
+        self.carrier.close()
+
+    def _on_lead(self) -> None:
+        leader = self.carried.leader
+        if leader is not None:
+            server_log.event(logging.INFO, "leading", term=leader.term, address=leader.address)
+
+    def _on_step_down(self, reason: str) -> None:
+        server_log.event(logging.WARNING, "not_leading", error=reason)
+
+    def _on_alarm(self, alarm: RecordRefused) -> None:
+        self.carried.step_down(f"{alarm.fault}: {alarm}")
+        server_log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
+
+
+def server_key_file(config: Config) -> Path:
+    """Return the file of the key that signs this server's records."""
+    return config.keys_dir / SERVER_KEY_FILE
+
+
+def cluster_id(state_dir: Path) -> bytes:
+    """Return the id of the cluster that a folder is of, 16 bytes. Raises StateUnusable."""
+    reader = StateReader.open(state_dir)
+    try:
+        return reader.head().cluster_id
+    finally:
+        reader.close()
+
+
+def open_carrier(config: Config, cluster: bytes) -> Carrier:
+    """Connect to the engine of a cluster. Raises ConfigError if a file can't be used."""
+    settings = config.cluster
+    files = None
+    if not settings.insecure_engine:
+        files = ClientFiles(
+            config.path(settings.engine_ca),
+            config.path(settings.engine_certificate),
+            config.path(settings.engine_private_key),
+        )
+    return EtcdCarrier(settings.engine, cluster, files)

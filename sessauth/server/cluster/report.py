@@ -1,0 +1,49 @@
+"""The standing of a cluster as one server's host sees it, for operators."""
+
+from __future__ import annotations
+
+from ...errors import ConfigError
+from ...model.group_record import CarriedPosition
+from ...state.lmdb.reader import StateReader
+from ...state.replication.carrier import CarrierError
+from ...state.replication.position import read_position
+from ..config.config import Config
+from .membership import open_carrier
+
+
+def report(config: Config) -> dict[str, object]:
+    """Return who leads, and the last records of the engine and of this host's folder.
+
+    Raises ConfigError if ``[cluster]`` is not stated, StateUnusable if the folder can't be read. An engine
+    that does not answer is part of the report.
+    """
+    if not config.cluster.enabled:
+        raise ConfigError("cluster.engine: this home has no section [cluster]")
+    reader = StateReader.open(config.state_dir)
+    try:
+        head = reader.head()
+        with reader.rows() as rows:
+            position = read_position(rows) or CarriedPosition()
+    finally:
+        reader.close()
+    standing: dict[str, object] = {
+        "cluster_id": head.cluster_id.hex(),
+        "server": config.cluster.name,
+        "record": position.number,
+        "revision": head.revision,
+    }
+    carrier = open_carrier(config, head.cluster_id)
+    try:
+        leader = carrier.leader()
+        standing |= {
+            "engine": "answers",
+            "engine_record": carrier.barrier(f"{config.cluster.name}/status", b"").head.number,
+            "leader": leader.name if leader is not None else "",
+            "leader_address": leader.address if leader is not None else "",
+            "term": leader.term if leader is not None else 0,
+        }
+    except CarrierError as error:
+        standing["engine"] = f"does not answer: {error}"
+    finally:
+        carrier.close()
+    return standing

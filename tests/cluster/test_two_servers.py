@@ -1,0 +1,70 @@
+"""Two servers, one log: what one writes the other denies by, and either can take over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.v1 import record_pb2 as record
+from sessauth.v1 import session_service_pb2 as sessions
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.service import wait_until
+from tests.support.watching import end, item, mint, open_session
+
+ENGINE = ["127.0.0.1:1"]
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Two servers over an engine in memory; the first one leads."""
+    engine = OneEngine()
+    for module in ("membership", "begin"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+    with two_servers(tmp_path, ENGINE) as servers:
+        yield servers
+
+
+def test_a_change_is_handed_on_to_the_leader(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """A server that does not lead answers as the leader did, and holds what it answers."""
+    session = open_session(pair[1].operator)
+    for server in pair:
+        assert status_of(server, session.id) == record.SESSION_STATUS_ACTIVE
+
+
+def test_the_other_one_takes_over(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """A leader that stops gives the lead back."""
+    one, two = pair
+    session = open_session(one.operator)
+    one.stop()
+    assert wait_until(lambda: two.leads)
+    assert status_of(two, session.id) == record.SESSION_STATUS_ACTIVE
+    open_session(two.operator)
+
+
+def test_an_end_counts_on_both_hosts_once_it_is_answered(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Whichever server was asked: both deny the token at once."""
+    one, two = pair
+    for asked in pair:
+        session = open_session(asked.operator)
+        token = mint(asked.operator, session.id).token
+        assert [reason(server, token) for server in pair] == [pb.REASON_ALLOWED] * 2
+        end(asked.operator, session.id)
+        assert reason(asked, token) == pb.REASON_SESSION_ENDED
+        assert wait_until(lambda checked=token: reason(two, checked) == pb.REASON_SESSION_ENDED)
+        assert reason(one, token) == pb.REASON_SESSION_ENDED
+
+
+def reason(server: ClusterServer, token: str) -> int:
+    """Return the reason of a check by a server's own folder."""
+    request = pb.CheckRequest(item=item(token), audience="gw")
+    return int(server.operator.call("AuthorizationService/Check", request).decision.reason)
+
+
+def status_of(server: ClusterServer, session_id: bytes) -> int:
+    """Return a session's status as a server's own folder has it."""
+    request = sessions.GetSessionRequest(session_id=session_id)
+    return int(server.operator.call("SessionService/GetSession", request).session.status)

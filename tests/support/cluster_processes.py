@@ -1,0 +1,160 @@
+"""Servers of one cluster as processes of their own, over real members of etcd."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sessauth.clock import SystemClock
+from sessauth.server.cluster.begin import begin, prepare
+from sessauth.server.config.config import Config, load
+from sessauth.server.process.init import initialise
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.v1 import key_service_pb2 as keys
+from tests.support.carried import join
+from tests.support.interop_server import free_port
+from tests.support.service import Caller, RpcError, ServerProcess, serves, wait_until
+
+SETTINGS = """\
+[tcp]
+address = "127.0.0.1:{port}"
+insecure_tcp = true
+
+[cluster]
+name = "{name}"
+address = "127.0.0.1:{port}"
+engine = {engine}
+insecure_engine = true
+lead_ttl_ms = 2000
+"""
+# No answer, or one that says that another try may succeed.
+AGAIN = {
+    *("NOT_LEADER", "OUTCOME_UNKNOWN", "WRITER_UNREACHABLE", "STATE_UNUSABLE", "SHUTTING_DOWN", "OVERLOADED"),
+    *("", "DEADLINE_EXCEEDED"),
+    # A session that was opened at the other server a moment ago.
+    "NOT_FOUND",
+}
+
+
+@dataclass
+class ServerHost:
+    """One server's home, its process, and an operator's caller."""
+
+    config: Config
+    operator: Caller
+    process: ServerProcess | None = None
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.config.cluster.name
+
+    def start(self) -> None:
+        """Start the process, and wait until it serves."""
+        self.process = ServerProcess.start(self.config.home)
+        assert wait_until(lambda: serves(self.operator), 30), self.process.log
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        assert self.process is not None
+        self.process.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the process, and wait for its end."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.signal(signal.SIGCONT)
+            self.process.kill()
+            self.process = None
+
+    @property
+    def leads(self) -> bool:
+        """True if the last thing that its log says of the lead is that it has it."""
+        if self.process is None or self.process.process.poll() is not None:
+            return False
+        events = [json.loads(line).get("event") for line in self.process.log.splitlines() if line[:1] == "{"]
+        mine = [event for event in events if event in ("leading", "not_leading", "serving")]
+        return bool(mine) and mine[-1] == "leading"
+
+
+@dataclass
+class Cluster:
+    """Two servers; every call is repeated at the other one, with its request id, until it is answered."""
+
+    hosts: list[ServerHost]
+
+    def leader(self) -> ServerHost:
+        """Return the server that leads, once one does."""
+        assert wait_until(lambda: any(host.leads for host in self.hosts), 30), "nobody leads"
+        return next(host for host in self.hosts if host.leads)
+
+    def other(self, host: ServerHost) -> ServerHost:
+        """Return the server beside one."""
+        return next(each for each in self.hosts if each is not host)
+
+    def ask(self, rpc: str, request: Any, first: int = 0, seconds: float = 40.0) -> Any:
+        """Return the answer of whichever server gives one; raises RpcError for a refusal that counts."""
+        until = time.monotonic() + seconds
+        turn = first
+        while True:
+            operator = self.hosts[turn % len(self.hosts)].operator
+            try:
+                return operator.call(rpc, request, timeout=3.0)
+            except RpcError as error:
+                if error.word not in AGAIN or time.monotonic() > until:
+                    raise
+            turn += 1
+            time.sleep(0.05)
+
+
+@contextmanager
+def cluster_processes(folder: Path, engine: list[str]) -> Iterator[Cluster]:
+    """Run two servers, begun and admitted as docs/cluster.md says; the first one leads."""
+    one = initialise(folder / "one")
+    credential = one.credential_file.read_text().strip()
+    hosts = []
+    for name in ("one", "two"):
+        home = folder / name
+        home.mkdir(exist_ok=True)
+        text = SETTINGS.format(port=free_port(), name=name, engine=json.dumps(engine))
+        (home / "sessauth.toml").write_text(text)
+        config = load(home, {})
+        hosts.append(ServerHost(config, Caller(f"unix:{config.socket}", credential)))
+    first, second = hosts
+    try:
+        begin(first.config)
+        first.start()
+        cluster = Cluster(hosts)
+        cluster.leader()
+        made = prepare(second.config)
+        request = keys.AdmitServerRequest(
+            request_id="admit-two",
+            name="two",
+            server_key=bytes.fromhex(str(made["server_key"])),
+            issuer_key=bytes.fromhex(str(made["issuer_key"])),
+        )
+        first.operator.call("KeyService/AdmitServer", request)
+        reader = StateReader.open(first.config.state_dir)
+        join(second.config.state_dir, reader, SystemClock())
+        reader.close()
+        shutil.copy(first.config.credentials_file, second.config.credentials_file)
+        second.start()
+        yield cluster
+    finally:
+        for host in hosts:
+            host.operator.close()
+            if host.process is not None:
+                host.signal(signal.SIGCONT)
+                host.process.process.send_signal(signal.SIGTERM)
+                try:
+                    host.process.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    host.kill()

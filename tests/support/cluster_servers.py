@@ -1,0 +1,89 @@
+"""Servers of one cluster in this process, each with a home, sockets and a client of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.model.change import add_key
+from sessauth.server.cluster.begin import begin, server_key
+from sessauth.server.config.config import Config, from_dict
+from sessauth.server.keys.issuer_keyring import KeyRing
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.state.replication.founding import admit
+from tests.support.carried import join
+from tests.support.interop_server import free_port
+from tests.support.service import Caller, wait_until
+
+
+class ClusterServer:
+    """A control process of the cluster, in this process."""
+
+    def __init__(self, config: Config, credential: str) -> None:
+        """Start to serve."""
+        self.config = config
+        self.control = Control(config)
+        self.control.start()
+        self.operator = Caller(f"unix:{config.socket}", credential)
+        self.stopped = False
+
+    @property
+    def leads(self) -> bool:
+        """True while it leads."""
+        membership = self.control.membership
+        return membership is not None and membership.leader is not None
+
+    def stop(self) -> None:
+        """End it in order."""
+        if not self.stopped:
+            self.stopped = True
+            self.operator.close()
+            self.control.stop()
+
+
+def settings(home: Path, name: str, engine: list[str]) -> Config:
+    """Return the settings of a server that is alone on this machine's loopback."""
+    port = free_port()
+    return from_dict(
+        {
+            "home": str(home),
+            "tcp": {"address": f"127.0.0.1:{port}", "insecure_tcp": True},
+            "cluster": {
+                "name": name,
+                "address": f"127.0.0.1:{port}",
+                "engine": engine,
+                "insecure_engine": True,
+            },
+        }
+    )
+
+
+@contextmanager
+def two_servers(folder: Path, engine: list[str]) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Give the first server of a new cluster, which leads, and a second one."""
+    with ExitStack() as opened:
+        one_home, two_home = folder / "one", folder / "two"
+        made = initialise(one_home)
+        credential = made.credential_file.read_text().strip()
+        config = settings(one_home, "one", engine)
+        begin(config)
+        one = ClusterServer(config, credential)
+        opened.callback(one.stop)
+        assert wait_until(lambda: one.leads)
+        other = settings(two_home, "two", engine)
+        for part in (other.keys_dir, other.run_dir):
+            part.mkdir(parents=True)
+            part.chmod(0o700)
+        admit(one.control.log, "two", server_key(other).public_key)
+        key = KeyRing(other.keys_dir).make("issuer-two")
+        change = add_key("issuer-two", key.public_key, status=KeyStatus.ACTIVE)
+        one.control.log.submit(change).result().raise_if_rejected()
+        join(other.state_dir, one.control.log.source(), one.control._clock)
+        shutil.copy(config.credentials_file, other.credentials_file)
+        two = ClusterServer(other, credential)
+        opened.callback(two.stop)
+        yield one, two
