@@ -20,6 +20,7 @@ from .params import PATH
 COMMANDS: Mapping[str, str] = {
     "init": "commands.local.service:init",
     "serve": "commands.local.service:serve",
+    "follow": "commands.local.service:follow",
     "session": "commands.session:session",
     "token": "commands.token:token",
     "holder-key": "commands.key_files:holder_key",

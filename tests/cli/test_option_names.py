@@ -27,8 +27,8 @@ REACHED = (
     *("crypto/holder_public_key.py", "crypto/issuer_key.py", "approvals/approver.py"),
     *("scopes/call_arguments.py", "verifier/cost_judge.py"),
 )
-# Read by the server alone: what a verifier reports has no options.
-NOT_REACHED = {"client/_usage_messages.py"}
+# Read by the server alone: what a verifier or a follower reports has no options.
+NOT_REACHED = {"client/_usage_messages.py", "server/services/feed.py"}
 # Parameters that no command passes on as its user's, and words that only look like one.
 NO_OPTIONS = {
     *("from_now", "has_arguments", "incarnation", "issuer_keys", "item", "items", "method", "min_revision"),

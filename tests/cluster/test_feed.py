@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.client._feed.servers import FeedServers
 from sessauth.client._feed.source import FeedSource
+from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.server.feed.records import RecordFeed
 from sessauth.state.replication import snapshot_file
@@ -177,6 +180,57 @@ def test_a_server_that_is_gone_is_left(tmp_path: Path) -> None:
         source.close()
 
 
+def test_a_silent_server_is_left(fed: Cluster) -> None:
+    """A server that takes connections and answers nothing costs a barrier 0.7 s, once."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(fed.home / "silent"))
+        silent.listen()
+        targets = [str(fed.home / "silent"), str(fed.servers[0].socket)]
+        servers = FeedServers.resolve(targets, credential_file=fed.credential)
+        while "silent" not in servers.current.target:
+            servers.leave(servers.current)
+        source = FeedSource(servers, "host-1")
+        began = time.monotonic()
+        assert source.barrier().head == fed.engine.head
+        assert 0.6 < time.monotonic() - began < 3
+        assert "silent" not in source.server
+        assert read_to(source, fed.engine.head.number)
+        source.close()
+
+
+def test_a_server_that_sends_nothing_is_left() -> None:
+    """A barrier named a record that did not come: the records of the next server do."""
+    with cluster(("one", "two")) as fed:
+        fed.servers[0].feed.records._source.read = lambda after, limit: []  # type: ignore[method-assign]
+        source = fed.source()
+        while "at-one" not in source.server:
+            source._servers.leave(source._servers.current)
+        source.read(0, 1)
+        assert wait_until(lambda: bool(source.barrier()) and bool(_first(source)), 10)
+        assert "at-two" in source.server
+        source.close()
+
+
+def _first(source: FeedSource) -> list[tuple[int, bytes]]:
+    source.wait(0, 300)
+    return source.read(0, 1)
+
+
+def test_a_server_with_another_clock_proves_nothing(fed: Cluster) -> None:
+    """Expiries and leases are judged by the wall clock, so a host whose clock is off goes stale."""
+
+    class Ahead(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + 60_000
+
+    source = FeedSource(
+        FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential), "host-1", Ahead()
+    )
+    with pytest.raises(CarrierError, match="clocks"):
+        source.barrier()
+    source.close()
+
+
 def _answers(source: FeedSource) -> bool:
     try:
         source.barrier()
@@ -198,7 +252,7 @@ def test_a_snapshot_is_the_servers_state(fed: Cluster, source: FeedSource, tmp_p
         for record in (b"", fed.engine.records[1]):
             with pytest.raises(RecordRefused):
                 snapshot_file.require_genuine(rows, record, None)
-    assert not list((fed.home / "at-one").glob("snapshot-*"))
+    assert not list((fed.home / "at-one" / "snapshots").iterdir())
 
 
 def test_snapshots_are_bounded(fed: Cluster) -> None:

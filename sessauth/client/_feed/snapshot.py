@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,29 +32,50 @@ class FetchedSnapshot:
     record: bytes
 
 
-def fetch(server: FeedServer, folder: Path, max_bytes: int) -> FetchedSnapshot:
-    """Write a server's snapshot into an empty folder.
+class SnapshotFetch:
+    """Fetches one snapshot at a time; another thread may stop it."""
 
-    Raises CarrierError if it does not come whole, StateFull if it has more than ``max_bytes``, and OSError.
-    """
-    call = server.stream("Snapshot", pb.SnapshotRequest(), pb.SnapshotResponse, SNAPSHOT_SECONDS)
-    try:
-        header = next(call).header
-        if header.bytes > max_bytes:
-            raise StateFull(
-                f"the snapshot has {header.bytes} bytes, this host's map {max_bytes}; raise "
-                "server.map_size_bytes"
-            )
-        written = _write(call, folder / layout.DATA_FILE, header.bytes)
-    except StopIteration:
-        raise CarrierError(f"{server.target}: a snapshot without a beginning") from None
-    except grpc.RpcError as error:
-        raise CarrierError(f"{server.target}: {server.error(error, SNAPSHOT_SECONDS)}") from None
-    finally:
-        call.cancel()
-    if not hmac.compare_digest(written, header.digest):
-        raise CarrierError(f"{server.target}: the snapshot came cut or altered")
-    return FetchedSnapshot(folder, header.number, header.record)
+    def __init__(self) -> None:
+        """Begin without one."""
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._call: Any = None
+
+    def fetch(self, server: FeedServer, folder: Path, max_bytes: int) -> FetchedSnapshot:
+        """Write a server's snapshot into an empty folder.
+
+        Raises CarrierError if it does not come whole, StateFull if it has more than ``max_bytes``, and
+        OSError.
+        """
+        with self._lock:
+            if self._stopped:
+                raise CarrierError("no snapshot is fetched any more")
+            call = server.stream("Snapshot", pb.SnapshotRequest(), pb.SnapshotResponse, SNAPSHOT_SECONDS)
+            self._call = call
+        try:
+            header = next(call).header
+            if header.bytes > max_bytes:
+                raise StateFull(
+                    f"the snapshot has {header.bytes} bytes, this host's map {max_bytes}; raise "
+                    "server.map_size_bytes"
+                )
+            written = _write(call, folder / layout.DATA_FILE, header.bytes)
+        except StopIteration:
+            raise CarrierError(f"{server.target}: a snapshot without a beginning") from None
+        except grpc.RpcError as error:
+            raise CarrierError(f"{server.target}: {server.error(error, SNAPSHOT_SECONDS)}") from None
+        finally:
+            call.cancel()
+        if not hmac.compare_digest(written, header.digest):
+            raise CarrierError(f"{server.target}: the snapshot came cut or altered")
+        return FetchedSnapshot(folder, header.number, header.record)
+
+    def stop(self) -> None:
+        """End the one that is under way, and refuse later ones."""
+        with self._lock:
+            self._stopped = True
+            if self._call is not None:
+                self._call.cancel()
 
 
 def _write(responses: Iterable[Any], path: Path, most: int) -> bytes:

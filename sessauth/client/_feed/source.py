@@ -12,7 +12,7 @@ from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, Lo
 from ...v1 import feed_service_pb2 as pb
 from .record_stream import RecordStream
 from .servers import FeedServer, FeedServers
-from .snapshot import FetchedSnapshot, fetch
+from .snapshot import FetchedSnapshot, SnapshotFetch
 
 # A server that is silent for so long is left for the next one.
 SILENT_SECONDS: Final = 0.7
@@ -30,6 +30,7 @@ class FeedSource:
         self._clock = clock or SystemClock()
         self._instance = os.urandom(16)
         self._stream = RecordStream(servers)
+        self._fetching = SnapshotFetch()
         # The position that was read last, which barriers state.
         self._applied = 0
 
@@ -70,10 +71,14 @@ class FeedSource:
         """Fetch a snapshot of up to ``max_bytes`` into an empty folder. Raises CarrierError or StateError."""
         server = self._servers.current
         try:
-            return fetch(server, folder, max_bytes)
+            return self._fetching.fetch(server, folder, max_bytes)
         except CarrierError:
             self._servers.leave(server)
             raise
+
+    def stop_fetching(self) -> None:
+        """End a snapshot that is under way, and refuse later ones, with CarrierError."""
+        self._fetching.stop()
 
     def close(self) -> None:
         """Close the connections. Later calls raise CarrierError."""

@@ -21,6 +21,7 @@ from .cluster_section import ClusterSettings
 from .sections import (
     AuditSettings,
     EvidenceSettings,
+    FollowSettings,
     Identity,
     LimitSettings,
     MetricsSettings,
@@ -56,6 +57,7 @@ class Config:
     usage: UsageSettings = field(default_factory=UsageSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    follow: FollowSettings = field(default_factory=FollowSettings)
     identities: tuple[Identity, ...] = ()
     # Identity of the ``sessauth.toml`` that this was read from; None: no file that could change.
     file_stamp: tuple[int, ...] | None = field(default=None, compare=False)

@@ -26,6 +26,7 @@ OTLP: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExp
 ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 # Prefix of names that only the server itself gives, such as that of its workers.
 RESERVED: Final = "sessauth/"
+MAX_STALENESS_MS: Final = 60_000
 HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_NAME_CHARS: Final = 128
 AUDIENCE: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
@@ -276,6 +277,36 @@ class EvidenceSettings:
         """Refuse values out of range."""
         if not 0 <= self.receipt_wait_ms <= MAX_RECEIPT_WAIT_MS:
             raise ConfigError(f"evidence.receipt_wait_ms: must be 0 to {MAX_RECEIPT_WAIT_MS}")
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSettings:
+    """Section ``[follow]``: the cluster that ``sessauth follow`` feeds this host from. Files are PEM."""
+
+    # HOST:PORT of each server.
+    servers: tuple[str, ...] = ()
+    # The name of this host in the cluster; empty: the machine's.
+    host_name: str = ""
+    # The file of an API key with the role follower, or a client certificate with that role.
+    credential: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    # What may sign the servers' certificates; empty: what the machine trusts.
+    server_ca: str = ""
+    insecure_tcp: bool = False
+    # How long calls may be allowed behind the last proof that this host has all of the log.
+    staleness_ms: int = 3_000
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        if not 1_000 <= self.staleness_ms <= MAX_STALENESS_MS:
+            raise ConfigError(f"follow.staleness_ms: must be 1000 to {MAX_STALENESS_MS}")
+        if self.host_name and not HOST.fullmatch(self.host_name):
+            raise ConfigError("follow.host_name: must be 1 to 64 letters, digits, '.', '_' or '-'")
+        if bool(self.certificate) != bool(self.private_key):
+            raise ConfigError("follow.certificate, follow.private_key: go together; state both or neither")
+        if self.insecure_tcp and (self.certificate or self.server_ca):
+            raise ConfigError("follow.insecure_tcp: contradicts TLS; remove one of them")
 
 
 @dataclass(frozen=True, slots=True)

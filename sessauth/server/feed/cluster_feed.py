@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -28,10 +29,12 @@ class ClusterFeed:
     """Records and barriers of a source, and snapshots of this server's own folder."""
 
     def __init__(self, source: LogSource, state: LmdbSource, work_dir: Path) -> None:
-        """Read ``source`` and ``state``; copies for snapshots are made in ``work_dir``, and removed."""
+        """Read ``source`` and ``state``; copies are made in ``work_dir/snapshots``, and removed."""
         self._source = source
         self._state = state
-        self._work_dir = work_dir
+        self._work_dir = work_dir / "snapshots"
+        # Copies that were left by a kill.
+        shutil.rmtree(self._work_dir, ignore_errors=True)
         self._places = threading.BoundedSemaphore(MAX_SNAPSHOTS)
         self.records = RecordFeed(source)
         self.barriers = SharedBarriers(source)
@@ -47,7 +50,8 @@ class ClusterFeed:
         if not self._places.acquire(blocking=False):
             raise refused("OVERLOADED", f"{MAX_SNAPSHOTS} snapshots are under way; retry later")
         try:
-            with tempfile.TemporaryDirectory(prefix="snapshot-", dir=self._work_dir) as name:
+            self._work_dir.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._work_dir) as name:
                 folder = Path(name)
                 number = snapshot_file.copy(self._state, folder)
                 header = pb.SnapshotHeader(number=number, record=self._record(number))

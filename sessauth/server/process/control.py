@@ -330,6 +330,9 @@ class Control:
         self.health.drain()
         self._watching.drain()
         self.subsystems.events.drain()
+        if self.membership is not None and self.membership.feed is not None:
+            # Followers go on to another server.
+            self.membership.feed.close()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         # The last reports of workers are still accepted.

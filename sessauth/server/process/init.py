@@ -59,6 +59,13 @@ SAMPLE = """\
 [evidence]
 # receipt_wait_ms = 200    # how long an end may wait for verifiers to acknowledge it
 
+[follow]                   # for 'sessauth follow', on a host that a cluster feeds
+# servers = ["10.0.0.1:7443"]
+# host_name = ""           # the name of this host; the machine's unless stated
+# credential = "follower.credential"
+# server_ca = "tls/servers.pem"
+# staleness_ms = 3000      # how long calls are allowed without a proof that nothing is missing
+
 [metrics]
 # address = "127.0.0.1:9464" # off unless stated; needs sessauth[metrics]
 

@@ -97,8 +97,8 @@ def _authority_files(config: Config) -> Iterator[_Guarded]:
 
 
 def _tls_files(config: Config) -> Iterator[_Guarded]:
-    tcp = config.tcp
-    if tcp.private_key:
-        yield _Guarded(config.path(tcp.private_key), _OPEN_TO_OTHERS, 0o600)
-    for name in filter(None, (tcp.certificate, tcp.client_ca)):
+    tcp, follow = config.tcp, config.follow
+    for name in filter(None, (tcp.private_key, follow.private_key, follow.credential)):
+        yield _Guarded(config.path(name), _OPEN_TO_OTHERS, 0o600)
+    for name in filter(None, (tcp.certificate, tcp.client_ca, follow.certificate, follow.server_ca)):
         yield _Guarded(config.path(name), _WRITABLE, 0o644)

@@ -20,7 +20,7 @@ from ...params import PATH
 if TYPE_CHECKING:
     from ....server.keys.credentials import CredentialFile
 
-ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""``sessauth init``, ``serve`` and ``demo``: make the service of a home folder, run it, and try one out."""
+"""``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def serve(settings: Settings, workers: int | None) -> None:
     # Before the settings are checked: an address of workers needs some.
     stated = {} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}
     control.serve(settings.config(**stated))
+
+
+@click.command()
+@with_settings
+def follow(settings: Settings) -> None:
+    """Feed this host from a cluster ([follow]) until SIGTERM or Ctrl-C. Logs JSON lines to stderr.
+
+    Verifiers open the state folder as on a single host. They deny once it may lack an acknowledged change.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from ....server.process import following
+
+    following.follow(settings.config())
 
 
 @click.command()

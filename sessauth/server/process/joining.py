@@ -1,0 +1,104 @@
+"""Snapshots of a follower's host: the first one, which makes its folder, and one where records are gone."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ...client._feed.source import FeedSource
+from ...errors import StateError, StateUnusable
+from ...state import layout
+from ...state.lmdb.rows import TxnRows
+from ...state.replication import snapshot_file
+from ...state.replication.carrier import CarrierError
+from ...state.replication.position import read_position
+from ...state.replication.snapshot import install
+from ...state.writer.state_writer import StateWriter
+from ..config.config import Config
+from ..log import event
+
+# In the home folder, while a snapshot is fetched and installed.
+SNAPSHOT_FOLDER: Final = "snapshot"
+# Hosts that come back together ask again at different times.
+PAUSE_SECONDS: Final = (0.5, 2.0)
+
+
+def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
+    """Make and fill the state folder from a snapshot, if it has none of a cluster yet.
+
+    Tries until a server gives one or ``stopping`` is set. Raises StateError for a folder that can't be used,
+    and for one that holds a single host's state.
+    """
+    data = config.state_dir / layout.DATA_FILE
+    if data.exists() and _is_member(config):
+        return
+    while not stopping.is_set():
+        try:
+            _join_once(config, source)
+        except CarrierError as error:
+            event(logging.WARNING, "no_snapshot", error=str(error))
+            stopping.wait(random.uniform(*PAUSE_SECONDS))
+        else:
+            return
+
+
+def catch_up(config: Config, source: FeedSource, writer: StateWriter) -> None:
+    """Replace the folder's rows by a snapshot that a server key of its own state signed.
+
+    Raises CarrierError or StateError; then the folder is as it was.
+    """
+    with _fetched(config, source) as (snapshot, record):
+        with writer.source().rows() as own:
+            snapshot_file.require_genuine(snapshot, record, own)
+        reached = writer.run(lambda group: install(group, snapshot))
+    event(logging.INFO, "snapshot_installed", number=reached.number)
+
+
+def _join_once(config: Config, source: FeedSource) -> None:
+    with _fetched(config, source) as (snapshot, record):
+        snapshot_file.require_genuine(snapshot, record, None)
+        with StateWriter.open(config.state_dir, create=True, map_size=config.server.map_size_bytes) as writer:
+            # A verifier that opens the folder before the first proof allows nothing.
+            writer.deny_as_stale()
+            if writer.head().seq:
+                raise _not_empty(config.state_dir)
+            reached = writer.run(lambda group: install(group, snapshot))
+    event(logging.INFO, "joined", number=reached.number, server=source.server)
+
+
+def _is_member(config: Config) -> bool:
+    """Return False for a folder that was made and not filled yet; raises StateError for a single host's."""
+    with snapshot_file.reading(config.state_dir) as rows:
+        if read_position(rows) is not None:
+            return True
+        if rows.head().seq:
+            raise _not_empty(config.state_dir)
+    return False
+
+
+@contextmanager
+def _fetched(config: Config, source: FeedSource) -> Iterator[tuple[TxnRows, bytes]]:
+    """Give the rows of a fetched snapshot, and its record."""
+    folder = config.home / SNAPSHOT_FOLDER
+    try:
+        # One that was left by a kill.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        fetched = source.snapshot(folder, config.server.map_size_bytes)
+        with snapshot_file.reading(folder) as rows:
+            yield rows, fetched.record
+    except OSError as error:
+        raise StateError(f"{folder}: the snapshot can't be written ({error}); free some space") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_empty(state_dir: Path) -> StateUnusable:
+    message = f"{state_dir} holds the state of a single host; name another folder for a cluster's"
+    return StateUnusable(message, "NOT_IN_CLUSTER")

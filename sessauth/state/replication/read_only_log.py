@@ -1,0 +1,26 @@
+"""The log of a host that only follows: it applies what servers wrote, and never leads."""
+
+from __future__ import annotations
+
+from ...errors import NotLeader
+from ..writer.group import Group
+
+
+class ReadOnlyLog:
+    """Refuses every group of this host's own that the cluster would need."""
+
+    def __init__(self, servers: str) -> None:
+        """Name ``servers`` to callers that want to write."""
+        self._servers = servers
+
+    def refusal(self) -> NotLeader:
+        """Return the error for callers that want to write."""
+        return NotLeader(f"this host only follows the cluster; ask one of its servers: {self._servers}")
+
+    def append(self, group: Group) -> None:
+        """Raise NotLeader for a group that is carried; applied records and rows of this host are not."""
+        if group.is_carried:
+            raise self.refusal()
+
+    def commit_failed(self, reason: str) -> None:
+        """Do nothing: no group of this host was appended."""

@@ -1,0 +1,189 @@
+"""A host that ``sessauth follow`` feeds: its verifiers see what a leader acknowledged, or deny."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sessauth.model.group_record import SignedGroup, record_digest
+from sessauth.reasons import Reason
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.state.replication.carrier import LogHead
+from sessauth.verifier.verifier import Verifier
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import two_servers
+from tests.support.feeding import Cluster, cluster
+from tests.support.follower_process import FollowerProcess, expect_reason, reason
+from tests.support.service import home_folder, wait_until
+from tests.support.watching import end, mint, open_session
+
+# Of the bound; a busy machine may be later by this.
+STALENESS_MS = "1000"
+SLACK_SECONDS = 1.0
+
+
+@pytest.fixture
+def fed() -> Iterator[Cluster]:
+    """A cluster of one server."""
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def host(fed: Cluster) -> Iterator[FollowerProcess]:
+    """A host that follows it."""
+    started = FollowerProcess.of(fed, staleness_ms=STALENESS_MS)
+    yield started
+    started.process.kill()
+    started.process.wait()
+
+
+def test_an_end_reaches_the_host(fed: Cluster, host: FollowerProcess) -> None:
+    """Opened and ended at the leader: allowed and denied in the host's folder, a moment later."""
+    with host.verifier() as verifier:
+        late = []
+        for _ in range(20):
+            session_id, token = fed.open()
+            expect_reason(verifier, token, Reason.ALLOWED)
+            fed.end(session_id)
+            began = time.monotonic()
+            while reason(verifier, token) is not Reason.SESSION_ENDED:
+                assert time.monotonic() - began < 5
+            late.append(time.monotonic() - began)
+        assert sorted(late)[10] < 0.5
+
+
+def test_a_host_without_its_follower_denies(fed: Cluster, host: FollowerProcess) -> None:
+    """Killed: no call is allowed once the bound has passed. Started again: it goes on from its number."""
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        host.stop(signal.SIGKILL)
+        killed = time.monotonic()
+        expect_reason(verifier, token, Reason.STALE_STATE)
+        assert time.monotonic() - killed < int(STALENESS_MS) / 1000 + SLACK_SECONDS
+        other, ended = fed.open()
+        fed.end(other)
+        host.start()
+        expect_reason(verifier, token, Reason.ALLOWED)
+        assert reason(verifier, ended) is Reason.SESSION_ENDED
+        assert host.log.count('"event": "joined"') == 1
+        assert host.stop() == 0
+
+
+def test_a_host_without_servers_denies(fed: Cluster, host: FollowerProcess) -> None:
+    """All servers gone: stale within the bound; one back: allowed again."""
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        fed.servers[0].close()
+        expect_reason(verifier, token, Reason.STALE_STATE)
+        host.wait_for("stale")
+        fed.servers[0] = fed.listen(fed.leader)
+        expect_reason(verifier, token, Reason.ALLOWED)
+
+
+def test_an_engine_without_a_majority_denies(fed: Cluster, host: FollowerProcess) -> None:
+    """A server that gets no barrier can still send records; they prove nothing."""
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        fed.engine.silent = True
+        expect_reason(verifier, token, Reason.STALE_STATE)
+        fed.engine.silent = False
+        expect_reason(verifier, token, Reason.ALLOWED)
+
+
+def test_a_host_whose_records_are_gone_takes_a_snapshot(fed: Cluster, host: FollowerProcess) -> None:
+    """Away while the log was trimmed: its verifier stays open and sees the later state."""
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        assert host.stop() == 0
+        session_id, ended = fed.open()
+        fed.end(session_id)
+        fed.engine.trim(fed.engine.head.number - 1)
+        # A server that was there before has the records in memory.
+        fed.servers[0].close()
+        fed.servers[0] = fed.listen(fed.leader)
+        host.start()
+        expect_reason(verifier, ended, Reason.SESSION_ENDED)
+        assert reason(verifier, token) is Reason.ALLOWED
+        assert '"event": "snapshot_installed"' in host.log
+
+
+def _append(engine: OneEngine, record: bytes) -> None:
+    """Put a record behind the last one, past the leader."""
+    with engine.changed:
+        number = engine.head.number + 1
+        engine.records[number] = record
+        engine.head = LogHead(number, record_digest(record))
+        engine.changed.notify_all()
+
+
+def test_an_altered_record_raises_the_alarm(fed: Cluster, host: FollowerProcess) -> None:
+    """Nothing of it is applied, and every call is denied from then on."""
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        signed = SignedGroup.decode(fed.engine.records[fed.engine.head.number])
+        payload = dataclasses.replace(signed.record(), number=fed.engine.head.number + 1).encode()
+        _append(fed.engine, dataclasses.replace(signed, payload=payload).encode())
+        host.wait_for("cluster_alarm")
+        assert '"problem": "ALTERED"' in host.log
+        expect_reason(verifier, token, Reason.STALE_STATE)
+        time.sleep(0.7)
+        assert reason(verifier, token) is Reason.STALE_STATE
+
+
+def test_a_second_server_takes_over_the_feed() -> None:
+    """A host with two servers stays fresh while one of them goes."""
+    with cluster(("one", "two")) as fed:
+        host = FollowerProcess.of(fed)
+        _, token = fed.open()
+        with host.verifier() as verifier:
+            expect_reason(verifier, token, Reason.ALLOWED)
+            fed.servers[0].close()
+            fed.servers[0] = fed.listen(fed.leader)
+            fed.servers[1].close()
+            session_id, ended = fed.open()
+            expect_reason(verifier, ended, Reason.ALLOWED)
+            fed.end(session_id)
+            expect_reason(verifier, ended, Reason.SESSION_ENDED)
+            assert not wait_until(lambda: reason(verifier, token) is not Reason.ALLOWED, 1.0)
+        assert host.stop() == 0
+
+
+def test_whole_servers_feed_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed through ``Control``: one server ends in order, at once, and the host goes on to the other."""
+    engine = OneEngine()
+    for module in ("membership", "begin"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+    with home_folder() as home, two_servers(home, ["127.0.0.1:1"]) as (one, two):
+        credential = home / "host-1.credential"
+        credential.write_text(CredentialFile(one.config.credentials_file).add("host-1", "follower"))
+        credential.chmod(0o600)
+        shutil.copy(one.config.credentials_file, two.config.credentials_file)
+        host = FollowerProcess(home / "host-1", [one.config.socket, two.config.socket], credential)
+        session = open_session(one.operator)
+        token = mint(one.operator, session.id).token
+        with host.verifier() as verifier:
+            assert wait_until(lambda: allows(verifier, token))
+            began = time.monotonic()
+            one.stop()
+            assert time.monotonic() - began < 4
+            assert wait_until(lambda: two.leads)
+            end(two.operator, session.id)
+            assert wait_until(lambda: not allows(verifier, token))
+            assert wait_until(lambda: verifier.view.current)
+        assert host.stop() == 0
+
+
+def allows(verifier: Verifier, token: str) -> bool:
+    """Return True if a verifier of the folder allows what the token is for."""
+    return bool(verifier.check(token, "read", "files/a", audience="gw"))
