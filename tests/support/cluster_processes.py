@@ -93,8 +93,9 @@ class Cluster:
 
     def leader(self) -> ServerHost:
         """Return the server that leads, once one does."""
-        assert wait_until(lambda: any(host.leads for host in self.hosts), 30), "nobody leads"
-        return next(host for host in self.hosts if host.leads)
+        found: list[ServerHost] = []
+        assert wait_until(lambda: bool(found.extend(host for host in self.hosts if host.leads) or found), 30)
+        return found[0]
 
     def other(self, host: ServerHost) -> ServerHost:
         """Return the server beside one."""
