@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sessauth.clock import SystemClock
-from sessauth.server.cluster.begin import begin, prepare
+from sessauth.server.cluster.begin import begin, join, prepare
 from sessauth.server.config.config import Config, load
+from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
-from sessauth.state.lmdb.reader import StateReader
 from sessauth.v1 import key_service_pb2 as keys
-from tests.support.carried import join
 from tests.support.interop_server import free_port
 from tests.support.service import Caller, RpcError, ServerProcess, serves, wait_until
 
@@ -34,6 +33,11 @@ address = "127.0.0.1:{port}"
 engine = {engine}
 insecure_engine = true
 lead_ttl_ms = 2000
+
+[follow]
+servers = {servers}
+credential = "follower.credential"
+insecure_tcp = true
 """
 # No answer, or one that says that another try may succeed.
 AGAIN = {
@@ -121,11 +125,16 @@ def cluster_processes(folder: Path, engine: list[str]) -> Iterator[Cluster]:
     """Run two servers, begun and admitted as docs/cluster.md says; the first one leads."""
     one = initialise(folder / "one")
     credential = one.credential_file.read_text().strip()
-    hosts = []
+    hosts: list[ServerHost] = []
+    servers: list[str] = []
     for name in ("one", "two"):
         home = folder / name
         home.mkdir(exist_ok=True)
-        text = SETTINGS.format(port=free_port(), name=name, engine=json.dumps(engine))
+        port = free_port()
+        servers.append(f"127.0.0.1:{port}")
+        text = SETTINGS.format(
+            port=port, name=name, engine=json.dumps(engine), servers=json.dumps(servers[:1])
+        )
         (home / "sessauth.toml").write_text(text)
         config = load(home, {})
         hosts.append(ServerHost(config, Caller(f"unix:{config.socket}", credential)))
@@ -143,9 +152,10 @@ def cluster_processes(folder: Path, engine: list[str]) -> Iterator[Cluster]:
             issuer_key=bytes.fromhex(str(made["issuer_key"])),
         )
         first.operator.call("KeyService/AdmitServer", request)
-        reader = StateReader.open(first.config.state_dir)
-        join(second.config.state_dir, reader, SystemClock())
-        reader.close()
+        follower = CredentialFile(first.config.credentials_file).add("host-two", "follower")
+        (folder / "two" / "follower.credential").write_text(follower + "\n")
+        (folder / "two" / "follower.credential").chmod(0o600)
+        join(second.config, threading.Event())
         shutil.copy(first.config.credentials_file, second.config.credentials_file)
         second.start()
         yield cluster

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 from ...errors import ConfigError
 from ...model.group_record import ServerKey
 from ...state.replication.carrier import CarrierError
 from ...state.replication.founding import found
 from ..config.config import Config
 from ..keys.issuer_keyring import KeyRing
+from ..process import joining
 from ..process.init import FIRST_KEY_REQUEST, make_folders
 from .membership import cluster_id, open_carrier, server_key_file
 
@@ -19,8 +22,7 @@ def begin(config: Config) -> bytes:
     ``[cluster]`` is not stated, if the engine does not answer, or if it has a log of this cluster already;
     StateError if the folder can't be used or belongs to a cluster.
     """
-    if not config.cluster.enabled:
-        raise ConfigError("cluster.engine: state section [cluster] first, see docs/cluster.md")
+    require_settings(config)
     cluster = cluster_id(config.state_dir)
     _require_empty(config, cluster)
     key = server_key(config)
@@ -49,13 +51,33 @@ def _require_empty(config: Config, cluster: bytes) -> None:
         )
 
 
+def join(config: Config, stopping: threading.Event) -> None:
+    """Make the state folder of a further server from a snapshot of one that serves.
+
+    Section ``[follow]`` names the servers and the credential. Asks until one answers or ``stopping`` is set.
+    Raises ConfigError if a section is not stated, StateError if the folder can't be used.
+    """
+    require_settings(config)
+    make_folders(config)
+    source = joining.open_source(config)
+    try:
+        joining.join(config, source, stopping)
+    finally:
+        source.close()
+
+
+def require_settings(config: Config) -> None:
+    """Raise ConfigError unless ``[cluster]`` is stated."""
+    if not config.cluster.enabled:
+        raise ConfigError("cluster.engine: state section [cluster] first, see docs/cluster.md")
+
+
 def prepare(config: Config) -> dict[str, object]:
     """Make the folders and keys of a further server; return its name and the public halves in hex.
 
     What exists is used again. Raises ConfigError if ``[cluster]`` is not stated.
     """
-    if not config.cluster.enabled:
-        raise ConfigError("cluster.engine: state section [cluster] first, see docs/cluster.md")
+    require_settings(config)
     make_folders(config)
     issuer_key = KeyRing(config.keys_dir).make(FIRST_KEY_REQUEST)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from ...carriers.etcd.carrier import EtcdCarrier
@@ -22,6 +23,7 @@ from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
 from ..config.config import Config
 from ..feed.cluster_feed import ClusterFeed
+from ..process import joining
 
 SERVER_KEY_FILE = "server.key"
 
@@ -48,7 +50,12 @@ class Membership:
         """Follow, prove and lead with an opened writer from :meth:`start` on."""
         settings = self._config.cluster
         source = EngineSource(self.carrier, settings.name)
-        follower = Follower(source, log, idle=lambda: self.carried.leader is not None)
+        follower = Follower(
+            source,
+            log,
+            idle=lambda: self.carried.leader is not None,
+            on_compacted=partial(self._catch_up, log) if self._config.follow.servers else None,
+        )
         follower.on_alarm = self._on_alarm
         freshness = Freshness(
             source, follower, clock, log.fresh_until, log.deny_as_stale, bound_ms=settings.staleness_ms
@@ -104,6 +111,14 @@ class Membership:
         for part in reversed(self._opened or ()):
             part.close()
         self.carrier.close()
+
+    def _catch_up(self, log: StateWriter) -> None:
+        """Take a snapshot of another server, since the engine forgot what this one needs."""
+        source = joining.open_source(self._config)
+        try:
+            joining.catch_up(self._config, source, log)
+        finally:
+            source.close()
 
     def _on_lead(self) -> None:
         leader = self.carried.leader

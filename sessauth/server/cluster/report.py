@@ -19,20 +19,9 @@ def report(config: Config) -> dict[str, object]:
     """
     if not config.cluster.enabled:
         raise ConfigError("cluster.engine: this home has no section [cluster]")
-    reader = StateReader.open(config.state_dir)
-    try:
-        head = reader.head()
-        with reader.rows() as rows:
-            position = read_position(rows) or CarriedPosition()
-    finally:
-        reader.close()
-    standing: dict[str, object] = {
-        "cluster_id": head.cluster_id.hex(),
-        "server": config.cluster.name,
-        "record": position.number,
-        "revision": head.revision,
-    }
-    carrier = open_carrier(config, head.cluster_id)
+    standing = folder(config)
+    cluster = bytes.fromhex(str(standing["cluster_id"]))
+    carrier = open_carrier(config, cluster)
     try:
         leader = carrier.leader()
         standing |= {
@@ -47,3 +36,20 @@ def report(config: Config) -> dict[str, object]:
     finally:
         carrier.close()
     return standing
+
+
+def folder(config: Config) -> dict[str, object]:
+    """Return the last record and the revision of this host's folder. Raises StateUnusable."""
+    reader = StateReader.open(config.state_dir)
+    try:
+        head = reader.head()
+        with reader.rows() as rows:
+            position = read_position(rows) or CarriedPosition()
+    finally:
+        reader.close()
+    return {
+        "cluster_id": head.cluster_id.hex(),
+        "server": config.cluster.name,
+        "record": position.number,
+        "revision": head.revision,
+    }

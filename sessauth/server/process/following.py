@@ -7,30 +7,25 @@ brake page tells them until when it is fresh, so they deny by themselves once th
 from __future__ import annotations
 
 import logging
-import platform
 import signal
 import threading
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from ...client._feed.servers import FeedServers
 from ...client._feed.source import FeedSource
-from ...client._target import Tls
 from ...clock import Clock, SystemClock
-from ...errors import ConfigError, RecordRefused, StateUnusable
+from ...errors import RecordRefused, StateUnusable
 from ...state.replication.follower import Follower
 from ...state.replication.freshness import Freshness
 from ...state.replication.read_only_log import ReadOnlyLog
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
 from ..config.config import Config
-from ..config.sections import HOST
 from ..periodic import Background
 from . import preflight
 from .control import POLL_SECONDS, end_at_the_latest
-from .joining import catch_up, join
+from .joining import catch_up, join, open_source
 from .stop_signals import set_on
 from .supervisor import IGNORED
 
@@ -133,30 +128,6 @@ class Following:
                 self.failure = error
                 server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
                 self.stopping.set()
-
-
-def open_source(config: Config) -> FeedSource:
-    """Return the source that the settings name. Raises ConfigError."""
-    settings = config.follow
-    if not settings.servers:
-        raise ConfigError("follow.servers: state the servers of the cluster, as HOST:PORT")
-    host = settings.host_name or platform.node()
-    if not HOST.fullmatch(host):
-        raise ConfigError(f"follow.host_name: state a name for this host; the machine's, {host!r}, is none")
-
-    def path(stated: str) -> Path | None:
-        return config.path(stated) if stated else None
-
-    tls = None
-    if not settings.insecure_tcp:
-        tls = Tls(path(settings.server_ca), path(settings.certificate), path(settings.private_key))
-    servers = FeedServers.resolve(
-        settings.servers,
-        credential_file=path(settings.credential),
-        tls=tls,
-        insecure_tcp=settings.insecure_tcp,
-    )
-    return FeedSource(servers, host)
 
 
 def follow(config: Config) -> None:

@@ -1,8 +1,9 @@
-"""Snapshots of a follower's host: the first one, which makes its folder, and one where records are gone."""
+"""Snapshots for a host: the first one, which makes its folder, and one where records are gone."""
 
 from __future__ import annotations
 
 import logging
+import platform
 import random
 import shutil
 import threading
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from ...client._feed.servers import FeedServers
 from ...client._feed.source import FeedSource
-from ...errors import StateError, StateUnusable
+from ...client._target import Tls
+from ...errors import ConfigError, StateError, StateUnusable
 from ...state import layout
 from ...state.lmdb.rows import TxnRows
 from ...state.replication import snapshot_file
@@ -21,12 +24,37 @@ from ...state.replication.position import read_position
 from ...state.replication.snapshot import install
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config
+from ..config.sections import HOST
 from ..log import event
 
 # In the home folder, while a snapshot is fetched and installed.
 SNAPSHOT_FOLDER: Final = "snapshot"
 # Hosts that come back together ask again at different times.
 PAUSE_SECONDS: Final = (0.5, 2.0)
+
+
+def open_source(config: Config) -> FeedSource:
+    """Return the source that the settings name. Raises ConfigError."""
+    settings = config.follow
+    if not settings.servers:
+        raise ConfigError("follow.servers: state the servers of the cluster, as HOST:PORT")
+    host = settings.host_name or platform.node()
+    if not HOST.fullmatch(host):
+        raise ConfigError(f"follow.host_name: state a name for this host; the machine's, {host!r}, is none")
+
+    def path(stated: str) -> Path | None:
+        return config.path(stated) if stated else None
+
+    tls = None
+    if not settings.insecure_tcp:
+        tls = Tls(path(settings.server_ca), path(settings.certificate), path(settings.private_key))
+    servers = FeedServers.resolve(
+        settings.servers,
+        credential_file=path(settings.credential),
+        tls=tls,
+        insecure_tcp=settings.insecure_tcp,
+    )
+    return FeedSource(servers, host)
 
 
 def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 
 import click
 
@@ -60,6 +62,26 @@ def admit(settings: Settings, document: str, request_id: str) -> None:
     settings.show_fields(
         {"server": name, "server_key_id": added[0].id.hex(), "issuer_key_id": added[1].id.hex()}
     )
+
+
+@cluster.command("join")
+@with_settings
+def join(settings: Settings) -> None:
+    """Make the state folder of a further server, from one that serves; 'serve' goes on from there.
+
+    Section [follow] of its configuration names the servers of the cluster and the credential.
+    """
+    from ....server import log
+    from ....server.cluster.begin import join as join_cluster
+    from ....server.cluster.report import folder
+    from ....server.process.stop_signals import set_on
+
+    config = settings.config()
+    log.configure(config.server.log_level)
+    stopping = threading.Event()
+    set_on(stopping, signal.SIGTERM, signal.SIGINT)
+    join_cluster(config, stopping)
+    settings.show_fields(folder(config))
 
 
 @cluster.command("status")
