@@ -64,7 +64,7 @@ class ServerHost:
     def start(self) -> None:
         """Start the process, and wait until it serves."""
         self.process = ServerProcess.start(self.config.home)
-        assert wait_until(lambda: serves(self.operator), 30), self.process.log
+        assert wait_until(lambda: serves(self.operator)), self.process.log
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
@@ -98,7 +98,7 @@ class Cluster:
     def leader(self) -> ServerHost:
         """Return the server that leads, once one does."""
         found: list[ServerHost] = []
-        assert wait_until(lambda: bool(found.extend(host for host in self.hosts if host.leads) or found), 30)
+        assert wait_until(lambda: bool(found.extend(host for host in self.hosts if host.leads) or found))
         return found[0]
 
     def other(self, host: ServerHost) -> ServerHost:
