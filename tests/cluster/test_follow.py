@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography import x509
 
 from sessauth.model.group_record import SignedGroup, record_digest
 from sessauth.reasons import Reason
@@ -17,14 +18,16 @@ from sessauth.state.replication.carrier import LogHead
 from sessauth.verifier.verifier import Verifier
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import two_servers
-from tests.support.feeding import Cluster, cluster
+from tests.support.feeding import Cluster, Listening, cluster
 from tests.support.follower_process import FollowerProcess, expect_reason, reason
+from tests.support.issuer import CLIENT, SERVER, Issued
 from tests.support.service import home_folder, wait_until
 from tests.support.watching import end, mint, open_session
 
 # Of the bound; a busy machine may be later by this.
 STALENESS_MS = "1000"
 SLACK_SECONDS = 1.0
+HOST_URI = "spiffe://example.org/follower/host-1"
 
 
 @pytest.fixture
@@ -182,6 +185,59 @@ def test_whole_servers_feed_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
             assert wait_until(lambda: not allows(verifier, token))
             assert wait_until(lambda: verifier.view.current)
         assert host.stop() == 0
+
+
+def test_a_host_follows_over_tls_by_its_certificate(fed: Cluster) -> None:
+    """A client certificate is enough in place of an API key; without one a host gets nothing."""
+    ca = Issued.ca("ca")
+    server = ca.issue("localhost", [x509.DNSName("localhost")], usage=SERVER)
+    client = ca.issue("host-1", [x509.UniformResourceIdentifier(HOST_URI)], usage=CLIENT)
+    files = {"ca": ca.pem, "server": server.pem, "server_key": server.key_pem}
+    for name, data in {**files, "client": client.pem, "client_key": client.key_pem}.items():
+        (fed.home / name).write_bytes(data)
+        (fed.home / name).chmod(0o600)
+    path = {name: str(fed.home / name) for name in (*files, "client", "client_key")}
+    fed.servers[0].close()
+    fed.servers[0] = fed.listen(
+        fed.leader,
+        tcp={
+            "address": "localhost:0",
+            "certificate": path["server"],
+            "private_key": path["server_key"],
+            "client_ca": path["ca"],
+        },
+        identities=[{"name": "by-certificate", "role": "follower", "uri": HOST_URI}],
+    )
+    targets = [f"localhost:{fed.servers[0].port}"]
+    stated = {"certificate": path["client"], "private_key": path["client_key"], "server_ca": path["ca"]}
+    host = FollowerProcess(fed.home / "host-1", targets, **{key: f'"{file}"' for key, file in stated.items()})
+    stranger = FollowerProcess(fed.home / "stranger", targets, server_ca=f'"{path["ca"]}"')
+    _, token = fed.open()
+    with host.verifier() as verifier:
+        expect_reason(verifier, token, Reason.ALLOWED)
+    stranger.wait_for("no_snapshot")
+    assert [each.stop() for each in (host, stranger)] == [0, 0]
+    assert not stranger.state.exists()
+
+
+def test_a_snapshot_of_another_cluster_raises_the_alarm(fed: Cluster, host: FollowerProcess) -> None:
+    """A host whose records are gone takes no state but its own cluster's."""
+    _, token = fed.open()
+    with host.verifier() as verifier, cluster() as other:
+        expect_reason(verifier, token, Reason.ALLOWED)
+        host.stop()
+        for _ in range(9):
+            other.open()
+        other.engine.trim(other.engine.head.number - 1)
+        other.servers[0].close()
+        fed.servers[0].close()
+        fed.servers[0] = Listening(
+            other.engine, other.leader, fed.home / "members" / "one", fed.home / "at-one"
+        )
+        host.start()
+        host.wait_for("cluster_alarm")
+        assert '"problem": "FOREIGN"' in host.log or '"problem": "UNKNOWN_KEY"' in host.log
+        expect_reason(verifier, token, Reason.STALE_STATE)
 
 
 def allows(verifier: Verifier, token: str) -> bool:

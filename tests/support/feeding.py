@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sessauth.client._feed.servers import FeedServers
 from sessauth.client._feed.source import FeedSource
@@ -35,14 +36,18 @@ _FEED = feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"]
 class Listening:
     """FeedService of one member, on a Unix socket of its own."""
 
-    def __init__(self, engine: OneEngine, member: Member, folder: Path, home: Path) -> None:
-        """Serve the member whose state is in ``folder``; ``home`` has the socket."""
-        config = from_dict({"home": str(home), "server": {"state_dir": str(folder)}})
+    def __init__(self, engine: OneEngine, member: Member, folder: Path, home: Path, **sections: Any) -> None:
+        """Serve the member whose state is in ``folder``; ``home`` has the socket.
+
+        ``sections`` are further sections of the settings.
+        """
+        config = from_dict({"home": str(home), "server": {"state_dir": str(folder)}, **sections})
         (home / "run").mkdir(parents=True, exist_ok=True)
         self.socket = config.socket
         self.feed = ClusterFeed(EngineSource(engine, member.name), member.writer.source(), home)
         self._serving = Serving(config, methods_of(_FEED, FeedService(self.feed).methods()))
         self._serving.bind_unix(self.socket)
+        self.port = self._serving.bind_tcp(config.tcp.address) if config.tcp.address else 0
         self._serving.start()
 
     def close(self) -> None:
@@ -70,11 +75,10 @@ class Cluster:
         change = add_key("issuer", self._key.public_key, status=KeyStatus.ACTIVE)
         self.leader.writer.submit(change).result(10).raise_if_rejected()
 
-    def listen(self, member: Member) -> Listening:
+    def listen(self, member: Member, **sections: Any) -> Listening:
         """Serve a member's folder."""
-        return Listening(
-            self.engine, member, self.home / "members" / member.name, self.home / f"at-{member.name}"
-        )
+        folder, home = self.home / "members" / member.name, self.home / f"at-{member.name}"
+        return Listening(self.engine, member, folder, home, **sections)
 
     def open(self) -> tuple[bytes, Token]:
         """Open a session; return its id and a token that reads files."""

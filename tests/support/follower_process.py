@@ -25,12 +25,14 @@ FOLLOW = (
 class FollowerProcess:
     """The home folder of a host, and the process that feeds it."""
 
-    def __init__(self, home: Path, sockets: Sequence[Path], credential: Path, **settings: str) -> None:
+    def __init__(
+        self, home: Path, servers: Sequence[object], credential: object = "", **settings: str
+    ) -> None:
         """Write the settings, with ``settings`` as TOML in ``[follow]``, and start."""
         self.home = home
         self.home.mkdir()
-        servers = ", ".join(f'"{socket}"' for socket in sockets)
-        lines = [f"servers = [{servers}]", f'host_name = "{home.name}"', f'credential = "{credential}"']
+        listed = ", ".join(f'"{server}"' for server in servers)
+        lines = [f"servers = [{listed}]", f'host_name = "{home.name}"', f'credential = "{credential}"']
         lines += [f"{key} = {value}" for key, value in settings.items()]
         text = "[server]\nmap_size_bytes = 33554432\n[follow]\n" + "\n".join(lines) + "\n"
         (self.home / "sessauth.toml").write_text(text)

@@ -20,8 +20,11 @@ _log = logging.getLogger(__name__)
 MAX_BYTES: Final = 8 << 20
 # Servers end a stream after an hour; the next one resumes from there.
 STREAM_SECONDS: Final = 3_600.0
-# After a stream that failed.
+# After a stream that failed; the longer one once each server failed twice in a row.
 PAUSE_SECONDS: Final = 0.1
+LONG_PAUSE_SECONDS: Final = 0.5
+# A stream that was open for so long has not failed at its opening.
+SETTLED_SECONDS: Final = 1.0
 _LOWEST: Final = re.compile(r"records below (\d+) ")
 
 
@@ -43,6 +46,8 @@ class RecordStream:
         self._seeks = 0
         self._server: FeedServer | None = None
         self._call: Any = None
+        # Streams that failed in a row, each soon after its opening.
+        self._failed_openings = 0
         # A number that a server has, and until when the stream must have brought it.
         self._due = (0, 0.0)
         self._thread = threading.Thread(target=self._run, name="sessauth-feed", daemon=True)
@@ -138,14 +143,20 @@ class RecordStream:
                 self._server, self._call = server, call
             began = time.monotonic()
             error = self._receive(call, begin, server)
+            lasted = time.monotonic() - began
             with self._changed:
                 self._call = None
                 if self._seeks != seeks:
                     continue
                 self._failure = error
                 self._changed.notify_all()
-                if error is not None or time.monotonic() - began < PAUSE_SECONDS:
-                    self._changed.wait_for(lambda: self._closed, PAUSE_SECONDS)
+                if error is not None or lasted < PAUSE_SECONDS:
+                    self._changed.wait_for(lambda: self._closed, self._pause(lasted))
+
+    def _pause(self, lasted_seconds: float) -> float:
+        """Return the pause behind a stream that failed after so long."""
+        self._failed_openings = 0 if lasted_seconds > SETTLED_SECONDS else self._failed_openings + 1
+        return PAUSE_SECONDS if self._failed_openings <= 2 * len(self._servers) else LONG_PAUSE_SECONDS
 
     def _receive(self, call: Any, end: int, server: FeedServer) -> Exception | None:
         """Store what a stream brings; return its failure, None if it ended otherwise."""

@@ -40,6 +40,8 @@ class RecordFeed:
         self._records: dict[int, bytes] = {}
         self._bytes = 0
         self._begin = self._end = -1
+        # True from a failure of the engine until it can be read again, which is logged once.
+        self._unreadable = False
 
     def next(self, after: int, timeout_seconds: float) -> tuple[bytes, int]:
         """Return an encoded response behind ``after``, and the number it reaches; empty after the time-out.
@@ -93,7 +95,9 @@ class RecordFeed:
             except CompactedRecords as compacted:
                 self._begin_at(compacted.first - 1)
             except CarrierError as error:
-                event(logging.WARNING, "feed_unreadable", error=str(error))
+                if not self._unreadable:
+                    event(logging.WARNING, "feed_unreadable", error=str(error))
+                self._unreadable = True
                 self._closing.wait(PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001 - the thread must go on
                 event(logging.ERROR, "feed_failed", error=f"{type(error).__name__}: {error}")
@@ -104,6 +108,7 @@ class RecordFeed:
         if self._begin < 0:
             self._begin_at(self._source.barrier().head.number)
         records = self._source.read(self._end, PAGE_RECORDS)
+        self._unreadable = False
         page = _page(records, self._end)
         if page:
             self._store(page)

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 # Records that are read, and committed, together.
 PAGE_RECORDS: Final = 64
 WAIT_MS: Final = 500
+# The fault of a snapshot from a server that has yet to apply what this host holds.
+_BEHIND: Final = "OLD"
 # Between attempts while the source does not answer.
 PAUSE_SECONDS: Final = 0.1
 
@@ -27,8 +29,8 @@ class Follower:
     """Applies the records of a source to a writer's folder, until :meth:`close`.
 
     ``idle()`` is True while this server leads, and so wrote the last record itself. ``on_compacted()``
-    fetches a snapshot if the records behind this host's are gone. A record that is refused raises the alarm:
-    nothing is applied any more, and ``alarm`` says why.
+    fetches a snapshot if the records behind this host's are gone. A record or a snapshot that is refused
+    raises the alarm: nothing is applied any more, and ``alarm`` says why.
     """
 
     def __init__(
@@ -128,6 +130,13 @@ class Follower:
             return
         try:
             self._on_compacted()
+        except RecordRefused as refused:
+            if refused.fault != _BEHIND:
+                # Another attempt would fetch as much again, for the same end.
+                self.raise_alarm(refused)
+                return
+            _log.warning("no snapshot yet: %s", refused)
+            self._closing.wait(1.0)
         except (CarrierError, SessauthError) as error:
             _log.warning("no snapshot yet: %s", error)
             self._closing.wait(1.0)
