@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.reasons import Reason
 from sessauth.v1 import record_pb2 as record
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.service import wait_until
-from tests.support.watching import end, item, mint, open_session
+from tests.support.watching import end, mint, open_session
 
 ENGINE = ["127.0.0.1:1"]
 
@@ -51,17 +51,11 @@ def test_an_end_counts_on_both_hosts_once_it_is_answered(pair: tuple[ClusterServ
     for asked in pair:
         session = open_session(asked.operator)
         token = mint(asked.operator, session.id).token
-        assert [reason(server, token) for server in pair] == [pb.REASON_ALLOWED] * 2
+        assert [server.reason(token) for server in pair] == [Reason.ALLOWED] * 2
         end(asked.operator, session.id)
-        assert reason(asked, token) == pb.REASON_SESSION_ENDED
-        assert wait_until(lambda checked=token: reason(two, checked) == pb.REASON_SESSION_ENDED)
-        assert reason(one, token) == pb.REASON_SESSION_ENDED
-
-
-def reason(server: ClusterServer, token: str) -> int:
-    """Return the reason of a check by a server's own folder."""
-    request = pb.CheckRequest(item=item(token), audience="gw")
-    return int(server.operator.call("AuthorizationService/Check", request).decision.reason)
+        assert asked.reason(token) is Reason.SESSION_ENDED
+        assert wait_until(lambda checked=token: two.reason(checked) is Reason.SESSION_ENDED)
+        assert one.reason(token) is Reason.SESSION_ENDED
 
 
 def status_of(server: ClusterServer, session_id: bytes) -> int:

@@ -94,7 +94,7 @@ class OneEngine:
         """Return what comes behind a number."""
         self._answer()
         with self.changed:
-            if after < self.trimmed:
+            if after < self.trimmed or (after < self.head.number and after + 1 not in self.records):
                 raise CompactedRecords(self.trimmed + 1)
             last = min(after + limit, self.head.number)
             return [(number, self.records[number]) for number in range(after + 1, last + 1)]
@@ -107,6 +107,12 @@ class OneEngine:
     def trim(self, up_to: int) -> None:
         """Forget the beginning."""
         self.trimmed = up_to
+
+    def seed(self, current: LogHead, head: LogHead) -> bool:
+        """Replace the head, if it is the current one."""
+        if self.head == current:
+            self.head = head
+        return self.head == head
 
     def close(self) -> None:
         """Do nothing."""

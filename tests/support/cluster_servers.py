@@ -9,15 +9,18 @@ from pathlib import Path
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key
+from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import begin, server_key
 from sessauth.server.config.config import Config, from_dict
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.state.replication.founding import admit
+from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.carried import join
 from tests.support.interop_server import free_port
 from tests.support.service import Caller, wait_until
+from tests.support.watching import item
 
 
 class ClusterServer:
@@ -36,6 +39,11 @@ class ClusterServer:
         """True while it leads."""
         membership = self.control.membership
         return membership is not None and membership.leader is not None
+
+    def reason(self, token: str) -> Reason:
+        """Return the reason of a check by this server's own folder."""
+        request = pb.CheckRequest(item=item(token), audience="gw")
+        return Reason(self.operator.call("AuthorizationService/Check", request).decision.reason)
 
     def stop(self) -> None:
         """End it in order."""

@@ -181,6 +181,14 @@ class MemoryEngine:
                 self._past.log = log
                 self._next()
 
+    def seed(self, current: LogHead, head: LogHead) -> bool:
+        """Replace the head, if it is the current one."""
+        with self.changed:
+            if self._past.head == current:
+                self._past.head = head
+                self._next()
+            return self._past.head == head
+
     def _next(self) -> int:
         self._past.revision += 1
         self.changed.notify_all()
@@ -273,6 +281,10 @@ class MemoryCarrier:
     def trim(self, up_to: int) -> None:
         """Remove records up to this number."""
         self._reached().trim(up_to)
+
+    def seed(self, current: LogHead, head: LogHead) -> bool:
+        """Replace the head, if it is the current one."""
+        return self._reached().seed(current, head)
 
     def close(self) -> None:
         """Close the connection."""

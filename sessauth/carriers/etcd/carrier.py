@@ -24,7 +24,7 @@ from ...state.replication.carrier import (
 )
 from .append_call import AppendCall
 from .client_files import ClientFiles
-from .keys import ClusterKeys, decode_head, decode_leader, encode_leader
+from .keys import ClusterKeys, decode_head, decode_leader, encode_head, encode_leader
 from .log_watch import LogWatch
 from .members import PATIENCE_S, AnswerTooLarge, CallRefused, Members
 from .messages import (
@@ -38,6 +38,7 @@ from .messages import (
     Transaction,
     absent,
     get,
+    has_value,
     impossible,
     modified_at,
     only,
@@ -252,6 +253,17 @@ class EtcdCarrier:
             # It was compacted up to here already.
             if refusal.code is not grpc.StatusCode.OUT_OF_RANGE:
                 raise
+
+    def seed(self, current: LogHead, head: LogHead) -> bool:
+        """Replace the head, if it is the current one."""
+        key = self._keys.head
+        request = pb.TxnRequest(
+            compare=[has_value(key, encode_head(current)) if current.number else absent(key)],
+            success=[put(key, encode_head(head)), get(key)],
+            failure=[get(key)],
+        )
+        # An earlier attempt may have had no answer.
+        return decode_head(value_of(self._transact(request).ranges[0])) == head
 
     def _ends(self) -> tuple[int, LogHead]:
         """Return the number of the first record, 0 if there is none, and the head."""

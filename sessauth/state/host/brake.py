@@ -216,6 +216,12 @@ class Brake:
             self._expire()
             self._flush()
 
+    def remove_bound(self) -> None:
+        """State no bound: nobody follows a log for this folder any more, and its writer is its own."""
+        with self._stating:
+            self._fresh_until[0] = 0
+            self._flush()
+
     def _expire(self) -> None:
         # Another clock's time would mean another moment: it goes before that clock's identity does.
         self._fresh_until[0] = _PAST

@@ -153,6 +153,13 @@ class Carrier(Protocol):
         """Remove records up to this number, inclusive, and free their room. Raises CarrierError."""
         ...
 
+    def seed(self, current: LogHead, head: LogHead) -> bool:
+        """Replace the head of an engine that lost its past: records follow ``head`` from now on.
+
+        Return False if ``current`` is not what the engine has. Raises CarrierError. For an operator alone.
+        """
+        ...
+
     def close(self) -> None:
         """Close the connections. Waiting calls end with CarrierError."""
         ...

@@ -213,7 +213,7 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
     if member and not carried:
         message = (
             f"{source.env.path()} belongs to a cluster, whose other hosts would miss what is written here; "
-            "configure [cluster], or leave it with 'sessauth cluster leave --keep-state'"
+            "configure [cluster], or leave it with 'sessauth cluster leave'"
         )
         raise StateUnusable(message, "IN_CLUSTER")
     if carried and not member:

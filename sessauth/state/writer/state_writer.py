@@ -262,6 +262,11 @@ class StateWriter(StateQueries):
         self._require_own_process()
         self._brake.deny_now()
 
+    def remove_freshness_bound(self) -> None:
+        """State that the folder depends on no other host: it left its cluster."""
+        self._require_own_process()
+        self._brake.remove_bound()
+
     def clear_brake(self) -> None:
         """Release the brake that a failed commit engaged if a probe write is durable; else raises StateError.
 

@@ -84,6 +84,32 @@ def join(settings: Settings) -> None:
     settings.show_fields(folder(config))
 
 
+@cluster.command("adopt")
+@click.option("--keep-sessions", is_flag=True, help="You vouch that no other host holds more.")
+@with_settings
+def adopt(settings: Settings, keep_sessions: bool) -> None:
+    """Have a log that the engine lost go on from this server's folder; all servers must be stopped.
+
+    Take the host whose 'cluster status' names the highest record. Ends every session, unless --keep-sessions.
+    """
+    from ....server.cluster.repair import adopt as adopt_folder
+
+    settings.show_fields(adopt_folder(settings.config(), keep_sessions=keep_sessions))
+
+
+@cluster.command("leave")
+@with_settings
+def leave(settings: Settings) -> None:
+    """Make this host a single one again, with its state; it must be stopped. Ends its sessions.
+
+    Then remove section [cluster], and distrust the server's keys at the cluster.
+    """
+    from ....state.replication.leaving import leave as leave_cluster
+
+    head = leave_cluster(settings.config().state_dir)
+    settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
+
+
 @cluster.command("status")
 @with_settings
 def status(settings: Settings) -> None:

@@ -1,0 +1,67 @@
+"""The end of a folder's membership: it becomes a single host's again, with its state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ...clock import Clock, SystemClock
+from ...errors import NotLeader, StateError
+from ...model.change import new_incarnation
+from ...model.log_records import Head
+from .. import layout
+from ..writer.group import Group
+from ..writer.state_writer import StateWriter
+from .position import read_position
+
+
+class _NoLog:
+    """Carries nothing: the folder is the only one that hears of what it writes."""
+
+    def refusal(self) -> NotLeader | None:
+        """Permit everything."""
+        return None
+
+    def append(self, group: Group) -> None:
+        """Do nothing."""
+
+    def commit_failed(self, reason: str) -> None:
+        """Do nothing."""
+
+
+def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head:
+    """Make a cluster's folder a single host's, and return its head.
+
+    A new incarnation ends every session, since the cluster goes on without it: what it ends, this folder
+    would never hear. Raises StateError if the folder belongs to no cluster, StateUnusable as an open does.
+    """
+    used = clock or SystemClock()
+    with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
+        writer.run(end_all("it left its cluster"))
+        writer.run(_forget)
+        writer.remove_freshness_bound()
+        return writer.head()
+
+
+def end_all(reason: str) -> Callable[[Group], None]:
+    """Return a job that begins a new incarnation, which ends every session for ``reason``."""
+
+    def begin(group: Group) -> None:
+        change = new_incarnation(
+            f"{layout.SYSTEM_PREFIX}incarnation/{group.rows.current.seq + 1}",
+            os.urandom(16),
+            group.at_ms,
+            reason,
+            actor=layout.SYSTEM_ACTOR,
+        )
+        group.log(change)
+
+    return begin
+
+
+def _forget(group: Group) -> None:
+    if read_position(group.rows) is None:
+        raise StateError("the folder belongs to no cluster")
+    group.rows.delete(layout.META, layout.CARRIED_KEY)
+    group.dirty = True

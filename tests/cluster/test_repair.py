@@ -1,0 +1,122 @@
+"""An engine that lost the log: alarm, and what an operator then decides. And a host that leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessauth.errors import StateError, StateUnusable
+from sessauth.reasons import Reason
+from sessauth.server.cluster.repair import adopt
+from sessauth.state.replication.carrier import LogHead
+from sessauth.state.replication.leaving import leave
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.verifier.verifier import Verifier
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.service import wait_until
+from tests.support.watching import mint, open_session
+
+ENGINE = ["127.0.0.1:1"]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> OneEngine:
+    """The engine of the servers, in memory."""
+    made = OneEngine()
+    for module in ("membership", "begin", "repair"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: made)
+    return made
+
+
+@pytest.fixture
+def pair(tmp_path: Path, engine: OneEngine) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Two servers; the first one leads."""
+    with two_servers(tmp_path, ENGINE) as servers:
+        yield servers
+
+
+def stopped_reason(server: ClusterServer, token: str) -> Reason:
+    """Return what an embedded verifier of a stopped server's folder says."""
+    with Verifier.embedded(server.config.state_dir, audience="gw") as verifier:
+        return verifier.check(token, "read", "files/a/x").reason
+
+
+def lose(engine: OneEngine) -> None:
+    """Wipe the log."""
+    with engine.changed:
+        engine.records.clear()
+        engine.head, engine.leading = LogHead(0, b""), None
+
+
+def test_all_hosts_deny_once_the_engine_was_wiped(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """Nobody writes into the new log, and the health service says so."""
+    token = mint(pair[0].operator, open_session(pair[0].operator).id).token
+    lose(engine)
+
+    for server in pair:
+        assert wait_until(lambda at=server: at.control.membership.alarm is not None)  # type: ignore[misc]
+        assert wait_until(lambda at=server: at.reason(token) is Reason.STALE_STATE)  # type: ignore[misc]
+        assert server.control.membership is not None and server.control.membership.alarm is not None
+        assert server.control.membership.alarm.fault == "ENGINE_WENT_BACK"
+        assert not server.control.is_ready()
+    assert engine.head.number == 0
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_log_goes_on_from_the_most_advanced_folder(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine, keep: bool
+) -> None:
+    """Both servers serve again; sessions live on only if the operator vouched for the folder."""
+    one, two = pair
+    session = open_session(one.operator)
+    token = mint(one.operator, session.id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    lose(engine)
+    for server in pair:
+        server.stop()
+
+    answer = adopt(one.config, keep_sessions=keep)
+
+    assert answer["sessions"] == ("kept" if keep else "all ended")
+    expected = Reason.ALLOWED if keep else Reason.SESSION_ENDED
+    for server in pair:
+        again = ClusterServer(server.config, server.operator.credential)
+        try:
+            assert wait_until(lambda at=again: at.reason(token) is expected)  # type: ignore[misc]
+        finally:
+            again.stop()
+
+
+def test_a_log_that_is_there_is_not_replaced(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """Nothing was lost, so nothing is to be decided."""
+    for server in pair:
+        server.stop()
+    before = engine.head
+    with pytest.raises(StateError, match="the engine lost nothing"):
+        adopt(pair[0].config)
+    assert engine.head == before
+
+
+def test_a_folder_that_left_is_a_single_hosts(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Its sessions ended, it needs no log, and is never stale; a cluster does not take it back."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    two.stop()
+
+    leave(two.config.state_dir)
+
+    assert stopped_reason(two, token) is Reason.SESSION_ENDED
+    with StateWriter.open(two.config.state_dir) as writer:
+        assert not writer.is_carried
+    with pytest.raises(StateUnusable) as refused:
+        ClusterServer(two.config, two.operator.credential)
+    assert refused.value.problem == "NOT_IN_CLUSTER"
+    assert one.reason(token) is Reason.ALLOWED
