@@ -23,6 +23,7 @@ from sessauth.state.replication.carrier import (
 from sessauth.state.replication.following import apply_records
 from sessauth.state.replication.founding import admit, found
 from sessauth.state.replication.snapshot import install
+from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 
 NOTHING = LogHead(0, b"")
@@ -125,12 +126,37 @@ class OneEngine:
 class Member:
     """A server of a cluster: its folder, key, and writer."""
 
-    def __init__(self, engine: OneEngine, folder: Path, name: str, key: ServerKey, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: OneEngine,
+        folder: Path,
+        name: str,
+        key: ServerKey,
+        clock: Clock,
+        retention: Retention | None = None,
+    ) -> None:
         """Open a folder of the cluster."""
-        self.name = name
+        self.name, self.key = name, key
         self.engine = engine
-        self.carried = CarriedLog(engine, name, key)
-        self.writer = StateWriter.open(folder, carried=self.carried, map_size=32 << 20, clock=clock)
+        self.folder, self._clock, self._retention = folder, clock, retention
+        self._open()
+
+    def _open(self) -> None:
+        self.carried = CarriedLog(self.engine, self.name, self.key)
+        self.writer = StateWriter.open(
+            self.folder,
+            carried=self.carried,
+            map_size=32 << 20,
+            clock=self._clock,
+            retention=self._retention,
+        )
+
+    def restart(self) -> None:
+        """Close the folder and open it again; this server leads no more."""
+        self.writer.close()
+        if self.carried.leader is not None:
+            self.engine.resign(self.carried.leader)
+        self._open()
 
     def lead(self) -> None:
         """Follow to the end and take the lead, which nobody has."""
@@ -167,18 +193,20 @@ def common_rows(source: LmdbSource) -> dict[str, dict[bytes, bytes]]:
         return found
 
 
-def begin_cluster(folder: Path, clock: Clock, names: tuple[str, ...]) -> tuple[OneEngine, list[Member]]:
+def begin_cluster(
+    folder: Path, clock: Clock, names: tuple[str, ...], retention: Retention | None = None
+) -> tuple[OneEngine, list[Member]]:
     """Make a cluster of servers in folders below ``folder``; the first one leads."""
     engine, keys = OneEngine(), {name: ServerKey(name.encode().ljust(32, b"k")) for name in names}
     first = folder / names[0]
     StateWriter.open(first, create=True, map_size=32 << 20, clock=clock).close()
     found(first, names[0], keys[names[0]])
-    members = [Member(engine, first, names[0], keys[names[0]], clock)]
+    members = [Member(engine, first, names[0], keys[names[0]], clock, retention)]
     members[0].lead()
     for name in names[1:]:
         admit(members[0].writer, name, keys[name].public_key)
         join(folder / name, members[0].writer.source(), clock)
-        members.append(Member(engine, folder / name, name, keys[name], clock))
+        members.append(Member(engine, folder / name, name, keys[name], clock, retention))
     return engine, members
 
 

@@ -23,7 +23,7 @@ from ...model.group_record import (
     SignedGroup,
     record_digest,
 )
-from ...model.receipt import Receipt
+from ...model.receipt import Receipt, ReceiptFault
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
@@ -183,7 +183,9 @@ def _is_carried(row: CarriedRow) -> bool:
 def _is_receipt_of(session_id: bytes, data: bytes) -> bool:
     try:
         return Receipt.decode(data).session_id == session_id
-    except (ValueError, InvalidReceipt):
+    except InvalidReceipt as error:
+        if error.fault == ReceiptFault.UNSUPPORTED_VERSION:
+            raise
         return False
 
 
