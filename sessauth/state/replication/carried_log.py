@@ -61,9 +61,14 @@ class CarriedLog:
         """Step down, since this folder lacks what it appended; it will follow its own record."""
         self.step_down(f"an appended group could not be written here: {reason}")
 
-    def step_down(self, reason: str) -> None:
-        """Append nothing more. Does nothing if this server does not lead."""
+    def step_down(self, reason: str, term: Leader | None = None) -> None:
+        """Append nothing more. Does nothing if this server does not lead, or not in the given ``term``.
+
+        An append that is answered late must not end the term that this server leads in by then.
+        """
         with self._changing:
+            if term is not None and term != self._leader:
+                return
             led, self._leader = self._leader, None
         if led is not None:
             _log.warning("this server no longer leads: %s", reason)
@@ -98,10 +103,11 @@ class CarriedLog:
             )
         digest = record_digest(encoded)
         head = LogHead(position.number, position.digest)
+        # Written first: once the engine has the record, only the commit itself can fail.
+        write_position(group.rows, CarriedPosition(number, digest, leader.term))
         result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
         if result.status is not AppendStatus.APPENDED:
-            self._refuse(result, number)
-        write_position(group.rows, CarriedPosition(number, digest, leader.term))
+            self._refuse(result, number, leader)
 
     def _record(self, group: Group, leader: Leader, position: CarriedPosition) -> GroupRecord:
         before, after = group.rows.before, group.rows.current
@@ -121,12 +127,12 @@ class CarriedLog:
             after.revision,
         )
 
-    def _refuse(self, result: Appended, number: int) -> NoReturn:
+    def _refuse(self, result: Appended, number: int, leader: Leader) -> NoReturn:
         if result.status is AppendStatus.FENCED:
-            self.step_down(f"record {number} was refused: {result.detail}")
+            self.step_down(f"record {number} was refused: {result.detail}", leader)
             raise NotLeader("the lead went to another server; nothing was written, ask again")
         if result.status is AppendStatus.UNKNOWN:
-            self.step_down(f"no member of the engine answered to record {number}: {result.detail}")
+            self.step_down(f"no member of the engine answered to record {number}: {result.detail}", leader)
             raise OutcomeUnknown(
                 f"the engine did not answer ({result.detail}), so the change may or may not be durable; "
                 "retry with the same request id"

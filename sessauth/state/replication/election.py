@@ -17,6 +17,7 @@ from ..writer.state_writer import StateWriter
 from .carried_log import CarriedLog
 from .carrier import CarrierError, Leader
 from .follower import Follower
+from .freshness import contradiction
 
 _log = logging.getLogger(__name__)
 TTL_MS: Final = 5_000
@@ -49,6 +50,8 @@ class Election:
         self._on_lead = on_lead
         self._closing = threading.Event()
         self._held_at = 0.0
+        # The key that this server took last; not given back yet.
+        self._taken: Leader | None = None
         self._thread = threading.Thread(target=self._run, name="sessauth-election", daemon=True)
 
     def start(self) -> None:
@@ -60,17 +63,19 @@ class Election:
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
-        leader = self._carried.leader
-        if leader is not None:
-            self._carried.step_down("the server stops")
-            self._carrier.resign(leader)
+        self._carried.step_down("the server stops")
+        self._give_back()
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
                 leader = self._carried.leader
                 if leader is None:
+                    self._give_back()
                     self._try_to_lead()
+                elif self._follower.alarm is not None:
+                    self._carried.step_down(f"the alarm was raised: {self._follower.alarm}", leader)
+                    self._give_back()
                 else:
                     self._hold(leader)
             except CarrierError as error:
@@ -88,15 +93,21 @@ class Election:
             held = self._carrier.hold(leader)
         except CarrierError as error:
             if now - self._held_at > self._ttl_ms / 1000:
-                self._carried.step_down(f"the engine did not answer for {self._ttl_ms} ms: {error}")
+                self._carried.step_down(f"the engine did not answer for {self._ttl_ms} ms: {error}", leader)
             return
         if held:
             self._held_at = now
         else:
-            self._carried.step_down("the lead was not renewed in time")
+            self._carried.step_down("the lead was not renewed in time", leader)
+
+    def _give_back(self) -> None:
+        """Give back a key that this server leads by no more: others would wait, and be sent here."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            self._carrier.resign(taken)
 
     def _try_to_lead(self) -> None:
-        if self._follower.alarm is not None:
+        if self._follower.alarm is not None or self._writer.failed:
             return
         other = self._carrier.leader()
         self._carried.follow(other)
@@ -106,17 +117,22 @@ class Election:
         leader = self._carrier.lead(self._carried.server, self._address, self._ttl_ms)
         if leader is None:
             return
-        self._held_at = asked_at
+        self._held_at, self._taken = asked_at, leader
         try:
             self._take_over(leader)
         except (CarrierError, SessauthError) as error:
             _log.warning("could not take the lead: %s", error)
-            self._carried.step_down(f"the take-over failed: {error}")
-            self._carrier.resign(leader)
+            self._carried.step_down(f"the take-over failed: {error}", leader)
+            self._give_back()
 
     def _take_over(self, leader: Leader) -> None:
         """Hold every record before the term, then begin it in the log. Raises CarrierError or StateError."""
-        head = self._carrier.barrier(self._carried.server, b"").head
+        before = self._follower.position
+        barrier = self._carrier.barrier(self._carried.server, b"")
+        head, alarm = barrier.head, contradiction(before, barrier)
+        if alarm is not None:
+            self._follower.raise_alarm(alarm)
+            raise alarm
         if not self._follower.wait_for(head.number, CATCH_UP_MS):
             raise StateError(f"record {head.number} did not come in time")
         self._require_clock()

@@ -75,6 +75,12 @@ class Follower:
                 self._moved.wait(min(left, 0.02 if self._idle() else left))
         return True
 
+    def unless_alarmed(self, action: Callable[[], None]) -> None:
+        """Call ``action`` unless the alarm was raised; none is raised meanwhile."""
+        with self._moved:
+            if self.alarm is None:
+                action()
+
     def raise_alarm(self, alarm: RecordRefused) -> None:
         """Follow nothing any more: an operator has to decide."""
         with self._moved:
@@ -115,13 +121,17 @@ class Follower:
 
     def _step(self) -> bool:
         """Apply what is there; return False if nothing is."""
-        records = self._source.read(self.position.number, PAGE_RECORDS)
+        before = self.position.number
+        records = self._source.read(before, PAGE_RECORDS)
         if not records or self._idle():
             return False
         encoded = [record for _, record in records]
-        self._writer.run(lambda group: apply_records(group, encoded))
+        reached = self._writer.run(lambda group: apply_records(group, encoded))
         with self._moved:
             self._moved.notify_all()
+        if reached <= before:
+            # A source that repeats old records must not keep two threads busy.
+            self._closing.wait(PAUSE_SECONDS)
         return True
 
     def _catch_up(self, compacted: CompactedRecords) -> None:
@@ -139,6 +149,9 @@ class Follower:
             self._closing.wait(1.0)
         except (CarrierError, SessauthError) as error:
             _log.warning("no snapshot yet: %s", error)
+            self._closing.wait(1.0)
+        except Exception:  # noqa: BLE001 - the thread must go on
+            _log.exception("a snapshot failed")
             self._closing.wait(1.0)
         with self._moved:
             self._moved.notify_all()

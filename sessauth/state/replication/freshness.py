@@ -52,6 +52,7 @@ class Freshness:
         self._due = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
+        self._last: Barrier | None = None
         # The number that was proven last, for acknowledgements.
         self.proven = 0
 
@@ -84,24 +85,33 @@ class Freshness:
 
     def _prove(self) -> None:
         """Make one proof. Raises CarrierError if the source does not answer."""
-        before = self._follower.position
-        began_ms = self._clock.steady_ms()
-        barrier = self._source.barrier()
-        contradiction = _contradiction(before, barrier)
-        if contradiction is not None:
-            self._follower.raise_alarm(contradiction)
         if self._follower.alarm is not None:
             self._deny()
             return
-        if not self._follower.wait_for(barrier.head.number, APPLY_MS):
-            _log.warning("record %d is not here after %d ms", barrier.head.number, APPLY_MS)
+        before = self._follower.position
+        began_ms = self._clock.steady_ms()
+        barrier = self._source.barrier()
+        alarm = contradiction(before, barrier) or _regression(self._last, barrier)
+        if alarm is None:
+            self._last = barrier
+            if not self._follower.wait_for(barrier.head.number, APPLY_MS):
+                _log.warning("record %d is not here after %d ms", barrier.head.number, APPLY_MS)
+                return
+            # What was read may be another log than the one that the barrier is of.
+            alarm = _fork(self._follower.position, barrier)
+        if alarm is not None:
+            self._follower.raise_alarm(alarm)
+            self._deny()
             return
+        self._follower.unless_alarmed(lambda: self._grant(barrier, began_ms + self._bound_ms))
+
+    def _grant(self, barrier: Barrier, until_ms: int) -> None:
         self.proven = barrier.head.number
-        self._extend(began_ms + self._bound_ms)
+        self._extend(until_ms)
 
 
-def _contradiction(before: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
-    """Return an alarm if the engine lost what this host has: it was wiped, or restored."""
+def contradiction(before: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
+    """Return an alarm if the engine lost what this host had before the barrier: it was wiped, or restored."""
     head = barrier.head
     if head.number < before.number:
         return RecordRefused(
@@ -109,8 +119,37 @@ def _contradiction(before: CarriedPosition, barrier: Barrier) -> RecordRefused |
             "or restored",
             "ENGINE_WENT_BACK",
         )
-    if head.number == before.number and head.digest != before.digest:
+    return _fork(before, barrier)
+
+
+def _fork(position: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
+    """Return an alarm if the host's last record is the engine's by number, and not by digest."""
+    head = barrier.head
+    if head.number == position.number and head.digest != position.digest:
         return RecordRefused(
             f"record {head.number} of the engine is another one than this host applied", "OTHER_PAST"
         )
+    return None
+
+
+def _regression(last: Barrier | None, barrier: Barrier) -> RecordRefused | None:
+    """Return an alarm if the engine is behind what it answered before, or another one.
+
+    A host that is behind would not notice by its own records.
+    """
+    if last is None:
+        return None
+    if barrier.engine_id != last.engine_id:
+        return RecordRefused(
+            f"the engine is {barrier.engine_id!r}, and was {last.engine_id!r} before", "OTHER_PAST"
+        )
+    number, revision = last.head.number, last.engine_revision
+    if barrier.head.number < number or barrier.engine_revision < revision:
+        return RecordRefused(
+            f"the engine is at record {barrier.head.number}, revision {barrier.engine_revision}; it was at "
+            f"{number}, {revision} before: it was wiped or restored",
+            "ENGINE_WENT_BACK",
+        )
+    if barrier.head.number == number and barrier.head.digest != last.head.digest:
+        return RecordRefused(f"record {number} of the engine is another one than before", "OTHER_PAST")
     return None

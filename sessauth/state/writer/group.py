@@ -221,8 +221,10 @@ class Group:
         """Renew a lease; return the durable deadline in ms.
 
         Writes nothing while more than half of the lease is left. Raises Rejected NOT_FOUND, ALREADY_ENDED (a
-        lapse is final), or INVALID for a session without a lease.
+        lapse is final), or INVALID for a session without a lease. Raises NotLeader: by the rows of a server
+        that follows, a new session is not there.
         """
+        self.require_leading()
         self._end_lapsed(session_id)
         session = self.rows.leased_session(session_id)
         if session is None:

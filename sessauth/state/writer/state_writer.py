@@ -114,6 +114,11 @@ class StateWriter(StateQueries):
         return self._brake.reason
 
     @property
+    def failed(self) -> bool:
+        """True if a commit failed and no write has been durable since: nothing is written."""
+        return self._brake.failed
+
+    @property
     def braked_by_hand(self) -> ManualBrake:
         """A person's hold on the brake."""
         return self._brake.by_hand
