@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import NotLeader, OutcomeUnknown, Rejected, StateError
 from sessauth.model.change import end_session
-from sessauth.state.replication.carrier import AppendStatus, CarrierError, Leader
+from sessauth.state.replication.carrier import Appended, AppendStatus, CarrierError, Leader
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
 from tests.support.changes import NOW, opening
@@ -155,10 +156,10 @@ def test_an_answer_to_an_earlier_term_does_not_end_the_present_one(tmp_path: Pat
         one.member.lead()
         append, waiting, go = engine.append, threading.Event(), threading.Event()
 
-        def slow(term, head, record, digest, give_up_ms):  # type: ignore[no-untyped-def]
+        def slow(*arguments: Any) -> Appended:
             waiting.set()
             go.wait(10)
-            return append(term, head, record, digest, give_up_ms)
+            return append(*arguments)
 
         engine.append = slow  # type: ignore[method-assign]
         future = one.member.writer.submit(opening("slow"))
