@@ -147,7 +147,7 @@ def test_an_engine_whose_own_past_is_another(tmp_path: Path, change: dict[str, o
 
 
 def test_records_of_one_log_and_a_barrier_of_another(tmp_path: Path) -> None:
-    """What was applied under the head's number is not what the head names."""
+    """The record that was applied under the head's number is not the one that the head names."""
     with hosts_of(tmp_path, SystemClock()) as (engine, (one, two)):
         one.member.lead()
         head = replace(engine.head, digest=b"o" * 32)

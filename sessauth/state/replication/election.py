@@ -51,7 +51,7 @@ class Election:
         self._closing = threading.Event()
         self._held_at = 0.0
         # The key that this server took last; not given back yet.
-        self._taken: Leader | None = None
+        self._own_key: Leader | None = None
         self._thread = threading.Thread(target=self._run, name="sessauth-election", daemon=True)
 
     def start(self) -> None:
@@ -102,9 +102,9 @@ class Election:
 
     def _give_back(self) -> None:
         """Give back a key that this server leads by no more: others would wait, and be sent here."""
-        taken, self._taken = self._taken, None
-        if taken is not None:
-            self._carrier.resign(taken)
+        key, self._own_key = self._own_key, None
+        if key is not None:
+            self._carrier.resign(key)
 
     def _try_to_lead(self) -> None:
         if self._follower.alarm is not None or self._writer.failed:
@@ -117,7 +117,7 @@ class Election:
         leader = self._carrier.lead(self._carried.server, self._address, self._ttl_ms)
         if leader is None:
             return
-        self._held_at, self._taken = asked_at, leader
+        self._held_at, self._own_key = asked_at, leader
         try:
             self._take_over(leader)
         except (CarrierError, SessauthError) as error:
