@@ -176,6 +176,7 @@ def test_rows_are_equal_whatever_was_written_by_either(before: Any, after: Any, 
         pair.take_over()
         pair.play(after)
         pair.follow(page)
+        assert pair.other.number == pair.leader.number == pair.engine.head.number
     finally:
         pair.close()
         shutil.rmtree(folder)
