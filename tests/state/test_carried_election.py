@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock, SystemClock
+from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import NotLeader, OutcomeUnknown, Rejected, StateError
-from sessauth.model.change import end_session
+from sessauth.model.change import end_session, set_key_status
 from sessauth.state.replication.carrier import Appended, AppendStatus, CarrierError, Leader
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
@@ -215,3 +216,25 @@ def test_every_close_returns(tmp_path: Path) -> None:
         threading.Event().wait(0.3)
         for part in (one.election, one.freshness, one.follower, two.election, two.freshness, two.follower):
             part.close()
+
+
+@pytest.mark.parametrize("status", [KeyStatus.RETIRED, KeyStatus.DISTRUSTED])
+def test_a_leader_whose_key_is_no_longer_active(tmp_path: Path, status: KeyStatus) -> None:
+    """It writes nothing that the others would refuse: the other one leads, and nobody raises an alarm."""
+    with hosts_of(tmp_path) as (engine, (one, two)):
+        number = engine.head.number
+        one.start()
+        until(lambda: one.leads and engine.head.number > number)
+        move = set_key_status("move", one.member.key.key_id, status)
+        assert one.member.writer.submit(move).result().applied
+        with pytest.raises(NotLeader):
+            one.member.writer.submit(opening("after")).result()
+        two.start()
+        until(lambda: two.leads, "the other one")
+        until(lambda: not two.member.writer.submit(opening("after")).exception())
+        until(lambda: one.follower.position.number == engine.head.number)
+        assert not one.alarms and not two.alarms
+        terms = engine.terms
+        two.election.close()
+        threading.Event().wait(0.7)
+        assert engine.terms == terms and not one.leads

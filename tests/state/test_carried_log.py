@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sessauth.clock import FixedClock
+from sessauth.errors import RecordRefused
 from sessauth.model.change import end_session
+from sessauth.model.group_record import CarriedPosition
+from sessauth.state.replication.position import write_position
+from sessauth.state.replication.snapshot import install
+from sessauth.state.writer.group import Group
 from tests.support.carried import begin_cluster
 from tests.support.changes import NOW, opening
 
@@ -24,5 +31,25 @@ def test_a_follower_has_the_leaders_rows(tmp_path: Path) -> None:
     one.writer.sweep()
     two.follow()
     assert two.tables() == one.tables()
+    one.writer.close()
+    two.writer.close()
+
+
+def test_a_snapshot_that_ends_with_another_record(tmp_path: Path) -> None:
+    """Of the same number: the log was written twice, and the rows stay."""
+    _, (one, two) = begin_cluster(tmp_path, FixedClock(NOW), ("one", "two"))
+    two.follow()
+
+    number = two.number
+
+    def fork(group: Group) -> None:
+        write_position(group.rows, CarriedPosition(number, b"f" * 32, 1))
+        group.dirty = True
+
+    two.writer.run(fork)
+    before = two.tables()
+    with one.writer.source().rows() as rows, pytest.raises(RecordRefused) as refused:
+        two.writer.run(lambda group: install(group, rows))
+    assert refused.value.fault == "OTHER_PAST" and two.tables() == before
     one.writer.close()
     two.writer.close()

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from ...crypto.issuer_key import KeyStatus
 from ...crypto.signing_key import MessageKey
 from ...errors import NotLeader, OutcomeUnknown
-from ...model.group_record import FORMAT, CarriedPosition, GroupRecord, record_digest
+from ...model.group_record import FORMAT, SERVER_OWNER, CarriedPosition, GroupRecord, record_digest
+from ..lmdb.rows import TxnRows
 from ..writer.group import Group
 from ..writer.group_log import EngineRefused, GroupTooLarge
 from .carrier import MAX_RECORD_BYTES, Appended, AppendStatus, Carrier, Leader, LogHead
@@ -83,6 +85,11 @@ class CarriedLog:
             return NotLeader("no server of the cluster leads at the moment; try again")
         return NotLeader(f"{other.name} leads the cluster; ask it at {other.address}", other.address)
 
+    def has_active_key(self, rows: TxnRows) -> bool:
+        """Return True if hosts with these rows take what this server signs."""
+        key = rows.key(self._key.key_id)
+        return key is not None and key.status is KeyStatus.ACTIVE and key.owner == SERVER_OWNER + self.server
+
     def append(self, group: Group) -> None:
         """Append a finished group, which is committed next; does nothing if the other hosts need none of it.
 
@@ -108,6 +115,9 @@ class CarriedLog:
         result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
         if result.status is not AppendStatus.APPENDED:
             self._refuse(result, number, leader)
+        if not self.has_active_key(group.rows):
+            # This record did it and is the last that the other hosts take from this server.
+            self.step_down("this server's key is no longer active", leader)
 
     def _record(self, group: Group, leader: Leader, position: CarriedPosition) -> GroupRecord:
         before, after = group.rows.before, group.rows.current

@@ -111,7 +111,7 @@ class Election:
             return
         other = self._carrier.leader()
         self._carried.follow(other)
-        if other is not None:
+        if other is not None or not self._has_active_key():
             return
         asked_at = time.monotonic()
         leader = self._carrier.lead(self._carried.server, self._address, self._ttl_ms)
@@ -136,10 +136,16 @@ class Election:
         if not self._follower.wait_for(head.number, CATCH_UP_MS):
             raise StateError(f"record {head.number} did not come in time")
         self._require_clock()
+        if not self._has_active_key():
+            raise StateError("this server's key is not active, so no other host would take its records")
         self._carried.lead(leader)
         self._writer.run(self._carried.begin_term)
         _log.info("this server leads from term %d on", leader.term)
         self._on_lead()
+
+    def _has_active_key(self) -> bool:
+        with self._writer.source().rows() as rows:
+            return self._carried.has_active_key(rows)
 
     def _require_clock(self) -> None:
         """Raise StateError if this host's clock would hold back the times of leases and expiries."""

@@ -28,7 +28,7 @@ def install(group: Group, snapshot: TxnRows) -> CarriedPosition:
     """Replace the common rows by a snapshot's, raw and in key order; return the place in the log.
 
     Raises RecordRefused FOREIGN if the folder holds another cluster's state, OLD if it is ahead of the
-    snapshot; nothing may be committed then.
+    snapshot, OTHER_PAST if its last record is another one; nothing may be committed then.
     """
     reached = read_position(snapshot)
     if reached is None:
@@ -41,6 +41,10 @@ def install(group: Group, snapshot: TxnRows) -> CarriedPosition:
         if own.number > reached.number:
             raise RecordRefused(
                 f"the snapshot ends at record {reached.number}, this host holds {own.number}", "OLD"
+            )
+        if own.number == reached.number and own.digest != reached.digest:
+            raise RecordRefused(
+                f"the snapshot's record {own.number} is another one than this host applied", "OTHER_PAST"
             )
     for name in _WHOLE:
         rows.txn.drop(rows.tables[name], delete=False)
