@@ -36,7 +36,7 @@ def test_a_follower_has_the_leaders_rows(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_that_ends_with_another_record(tmp_path: Path) -> None:
-    """Of the same number: the log was written twice, and the rows stay."""
+    """The same number with another digest: the log was written twice, and the rows stay."""
     _, (one, two) = begin_cluster(tmp_path, FixedClock(NOW), ("one", "two"))
     two.follow()
 
