@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from sessauth.reasons import Reason
+from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import record_pb2 as record
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.service import wait_until
-from tests.support.watching import end, mint, open_session
+from tests.support.watching import end, item, mint, open_session
 
 ENGINE = ["127.0.0.1:1"]
 
@@ -62,3 +63,26 @@ def status_of(server: ClusterServer, session_id: bytes) -> int:
     """Return a session's status as a server's own folder has it."""
     request = sessions.GetSessionRequest(session_id=session_id)
     return int(server.operator.call("SessionService/GetSession", request).session.status)
+
+
+def test_uses_are_counted_once_for_all_hosts(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """A call that costs something is decided by the leader, whichever server is asked."""
+    one, two = pair
+    session = open_session(one.operator)
+    token = mint(one.operator, session.id, "read:files/** needs uses(3)").token
+    assert wait_until(lambda: two.control.log.head().revision >= session.revision)
+    given = [server.reason(token) for server in (two, one, two, one, two)]
+    assert given == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED] * 2
+
+
+def test_a_batch_with_costs_is_decided_by_the_leader(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Each of its items, and each by its own needs."""
+    two = pair[1]
+    session = open_session(two.operator)
+    costly = mint(two.operator, session.id, "read:files/** needs uses(1)").token
+    free = mint(two.operator, session.id).token
+    items = [item(token) for token in (free, costly, costly, free)]
+    request = pb.CheckBatchRequest(items=items, audience="gw")
+    answer = two.operator.call("AuthorizationService/CheckBatch", request)
+    reasons = [Reason(decision.reason) for decision in answer.decisions]
+    assert reasons == [Reason.ALLOWED, Reason.ALLOWED, Reason.USES_EXHAUSTED, Reason.ALLOWED]

@@ -23,6 +23,9 @@ from tests.support.interop_server import free_port
 from tests.support.service import Caller, RpcError, ServerProcess, serves, wait_until
 
 SETTINGS = """\
+[server]
+workers = {workers}
+
 [tcp]
 address = "127.0.0.1:{port}"
 insecure_tcp = true
@@ -121,7 +124,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster_processes(folder: Path, engine: list[str]) -> Iterator[Cluster]:
+def cluster_processes(folder: Path, engine: list[str], workers: int = 0) -> Iterator[Cluster]:
     """Run two servers, begun and admitted as docs/cluster.md says; the first one leads."""
     one = initialise(folder / "one")
     credential = one.credential_file.read_text().strip()
@@ -133,7 +136,7 @@ def cluster_processes(folder: Path, engine: list[str]) -> Iterator[Cluster]:
         port = free_port()
         servers.append(f"127.0.0.1:{port}")
         text = SETTINGS.format(
-            port=port, name=name, engine=json.dumps(engine), servers=json.dumps(servers[:1])
+            port=port, name=name, workers=workers, engine=json.dumps(engine), servers=json.dumps(servers[:1])
         )
         (home / "sessauth.toml").write_text(text)
         config = load(home, {})

@@ -16,10 +16,12 @@ from ...client._failures import Failure
 from ...errors import NotLeader, ServerError
 from ...state.replication.carrier import CarrierError
 from ..config.config import Config
+from ..rpc.access import CALLER_AUTHORIZATION
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
 from ..status import CODES, refused
 
+FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
 AUTHORIZATION: Final = "authorization"
 # In the metadata of what was handed on once: it goes no further.
 HANDED_ON: Final = "sessauth-handed-on"
@@ -53,16 +55,17 @@ class LeaderCalls:
         Raises ``error`` if nobody leads or the call can't be handed on, ServerError with the leader's reason,
         or NOT_LEADER if it can't be reached: then nothing was sent.
         """
-        metadata = call.context.invocation_metadata()
-        found = {key: value for key, value in metadata if key in (AUTHORIZATION, HANDED_ON)}
-        if not error.address or HANDED_ON in found or AUTHORIZATION not in found:
+        found = dict(call.context.invocation_metadata())
+        # A worker's own credential is for this process alone.
+        caller_key = found.get(CALLER_AUTHORIZATION if call.method == FORWARD else AUTHORIZATION)
+        if not error.address or HANDED_ON in found or caller_key is None:
             raise error
         seconds = call.remaining - RESERVE_SECONDS
         if seconds <= 0.0:
             raise refused("DEADLINE_EXCEEDED", "no time is left to ask the leader")
         channel: Any = self._connected(error.address)
         method = channel.unary_unary(name)
-        sent = ((AUTHORIZATION, found[AUTHORIZATION]), (HANDED_ON, "1"))
+        sent = ((AUTHORIZATION, caller_key), (HANDED_ON, "1"))
         try:
             answer: bytes = method(request, timeout=seconds, metadata=sent)
         except grpc.RpcError as failure:

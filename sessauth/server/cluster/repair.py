@@ -41,8 +41,8 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         own = LogHead(position.number, position.digest)
         if current.number > own.number or current == own:
             raise StateError(
-                f"the engine's log ends at record {current.number}, this folder at {own.number}: the engine lost "
-                "nothing that is here"
+                f"the engine's log ends at record {current.number}, this folder at {own.number}: the engine "
+                "lost nothing that is here"
             )
         if not carrier.seed(current, own):
             raise StateError("the engine's log moved meanwhile; stop all servers")

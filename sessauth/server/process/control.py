@@ -147,7 +147,7 @@ class Control:
         opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
         hand_on = self._join_cluster(opened)
-        methods = self._methods(self._services(verifier, source))
+        methods = self._methods(self._services(verifier, source, hand_on))
         self.serving = Serving(
             config,
             methods,
@@ -195,7 +195,9 @@ class Control:
         opened.callback(calls.close)
         return calls.hand_on
 
-    def _services(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
+    def _services(
+        self, verifier: Verifier, source: LmdbSource, hand_on: HandOn | None
+    ) -> list[tuple[ServiceDescriptor, HasMethods]]:
         """Return the implementation of each service."""
         config, log, clock, subsystems = self._config, self.log, self._clock, self.subsystems
         registry, receipts = subsystems.registry, subsystems.receipts
@@ -216,7 +218,7 @@ class Control:
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (feed_service_pb2, "FeedService", FeedService(feed)),
-            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), hand_on)),
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]

@@ -38,8 +38,13 @@ class LocalWriter:
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Decisions:
-        """Decide items one by one, in their order; those that are queued together share their commits."""
+        """Decide items one by one, in their order; those that are queued together share their commits.
+
+        Raises NotLeader before any of them is decided. An item whose server loses the lead meanwhile stays
+        denied: the whole call, asked again, would charge those before it twice.
+        """
         call.raise_if_expired()
+        self._log.require_leading()
         pending = []
         for index in wanted:
             request = call_request_from(message, index, audience, call)

@@ -103,6 +103,12 @@ class StateWriter(StateQueries):
         """True if the folder belongs to a cluster, whose log carries what is written."""
         return self._carried is not None
 
+    def require_leading(self) -> None:
+        """Raise NotLeader if another server of the cluster writes."""
+        refusal = None if self._carried is None else self._carried.refusal()
+        if refusal is not None:
+            raise refusal
+
     @property
     def waiting(self) -> int:
         """The number of jobs queued for the writer thread."""
