@@ -26,6 +26,9 @@ HEALTHY = {
     f"up{{{TARGET}}}": "1x30",
     "ready": "1x30",
     "brake": "0x30",
+    "stale": "0x30",
+    "leading": "1x30",
+    "cluster_alarm": "0x30",
     "clock_suspect": "0x30",
     'process_up{process="control"}': "1x30",
     'process_up{process="worker-0"}': "1x30",
@@ -57,6 +60,9 @@ HEALTHY = {
 # What becomes of one cause, from the tenth minute on.
 ILL: dict[str, dict[str, str]] = {
     "BrakeIsSet": {"brake": "0x9 1x20"},
+    "HostIsStale": {"stale": "0x9 1x20"},
+    "NobodyLeads": {"leading": "1x9 0x20"},
+    "ClusterAlarm": {"cluster_alarm": "0x9 1x20"},
     "NotReady": {"ready": "1x9 0x20"},
     "WorkerIsDown": {'process_up{process="worker-0"}': "1x9 0x20"},
     "WorkersRestart": {"worker_restarts_total": "3x9 8x20"},
@@ -82,6 +88,11 @@ ILL: dict[str, dict[str, str]] = {
     "VerifierIsLate": {'verifiers{state="late"}': "0x9 1x20"},
     "UsedAfterEnd": {"used_after_end_total": "0x9 1+1x20"},
 }
+
+
+def _labels(name: str) -> dict[str, str]:
+    """Return the labels of an alarm: of one server, or of all that are one cluster."""
+    return {"job": "sessauth"} if name == "NobodyLeads" else {"instance": "one"}
 
 
 def _series(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -142,7 +153,7 @@ def test_a_healthy_server_sets_off_nothing(tmp_path: Path) -> None:
 def test_each_cause_sets_off_its_alarm_and_no_other(tmp_path: Path) -> None:
     """Every alarm has a cause here, and fires for it alone."""
     assert set(ILL) == set(BY_NAME) - set(ON_SILENCE)
-    stories = [_story({**HEALTHY, **ill}, 21, {name: {"instance": "one"}}) for name, ill in ILL.items()]
+    stories = [_story({**HEALTHY, **ill}, 21, {name: _labels(name)}) for name, ill in ILL.items()]
     assert promtool(tmp_path, *stories) == ""
 
 

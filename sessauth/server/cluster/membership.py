@@ -83,6 +83,11 @@ class Membership:
         return self._opened[0].alarm if self._opened is not None else None
 
     @property
+    def record(self) -> int:
+        """The number of the last record that this host holds."""
+        return self._opened[0].position.number if self._opened is not None else 0
+
+    @property
     def leader(self) -> Leader | None:
         """This server's own term, None while it does not lead."""
         return self.carried.leader

@@ -54,6 +54,16 @@ CERTIFICATE_END: Final = gauge(
     "End of the TLS certificate's validity, in seconds since 1970; 0 without one.",
 )
 
+# One of several servers, or a single host.
+LEADING: Final = gauge("leading", "Whether this server may write: it leads its cluster, or is a single host.")
+STALE: Final = gauge("stale", "Whether the host's copy of the state is too old to allow by.")
+CARRIED_RECORD: Final = gauge(
+    "carried_record", "Number of the last record of the cluster's log that is here; 0 on a single host."
+)
+CLUSTER_ALARM: Final = gauge(
+    "cluster_alarm", "Whether this host refused its cluster's log, until an operator decides."
+)
+
 # Ends of sessions, and their watchers.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by their state.", "state")
 USED_AFTER_END: Final = counter("used_after_end", "Calls with a token of a session after its end.")

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ...errors import SessauthError
 from ...metrics import families as judging
@@ -52,6 +52,20 @@ class ReceiptMetrics:
         yield family(f.EVENT_WATCHERS, self.event_watchers)
 
 
+class ClusterNumbers(Protocol):
+    """A server's part in its cluster."""
+
+    @property
+    def alarm(self) -> SessauthError | None:
+        """The reason why the host denies every call until an operator decides."""
+        ...
+
+    @property
+    def record(self) -> int:
+        """The number of the last record that is here."""
+        ...
+
+
 class StateNumbers:
     """Reads the writer's log for a scrape."""
 
@@ -61,8 +75,9 @@ class StateNumbers:
         ready: Callable[[], bool],
         restarts: Callable[[], int],
         certificate_end: Callable[[], float],
+        cluster: ClusterNumbers | None = None,
     ) -> None:
-        """Read ``log``.
+        """Read ``log``, and ``cluster`` if the server is one of several.
 
         ``ready`` returns True if this process serves, ``restarts`` the number of restarted workers, and
         ``certificate_end`` the end of the certificate of TLS, in seconds since 1970, 0 without one.
@@ -71,6 +86,7 @@ class StateNumbers:
         self._ready = ready
         self._restarts = restarts
         self._certificate_end = certificate_end
+        self._cluster = cluster
         self._lock = threading.Lock()
         self._statistics = StateStatistics()
         self._cached_until = float("-inf")
@@ -85,7 +101,7 @@ class StateNumbers:
     def collect(self) -> Iterable[Family]:
         """Return the metrics; without those of the state while it can't be read."""
         with self._lock:
-            families = [*self._process(), *self._writer()]
+            families = [*self._process(), *self._writer(), *self._in_cluster()]
             try:
                 return [*families, *self._state()]
             except SessauthError:
@@ -107,6 +123,13 @@ class StateNumbers:
         times, groups = stats.times, stats.groups
         yield histogram(f.COMMIT_SECONDS, COMMIT_BOUNDS_NS, [((), times.buckets(0), times.total(0))])
         yield histogram(f.COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
+
+    def _in_cluster(self) -> Iterator[Family]:
+        yield family(f.LEADING, float(self._log.leads))
+        yield family(f.STALE, float(self._log.stale))
+        yield family(f.CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
+        alarm = None if self._cluster is None else self._cluster.alarm
+        yield family(f.CLUSTER_ALARM, float(alarm is not None))
 
     def _state(self) -> Iterator[Family]:
         self._read_revision()

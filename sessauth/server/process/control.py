@@ -166,7 +166,11 @@ class Control:
             self.metrics.compose(
                 Publisher(page, verifier, self.serving, self._watching, audit),
                 StateNumbers(
-                    log, self.is_ready, lambda: self.supervisor.restarts, partial(certificate_end, config)
+                    log,
+                    self.is_ready,
+                    lambda: self.supervisor.restarts,
+                    partial(certificate_end, config),
+                    self.membership,
                 ),
                 subsystems.metrics,
                 self._up,

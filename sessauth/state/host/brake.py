@@ -207,6 +207,11 @@ class Brake:
             if steady_ms > self._fresh_until[0]:
                 self._fresh_until[0] = steady_ms
 
+    @property
+    def stale(self) -> bool:
+        """True if there is a freshness bound and it has passed."""
+        return is_stale(self._page)
+
     def deny_now(self) -> None:
         """Make every check deny STALE_STATE until :meth:`fresh_until` is called again. Never fails.
 

@@ -103,6 +103,16 @@ class StateWriter(StateQueries):
         """True if the folder belongs to a cluster, whose log carries what is written."""
         return self._carried is not None
 
+    @property
+    def leads(self) -> bool:
+        """True if this process may write: it leads its cluster, or the folder is a single host's."""
+        return self._carried is None or self._carried.refusal() is None
+
+    @property
+    def stale(self) -> bool:
+        """True if checks deny because the last proof that the folder is fresh is too old."""
+        return self._brake.stale
+
     def require_leading(self) -> None:
         """Raise NotLeader if another server of the cluster writes."""
         refusal = None if self._carried is None else self._carried.refusal()
@@ -194,7 +204,7 @@ class StateWriter(StateQueries):
         sweeps; elsewhere this does nothing.
         """
         self._require_own_process()
-        if self._carried is not None and self._carried.refusal() is not None:
+        if not self.leads:
             return Swept()
         now = self._clock.read() if now_ms < 0 else ClockReading(now_ms)
         wall_ms = now.at_ms
