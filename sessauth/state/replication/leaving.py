@@ -38,8 +38,7 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
     """
     used = clock or SystemClock()
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
-        writer.run(end_all("it left its cluster"))
-        writer.run(_forget)
+        writer.run(_leave)
         writer.remove_freshness_bound()
         return writer.head()
 
@@ -60,8 +59,9 @@ def end_all(reason: str) -> Callable[[Group], None]:
     return begin
 
 
-def _forget(group: Group) -> None:
+def _leave(group: Group) -> None:
+    """End all sessions and the membership, in one commit: never one without the other."""
     if read_position(group.rows) is None:
         raise StateError("the folder belongs to no cluster")
+    end_all("it left its cluster")(group)
     group.rows.delete(layout.META, layout.CARRIED_KEY)
-    group.dirty = True
