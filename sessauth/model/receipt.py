@@ -21,12 +21,15 @@ from ..crypto.armor import RECEIPT_PREFIX, checked_text, read_checked
 from ..crypto.issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
 from ..errors import InvalidReceipt, MalformedToken, UsageError
 from ..limits import MAX_TIME_MS, MAX_VERIFIERS
+from .host import MAX_HOSTS
 from .session import EndCause
 
 LABEL: Final = b"sessauth/receipt/v1\x00"
 VERSION: Final = 1
-# 256 verifiers of some 100 bytes, and a reason.
-MAX_TEXT_CHARS: Final = 65_536
+# The version of a receipt that names hosts of a cluster.
+HOSTS_VERSION: Final = 2
+# 256 verifiers and 1,024 hosts of some 100 bytes each, and a reason.
+MAX_TEXT_CHARS: Final = 262_144
 
 _SIZES: Final = {"cluster_id": 16, "incarnation": 16, "session_id": 16}
 
@@ -83,11 +86,27 @@ class VerifierStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class HostStatus(Record):
+    """One host of a cluster that was registered when the session ended.
+
+    ``record`` is the last record of the carried log that all its processes are known to judge by; 0: none.
+    ``at_ms`` is the time at which that was known, or at which it outlived its bound. While WAITING it is the
+    time at which its bound passes.
+    """
+
+    name: str
+    state: VerifierState
+    record: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt(Record):
     """The knowledge at ``made_at_ms`` of the end of a session. Times are ms since 1970-01-01 UTC.
 
     A verifier that judges by ``revision`` or a later one denies every token of the session. ``open_permits``
-    were neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known.
+    were neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known. In
+    version 2 ``hosts`` are those of the cluster, and one that holds ``record`` of the carried log denies too.
     """
 
     cluster_id: bytes
@@ -104,6 +123,8 @@ class Receipt(Record):
     open_permits: int = 0
     last_allow_ms: int = 0
     version: int = VERSION
+    record: int = 0
+    hosts: tuple[HostStatus, ...] = ()
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -116,16 +137,18 @@ class Receipt(Record):
             record = protobuf.decode("Receipt", payload)
         except protobuf.WireError as error:
             raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
-        if record["version"] != VERSION:
+        version = record["version"]
+        # No service makes a version 2 without hosts.
+        if version != VERSION and not (version == HOSTS_VERSION and record["hosts"]):
             raise InvalidReceipt(
-                f"the receipt is of version {record['version']}, this program reads {VERSION}; upgrade it",
+                f"the receipt is of version {version}, this program reads up to {HOSTS_VERSION}; upgrade it",
                 ReceiptFault.UNSUPPORTED_VERSION,
             )
         try:
             receipt = cls.from_record(record)
         except ValueError as error:
             raise InvalidReceipt(
-                f"not a receipt of version {VERSION}: {error}", ReceiptFault.INCONSISTENT
+                f"not a receipt of version {version}: {error}", ReceiptFault.INCONSISTENT
             ) from None
         wrong = receipt._contradiction()
         if wrong:
@@ -134,8 +157,9 @@ class Receipt(Record):
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """The names of the verifiers that may still allow a call."""
-        return tuple(each.name for each in self.verifiers if each.state is VerifierState.WAITING)
+        """The names of the verifiers and hosts that may still allow a call."""
+        both: tuple[VerifierStatus | HostStatus, ...] = (*self.verifiers, *self.hosts)
+        return tuple(each.name for each in both if each.state is VerifierState.WAITING)
 
     def signed_by(self, key: IssuerKey) -> SignedReceipt:
         """Return this receipt, signed by a key of the service."""
@@ -161,16 +185,38 @@ class Receipt(Record):
                 each.state in (VerifierState.ACKNOWLEDGED, VerifierState.WAITING)
             ):
                 return f"the verifier {each.name} is {each.state.name} at revision {each.revision}"
+        wrong = self._wrong_hosts()
+        if wrong:
+            return wrong
         if self.state is ReceiptState.UNSPECIFIED:
             return "it has no state"
-        actual = closure_state(self.verifiers, self.open_permits)
+        actual = closure_state((*self.verifiers, *self.hosts), self.open_permits)
         if self.state is not ReceiptState.UNKNOWN and self.state is not actual:
             return f"it says {self.state.name} of what is {actual.name}"
         return ""
 
+    def _wrong_hosts(self) -> str:
+        """Return what is wrong with the hosts; empty if nothing is."""
+        if self.version == VERSION:
+            return "it names hosts, which version 1 does not" if self.hosts or self.record else ""
+        names = [each.name for each in self.hosts]
+        if names != sorted(set(names)) or len(names) > MAX_HOSTS or "" in names:
+            return "its hosts are not in order, each with a name of its own"
+        if not self.record:
+            return "it names no record of the end"
+        for each in self.hosts:
+            if each.state not in _HOST_STATES:
+                return f"the host {each.name} is {each.state.name}"
+            if (each.state is VerifierState.ACKNOWLEDGED) != (each.record >= self.record):
+                return f"the host {each.name} is {each.state.name} at record {each.record}"
+        return ""
 
-def closure_state(verifiers: Iterable[VerifierStatus], open_permits: int) -> ReceiptState:
-    """Return CLOSED if none of the verifiers may allow a call and no permit is open, else PARTIAL."""
+
+_HOST_STATES: Final = (VerifierState.ACKNOWLEDGED, VerifierState.OUTLIVED, VerifierState.WAITING)
+
+
+def closure_state(verifiers: Iterable[VerifierStatus | HostStatus], open_permits: int) -> ReceiptState:
+    """Return CLOSED if none of them may allow a call and no permit is open, else PARTIAL."""
     if open_permits or any(each.state is VerifierState.WAITING for each in verifiers):
         return ReceiptState.PARTIAL
     return ReceiptState.CLOSED

@@ -55,6 +55,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "BAD_PERMIT": Code.FAILED_PRECONDITION,
     # Registration of verifiers.
     "NAME_TAKEN": Code.FAILED_PRECONDITION,
+    "HOST_ACTIVE": Code.FAILED_PRECONDITION,
     "OTHER_STATE": Code.FAILED_PRECONDITION,
     "BAD_RECEIPT": Code.FAILED_PRECONDITION,
     # The server's condition.

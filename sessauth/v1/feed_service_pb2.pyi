@@ -27,14 +27,16 @@ class FollowResponse(_message.Message):
     def __init__(self, records: _Optional[_Iterable[_Union[NumberedRecord, _Mapping]]] = ...) -> None: ...
 
 class BarrierRequest(_message.Message):
-    __slots__ = ("host", "instance", "applied")
+    __slots__ = ("host", "instance", "applied", "staleness_ms")
     HOST_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     host: str
     instance: bytes
     applied: int
-    def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
+    staleness_ms: int
+    def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
 
 class BarrierResponse(_message.Message):
     __slots__ = ("number", "digest", "server_ms")
@@ -69,3 +71,27 @@ class SnapshotHeader(_message.Message):
     bytes: int
     digest: bytes
     def __init__(self, number: _Optional[int] = ..., record: _Optional[bytes] = ..., bytes: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class RegisterHostRequest(_message.Message):
+    __slots__ = ("host", "instance", "staleness_ms")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    instance: bytes
+    staleness_ms: int
+    def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
+
+class RegisterHostResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RemoveHostRequest(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    def __init__(self, host: _Optional[str] = ...) -> None: ...
+
+class RemoveHostResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -51,6 +51,16 @@ class FeedServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_feed__service__pb2.SnapshotRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_feed__service__pb2.SnapshotResponse.FromString,
                 _registered_method=True)
+        self.RegisterHost = channel.unary_unary(
+                '/sessauth.v1.FeedService/RegisterHost',
+                request_serializer=sessauth_dot_v1_dot_feed__service__pb2.RegisterHostRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_feed__service__pb2.RegisterHostResponse.FromString,
+                _registered_method=True)
+        self.RemoveHost = channel.unary_unary(
+                '/sessauth.v1.FeedService/RemoveHost',
+                request_serializer=sessauth_dot_v1_dot_feed__service__pb2.RemoveHostRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_feed__service__pb2.RemoveHostResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer(object):
@@ -67,7 +77,8 @@ class FeedServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Barrier(self, request, context):
-        """Returns the head of the log at some time after the call began, as a majority of the engine knows it.
+        """Returns the head of the log at some time after the call began, as a majority of the engine knows it. A host
+        that is not registered is registered first: from then on receipts name it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +86,20 @@ class FeedServiceServicer(object):
 
     def Snapshot(self, request, context):
         """Sends a copy of the server's state. OVERLOADED: as many as may be are under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterHost(self, request, context):
+        """Registers a host, or its next instance. NAME_TAKEN: another caller has the name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveHost(self, request, context):
+        """Removes a host, which receipts name until its bound has passed. Role: operator. HOST_ACTIVE: it may allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +122,16 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.Snapshot,
                     request_deserializer=sessauth_dot_v1_dot_feed__service__pb2.SnapshotRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_feed__service__pb2.SnapshotResponse.SerializeToString,
+            ),
+            'RegisterHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterHost,
+                    request_deserializer=sessauth_dot_v1_dot_feed__service__pb2.RegisterHostRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_feed__service__pb2.RegisterHostResponse.SerializeToString,
+            ),
+            'RemoveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHost,
+                    request_deserializer=sessauth_dot_v1_dot_feed__service__pb2.RemoveHostRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_feed__service__pb2.RemoveHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +217,60 @@ class FeedService(object):
             '/sessauth.v1.FeedService/Snapshot',
             sessauth_dot_v1_dot_feed__service__pb2.SnapshotRequest.SerializeToString,
             sessauth_dot_v1_dot_feed__service__pb2.SnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.FeedService/RegisterHost',
+            sessauth_dot_v1_dot_feed__service__pb2.RegisterHostRequest.SerializeToString,
+            sessauth_dot_v1_dot_feed__service__pb2.RegisterHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.FeedService/RemoveHost',
+            sessauth_dot_v1_dot_feed__service__pb2.RemoveHostRequest.SerializeToString,
+            sessauth_dot_v1_dot_feed__service__pb2.RemoveHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,23 +25,33 @@ _sym_db = _symbol_database.Default()
 from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessauth/v1/receipt.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"j\n\x0eVerifierStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.sessauth.v1.VerifierState\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x04\"\xde\x02\n\x07Receipt\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\x12\n\nsession_id\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x13\n\x0b\x65nded_at_ms\x18\x07 \x01(\x04\x12$\n\x05\x63\x61use\x18\x08 \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nmade_at_ms\x18\n \x01(\x04\x12(\n\x05state\x18\x0b \x01(\x0e\x32\x19.sessauth.v1.ReceiptState\x12.\n\tverifiers\x18\x0c \x03(\x0b\x32\x1b.sessauth.v1.VerifierStatus\x12\x14\n\x0copen_permits\x18\r \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x0e \x01(\x04\"J\n\rSignedReceipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x15\n\rissuer_key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xc1\x01\n\x12RegistrationRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\x0c\x12\x12\n\nprocess_id\x18\x04 \x01(\x04\x12\x17\n\x0fprocess_started\x18\x05 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x06 \x01(\x04\x12\x1b\n\x13registered_revision\x18\x07 \x01(\x04\x12\x18\n\x10registered_at_ms\x18\x08 \x01(\x04*}\n\x0cReceiptState\x12\x1d\n\x19RECEIPT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14RECEIPT_STATE_CLOSED\x10\x01\x12\x19\n\x15RECEIPT_STATE_PARTIAL\x10\x02\x12\x19\n\x15RECEIPT_STATE_UNKNOWN\x10\x03*\xa2\x01\n\rVerifierState\x12\x1e\n\x1aVERIFIER_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bVERIFIER_STATE_ACKNOWLEDGED\x10\x01\x12\x1b\n\x17VERIFIER_STATE_OUTLIVED\x10\x02\x12\x1a\n\x16VERIFIER_STATE_WAITING\x10\x03\x12\x17\n\x13VERIFIER_STATE_LEFT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessauth/v1/receipt.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"j\n\x0eVerifierStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.sessauth.v1.VerifierState\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x04\"\x96\x03\n\x07Receipt\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\x12\n\nsession_id\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x13\n\x0b\x65nded_at_ms\x18\x07 \x01(\x04\x12$\n\x05\x63\x61use\x18\x08 \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nmade_at_ms\x18\n \x01(\x04\x12(\n\x05state\x18\x0b \x01(\x0e\x32\x19.sessauth.v1.ReceiptState\x12.\n\tverifiers\x18\x0c \x03(\x0b\x32\x1b.sessauth.v1.VerifierStatus\x12\x14\n\x0copen_permits\x18\r \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x0e \x01(\x04\x12\x0e\n\x06record\x18\x0f \x01(\x04\x12&\n\x05hosts\x18\x10 \x03(\x0b\x32\x17.sessauth.v1.HostStatus\"d\n\nHostStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.sessauth.v1.VerifierState\x12\x0e\n\x06record\x18\x03 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x04\"J\n\rSignedReceipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x15\n\rissuer_key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xc1\x01\n\x12RegistrationRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\x0c\x12\x12\n\nprocess_id\x18\x04 \x01(\x04\x12\x17\n\x0fprocess_started\x18\x05 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x06 \x01(\x04\x12\x1b\n\x13registered_revision\x18\x07 \x01(\x04\x12\x18\n\x10registered_at_ms\x18\x08 \x01(\x04\"\xb0\x01\n\nHostRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\x0c\x12\x14\n\x0cstaleness_ms\x18\x04 \x01(\x04\x12\x1b\n\x13registered_revision\x18\x05 \x01(\x04\x12\x18\n\x10registered_at_ms\x18\x06 \x01(\x04\x12\x11\n\tinstances\x18\x07 \x01(\x04\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\"\x8a\x01\n\nServerBeat\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0e\n\x06server\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x05 \x01(\x04\x12\'\n\x05hosts\x18\x06 \x03(\x0b\x32\x18.sessauth.v1.HostApplied\">\n\x0bHostApplied\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x04\"@\n\nSignedBeat\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c*}\n\x0cReceiptState\x12\x1d\n\x19RECEIPT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14RECEIPT_STATE_CLOSED\x10\x01\x12\x19\n\x15RECEIPT_STATE_PARTIAL\x10\x02\x12\x19\n\x15RECEIPT_STATE_UNKNOWN\x10\x03*\xa2\x01\n\rVerifierState\x12\x1e\n\x1aVERIFIER_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bVERIFIER_STATE_ACKNOWLEDGED\x10\x01\x12\x1b\n\x17VERIFIER_STATE_OUTLIVED\x10\x02\x12\x1a\n\x16VERIFIER_STATE_WAITING\x10\x03\x12\x17\n\x13VERIFIER_STATE_LEFT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.receipt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECEIPTSTATE']._serialized_start=801
-  _globals['_RECEIPTSTATE']._serialized_end=926
-  _globals['_VERIFIERSTATE']._serialized_start=929
-  _globals['_VERIFIERSTATE']._serialized_end=1091
+  _globals['_RECEIPTSTATE']._serialized_start=1409
+  _globals['_RECEIPTSTATE']._serialized_end=1534
+  _globals['_VERIFIERSTATE']._serialized_start=1537
+  _globals['_VERIFIERSTATE']._serialized_end=1699
   _globals['_VERIFIERSTATUS']._serialized_start=68
   _globals['_VERIFIERSTATUS']._serialized_end=174
   _globals['_RECEIPT']._serialized_start=177
-  _globals['_RECEIPT']._serialized_end=527
-  _globals['_SIGNEDRECEIPT']._serialized_start=529
-  _globals['_SIGNEDRECEIPT']._serialized_end=603
-  _globals['_REGISTRATIONRECORD']._serialized_start=606
-  _globals['_REGISTRATIONRECORD']._serialized_end=799
+  _globals['_RECEIPT']._serialized_end=583
+  _globals['_HOSTSTATUS']._serialized_start=585
+  _globals['_HOSTSTATUS']._serialized_end=685
+  _globals['_SIGNEDRECEIPT']._serialized_start=687
+  _globals['_SIGNEDRECEIPT']._serialized_end=761
+  _globals['_REGISTRATIONRECORD']._serialized_start=764
+  _globals['_REGISTRATIONRECORD']._serialized_end=957
+  _globals['_HOSTRECORD']._serialized_start=960
+  _globals['_HOSTRECORD']._serialized_end=1136
+  _globals['_SERVERBEAT']._serialized_start=1139
+  _globals['_SERVERBEAT']._serialized_end=1277
+  _globals['_HOSTAPPLIED']._serialized_start=1279
+  _globals['_HOSTAPPLIED']._serialized_end=1341
+  _globals['_SIGNEDBEAT']._serialized_start=1343
+  _globals['_SIGNEDBEAT']._serialized_end=1407
 # @@protoc_insertion_point(module_scope)

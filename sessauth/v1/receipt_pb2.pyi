@@ -45,7 +45,7 @@ class VerifierStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[VerifierState, str]] = ..., revision: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("version", "cluster_id", "incarnation", "session_id", "epoch", "revision", "ended_at_ms", "cause", "reason", "made_at_ms", "state", "verifiers", "open_permits", "last_allow_ms")
+    __slots__ = ("version", "cluster_id", "incarnation", "session_id", "epoch", "revision", "ended_at_ms", "cause", "reason", "made_at_ms", "state", "verifiers", "open_permits", "last_allow_ms", "record", "hosts")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,8 @@ class Receipt(_message.Message):
     VERIFIERS_FIELD_NUMBER: _ClassVar[int]
     OPEN_PERMITS_FIELD_NUMBER: _ClassVar[int]
     LAST_ALLOW_MS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     cluster_id: bytes
     incarnation: bytes
@@ -74,7 +76,21 @@ class Receipt(_message.Message):
     verifiers: _containers.RepeatedCompositeFieldContainer[VerifierStatus]
     open_permits: int
     last_allow_ms: int
-    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStatus, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ...) -> None: ...
+    record: int
+    hosts: _containers.RepeatedCompositeFieldContainer[HostStatus]
+    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStatus, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., record: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostStatus, _Mapping]]] = ...) -> None: ...
+
+class HostStatus(_message.Message):
+    __slots__ = ("name", "state", "record", "at_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: VerifierState
+    record: int
+    at_ms: int
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[VerifierState, str]] = ..., record: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class SignedReceipt(_message.Message):
     __slots__ = ("payload", "issuer_key_id", "signature")
@@ -105,3 +121,59 @@ class RegistrationRecord(_message.Message):
     registered_revision: int
     registered_at_ms: int
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., process_id: _Optional[int] = ..., process_started: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ...) -> None: ...
+
+class HostRecord(_message.Message):
+    __slots__ = ("name", "principal", "instance", "staleness_ms", "registered_revision", "registered_at_ms", "instances", "leaving")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    principal: str
+    instance: bytes
+    staleness_ms: int
+    registered_revision: int
+    registered_at_ms: int
+    instances: int
+    leaving: bool
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ...) -> None: ...
+
+class ServerBeat(_message.Message):
+    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: bytes
+    server: str
+    number: int
+    age_ms: int
+    applied: int
+    hosts: _containers.RepeatedCompositeFieldContainer[HostApplied]
+    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ...) -> None: ...
+
+class HostApplied(_message.Message):
+    __slots__ = ("name", "instance", "applied")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    instance: bytes
+    applied: int
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
+
+class SignedBeat(_message.Message):
+    __slots__ = ("payload", "key_id", "signature")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    key_id: bytes
+    signature: bytes
+    def __init__(self, payload: _Optional[bytes] = ..., key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -189,7 +189,7 @@ def test_a_silent_server_is_left(fed: Cluster) -> None:
         servers = FeedServers.resolve(targets, credential_file=fed.credential)
         while "silent" not in servers.current.target:
             servers.leave(servers.current)
-        source = FeedSource(servers, "host-1")
+        source = FeedSource(servers, "host-1", 3_000)
         began = time.monotonic()
         assert source.barrier().head == fed.engine.head
         assert 0.6 < time.monotonic() - began < 3
@@ -224,7 +224,10 @@ def test_a_server_with_another_clock_proves_nothing(fed: Cluster) -> None:
             return super().now_ms() + 60_000
 
     source = FeedSource(
-        FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential), "host-1", Ahead()
+        FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential),
+        "host-1",
+        3_000,
+        Ahead(),
     )
     with pytest.raises(CarrierError, match="clocks"):
         source.barrier()

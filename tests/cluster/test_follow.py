@@ -232,7 +232,11 @@ def test_a_snapshot_of_another_cluster_raises_the_alarm(fed: Cluster, host: Foll
         other.servers[0].close()
         fed.servers[0].close()
         fed.servers[0] = Listening(
-            other.engine, other.leader, fed.home / "members" / "one", fed.home / "at-one"
+            other.engine,
+            other.leader,
+            fed.home / "members" / "one",
+            fed.home / "at-one",
+            other.register,
         )
         host.start()
         host.wait_for("cluster_alarm")

@@ -116,6 +116,7 @@ def test_a_folder_that_left_is_a_single_hosts(pair: tuple[ClusterServer, Cluster
     assert stopped_reason(two, token) is Reason.SESSION_ENDED
     with StateWriter.open(two.config.state_dir) as writer:
         assert not writer.is_carried
+        assert writer.hosts() == []
     with pytest.raises(StateUnusable) as refused:
         ClusterServer(two.config, two.operator.credential)
     assert refused.value.problem == "NOT_IN_CLUSTER"

@@ -30,7 +30,7 @@ def judge(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes, 
         receipt: Mapping[str, Any] = decode("Receipt", payload)
     except Malformed:
         return "NOT_CANONICAL"
-    if receipt["version"] != 1:
+    if receipt["version"] != 1 and not (receipt["version"] == 2 and receipt["hosts"]):
         return "UNSUPPORTED_VERSION"
     if _contradicts(receipt):
         return "INCONSISTENT"
@@ -59,5 +59,17 @@ def _contradicts(receipt: Mapping[str, Any]) -> bool:
             return True
         waiting |= verifier["state"] == WAITING
         last = verifier["name"]
+    last = ""
+    if receipt["version"] == 1 and (receipt["hosts"] or receipt["record"]):
+        return True
+    if receipt["version"] == 2 and not receipt["record"]:
+        return True
+    for host in receipt["hosts"]:
+        if host["name"] <= last or host["state"] not in (ACKNOWLEDGED, OUTLIVED, WAITING):
+            return True
+        if (host["state"] == ACKNOWLEDGED) != (host["record"] >= receipt["record"]):
+            return True
+        waiting |= host["state"] == WAITING
+        last = host["name"]
     told = PARTIAL if waiting or receipt["open_permits"] else CLOSED
     return receipt["state"] not in (UNKNOWN, told)

@@ -106,6 +106,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
     ),
     "SignedApproval": _fields("1 public_key bytes", "2 signature bytes", "3 statement bytes"),
     "VerifierStatus": _fields("1 name string", "2 state enum", "3 revision uint64", "4 at_ms uint64"),
+    "HostStatus": _fields("1 name string", "2 state enum", "3 record uint64", "4 at_ms uint64"),
     "Receipt": _fields(
         "1 version uint32",
         "2 cluster_id bytes",
@@ -121,6 +122,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "12 verifiers VerifierStatus repeated",
         "13 open_permits uint64",
         "14 last_allow_ms uint64",
+        "15 record uint64",
+        "16 hosts HostStatus repeated",
     ),
     "SignedReceipt": _fields("1 payload bytes", "2 issuer_key_id bytes", "3 signature bytes"),
 }

@@ -52,10 +52,22 @@ ANSWERS = {"ApprovalService/GrantApproval", "ApprovalService/DenyApproval"}
 REGISTERS = {"EvidenceService/RegisterVerifier"}
 PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
-FEEDS = {"FeedService/Follow", "FeedService/Barrier", "FeedService/Snapshot"}
+FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "RegisterHost")}
+HOSTS = {"FeedService/RemoveHost"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
-    "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS | USES | EVENTS | EVIDENCE,
+    "operator": PUBLIC
+    | READS
+    | CHECKS
+    | OPENS
+    | MINTS
+    | KEYS
+    | WAITS
+    | ANSWERS
+    | USES
+    | EVENTS
+    | EVIDENCE
+    | HOSTS,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS,

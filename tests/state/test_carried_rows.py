@@ -8,6 +8,7 @@ import pytest
 
 from sessauth.model.change import end_session
 from sessauth.model.group_record import CarriedRow
+from sessauth.model.host import HostRecord
 from sessauth.state import layout
 from sessauth.state.replication.carrier import MAX_RECORD_BYTES
 from sessauth.state.writer.group import Group
@@ -18,6 +19,7 @@ from tests.support.receipts import receipt
 NOBODY = b"n" * 16
 OF_NOBODY = receipt(session_id=NOBODY).encode()
 LEASE, TIME = (1_800_000_000_000).to_bytes(8, "big"), (1_800_000_000_000).to_bytes(8, "big")
+HOST_Y = HostRecord("y", "p", b"i" * 16, 3000).encode()
 WRONG_ROWS = {
     "another table": CarriedRow(layout.META, b"x", b"y"),
     "no table": CarriedRow("none", b"x", b"y"),
@@ -29,6 +31,11 @@ WRONG_ROWS = {
     "a receipt that is none": CarriedRow(layout.EVIDENCE, b"r" + OTHER, b"\xff"),
     "a receipt of another": CarriedRow(layout.EVIDENCE, b"r" + OTHER, receipt().encode()),
     "a receipt without a session": CarriedRow(layout.EVIDENCE, b"r" + NOBODY, OF_NOBODY),
+    "a host that is none": CarriedRow(layout.EVIDENCE, b"hx", b"\xff"),
+    "a host of another name": CarriedRow(layout.EVIDENCE, b"hx", HOST_Y),
+    "a host without a name": CarriedRow(layout.EVIDENCE, b"h", b"", removed=True),
+    "a host with a long name": CarriedRow(layout.EVIDENCE, b"h" + b"x" * 65, b"", removed=True),
+    "a host that is removed and not": CarriedRow(layout.EVIDENCE, b"hx", b""),
     "no key": CarriedRow(layout.LEASES, b"", LEASE),
     "a lease of no session": CarriedRow(layout.LEASES, b"n" * 15, LEASE),
     "a lease that is no time": CarriedRow(layout.LEASES, OTHER, b"x" * 9),

@@ -43,6 +43,7 @@ class OneEngine:
     answers: list[tuple[AppendStatus, bool]] = field(default_factory=list)
     silent: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
+    beat_of: dict[str, bytes] = field(default_factory=dict)
 
     def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
         """Give the lead, if nobody has it."""
@@ -83,13 +84,15 @@ class OneEngine:
         return Appended(status, "" if status is AppendStatus.APPENDED else "as the test wants")
 
     def barrier(self, name: str = "", beat: bytes = b"") -> Barrier:
-        """Return the head."""
+        """Store the beat, and return the head."""
         self._answer()
+        self.beat_of[name] = beat
         return Barrier(self.head, "one", self.head.number)
 
     def beats(self) -> dict[str, bytes]:
-        """Return none."""
-        return {}
+        """Return the last beat of each server."""
+        self._answer()
+        return dict(self.beat_of)
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return what comes behind a number."""

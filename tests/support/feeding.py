@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,19 @@ from sessauth.client._feed.servers import FeedServers
 from sessauth.client._feed.source import FeedSource
 from sessauth.clock import SystemClock
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.errors import NotLeader
 from sessauth.model.change import add_key, end_session
+from sessauth.model.host import HostRecord
 from sessauth.server.config.config import from_dict
 from sessauth.server.feed.cluster_feed import ClusterFeed
+from sessauth.server.feed.hosts import FollowedHosts
+from sessauth.server.feed.registration import HostRegistration
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.grpc_server import Serving
 from sessauth.server.rpc.method import methods_of
 from sessauth.server.services.feed import FeedService
+from sessauth.state.lmdb import host_rows
 from sessauth.state.replication.engine_source import EngineSource
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
@@ -36,19 +42,44 @@ _FEED = feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"]
 class Listening:
     """FeedService of one member, on a Unix socket of its own."""
 
-    def __init__(self, engine: OneEngine, member: Member, folder: Path, home: Path, **sections: Any) -> None:
+    def __init__(
+        self,
+        engine: OneEngine,
+        member: Member,
+        folder: Path,
+        home: Path,
+        registered: Callable[[HostRecord], None],
+        **sections: Any,
+    ) -> None:
         """Serve the member whose state is in ``folder``; ``home`` has the socket.
 
-        ``sections`` are further sections of the settings.
+        ``registered`` registers a host by the leader; ``sections`` are further sections of the settings.
         """
         config = from_dict({"home": str(home), "server": {"state_dir": str(folder)}, **sections})
         (home / "run").mkdir(parents=True, exist_ok=True)
         self.socket = config.socket
-        self.feed = ClusterFeed(EngineSource(engine, member.name), member.writer.source(), home)
+        registration = HostRegistration(member.writer, self._holds)
+        registration.hand_on = self._hand_on
+        self._member = member
+        self._registered = registered
+        self.feed = ClusterFeed(
+            EngineSource(engine, member.name), member.writer.source(), home, FollowedHosts(), registration
+        )
         self._serving = Serving(config, methods_of(_FEED, FeedService(self.feed).methods()))
         self._serving.bind_unix(self.socket)
         self.port = self._serving.bind_tcp(config.tcp.address) if config.tcp.address else 0
         self._serving.start()
+
+    def _holds(self, number: int, timeout_ms: int) -> bool:
+        if self._member.number < number:
+            self._member.follow()
+        return self._member.number >= number
+
+    def _hand_on(self, name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
+        wanted = feed_service_pb2.RegisterHostRequest.FromString(request)
+        host = HostRecord(wanted.host, call.principal.name, wanted.instance, wanted.staleness_ms)
+        self._registered(host)
+        return b""
 
     def close(self) -> None:
         """End the streams, and stop."""
@@ -78,7 +109,13 @@ class Cluster:
     def listen(self, member: Member, **sections: Any) -> Listening:
         """Serve a member's folder."""
         folder, home = self.home / "members" / member.name, self.home / f"at-{member.name}"
-        return Listening(self.engine, member, folder, home, **sections)
+        return Listening(self.engine, member, folder, home, self.register, **sections)
+
+    def register(self, host: HostRecord) -> None:
+        """Register a host at the leader, and have all members hold it."""
+        self.leader.writer.run(lambda group: host_rows.store_host(group, host))
+        for member in self.members[1:]:
+            member.follow()
 
     def open(self) -> tuple[bytes, Token]:
         """Open a session; return its id and a token that reads files."""
@@ -95,7 +132,7 @@ class Cluster:
     def source(self, *, host: str = "host-1") -> FeedSource:
         """Return a follower's source over all servers."""
         targets = [str(server.socket) for server in self.servers]
-        return FeedSource(FeedServers.resolve(targets, credential_file=self.credential), host)
+        return FeedSource(FeedServers.resolve(targets, credential_file=self.credential), host, 3_000)
 
     def caller(self, server: int = 0) -> Caller:
         """Return a caller with the follower's credential."""

@@ -10,7 +10,9 @@ import pytest
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus, public_jwk
 from sessauth.errors import InvalidReceipt, UsageError
 from sessauth.model.receipt import (
+    HOSTS_VERSION,
     LABEL,
+    HostStatus,
     Receipt,
     ReceiptFault,
     ReceiptState,
@@ -35,6 +37,9 @@ from tests.support.receipts import (
 )
 
 KEYS = [SERVICE.public_key]
+HOST = HostStatus("host-1", VerifierState.OUTLIVED, 4, NOW + 3)
+SERVER = HostStatus("server/one", VerifierState.ACKNOWLEDGED, 5, NOW + 1)
+OF_HOSTS = replace(CLOSED, version=HOSTS_VERSION, record=5, hosts=(HOST, SERVER))
 
 
 def fault_of(signed: SignedReceipt, **expected: object) -> ReceiptFault:
@@ -44,7 +49,7 @@ def fault_of(signed: SignedReceipt, **expected: object) -> ReceiptFault:
     return ReceiptFault(caught.value.fault)
 
 
-@pytest.mark.parametrize("made", [CLOSED, PARTIAL, receipt(state=ReceiptState.UNKNOWN)])
+@pytest.mark.parametrize("made", [CLOSED, PARTIAL, receipt(state=ReceiptState.UNKNOWN), OF_HOSTS])
 def test_what_was_signed_is_what_is_read(made: Receipt) -> None:
     """A receipt that a key of the service signed says what it was made to say, through its text too."""
     signed = made.signed_by(SERVICE)
@@ -52,6 +57,13 @@ def test_what_was_signed_is_what_is_read(made: Receipt) -> None:
     assert verify(signed, KEYS, cluster_id=CLUSTER, session_id=SESSION, made_since_ms=NOW) == made
     assert SignedReceipt.from_text(signed.text) == signed
     assert bool(made.state) == (made.state is ReceiptState.CLOSED)
+
+
+def test_a_host_that_waits_is_named() -> None:
+    """A host that may lack the end keeps the receipt open."""
+    late = replace(HOST, state=VerifierState.WAITING)
+    made = replace(OF_HOSTS, state=ReceiptState.PARTIAL, hosts=(late, SERVER))
+    assert verify(made.signed_by(SERVICE), KEYS).waiting == ("host-1",)
 
 
 def test_public_keys_are_taken_in_each_form() -> None:
@@ -144,6 +156,16 @@ def as_signed(payload: bytes) -> SignedReceipt:
         replace(CLOSED, verifiers=(CONTROL, CONTROL)),
         replace(PARTIAL, verifiers=(CONTROL, WAITING)),
         replace(CLOSED, verifiers=(replace(CONTROL, name=""),)),
+        replace(CLOSED, hosts=OF_HOSTS.hosts, record=5),
+        replace(CLOSED, record=5),
+        replace(OF_HOSTS, record=0),
+        replace(OF_HOSTS, hosts=(replace(HOST, state=VerifierState.LEFT), SERVER)),
+        replace(OF_HOSTS, hosts=(replace(HOST, state=VerifierState.WAITING), SERVER)),
+        replace(OF_HOSTS, hosts=(SERVER, HOST)),
+        replace(OF_HOSTS, hosts=(HOST, HOST)),
+        replace(OF_HOSTS, hosts=(replace(SERVER, record=4),)),
+        replace(OF_HOSTS, hosts=(replace(HOST, record=5),)),
+        replace(OF_HOSTS, hosts=(replace(HOST, name=""),)),
     ],
 )
 def test_what_contradicts_itself_is_none(made: Receipt) -> None:

@@ -26,6 +26,7 @@ CLUSTER = id16("cluster")
 SERVICE = "service"
 KEYS = [key(name).public for name in (SERVICE, "retired")]
 REVISION = 41
+RECORD = 7
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def cases() -> Iterator[Case]:
     yield from _signatures()
     yield from _expectations()
     yield from _contradictions(late)
+    yield from _hosts()
 
 
 def _all() -> list[Record]:
@@ -158,6 +160,39 @@ def _contradictions(late: list[Record]) -> Iterator[Case]:
         yield Case(name, "Signed, and contradicts itself.", sign(stated(**each)), "INCONSISTENT")
 
 
+def host(name: str, state: int, record: int = RECORD) -> Record:
+    """Return the record of a host in a receipt of version 2."""
+    return {"name": name, "state": state, "record": record, "at_ms": NOW + 4}
+
+
+def _hosts() -> Iterator[Case]:
+    """Receipts of version 2, which name hosts."""
+    two = {"version": 2, "record": RECORD}
+    holds, late = host("server/one", ACKNOWLEDGED), host("host-1", WAITING, RECORD - 1)
+    all_of = [host("host-1", OUTLIVED, 0), host("host-2", ACKNOWLEDGED, RECORD + 5), holds]
+    yield Case("hosts", "Each holds the end, or is outlived.", sign(stated(**two, hosts=all_of)), "CLOSED")
+    waits = sign(stated(**two, state=PARTIAL, hosts=[late, holds]))
+    yield Case("a host waits", "It may lack the end.", waits, "PARTIAL")
+    whose = sign(stated(**two, state=UNKNOWN, hosts=[holds]))
+    yield Case("hosts, unknown", "Verifiers are not known.", whose, "UNKNOWN")
+    changes: Mapping[str, Mapping[str, Any]] = {
+        "hosts in version 1": {"record": RECORD, "hosts": [holds]},
+        "record in version 1": {"record": RECORD},
+        "hosts without a record": {"version": 2, "hosts": [holds]},
+        "closed with a host waiting": {**two, "hosts": [late, holds]},
+        "a host acknowledged too little": {**two, "hosts": [host("h", ACKNOWLEDGED, RECORD - 1)]},
+        "a host waits for what it has": {**two, "state": PARTIAL, "hosts": [host("h", WAITING)]},
+        "a host outlived what it has": {**two, "hosts": [host("h", OUTLIVED)]},
+        "a host that left": {**two, "hosts": [host("h", LEFT, 0)]},
+        "a host without state": {**two, "hosts": [host("h", 0, 0)]},
+        "a host twice": {**two, "hosts": [holds, holds]},
+        "hosts out of order": {**two, "hosts": [holds, host("host-1", ACKNOWLEDGED)]},
+        "a host without name": {**two, "hosts": [host("", ACKNOWLEDGED)]},
+    }
+    for name, each in changes.items():
+        yield Case(name, "Signed, and contradicts itself.", sign(stated(**each)), "INCONSISTENT")
+
+
 def vector(case: Case) -> Record:
     """A case as it stands in the file; the oracle must agree."""
     found = judge(case.data, KEYS, SESSION, CLUSTER, case.made_since_ms)
@@ -173,7 +208,7 @@ def content() -> Record:
     """The vector file."""
     return {
         "title": "Closure receipts: what each says of a session, and which prove nothing",
-        "format": "docs/receipts.md, version 1",
+        "format": "docs/receipts.md, versions 1 and 2",
         "keys_hex": [public.hex() for public in KEYS],
         "session_hex": SESSION.hex(),
         "cluster_hex": CLUSTER.hex(),

@@ -13,12 +13,15 @@ _MEANS = {
     ReceiptState.UNKNOWN: "who was registered when it ended can't be known",
 }
 _HEADERS = ("VERIFIER", "STATE", "REVISION", "AT")
+_HOST_HEADERS = ("HOST", "STATE", "RECORD", "AT")
 
 
 def to_json(signed: SignedReceipt, receipt: Receipt) -> dict[str, Any]:
     """Return a receipt as JSON values; ``signed`` is its text form."""
     document = json_fields(receipt, issuer_key_id=signed.issuer_key_id.hex(), signed=signed.text)
     del document["version"]
+    if not receipt.hosts:
+        del document["hosts"], document["record"]
     return document
 
 
@@ -42,6 +45,7 @@ def to_lines(receipt: Receipt) -> list[str]:
                 ("cause", receipt.cause.name),
                 ("reason", receipt.reason),
                 ("revision", receipt.revision),
+                ("record", receipt.record or ""),
                 ("made", moment(receipt.made_at_ms)),
                 ("open permits", receipt.open_permits or ""),
                 ("last allowed", moment(receipt.last_allow_ms)),
@@ -50,4 +54,7 @@ def to_lines(receipt: Receipt) -> list[str]:
         ),
     ]
     rows = [[each.name, each.state.name, each.revision, moment(each.at_ms)] for each in receipt.verifiers]
-    return [*lines, *table(_HEADERS, rows, max_cell_chars=80)] if rows else lines
+    if rows:
+        lines += table(_HEADERS, rows, max_cell_chars=80)
+    hosts = [[each.name, each.state.name, each.record, moment(each.at_ms)] for each in receipt.hosts]
+    return [*lines, *table(_HOST_HEADERS, hosts, max_cell_chars=80)] if hosts else lines

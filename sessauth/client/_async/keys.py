@@ -54,3 +54,10 @@ class AsyncKeyCalls(AsyncCalls):
         ALREADY_EXISTS if a key is there already, NOT_IN_CLUSTER on a single host.
         """
         return await self._run(key_calls.admit_server(name, server_key, issuer_key, request_id))
+
+    async def remove_host(self, name: str) -> None:
+        """Remove a host of the cluster that can't allow calls any more; receipts name it for its bound yet.
+
+        Raises Rejected HOST_ACTIVE while it may allow, NOT_FOUND, NOT_IN_CLUSTER on a single host.
+        """
+        await self._run(key_calls.remove_host(name))

@@ -23,10 +23,13 @@ MOST_SKEW_MS: Final = 2_000
 class FeedSource:
     """A LogSource over the servers of a cluster, of which it follows one at a time."""
 
-    def __init__(self, servers: FeedServers, host: str, clock: Clock | None = None) -> None:
-        """Follow as ``host``. Opens nothing yet."""
+    def __init__(
+        self, servers: FeedServers, host: str, staleness_ms: int, clock: Clock | None = None
+    ) -> None:
+        """Follow as ``host``, whose proofs are good for ``staleness_ms``. Opens nothing yet."""
         self._servers = servers
         self._host = host
+        self._staleness_ms = staleness_ms
         self._clock = clock or SystemClock()
         self._instance = os.urandom(16)
         self._stream = RecordStream(servers)
@@ -86,7 +89,12 @@ class FeedSource:
         self._servers.close()
 
     def _ask(self, server: FeedServer) -> Barrier:
-        request = pb.BarrierRequest(host=self._host, instance=self._instance, applied=self._applied)
+        request = pb.BarrierRequest(
+            host=self._host,
+            instance=self._instance,
+            applied=self._applied,
+            staleness_ms=self._staleness_ms,
+        )
         asked_ms = self._clock.steady_ms()
         try:
             answer = server.unary("Barrier", request, pb.BarrierResponse, SILENT_SECONDS)

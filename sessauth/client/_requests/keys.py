@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from ...crypto.issuer_key import KeyRecord
 from ...crypto.verifier_key import SignedVerifierKey
+from ...v1 import feed_service_pb2 as feed_pb
 from ...v1 import key_service_pb2 as pb
 from .._messages import key_from_message
 from .._transport import RpcRequest
@@ -86,6 +87,14 @@ def admit_server(
         pb.AdmitServerResponse,
         lambda answer: (key_from_message(answer.server_key), key_from_message(answer.issuer_key)),
         request_id,
+    )
+
+
+def remove_host(name: str) -> RpcRequest[None]:
+    """Describe RemoveHost."""
+    request = feed_pb.RemoveHostRequest(host=name)
+    return RpcRequest(
+        "FeedService/RemoveHost", request, feed_pb.RemoveHostResponse, lambda answer: None, repeatable=False
     )
 
 

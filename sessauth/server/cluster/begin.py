@@ -26,7 +26,7 @@ def begin(config: Config) -> bytes:
     cluster = cluster_id(config.state_dir)
     _require_empty(config, cluster)
     key = server_key(config)
-    return found(config.state_dir, config.cluster.name, key)
+    return found(config.state_dir, config.cluster.name, key, staleness_ms=config.cluster.staleness_ms)
 
 
 def server_key(config: Config) -> ServerKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ...carriers.etcd.client_files import ClientFiles
 from ...clock import Clock
 from ...errors import RecordRefused
 from ...model.group_record import ServerKey
+from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import Carrier, Leader
@@ -22,7 +24,11 @@ from ...state.replication.trimming import Trimmer
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
 from ..config.config import Config
+from ..evidence.host_evidence import HostEvidence
+from ..feed.beats import BeatWriter
 from ..feed.cluster_feed import ClusterFeed
+from ..feed.hosts import FollowedHosts
+from ..feed.registration import HostRegistration
 from ..process import joining
 
 SERVER_KEY_FILE = "server.key"
@@ -37,7 +43,7 @@ class Membership:
         Raises KeyFolderError without the key, StateUnusable if the state folder can't be read, ConfigError.
         """
         self._config = config
-        key = ServerKey.load(server_key_file(config))
+        self._key = key = ServerKey.load(server_key_file(config))
         self.carrier = open_carrier(config, cluster_id(config.state_dir))
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
         self.carried.on_step_down = self._on_step_down
@@ -45,11 +51,17 @@ class Membership:
         # The log and the state for hosts without access to the engine.
         self.feed: ClusterFeed | None = None
         self._trimmer: Trimmer | None = None
+        # The hosts of the cluster, for receipts.
+        self.hosts: HostEvidence | None = None
 
     def attach(self, log: StateWriter, clock: Clock) -> None:
         """Follow, prove and lead with an opened writer from :meth:`start` on."""
         settings = self._config.cluster
-        source = EngineSource(self.carrier, settings.name)
+        followed = FollowedHosts()
+        beats = BeatWriter(
+            log.head().cluster_id, settings.name, self._key, followed, lambda: follower.position.number, clock
+        )
+        source = EngineSource(self.carrier, settings.name, beats)
         follower = Follower(
             source,
             log,
@@ -58,7 +70,13 @@ class Membership:
         )
         follower.on_alarm = self._on_alarm
         freshness = Freshness(
-            source, follower, clock, log.fresh_until, log.deny_as_stale, bound_ms=settings.staleness_ms
+            source,
+            follower,
+            clock,
+            log.fresh_until,
+            log.deny_as_stale,
+            bound_ms=settings.staleness_ms,
+            registered_ms=lambda: self._registered_ms(log),
         )
         election = Election(
             self.carried,
@@ -69,7 +87,9 @@ class Membership:
             on_lead=self._on_lead,
         )
         self._opened = follower, freshness, election
-        self.feed = ClusterFeed(source, log.source(), self._config.home)
+        registration = HostRegistration(log, follower.wait_for)
+        self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
+        self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
         self._trimmer = Trimmer(self.carrier, clock)
 
     def start(self) -> None:
@@ -92,6 +112,10 @@ class Membership:
         """This server's own term, None while it does not lead."""
         return self.carried.leader
 
+    def tasks(self) -> list[tuple[str, Callable[[], object]]]:
+        """Return tasks that run once a second."""
+        return [("trimming", self.trim), *([("hosts", self.hosts.poll)] if self.hosts is not None else ())]
+
     def trim(self) -> None:
         """Have the engine forget old records, if this server leads. Raises CarrierError."""
         if self._opened is None or self._trimmer is None:
@@ -107,7 +131,8 @@ class Membership:
         Raises CarrierError. Gives up after a second: the host is behind, and its bound of freshness holds.
         """
         if self._opened is not None:
-            self._opened[0].wait_for(self.carrier.barrier(self._config.cluster.name, b"").head.number, 1_000)
+            follower = self._opened[0]
+            follower.wait_for(follower.barrier().head.number, 1_000)
 
     def close(self) -> None:
         """Give the lead back and end the threads, before the writer is closed."""
@@ -124,6 +149,11 @@ class Membership:
             joining.catch_up(self._config, source, log)
         finally:
             source.close()
+
+    def _registered_ms(self, log: StateWriter) -> int:
+        """Return for how long this server may allow after a proof, 0 before it is a host of the cluster."""
+        record = log.host(SERVER_PREFIX + self._config.cluster.name)
+        return 0 if record is None or record.leaving else record.staleness_ms
 
     def _on_lead(self) -> None:
         leader = self.carried.leader

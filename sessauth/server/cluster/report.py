@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from ...model.group_record import CarriedPosition
+from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carrier import CarrierError
 from ...state.replication.position import read_position
@@ -12,7 +13,7 @@ from .membership import open_carrier
 
 
 def report(config: Config) -> dict[str, object]:
-    """Return who leads, and the last records of the engine and of this host's folder.
+    """Return who leads, the last records of the engine and of this host's folder, and its hosts.
 
     Raises ConfigError if ``[cluster]`` is not stated, StateUnusable if the folder can't be read. An engine
     that does not answer is part of the report.
@@ -39,12 +40,13 @@ def report(config: Config) -> dict[str, object]:
 
 
 def folder(config: Config) -> dict[str, object]:
-    """Return the last record and the revision of this host's folder. Raises StateUnusable."""
+    """Return the last record, the revision and the hosts of this host's folder. Raises StateUnusable."""
     reader = StateReader.open(config.state_dir)
     try:
         head = reader.head()
         with reader.rows() as rows:
             position = read_position(rows) or CarriedPosition()
+            found = hosts(rows)
     finally:
         reader.close()
     return {
@@ -52,4 +54,5 @@ def folder(config: Config) -> dict[str, object]:
         "server": config.cluster.name,
         "record": position.number,
         "revision": head.revision,
+        "hosts": ", ".join(record.name + (" (leaving)" if record.leaving else "") for record in found),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,9 @@ from ...clock import Clock
 from ...errors import SessauthError, StateError
 from ...model.lineage import lineage
 from ...model.receipt import (
+    HOSTS_VERSION,
+    VERSION,
+    HostStatus,
     Receipt,
     ReceiptState,
     SignedReceipt,
@@ -33,6 +37,7 @@ from ..keys.issuer_keyring import KeyRing
 from ..rpc.call import CallContext
 from ..rpc.pool import blocking_section
 from ..status import refused
+from .host_evidence import HostEvidence
 from .registry import VerifierRegistry
 
 # The control process answers checks too.
@@ -74,6 +79,8 @@ class ReceiptIssuer:
         # Receipts by state, since this process began.
         self.issued: Counter[ReceiptState] = Counter()
         self._counter_lock = threading.Lock()
+        # The hosts of a cluster; None: this server is a single host.
+        self.hosts: HostEvidence | None = None
         self._wait_slots = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
     def after_end(self, session_id: bytes, call: CallContext) -> SignedReceipt | None:
@@ -93,7 +100,8 @@ class ReceiptIssuer:
     def receipt(self, session: Session, call: CallContext) -> SignedReceipt:
         """Return the receipt of a session's end from the present state.
 
-        Raises WRONG_STATUS if it has not ended, NO_ISSUER_KEY, and StateError.
+        Raises WRONG_STATUS if it has not ended, NO_ISSUER_KEY, StateError, and NotLeader if only another
+        server of the cluster knows of all hosts.
         """
         signed, state = self._signed(session, call)
         with self._counter_lock:
@@ -108,9 +116,14 @@ class ReceiptIssuer:
         if finished is not None and finished.epoch == session.epoch:
             return finished.signed_by(key), finished.state
         ended = self._ended(session)
-        self._await_acknowledgements(ended.revision, call)
+        problem = None if self.hosts is None else self.hosts.refusal()
+        if problem is not None:
+            raise problem
+        until = time.monotonic() + min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS) / 1000
+        self._await_acknowledgements(ended.revision, until)
+        self._await_hosts(ended.revision, until)
         receipt = self._make(session, ended)
-        if receipt.state is ReceiptState.CLOSED and len(self._registry):
+        if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self._registry)):
             # The next process waits anew for all registered verifiers, but need not for this receipt.
             receipt = self._store(receipt)
         return receipt.signed_by(key), receipt.state
@@ -124,14 +137,14 @@ class ReceiptIssuer:
             "WRONG_STATUS", "session_id: the session has not ended; there is no receipt before that"
         )
 
-    def _await_acknowledgements(self, revision: int, call: CallContext) -> None:
+    def _await_acknowledgements(self, revision: int, until: float) -> None:
         """Request acknowledgements, and wait for those that are not late."""
         if not self._registry.is_pending(revision, also_late=True):
             return
         self._log.call_for(revision)
         if not self._registry.is_pending(revision):
             return
-        within_ms = min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS)
+        within_ms = int((until - time.monotonic()) * 1000)
         if within_ms > 0 and self._wait_slots.acquire(blocking=False):
             try:
                 with blocking_section():
@@ -139,9 +152,25 @@ class ReceiptIssuer:
             finally:
                 self._wait_slots.release()
 
+    def _await_hosts(self, revision: int, until: float) -> None:
+        """Wait until other hosts hold the end, late ones excepted."""
+        within_ms = int((until - time.monotonic()) * 1000)
+        if self.hosts is not None and within_ms > 0 and self._wait_slots.acquire(blocking=False):
+            try:
+                with blocking_section():
+                    self.hosts.wait(self.hosts.mark(revision), revision, within_ms)
+            finally:
+                self._wait_slots.release()
+
     def _make(self, session: Session, ended: Session) -> Receipt:
         statuses = self._registry.statuses(ended.revision, ended.ended_at_ms)
         verifiers = sorted((*statuses, self.own_status(ended.revision)), key=lambda status: status.name)
+        hosts: tuple[HostStatus, ...] = ()
+        record = 0
+        if self.hosts is not None:
+            mark = self.hosts.mark(ended.revision)
+            hosts = self.hosts.statuses(mark, ended.revision)
+            record = mark.number if hosts else 0
         # Read behind the statuses: a permit that was granted before the end is counted by then.
         open_permits = self._log.counts(session.id).open_permits
         known = ended.ended_at_ms > self._log.registrations_since_ms()
@@ -156,10 +185,13 @@ class ReceiptIssuer:
             cause=ended.end_cause if ended is session else EndCause.PARENT_ENDED,
             reason=ended.reason,
             made_at_ms=max(self._clock.now_ms(), ended.ended_at_ms),
-            state=closure_state(verifiers, open_permits) if known else ReceiptState.UNKNOWN,
+            state=closure_state((*verifiers, *hosts), open_permits) if known else ReceiptState.UNKNOWN,
             verifiers=tuple(verifiers),
             open_permits=open_permits,
             last_allow_ms=self._last_allow_ms(session.id),
+            version=HOSTS_VERSION if hosts else VERSION,
+            record=record,
+            hosts=hosts,
         )
 
     def own_status(self, revision: int) -> VerifierStatus:

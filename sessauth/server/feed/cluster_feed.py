@@ -20,6 +20,7 @@ from ..status import refused
 from .barriers import SharedBarriers
 from .hosts import FollowedHosts
 from .records import RecordFeed
+from .registration import HostRegistration
 
 # Each takes as much disk as the state, and reads all of it.
 MAX_SNAPSHOTS: Final = 4
@@ -28,7 +29,14 @@ MAX_SNAPSHOTS: Final = 4
 class ClusterFeed:
     """Records and barriers of a source, and snapshots of this server's own folder."""
 
-    def __init__(self, source: LogSource, state: LmdbSource, work_dir: Path) -> None:
+    def __init__(
+        self,
+        source: LogSource,
+        state: LmdbSource,
+        work_dir: Path,
+        hosts: FollowedHosts,
+        registration: HostRegistration,
+    ) -> None:
         """Read ``source`` and ``state``; copies are made in ``work_dir/snapshots``, and removed."""
         self._source = source
         self._state = state
@@ -38,7 +46,8 @@ class ClusterFeed:
         self._places = threading.BoundedSemaphore(MAX_SNAPSHOTS)
         self.records = RecordFeed(source)
         self.barriers = SharedBarriers(source)
-        self.hosts = FollowedHosts()
+        self.hosts = hosts
+        self.registration = registration
 
     @contextmanager
     def snapshot(self) -> Iterator[tuple[pb.SnapshotHeader, IO[bytes]]]:

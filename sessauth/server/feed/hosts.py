@@ -8,13 +8,16 @@ from typing import Final
 
 # Far more than one server feeds.
 MAX_HOSTS: Final = 4_096
+# Beyond its bound a host is still named for so long.
+MARGIN_MS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
     """The content of a barrier request, and its time on this server's steady clock in ms.
 
-    ``principal`` is the caller, ``instance`` 16 bytes that change with the follower's process.
+    ``principal`` is the caller, ``instance`` 16 bytes that change with the follower's process. A proof that
+    began with the request is good for ``staleness_ms``.
     """
 
     host: str
@@ -22,6 +25,7 @@ class HostReport:
     instance: bytes
     applied: int
     at_ms: int
+    staleness_ms: int
 
 
 class FollowedHosts:
@@ -40,6 +44,12 @@ class FollowedHosts:
             self._reports[key] = report
             if len(self._reports) > MAX_HOSTS:
                 del self._reports[next(iter(self._reports))]
+
+    def active(self, steady_ms: int) -> list[HostReport]:
+        """Return the reports of hosts that may have a proof by them at that time, the oldest first."""
+        return [
+            report for report in self.all() if report.at_ms + report.staleness_ms + MARGIN_MS >= steady_ms
+        ]
 
     def all(self) -> list[HostReport]:
         """Return the reports, the oldest first."""

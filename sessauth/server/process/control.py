@@ -183,7 +183,7 @@ class Control:
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
                 *subsystems.tasks(),
-                *([("trimming", self.membership.trim)] if self.membership is not None else ()),
+                *(self.membership.tasks() if self.membership is not None else ()),
                 ("readiness", self._report_readiness),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
@@ -197,6 +197,8 @@ class Control:
         opened.callback(self.membership.close)
         calls = LeaderCalls(self._config, self.membership.settle)
         opened.callback(calls.close)
+        if self.membership.feed is not None:
+            self.membership.feed.registration.hand_on = calls.hand_on
         return calls.hand_on
 
     def _services(
@@ -213,6 +215,8 @@ class Control:
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)
         feed = None if self.membership is None else self.membership.feed
+        hosts = None if self.membership is None else self.membership.hosts
+        receipts.hosts = hosts
         services: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
@@ -221,7 +225,7 @@ class Control:
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
-            (feed_service_pb2, "FeedService", FeedService(feed)),
+            (feed_service_pb2, "FeedService", FeedService(feed, clock, evidence=hosts)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), hand_on)),
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )

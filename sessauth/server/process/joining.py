@@ -54,7 +54,7 @@ def open_source(config: Config) -> FeedSource:
         tls=tls,
         insecure_tcp=settings.insecure_tcp,
     )
-    return FeedSource(servers, host)
+    return FeedSource(servers, host, settings.staleness_ms)
 
 
 def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:

@@ -94,6 +94,8 @@ RULES: Final[Mapping[str, Rule]] = {
     _C + "Follow": _rule(pools.FEED, FOLLOWER, streams=True),
     _C + "Barrier": _rule(pools.BARRIER, FOLLOWER),
     _C + "Snapshot": _rule(pools.FEED, FOLLOWER, streams=True),
+    _C + "RegisterHost": _rule(pools.BARRIER, FOLLOWER),
+    _C + "RemoveHost": _rule(pools.CHANGE, OPERATOR, changes=True),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
     _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

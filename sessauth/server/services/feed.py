@@ -8,17 +8,19 @@ from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...errors import Rejected
+from ...limits import MAX_STALENESS_MS, MIN_STALENESS_MS
 from ...model.change import Rejection
+from ...model.host import INSTANCE_BYTES, HostRecord
 from ...state.replication.carrier import CarrierError, CompactedRecords
 from ...v1 import feed_service_pb2 as pb
 from ..config.sections import HOST
+from ..evidence.host_evidence import HostEvidence
 from ..feed.cluster_feed import ClusterFeed
 from ..feed.hosts import HostReport
 from ..rpc.call import CallContext
 from ..rpc.method import RawHandler, parse
 from ..status import invalid, refused
 
-INSTANCE_BYTES: Final = 16
 # Period of checks of a stream's credential and deadline.
 CALLER_SECONDS: Final = 1.0
 CHUNK_BYTES: Final = 256 << 10
@@ -27,9 +29,19 @@ CHUNK_BYTES: Final = 256 << 10
 class FeedService:
     """Answers FeedService from the feed of this server."""
 
-    def __init__(self, feed: ClusterFeed | None, clock: Clock | None = None) -> None:
-        """Hand on what ``feed`` has; None: this server is a single host, and refuses."""
+    def __init__(
+        self,
+        feed: ClusterFeed | None,
+        clock: Clock | None = None,
+        *,
+        evidence: HostEvidence | None = None,
+    ) -> None:
+        """Hand on what ``feed`` has; None: this server is a single host, and refuses.
+
+        ``evidence`` has the hosts as a leader knows them.
+        """
         self._feed = feed
+        self._evidence = evidence
         self._clock = clock or SystemClock()
 
     def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
@@ -38,6 +50,8 @@ class FeedService:
             "Follow": RawHandler(self.follow),
             "Barrier": self.barrier,
             "Snapshot": RawHandler(self.snapshot),
+            "RegisterHost": self.register_host,
+            "RemoveHost": self.remove_host,
         }
 
     def follow(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
@@ -62,17 +76,20 @@ class FeedService:
 
     def barrier(self, request: pb.BarrierRequest, call: CallContext) -> pb.BarrierResponse:
         """Return a barrier that began after the call, and store what the host says of itself."""
-        feed = self._required()
-        if not HOST.fullmatch(request.host):
-            raise invalid("host", "must be 1 to 64 letters, digits, '.', '_' or '-'")
-        if len(request.instance) != INSTANCE_BYTES:
-            raise invalid("instance", f"must be {INSTANCE_BYTES} bytes")
+        feed, host = self._required(), _host(request, call)
+        feed.registration.require(host, call)
         report = HostReport(
-            request.host, call.principal.name, request.instance, request.applied, self._clock.steady_ms()
+            host.name,
+            host.principal,
+            host.instance,
+            request.applied,
+            self._clock.steady_ms(),
+            host.staleness_ms,
         )
-        head = feed.barriers.barrier(call.remaining).head
-        # Behind the barrier: a host counts once it can have been granted freshness.
+        # Before the barrier, whose beat names the host that may be granted freshness by it.
         feed.hosts.store(report)
+        head = feed.barriers.barrier(call.remaining).head
+        feed.registration.require_at(host, head.number)
         return pb.BarrierResponse(number=head.number, digest=head.digest, server_ms=self._clock.now_ms())
 
     def snapshot(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
@@ -85,6 +102,18 @@ class FeedService:
                 call.raise_if_expired()
                 yield pb.SnapshotResponse(data=data).SerializeToString()
 
+    def register_host(self, request: pb.RegisterHostRequest, call: CallContext) -> pb.RegisterHostResponse:
+        """Register a host of the caller, or its next instance."""
+        self._required().registration.store(_host(request, call))
+        return pb.RegisterHostResponse()
+
+    def remove_host(self, request: pb.RemoveHostRequest, call: CallContext) -> pb.RemoveHostResponse:
+        """Remove a host that may not allow."""
+        self._required()
+        if self._evidence is not None:
+            self._evidence.remove(request.host)
+        return pb.RemoveHostResponse()
+
     def _required(self) -> ClusterFeed:
         if self._feed is None:
             raise refused(
@@ -92,6 +121,17 @@ class FeedService:
                 "this server is a single host, so it can't be followed; name one of a cluster",
             )
         return self._feed
+
+
+def _host(request: pb.BarrierRequest | pb.RegisterHostRequest, call: CallContext) -> HostRecord:
+    """Return the host that a request is of; raises INVALID_ARGUMENT naming the field."""
+    if not HOST.fullmatch(request.host):
+        raise invalid("host", "must be 1 to 64 letters, digits, '.', '_' or '-'")
+    if len(request.instance) != INSTANCE_BYTES:
+        raise invalid("instance", f"must be {INSTANCE_BYTES} bytes")
+    if not MIN_STALENESS_MS <= request.staleness_ms <= MAX_STALENESS_MS:
+        raise invalid("staleness_ms", f"must be {MIN_STALENESS_MS} to {MAX_STALENESS_MS}")
+    return HostRecord(request.host, call.principal.name, request.instance, request.staleness_ms)
 
 
 def _only(requests: Iterator[bytes]) -> bytes:

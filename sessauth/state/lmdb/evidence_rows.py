@@ -1,4 +1,4 @@
-"""Rows that prove a session's end: registrations of verifiers, and finished receipts.
+"""Rows that prove a session's end: registrations of verifiers, and finished receipts. Hosts: ``host_rows``.
 
 No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
 receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
@@ -12,6 +12,7 @@ from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
+from .host_rows import hosts
 from .rows import TxnRows
 
 # The first format that has these rows.
@@ -109,4 +110,5 @@ def verify_evidence(rows: TxnRows) -> tuple[int, int]:
                 raise ValueError(f"the receipt of session {key[1:].hex()} without the session")
             count += receipt(rows, key[1:]) is not None
         after = keys[-1]
+    hosts(rows)
     return len(registrations(rows)), count

@@ -128,7 +128,7 @@ class Election:
     def _take_over(self, leader: Leader) -> None:
         """Hold every record before the term, then begin it in the log. Raises CarrierError or StateError."""
         before = self._follower.position
-        barrier = self._carrier.barrier(self._carried.server, b"")
+        barrier = self._follower.barrier()
         head, alarm = barrier.head, contradiction(before, barrier)
         if alarm is not None:
             self._follower.raise_alarm(alarm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from .carrier import Barrier, Carrier
@@ -15,9 +16,12 @@ class EngineSource:
         self._carrier = carrier
         self._server = server
         self._beat = beat
+        # A beat must not replace a later one, which may name more hosts.
+        self._beating = threading.Lock()
         self.read = carrier.read
         self.wait = carrier.wait
 
     def barrier(self) -> Barrier:
         """Write the beat by a quorum, and return the head."""
-        return self._carrier.barrier(self._server, self._beat())
+        with self._beating:
+            return self._carrier.barrier(self._server, self._beat())

@@ -10,8 +10,9 @@ from typing import Final
 
 from ...errors import NotLeader, OutcomeUnknown, RecordRefused, SessauthError, StateError
 from ...model.group_record import CarriedPosition
+from ..writer.group import Group
 from ..writer.state_writer import StateWriter
-from .carrier import CarrierError, CompactedRecords, LogSource
+from .carrier import Barrier, CarrierError, CompactedRecords, LogSource
 from .following import apply_records
 from .position import read_position
 
@@ -52,6 +53,9 @@ class Follower:
         self.alarm: RecordRefused | None = None
         # Called once, on the thread that raised it.
         self.on_alarm: Callable[[RecordRefused], None] = lambda alarm: None
+        # Called when the folder holds the end of a session, and the source knows that it does.
+        self.on_end: Callable[[], None] = lambda: None
+        self._has_end = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -62,6 +66,10 @@ class Follower:
         """The end of the log that the folder holds."""
         with self._writer.source().rows() as rows:
             return read_position(rows) or CarriedPosition()
+
+    def barrier(self) -> Barrier:
+        """Return a barrier of the source, which began after this call. Raises CarrierError."""
+        return self._source.barrier()
 
     def wait_for(self, number: int, timeout_ms: int) -> bool:
         """Wait until the folder holds a record; False after the time-out, or once the alarm was raised."""
@@ -123,10 +131,18 @@ class Follower:
         """Apply what is there; return False if nothing is."""
         before = self.position.number
         records = self._source.read(before, PAGE_RECORDS)
+        if self._has_end:
+            # Behind the read: a server's feed learns by it how far this host is.
+            self._has_end = False
+            self.on_end()
         if not records or self._idle():
             return False
         encoded = [record for _, record in records]
-        reached = self._writer.run(lambda group: apply_records(group, encoded))
+
+        def work(group: Group) -> tuple[int, bool]:
+            return apply_records(group, encoded), group.has_end
+
+        reached, self._has_end = self._writer.run(work)
         with self._moved:
             self._moved.notify_all()
         if reached <= before:

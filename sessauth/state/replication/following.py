@@ -26,6 +26,7 @@ from ...model.group_record import (
 from ...model.receipt import Receipt, ReceiptFault
 from .. import layout
 from ..lmdb import evidence_rows
+from ..lmdb.host_rows import is_host_row
 from ..lmdb.rows import TxnRows
 from ..writer.group import DUE_APPROVAL, DUE_PERMIT, Group
 from .carrier import MAX_RECORD_BYTES
@@ -176,7 +177,9 @@ def _is_carried(row: CarriedRow) -> bool:
     if row.table == layout.EVIDENCE:
         session_id = key[1:]
         is_receipt = key[:1] == evidence_rows.RECEIPT and len(session_id) == _ID_BYTES
-        return is_receipt and (not value if removed else _is_receipt_of(session_id, value))
+        if is_receipt:
+            return not value if removed else _is_receipt_of(session_id, value)
+        return bool(value) != removed and is_host_row(key, value)
     return False
 
 
@@ -191,5 +194,6 @@ def _is_receipt_of(session_id: bytes, data: bytes) -> bool:
 
 def _require_session(rows: TxnRows, record: GroupRecord, row: CarriedRow) -> None:
     """Require the session of a receipt, by the rows that the record's changes left."""
-    if row.table == layout.EVIDENCE and not row.removed and rows.session(row.key[1:]) is None:
+    is_receipt = row.table == layout.EVIDENCE and row.key[:1] == evidence_rows.RECEIPT
+    if is_receipt and not row.removed and rows.session(row.key[1:]) is None:
         raise RecordRefused(f"record {record.number} has a receipt of no session", "FOREIGN_ROW")

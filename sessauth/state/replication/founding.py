@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
-from ...crypto.issuer_key import KeyStatus
+from ...crypto.issuer_key import KeyStatus, key_id
 from ...crypto.signing_key import MessageKey
 from ...errors import StateError
 from ...model.change import add_key
 from ...model.group_record import SERVER_OWNER, CarriedPosition
+from ...model.host import SERVER_PREFIX, HostRecord, server_instance
+from ..lmdb import host_rows
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter
+from .freshness import BOUND_MS
 from .position import read_position, write_position
 
 
-def found(state_dir: str | os.PathLike[str], server: str, key: MessageKey) -> bytes:
+def found(
+    state_dir: str | os.PathLike[str], server: str, key: MessageKey, *, staleness_ms: int = BOUND_MS
+) -> bytes:
     """Make a folder the first server of a cluster, and return the cluster's id (16 bytes).
 
     No session ends. The folder can then be opened only with the cluster's log. Raises StateError if it
     belongs to a cluster already, StateUnusable as an open does.
     """
     with StateWriter.open(state_dir) as writer:
-        admit(writer, server, key.public_key)
+        admit(writer, server, key.public_key, staleness_ms=staleness_ms)
         writer.run(_begin)
         return writer.head().cluster_id
 
 
-def admit(writer: StateWriter, server: str, public_key: bytes) -> None:
+def admit(writer: StateWriter, server: str, public_key: bytes, *, staleness_ms: int = BOUND_MS) -> None:
     """Have records of a server believed: add its public key (32 bytes) under its name.
+
+    It may allow for ``staleness_ms`` after its last proof that it is fresh.
 
     Raises Rejected as the change does.
     """
     owner = SERVER_OWNER + server
     change = add_key(f"server-key/{public_key.hex()[:40]}", public_key, owner=owner, status=KeyStatus.ACTIVE)
     writer.submit(change).result().raise_if_rejected()
+    host = HostRecord(SERVER_PREFIX + server, "", server_instance(key_id(public_key)), staleness_ms)
+    writer.run(partial(host_rows.store_host, wanted=host))
 
 
 def _begin(group: Group) -> None:

@@ -41,14 +41,21 @@ class Freshness:
         deny: Callable[[], None],
         *,
         bound_ms: int = BOUND_MS,
+        registered_ms: Callable[[], int] | None = None,
     ) -> None:
-        """Start nothing yet; until the first proof every call is denied."""
+        """Start nothing yet; until the first proof every call is denied.
+
+        ``registered_ms()`` returns the longest bound that this host is registered for by its folder, 0
+        without a row; None: the source requires registration.
+        """
         self._source = source
         self._follower = follower
         self._clock = clock
         self._extend = extend
         self._deny = deny
         self._bound_ms = bound_ms
+        self._registered_ms = registered_ms or (lambda: bound_ms)
+        follower.on_end = self.prove_soon
         self._due = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
@@ -103,7 +110,12 @@ class Freshness:
             self._follower.raise_alarm(alarm)
             self._deny()
             return
-        self._follower.unless_alarmed(lambda: self._grant(barrier, began_ms + self._bound_ms))
+        # By rows at or behind the barrier: a host that they don't name may be in no receipt.
+        bound_ms = min(self._bound_ms, self._registered_ms())
+        if not bound_ms:
+            _log.warning("no proof of freshness: this host is not registered in the cluster yet")
+            return
+        self._follower.unless_alarmed(lambda: self._grant(barrier, began_ms + bound_ms))
 
     def _grant(self, barrier: Barrier, until_ms: int) -> None:
         self.proven = barrier.head.number

@@ -11,6 +11,7 @@ from ...errors import NotLeader, StateError
 from ...model.change import new_incarnation
 from ...model.log_records import Head
 from .. import layout
+from ..lmdb import host_rows
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter
 from .position import read_position
@@ -64,4 +65,6 @@ def _leave(group: Group) -> None:
     if read_position(group.rows) is None:
         raise StateError("the folder belongs to no cluster")
     end_all("it left its cluster")(group)
+    for host in host_rows.hosts(group.rows):
+        host_rows.drop_host(group, host)
     group.rows.delete(layout.META, layout.CARRIED_KEY)

@@ -74,6 +74,8 @@ class Group:
         self.is_replay = False
         # True: it is carried even without a change, so that a new leader's term begins in the log.
         self.begins_term = False
+        # True if it has the end of a session.
+        self.has_end = False
         self._dropped = False
         # True once the log of the cluster has it.
         self.appended = False
@@ -186,6 +188,7 @@ class Group:
                 evidence_rows.drop_receipt(self.rows, change.session_id)
         if has_outcome(change.id):
             self._store_outcome(applied.outcome)
+        self.has_end = self.has_end or change.kind is ChangeKind.END_SESSION
         self.changes.append(applied.encoded)
         self.dirty = True
 

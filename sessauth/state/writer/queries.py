@@ -9,12 +9,13 @@ from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalRecord
 from ...model.change import ChangeOutcome
 from ...model.costs import Permit, SessionCounts
+from ...model.host import HostRecord
 from ...model.log_records import Head
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from ...model.session import Session
 from .. import layout
-from ..lmdb import evidence_rows
+from ..lmdb import evidence_rows, host_rows
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from . import statistics as census
@@ -180,6 +181,16 @@ class StateQueries:
         """Return the stored registrations, by name."""
         with self._source.rows() as rows:
             return evidence_rows.registrations(rows)
+
+    def hosts(self) -> list[HostRecord]:
+        """Return the hosts of the cluster, by name."""
+        with self._source.rows() as rows:
+            return host_rows.hosts(rows)
+
+    def host(self, name: str) -> HostRecord | None:
+        """Return a host of the cluster, if it is registered."""
+        with self._source.rows() as rows:
+            return host_rows.host(rows, name)
 
     def registrations_since_ms(self) -> int:
         """Return the time before which registrations are not known, in ms since 1970; 0: all are known."""

@@ -110,10 +110,23 @@ def leave(settings: Settings) -> None:
     settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
 
 
+@cluster.command("remove-host")
+@click.argument("name", metavar="NAME")
+@with_settings
+def remove_host(settings: Settings, name: str) -> None:
+    """Remove a host that is gone for good, so that receipts name it no longer.
+
+    Refused while it may allow calls. A host that runs registers again by itself.
+    """
+    with settings.client() as client:
+        client.remove_host(name)
+    settings.show_fields({"removed": name})
+
+
 @cluster.command("status")
 @with_settings
 def status(settings: Settings) -> None:
-    """Say who leads, and how far the engine and this host are; on a server's host."""
+    """Say who leads, how far the engine and this host are, and which hosts there are; on a server's host."""
     from ....server.cluster.report import report
 
     settings.show_fields(report(settings.config()))

@@ -1,0 +1,105 @@
+"""Hosts of a cluster: their registrations, and the beats by which servers report what hosts hold.
+
+A beat is written into the engine in the same step as the barrier that it belongs to. It is signed, so an
+engine can withhold an acknowledgement, never make one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from .._fast.codec.record import Record
+from .._fast.crypto import ed25519
+from ..crypto.signing_key import MessageKey
+
+# The names of hosts that are servers; no follower can have such a name.
+SERVER_PREFIX: Final = "server/"
+INSTANCE_BYTES: Final = 16
+# Each stands in every receipt, and calls a server twice a second.
+MAX_HOSTS: Final = 1_024
+_LABEL: Final = b"sessauth/beat/v1\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord(Record):
+    """A host that may allow for ``staleness_ms`` after the moment before which its last proof began.
+
+    ``principal`` registered it; empty: it is a server. It first registered at ``registered_revision``;
+    ``instances`` is the number of instances (16 bytes each) that had the name. While ``leaving`` it gets no
+    further proof.
+    """
+
+    name: str
+    principal: str
+    instance: bytes
+    staleness_ms: int
+    registered_revision: int = 0
+    registered_at_ms: int = 0
+    instances: int = 1
+    leaving: bool = False
+
+    def admits(self, wanted: HostRecord) -> bool:
+        """Return True if this row lets a host have proofs for the bound that it wants."""
+        return (
+            not self.leaving
+            and (self.principal, self.instance) == (wanted.principal, wanted.instance)
+            and self.staleness_ms >= wanted.staleness_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostApplied(Record):
+    """The number of the last record that an instance of a host holds."""
+
+    name: str
+    instance: bytes
+    applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBeat(Record):
+    """A server's own number of the last record, and the hosts that asked it for a barrier within their bound.
+
+    ``number`` rises with each beat of a process, which has run for ``age_ms``.
+    """
+
+    cluster_id: bytes
+    server: str
+    number: int
+    age_ms: int
+    applied: int
+    hosts: tuple[HostApplied, ...] = ()
+
+    def signed_by(self, key: MessageKey) -> SignedBeat:
+        """Return this beat, signed by the server's key."""
+        payload = self.encode()
+        return SignedBeat(payload, key.key_id, key.sign(_LABEL + payload))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBeat(Record):
+    """An encoded ServerBeat, the id of a server's key, and its 64-byte signature."""
+
+    payload: bytes
+    key_id: bytes
+    signature: bytes
+
+    @classmethod
+    def read(cls, data: bytes, public_keys: dict[bytes, bytes]) -> ServerBeat | None:
+        """Return the beat if one of the keys, by id, signed it; None if it proves nothing."""
+        try:
+            signed = cls.decode(data)
+            key = public_keys.get(signed.key_id)
+            if key is None or len(signed.signature) != 64:
+                return None
+            if not ed25519.verify(key, _LABEL + signed.payload, signed.signature):
+                return None
+            return ServerBeat.decode(signed.payload)
+        except ValueError:
+            return None
+
+
+def server_instance(key_id: bytes) -> bytes:
+    """Return the instance of a server: it is the one that has this key."""
+    return key_id[:INSTANCE_BYTES]

@@ -1,0 +1,50 @@
+"""Beats: what this server writes into the engine of the hosts that it feeds, with each barrier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from ...clock import Clock
+from ...crypto.signing_key import MessageKey
+from ...model.host import HostApplied, ServerBeat
+from .hosts import FollowedHosts
+
+
+class BeatWriter:
+    """Makes the beats of one server. One thread at a time may call it."""
+
+    def __init__(
+        self,
+        cluster_id: bytes,
+        server: str,
+        key: MessageKey,
+        hosts: FollowedHosts,
+        applied: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        """Sign as ``server``; ``applied()`` returns the number of the last record that its folder holds."""
+        self._cluster_id = cluster_id
+        self._server = server
+        self._key = key
+        self._hosts = hosts
+        self._applied = applied
+        self._clock = clock
+        self._began_ms = clock.steady_ms()
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> bytes:
+        """Return the next beat, encoded: it names each host that may be granted freshness by this server."""
+        now_ms = self._clock.steady_ms()
+        hosts = tuple(
+            HostApplied(report.host, report.instance, report.applied) for report in self._hosts.active(now_ms)
+        )
+        beat = ServerBeat(
+            self._cluster_id,
+            self._server,
+            next(self._numbers),
+            now_ms - self._began_ms,
+            self._applied(),
+            hosts,
+        )
+        return beat.signed_by(self._key).encode()

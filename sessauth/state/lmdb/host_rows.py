@@ -1,0 +1,117 @@
+"""Rows of a cluster's hosts, which the log carries to all of them.
+
+A host is granted freshness only by a row: so an end in the log finds the row of each host that may not have
+it yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, Protocol
+
+from ...errors import Rejected
+from ...model.host import MAX_HOSTS, HostRecord
+from .. import layout
+from ..rules.cost_rows import corrupt
+from .rows import TxnRows
+
+# The first byte of the key; the name follows.
+HOST: Final = b"h"
+MAX_NAME_BYTES: Final = 64
+# About the size of a row in a commit.
+ROW_BYTES: Final = 256
+
+
+class HostGroup(Protocol):
+    """The members used here of the group that a row is written in."""
+
+    @property
+    def rows(self) -> TxnRows:
+        """The rows of the group's transaction."""
+        ...
+
+    @property
+    def at_ms(self) -> int:
+        """The writer's clock in ms."""
+        ...
+
+    def put_carried(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a row that all hosts of a cluster have in common."""
+        ...
+
+    def delete_carried(self, table: str, key: bytes) -> None:
+        """Remove such a row."""
+        ...
+
+
+def hosts(rows: TxnRows) -> list[HostRecord]:
+    """Return all hosts, by name."""
+    keys = rows.keys_after(layout.EVIDENCE, b"", MAX_HOSTS + 1, HOST)
+    found = (host(rows, key[len(HOST) :].decode(errors="replace")) for key in keys)
+    return [record for record in found if record is not None]
+
+
+def host(rows: TxnRows, name: str) -> HostRecord | None:
+    """Return a host, if it is registered."""
+    record = rows.decoded(layout.EVIDENCE, _key(name), HostRecord.decode, "host %s", name.encode())
+    if record is not None and record.name != name:
+        raise corrupt(f"host {name!r}", "it stands under another name")
+    return record
+
+
+def store_host(group: HostGroup, wanted: HostRecord) -> None:
+    """Register a host, or its next instance.
+
+    A bound never falls, since a proof for the longer one may be under way. Raises Rejected NAME_TAKEN if
+    another principal has the name, LIMIT if there are 1,024 hosts.
+    """
+    before = host(group.rows, wanted.name)
+    if before is None:
+        if len(hosts(group.rows)) >= MAX_HOSTS:
+            raise Rejected("LIMIT", f"host: {MAX_HOSTS} hosts are registered; remove some")
+        record = replace(wanted, registered_revision=group.rows.current.revision, instances=1)
+    elif before.principal != wanted.principal:
+        raise Rejected("NAME_TAKEN", f"host: {wanted.name} is a host of another credential; choose a name")
+    elif before.admits(wanted):
+        return
+    else:
+        record = replace(
+            wanted,
+            staleness_ms=max(before.staleness_ms, wanted.staleness_ms),
+            registered_revision=before.registered_revision,
+            instances=before.instances + (before.instance != wanted.instance),
+        )
+    record = replace(record, registered_at_ms=group.at_ms, leaving=False)
+    group.put_carried(layout.EVIDENCE, _key(record.name), record.encode())
+
+
+def leave_host(group: HostGroup, name: str) -> None:
+    """Give a host no further proof. Raises Rejected NOT_FOUND."""
+    record = host(group.rows, name)
+    if record is None:
+        raise Rejected("NOT_FOUND", "host: no such host")
+    if not record.leaving:
+        group.put_carried(layout.EVIDENCE, _key(name), replace(record, leaving=True).encode())
+
+
+def drop_host(group: HostGroup, record: HostRecord) -> None:
+    """Remove a host, unless its row changed meanwhile."""
+    if group.rows.get(layout.EVIDENCE, _key(record.name)) == record.encode():
+        group.delete_carried(layout.EVIDENCE, _key(record.name))
+
+
+def is_host_row(key: bytes, value: bytes) -> bool:
+    """Return True if a leader writes such a row; an empty value removes it."""
+    if key[:1] != HOST or not 1 <= len(key) - 1 <= MAX_NAME_BYTES:
+        return False
+    if not value:
+        return True
+    try:
+        record = HostRecord.decode(value)
+    except ValueError:
+        return False
+    return record.name.encode() == key[1:] and bool(record.staleness_ms)
+
+
+def _key(name: str) -> bytes:
+    return HOST + name.encode()

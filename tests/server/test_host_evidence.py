@@ -1,0 +1,291 @@
+"""Hosts in receipts: which hold an end, which are outlived, and what a leader may know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sessauth.clock import FixedClock
+from sessauth.errors import NotLeader, Rejected, ServerError
+from sessauth.model.change import end_session
+from sessauth.model.group_record import ServerKey
+from sessauth.model.host import HostApplied, HostRecord, ServerBeat
+from sessauth.model.receipt import VerifierState
+from sessauth.server.evidence.host_evidence import HostEvidence
+from sessauth.server.evidence.registry_entry import MARGIN_MS
+from sessauth.server.feed.beats import BeatWriter
+from sessauth.server.feed.hosts import FollowedHosts, HostReport
+from sessauth.state.lmdb import host_rows
+from tests.support.carried import Member, OneEngine, begin_cluster, join
+from tests.support.changes import NOW, opening
+
+BOUND_MS = 3_000
+PAST_MS = BOUND_MS + MARGIN_MS
+HOST = "host-1"
+ONE, TWO = "server/one", "server/two"
+ACKNOWLEDGED, OUTLIVED, WAITING = (
+    VerifierState.ACKNOWLEDGED,
+    VerifierState.OUTLIVED,
+    VerifierState.WAITING,
+)
+
+
+@dataclass
+class World:
+    """Two servers over one engine, the first of which leads, and a host that follows the second."""
+
+    clock: FixedClock
+    engine: OneEngine
+    one: Member
+    two: Member
+    evidence: HostEvidence
+    fed_by_one: FollowedHosts
+    fed_by_two: FollowedHosts
+    beat_of_two: BeatWriter
+
+    def end(self, name: str = "a") -> int:
+        """Open and end a session; return the revision of its end."""
+        session_id = name.encode() * 16
+        self.one.writer.submit(opening(f"open-{name}", session_id)).result().raise_if_rejected()
+        ended = self.one.writer.submit(end_session(f"end-{name}", session_id)).result()
+        ended.raise_if_rejected()
+        return ended.revision
+
+    def ask(self, applied: int, *, at_two: bool = True, instance: bytes = b"i" * 16) -> None:
+        """Have the host ask a server for a barrier."""
+        fed = self.fed_by_two if at_two else self.fed_by_one
+        fed.store(HostReport(HOST, "p", instance, applied, self.clock.steady_ms(), BOUND_MS))
+        if at_two:
+            self.beat()
+
+    def beat(self) -> None:
+        """Have the second server follow, and make a barrier."""
+        self.two.follow()
+        self.engine.barrier("two", self.beat_of_two())
+
+    def states(self, revision: int, evidence: HostEvidence | None = None) -> dict[str, VerifierState]:
+        """Return the states against an end."""
+        evidence = evidence or self.evidence
+        mark = evidence.mark(revision)
+        return {each.name: each.state for each in evidence.statuses(mark, revision)}
+
+
+def register(member: Member, name: str = HOST, instance: bytes = b"i" * 16, principal: str = "p") -> None:
+    """Register a host."""
+    record = HostRecord(name, principal, instance, BOUND_MS)
+    member.writer.decide(lambda group: host_rows.store_host(group, record), 0).result()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """All proofs from before are over; the host is registered."""
+    clock = FixedClock(NOW)
+    engine, (one, two) = begin_cluster(tmp_path, clock, ("one", "two"))
+    register(one)
+    two.follow()
+    followed, of_two = FollowedHosts(), FollowedHosts()
+    evidence = HostEvidence(one.writer, one.carried, followed, clock, BOUND_MS)
+    key = ServerKey(b"two".ljust(32, b"k"))
+    beats = BeatWriter(one.writer.head().cluster_id, "two", key, of_two, lambda: two.number, clock)
+    made = World(clock, engine, one, two, evidence, followed, of_two, beats)
+    made.beat()
+    evidence.refresh(0)
+    clock.advance(2 * PAST_MS)
+    yield made
+    one.writer.close()
+    two.writer.close()
+
+
+def test_a_host_is_waited_for_until_it_holds_the_end(world: World) -> None:
+    """The leader learns that from its own followers and from beats; it holds the end itself."""
+    world.ask(0)
+    world.evidence.poll()
+    end = world.end()
+    assert world.states(end) == {HOST: WAITING, ONE: ACKNOWLEDGED, TWO: WAITING}
+    world.beat()
+    assert world.states(end) == {HOST: WAITING, ONE: ACKNOWLEDGED, TWO: ACKNOWLEDGED}
+    world.ask(world.one.number - 1)
+    assert world.states(end)[HOST] is WAITING
+    world.ask(world.one.number)
+    assert world.states(end)[HOST] is ACKNOWLEDGED
+    further = world.end("b")
+    world.ask(world.one.number, at_two=False)
+    assert world.states(further)[HOST] is ACKNOWLEDGED
+
+
+def test_a_host_that_is_gone_is_outlived_after_its_bound(world: World) -> None:
+    """Not a moment before; of later ends at once, until it comes back."""
+    world.ask(0)
+    end = world.end()
+    world.beat()
+    assert world.states(end)[HOST] is WAITING
+    world.clock.advance(PAST_MS - 1)
+    world.beat()
+    assert world.states(end)[HOST] is WAITING
+    world.clock.advance(1)
+    world.beat()
+    assert world.states(end)[HOST] is OUTLIVED
+    world.clock.advance(2 * PAST_MS)
+    world.beat()
+    world.states(end)
+    world.clock.advance(PAST_MS)
+    later = world.end("b")
+    world.beat()
+    assert world.states(later) == {HOST: OUTLIVED, ONE: ACKNOWLEDGED, TWO: ACKNOWLEDGED}
+    world.ask(0)
+    newest = world.end("c")
+    assert world.states(newest)[HOST] is WAITING
+
+
+def test_a_proof_behind_the_end_does_not_count(world: World) -> None:
+    """A host that asks but does not get on can prove nothing: it is outlived a bound after the end."""
+    world.ask(0)
+    end = world.end()
+    assert world.states(end)[HOST] is WAITING
+    for _ in range(PAST_MS // 100):
+        world.clock.advance(100)
+        world.ask(0)
+    assert world.states(end)[HOST] is OUTLIVED
+
+
+def test_a_new_leader_waits_a_bound(world: World) -> None:
+    """It has heard nobody, whatever the beats say; and it needs no word of the old one."""
+    end = world.end()
+    world.beat()
+    world.one.carried.step_down("the test")
+    world.engine.resign(world.engine.leading)  # type: ignore[arg-type]
+    evidence = HostEvidence(world.two.writer, world.two.carried, world.fed_by_two, world.clock, BOUND_MS)
+    with pytest.raises(NotLeader):
+        raise evidence.refusal() or AssertionError
+    world.clock.advance(2 * PAST_MS)
+    world.two.lead()
+    assert evidence.refusal() is None
+    assert world.states(end, evidence) == {HOST: WAITING, ONE: WAITING, TWO: ACKNOWLEDGED}
+    world.clock.advance(PAST_MS)
+    assert world.states(end, evidence) == {HOST: OUTLIVED, ONE: OUTLIVED, TWO: ACKNOWLEDGED}
+
+
+def test_without_beats_nobody_is_outlived_at_once(world: World) -> None:
+    """An engine that does not answer hides whoever asked another server."""
+    end = world.end()
+    world.engine.silent = True
+    assert world.states(end) == {HOST: WAITING, ONE: ACKNOWLEDGED, TWO: WAITING}
+    world.clock.advance(PAST_MS)
+    assert world.states(end) == {HOST: OUTLIVED, ONE: ACKNOWLEDGED, TWO: OUTLIVED}
+
+
+def test_a_server_that_began_anew_knows_nobody(world: World) -> None:
+    """Its process before may have fed hosts that its beats do not name any more."""
+    signer = ServerKey(b"two".ljust(32, b"k"))
+    cluster = world.one.writer.head().cluster_id
+    end = world.end()
+    world.engine.barrier("two", ServerBeat(cluster, "two", 1, PAST_MS - 1, 0).signed_by(signer).encode())
+    assert world.states(end)[HOST] is WAITING
+    world.clock.advance(2 * PAST_MS)
+    later = world.end("b")
+    world.engine.barrier("two", ServerBeat(cluster, "two", 2, PAST_MS, 0).signed_by(signer).encode())
+    assert world.states(later)[HOST] is OUTLIVED
+
+
+@pytest.mark.parametrize("forge", ["stranger", "other server", "other cluster", "altered", "no beat"])
+def test_the_engine_can_make_no_acknowledgement(world: World, forge: str) -> None:
+    """A beat that its server did not sign says nothing; whoever it hides may have asked just now."""
+    world.ask(0)
+    end = world.end()
+    cluster = world.one.writer.head().cluster_id
+    number = world.one.number
+    name = "one" if forge == "other server" else "two"
+    signer = ServerKey((b"s" if forge == "stranger" else b"two").ljust(32, b"k"))
+    cluster = b"x" * 16 if forge == "other cluster" else cluster
+    applied = HostApplied(HOST, b"i" * 16, number)
+    data = ServerBeat(cluster, name, 9, 10**9, number, (applied,)).signed_by(signer).encode()
+    if forge == "altered":
+        data = data[:-1] + bytes([data[-1] ^ 1])
+    world.engine.barrier("two", b"" if forge == "no beat" else data)
+    assert world.states(end) == {HOST: WAITING, ONE: ACKNOWLEDGED, TWO: WAITING}
+
+
+def test_the_next_instance_counts_after_a_bound(world: World) -> None:
+    """The one before may be another machine with the same name and credential, which still allows."""
+    world.ask(0)
+    register(world.one, instance=b"j" * 16)
+    world.evidence.poll()
+    end = world.end()
+    world.ask(world.one.number, instance=b"j" * 16)
+    world.ask(world.one.number, at_two=False)
+    assert world.states(end)[HOST] is WAITING
+    world.clock.advance(PAST_MS)
+    world.ask(world.one.number, instance=b"j" * 16)
+    assert world.states(end)[HOST] is ACKNOWLEDGED
+
+
+def test_a_host_that_came_later_is_not_named(world: World) -> None:
+    """Its first proof needs its row, which is behind the end."""
+    end = world.end()
+    register(world.one, "host-2", b"k" * 16)
+    assert "host-2" not in world.states(end)
+    assert world.states(world.end("b"))["host-2"] is WAITING
+
+
+def test_a_name_is_one_credentials(world: World) -> None:
+    """Another one's host can't take it; a longer bound is registered, a shorter one changes nothing."""
+    with pytest.raises(Rejected, match="NAME_TAKEN"):
+        register(world.one, principal="q")
+    for bound, stored in ((5_000, 5_000), (2_000, 5_000)):
+        wanted = HostRecord(HOST, "p", b"i" * 16, bound)
+        world.one.writer.run(lambda group, w=wanted: host_rows.store_host(group, w))
+        record = world.one.writer.host(HOST)
+        assert record is not None and record.staleness_ms == stored and record.admits(wanted)
+
+
+def test_a_host_is_removed_once_it_can_not_allow(world: World) -> None:
+    """Refused while it may; then it gets no proof, and receipts name it for a bound yet."""
+    world.ask(0)
+    with pytest.raises(ServerError, match="may still allow") as refused:
+        world.evidence.remove(HOST)
+    assert refused.value.reason == "HOST_ACTIVE"
+    with pytest.raises(Rejected, match="NOT_FOUND"):
+        world.evidence.remove("nobody")
+    world.clock.advance(2 * PAST_MS)
+    world.beat()
+    world.evidence.poll()
+    world.clock.advance(PAST_MS)
+    world.beat()
+    end = world.end()
+    world.evidence.remove(HOST)
+    record = world.one.writer.host(HOST)
+    assert record is not None and not record.admits(record)
+    world.evidence.poll()
+    assert HOST in world.states(end)
+    world.clock.advance(PAST_MS)
+    world.evidence.poll()
+    assert world.one.writer.host(HOST) is None
+    world.evidence.poll()
+    assert HOST not in world.states(end)
+    world.two.follow()
+    assert world.two.writer.host(HOST) is None
+
+
+def test_a_host_that_registers_again_is_not_removed(world: World) -> None:
+    """It was stopped, and came back before its row was gone."""
+    world.beat()
+    world.clock.advance(2 * PAST_MS)
+    world.evidence.remove(HOST)
+    world.evidence.poll()
+    register(world.one)
+    world.clock.advance(PAST_MS)
+    world.evidence.poll()
+    record = world.one.writer.host(HOST)
+    assert record is not None and not record.leaving
+
+
+def test_a_snapshot_has_the_hosts(world: World, tmp_path: Path) -> None:
+    """A host that joins knows all; a registration of this machine alone is not among them."""
+    join(tmp_path / "three", world.one.writer.source(), world.clock)
+    key = ServerKey(b"three".ljust(32, b"k"))
+    three = Member(world.engine, tmp_path / "three", "three", key, world.clock)
+    assert [record.name for record in three.writer.hosts()] == [HOST, ONE, TWO]
+    three.writer.close()
