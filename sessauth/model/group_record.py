@@ -49,7 +49,8 @@ class GroupRecord(Record):
 
     ``after_seq`` is the seq of the head before the group, ``previous`` the digest of the record before (32
     bytes; empty for number 1), ``head_digest`` and ``revision`` are those of the head after the group.
-    ``at_ms`` is the leader's clock.
+    ``at_ms`` is the leader's clock. ``engine_id`` names the engine that carries it; ``begins_engine``: an
+    operator had the log go on there.
     """
 
     format: int
@@ -65,6 +66,8 @@ class GroupRecord(Record):
     at_ms: int = 0
     head_digest: bytes = b""
     revision: int = 0
+    engine_id: str = ""
+    begins_engine: bool = False
 
     def signed_by(self, key: MessageKey) -> SignedGroup:
         """Return this record, signed by a server's key."""
@@ -96,8 +99,9 @@ def record_digest(encoded: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class CarriedPosition(Record):
-    """The end of the carried log that a folder holds: number and digest of the record, and its term."""
+    """The end of the carried log that a folder holds: number, digest, term and engine of the record."""
 
     number: int = 0
     digest: bytes = b""
     term: int = 0
+    engine_id: str = ""

@@ -39,14 +39,18 @@ class BarrierRequest(_message.Message):
     def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
 
 class BarrierResponse(_message.Message):
-    __slots__ = ("number", "digest", "server_ms")
+    __slots__ = ("number", "digest", "server_ms", "engine_id", "engine_revision")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SERVER_MS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_REVISION_FIELD_NUMBER: _ClassVar[int]
     number: int
     digest: bytes
     server_ms: int
-    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., server_ms: _Optional[int] = ...) -> None: ...
+    engine_id: str
+    engine_revision: int
+    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., server_ms: _Optional[int] = ..., engine_id: _Optional[str] = ..., engine_revision: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ()

@@ -19,7 +19,7 @@ class CarriedRow(_message.Message):
     def __init__(self, table: _Optional[str] = ..., key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., removed: bool = ...) -> None: ...
 
 class GroupRecord(_message.Message):
-    __slots__ = ("format", "cluster_id", "incarnation", "term", "number", "previous", "server", "after_seq", "changes", "rows", "at_ms", "head_digest", "revision")
+    __slots__ = ("format", "cluster_id", "incarnation", "term", "number", "previous", "server", "after_seq", "changes", "rows", "at_ms", "head_digest", "revision", "engine_id", "begins_engine")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,8 @@ class GroupRecord(_message.Message):
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     HEAD_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    BEGINS_ENGINE_FIELD_NUMBER: _ClassVar[int]
     format: int
     cluster_id: bytes
     incarnation: bytes
@@ -46,7 +48,9 @@ class GroupRecord(_message.Message):
     at_ms: int
     head_digest: bytes
     revision: int
-    def __init__(self, format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., term: _Optional[int] = ..., number: _Optional[int] = ..., previous: _Optional[bytes] = ..., server: _Optional[str] = ..., after_seq: _Optional[int] = ..., changes: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[CarriedRow, _Mapping]]] = ..., at_ms: _Optional[int] = ..., head_digest: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
+    engine_id: str
+    begins_engine: bool
+    def __init__(self, format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., term: _Optional[int] = ..., number: _Optional[int] = ..., previous: _Optional[bytes] = ..., server: _Optional[str] = ..., after_seq: _Optional[int] = ..., changes: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[CarriedRow, _Mapping]]] = ..., at_ms: _Optional[int] = ..., head_digest: _Optional[bytes] = ..., revision: _Optional[int] = ..., engine_id: _Optional[str] = ..., begins_engine: bool = ...) -> None: ...
 
 class SignedGroup(_message.Message):
     __slots__ = ("payload", "key_id", "signature")
@@ -59,11 +63,13 @@ class SignedGroup(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ..., key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class CarriedPosition(_message.Message):
-    __slots__ = ("number", "digest", "term")
+    __slots__ = ("number", "digest", "term", "engine_id")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
     number: int
     digest: bytes
     term: int
-    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ...) -> None: ...
+    engine_id: str
+    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., engine_id: _Optional[str] = ...) -> None: ...

@@ -44,10 +44,11 @@ def stopped_reason(server: ClusterServer, token: str) -> Reason:
         return verifier.check(token, "read", "files/a/x").reason
 
 
-def lose(engine: OneEngine) -> None:
-    """Wipe the log."""
+def lose(engine: OneEngine, engine_id: str = "one") -> None:
+    """Wipe the log, terms and all; what stands there then may be another engine."""
     with engine.changed:
         engine.records.clear()
+        engine.terms, engine.engine_id = 0, engine_id
         engine.head, engine.leading = LogHead(0, b""), None
 
 
@@ -67,16 +68,16 @@ def test_all_hosts_deny_once_the_engine_was_wiped(
     assert engine.head.number == 0
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("keep", "engine_id"), [(False, "one"), (True, "one"), (True, "another")])
 def test_the_log_goes_on_from_the_most_advanced_folder(
-    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine, keep: bool
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine, keep: bool, engine_id: str
 ) -> None:
     """Both servers serve again; sessions live on only if the operator vouched for the folder."""
     one, two = pair
     session = open_session(one.operator)
     token = mint(one.operator, session.id).token
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
-    lose(engine)
+    lose(engine, engine_id)
     for server in pair:
         server.stop()
 
@@ -90,6 +91,30 @@ def test_the_log_goes_on_from_the_most_advanced_folder(
             assert wait_until(lambda at=again: at.reason(token) is expected)  # type: ignore[misc]
         finally:
             again.stop()
+
+
+def test_a_server_that_was_behind_does_not_lead_at_another_engine(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """It holds less than a backup that was put back, so its own records would not tell it."""
+    one, two = pair
+    two.stop()
+    open_session(one.operator)
+    backup = dict(engine.records), engine.head
+    open_session(one.operator)
+    one.stop()
+    with engine.changed:
+        engine.records, engine.head = backup
+        engine.engine_id = "another"
+
+    again = ClusterServer(two.config, two.operator.credential)
+    try:
+        assert wait_until(lambda: again.control.membership.alarm is not None)  # type: ignore[union-attr]
+        assert again.control.membership is not None and again.control.membership.alarm is not None
+        assert again.control.membership.alarm.fault == "OTHER_PAST"
+        assert engine.head == backup[1]
+    finally:
+        again.stop()
 
 
 def test_a_log_that_is_there_is_not_replaced(

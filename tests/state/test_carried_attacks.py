@@ -36,6 +36,7 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "rows": ((CarriedRow(layout.SESSIONS, SESSION, b""),), "FOREIGN_ROW"),
     "head_digest": (b"x" * 32, "DIVERGED"),
     "revision": (9_999, "DIVERGED"),
+    "engine_id": ("another", "OTHER_PAST"),
 }
 
 
@@ -53,9 +54,9 @@ def test_a_field_that_the_right_key_signed_wrongly(play: Play, name: str) -> Non
             assert play.refuse(play.altered(key, **{name: value})) == "UNKNOWN_KEY"
 
 
-def test_every_field_is_attacked_but_the_clock() -> None:
-    """The leader's clock is the leader's word."""
-    assert set(FIELDS) | {"at_ms"} == set(GroupRecord.__dataclass_fields__)
+def test_every_field_is_attacked_but_two() -> None:
+    """The leader's clock, and that it adopted the log at another engine, are the leader's word."""
+    assert set(FIELDS) | {"at_ms", "begins_engine"} == set(GroupRecord.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("status", PAST)

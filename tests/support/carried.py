@@ -42,6 +42,7 @@ class OneEngine:
     # Answers of the next appends instead of APPENDED; ``lost`` ones took effect.
     answers: list[tuple[AppendStatus, bool]] = field(default_factory=list)
     silent: bool = False
+    engine_id: str = "one"
     changed: threading.Condition = field(default_factory=threading.Condition)
     beat_of: dict[str, bytes] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ class OneEngine:
         """Store the beat, and return the head."""
         self._answer()
         self.beat_of[name] = beat
-        return Barrier(self.head, "one", self.head.number)
+        return Barrier(self.head, self.engine_id, self.head.number)
 
     def beats(self) -> dict[str, bytes]:
         """Return the last beat of each server."""
@@ -166,7 +167,7 @@ class Member:
         leader = self.engine.lead(self.name, f"{self.name}:1", 5000)
         assert leader is not None
         self.follow()
-        self.carried.lead(leader)
+        self.carried.lead(leader, self.engine.barrier().engine_id)
         self.writer.run(self.carried.begin_term)
 
     def follow(self, page: int = 7) -> None:

@@ -460,6 +460,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (11, "at_ms", "uint64", False, False, ""),
         (12, "head_digest", "bytes", False, False, ""),
         (13, "revision", "uint64", False, False, ""),
+        (14, "engine_id", "string", False, False, ""),
+        (15, "begins_engine", "bool", False, False, ""),
     ),
     "SignedGroup": (
         (1, "payload", "bytes", False, False, ""),
@@ -470,5 +472,6 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (1, "number", "uint64", False, False, ""),
         (2, "digest", "bytes", False, False, ""),
         (3, "term", "uint64", False, False, ""),
+        (4, "engine_id", "string", False, False, ""),
     ),
 }

@@ -103,7 +103,8 @@ class FeedSource:
         if len(answer.digest) != (DIGEST_BYTES if answer.number else 0):
             raise CarrierError(f"a barrier with a digest of {len(answer.digest)} bytes")
         self._require_clock(answer.server_ms, self._clock.steady_ms() - asked_ms)
-        return Barrier(LogHead(answer.number, answer.digest), "", 0)
+        head = LogHead(answer.number, answer.digest)
+        return Barrier(head, answer.engine_id, answer.engine_revision)
 
     def _require_clock(self, server_ms: int, round_trip_ms: int) -> None:
         skew = abs(self._clock.now_ms() - round_trip_ms // 2 - server_ms)

@@ -37,7 +37,8 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
     with StateWriter.open(config.state_dir, map_size=config.server.map_size_bytes, carried=carried) as writer:
         with writer.source().rows() as rows:
             position = read_position(rows) or CarriedPosition()
-        current = carrier.barrier(f"{name}/adopt", b"").head
+        barrier = carrier.barrier(f"{name}/adopt", b"")
+        current = barrier.head
         own = LogHead(position.number, position.digest)
         if current.number > own.number or current == own:
             raise StateError(
@@ -50,8 +51,8 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         if leader is None:
             raise StateError("a server leads; stop all of them first")
         try:
-            carried.lead(leader)
-            writer.run(carried.begin_term)
+            carried.lead(leader, barrier.engine_id)
+            writer.run(carried.begin_engine)
             if not keep_sessions:
                 writer.run(end_all("the engine's log was lost"))
         except NotLeader as error:

@@ -88,9 +88,15 @@ class FeedService:
         )
         # Before the barrier, whose beat names the host that may be granted freshness by it.
         feed.hosts.store(report)
-        head = feed.barriers.barrier(call.remaining).head
-        feed.registration.require_at(host, head.number)
-        return pb.BarrierResponse(number=head.number, digest=head.digest, server_ms=self._clock.now_ms())
+        barrier = feed.barriers.barrier(call.remaining)
+        feed.registration.require_at(host, barrier.head.number)
+        return pb.BarrierResponse(
+            number=barrier.head.number,
+            digest=barrier.head.digest,
+            server_ms=self._clock.now_ms(),
+            engine_id=barrier.engine_id,
+            engine_revision=barrier.engine_revision,
+        )
 
     def snapshot(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer with a copy of the state, encoded."""

@@ -37,6 +37,7 @@ class CarriedLog:
         self._changing = threading.Lock()
         self._leader: Leader | None = None
         self._other: Leader | None = None
+        self._engine_id = ""
         # Called with a reason whenever this server stops leading, on whatever thread noticed.
         self.on_step_down: Callable[[str], None] = lambda reason: None
 
@@ -45,10 +46,13 @@ class CarriedLog:
         """This server's own term; None while it does not lead."""
         return self._leader
 
-    def lead(self, leader: Leader) -> None:
-        """Append in this term from now on. The folder must hold all records before it."""
+    def lead(self, leader: Leader, engine_id: str = "") -> None:
+        """Append in this term from now on, at the engine of this name; empty: it is the one as before.
+
+        The folder must hold all records before it.
+        """
         with self._changing:
-            self._leader, self._other = leader, None
+            self._leader, self._other, self._engine_id = leader, None, engine_id
 
     def follow(self, other: Leader | None) -> None:
         """State who leads instead, for callers that are refused; None: nobody is known."""
@@ -58,6 +62,11 @@ class CarriedLog:
     def begin_term(self, group: Group) -> None:
         """Have a group carried that changes nothing: behind it no record of an earlier term can stand."""
         group.begins_term = group.dirty = True
+
+    def begin_engine(self, group: Group) -> None:
+        """Begin the term, and have all hosts accept that the log goes on at another engine."""
+        self.begin_term(group)
+        group.begins_engine = True
 
     def commit_failed(self, reason: str) -> None:
         """Step down, since this folder lacks what it appended; it will follow its own record."""
@@ -111,7 +120,8 @@ class CarriedLog:
         digest = record_digest(encoded)
         head = LogHead(position.number, position.digest)
         # Written first: once the engine has the record, only the commit itself can fail.
-        write_position(group.rows, CarriedPosition(number, digest, leader.term))
+        engine_id = self._engine_id or position.engine_id
+        write_position(group.rows, CarriedPosition(number, digest, leader.term, engine_id))
         result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
         if result.status is not AppendStatus.APPENDED:
             self._refuse(result, number, leader)
@@ -135,6 +145,8 @@ class CarriedLog:
             group.at_ms,
             after.digest,
             after.revision,
+            self._engine_id or position.engine_id,
+            group.begins_engine,
         )
 
     def _refuse(self, result: Appended, number: int, leader: Leader) -> NoReturn:

@@ -17,7 +17,7 @@ from ..writer.state_writer import StateWriter
 from .carried_log import CarriedLog
 from .carrier import CarrierError, Leader
 from .follower import Follower
-from .freshness import contradiction
+from .freshness import contradiction, other_engine
 
 _log = logging.getLogger(__name__)
 TTL_MS: Final = 5_000
@@ -135,10 +135,14 @@ class Election:
             raise alarm
         if not self._follower.wait_for(head.number, CATCH_UP_MS):
             raise StateError(f"record {head.number} did not come in time")
+        alarm = other_engine(self._follower.position, barrier)
+        if alarm is not None:
+            self._follower.raise_alarm(alarm)
+            raise alarm
         self._require_clock()
         if not self._has_active_key():
             raise StateError("this server's key is not active, so no other host would take its records")
-        self._carried.lead(leader)
+        self._carried.lead(leader, barrier.engine_id)
         self._writer.run(self._carried.begin_term)
         _log.info("this server leads from term %d on", leader.term)
         self._on_lead()

@@ -64,7 +64,7 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
     require_signature(group.rows, signed, record)
     _require_successor(group.rows, record, position)
     _replay(group, record)
-    reached = CarriedPosition(record.number, digest, record.term)
+    reached = CarriedPosition(record.number, digest, record.term, record.engine_id)
     write_position(group.rows, reached)
     group.dirty = True
     return reached
@@ -121,7 +121,13 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
             f"host is at {head.seq}",
             "OTHER_PAST",
         )
-    if record.term < position.term:
+    if position.engine_id not in ("", record.engine_id) and not record.begins_engine:
+        raise RecordRefused(
+            f"record {record.number} was carried by engine {record.engine_id!r}, and this host's by "
+            f"{position.engine_id!r}",
+            "OTHER_PAST",
+        )
+    if record.term < position.term and not record.begins_engine:
         raise RecordRefused(
             f"record {record.number} is of term {record.term}, behind {position.term}", "OLD_TERM"
         )

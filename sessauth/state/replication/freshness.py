@@ -105,7 +105,8 @@ class Freshness:
                 _log.warning("record %d is not here after %d ms", barrier.head.number, APPLY_MS)
                 return
             # What was read may be another log than the one that the barrier is of.
-            alarm = _fork(self._follower.position, barrier)
+            position = self._follower.position
+            alarm = _fork(position, barrier) or other_engine(position, barrier)
         if alarm is not None:
             self._follower.raise_alarm(alarm)
             self._deny()
@@ -144,6 +145,20 @@ def _fork(position: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
     return None
 
 
+def other_engine(position: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
+    """Return an alarm if another engine answers than the one that carried the host's last record.
+
+    A host that was behind a restored engine would not notice by its own records.
+    """
+    if position.engine_id in ("", barrier.engine_id):
+        return None
+    return RecordRefused(
+        f"the engine is {barrier.engine_id!r}, and {position.engine_id!r} carried record {position.number} "
+        "of this host",
+        "OTHER_PAST",
+    )
+
+
 def _regression(last: Barrier | None, barrier: Barrier) -> RecordRefused | None:
     """Return an alarm if the engine is behind what it answered before, or another one.
 
@@ -152,9 +167,8 @@ def _regression(last: Barrier | None, barrier: Barrier) -> RecordRefused | None:
     if last is None:
         return None
     if barrier.engine_id != last.engine_id:
-        return RecordRefused(
-            f"the engine is {barrier.engine_id!r}, and was {last.engine_id!r} before", "OTHER_PAST"
-        )
+        # Another engine may have adopted the log: then a record says so.
+        return None
     number, revision = last.head.number, last.engine_revision
     if barrier.head.number < number or barrier.engine_revision < revision:
         return RecordRefused(

@@ -74,6 +74,8 @@ class Group:
         self.is_replay = False
         # True: it is carried even without a change, so that a new leader's term begins in the log.
         self.begins_term = False
+        # True: an operator has the log go on at another engine.
+        self.begins_engine = False
         # True if it has the end of a session.
         self.has_end = False
         self._dropped = False
