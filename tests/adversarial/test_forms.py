@@ -198,7 +198,7 @@ def refused_all(state: StateFixture, payloads: Iterator[bytes]) -> int:
 # What holds the blocks, what comes beside a token, and what is left behind its session.
 _AROUND = ("Token", "SignedBlock", "StoredToken")
 _BESIDE = ("Proof", "SignedApproval", "ApprovalStatement")
-_BEHIND = ("Receipt", "SignedReceipt", "VerifierStatus")
+_BEHIND = ("Receipt", "SignedReceipt", "VerifierStatus", "HostStatus")
 
 
 def test_the_token_uses_every_field(state: StateFixture) -> None:
