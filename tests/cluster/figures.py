@@ -33,6 +33,8 @@ class Figures:
         """Open the verifiers."""
         self.cluster = cluster
         self.engine = engine
+        # The seconds that each session took to open.
+        self.opened: list[float] = []
         self.verifiers = {
             host.name: Verifier.embedded(host.config.state_dir, audience="gw") for host in cluster.hosts
         }
@@ -41,7 +43,9 @@ class Figures:
         """Open a session, and return its id and a token that both hosts know."""
         mark = f"o{time.monotonic()}"
         opening = sessions.OpenSessionRequest(request_id=mark, subject="a", ceiling=SCOPES)
+        began = time.monotonic()
         session_id: bytes = self.cluster.ask("SessionService/OpenSession", opening).session.id
+        self.opened.append(time.monotonic() - began)
         minted = tokens.MintRequest(session_id=session_id, scopes=SCOPES, audience=["gw"])
         token: str = self.cluster.ask("TokenService/Mint", minted).token
         for verifier in self.verifiers.values():
@@ -74,10 +78,10 @@ class Figures:
             session_id, token = self.begin()
             took = self.end(asked, session_id)
             where = "handed on" if asked is other else "at the leader"
-            found.setdefault(f"end acknowledged, {where}", []).append(took)
+            found.setdefault(f"end with its receipt over both hosts, {where}", []).append(took)
             late = self.until(self.cluster.other(asked), token, lambda reason: reason is Reason.SESSION_ENDED)
             found.setdefault(f"denied on the other host behind that, {where}", []).append(late)
-        return list(found.items())
+        return [("session opened", self.opened[:count]), *found.items()]
 
     def leader_killed(self) -> float:
         """The time from the leader's death to the next acknowledged end."""
