@@ -22,7 +22,8 @@ from tests.support.markdown import Fence
 TYPED = ("sh", "console", "python")
 WAIT_S = 100.0
 # A command that stays, and so goes on while the next ones are typed.
-SERVES = re.compile(r"(?:^|\s)(?:make serve|sessauth(?: --\S+)* serve)\b")
+SERVES = re.compile(r"(?:^|\s)(?:make serve|sessauth(?: --\S+)* (?:serve|follow))\b")
+_SERVING = re.compile(r'"event": "(?:serving|fresh)"')
 _END = "-- end of the block --"
 _ID = re.compile(r"\b[0-9a-f]{6,64}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -129,7 +130,7 @@ class TypedPage:
         pid = int(self._shell_block(f"{command} >{log} 2>&1 &\necho $!\n", 0).splitlines()[-1])
         self._served = pid, log
         deadline = time.monotonic() + WAIT_S
-        while '"event": "serving"' not in log.read_text():
+        while not _SERVING.search(log.read_text()):
             assert _is_running(pid) and time.monotonic() < deadline, f"{command}:\n{log.read_text()}"
             time.sleep(0.02)
 

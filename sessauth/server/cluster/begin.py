@@ -6,13 +6,14 @@ import threading
 
 from ...errors import ConfigError
 from ...model.group_record import ServerKey
+from ...state.lmdb.reader import StateReader
 from ...state.replication.carrier import CarrierError
-from ...state.replication.founding import found
+from ...state.replication.founding import found, require_single
 from ..config.config import Config
 from ..keys.issuer_keyring import KeyRing
 from ..process import joining
 from ..process.init import FIRST_KEY_REQUEST, make_folders
-from .membership import cluster_id, open_carrier, server_key_file
+from .membership import open_carrier, server_key_file
 
 
 def begin(config: Config) -> bytes:
@@ -23,7 +24,7 @@ def begin(config: Config) -> bytes:
     StateError if the folder can't be used or belongs to a cluster.
     """
     require_settings(config)
-    cluster = cluster_id(config.state_dir)
+    cluster = _single_host(config)
     _require_empty(config, cluster)
     key = server_key(config)
     return found(config.state_dir, config.cluster.name, key, staleness_ms=config.cluster.staleness_ms)
@@ -35,6 +36,17 @@ def server_key(config: Config) -> ServerKey:
     if not file.exists():
         ServerKey.generate().save(file)
     return ServerKey.load(file)
+
+
+def _single_host(config: Config) -> bytes:
+    """Return the cluster id of a folder that is a single host's. Raises StateError."""
+    reader = StateReader.open(config.state_dir)
+    try:
+        with reader.rows() as rows:
+            require_single(rows)
+        return reader.head().cluster_id
+    finally:
+        reader.close()
 
 
 def _require_empty(config: Config, cluster: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...client._feed.servers import FeedServers
 from ...client._feed.source import FeedSource
-from ...client._target import Tls
+from ...client._target import Tls, load_credential
 from ...errors import ConfigError, StateError, StateUnusable
 from ...state import layout
 from ...state.lmdb.rows import TxnRows
@@ -45,12 +45,18 @@ def open_source(config: Config) -> FeedSource:
     def path(stated: str) -> Path | None:
         return config.path(stated) if stated else None
 
+    credential = path(settings.credential)
+    if credential is not None:
+        try:
+            load_credential(credential)
+        except ConfigError as error:
+            raise ConfigError(f"follow.{error}") from None
     tls = None
     if not settings.insecure_tcp:
         tls = Tls(path(settings.server_ca), path(settings.certificate), path(settings.private_key))
     servers = FeedServers.resolve(
         settings.servers,
-        credential_file=path(settings.credential),
+        credential_file=credential,
         tls=tls,
         insecure_tcp=settings.insecure_tcp,
     )

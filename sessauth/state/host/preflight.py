@@ -106,7 +106,10 @@ def _check_folder(folder: Path, *, writer: bool, creating: bool) -> None:
     try:
         status = folder.stat()
     except FileNotFoundError:
-        refuse("MISSING", f"{folder} does not exist; run init, or restore it from a backup")
+        refuse(
+            "MISSING",
+            f"{folder} does not exist; run init, for a further server cluster join, or restore it from a backup",
+        )
     except PermissionError:
         refuse("WRONG_MODE", f"{folder} can't be reached; give this user search access to the folders above")
     if not stat.S_ISDIR(status.st_mode):

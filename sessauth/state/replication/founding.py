@@ -12,6 +12,7 @@ from ...model.change import add_key
 from ...model.group_record import SERVER_OWNER, CarriedPosition
 from ...model.host import SERVER_PREFIX, HostRecord, server_instance
 from ..lmdb import host_rows
+from ..lmdb.rows import TxnRows
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter
 from .freshness import BOUND_MS
@@ -46,8 +47,13 @@ def admit(writer: StateWriter, server: str, public_key: bytes, *, staleness_ms: 
     writer.run(partial(host_rows.store_host, wanted=host))
 
 
-def _begin(group: Group) -> None:
-    if read_position(group.rows) is not None:
+def require_single(rows: TxnRows) -> None:
+    """Raise StateError unless the rows are a single host's."""
+    if read_position(rows) is not None:
         raise StateError("the folder belongs to a cluster already")
+
+
+def _begin(group: Group) -> None:
+    require_single(group.rows)
     write_position(group.rows, CarriedPosition())
     group.dirty = True

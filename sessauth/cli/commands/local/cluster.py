@@ -56,7 +56,7 @@ def admit(settings: Settings, document: str, request_id: str) -> None:
         name = str(stated["server"])
         server_key, issuer_key = (bytes.fromhex(stated[key]) for key in ("server_key", "issuer_key"))
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("FILE: not what 'sessauth --json cluster prepare' prints") from error
+        raise UsageError("FILE: not what 'sessauth cluster prepare --json' prints") from error
     with settings.client() as client:
         added = client.admit_server(name, server_key=server_key, issuer_key=issuer_key, request_id=request_id)
     settings.show_fields(
