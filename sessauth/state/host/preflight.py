@@ -108,7 +108,7 @@ def _check_folder(folder: Path, *, writer: bool, creating: bool) -> None:
     except FileNotFoundError:
         refuse(
             "MISSING",
-            f"{folder} does not exist; run init, for a further server cluster join, or restore it from a backup",
+            f"{folder} does not exist; run init, for a further server 'cluster join', or restore a backup",
         )
     except PermissionError:
         refuse("WRONG_MODE", f"{folder} can't be reached; give this user search access to the folders above")

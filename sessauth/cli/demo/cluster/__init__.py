@@ -1,3 +1,3 @@
 """``sessauth demo --cluster``: a cluster of real processes that loses its parts, one by one."""
 
-from .run import run as run
+from .play import run as run

@@ -43,19 +43,19 @@ def changes(story: Story) -> None:
     story.watch(token)
     story.done(began, f"{leader.name}, which leads, opens a session and mints its token")
     story.decides(Reason.ALLOWED, opened, "after the mint")
-    asked = time.monotonic()
+    requested = time.monotonic()
     other.ask(lambda client: client.suspend(session.id, request_id="suspend"))
     done = time.monotonic()
-    story.done(asked, f"{other.name}, which does not lead, suspends it: handed on to {leader.name}")
-    story.decides(Reason.SESSION_SUSPENDED, done, "after the acknowledgement", asked=asked)
-    asked = time.monotonic()
+    story.done(requested, f"{other.name}, which does not lead, suspends it: handed on to {leader.name}")
+    story.decides(Reason.SESSION_SUSPENDED, done, "after the acknowledgement", requested_at=requested)
+    requested = time.monotonic()
     other.ask(lambda client: client.resume(session.id, request_id="resume"))
     done = time.monotonic()
-    story.done(asked, f"{other.name} resumes it")
-    story.decides(Reason.ALLOWED, done, "after the acknowledgement", asked=asked)
-    asked, done = story.end(other, session, token)
-    story.done(asked, f"{other.name} ends it")
-    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", asked=asked)
+    story.done(requested, f"{other.name} resumes it")
+    story.decides(Reason.ALLOWED, done, "after the acknowledgement", requested_at=requested)
+    requested, done = story.end(other, session, token)
+    story.done(requested, f"{other.name} ends it")
+    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", requested_at=requested)
 
 
 def engine_leader_dies(story: Story) -> None:
@@ -68,9 +68,9 @@ def engine_leader_dies(story: Story) -> None:
     member = cluster.engine_leader()
     killed = time.monotonic()
     member.kill()
-    asked, done = story.end(leader, session, token)
+    requested, done = story.end(leader, session, token)
     story.done(killed, f"{member.name} is killed; the end that is asked for at once is acknowledged")
-    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", asked=asked)
+    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", requested_at=requested)
     member.start()
     cluster.engine_leader()
 
@@ -156,9 +156,9 @@ def closes(story: Story) -> None:
     session, token = story.open(leader, "ticket 489")
     story.watch(token)
     story.decides(Reason.ALLOWED, time.monotonic(), "after the mint")
-    asked, done = story.end(leader, session, token)
-    story.done(asked, f"{leader.name} ends the session")
-    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", asked=asked)
+    requested, done = story.end(leader, session, token)
+    story.done(requested, f"{leader.name} ends the session")
+    story.decides(Reason.SESSION_ENDED, done, "after the acknowledgement", requested_at=requested)
     keys = leader.client.jwks()
     while True:
         receipt = verify_receipt(leader.client.get_receipt(session.id), keys, session_id=session.id)
@@ -166,7 +166,7 @@ def closes(story: Story) -> None:
             break
         time.sleep(AGAIN_SECONDS)
     story.done(
-        asked,
+        requested,
         f"its receipt, verified with the public keys: {receipt.state.name}",
         expected=receipt.state is ReceiptState.CLOSED,
     )

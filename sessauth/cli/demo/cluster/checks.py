@@ -17,7 +17,7 @@ AUDIENCE: Final = "gateway"
 ACTION: Final = "read"
 RESOURCE: Final = "files/report"
 PERIOD_SECONDS: Final = 0.001
-# Of freshness, the default of every host: no check allows that began later than this behind an end.
+# The bound of freshness, by default: no check allows that began later than this behind an end.
 BOUND_MS: Final = 3_000
 
 

@@ -13,7 +13,7 @@ from ....model.session import Session
 from ....reasons import Reason
 from ....tokens.token import Token
 from .checks import ACTION, AUDIENCE, BOUND_MS, RESOURCE
-from .cluster import DemoCluster
+from .demo_cluster import DemoCluster
 from .hosts import DemoHost, DemoServer
 
 # For a decision that must come; on a busy machine it may take long.
@@ -83,11 +83,11 @@ class Story:
     def end(self, server: DemoServer, session: Session, token: Token) -> tuple[float, float]:
         """End a session at a server; return when that was asked for, and when it was acknowledged."""
         request_id = secrets.token_hex(8)
-        asked = time.monotonic()
+        requested = time.monotonic()
         server.ask(lambda client: client.end(session.id, request_id=request_id))
         acknowledged = time.monotonic()
         self.ended.append(token)
-        return asked, acknowledged
+        return requested, acknowledged
 
     def watch(self, token: Token) -> None:
         """Have each host judge a token from now on."""
@@ -101,15 +101,16 @@ class Story:
         event: str,
         hosts: Iterable[DemoHost] | None = None,
         *,
-        asked: float | None = None,
+        requested_at: float | None = None,
     ) -> None:
-        """Record when each host first gave ``reason`` since an event, or since ``asked`` if that was before.
+        """Record when each host first gave ``reason`` since an event, or since the earlier ``requested_at``.
 
         A denial is expected only if no check allowed that began later than the bound behind the event.
         """
         verdict = "allowed" if reason is Reason.ALLOWED else "DENIED"
+        begin = since if requested_at is None else requested_at
         for host in self.cluster.hosts if hosts is None else hosts:
-            ended = host.checks.first(reason, since if asked is None else asked, DECISION_SECONDS)
+            ended = host.checks.first(reason, begin, DECISION_SECONDS)
             on_time = ended is not None
             if reason is not Reason.ALLOWED:
                 late = host.checks.since(since + BOUND_MS / 1000)

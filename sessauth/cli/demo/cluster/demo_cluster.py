@@ -165,7 +165,7 @@ def open_cluster() -> Iterator[DemoCluster]:
 
     SIGTERM and a closed terminal end the block as Ctrl-C does. Raises UsageError if etcd is not installed.
     """
-    # What the package logs, of a killed member of etcd for instance, is no line of the story.
+    # The package logs each fault that the demo makes; that is no line of the story.
     logging.getLogger("sessauth").addHandler(logging.NullHandler())
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from .chapters import CHAPTERS
-from .cluster import open_cluster
+from .demo_cluster import open_cluster
 from .story import Story
 
 Write = Callable[[str], None]
