@@ -75,7 +75,7 @@ def test_an_interrupted_demo_leaves_nothing(number: int) -> None:
     """Interrupted while all its processes run: they end, and the folder is gone."""
     with _demo() as demo:
         assert demo.stdout is not None
-        assert any("(c)" in line for line in demo.stdout)
+        assert any("(c)" in line for line in demo.stdout), demo.communicate()
         (folder,) = _of_demo(demo.pid)
         assert len(_left(folder)) == 7
         demo.send_signal(number)

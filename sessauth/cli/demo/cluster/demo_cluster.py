@@ -24,7 +24,7 @@ from ....server.process.init import initialise
 from .checks import HostChecks
 from .engine import Engine
 from .hosts import POLL_SECONDS, WAIT_SECONDS, DemoHost, DemoServer, configure_host, configure_server
-from .process import DemoProcess, free_port
+from .process import DemoProcess, ReservedPorts
 
 T = TypeVar("T")
 
@@ -38,8 +38,10 @@ class DemoCluster:
         self._opened = opened
         self.servers: list[DemoServer] = []
         self.hosts: list[DemoHost] = []
-        self.engine = Engine(folder)
-        self._addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        ports = ReservedPorts()
+        opened.callback(ports.close)
+        self.engine = Engine(folder, ports)
+        self._addresses = [f"127.0.0.1:{ports.reserve()}" for _ in range(2)]
 
     def start_engine(self) -> DemoProcess:
         """Start etcd; returns the member that leads, once one does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ....errors import UsageError
-from .process import DemoProcess, free_port
+from .process import DemoProcess, ReservedPorts
 
 SIZE: Final = 3
 
@@ -16,12 +16,12 @@ SIZE: Final = 3
 class Engine:
     """The members, and their addresses for clients."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: ReservedPorts) -> None:
         """Prepare them; nothing runs yet. Raises UsageError if etcd is not installed."""
         program = etcd_program()
         names = [f"etcd-{number + 1}" for number in range(SIZE)]
-        peers = {name: f"http://127.0.0.1:{free_port()}" for name in names}
-        self.addresses = [f"127.0.0.1:{free_port()}" for _ in names]
+        peers = {name: f"http://127.0.0.1:{ports.reserve()}" for name in names}
+        self.addresses = [f"127.0.0.1:{ports.reserve()}" for _ in names]
         self.members = [
             DemoProcess(name, _command(program, folder, name, address, peers), folder / f"{name}.log")
             for name, address in zip(names, self.addresses, strict=True)

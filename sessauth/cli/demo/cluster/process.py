@@ -68,7 +68,23 @@ class DemoProcess:
                 os.killpg(self._process.pid, number)
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback that no process has now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+class ReservedPorts:
+    """TCP ports of the loopback that the system gives to no other process while they are reserved."""
+
+    def __init__(self) -> None:
+        """Reserve none yet."""
+        self._sockets: list[socket.socket] = []
+
+    def reserve(self) -> int:
+        """Return a port of the system's choice. A server that sets SO_REUSEADDR can listen on it."""
+        # Bound and not listening: connections are refused, and the port stays out of the system's choice.
+        reserved = socket.socket()
+        self._sockets.append(reserved)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        return int(reserved.getsockname()[1])
+
+    def close(self) -> None:
+        """Reserve none any more."""
+        for reserved in self._sockets:
+            reserved.close()
