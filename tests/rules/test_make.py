@@ -13,7 +13,19 @@ from tests.support.tree import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = sorted(set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.M)))
 # Targets that the project promises.
-PROMISED = {"demo", "serve", "test", "test-long", "lint", "bench", "bench-quick", "proto", "vectors", "clean"}
+PROMISED = {
+    "demo",
+    "demo-cluster",
+    "serve",
+    "test",
+    "test-long",
+    "lint",
+    "bench",
+    "bench-quick",
+    "proto",
+    "vectors",
+    "clean",
+}
 
 
 def test_the_promised_targets_exist() -> None:
