@@ -58,6 +58,8 @@ class ServerHost:
     config: Config
     operator: Caller
     process: ServerProcess | None = None
+    # The length of the log of the processes before.
+    logged: int = 0
 
     @property
     def name(self) -> str:
@@ -66,6 +68,8 @@ class ServerHost:
 
     def start(self) -> None:
         """Start the process, and wait until it serves."""
+        file = self.config.home / "server.log"
+        self.logged = len(file.read_text("utf-8")) if file.exists() else 0
         self.process = ServerProcess.start(self.config.home)
         assert wait_until(lambda: serves(self.operator)), self.process.log
 
@@ -84,11 +88,13 @@ class ServerHost:
 
     @property
     def leads(self) -> bool:
-        """True if the last thing that its log says of the lead is that it has it."""
+        """True if the last event of its process about the lead is that it has it."""
         if self.process is None or self.process.process.poll() is not None:
             return False
-        events = [json.loads(line).get("event") for line in self.process.log.splitlines() if line[:1] == "{"]
-        mine = [event for event in events if event in ("leading", "not_leading", "serving")]
+        lines = self.process.log[self.logged :].splitlines()
+        events = [json.loads(line).get("event") for line in lines if line[:1] == "{"]
+        # It may lead before it serves: while its workers start.
+        mine = [event for event in events if event in ("leading", "not_leading")]
         return bool(mine) and mine[-1] == "leading"
 
 
