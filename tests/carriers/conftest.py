@@ -9,11 +9,13 @@ from typing import Protocol
 import pytest
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
+from sessauth.carriers.postgres.postgres_carrier import PostgresCarrier
 from sessauth.clock import FixedClock
 from sessauth.state.replication.carrier import Carrier
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster
 from tests.support.log_writer import until
 from tests.support.memory_carrier import MemoryCarrier, MemoryEngine
+from tests.support.postgres_server import PostgresServer, postgres_server
 
 
 class Engine(Protocol):
@@ -40,8 +42,8 @@ class _Memory:
         self._clock.advance(1_000)
 
 
-class _Etcd:
-    def __init__(self, open_carrier: Callable[[], EtcdCarrier]) -> None:
+class _Real:
+    def __init__(self, open_carrier: Callable[[], EtcdCarrier | PostgresCarrier]) -> None:
         self._open = open_carrier
 
     def open(self, server: str = "one") -> Carrier:
@@ -59,19 +61,30 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["memory", "etcd"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server, for tests in which it does not fail."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "etcd", "postgres"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Each kind of engine, with an empty log."""
     if request.param == "memory":
         yield _Memory()
         return
-    single: EtcdCluster = request.getfixturevalue("single")
-    cluster_id, opened = secrets.token_bytes(16), list[EtcdCarrier]()
+    cluster_id, opened = secrets.token_bytes(16), list[EtcdCarrier | PostgresCarrier]()
 
-    def open_carrier() -> EtcdCarrier:
-        opened.append(EtcdCarrier(single.addresses, cluster_id))
+    def open_carrier() -> EtcdCarrier | PostgresCarrier:
+        if request.param == "etcd":
+            single: EtcdCluster = request.getfixturevalue("single")
+            opened.append(EtcdCarrier(single.addresses, cluster_id))
+        else:
+            postgres: PostgresServer = request.getfixturevalue("postgres")
+            opened.append(postgres.carrier(cluster_id))
         return opened[-1]
 
-    yield _Etcd(open_carrier)
+    yield _Real(open_carrier)
     for carrier in opened:
         carrier.close()

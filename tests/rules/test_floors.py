@@ -64,6 +64,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
     "uvicorn": ("gateways.authzen.serving",),
+    "psycopg": ("carriers.postgres",),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

@@ -65,6 +65,7 @@ def settings(home: Path, name: str, engine: list[str]) -> Config:
                 "address": f"127.0.0.1:{port}",
                 "engine": engine,
                 "insecure_engine": True,
+                "engine_without_standby": engine[0].startswith("postgresql:"),
             },
         }
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...carriers.etcd.carrier import EtcdCarrier
 from ...carriers.etcd.client_files import ClientFiles
+from ...carriers.postgres.postgres_carrier import PostgresCarrier
 from ...clock import Clock
 from ...errors import RecordRefused
 from ...model.group_record import ServerKey
@@ -183,8 +184,15 @@ def cluster_id(state_dir: Path) -> bytes:
 
 
 def open_carrier(config: Config, cluster: bytes) -> Carrier:
-    """Connect to the engine of a cluster. Raises ConfigError if a file can't be used."""
+    """Connect to the engine of a cluster. Raises ConfigError if a file or an extra can't be used."""
     settings = config.cluster
+    if settings.postgres:
+        return PostgresCarrier(
+            settings.engine[0],
+            cluster,
+            insecure=settings.insecure_engine,
+            alone=settings.engine_without_standby,
+        )
     files = None
     if not settings.insecure_engine:
         files = ClientFiles(

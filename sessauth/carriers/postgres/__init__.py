@@ -1,0 +1,1 @@
+"""PostgreSQL as the carrier of the log."""
