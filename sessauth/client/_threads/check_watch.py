@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import grpc
 
@@ -48,10 +48,12 @@ class Watch:
         # None follows the last one.
         self._withdrawn: SimpleQueue[WatchedCall | None] = SimpleQueue()
         method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
-        self._stream = method(
+        stream = method(
             iter(self._requests.get, None), timeout=stream_timeout_ms / 1000, metadata=transport.metadata
         )
-        self._reader = threading.Thread(target=self._read, name="sessauth-watch", daemon=True)
+        # None: closed.
+        self._stream: Any = stream
+        self._reader = threading.Thread(target=self._read, args=(stream,), name="sessauth-watch", daemon=True)
         self._reader.start()
 
     def ask(self, item: CheckItem, *, at_least_revision: int = 0) -> WatchedCall:
@@ -90,7 +92,10 @@ class Watch:
             self._closed = True
             self._ended = self._ended or closed()
             self._requests.put(None)
-        self._stream.cancel()
+            # Dropped here: while the interpreter ends, its finalizer could wait for a thread that has gone.
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
         self._reader.join()
 
     def __iter__(self) -> Self:
@@ -119,16 +124,18 @@ class Watch:
         """Close it."""
         self.close()
 
-    def _read(self) -> None:
+    def _read(self, stream: Any) -> None:
         error: SessauthError = Unavailable(f"{self._target} ended the stream; open another watch")
         try:
-            for answer in self._stream:
+            for answer in stream:
                 with self._lock:
                     call = self._calls.accept(answer)
                 if call is not None:
                     self._withdrawn.put(call)
         except grpc.RpcError as failed:
             failure = Failure.read(cast("RpcFailure", failed))
+            # The stream is its own exception: a traceback would make it refer to itself.
+            failed.__traceback__ = None
             error = failure.error(target=self._target, timeout_ms=self._stream_timeout_ms)
         with self._lock:
             self._ended = self._ended or error
