@@ -112,4 +112,5 @@ def test_nothing_is_kept_of_proofs(given: Given, way: str) -> None:
     assert {n: c for n, c in found.items() if abs(c - counted[n]) > FEW // 100} == {}
     assert sys.getallocatedblocks() - blocks < FEW
     assert heap_bytes() - heap < FEW_BYTES
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    # Fewer: a file of an earlier test was closed meanwhile.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files
