@@ -13,7 +13,7 @@ from sessauth.v1 import record_pb2 as record
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
-from tests.support.service import wait_until
+from tests.support.service import RpcError, wait_until
 from tests.support.watching import end, item, mint, open_session
 
 ENGINE = ["127.0.0.1:1"]
@@ -86,3 +86,18 @@ def test_a_batch_with_costs_is_decided_by_the_leader(pair: tuple[ClusterServer, 
     answer = two.operator.call("AuthorizationService/CheckBatch", request)
     reasons = [Reason(decision.reason) for decision in answer.decisions]
     assert reasons == [Reason.ALLOWED, Reason.ALLOWED, Reason.USES_EXHAUSTED, Reason.ALLOWED]
+
+
+def test_a_host_that_lags_does_not_say_that_it_is_done(
+    pair: tuple[ClusterServer, ClusterServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader made the change, and this host's own checks don't see it: whoever asked asks again."""
+    one, two = pair
+    session = open_session(two.operator)
+    membership = two.control.membership
+    assert membership is not None and membership._opened is not None
+    monkeypatch.setattr(membership._opened[0], "wait_for", lambda number, timeout_ms: False)
+    with pytest.raises(RpcError) as refused:
+        end(two.operator, session.id)
+    assert refused.value.word == "OUTCOME_UNKNOWN"
+    assert status_of(one, session.id) == record.SESSION_STATUS_ENDED

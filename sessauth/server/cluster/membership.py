@@ -16,7 +16,7 @@ from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, Leader
+from ...state.replication.carrier import Carrier, CarrierError, Leader
 from ...state.replication.election import Election
 from ...state.replication.engine_source import EngineSource
 from ...state.replication.follower import Follower
@@ -33,6 +33,7 @@ from ..feed.registration import HostRegistration
 from ..process import joining
 
 SERVER_KEY_FILE = "server.key"
+SETTLE_MS = 1_000
 
 
 class Membership:
@@ -129,11 +130,14 @@ class Membership:
     def settle(self) -> None:
         """Wait until this host holds what the engine holds now, after a change that the leader made.
 
-        Raises CarrierError. Gives up after a second: the host is behind, and its bound of freshness holds.
+        Raises CarrierError if the engine does not answer, or if the host is still behind after a second.
         """
-        if self._opened is not None:
-            follower = self._opened[0]
-            follower.wait_for(follower.barrier().head.number, 1_000)
+        if self._opened is None:
+            return
+        follower = self._opened[0]
+        number = follower.barrier().head.number
+        if not follower.wait_for(number, SETTLE_MS):
+            raise CarrierError(f"record {number} is not here after {SETTLE_MS} ms")
 
     def close(self) -> None:
         """Give the lead back and end the threads, before the writer is closed."""
