@@ -17,7 +17,10 @@ from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
 from ..crypto.signing_key import MessageKey
 
-FORMAT: Final = 1
+# Formats of records. Each change kind and carried row has the format that it came with, in
+# state/writer/log_formats.py.
+OLDEST_FORMAT: Final = 1
+FORMAT: Final = 2
 _LABEL: Final = b"sessauth/group/v1\x00"
 _DIGEST_LABEL: Final = b"sessauth/group-digest/v1\x00"
 # Keys of servers are in the table of issuer keys. No credential has a name with this prefix, so no token of a
@@ -99,9 +102,18 @@ def record_digest(encoded: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class CarriedPosition(Record):
-    """The end of the carried log that a folder holds: number, digest, term and engine of the record."""
+    """The end of the carried log that a folder holds: number, digest, term and engine of the record.
+
+    ``format`` is that of the cluster's records from there on, 0 for the oldest.
+    """
 
     number: int = 0
     digest: bytes = b""
     term: int = 0
     engine_id: str = ""
+    format: int = 0
+
+    @property
+    def writes(self) -> int:
+        """The format that the cluster writes."""
+        return self.format or OLDEST_FORMAT

@@ -50,18 +50,20 @@ class HostRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class HostApplied(Record):
-    """The number of the last record that an instance of a host holds."""
+    """The number of the last record that an instance of a host holds, and the latest format that it reads."""
 
     name: str
     instance: bytes
     applied: int
+    reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerBeat(Record):
     """A server's own number of the last record, and the hosts that asked it for a barrier within their bound.
 
-    ``number`` rises with each beat of a process, which has run for ``age_ms``.
+    ``number`` rises with each beat of a process, which has run for ``age_ms`` and ``reads`` a format of the
+    carried log, as its hosts do; 0: the oldest.
     """
 
     cluster_id: bytes
@@ -70,6 +72,7 @@ class ServerBeat(Record):
     age_ms: int
     applied: int
     hosts: tuple[HostApplied, ...] = ()
+    reads: int = 0
 
     def signed_by(self, key: MessageKey) -> SignedBeat:
         """Return this beat, signed by the server's key."""

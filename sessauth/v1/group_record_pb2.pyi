@@ -63,13 +63,15 @@ class SignedGroup(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ..., key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class CarriedPosition(_message.Message):
-    __slots__ = ("number", "digest", "term", "engine_id")
+    __slots__ = ("number", "digest", "term", "engine_id", "format")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     number: int
     digest: bytes
     term: int
     engine_id: str
-    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., engine_id: _Optional[str] = ...) -> None: ...
+    format: int
+    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., engine_id: _Optional[str] = ..., format: _Optional[int] = ...) -> None: ...

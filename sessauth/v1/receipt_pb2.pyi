@@ -143,30 +143,34 @@ class HostRecord(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ...) -> None: ...
 
 class ServerBeat(_message.Message):
-    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts")
+    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     server: str
     number: int
     age_ms: int
     applied: int
     hosts: _containers.RepeatedCompositeFieldContainer[HostApplied]
-    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ...) -> None: ...
+    reads: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ..., reads: _Optional[int] = ...) -> None: ...
 
 class HostApplied(_message.Message):
-    __slots__ = ("name", "instance", "applied")
+    __slots__ = ("name", "instance", "applied", "reads")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     name: str
     instance: bytes
     applied: int
-    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
+    reads: int
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ..., reads: _Optional[int] = ...) -> None: ...
 
 class SignedBeat(_message.Message):
     __slots__ = ("payload", "key_id", "signature")

@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.signing_key import MessageKey
-from sessauth.model.group_record import CarriedRow, GroupRecord, SignedGroup
+from sessauth.model.group_record import FORMAT, CarriedRow, GroupRecord, SignedGroup
 from sessauth.state import layout
 from sessauth.state.replication.following import apply_records
 from tests.support.carried_play import ISSUER, KEYS, PAST, SESSION, STRANGER, Play, begin_play
@@ -24,7 +24,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
 
 
 FIELDS: dict[str, tuple[Any, str]] = {
-    "format": (2, "NEWER_FORMAT"),
+    "format": (FORMAT + 1, "NEWER_FORMAT"),
     "cluster_id": (b"x" * 16, "FOREIGN"),
     "incarnation": (b"x" * 16, "OTHER_PAST"),
     "term": (0, "OLD_TERM"),

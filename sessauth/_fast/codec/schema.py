@@ -429,11 +429,13 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (4, "age_ms", "uint64", False, False, ""),
         (5, "applied", "uint64", False, False, ""),
         (6, "hosts", "message", True, False, "HostApplied"),
+        (7, "reads", "uint32", False, False, ""),
     ),
     "HostApplied": (
         (1, "name", "string", False, False, ""),
         (2, "instance", "bytes", False, False, ""),
         (3, "applied", "uint64", False, False, ""),
+        (4, "reads", "uint32", False, False, ""),
     ),
     "SignedBeat": (
         (1, "payload", "bytes", False, False, ""),
@@ -473,5 +475,6 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (2, "digest", "bytes", False, False, ""),
         (3, "term", "uint64", False, False, ""),
         (4, "engine_id", "string", False, False, ""),
+        (5, "format", "uint32", False, False, ""),
     ),
 }

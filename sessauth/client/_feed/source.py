@@ -8,6 +8,7 @@ from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...errors import SessauthError
+from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
 from ...v1 import feed_service_pb2 as pb
 from .record_stream import RecordStream
@@ -94,6 +95,7 @@ class FeedSource:
             instance=self._instance,
             applied=self._applied,
             staleness_ms=self._staleness_ms,
+            reads=FORMAT,
         )
         asked_ms = self._clock.steady_ms()
         try:

@@ -31,6 +31,7 @@ from ..feed.cluster_feed import ClusterFeed
 from ..feed.hosts import FollowedHosts
 from ..feed.registration import HostRegistration
 from ..process import joining
+from .log_format import FormatRaiser
 
 SERVER_KEY_FILE = "server.key"
 SETTLE_MS = 1_000
@@ -53,6 +54,7 @@ class Membership:
         # The log and the state for hosts without access to the engine.
         self.feed: ClusterFeed | None = None
         self._trimmer: Trimmer | None = None
+        self._formats: FormatRaiser | None = None
         # The hosts of the cluster, for receipts.
         self.hosts: HostEvidence | None = None
 
@@ -93,6 +95,7 @@ class Membership:
         self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
         self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
         self._trimmer = Trimmer(self.carrier, clock)
+        self._formats = FormatRaiser(log, self.carried)
 
     def start(self) -> None:
         """Start the threads."""
@@ -116,7 +119,11 @@ class Membership:
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return tasks that run once a second."""
-        return [("trimming", self.trim), *([("hosts", self.hosts.poll)] if self.hosts is not None else ())]
+        return [
+            ("trimming", self.trim),
+            *([("hosts", self.hosts.poll)] if self.hosts is not None else ()),
+            *([("format", self._formats.poll)] if self._formats is not None else ()),
+        ]
 
     def trim(self) -> None:
         """Have the engine forget old records, if this server leads. Raises CarrierError."""

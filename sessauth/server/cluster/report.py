@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ...errors import ConfigError
-from ...model.group_record import CarriedPosition
+from ...model.group_record import FORMAT, CarriedPosition
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
-from ...state.replication.carrier import CarrierError
+from ...state.replication.carrier import Carrier, CarrierError
 from ...state.replication.position import read_position
 from ..config.config import Config
+from .log_format import holding_back, readers
 from .membership import open_carrier
 
 
@@ -31,12 +32,26 @@ def report(config: Config) -> dict[str, object]:
             "leader": leader.name if leader is not None else "",
             "leader_address": leader.address if leader is not None else "",
             "term": leader.term if leader is not None else 0,
+            "format_held_back_by": _holding_back(config, carrier),
         }
     except CarrierError as error:
         standing["engine"] = f"does not answer: {error}"
     finally:
         carrier.close()
     return standing
+
+
+def _holding_back(config: Config, carrier: Carrier) -> str:
+    """Return the hosts that did not say that they read the latest format; empty once it is written."""
+    beats = carrier.beats()
+    reader = StateReader.open(config.state_dir)
+    try:
+        with reader.rows() as rows:
+            if (read_position(rows) or CarriedPosition()).writes >= FORMAT:
+                return ""
+            return ", ".join(holding_back(hosts(rows), readers(rows, beats)))
+    finally:
+        reader.close()
 
 
 def folder(config: Config) -> dict[str, object]:
@@ -54,5 +69,6 @@ def folder(config: Config) -> dict[str, object]:
         "server": config.cluster.name,
         "record": position.number,
         "revision": head.revision,
+        "format": position.writes,
         "hosts": ", ".join(record.name + (" (leaving)" if record.leaving else "") for record in found),
     }

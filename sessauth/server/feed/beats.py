@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ...clock import Clock
 from ...crypto.signing_key import MessageKey
+from ...model.group_record import FORMAT
 from ...model.host import HostApplied, ServerBeat
 from .hosts import FollowedHosts
 
@@ -37,7 +38,8 @@ class BeatWriter:
         """Return the next beat, encoded: it names each host that may be granted freshness by this server."""
         now_ms = self._clock.steady_ms()
         hosts = tuple(
-            HostApplied(report.host, report.instance, report.applied) for report in self._hosts.active(now_ms)
+            HostApplied(report.host, report.instance, report.applied, report.reads)
+            for report in self._hosts.active(now_ms)
         )
         beat = ServerBeat(
             self._cluster_id,
@@ -46,5 +48,6 @@ class BeatWriter:
             now_ms - self._began_ms,
             self._applied(),
             hosts,
+            FORMAT,
         )
         return beat.signed_by(self._key).encode()

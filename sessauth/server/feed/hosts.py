@@ -17,7 +17,8 @@ class HostReport:
     """The content of a barrier request, and its time on this server's steady clock in ms.
 
     ``principal`` is the caller, ``instance`` 16 bytes that change with the follower's process. A proof that
-    began with the request is good for ``staleness_ms``.
+    began with the request is good for ``staleness_ms``. ``reads`` is the latest format of the log
+    that it reads, 0 for the oldest.
     """
 
     host: str
@@ -26,6 +27,7 @@ class HostReport:
     applied: int
     at_ms: int
     staleness_ms: int
+    reads: int = 0
 
 
 class FollowedHosts:

@@ -85,6 +85,7 @@ class FeedService:
             request.applied,
             self._clock.steady_ms(),
             host.staleness_ms,
+            request.reads,
         )
         # Before the barrier, whose beat names the host that may be granted freshness by it.
         feed.hosts.store(report)

@@ -63,6 +63,11 @@ class CarriedLog:
         """Have a group carried that changes nothing: behind it no record of an earlier term can stand."""
         group.begins_term = group.dirty = True
 
+    def raise_format(self, group: Group) -> None:
+        """Have all hosts read the latest format from this group's record on."""
+        self.begin_term(group)
+        group.raised_format = FORMAT
+
     def begin_engine(self, group: Group) -> None:
         """Begin the term, and have all hosts accept that the log goes on at another engine."""
         self.begin_term(group)
@@ -121,7 +126,8 @@ class CarriedLog:
         head = LogHead(position.number, position.digest)
         # Written first: once the engine has the record, only the commit itself can fail.
         engine_id = self._engine_id or position.engine_id
-        write_position(group.rows, CarriedPosition(number, digest, leader.term, engine_id))
+        written = max(position.format, group.raised_format)
+        write_position(group.rows, CarriedPosition(number, digest, leader.term, engine_id, written))
         result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
         if result.status is not AppendStatus.APPENDED:
             self._refuse(result, number, leader)
@@ -132,7 +138,7 @@ class CarriedLog:
     def _record(self, group: Group, leader: Leader, position: CarriedPosition) -> GroupRecord:
         before, after = group.rows.before, group.rows.current
         return GroupRecord(
-            FORMAT,
+            max(position.writes, group.raised_format),
             before.cluster_id,
             before.incarnation,
             leader.term,

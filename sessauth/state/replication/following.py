@@ -16,6 +16,7 @@ from ...crypto.issuer_key import KeyStatus
 from ...errors import InvalidReceipt, RecordRefused, StateError
 from ...model.group_record import (
     FORMAT,
+    OLDEST_FORMAT,
     SERVER_OWNER,
     CarriedPosition,
     CarriedRow,
@@ -29,6 +30,7 @@ from ..lmdb import evidence_rows
 from ..lmdb.host_rows import is_host_row
 from ..lmdb.rows import TxnRows
 from ..writer.group import DUE_APPROVAL, DUE_PERMIT, Group
+from ..writer.log_formats import row_format
 from .carrier import MAX_RECORD_BYTES
 from .position import read_position, write_position
 
@@ -64,7 +66,8 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
     require_signature(group.rows, signed, record)
     _require_successor(group.rows, record, position)
     _replay(group, record)
-    reached = CarriedPosition(record.number, digest, record.term, record.engine_id)
+    written = max(position.format, record.format if record.format > OLDEST_FORMAT else 0)
+    reached = CarriedPosition(record.number, digest, record.term, record.engine_id, written)
     write_position(group.rows, reached)
     group.dirty = True
     return reached
@@ -79,11 +82,14 @@ def decode_record(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
         record = signed.record()
     except ValueError as error:
         raise RecordRefused(f"a record that can't be read: {error}", "UNREADABLE") from error
-    if record.format != FORMAT:
+    if record.format > FORMAT:
         raise RecordRefused(
-            f"record {record.number} is of format {record.format}, this program reads {FORMAT}; upgrade it",
+            f"record {record.number} is of format {record.format}, this program reads {FORMAT}: upgrade "
+            "sessauth on this host, then start it again",
             "NEWER_FORMAT",
         )
+    if record.format < OLDEST_FORMAT:
+        raise RecordRefused(f"record {record.number} is of no format", "UNREADABLE")
     return signed, record
 
 
@@ -127,6 +133,11 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
             f"{position.engine_id!r}",
             "OTHER_PAST",
         )
+    if record.format < position.writes:
+        raise RecordRefused(
+            f"record {record.number} is of format {record.format}, and the cluster writes {position.writes}",
+            "DIVERGED",
+        )
     if record.term < position.term and not record.begins_engine:
         raise RecordRefused(
             f"record {record.number} is of term {record.term}, behind {position.term}", "OLD_TERM"
@@ -167,8 +178,8 @@ def _replay(group: Group, record: GroupRecord) -> None:
 
 
 def _require_carried(record: GroupRecord, row: CarriedRow) -> None:
-    """Require a row of a table, and of a shape, that a leader writes beside its changes."""
-    if not _is_carried(row):
+    """Require a row of a table, a shape and the record's format, that a leader writes beside its changes."""
+    if not _is_carried(row) or row_format(row.table, row.key) > record.format:
         raise RecordRefused(f"record {record.number} writes a row that no record may", "FOREIGN_ROW")
 
 

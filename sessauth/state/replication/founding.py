@@ -9,7 +9,7 @@ from ...crypto.issuer_key import KeyStatus, key_id
 from ...crypto.signing_key import MessageKey
 from ...errors import StateError
 from ...model.change import add_key
-from ...model.group_record import SERVER_OWNER, CarriedPosition
+from ...model.group_record import FORMAT, SERVER_OWNER, CarriedPosition
 from ...model.host import SERVER_PREFIX, HostRecord, server_instance
 from ..lmdb import host_rows
 from ..lmdb.rows import TxnRows
@@ -55,5 +55,5 @@ def require_single(rows: TxnRows) -> None:
 
 def _begin(group: Group) -> None:
     require_single(group.rows)
-    write_position(group.rows, CarriedPosition())
+    write_position(group.rows, CarriedPosition(format=FORMAT))
     group.dirty = True

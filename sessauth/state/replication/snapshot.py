@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...errors import RecordRefused
-from ...model.group_record import CarriedPosition
+from ...model.group_record import FORMAT, CarriedPosition
 from .. import layout
 from ..lmdb import evidence_rows, host_rows
 from ..lmdb.rows import TxnRows
@@ -34,6 +34,12 @@ def install(group: Group, snapshot: TxnRows) -> CarriedPosition:
     reached = read_position(snapshot)
     if reached is None:
         raise RecordRefused("the snapshot is of a single host, not of a cluster", "FOREIGN")
+    if reached.writes > FORMAT:
+        raise RecordRefused(
+            f"the cluster writes format {reached.writes} of its log, this program reads {FORMAT}: "
+            "upgrade sessauth on this host, then start it again",
+            "NEWER_FORMAT",
+        )
     rows, head = group.rows, snapshot.head()
     own = read_position(rows)
     if own is not None and (own.number or rows.head().seq):

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from ...errors import Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX, RETRY_PREFIX
-from ...model.group_record import CarriedRow
+from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow
 from ...model.lineage import ancestor_ids, lineage
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
+from ..replication.position import read_position
 from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
 from ..rules.validation import ancestors, ended_reason
 from .guarded_clock import ClockReading
+from .log_formats import kind_format, row_format
 
 _SEQ_BYTES = 8
 # Agents and gateways cause these by their calls: a rejection answers the call and costs no write.
@@ -76,6 +78,8 @@ class Group:
         self.begins_term = False
         # True: an operator has the log go on at another engine.
         self.begins_engine = False
+        # The later format that the cluster writes from this group on; 0: as before.
+        self.raised_format = 0
         # True if it has the end of a session.
         self.has_end = False
         self._dropped = False
@@ -127,6 +131,7 @@ class Group:
     def log(self, change: Change) -> ChangeOutcome:
         """Stamp, apply and log a change, whatever its id. An unlogged rejection has the ``seq`` 0."""
         self.require_leading()
+        self._require_format(kind_format(change.kind))
         applied = apply(self.rows, change.stamped(self.at_ms))
         if not applied.outcome.applied and change.kind in _UNLOGGED_REJECTIONS:
             return replace(applied.outcome, seq=0)
@@ -151,9 +156,25 @@ class Group:
         if self._refusal is not None:
             raise self._refusal
 
+    @property
+    def writes(self) -> int:
+        """The format of the carried log that is written; a single host writes the latest."""
+        position = read_position(self.rows)
+        return FORMAT if position is None else max(position.writes, self.raised_format)
+
+    def _require_format(self, needed: int) -> None:
+        """Refuse what came with a later format than the cluster writes. Raises Rejected OLD_FORMAT."""
+        if needed > OLDEST_FORMAT and needed > self.writes:
+            raise Rejected(
+                "OLD_FORMAT",
+                f"the cluster writes format {self.writes} of its log, and this needs {needed}: upgrade "
+                "the hosts that 'sessauth cluster status' names",
+            )
+
     def put_carried(self, table: str, key: bytes, value: bytes) -> None:
         """Write a row that no change writes and that all hosts have in common."""
         self.require_leading()
+        self._require_format(row_format(table, key))
         self.rows.put(table, key, value)
         self._carried_keys[table, key] = None
         self.dirty = True

@@ -11,6 +11,7 @@ import lmdb
 
 from ...crypto.pem import sync_path
 from ...errors import StateUnusable
+from ...model.group_record import FORMAT
 from ...model.log_records import Head
 from .. import layout
 from ..host import access, brake, preflight
@@ -20,6 +21,7 @@ from ..integrity.verify import verify
 from ..lmdb import evidence_rows
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
+from ..replication.position import read_position
 from .continuity import Continuity, identities
 from .group import Group
 
@@ -207,9 +209,19 @@ def _require_format(source: LmdbSource) -> None:
 
 
 def _require_membership(source: LmdbSource, *, carried: bool) -> None:
-    """Raise IN_CLUSTER for a cluster's folder that is opened as a single host's, and NOT_IN_CLUSTER."""
+    """Require a folder of a cluster if its groups are carried, and a single host's otherwise.
+
+    Raises IN_CLUSTER, NOT_IN_CLUSTER, and NEWER_FORMAT for a later format of the log than is read here.
+    """
     with source.rows() as rows:
-        member = rows.get(layout.META, layout.CARRIED_KEY) is not None
+        position = read_position(rows)
+    member = position is not None
+    if position is not None and position.writes > FORMAT:
+        message = (
+            f"{source.env.path()}: the cluster writes format {position.writes} of its log, this program "
+            f"reads {FORMAT}; upgrade sessauth on this host"
+        )
+        raise StateUnusable(message, "NEWER_FORMAT")
     if member and not carried:
         message = (
             f"{source.env.path()} belongs to a cluster, whose other hosts would miss what is written here; "

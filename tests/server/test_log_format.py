@@ -1,0 +1,214 @@
+"""The format of a carried log: nothing of a later one is written before each host said that it reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sessauth.clock import FixedClock
+from sessauth.errors import RecordRefused, Rejected, StateUnusable
+from sessauth.model.change import ChangeKind, end_session
+from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, ServerKey, SignedGroup
+from sessauth.model.host import HostApplied, HostRecord, ServerBeat
+from sessauth.server.cluster.log_format import FormatRaiser, holding_back, readers
+from sessauth.state import layout
+from sessauth.state.lmdb import host_rows
+from sessauth.state.replication.following import apply_records
+from sessauth.state.replication.position import read_position
+from sessauth.state.replication.snapshot import install
+from sessauth.state.writer import log_formats
+from sessauth.v1 import feed_service_pb2 as pb
+from tests.support.carried import Member, OneEngine, begin_cluster
+from tests.support.changes import NOW, opening
+from tests.support.cluster_servers import two_servers
+from tests.support.feeding import cluster
+from tests.support.service import wait_until
+
+HOST = HostRecord("host-1", "p", b"i" * 16, 3_000)
+SESSION = b"s" * 16
+
+
+@dataclass
+class Upgrade:
+    """Two servers of a cluster that writes the oldest format, and a host of the second one."""
+
+    engine: OneEngine
+    one: Member
+    two: Member
+    raiser: FormatRaiser
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def beat(self, name: str, reads: int, host: HostApplied | None = None, signer: str = "") -> None:
+        """Have a server say what it and its host read."""
+        cluster_id = self.one.writer.head().cluster_id
+        beat = ServerBeat(cluster_id, name, 1, 1, 1, (host,) if host else (), reads)
+        key = ServerKey((signer or name).encode().ljust(32, b"k"))
+        self.engine.barrier(name, beat.signed_by(key).encode())
+
+    @property
+    def writes(self) -> int:
+        """The format that the cluster writes."""
+        with self.one.writer.source().rows() as rows:
+            position = read_position(rows)
+        assert position is not None
+        return position.writes
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upgrade]:
+    """A cluster that an earlier version began."""
+    with monkeypatch.context() as patched:
+        patched.setattr("sessauth.state.replication.founding.FORMAT", 0)
+        engine, (one, two) = begin_cluster(tmp_path, FixedClock(NOW), ("one", "two"))
+    one.writer.run(lambda group: host_rows.store_host(group, HOST))
+    yield Upgrade(engine, one, two, FormatRaiser(one.writer, one.carried))
+    one.writer.close()
+    two.writer.close()
+
+
+@pytest.fixture
+def ends_are_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends are taken for a kind that came with the latest format."""
+    kinds = log_formats._OLDEST_KINDS - {ChangeKind.END_SESSION}
+    monkeypatch.setattr(log_formats, "_OLDEST_KINDS", kinds)
+
+
+def applied(name: str = HOST.name, instance: bytes = HOST.instance, reads: int = FORMAT) -> HostApplied:
+    """Return the host's part of a beat."""
+    return HostApplied(name, instance, 1, reads)
+
+
+@pytest.mark.usefixtures("ends_are_later")
+def test_a_later_kind_waits_for_the_last_host(upgrade: Upgrade) -> None:
+    """Refused with a word, and nothing is appended; written once the last host said that it reads it."""
+    one, two, engine = upgrade.one, upgrade.two, upgrade.engine
+    one.writer.submit(opening("open", SESSION)).result().raise_if_rejected()
+    number = engine.head.number
+    upgrade.beat("one", FORMAT)
+    upgrade.beat("two", FORMAT, applied(reads=0))
+    upgrade.raiser.poll()
+    with pytest.raises(Rejected, match="upgrade the hosts") as refused:
+        one.writer.submit(end_session("end", SESSION)).result()
+    assert refused.value.word == "OLD_FORMAT"
+    assert engine.head.number == number and upgrade.writes == OLDEST_FORMAT
+
+    upgrade.beat("two", FORMAT, applied())
+    upgrade.raiser.poll()
+    assert upgrade.writes == FORMAT
+    one.writer.submit(end_session("end", SESSION)).result().raise_if_rejected()
+    formats = [SignedGroup.decode(engine.records[at]).record().format for at in sorted(engine.records)]
+    assert formats == [OLDEST_FORMAT] * number + [FORMAT] * 2
+    two.follow()
+    assert two.tables() == one.tables()
+    # Said in the log, so a server that takes over needs to hear nobody.
+    assert one.carried.leader is not None
+    one.carried.step_down("for the test")
+    engine.leading = None
+    two.lead()
+    two.writer.submit(end_session("again", SESSION)).result()
+
+
+def test_a_row_that_is_not_known_waits_too(upgrade: Upgrade) -> None:
+    """One of any prefix is of the latest format unless it is listed."""
+    with pytest.raises(Rejected) as refused:
+        upgrade.one.writer.run(lambda group: group.put_carried(layout.EVIDENCE, b"?x", b"x"))
+    assert refused.value.word == "OLD_FORMAT"
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"host": applied(instance=b"j" * 16)},
+        {"host": applied(reads=1)},
+        {"host": applied(name="server/one"), "signer": "two"},
+        {"host": applied(), "signer": "one"},
+        {"host": applied(), "reads": 1},
+    ],
+    ids=["nothing", "instance before", "reads 1", "of another server", "forged", "its server reads 1"],
+)
+def test_what_holds_it_back(upgrade: Upgrade, stated: dict[str, object]) -> None:
+    """Each registered host must have said so itself, in its running instance, by an honest server."""
+    upgrade.beat("one", FORMAT)
+    upgrade.beat("two", **{"reads": FORMAT, **stated})  # type: ignore[arg-type]
+    upgrade.raiser.poll()
+    assert upgrade.writes == OLDEST_FORMAT
+
+
+def test_a_host_that_is_away_has_said_so(upgrade: Upgrade) -> None:
+    """It counts for as long as this server leads, and one that registers meanwhile does not."""
+    upgrade.beat("two", FORMAT, applied())
+    upgrade.raiser.poll()
+    upgrade.beat("one", FORMAT)
+    upgrade.beat("two", FORMAT)
+    late = HostRecord("host-2", "p", b"j" * 16, 3_000)
+    upgrade.one.writer.run(lambda group: host_rows.store_host(group, late))
+    upgrade.raiser.poll()
+    assert upgrade.writes == OLDEST_FORMAT
+    upgrade.one.writer.run(lambda group: host_rows.leave_host(group, late.name))
+    upgrade.one.writer.run(lambda group: host_rows.drop_host(group, host_rows.hosts(group.rows)[1]))
+    upgrade.raiser.poll()
+    assert upgrade.writes == FORMAT
+
+
+def test_a_program_that_reads_less_stops(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses the records, a snapshot, and a folder that a later program wrote."""
+    one, two = upgrade.one, upgrade.two
+    number = two.number
+    one.writer.run(one.carried.raise_format)
+    records = [record for _, record in upgrade.engine.read(number, 9)]
+    for module in ("replication.following", "replication.snapshot", "writer.opening"):
+        monkeypatch.setattr(f"sessauth.state.{module}.FORMAT", OLDEST_FORMAT)
+    with pytest.raises(RecordRefused, match="upgrade sessauth on this host") as refused:
+        two.writer.run(lambda group: apply_records(group, records))
+    assert refused.value.fault == "NEWER_FORMAT"
+    with one.writer.source().rows() as rows, pytest.raises(RecordRefused) as refused:
+        two.writer.run(lambda group: install(group, rows))
+    assert refused.value.fault == "NEWER_FORMAT"
+    with pytest.raises(StateUnusable) as unusable:
+        one.restart()
+    assert unusable.value.problem == "NEWER_FORMAT"
+
+
+def test_two_servers_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are of the earlier version at first; the log event names them."""
+    engine = OneEngine()
+    for module in ("membership", "begin"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+    monkeypatch.setattr("sessauth.state.replication.founding.FORMAT", 0)
+    monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", OLDEST_FORMAT)
+    with two_servers(tmp_path, ["127.0.0.1:1"]) as (one, _):
+
+        def holding() -> list[str]:
+            with one.control.log.source().rows() as rows:
+                return holding_back(host_rows.hosts(rows), readers(rows, engine.beats()))
+
+        def writes() -> int:
+            with one.control.log.source().rows() as rows:
+                position = read_position(rows)
+            return 0 if position is None else position.writes
+
+        assert wait_until(lambda: holding() == ["server/one (reads 1)", "server/two (reads 1)"])
+        assert writes() == OLDEST_FORMAT
+        monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", FORMAT)
+        assert wait_until(lambda: writes() == FORMAT)
+        assert holding() == []
+
+
+def test_a_follower_says_what_it_reads() -> None:
+    """Its barrier states it; a client that states none reads the oldest."""
+    with cluster() as fed:
+        source = fed.source()
+        try:
+            source.barrier()
+        finally:
+            source.close()
+        assert [report.reads for report in fed.servers[0].feed.hosts.all()] == [FORMAT]
+        request = pb.BarrierRequest(host="host-1", instance=b"i" * 16, staleness_ms=3_000)
+        caller = fed.caller()
+        caller.call("FeedService/Barrier", request)
+        caller.close()
+        assert [report.reads for report in fed.servers[0].feed.hosts.all()] == [0]
