@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import record_pb2 as record
 from sessauth.v1 import session_service_pb2 as sessions
+from tests.support.authority import NEEDS_OPENSSL, Authority
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
-from tests.support.service import RpcError, wait_until
+from tests.support.service import Caller, RpcError, wait_until
 from tests.support.watching import end, item, mint, open_session
 
 ENGINE = ["127.0.0.1:1"]
@@ -101,3 +103,27 @@ def test_a_host_that_lags_does_not_say_that_it_is_done(
         end(two.operator, session.id)
     assert refused.value.word == "OUTCOME_UNKNOWN"
     assert status_of(one, session.id) == record.SESSION_STATUS_ENDED
+
+
+@NEEDS_OPENSSL
+def test_a_caller_with_a_certificate_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader knows neither the certificate nor a key of that caller: the other server states it."""
+    engine = OneEngine()
+    for module in ("membership", "begin"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+    authority = Authority(tmp_path, "ca")
+    certificate, key = authority.sign("server", "IP:127.0.0.1")
+    ca = str(authority.certificate)
+    tls = {"certificate": str(certificate), "private_key": str(key), "server_ca": ca}
+    identity = {"name": "bo", "role": "issuer", "uri": "spiffe://t/bo"}
+    checked = {"tls": {**tls, "client_ca": ca}, "identities": [identity]}
+    with two_servers(tmp_path, ENGINE, {"tls": tls}, checked) as (one, two):
+        pem, secret = authority.sign("bo", "URI:spiffe://t/bo")
+        credentials = grpc.ssl_channel_credentials(
+            authority.certificate.read_bytes(), secret.read_bytes(), pem.read_bytes()
+        )
+        caller = Caller(two.config.tcp.address, channel_credentials=credentials)
+        session = open_session(caller, ("read:files/**",))
+        caller.close()
+        stored = one.control.log.get_session(session.id)
+    assert stored is not None and stored.owner == "bo"

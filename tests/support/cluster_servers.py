@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key
@@ -21,6 +22,8 @@ from tests.support.carried import join
 from tests.support.interop_server import free_port
 from tests.support.service import Caller, wait_until
 from tests.support.watching import item
+
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class ClusterServer:
@@ -53,37 +56,51 @@ class ClusterServer:
             self.control.stop()
 
 
-def settings(home: Path, name: str, engine: list[str]) -> Config:
-    """Return the settings of a server that is alone on this machine's loopback."""
+def settings(
+    home: Path, name: str, engine: list[str], tls: Mapping[str, str] | None = None, **sections: Any
+) -> Config:
+    """Return the settings of a server that is alone on this machine's loopback.
+
+    ``tls`` has the settings of its listener in place of plain text, and the CA of all servers, ``server_ca``.
+    """
     port = free_port()
+    listener = dict(tls or {})
+    server_ca = listener.pop("server_ca", "")
     return from_dict(
         {
             "home": str(home),
-            "tcp": {"address": f"127.0.0.1:{port}", "insecure_tcp": True},
+            "tcp": {"address": f"127.0.0.1:{port}", "insecure_tcp": tls is None, **listener},
             "cluster": {
                 "name": name,
                 "address": f"127.0.0.1:{port}",
+                "server_ca": server_ca,
                 "engine": engine,
                 "insecure_engine": True,
                 "engine_without_standby": engine[0].startswith("postgresql:"),
             },
+            **sections,
         }
     )
 
 
 @contextmanager
-def two_servers(folder: Path, engine: list[str]) -> Iterator[tuple[ClusterServer, ClusterServer]]:
-    """Give the first server of a new cluster, which leads, and a second one."""
+def two_servers(
+    folder: Path,
+    engine: list[str],
+    one_more: Mapping[str, Any] = NOTHING,
+    two_more: Mapping[str, Any] = NOTHING,
+) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Give the first server of a new cluster, which leads, and a second one, each with more settings."""
     with ExitStack() as opened:
         one_home, two_home = folder / "one", folder / "two"
         made = initialise(one_home)
         credential = made.credential_file.read_text().strip()
-        config = settings(one_home, "one", engine)
+        config = settings(one_home, "one", engine, **one_more)
         begin(config)
         one = ClusterServer(config, credential)
         opened.callback(one.stop)
         assert wait_until(lambda: one.leads)
-        other = settings(two_home, "two", engine)
+        other = settings(two_home, "two", engine, **two_more)
         for part in (other.keys_dir, other.run_dir):
             part.mkdir(parents=True)
             part.chmod(0o700)

@@ -477,4 +477,22 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (4, "engine_id", "string", False, False, ""),
         (5, "format", "uint32", False, False, ""),
     ),
+    "CallerStatement": (
+        (1, "cluster_id", "bytes", False, False, ""),
+        (2, "host", "string", False, False, ""),
+        (3, "term", "uint64", False, False, ""),
+        (4, "method", "string", False, False, ""),
+        (5, "request_digest", "bytes", False, False, ""),
+        (6, "principal", "string", False, False, ""),
+        (7, "role", "string", False, False, ""),
+        (8, "audiences", "string", True, False, ""),
+        (9, "issued_at_ms", "uint64", False, False, ""),
+        (10, "id", "bytes", False, False, ""),
+        (11, "proven", "bytes", False, False, ""),
+    ),
+    "SignedStatement": (
+        (1, "payload", "bytes", False, False, ""),
+        (2, "public_key", "bytes", False, False, ""),
+        (3, "signature", "bytes", False, False, ""),
+    ),
 }

@@ -1,11 +1,12 @@
-"""Handing on: a change that only the leader can make is asked for at the leader, as its caller asked.
+"""Handing on: a call that only the leader can answer is asked for at the leader, as its caller asked.
 
-The leader authenticates the caller by the same API key, so its rules and its records name who really asked. A
-caller that only a certificate identifies is told where the leader is.
+The host that was asked authenticated the caller, and states it to the leader in a signed statement. So no
+credential of the caller leaves the host, and the leader's rules and records name who really asked.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,17 +15,17 @@ import grpc
 
 from ...client._failures import Failure
 from ...errors import NotLeader, ServerError
-from ...state.replication.carrier import CarrierError
+from ...state.replication.carrier import CarrierError, Leader
 from ..config.config import Config
-from ..rpc.access import CALLER_AUTHORIZATION
+from ..config.sections import ROLES
+from ..log import event
+from ..rpc.access import STATEMENT
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
+from ..rpc.pool import blocking_section
 from ..status import CODES, refused
+from .statements import StatementSigner
 
-FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
-AUTHORIZATION: Final = "authorization"
-# In the metadata of what was handed on once: it goes no further.
-HANDED_ON: Final = "sessauth-handed-on"
 # Reserve of a call's time for an answer of this server itself.
 RESERVE_SECONDS: Final = 0.02
 OPTIONS: Final = (
@@ -38,12 +39,20 @@ OPTIONS: Final = (
 class LeaderCalls:
     """Calls unary RPCs of whoever leads. Any thread may use it."""
 
-    def __init__(self, config: Config, settle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        signer: StatementSigner,
+        leader: Callable[[], Leader | None],
+        settle: Callable[[], None],
+    ) -> None:
         """Use TLS by the settings' CA file, which is read at each new leader; without one plain text.
 
         ``settle()`` waits until this host holds what the leader has answered.
         """
         self._ca = config.path(config.cluster.server_ca) if config.cluster.server_ca else None
+        self._signer = signer
+        self._leader = leader
         self._settle = settle
         self._lock = threading.Lock()
         self._address = ""
@@ -55,19 +64,18 @@ class LeaderCalls:
         Raises ``error`` if nobody leads or the call can't be handed on, ServerError with the leader's reason,
         or NOT_LEADER if it can't be reached: then nothing was sent.
         """
-        found = dict(call.context.invocation_metadata())
-        # A worker's own credential is for this process alone.
-        caller_key = found.get(CALLER_AUTHORIZATION if call.method == FORWARD else AUTHORIZATION)
-        if not error.address or HANDED_ON in found or caller_key is None:
+        leader = self._leader()
+        if leader is None or not error.address or call.principal.role not in ROLES:
             raise error
+        statement = self._statement(leader, name, request, call, error)
         seconds = call.remaining - RESERVE_SECONDS
         if seconds <= 0.0:
             raise refused("DEADLINE_EXCEEDED", "no time is left to ask the leader")
-        channel: Any = self._connected(error.address)
+        channel: Any = self._connected(leader.address)
         method = channel.unary_unary(name)
-        sent = ((AUTHORIZATION, caller_key), (HANDED_ON, "1"))
         try:
-            answer: bytes = method(request, timeout=seconds, metadata=sent)
+            with blocking_section():
+                answer: bytes = method(request, timeout=seconds, metadata=((STATEMENT, statement),))
         except grpc.RpcError as failure:
             raise _as_error(failure, error) from None
         try:
@@ -83,6 +91,23 @@ class LeaderCalls:
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
+
+    def _statement(
+        self, leader: Leader, name: str, request: bytes, call: CallContext, error: NotLeader
+    ) -> bytes:
+        """Return the statement of a call's caller: that of a follower's host as it came, else a new one.
+
+        Raises ``error`` for a call that a server handed on: it goes no further.
+        """
+        stated = call.context.stated
+        if stated is not None:
+            if not stated.by_follower:
+                raise error
+            return stated.encoded
+        statement = self._signer.sign(leader, name, request, call.principal)
+        if statement is None:
+            raise refused("NOT_LEADER", "this caller has too many audiences to be handed on; ask the leader")
+        return statement
 
     def _connected(self, address: str) -> grpc.Channel:
         with self._lock:
@@ -106,6 +131,12 @@ class LeaderCalls:
 def _as_error(failure: Any, error: NotLeader) -> ServerError | NotLeader:
     """Return the error of the leader's refusal; ``error`` if it was not reached."""
     refusal = Failure.read(failure)
+    if refusal.word == "UNAUTHENTICATED":
+        # It concerns this server, not the caller, whom this server authenticated. Nothing was done.
+        event(logging.WARNING, "statement_refused", leader=error.address)
+        return refused(
+            "NOT_LEADER", "the leader did not accept this server's statement of the caller; ask it"
+        )
     if refusal.word in CODES:
         return ServerError(refusal.message, reason=refusal.word, field=refusal.field)
     if refusal.never_sent:

@@ -31,7 +31,11 @@ from ..feed.cluster_feed import ClusterFeed
 from ..feed.hosts import FollowedHosts
 from ..feed.registration import HostRegistration
 from ..process import joining
+from ..rpc.authenticate import Authenticator
+from ..rpc.pipeline import HandOn
+from .hand_on import LeaderCalls
 from .log_format import FormatRaiser
+from .statements import StatementJudge, StatementSigner
 
 SERVER_KEY_FILE = "server.key"
 SETTLE_MS = 1_000
@@ -51,6 +55,7 @@ class Membership:
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
         self.carried.on_step_down = self._on_step_down
         self._opened: tuple[Follower, Freshness, Election] | None = None
+        self._calls: LeaderCalls | None = None
         # The log and the state for hosts without access to the engine.
         self.feed: ClusterFeed | None = None
         self._trimmer: Trimmer | None = None
@@ -96,6 +101,18 @@ class Membership:
         self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
         self._trimmer = Trimmer(self.carrier, clock)
         self._formats = FormatRaiser(log, self.carried)
+
+    def hand_on(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> HandOn:
+        """Have ``authenticator`` accept what other hosts state; returns how calls reach the leader."""
+        cluster = log.head().cluster_id
+        authenticator.statements = StatementJudge(
+            cluster, log.source(), lambda: self.carried.present, authenticator.is_principal, clock
+        )
+        signer = StatementSigner(cluster, SERVER_PREFIX + self._config.cluster.name, self._key, clock)
+        self._calls = calls = LeaderCalls(self._config, signer, lambda: self.carried.present, self.settle)
+        if self.feed is not None:
+            self.feed.registration.hand_on = calls.hand_on
+        return calls.hand_on
 
     def start(self) -> None:
         """Start the threads."""
@@ -148,6 +165,8 @@ class Membership:
 
     def close(self) -> None:
         """Give the lead back and end the threads, before the writer is closed."""
+        if self._calls is not None:
+            self._calls.close()
         if self.feed is not None:
             self.feed.close()
         for part in reversed(self._opened or ()):

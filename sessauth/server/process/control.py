@@ -34,7 +34,6 @@ from ...v1 import (
 )
 from ...verifier.verifier import Verifier
 from .. import log as server_log
-from ..cluster.hand_on import LeaderCalls
 from ..cluster.membership import Membership
 from ..config.config import Config
 from ..keys.certificates import certificate_end
@@ -146,7 +145,7 @@ class Control:
         )
         opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
-        hand_on = self._join_cluster(opened)
+        hand_on = self._join_cluster(opened, authenticator)
         methods = self._methods(self._services(verifier, source, hand_on))
         self.serving = Serving(
             config,
@@ -189,17 +188,13 @@ class Control:
             ]
         )
 
-    def _join_cluster(self, opened: ExitStack) -> HandOn | None:
+    def _join_cluster(self, opened: ExitStack, authenticator: Authenticator) -> HandOn | None:
         """Prepare this server's part in its cluster; return how calls reach the leader."""
         if self.membership is None:
             return None
         self.membership.attach(self.log, self._clock)
         opened.callback(self.membership.close)
-        calls = LeaderCalls(self._config, self.membership.settle)
-        opened.callback(calls.close)
-        if self.membership.feed is not None:
-            self.membership.feed.registration.hand_on = calls.hand_on
-        return calls.hand_on
+        return self.membership.hand_on(self.log, self._clock, authenticator)
 
     def _services(
         self, verifier: Verifier, source: LmdbSource, hand_on: HandOn | None

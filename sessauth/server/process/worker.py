@@ -86,7 +86,7 @@ def run(
     page = Page.inherited(metrics) if metrics >= 0 else None
     source = StateReader.open(config.state_dir)
     tracing = open_tracing(config.tracing, worker_name(index))
-    forwarder = Forwarder(config.socket, credential, tracing, in_cluster=config.cluster.enabled)
+    forwarder = Forwarder(config.socket, credential, tracing)
     control = Client(str(config.socket), credential, timeout_ms=REPORT_MS)
     channel = VerifierChannel(control)
     recorder = None

@@ -25,8 +25,8 @@ FOLLOWER: Final = "follower"
 WORKER: Final = "worker"
 # In the metadata of a forwarded call: the name of the worker's caller, whose share of the pool is used.
 ORIGINAL_CALLER: Final = "sessauth-asked-by-bin"
-# In it too, in a cluster: the API key of the worker's caller, by which the leader authenticates it.
-CALLER_AUTHORIZATION: Final = "sessauth-caller-authorization"
+# In the metadata of a call that another host of the cluster hands on: its statement of the caller.
+STATEMENT: Final = "sessauth-statement-bin"
 # Needs no credential.
 ANYONE: Final = "anyone"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from ...errors import ConfigError
 from ..config.config import Config
@@ -12,10 +12,20 @@ from ..keys.certificates import first_der
 from ..keys.credentials import CredentialFile, Principal, WorkerCredential
 from ..keys.identities import Identities
 from ..status import refused
-from ..transport.rpc import Rpc
+from ..transport.rpc import Rpc, StatedCaller
+from .access import STATEMENT
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
+UNIX: Final = "unix:"
+
+
+class AcceptsStatements(Protocol):
+    """Accepts callers that other hosts of the cluster state."""
+
+    def accept(self, data: bytes, method: str) -> StatedCaller:
+        """Return the caller of a statement. Raises UNAUTHENTICATED."""
+        ...
 
 
 class Authenticator:
@@ -30,6 +40,8 @@ class Authenticator:
         """Accept the keys of ``credentials``, the certificates of ``identities``, and ``workers``."""
         self.credentials = credentials
         self.identities = identities
+        # A server of a cluster has one; others accept no statement.
+        self.statements: AcceptsStatements | None = None
         self._workers = workers
 
     @classmethod
@@ -40,6 +52,32 @@ class Authenticator:
         """
         credentials = CredentialFile(config.credentials_file)
         return cls(credentials, Identities(config, credentials), workers)
+
+    def from_statement(self, rpc: Rpc) -> StatedCaller | None:
+        """Return the caller that another host of the cluster states; None if none is stated.
+
+        Raises UNAUTHENTICATED for one that is not accepted, for any on a Unix socket, and beside an API key.
+        """
+        stated = [value for name, value in rpc.metadata if name == STATEMENT]
+        if not stated:
+            return None
+        keys = any(name == AUTHORIZATION for name, _ in rpc.metadata)
+        local = rpc.peer().startswith(UNIX)
+        if self.statements is None or keys or local or len(stated) > 1 or not isinstance(stated[0], bytes):
+            raise refused("UNAUTHENTICATED", "a statement of a caller is not accepted here")
+        return self.statements.accept(stated[0], rpc.method)
+
+    def is_principal(self, name: str, role: str) -> bool:
+        """Return True if an API key or a certificate of a caller has this name and role now."""
+        try:
+            entry = self.credentials.current().entries.get(name)
+        except ConfigError:
+            return False
+        if entry is not None:
+            return entry.principal.role == role
+        known = self.identities.known()
+        principals = (*known.by_uri.values(), *known.by_thumbprint.values())
+        return any((principal.name, principal.role) == (name, role) for principal in principals)
 
     def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
         """Return the principal of the ``authorization`` entry; None if there is no entry.

@@ -77,6 +77,8 @@ class Pipeline:
                     raise cancelled_error()
                 if now() >= call.deadline:
                     call.raise_if_expired()
+                if rpc.stated is not None:
+                    rpc.stated.redeem(data or b"")
                 result: bytes = answer(data, call)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
                 _fail(rpc, call, error, on_failure)

@@ -12,7 +12,7 @@ from ..keys.credentials import MAX_ACCEPTED, Loaded, Principal
 from ..status import refused
 from ..transport.receiving import Receiving
 from ..transport.rpc import Plan, Rpc
-from .access import ANYONE, ORIGINAL_CALLER, RULES, Rule, pool_of, require_rules
+from .access import ANYONE, ORIGINAL_CALLER, RULES, STATEMENT, Rule, pool_of, require_rules
 from .authenticate import AUTHORIZATION
 from .call import NOBODY
 from .method import Method
@@ -105,10 +105,15 @@ class Router:
         try:
             if not route.anonymous:
                 # Strangers are refused before their message is waited for.
-                found = self._authenticator.from_metadata(rpc.metadata)
-                by_metadata = found is not None
-                rpc.authenticated_by = loaded if by_metadata else self._authenticator.identities.known()
-                found = found or self._authenticator.from_certificate(rpc)
+                rpc.stated = self._authenticator.from_statement(rpc)
+                found: Principal | None
+                if rpc.stated is not None:
+                    found = rpc.stated.principal
+                else:
+                    found = self._authenticator.from_metadata(rpc.metadata)
+                    by_metadata = found is not None
+                    rpc.authenticated_by = loaded if by_metadata else self._authenticator.identities.known()
+                    found = found or self._authenticator.from_certificate(rpc)
                 if found is None:
                     raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 principal = found
@@ -116,12 +121,16 @@ class Router:
                 raise refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it")
             if principal is not NOBODY and principal.role not in route.rule.roles:
                 raise refused("PERMISSION_DENIED", "this credential may not do that")
+            if rpc.stated is not None and route.rule.streams:
+                raise refused("PERMISSION_DENIED", "streams are not handed on")
         except ServerError as error:
             self._pipeline.refuse(rpc, route.method.name, route.rule, principal, error)
             return
         if self._cached_under is not loaded:
             self._clear_cache(loaded)
         caller = _original_caller(rpc.metadata) if route.forwarded else ""
+        if rpc.stated is not None:
+            caller = rpc.stated.share
         rpc.plan = self._plan(route, principal, caller or principal.name)
         if by_metadata and not route.forwarded and self._credentials.loaded is loaded:
             # The file was not replaced meanwhile, so the caller was authenticated by it.
@@ -153,7 +162,9 @@ class Router:
                 share = PoolShare(self._pools[pool], strangers=principal is NOBODY)
                 self._shares[pool, share_name] = share
             plan = self._pipeline.plan(route.method, route.rule, share, principal, self._deliver)
-            route.plans[principal, share_name] = plan
+            # Other hosts of a cluster may state any number of callers.
+            if len(route.plans) < MAX_ACCEPTED:
+                route.plans[principal, share_name] = plan
         return plan
 
     def _clear_cache(self, loaded: Loaded | None) -> None:
@@ -174,13 +185,18 @@ def _original_caller(metadata: Sequence[tuple[str, str | bytes]]) -> str:
 
 
 def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
-    """Return BLAKE2b-256 of the only ``authorization`` entry; empty if there is none, or several."""
+    """Return BLAKE2b-256 of the only ``authorization`` entry; empty if there is none, or several.
+
+    Empty too beside a statement of another caller, which is judged each time.
+    """
     found: str | bytes | None = None
     for name, value in metadata:
         if name == AUTHORIZATION:
             if found is not None:
                 return b""
             found = value
+        elif name == STATEMENT:
+            return b""
     if isinstance(found, str) and found.isascii():
         return blake2b(found.encode(), digest_size=32).digest()
     return b""

@@ -74,6 +74,38 @@ class WireCall(Protocol):
         ...
 
 
+class StatedCaller(Protocol):
+    """A caller whom another host of the cluster authenticated."""
+
+    @property
+    def principal(self) -> Principal:
+        """The caller."""
+        ...
+
+    @property
+    def share(self) -> str:
+        """The name of the caller's share of a pool."""
+        ...
+
+    @property
+    def encoded(self) -> bytes:
+        """The statement as it came."""
+        ...
+
+    @property
+    def by_follower(self) -> bool:
+        """True if the host is a follower's."""
+        ...
+
+    def proves(self, index: int) -> bool:
+        """Return True if the host verified the proof of item ``index``, and consumed its nonce."""
+        ...
+
+    def redeem(self, request: bytes) -> None:
+        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it."""
+        ...
+
+
 class Rpc:
     """A call of any transport.
 
@@ -94,7 +126,7 @@ class Rpc:
             "_headers_pending",
         ),
         *("accepted_at", "cancelled", "authenticated_by", "metadata", "method", "ended", "plan"),
-        *("receiving_since", "refused"),
+        *("receiving_since", "refused", "stated"),
     )
 
     plan: Plan
@@ -110,6 +142,8 @@ class Rpc:
         self.ended = self.cancelled = False
         # The table that its caller was found in; None for a caller that need not be authenticated.
         self.authenticated_by: object = None
+        # Set if another host of the cluster states the caller.
+        self.stated: StatedCaller | None = None
         # Refused before it had a thread.
         self.refused = False
         self._headers_pending = True

@@ -15,7 +15,7 @@ from ...client._failures import Failure
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb
 from ...v1 import forward_service_pb2 as forward_pb
-from ..rpc.access import CALLER_AUTHORIZATION, ORIGINAL_CALLER
+from ..rpc.access import ORIGINAL_CALLER
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
 from ..rpc.pool import blocking_section
@@ -58,15 +58,11 @@ class Forwarder:
     Nothing is sent twice: a lost answer may be of a call that was charged for.
     """
 
-    def __init__(
-        self, socket: Path, credential: str, tracing: Tracing | None = None, *, in_cluster: bool = False
-    ) -> None:
+    def __init__(self, socket: Path, credential: str, tracing: Tracing | None = None) -> None:
         """Call at ``socket``, with the credential from the control process; connects when first used.
 
-        ``tracing`` has the control process continue a call's trace. ``in_cluster``: it may have to ask the
-        leader, with the API key of the worker's caller.
+        ``tracing`` has the control process continue a call's trace.
         """
-        self._in_cluster = in_cluster
         self._tracing = tracing
         self._target = f"unix:{socket}"
         self._credential = ("authorization", f"Bearer {credential}")
@@ -91,8 +87,6 @@ class Forwarder:
             request=request,
         )
         metadata: Metadata = (self._credential, (ORIGINAL_CALLER, call.principal.name.encode()))
-        if self._in_cluster:
-            metadata += _caller_key(call)
         if self._tracing is not None:
             metadata = self._tracing.inject(metadata, call)
         try:
@@ -177,15 +171,6 @@ def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
         approvals=message.approvals(index),
         retry_id=message.retry_id(index),
         permit_ms=message.permit_ms(index),
-    )
-
-
-def _caller_key(call: CallContext) -> Metadata:
-    """Return the API key that a call came with, for the leader; nothing of a caller with a certificate."""
-    return tuple(
-        (CALLER_AUTHORIZATION, value)
-        for key, value in call.context.invocation_metadata()
-        if key == "authorization"
     )
 
 

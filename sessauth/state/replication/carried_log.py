@@ -90,6 +90,11 @@ class CarriedLog:
             _log.warning("this server no longer leads: %s", reason)
             self.on_step_down(reason)
 
+    @property
+    def present(self) -> Leader | None:
+        """The leader as far as this server knows, itself or another; None: nobody is known."""
+        return self._leader or self._other
+
     def refusal(self) -> NotLeader | None:
         """Return the error for callers that want to write; None while this server leads."""
         if self._leader is not None:

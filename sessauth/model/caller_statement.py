@@ -1,0 +1,115 @@
+"""The caller of a call that a host of a cluster hands on: stated to the leader, and signed by the host.
+
+    signed = statement.signed_by(key)
+    data = signed.encode()                       # what stands in the metadata
+    SignedStatement.read(data)                   # the statement, if its own key signed it
+
+Whose key that is, and for which calls it counts, ``sessauth.server.cluster.statements`` decides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from .._fast.codec.record import Record
+from .._fast.crypto import ed25519
+from ..crypto.signing_key import MessageKey
+from .host import INSTANCE_BYTES
+
+ID_BYTES: Final = 16
+# With base64 and the caller's other metadata it must stay below what a server of gRPC accepts.
+MAX_STATEMENT_BYTES: Final = 4_096
+# One bit for each item of a batch of 1,024.
+MAX_PROVEN_BYTES: Final = 128
+_LABEL: Final = b"sessauth/caller/v1\x00"
+
+
+class HostKey(MessageKey):
+    """An Ed25519 key that signs what a follower's process states. It is in memory alone."""
+
+    __slots__ = ()
+
+    made_by = "sessauth follow"
+
+    @property
+    def instance(self) -> bytes:
+        """The instance under which the host is registered, 16 bytes: it names this key."""
+        return self.key_id[:INSTANCE_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class CallerStatement(Record):
+    """A caller as ``host`` authenticated it, for one call to the leader of one term.
+
+    ``request_digest`` is BLAKE2b-256 of the encoded request. ``proven`` has a bit for each item whose proof
+    the host verified and whose nonce it consumed.
+    """
+
+    cluster_id: bytes
+    host: str
+    term: int
+    method: str
+    request_digest: bytes
+    principal: str
+    role: str
+    audiences: tuple[str, ...]
+    issued_at_ms: int
+    id: bytes
+    proven: bytes = b""
+
+    def signed_by(self, key: MessageKey) -> SignedStatement:
+        """Return this statement, signed."""
+        payload = self.encode()
+        return SignedStatement(payload, key.public_key, key.sign(_LABEL + payload))
+
+    def proves(self, index: int) -> bool:
+        """Return True if the proof of item ``index`` was verified."""
+        byte, bit = divmod(index, 8)
+        return byte < len(self.proven) and bool(self.proven[byte] >> bit & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedStatement(Record):
+    """An encoded CallerStatement, a public key (32 bytes), and its 64-byte signature."""
+
+    payload: bytes
+    public_key: bytes
+    signature: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key, 32 bytes."""
+        return ed25519.digest(self.public_key)
+
+    @classmethod
+    def read(cls, data: bytes) -> tuple[SignedStatement, CallerStatement]:
+        """Return a statement, whoever signed it. Raises ValueError for other bytes."""
+        if len(data) > MAX_STATEMENT_BYTES:
+            raise ValueError("too long")
+        signed = cls.decode(data)
+        statement = CallerStatement.decode(signed.payload)
+        if (len(signed.public_key), len(signed.signature), len(statement.id)) != (32, 64, ID_BYTES):
+            raise ValueError("a part has another length")
+        if len(statement.proven) > MAX_PROVEN_BYTES or statement.proven[-1:] == b"\x00":
+            raise ValueError("proven: another form")
+        return signed, statement
+
+    def is_genuine(self) -> bool:
+        """Return True if the key that it names signed it."""
+        return ed25519.verify(self.public_key, _LABEL + self.payload, self.signature)
+
+
+def new_statement_id() -> bytes:
+    """Return a random id, 16 bytes."""
+    return os.urandom(ID_BYTES)
+
+
+def proven_bits(indexes: Iterable[int]) -> bytes:
+    """Return the bits of these items."""
+    bits = 0
+    for index in indexes:
+        bits |= 1 << index
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")

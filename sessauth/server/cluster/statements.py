@@ -1,0 +1,202 @@
+"""Statements by which a host of the cluster hands on a call of its own caller: made here, and judged here.
+
+A server states callers of every role, since what it signs is the log itself. A follower's host states
+gateways alone. A statement that is not accepted is UNAUTHENTICATED: nothing else in the call identifies
+anybody then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from ...clock import Clock
+from ...crypto.issuer_key import KeyStatus
+from ...crypto.signing_key import MessageKey
+from ...errors import ServerError, SessauthError
+from ...model.caller_statement import (
+    MAX_STATEMENT_BYTES,
+    CallerStatement,
+    SignedStatement,
+    new_statement_id,
+)
+from ...model.group_record import SERVER_OWNER
+from ...model.host import INSTANCE_BYTES, SERVER_PREFIX
+from ...state.lmdb import host_rows
+from ...state.lmdb.environment import LmdbSource
+from ...state.lmdb.rows import TxnRows
+from ...state.replication.carrier import Leader
+from ..config.sections import AUDIENCE, MAX_NAME_CHARS, RESERVED, ROLES
+from ..keys.credentials import Principal
+from ..rpc.access import FOLLOWER, GATEWAY
+from ..status import refused
+from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
+
+# Prefix of the share of a pool that the callers of a follower's host have together.
+HOST_SHARE: Final = f"{RESERVED}host/"
+
+
+class StatementSigner:
+    """States callers as one host of the cluster."""
+
+    def __init__(self, cluster_id: bytes, host: str, key: MessageKey, clock: Clock) -> None:
+        """Sign with the key of ``host``."""
+        self._cluster_id = cluster_id
+        self._host = host
+        self._key = key
+        self._clock = clock
+
+    def sign(
+        self, leader: Leader, method: str, request: bytes, principal: Principal, proven: bytes = b""
+    ) -> bytes | None:
+        """Return the statement of a caller, encoded; None for one with too many audiences."""
+        statement = CallerStatement(
+            self._cluster_id,
+            self._host,
+            leader.term,
+            method,
+            _digest(request),
+            principal.name,
+            principal.role,
+            principal.audiences,
+            self._clock.now_ms(),
+            new_statement_id(),
+            proven,
+        )
+        encoded = statement.signed_by(self._key).encode()
+        return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedStatement:
+    """A caller whom another host of the cluster stated, before the call's message has come."""
+
+    principal: Principal
+    statement: CallerStatement
+    # As it came, to be handed on once more.
+    encoded: bytes = field(repr=False)
+    key_id: bytes
+    ids: StatementIds
+
+    @property
+    def by_follower(self) -> bool:
+        """True if a follower's host states it, which may reach the leader through another server."""
+        return not self.statement.host.startswith(SERVER_PREFIX)
+
+    @property
+    def share(self) -> str:
+        """The name of the caller's share of a pool: all callers of a follower's host have one together."""
+        return HOST_SHARE + self.statement.host if self.by_follower else self.principal.name
+
+    def proves(self, index: int) -> bool:
+        """Return True if the host verified the proof of item ``index``, and consumed its nonce."""
+        return self.statement.proves(index)
+
+    def redeem(self, request: bytes) -> None:
+        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it."""
+        statement = self.statement
+        if statement.request_digest != _digest(request):
+            raise _refused("it is of another request")
+        problem = self.ids.use(self.key_id, statement.id, statement.issued_at_ms)
+        if problem:
+            raise _refused(problem)
+
+
+class StatementJudge:
+    """Accepts the statements of the cluster's hosts, by this server's own state."""
+
+    def __init__(
+        self,
+        cluster_id: bytes,
+        source: LmdbSource,
+        leader: Callable[[], Leader | None],
+        is_principal: Callable[[str, str], bool],
+        clock: Clock,
+    ) -> None:
+        """Accept statements to ``leader()``; it may be another server, to which this one hands them on.
+
+        ``is_principal(name, role)`` returns True if a caller of this server has that name and role now.
+        """
+        self._cluster_id = cluster_id
+        self._source = source
+        self._leader = leader
+        self._is_principal = is_principal
+        self._clock = clock
+        self._ids = StatementIds(clock)
+
+    def accept(self, data: bytes, method: str) -> AcceptedStatement:
+        """Return the caller that ``data`` states for a call of ``method``.
+
+        Raises UNAUTHENTICATED if the statement is not accepted, for whatever reason.
+        """
+        try:
+            return self._accept(data, method)
+        except ServerError:
+            raise
+        except SessauthError as error:
+            raise _refused(f"the state can't be read: {error}") from error
+
+    def _accept(self, data: bytes, method: str) -> AcceptedStatement:
+        try:
+            signed, statement = SignedStatement.read(data)
+        except ValueError as error:
+            raise _refused(f"it can't be read: {error}") from None
+        leader = self._leader()
+        if statement.cluster_id != self._cluster_id:
+            raise _refused("it is of another cluster")
+        if leader is None or statement.term != leader.term:
+            raise _refused(f"it is for term {statement.term}, which is not the present one")
+        if statement.method != method:
+            raise _refused("it is for another RPC")
+        age_ms = self._clock.now_ms() - statement.issued_at_ms
+        if not -MAX_AHEAD_MS <= age_ms <= MAX_AGE_MS:
+            raise _refused(f"it is {age_ms} ms old by this host's clock")
+        principal = _principal(statement)
+        with self._source.rows() as rows:
+            if statement.host.startswith(SERVER_PREFIX):
+                _require_server(rows, signed, statement)
+            else:
+                self._require_follower(rows, signed, statement)
+        if not signed.is_genuine():
+            raise _refused("its signature is wrong")
+        return AcceptedStatement(principal, statement, data, signed.key_id, self._ids)
+
+    def _require_follower(self, rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:
+        """Require that a registered host's instance signed, and that its credential is still known."""
+        host = (
+            host_rows.host(rows, statement.host) if len(statement.host) <= host_rows.MAX_NAME_BYTES else None
+        )
+        if host is None or host.leaving or host.instance != signed.key_id[:INSTANCE_BYTES]:
+            raise _refused(f"host {statement.host!r} is not registered with this key")
+        if statement.role != GATEWAY:
+            raise _refused(f"a follower's host states gateways alone, not the role {statement.role!r}")
+        if not self._is_principal(host.principal, FOLLOWER):
+            raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
+
+
+def _require_server(rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:
+    """Require that an active key of the server signed, by this host's own state."""
+    key = rows.key(signed.key_id)
+    if key is None or key.owner != SERVER_OWNER + statement.host.removeprefix(SERVER_PREFIX):
+        raise _refused(f"it is signed by no key of {statement.host!r}")
+    if key.status is not KeyStatus.ACTIVE:
+        raise _refused(f"it is signed by a key of {statement.host!r} that is {key.status.name}")
+
+
+def _principal(statement: CallerStatement) -> Principal:
+    name, audiences = statement.principal, statement.audiences
+    if not 1 <= len(name) <= MAX_NAME_CHARS or name.startswith(RESERVED):
+        raise _refused("it names no principal that may be stated")
+    if statement.role not in ROLES or not all(map(AUDIENCE.fullmatch, audiences)):
+        raise _refused("it states a role or an audience that is none")
+    return Principal(name, statement.role, audiences)
+
+
+def _refused(why: str) -> ServerError:
+    return refused("UNAUTHENTICATED", f"the caller's statement was not accepted: {why}")
+
+
+def _digest(request: bytes) -> bytes:
+    return blake2b(request, digest_size=32).digest()

@@ -1,0 +1,71 @@
+"""Statements of callers, true and forged, sent to a server as another host of its cluster sends them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+import grpc
+
+from sessauth.crypto.signing_key import MessageKey
+from sessauth.model.caller_statement import CallerStatement, new_statement_id
+from sessauth.model.host import SERVER_PREFIX
+from sessauth.server.cluster.membership import server_key_file
+from sessauth.server.rpc.access import STATEMENT
+from tests.support.cluster_servers import ClusterServer
+from tests.support.service import SHORT, Caller
+
+
+class Stating:
+    """States callers to ``leader`` as ``host`` does, or as it never would."""
+
+    def __init__(self, host: ClusterServer, leader: ClusterServer) -> None:
+        """Sign with the key of ``host``."""
+        from sessauth.model.group_record import ServerKey
+
+        self.host, self.leader = host, leader
+        self.key: MessageKey = ServerKey.load(server_key_file(host.config))
+        self.name = SERVER_PREFIX + host.config.cluster.name
+        self.caller = Caller(leader.config.tcp.address)
+
+    def statement(self, rpc: str, request: Any, **fields: Any) -> CallerStatement:
+        """Return a good statement of an operator, with some fields replaced."""
+        membership, log = self.leader.control.membership, self.leader.control.log
+        assert membership is not None and membership.leader is not None
+        good = CallerStatement(
+            log.head().cluster_id,
+            self.name,
+            membership.leader.term,
+            SHORT.get(rpc, rpc) if rpc.startswith("/") else f"/sessauth.v1.{rpc}",
+            blake2b(request.SerializeToString(), digest_size=32).digest(),
+            "ann",
+            "operator",
+            (),
+            log.now_ms(),
+            new_statement_id(),
+        )
+        return replace(good, **fields)
+
+    def send(
+        self,
+        rpc: str,
+        request: Any,
+        statement: CallerStatement | bytes,
+        *,
+        key: MessageKey | None = None,
+        more: tuple[tuple[str, Any], ...] = (),
+        caller: Caller | None = None,
+    ) -> Any:
+        """Call with a signed statement, or with bytes in its place. Raises RpcError."""
+        if isinstance(statement, CallerStatement):
+            statement = statement.signed_by(key or self.key).encode()
+        metadata = ((STATEMENT, statement), *more)
+        return (caller or self.caller).call(f"/sessauth.v1.{rpc}", request, metadata=metadata)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.caller.close()
+
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
