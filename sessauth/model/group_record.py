@@ -105,6 +105,7 @@ class CarriedPosition(Record):
     """The end of the carried log that a folder holds: number, digest, term and engine of the record.
 
     ``format`` is that of the cluster's records from there on, 0 for the oldest.
+    ``adopted`` is the number of the last record by which an operator had the log go on; 0: there is none.
     """
 
     number: int = 0
@@ -112,8 +113,18 @@ class CarriedPosition(Record):
     term: int = 0
     engine_id: str = ""
     format: int = 0
+    adopted: int = 0
 
     @property
     def writes(self) -> int:
         """The format that the cluster writes."""
         return self.format or OLDEST_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterBrake(Record):
+    """The brake of a whole cluster while it is set: why, by which caller, and when (ms since 1970)."""
+
+    reason: str
+    principal: str
+    at_ms: int

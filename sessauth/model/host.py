@@ -27,7 +27,7 @@ class HostRecord(Record):
 
     ``principal`` registered it; empty: it is a server. It first registered at ``registered_revision``;
     ``instances`` is the number of instances (16 bytes each) that had the name. While ``leaving`` it gets no
-    further proof.
+    further proof. ``address`` (HOST:PORT) is where a server says that it can be reached.
     """
 
     name: str
@@ -38,6 +38,7 @@ class HostRecord(Record):
     registered_at_ms: int = 0
     instances: int = 1
     leaving: bool = False
+    address: str = ""
 
     def admits(self, wanted: HostRecord) -> bool:
         """Return True if this row lets a host have proofs for the bound that it wants."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessauth/v1/feed_service.proto\x12\x0bsessauth.v1\"\x1e\n\rFollowRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"0\n\x0eNumberedRecord\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\">\n\x0e\x46ollowResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.NumberedRecord\"f\n\x0e\x42\x61rrierRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x04 \x01(\x04\x12\r\n\x05reads\x18\x05 \x01(\r\"p\n\x0f\x42\x61rrierResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x11\n\tserver_ms\x18\x03 \x01(\x04\x12\x11\n\tengine_id\x18\x04 \x01(\t\x12\x17\n\x0f\x65ngine_revision\x18\x05 \x01(\x04\"\x11\n\x0fSnapshotRequest\"Y\n\x10SnapshotResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.SnapshotHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"O\n\x0eSnapshotHeader\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"K\n\x13RegisterHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x14\n\x0cstaleness_ms\x18\x03 \x01(\x04\"\x16\n\x14RegisterHostResponse\"!\n\x11RemoveHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x14\n\x12RemoveHostResponse2\x87\x03\n\x0b\x46\x65\x65\x64Service\x12\x43\n\x06\x46ollow\x12\x1a.sessauth.v1.FollowRequest\x1a\x1b.sessauth.v1.FollowResponse0\x01\x12\x44\n\x07\x42\x61rrier\x12\x1b.sessauth.v1.BarrierRequest\x1a\x1c.sessauth.v1.BarrierResponse\x12I\n\x08Snapshot\x12\x1c.sessauth.v1.SnapshotRequest\x1a\x1d.sessauth.v1.SnapshotResponse0\x01\x12S\n\x0cRegisterHost\x12 .sessauth.v1.RegisterHostRequest\x1a!.sessauth.v1.RegisterHostResponse\x12M\n\nRemoveHost\x12\x1e.sessauth.v1.RemoveHostRequest\x1a\x1f.sessauth.v1.RemoveHostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessauth/v1/feed_service.proto\x12\x0bsessauth.v1\"\x1e\n\rFollowRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"0\n\x0eNumberedRecord\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\">\n\x0e\x46ollowResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.NumberedRecord\"u\n\x0e\x42\x61rrierRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x04 \x01(\x04\x12\r\n\x05reads\x18\x05 \x01(\r\x12\r\n\x05\x61larm\x18\x06 \x01(\t\"p\n\x0f\x42\x61rrierResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x11\n\tserver_ms\x18\x03 \x01(\x04\x12\x11\n\tengine_id\x18\x04 \x01(\t\x12\x17\n\x0f\x65ngine_revision\x18\x05 \x01(\x04\"\x11\n\x0fSnapshotRequest\"Y\n\x10SnapshotResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.SnapshotHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"O\n\x0eSnapshotHeader\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\"K\n\x13RegisterHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x14\n\x0cstaleness_ms\x18\x03 \x01(\x04\"\x16\n\x14RegisterHostResponse\"!\n\x11RemoveHostRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x14\n\x12RemoveHostResponse2\x87\x03\n\x0b\x46\x65\x65\x64Service\x12\x43\n\x06\x46ollow\x12\x1a.sessauth.v1.FollowRequest\x1a\x1b.sessauth.v1.FollowResponse0\x01\x12\x44\n\x07\x42\x61rrier\x12\x1b.sessauth.v1.BarrierRequest\x1a\x1c.sessauth.v1.BarrierResponse\x12I\n\x08Snapshot\x12\x1c.sessauth.v1.SnapshotRequest\x1a\x1d.sessauth.v1.SnapshotResponse0\x01\x12S\n\x0cRegisterHost\x12 .sessauth.v1.RegisterHostRequest\x1a!.sessauth.v1.RegisterHostResponse\x12M\n\nRemoveHost\x12\x1e.sessauth.v1.RemoveHostRequest\x1a\x1f.sessauth.v1.RemoveHostResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWRESPONSE']._serialized_start=129
   _globals['_FOLLOWRESPONSE']._serialized_end=191
   _globals['_BARRIERREQUEST']._serialized_start=193
-  _globals['_BARRIERREQUEST']._serialized_end=295
-  _globals['_BARRIERRESPONSE']._serialized_start=297
-  _globals['_BARRIERRESPONSE']._serialized_end=409
-  _globals['_SNAPSHOTREQUEST']._serialized_start=411
-  _globals['_SNAPSHOTREQUEST']._serialized_end=428
-  _globals['_SNAPSHOTRESPONSE']._serialized_start=430
-  _globals['_SNAPSHOTRESPONSE']._serialized_end=519
-  _globals['_SNAPSHOTHEADER']._serialized_start=521
-  _globals['_SNAPSHOTHEADER']._serialized_end=600
-  _globals['_REGISTERHOSTREQUEST']._serialized_start=602
-  _globals['_REGISTERHOSTREQUEST']._serialized_end=677
-  _globals['_REGISTERHOSTRESPONSE']._serialized_start=679
-  _globals['_REGISTERHOSTRESPONSE']._serialized_end=701
-  _globals['_REMOVEHOSTREQUEST']._serialized_start=703
-  _globals['_REMOVEHOSTREQUEST']._serialized_end=736
-  _globals['_REMOVEHOSTRESPONSE']._serialized_start=738
-  _globals['_REMOVEHOSTRESPONSE']._serialized_end=758
-  _globals['_FEEDSERVICE']._serialized_start=761
-  _globals['_FEEDSERVICE']._serialized_end=1152
+  _globals['_BARRIERREQUEST']._serialized_end=310
+  _globals['_BARRIERRESPONSE']._serialized_start=312
+  _globals['_BARRIERRESPONSE']._serialized_end=424
+  _globals['_SNAPSHOTREQUEST']._serialized_start=426
+  _globals['_SNAPSHOTREQUEST']._serialized_end=443
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=445
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=534
+  _globals['_SNAPSHOTHEADER']._serialized_start=536
+  _globals['_SNAPSHOTHEADER']._serialized_end=615
+  _globals['_REGISTERHOSTREQUEST']._serialized_start=617
+  _globals['_REGISTERHOSTREQUEST']._serialized_end=692
+  _globals['_REGISTERHOSTRESPONSE']._serialized_start=694
+  _globals['_REGISTERHOSTRESPONSE']._serialized_end=716
+  _globals['_REMOVEHOSTREQUEST']._serialized_start=718
+  _globals['_REMOVEHOSTREQUEST']._serialized_end=751
+  _globals['_REMOVEHOSTRESPONSE']._serialized_start=753
+  _globals['_REMOVEHOSTRESPONSE']._serialized_end=773
+  _globals['_FEEDSERVICE']._serialized_start=776
+  _globals['_FEEDSERVICE']._serialized_end=1167
 # @@protoc_insertion_point(module_scope)

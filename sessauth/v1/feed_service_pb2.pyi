@@ -27,18 +27,20 @@ class FollowResponse(_message.Message):
     def __init__(self, records: _Optional[_Iterable[_Union[NumberedRecord, _Mapping]]] = ...) -> None: ...
 
 class BarrierRequest(_message.Message):
-    __slots__ = ("host", "instance", "applied", "staleness_ms", "reads")
+    __slots__ = ("host", "instance", "applied", "staleness_ms", "reads", "alarm")
     HOST_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
+    ALARM_FIELD_NUMBER: _ClassVar[int]
     host: str
     instance: bytes
     applied: int
     staleness_ms: int
     reads: int
-    def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., reads: _Optional[int] = ...) -> None: ...
+    alarm: str
+    def __init__(self, host: _Optional[str] = ..., instance: _Optional[bytes] = ..., applied: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., reads: _Optional[int] = ..., alarm: _Optional[str] = ...) -> None: ...
 
 class BarrierResponse(_message.Message):
     __slots__ = ("number", "digest", "server_ms", "engine_id", "engine_revision")

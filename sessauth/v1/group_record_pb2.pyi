@@ -63,15 +63,27 @@ class SignedGroup(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ..., key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class CarriedPosition(_message.Message):
-    __slots__ = ("number", "digest", "term", "engine_id", "format")
+    __slots__ = ("number", "digest", "term", "engine_id", "format", "adopted")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    ADOPTED_FIELD_NUMBER: _ClassVar[int]
     number: int
     digest: bytes
     term: int
     engine_id: str
     format: int
-    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., engine_id: _Optional[str] = ..., format: _Optional[int] = ...) -> None: ...
+    adopted: int
+    def __init__(self, number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., engine_id: _Optional[str] = ..., format: _Optional[int] = ..., adopted: _Optional[int] = ...) -> None: ...
+
+class ClusterBrake(_message.Message):
+    __slots__ = ("reason", "principal", "at_ms")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    principal: str
+    at_ms: int
+    def __init__(self, reason: _Optional[str] = ..., principal: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...

@@ -95,16 +95,18 @@ class DistrustKeyResponse(_message.Message):
     def __init__(self, key: _Optional[_Union[_record_pb2.KeyRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class AdmitServerRequest(_message.Message):
-    __slots__ = ("request_id", "name", "server_key", "issuer_key")
+    __slots__ = ("request_id", "name", "server_key", "issuer_key", "address")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SERVER_KEY_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
     server_key: bytes
     issuer_key: bytes
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., server_key: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ...) -> None: ...
+    address: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., server_key: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ..., address: _Optional[str] = ...) -> None: ...
 
 class AdmitServerResponse(_message.Message):
     __slots__ = ("server_key", "issuer_key", "revision")

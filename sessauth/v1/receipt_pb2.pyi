@@ -123,7 +123,7 @@ class RegistrationRecord(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., process_id: _Optional[int] = ..., process_started: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ...) -> None: ...
 
 class HostRecord(_message.Message):
-    __slots__ = ("name", "principal", "instance", "staleness_ms", "registered_revision", "registered_at_ms", "instances", "leaving")
+    __slots__ = ("name", "principal", "instance", "staleness_ms", "registered_revision", "registered_at_ms", "instances", "leaving", "address")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class HostRecord(_message.Message):
     REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     name: str
     principal: str
     instance: bytes
@@ -140,7 +141,8 @@ class HostRecord(_message.Message):
     registered_at_ms: int
     instances: int
     leaving: bool
-    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ...) -> None: ...
+    address: str
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ..., address: _Optional[str] = ...) -> None: ...
 
 class ServerBeat(_message.Message):
     __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads")

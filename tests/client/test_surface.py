@@ -71,11 +71,12 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client._requests import approvals, evidence, keys, sessions, tokens, usage
+    from sessauth.client._requests import approvals, evidence, keys, sessions, standing, tokens, usage
     from sessauth.client._watch import events
     from sessauth.v1 import (
         approval_service_pb2,
         authorization_service_pb2,
+        cluster_service_pb2,
         event_service_pb2,
         evidence_service_pb2,
         key_service_pb2,
@@ -86,12 +87,13 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
 
     described = (
         *(approvals, keys, sessions, tokens, usage),
-        *(events, evidence),
+        *(events, evidence, standing),
     )
     sources = "".join(inspect.getsource(module) for module in described)
     for module in (
         approval_service_pb2,
         authorization_service_pb2,
+        cluster_service_pb2,
         event_service_pb2,
         evidence_service_pb2,
         key_service_pb2,

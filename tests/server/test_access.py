@@ -53,7 +53,8 @@ REGISTERS = {"EvidenceService/RegisterVerifier"}
 PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
 FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "RegisterHost")}
-HOSTS = {"FeedService/RemoveHost"}
+HOSTS = {"FeedService/RemoveHost", "ClusterService/SetBrake"}
+STANDING = {"ClusterService/GetStanding"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
     "operator": PUBLIC
@@ -67,10 +68,11 @@ MAY = {
     | USES
     | EVENTS
     | EVIDENCE
-    | HOSTS,
+    | HOSTS
+    | STANDING,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
-    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS,
+    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
     "follower": PUBLIC | FEEDS,
     "": PUBLIC,
@@ -167,7 +169,7 @@ def test_taking_authority_away_has_the_reserved_pool() -> None:
     """End, Revoke, Suspend and Distrust share no pool with anything else."""
     reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.pool == access.pools.RESERVED}
 
-    assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
+    assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey", "SetBrake"}
     anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}
     assert anyone == PUBLIC
 

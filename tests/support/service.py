@@ -26,6 +26,7 @@ from sessauth.server.process.init import Initialised, initialise
 from sessauth.v1 import (
     approval_service_pb2,
     authorization_service_pb2,
+    cluster_service_pb2,
     event_service_pb2,
     evidence_service_pb2,
     feed_service_pb2,
@@ -43,6 +44,7 @@ MODULES = (
     authorization_service_pb2,
     evidence_service_pb2,
     key_service_pb2,
+    cluster_service_pb2,
     approval_service_pb2,
     event_service_pb2,
     feed_service_pb2,

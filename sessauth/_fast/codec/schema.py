@@ -421,6 +421,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (6, "registered_at_ms", "uint64", False, False, ""),
         (7, "instances", "uint64", False, False, ""),
         (8, "leaving", "bool", False, False, ""),
+        (9, "address", "string", False, False, ""),
     ),
     "ServerBeat": (
         (1, "cluster_id", "bytes", False, False, ""),
@@ -476,6 +477,12 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (3, "term", "uint64", False, False, ""),
         (4, "engine_id", "string", False, False, ""),
         (5, "format", "uint32", False, False, ""),
+        (6, "adopted", "uint64", False, False, ""),
+    ),
+    "ClusterBrake": (
+        (1, "reason", "string", False, False, ""),
+        (2, "principal", "string", False, False, ""),
+        (3, "at_ms", "uint64", False, False, ""),
     ),
     "CallerStatement": (
         (1, "cluster_id", "bytes", False, False, ""),

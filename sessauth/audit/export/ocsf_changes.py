@@ -47,6 +47,8 @@ _LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
     "identity_removed": (4, "Delete", "Certificate"),
     "brake_set": (8, "Enable", "Brake"),
     "brake_cleared": (9, "Disable", "Brake"),
+    "cluster_brake_set": (8, "Enable", "Brake of the cluster"),
+    "cluster_brake_cleared": (9, "Disable", "Brake of the cluster"),
 }
 _LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "chain"})
 _MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
@@ -94,7 +96,7 @@ def local_event(record: Mapping[str, Any]) -> Event:
     """Return the event of a change beside the log."""
     what = str(record.get("what", ""))
     activity, name, entity = _LOCAL.get(what, (99, what or "Unknown", "Machine"))
-    result = classified(3004, activity, name, MEDIUM if what == "brake_set" else LOW, record)
+    result = classified(3004, activity, name, MEDIUM if what.endswith("brake_set") else LOW, record)
     result |= {
         "entity": {"type_id": 99, "type": entity, "name": str(record.get("name") or entity)},
         "actor": {"app_name": "unknown"},

@@ -15,6 +15,7 @@ from .._target import Tls
 from .._transport import check_timeout, resolve_endpoint
 from .approvals import AsyncApprovalCalls
 from .checks import AsyncCheckCalls
+from .cluster import AsyncClusterCalls
 from .events import AsyncEventCalls
 from .evidence import AsyncEvidenceCalls
 from .live_session import AsyncLiveSession
@@ -30,6 +31,7 @@ class AsyncClient(
     AsyncUsageCalls,
     AsyncEvidenceCalls,
     AsyncEventCalls,
+    AsyncClusterCalls,
 ):
     """Client of a sessauth server that awaits each answer, at most ``timeout_ms``.
 

@@ -18,6 +18,7 @@ from .._target import Tls
 from .._transport import check_timeout, resolve_endpoint
 from .approvals import ApprovalCalls
 from .checks import CheckCalls
+from .cluster import ClusterCalls
 from .events import EventCalls
 from .evidence import EvidenceCalls
 from .live_session import LiveSession
@@ -33,6 +34,7 @@ class Client(
     UsageCalls,
     EvidenceCalls,
     EventCalls,
+    ClusterCalls,
 ):
     """Client of a sessauth server that blocks for each answer, at most ``timeout_ms``.
 

@@ -46,17 +46,20 @@ class LocalChanges:
         brake: Callable[[], ManualBrake],
         clock: Clock,
         *,
+        cluster_brake: Callable[[], str] = str,
         records: bool,
         fsync_ms: int,
     ) -> None:
         """Continue from the state that the last run in this state folder recorded.
 
+        ``cluster_brake()`` returns the reason of the cluster's brake, empty if it is not set.
         ``records``: an audit stream takes the bodies; they are on the disk ``fsync_ms`` later.
         """
         self._path = state_dir / FILE
         self._credentials = credentials
         self._identities = identities
         self._brake = brake
+        self._cluster_brake = cluster_brake
         self._clock = clock
         self._records = records
         self._settle_ms = 2 * fsync_ms
@@ -104,21 +107,22 @@ class LocalChanges:
         loaded = self._loaded
         if loaded is None:
             return
-        entries, by_hand = self._identities.entries, self._brake()
-        if (loaded, entries, by_hand) == self._parts:
+        entries, by_hand, of_cluster = self._identities.entries, self._brake(), self._cluster_brake()
+        if (loaded, entries, by_hand, of_cluster) == self._parts:
             return
-        self._parts = loaded, entries, by_hand
+        self._parts = loaded, entries, by_hand, of_cluster
         now = {
             "credentials": _credentials(loaded.entries.values()),
             "identities": _identities(entries),
             "brake": _brake(by_hand),
+            "cluster_brake": {"reason": of_cluster},
         }
         if now == self._last:
             return
         found = list(_differences(self._last, now))
         self._last = now
         for what, fields in found:
-            level = logging.WARNING if what == "brake_set" else logging.INFO
+            level = logging.WARNING if what.endswith("brake_set") else logging.INFO
             event(level, "local_change", what=what, **fields)
             if self._records:
                 record = {"at_ms": self._clock.now_ms(), "what": what, **fields}
@@ -138,13 +142,15 @@ def _read(path: Path) -> dict[str, Any]:
         "credentials": {},
         "identities": {},
         "brake": _brake(ManualBrake(0, False, "")),
+        "cluster_brake": {"reason": ""},
     }
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(_MAX_FILE_BYTES))
+            # A file of before has no part of the cluster's brake.
+            found = {"cluster_brake": nothing["cluster_brake"], **json.loads(file.read(_MAX_FILE_BYTES))}
         if {name: type(part) for name, part in found.items()} == dict.fromkeys(nothing, dict):
             return dict(found)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError):
         pass
     return nothing
 
@@ -185,6 +191,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     for part, word in (("credentials", "credential"), ("identities", "identity")):
         yield from _entry_differences(word, before[part], now[part])
     yield from _brake_differences(before["brake"], now["brake"])
+    reason, reason_before = now["cluster_brake"]["reason"], before["cluster_brake"].get("reason", "")
+    if reason != reason_before:
+        what = "cluster_brake_set" if reason else "cluster_brake_cleared"
+        yield what, {"reason": reason or reason_before}
 
 
 def _entry_differences(word: str, before: Entries, now: Entries) -> Iterator[Difference]:

@@ -60,6 +60,7 @@ STALE: Final = gauge("stale", "Whether the host's copy of the state is too old t
 CARRIED_RECORD: Final = gauge(
     "carried_record", "Number of the last record of the cluster's log that is here; 0 on a single host."
 )
+CLUSTER_BRAKE: Final = gauge("cluster_brake", "Whether the brake of the whole cluster denies every check.")
 CLUSTER_ALARM: Final = gauge(
     "cluster_alarm", "Whether this host refused its cluster's log, until an operator decides."
 )

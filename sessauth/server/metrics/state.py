@@ -128,6 +128,7 @@ class StateNumbers:
         yield family(f.LEADING, float(self._log.leads))
         yield family(f.STALE, float(self._log.stale))
         yield family(f.CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
+        yield family(f.CLUSTER_BRAKE, float(bool(self._log.cluster_brake)))
         alarm = None if self._cluster is None else self._cluster.alarm
         yield family(f.CLUSTER_ALARM, float(alarm is not None))
 

@@ -23,6 +23,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import (
     approval_service_pb2,
     authorization_service_pb2,
+    cluster_service_pb2,
     event_service_pb2,
     evidence_service_pb2,
     feed_service_pb2,
@@ -53,6 +54,7 @@ from ..rpc.pipeline import HandOn
 from ..rpc.tracing import open_tracing
 from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
+from ..services.cluster import ClusterService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService
 from ..services.feed import FeedService
@@ -218,6 +220,7 @@ class Control:
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
+            (cluster_service_pb2, "ClusterService", self._cluster_service()),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (feed_service_pb2, "FeedService", FeedService(feed, clock, evidence=hosts)),
@@ -225,6 +228,9 @@ class Control:
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
+
+    def _cluster_service(self) -> ClusterService:
+        return ClusterService(self.log, self.membership, self._config.cluster.name, self._clock)
 
     def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""

@@ -50,6 +50,7 @@ class ControlSubsystems:
             authenticator.identities,
             lambda: log.braked_by_hand,
             clock,
+            cluster_brake=lambda: log.cluster_brake,
             records=config.audit.enabled,
             fsync_ms=config.audit.fsync_ms,
         )

@@ -55,6 +55,7 @@ _R = "/sessauth.v1.EvidenceService/"
 _F = "/sessauth.v1.ForwardService/"
 _U = "/sessauth.v1.UsageService/"
 _C = "/sessauth.v1.FeedService/"
+_L = "/sessauth.v1.ClusterService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -96,6 +97,9 @@ RULES: Final[Mapping[str, Rule]] = {
     _C + "Snapshot": _rule(pools.FEED, FOLLOWER, streams=True),
     _C + "RegisterHost": _rule(pools.BARRIER, FOLLOWER),
     _C + "RemoveHost": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _L + "GetStanding": _rule(pools.READ, OPERATOR, AUDITOR),
+    # The brake takes authority away from everybody.
+    _L + "SetBrake": _rule(pools.RESERVED, OPERATOR, changes=True),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
     _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

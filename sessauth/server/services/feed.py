@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -24,6 +25,7 @@ from ..status import invalid, refused
 # Period of checks of a stream's credential and deadline.
 CALLER_SECONDS: Final = 1.0
 CHUNK_BYTES: Final = 256 << 10
+ALARM: Final = re.compile("[A-Z_]{1,32}")
 
 
 class FeedService:
@@ -77,7 +79,10 @@ class FeedService:
     def barrier(self, request: pb.BarrierRequest, call: CallContext) -> pb.BarrierResponse:
         """Return a barrier that began after the call, and store what the host says of itself."""
         feed, host = self._required(), _host(request, call)
-        feed.registration.require(host, call)
+        if request.alarm and not ALARM.fullmatch(request.alarm):
+            raise invalid("alarm", "must be 1 to 32 capital letters or '_'")
+        if not request.alarm:
+            feed.registration.require(host, call)
         report = HostReport(
             host.name,
             host.principal,
@@ -86,9 +91,13 @@ class FeedService:
             self._clock.steady_ms(),
             host.staleness_ms,
             request.reads,
+            request.alarm,
         )
         # Before the barrier, whose beat names the host that may be granted freshness by it.
         feed.hosts.store(report)
+        if request.alarm:
+            # It says how far it is, and must get no proof.
+            return pb.BarrierResponse(server_ms=self._clock.now_ms())
         barrier = feed.barriers.barrier(call.remaining)
         feed.registration.require_at(host, barrier.head.number)
         return pb.BarrierResponse(

@@ -2,8 +2,12 @@
 
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
 and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
-again; and a person, until that person releases it. Checks deny while any bit is set. Changes are refused only
-after a failed commit, so that sessions can be ended while a person holds the brake.
+again; a person, until that person releases it; and the cluster, by a row of its log. Checks deny while any
+bit is set. Changes are refused only after a failed commit, so that sessions can be ended while a person or
+the cluster holds the brake.
+
+Byte 1 is set while the alarm of a cluster's host stands, whose text is in the page too. Checks don't read it:
+the host's process never states a freshness bound while it is set, also after a restart.
 
 Near its end the page has the caller for acknowledgements, a random number of each writer, and the revision of
 the latest change that verifiers are to acknowledge (docs/receipts.md). Registered verifiers poll these two
@@ -32,9 +36,12 @@ from .. import layout
 PAGE_BYTES = 4096
 _FAILED = 1
 _BY_HAND = 2
+_CLUSTER = 4
 # Offsets of the reasons: each a text that ends with a zero byte.
-_REASON_AT = {_FAILED: 8, _BY_HAND: 2048}
-_REASON_BYTES = 2000
+_REASON_AT = {_FAILED: 8, _BY_HAND: 2048, _CLUSTER: 1024}
+_REASON_BYTES = 1000
+_ALARM_FLAG = 1
+_ALARM_AT = 3048
 _CALL = struct.Struct("=QQ")
 _CALL_AT = 4056
 # The number of times that a person set or cleared it shows changes that came and went between two polls.
@@ -100,8 +107,21 @@ def by_hand_of(page: mmap.mmap) -> ManualBrake:
     return ManualBrake(count, bool(page[0] & _BY_HAND), _reason(page, _BY_HAND))
 
 
+def cluster_reason_of(page: mmap.mmap) -> str:
+    """Return the reason of the cluster's brake; empty if it does not hold a page."""
+    return _reason(page, _CLUSTER) if page[0] & _CLUSTER else ""
+
+
+def alarm_of(page: mmap.mmap) -> str:
+    """Return the text of the alarm that stands; empty if there is none."""
+    return (_text(page, _ALARM_AT) or "UNREADABLE") if page[_ALARM_FLAG] else ""
+
+
 def _reason(page: mmap.mmap, bit: int) -> str:
-    at = _REASON_AT[bit]
+    return _text(page, _REASON_AT[bit])
+
+
+def _text(page: mmap.mmap, at: int) -> str:
     return page[at : at + _REASON_BYTES].split(b"\0", 1)[0].decode(errors="replace")
 
 
@@ -131,6 +151,7 @@ class Brake:
         # Several threads may call at once; the revision never goes back.
         self._calling = threading.Lock()
         self._stating = threading.Lock()
+        self._setting = threading.Lock()
         # CPython sets an item of a "Q" view by a memcpy of 8 bytes, which is one store. At a multiple of 8 no
         # reader sees half of it. struct's formats of a standard size, as "<Q", may store byte by byte.
         self._fresh_until = memoryview(self._page)[_FRESH_UNTIL_AT : _FRESH_UNTIL_AT + 8].cast("Q")
@@ -159,9 +180,8 @@ class Brake:
     def engage(self, reason: str, *, by_hand: bool = False) -> None:
         """Make every check deny from now on. Never fails: the page is there already."""
         bit = _BY_HAND if by_hand else _FAILED
-        text, at = reason.encode()[: _REASON_BYTES - 1] + b"\0", _REASON_AT[bit]
-        self._page[at : at + len(text)] = text
-        self._page[0] |= bit
+        self._write(reason, _REASON_AT[bit])
+        self._set(bit)
         if by_hand:
             self._count()
         self._flush()
@@ -171,8 +191,40 @@ class Brake:
         bit = _BY_HAND if by_hand else _FAILED
         if by_hand and self._page[0] & bit:
             self._count()
-        self._page[0] &= ~bit & 0xFF
+        self._clear(bit)
         self._flush()
+
+    def set_for_cluster(self, reason: str | None) -> None:
+        """Engage or (None) release the hold of the cluster, which no person and no writer has."""
+        if reason is None:
+            self._clear(_CLUSTER)
+        else:
+            self._write(reason, _REASON_AT[_CLUSTER])
+            self._set(_CLUSTER)
+        self._flush()
+
+    @property
+    def cluster_reason(self) -> str:
+        """The reason of the cluster's brake; empty if it does not hold this one."""
+        return cluster_reason_of(self._page)
+
+    @property
+    def alarm(self) -> str:
+        """The text of the alarm that stands; empty if there is none."""
+        return alarm_of(self._page)
+
+    def raise_alarm(self, text: str) -> None:
+        """Store an alarm, which outlives this process. Never fails: the page is there already."""
+        self._write(text, _ALARM_AT)
+        self._page[_ALARM_FLAG] = 1
+        self._flush()
+
+    def clear_alarm(self) -> None:
+        """Remove the alarm. Every check denies until a proof of freshness is made."""
+        if self._page[_ALARM_FLAG]:
+            self.deny_now()
+            self._page[_ALARM_FLAG] = 0
+            self._flush()
 
     def call_anew(self, caller: int) -> None:
         """Announce a new caller, which knows of no acknowledgement made before."""
@@ -236,6 +288,18 @@ class Brake:
         """Unmap the page."""
         self._fresh_until.release()
         self._page.close()
+
+    def _write(self, text: str, at: int) -> None:
+        data = text.encode()[: _REASON_BYTES - 1] + b"\0"
+        self._page[at : at + len(data)] = data
+
+    def _set(self, bit: int) -> None:
+        with self._setting:
+            self._page[0] |= bit
+
+    def _clear(self, bit: int) -> None:
+        with self._setting:
+            self._page[0] &= ~bit & 0xFF
 
     def _count(self) -> None:
         (count,) = _HAND.unpack_from(self._page, _HAND_AT)

@@ -12,6 +12,7 @@ from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
+from .brake_row import cluster_brake
 from .host_rows import hosts
 from .rows import TxnRows
 
@@ -111,4 +112,5 @@ def verify_evidence(rows: TxnRows) -> tuple[int, int]:
             count += receipt(rows, key[1:]) is not None
         after = keys[-1]
     hosts(rows)
+    cluster_brake(rows)
     return len(registrations(rows)), count

@@ -132,7 +132,8 @@ class CarriedLog:
         # Written first: once the engine has the record, only the commit itself can fail.
         engine_id = self._engine_id or position.engine_id
         written = max(position.format, group.raised_format)
-        write_position(group.rows, CarriedPosition(number, digest, leader.term, engine_id, written))
+        adopted = number if group.begins_engine else position.adopted
+        write_position(group.rows, CarriedPosition(number, digest, leader.term, engine_id, written, adopted))
         result = self.carrier.append(leader.term, head, encoded, digest, GIVE_UP_MS)
         if result.status is not AppendStatus.APPENDED:
             self._refuse(result, number, leader)

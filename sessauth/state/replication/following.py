@@ -27,6 +27,7 @@ from ...model.group_record import (
 from ...model.receipt import Receipt, ReceiptFault
 from .. import layout
 from ..lmdb import evidence_rows
+from ..lmdb.brake_row import is_brake_row
 from ..lmdb.host_rows import is_host_row
 from ..lmdb.rows import TxnRows
 from ..writer.group import DUE_APPROVAL, DUE_PERMIT, Group
@@ -67,7 +68,8 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
     _require_successor(group.rows, record, position)
     _replay(group, record)
     written = max(position.format, record.format if record.format > OLDEST_FORMAT else 0)
-    reached = CarriedPosition(record.number, digest, record.term, record.engine_id, written)
+    adopted = record.number if record.begins_engine else position.adopted
+    reached = CarriedPosition(record.number, digest, record.term, record.engine_id, written, adopted)
     write_position(group.rows, reached)
     group.dirty = True
     return reached
@@ -196,7 +198,7 @@ def _is_carried(row: CarriedRow) -> bool:
         is_receipt = key[:1] == evidence_rows.RECEIPT and len(session_id) == _ID_BYTES
         if is_receipt:
             return not value if removed else _is_receipt_of(session_id, value)
-        return bool(value) != removed and is_host_row(key, value)
+        return bool(value) != removed and (is_host_row(key, value) or is_brake_row(key, value))
     return False
 
 

@@ -11,7 +11,7 @@ from ...errors import NotLeader, StateError
 from ...model.change import new_incarnation
 from ...model.log_records import Head
 from .. import layout
-from ..lmdb import host_rows
+from ..lmdb import brake_row, host_rows
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter
 from .position import read_position
@@ -39,7 +39,12 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
     """
     used = clock or SystemClock()
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
+        brake = writer.cluster_brake
+        if brake:
+            # No longer the cluster's to release, and nobody decided that this host may allow.
+            writer.brake_by_hand(f"this host left its cluster while its brake was {brake}")
         writer.run(_leave)
+        writer.clear_alarm()
         writer.remove_freshness_bound()
         return writer.head()
 
@@ -67,4 +72,5 @@ def _leave(group: Group) -> None:
     end_all("it left its cluster")(group)
     for host in host_rows.hosts(group.rows):
         host_rows.drop_host(group, host)
+    brake_row.release_brake(group)
     group.rows.delete(layout.META, layout.CARRIED_KEY)

@@ -12,14 +12,14 @@ from typing import Final
 from ...errors import RecordRefused
 from ...model.group_record import FORMAT, CarriedPosition
 from .. import layout
-from ..lmdb import evidence_rows, host_rows
+from ..lmdb import brake_row, evidence_rows, host_rows
 from ..lmdb.rows import TxnRows
 from ..writer.group import Group
 from .position import read_position
 
 # Tables whose every row is common.
 _WHOLE: Final = tuple(name for name in layout.TABLES if name not in (layout.META, layout.EVIDENCE))
-_CARRIED_EVIDENCE: Final = (evidence_rows.RECEIPT, host_rows.HOST)
+_CARRIED_EVIDENCE: Final = (evidence_rows.RECEIPT, host_rows.HOST, brake_row.BRAKE)
 # Rows of this host alone.
 _LOCAL_META: Final = frozenset({layout.PROBE_KEY})
 _IsCommon = Callable[[bytes], bool]
@@ -61,7 +61,7 @@ def install(group: Group, snapshot: TxnRows) -> CarriedPosition:
     _replace(rows, snapshot, layout.META, lambda key: key not in _LOCAL_META)
     _replace(rows, snapshot, layout.EVIDENCE, lambda key: key.startswith(_CARRIED_EVIDENCE))
     rows.current = head
-    group.dirty = True
+    group.dirty = group.moves_brake = True
     return reached
 
 

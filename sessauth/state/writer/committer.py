@@ -16,6 +16,7 @@ from ..._fast.record.counters import Histograms
 from ...errors import NotLeader, OutcomeUnknown, RecordRefused, StateError, StateFull, StateUnusable
 from .. import layout
 from ..host.brake import Brake
+from ..lmdb import brake_row
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from .continuity import Continuity
@@ -160,8 +161,12 @@ class Committer:
             group.appended = group.is_carried
         head, number = group.rows.current, int(txn.id())
         self._continuity.announce(head)
+        cluster_brake = brake_row.page_reason(group.rows) if group.moves_brake else None
         began = time.monotonic_ns()
         txn.commit()
+        if group.moves_brake:
+            # Before anybody learns that this host has the row.
+            self._brake.set_for_cluster(cluster_brake)
         self._continuity.committed(head, number)
         self._record_commit(jobs, time.monotonic_ns() - began)
 

@@ -12,7 +12,7 @@ from ...model.lineage import ancestor_ids, lineage
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
-from ..lmdb import evidence_rows
+from ..lmdb import brake_row, evidence_rows
 from ..lmdb.rows import TxnRows
 from ..replication.position import read_position
 from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
@@ -82,6 +82,8 @@ class Group:
         self.raised_format = 0
         # True if it has the end of a session.
         self.has_end = False
+        # True if it wrote the row of the cluster's brake: the page of this host follows.
+        self.moves_brake = False
         self._dropped = False
         # True once the log of the cluster has it.
         self.appended = False
@@ -149,7 +151,7 @@ class Group:
             self.rows.delete(row.table, row.key)
         else:
             self.rows.put(row.table, row.key, row.value)
-        self.dirty = True
+        self._wrote_row(row.table, row.key)
 
     def require_leading(self) -> None:
         """Raise NotLeader if only another server of the cluster may write."""
@@ -177,13 +179,17 @@ class Group:
         self._require_format(row_format(table, key))
         self.rows.put(table, key, value)
         self._carried_keys[table, key] = None
-        self.dirty = True
+        self._wrote_row(table, key)
 
     def delete_carried(self, table: str, key: bytes) -> None:
         """Remove such a row."""
         self.require_leading()
         self.rows.delete(table, key)
         self._carried_keys[table, key] = None
+        self._wrote_row(table, key)
+
+    def _wrote_row(self, table: str, key: bytes) -> None:
+        self.moves_brake = self.moves_brake or (table, key) == (layout.EVIDENCE, brake_row.BRAKE)
         self.dirty = True
 
     def carried_rows(self) -> tuple[CarriedRow, ...]:

@@ -18,7 +18,7 @@ from ..host import access, brake, preflight
 from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
 from ..integrity.verify import verify
-from ..lmdb import evidence_rows
+from ..lmdb import brake_row, evidence_rows
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
 from ..replication.position import read_position
@@ -67,6 +67,7 @@ def open_writing(
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _require_format(source)
         _require_membership(source, carried=carried)
+        _set_cluster_brake(source, page)
         _make_durable(source)
         anchor_file = anchor.Anchor(state_dir)
         _write_anchor(state_dir, anchor_file, source, behind=behind)
@@ -231,6 +232,14 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
     if carried and not member:
         message = f"{source.env.path()} belongs to no cluster; begin one with 'sessauth init --cluster'"
         raise StateUnusable(message, "NOT_IN_CLUSTER")
+
+
+def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
+    """Have the page say of the cluster's brake what the rows say: a process may have died in between."""
+    with source.rows() as rows:
+        reason = brake_row.page_reason(rows) if layout.EVIDENCE in source.tables else None
+    if reason is not None or page.cluster_reason:
+        page.set_for_cluster(reason)
 
 
 def _upgrade_format(source: LmdbSource) -> None:

@@ -140,6 +140,32 @@ class StateWriter(StateQueries):
         return self._brake.by_hand
 
     @property
+    def cluster_brake(self) -> str:
+        """The reason of the cluster's brake; empty if it is not set."""
+        return self._brake.cluster_reason
+
+    def brake_by_hand(self, reason: str) -> None:
+        """Engage the brake that a person releases, unless it is engaged."""
+        self._require_own_process()
+        if not self._brake.by_hand.engaged:
+            self._brake.engage(reason, by_hand=True)
+
+    @property
+    def alarm(self) -> str:
+        """The text of the alarm that stands, also from an earlier process; empty if there is none."""
+        return self._brake.alarm
+
+    def raise_alarm(self, text: str) -> None:
+        """Store the alarm of this host beside its state."""
+        self._require_own_process()
+        self._brake.raise_alarm(text)
+
+    def clear_alarm(self) -> None:
+        """Remove the alarm; every check denies until the next proof of freshness."""
+        self._require_own_process()
+        self._brake.clear_alarm()
+
+    @property
     def clock_suspect(self) -> str:
         """The reason why the wall clock is suspect; empty if it is not."""
         return self._clock.read().suspect

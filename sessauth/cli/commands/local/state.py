@@ -55,7 +55,9 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         **asdict(counts),
         "braked": brake is not None,
         "brake_reason": brake or "",
+        "cluster_brake": _cluster_brake(folder),
         "stale": stale,
+        "alarm": _alarm(folder),
     }
     settings.show_fields(document)
     if brake is not None or stale:
@@ -79,6 +81,24 @@ def _brake_reason(folder: Path) -> str | None:
 
     with reader_page(folder / BRAKE_FILE) as page:
         return reason_of(page)
+
+
+def _cluster_brake(folder: Path) -> str:
+    """Return the reason of the cluster's brake, empty if it is not set. Raises StateUnusable."""
+    from ....state.host.brake import cluster_reason_of, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return cluster_reason_of(page)
+
+
+def _alarm(folder: Path) -> str:
+    """Return the alarm of the folder's host, empty if there is none. Raises StateUnusable."""
+    from ....state.host.brake import alarm_of, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return alarm_of(page)
 
 
 def _is_stale(folder: Path) -> bool:
@@ -172,7 +192,9 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
             # Opening for writing probes the disk and releases the brake, or raises the remaining fault.
             StateWriter.open(folder).close()
     why = _brake_reason(folder)
-    if clear and why is not None:
+    if clear and why is not None and not _cluster_brake(folder):
         raise StateError(f"the brake was set again: {why}; remove the cause first")
+    if clear and why is not None:
+        raise StateError(f"checks are still denied: {why}; see 'sessauth cluster brake --clear'")
     document = {"braked": why is not None, "reason": why or ""}
     settings.show(document, [f"SET: {why}" if why is not None else "not set"])

@@ -1,0 +1,91 @@
+"""ClusterService: how a server's host stands in the log, and the brake of the whole cluster."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...clock import Clock, SystemClock
+from ...state.lmdb import brake_row
+from ...state.replication.position import read_position
+from ...state.writer.group import Group
+from ...state.writer.state_writer import StateWriter
+from ...v1 import cluster_service_pb2 as pb
+from ..cluster.membership import Membership
+from ..rpc.call import CallContext
+from ..status import invalid, refused
+from .base import Service
+
+COMMIT_SECONDS: Final = 5.0
+
+
+class ClusterService(Service):
+    """Answers ClusterService from the folder and the membership of this server."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["ClusterService"]
+
+    def __init__(
+        self, log: StateWriter, membership: Membership | None, server: str, clock: Clock | None = None
+    ) -> None:
+        """Answer for ``server``, which is its name; no membership: it is a single host, and refuses."""
+        self._log = log
+        self._membership = membership
+        self._server = server
+        self._clock = clock or SystemClock()
+
+    def get_standing(self, request: pb.GetStandingRequest, call: CallContext) -> pb.GetStandingResponse:
+        """Return the standing of this host."""
+        membership = self._required()
+        with self._log.source().rows() as rows:
+            head, position = rows.head(), read_position(rows)
+        alarm = membership.alarm
+        answer = pb.GetStandingResponse(
+            cluster_id=head.cluster_id,
+            incarnation=head.incarnation,
+            server=self._server,
+            revision=head.revision,
+            leading=membership.leader is not None,
+            fresh=alarm is None and not self._log.stale,
+            alarm="" if alarm is None else alarm.fault,
+            alarm_message="" if alarm is None else str(alarm),
+            brake=self._log.braked,
+            cluster_brake=self._log.cluster_brake,
+            hosts=self._hosts(membership),
+        )
+        if position is not None:
+            answer.number, answer.digest, answer.term = position.number, position.digest, position.term
+        return answer
+
+    def set_brake(self, request: pb.SetBrakeRequest, call: CallContext) -> pb.SetBrakeResponse:
+        """Write or remove the row of the brake; returns once that is durable, and counts here."""
+        self._required()
+        reason = request.reason
+        if len(reason.encode()) > brake_row.MAX_REASON_BYTES or not reason.isprintable():
+            raise invalid("reason", f"must be printable, {brake_row.MAX_REASON_BYTES} bytes at most")
+
+        def work(group: Group) -> None:
+            group.require_leading()
+            if request.engaged:
+                brake_row.set_brake(group, reason, call.principal.name)
+            else:
+                brake_row.release_brake(group)
+
+        removes = request.engaged
+        self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes).result(COMMIT_SECONDS)
+        return pb.SetBrakeResponse()
+
+    def _hosts(self, membership: Membership) -> list[pb.HostStanding]:
+        reports = {} if membership.feed is None else membership.feed.hosts.by_host()
+        now_ms, hosts = self._clock.steady_ms(), []
+        for record in self._log.hosts():
+            standing = pb.HostStanding(name=record.name, address=record.address)
+            report = reports.get((record.principal, record.name))
+            if report is not None:
+                standing.reported, standing.age_ms = True, max(0, now_ms - report.at_ms)
+                standing.number, standing.alarm = report.applied, report.alarm
+            hosts.append(standing)
+        return hosts
+
+    def _required(self) -> Membership:
+        if self._membership is None:
+            raise refused("NOT_IN_CLUSTER", "this server is a single host; use 'sessauth state brake'")
+        return self._membership

@@ -1,0 +1,113 @@
+"""The brake of a whole cluster, set at any server, and typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from sessauth.cli.main import cli
+from sessauth.reasons import Reason
+from sessauth.v1 import cluster_service_pb2 as pb
+from sessauth.v1 import session_service_pb2 as sessions
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.service import RpcError, running, wait_until
+from tests.support.watching import mint, open_session
+
+ENGINE = ["127.0.0.1:1"]
+SET = "ClusterService/SetBrake"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[OneEngine]:
+    """The engine of the servers, in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = OneEngine()
+        for module in ("membership", "begin"):
+            patch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pair(
+    engine: OneEngine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Two servers; the first one leads."""
+    with two_servers(tmp_path_factory.mktemp("pair"), ENGINE) as servers:
+        yield servers
+
+
+def typed(server: ClusterServer, *words: str) -> dict[str, object]:
+    """Type ``sessauth cluster brake`` on a server's host."""
+    options = ["--target", str(server.config.socket), "--credential-file"]
+    file = server.config.home / "typed.credential"
+    if not file.exists():
+        file.write_text(server.operator.credential)
+        file.chmod(0o600)
+    result = CliRunner().invoke(cli, [*options, str(file), "cluster", "brake", "--json", *words])
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.output))
+
+
+def test_every_check_of_every_host_is_denied(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Set at a server that follows: it is the leader's change, and ends still go through."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    other = open_session(one.operator)
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+
+    shown = typed(two, "--set", "--reason", "drill")
+
+    assert shown == {"braked": True, "reason": "set for the cluster by operator: drill"}
+    assert two.reason(token) is one.reason(token) is Reason.STATE_BRAKED
+    assert one.operator.call("ClusterService/GetStanding", pb.GetStandingRequest()).cluster_brake
+    two.operator.call(
+        "SessionService/EndSession", sessions.EndSessionRequest(request_id="e", session_id=other.id)
+    )
+    assert typed(two)["braked"]
+
+    assert typed(one, "--clear") == {"braked": False, "reason": ""}
+    assert one.reason(token) is Reason.ALLOWED
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+
+
+def test_it_survives_a_take_over_and_a_restart(
+    pair: tuple[ClusterServer, ClusterServer],
+) -> None:
+    """The server that leads next has it, and the one that comes back."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    one.operator.call(SET, pb.SetBrakeRequest(engaged=True))
+    one.stop()
+    assert wait_until(lambda: two.leads)
+    assert two.reason(token) is Reason.STATE_BRAKED
+    again = ClusterServer(one.config, one.operator.credential)
+    try:
+        assert again.reason(token) is Reason.STATE_BRAKED
+        two.operator.call(SET, pb.SetBrakeRequest(engaged=False))
+        assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("reason", ["x" * 257, "a\nb", "a\0b"])
+def test_a_reason_that_is_none(pair: tuple[ClusterServer, ClusterServer], reason: str) -> None:
+    """It is refused by its field, and nothing is braked."""
+    with pytest.raises(RpcError) as refused:
+        pair[1].operator.call(SET, pb.SetBrakeRequest(engaged=True, reason=reason))
+    assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "reason")
+    assert not pair[1].control.log.cluster_brake
+
+
+def test_a_single_host_has_none() -> None:
+    """It has a brake of its own."""
+    with running() as service:
+        for request in (pb.SetBrakeRequest(engaged=True), pb.GetStandingRequest()):
+            name = type(request).__name__.removesuffix("Request")
+            with pytest.raises(RpcError) as refused:
+                service.operator.call(f"ClusterService/{name}", request)
+            assert refused.value.word == "NOT_IN_CLUSTER"
