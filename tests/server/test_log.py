@@ -161,13 +161,13 @@ def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause
             else:
                 patched.setattr(control.log, "now_ms", _suspect)
             for _ in range(3):
-                control._report_readiness()
+                control.readiness.report()
             assert not control.is_ready()
         if cause == "brake":
             control.log._brake.release(by_hand=True)
         elif cause == "stale":
             control.log._brake.fresh_until(SystemClock().steady_ms() + 30_000)
-        control._report_readiness()
+        control.readiness.report()
         assert control.is_ready()
 
     records = [json.loads(line) for line in lines.getvalue().splitlines()]

@@ -17,7 +17,7 @@ from tests.support.feeding import AUDIENCE, Cluster
 from tests.support.service import wait_until
 
 FOLLOW = (
-    "from sessauth.server.config.config import load; from sessauth.server.process.following import follow; "
+    "from sessauth.server.config.config import load; from sessauth.server.process.follow import follow; "
     "follow(load())"
 )
 

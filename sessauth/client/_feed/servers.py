@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from ...errors import SessauthError
+from ...state.replication.carrier import CarrierError
 from .._failures import Failure
 from .._target import Tls
 from .._transport import ChannelHandle, Endpoint, resolve_endpoint
@@ -22,19 +23,30 @@ class FeedServer:
     def __init__(self, endpoint: Endpoint) -> None:
         """Make the channel; nothing connects yet."""
         self.target = endpoint.target
+        self._endpoint = endpoint
         self._metadata = endpoint.metadata
-        credentials, options = endpoint.channel_credentials(endpoint.target), endpoint.options()
-        channel = (
-            grpc.insecure_channel(endpoint.target, options=options)
-            if credentials is None
-            else grpc.secure_channel(endpoint.target, credentials, options=options)
-        )
-        self._handle = ChannelHandle(endpoint.target, channel)
+        self._handle = ChannelHandle(endpoint.target, self.connect())
 
-    def unary(self, method: str, request: Any, answer: Any, timeout_seconds: float) -> Any:
-        """Call a unary RPC of FeedService. Raises SessauthError."""
+    def connect(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+        """Return a channel of its own to this server, with further options. The caller closes it."""
+        target, credentials = self.target, self._endpoint.channel_credentials(self.target)
+        stated = [*self._endpoint.options(), *options]
+        if credentials is None:
+            return grpc.insecure_channel(target, options=stated)
+        return grpc.secure_channel(target, credentials, options=stated)
+
+    def unary(
+        self,
+        method: str,
+        request: Any,
+        answer: Any,
+        timeout_seconds: float,
+        *,
+        service: str = "FeedService",
+    ) -> Any:
+        """Call a unary RPC of FeedService, or of another ``service``. Raises SessauthError."""
         call = self._handle.channel.unary_unary(
-            f"/sessauth.v1.FeedService/{method}",
+            f"/sessauth.v1.{service}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
@@ -104,6 +116,13 @@ class FeedServers:
     def targets(self) -> str:
         """The addresses of all, for messages."""
         return ", ".join(sorted(server.target for server in self._servers))
+
+    def connect(self, target: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+        """Return a further channel to one of these servers; raises CarrierError for another target."""
+        for server in self._servers:
+            if server.target == target:
+                return server.connect(options)
+        raise CarrierError(f"{target} is none of the servers of this host")
 
     def leave(self, server: FeedServer) -> None:
         """Follow the next server, unless another thread left this one before."""

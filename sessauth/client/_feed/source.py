@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import grpc
 
 from ...clock import Clock, SystemClock
 from ...errors import SessauthError
+from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
 from ...v1 import feed_service_pb2 as pb
@@ -29,10 +32,11 @@ class FeedSource:
     ) -> None:
         """Follow as ``host``, whose proofs are good for ``staleness_ms``. Opens nothing yet."""
         self._servers = servers
-        self._host = host
+        self.host = host
         self._staleness_ms = staleness_ms
         self._clock = clock or SystemClock()
-        self._instance = os.urandom(16)
+        # Of this process alone: servers know the host's instance by it.
+        self.key = HostKey.generate()
         self._stream = RecordStream(servers)
         self._fetching = SnapshotFetch()
         # The position that was read last, which barriers state.
@@ -80,6 +84,13 @@ class FeedSource:
             self._servers.leave(server)
             raise
 
+    def connect(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+        """Return a further channel to one of the servers, with this host's certificate if it has one.
+
+        Raises CarrierError for another address.
+        """
+        return self._servers.connect(address, options)
+
     def stop_fetching(self) -> None:
         """End a snapshot that is under way, and refuse later ones, with CarrierError."""
         self._fetching.stop()
@@ -91,8 +102,8 @@ class FeedSource:
 
     def _ask(self, server: FeedServer) -> Barrier:
         request = pb.BarrierRequest(
-            host=self._host,
-            instance=self._instance,
+            host=self.host,
+            instance=self.key.instance,
             applied=self._applied,
             staleness_ms=self._staleness_ms,
             reads=FORMAT,

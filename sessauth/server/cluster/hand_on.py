@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import grpc
@@ -45,11 +45,17 @@ class LeaderCalls:
         signer: StatementSigner,
         leader: Callable[[], Leader | None],
         settle: Callable[[], None],
+        *,
+        roles: Collection[str] = ROLES,
+        connect: Callable[[str], grpc.Channel] | None = None,
     ) -> None:
         """Use TLS by the settings' CA file, which is read at each new leader; without one plain text.
 
-        ``settle()`` waits until this host holds what the leader has answered.
+        ``settle()`` waits until this host holds what the leader has answered. A follower states the ``roles``
+        that it may hand on, and ``connect``, which gives a channel to one of its servers.
         """
+        self._roles = roles
+        self._open = connect or self._connect
         self._ca = config.path(config.cluster.server_ca) if config.cluster.server_ca else None
         self._signer = signer
         self._leader = leader
@@ -65,7 +71,7 @@ class LeaderCalls:
         or NOT_LEADER if it can't be reached: then nothing was sent.
         """
         leader = self._leader()
-        if leader is None or not error.address or call.principal.role not in ROLES:
+        if leader is None or not error.address or call.principal.role not in self._roles:
             raise error
         statement = self._statement(leader, name, request, call, error)
         seconds = call.remaining - RESERVE_SECONDS
@@ -115,7 +121,7 @@ class LeaderCalls:
                 if self._channel is not None:
                     self._channel.close()
                 self._address = address
-                self._channel = self._connect(address)
+                self._channel = self._open(address)
             return self._channel
 
     def _connect(self, address: str) -> grpc.Channel:

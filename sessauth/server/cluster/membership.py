@@ -16,7 +16,7 @@ from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, CarrierError, Leader
+from ...state.replication.carrier import Carrier, Leader
 from ...state.replication.election import Election
 from ...state.replication.engine_source import EngineSource
 from ...state.replication.follower import Follower
@@ -32,17 +32,18 @@ from ..feed.hosts import FollowedHosts
 from ..feed.registration import HostRegistration
 from ..process import joining
 from ..rpc.authenticate import Authenticator
-from ..rpc.pipeline import HandOn
 from .hand_on import LeaderCalls
 from .log_format import FormatRaiser
+from .part import ClusterPart, settle
 from .statements import StatementJudge, StatementSigner
 
 SERVER_KEY_FILE = "server.key"
-SETTLE_MS = 1_000
 
 
-class Membership:
-    """The threads of one server of a cluster, around its StateWriter."""
+class Membership(ClusterPart):
+    """The part of a server: it follows by the engine, and leads at times."""
+
+    carried: CarriedLog
 
     def __init__(self, config: Config) -> None:
         """Connect to the engine, as the server whose key lies in the key folder.
@@ -55,16 +56,12 @@ class Membership:
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
         self.carried.on_step_down = self._on_step_down
         self._opened: tuple[Follower, Freshness, Election] | None = None
-        self._calls: LeaderCalls | None = None
-        # The log and the state for hosts without access to the engine.
-        self.feed: ClusterFeed | None = None
         self._trimmer: Trimmer | None = None
         self._formats: FormatRaiser | None = None
-        # The hosts of the cluster, for receipts.
-        self.hosts: HostEvidence | None = None
+        self._calls: LeaderCalls | None = None
 
-    def attach(self, log: StateWriter, clock: Clock) -> None:
-        """Follow, prove and lead with an opened writer from :meth:`start` on."""
+    def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
+        """Prepare to follow, prove and lead with an opened writer, from :meth:`start` on."""
         settings = self._config.cluster
         followed = FollowedHosts()
         beats = BeatWriter(
@@ -101,18 +98,23 @@ class Membership:
         self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
         self._trimmer = Trimmer(self.carrier, clock)
         self._formats = FormatRaiser(log, self.carried)
+        self._hand_on(log, clock, authenticator, follower)
 
-    def hand_on(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> HandOn:
-        """Have ``authenticator`` accept what other hosts state; returns how calls reach the leader."""
+    def _hand_on(
+        self, log: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
+    ) -> None:
+        """Have ``authenticator`` accept what other hosts state, and state callers to the leader."""
         cluster = log.head().cluster_id
         authenticator.statements = StatementJudge(
             cluster, log.source(), lambda: self.carried.present, authenticator.is_principal, clock
         )
         signer = StatementSigner(cluster, SERVER_PREFIX + self._config.cluster.name, self._key, clock)
-        self._calls = calls = LeaderCalls(self._config, signer, lambda: self.carried.present, self.settle)
+        self._calls = LeaderCalls(
+            self._config, signer, lambda: self.carried.present, partial(settle, follower)
+        )
+        self.hand_on = self._calls.hand_on
         if self.feed is not None:
-            self.feed.registration.hand_on = calls.hand_on
-        return calls.hand_on
+            self.feed.registration.hand_on = self.hand_on
 
     def start(self) -> None:
         """Start the threads."""
@@ -151,18 +153,6 @@ class Membership:
         else:
             self._trimmer.step(self._opened[0].position.number)
 
-    def settle(self) -> None:
-        """Wait until this host holds what the engine holds now, after a change that the leader made.
-
-        Raises CarrierError if the engine does not answer, or if the host is still behind after a second.
-        """
-        if self._opened is None:
-            return
-        follower = self._opened[0]
-        number = follower.barrier().head.number
-        if not follower.wait_for(number, SETTLE_MS):
-            raise CarrierError(f"record {number} is not here after {SETTLE_MS} ms")
-
     def close(self) -> None:
         """Give the lead back and end the threads, before the writer is closed."""
         if self._calls is not None:
@@ -171,6 +161,10 @@ class Membership:
             self.feed.close()
         for part in reversed(self._opened or ()):
             part.close()
+        self.carrier.close()
+
+    def disconnect(self) -> None:
+        """Close the connections to the engine."""
         self.carrier.close()
 
     def _catch_up(self, log: StateWriter) -> None:

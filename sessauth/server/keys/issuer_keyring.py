@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ...crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from ...crypto.pem import sync_path
-from ...errors import KeyFolderError
+from ...errors import KeyFolderError, NotLeader
 
 
 class KeyRing:
@@ -63,6 +63,10 @@ class KeyRing:
                 return found
         return None
 
+    def problem(self, keys: Iterable[KeyRecord]) -> str:
+        """Return why this process can sign nothing for the service; empty if it can."""
+        return "" if self.newest_active(keys) is not None else f"no active issuer key is in {self._folder}"
+
     def make(self, request_id: str) -> IssuerKey:
         """Make a key pair and save it; the same request id gives the same key again.
 
@@ -79,3 +83,27 @@ class KeyRing:
             mark.symlink_to(name)
             sync_path(self._folder)
             return key
+
+
+class NoKeyRing(KeyRing):
+    """The key ring of a host without issuer keys: what needs one is asked of a server."""
+
+    def __init__(self, refusal: Callable[[], NotLeader]) -> None:
+        """Raise ``refusal()`` wherever a private key is needed."""
+        self._refusal = refusal
+
+    def find(self, key_id: bytes) -> IssuerKey | None:
+        """Raise NotLeader."""
+        raise self._refusal()
+
+    def newest_active(self, keys: Iterable[KeyRecord], allowed: Iterable[bytes] = ()) -> IssuerKey | None:
+        """Raise NotLeader."""
+        raise self._refusal()
+
+    def problem(self, keys: Iterable[KeyRecord]) -> str:
+        """Return an empty string: servers sign."""
+        return ""
+
+    def make(self, request_id: str) -> IssuerKey:
+        """Raise NotLeader."""
+        raise self._refusal()

@@ -17,7 +17,7 @@ from ...state.writer.state_writer import StateWriter
 from ..config.sections import ProofSettings
 from ..log import event
 from ..status import refused
-from .issuer_keyring import KeyRing
+from .proof_key_signer import ProofKeySigner
 
 _VALID: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
 
@@ -25,11 +25,13 @@ _VALID: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
 class ProofKeyRotator:
     """Maintains ``proof/`` of the state folder. The control process has one."""
 
-    def __init__(self, state_dir: Path, log: StateWriter, keyring: KeyRing, settings: ProofSettings) -> None:
-        """Work on ``state_dir``, which ``log`` writes; sign with the keys of ``keyring``."""
+    def __init__(
+        self, state_dir: Path, log: StateWriter, signer: ProofKeySigner, settings: ProofSettings
+    ) -> None:
+        """Work on ``state_dir``, which ``log`` writes; ``signer`` signs the public halves."""
         self._state_dir = state_dir
         self._log = log
-        self._keyring = keyring
+        self._signer = signer
         self._settings = settings
         self._lock = threading.Lock()
         self._host: HostProofKeys | None = None
@@ -113,14 +115,11 @@ class ProofKeyRotator:
             record = records.get(known.issuer_key_id)
             if record is not None and record.status in _VALID:
                 return known
-        issuer = self._keyring.newest_active(records.values())
-        if issuer is None:
-            raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign with")
         cluster_id = self._log.head().cluster_id
         public = VerifierKey(
             host.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, cluster_id
         )
-        return public.signed_by(issuer)
+        return self._signer.sign(public, records)
 
     def _read_keys(self) -> HostProofKeys | None:
         """Return the keys in the folder; None if new ones are to be made."""

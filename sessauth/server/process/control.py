@@ -36,10 +36,10 @@ from ...v1 import (
 from ...verifier.verifier import Verifier
 from .. import log as server_log
 from ..cluster.membership import Membership
+from ..cluster.part import ClusterPart
 from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
-from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
 from ..metrics.publisher import Publisher
 from ..metrics.service import CONTROL, Metrics, worker_name
@@ -50,7 +50,6 @@ from ..rpc.authenticate import Authenticator
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
 from ..rpc.method import Method, RawHandler, methods_of
-from ..rpc.pipeline import HandOn
 from ..rpc.tracing import open_tracing
 from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
@@ -70,6 +69,7 @@ from ..watch.recheck import Watching
 from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
+from .readiness import Readiness
 from .stop_signals import set_on
 from .subsystems import ControlSubsystems
 from .supervisor import IGNORED, Supervisor
@@ -88,11 +88,12 @@ class HasMethods(Protocol):
 
 
 class Control:
-    """The control process: the only writer, and the only one with keys."""
+    """The control process: the only writer of its folder, and the only one with keys."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, part: ClusterPart | None = None) -> None:
         """Open state and keys and bind the sockets. Raises StateError or ConfigError.
 
+        ``part`` is the process's part in its cluster; None: a server's, or a single host's, by ``config``.
         Everything that was opened is closed again if a later step fails.
         """
         self._config = config
@@ -104,19 +105,17 @@ class Control:
         self.stopping = threading.Event()
         self.failure: SessauthError | None = None
         self._silent = False
-        self._why_unready = ""
         preflight.check(config)
-        self.keyring = KeyRing(config.keys_dir)
-        ensure_run_dir(config)
         with ExitStack() as opened:
-            self.membership = Membership(config) if config.cluster.enabled else None
-            if self.membership is not None:
-                opened.callback(self.membership.carrier.close)
+            self.part = part or (Membership(config) if config.cluster.enabled else ClusterPart())
+            opened.callback(self.part.disconnect)
+            self.keyring = self.part.open_keyring(config.keys_dir)
+            ensure_run_dir(config)
             self.log = StateWriter.open(
                 config.state_dir,
                 map_size=config.server.map_size_bytes,
                 clock=self._clock,
-                carried=None if self.membership is None else self.membership.carried,
+                carried=self.part.carried,
             )
             opened.callback(self.log.close)
             self._compose(opened)
@@ -135,7 +134,8 @@ class Control:
         source = log.source()
         self._verifier = verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.counters = page.counters if page is not None else None
-        self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
+        signer = self.part.proof_key_signer(self.keyring)
+        self.host_keys = ProofKeyRotator(config.state_dir, log, signer, config.proofs)
         # Without them all but bound tokens are served; the background tries again.
         try_once("proof keys", self.host_keys.rotate)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
@@ -147,15 +147,17 @@ class Control:
         )
         opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
-        hand_on = self._join_cluster(opened, authenticator)
-        methods = self._methods(self._services(verifier, source, hand_on))
+        self.part.attach(log, self._clock, authenticator)
+        opened.callback(self.part.close)
+        methods = self._methods(self._services(verifier, source))
+        self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
         self.serving = Serving(
             config,
             methods,
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,
-            hand_on=hand_on,
+            hand_on=self.part.hand_on,
         )
         opened.callback(self.serving.remove_sockets)
         self.serving.bind_unix(config.socket)
@@ -171,7 +173,7 @@ class Control:
                     self.is_ready,
                     lambda: self.supervisor.restarts,
                     partial(certificate_end, config),
-                    self.membership,
+                    self.part,
                 ),
                 subsystems.metrics,
                 self._up,
@@ -184,25 +186,15 @@ class Control:
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
                 *subsystems.tasks(),
-                *(self.membership.tasks() if self.membership is not None else ()),
-                ("readiness", self._report_readiness),
+                *self.part.tasks(),
+                ("readiness", self.readiness.report),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
         )
 
-    def _join_cluster(self, opened: ExitStack, authenticator: Authenticator) -> HandOn | None:
-        """Prepare this server's part in its cluster; return how calls reach the leader."""
-        if self.membership is None:
-            return None
-        self.membership.attach(self.log, self._clock)
-        opened.callback(self.membership.close)
-        return self.membership.hand_on(self.log, self._clock, authenticator)
-
-    def _services(
-        self, verifier: Verifier, source: LmdbSource, hand_on: HandOn | None
-    ) -> list[tuple[ServiceDescriptor, HasMethods]]:
+    def _services(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
         """Return the implementation of each service."""
-        config, log, clock, subsystems = self._config, self.log, self._clock, self.subsystems
+        config, log, clock, subsystems, part = self._config, self.log, self._clock, self.subsystems, self.part
         registry, receipts = subsystems.registry, subsystems.receipts
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
@@ -211,9 +203,8 @@ class Control:
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)
-        feed = None if self.membership is None else self.membership.feed
-        hosts = None if self.membership is None else self.membership.hosts
-        receipts.hosts = hosts
+        receipts.hosts = part.hosts
+        feed = FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal)
         services: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
@@ -223,8 +214,8 @@ class Control:
             (cluster_service_pb2, "ClusterService", self._cluster_service()),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
-            (feed_service_pb2, "FeedService", FeedService(feed, clock, evidence=hosts)),
-            (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), hand_on)),
+            (feed_service_pb2, "FeedService", feed),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), part.hand_on)),
             (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
@@ -242,14 +233,13 @@ class Control:
 
     def start(self) -> None:
         """Begin to answer, and start the workers."""
-        if self.membership is not None:
-            self.membership.start()
+        self.part.start()
         self.subsystems.start()
         self.supervisor.start()
         self.serving.start()
         if self.metrics is not None:
             self.metrics.start()
-        self._report_readiness()
+        self.readiness.report()
         self._background.start()
         server_log.event(
             logging.INFO,
@@ -271,36 +261,14 @@ class Control:
             return {}
         return {"check_server": self._check_server.name, "check_server_why": self._check_server.why}
 
+    @property
+    def membership(self) -> Membership | None:
+        """The part of a server of a cluster; None on other hosts."""
+        return self.part if isinstance(self.part, Membership) else None
+
     def is_ready(self) -> bool:
-        """Return True if state and clock are good for checks, and an active issuer key is here."""
-        return not self._unready()
-
-    def _unready(self) -> str:
-        """Return why this process is not ready; empty if it is."""
-        try:
-            self.log.head()
-            if self.membership is not None and self.membership.alarm is not None:
-                return f"this host left its cluster's log: {self.membership.alarm}"
-            if self.log.braked:
-                return f"the brake denies every check: {self.log.braked}"
-            if not self._verifier.view.current:
-                return "the state of this host is not known to be current, which denies every check"
-            self.log.now_ms()
-            if self.keyring.newest_active(self.log.keys()) is None:
-                return f"no active issuer key is in {self._config.keys_dir}"
-        except SessauthError as error:
-            return str(error)
-        return ""
-
-    def _report_readiness(self) -> None:
-        """Set the health status; log the cause once when this process is not ready."""
-        why, before = self._unready(), self._why_unready
-        self._why_unready = why
-        self.health.set_ready(not why)
-        if why and why != before:
-            server_log.event(logging.ERROR, "not_ready", error=why)
-        elif before and not why:
-            server_log.event(logging.INFO, "ready")
+        """Return True if state and clock are good for checks."""
+        return self.readiness.is_ready()
 
     def _require_recording(self) -> None:
         """Raise AUDIT_UNAVAILABLE while the use of granted authority could not be recorded."""
@@ -336,14 +304,27 @@ class Control:
                 server_log.event(logging.ERROR, "not_polling", error=str(error))
                 self.stopping.set()
 
+    def run(self, overdue_seconds: float) -> None:
+        """Serve until :attr:`stopping` is set, then drain, and close within ``overdue_seconds`` after it.
+
+        Raises :attr:`failure` if there is one.
+        """
+        self.start()
+        # Polled: a signal that another thread gets does not interrupt a wait of this one.
+        while not self.stopping.wait(POLL_SECONDS):
+            continue
+        server_log.event(logging.INFO, "draining")
+        end_at_the_latest(self._config.limits.drain_ms / 1000 + overdue_seconds)
+        self.stop()
+        if self.failure is not None:
+            raise self.failure
+
     def stop(self) -> None:
         """Drain: report NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
         self._watching.drain()
         self.subsystems.events.drain()
-        if self.membership is not None and self.membership.feed is not None:
-            # Followers go on to another server.
-            self.membership.feed.close()
+        self.part.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         # The last reports of workers are still accepted.
@@ -374,18 +355,14 @@ def serve(config: Config) -> None:
     # The workers use the same grpcio.
     require_transport()
     control = Control(config)
+    take_signals(control.stopping)
+    control.run(OVERDUE_SECONDS)
 
+
+def take_signals(stopping: threading.Event) -> None:
+    """Set ``stopping`` when this process is to end."""
     # A terminal that is closed sends SIGHUP: its server ends too.
     stop_signals = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    set_on(control.stopping, *stop_signals)
-    control.start()
-    # Polled: a signal that another thread gets does not interrupt a wait of this one.
-    while not control.stopping.wait(POLL_SECONDS):
-        continue
-    server_log.event(logging.INFO, "draining")
-    end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)
-    control.stop()
-    if control.failure is not None:
-        raise control.failure
+    set_on(stopping, *stop_signals)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from ...clock import Clock, SystemClock
-from ...errors import Rejected
+from ...errors import NotLeader, Rejected
 from ...limits import MAX_STALENESS_MS, MIN_STALENESS_MS
 from ...model.change import Rejection
 from ...model.host import INSTANCE_BYTES, HostRecord
@@ -37,11 +37,14 @@ class FeedService:
         clock: Clock | None = None,
         *,
         evidence: HostEvidence | None = None,
+        refusal: Callable[[], NotLeader] | None = None,
     ) -> None:
-        """Hand on what ``feed`` has; None: this server is a single host, and refuses.
+        """Hand on what ``feed`` has; None: this process feeds nobody, and refuses.
 
-        ``evidence`` has the hosts as a leader knows them.
+        ``evidence`` has the hosts as a leader knows them. ``refusal()`` is the error of a host that only
+        follows; None: without a feed this server is a single host.
         """
+        self._refusal = refusal
         self._feed = feed
         self._evidence = evidence
         self._clock = clock or SystemClock()
@@ -125,12 +128,16 @@ class FeedService:
 
     def remove_host(self, request: pb.RemoveHostRequest, call: CallContext) -> pb.RemoveHostResponse:
         """Remove a host that may not allow."""
+        if self._refusal is not None:
+            raise self._refusal()
         self._required()
         if self._evidence is not None:
             self._evidence.remove(request.host)
         return pb.RemoveHostResponse()
 
     def _required(self) -> ClusterFeed:
+        if self._refusal is not None:
+            raise refused("NOT_IN_CLUSTER", "this host only follows itself; name a server of the cluster")
         if self._feed is None:
             raise refused(
                 "NOT_IN_CLUSTER",

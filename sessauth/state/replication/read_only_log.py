@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...errors import NotLeader
 from ..writer.group import Group
 
@@ -9,13 +11,15 @@ from ..writer.group import Group
 class ReadOnlyLog:
     """Refuses every group of this host's own that the cluster would need."""
 
-    def __init__(self, servers: str) -> None:
-        """Name ``servers`` to callers that want to write."""
+    def __init__(self, servers: str, address: Callable[[], str] = lambda: "") -> None:
+        """Name ``servers`` to callers that want to write; ``address()`` is the one to ask now."""
         self._servers = servers
+        self._address = address
 
     def refusal(self) -> NotLeader:
         """Return the error for callers that want to write."""
-        return NotLeader(f"this host only follows the cluster; ask one of its servers: {self._servers}")
+        message = f"this host only follows the cluster; ask one of its servers: {self._servers}"
+        return NotLeader(message, self._address())
 
     def append(self, group: Group) -> None:
         """Raise NotLeader for a group that is carried; applied records and rows of this host are not."""

@@ -227,16 +227,16 @@ class StateWriter(StateQueries):
 
         Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do. Checks
         deny sessions that are over by their times, whether they were swept or not. In a cluster the leader
-        sweeps; elsewhere this does nothing.
+        sweeps; elsewhere this only frees the reader slots of dead processes.
         """
         self._require_own_process()
-        if not self.leads:
-            return Swept()
         now = self._clock.read() if now_ms < 0 else ClockReading(now_ms)
         wall_ms = now.at_ms
         if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:
             self._readers_checked_ms = wall_ms
             self._source.reap_readers()
+        if not self.leads:
+            return Swept()
         with self._source.rows() as rows:
             if not due_keys(Group(rows, now, full=False, retention=self._retention), 1):
                 return Swept()

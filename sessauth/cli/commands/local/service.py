@@ -53,9 +53,9 @@ def follow(settings: Settings) -> None:
     Verifiers open the state folder as on a single host. They deny once it may lack an acknowledged change.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ....server.process import following
+    from ....server.process.follow import follow as follow_cluster
 
-    following.follow(settings.config())
+    follow_cluster(settings.config())
 
 
 @click.command()

@@ -1,0 +1,89 @@
+"""A process's part in its cluster: where its folder's rows come from, and who does what it may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ...clock import Clock
+from ...errors import NotLeader, RecordRefused
+from ...state.replication.carrier import CarrierError
+from ...state.replication.follower import Follower
+from ...state.writer.group_log import GroupLog
+from ...state.writer.state_writer import StateWriter
+from ..evidence.host_evidence import HostEvidence
+from ..feed.cluster_feed import ClusterFeed
+from ..keys.issuer_keyring import KeyRing
+from ..keys.proof_key_signer import IssuerSigner, ProofKeySigner
+from ..rpc.authenticate import Authenticator
+from ..rpc.pipeline import HandOn
+
+SETTLE_MS: Final = 1_000
+
+
+class ClusterPart:
+    """The part of a single host: none. ``Membership`` is a server's, ``Following`` a follower's.
+
+    ``carried`` orders the groups of the folder. ``hand_on`` asks whoever leads for what this process may not
+    do. ``feed`` hands the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is the
+    error of a process that never writes; None: it may lead.
+    """
+
+    carried: GroupLog | None = None
+    hand_on: HandOn | None = None
+    feed: ClusterFeed | None = None
+    hosts: HostEvidence | None = None
+    refusal: Callable[[], NotLeader] | None = None
+
+    def open_keyring(self, folder: Path) -> KeyRing:
+        """Return the issuer keys of this host. Raises KeyFolderError."""
+        return KeyRing(folder)
+
+    def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
+        """Return what has an issuer key sign the host's proof keys."""
+        return IssuerSigner(keyring)
+
+    def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
+        """Prepare to follow, prove and lead with an opened writer, from :meth:`start` on.
+
+        A server has ``authenticator`` accept callers that other hosts state.
+        """
+
+    def start(self) -> None:
+        """Start the threads."""
+
+    @property
+    def alarm(self) -> RecordRefused | None:
+        """The reason why this host denies every call until an operator decides; None: there is none."""
+        return None
+
+    @property
+    def record(self) -> int:
+        """The number of the last record that this host holds, 0 without one."""
+        return 0
+
+    def tasks(self) -> Sequence[tuple[str, Callable[[], object]]]:
+        """Return tasks that run once a second."""
+        return ()
+
+    def drain(self) -> None:
+        """Send those who are fed by this process to others."""
+        if self.feed is not None:
+            self.feed.close()
+
+    def close(self) -> None:
+        """End the threads, before the writer is closed."""
+
+    def disconnect(self) -> None:
+        """Close the connections, also of a part that was never attached."""
+
+
+def settle(follower: Follower) -> None:
+    """Wait until a folder holds what the engine holds now, after a change that another host made.
+
+    Raises CarrierError if the source does not answer, or if the folder is still behind after a second.
+    """
+    number = follower.barrier().head.number
+    if not follower.wait_for(number, SETTLE_MS):
+        raise CarrierError(f"record {number} is not here after {SETTLE_MS} ms")

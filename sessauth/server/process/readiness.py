@@ -1,0 +1,62 @@
+"""Readiness of a control process: its health status, and the cause in its log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ...errors import SessauthError
+from ...state.writer.state_writer import StateWriter
+from ...verifier.verifier import Verifier
+from ..cluster.part import ClusterPart
+from ..keys.issuer_keyring import KeyRing
+from ..log import event
+
+
+class Readiness:
+    """Judges if a process may answer checks."""
+
+    def __init__(
+        self,
+        log: StateWriter,
+        verifier: Verifier,
+        keyring: KeyRing,
+        part: ClusterPart,
+        set_ready: Callable[[bool], object],
+    ) -> None:
+        """Report to ``set_ready``, the health service."""
+        self._log = log
+        self._verifier = verifier
+        self._keyring = keyring
+        self._part = part
+        self._set_ready = set_ready
+        self._before = ""
+
+    def is_ready(self) -> bool:
+        """Return True if state and clock are good for checks, and an issuer key can be used."""
+        return not self.problem()
+
+    def problem(self) -> str:
+        """Return why this process is not ready; empty if it is."""
+        try:
+            self._log.head()
+            if self._part.alarm is not None:
+                return f"this host left its cluster's log: {self._part.alarm}"
+            if self._log.braked:
+                return f"the brake denies every check: {self._log.braked}"
+            if not self._verifier.view.current:
+                return "the state of this host is not known to be current, which denies every check"
+            self._log.now_ms()
+            return self._keyring.problem(self._log.keys())
+        except SessauthError as error:
+            return str(error)
+
+    def report(self) -> None:
+        """Set the health status; log the cause once when this process is not ready."""
+        why, before = self.problem(), self._before
+        self._before = why
+        self._set_ready(not why)
+        if why and why != before:
+            event(logging.ERROR, "not_ready", error=why)
+        elif before and not why:
+            event(logging.INFO, "ready")

@@ -1,0 +1,138 @@
+"""A follower's own sockets: what it answers by its folder, and what it hands on to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from sessauth.reasons import Reason
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.v1 import evidence_service_pb2 as evidence
+from sessauth.v1 import feed_service_pb2 as feed
+from sessauth.v1 import key_service_pb2 as keys
+from sessauth.v1 import receipt_pb2
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.follower_host import FollowerHost, follower_host
+from tests.support.service import Caller, RpcError, home_folder, wait_until
+from tests.support.watching import end, item, mint, open_session
+
+
+@dataclass
+class Hosts:
+    """Two servers, of which the first one leads, and a follower of the second one."""
+
+    one: ClusterServer
+    two: ClusterServer
+    follower: FollowerHost
+    engine: OneEngine
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    """Servers over an engine in memory, and their follower."""
+    engine = OneEngine()
+    with pytest.MonkeyPatch.context() as patched, home_folder() as home:
+        for module in ("membership", "begin"):
+            patched.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+        with (
+            two_servers(home, ["127.0.0.1:1"]) as (one, two),
+            follower_host(home / "f", (two, one)) as follower,
+        ):
+            yield Hosts(one, two, follower, engine)
+
+
+def checked(caller: Caller, token: str) -> Reason:
+    """Return the reason of a check."""
+    request = pb.CheckRequest(item=item(token), audience="gw")
+    return Reason(caller.call("AuthorizationService/Check", request).decision.reason)
+
+
+def session_with(hosts: Hosts, scope: str = "read:files/**") -> tuple[bytes, str]:
+    """Open a session at the leader, and wait until the follower has it; return its id and a token."""
+    session = open_session(hosts.one.operator)
+    token = mint(hosts.one.operator, session.id, scope).token
+    log = hosts.follower.control.log
+    assert wait_until(lambda: log.head().revision >= session.revision)
+    return session.id, token
+
+
+def test_checks_and_reads_are_answered_by_the_followers_folder(hosts: Hosts) -> None:
+    """A server answers them alike; an end at the leader counts there."""
+    operator = hosts.follower.operator
+    session_id, token = session_with(hosts)
+    listed = operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+    assert session_id in {each.id for each in listed.sessions}
+    assert checked(hosts.follower.gateway(), token) is Reason.ALLOWED
+    end(hosts.one.operator, session_id)
+    assert wait_until(lambda: checked(operator, token) is Reason.SESSION_ENDED)
+
+
+def test_costs_are_counted_once_for_all_hosts(hosts: Hosts) -> None:
+    """Follower, server, leader. The gateway is known at the follower alone."""
+    _, token = session_with(hosts, "read:files/** needs uses(3)")
+    gateway = hosts.follower.gateway("gateway-2")
+    callers = (gateway, hosts.one.operator, hosts.two.operator, gateway)
+    assert [checked(caller, token) for caller in callers] == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "request_of"),
+    [
+        (
+            "SessionService/OpenSession",
+            lambda _: sessions.OpenSessionRequest(request_id="o", subject="a", ceiling=["read:**"]),
+        ),
+        (
+            "SessionService/EndSession",
+            lambda session_id: sessions.EndSessionRequest(request_id="e", session_id=session_id),
+        ),
+        (
+            "TokenService/Mint",
+            lambda session_id: tokens.MintRequest(
+                session_id=session_id, scopes=["read:files/**"], audience=["gw"]
+            ),
+        ),
+        ("KeyService/AddKey", lambda _: keys.AddKeyRequest(request_id="k")),
+        ("FeedService/RemoveHost", lambda _: feed.RemoveHostRequest(host="f")),
+    ],
+)
+def test_an_operator_is_told_to_ask_a_server(
+    hosts: Hosts, rpc: str, request_of: Callable[[bytes], object]
+) -> None:
+    """A follower's host can make no change, and sign nothing, whoever asks."""
+    session_id, _ = session_with(hosts)
+    with pytest.raises(RpcError) as refused:
+        hosts.follower.operator.call(rpc, request_of(session_id))
+    assert refused.value.word == "NOT_LEADER"
+    assert hosts.two.config.tcp.address in refused.value.message
+    assert not hosts.follower.config.keys_dir.exists()
+
+
+def test_receipts_name_the_follower_and_are_the_servers(hosts: Hosts) -> None:
+    """Made by the leader; the follower's host has the end before that."""
+    session_id, _ = session_with(hosts)
+    end(hosts.one.operator, session_id)
+    request = evidence.GetReceiptRequest(session_id=session_id)
+    signed = hosts.one.operator.call("EvidenceService/GetReceipt", request).receipt
+    receipt = receipt_pb2.Receipt.FromString(signed.payload)
+    assert {host.name for host in receipt.hosts} >= {"f"}
+    assert receipt.state == receipt_pb2.RECEIPT_STATE_CLOSED
+    assert wait_until(lambda: hosts.follower.control.log.receipt(session_id) is not None)
+    with pytest.raises(RpcError) as refused:
+        hosts.follower.operator.call("EvidenceService/GetReceipt", request)
+    assert refused.value.word == "NOT_LEADER"
+
+
+def test_a_follower_feeds_nobody(hosts: Hosts) -> None:
+    """It says who does."""
+    caller = hosts.follower.caller(hosts.follower.config.path("host.credential").read_text())
+    with pytest.raises(RpcError) as refused:
+        caller.call(
+            "FeedService/Barrier", feed.BarrierRequest(host="g", instance=bytes(16), staleness_ms=3_000)
+        )
+    assert refused.value.word == "NOT_IN_CLUSTER"
