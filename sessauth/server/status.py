@@ -36,6 +36,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     # The caller.
     "UNAUTHENTICATED": Code.UNAUTHENTICATED,
     "PERMISSION_DENIED": Code.PERMISSION_DENIED,
+    "OTHER_HOST": Code.PERMISSION_DENIED,
     # Rejections of the log.
     "NOT_FOUND": Code.NOT_FOUND,
     "ALREADY_ENDED": Code.FAILED_PRECONDITION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from cryptography import x509
 from tests.support.etcd_cluster import EtcdCluster, program
 from tests.support.etcd_tls import EtcdTls, write
 from tests.support.interop_server import free_port
-from tests.support.issuer import SERVER, Issued
+from tests.support.issuer import CLIENT, Issued
 from tests.support.markdown import Document, Fence
 from tests.support.newcomer import SYSTEM_PATH, environment, fresh_home
 from tests.support.service import wait_until
@@ -26,6 +27,7 @@ from tests.support.typed_page import TypedPage, typed_page
 PAGE = Document(ROOT / "docs" / "cluster.md")
 MARK = "tests/docs/test_cluster_page.py"
 HOME: Final = Path(".local/state/sessauth")
+FOLLOWER: Final = f"spiffe://example.org/follower/{platform.node()}"
 SESSION = "session=$(sessauth session open --quiet --subject agent --ceiling 'read:files/**')"
 MINT = "sessauth token mint $session --scope 'read:files/**' --audience gw --out agent.token"
 
@@ -45,7 +47,7 @@ class Hosts:
         opened.callback(engine.close)
         engine.start()
         self._ca = Issued.ca("servers")
-        self._pair = self._ca.issue("localhost", [x509.DNSName("localhost")], usage=SERVER)
+        self._pair = self._ca.issue("localhost", [x509.DNSName("localhost")])
         self._places = {
             **{f"{name}.internal:7443": f"localhost:{free_port()}" for name in ("one", "two")},
             **{f"etcd-{n + 1}.internal:2379": address for n, address in enumerate(engine.addresses)},
@@ -70,6 +72,10 @@ class Hosts:
         write(tls / "etcd-ca.pem", (engine / "ca.pem").read_bytes())
         write(tls / "servers-ca.pem", self._ca.pem)
         write(home / "servers-ca.pem", self._ca.pem)
+        write(tls / "hosts-ca.pem", self._ca.pem)
+        host = self._ca.issue("host-1", [x509.UniformResourceIdentifier(FOLLOWER)], usage=CLIENT)
+        write(home / "host-1.pem", host.pem)
+        write(home / "host-1.key", host.key_pem).chmod(0o600)
         for name in ("etcd-client.pem", "etcd-client.key"):
             write(tls / name, (engine / name).read_bytes()).chmod(0o600)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from ...client._client_files import ClientFiles
 from ...state.replication.carrier import (
     MAX_RECORD_BYTES,
     Appended,
@@ -23,7 +24,6 @@ from ...state.replication.carrier import (
     LogHead,
 )
 from .append_call import AppendCall
-from .client_files import ClientFiles
 from .keys import ClusterKeys, decode_head, decode_leader, encode_head, encode_leader
 from .log_watch import LogWatch
 from .members import PATIENCE_S, AnswerTooLarge, CallRefused, Members

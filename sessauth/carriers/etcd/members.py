@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from ...client._client_files import ClientCredentials, ClientFiles
 from ...state.replication.carrier import CarrierError
-from .client_files import ClientCredentials, ClientFiles
 
 ATTEMPT_S: Final = 1.0
 HEDGE_S: Final = 0.3

@@ -6,34 +6,41 @@ import random
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
 from ...errors import SessauthError
 from ...state.replication.carrier import CarrierError
+from .._client_files import ClientCredentials, ClientFiles
 from .._failures import Failure
-from .._target import Tls
-from .._transport import ChannelHandle, Endpoint, resolve_endpoint
+from .._renewed_channel import RenewedChannel
+from .._target import Tls, is_local
+from .._transport import Endpoint, resolve_endpoint
+
+SETTINGS: Final = "follow.certificate, follow.private_key, follow.server_ca"
 
 
 class FeedServer:
     """One server, and its channel."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Make the channel; nothing connects yet."""
+        """Make the channel; nothing connects yet. Raises ConfigError if certificate files can't be used."""
         self.target = endpoint.target
         self._endpoint = endpoint
         self._metadata = endpoint.metadata
-        self._handle = ChannelHandle(endpoint.target, self.connect())
+        self._channel = self.connect()
 
-    def connect(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
-        """Return a channel of its own to this server, with further options. The caller closes it."""
-        target, credentials = self.target, self._endpoint.channel_credentials(self.target)
-        stated = [*self._endpoint.options(), *options]
-        if credentials is None:
-            return grpc.insecure_channel(target, options=stated)
-        return grpc.secure_channel(target, credentials, options=stated)
+    def connect(self, options: Sequence[tuple[str, Any]] = ()) -> RenewedChannel:
+        """Return a channel of its own to this server, with further options. The caller closes it.
+
+        Raises ConfigError if the certificate files can't be used.
+        """
+        credentials, tls = None, self._endpoint.tls
+        if tls is not None and not is_local(self.target):
+            files = ClientFiles(tls.authority, tls.certificate, tls.key)
+            credentials = ClientCredentials(files, SETTINGS)
+        return RenewedChannel(self.target, credentials, [*self._endpoint.options(), *options])
 
     def unary(
         self,
@@ -45,7 +52,7 @@ class FeedServer:
         service: str = "FeedService",
     ) -> Any:
         """Call a unary RPC of FeedService, or of another ``service``. Raises SessauthError."""
-        call = self._handle.channel.unary_unary(
+        call = self._channel.current.unary_unary(
             f"/sessauth.v1.{service}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
@@ -57,7 +64,7 @@ class FeedServer:
 
     def stream(self, method: str, request: Any, answer: Any, timeout_seconds: float) -> Any:
         """Open a stream of FeedService; its iteration raises grpc.RpcError."""
-        call = self._handle.channel.unary_stream(
+        call = self._channel.current.unary_stream(
             f"/sessauth.v1.FeedService/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
@@ -71,7 +78,7 @@ class FeedServer:
 
     def close(self) -> None:
         """Close the channel, which ends its calls."""
-        self._handle.channel.close()
+        self._channel.close()
 
 
 class FeedServers:
@@ -117,7 +124,7 @@ class FeedServers:
         """The addresses of all, for messages."""
         return ", ".join(sorted(server.target for server in self._servers))
 
-    def connect(self, target: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+    def connect(self, target: str, options: Sequence[tuple[str, Any]] = ()) -> RenewedChannel:
         """Return a further channel to one of these servers; raises CarrierError for another target."""
         for server in self._servers:
             if server.target == target:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
+
 
 from ...clock import Clock, SystemClock
 from ...errors import SessauthError
@@ -14,6 +14,7 @@ from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
 from ...v1 import feed_service_pb2 as pb
+from .._renewed_channel import RenewedChannel
 from .record_stream import RecordStream
 from .servers import FeedServer, FeedServers
 from .snapshot import FetchedSnapshot, SnapshotFetch
@@ -84,7 +85,7 @@ class FeedSource:
             self._servers.leave(server)
             raise
 
-    def connect(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+    def connect(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> RenewedChannel:
         """Return a further channel to one of the servers, with this host's certificate if it has one.
 
         Raises CarrierError for another address.

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import grpc
+
 
 from ...client._feed.source import FeedSource
+from ...client._renewed_channel import RenewedChannel
 from ...clock import Clock
 from ...errors import ConfigError, RecordRefused
 from ...state.replication.carrier import CarrierError, Leader
@@ -125,7 +126,7 @@ class Following(ClusterPart):
         """Close the connections to the servers."""
         self._source.close()
 
-    def _connect(self, address: str) -> grpc.Channel:
+    def _connect(self, address: str) -> RenewedChannel:
         try:
             return self._source.connect(address, OPTIONS)
         except (CarrierError, ConfigError) as error:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
+from ...client._client_files import ClientCredentials, ClientFiles
 from ...client._failures import Failure
+from ...client._renewed_channel import RenewedChannel
 from ...errors import NotLeader, ServerError
 from ...state.replication.carrier import CarrierError, Leader
 from ..config.config import Config
@@ -47,22 +50,20 @@ class LeaderCalls:
         settle: Callable[[], None],
         *,
         roles: Collection[str] = ROLES,
-        connect: Callable[[str], grpc.Channel] | None = None,
+        connect: Callable[[str], RenewedChannel] | None = None,
     ) -> None:
-        """Use TLS by the settings' CA file, which is read at each new leader; without one plain text.
+        """Use TLS by the settings' files, which are read again when they change; without a CA plain text.
 
         ``settle()`` waits until this host holds what the leader has answered. A follower states the ``roles``
         that it may hand on, and ``connect``, which gives a channel to one of its servers.
         """
         self._roles = roles
-        self._open = connect or self._connect
-        self._ca = config.path(config.cluster.server_ca) if config.cluster.server_ca else None
+        self._connect = connect or partial(_connect, credentials=_credentials(config))
         self._signer = signer
         self._leader = leader
         self._settle = settle
         self._lock = threading.Lock()
-        self._address = ""
-        self._channel: grpc.Channel | None = None
+        self._channel: RenewedChannel | None = None
 
     def hand_on(self, name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
         """Return the leader's answer, once this host's own checks see what it says.
@@ -117,21 +118,24 @@ class LeaderCalls:
 
     def _connected(self, address: str) -> grpc.Channel:
         with self._lock:
-            if self._channel is None or self._address != address:
+            if self._channel is None or self._channel.target != address:
                 if self._channel is not None:
                     self._channel.close()
-                self._address = address
-                self._channel = self._open(address)
-            return self._channel
+                self._channel = self._connect(address)
+            return self._channel.current
 
-    def _connect(self, address: str) -> grpc.Channel:
-        if self._ca is None:
-            return grpc.insecure_channel(address, options=OPTIONS)
-        try:
-            credentials = grpc.ssl_channel_credentials(self._ca.read_bytes())
-        except OSError as problem:
-            raise refused("NOT_LEADER", f"cluster.server_ca can't be read: {problem.strerror}") from None
-        return grpc.secure_channel(address, credentials, options=OPTIONS)
+
+def _connect(address: str, credentials: ClientCredentials | None) -> RenewedChannel:
+    return RenewedChannel(address, credentials, OPTIONS)
+
+
+def _credentials(config: Config) -> ClientCredentials | None:
+    """Return those of a server of the cluster; None: plain text. Raises ConfigError."""
+    if not config.cluster.server_ca:
+        return None
+    certificate, private_key = (config.path(name) if name else None for name in config.part_certificate)
+    files = ClientFiles(config.path(config.cluster.server_ca), certificate, private_key)
+    return ClientCredentials(files, "cluster.certificate, cluster.private_key, cluster.server_ca")
 
 
 def _as_error(failure: Any, error: NotLeader) -> ServerError | NotLeader:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from ...carriers.etcd.carrier import EtcdCarrier
-from ...carriers.etcd.client_files import ClientFiles
 from ...carriers.postgres.postgres_carrier import PostgresCarrier
+from ...client._client_files import ClientFiles
 from ...clock import Clock
 from ...errors import RecordRefused
 from ...model.group_record import ServerKey
@@ -32,6 +32,7 @@ from ..feed.hosts import FollowedHosts
 from ..feed.registration import HostRegistration
 from ..process import joining
 from ..rpc.authenticate import Authenticator
+from ..rpc.parts import Parts
 from .hand_on import LeaderCalls
 from .log_format import FormatRaiser
 from .part import ClusterPart, settle
@@ -95,6 +96,7 @@ class Membership(ClusterPart):
         self._opened = follower, freshness, election
         registration = HostRegistration(log, follower.wait_for)
         self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
+        self.feed.parts = Parts(required=settings.require_client_certificates)
         self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
         self._trimmer = Trimmer(self.carrier, clock)
         self._formats = FormatRaiser(log, self.carried)
@@ -105,6 +107,7 @@ class Membership(ClusterPart):
     ) -> None:
         """Have ``authenticator`` accept what other hosts state, and state callers to the leader."""
         cluster = log.head().cluster_id
+        authenticator.parts = Parts(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
             cluster, log.source(), lambda: self.carried.present, authenticator.is_principal, clock
         )
@@ -118,6 +121,13 @@ class Membership(ClusterPart):
 
     def start(self) -> None:
         """Start the threads."""
+        if not self._config.mutual_tls:
+            server_log.event(
+                logging.WARNING,
+                "no_mutual_tls",
+                connections=self._config.connections,
+                meaning="other hosts of the cluster are known by credentials alone; state tcp.client_ca",
+            )
         for part in self._opened or ():
             part.start()
 

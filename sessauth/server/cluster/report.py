@@ -67,6 +67,7 @@ def folder(config: Config) -> dict[str, object]:
     return {
         "cluster_id": head.cluster_id.hex(),
         "server": config.cluster.name,
+        "connections": config.connections,
         "record": position.number,
         "revision": head.revision,
         "format": position.writes,

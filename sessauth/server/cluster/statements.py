@@ -81,6 +81,11 @@ class AcceptedStatement:
     ids: StatementIds
 
     @property
+    def host(self) -> str:
+        """The host that states the caller."""
+        return self.statement.host
+
+    @property
     def by_follower(self) -> bool:
         """True if a follower's host states it, which may reach the leader through another server."""
         return not self.statement.host.startswith(SERVER_PREFIX)

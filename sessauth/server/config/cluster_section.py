@@ -38,6 +38,11 @@ class ClusterSettings:
     # The CA of the servers' certificates, for what this server hands on to the leader; empty: in the clear,
     # which tcp.insecure_tcp must allow.
     server_ca: str = ""
+    # Shown to other servers; empty: those of [tcp].
+    certificate: str = ""
+    private_key: str = ""
+    # Refuse servers and followers whose client certificate does not name them.
+    require_client_certificates: bool = False
     # How long a host may allow after its last proof that it is fresh.
     staleness_ms: int = 3_000
     # How long the lead of a server that died is kept from others.
@@ -74,6 +79,8 @@ class ClusterSettings:
             self._check_postgres()
         else:
             self._check_etcd()
+        if bool(self.certificate) != bool(self.private_key):
+            raise ConfigError("cluster.certificate, cluster.private_key: go together; state both or neither")
         if not MIN_STALENESS_MS <= self.staleness_ms <= MAX_STALENESS_MS:
             raise ConfigError(f"cluster.staleness_ms: must be {MIN_STALENESS_MS} to {MAX_STALENESS_MS}")
         if not 2_000 <= self.lead_ttl_ms <= 60_000:

@@ -105,6 +105,30 @@ class Config:
         """The hashed API keys; in the state folder, since workers read it."""
         return self.state_dir / "credentials.toml"
 
+    @property
+    def part_certificate(self) -> tuple[str, str]:
+        """The certificate and private key that a server of a cluster shows to others; empty if none."""
+        if not self.cluster.enabled:
+            return "", ""
+        if self.cluster.certificate:
+            return self.cluster.certificate, self.cluster.private_key
+        return self.tcp.certificate, self.tcp.private_key
+
+    @property
+    def connections(self) -> str:
+        """The protection of connections from other hosts, for operators."""
+        if self.tcp.insecure_tcp:
+            return "in the clear"
+        if not self.tcp.client_ca:
+            return "TLS without client certificates"
+        names = ", which name the host" if self.cluster.require_client_certificates else ""
+        return f"TLS with client certificates{names}"
+
+    @property
+    def mutual_tls(self) -> bool:
+        """True if the listeners take connections by TLS with a client certificate alone."""
+        return bool(self.tcp.client_ca) and not self.tcp.insecure_tcp
+
     def check_socket(self, index: int) -> Path:
         """Return the Unix socket of check worker ``index``."""
         return self.run_dir / f"check-{index}.sock"
@@ -275,4 +299,9 @@ def _check(config: Config) -> None:
         raise ConfigError("cluster.address: is served on TCP; set tcp.address too")
     if config.cluster.enabled and not (config.cluster.server_ca or config.tcp.insecure_tcp):
         raise ConfigError("cluster.server_ca: state the CA file of the other servers' certificates")
+    if config.cluster.require_client_certificates and not config.mutual_tls:
+        raise ConfigError(
+            "cluster.require_client_certificates: needs tcp.client_ca, the CA file that client certificates "
+            "are checked by"
+        )
     check_identities(config.identities, client_ca=config.tcp.client_ca)

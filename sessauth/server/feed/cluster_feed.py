@@ -16,6 +16,7 @@ from ...state.lmdb.environment import LmdbSource
 from ...state.replication import snapshot_file
 from ...state.replication.carrier import CarrierError, CompactedRecords, LogSource
 from ...v1 import feed_service_pb2 as pb
+from ..rpc.parts import Parts
 from ..status import refused
 from .barriers import SharedBarriers
 from .hosts import FollowedHosts
@@ -48,6 +49,8 @@ class ClusterFeed:
         self.barriers = SharedBarriers(source)
         self.hosts = hosts
         self.registration = registration
+        # Judges the connections of hosts.
+        self.parts = Parts()
 
     @contextmanager
     def snapshot(self) -> Iterator[tuple[pb.SnapshotHeader, IO[bytes]]]:

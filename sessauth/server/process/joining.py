@@ -53,7 +53,11 @@ def open_source(config: Config) -> FeedSource:
             raise ConfigError(f"follow.{error}") from None
     tls = None
     if not settings.insecure_tcp:
-        tls = Tls(path(settings.server_ca), path(settings.certificate), path(settings.private_key))
+        certificate, private_key = settings.certificate, settings.private_key
+        if not certificate:
+            # Empty but for a server of the cluster.
+            certificate, private_key = config.part_certificate
+        tls = Tls(path(settings.server_ca), path(certificate), path(private_key))
     servers = FeedServers.resolve(
         settings.servers,
         credential_file=credential,

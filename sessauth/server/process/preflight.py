@@ -97,8 +97,9 @@ def _authority_files(config: Config) -> Iterator[_Guarded]:
 
 
 def _tls_files(config: Config) -> Iterator[_Guarded]:
-    tcp, follow = config.tcp, config.follow
-    for name in filter(None, (tcp.private_key, follow.private_key, follow.credential)):
+    tcp, follow, cluster = config.tcp, config.follow, config.cluster
+    for name in filter(None, (tcp.private_key, follow.private_key, follow.credential, cluster.private_key)):
         yield _Guarded(config.path(name), _OPEN_TO_OTHERS, 0o600)
-    for name in filter(None, (tcp.certificate, tcp.client_ca, follow.certificate, follow.server_ca)):
+    public = (tcp.certificate, tcp.client_ca, follow.certificate, follow.server_ca)
+    for name in filter(None, (*public, cluster.certificate, cluster.server_ca)):
         yield _Guarded(config.path(name), _WRITABLE, 0o644)

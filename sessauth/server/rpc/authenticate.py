@@ -14,6 +14,7 @@ from ..keys.identities import Identities
 from ..status import refused
 from ..transport.rpc import Rpc, StatedCaller
 from .access import STATEMENT
+from .parts import Parts
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
@@ -42,6 +43,8 @@ class Authenticator:
         self.identities = identities
         # A server of a cluster has one; others accept no statement.
         self.statements: AcceptsStatements | None = None
+        # Judges the connections that statements come by.
+        self.parts = Parts()
         self._workers = workers
 
     @classmethod
@@ -65,7 +68,11 @@ class Authenticator:
         local = rpc.peer().startswith(UNIX)
         if self.statements is None or keys or local or len(stated) > 1 or not isinstance(stated[0], bytes):
             raise refused("UNAUTHENTICATED", "a statement of a caller is not accepted here")
-        return self.statements.accept(stated[0], rpc.method)
+        caller = self.statements.accept(stated[0], rpc.method)
+        problem = self.parts.problem(rpc, caller.host, by_server=caller.by_follower)
+        if problem:
+            raise refused("UNAUTHENTICATED", f"the caller's statement was not accepted: {problem}")
+        return caller
 
     def is_principal(self, name: str, role: str) -> bool:
         """Return True if an API key or a certificate of a caller has this name and role now."""

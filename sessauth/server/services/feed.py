@@ -61,7 +61,9 @@ class FeedService:
 
     def follow(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer one follower, encoded, until its deadline comes or it is ended."""
-        records = self._required().records
+        feed = self._required()
+        _require_part(feed, call)
+        records = feed.records
         after = parse(pb.FollowRequest, _only(requests)).after
         check_at = time.monotonic() + CALLER_SECONDS
         while True:
@@ -82,6 +84,7 @@ class FeedService:
     def barrier(self, request: pb.BarrierRequest, call: CallContext) -> pb.BarrierResponse:
         """Return a barrier that began after the call, and store what the host says of itself."""
         feed, host = self._required(), _host(request, call)
+        _require_part(feed, call, host.name)
         if request.alarm and not ALARM.fullmatch(request.alarm):
             raise invalid("alarm", "must be 1 to 32 capital letters or '_'")
         if not request.alarm:
@@ -114,6 +117,7 @@ class FeedService:
     def snapshot(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer with a copy of the state, encoded."""
         feed = self._required()
+        _require_part(feed, call)
         parse(pb.SnapshotRequest, _only(requests))
         with feed.snapshot() as (header, file):
             yield pb.SnapshotResponse(header=header).SerializeToString()
@@ -123,7 +127,10 @@ class FeedService:
 
     def register_host(self, request: pb.RegisterHostRequest, call: CallContext) -> pb.RegisterHostResponse:
         """Register a host of the caller, or its next instance."""
-        self._required().registration.store(_host(request, call))
+        feed, host = self._required(), _host(request, call)
+        # Another server hands it on.
+        _require_part(feed, call, host.name, by_server=True)
+        feed.registration.store(host)
         return pb.RegisterHostResponse()
 
     def remove_host(self, request: pb.RemoveHostRequest, call: CallContext) -> pb.RemoveHostResponse:
@@ -155,6 +162,13 @@ def _host(request: pb.BarrierRequest | pb.RegisterHostRequest, call: CallContext
     if not MIN_STALENESS_MS <= request.staleness_ms <= MAX_STALENESS_MS:
         raise invalid("staleness_ms", f"must be {MIN_STALENESS_MS} to {MAX_STALENESS_MS}")
     return HostRecord(request.host, call.principal.name, request.instance, request.staleness_ms)
+
+
+def _require_part(feed: ClusterFeed, call: CallContext, host: str = "", *, by_server: bool = False) -> None:
+    """Raise OTHER_HOST for a connection by a certificate of another host."""
+    problem = feed.parts.problem(call.context, host, by_server=by_server)
+    if problem:
+        raise refused("OTHER_HOST", problem)
 
 
 def _only(requests: Iterator[bytes]) -> bytes:

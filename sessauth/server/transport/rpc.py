@@ -83,6 +83,11 @@ class StatedCaller(Protocol):
         ...
 
     @property
+    def host(self) -> str:
+        """The host that states it; a server as ``server/NAME``."""
+        ...
+
+    @property
     def share(self) -> str:
         """The name of the caller's share of a pool."""
         ...

@@ -1,4 +1,4 @@
-"""The certificate files of a client of etcd, read again when they change."""
+"""The certificate files of a client that lives long, read again when they change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Final
 
 import grpc
 
-from ...errors import ConfigError
+from ..errors import ConfigError
+from ._target import machine_authorities
 
 _log: Final = logging.getLogger(__name__)
 _CHECK_EVERY_S: Final = 1.0
@@ -21,34 +22,42 @@ _Stamps = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
-    """PEM files: the CA that signed the members' certificates, and a client's certificate with its key."""
+    """PEM files: the CA that signed the servers' certificates, and a client's certificate with its key.
 
-    ca: Path
-    certificate: Path
-    private_key: Path
+    ``ca`` None: what the machine trusts. ``certificate`` and ``private_key`` None: the client shows none.
+    """
+
+    ca: Path | None
+    certificate: Path | None
+    private_key: Path | None
 
     def stamps(self) -> _Stamps:
         """Return values that differ once a file was replaced or written. Raises OSError."""
-        found = [path.stat() for path in (self.ca, self.certificate, self.private_key)]
+        paths = (self.ca, self.certificate, self.private_key)
+        found = [path.stat() for path in paths if path is not None]
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
     def read(self) -> grpc.ChannelCredentials:
         """Return the files as grpcio uses them. Raises OSError if they can't be used."""
         # gRPC would only fail each handshake. A key with a passphrase can't be read.
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        judge.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
-        judge.load_verify_locations(self.ca)
-        return grpc.ssl_channel_credentials(
-            self.ca.read_bytes(), self.private_key.read_bytes(), self.certificate.read_bytes()
-        )
+        key = certificate = None
+        if self.certificate is not None and self.private_key is not None:
+            judge.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
+            key, certificate = self.private_key.read_bytes(), self.certificate.read_bytes()
+        ca = self.ca or machine_authorities()
+        if ca is not None:
+            judge.load_verify_locations(ca)
+        return grpc.ssl_channel_credentials(None if ca is None else ca.read_bytes(), key, certificate)
 
 
 class ClientCredentials:
     """Credentials by files. Those of the last good files stay in use."""
 
-    def __init__(self, files: ClientFiles) -> None:
-        """Read the files. Raises ConfigError if they can't be used."""
+    def __init__(self, files: ClientFiles, settings: str = "the certificate files of etcd's client") -> None:
+        """Read the files, which ``settings`` name. Raises ConfigError if they can't be used."""
         self._files = files
+        self._settings = settings
         self._lock = threading.Lock()
         self._checked_at_s = time.monotonic()
         try:
@@ -56,7 +65,7 @@ class ClientCredentials:
             self._stamps = files.stamps()
             self.current = files.read()
         except OSError as error:
-            raise ConfigError(f"the certificate files of etcd's client can't be used: {error}") from None
+            raise ConfigError(f"{settings}: can't be used: {error}") from None
 
     def changed(self) -> bool:
         """Read changed files, at most once a second; True if ``current`` is new."""
@@ -71,7 +80,7 @@ class ClientCredentials:
             self._stamps = stamps
             self.current = self._files.read()
         except OSError as error:
-            _log.error("changed certificate files of etcd's client can't be used: %s", error)
+            _log.error("%s: the changed files can't be used: %s", self._settings, error)
             return False
         finally:
             self._lock.release()

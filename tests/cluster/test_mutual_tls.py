@@ -1,0 +1,213 @@
+"""Connections between parts of a cluster: each shows a certificate, one that names a part is that part's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from sessauth.client._feed.servers import FeedServers
+from sessauth.client._feed.source import FeedSource
+from sessauth.client._target import Tls
+from sessauth.errors import ConfigError
+from sessauth.server.config.config import from_dict
+from sessauth.server.rpc.parts import Parts
+from sessauth.state.replication.carrier import CarrierError
+from sessauth.v1 import key_service_pb2 as keys
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.feeding import Cluster, cluster
+from tests.support.issuer import Issued
+from tests.support.part_certificates import PartCertificates
+from tests.support.service import Caller, RpcError, wait_until
+from tests.support.watching import open_session
+
+HOST = "host-1"
+EXPIRED = (-3, -1)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> PartCertificates:
+    """The CA of all parts."""
+    return PartCertificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, parts: PartCertificates
+) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Two servers by TLS; the first one leads."""
+
+    def sections(home: Path, name: str) -> dict[str, dict[str, Any]]:
+        certificate, private_key = map(str, parts.pair(f"listens-{name}", f"server/{name}"))
+        shown, shown_key = map(str, parts.pair(f"shows-{name}", f"server/{name}"))
+        authority = str(parts.authority)
+        return {
+            "tcp": {"certificate": certificate, "private_key": private_key, "client_ca": authority},
+            "cluster": {"certificate": shown, "private_key": shown_key, "server_ca": authority},
+        }
+
+    engine = OneEngine()
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("membership", "begin"):
+            patched.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
+        with two_servers(tmp_path_factory.mktemp("cluster"), ["127.0.0.1:1"], sections) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def fed(parts: PartCertificates) -> Iterator[Cluster]:
+    """A server that followers reach by TLS."""
+    certificate, private_key = map(str, parts.pair("feeds", "server/one"))
+    with cluster() as made:
+        made.servers[0].close()
+        made.servers[0] = made.listen(
+            made.leader,
+            tcp={
+                "address": "localhost:0",
+                "certificate": certificate,
+                "private_key": private_key,
+                "client_ca": str(parts.authority),
+            },
+        )
+        yield made
+
+
+def source(fed: Cluster, authority: Path, pair: tuple[Path | None, Path | None]) -> FeedSource:
+    """Return a follower's source that shows a certificate."""
+    servers = FeedServers.resolve(
+        [f"localhost:{fed.servers[0].port}"], credential_file=fed.credential, tls=Tls(authority, *pair)
+    )
+    return FeedSource(servers, HOST, 3_000)
+
+
+def refusal(fed: Cluster, authority: Path, pair: tuple[Path | None, Path | None]) -> str:
+    """Return the reason why a follower gets no barrier; empty if it gets one."""
+    asking = source(fed, authority, pair)
+    try:
+        asking.barrier()
+    except CarrierError as error:
+        return str(error)
+    finally:
+        asking.close()
+    return ""
+
+
+STRANGERS: dict[str, dict[str, Any]] = {
+    "another CA": {"by": Issued.ca("parts")},
+    "expired": {"days": EXPIRED},
+    "not yet valid": {"days": (1, 2)},
+}
+
+
+@pytest.mark.parametrize("case", [*STRANGERS, "none"])
+def test_a_follower_without_a_good_certificate_gets_no_connection(
+    fed: Cluster, parts: PartCertificates, case: str
+) -> None:
+    """Whatever credential it has."""
+    pair: tuple[Path | None, Path | None] = (None, None)
+    if case != "none":
+        pair = parts.pair("stranger", f"follower/{HOST}", **STRANGERS[case])
+    assert "can't be reached" in refusal(fed, parts.authority, pair)
+
+
+@pytest.mark.parametrize(
+    ("part", "word", "strictly"),
+    [
+        (f"follower/{HOST}", "", ""),
+        ("", "", "is required"),
+        ("follower/host-2", "is that of host-2, not of host-1", "is that of host-2, not of host-1"),
+        ("server/one", "is that of server/one", "is that of server/one"),
+        (f"server/{HOST}", f"is that of server/{HOST}", f"is that of server/{HOST}"),
+        (f"gateway/{HOST}", "", "is required"),
+    ],
+)
+def test_the_name_in_a_followers_certificate(
+    fed: Cluster, parts: PartCertificates, part: str, word: str, strictly: str
+) -> None:
+    """A certificate that names another host is refused; one that names none is, where names are required."""
+    pair = parts.pair("named", part)
+    for required, expected in ((False, word), (True, strictly)):
+        fed.servers[0].feed.parts = Parts(required=required)
+        found = refusal(fed, parts.authority, pair)
+        assert expected in found and bool(expected) == bool(found)
+
+
+def test_a_followers_certificate_is_read_again(fed: Cluster, parts: PartCertificates) -> None:
+    """A good one counts without a restart, and a broken one replaces nothing."""
+    fed.servers[0].feed.parts = Parts()
+    pair = parts.pair("rotated", f"follower/{HOST}", days=EXPIRED)
+    asking = source(fed, parts.authority, pair)
+    try:
+        with pytest.raises(CarrierError):
+            asking.barrier()
+        parts.pair("rotated", f"follower/{HOST}")
+        assert wait_until(lambda: answers(asking))
+        pair[0].write_bytes(b"no certificate")
+        assert not wait_until(lambda: not answers(asking), 1.5)
+    finally:
+        asking.close()
+
+
+def answers(asking: FeedSource) -> bool:
+    """Return True if it gets a barrier."""
+    with suppress(CarrierError):
+        asking.barrier()
+        return True
+    return False
+
+
+def test_a_server_hands_on_by_its_certificate(servers: tuple[ClusterServer, ClusterServer]) -> None:
+    """The leader's listener lets nobody in without one."""
+    open_session(servers[1].operator)
+
+
+def test_a_stranger_gets_no_connection(
+    servers: tuple[ClusterServer, ClusterServer], parts: PartCertificates
+) -> None:
+    """Not even for what anybody may ask."""
+    credentials = grpc.ssl_channel_credentials(parts.authority.read_bytes())
+    stranger = Caller(f"localhost:{servers[0].control.tcp_port}", "", channel_credentials=credentials)
+    with pytest.raises(RpcError) as refused:
+        stranger.call("KeyService/ListVerifierKeys", keys.ListVerifierKeysRequest(), timeout=3.0)
+    stranger.close()
+    assert refused.value.word == ""
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_a_servers_certificate_is_read_again(
+    servers: tuple[ClusterServer, ClusterServer], parts: PartCertificates, case: str
+) -> None:
+    """Once it is no good nothing is handed on; a good one counts without a restart."""
+    two = servers[1]
+    parts.pair("shows-two", "server/two", **STRANGERS[case])
+    assert wait_until(lambda: not hands_on(two))
+    parts.pair("shows-two", "server/two")
+    assert wait_until(lambda: hands_on(two))
+
+
+def hands_on(server: ClusterServer) -> bool:
+    """Return True if a change that is asked for here is made."""
+    try:
+        open_session(server.operator)
+    except RpcError as error:
+        if error.word == "NOT_LEADER":
+            return False
+        raise
+    return True
+
+
+def test_settings_that_contradict_each_other() -> None:
+    """Names in certificates can't be required of clients that show none."""
+    cluster_section = {"name": "one", "address": "a:1", "engine": ["a:2"], "insecure_engine": True}
+    tcp = {"address": "a:1", "insecure_tcp": True}
+    for more, key in (
+        ({"require_client_certificates": True}, "cluster.require_client_certificates"),
+        ({"certificate": "a.pem"}, "cluster.certificate"),
+    ):
+        with pytest.raises(ConfigError, match=key):
+            from_dict({"tcp": tcp, "cluster": {**cluster_section, **more}})
