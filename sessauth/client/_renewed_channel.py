@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from ._client_files import ClientCredentials
+from ..crypto.client_files import ClientCredentials
 
 
 class RenewedChannel:
@@ -46,4 +46,5 @@ class RenewedChannel:
     def _open(self) -> grpc.Channel:
         if self._credentials is None:
             return grpc.insecure_channel(self.target, self._options)
-        return grpc.secure_channel(self.target, self._credentials.current, self._options)
+        credentials = grpc.ssl_channel_credentials(*self._credentials.current)
+        return grpc.secure_channel(self.target, credentials, self._options)

@@ -42,20 +42,18 @@ def servers(
 ) -> Iterator[tuple[ClusterServer, ClusterServer]]:
     """Two servers by TLS; the first one leads."""
 
-    def sections(home: Path, name: str) -> dict[str, dict[str, Any]]:
-        certificate, private_key = map(str, parts.pair(f"listens-{name}", f"server/{name}"))
-        shown, shown_key = map(str, parts.pair(f"shows-{name}", f"server/{name}"))
+    def settings(name: str) -> dict[str, dict[str, str]]:
+        certificate, private_key = map(str, parts.pair(name, f"server/{name}"))
         authority = str(parts.authority)
-        return {
-            "tcp": {"certificate": certificate, "private_key": private_key, "client_ca": authority},
-            "cluster": {"certificate": shown, "private_key": shown_key, "server_ca": authority},
-        }
+        files = {"certificate": certificate, "private_key": private_key}
+        return {"tls": {**files, "client_ca": authority, "server_ca": authority}}
 
     engine = OneEngine()
     with pytest.MonkeyPatch.context() as patched:
         for module in ("membership", "begin"):
             patched.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
-        with two_servers(tmp_path_factory.mktemp("cluster"), ["127.0.0.1:1"], sections) as made:
+        folder = tmp_path_factory.mktemp("cluster")
+        with two_servers(folder, ["127.0.0.1:1"], settings("one"), settings("two")) as made:
             yield made
 
 
@@ -108,7 +106,7 @@ STRANGERS: dict[str, dict[str, Any]] = {
 def test_a_follower_without_a_good_certificate_gets_no_connection(
     fed: Cluster, parts: PartCertificates, case: str
 ) -> None:
-    """Whatever credential it has."""
+    """Its credential is asked for by nobody."""
     pair: tuple[Path | None, Path | None] = (None, None)
     if case != "none":
         pair = parts.pair("stranger", f"follower/{HOST}", **STRANGERS[case])
@@ -184,10 +182,38 @@ def test_a_servers_certificate_is_read_again(
 ) -> None:
     """Once it is no good nothing is handed on; a good one counts without a restart."""
     two = servers[1]
-    parts.pair("shows-two", "server/two", **STRANGERS[case])
+    parts.pair("two", "server/two", **STRANGERS[case])
     assert wait_until(lambda: not hands_on(two))
-    parts.pair("shows-two", "server/two")
+    parts.pair("two", "server/two")
     assert wait_until(lambda: hands_on(two))
+
+
+@pytest.mark.parametrize("part", ["server/three", "follower/two", "follower/host-1"])
+def test_the_name_in_a_servers_certificate(
+    servers: tuple[ClusterServer, ClusterServer], parts: PartCertificates, part: str
+) -> None:
+    """A certificate that names another has its signed statement refused."""
+    two = servers[1]
+    parts.pair("two", part)
+    assert wait_until(lambda: not hands_on(two))
+    parts.pair("two", "server/two")
+    assert wait_until(lambda: hands_on(two))
+
+
+def test_a_servers_certificate_without_a_name(
+    servers: tuple[ClusterServer, ClusterServer], parts: PartCertificates
+) -> None:
+    """It is good for any server, unless the leader requires names."""
+    two, authenticator = servers[1], servers[0].control.serving._router._authenticator
+    parts.pair("two", "server/three")
+    assert wait_until(lambda: not hands_on(two))
+    parts.pair("two", "")
+    assert wait_until(lambda: hands_on(two))
+    authenticator.parts = Parts(required=True)
+    assert not hands_on(two)
+    parts.pair("two", "server/two")
+    assert wait_until(lambda: hands_on(two))
+    authenticator.parts = Parts()
 
 
 def hands_on(server: ClusterServer) -> bool:

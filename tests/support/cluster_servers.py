@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import shutil
-<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
-=======
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
->>>>>>> caf4a9a1 (cluster: servers and followers show certificates to each other)
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key
@@ -63,7 +56,6 @@ class ClusterServer:
             self.control.stop()
 
 
-<<<<<<< HEAD
 def settings(
     home: Path, name: str, engine: list[str], tls: Mapping[str, str] | None = None, **sections: Any
 ) -> Config:
@@ -82,28 +74,9 @@ def settings(
                 "name": name,
                 "address": f"127.0.0.1:{port}",
                 "server_ca": server_ca,
-=======
-# Sections of the settings that replace or extend those of a server, by its home and name.
-MoreSettings = Callable[[Path, str], dict[str, dict[str, Any]]]
-
-
-def settings(home: Path, name: str, engine: list[str], more: MoreSettings | None = None) -> Config:
-    """Return the settings of a server that is alone on this machine's loopback."""
-    port = free_port()
-    stated = more(home, name) if more is not None else {}
-    tcp = stated.get("tcp", {"insecure_tcp": True})
-    return from_dict(
-        {
-            "home": str(home),
-            "tcp": {"address": f"127.0.0.1:{port}", **tcp},
-            "cluster": {
-                "name": name,
-                "address": f"localhost:{port}",
->>>>>>> caf4a9a1 (cluster: servers and followers show certificates to each other)
                 "engine": engine,
                 "insecure_engine": True,
                 "engine_without_standby": engine[0].startswith("postgresql:"),
-                **stated.get("cluster", {}),
             },
             **sections,
         }
@@ -112,36 +85,22 @@ def settings(home: Path, name: str, engine: list[str], more: MoreSettings | None
 
 @contextmanager
 def two_servers(
-<<<<<<< HEAD
     folder: Path,
     engine: list[str],
     one_more: Mapping[str, Any] = NOTHING,
     two_more: Mapping[str, Any] = NOTHING,
 ) -> Iterator[tuple[ClusterServer, ClusterServer]]:
     """Give the first server of a new cluster, which leads, and a second one, each with more settings."""
-=======
-    folder: Path, engine: list[str], more: MoreSettings | None = None
-) -> Iterator[tuple[ClusterServer, ClusterServer]]:
-    """Give the first server of a new cluster, which leads, and a second one."""
->>>>>>> caf4a9a1 (cluster: servers and followers show certificates to each other)
     with ExitStack() as opened:
         one_home, two_home = folder / "one", folder / "two"
         made = initialise(one_home)
         credential = made.credential_file.read_text().strip()
-<<<<<<< HEAD
         config = settings(one_home, "one", engine, **one_more)
-=======
-        config = settings(one_home, "one", engine, more)
->>>>>>> caf4a9a1 (cluster: servers and followers show certificates to each other)
         begin(config)
         one = ClusterServer(config, credential)
         opened.callback(one.stop)
         assert wait_until(lambda: one.leads)
-<<<<<<< HEAD
         other = settings(two_home, "two", engine, **two_more)
-=======
-        other = settings(two_home, "two", engine, more)
->>>>>>> caf4a9a1 (cluster: servers and followers show certificates to each other)
         for part in (other.keys_dir, other.run_dir):
             part.mkdir(parents=True)
             part.chmod(0o700)

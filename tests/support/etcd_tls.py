@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from sessauth.client._client_files import ClientFiles
+from sessauth.crypto.client_files import ClientFiles
 from tests.support.issuer import CLIENT, Issued
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from cryptography import x509
 from tests.support.etcd_tls import write
 from tests.support.issuer import Issued
 
+_LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 TRUST: str = "spiffe://example.org"
 
 
@@ -28,7 +30,7 @@ class PartCertificates:
 
         ``part`` empty: it names none. ``by`` is another CA.
         """
-        names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+        names: list[x509.GeneralName] = [x509.DNSName("localhost"), _LOOPBACK]
         if part:
             names.append(x509.UniformResourceIdentifier(f"{TRUST}/sessauth/{part}"))
         by = issued.pop("by", self.ca)

@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from ...client._client_files import ClientFiles
+from ...crypto.client_files import ClientFiles
 from ...state.replication.carrier import (
     MAX_RECORD_BYTES,
     Appended,

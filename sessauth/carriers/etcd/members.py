@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from ...client._client_files import ClientCredentials, ClientFiles
+from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...state.replication.carrier import CarrierError
 
 ATTEMPT_S: Final = 1.0
@@ -89,7 +89,7 @@ class Members:
     def _open(self) -> tuple[grpc.Channel, ...]:
         if self._credentials is None:
             return tuple(grpc.insecure_channel(address, _OPTIONS) for address in self._addresses)
-        current = self._credentials.current
+        current = grpc.ssl_channel_credentials(*self._credentials.current)
         return tuple(grpc.secure_channel(address, current, _OPTIONS) for address in self._addresses)
 
     def close(self) -> None:

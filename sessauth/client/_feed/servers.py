@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import grpc
 
+from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...errors import SessauthError
 from ...state.replication.carrier import CarrierError
-from .._client_files import ClientCredentials, ClientFiles
 from .._failures import Failure
 from .._renewed_channel import RenewedChannel
-from .._target import Tls, is_local
+from .._target import Tls, is_local, machine_authorities
 from .._transport import Endpoint, resolve_endpoint
 
 SETTINGS: Final = "follow.certificate, follow.private_key, follow.server_ca"
@@ -38,7 +38,7 @@ class FeedServer:
         """
         credentials, tls = None, self._endpoint.tls
         if tls is not None and not is_local(self.target):
-            files = ClientFiles(tls.authority, tls.certificate, tls.key)
+            files = ClientFiles(tls.authority or machine_authorities(), tls.certificate, tls.key)
             credentials = ClientCredentials(files, SETTINGS)
         return RenewedChannel(self.target, credentials, [*self._endpoint.options(), *options])
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import grpc
 
-from ...client._client_files import ClientCredentials, ClientFiles
 from ...client._failures import Failure
 from ...client._renewed_channel import RenewedChannel
+from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...errors import NotLeader, ServerError
 from ...state.replication.carrier import CarrierError, Leader
 from ..config.config import Config

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...carriers.etcd.carrier import EtcdCarrier
 from ...carriers.postgres.postgres_carrier import PostgresCarrier
-from ...client._client_files import ClientFiles
 from ...clock import Clock
+from ...crypto.client_files import ClientFiles
 from ...errors import RecordRefused
 from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX

@@ -1,4 +1,4 @@
-"""The certificate files of a client that lives long, read again when they change."""
+"""The certificate files of a TLS client that lives long, read again when they change."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import grpc
+from typing import Final, NamedTuple
 
 from ..errors import ConfigError
-from ._target import machine_authorities
 
 _log: Final = logging.getLogger(__name__)
 _CHECK_EVERY_S: Final = 1.0
 _Stamps = tuple[tuple[int, int, int], ...]
 
 
+class ClientPem(NamedTuple):
+    """The content of the files, in the order in which gRPC takes them; None for each that is not stated."""
+
+    ca: bytes | None
+    private_key: bytes | None
+    certificate: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
     """PEM files: the CA that signed the servers' certificates, and a client's certificate with its key.
 
-    ``ca`` None: what the machine trusts. ``certificate`` and ``private_key`` None: the client shows none.
+    ``ca`` None: what gRPC trusts. ``certificate`` and ``private_key`` None: the client shows none.
     """
 
     ca: Path | None
@@ -37,18 +42,18 @@ class ClientFiles:
         found = [path.stat() for path in paths if path is not None]
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
-    def read(self) -> grpc.ChannelCredentials:
-        """Return the files as grpcio uses them. Raises OSError if they can't be used."""
+    def read(self) -> ClientPem:
+        """Return what the files have. Raises OSError if they can't be used."""
         # gRPC would only fail each handshake. A key with a passphrase can't be read.
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         key = certificate = None
         if self.certificate is not None and self.private_key is not None:
             judge.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
             key, certificate = self.private_key.read_bytes(), self.certificate.read_bytes()
-        ca = self.ca or machine_authorities()
-        if ca is not None:
-            judge.load_verify_locations(ca)
-        return grpc.ssl_channel_credentials(None if ca is None else ca.read_bytes(), key, certificate)
+        ca = None if self.ca is None else self.ca.read_bytes()
+        if self.ca is not None:
+            judge.load_verify_locations(self.ca)
+        return ClientPem(ca, key, certificate)
 
 
 class ClientCredentials:
