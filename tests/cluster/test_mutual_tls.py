@@ -161,7 +161,7 @@ def answers(asking: FeedSource) -> bool:
 
 def test_a_server_hands_on_by_its_certificate(servers: tuple[ClusterServer, ClusterServer]) -> None:
     """The leader's listener lets nobody in without one."""
-    open_session(servers[1].operator)
+    assert hands_on(servers[1])
 
 
 def test_a_stranger_gets_no_connection(
