@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-
-
 from ...clock import Clock, SystemClock
 from ...errors import SessauthError
 from ...model.caller_statement import HostKey

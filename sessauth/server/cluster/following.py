@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-
-
 from ...client._feed.source import FeedSource
 from ...client._renewed_channel import RenewedChannel
 from ...clock import Clock
