@@ -9,6 +9,7 @@ from ._results import BlockCensus as BlockCensus
 from ._results import Census as Census
 from ._results import CheckItem as CheckItem
 from ._results import EndedSession as EndedSession
+from ._results import HostUsage as HostUsage
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
 from ._results import Missing as Missing

@@ -137,12 +137,31 @@ class Missing(IntEnum):
 
     LOST: some observations found no room, or were lost on the way. BEFORE: the session is older than
     the server's observations. USAGE: the forms of its calls were not collected, or not from its start on.
+    HOST: a host of the cluster has not reported all of it.
     """
 
     UNSPECIFIED = 0
     LOST = 1
     BEFORE = 2
     USAGE = 3
+    HOST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HostUsage:
+    """A host of a cluster, and what the leader has of its use.
+
+    ``since_ms``: from then on the host holds everything. ``reported_at_ms``: its last report to this leader,
+    0 if there is none. ``waiting``: sessions that are still to come. ``current``: it has reported lately, and
+    once all of it. ``removed_at_ms``: it is no host any more. Times in ms since 1970.
+    """
+
+    name: str
+    since_ms: int
+    reported_at_ms: int
+    waiting: int
+    current: bool
+    removed_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +179,8 @@ class SessionReport:
     """The grants of a session, and its use as verifiers observed it.
 
     ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` describes its calls, where
-    the server collects that; it holds values of arguments.
+    the server collects that; it holds values of arguments. ``hosts`` are those of the cluster; empty: the
+    server is a single host.
     """
 
     session: Session
@@ -168,11 +188,12 @@ class SessionReport:
     observation: SessionObservation
     verifiers: tuple[VerifierActivity, ...]
     missing: tuple[Missing, ...]
+    hosts: tuple[HostUsage, ...] = ()
 
     @property
     def incomplete(self) -> bool:
         """True if observations may be missing, beside the forms of calls."""
-        return bool({Missing.LOST, Missing.BEFORE} & set(self.missing))
+        return bool({Missing.LOST, Missing.BEFORE, Missing.HOST} & set(self.missing))
 
     @property
     def granted(self) -> Session:
@@ -207,6 +228,7 @@ class Census:
     blocks: tuple[BlockCensus, ...]
     late: tuple[UseAfterEnd, ...]
     missing: tuple[Missing, ...]
+    hosts: tuple[HostUsage, ...] = ()
 
     def children(self, block_id: bytes = b"") -> Sequence[BlockCensus]:
         """Return the blocks that were attenuated from a block; without one, the root blocks."""

@@ -46,9 +46,14 @@ def session_message(observation: SessionObservation) -> pb.SessionObservation:
         last_allow_ms=observation.last_allow_ms,
         lost=observation.lost,
         blocks=(pb.BlockObservation(**_values(block)) for block in observation.blocks.values()),
-        late=(pb.UseAfterEnd(**_values(late)) for late in observation.late.values()),
+        late=map(late_message, observation.late.values()),
         usage=b"" if observation.usage is None else observation.usage.to_json(),
     )
+
+
+def late_message(late: UseAfterEnd) -> pb.UseAfterEnd:
+    """Return the message of uses after the end."""
+    return pb.UseAfterEnd(**_values(late))
 
 
 def _values(entry: BlockObservation | UseAfterEnd) -> dict[str, Any]:
@@ -81,9 +86,14 @@ def read_batch(
     )
 
 
-def read_session(message: pb.SessionObservation) -> SessionObservation:
-    """Read one session's observation. Raises UsageError that names the field at fault."""
-    return _Reader(limits.MAX_TIME_MS).session("observation", message)
+def read_session(
+    message: pb.SessionObservation, where: str = "observation", latest_ms: int = limits.MAX_TIME_MS
+) -> SessionObservation:
+    """Read one session's observation; times beyond ``latest_ms`` become that.
+
+    Raises UsageError that names the field at fault, behind ``where``.
+    """
+    return _Reader(latest_ms).session(where, message)
 
 
 def read_block(message: pb.BlockObservation) -> BlockObservation:
@@ -91,9 +101,14 @@ def read_block(message: pb.BlockObservation) -> BlockObservation:
     return _Reader(limits.MAX_TIME_MS).block("observation", message)
 
 
-def read_late(message: pb.UseAfterEnd) -> UseAfterEnd:
-    """Read uses after the end. Raises UsageError that names the field at fault."""
-    return _Reader(limits.MAX_TIME_MS).late("late", message)
+def read_late(
+    message: pb.UseAfterEnd, where: str = "late", latest_ms: int = limits.MAX_TIME_MS
+) -> UseAfterEnd:
+    """Read uses after the end; times beyond ``latest_ms`` become that.
+
+    Raises UsageError that names the field at fault, behind ``where``.
+    """
+    return _Reader(latest_ms).late(where, message)
 
 
 def read_usage(where: str, data: bytes) -> SessionUsage | None:

@@ -15,10 +15,12 @@ class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MISSING_LOST: _ClassVar[Missing]
     MISSING_BEFORE: _ClassVar[Missing]
     MISSING_USAGE: _ClassVar[Missing]
+    MISSING_HOST: _ClassVar[Missing]
 MISSING_UNSPECIFIED: Missing
 MISSING_LOST: Missing
 MISSING_BEFORE: Missing
 MISSING_USAGE: Missing
+MISSING_HOST: Missing
 
 class ReportObservationsRequest(_message.Message):
     __slots__ = ("sender_id", "number", "verifier", "lost", "sessions")
@@ -109,12 +111,30 @@ class GetReportRequest(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ..., purpose: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class GetReportResponse(_message.Message):
-    __slots__ = ("reports", "next_page_token")
+    __slots__ = ("reports", "next_page_token", "hosts")
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
     reports: _containers.RepeatedCompositeFieldContainer[SessionReport]
     next_page_token: str
-    def __init__(self, reports: _Optional[_Iterable[_Union[SessionReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    hosts: _containers.RepeatedCompositeFieldContainer[HostUsage]
+    def __init__(self, reports: _Optional[_Iterable[_Union[SessionReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostUsage, _Mapping]]] = ...) -> None: ...
+
+class HostUsage(_message.Message):
+    __slots__ = ("name", "since_ms", "reported_at_ms", "waiting", "current", "removed_at_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    since_ms: int
+    reported_at_ms: int
+    waiting: int
+    current: bool
+    removed_at_ms: int
+    def __init__(self, name: _Optional[str] = ..., since_ms: _Optional[int] = ..., reported_at_ms: _Optional[int] = ..., waiting: _Optional[int] = ..., current: bool = ..., removed_at_ms: _Optional[int] = ...) -> None: ...
 
 class SessionReport(_message.Message):
     __slots__ = ("session", "inherited", "observation", "verifiers", "missing")
@@ -149,14 +169,16 @@ class GetCensusRequest(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ...) -> None: ...
 
 class GetCensusResponse(_message.Message):
-    __slots__ = ("blocks", "late", "missing")
+    __slots__ = ("blocks", "late", "missing", "hosts")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[BlockCensus]
     late: _containers.RepeatedCompositeFieldContainer[UseAfterEnd]
     missing: _containers.RepeatedScalarFieldContainer[Missing]
-    def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+    hosts: _containers.RepeatedCompositeFieldContainer[HostUsage]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ..., hosts: _Optional[_Iterable[_Union[HostUsage, _Mapping]]] = ...) -> None: ...
 
 class BlockCensus(_message.Message):
     __slots__ = ("observation", "revoked")
@@ -165,3 +187,67 @@ class BlockCensus(_message.Message):
     observation: BlockObservation
     revoked: bool
     def __init__(self, observation: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...
+
+class ReportHostUsageRequest(_message.Message):
+    __slots__ = ("host", "run_id", "number", "since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms", "sessions", "late", "first_late", "waiting", "after_late_number", "last", "term_id")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIRST_MS_FIELD_NUMBER: _ClassVar[int]
+    LOST_LAST_MS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LATE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    AFTER_LATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    TERM_ID_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    run_id: bytes
+    number: int
+    since_ms: int
+    usage_since_ms: int
+    lost_first_ms: int
+    lost_last_ms: int
+    sessions: _containers.RepeatedCompositeFieldContainer[HostSession]
+    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    first_late: int
+    waiting: int
+    after_late_number: int
+    last: bool
+    term_id: bytes
+    def __init__(self, host: _Optional[str] = ..., run_id: _Optional[bytes] = ..., number: _Optional[int] = ..., since_ms: _Optional[int] = ..., usage_since_ms: _Optional[int] = ..., lost_first_ms: _Optional[int] = ..., lost_last_ms: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[HostSession, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., first_late: _Optional[int] = ..., waiting: _Optional[int] = ..., after_late_number: _Optional[int] = ..., last: bool = ..., term_id: _Optional[bytes] = ...) -> None: ...
+
+class HostSession(_message.Message):
+    __slots__ = ("observation", "verifiers")
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    VERIFIERS_FIELD_NUMBER: _ClassVar[int]
+    observation: SessionObservation
+    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierActivity]
+    def __init__(self, observation: _Optional[_Union[SessionObservation, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierActivity, _Mapping]]] = ...) -> None: ...
+
+class LateUse(_message.Message):
+    __slots__ = ("session_id", "host", "verifier", "use")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    host: str
+    verifier: str
+    use: UseAfterEnd
+    def __init__(self, session_id: _Optional[bytes] = ..., host: _Optional[str] = ..., verifier: _Optional[str] = ..., use: _Optional[_Union[UseAfterEnd, _Mapping]] = ...) -> None: ...
+
+class ReportHostUsageResponse(_message.Message):
+    __slots__ = ("term_id", "pause_ms", "late", "late_number")
+    TERM_ID_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_MS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    LATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    term_id: bytes
+    pause_ms: int
+    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    late_number: int
+    def __init__(self, term_id: _Optional[bytes] = ..., pause_ms: _Optional[int] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., late_number: _Optional[int] = ...) -> None: ...

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ...limits import MAX_BLOCKS
 from ...usage.observations import UseAfterEnd
-from ..output import json_fields, moment, printable
+from ..output import json_fields, moment, printable, table
 
 if TYPE_CHECKING:
-    from ...client import BlockCensus, Census, Missing
+    from ...client import BlockCensus, Census, HostUsage, Missing
 
 _MISSING = {
     "LOST": "some of it was lost, or found no room",
     "BEFORE": "the session is older than what this server knows of it",
+    "HOST": "a host of the cluster has not reported all of it",
     "USAGE": "what its calls looked like was not asked for from its start on (setting usage.enabled)",
 }
 
@@ -42,7 +43,7 @@ def to_lines(census: Census) -> list[str]:
         lines += _tree(census, block, 0, left)
     if not lines:
         lines.append("no block was seen")
-    return [*lines, *late_lines(census.late), *missing_lines(census.missing)]
+    return [*lines, *late_lines(census.late), *missing_lines(census.missing), *host_lines(census.hosts)]
 
 
 def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None]) -> list[str]:
@@ -82,6 +83,24 @@ def missing_lines(missing: Iterable[Missing]) -> list[str]:
         f"incomplete: {_MISSING.get(each.name, 'the server says that something is missing')}"
         for each in missing
     ]
+
+
+def host_lines(hosts: Iterable[HostUsage]) -> list[str]:
+    """Return the hosts of a cluster whose use is in a report, as lines."""
+    rows = [
+        [each.name, moment(each.since_ms), moment(each.reported_at_ms) or "never", _standing(each)]
+        for each in hosts
+    ]
+    return ["", *table(("HOST", "SINCE", "REPORTED", ""), rows)] if rows else []
+
+
+def _standing(host: HostUsage) -> str:
+    words = [] if host.current else ["INCOMPLETE"]
+    if host.waiting:
+        words.append(f"{host.waiting} sessions to come")
+    if host.removed_at_ms:
+        words.append(f"removed {moment(host.removed_at_ms)}")
+    return ", ".join(words)
 
 
 def _span(first_ms: int, last_ms: int) -> str:

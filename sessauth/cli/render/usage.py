@@ -14,7 +14,7 @@ from ...usage.report import UsageReport
 from ...usage.svg import picture
 from ...usage.tables import sections
 from ..output import json_value, moment, printable, table
-from .census import late_lines, missing_lines
+from .census import host_lines, late_lines, missing_lines
 
 if TYPE_CHECKING:
     from ...client import SessionReport
@@ -58,6 +58,7 @@ def to_json(reports: Sequence[SessionReport], report: UsageReport | None) -> dic
     return {
         "sessions": [_session_json(each) for each in reports],
         "usage": None if report is None else report.to_dict(),
+        "hosts": json_value(reports[0].hosts if reports else ()),
     }
 
 
@@ -101,7 +102,8 @@ def to_lines(reports: Sequence[SessionReport], report: UsageReport | None, fit: 
     lines += ["", *([_NO_USAGE] if report is None else report_lines(report, fit))]
     late = [line for each in reports for line in late_lines(each.observation.late.values())]
     missing = sorted({why for each in reports for why in each.missing})
-    return [*lines, *([""] if late or missing else []), *late, *missing_lines(missing)]
+    hosts = host_lines(reports[0].hosts)
+    return [*lines, *([""] if late or missing else []), *late, *missing_lines(missing), *hosts]
 
 
 def report_lines(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[str]:

@@ -12,6 +12,7 @@ from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
 from ...v1 import feed_service_pb2 as pb
+from ...v1 import usage_service_pb2 as usage_pb
 from .._renewed_channel import RenewedChannel
 from .record_stream import RecordStream
 from .servers import FeedServer, FeedServers
@@ -19,6 +20,8 @@ from .snapshot import FetchedSnapshot, SnapshotFetch
 
 # A server that is silent for so long is left for the next one.
 SILENT_SECONDS: Final = 0.7
+# For a report of usage, which the server hands on.
+REPORT_SECONDS: Final = 5.0
 # Wall clocks judge expiries and leases: a host further off than this allows nothing.
 MOST_SKEW_MS: Final = 2_000
 
@@ -82,6 +85,17 @@ class FeedSource:
         except CarrierError:
             self._servers.leave(server)
             raise
+
+    def report_usage(self, request: usage_pb.ReportHostUsageRequest) -> usage_pb.ReportHostUsageResponse:
+        """Report this host's usage to the server that is followed now. Raises SessauthError or ValueError."""
+        answer: usage_pb.ReportHostUsageResponse = self._servers.current.unary(
+            "ReportHostUsage",
+            request,
+            usage_pb.ReportHostUsageResponse,
+            REPORT_SECONDS,
+            service="UsageService",
+        )
+        return answer
 
     def connect(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> RenewedChannel:
         """Return a further channel to one of the servers, with this host's certificate if it has one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..._fast.codec import protobuf
 from ...errors import ServerError, UsageError
@@ -10,7 +11,7 @@ from ...tokens.inspection import BlockInfo
 from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
 from .._messages import newer_server, session_from_message
-from .._results import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
+from .._results import BlockCensus, Census, HostUsage, Missing, ReportPage, SessionReport, VerifierActivity
 from .._transport import RpcRequest
 from .._usage_messages import batch_message, read_block, read_late, read_session
 from .fields import check_count, check_session_id
@@ -58,7 +59,9 @@ def _report(answer: pb.GetReportResponse) -> SessionReport:
 
 def _page(answer: pb.GetReportResponse) -> ReportPage:
     try:
-        return ReportPage(tuple(map(_read_report, answer.reports)), answer.next_page_token)
+        hosts = _hosts(answer.hosts)
+        reports = tuple(replace(_read_report(each), hosts=hosts) for each in answer.reports)
+        return ReportPage(reports, answer.next_page_token)
     except (ValueError, UsageError) as error:
         raise newer_server(error) from None
 
@@ -87,6 +90,7 @@ def _census(answer: pb.GetCensusResponse) -> Census:
             ),
             tuple(map(read_late, answer.late)),
             _missing(answer.missing),
+            _hosts(answer.hosts),
         )
     except (ValueError, UsageError) as error:
         raise newer_server(error) from None
@@ -100,3 +104,12 @@ def _missing(values: Iterable[int]) -> tuple[Missing, ...]:
     # A gap that only a later version knows becomes UNSPECIFIED.
     known = {int(each) for each in Missing}
     return tuple(Missing(value) if value in known else Missing.UNSPECIFIED for value in values)
+
+
+def _hosts(messages: Iterable[pb.HostUsage]) -> tuple[HostUsage, ...]:
+    return tuple(
+        HostUsage(
+            each.name, each.since_ms, each.reported_at_ms, each.waiting, each.current, each.removed_at_ms
+        )
+        for each in messages
+    )

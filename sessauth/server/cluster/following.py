@@ -21,6 +21,7 @@ from ...state.replication.follower import Follower
 from ...state.replication.freshness import Freshness
 from ...state.replication.read_only_log import ReadOnlyLog
 from ...state.writer.state_writer import StateWriter
+from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log
 from ..config.config import Config
 from ..keys.issuer_keyring import KeyRing, NoKeyRing
@@ -48,6 +49,7 @@ class Following(ClusterPart):
         log = ReadOnlyLog(", ".join(config.follow.servers), lambda: source.server)
         self.carried = log
         self.refusal = log.refusal
+        self.host = source.host
         self._opened: tuple[Follower, Freshness] | None = None
         self._calls: LeaderCalls | None = None
         self._fresh_until_ms = 0
@@ -107,6 +109,10 @@ class Following(ClusterPart):
     def record(self) -> int:
         """The number of the last record that this host holds."""
         return self._opened[0].position.number if self._opened is not None else 0
+
+    def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
+        """Report this host's usage to the server that it follows, which hands it on. Raises SessauthError."""
+        return self._source.report_usage(request)
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return tasks that run once a second."""

@@ -11,7 +11,7 @@ from ...carriers.etcd.carrier import EtcdCarrier
 from ...carriers.postgres.postgres_carrier import PostgresCarrier
 from ...clock import Clock
 from ...crypto.client_files import ClientFiles
-from ...errors import RecordRefused
+from ...errors import NotLeader, RecordRefused
 from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
@@ -23,6 +23,7 @@ from ...state.replication.follower import Follower
 from ...state.replication.freshness import Freshness
 from ...state.replication.trimming import Trimmer
 from ...state.writer.state_writer import StateWriter
+from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log
 from ..config.config import Config
 from ..evidence.host_evidence import HostEvidence
@@ -35,6 +36,7 @@ from ..rpc.authenticate import Authenticator
 from ..rpc.parts import Parts
 from .hand_on import LeaderCalls
 from .log_format import FormatRaiser
+from .own_call import REPORT_USAGE, own_call
 from .part import ClusterPart, settle
 from .statements import StatementJudge, StatementSigner
 
@@ -52,6 +54,7 @@ class Membership(ClusterPart):
         Raises KeyFolderError without the key, StateUnusable if the state folder can't be read, ConfigError.
         """
         self._config = config
+        self.host = SERVER_PREFIX + config.cluster.name
         self._key = key = ServerKey.load(server_key_file(config))
         self.carrier = open_carrier(config, cluster_id(config.state_dir))
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
@@ -111,7 +114,7 @@ class Membership(ClusterPart):
         authenticator.statements = StatementJudge(
             cluster, log.source(), lambda: self.carried.present, authenticator.is_principal, clock
         )
-        signer = StatementSigner(cluster, SERVER_PREFIX + self._config.cluster.name, self._key, clock)
+        signer = StatementSigner(cluster, self.host, self._key, clock)
         self._calls = LeaderCalls(
             self._config, signer, lambda: self.carried.present, partial(settle, follower)
         )
@@ -140,6 +143,19 @@ class Membership(ClusterPart):
     def record(self) -> int:
         """The number of the last record that this host holds."""
         return self._opened[0].position.number if self._opened is not None else 0
+
+    def term(self) -> int:
+        """Return the term that this server leads in, 0 if it does not lead."""
+        leader = self.carried.leader
+        return 0 if leader is None else leader.term
+
+    def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
+        """Report this host's usage to the leader. Raises NotLeader, and as the hand-on does."""
+        refusal = self.carried.refusal()
+        if refusal is None or self.hand_on is None:
+            raise NotLeader("this server leads by now")
+        answer = self.hand_on(REPORT_USAGE, request.SerializeToString(), own_call(self.host), refusal)
+        return pb.ReportHostUsageResponse.FromString(answer)
 
     @property
     def leader(self) -> Leader | None:

@@ -12,6 +12,7 @@ from ...state.replication.carrier import CarrierError
 from ...state.replication.follower import Follower
 from ...state.writer.group_log import GroupLog
 from ...state.writer.state_writer import StateWriter
+from ...v1 import usage_service_pb2 as pb
 from ..evidence.host_evidence import HostEvidence
 from ..feed.cluster_feed import ClusterFeed
 from ..keys.issuer_keyring import KeyRing
@@ -27,9 +28,11 @@ class ClusterPart:
 
     ``carried`` orders the groups of the folder. ``hand_on`` asks whoever leads for what this process may not
     do. ``feed`` hands the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is the
-    error of a process that never writes; None: it may lead.
+    error of a process that never writes; None: it may lead. ``host`` is the name of this host in the
+    cluster, empty for a single host; ``term()`` is the term that it leads in, 0 if it does not.
     """
 
+    host: str = ""
     carried: GroupLog | None = None
     hand_on: HandOn | None = None
     feed: ClusterFeed | None = None
@@ -62,6 +65,14 @@ class ClusterPart:
     def record(self) -> int:
         """The number of the last record that this host holds, 0 without one."""
         return 0
+
+    def term(self) -> int:
+        """Return the term that this process leads in, 0 if it does not lead."""
+        return 0
+
+    def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
+        """Report this host's usage to whoever leads. Raises NotLeader if nobody can be reached."""
+        raise NotLeader("this is a single host")
 
     def tasks(self) -> Sequence[tuple[str, Callable[[], object]]]:
         """Return tasks that run once a second."""

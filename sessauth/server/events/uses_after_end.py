@@ -60,23 +60,27 @@ class UsesAfterEnd:
         self._publish = publish
         # Uses that were not published, since too many sessions were used at once.
         self.dropped = 0
-        # Uses of sessions that are over, since this process began.
+        # Uses at this host of sessions that are over, since this process began.
         self.total = 0
         self._lock = threading.Lock()
         # Sessions with an event in this second, and their uses since.
         self._sums: dict[bytes, _Sum] = {}
 
-    def on_used_after_end(self, session_id: bytes, verifier: str, use: UseAfterEnd) -> None:
+    def on_used_after_end(
+        self, session_id: bytes, verifier: str, use: UseAfterEnd, *, counted: bool = True
+    ) -> None:
         """Record that ``verifier`` observed uses of an ended session's tokens; from any thread.
 
-        Ignored if the state does not know the session (16 bytes), or if it lives.
+        Ignored if the state does not know the session (16 bytes), or if it lives. Uses at another host of a
+        cluster are not ``counted``: that one does.
         """
         if use.count < 1:
             return
+        total = use.count if counted else 0
         with self._lock:
             current = self._sums.get(session_id)
             if current is not None:
-                self.total += use.count
+                self.total += total
                 current.add(verifier, use)
                 return
         # Looked up before it occupies an entry: made-up ids must not crowd out sessions that existed.
@@ -84,7 +88,7 @@ class UsesAfterEnd:
         if ended is None:
             return
         with self._lock:
-            self.total += use.count
+            self.total += total
             current = self._sums.get(session_id)
             if current is not None:
                 # Another thread came first.

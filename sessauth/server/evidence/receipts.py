@@ -73,7 +73,7 @@ class ReceiptIssuer:
         self._registry = registry
         self._clock = clock
         self._wait_ms = wait_ms
-        self._last_allow_ms = last_allow_ms
+        self.last_allow_ms = last_allow_ms
         # Finished receipts on their way to the disk.
         self._storing: dict[bytes, Receipt] = {}
         # Receipts by state, since this process began.
@@ -188,7 +188,7 @@ class ReceiptIssuer:
             state=closure_state((*verifiers, *hosts), open_permits) if known else ReceiptState.UNKNOWN,
             verifiers=tuple(verifiers),
             open_permits=open_permits,
-            last_allow_ms=self._last_allow_ms(session.id),
+            last_allow_ms=self.last_allow_ms(session.id),
             version=HOSTS_VERSION if hosts else VERSION,
             record=record,
             hosts=hosts,

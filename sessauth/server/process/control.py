@@ -35,6 +35,7 @@ from ...v1 import (
 )
 from ...verifier.verifier import Verifier
 from .. import log as server_log
+from ..cluster.host_usage import HostUsagePart
 from ..cluster.membership import Membership
 from ..cluster.part import ClusterPart
 from ..config.config import Config
@@ -149,6 +150,9 @@ class Control:
         self._watching = Watching(verifier, config.limits)
         self.part.attach(log, self._clock, authenticator)
         opened.callback(self.part.close)
+        self.host_usage = HostUsagePart.of(config, self.part, log, subsystems, self._clock)
+        if self.host_usage is not None:
+            opened.callback(self.host_usage.close)
         methods = self._methods(self._services(verifier, source))
         self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
         self.serving = Serving(
@@ -187,6 +191,7 @@ class Control:
                 ("proofs", self.proofs.refresh),
                 *subsystems.tasks(),
                 *self.part.tasks(),
+                *(self.host_usage.tasks() if self.host_usage is not None else ()),
                 ("readiness", self.readiness.report),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
@@ -204,6 +209,8 @@ class Control:
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)
         receipts.hosts = part.hosts
+        cluster_usage = None if self.host_usage is None else self.host_usage.cluster
+        usage = UsageService(log, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled)
         feed = FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal)
         services: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
@@ -216,7 +223,7 @@ class Control:
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (feed_service_pb2, "FeedService", feed),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), part.hand_on)),
-            (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
+            (usage_service_pb2, "UsageService", usage),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
 
@@ -235,6 +242,8 @@ class Control:
         """Begin to answer, and start the workers."""
         self.part.start()
         self.subsystems.start()
+        if self.host_usage is not None:
+            self.host_usage.start()
         self.supervisor.start()
         self.serving.start()
         if self.metrics is not None:

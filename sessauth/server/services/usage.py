@@ -7,7 +7,7 @@ from typing import Final
 
 from ...client._usage_messages import read_batch
 from ...clock import Clock
-from ...errors import UsageError
+from ...errors import ServerError, UsageError
 from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
@@ -15,6 +15,8 @@ from .. import request_fields
 from ..rpc.access import WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
+from ..usage.cluster_usage import ClusterUsage, require_host
+from ..usage.host_report import read_report
 from ..usage.session_entry import census_message
 from ..usage.store import UsageStore
 from .base import Service, deadline_checked, owner_visible, require_unix_socket
@@ -30,11 +32,24 @@ class UsageService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["UsageService"]
 
-    def __init__(self, log: StateWriter, store: UsageStore, clock: Clock) -> None:
-        """Read sessions in ``log`` and their usage in ``store``."""
+    def __init__(
+        self,
+        log: StateWriter,
+        store: UsageStore,
+        clock: Clock,
+        cluster: ClusterUsage | None = None,
+        *,
+        usage: bool = False,
+    ) -> None:
+        """Read sessions in ``log`` and their usage in ``store``, or that of all hosts in ``cluster``.
+
+        ``usage``: usage records of other hosts are wanted too.
+        """
         self._log = log
         self._store = store
         self._clock = clock
+        self._cluster = cluster
+        self._usage = usage
 
     def report_observations(
         self, request: pb.ReportObservationsRequest, call: CallContext
@@ -47,21 +62,26 @@ class UsageService(Service):
         try:
             batch = read_batch(request, verifier, self._clock.now_ms())
         except UsageError as error:
-            field, _, problem = str(error).partition(": ")
-            raise invalid(field, problem) from error
+            raise _invalid(error) from error
         call.raise_if_expired()
         ack = self._store.report_observations(batch)
         return pb.ReportObservationsResponse(control_id=ack.control_id, wants_usage=ack.wants_usage)
 
     def get_report(self, request: pb.GetReportRequest, call: CallContext) -> pb.GetReportResponse:
-        """Return the report of a session, or one page of those of a purpose."""
+        """Return the report of a session, or one page of those of a purpose.
+
+        Raises NotLeader: only the leader has the use of all hosts.
+        """
         if bool(request.session_id) == bool(request.purpose):
             raise invalid("session_id", "state either session_id or purpose")
         if request.session_id:
-            return pb.GetReportResponse(reports=[self._report(request.session_id, call)])
+            return pb.GetReportResponse(reports=[self._report(request.session_id, call)], hosts=self._hosts())
         if request.page_size > MAX_PAGE:
             raise invalid("page_size", f"must be 1 to {MAX_PAGE}, not {request.page_size}")
         size = request.page_size or DEFAULT_PAGE
+
+        if self._cluster is not None:
+            self._cluster.require_leading()
 
         def matches(session: Session) -> bool:
             return session.purpose == request.purpose and owner_visible(session.owner, call)
@@ -69,7 +89,7 @@ class UsageService(Service):
         sessions = self._log.list_sessions(
             request_fields.page_start(request.page_token), size + 1, deadline_checked(matches, call)
         )
-        response = pb.GetReportResponse()
+        response = pb.GetReportResponse(hosts=self._hosts())
         response_bytes = 0
         for number, session in enumerate(sessions):
             report = self._report(session.id, call) if number < size else None
@@ -83,11 +103,38 @@ class UsageService(Service):
     def get_census(self, request: pb.GetCensusRequest, call: CallContext) -> pb.GetCensusResponse:
         """Return every block of a session's tokens that a verifier observed."""
         report = self._report(request.session_id, call)
-        return census_message(report, partial(self._log.is_revoked, report.session.id))
+        census = census_message(report, partial(self._log.is_revoked, report.session.id))
+        census.hosts.extend(self._hosts())
+        return census
+
+    def report_host_usage(
+        self, request: pb.ReportHostUsageRequest, call: CallContext
+    ) -> pb.ReportHostUsageResponse:
+        """Take the sums of a host. Raises NotLeader; a faulty request changes nothing."""
+        if self._cluster is None:
+            raise refused("NOT_IN_CLUSTER", "this server is a single host; report to one of a cluster")
+        self._cluster.require_leading()
+        require_host(request.host, call.principal.name, self._log.host(request.host))
+        try:
+            report = read_report(request, self._clock.now_ms(), usage=self._usage)
+        except UsageError as error:
+            raise _invalid(error) from error
+        call.raise_if_expired()
+        return self._cluster.take(report)
+
+    def _hosts(self) -> list[pb.HostUsage]:
+        return [] if self._cluster is None else self._cluster.hosts()
 
     def _report(self, session_id: bytes, call: CallContext) -> pb.SessionReport:
         call.raise_if_expired()
-        report = self._store.report(request_fields.session_id(session_id))
+        usage = self._store if self._cluster is None else self._cluster
+        report = usage.report(request_fields.session_id(session_id))
         if report is None or not owner_visible(report.session.owner, call):
             raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
         return report
+
+
+def _invalid(error: UsageError) -> ServerError:
+    """Return the refusal for a request whose field is at fault."""
+    field, _, problem = str(error).partition(": ")
+    return invalid(field, problem)

@@ -45,6 +45,11 @@ class UsageFiles:
         """Return how many files there are."""
         return len(self._files)
 
+    def session_ids(self) -> list[bytes]:
+        """Return the sessions that have a file, the last written first."""
+        with self._lock:
+            return list(reversed(self._files))
+
     def read(self, session_id: bytes) -> bytes:
         """Return what the file of a session holds; nothing if there is none, or if it can't be used."""
         if session_id not in self._files:

@@ -91,11 +91,20 @@ class SessionUsageEntry:
         report.missing[:] = sorted(reasons)
         report.observation.CopyFrom(session_message(self.observation))
         report.ClearField("verifiers")
-        for name, count in sorted(self.verifiers.items()):
-            report.verifiers.add(
+        report.verifiers.extend(self._activities())
+        return report
+
+    def host_session(self) -> pb.HostSession:
+        """Return it as this host's sum of the session."""
+        return pb.HostSession(observation=session_message(self.observation), verifiers=self._activities())
+
+    def _activities(self) -> list[pb.VerifierActivity]:
+        return [
+            pb.VerifierActivity(
                 name=name, allowed=count.allowed, denied=count.denied, reported_at_ms=count.reported_at_ms
             )
-        return report
+            for name, count in sorted(self.verifiers.items())
+        ]
 
 
 def read_entry(data: bytes, now_ms: int) -> SessionUsageEntry | None:

@@ -47,20 +47,24 @@ CLOSING_SECONDS: Final = 1.5
 
 # Called with session id, verifier and uses.
 OnUsedAfterEnd: TypeAlias = Callable[[bytes, str, UseAfterEnd], object]
+# Called with the id of a session whose sum has changed; the store's lock is held.
+OnChange: TypeAlias = Callable[[bytes], object]
 
 
 @dataclass(slots=True)
-class _LossMarker:
+class LossMarker:
     """First and last time, in ms, of losses that may concern any session."""
 
     first_ms: int = 0
     last_ms: int = 0
 
     def record(self, now_ms: int) -> None:
+        """Note a loss."""
         self.first_ms = self.first_ms or now_ms
         self.last_ms = now_ms
 
     def touches(self, session: Session) -> bool:
+        """Return True if a session may have been used at the time of the losses."""
         until_ms = session.ended_at_ms or self.last_ms
         return bool(self.first_ms) and session.opened_at_ms <= self.last_ms and until_ms >= self.first_ms
 
@@ -81,9 +85,10 @@ class UsageStore:
         self._bytes = 0
         self._full = False
         self._senders: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        self._lost = _LossMarker()
+        self._lost = LossMarker()
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
         self.on_used_after_end: OnUsedAfterEnd | None = None
+        self.on_change: OnChange | None = None
         now_ms = clock.now_ms()
         before = _read_marker(files.take_marker())
         # From these times on every reported observation is held.
@@ -131,6 +136,32 @@ class UsageStore:
         with self._lock:
             return self._report(session, layers, self._entry(session_id))
 
+    def sum_of(self, session_id: bytes) -> pb.HostSession | None:
+        """Return what this host's verifiers reported of a session; None if that is nothing."""
+        with self._lock:
+            entry = self._entry(session_id)
+            return None if entry is None else entry.host_session()
+
+    def session_ids(self) -> list[bytes]:
+        """Return the sessions with a sum: those in memory, then those in files, the last written first."""
+        with self._lock:
+            return list(dict.fromkeys((*self._entries, *self._files.session_ids())))
+
+    def describe(self, request: pb.ReportHostUsageRequest) -> None:
+        """State in a report of this host from when on its sums are whole."""
+        with self._lock:
+            request.since_ms = self._since_ms
+            request.usage_since_ms = self._usage_since_ms if self._settings.enabled else 0
+            request.lost_first_ms, request.lost_last_ms = self._lost.first_ms, self._lost.last_ms
+
+    def is_over(self, session: Session) -> bool:
+        """Return True if a session or one of its ancestors has ended, or its time has passed."""
+        now_ms = self._clock.now_ms()
+        return any(
+            member.status is SessionStatus.ENDED or member.ends_at_ms() <= now_ms
+            for member in lineage(session, self._sessions.get_session)
+        )
+
     def write_ended(self) -> None:
         """Write ended sessions to their files and evict them; called once a second."""
         now_ms = self._clock.now_ms()
@@ -171,15 +202,8 @@ class UsageStore:
                 continue
             session = self._sessions.get_session(observation.session_id)
             if session is not None:
-                found[observation.session_id] = bool(observation.late) and self._is_over(session)
+                found[observation.session_id] = bool(observation.late) and self.is_over(session)
         return found
-
-    def _is_over(self, session: Session) -> bool:
-        now_ms = self._clock.now_ms()
-        return any(
-            member.status is SessionStatus.ENDED or member.ends_at_ms() <= now_ms
-            for member in lineage(session, self._sessions.get_session)
-        )
 
     def _inherited(self, session: Session | None) -> Layers:
         """Return the layers of the ancestors' ceilings."""
@@ -207,6 +231,8 @@ class UsageStore:
             return
         room = min(self._settings.max_session_bytes - entry.bytes, self._settings.max_bytes - self._bytes)
         self._bytes += entry.add(observation, verifier, room, now_ms)
+        if self.on_change is not None:
+            self.on_change(observation.session_id)
 
     def _entry(self, session_id: bytes) -> SessionUsageEntry | None:
         """Return a session's entry, from memory or else from its file."""
