@@ -1,4 +1,4 @@
-"""The standing of a server's host in the log of its cluster, as the server states it."""
+"""The standing of a host in the log of its cluster, as its process states it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HostStanding:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStanding:
-    """The end of the log that a server's folder holds, and what its checks are denied for.
+    """The end of the log that the folder of ``host`` holds, and what its checks are denied for.
 
     ``alarm`` is a fault, ``brake`` the reason of its brake, ``cluster_brake`` the part of it that every host
     of the cluster has; each is empty if there is none.
@@ -31,7 +31,7 @@ class ClusterStanding:
 
     cluster_id: bytes
     incarnation: bytes
-    server: str
+    host: str
     number: int
     digest: bytes
     term: int

@@ -46,6 +46,11 @@ def proofs_unavailable(problem: str) -> None:
     event(logging.WARNING, "proofs_unavailable", error=problem)
 
 
+def alarm_over(number: int) -> None:
+    """Log that an operator's decision, a record with this number, ended the alarm of a cluster's host."""
+    event(logging.WARNING, "cluster_alarm_over", number=number)
+
+
 def add_trace_ids(trace_id: Callable[[], str] | None) -> None:
     """Add to each line the trace id that ``trace_id`` returns, empty for none; None: to no line."""
     global _trace_id

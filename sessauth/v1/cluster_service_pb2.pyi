@@ -11,10 +11,10 @@ class GetStandingRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStandingResponse(_message.Message):
-    __slots__ = ("cluster_id", "incarnation", "server", "number", "digest", "term", "revision", "leading", "fresh", "alarm", "alarm_message", "brake", "cluster_brake", "hosts")
+    __slots__ = ("cluster_id", "incarnation", "host", "number", "digest", "term", "revision", "leading", "fresh", "alarm", "alarm_message", "brake", "cluster_brake", "hosts")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    SERVER_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -28,7 +28,7 @@ class GetStandingResponse(_message.Message):
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     incarnation: bytes
-    server: str
+    host: str
     number: int
     digest: bytes
     term: int
@@ -40,7 +40,7 @@ class GetStandingResponse(_message.Message):
     brake: str
     cluster_brake: str
     hosts: _containers.RepeatedCompositeFieldContainer[HostStanding]
-    def __init__(self, cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ..., leading: bool = ..., fresh: bool = ..., alarm: _Optional[str] = ..., alarm_message: _Optional[str] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostStanding, _Mapping]]] = ...) -> None: ...
+    def __init__(self, cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., host: _Optional[str] = ..., number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ..., leading: bool = ..., fresh: bool = ..., alarm: _Optional[str] = ..., alarm_message: _Optional[str] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostStanding, _Mapping]]] = ...) -> None: ...
 
 class HostStanding(_message.Message):
     __slots__ = ("name", "address", "reported", "age_ms", "number", "alarm")

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ClusterServiceStub(object):
-    """A cluster as one of its servers sees it, and the brake of all of its hosts. A server of a single host refuses
+    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
     with NOT_IN_CLUSTER.
     """
 
@@ -49,12 +49,12 @@ class ClusterServiceStub(object):
 
 
 class ClusterServiceServicer(object):
-    """A cluster as one of its servers sees it, and the brake of all of its hosts. A server of a single host refuses
+    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
     with NOT_IN_CLUSTER.
     """
 
     def GetStanding(self, request, context):
-        """How this server's host stands in the log. Answered in an alarm too. Roles: operator, auditor.
+        """How this host stands in the log. Answered in an alarm too. Roles: operator, auditor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClusterService(object):
-    """A cluster as one of its servers sees it, and the brake of all of its hosts. A server of a single host refuses
+    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
     with NOT_IN_CLUSTER.
     """
 

@@ -110,7 +110,7 @@ def test_a_snapshot_that_fails_oddly(tmp_path: Path) -> None:
                 raise CompactedRecords(9)
             return read(after, limit)
 
-        def snapshot() -> None:
+        def snapshot(decided_behind: int | None) -> None:
             attempts.append(1)
             raise OSError("no space") if len(attempts) == 1 else StateError("not yet")
 

@@ -119,6 +119,10 @@ class FeedServers:
         """The server that is followed now."""
         return self._servers[self._at]
 
+    def all(self) -> list[FeedServer]:
+        """Return all servers."""
+        return list(self._servers)
+
     @property
     def targets(self) -> str:
         """The addresses of all, for messages."""

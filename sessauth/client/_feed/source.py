@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ from .snapshot import FetchedSnapshot, SnapshotFetch
 SILENT_SECONDS: Final = 0.7
 # For a report of usage, which the server hands on.
 REPORT_SECONDS: Final = 5.0
+ALARM_SECONDS: Final = 2.0
 # Wall clocks judge expiries and leases: a host further off than this allows nothing.
 MOST_SKEW_MS: Final = 2_000
 
@@ -43,6 +46,7 @@ class FeedSource:
         self._fetching = SnapshotFetch()
         # The position that was read last, which barriers state.
         self._applied = 0
+        self._report_at = 0.0
 
     @property
     def server(self) -> str:
@@ -76,6 +80,23 @@ class FeedSource:
             self._stream.expect(barrier.head.number, SILENT_SECONDS)
             return barrier
         raise CarrierError("; ".join(failures))
+
+    def report_alarm(self, number: int, fault: str) -> None:
+        """Say to every server how far this host is, and that it allows nothing; every 2 s at most."""
+        if time.monotonic() < self._report_at:
+            return
+        self._report_at = time.monotonic() + ALARM_SECONDS
+        request = pb.BarrierRequest(
+            host=self.host,
+            instance=self.key.instance,
+            applied=number,
+            staleness_ms=self._staleness_ms,
+            alarm=fault,
+        )
+        for server in self._servers.all():
+            # One that does not answer learns it later.
+            with suppress(SessauthError, ValueError):
+                server.unary("Barrier", request, pb.BarrierResponse, SILENT_SECONDS)
 
     def snapshot(self, folder: Path, max_bytes: int) -> FetchedSnapshot:
         """Fetch a snapshot of up to ``max_bytes`` into an empty folder. Raises CarrierError or StateError."""

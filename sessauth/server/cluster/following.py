@@ -66,6 +66,7 @@ class Following(ClusterPart):
             self._source, log, on_compacted=partial(joining.catch_up, self._config, self._source, log)
         )
         follower.on_alarm = self._on_alarm
+        follower.on_decision = server_log.alarm_over
         freshness = Freshness(
             self._source,
             follower,
@@ -73,6 +74,7 @@ class Following(ClusterPart):
             self._extend,
             self._deny,
             bound_ms=self._config.follow.staleness_ms,
+            report=self._source.report_alarm,
         )
         self._opened = follower, freshness
         source = self._source
@@ -102,7 +104,7 @@ class Following(ClusterPart):
 
     @property
     def alarm(self) -> RecordRefused | None:
-        """The reason why this host denies every call until it is started again."""
+        """The reason why this host denies every call until an operator decides."""
         return self._opened[0].alarm if self._opened is not None else None
 
     @property

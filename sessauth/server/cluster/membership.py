@@ -79,6 +79,7 @@ class Membership(ClusterPart):
             on_compacted=partial(self._catch_up, log) if self._config.follow.servers else None,
         )
         follower.on_alarm = self._on_alarm
+        follower.on_decision = server_log.alarm_over
         freshness = Freshness(
             source,
             follower,
@@ -193,11 +194,11 @@ class Membership(ClusterPart):
         """Close the connections to the engine."""
         self.carrier.close()
 
-    def _catch_up(self, log: StateWriter) -> None:
+    def _catch_up(self, log: StateWriter, decided_behind: int | None) -> None:
         """Take a snapshot of another server, since the engine forgot what this one needs."""
         source = joining.open_source(self._config)
         try:
-            joining.catch_up(self._config, source, log)
+            joining.catch_up(self._config, source, log, decided_behind)
         finally:
             source.close()
 

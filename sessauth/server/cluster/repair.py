@@ -58,8 +58,10 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         except NotLeader as error:
             raise StateError(f"the lead was lost meanwhile: {error}") from error
         finally:
-            carried.step_down("the log was adopted")
+            carried.end_term()
             carrier.resign(leader)
+        # This host's own: the log goes on from what it holds.
+        writer.clear_alarm()
         return {
             "server": name,
             "engine_record_before": current.number,

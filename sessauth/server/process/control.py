@@ -218,7 +218,7 @@ class Control:
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
-            (cluster_service_pb2, "ClusterService", self._cluster_service()),
+            (cluster_service_pb2, "ClusterService", ClusterService(log, part, clock)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (feed_service_pb2, "FeedService", feed),
@@ -226,9 +226,6 @@ class Control:
             (usage_service_pb2, "UsageService", usage),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
-
-    def _cluster_service(self) -> ClusterService:
-        return ClusterService(self.log, self.membership, self._config.cluster.name, self._clock)
 
     def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""

@@ -86,15 +86,18 @@ def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
             return
 
 
-def catch_up(config: Config, source: FeedSource, writer: StateWriter) -> None:
+def catch_up(
+    config: Config, source: FeedSource, writer: StateWriter, decided_behind: int | None = None
+) -> None:
     """Replace the folder's rows by a snapshot that a server key of its own state signed.
 
-    Raises CarrierError or StateError; then the folder is as it was.
+    Unless None, an operator must have had the log go on behind record ``decided_behind`` in it. Raises
+    CarrierError or StateError; then the folder is as it was.
     """
     with _fetched(config, source) as (snapshot, record):
         with writer.source().rows() as own:
             snapshot_file.require_genuine(snapshot, record, own)
-        reached = writer.run(lambda group: install(group, snapshot))
+        reached = writer.run(lambda group: install(group, snapshot, decided_behind))
     event(logging.INFO, "snapshot_installed", number=reached.number)
 
 
@@ -107,6 +110,8 @@ def _join_once(config: Config, source: FeedSource) -> None:
             if writer.head().seq:
                 raise _not_empty(config.state_dir)
             reached = writer.run(lambda group: install(group, snapshot))
+            # Of the folder that was here before.
+            writer.clear_alarm()
     event(logging.INFO, "joined", number=reached.number, server=source.server)
 
 

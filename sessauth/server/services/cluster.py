@@ -10,7 +10,7 @@ from ...state.replication.position import read_position
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import cluster_service_pb2 as pb
-from ..cluster.membership import Membership
+from ..cluster.part import ClusterPart
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from .base import Service
@@ -19,37 +19,34 @@ COMMIT_SECONDS: Final = 5.0
 
 
 class ClusterService(Service):
-    """Answers ClusterService from the folder and the membership of this server."""
+    """Answers ClusterService from the folder, and by its part in the cluster."""
 
     descriptor = pb.DESCRIPTOR.services_by_name["ClusterService"]
 
-    def __init__(
-        self, log: StateWriter, membership: Membership | None, server: str, clock: Clock | None = None
-    ) -> None:
-        """Answer for ``server``, which is its name; no membership: it is a single host, and refuses."""
+    def __init__(self, log: StateWriter, part: ClusterPart, clock: Clock | None = None) -> None:
+        """Answer by the process's ``part``; a single host, which has none, refuses."""
         self._log = log
-        self._membership = membership
-        self._server = server
+        self._part = part
         self._clock = clock or SystemClock()
 
     def get_standing(self, request: pb.GetStandingRequest, call: CallContext) -> pb.GetStandingResponse:
         """Return the standing of this host."""
-        membership = self._required()
+        part = self._required()
         with self._log.source().rows() as rows:
             head, position = rows.head(), read_position(rows)
-        alarm = membership.alarm
+        alarm = part.alarm
         answer = pb.GetStandingResponse(
             cluster_id=head.cluster_id,
             incarnation=head.incarnation,
-            server=self._server,
+            host=part.host,
             revision=head.revision,
-            leading=membership.leader is not None,
+            leading=self._log.leads,
             fresh=alarm is None and not self._log.stale,
             alarm="" if alarm is None else alarm.fault,
             alarm_message="" if alarm is None else str(alarm),
             brake=self._log.braked,
             cluster_brake=self._log.cluster_brake,
-            hosts=self._hosts(membership),
+            hosts=self._hosts(part),
         )
         if position is not None:
             answer.number, answer.digest, answer.term = position.number, position.digest, position.term
@@ -73,8 +70,8 @@ class ClusterService(Service):
         self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes).result(COMMIT_SECONDS)
         return pb.SetBrakeResponse()
 
-    def _hosts(self, membership: Membership) -> list[pb.HostStanding]:
-        reports = {} if membership.feed is None else membership.feed.hosts.by_host()
+    def _hosts(self, part: ClusterPart) -> list[pb.HostStanding]:
+        reports = {} if part.feed is None else part.feed.hosts.by_host()
         now_ms, hosts = self._clock.steady_ms(), []
         for record in self._log.hosts():
             standing = pb.HostStanding(name=record.name, address=record.address)
@@ -85,7 +82,7 @@ class ClusterService(Service):
             hosts.append(standing)
         return hosts
 
-    def _required(self) -> Membership:
-        if self._membership is None:
+    def _required(self) -> ClusterPart:
+        if self._part.carried is None:
             raise refused("NOT_IN_CLUSTER", "this server is a single host; use 'sessauth state brake'")
-        return self._membership
+        return self._part

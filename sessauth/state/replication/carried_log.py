@@ -95,6 +95,11 @@ class CarriedLog:
         """The leader as far as this server knows, itself or another; None: nobody is known."""
         return self._leader or self._other
 
+    def end_term(self) -> None:
+        """Append nothing more, as intended: nothing is logged."""
+        with self._changing:
+            self._leader = None
+
     def refusal(self) -> NotLeader | None:
         """Return the error for callers that want to write; None while this server leads."""
         if self._leader is not None:

@@ -131,13 +131,13 @@ class Election:
         barrier = self._follower.barrier()
         head, alarm = barrier.head, contradiction(before, barrier)
         if alarm is not None:
-            self._follower.raise_alarm(alarm)
+            self._follower.raise_alarm(alarm, head.number)
             raise alarm
         if not self._follower.wait_for(head.number, CATCH_UP_MS):
             raise StateError(f"record {head.number} did not come in time")
         alarm = other_engine(self._follower.position, barrier)
         if alarm is not None:
-            self._follower.raise_alarm(alarm)
+            self._follower.raise_alarm(alarm, head.number)
             raise alarm
         self._require_clock()
         if not self._has_active_key():

@@ -42,11 +42,13 @@ class Freshness:
         *,
         bound_ms: int = BOUND_MS,
         registered_ms: Callable[[], int] | None = None,
+        report: Callable[[int, str], None] | None = None,
     ) -> None:
         """Start nothing yet; until the first proof every call is denied.
 
         ``registered_ms()`` returns the longest bound that this host is registered for by its folder, 0
-        without a row; None: the source requires registration.
+        without a row; None: the source requires registration. In an alarm ``report(number, fault)`` says how
+        far the folder is.
         """
         self._source = source
         self._follower = follower
@@ -59,7 +61,9 @@ class Freshness:
         self._due = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
+        self._report = report
         self._last: Barrier | None = None
+        self._decisions = follower.decisions
         # The number that was proven last, for acknowledgements.
         self.proven = 0
 
@@ -92,9 +96,15 @@ class Freshness:
 
     def _prove(self) -> None:
         """Make one proof. Raises CarrierError if the source does not answer."""
-        if self._follower.alarm is not None:
+        alarm = self._follower.alarm
+        if alarm is not None:
             self._deny()
+            if self._report is not None:
+                self._report(self._follower.position.number, alarm.fault)
             return
+        if self._decisions != self._follower.decisions:
+            # The engine that an operator decided for has another past than the one that answered before.
+            self._decisions, self._last = self._follower.decisions, None
         before = self._follower.position
         began_ms = self._clock.steady_ms()
         barrier = self._source.barrier()
@@ -108,7 +118,7 @@ class Freshness:
             position = self._follower.position
             alarm = _fork(position, barrier) or other_engine(position, barrier)
         if alarm is not None:
-            self._follower.raise_alarm(alarm)
+            self._follower.raise_alarm(alarm, barrier.head.number)
             self._deny()
             return
         # By rows at or behind the barrier: a host that they don't name may be in no receipt.
