@@ -53,6 +53,7 @@ REGISTERS = {"EvidenceService/RegisterVerifier"}
 PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
 FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "RegisterHost")}
+FEEDS |= {"UsageService/ReportHostUsage"}
 HOSTS = {"FeedService/RemoveHost", "ClusterService/SetBrake"}
 STANDING = {"ClusterService/GetStanding"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
