@@ -8,8 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ SETTINGS = """\
 workers = {workers}
 
 [tcp]
-address = "127.0.0.1:{port}"
+address = "{address}"
 insecure_tcp = true
 
 [cluster]
 name = "{name}"
-address = "127.0.0.1:{port}"
+address = "{address}"
 engine = {engine}
 insecure_engine = true
 lead_ttl_ms = 2000
@@ -42,6 +42,8 @@ servers = {servers}
 credential = "follower.credential"
 insecure_tcp = true
 """
+# An address, and a context to start a process in.
+Place = tuple[str, Callable[[], AbstractContextManager[None]]]
 # No answer, or one that says that another try may succeed.
 AGAIN = {
     *("NOT_LEADER", "OUTCOME_UNKNOWN", "WRITER_UNREACHABLE", "STATE_UNUSABLE", "SHUTTING_DOWN", "OVERLOADED"),
@@ -60,6 +62,8 @@ class ServerHost:
     process: ServerProcess | None = None
     # The length of the log of the processes before.
     logged: int = 0
+    # Where the process is started.
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def name(self) -> str:
@@ -70,7 +74,8 @@ class ServerHost:
         """Start the process, and wait until it serves."""
         file = self.config.home / "server.log"
         self.logged = len(file.read_text("utf-8")) if file.exists() else 0
-        self.process = ServerProcess.start(self.config.home)
+        with self.place():
+            self.process = ServerProcess.start(self.config.home)
         assert wait_until(lambda: serves(self.operator)), self.process.log
 
     def signal(self, number: int) -> None:
@@ -130,8 +135,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster_processes(folder: Path, engine: list[str], workers: int = 0) -> Iterator[Cluster]:
-    """Run two servers, begun and admitted as docs/cluster.md says; the first one leads."""
+def cluster_processes(
+    folder: Path, engine: list[str], workers: int = 0, places: Mapping[str, Place] | None = None
+) -> Iterator[Cluster]:
+    """Run two servers, begun and admitted as docs/cluster.md says; the first one leads.
+
+    ``places`` has an address for each, ``HOST:PORT``, and a context to start it in.
+    """
     one = initialise(folder / "one")
     credential = one.credential_file.read_text().strip()
     hosts: list[ServerHost] = []
@@ -139,14 +149,18 @@ def cluster_processes(folder: Path, engine: list[str], workers: int = 0) -> Iter
     for name in ("one", "two"):
         home = folder / name
         home.mkdir(exist_ok=True)
-        port = free_port()
-        servers.append(f"127.0.0.1:{port}")
+        address, place = places[name] if places else (f"127.0.0.1:{free_port()}", nullcontext)
+        servers.append(address)
         text = SETTINGS.format(
-            port=port, name=name, workers=workers, engine=json.dumps(engine), servers=json.dumps(servers[:1])
+            address=address,
+            name=name,
+            workers=workers,
+            engine=json.dumps(engine),
+            servers=json.dumps(servers[:1]),
         )
         (home / "sessauth.toml").write_text(text)
         config = load(home, {})
-        hosts.append(ServerHost(config, Caller(f"unix:{config.socket}", credential)))
+        hosts.append(ServerHost(config, Caller(f"unix:{config.socket}", credential), place=place))
     first, second = hosts
     try:
         begin(first.config)

@@ -44,16 +44,17 @@ class EtcdMember:
     peer_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     stopped: bool = False
+    host: str = "127.0.0.1"
 
     @property
     def address(self) -> str:
         """The address for clients."""
-        return f"127.0.0.1:{self.client_port}"
+        return f"{self.host}:{self.client_port}"
 
     @property
     def peer(self) -> str:
         """The address for other members."""
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"http://{self.host}:{self.peer_port}"
 
     @property
     def data(self) -> Path:

@@ -34,6 +34,9 @@ RESERVE_SECONDS: Final = 0.02
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # A leader that nobody reaches any more: TCP alone would send again for minutes, at ever longer intervals.
+    ("grpc.keepalive_time_ms", 6_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
 )

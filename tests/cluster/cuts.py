@@ -1,0 +1,234 @@
+"""Cables of a cluster are pulled: each part is a host in a network namespace of its own.
+
+    python -m tests.cluster.cuts [CASE...]
+
+Each case prints a line for docs/cluster.md, or as JSON with --json. Nothing of it needs root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from sessauth.reasons import Reason
+from tests.support.cluster_processes import ServerHost
+from tests.support.cut_world import HOST, SERVERS, CutWorld, cut_world
+from tests.support.namespaces import command, inside, refusal
+from tests.support.service import RpcError, wait_until
+
+Row = dict[str, Any]
+STALE: Final = Reason.STALE_STATE
+
+
+class Ends:
+    """Ends of sessions at one server, one after the other, for as long as it acknowledges or not."""
+
+    def __init__(self, world: CutWorld, host: ServerHost, count: int) -> None:
+        """Open the sessions."""
+        self._world, self._host = world, host
+        self._sessions = [world.begin()[0] for _ in range(count)]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.acknowledged: list[bytes] = []
+
+    def start(self) -> None:
+        """Begin to end them."""
+        self._thread.start()
+        assert wait_until(lambda: len(self.acknowledged) >= 5)
+
+    def _run(self) -> None:
+        for session_id in self._sessions:
+            if self._ended.is_set():
+                return
+            try:
+                self._world.end(self._host, session_id, 1.0)
+            except RpcError:
+                continue
+            self.acknowledged.append(session_id)
+
+    def lost(self) -> int:
+        """End no more; return how many that were acknowledged a server does not have."""
+        self._ended.set()
+        self._thread.join()
+        hosts = self._world.cluster.hosts
+
+        def everywhere(session_id: bytes) -> bool:
+            return all(self._world.is_ended(host, session_id) for host in hosts)
+
+        return sum(not wait_until(partial(everywhere, ended), 10) for ended in self.acknowledged)
+
+
+def leader_server(world: CutWorld) -> Row:
+    """Cut the leader off from everybody: it denies, another leads, and it comes back as a follower."""
+    leader = world.cluster.leader()
+    other = world.cluster.other(leader)
+    session_id, token = world.begin()
+    ends = Ends(world, leader, 15)
+    ends.start()
+    with world.watched(token) as watches:
+        world.cables.pull(leader.name)
+        pulled = time.monotonic()
+        taken = world.end_at_last(other, session_id)
+        own = watches[leader.name]
+        denied = own.since(pulled, STALE)
+        world.cables.plug(leader.name)
+        plugged = time.monotonic()
+        back = own.since(plugged, Reason.SESSION_ENDED)
+    assert world.is_ended(leader, session_id) and not leader.leads
+    return {
+        "next end acknowledged": taken,
+        "its host denies": denied,
+        "last allow": own.last_allowed - pulled,
+        "back, with the end that it missed": back,
+        "ends acknowledged": len(ends.acknowledged),
+        "ends lost": ends.lost(),
+    }
+
+
+def engine_leader(world: CutWorld) -> Row:
+    """Cut off the member of etcd that leads."""
+    leader = world.cluster.leader()
+    session_id, token = world.begin()
+    with world.watched(token) as watches:
+        member = world.engine.leading()
+        world.cables.pull(member.name)
+        took = world.end(leader, session_id)
+        world.cables.plug(member.name)
+        for watch in watches.values():
+            watch.since(0.0, Reason.SESSION_ENDED)
+        stale = sum(STALE in [reason for _, reason in watch.turns] for watch in watches.values())
+    return {"an end takes": took, "hosts that went stale": stale}
+
+
+def follower(world: CutWorld) -> Row:
+    """Cut off a host that follows."""
+    _, token = world.begin()
+    with world.watched(token) as watches:
+        world.cables.pull(HOST)
+        pulled = time.monotonic()
+        denied = watches[HOST].since(pulled, STALE)
+        last = watches[HOST].last_allowed - pulled
+        others = sum(len(watches[name].turns) > 1 for name in SERVERS)
+        world.cables.plug(HOST)
+        again = watches[HOST].since(time.monotonic(), Reason.ALLOWED)
+    return {"denies": denied, "last allow": last, "allows again": again, "others that denied": others}
+
+
+def minority_with_the_leader(world: CutWorld) -> Row:
+    """Part the racks: the leader and one member of etcd are apart from the rest."""
+    return _minority(world, "two")
+
+
+def minority_without_the_leader(world: CutWorld) -> Row:
+    """Part the racks: a server that follows and one member of etcd are apart from the rest."""
+    return _minority(world, "one")
+
+
+def _minority(world: CutWorld, leads: str) -> Row:
+    leader = world.lead_by(leads)
+    one, two = (host for host in world.cluster.hosts)
+    (session_id, token), (other_id, _) = world.begin(), world.begin()
+    ends = Ends(world, leader, 10)
+    ends.start()
+    with world.watched(token) as watches:
+        world.cables.pull_trunks()
+        pulled = time.monotonic()
+        taken = world.end_at_last(one, other_id)
+        denied = watches["two"].since(pulled, STALE)
+        word, answered = _refusal(world, two, session_id)
+        row = {
+            "the majority acknowledges an end after": taken,
+            "the minority's host denies": denied,
+            "last allow": watches["two"].last_allowed - pulled,
+            "the minority's answer to an end": word,
+            "after": answered,
+            "the follower with the majority denied": STALE in [reason for _, reason in watches[HOST].turns],
+        }
+        world.cables.plug_trunks()
+        row["allows again"] = watches["two"].since(time.monotonic(), Reason.ALLOWED)
+    return {**row, "ends lost": ends.lost()}
+
+
+def one_sided(world: CutWorld) -> Row:
+    """Cut the leader off from other hosts, but not from the engine: it leads, and nobody reaches it."""
+    leader = world.cluster.leader()
+    other = world.cluster.other(leader)
+    (session_id, token), (other_id, _) = world.begin(), world.begin()
+    world.end(other, world.begin()[0])
+    with world.watched(token) as watches:
+        world.cables.pull(leader.name, ("service",))
+        word, answered = _refusal(world, other, session_id)
+        again, at_once = _refusal(world, other, session_id)
+        direct = world.end(leader, other_id)
+        time.sleep(4.0)
+        denied = [name for name, watch in watches.items() if STALE in [reason for _, reason in watch.turns]]
+        world.cables.plug(leader.name, ("service",))
+        plugged = time.monotonic()
+        world.end_at_last(other, session_id)
+        back = time.monotonic() - plugged
+    return {
+        "an end that is handed on says": word,
+        "after": answered,
+        "the next one": again,
+        "after that": at_once,
+        "an end at the leader takes": direct,
+        "hosts that denied": denied,
+        "handed on again after": back,
+    }
+
+
+def _refusal(world: CutWorld, host: ServerHost, session_id: bytes, seconds: float = 3.0) -> tuple[str, float]:
+    """Return the word by which a server refuses an end, and the seconds that this takes."""
+    began = time.monotonic()
+    try:
+        world.end(host, session_id, seconds)
+    except RpcError as error:
+        return error.word or error.code.name, time.monotonic() - began
+    return "", time.monotonic() - began
+
+
+CASES: Final[dict[str, Callable[[CutWorld], Row]]] = {
+    "leader": leader_server,
+    "follower": follower,
+    "engine": engine_leader,
+    "one-sided": one_sided,
+    "minority-leads": minority_with_the_leader,
+    "minority": minority_without_the_leader,
+}
+
+
+def main(words: list[str]) -> None:
+    """Run the cases, all if none is named, and print what they show."""
+    if not inside():
+        problem = refusal()
+        if problem:
+            sys.exit(f"this machine gives no network namespaces: {problem}")
+        program = command([sys.executable, "-m", "tests.cluster.cuts", *words])
+        os.execvp(program[0], program)
+    cases = [word for word in words if word != "--json"] or list(CASES)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="sa-") as folder, cut_world(Path(folder)) as world:
+        for case in cases:
+            row = found[case] = CASES[case](world)
+            if "--json" not in words:
+                shown = ", ".join(f"{name} {_shown(value)}" for name, value in row.items())
+                sys.stdout.write(f"{case}: {shown}\n")
+                sys.stdout.flush()
+    if "--json" in words:
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.2f} s" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
