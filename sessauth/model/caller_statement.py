@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from .._fast.codec.record import Record
@@ -23,7 +24,7 @@ ID_BYTES: Final = 16
 # With base64 and the caller's other metadata it must stay below what a server of gRPC accepts.
 MAX_STATEMENT_BYTES: Final = 4_096
 # One bit for each item of a batch of 1,024.
-MAX_PROVEN_BYTES: Final = 128
+MAX_PROOF_BYTES: Final = 128
 _LABEL: Final = b"sessauth/caller/v1\x00"
 
 
@@ -40,12 +41,22 @@ class HostKey(MessageKey):
         return self.key_id[:INSTANCE_BYTES]
 
 
+class ItemProof(Enum):
+    """The judgement of an item's proof by the host that was asked, whose keys it is made for."""
+
+    NOT_JUDGED = 0
+    PROVEN = 1
+    """It was verified, and its nonce was consumed."""
+    REPLAYED = 2
+    """It was verified, and its nonce had been consumed before: by the call that this one repeats, or else."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallerStatement(Record):
     """A caller as ``host`` authenticated it, for one call to the leader of one term.
 
     ``request_digest`` is BLAKE2b-256 of the encoded request. ``proven`` has a bit for each item whose proof
-    the host verified and whose nonce it consumed.
+    the host verified and whose nonce it consumed, ``replayed`` for each whose nonce had been consumed before.
     """
 
     cluster_id: bytes
@@ -59,16 +70,18 @@ class CallerStatement(Record):
     issued_at_ms: int
     id: bytes
     proven: bytes = b""
+    replayed: bytes = b""
 
     def signed_by(self, key: MessageKey) -> SignedStatement:
         """Return this statement, signed."""
         payload = self.encode()
         return SignedStatement(payload, key.public_key, key.sign(_LABEL + payload))
 
-    def proves(self, index: int) -> bool:
-        """Return True if the proof of item ``index`` was verified."""
-        byte, bit = divmod(index, 8)
-        return byte < len(self.proven) and bool(self.proven[byte] >> bit & 1)
+    def proof_of(self, index: int) -> ItemProof:
+        """Return the host's own judgement of the proof of item ``index``."""
+        if _has_bit(self.proven, index):
+            return ItemProof.PROVEN
+        return ItemProof.REPLAYED if _has_bit(self.replayed, index) else ItemProof.NOT_JUDGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +106,9 @@ class SignedStatement(Record):
         statement = CallerStatement.decode(signed.payload)
         if (len(signed.public_key), len(signed.signature), len(statement.id)) != (32, 64, ID_BYTES):
             raise ValueError("a part has another length")
-        if len(statement.proven) > MAX_PROVEN_BYTES or statement.proven[-1:] == b"\x00":
-            raise ValueError("proven: another form")
+        for bits in (statement.proven, statement.replayed):
+            if len(bits) > MAX_PROOF_BYTES or bits[-1:] == b"\x00":
+                raise ValueError("the bits of proofs have another form")
         return signed, statement
 
     def is_genuine(self) -> bool:
@@ -107,9 +121,14 @@ def new_statement_id() -> bytes:
     return os.urandom(ID_BYTES)
 
 
-def proven_bits(indexes: Iterable[int]) -> bytes:
-    """Return the bits of these items."""
+def item_bits(proofs: Iterable[ItemProof], wanted: ItemProof) -> bytes:
+    """Return a bit for each item whose proof is ``wanted``."""
     bits = 0
-    for index in indexes:
-        bits |= 1 << index
+    for index, proof in enumerate(proofs):
+        bits |= (proof is wanted) << index
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def _has_bit(bits: bytes, index: int) -> bool:
+    byte, bit = divmod(index, 8)
+    return byte < len(bits) and bool(bits[byte] >> bit & 1)

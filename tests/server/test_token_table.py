@@ -29,6 +29,8 @@ BATCH = "AuthorizationService/CheckBatch"
 class _Waiting:
     """The context of a call that somebody waits for."""
 
+    stated = None
+
     def is_active(self) -> bool:
         return True
 

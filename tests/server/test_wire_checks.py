@@ -39,6 +39,8 @@ EXAMPLES = settings(
 class _Waiting:
     """The context of a call that somebody waits for."""
 
+    stated = None
+
     def is_active(self) -> bool:
         return True
 

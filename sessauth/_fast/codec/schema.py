@@ -496,6 +496,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (9, "issued_at_ms", "uint64", False, False, ""),
         (10, "id", "bytes", False, False, ""),
         (11, "proven", "bytes", False, False, ""),
+        (12, "replayed", "bytes", False, False, ""),
     ),
     "SignedStatement": (
         (1, "payload", "bytes", False, False, ""),

@@ -41,5 +41,6 @@ class CheckMessage(ItemOptions):
         now_ms: int = -1,
         consume_nonce: bool = True,
         skip_proof: bool = False,
+        proven: Container[int] | None = None,
     ) -> None: ...
     def answer(self, explain: Callable[[Decision, bytes], str], elsewhere: Container[int] = ()) -> bytes: ...

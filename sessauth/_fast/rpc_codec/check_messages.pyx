@@ -135,15 +135,15 @@ cdef class CheckMessage(ItemOptions):
         int64_t now_ms=-1,
         bint consume_nonce=True,
         bint skip_proof=False,
+        proven=None,
     ):
         """Judge ``count`` items from ``first``, or all remaining ones, by one state and one time.
 
         ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
-        wrong one. ``now_ms``, ``consume_nonce`` and ``skip_proof`` are as in ``Checker._check``. Earlier outcomes of
-        these items are reset. Raises ValueError for items that are not well-formed.
+        wrong one. The others are as in ``Checker._check``; ``proven`` has the items that ``skip_proof`` counts for.
+        Earlier outcomes of these items are reset. Raises ValueError for items that are not well-formed.
         """
-        cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, end = self.count if count < 0 else min(self.count, first + count)
         cdef TextSlice shared
         if first < 0:
             raise IndexError("no such item")
@@ -160,7 +160,7 @@ cdef class CheckMessage(ItemOptions):
             self.items[i].input.at_least_revision = self.at_least_revision
             self.items[i].input.gate = NULL if gate is None else <PyObject *> gate
             self.items[i].input.keep_nonce = not consume_nonce
-            self.items[i].input.skip_proof = skip_proof
+            self.items[i].input.skip_proof = skip_proof or (proven is not None and i in proven)
             if self.items[i].input.proof.n:
                 self._set_proof(&self.items[i].input)
             if self.token_indexes != NULL and self.token_indexes[i]:

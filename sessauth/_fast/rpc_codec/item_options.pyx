@@ -17,10 +17,12 @@ from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, Che
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
+from sessauth._fast.check.proof_stage cimport consume_nonce as consume_proof_nonce
 from sessauth._fast.check.recording_runner cimport RecordingRunner
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_varint
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.record.queue cimport DecisionQueue
+from sessauth._fast.token.chain cimport Chain
 
 __all__ = ["ItemOptions"]
 
@@ -121,6 +123,20 @@ cdef class ItemOptions(Batch):
         if self.overrides is None:
             self.overrides = {}
         self.overrides[i] = decision
+
+    def consume_nonce(self, Py_ssize_t i):
+        """Consume the nonce of a proof that was verified when the item was judged; True for an item without one.
+
+        False: the item is denied now, e.g. REPLAYED.
+        """
+        cdef Item *item = self._item(i)
+        if item.chain == NULL:
+            return False
+        if consume_proof_nonce(<Chain> item.chain, &item.input, &item.outcome):
+            return True
+        # The denial at stage needs may have had a position.
+        item.outcome.scope = item.outcome.clause = -1
+        return False
 
     def attach(self, Py_ssize_t i, bytes encoded not None):
         """Add encoded fields to the item's Decision: permit, its deadline, approval (fields 14 to 16).

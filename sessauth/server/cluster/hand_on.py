@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from ...client._failures import Failure
 from ...client._renewed_channel import RenewedChannel
 from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...errors import NotLeader, ServerError
+from ...model.caller_statement import ItemProof
 from ...state.replication.carrier import CarrierError, Leader
 from ..config.config import Config
 from ..config.sections import ROLES
@@ -68,16 +69,19 @@ class LeaderCalls:
         self._lock = threading.Lock()
         self._channel: RenewedChannel | None = None
 
-    def hand_on(self, name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
+    def hand_on(
+        self, name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+    ) -> bytes:
         """Return the leader's answer, once this host's own checks see what it says.
 
-        Raises ``error`` if nobody leads or the call can't be handed on, ServerError with the leader's reason,
-        or NOT_LEADER if it can't be reached: then nothing was sent.
+        ``proofs`` are this host's judgements of the proofs of the request's items. Raises ``error`` if nobody
+        leads or the call can't be handed on, ServerError with the leader's reason, or NOT_LEADER if it can't
+        be reached: then nothing was sent.
         """
         leader = self._leader()
         if leader is None or not error.address or call.principal.role not in self._roles:
             raise error
-        statement = self._statement(leader, name, request, call, error)
+        statement = self._statement(leader, name, request, call, error, proofs)
         seconds = call.remaining - RESERVE_SECONDS
         if seconds <= 0.0:
             raise refused("DEADLINE_EXCEEDED", "no time is left to ask the leader")
@@ -103,7 +107,13 @@ class LeaderCalls:
                 self._channel.close()
 
     def _statement(
-        self, leader: Leader, name: str, request: bytes, call: CallContext, error: NotLeader
+        self,
+        leader: Leader,
+        name: str,
+        request: bytes,
+        call: CallContext,
+        error: NotLeader,
+        proofs: Sequence[ItemProof],
     ) -> bytes:
         """Return the statement of a call's caller: that of a follower's host as it came, else a new one.
 
@@ -114,7 +124,7 @@ class LeaderCalls:
             if not stated.by_follower:
                 raise error
             return stated.encoded
-        statement = self._signer.sign(leader, name, request, call.principal)
+        statement = self._signer.sign(leader, name, request, call.principal, proofs)
         if statement is None:
             raise refused("NOT_LEADER", "this caller has too many audiences to be handed on; ask the leader")
         return statement

@@ -7,7 +7,7 @@ anybody then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -19,7 +19,9 @@ from ...errors import ServerError, SessauthError
 from ...model.caller_statement import (
     MAX_STATEMENT_BYTES,
     CallerStatement,
+    ItemProof,
     SignedStatement,
+    item_bits,
     new_statement_id,
 )
 from ...model.group_record import SERVER_OWNER
@@ -49,9 +51,17 @@ class StatementSigner:
         self._clock = clock
 
     def sign(
-        self, leader: Leader, method: str, request: bytes, principal: Principal, proven: bytes = b""
+        self,
+        leader: Leader,
+        method: str,
+        request: bytes,
+        principal: Principal,
+        proofs: Sequence[ItemProof] = (),
     ) -> bytes | None:
-        """Return the statement of a caller, encoded; None for one with too many audiences."""
+        """Return the statement of a caller and of its items' proofs, encoded.
+
+        None for a caller with too many audiences.
+        """
         statement = CallerStatement(
             self._cluster_id,
             self._host,
@@ -63,7 +73,8 @@ class StatementSigner:
             principal.audiences,
             self._clock.now_ms(),
             new_statement_id(),
-            proven,
+            item_bits(proofs, ItemProof.PROVEN),
+            item_bits(proofs, ItemProof.REPLAYED),
         )
         encoded = statement.signed_by(self._key).encode()
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
@@ -95,9 +106,9 @@ class AcceptedStatement:
         """The name of the caller's share of a pool: all callers of a follower's host have one together."""
         return HOST_SHARE + self.statement.host if self.by_follower else self.principal.name
 
-    def proves(self, index: int) -> bool:
-        """Return True if the host verified the proof of item ``index``, and consumed its nonce."""
-        return self.statement.proves(index)
+    def proof_of(self, index: int) -> ItemProof:
+        """Return the host's judgement of the proof of item ``index``."""
+        return self.statement.proof_of(index)
 
     def redeem(self, request: bytes) -> None:
         """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it."""

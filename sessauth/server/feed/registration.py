@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from ...errors import NotLeader
+from ...model.caller_statement import ItemProof
 from ...model.host import HostRecord
 from ...state.lmdb import host_rows
 from ...state.writer.state_writer import StateWriter
 from ...v1 import feed_service_pb2 as pb
 from ..rpc.call import CallContext
+from ..rpc.pipeline import HandOn
 from ..status import refused
 
 COMMIT_SECONDS: Final = 5.0
 APPLY_MS: Final = 500
 METHOD: Final = "/sessauth.v1.FeedService/RegisterHost"
-HandOn = Callable[[str, bytes, CallContext, NotLeader], bytes]
 
 
-def _no_leader(name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
+def _no_leader(
+    name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+) -> bytes:
     raise error
 
 

@@ -67,6 +67,7 @@ from ..services.usage import UsageService
 from ..transport.choice import choose
 from ..transport.self_test import require_transport
 from ..watch.recheck import Watching
+from ..writer.cluster_writer import ClusterWriter
 from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
@@ -204,7 +205,8 @@ class Control:
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        writer = LocalWriter(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        local = LocalWriter(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        writer = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)
@@ -222,7 +224,7 @@ class Control:
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
             (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (feed_service_pb2, "FeedService", feed),
-            (forward_service_pb2, "ForwardService", ForwardService(checks.methods(), part.hand_on)),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
             (usage_service_pb2, "UsageService", usage),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]

@@ -69,7 +69,10 @@ class Gate:
 
 
 class Gates(dict[str, Gate]):
-    """The gate of each principal, made on first use: there are as many as credentials."""
+    """The gate of each principal, made on first use: there are as many as credentials.
+
+    Other hosts of a cluster may state any number of principals, so not all of them are stored.
+    """
 
     def __init__(self, failures: FailedSignatures) -> None:
         """Begin with none; each will use ``failures``."""
@@ -78,5 +81,7 @@ class Gates(dict[str, Gate]):
 
     def __missing__(self, principal: str) -> Gate:
         """Make the gate of a principal."""
-        gate = self[principal] = Gate(self._failures, principal)
+        gate = Gate(self._failures, principal)
+        if len(self) < MAX_PEERS:
+            self[principal] = gate
         return gate

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from ...errors import NotLeader
+from ...model.caller_statement import ItemProof
 from ..keys.credentials import Principal
 from ..log import fault
 from ..transport.rpc import Deliver, Plan, Rpc, Run, cancelled_error
@@ -21,8 +22,21 @@ from .method import Method
 from .pool import PoolShare
 from .tracing import OnEvent, OnFailure, Tracing
 
-HandOn = Callable[[str, bytes, CallContext, NotLeader], bytes]
 Answer = Callable[[Any, CallContext], Any]
+
+
+class HandOn(Protocol):
+    """Asks the leader of the cluster for what only it can do."""
+
+    def __call__(
+        self, name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+    ) -> bytes:
+        """Return the leader's answer to an RPC by its full name.
+
+        ``proofs`` are this host's judgements of the proofs of the request's items. Raises ``error`` if the
+        call can't be handed on, and ServerError with the leader's reason.
+        """
+        ...
 
 
 @dataclass(frozen=True)

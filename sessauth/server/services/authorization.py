@@ -18,6 +18,7 @@ from ... import limits
 from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...decisions.decision import Decision
 from ...errors import SessauthError
+from ...model.caller_statement import ItemProof
 from ...reasons import Level, Reason, Stage
 from ...state.lmdb.rows import stored_ceilings
 from ...state.rules.ports import SessionSource
@@ -90,10 +91,10 @@ class AuthorizationService:
             for index in range(items):
                 _require_form(message, index, f"items[{index}]")
                 _require_place(message, index)
-        gate = self._gates[call.principal.name]
+        gate, proven = self._gates[call.principal.name], _proven_elsewhere(message, call)
         for first in range(0, items, ITEMS_BETWEEN_CHECKS):
             call.raise_if_expired()
-            message.judge(audience, gate, first, ITEMS_BETWEEN_CHECKS)
+            message.judge(audience, gate, first, ITEMS_BETWEEN_CHECKS, proven=proven)
         if message.all_allowed:
             return message.answer(self._explain)
         wanted = [index for index in range(items) if message.wants_writer(index)]
@@ -197,7 +198,8 @@ class AuthorizationService:
             _require_form(message, 0, "item")
             if message.token_index(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
-        message.judge(audience, self._gates[principal.name], skip_proof=skip_proof)
+        proven = _proven_elsewhere(message, call)
+        message.judge(audience, self._gates[principal.name], skip_proof=skip_proof, proven=proven)
         return audience
 
     @staticmethod
@@ -224,6 +226,22 @@ class AuthorizationService:
         if now - self._logged_at >= 1.0:
             self._logged_at = now
             LOGGER.error("fault", exc_info=fault, extra={"fields": {"in": "check"}})
+
+
+def _proven_elsewhere(message: CheckMessage, call: CallContext) -> frozenset[int] | None:
+    """Return the items whose proofs another host of the cluster verified; None if it hands nothing on.
+
+    One whose nonce was used before is among them only with a retry id, by which the writer judges it.
+    """
+    stated = call.context.stated
+    if stated is None:
+        return None
+    proofs = [(index, stated.proof_of(index)) for index in range(len(message))]
+    return frozenset(
+        index
+        for index, proof in proofs
+        if proof is ItemProof.PROVEN or (proof is ItemProof.REPLAYED and message.retry_id(index))
+    )
 
 
 def _audience(stated: str, own: tuple[str, ...]) -> str:

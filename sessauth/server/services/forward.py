@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ...errors import NotLeader
 from ...v1 import forward_service_pb2 as pb
 from ..keys.credentials import Principal
 from ..rpc.access import GATEWAY
 from ..rpc.call import CallContext
 from ..rpc.method import RawHandler
-from ..rpc.pipeline import HandOn
 from ..status import invalid
 from .base import Service, require_unix_socket
 
 # The RPCs of AuthorizationService that workers forward.
-AUTHORIZATION_SERVICE: Final = "sessauth.v1.AuthorizationService"
 FORWARDED: Final = ("Check", "CheckBatch", "Commit", "Release")
 
 
@@ -29,14 +26,8 @@ class ForwardService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["ForwardService"]
 
-    def __init__(
-        self, handlers: Mapping[str, Callable[..., object] | RawHandler], hand_on: HandOn | None = None
-    ) -> None:
-        """Answer with the handlers of AuthorizationService, those of :data:`FORWARDED`.
-
-        ``hand_on`` asks the leader of a cluster for what this process may not do.
-        """
-        self._hand_on = hand_on
+    def __init__(self, handlers: Mapping[str, Callable[..., object] | RawHandler]) -> None:
+        """Answer with the handlers of AuthorizationService, those of :data:`FORWARDED`."""
         self._answers: dict[str, Callable[[bytes, CallContext], Any]] = {
             name: handler.answer for name in FORWARDED if isinstance(handler := handlers[name], RawHandler)
         }
@@ -53,11 +44,4 @@ class ForwardService(Service):
         original = CallContext(call.method, call.rule, call.context, principal)
         original.deadline = call.deadline
         original.span = call.span
-        try:
-            response = answer(request.request, original)
-        except NotLeader as error:
-            if self._hand_on is None:
-                raise
-            name = f"/{AUTHORIZATION_SERVICE}/{request.method}"
-            response = self._hand_on(name, request.request, original, error)
-        return pb.ForwardResponse(response=response)
+        return pb.ForwardResponse(response=answer(request.request, original))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol, TypeAlias
 
+from ...model.caller_statement import ItemProof
 from ..keys.credentials import Principal
 from ..log import fault
 from ..rpc.pool import PoolShare
@@ -102,8 +103,8 @@ class StatedCaller(Protocol):
         """True if the host is a follower's."""
         ...
 
-    def proves(self, index: int) -> bool:
-        """Return True if the host verified the proof of item ``index``, and consumed its nonce."""
+    def proof_of(self, index: int) -> ItemProof:
+        """Return the host's judgement of the proof of item ``index``."""
         ...
 
     def redeem(self, request: bytes) -> None:

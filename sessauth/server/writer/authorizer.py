@@ -20,6 +20,7 @@ from ..._fast.token.proof import request_digest
 from ...errors import Rejected
 from ...model.approval import ApprovalRecord
 from ...model.approval_rules import ApprovalTerms
+from ...model.caller_statement import ItemProof
 from ...model.change import Change, ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ...reasons import Reason, Stage
@@ -77,6 +78,8 @@ class CallRequest:
     approvals: tuple[bytes, ...] = ()
     retry_id: bytes = b""
     permit_ms: int = 0
+    # The judgement of its proof by another host, if that was asked.
+    elsewhere: ItemProof = ItemProof.NOT_JUDGED
 
     @property
     def token_digest(self) -> bytes:
@@ -130,6 +133,9 @@ class WriterAuthorizer:
         first = group.first_outcome(change_id) if request.retry_id else None
         if first is not None and first.applied:
             return self._retry(group, request, change_id, first)
+        if request.elsewhere is ItemProof.REPLAYED:
+            # The call that had this proof was not this one.
+            return WriterDecision(self._checker.refuse(Stage.PROOF, Reason.REPLAYED))
         terms = PaymentTerms(request.request_digest, request.approvals, wants_permit=request.permit_ms > 0)
         costs = CostAllocator(group.rows, terms)
         decision = self._judge(group, request, costs)
@@ -263,7 +269,7 @@ class WriterAuthorizer:
                 clock_suspect=bool(group.suspect) or group.wall_ms + limits.CLOCK_STEP_MS < now_ms,
                 proof=request.proof,
                 consume_nonce=consume_nonce,
-                skip_proof=skip_proof,
+                skip_proof=skip_proof or request.elsewhere is not ItemProof.NOT_JUDGED,
                 cost_handler=policy,
             )
         finally:

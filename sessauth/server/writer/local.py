@@ -7,7 +7,8 @@ from functools import partial
 from typing import Final
 
 from ..._fast.rpc_codec.check_messages import CheckMessage
-from ...errors import SessauthError
+from ...errors import NotLeader, SessauthError
+from ...model.caller_statement import ItemProof
 from ...state.host.proof_reader import TakesProofs
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
@@ -15,7 +16,7 @@ from ...v1 import authorization_service_pb2 as pb
 from ...v1 import record_pb2
 from ..rpc.call import CallContext
 from ..rpc.method import parse
-from ..status import invalid
+from ..status import invalid, refused
 from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
 from .port import IN_PLACE, Decisions
 from .submit import wait_for_commit
@@ -41,7 +42,8 @@ class LocalWriter:
         """Decide items one by one, in their order; those that are queued together share their commits.
 
         Raises NotLeader before any of them is decided. An item whose server loses the lead meanwhile stays
-        denied: the whole call, asked again, would charge those before it twice.
+        denied: the whole call, asked again, would charge those before it twice. Alone it raises NotLeader,
+        or NOT_LEADER if its proof may be used up by then.
         """
         call.raise_if_expired()
         self._log.require_leading()
@@ -50,18 +52,18 @@ class LocalWriter:
             request = call_request_from(message, index, audience, call)
             try:
                 future = self._log.decide(partial(self._authorizer.check, request=request), _size(request))
-            except SessauthError:
+            except SessauthError as error:
                 if alone:
-                    raise
+                    raise _lost(error, request) from None
                 # The queue is full; the items before are in it.
                 break
-            pending.append((index, future))
-        for index, future in pending:
+            pending.append((index, request, future))
+        for index, request, future in pending:
             try:
                 _put(message, index, wait_for_commit(future, call))
-            except SessauthError:
+            except SessauthError as error:
                 if alone:
-                    raise
+                    raise _lost(error, request) from None
         return IN_PLACE
 
     def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
@@ -105,7 +107,21 @@ def call_request_from(message: CheckMessage, index: int, audience: str, call: Ca
         approvals=message.approvals(index),
         retry_id=message.retry_id(index),
         permit_ms=message.permit_ms(index),
+        elsewhere=proof_elsewhere(call, index),
     )
+
+
+def proof_elsewhere(call: CallContext, index: int) -> ItemProof:
+    """Return the judgement of an item's proof by the host that hands the call on, if one does."""
+    stated = call.context.stated
+    return ItemProof.NOT_JUDGED if stated is None else stated.proof_of(index)
+
+
+def _lost(error: SessauthError, request: CallRequest) -> SessauthError:
+    """Return the error of a submitted item: a call whose proof may be used up is handed on no more."""
+    if request.proof and isinstance(error, NotLeader):
+        return refused("NOT_LEADER", f"{error}; the proof counts no more, make another one")
+    return error
 
 
 def _size(request: CallRequest) -> int:

@@ -21,6 +21,7 @@ from ..rpc.listen import MAX_REQUEST_BYTES
 from ..rpc.pool import blocking_section
 from ..rpc.tracing import Metadata, Tracing
 from ..status import CODES, refused
+from .handed_items import UNDECIDED, decode_decisions, encode_items
 from .port import Decisions
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
@@ -49,7 +50,6 @@ INTERNAL_REASONS: Final = frozenset(
 # Reserve of a call's time for an answer of the worker itself.
 RESERVE_SECONDS: Final = 0.02
 UNREACHABLE: Final = "WRITER_UNREACHABLE"
-UNDECIDED: Final[Decisions] = {}
 
 
 class Forwarder:
@@ -126,21 +126,14 @@ class RemoteWriter:
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Decisions:
         """Have the control process judge the items; they stay denied if it can't be reached in time."""
-        items = [item_message_from(message, index) for index in wanted]
-        revision = message.at_least_revision
+        method, request = encode_items(message, wanted, audience, alone=alone)
         try:
-            if alone:
-                check = pb.CheckRequest(item=items[0], audience=audience, at_least_revision=revision)
-                response = self._forwarder.forward("Check", check.SerializeToString(), call)
-                return {wanted[0]: pb.CheckResponse.FromString(response).decision}
-            batch = pb.CheckBatchRequest(items=items, audience=audience, at_least_revision=revision)
-            response = self._forwarder.forward("CheckBatch", batch.SerializeToString(), call)
-            decisions = pb.CheckBatchResponse.FromString(response).decisions
-        except (ServerError, DecodeError) as error:
-            if alone and not (isinstance(error, DecodeError) or error.reason == UNREACHABLE):
+            response = self._forwarder.forward(method, request, call)
+        except ServerError as error:
+            if alone and error.reason != UNREACHABLE:
                 raise
             return UNDECIDED
-        return dict(zip(wanted, decisions, strict=True)) if len(decisions) == len(wanted) else UNDECIDED
+        return decode_decisions(response, wanted, alone=alone)
 
     def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
         """Have the control process commit the permit of ``data``."""
@@ -153,25 +146,6 @@ class RemoteWriter:
     def release(self, data: bytes, call: CallContext) -> bytes:
         """Have the control process release a permit."""
         return self._forwarder.forward("Release", data, call)
-
-
-def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
-    """Return the message of a judged item."""
-    token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
-    return pb.CheckItem(
-        token=token,
-        action=action,
-        resource=resource,
-        arguments=arguments,
-        tool=tool,
-        session_id=session,
-        source=source,
-        peer=peer,
-        proof=proof,
-        approvals=message.approvals(index),
-        retry_id=message.retry_id(index),
-        permit_ms=message.permit_ms(index),
-    )
 
 
 def _refusal(error: Any) -> ServerError:
