@@ -61,10 +61,7 @@ class HolderPublicKey:
             raise UsageError("next_key: not an Ed25519 public key: 32 bytes, canonical, not of small order")
         if not isinstance(self.proof_key, bytes) or len(self.proof_key) not in (0, _KEY_BYTES):
             raise UsageError("proof_key: not an X25519 public key: 32 bytes, or none")
-        if (
-            self.proof_key
-            and (int.from_bytes(self.proof_key, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_U
-        ):
+        if self.proof_key and has_small_order(self.proof_key):
             raise UsageError("proof_key: of small order, so that it keeps no secret: make another key")
         if self.next_key == self.proof_key:
             raise UsageError("proof_key: is next_key: the two are separate keys")
@@ -101,3 +98,8 @@ class HolderPublicKey:
     def __str__(self) -> str:
         """Return the text form."""
         return self.text
+
+
+def has_small_order(public_key: bytes) -> bool:
+    """Return True for an X25519 key, 32 bytes, that agrees with every other on zeros."""
+    return (int.from_bytes(public_key, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_U

@@ -127,3 +127,15 @@ class ListVerifierKeysResponse(_message.Message):
     KEYS_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedCompositeFieldContainer[_token_pb2.SignedVerifierKey]
     def __init__(self, keys: _Optional[_Iterable[_Union[_token_pb2.SignedVerifierKey, _Mapping]]] = ...) -> None: ...
+
+class SignVerifierKeyRequest(_message.Message):
+    __slots__ = ("payload",)
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
+
+class SignVerifierKeyResponse(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: _token_pb2.SignedVerifierKey
+    def __init__(self, key: _Optional[_Union[_token_pb2.SignedVerifierKey, _Mapping]] = ...) -> None: ...

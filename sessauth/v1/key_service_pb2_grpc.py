@@ -75,6 +75,11 @@ class KeyServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.FromString,
                 _registered_method=True)
+        self.SignVerifierKey = channel.unary_unary(
+                '/sessauth.v1.KeyService/SignVerifierKey',
+                request_serializer=sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer(object):
@@ -131,6 +136,13 @@ class KeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignVerifierKey(self, request, context):
+        """Signs a key for proofs of a host that follows this cluster and has no issuer key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +185,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.ListVerifierKeys,
                     request_deserializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.SerializeToString,
+            ),
+            'SignVerifierKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignVerifierKey,
+                    request_deserializer=sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -392,6 +409,33 @@ class KeyService(object):
             '/sessauth.v1.KeyService/ListVerifierKeys',
             sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.SerializeToString,
             sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignVerifierKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.KeyService/SignVerifierKey',
+            sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyRequest.SerializeToString,
+            sessauth_dot_v1_dot_key__service__pb2.SignVerifierKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

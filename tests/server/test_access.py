@@ -75,7 +75,7 @@ MAY = {
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
-    "follower": PUBLIC | FEEDS,
+    "follower": PUBLIC | FEEDS | {"KeyService/SignVerifierKey"},
     "": PUBLIC,
 }
 

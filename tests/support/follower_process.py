@@ -16,19 +16,21 @@ from sessauth.verifier.verifier import Verifier
 from tests.support.feeding import AUDIENCE, Cluster
 from tests.support.service import wait_until
 
-FOLLOW = (
-    "from sessauth.server.config.config import load; from sessauth.server.process.follow import follow; "
-    "follow(load())"
-)
+FOLLOW = (sys.executable, "-c", "from sessauth.cli.main import main; main()", "follow")
 
 
 class FollowerProcess:
     """The home folder of a host, and the process that feeds it."""
 
     def __init__(
-        self, home: Path, servers: Sequence[object], credential: object = "", **settings: str
+        self,
+        home: Path,
+        servers: Sequence[object],
+        credential: object = "",
+        *options: str,
+        **settings: str,
     ) -> None:
-        """Write the settings, with ``settings`` as TOML in ``[follow]``, and start."""
+        """Write the settings, with ``settings`` as TOML in ``[follow]``, and start with ``options``."""
         self.home = home
         self.home.mkdir()
         listed = ", ".join(f'"{server}"' for server in servers)
@@ -36,7 +38,7 @@ class FollowerProcess:
         lines += [f"{key} = {value}" for key, value in settings.items()]
         text = "[server]\nmap_size_bytes = 33554432\n[follow]\n" + "\n".join(lines) + "\n"
         (self.home / "sessauth.toml").write_text(text)
-        self.start()
+        self.start(*options)
 
     @classmethod
     def of(cls, fed: Cluster, **settings: str) -> Self:
@@ -54,11 +56,16 @@ class FollowerProcess:
         """The log so far."""
         return (self.home / "log").read_text("utf-8")
 
-    def start(self) -> None:
-        """Start the process."""
+    @property
+    def socket(self) -> Path:
+        """The socket of the control process."""
+        return self.home / "run" / "sessauth.sock"
+
+    def start(self, *options: str) -> None:
+        """Start the process, with options of the command."""
         environment = {**os.environ, "SESSAUTH_HOME": str(self.home)}
         with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", FOLLOW], env=environment, stderr=log)
+            self.process = subprocess.Popen([*FOLLOW, *options], env=environment, stderr=log)
 
     def wait_for(self, event: str, seconds: float = 30.0) -> None:
         """Wait until the log has an event."""

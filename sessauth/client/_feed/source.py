@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...clock import Clock, SystemClock
+from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import SessauthError
 from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
 from ...v1 import feed_service_pb2 as pb
+from ...v1 import key_service_pb2 as key_pb
 from ...v1 import usage_service_pb2 as usage_pb
 from .._renewed_channel import RenewedChannel
 from .record_stream import RecordStream
@@ -117,6 +119,21 @@ class FeedSource:
             service="UsageService",
         )
         return answer
+
+    def sign_verifier_key(self, payload: bytes) -> SignedVerifierKey:
+        """Have the server that is followed sign a VerifierKey; its answer is unverified.
+
+        Raises SessauthError.
+        """
+        request = key_pb.SignVerifierKeyRequest(payload=payload)
+        answer = self._servers.current.unary(
+            "SignVerifierKey",
+            request,
+            key_pb.SignVerifierKeyResponse,
+            SILENT_SECONDS,
+            service="KeyService",
+        )
+        return SignedVerifierKey(answer.key.payload, answer.key.issuer_key_id, answer.key.signature)
 
     def connect(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> RenewedChannel:
         """Return a further channel to one of the servers, with this host's certificate if it has one.

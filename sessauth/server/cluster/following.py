@@ -25,12 +25,14 @@ from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log
 from ..config.config import Config
 from ..keys.issuer_keyring import KeyRing, NoKeyRing
+from ..keys.proof_key_signer import ProofKeySigner
 from ..process import joining
 from ..rpc.access import GATEWAY
 from ..rpc.authenticate import Authenticator
 from ..status import refused
 from .hand_on import OPTIONS, LeaderCalls
 from .part import ClusterPart, settle
+from .remote_signer import RemoteSigner
 from .statements import StatementSigner
 
 # For a snapshot that is being installed, and for the last commit.
@@ -58,6 +60,10 @@ class Following(ClusterPart):
     def open_keyring(self, folder: Path) -> KeyRing:
         """Return a key ring that leaves it all to the servers."""
         return NoKeyRing(self.carried.refusal)
+
+    def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
+        """Return what asks the servers to sign."""
+        return RemoteSigner(self._source.sign_verifier_key)
 
     def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow and to prove freshness with an opened writer, from :meth:`start` on."""

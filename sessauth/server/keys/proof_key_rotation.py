@@ -10,7 +10,7 @@ from typing import Final
 from ..._fast.nonces.table import ReplayTable, TableError
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
-from ...errors import StateUnusable
+from ...errors import ServerError, StateUnusable
 from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
 from ...state.host.proof_keys import HostProofKey, HostProofKeys, keys_path, replay_path
 from ...state.writer.state_writer import StateWriter
@@ -92,8 +92,8 @@ class ProofKeyRotator:
     def signed(self) -> list[SignedVerifierKey]:
         """Return the valid keys, the newest first, each signed by a valid issuer key.
 
-        Raises ServerError NO_ISSUER_KEY if one is to be signed and the service has no active key here,
-        NOT_LIVE if no key is valid.
+        Without one that can't be signed now. Raises ServerError NO_ISSUER_KEY if that leaves none, NOT_LIVE
+        if no key is valid.
         """
         now_ms = self._log.now_ms()
         records = {record.id: record for record in self._log.keys()}
@@ -102,7 +102,15 @@ class ProofKeyRotator:
             counting = host.counting(now_ms) if host is not None else ()
             if host is None or not counting:
                 raise refused("NOT_LIVE", "this host has no proof key that counts; its log says why")
-            signed = {key.key_id: self._sign(host, key, records) for key in counting}
+            signed: dict[bytes, SignedVerifierKey] = {}
+            problem: ServerError | None = None
+            for key in counting:
+                try:
+                    signed[key.key_id] = self._sign(host, key, records)
+                except ServerError as error:
+                    problem = problem or error
+            if problem is not None and not signed:
+                raise problem
             self._signed = signed
         return list(signed.values())
 

@@ -218,7 +218,7 @@ class Control:
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
             (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
+            (key_service_pb2, "KeyService", self._key_service()),
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
             (cluster_service_pb2, "ClusterService", ClusterService(log, part, clock)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
@@ -228,6 +228,9 @@ class Control:
             (usage_service_pb2, "UsageService", usage),
         )
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
+
+    def _key_service(self) -> KeyService:
+        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs)
 
     def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""

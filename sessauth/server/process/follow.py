@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from typing import Final
 
+from ...errors import ConfigError
 from .. import log as server_log
 from ..cluster.following import STOP_SECONDS, Following
 from ..config.config import Config
@@ -11,6 +14,12 @@ from ..transport.self_test import require_transport
 from . import preflight
 from .control import Control, take_signals
 from .joining import join, open_source
+
+# Sections and settings that are about what only a server does, and why they are refused.
+_OF_SERVERS: Final = {
+    "sessions": "sessions are opened at servers",
+    "evidence": "receipts are made by servers",
+}
 
 
 def follow(config: Config) -> None:
@@ -20,6 +29,7 @@ def follow(config: Config) -> None:
     ServerError when calls are not polled any more.
     """
     server_log.configure(config.server.log_level)
+    require_follower(config)
     require_transport()
     preflight.check(config)
     stopping = threading.Event()
@@ -40,3 +50,16 @@ def follow(config: Config) -> None:
         control.run(STOP_SECONDS)
     finally:
         source.close()
+
+
+def require_follower(config: Config) -> None:
+    """Refuse settings without an effect on a follower. Raises ConfigError that names one."""
+    if config.cluster.enabled:
+        raise ConfigError("cluster.engine: is for servers; start 'sessauth serve', or remove [cluster]")
+    if config.server.keys_dir:
+        raise ConfigError("server.keys_dir: a follower has no issuer key; remove the setting")
+    for name, why in _OF_SERVERS.items():
+        section = getattr(config, name)
+        for entry in dataclasses.fields(section):
+            if getattr(section, entry.name) != entry.default:
+                raise ConfigError(f"{name}.{entry.name}: {why}; remove the setting")

@@ -102,6 +102,7 @@ RULES: Final[Mapping[str, Rule]] = {
     # The brake takes authority away from everybody.
     _L + "SetBrake": _rule(pools.RESERVED, OPERATOR, changes=True),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
+    _K + "SignVerifierKey": _rule(pools.READ, FOLLOWER),
     _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "AddKey": _rule(pools.CHANGE, OPERATOR, changes=True),

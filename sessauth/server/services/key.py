@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
+from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import UsageError
 from ...model.change import add_key, set_key_status
 from ...model.group_record import SERVER_OWNER
@@ -16,9 +18,11 @@ from ...v1 import key_service_pb2 as pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..config.cluster_section import NAME as SERVER_NAME
-from ..config.sections import RESERVED
+from ..config.sections import RESERVED, ProofSettings
 from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
+from ..keys.proof_key_signer import IssuerSigner, signable
+from ..log import event
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import change_from, submit_and_wait
@@ -32,8 +36,14 @@ class KeyService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["KeyService"]
 
-    def __init__(self, log: StateWriter, keyring: KeyRing, proof_keys: ProofKeyRotator) -> None:
-        """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own."""
+    def __init__(
+        self, log: StateWriter, keyring: KeyRing, proof_keys: ProofKeyRotator, proofs: ProofSettings
+    ) -> None:
+        """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
+
+        Those of other hosts are signed for as long as ``proofs`` permits here.
+        """
+        self._proofs = proofs
         self._log = log
         self._keyring = keyring
         self._proof_keys = proof_keys
@@ -58,14 +68,30 @@ class KeyService(Service):
         self, request: pb.ListVerifierKeysRequest, call: CallContext
     ) -> pb.ListVerifierKeysResponse:
         """Return the host's keys for proofs, signed by an issuer key of the service."""
-        return pb.ListVerifierKeysResponse(
-            keys=[
-                token_pb2.SignedVerifierKey(
-                    payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
-                )
-                for key in self._proof_keys.signed()
-            ]
+        return pb.ListVerifierKeysResponse(keys=map(_message, self._proof_keys.signed()))
+
+    def sign_verifier_key(
+        self, request: pb.SignVerifierKeyRequest, call: CallContext
+    ) -> pb.SignVerifierKeyResponse:
+        """Sign the public half of a follower's key: holders may make proofs for it.
+
+        Nothing of it is stored. The signature says no more than that the host follows this cluster: a proof
+        for its key is worth nothing at another host, whatever verifier id the key states.
+        """
+        if not self._log.is_carried:
+            raise refused("NOT_IN_CLUSTER", "this server is a single host, which signs its own keys alone")
+        head, keys, now_ms = self._log.head(), self._log.keys(), self._log.now_ms()
+        key = signable(request.payload, head.cluster_id, now_ms, self._proofs.key_lifetime_ms)
+        issuers = {issuer.id: issuer for issuer in keys}
+        signed = IssuerSigner(self._keyring).sign(key, issuers)
+        event(
+            logging.INFO,
+            "verifier_key_signed",
+            principal=call.principal.name,
+            verifier_id=key.verifier_id.hex(),
+            key_id=key.key_id.hex(),
         )
+        return pb.SignVerifierKeyResponse(key=_message(signed))
 
     def add_key(self, request: pb.AddKeyRequest, call: CallContext) -> pb.AddKeyResponse:
         """List a key as PREPARED: the request's, or a new one of the service's own."""
@@ -146,3 +172,9 @@ class KeyService(Service):
             if key.id == wanted:
                 return key
         raise refused("NOT_FOUND", "key_id: no such key")
+
+
+def _message(key: SignedVerifierKey) -> token_pb2.SignedVerifierKey:
+    return token_pb2.SignedVerifierKey(
+        payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
+    )

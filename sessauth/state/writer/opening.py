@@ -226,11 +226,12 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
     if member and not carried:
         message = (
             f"{source.env.path()} belongs to a cluster, whose other hosts would miss what is written here; "
-            "configure [cluster], or leave it with 'sessauth cluster leave'"
+            "configure [cluster], start 'sessauth follow' on a follower's host, or leave it with 'sessauth "
+            "cluster leave'"
         )
         raise StateUnusable(message, "IN_CLUSTER")
     if carried and not member:
-        message = f"{source.env.path()} belongs to no cluster; begin one with 'sessauth init --cluster'"
+        message = f"{source.env.path()} belongs to no cluster; begin one with 'sessauth cluster begin'"
         raise StateUnusable(message, "NOT_IN_CLUSTER")
 
 

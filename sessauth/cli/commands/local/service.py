@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from ...context import Settings, with_settings
 from ...output import fields, show
+
+if TYPE_CHECKING:
+    from ....server.config.config import Config
+
+WORKERS = click.option(
+    "--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file."
+)
 
 
 @click.command()
@@ -32,7 +40,7 @@ def init(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file.")
+@WORKERS
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
@@ -40,22 +48,27 @@ def serve(settings: Settings, workers: int | None) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.process import control
 
-    # Before the settings are checked: an address of workers needs some.
-    stated = {} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}
-    control.serve(settings.config(**stated))
+    control.serve(_with_workers(settings, workers))
 
 
 @click.command()
+@WORKERS
 @with_settings
-def follow(settings: Settings) -> None:
-    """Feed this host from a cluster ([follow]) until SIGTERM or Ctrl-C. Logs JSON lines to stderr.
+def follow(settings: Settings, workers: int | None) -> None:
+    """Serve this host from a cluster's log ([follow]) until SIGTERM or Ctrl-C. Logs JSON lines to stderr.
 
-    Verifiers open the state folder as on a single host. They deny once it may lack an acknowledged change.
+    It answers checks and reads as a server does, and verifiers open the state folder as on a single host.
+    All of them deny once the folder may lack an acknowledged change. It changes nothing.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.process.follow import follow as follow_cluster
 
-    follow_cluster(settings.config())
+    follow_cluster(_with_workers(settings, workers))
+
+
+def _with_workers(settings: Settings, workers: int | None) -> Config:
+    """Return the settings. Before they are checked: an address of workers needs some."""
+    return settings.config(**({} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}))
 
 
 @click.command()
