@@ -16,20 +16,20 @@ FOLLOW = {"servers": ["one.internal:7443"], "server_ca": "ca.pem"}
 
 def test_a_follower_has_sockets_workers_audit_and_metrics(tmp_path: Path) -> None:
     """All that a server has, but for what only a server does."""
-    require_follower(
-        from_dict(
-            {
-                "home": str(tmp_path),
-                "follow": FOLLOW,
-                "server": {"workers": 2},
-                "tcp": {"address": "127.0.0.1:0", "insecure_tcp": True},
-                "audit": {"enabled": True},
-                "usage": {"enabled": True},
-                "metrics": {"address": "127.0.0.1:0"},
-                "proofs": {"key_lifetime_ms": 900_000},
-            }
-        )
+    config = from_dict(
+        {
+            "home": str(tmp_path),
+            "follow": FOLLOW,
+            "server": {"workers": 2},
+            "tcp": {"address": "127.0.0.1:0", "insecure_tcp": True},
+            "audit": {"enabled": True},
+            "usage": {"enabled": True},
+            "metrics": {"address": "127.0.0.1:0"},
+            "proofs": {"key_lifetime_ms": 900_000},
+        }
     )
+    require_follower(config)
+    assert config.server.workers == 2
 
 
 @pytest.mark.parametrize(

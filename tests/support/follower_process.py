@@ -28,15 +28,19 @@ class FollowerProcess:
         servers: Sequence[object],
         credential: object = "",
         *options: str,
+        sections: str = "",
         **settings: str,
     ) -> None:
-        """Write the settings, with ``settings`` as TOML in ``[follow]``, and start with ``options``."""
+        """Write the settings, with ``settings`` as TOML in ``[follow]``, and start with ``options``.
+
+        ``sections`` are further sections, in TOML.
+        """
         self.home = home
         self.home.mkdir()
         listed = ", ".join(f'"{server}"' for server in servers)
         lines = [f"servers = [{listed}]", f'host_name = "{home.name}"', f'credential = "{credential}"']
         lines += [f"{key} = {value}" for key, value in settings.items()]
-        text = "[server]\nmap_size_bytes = 33554432\n[follow]\n" + "\n".join(lines) + "\n"
+        text = "[server]\nmap_size_bytes = 33554432\n[follow]\n" + "\n".join(lines) + "\n" + sections
         (self.home / "sessauth.toml").write_text(text)
         self.start(*options)
 

@@ -230,7 +230,8 @@ class Control:
         return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
 
     def _key_service(self) -> KeyService:
-        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs)
+        parts = None if self.part.feed is None else self.part.feed.parts
+        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs, parts)
 
     def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""

@@ -24,6 +24,7 @@ from ..keys.proof_key_rotation import ProofKeyRotator
 from ..keys.proof_key_signer import IssuerSigner, signable
 from ..log import event
 from ..rpc.call import CallContext
+from ..rpc.parts import Parts
 from ..status import invalid, refused
 from ..writer.submit import change_from, submit_and_wait
 from .base import Service
@@ -37,13 +38,20 @@ class KeyService(Service):
     descriptor = pb.DESCRIPTOR.services_by_name["KeyService"]
 
     def __init__(
-        self, log: StateWriter, keyring: KeyRing, proof_keys: ProofKeyRotator, proofs: ProofSettings
+        self,
+        log: StateWriter,
+        keyring: KeyRing,
+        proof_keys: ProofKeyRotator,
+        proofs: ProofSettings,
+        parts: Parts | None = None,
     ) -> None:
         """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
 
-        Those of other hosts are signed for as long as ``proofs`` permits here.
+        Those of other hosts are signed for as long as ``proofs`` permits here, if ``parts`` accepts the
+        connection.
         """
         self._proofs = proofs
+        self._parts = parts or Parts()
         self._log = log
         self._keyring = keyring
         self._proof_keys = proof_keys
@@ -80,6 +88,9 @@ class KeyService(Service):
         """
         if not self._log.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host, which signs its own keys alone")
+        problem = self._parts.problem(call.context)
+        if problem:
+            raise refused("OTHER_HOST", problem)
         head, keys, now_ms = self._log.head(), self._log.keys(), self._log.now_ms()
         key = signable(request.payload, head.cluster_id, now_ms, self._proofs.key_lifetime_ms)
         issuers = {issuer.id: issuer for issuer in keys}
