@@ -1,41 +1,103 @@
-"""Check workers of a server that does not lead."""
+"""Check workers of the servers of a cluster, over real members of etcd."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from sessauth.clock import SystemClock
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
+from sessauth.state.host.proof_keys import HostProofKeys
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.cluster_processes import cluster_processes
+from tests.support.cluster_processes import Cluster, ServerHost, cluster_processes
 from tests.support.etcd_cluster import etcd_cluster
-from tests.support.service import Caller, home_folder, serves, wait_until
+from tests.support.service import Caller, RpcError, home_folder, serves, wait_until
 from tests.support.watching import item
 
 
-def test_a_workers_call_that_costs_something_reaches_the_leader() -> None:
-    """Worker, its control process, the leader: each use is counted once, whichever worker is asked."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two servers with a worker each."""
     with (
         home_folder() as folder,
         etcd_cluster(folder, 1, {"unsafe-no-fsync": "true"}) as engine,
-        cluster_processes(folder, engine.addresses, workers=1) as cluster,
+        cluster_processes(folder, engine.addresses, workers=1) as made,
     ):
-        opening = sessions.OpenSessionRequest(subject="a", ceiling=["read:**"])
-        session = cluster.ask("SessionService/OpenSession", opening).session
-        minted = tokens.MintRequest(
-            session_id=session.id, scopes=["read:files/** needs uses(3)"], audience=["gw"]
-        )
-        token = cluster.ask("TokenService/Mint", minted).token
-        workers = [
-            Caller(f"unix:{host.config.check_socket(0)}", host.operator.credential) for host in cluster.hosts
-        ]
-        for worker in workers:
-            assert wait_until(lambda asked=worker: serves(asked))  # type: ignore[misc]
-        request = pb.CheckRequest(item=item(token), audience="gw", at_least_revision=session.revision)
-        reasons = [
-            Reason(worker.call("AuthorizationService/Check", request).decision.reason)
-            for worker in (*workers, *workers, *workers)
-        ]
-        for worker in workers:
-            worker.close()
+        yield made
 
+
+def token_of(cluster: Cluster, scope: str, holder: HolderKey | None = None) -> tuple[str, int]:
+    """Return a token, bound to ``holder`` if there is one, and the revision of its session."""
+    opening = sessions.OpenSessionRequest(subject="a", ceiling=["read:**"])
+    session = cluster.ask("SessionService/OpenSession", opening).session
+    minting = tokens.MintRequest(session_id=session.id, scopes=[scope], audience=["gw"])
+    if holder is not None:
+        minting.next_key, minting.proof_key = holder.public.next_key, holder.public.proof_key
+    return cluster.ask("TokenService/Mint", minting).token, session.revision
+
+
+def worker_of(host: ServerHost) -> Caller:
+    """Return a caller of a server's worker, which serves."""
+    worker = Caller(f"unix:{host.config.check_socket(0)}", host.operator.credential)
+    assert wait_until(lambda: serves(worker))
+    return worker
+
+
+def proof_for(host: ServerHost, holder: HolderKey, token: str) -> bytes:
+    """Return a holder's proof for a host."""
+    keys = HostProofKeys.read(host.config.state_dir)
+    key = keys.counting(SystemClock().now_ms())[0]
+    # Holders get it signed; the test knows the host.
+    named = VerifierKey(keys.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, bytes(16))
+    return holder.prove(Token.parse(token), "read", "files/a/x", b"", named)
+
+
+def test_a_workers_call_that_costs_something_reaches_the_leader(cluster: Cluster) -> None:
+    """Worker, its control process, the leader: each use is counted once, whichever worker is asked."""
+    token, revision = token_of(cluster, "read:files/** needs uses(3)")
+    workers = [worker_of(host) for host in cluster.hosts]
+    request = pb.CheckRequest(item=item(token), audience="gw", at_least_revision=revision)
+    reasons = [
+        Reason(worker.call("AuthorizationService/Check", request).decision.reason)
+        for worker in (*workers, *workers, *workers)
+    ]
+    for worker in workers:
+        worker.close()
     assert reasons == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED] * 3
+
+
+def test_a_proven_call_is_paid_for_once_over_a_leaders_death(cluster: Cluster) -> None:
+    """Its retry with a new proof, at a worker of the server that takes over, is the call that was allowed."""
+    holder, retry = HolderKey.generate(), secrets.token_bytes(16)
+    token, revision = token_of(cluster, "read:files/** needs uses(2)", holder)
+    leader = cluster.leader()
+    other = cluster.other(leader)
+    worker = worker_of(other)
+
+    def reason(retry_id: bytes = b"") -> Reason:
+        call = item(token, proof=proof_for(other, holder, token), retry_id=retry_id)
+        request = pb.CheckRequest(item=call, audience="gw", at_least_revision=revision)
+        return Reason(worker.call("AuthorizationService/Check", request, timeout=3.0).decision.reason)
+
+    def allows(retry_id: bytes = b"") -> bool:
+        with suppress(RpcError):
+            return reason(retry_id) is Reason.ALLOWED
+        return False
+
+    assert reason(retry) is Reason.ALLOWED
+    leader.kill()
+    # Nobody answers, so nothing is charged.
+    assert not allows()
+    assert wait_until(lambda: allows(retry))
+    assert wait_until(allows)
+    assert reason(retry) is Reason.ALLOWED
+    assert reason() is Reason.USES_EXHAUSTED
+    worker.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
+import grpc
 import pytest
 
 from sessauth._fast.codec import base64url
 from sessauth.approvals.approver import ApproverKey
 from sessauth.reasons import Reason
-from sessauth.state.replication.carrier import AppendStatus, CarrierError
+from sessauth.state.replication.carrier import AppendStatus
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.cluster_hosts import COMMIT, ClusterHosts, Door, cluster_hosts, item_of
 from tests.support.service import RpcError, home_folder, wait_until
@@ -22,6 +24,40 @@ DOORS = ("leader", "leader's worker", "server", "server's worker", "follower", "
 AWAY = DOORS[2:]
 ONCE = "read:files/** needs uses(1)"
 TWICE = "read:files/** needs uses(2)"
+
+
+class LostAnswer(grpc.RpcError):
+    """A connection that ended before the answer came."""
+
+    def code(self) -> grpc.StatusCode:
+        """Return UNAVAILABLE."""
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        """Return the text of gRPC."""
+        return "Socket closed"
+
+    def trailing_metadata(self) -> tuple[()]:
+        """Return nothing."""
+        return ()
+
+
+class Unanswered:
+    """A channel whose calls are answered, and whose answers are lost."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        """Lose the answers of ``channel``."""
+        self._channel = channel
+
+    def unary_unary(self, name: str) -> Callable[..., bytes]:
+        """Return an RPC that is made, and fails."""
+        call: Any = self._channel.unary_unary(name)
+
+        def lose(*request: Any, **options: Any) -> bytes:
+            call(*request, **options)
+            raise LostAnswer
+
+        return lose
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +230,9 @@ def test_an_unknown_outcome_is_known_by_the_retry(
     token, first = hosts.bound(ONCE), secrets.token_bytes(16)
     proof = hosts.proof(token, away)
     calls = away.control.part._calls  # type: ignore[attr-defined]
-
-    def lost() -> None:
-        raise CarrierError("silent")
-
     with monkeypatch.context() as patched:
-        patched.setattr(calls, "_settle", lost)
+        connected = calls._connected
+        patched.setattr(calls, "_connected", lambda address: Unanswered(connected(address)))
         with pytest.raises(RpcError) as refused:
             away.reason(token, proof, retry_id=first)
         assert refused.value.word == "OUTCOME_UNKNOWN"

@@ -60,12 +60,18 @@ class Stating:
         """Call with a signed statement, or with bytes in its place. Raises RpcError."""
         if isinstance(statement, CallerStatement):
             statement = statement.signed_by(key or self.key).encode()
-        metadata = ((STATEMENT, statement), *more)
-        return (caller or self.caller).call(f"/sessauth.v1.{rpc}", request, metadata=metadata)
+        return send_statement(caller or self.caller, rpc, request, statement, more)
 
     def close(self) -> None:
         """Close the channel."""
         self.caller.close()
+
+
+def send_statement(
+    caller: Caller, rpc: str, request: Any, encoded: bytes, more: tuple[tuple[str, Any], ...] = ()
+) -> Any:
+    """Call an RPC with a statement in the metadata. Raises RpcError."""
+    return caller.call(f"/sessauth.v1.{rpc}", request, metadata=((STATEMENT, encoded), *more))
 
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

@@ -26,6 +26,7 @@ from ..log import event
 from ..rpc.access import STATEMENT
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
+from ..rpc.pipeline import shows_always
 from ..rpc.pool import blocking_section
 from ..status import CODES, refused
 from .statements import StatementSigner
@@ -70,9 +71,15 @@ class LeaderCalls:
         self._channel: RenewedChannel | None = None
 
     def hand_on(
-        self, name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+        self,
+        name: str,
+        request: bytes,
+        call: CallContext,
+        error: NotLeader,
+        proofs: Sequence[ItemProof] = (),
+        shows: Callable[[bytes], bool] = shows_always,
     ) -> bytes:
-        """Return the leader's answer, once this host's own checks see what it says.
+        """Return the leader's answer; one that ``shows`` something, once this host's own folder has that.
 
         ``proofs`` are this host's judgements of the proofs of the request's items. Raises ``error`` if nobody
         leads or the call can't be handed on, ServerError with the leader's reason, or NOT_LEADER if it can't
@@ -92,6 +99,8 @@ class LeaderCalls:
                 answer: bytes = method(request, timeout=seconds, metadata=((STATEMENT, statement),))
         except grpc.RpcError as failure:
             raise _as_error(failure, error) from None
+        if call.context.stated is not None or not shows(answer):
+            return answer
         try:
             self._settle()
         except CarrierError as problem:

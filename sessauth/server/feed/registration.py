@@ -13,7 +13,7 @@ from ...state.lmdb import host_rows
 from ...state.writer.state_writer import StateWriter
 from ...v1 import feed_service_pb2 as pb
 from ..rpc.call import CallContext
-from ..rpc.pipeline import HandOn
+from ..rpc.pipeline import HandOn, shows_always
 from ..status import refused
 
 COMMIT_SECONDS: Final = 5.0
@@ -22,7 +22,12 @@ METHOD: Final = "/sessauth.v1.FeedService/RegisterHost"
 
 
 def _no_leader(
-    name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+    name: str,
+    request: bytes,
+    call: CallContext,
+    error: NotLeader,
+    proofs: Sequence[ItemProof] = (),
+    shows: Callable[[bytes], bool] = shows_always,
 ) -> bytes:
     raise error
 

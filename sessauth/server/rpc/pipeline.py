@@ -25,16 +25,28 @@ from .tracing import OnEvent, OnFailure, Tracing
 Answer = Callable[[Any, CallContext], Any]
 
 
+def shows_always(answer: bytes) -> bool:
+    """Return True."""
+    return True
+
+
 class HandOn(Protocol):
     """Asks the leader of the cluster for what only it can do."""
 
     def __call__(
-        self, name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+        self,
+        name: str,
+        request: bytes,
+        call: CallContext,
+        error: NotLeader,
+        proofs: Sequence[ItemProof] = (),
+        shows: Callable[[bytes], bool] = shows_always,
     ) -> bytes:
         """Return the leader's answer to an RPC by its full name.
 
-        ``proofs`` are this host's judgements of the proofs of the request's items. Raises ``error`` if the
-        call can't be handed on, and ServerError with the leader's reason.
+        ``proofs`` are this host's judgements of the proofs of the request's items. ``shows(answer)`` returns
+        False for an answer that speaks of nothing which the caller could look for here; by default each does.
+        Raises ``error`` if the call can't be handed on, and ServerError with the leader's reason.
         """
         ...
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -92,7 +93,9 @@ class ClusterWriter:
             return UNDECIDED
         name, request = encode_items(message, open_items, audience, alone=alone)
         try:
-            response = self._handed_on(name, request, call, error, proofs)
+            response = self._handed_on(
+                name, request, call, error, proofs, partial(_has_approval, wanted=open_items, alone=alone)
+            )
         except SessauthError:
             if alone:
                 raise
@@ -100,13 +103,25 @@ class ClusterWriter:
         return decode_decisions(response, open_items, alone=alone)
 
     def _handed_on(
-        self, name: str, request: bytes, call: CallContext, error: NotLeader, proofs: Sequence[ItemProof] = ()
+        self,
+        name: str,
+        request: bytes,
+        call: CallContext,
+        error: NotLeader,
+        proofs: Sequence[ItemProof] = (),
+        shows: Callable[[bytes], bool] = lambda answer: False,
     ) -> bytes:
         try:
-            return self._hand_on(SERVICE + name, request, call, error, proofs)
+            return self._hand_on(SERVICE + name, request, call, error, proofs, shows)
         except NotLeader as again:
             # The pipeline would hand it on once more.
             raise refused("NOT_LEADER", str(again)) from None
+
+
+def _has_approval(response: bytes, wanted: Sequence[int], *, alone: bool) -> bool:
+    """Return True if an approval was requested, which the caller will ask this host for."""
+    decisions = decode_decisions(response, wanted, alone=alone)
+    return any(decision.HasField("approval") for decision in decisions.values())
 
 
 def _consumed(message: CheckMessage, index: int) -> ItemProof | None:
