@@ -14,10 +14,14 @@ import pytest
 from sessauth.crypto.signing_key import MessageKey
 from sessauth.model.caller_statement import CallerStatement, HostKey, ItemProof, item_bits, new_statement_id
 from sessauth.reasons import Reason
+from sessauth.server.cluster.begin import server_key
 from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.v1 import evidence_service_pb2 as evidence
+from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import usage_service_pb2 as usage
 from tests.support.cluster_hosts import CHECK, ClusterHosts, check_request, cluster_hosts
 from tests.support.service import Caller, RpcError, home_folder, wait_until
 from tests.support.stated import send_statement
@@ -129,6 +133,23 @@ def test_it_states_nobody_else(hosts: ClusterHosts, server: Caller, role: str) -
 
 
 @pytest.mark.parametrize(
+    ("rpc", "request_"),
+    [
+        ("EvidenceService/RegisterVerifier", evidence.RegisterVerifierRequest(name="v", instance=bytes(16))),
+        ("UsageService/ReportObservations", usage.ReportObservationsRequest(verifier="v")),
+        ("SessionService/ListSessions", sessions.ListSessionsRequest()),
+        ("ForwardService/Forward", forwards.ForwardRequest(method="Check", principal="gw-1")),
+    ],
+)
+def test_it_states_them_for_judged_calls_alone(
+    hosts: ClusterHosts, server: Caller, rpc: str, request_: Any
+) -> None:
+    """A gateway may do the first three itself; a host that was taken over may do none of it at a server."""
+    refused = refusal(server, rpc, request_, statement(hosts, rpc, request_), key_of(hosts))
+    assert refused.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"host": "server/two"},
@@ -153,8 +174,6 @@ def test_its_fields_count(hosts: ClusterHosts, server: Caller, fields: dict[str,
 
 def test_other_keys_state_nothing_for_it(hosts: ClusterHosts, server: Caller) -> None:
     """A key that no registration names, and a server's key for a follower's name."""
-    from sessauth.server.cluster.begin import server_key
-
     request = check_request(hosts.bound(ONCE))
     stated = statement(hosts, CHECK, request)
     for key in (HostKey.generate(), server_key(hosts.two.config)):

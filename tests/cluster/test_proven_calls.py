@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -94,6 +96,18 @@ def test_a_proven_call_counts_once(hosts: ClusterHosts, door: Door) -> None:
     assert door.reason(token, hosts.proof(token, door)) is Reason.ALLOWED
     for other in hosts.doors.values():
         assert other.reason(token, hosts.proof(token, other)) is Reason.USES_EXHAUSTED
+
+
+def test_one_of_many_at_once_has_the_proof(hosts: ClusterHosts, away: Door) -> None:
+    """Both processes of a host are asked several times with one proof: one call is allowed."""
+    token = hosts.bound("read:files/** needs uses(4)")
+    proof = hosts.proof(token, away)
+    doors = [away, neighbour(hosts, away)] * 6
+    with ThreadPoolExecutor(len(doors)) as pool:
+        reasons = list(pool.map(lambda door: door.reason(token, proof), doors))
+    assert Counter(reasons) == {Reason.ALLOWED: 1, Reason.REPLAYED: len(doors) - 1}
+    left = [away.reason(token, hosts.proof(token, away)) for _ in range(4)]
+    assert left == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED]
 
 
 def test_a_proof_is_for_one_host(hosts: ClusterHosts, door: Door) -> None:

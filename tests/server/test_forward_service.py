@@ -13,7 +13,7 @@ import pytest
 from sessauth.errors import ServerError
 from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import Principal
-from sessauth.server.rpc.access import RULES, WORKER
+from sessauth.server.rpc.access import RULES, STATEMENT, WORKER
 from sessauth.server.rpc.call import CallContext
 from sessauth.server.writer.remote import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
@@ -135,6 +135,19 @@ def test_workers_call_over_the_unix_socket(service: Service, check: checks.Check
         _forward(far, check)
 
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_single_host_takes_no_statement(service: Service, check: checks.CheckRequest) -> None:
+    """It has no other hosts: a caller that another one states is nobody, with its own API key too."""
+    assert service.control is not None
+    gateway = service.add("gw-7", "gateway", ("gw",))
+    far = service.caller(target=f"127.0.0.1:{service.control.tcp_port}")
+    for more in ((), tuple(gateway.metadata)):
+        metadata = ((STATEMENT, b"x"), *more)
+        with pytest.raises(RpcError) as refused:
+            far.call("AuthorizationService/Check", check, metadata=metadata)
+        assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert gateway.call("AuthorizationService/Check", check).decision.reason
 
 
 def test_another_process_made_another_credential(service: Service, check: checks.CheckRequest) -> None:

@@ -33,9 +33,12 @@ from ...state.replication.carrier import Leader
 from ..config.sections import AUDIENCE, MAX_NAME_CHARS, RESERVED, ROLES
 from ..keys.credentials import Principal
 from ..rpc.access import FOLLOWER, GATEWAY
+from ..services.forward import FORWARDED
 from ..status import refused
 from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
 
+# The RPCs that a follower's host may hand on.
+BY_FOLLOWERS: Final = frozenset(f"/sessauth.v1.AuthorizationService/{name}" for name in FORWARDED)
 # Prefix of the share of a pool that the callers of a follower's host have together.
 HOST_SHARE: Final = f"{RESERVED}host/"
 
@@ -186,8 +189,8 @@ class StatementJudge:
         )
         if host is None or host.leaving or host.instance != signed.key_id[:INSTANCE_BYTES]:
             raise _refused(f"host {statement.host!r} is not registered with this key")
-        if statement.role != GATEWAY:
-            raise _refused(f"a follower's host states gateways alone, not the role {statement.role!r}")
+        if statement.role != GATEWAY or statement.method not in BY_FOLLOWERS:
+            raise _refused(f"a follower's host states no {statement.role!r} for {statement.method}")
         if not self._is_principal(host.principal, FOLLOWER):
             raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
 
