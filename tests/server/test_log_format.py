@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,11 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused, Rejected, StateUnusable
 from sessauth.model.change import ChangeKind, end_session
-from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, ServerKey, SignedGroup
+from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow, ServerKey, SignedGroup
 from sessauth.model.host import HostApplied, HostRecord, ServerBeat
 from sessauth.server.cluster.log_format import FormatRaiser, holding_back, readers
 from sessauth.state import layout
-from sessauth.state.lmdb import host_rows
+from sessauth.state.lmdb import brake_row, host_rows
 from sessauth.state.replication.following import apply_records
 from sessauth.state.replication.position import read_position
 from sessauth.state.replication.snapshot import install
@@ -116,6 +116,50 @@ def test_a_row_that_is_not_known_waits_too(upgrade: Upgrade) -> None:
     with pytest.raises(Rejected) as refused:
         upgrade.one.writer.run(lambda group: group.put_carried(layout.EVIDENCE, b"?x", b"x"))
     assert refused.value.word == "OLD_FORMAT"
+
+
+def test_the_brake_of_a_cluster_waits(upgrade: Upgrade) -> None:
+    """An earlier version would stop at its row."""
+    with pytest.raises(Rejected) as refused:
+        upgrade.one.writer.run(lambda group: brake_row.set_brake(group, "now", "op"))
+    assert refused.value.word == "OLD_FORMAT"
+    upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    upgrade.one.writer.run(lambda group: brake_row.set_brake(group, "now", "op"))
+    upgrade.two.follow()
+    assert upgrade.two.writer.braked
+
+
+def test_the_address_of_a_server_is_left_out(upgrade: Upgrade) -> None:
+    """Its row is written without, so that it has proofs all the same; and with it behind the switch."""
+    server = HostRecord("server/three", "", b"t" * 16, 3_000, address="three:1")
+
+    def stored() -> str:
+        upgrade.one.writer.run(lambda group: host_rows.store_host(group, server))
+        found = upgrade.one.writer.host(server.name)
+        assert found is not None
+        return found.address
+
+    assert stored() == ""
+    upgrade.two.follow()
+    upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    upgrade.one.writer.run(lambda group: host_rows.leave_host(group, server.name))
+    assert stored() == "three:1"
+    upgrade.two.follow()
+
+
+def test_a_row_of_a_later_format_than_its_record(upgrade: Upgrade) -> None:
+    """No leader writes one: it is refused, with its signature."""
+    one, two = upgrade.one, upgrade.two
+    one.writer.run(lambda group: host_rows.leave_host(group, HOST.name))
+    signed = SignedGroup.decode(upgrade.engine.records[upgrade.engine.head.number])
+    record = signed.record()
+    before = [upgrade.engine.records[number] for number in range(two.number + 1, record.number)]
+    two.writer.run(lambda group: apply_records(group, before))
+    row = CarriedRow(layout.EVIDENCE, b"hserver/x", replace(HOST, name="server/x", address="x:1").encode())
+    forged = replace(record, rows=(row,)).signed_by(one.key).encode()
+    with pytest.raises(RecordRefused) as refused:
+        two.writer.run(lambda group: apply_records(group, [forged]))
+    assert refused.value.fault == "FOREIGN_ROW"
 
 
 @pytest.mark.parametrize(

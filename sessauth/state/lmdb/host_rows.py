@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from ...errors import Rejected
+from ...model.group_record import OLDEST_FORMAT
 from ...model.host import MAX_HOSTS, HostRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
@@ -18,6 +19,8 @@ from .rows import TxnRows
 # The first byte of the key; the name follows.
 HOST: Final = b"h"
 MAX_NAME_BYTES: Final = 64
+# The format that the address of a server came with.
+_ADDRESS_FORMAT: Final = 2
 # About the size of a row in a commit.
 ROW_BYTES: Final = 256
 
@@ -28,6 +31,11 @@ class HostGroup(Protocol):
     @property
     def rows(self) -> TxnRows:
         """The rows of the group's transaction."""
+        ...
+
+    @property
+    def writes(self) -> int:
+        """The format of the carried log that is written."""
         ...
 
     @property
@@ -65,6 +73,8 @@ def store_host(group: HostGroup, wanted: HostRecord) -> None:
     A bound never falls, since a proof for the longer one may be under way. Raises Rejected NAME_TAKEN if
     another principal has the name, LIMIT if there are 1,024 hosts.
     """
+    if group.writes < _ADDRESS_FORMAT:
+        wanted = replace(wanted, address="")
     before = host(group.rows, wanted.name)
     if before is None:
         if len(hosts(group.rows)) >= MAX_HOSTS:
@@ -98,6 +108,15 @@ def drop_host(group: HostGroup, record: HostRecord) -> None:
     """Remove a host, unless its row changed meanwhile."""
     if group.rows.get(layout.EVIDENCE, _key(record.name)) == record.encode():
         group.delete_carried(layout.EVIDENCE, _key(record.name))
+
+
+def host_format(value: bytes) -> int:
+    """Return the format of the carried log that an encoded host came with, by its fields."""
+    try:
+        return _ADDRESS_FORMAT if HostRecord.decode(value).address else OLDEST_FORMAT
+    except ValueError:
+        # Refused as no host's row.
+        return OLDEST_FORMAT
 
 
 def is_host_row(key: bytes, value: bytes) -> bool:

@@ -181,7 +181,7 @@ def _replay(group: Group, record: GroupRecord) -> None:
 
 def _require_carried(record: GroupRecord, row: CarriedRow) -> None:
     """Require a row of a table, a shape and the record's format, that a leader writes beside its changes."""
-    if not _is_carried(row) or row_format(row.table, row.key) > record.format:
+    if not _is_carried(row) or row_format(row.table, row.key, row.value) > record.format:
         raise RecordRefused(f"record {record.number} writes a row that no record may", "FOREIGN_ROW")
 
 

@@ -176,7 +176,7 @@ class Group:
     def put_carried(self, table: str, key: bytes, value: bytes) -> None:
         """Write a row that no change writes and that all hosts have in common."""
         self.require_leading()
-        self._require_format(row_format(table, key))
+        self._require_format(row_format(table, key, value))
         self.rows.put(table, key, value)
         self._carried_keys[table, key] = None
         self._wrote_row(table, key)

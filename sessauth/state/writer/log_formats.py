@@ -15,7 +15,7 @@ from ...model.change import ChangeKind
 from ...model.group_record import FORMAT, OLDEST_FORMAT
 from .. import layout
 from ..lmdb import evidence_rows
-from ..lmdb.host_rows import HOST
+from ..lmdb.host_rows import HOST, host_format
 
 _OLDEST_KINDS: Final = frozenset(
     {
@@ -45,7 +45,9 @@ def kind_format(kind: ChangeKind) -> int:
     return OLDEST_FORMAT if kind in _OLDEST_KINDS else FORMAT
 
 
-def row_format(table: str, key: bytes) -> int:
-    """Return the format that a carried row came with."""
+def row_format(table: str, key: bytes, value: bytes) -> int:
+    """Return the format that a carried row came with; of a host's row, that of its fields."""
+    if table == layout.EVIDENCE and key.startswith(HOST) and value:
+        return host_format(value)
     is_oldest = table in _OLDEST_TABLES or (table == layout.EVIDENCE and key.startswith(_OLDEST_EVIDENCE))
     return OLDEST_FORMAT if is_oldest else FORMAT
