@@ -16,7 +16,7 @@ from sessauth.verifier.verifier import Verifier
 from tests.support.feeding import AUDIENCE, Cluster
 from tests.support.service import wait_until
 
-FOLLOW = (sys.executable, "-c", "from sessauth.cli.main import main; main()", "follow")
+PROGRAM = "from sessauth.cli.main import main; main()"
 
 
 class FollowerProcess:
@@ -65,11 +65,13 @@ class FollowerProcess:
         """The socket of the control process."""
         return self.home / "run" / "sessauth.sock"
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, program: str = PROGRAM) -> None:
         """Start the process, with options of the command."""
         environment = {**os.environ, "SESSAUTH_HOME": str(self.home)}
         with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen([*FOLLOW, *options], env=environment, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program, "follow", *options], env=environment, stderr=log
+            )
 
     def wait_for(self, event: str, seconds: float = 30.0) -> None:
         """Wait until the log has an event."""

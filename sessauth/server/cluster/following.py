@@ -14,6 +14,7 @@ from typing import Final
 
 from ...client._feed.source import FeedSource
 from ...client._renewed_channel import RenewedChannel
+from ...client._target import is_local, resolve_target
 from ...clock import Clock
 from ...errors import ConfigError, RecordRefused
 from ...state.replication.carrier import CarrierError, Leader
@@ -100,6 +101,15 @@ class Following(ClusterPart):
             return
         for part in reversed(self._opened):
             part.start()
+        settings = self._config.follow
+        remote = not all(is_local(resolve_target(server)) for server in settings.servers)
+        if remote and (settings.insecure_tcp or not settings.certificate):
+            server_log.event(
+                logging.WARNING,
+                "no_mutual_tls",
+                connections="in the clear" if settings.insecure_tcp else "TLS without a client certificate",
+                meaning="servers know this host by its credential alone; state follow.certificate",
+            )
         server_log.event(
             logging.INFO,
             "following",
