@@ -81,7 +81,7 @@ def test_the_log_goes_on_from_the_most_advanced_folder(
     for server in pair:
         server.stop()
 
-    answer = adopt(one.config, keep_sessions=keep)
+    answer = adopt(one.config, end_sessions=not keep)
 
     assert answer["sessions"] == ("kept" if keep else "all ended")
     expected = Reason.ALLOWED if keep else Reason.SESSION_ENDED

@@ -46,14 +46,15 @@ class AsyncKeyCalls(AsyncCalls):
         return await self._run(key_calls.distrust(key_id, request_id))
 
     async def admit_server(
-        self, name: str, *, server_key: bytes, issuer_key: bytes, request_id: str = ""
+        self, name: str, *, server_key: bytes, issuer_key: bytes, address: str = "", request_id: str = ""
     ) -> tuple[KeyRecord, KeyRecord]:
         """Have the cluster believe another server, by its public keys (32 bytes each); return both.
 
-        The first one signs what it writes when it leads, the second one roots tokens. Raises Rejected
-        ALREADY_EXISTS if a key is there already, NOT_IN_CLUSTER on a single host.
+        ``address`` (HOST:PORT) is where it can be reached. The first one signs what it writes when it leads,
+        the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,
+        NOT_IN_CLUSTER on a single host.
         """
-        return await self._run(key_calls.admit_server(name, server_key, issuer_key, request_id))
+        return await self._run(key_calls.admit_server(name, server_key, issuer_key, address, request_id))
 
     async def remove_host(self, name: str) -> None:
         """Remove a host of the cluster that can't allow calls any more; receipts name it for its bound yet.

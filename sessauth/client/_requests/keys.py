@@ -73,13 +73,14 @@ def distrust(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
 
 
 def admit_server(
-    name: str, server_key: bytes, issuer_key: bytes, request_id: str
+    name: str, server_key: bytes, issuer_key: bytes, address: str, request_id: str
 ) -> RpcRequest[tuple[KeyRecord, KeyRecord]]:
     """Describe AdmitServer."""
     request = pb.AdmitServerRequest(
         name=name,
         server_key=check_id("server_key", server_key, 32),
         issuer_key=check_id("issuer_key", issuer_key, 32),
+        address=address,
     )
     return change(
         "KeyService/AdmitServer",

@@ -27,7 +27,10 @@ def begin(config: Config) -> bytes:
     cluster = _single_host(config)
     _require_empty(config, cluster)
     key = server_key(config)
-    return found(config.state_dir, config.cluster.name, key, staleness_ms=config.cluster.staleness_ms)
+    settings = config.cluster
+    return found(
+        config.state_dir, settings.name, key, staleness_ms=settings.staleness_ms, address=settings.address
+    )
 
 
 def server_key(config: Config) -> ServerKey:
@@ -94,6 +97,7 @@ def prepare(config: Config) -> dict[str, object]:
     issuer_key = KeyRing(config.keys_dir).make(FIRST_KEY_REQUEST)
     return {
         "server": config.cluster.name,
+        "address": config.cluster.address,
         "server_key": server_key(config).public_key.hex(),
         "issuer_key": issuer_key.public_key.hex(),
     }

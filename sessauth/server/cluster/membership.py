@@ -101,7 +101,7 @@ class Membership(ClusterPart):
         registration = HostRegistration(log, follower.wait_for)
         self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
         self.feed.parts = Parts(required=settings.require_client_certificates)
-        self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms)
+        self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms, settings.address)
         self._trimmer = Trimmer(self.carrier, clock)
         self._formats = FormatRaiser(log, self.carried)
         self._hand_on(log, clock, authenticator, follower)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ...errors import ConfigError, NotLeader, StateError
 from ...model.group_record import CarriedPosition
+from ...model.host import SERVER_PREFIX
+from ...state.host import brake
+from ...state.layout import BRAKE_FILE
+from ...state.replication.alarm import StoredAlarm
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import Carrier, CarrierError, LogHead
 from ...state.replication.leaving import end_all
@@ -11,24 +18,75 @@ from ...state.replication.position import read_position
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config
 from .begin import require_settings, server_key
-from .membership import cluster_id, open_carrier
+from .heads import Head, folder_head
+from .membership import open_carrier
 
 
-def adopt(config: Config, *, keep_sessions: bool = False) -> dict[str, object]:
+def adopt(
+    config: Config,
+    others: Sequence[Head] = (),
+    *,
+    keep_sessions: bool = False,
+    end_sessions: bool = False,
+    force: bool = False,
+) -> dict[str, object]:
     """Have the engine's log go on behind this server's folder, which must be the most advanced one.
 
-    A new incarnation ends every session, unless ``keep_sessions``: then whoever asks vouches that no other
-    host holds more. All servers must be stopped. Raises ConfigError if the engine does not answer, StateError
-    if its log is as long as the folder's, or a server leads.
+    ``others`` are the heads of the known hosts. If one holds more than this folder, raises StateError unless
+    ``force``. A new incarnation ends every session with ``end_sessions`` or ``force``; and if a host's head
+    is not certain, unless ``keep_sessions``: then whoever asks vouches for it. This server must be stopped.
+    Raises ConfigError if the engine does not answer, StateError if its log is as long as the folder's, or a
+    server leads.
     """
     require_settings(config)
-    carrier = open_carrier(config, cluster_id(config.state_dir))
+    name = SERVER_PREFIX + config.cluster.name
+    own, _ = folder_head(config.state_dir, name)
+    known = [head for head in others if head.host != name]
+    ahead = [head.host for head in known if _is_ahead(head, own)]
+    if ahead and not force:
+        raise StateError(
+            f"{', '.join(ahead)} holds more than record {own.number} of this folder, or something else: "
+            "adopt from there, or give that up with --force, which ends every session"
+        )
+    unsure = [head.host for head in known if not _is_settled(head)]
+    ends = force or end_sessions or (bool(unsure) and not keep_sessions)
+    carrier = open_carrier(config, own.cluster_id)
     try:
-        return _adopt(config, carrier, keep_sessions=keep_sessions)
+        document = _adopt(config, carrier, keep_sessions=not ends)
     except CarrierError as error:
         raise ConfigError(f"cluster.engine: {error}") from error
     finally:
         carrier.close()
+    return {**document, "not_asked": ", ".join(unsure), "ahead": ", ".join(ahead)}
+
+
+def clear_alarm(state_dir: Path) -> dict[str, object]:
+    """Clear the alarm that stands in a folder, and return what it was. Raises StateUnusable."""
+    page = brake.Brake(state_dir / BRAKE_FILE)
+    try:
+        alarm = StoredAlarm.decode(page.alarm)
+        page.clear_alarm()
+    finally:
+        page.close()
+    return {
+        "state_dir": str(state_dir),
+        "cleared": "" if alarm is None else alarm.fault,
+        "message": "there was none" if alarm is None else alarm.message,
+    }
+
+
+def _is_ahead(head: Head, own: Head) -> bool:
+    """Return True if a host of the cluster is known to hold what a folder lacks."""
+    if head.cluster_id and head.cluster_id != own.cluster_id:
+        return False
+    if head.number == own.number:
+        return bool(head.digest) and head.digest != own.digest
+    return head.number > own.number
+
+
+def _is_settled(head: Head) -> bool:
+    """Return True if what a host states of itself can't change: it applies nothing any more."""
+    return not head.silent and bool(head.alarm) and head.source in ("itself", "a server")
 
 
 def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str, object]:

@@ -102,17 +102,24 @@ class HostEvidence:
     """The hosts of a cluster, as one of its servers knows them. Any thread may use it."""
 
     def __init__(
-        self, log: StateWriter, carried: CarriedLog, followed: FollowedHosts, clock: Clock, staleness_ms: int
+        self,
+        log: StateWriter,
+        carried: CarriedLog,
+        followed: FollowedHosts,
+        clock: Clock,
+        staleness_ms: int,
+        address: str = "",
     ) -> None:
         """Read beats through the carrier of ``carried``; ``followed`` are the hosts that this server feeds.
 
-        As a leader register servers for a bound of ``staleness_ms``.
+        As a leader register servers for a bound of ``staleness_ms``, and this one's ``address``.
         """
         self._log = log
         self._carried = carried
         self._followed = followed
         self._clock = clock
         self._staleness_ms = staleness_ms
+        self._address = address
         self._cluster_id = log.head().cluster_id
         # One reads at a time; who waits meanwhile may use what it read.
         self._reading = threading.Lock()
@@ -331,15 +338,28 @@ class HostEvidence:
         for key in self._log.keys():
             if key.status is not KeyStatus.ACTIVE or not key.owner.startswith(SERVER_OWNER):
                 continue
-            name = SERVER_PREFIX + key.owner.removeprefix(SERVER_OWNER)
-            record = self._log.host(name)
-            own = name == SERVER_PREFIX + self._carried.server
-            if record is not None and not (own and record.staleness_ms < self._staleness_ms):
+            name = key.owner.removeprefix(SERVER_OWNER)
+            record = self._log.host(SERVER_PREFIX + name)
+            address = self._address if name == self._carried.server else ""
+            if record is not None and not address:
                 continue
+            if record is not None:
+                longer = record.staleness_ms < self._staleness_ms
+                if not longer and record.address == address:
+                    continue
             instance = server_instance(key.id) if record is None else record.instance
             try:
-                wanted = HostRecord(name, "", instance, self._staleness_ms)
-                work = partial(host_rows.store_host, wanted=wanted)
-                self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
+                self._store_server(name, instance, address)
             except SessauthError as error:
-                server_log.event(logging.WARNING, "host_not_registered", host=name, error=str(error))
+                server_log.event(
+                    logging.WARNING, "host_not_registered", host=SERVER_PREFIX + name, error=str(error)
+                )
+
+    def register_server(self, name: str, key_id: bytes, address: str) -> None:
+        """Register a server whose key was added, and where it can be reached. Raises as the log does."""
+        self._store_server(name, server_instance(key_id), address)
+
+    def _store_server(self, name: str, instance: bytes, address: str) -> None:
+        wanted = HostRecord(SERVER_PREFIX + name, "", instance, self._staleness_ms, address=address)
+        work = partial(host_rows.store_host, wanted=wanted)
+        self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)

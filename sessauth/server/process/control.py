@@ -231,7 +231,7 @@ class Control:
 
     def _key_service(self) -> KeyService:
         parts = None if self.part.feed is None else self.part.feed.parts
-        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs, parts)
+        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs, parts, self.part.hosts)
 
     def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""

@@ -13,12 +13,15 @@ from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import UsageError
 from ...model.change import add_key, set_key_status
 from ...model.group_record import SERVER_OWNER
+from ...state.lmdb.host_rows import MAX_ADDRESS_BYTES
 from ...state.writer.state_writer import StateWriter
 from ...v1 import key_service_pb2 as pb
 from ...v1 import token_pb2
 from .. import request_fields
+from ..config.cluster_section import ADDRESS
 from ..config.cluster_section import NAME as SERVER_NAME
 from ..config.sections import RESERVED, ProofSettings
+from ..evidence.host_evidence import HostEvidence
 from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
 from ..keys.proof_key_signer import IssuerSigner, signable
@@ -44,14 +47,16 @@ class KeyService(Service):
         proof_keys: ProofKeyRotator,
         proofs: ProofSettings,
         parts: Parts | None = None,
+        hosts: HostEvidence | None = None,
     ) -> None:
         """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
 
         Those of other hosts are signed for as long as ``proofs`` permits here, if ``parts`` accepts the
-        connection.
+        connection. ``hosts`` are those of the cluster.
         """
         self._proofs = proofs
         self._parts = parts or Parts()
+        self._hosts = hosts
         self._log = log
         self._keyring = keyring
         self._proof_keys = proof_keys
@@ -145,6 +150,9 @@ class KeyService(Service):
             raise refused("NOT_IN_CLUSTER", "this server is a single host; begin a cluster with it first")
         if not SERVER_NAME.fullmatch(request.name):
             raise invalid("name", "must be 1 to 32 of a-z, 0-9, '.' and '-'")
+        address = request.address
+        if address and not (len(address) <= MAX_ADDRESS_BYTES and ADDRESS.fullmatch(address)):
+            raise invalid("address", "must be HOST:PORT")
         mark = hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
         keys, revision = [], 0
         for field, public_key, owner in (
@@ -164,6 +172,8 @@ class KeyService(Service):
             )
             revision = submit_and_wait(self._log, change, call).revision
             keys.append(request_fields.key_message(self._key(added)))
+            if field == "server_key" and self._hosts is not None:
+                self._hosts.register_server(request.name, added, address)
         return pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
 
     def _move(

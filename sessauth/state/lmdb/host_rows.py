@@ -21,6 +21,8 @@ HOST: Final = b"h"
 MAX_NAME_BYTES: Final = 64
 # The format that the address of a server came with.
 _ADDRESS_FORMAT: Final = 2
+
+MAX_ADDRESS_BYTES: Final = 300
 # About the size of a row in a commit.
 ROW_BYTES: Final = 256
 
@@ -82,7 +84,7 @@ def store_host(group: HostGroup, wanted: HostRecord) -> None:
         record = replace(wanted, registered_revision=group.rows.current.revision, instances=1)
     elif before.principal != wanted.principal:
         raise Rejected("NAME_TAKEN", f"host: {wanted.name} is a host of another credential; choose a name")
-    elif before.admits(wanted):
+    elif before.admits(wanted) and wanted.address in ("", before.address):
         return
     else:
         record = replace(
@@ -90,6 +92,7 @@ def store_host(group: HostGroup, wanted: HostRecord) -> None:
             staleness_ms=max(before.staleness_ms, wanted.staleness_ms),
             registered_revision=before.registered_revision,
             instances=before.instances + (before.instance != wanted.instance),
+            address=wanted.address or before.address,
         )
     record = replace(record, registered_at_ms=group.at_ms, leaving=False)
     group.put_carried(layout.EVIDENCE, _key(record.name), record.encode())
@@ -129,7 +132,8 @@ def is_host_row(key: bytes, value: bytes) -> bool:
         record = HostRecord.decode(value)
     except ValueError:
         return False
-    return record.name.encode() == key[1:] and bool(record.staleness_ms)
+    is_bounded = len(record.address.encode()) <= MAX_ADDRESS_BYTES
+    return record.name.encode() == key[1:] and bool(record.staleness_ms) and is_bounded
 
 
 def _key(name: str) -> bytes:

@@ -20,7 +20,12 @@ from .position import read_position, write_position
 
 
 def found(
-    state_dir: str | os.PathLike[str], server: str, key: MessageKey, *, staleness_ms: int = BOUND_MS
+    state_dir: str | os.PathLike[str],
+    server: str,
+    key: MessageKey,
+    *,
+    staleness_ms: int = BOUND_MS,
+    address: str = "",
 ) -> bytes:
     """Make a folder the first server of a cluster, and return the cluster's id (16 bytes).
 
@@ -28,22 +33,30 @@ def found(
     belongs to a cluster already, StateUnusable as an open does.
     """
     with StateWriter.open(state_dir) as writer:
-        admit(writer, server, key.public_key, staleness_ms=staleness_ms)
+        admit(writer, server, key.public_key, staleness_ms=staleness_ms, address=address)
         writer.run(_begin)
         return writer.head().cluster_id
 
 
-def admit(writer: StateWriter, server: str, public_key: bytes, *, staleness_ms: int = BOUND_MS) -> None:
+def admit(
+    writer: StateWriter,
+    server: str,
+    public_key: bytes,
+    *,
+    staleness_ms: int = BOUND_MS,
+    address: str = "",
+) -> None:
     """Have records of a server believed: add its public key (32 bytes) under its name.
 
-    It may allow for ``staleness_ms`` after its last proof that it is fresh.
-
-    Raises Rejected as the change does.
+    It may allow for ``staleness_ms`` after its last proof that it is fresh, and is reached at ``address``
+    (HOST:PORT; empty: not known). Raises Rejected as the change does.
     """
     owner = SERVER_OWNER + server
     change = add_key(f"server-key/{public_key.hex()[:40]}", public_key, owner=owner, status=KeyStatus.ACTIVE)
     writer.submit(change).result().raise_if_rejected()
-    host = HostRecord(SERVER_PREFIX + server, "", server_instance(key_id(public_key)), staleness_ms)
+    host = HostRecord(
+        SERVER_PREFIX + server, "", server_instance(key_id(public_key)), staleness_ms, address=address
+    )
     writer.run(partial(host_rows.store_host, wanted=host))
 
 

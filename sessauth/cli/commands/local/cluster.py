@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,8 @@ from ....errors import UsageError
 from ... import params
 from ...context import Settings, with_settings
 from ...io import read_text
+from ...params import state_dir_option
+from ...peers import own_process, peer
 
 
 @click.group()
@@ -53,12 +56,14 @@ def admit(settings: Settings, document: str, request_id: str) -> None:
     """Have the cluster believe a further server, by what 'prepare' printed with --json."""
     try:
         stated = json.loads(read_text(document, "FILE"))
-        name = str(stated["server"])
+        name, address = str(stated["server"]), str(stated.get("address", ""))
         server_key, issuer_key = (bytes.fromhex(stated[key]) for key in ("server_key", "issuer_key"))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError("FILE: not what 'sessauth cluster prepare --json' prints") from error
     with settings.client() as client:
-        added = client.admit_server(name, server_key=server_key, issuer_key=issuer_key, request_id=request_id)
+        added = client.admit_server(
+            name, server_key=server_key, issuer_key=issuer_key, address=address, request_id=request_id
+        )
     settings.show_fields(
         {"server": name, "server_key_id": added[0].id.hex(), "issuer_key_id": added[1].id.hex()}
     )
@@ -84,17 +89,67 @@ def join(settings: Settings) -> None:
     settings.show_fields(folder(config))
 
 
-@cluster.command("adopt")
-@click.option("--keep-sessions", is_flag=True, help="You vouch that no other host holds more.")
+@cluster.command("heads")
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.option("--state", "folders", type=params.PATH, multiple=True, help="Read this folder too; repeatable.")
 @with_settings
-def adopt(settings: Settings, keep_sessions: bool) -> None:
-    """Have a log that the engine lost go on from this server's folder; all servers must be stopped.
+def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, ...]) -> None:
+    """Compare the last record of each host, the most advanced first; exits with 1 unless all agree.
 
-    Take the host whose 'cluster status' names the highest record. Ends every session, unless --keep-sessions.
+    Asks this host, each server that the settings and the cluster know, and each ADDRESS. Works in an alarm;
+    of a stopped server it reads the folder.
     """
+    from ....server.cluster.heads import SAME, compare
+    from ...render import heads as render
+
+    config = settings.config()
+    found = compare(config, peer(settings), own_process(settings), addresses, folders)
+    agree = bool(found) and all(head.verdict == SAME for head in found)
+    settings.show(render.to_json(found, agree=agree), render.to_lines(found), ok=agree)
+
+
+@cluster.command("adopt")
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.option("--keep-sessions", is_flag=True, help="You vouch that hosts that are silent hold no more.")
+@click.option("--end-sessions", is_flag=True, help="End every session in any case.")
+@click.option("--force", is_flag=True, help="Go on though a host holds more; ends every session.")
+@with_settings
+def adopt(
+    settings: Settings, addresses: tuple[str, ...], keep_sessions: bool, end_sessions: bool, force: bool
+) -> None:
+    """Have a log that the engine lost go on from this server's folder; the server must be stopped.
+
+    Take the host that 'cluster heads' names first, and let the others run. Refused if one of them holds more.
+    Ends every session, unless each known host says that it holds no more.
+    """
+    from ....server.cluster.heads import survey
     from ....server.cluster.repair import adopt as adopt_folder
 
-    settings.show_fields(adopt_folder(settings.config(), keep_sessions=keep_sessions))
+    if keep_sessions and (end_sessions or force):
+        raise UsageError("--keep-sessions excludes --end-sessions and --force")
+    config = settings.config()
+    others = survey(config, peer(settings), addresses)
+    document = adopt_folder(
+        config,
+        others,
+        keep_sessions=keep_sessions,
+        end_sessions=end_sessions,
+        force=force,
+    )
+    settings.show_fields(document)
+
+
+@cluster.command("clear-alarm")
+@state_dir_option
+@with_settings
+def clear_alarm(settings: Settings, folder: Path | None) -> None:
+    """Clear the alarm of this host; its process must be started again.
+
+    You vouch that what it follows is the cluster's log. After 'cluster adopt' none of this is needed.
+    """
+    from ....server.cluster.repair import clear_alarm as clear
+
+    settings.show_fields(clear(settings.state_dir(folder)))
 
 
 @cluster.command("leave")

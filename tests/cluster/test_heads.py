@@ -1,0 +1,224 @@
+"""``sessauth cluster heads`` and what ``adopt`` does with it, typed, over an engine in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sessauth.cli.main import cli
+from sessauth.model.host import SERVER_PREFIX
+from sessauth.reasons import Reason
+from sessauth.server.cluster.heads import Head, judged
+from sessauth.state.replication.carrier import LogHead
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.service import wait_until
+from tests.support.watching import mint, open_session
+
+ENGINE = ["127.0.0.1:1"]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> OneEngine:
+    """The engine of the servers, in memory."""
+    made = OneEngine()
+    for module in ("membership", "begin", "repair"):
+        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: made)
+    return made
+
+
+@pytest.fixture
+def pair(tmp_path: Path, engine: OneEngine) -> Iterator[tuple[ClusterServer, ClusterServer]]:
+    """Two servers with homes that commands can be typed in; the first one leads."""
+    with two_servers(tmp_path, ENGINE) as servers:
+        for server in servers:
+            config = server.config
+            lines = ["[tcp]", f'address = "{config.tcp.address}"', "insecure_tcp = true", "[cluster]"]
+            lines += [f'name = "{config.cluster.name}"', f'address = "{config.cluster.address}"']
+            lines += [f"engine = {json.dumps(ENGINE)}", "insecure_engine = true"]
+            (config.home / "sessauth.toml").write_text("\n".join(lines) + "\n")
+            file = config.home / "operator.credential"
+            file.write_text(server.operator.credential + "\n")
+            file.chmod(0o600)
+        yield servers
+
+
+def typed(server: ClusterServer, *words: str, status: int = 0) -> Any:
+    """Type ``sessauth cluster`` on a server's host; return its document, or its error."""
+    command = ["--home", str(server.config.home), "cluster", words[0], "--json", *words[1:]]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == status, result.output
+    return json.loads(result.stdout if result.stdout else result.stderr)
+
+
+def verdicts(document: Any) -> dict[str, str]:
+    """Return the verdicts by host."""
+    return {head["host"]: head["verdict"] for head in document["heads"]}
+
+
+def lose(engine: OneEngine) -> None:
+    """Wipe the log, terms and all."""
+    with engine.changed:
+        engine.records.clear()
+        engine.terms, engine.head, engine.leading = 0, LogHead(0, b""), None
+
+
+def alarmed(*servers: ClusterServer) -> None:
+    """Wait until these servers are in alarm."""
+    for server in servers:
+        assert wait_until(lambda at=server: at.control.part.alarm is not None)  # type: ignore[misc]
+
+
+def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Asked at either, by the addresses of the rows; one that is stopped has its folder, or is silent."""
+    one, two = pair
+    open_session(one.operator)
+    assert wait_until(lambda: two.control.log.host("server/one").address != "")  # type: ignore[union-attr]
+    other = two.config.cluster.address
+    found = typed(one, "heads", other)
+    assert found["agree"]
+    assert verdicts(found) == {"server/one": "same", "server/two": "same"}
+    first, second = found["heads"]
+    assert {head["host"] for head in (first, second) if head["leading"]} == {"server/one"}
+    assert first["digest"] == second["digest"]
+    # The first server led, so its address is in the rows.
+    assert verdicts(typed(two, "heads")) == {"server/one": "same", "server/two": "same"}
+
+    two.stop()
+    assert verdicts(typed(one, "heads", other, status=1))["server/two"] == "silent"
+    by_folder = typed(one, "heads", "--state", str(two.config.state_dir), status=1)
+    assert by_folder["heads"][0]["incarnation"] == by_folder["heads"][1]["incarnation"]
+    one.stop()
+    stopped = typed(one, "heads", status=1)
+    assert {head["source"] for head in stopped["heads"]} == {"folder", ""}
+
+
+def test_in_an_alarm_each_says_how_far_it_is(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """That is when it is needed; and adopt, which asks the same, has no session end."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    lose(engine)
+    alarmed(*pair)
+
+    found = typed(one, "heads", two.config.cluster.address, status=1)
+
+    assert verdicts(found) == {"server/one": "ENGINE_WENT_BACK", "server/two": "ENGINE_WENT_BACK"}
+    assert "wiped" in found["heads"][0]["alarm_message"]
+    one.stop()
+    answer = typed(one, "adopt", two.config.cluster.address)
+    assert (answer["sessions"], answer["not_asked"], answer["ahead"]) == ("kept", "", "")
+    # The other one goes on by itself: the record that says so follows what it holds.
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    again = ClusterServer(one.config, one.operator.credential)
+    try:
+        assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
+        assert verdicts(typed(two, "heads")) == {"server/one": "same", "server/two": "same"}
+    finally:
+        again.stop()
+
+
+def test_a_host_that_is_silent_ends_sessions(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """Nobody knows whether it holds more: somebody vouches for it, or all sessions end."""
+    one, _ = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    lose(engine)
+    alarmed(*pair)
+    for server in pair:
+        server.stop()
+    answer = typed(one, "adopt")
+    assert (answer["sessions"], answer["not_asked"]) == ("all ended", "server/two")
+    again = ClusterServer(one.config, one.operator.credential)
+    try:
+        assert wait_until(lambda: again.reason(token) is Reason.SESSION_ENDED)
+    finally:
+        again.stop()
+
+
+def test_a_host_that_holds_more_is_to_be_adopted_from(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """Refused, and nothing is written; by force its records are given up, and every session ends."""
+    one, two = pair
+    two.stop()
+    token = mint(one.operator, open_session(one.operator).id).token
+    lose(engine)
+    alarmed(one)
+    other = one.config.cluster.address
+
+    for option in ((), ("--keep-sessions",), ("--end-sessions",)):
+        refused = typed(two, "adopt", *option, other, status=5)
+        assert "server/one holds more" in refused["error"]["message"]
+    assert engine.head.number == 0
+    typed(two, "adopt", "--keep-sessions", "--force", status=2)
+    answer = typed(two, "adopt", "--force", other)
+    assert (answer["sessions"], answer["ahead"]) == ("all ended", "server/one")
+    assert wait_until(lambda: one.reason(token) is Reason.STALE_STATE)
+    assert one.control.part.alarm is not None
+
+
+def test_an_alarm_that_is_cleared(pair: tuple[ClusterServer, ClusterServer], engine: OneEngine) -> None:
+    """A restart does not end it; the command does, and says what it was."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    records, head = dict(engine.records), engine.head
+    lose(engine)
+    alarmed(*pair)
+    for server in pair:
+        server.stop()
+    # The engine's data was found again.
+    with engine.changed:
+        engine.records, engine.head, engine.terms = records, head, 9
+    again = ClusterServer(two.config, two.operator.credential)
+    try:
+        assert again.control.part.alarm is not None
+        assert again.reason(token) is Reason.STALE_STATE
+    finally:
+        again.stop()
+    assert typed(two, "clear-alarm")["cleared"] == "ENGINE_WENT_BACK"
+    assert typed(two, "clear-alarm")["message"] == "there was none"
+    again = ClusterServer(two.config, two.operator.credential)
+    try:
+        assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
+    finally:
+        again.stop()
+
+
+def head(name: str, number: int, digest: bytes = b"d", **values: Any) -> Head:
+    """Return a head of the cluster ``c``."""
+    given = {"source": "itself", "cluster_id": b"c", "fresh": True, **values}
+    return Head(name, number=number, digest=digest, **given)
+
+
+def test_verdicts() -> None:
+    """By the first head: another cluster, another past, behind, stale, silent; a follower has no digest."""
+    heads = [
+        head("behind", 4),
+        head("fork", 5, b"x"),
+        head("stale", 5, fresh=False),
+        head("first", 6),
+        head("foreign", 5, cluster_id=b"y"),
+        head("alarm", 5, alarm="ALTERED"),
+        head("twin", 6),
+        Head("follower", number=6, source="a server", fresh=True),
+        Head("gone", number=9, silent="does not answer"),
+        head("reached", 5),
+    ]
+    found = {each.host: each.verdict for each in judged(heads, 5)}
+    assert found["behind"] == "behind"
+    assert sorted((found["fork"], found["reached"])) == ["differs", "same"]
+    assert (found["stale"], found["foreign"], found["alarm"]) == ("stale", "another cluster", "ALTERED")
+    assert found["first"] == found["twin"] == found["follower"] == "same"
+    assert found["gone"] == "silent"
+    assert judged(heads, 5)[-1].host == "gone"
+    assert SERVER_PREFIX == "server/"
