@@ -34,6 +34,11 @@ def peer(settings: Settings) -> Callable[[str], ClusterStanding]:
     changed = replace(settings)
     if not stated and authority:
         changed.tls_ca = config.path(authority)
+        for part in (config.cluster, config.follow, config.tcp):
+            if part.certificate and part.private_key:
+                changed.tls_certificate = config.path(part.certificate)
+                changed.tls_key = config.path(part.private_key)
+                break
     elif not stated:
         changed.insecure_tcp = config.tcp.insecure_tcp or config.follow.insecure_tcp
         changed.tls = not changed.insecure_tcp

@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from sessauth.errors import ConfigError
 from sessauth.model.group_record import SignedGroup, record_digest
 from sessauth.reasons import Reason
+from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.joining import join, open_source
 from sessauth.state.replication.carrier import LogHead
 from sessauth.verifier.verifier import Verifier
 from tests.support.carried import OneEngine
@@ -247,3 +253,49 @@ def test_a_snapshot_of_another_cluster_raises_the_alarm(fed: Cluster, host: Foll
 def allows(verifier: Verifier, token: str) -> bool:
     """Return True if a verifier of the folder allows what the token is for."""
     return bool(verifier.check(token, "read", "files/a", audience="gw"))
+
+
+@pytest.mark.parametrize("wrong", ["credential", "role"])
+def test_a_join_that_every_server_refuses_ends(fed: Cluster, tmp_path: Path, wrong: str) -> None:
+    """It names the setting, and makes no folder."""
+    file = tmp_path / "wrong.credential"
+    if wrong == "role":
+        key = CredentialFile(fed.home / "members" / "one" / "credentials.toml").add(
+            "a-gateway", "gateway", ("gw",)
+        )
+    else:
+        key = "sessauth_key_nobody_" + "A" * 43
+    file.write_text(key)
+    file.chmod(0o600)
+    socket = str(fed.servers[0].socket)
+    config = from_dict(
+        {"home": str(tmp_path), "follow": {"servers": [socket], "credential": str(file), "host_name": "h"}}
+    )
+    source = open_source(config)
+    with closing(source), pytest.raises(ConfigError, match=r"^follow\.credential: .*"):
+        join(config, source, threading.Event())
+    assert not config.state_dir.exists()
+
+
+def test_a_join_with_a_silent_server_goes_on(fed: Cluster, tmp_path: Path) -> None:
+    """The one that refuses is not all: the other may be the one that knows the credential."""
+    file = tmp_path / "wrong.credential"
+    file.write_text("sessauth_key_nobody_" + "A" * 43)
+    file.chmod(0o600)
+    servers = [str(fed.servers[0].socket), str(tmp_path / "nobody.sock")]
+    config = from_dict(
+        {"home": str(tmp_path), "follow": {"servers": servers, "credential": str(file), "host_name": "h"}}
+    )
+    stopping, fetched = threading.Event(), []
+    with closing(open_source(config)) as source:
+        snapshot = source.snapshot
+
+        def counted(folder: Path, most: int) -> object:
+            fetched.append(source.server)
+            if len(fetched) == 4:
+                stopping.set()
+            return snapshot(folder, most)
+
+        source.snapshot = counted  # type: ignore[method-assign, assignment]
+        join(config, source, stopping)
+    assert set(fetched) == source.servers

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sessauth.cli.main import cli
 from sessauth.model.host import SERVER_PREFIX
 from sessauth.reasons import Reason
-from sessauth.server.cluster.heads import Head, judged
+from sessauth.server.cluster.heads import HostHead, judged
 from sessauth.state.replication.carrier import LogHead
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
@@ -194,10 +194,10 @@ def test_an_alarm_that_is_cleared(pair: tuple[ClusterServer, ClusterServer], eng
         again.stop()
 
 
-def head(name: str, number: int, digest: bytes = b"d", **values: Any) -> Head:
+def head(name: str, number: int, digest: bytes = b"d", **values: Any) -> HostHead:
     """Return a head of the cluster ``c``."""
     given = {"source": "itself", "cluster_id": b"c", "fresh": True, **values}
-    return Head(name, number=number, digest=digest, **given)
+    return HostHead(name, number=number, digest=digest, **given)
 
 
 def test_verdicts() -> None:
@@ -210,8 +210,8 @@ def test_verdicts() -> None:
         head("foreign", 5, cluster_id=b"y"),
         head("alarm", 5, alarm="ALTERED"),
         head("twin", 6),
-        Head("follower", number=6, source="a server", fresh=True),
-        Head("gone", number=9, silent="does not answer"),
+        HostHead("follower", number=6, source="a server", fresh=True),
+        HostHead("gone", number=9, silent="does not answer"),
         head("reached", 5),
     ]
     found = {each.host: each.verdict for each in judged(heads, 5)}

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ..output import json_fields, printable, table
 
 if TYPE_CHECKING:
-    from ...server.cluster.heads import Head
+    from ...server.cluster.heads import HostHead
 
 _DIGEST_CHARS = 12
 
 
-def to_json(heads: Sequence[Head], *, agree: bool) -> dict[str, Any]:
+def to_json(heads: Sequence[HostHead], *, agree: bool) -> dict[str, Any]:
     """Return heads as JSON values."""
     return {"agree": agree, "heads": [json_fields(head) for head in heads]}
 
 
-def to_lines(heads: Sequence[Head]) -> list[str]:
+def to_lines(heads: Sequence[HostHead]) -> list[str]:
     """Return a table, and a line for each alarm, brake and silence."""
     rows = [
         (

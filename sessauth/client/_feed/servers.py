@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 
 from ...crypto.client_files import ClientCredentials, ClientFiles
-from ...errors import SessauthError
+from ...errors import PermissionDenied, SessauthError, Unauthenticated
 from ...state.replication.carrier import CarrierError
 from .._failures import Failure
 from .._renewed_channel import RenewedChannel
@@ -19,6 +19,27 @@ from .._target import Tls, is_local, machine_authorities
 from .._transport import Endpoint, resolve_endpoint
 
 SETTINGS: Final = "follow.certificate, follow.private_key, follow.server_ca"
+
+
+class FeedRefused(CarrierError):
+    """A server that answers refuses this host, and will again: by its credential, or as a single host.
+
+    ``knob`` is the setting to look at, ``server`` the address.
+    """
+
+    def __init__(self, server: str, knob: str, message: str) -> None:
+        """Keep the setting and the server."""
+        super().__init__(f"{server}: {message}")
+        self.server, self.knob = server, knob
+
+
+def refusal_of(server: str, error: SessauthError) -> FeedRefused | None:
+    """Return the refusal that an error of a server is; None if another attempt may succeed."""
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        return FeedRefused(server, "follow.credential", str(error))
+    if getattr(error, "reason", "") == "NOT_IN_CLUSTER":
+        return FeedRefused(server, "follow.servers", str(error))
+    return None
 
 
 class FeedServer:

@@ -17,7 +17,7 @@ from ...errors import StateFull
 from ...state import layout
 from ...state.replication.carrier import CarrierError
 from ...v1 import feed_service_pb2 as pb
-from .servers import FeedServer
+from .servers import FeedServer, refusal_of
 
 # A gigabyte at 10 MB a second.
 SNAPSHOT_SECONDS: Final = 120.0
@@ -44,8 +44,8 @@ class SnapshotFetch:
     def fetch(self, server: FeedServer, folder: Path, max_bytes: int) -> FetchedSnapshot:
         """Write a server's snapshot into an empty folder.
 
-        Raises CarrierError if it does not come whole, StateFull if it has more than ``max_bytes``, and
-        OSError.
+        Raises FeedRefused, CarrierError if it does not come whole, StateFull if it has more than
+        ``max_bytes``, and OSError.
         """
         with self._lock:
             if self._stopped:
@@ -62,8 +62,9 @@ class SnapshotFetch:
             written = _write(call, folder / layout.DATA_FILE, header.bytes)
         except StopIteration:
             raise CarrierError(f"{server.target}: a snapshot without a beginning") from None
-        except grpc.RpcError as error:
-            raise CarrierError(f"{server.target}: {server.error(error, SNAPSHOT_SECONDS)}") from None
+        except grpc.RpcError as failure:
+            error = server.error(failure, SNAPSHOT_SECONDS)
+            raise refusal_of(server.target, error) or CarrierError(f"{server.target}: {error}") from None
         finally:
             call.cancel()
         if not hmac.compare_digest(written, header.digest):

@@ -55,6 +55,11 @@ class FeedSource:
         """The address of the server that is followed now."""
         return self._servers.current.target
 
+    @property
+    def servers(self) -> frozenset[str]:
+        """The addresses of all servers of this host."""
+        return frozenset(server.target for server in self._servers.all())
+
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""
         self._applied = after

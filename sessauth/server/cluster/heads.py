@@ -1,4 +1,4 @@
-"""How far each known host of a cluster is in the log: what an operator compares before a decision."""
+"""Heads of all known hosts of a cluster: an operator compares them before a decision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIFFERS, FOREIGN, SILENT = "differs", "another cluster", "silent"
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HostHead:
     """A host's end of the log. ``source`` says who stated it: it itself, its folder, or a server.
 
     ``silent`` says why nothing is known of it, or only what it said long ago. A head by a server has no
@@ -61,7 +61,7 @@ class Head:
 
 
 def compare(config: Config, ask: Ask, ask_own: Callable[[], ClusterStanding], addresses: Sequence[str],
-            folders: Sequence[Path] = ()) -> list[Head]:  # fmt: skip
+            folders: Sequence[Path] = ()) -> list[HostHead]:  # fmt: skip
     """Return the heads of all known hosts, the most advanced first, each with a verdict.
 
     Hosts that are behind get three seconds to reach the head that was seen first.
@@ -77,7 +77,7 @@ def compare(config: Config, ask: Ask, ask_own: Callable[[], ClusterStanding], ad
     return judged(heads, goal)
 
 
-def judged(heads: Iterable[Head], goal: int) -> list[Head]:
+def judged(heads: Iterable[HostHead], goal: int) -> list[HostHead]:
     """Return heads with their verdicts, by number; ``goal`` is the number that each should have reached."""
     ordered = sorted(heads, key=lambda head: (bool(head.silent), -head.number, head.host))
     first = next((head for head in ordered if head.cluster_id), None)
@@ -88,7 +88,7 @@ def judged(heads: Iterable[Head], goal: int) -> list[Head]:
     return [replace(head, verdict=_verdict(head, first, digests, goal)) for head in ordered]
 
 
-def _verdict(head: Head, first: Head | None, digests: Mapping[int, bytes], goal: int) -> str:
+def _verdict(head: HostHead, first: HostHead | None, digests: Mapping[int, bytes], goal: int) -> str:
     if head.silent:
         return SILENT
     if first is not None and head.cluster_id and head.cluster_id != first.cluster_id:
@@ -109,13 +109,13 @@ def survey(
     *,
     own: Callable[[], ClusterStanding] | None = None,
     folders: Sequence[Path] = (),
-) -> list[Head]:
+) -> list[HostHead]:
     """Ask this host, each server of the settings, of the rows and of ``addresses``, and read ``folders``.
 
     Servers say which other hosts there are, and where. ``own`` asks this host's process; None, or no answer:
     its folder is read.
     """
-    found: dict[str, Head] = {}
+    found: dict[str, HostHead] = {}
     rows: dict[str, HostStanding] = {}
     mine = own_head(config, own)
     if mine is not None:
@@ -129,11 +129,11 @@ def survey(
     wanted = dict.fromkeys((*addresses, *config.follow.servers, *(row.address for row in rows.values())))
     own_address = config.cluster.address
     problems: dict[str, str] = {}
-    asked: set[str] = {"", own_address}
-    while pending := [address for address in wanted if address not in asked]:
-        asked.update(pending)
+    visited: set[str] = {"", own_address}
+    while pending := [address for address in wanted if address not in visited]:
+        visited.update(pending)
         with ThreadPoolExecutor(min(len(pending), MAX_AT_ONCE)) as pool:
-            answers = list(pool.map(lambda address: _asked(ask, address), pending))
+            answers = list(pool.map(lambda address: _answer(ask, address), pending))
         for address, answer in zip(pending, answers, strict=True):
             if isinstance(answer, str):
                 problems[address] = answer
@@ -149,17 +149,17 @@ def survey(
     for address, problem in problems.items():
         # Stated by the settings or the command line, and of no host that anybody knows.
         if address not in by_address:
-            found[address] = Head(address, address, silent=problem)
+            found[address] = HostHead(address, address, silent=problem)
     return list(found.values())
 
 
 def own_head(
     config: Config, ask: Callable[[], ClusterStanding] | None
-) -> tuple[Head, Sequence[HostStanding]] | None:
+) -> tuple[HostHead, Sequence[HostStanding]] | None:
     """Return this host's head: as its process states it, else by its folder; None without a folder."""
     name = SERVER_PREFIX + config.cluster.name if config.cluster.enabled else config.follow.host_name
     if ask is not None:
-        answer = _asked(lambda _: ask(), "")
+        answer = _answer(lambda _: ask(), "")
         if not isinstance(answer, str):
             return _of_standing(answer, config.cluster.address), answer.hosts
     if not config.state_dir.exists():
@@ -168,7 +168,7 @@ def own_head(
     return replace(head, address=config.cluster.address), known
 
 
-def folder_head(folder: Path, name: str) -> tuple[Head, Sequence[HostStanding]]:
+def folder_head(folder: Path, name: str) -> tuple[HostHead, Sequence[HostStanding]]:
     """Return the head of a folder, whose process need not run. Raises StateUnusable or ConfigError."""
     reader = StateReader.open(folder)
     try:
@@ -184,7 +184,7 @@ def folder_head(folder: Path, name: str) -> tuple[Head, Sequence[HostStanding]]:
         alarm = StoredAlarm.decode(brake.alarm_of(page))
         why, cluster_brake = brake.reason_of(page) or "", brake.cluster_reason_of(page)
     return (
-        Head(
+        HostHead(
             name,
             source="folder",
             cluster_id=head.cluster_id,
@@ -206,7 +206,7 @@ def _known(record: HostRecord) -> HostStanding:
     return HostStanding(record.name, record.address)
 
 
-def _asked(ask: Ask, address: str) -> ClusterStanding | str:
+def _answer(ask: Ask, address: str) -> ClusterStanding | str:
     """Return a server's answer, or why there is none."""
     try:
         return ask(address)
@@ -225,19 +225,19 @@ def _merge(rows: dict[str, HostStanding], more: Iterable[HostStanding]) -> None:
         rows[row.name] = replace(latest, address=before.address or row.address)
 
 
-def _of_standing(standing: ClusterStanding, address: str) -> Head:
+def _of_standing(standing: ClusterStanding, address: str) -> HostHead:
     values = {name: getattr(standing, name) for name in ClusterStanding.__slots__ if name != "hosts"}
-    return Head(**values, address=address, source="itself")
+    return HostHead(**values, address=address, source="itself")
 
 
-def _of_row(row: HostStanding, problems: Mapping[str, str]) -> Head:
+def _of_row(row: HostStanding, problems: Mapping[str, str]) -> HostHead:
     """Return the head of a host that did not answer itself: a follower's is what it said to a server."""
     if row.reported and row.age_ms <= RECENT_MS:
-        return Head(row.name, source="a server", number=row.number, fresh=not row.alarm, alarm=row.alarm)
+        return HostHead(row.name, source="a server", number=row.number, fresh=not row.alarm, alarm=row.alarm)
     if row.name.startswith(SERVER_PREFIX):
         silent = problems.get(row.address, "") if row.address else "its address is not known: name it"
     elif row.reported:
         silent = f"said {row.age_ms // 1000} s ago that it holds {row.number}"
     else:
         silent = "no server that answers heard of it"
-    return Head(row.name, row.address, number=row.number, silent=silent or "does not answer")
+    return HostHead(row.name, row.address, number=row.number, silent=silent or "does not answer")

@@ -18,13 +18,13 @@ from ...state.replication.position import read_position
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config
 from .begin import require_settings, server_key
-from .heads import Head, folder_head
+from .heads import HostHead, folder_head
 from .membership import open_carrier
 
 
 def adopt(
     config: Config,
-    others: Sequence[Head] = (),
+    others: Sequence[HostHead] = (),
     *,
     keep_sessions: bool = False,
     end_sessions: bool = False,
@@ -75,7 +75,7 @@ def clear_alarm(state_dir: Path) -> dict[str, object]:
     }
 
 
-def _is_ahead(head: Head, own: Head) -> bool:
+def _is_ahead(head: HostHead, own: HostHead) -> bool:
     """Return True if a host of the cluster is known to hold what a folder lacks."""
     if head.cluster_id and head.cluster_id != own.cluster_id:
         return False
@@ -84,7 +84,7 @@ def _is_ahead(head: Head, own: Head) -> bool:
     return head.number > own.number
 
 
-def _is_settled(head: Head) -> bool:
+def _is_settled(head: HostHead) -> bool:
     """Return True if what a host states of itself can't change: it applies nothing any more."""
     return not head.silent and bool(head.alarm) and head.source in ("itself", "a server")
 

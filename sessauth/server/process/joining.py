@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ...client._feed.servers import FeedServers
+from ...client._feed.servers import FeedRefused, FeedServers
 from ...client._feed.source import FeedSource
 from ...client._target import Tls, load_credential
 from ...errors import ConfigError, StateError, StateUnusable
@@ -70,16 +70,25 @@ def open_source(config: Config) -> FeedSource:
 def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
     """Make and fill the state folder from a snapshot, if it has none of a cluster yet.
 
-    Tries until a server gives one or ``stopping`` is set. Raises StateError for a folder that can't be used,
-    and for one that holds a single host's state.
+    Tries until a server gives one or ``stopping`` is set; one that is silent or busy is asked again. Raises
+    ConfigError once each server refuses this host, StateError for a folder that can't be used, and for one
+    that holds a single host's state.
     """
     data = config.state_dir / layout.DATA_FILE
     if data.exists() and _is_member(config):
         return
+    refusals: dict[str, FeedRefused] = {}
     while not stopping.is_set():
+        server = source.server
         try:
             _join_once(config, source)
         except CarrierError as error:
+            refusals.pop(server, None)
+            if isinstance(error, FeedRefused):
+                refusals[server] = error
+            if refusals.keys() >= source.servers:
+                knobs = ", ".join(sorted({refusal.knob for refusal in refusals.values()}))
+                raise ConfigError(f"{knobs}: {'; '.join(map(str, refusals.values()))}") from None
             event(logging.WARNING, "no_snapshot", error=str(error))
             stopping.wait(random.uniform(*PAUSE_SECONDS))
         else:
