@@ -101,7 +101,7 @@ def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
 def test_in_an_alarm_each_says_how_far_it_is(
     pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
 ) -> None:
-    """That is when it is needed; and adopt, which asks the same, has no session end."""
+    """Heads are needed then; and adopt, which asks the same, has no session end."""
     one, two = pair
     token = mint(one.operator, open_session(one.operator).id).token
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
@@ -201,7 +201,7 @@ def head(name: str, number: int, digest: bytes = b"d", **values: Any) -> HostHea
 
 
 def test_verdicts() -> None:
-    """By the first head: another cluster, another past, behind, stale, silent; a follower has no digest."""
+    """The first head counts: another cluster, another past, behind, stale, silent; a follower has no digest."""
     heads = [
         head("behind", 4),
         head("fork", 5, b"x"),
