@@ -201,7 +201,7 @@ def head(name: str, number: int, digest: bytes = b"d", **values: Any) -> HostHea
 
 
 def test_verdicts() -> None:
-    """The first head counts: another cluster, another past, behind, stale, silent; a follower has no digest."""
+    """The first head counts: another cluster, another past, behind, stale, silent."""
     heads = [
         head("behind", 4),
         head("fork", 5, b"x"),
