@@ -7,6 +7,7 @@ import platform
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ from ..log import event
 SNAPSHOT_FOLDER: Final = "snapshot"
 # Hosts that come back together ask again at different times.
 PAUSE_SECONDS: Final = (0.5, 2.0)
+# A server sees a credential that was added within a second.
+REFUSED_SECONDS: Final = 2.0
 
 
 def open_source(config: Config) -> FeedSource:
@@ -78,15 +81,18 @@ def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
     if data.exists() and _is_member(config):
         return
     refusals: dict[str, FeedRefused] = {}
+    refused_at = time.monotonic()
     while not stopping.is_set():
         server = source.server
         try:
             _join_once(config, source)
         except CarrierError as error:
-            refusals.pop(server, None)
-            if isinstance(error, FeedRefused):
+            if not isinstance(error, FeedRefused):
+                refusals.clear()
+            elif server not in refusals:
                 refusals[server] = error
-            if refusals.keys() >= source.servers:
+                refused_at = time.monotonic()
+            if refusals.keys() >= source.servers and time.monotonic() - refused_at >= REFUSED_SECONDS:
                 knobs = ", ".join(sorted({refusal.knob for refusal in refusals.values()}))
                 raise ConfigError(f"{knobs}: {'; '.join(map(str, refusals.values()))}") from None
             event(logging.WARNING, "no_snapshot", error=str(error))
