@@ -205,6 +205,15 @@ def test_its_metrics_and_audit_are_a_servers(followed: Followed) -> None:
     assert verified.code == 0, verified.output
 
 
+def test_its_status_is_that_of_its_folder(followed: Followed) -> None:
+    """No engine is asked: the host has no way to it."""
+    shown = invoke("--home", followed.host.home, "cluster", "status", "--json")
+    assert shown.code == 0, shown.output
+    assert shown.json["record"] > 0 and not shown.json["stale"]
+    assert "host" in shown.json["hosts"].split(", ")
+    assert shown.json["follows"].split(", ") == [each.config.tcp.address for each in followed.servers.hosts]
+
+
 def test_a_host_whose_servers_are_silent_says_so_and_denies(followed: Followed) -> None:
     """NOT_SERVING, STALE_STATE at each process, and back again."""
     _, token = followed.token()

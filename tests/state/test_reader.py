@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.clock import SystemClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import end_session
 from sessauth.model.session import Session, SessionStatus
 from sessauth.state import layout
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
+from tests.support.carried import begin_cluster
 from tests.support.changes import opening
 
 SMALL_MAP = 8 << 20
@@ -109,6 +111,21 @@ print("served", flush=True)
         assert line(process) == b"served"
     assert writer.source().reap_readers() >= 0
     assert writer.submit(opening("1")).result().applied
+
+
+def test_a_host_that_does_not_lead_reaps_dead_readers(tmp_path: Path) -> None:
+    """Its sweep decides nothing, and frees the slots of killed processes all the same."""
+    _, (leader, other) = begin_cluster(tmp_path, SystemClock(), ("one", "two"))
+    with child(
+        tmp_path / "two", 'held = reader.begin()\nprint("held", flush=True)\nsys.stdin.read()'
+    ) as process:
+        assert line(process) == b"held"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    other.writer.sweep(SystemClock().now_ms() + layout.READER_CHECK_MS)
+    assert other.writer.source().reap_readers() == 0
+    for member in (leader, other):
+        member.writer.close()
 
 
 def test_a_forked_child_denies_everything(writer: StateWriter, state_dir: Path) -> None:

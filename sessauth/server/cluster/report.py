@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from ...model.group_record import FORMAT, CarriedPosition
+from ...state.host.brake import is_stale, reader_page
+from ...state.layout import BRAKE_FILE
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carrier import Carrier, CarrierError
@@ -16,10 +18,12 @@ from .membership import open_carrier
 def report(config: Config) -> dict[str, object]:
     """Return who leads, the last records of the engine and of this host's folder, and its hosts.
 
-    Raises ConfigError if ``[cluster]`` is not stated, StateUnusable if the folder can't be read. An engine
-    that does not answer is part of the report.
+    A follower's host knows its folder alone. Raises ConfigError without ``[cluster]`` and ``[follow]``,
+    StateUnusable if the folder can't be read. An engine that does not answer is part of the report.
     """
     if not config.cluster.enabled:
+        if config.follow.servers:
+            return _followed(config)
         raise ConfigError("cluster.engine: this home has no section [cluster]")
     standing = folder(config)
     cluster = bytes.fromhex(str(standing["cluster_id"]))
@@ -39,6 +43,15 @@ def report(config: Config) -> dict[str, object]:
     finally:
         carrier.close()
     return standing
+
+
+def _followed(config: Config) -> dict[str, object]:
+    """Return the standing of a host that only follows."""
+    with reader_page(config.state_dir / BRAKE_FILE) as page:
+        stale = is_stale(page)
+    standing = folder(config)
+    del standing["server"]
+    return {**standing, "follows": ", ".join(config.follow.servers), "stale": stale}
 
 
 def _holding_back(config: Config, carrier: Carrier) -> str:

@@ -202,7 +202,10 @@ def remove_host(settings: Settings, name: str) -> None:
 @cluster.command("status")
 @with_settings
 def status(settings: Settings) -> None:
-    """Say who leads, how far the engine and this host are, and which hosts there are; on a server's host."""
+    """Say who leads, how far the engine and this host are, and which hosts there are.
+
+    A follower's host shows its own folder, and whether that is too old to allow by.
+    """
     from ....server.cluster.report import report
 
     settings.show_fields(report(settings.config()))
