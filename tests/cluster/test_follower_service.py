@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from sessauth._fast.token.proof import x25519_public
+from sessauth.clock import SystemClock
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import evidence_service_pb2 as evidence
@@ -19,7 +22,7 @@ from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.follower_host import FollowerHost, follower_host
 from tests.support.service import Caller, RpcError, home_folder, wait_until
-from tests.support.watching import end, item, mint, open_session
+from tests.support.watching import end, item, mint, open_session, stream
 
 
 @dataclass
@@ -70,6 +73,20 @@ def test_checks_and_reads_are_answered_by_the_followers_folder(hosts: Hosts) -> 
     assert checked(hosts.follower.gateway(), token) is Reason.ALLOWED
     end(hosts.one.operator, session_id)
     assert wait_until(lambda: checked(operator, token) is Reason.SESSION_ENDED)
+
+
+def test_streams_and_lists_are_answered_there_too(hosts: Hosts) -> None:
+    """A watched call is withdrawn when the end reaches the host."""
+    session_id, token = session_with(hosts)
+    gateway = hosts.follower.gateway("gateway-3")
+    candidates = [pb.Candidate(action=b"read", resource=name) for name in (b"files/a", b"other/b")]
+    request = pb.ListAllowedRequest(token=item(token).token, audience="gw", candidates=candidates)
+    listed = gateway.call("AuthorizationService/ListAllowed", request)
+    assert list(listed.verdicts) == [pb.VERDICT_YES, pb.VERDICT_NO]
+    with stream(gateway) as opened:
+        opened.allow(1, item(token))
+        end(hosts.one.operator, session_id)
+        assert opened.withdrawn() == (1, Reason.SESSION_ENDED)
 
 
 def test_costs_are_counted_once_for_all_hosts(hosts: Hosts) -> None:
@@ -136,3 +153,37 @@ def test_a_follower_feeds_nobody(hosts: Hosts) -> None:
             "FeedService/Barrier", feed.BarrierRequest(host="g", instance=bytes(16), staleness_ms=3_000)
         )
     assert refused.value.word == "NOT_IN_CLUSTER"
+
+
+def test_its_proof_keys_need_a_servers_signature(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signed ones are told again without a server; a key that no server signs is not told."""
+    operator, rotator = hosts.follower.operator, hosts.follower.control.host_keys
+    listed = operator.call("KeyService/ListVerifierKeys", keys.ListVerifierKeysRequest()).keys
+    assert len(listed) == 1
+    monkeypatch.setattr(hosts.two.control.keyring, "newest_active", lambda *_: None)
+    again = operator.call("KeyService/ListVerifierKeys", keys.ListVerifierKeysRequest()).keys
+    assert list(again) == list(listed)
+    rotator._signed.clear()
+    with pytest.raises(RpcError) as refused:
+        operator.call("KeyService/ListVerifierKeys", keys.ListVerifierKeysRequest())
+    assert refused.value.word == "NO_ISSUER_KEY"
+
+
+def test_only_followers_have_keys_signed(hosts: Hosts) -> None:
+    """And only for this cluster."""
+    head, now = hosts.two.control.log.head(), SystemClock().now_ms()
+    key = VerifierKey(b"v" * 16, x25519_public(b"s" * 32), now, now + 60_000, head.cluster_id)
+    caller = Caller(hosts.two.config.tcp.address, hosts.follower.config.path("host.credential").read_text())
+    request = keys.SignVerifierKeyRequest(payload=key.encode())
+    signed = caller.call("KeyService/SignVerifierKey", request).key
+    assert signed.payload == key.encode()
+    foreign = keys.SignVerifierKeyRequest(payload=replace(key, cluster_id=b"c" * 16).encode())
+    for asked, wanted, word in (
+        (caller, foreign, "INVALID_ARGUMENT"),
+        (hosts.two.operator, request, "PERMISSION_DENIED"),
+        (hosts.follower.caller(caller.credential), request, "NOT_LEADER"),
+    ):
+        with pytest.raises(RpcError) as refused:
+            asked.call("KeyService/SignVerifierKey", wanted)
+        assert refused.value.word == word
+    caller.close()
