@@ -15,12 +15,14 @@ from sessauth.model.change import add_key, set_key_status
 from sessauth.model.group_record import SERVER_OWNER, ServerKey
 from sessauth.server.cluster.begin import server_key
 from sessauth.server.cluster.statement_ids import MAX_AGE_MS, MAX_AHEAD_MS
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
-from tests.support.service import RpcError
+from tests.support.service import Caller, RpcError, wait_until
 from tests.support.stated import UNAUTHENTICATED, Stating
-from tests.support.watching import open_session
+from tests.support.watching import item, mint, open_session
 
 OPEN = "SessionService/OpenSession"
 CHECK = "AuthorizationService/Check"
@@ -211,3 +213,31 @@ def test_no_credential_leaves_the_host(
     assert names.count("sessauth-statement-bin") == 1
     assert "authorization" not in names
     assert pair[1].operator.credential[-43:] not in str(metadata)
+
+
+def test_a_caller_with_too_many_audiences_is_not_handed_on(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """A statement is bounded. No permit is judged by the server's own rows, which may not have it yet."""
+    one, two = pair
+    session = open_session(one.operator)
+    token = mint(one.operator, session.id).token
+    audiences = ("gw", *(f"{number:0200}" for number in range(30)))
+    credential = CredentialFile(two.config.credentials_file).add("many", "gateway", audiences)
+    caller = Caller(f"unix:{two.config.socket}", credential)
+    assert wait_until(lambda: accepted(caller))
+    assert wait_until(lambda: two.control.log.head().revision >= session.revision)
+    commit = pb.CommitRequest(permit=bytes(32), item=item(token), audience="gw")
+    for rpc, request in (("Release", pb.ReleaseRequest(permit=bytes(32))), ("Commit", commit)):
+        with pytest.raises(RpcError) as refused:
+            caller.call(f"AuthorizationService/{rpc}", request)
+        assert refused.value.word == "NOT_LEADER"
+        assert "audiences" in refused.value.message
+    caller.close()
+
+
+def accepted(caller: Caller) -> bool:
+    """Return True once a new credential counts."""
+    try:
+        caller.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+    except RpcError:
+        return False
+    return True

@@ -67,8 +67,12 @@ class LocalWriter:
         return IN_PLACE
 
     def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
-        """Commit the permit of ``message``, encoded in ``data``."""
+        """Commit the permit of ``message``, encoded in ``data``.
+
+        Raises NotLeader: the rows of a host that follows may not have the permit yet.
+        """
         call.raise_if_expired()
+        self._log.require_leading()
         request, permit = call_request_from(message, 0, audience, call), message.permit
 
         def work(group: Group) -> WriterDecision:
@@ -78,10 +82,11 @@ class LocalWriter:
         return IN_PLACE
 
     def release(self, data: bytes, call: CallContext) -> bytes:
-        """Release a permit of the caller's."""
+        """Release a permit of the caller's. Raises NotLeader as :meth:`commit` does."""
         permit = parse(pb.ReleaseRequest, data).permit
         require_permit(permit)
         call.raise_if_expired()
+        self._log.require_leading()
         gateway = call.principal.name
 
         def work(group: Group) -> int:
