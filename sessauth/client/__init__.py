@@ -12,6 +12,7 @@ from ._results import EndedSession as EndedSession
 from ._results import HostUsage as HostUsage
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
+from ._results import ListedCredential as ListedCredential
 from ._results import Missing as Missing
 from ._results import RegisteredVerifier as RegisteredVerifier
 from ._results import ReportPage as ReportPage

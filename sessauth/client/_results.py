@@ -52,6 +52,22 @@ class RegisteredVerifier:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedCredential:
+    """A caller of a cluster; ``audiences`` empty: any.
+
+    ``added_at_ms`` is in ms since 1970. ``local``: it is in the file of the asked host, and other hosts don't
+    know it.
+    """
+
+    name: str
+    role: str
+    audiences: tuple[str, ...] = ()
+    added_at_ms: int = 0
+    added_by: str = ""
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalPage:
     """One page of approvals. ``next_page_token`` is empty on the last."""
 

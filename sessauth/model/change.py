@@ -44,6 +44,8 @@ class ChangeKind(Enum):
     SETTLE_PERMIT = "settle_permit"
     REQUEST_APPROVAL = "request_approval"
     ANSWER_APPROVAL = "answer_approval"
+    ADD_CREDENTIAL = "add_credential"
+    REMOVE_CREDENTIAL = "remove_credential"
 
 
 class Rejection(StrEnum):
@@ -66,6 +68,7 @@ class Rejection(StrEnum):
     APPROVAL_DENIED = "APPROVAL_DENIED"
     BAD_APPROVAL = "BAD_APPROVAL"
     BAD_PERMIT = "BAD_PERMIT"
+    LAST_OPERATOR = "LAST_OPERATOR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,25 @@ def set_key_status(change_id: str, key_id: bytes, status: KeyStatus, *, actor: s
     return Change(
         change_id, ChangeKind.SET_KEY_STATUS, {"key_id": key_id, "status": int(status)}, actor=actor
     )
+
+
+def add_credential(
+    change_id: str,
+    name: str,
+    role: str,
+    secret_hash: bytes,
+    *,
+    audiences: Iterable[str] = (),
+    actor: str = "",
+) -> Change:
+    """Let a caller call every host of a cluster, by the BLAKE2b-256 of its secret."""
+    body = {"name": name, "role": role, "audiences": list(audiences), "secret_hash": secret_hash}
+    return Change(change_id, ChangeKind.ADD_CREDENTIAL, body, actor=actor)
+
+
+def remove_credential(change_id: str, name: str, *, actor: str = "") -> Change:
+    """Refuse all calls of a caller from now on."""
+    return Change(change_id, ChangeKind.REMOVE_CREDENTIAL, {"name": name}, actor=actor)
 
 
 def purge_session(change_id: str, session_id: bytes, *, actor: str = "") -> Change:

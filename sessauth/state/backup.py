@@ -29,7 +29,7 @@ from .host import preflight
 from .host.folder import replace_file
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
-from .lmdb import evidence_rows, incarnations
+from .lmdb import credential_rows, evidence_rows, incarnations
 from .lmdb.environment import LmdbSource, open_environment, open_tables
 from .lmdb.reader import StateReader
 from .lmdb.rows import TxnRows
@@ -198,12 +198,14 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     Revision, seq, keys generation and clock floor become at least those of the folder, the backup and the
     anchor. So no view, token or follower takes the restored state for one it knows. A key that was retired or
     distrusted since the backup stays so. A key of another cluster's folder is not taken over. Registrations
-    are the folder's own: the backup's are of processes of another time, or host.
+    are the folder's own: the backup's are of processes of another time, or host. So are credentials of a
+    cluster: the backup's may have been removed since.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
     registrations = evidence_rows.registrations(rows)
+    callers = credential_rows.credential_values(rows), rows.get(layout.EVIDENCE, credential_rows.CREDENTIAL)
     for name in (*_COPIED, *_LOG):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
@@ -220,6 +222,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         evidence_rows.drop_registration(group, record)
     for record in registrations:
         evidence_rows.store_registration(group, record)
+    credential_rows.replace_credentials(group, *callers)
     least_revision, least_seq = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
     seq = max(old.seq, new.seq, least_seq)
     rows.current = Head(

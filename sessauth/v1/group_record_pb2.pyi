@@ -87,3 +87,19 @@ class ClusterBrake(_message.Message):
     principal: str
     at_ms: int
     def __init__(self, reason: _Optional[str] = ..., principal: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class CredentialRecord(_message.Message):
+    __slots__ = ("name", "role", "audiences", "secret_hash", "added_at_ms", "added_by")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    SECRET_HASH_FIELD_NUMBER: _ClassVar[int]
+    ADDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_BY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    secret_hash: bytes
+    added_at_ms: int
+    added_by: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., secret_hash: _Optional[bytes] = ..., added_at_ms: _Optional[int] = ..., added_by: _Optional[str] = ...) -> None: ...

@@ -172,7 +172,7 @@ class KeyRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ..., owner: _Optional[str] = ..., added_at_ms: _Optional[int] = ..., activated_at_ms: _Optional[int] = ..., retired_at_ms: _Optional[int] = ..., distrusted_at_ms: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval")
+    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval", "add_credential", "remove_credential")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -194,6 +194,8 @@ class Change(_message.Message):
     SETTLE_PERMIT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     ANSWER_APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    ADD_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     format: int
     id: str
     session_id: bytes
@@ -215,7 +217,9 @@ class Change(_message.Message):
     settle_permit: SettlePermit
     request_approval: RequestApproval
     answer_approval: AnswerApproval
-    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ...) -> None: ...
+    add_credential: AddCredential
+    remove_credential: RemoveCredential
+    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms")
@@ -466,6 +470,24 @@ class AnswerApproval(_message.Message):
     reason: str
     expire: bool
     def __init__(self, approval_id: _Optional[bytes] = ..., statement: _Optional[_Union[_token_pb2.SignedApproval, _Mapping]] = ..., deny: bool = ..., reason: _Optional[str] = ..., expire: bool = ...) -> None: ...
+
+class AddCredential(_message.Message):
+    __slots__ = ("name", "role", "audiences", "secret_hash")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    SECRET_HASH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    secret_hash: bytes
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., secret_hash: _Optional[bytes] = ...) -> None: ...
+
+class RemoveCredential(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms", "permit_id", "permit_deadline_ms")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +19,11 @@ from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from tests.cli.conftest import Ran, invoke
 from tests.support.cluster_processes import Cluster, ServerHost, cluster_processes
 from tests.support.etcd_cluster import etcd_cluster
 from tests.support.service import Caller, RpcError, home_folder, serves, wait_until
+from tests.support.stated import UNAUTHENTICATED
 from tests.support.watching import item
 
 
@@ -72,6 +76,62 @@ def test_a_workers_call_that_costs_something_reaches_the_leader(cluster: Cluster
     for worker in workers:
         worker.close()
     assert reasons == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED] * 3
+
+
+def test_the_commands_of_one_host_change_the_callers_of_all(cluster: Cluster, tmp_path: Path) -> None:
+    """A gateway that is added at one host checks at the other's worker, until it is removed."""
+    one, two = cluster.hosts
+    token, revision = token_of(cluster, "read:files/**")
+    request = pb.CheckRequest(item=item(token), audience="gw", at_least_revision=revision)
+    secret = tmp_path / "gw.credential"
+
+    def typed(host: ServerHost, *words: object) -> Ran:
+        options = ("--credential-file", one.config.home / "operator.credential", "--timeout-ms", 10_000)
+        return invoke("--home", host.config.home, *options, *words)
+
+    def reason(worker: Caller) -> Reason | None:
+        try:
+            return Reason(worker.call("AuthorizationService/Check", request).decision.reason)
+        except RpcError as error:
+            return None if error.code is UNAUTHENTICATED else Reason.UNSPECIFIED
+
+    # By the server that does not lead.
+    added = typed(two, "credential", "add", "gw-1", "--role", "gateway", "--audience", "gw", "--out", secret)
+    assert (added.code, added.out) == (0, f"written  {secret}\n"), added.err
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    credential = secret.read_text().strip()
+    workers = [Caller(f"unix:{host.config.check_socket(0)}", credential) for host in cluster.hosts]
+    for worker in workers:
+        assert wait_until(lambda asked=worker: reason(asked) is Reason.ALLOWED)  # type: ignore[misc]
+
+    shown = typed(one, "credential", "list").out
+    assert "gw-1" in shown and "cluster" in shown
+    found = typed(one, "credential", "list", "--json").json["credentials"]
+    assert {entry["name"] for entry in found} >= {"gw-1", "operator"}
+
+    again = tmp_path / "again.credential"
+    refused = typed(one, "credential", "add", "gw-1", "--role", "operator", "--out", again)
+    assert (refused.code, again.exists()) == (3, False) and "gw-1 exists" in refused.err
+    last = typed(one, "credential", "remove", "operator")
+    assert last.code == 3 and "last operator" in last.err
+
+    assert typed(one, "credential", "remove", "gw-1").out == "removed gw-1\n"
+
+    for worker in workers:
+        assert wait_until(lambda asked=worker: reason(asked) is None)  # type: ignore[misc]
+        worker.close()
+    assert typed(two, "credential", "remove", "gw-1").code == 3
+
+    # A file of its own is for this host alone, and needs no server.
+    local = typed(two, "credential", "add", "rescue", "--role", "operator", "--local").out.strip()
+    own = typed(two, "credential", "list", "--local", "--json").json["credentials"]
+    assert [entry["name"] for entry in own] == ["rescue"]
+    caller = Caller(f"unix:{two.config.socket}", local)
+    assert wait_until(lambda: serves(caller))
+    caller.close()
+    taken = typed(two, "credential", "add", "operator", "--role", "operator", "--local")
+    assert taken.code == 2 and "caller of the cluster" in taken.err
+    assert typed(two, "credential", "remove", "rescue", "--local").code == 0
 
 
 def test_a_proven_call_is_paid_for_once_over_a_leaders_death(cluster: Cluster) -> None:

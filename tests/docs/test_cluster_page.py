@@ -123,12 +123,11 @@ def test_the_page_makes_a_cluster(hosts: Hosts) -> None:
     shutil.copy(two.parents[2] / "two.json", desk)
     hosts.typed["one"].type(admit)
     shutil.copy(desk / "two.credential", two)
+    shutil.copy(one / "operator.credential", two)
     hosts.typed["two"].type(second)
     assert "leader          one" in hosts.run("two", "sessauth cluster status")
 
     hosts.typed["one"].type(credential)
-    shutil.copy(one / "state" / "credentials.toml", two / "state")
-    shutil.copy(one / "operator.credential", two)
     hosts.configure("gateway", follow)
     shutil.copy(desk / "host-1.credential", gateway)
     hosts.typed["gateway"].type(follows)

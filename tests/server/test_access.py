@@ -56,6 +56,8 @@ FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "Re
 FEEDS |= {"UsageService/ReportHostUsage"}
 HOSTS = {"FeedService/RemoveHost", "ClusterService/SetBrake"}
 STANDING = {"ClusterService/GetStanding"}
+CALLERS = {f"CredentialService/{name}Credential" for name in ("Add", "Remove")}
+CALLERS |= {"CredentialService/ListCredentials"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
     "operator": PUBLIC
@@ -70,7 +72,8 @@ MAY = {
     | EVENTS
     | EVIDENCE
     | HOSTS
-    | STANDING,
+    | STANDING
+    | CALLERS,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING,
@@ -167,10 +170,11 @@ def test_the_table_lists_every_rpc_that_is_served() -> None:
 
 
 def test_taking_authority_away_has_the_reserved_pool() -> None:
-    """End, Revoke, Suspend and Distrust share no pool with anything else."""
+    """End, Revoke, Suspend, Distrust and RemoveCredential share no pool with anything else."""
     reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.pool == access.pools.RESERVED}
 
-    assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey", "SetBrake"}
+    ends = {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
+    assert reserved == {*ends, "SetBrake", "RemoveCredential"}
     anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}
     assert anyone == PUBLIC
 

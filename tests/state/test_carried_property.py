@@ -17,12 +17,14 @@ from sessauth.errors import Rejected
 from sessauth.model.change import (
     Change,
     ChangeOutcome,
+    add_credential,
     add_key,
     answer_approval,
     end_session,
     narrow_session,
     new_incarnation,
     purge_session,
+    remove_credential,
     request_approval,
     resume_session,
     revoke,
@@ -62,6 +64,10 @@ MAKERS: dict[str, _Make] = {
     "purge": lambda id_, session, n, now: purge_session(id_, session),
     "key": lambda id_, session, n, now: add_key(id_, KEYS[n % 2].public_key, status=KeyStatus.ACTIVE),
     "retire": lambda id_, session, n, now: set_key_status(id_, KEYS[n % 2].key_id, KeyStatus.RETIRED),
+    "caller": lambda id_, session, n, now: add_credential(
+        id_, f"c{n % 4}", ("operator", "gateway")[n % 2], bytes([n]) * 32, actor="o"
+    ),
+    "uncaller": lambda id_, session, n, now: remove_credential(id_, f"c{n % 4}"),
     "incarnation": lambda id_, session, n, now: new_incarnation(id_, bytes([n]) * 16, now),
     "spend": lambda id_, session, n, now: spending(
         session, retry_change_id("g", id_.encode()) if n % 2 else once_change_id(), gateway="g",
@@ -136,7 +142,8 @@ class Pair:
         ours, theirs = self.leader.tables(), self.other.tables()
         for table in ours:
             assert theirs[table] == ours[table], table
-        assert receipts(self.other) == receipts(self.leader)
+        assert evidence(self.other, b"r") == evidence(self.leader, b"r")
+        assert evidence(self.other, b"c") == evidence(self.leader, b"c")
         for member in (self.leader, self.other):
             member.writer.run(lambda group: verify(group.rows))
 
@@ -156,12 +163,11 @@ class Pair:
             member.writer.close()
 
 
-def receipts(member: Member) -> dict[bytes, bytes | None]:
-    """Return the rows of receipts."""
+def evidence(member: Member, kind: bytes) -> dict[bytes, bytes | None]:
+    """Return the rows of receipts, or of credentials with their mark."""
     with member.writer.source().rows() as rows:
-        return {
-            key: rows.get(layout.EVIDENCE, key) for key in rows.keys_after(layout.EVIDENCE, b"", 99, b"r")
-        }
+        keys = rows.keys_after(layout.EVIDENCE, b"", 99, kind)
+        return {key: rows.get(layout.EVIDENCE, key) for key in keys}
 
 
 @settings(max_examples=40, deadline=None)

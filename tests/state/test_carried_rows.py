@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sessauth.model.change import end_session
+from sessauth.model.credential import CredentialRecord
 from sessauth.model.group_record import CarriedRow
 from sessauth.model.host import HostRecord
 from sessauth.state import layout
@@ -20,6 +21,8 @@ NOBODY = b"n" * 16
 OF_NOBODY = receipt(session_id=NOBODY).encode()
 LEASE, TIME = (1_800_000_000_000).to_bytes(8, "big"), (1_800_000_000_000).to_bytes(8, "big")
 HOST_Y = HostRecord("y", "p", b"i" * 16, 3000).encode()
+# Credentials are written by changes alone.
+CALLER = CredentialRecord("ann", "operator", (), b"h" * 32).encode()
 WRONG_ROWS = {
     "another table": CarriedRow(layout.META, b"x", b"y"),
     "no table": CarriedRow("none", b"x", b"y"),
@@ -36,6 +39,9 @@ WRONG_ROWS = {
     "a host without a name": CarriedRow(layout.EVIDENCE, b"h", b"", removed=True),
     "a host with a long name": CarriedRow(layout.EVIDENCE, b"h" + b"x" * 65, b"", removed=True),
     "a host that is removed and not": CarriedRow(layout.EVIDENCE, b"hx", b""),
+    "a caller": CarriedRow(layout.EVIDENCE, b"cann", CALLER),
+    "a caller that is removed": CarriedRow(layout.EVIDENCE, b"cann", b"", removed=True),
+    "the mark of callers": CarriedRow(layout.EVIDENCE, b"c", b"m" * 32),
     "no key": CarriedRow(layout.LEASES, b"", LEASE),
     "a lease of no session": CarriedRow(layout.LEASES, b"n" * 15, LEASE),
     "a lease that is no time": CarriedRow(layout.LEASES, OTHER, b"x" * 9),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import threading
@@ -179,7 +178,6 @@ def cluster_processes(
         (folder / "two" / "follower.credential").write_text(follower + "\n")
         (folder / "two" / "follower.credential").chmod(0o600)
         join(second.config, threading.Event())
-        shutil.copy(first.config.credentials_file, second.config.credentials_file)
         second.start()
         yield cluster
     finally:

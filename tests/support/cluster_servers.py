@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -109,7 +108,6 @@ def two_servers(
         change = add_key("issuer-two", key.public_key, status=KeyStatus.ACTIVE)
         one.control.log.submit(change).result().raise_if_rejected()
         join(other.state_dir, one.control.log.source(), one.control._clock)
-        shutil.copy(config.credentials_file, other.credentials_file)
         two = ClusterServer(other, credential)
         opened.callback(two.stop)
         yield one, two

@@ -15,6 +15,7 @@ from sessauth.model.change import (
     ChangeKind,
     ChangeOutcome,
     Rejection,
+    add_credential,
     add_key,
     answer_approval,
     end_session,
@@ -22,6 +23,7 @@ from sessauth.model.change import (
     new_incarnation,
     open_session,
     purge_session,
+    remove_credential,
     request_approval,
     resume_session,
     revoke,
@@ -58,6 +60,8 @@ OF_EACH_KIND = [
     settle_permit("13", ID, b"p" * 16, Settlement.COMMIT, gateway="svc"),
     request_approval("14", pending_record(ID, b"a" * 16)),
     answer_approval("15", ID, b"a" * 16, statement=signing(pending_record(ID, b"a" * 16))),
+    add_credential("16", "gw-1", "gateway", b"h" * 32, audiences=["a", "b"], actor="me"),
+    remove_credential("17", "gw-1"),
 ]  # fmt: skip
 
 

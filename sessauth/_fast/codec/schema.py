@@ -200,6 +200,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (22, "settle_permit", "message", False, True, "SettlePermit"),
         (23, "request_approval", "message", False, True, "RequestApproval"),
         (24, "answer_approval", "message", False, True, "AnswerApproval"),
+        (25, "add_credential", "message", False, True, "AddCredential"),
+        (26, "remove_credential", "message", False, True, "RemoveCredential"),
     ),
     "OpenSession": (
         (1, "subject", "string", False, False, ""),
@@ -325,6 +327,15 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (3, "deny", "bool", False, False, ""),
         (4, "reason", "string", False, False, ""),
         (5, "expire", "bool", False, False, ""),
+    ),
+    "AddCredential": (
+        (1, "name", "string", False, False, ""),
+        (2, "role", "string", False, False, ""),
+        (3, "audiences", "string", True, False, ""),
+        (4, "secret_hash", "bytes", False, False, ""),
+    ),
+    "RemoveCredential": (
+        (1, "name", "string", False, False, ""),
     ),
     "Outcome": (
         (1, "change_id", "string", False, False, ""),
@@ -484,6 +495,14 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (2, "principal", "string", False, False, ""),
         (3, "at_ms", "uint64", False, False, ""),
     ),
+    "CredentialRecord": (
+        (1, "name", "string", False, False, ""),
+        (2, "role", "string", False, False, ""),
+        (3, "audiences", "string", True, False, ""),
+        (4, "secret_hash", "bytes", False, False, ""),
+        (5, "added_at_ms", "uint64", False, False, ""),
+        (6, "added_by", "string", False, False, ""),
+    ),
     "CallerStatement": (
         (1, "cluster_id", "bytes", False, False, ""),
         (2, "host", "string", False, False, ""),
@@ -497,6 +516,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (10, "id", "bytes", False, False, ""),
         (11, "proven", "bytes", False, False, ""),
         (12, "replayed", "bytes", False, False, ""),
+        (13, "carried", "bool", False, False, ""),
     ),
     "SignedStatement": (
         (1, "payload", "bytes", False, False, ""),

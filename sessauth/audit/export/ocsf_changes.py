@@ -31,6 +31,8 @@ _KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
     ChangeKind.SETTLE_PERMIT: (99, "Settle permit", "Permit"),
     ChangeKind.REQUEST_APPROVAL: (1, "Create", "Approval"),
     ChangeKind.ANSWER_APPROVAL: (3, "Update", "Approval"),
+    ChangeKind.ADD_CREDENTIAL: (1, "Create", "API key"),
+    ChangeKind.REMOVE_CREDENTIAL: (4, "Delete", "API key"),
 }
 _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.ACTIVE: (10, "Activate"),
@@ -130,6 +132,8 @@ def _named(kind: ChangeKind | None, body: Mapping[str, Any], session: str) -> di
         return {"name": body["public_key"].hex()}
     if kind is ChangeKind.ANSWER_APPROVAL and isinstance(body.get("approval_id"), bytes):
         return {"uid": body["approval_id"].hex()}
+    if kind in (ChangeKind.ADD_CREDENTIAL, ChangeKind.REMOVE_CREDENTIAL) and body.get("name"):
+        return {"name": str(body["name"])}
     return {"uid": session} if session else {"name": "state"}
 
 

@@ -16,6 +16,7 @@ from .._transport import check_timeout, resolve_endpoint
 from .approvals import AsyncApprovalCalls
 from .checks import AsyncCheckCalls
 from .cluster import AsyncClusterCalls
+from .credentials import AsyncCredentialCalls
 from .events import AsyncEventCalls
 from .evidence import AsyncEvidenceCalls
 from .live_session import AsyncLiveSession
@@ -32,6 +33,7 @@ class AsyncClient(
     AsyncEvidenceCalls,
     AsyncEventCalls,
     AsyncClusterCalls,
+    AsyncCredentialCalls,
 ):
     """Client of a sessauth server that awaits each answer, at most ``timeout_ms``.
 

@@ -19,6 +19,7 @@ from .._transport import check_timeout, resolve_endpoint
 from .approvals import ApprovalCalls
 from .checks import CheckCalls
 from .cluster import ClusterCalls
+from .credentials import CredentialCalls
 from .events import EventCalls
 from .evidence import EvidenceCalls
 from .live_session import LiveSession
@@ -35,6 +36,7 @@ class Client(
     EvidenceCalls,
     EventCalls,
     ClusterCalls,
+    CredentialCalls,
 ):
     """Client of a sessauth server that blocks for each answer, at most ``timeout_ms``.
 

@@ -10,16 +10,19 @@ from ...state.lmdb.reader import StateReader
 from ...state.replication.carrier import CarrierError
 from ...state.replication.founding import found, require_single
 from ..config.config import Config
+from ..keys.credentials import CredentialFile
 from ..keys.issuer_keyring import KeyRing
 from ..process import joining
 from ..process.init import FIRST_KEY_REQUEST, make_folders
+from .callers import changes_of_file
 from .membership import open_carrier, server_key_file
 
 
 def begin(config: Config) -> bytes:
     """Make an initialised home the first server of a cluster, and return the cluster's id (16 bytes).
 
-    No session ends, and no token stops working. The server must be stopped. Raises ConfigError if
+    No session ends, and no token stops working. The callers of its file are the cluster's from then on: the
+    log has them, and the file has them no longer. The server must be stopped. Raises ConfigError if
     ``[cluster]`` is not stated, if the engine does not answer, or if it has a log of this cluster already;
     StateError if the folder can't be used or belongs to a cluster.
     """
@@ -27,10 +30,19 @@ def begin(config: Config) -> bytes:
     cluster = _single_host(config)
     _require_empty(config, cluster)
     key = server_key(config)
-    settings = config.cluster
-    return found(
-        config.state_dir, settings.name, key, staleness_ms=settings.staleness_ms, address=settings.address
+    settings, file = config.cluster, CredentialFile(config.credentials_file)
+    moved = file.list()
+    made = found(
+        config.state_dir,
+        settings.name,
+        key,
+        staleness_ms=settings.staleness_ms,
+        address=settings.address,
+        changes=changes_of_file(file),
     )
+    # Behind the commit: until it is durable the file is the only place that has them.
+    file.exclude(moved)
+    return made
 
 
 def server_key(config: Config) -> ServerKey:

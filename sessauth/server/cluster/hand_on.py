@@ -19,9 +19,9 @@ from ...client._renewed_channel import RenewedChannel
 from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...errors import NotLeader, ServerError
 from ...model.caller_statement import ItemProof
+from ...model.credential import NAME, ROLES
 from ...state.replication.carrier import CarrierError, Leader
 from ..config.config import Config
-from ..config.sections import ROLES
 from ..log import event
 from ..rpc.access import STATEMENT
 from ..rpc.call import CallContext
@@ -53,13 +53,15 @@ class LeaderCalls:
         signer: StatementSigner,
         leader: Callable[[], Leader | None],
         settle: Callable[[], None],
+        is_local: Callable[[str], bool],
         *,
         roles: Collection[str] = ROLES,
         connect: Callable[[str], RenewedChannel] | None = None,
     ) -> None:
         """Use TLS by the settings' files, which are read again when they change; without a CA plain text.
 
-        ``settle()`` waits until this host holds what the leader has answered. A follower states the ``roles``
+        ``settle()`` waits until this host holds what the leader has answered. ``is_local(name)`` returns True
+        if this host alone knows a caller. A follower states the ``roles``
         that it may hand on, and ``connect``, which gives a channel to one of its servers.
         """
         self._roles = roles
@@ -67,6 +69,7 @@ class LeaderCalls:
         self._signer = signer
         self._leader = leader
         self._settle = settle
+        self._is_local = is_local
         self._lock = threading.Lock()
         self._channel: RenewedChannel | None = None
 
@@ -133,7 +136,10 @@ class LeaderCalls:
             if not stated.by_follower:
                 raise error
             return stated.encoded
-        statement = self._signer.sign(leader, name, request, call.principal, proofs)
+        caller = call.principal
+        # Servers call in names that no credential has.
+        carried = NAME.fullmatch(caller.name) is not None and not self._is_local(caller.name)
+        statement = self._signer.sign(leader, name, request, caller, proofs, carried=carried)
         if statement is None:
             raise refused("NOT_LEADER", "this caller has too many audiences to be handed on; ask the leader")
         return statement

@@ -117,7 +117,11 @@ class Membership(ClusterPart):
         )
         signer = StatementSigner(cluster, self.host, self._key, clock)
         self._calls = LeaderCalls(
-            self._config, signer, lambda: self.carried.present, partial(settle, follower)
+            self._config,
+            signer,
+            lambda: self.carried.present,
+            partial(settle, follower),
+            authenticator.is_local,
         )
         self.hand_on = self._calls.hand_on
         if self.feed is not None:

@@ -24,15 +24,16 @@ from ...model.caller_statement import (
     item_bits,
     new_statement_id,
 )
+from ...model.credential import AUDIENCE, ROLES
 from ...model.group_record import SERVER_OWNER
 from ...model.host import INSTANCE_BYTES, SERVER_PREFIX
 from ...state.lmdb import host_rows
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.rows import TxnRows
 from ...state.replication.carrier import Leader
-from ..config.sections import AUDIENCE, MAX_NAME_CHARS, RESERVED, ROLES
+from ..config.sections import MAX_NAME_CHARS, RESERVED
 from ..keys.credentials import Principal
-from ..rpc.access import FOLLOWER, GATEWAY
+from ..rpc.access import FOLLOWER, GATEWAY, OPERATOR
 from ..services.forward import FORWARDED
 from ..status import refused
 from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
@@ -46,7 +47,13 @@ HOST_SHARE: Final = f"{RESERVED}host/"
 class StatementSigner:
     """States callers as one host of the cluster."""
 
-    def __init__(self, cluster_id: bytes, host: str, key: MessageKey, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster_id: bytes,
+        host: str,
+        key: MessageKey,
+        clock: Clock,
+    ) -> None:
         """Sign with the key of ``host``."""
         self._cluster_id = cluster_id
         self._host = host
@@ -60,10 +67,13 @@ class StatementSigner:
         request: bytes,
         principal: Principal,
         proofs: Sequence[ItemProof] = (),
+        *,
+        carried: bool = False,
     ) -> bytes | None:
         """Return the statement of a caller and of its items' proofs, encoded.
 
-        None for a caller with too many audiences.
+        None for a caller with too many audiences. ``carried``: the leader has to know the caller too, by the
+        log.
         """
         statement = CallerStatement(
             self._cluster_id,
@@ -78,6 +88,7 @@ class StatementSigner:
             new_statement_id(),
             item_bits(proofs, ItemProof.PROVEN),
             item_bits(proofs, ItemProof.REPLAYED),
+            carried,
         )
         encoded = statement.signed_by(self._key).encode()
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
@@ -173,6 +184,8 @@ class StatementJudge:
         if not -MAX_AHEAD_MS <= age_ms <= MAX_AGE_MS:
             raise _refused(f"it is {age_ms} ms old by this host's clock")
         principal = _principal(statement)
+        if statement.carried:
+            self._require_known(principal)
         with self._source.rows() as rows:
             if statement.host.startswith(SERVER_PREFIX):
                 _require_server(rows, signed, statement)
@@ -181,6 +194,15 @@ class StatementJudge:
         if not signed.is_genuine():
             raise _refused("its signature is wrong")
         return AcceptedStatement(principal, statement, data, signed.key_id, self._ids)
+
+    def _require_known(self, principal: Principal) -> None:
+        """Require a caller that the host knows by the log, where it may not have read yet of its removal.
+
+        What an operator asks a worker is forwarded as a gateway's call.
+        """
+        known = self._is_principal(principal.name, principal.role)
+        if not known and not (principal.role == GATEWAY and self._is_principal(principal.name, OPERATOR)):
+            raise _refused(f"{principal.name!r} is no caller of the cluster any more")
 
     def _require_follower(self, rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:
         """Require that a registered host's instance signed, and that its credential is still known."""

@@ -17,19 +17,18 @@ from typing import Final
 from ... import limits
 from ...audit.recording.options import STOP_MINTING, AuditOptions
 from ...errors import ConfigError, UsageError
+from ...model.credential import AUDIENCE, ROLES
 
 # Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
 MIN_PROOF_KEY_LIFETIME_MS: Final = 120_000
 # An end is answered with time to spare, whatever its caller's deadline.
 MAX_RECEIPT_WAIT_MS: Final = 5_000
 OTLP: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExporter"
-ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 # Prefix of names that only the server itself gives, such as that of its workers.
 RESERVED: Final = "sessauth/"
 MAX_STALENESS_MS: Final = 60_000
 HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_NAME_CHARS: Final = 128
-AUDIENCE: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
 URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]{1,2048}", re.ASCII)
 THUMBPRINT: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}", re.ASCII)
 _IMPORT_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

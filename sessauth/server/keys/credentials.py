@@ -11,12 +11,11 @@ from __future__ import annotations
 import fcntl
 import hmac
 import os
-import re
 import secrets
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,11 +24,11 @@ from pathlib import Path
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError
+from ...model.credential import AUDIENCE, NAME, ROLES
 from ...state.host.folder import replace_file
-from ..config.sections import AUDIENCE, RESERVED, ROLES
+from ..config.sections import RESERVED
 
 PREFIX = "sessauth_key_"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)
 SECRET_CHARS = 43
 RELOAD_SECONDS = 0.2
 MAX_ACCEPTED = 4096
@@ -46,7 +45,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """One entry of the file."""
+    """A credential as it is stored."""
 
     principal: Principal
     secret_hash: bytes
@@ -54,13 +53,15 @@ class StoredCredential:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The file at one moment, and the digests of the credentials that it accepted.
+    """All entries at one moment, and the digests of the credentials that were accepted by them.
 
-    Both are replaced together: a credential accepted under an older file does not count under a newer one.
+    Both are replaced together: a credential accepted under older entries does not count under newer ones.
+    ``carried`` are those of the entries that all hosts of a cluster have.
     """
 
-    entries: dict[str, StoredCredential] = field(default_factory=dict)
+    entries: Mapping[str, StoredCredential] = field(default_factory=dict)
     accepted: dict[bytes, Principal] = field(default_factory=dict)
+    carried: Mapping[str, StoredCredential] = field(default_factory=dict)
 
 
 def hash_secret(secret: bytes) -> bytes:
@@ -71,6 +72,12 @@ def hash_secret(secret: bytes) -> bytes:
 def credential_text(name: str, secret: bytes) -> str:
     """Return the text of a credential."""
     return f"{PREFIX}{name}_{base64url.encode(secret)}"
+
+
+def new_credential(name: str) -> tuple[str, bytes]:
+    """Return the text of a new credential, 32 random bytes, and the hash of its secret."""
+    secret = secrets.token_bytes(32)
+    return credential_text(name, secret), hash_secret(secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +117,36 @@ def parse(text: str) -> tuple[str, bytes] | None:
     return (name, raw) if len(raw) == 32 and base64url.encode(raw) == secret else None
 
 
-class CredentialFile:
-    """The file of hashed API keys, cached in memory and reloaded when it changes."""
+class CredentialSource:
+    """The API keys that are accepted. A subclass reads them, in :meth:`current`."""
 
-    def __init__(self, path: Path) -> None:
-        """Use the file at ``path``. While it does not exist nobody may call."""
-        self._path = path
-        self._lock = threading.Lock()
-        # Replaced by another object when the file changes.
+    def __init__(self) -> None:
+        """Accept nobody yet."""
+        # Replaced by another object when the entries change.
         self.loaded = Loaded()
         # ``loaded`` needs no check of the file until then, in seconds of the monotonic clock.
         self.fresh_until = 0.0
-        self._stamp: tuple[int, int, int] | None = None
+
+    @property
+    def file(self) -> CredentialFile:
+        """The host's own file."""
+        raise NotImplementedError
+
+    def drop_copies(self) -> None:
+        """Remove from the host's own file what all hosts of a cluster have."""
+
+    def current(self) -> Loaded:
+        """Return the entries of now. Raises ConfigError if they can't be read: nobody is accepted then."""
+        raise NotImplementedError
+
+    def is_current(self) -> bool:
+        """Return True if ``loaded`` is what :meth:`current` would return. Never waits."""
+        return time.monotonic() < self.fresh_until
 
     def authenticate(self, text: str) -> Principal | None:
         """Return the principal of a credential, or None. Takes as long for every wrong secret.
 
-        An accepted credential is cached by its digest until the file changes.
+        An accepted credential is cached by its digest until the entries change.
         """
         if not text.isascii():
             return None
@@ -140,11 +160,11 @@ class CredentialFile:
         return principal
 
     def accepted_before(self, text: bytes) -> Principal | None:
-        """Return the principal of a credential that was accepted under the present file, or None."""
+        """Return the principal of a credential that was accepted by the present entries, or None."""
         return self.loaded.accepted.get(blake2b(text, digest_size=32).digest())
 
     @staticmethod
-    def _judge(text: str, entries: dict[str, StoredCredential]) -> Principal | None:
+    def _judge(text: str, entries: Mapping[str, StoredCredential]) -> Principal | None:
         found = parse(text)
         if found is None:
             return None
@@ -154,6 +174,22 @@ class CredentialFile:
         if not hmac.compare_digest(hash_secret(secret), expected) or entry is None:
             return None
         return entry.principal
+
+
+class CredentialFile(CredentialSource):
+    """The file of hashed API keys of one host, cached in memory and reloaded when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at ``path``. While it does not exist nobody may call."""
+        super().__init__()
+        self._path = path
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+
+    @property
+    def file(self) -> CredentialFile:
+        """The host's own file: this one."""
+        return self
 
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""
@@ -176,23 +212,36 @@ class CredentialFile:
                 raise ConfigError(
                     "audience: must be 1 to 256 characters without quotes, '\\' and control characters"
                 )
-        secret = secrets.token_bytes(32)
+        text, secret_hash = new_credential(name)
         with self._changing() as entries:
             if name in entries:
                 raise ConfigError(f"name: {name} exists; remove it first")
-            entries[name] = StoredCredential(Principal(name, role, tuple(audiences)), hash_secret(secret))
-        return credential_text(name, secret)
+            entries[name] = StoredCredential(Principal(name, role, tuple(audiences)), secret_hash)
+        return text
 
     def remove(self, name: str) -> bool:
         """Remove a credential; False if there was none of that name."""
         with self._changing() as entries:
             return entries.pop(name, None) is not None
 
+    def include(self, stored: Sequence[StoredCredential]) -> None:
+        """Store credentials that another place had, over entries of the same name."""
+        with self._changing() as entries:
+            entries.update((each.principal.name, each) for each in stored)
+
+    def exclude(self, stored: Sequence[StoredCredential]) -> None:
+        """Remove the entries that have the name and the secret of one of ``stored``."""
+        with self._changing() as entries:
+            for each in stored:
+                entry = entries.get(each.principal.name)
+                if entry is not None and entry.secret_hash == each.secret_hash:
+                    del entries[each.principal.name]
+
     def current(self) -> Loaded:
         """Return the file's content, at most 200 ms old. Raises ConfigError if it can't be read."""
-        now = time.monotonic()
-        if now < self.fresh_until:
+        if self.is_current():
             return self.loaded
+        now = time.monotonic()
         with self._lock:
             try:
                 found = self._path.stat()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ...errors import ConfigError
@@ -13,7 +14,7 @@ from ..config.config import Config, load, stamp_of
 from ..config.sections import Identity
 from ..log import event
 from ..status import refused
-from .credentials import RELOAD_SECONDS, CredentialFile, Principal
+from .credentials import RELOAD_SECONDS, CredentialSource, Principal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,18 +60,22 @@ def _known(identities: Iterable[Identity]) -> KnownPrincipals:
 class Identities:
     """The identities of the settings' file. A file that can't be read changes nothing; it is logged."""
 
-    def __init__(self, config: Config, credentials: CredentialFile) -> None:
-        """Begin with those of ``config``. Raises ConfigError if a name is that of an API key."""
+    def __init__(self, config: Config, credentials: CredentialSource) -> None:
+        """Begin with those of ``config``. Raises ConfigError if a name is that of an API key of the file."""
         self._home = config.home
         self._stamp = config.file_stamp
         self._credentials = credentials
         self._lock = threading.Lock()
         self._fresh_until = 0.0
         self._entries = self._checked(config.identities)
-        self._now = _known(self._entries)
+        # The credentials of the cluster that ``_now`` was made beside.
+        self._beside = credentials.loaded.carried
+        self._now = self._known(self._beside)
 
     def known(self) -> KnownPrincipals:
-        """Return the identities of the file, at most 200 ms old."""
+        """Return the identities of the file, at most 200 ms old, without names that the cluster has."""
+        if self._entries:
+            self._respect_cluster()
         # Settings that came from no file have none that could change.
         if self._stamp is None or time.monotonic() < self._fresh_until:
             return self._now
@@ -96,7 +101,7 @@ class Identities:
             return
         before, self._entries = set(self._entries), entries
         if before != set(entries):
-            self._now = _known(entries)
+            self._now = self._known(self._beside)
             event(
                 logging.INFO,
                 "identities_reloaded",
@@ -104,10 +109,34 @@ class Identities:
                 removed=sorted(entry.name for entry in before - set(entries)),
             )
 
+    def _respect_cluster(self) -> None:
+        """Make the identities again if the credentials of the cluster are others than before."""
+        # While they can't be read, those of before count.
+        with suppress(ConfigError):
+            beside = self._credentials.current().carried
+            if beside is not self._beside:
+                with self._lock:
+                    self._now = self._known(beside)
+                    self._beside = beside
+
+    def _known(self, beside: Mapping[str, object]) -> KnownPrincipals:
+        """Return the entries without those that share a name with a credential of the cluster.
+
+        Two callers of one name would reach each other's sessions.
+        """
+        names = sorted({entry.name for entry in self._entries} & beside.keys())
+        if names:
+            event(logging.ERROR, "identities_refused", names=names)
+        return _known(entry for entry in self._entries if entry.name not in beside)
+
     def _checked(self, entries: tuple[Identity, ...]) -> tuple[Identity, ...]:
-        taken = {stored.principal.name for stored in self._credentials.list()} if entries else set()
+        names: set[str] = set()
+        if entries:
+            self._credentials.fresh_until = 0.0
+            loaded = self._credentials.current()
+            names = loaded.entries.keys() - loaded.carried.keys()
         for index, entry in enumerate(entries):
-            if entry.name in taken:
+            if entry.name in names:
                 raise ConfigError(
                     f"identities[{index}].name: {entry.name} is the name of an API key; choose another, or "
                     "remove that one with 'sessauth credential remove'"

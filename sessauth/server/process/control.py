@@ -24,6 +24,7 @@ from ...v1 import (
     approval_service_pb2,
     authorization_service_pb2,
     cluster_service_pb2,
+    credential_service_pb2,
     event_service_pb2,
     evidence_service_pb2,
     feed_service_pb2,
@@ -55,6 +56,7 @@ from ..rpc.tracing import open_tracing
 from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
 from ..services.cluster import ClusterService
+from ..services.credential import CredentialService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService
 from ..services.feed import FeedService
@@ -143,7 +145,9 @@ class Control:
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
         # Each control process makes one for its own workers.
         self._workers = WorkerCredential.make(WORKER)
-        authenticator = Authenticator.of(config, self._workers)
+        carried = None if self.part.carried is None else source
+        authenticator = Authenticator.of(config, self._workers, carried)
+        authenticator.credentials.drop_copies()
         self.subsystems = subsystems = ControlSubsystems(
             config, log, source, verifier, self.keyring, self._clock, authenticator
         )
@@ -154,7 +158,7 @@ class Control:
         self.host_usage = HostUsagePart.of(config, self.part, log, subsystems, self._clock)
         if self.host_usage is not None:
             opened.callback(self.host_usage.close)
-        methods = self._methods(self._services(verifier, source))
+        methods = self._methods(self._services(verifier, source, authenticator))
         self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
         self.serving = Serving(
             config,
@@ -198,7 +202,9 @@ class Control:
             ]
         )
 
-    def _services(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
+    def _services(
+        self, verifier: Verifier, source: LmdbSource, callers: Authenticator
+    ) -> list[tuple[ServiceDescriptor, HasMethods]]:
         """Return the implementation of each service."""
         config, log, clock, subsystems, part = self._config, self.log, self._clock, self.subsystems, self.part
         registry, receipts = subsystems.registry, subsystems.receipts
@@ -219,6 +225,7 @@ class Control:
             (token_service_pb2, "TokenService", tokens),
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", self._key_service()),
+            (credential_service_pb2, "CredentialService", CredentialService(log, callers)),
             (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
             (cluster_service_pb2, "ClusterService", ClusterService(log, part, clock)),
             (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),

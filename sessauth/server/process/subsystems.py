@@ -46,7 +46,7 @@ class ControlSubsystems:
         """
         self.local = LocalChanges(
             config.state_dir,
-            authenticator.credentials,
+            authenticator.credentials.file,
             authenticator.identities,
             lambda: log.braked_by_hand,
             clock,

@@ -33,6 +33,7 @@ from ..config.config import Config, from_dict
 from ..metrics.publisher import Publisher
 from ..metrics.service import worker_name
 from ..metrics.shared_page import Page
+from ..rpc.authenticate import Authenticator
 from ..rpc.direct import DirectChecks
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
@@ -116,7 +117,17 @@ def run(
         direct = (
             DirectChecks(verifier, authorization.explain, failures.gates, page) if chosen.native else None
         )
-        serving = Serving(config, methods, reuse_port=True, meter=page, tracing=tracing, direct=direct)
+        in_cluster = config.cluster.enabled or bool(config.follow.servers)
+        authenticator = Authenticator.of(config, carried=source if in_cluster else None)
+        serving = Serving(
+            config,
+            methods,
+            reuse_port=True,
+            authenticator=authenticator,
+            meter=page,
+            tracing=tracing,
+            direct=direct,
+        )
         publisher = None
         if page is not None:
             audit = recorder.audit_numbers

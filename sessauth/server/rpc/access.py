@@ -56,6 +56,7 @@ _F = "/sessauth.v1.ForwardService/"
 _U = "/sessauth.v1.UsageService/"
 _C = "/sessauth.v1.FeedService/"
 _L = "/sessauth.v1.ClusterService/"
+_Y = "/sessauth.v1.CredentialService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -111,6 +112,10 @@ RULES: Final[Mapping[str, Rule]] = {
     # Distrust takes authority away from every token of a key, so it has the reserved pool too.
     _K + "DistrustKey": _rule(pools.RESERVED, OPERATOR, changes=True),
     _K + "AdmitServer": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _Y + "ListCredentials": _rule(pools.READ, OPERATOR),
+    _Y + "AddCredential": _rule(pools.CHANGE, OPERATOR, changes=True),
+    # It takes authority away, as a distrusted key does.
+    _Y + "RemoveCredential": _rule(pools.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),

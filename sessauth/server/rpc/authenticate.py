@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, Self
 
 from ...errors import ConfigError
+from ...state.lmdb.environment import LmdbSource
 from ..config.config import Config
+from ..keys.carried_credentials import CarriedCredentials
 from ..keys.certificates import first_der
-from ..keys.credentials import CredentialFile, Principal, WorkerCredential
+from ..keys.credentials import CredentialFile, CredentialSource, Principal, WorkerCredential
 from ..keys.identities import Identities
 from ..status import refused
 from ..transport.rpc import Rpc, StatedCaller
@@ -34,7 +36,7 @@ class Authenticator:
 
     def __init__(
         self,
-        credentials: CredentialFile,
+        credentials: CredentialSource,
         identities: Identities,
         workers: WorkerCredential | None = None,
     ) -> None:
@@ -48,12 +50,15 @@ class Authenticator:
         self._workers = workers
 
     @classmethod
-    def of(cls, config: Config, workers: WorkerCredential | None = None) -> Self:
-        """Return one for the files that ``config`` names.
+    def of(
+        cls, config: Config, workers: WorkerCredential | None = None, carried: LmdbSource | None = None
+    ) -> Self:
+        """Return one for the files that ``config`` names, and the credentials of a cluster in ``carried``.
 
-        Raises ConfigError if they contradict each other.
+        Raises ConfigError if the files contradict each other.
         """
-        credentials = CredentialFile(config.credentials_file)
+        file = config.credentials_file
+        credentials = CredentialFile(file) if carried is None else CarriedCredentials(file, carried)
         return cls(credentials, Identities(config, credentials), workers)
 
     def from_statement(self, rpc: Rpc) -> StatedCaller | None:
@@ -85,6 +90,16 @@ class Authenticator:
         known = self.identities.known()
         principals = (*known.by_uri.values(), *known.by_thumbprint.values())
         return any((principal.name, principal.role) == (name, role) for principal in principals)
+
+    def is_local(self, name: str) -> bool:
+        """Return True if this host's own file or settings have a caller, so that no other host knows it."""
+        try:
+            loaded = self.credentials.current()
+        except ConfigError:
+            return False
+        if name in loaded.entries:
+            return name not in loaded.carried
+        return any(entry.name == name for entry in self.identities.entries)
 
     def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
         """Return the principal of the ``authorization`` entry; None if there is no entry.

@@ -6,7 +6,6 @@ counted as the calls of the pipeline are. With traces, or with a log of each cal
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,8 +72,8 @@ class DirectCallers:
     def generation(self) -> int:
         """Return a number that grows when credentials or identities change."""
         credentials = self._authenticator.credentials
-        if time.monotonic() >= credentials.fresh_until:
-            # Nobody is admitted while the file can't be read: its table is then an empty one.
+        if not credentials.is_current():
+            # Nobody is admitted while they can't be read: there are no entries then.
             with suppress(ConfigError):
                 credentials.current()
         under = (credentials.loaded, self._authenticator.identities.known())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -88,9 +87,10 @@ class Router:
             return
         credentials = self._credentials
         if (
-            credentials.loaded is self._cached_under
-            and time.monotonic() < credentials.fresh_until
-            and not self._draining
+            not self._draining
+            # First: it may be another thread that replaces ``loaded``.
+            and credentials.is_current()
+            and credentials.loaded is self._cached_under
         ):
             plan = route.plans_by_credential.get(_digest(rpc.metadata))
             if plan is not None:
@@ -143,7 +143,7 @@ class Router:
         """Pass on a call's message, unless its caller was removed meanwhile: then refuse the call."""
         authenticated_by, credentials = rpc.authenticated_by, self._credentials
         if authenticated_by is not None and (
-            authenticated_by is not credentials.loaded or time.monotonic() >= credentials.fresh_until
+            not credentials.is_current() or authenticated_by is not credentials.loaded
         ):
             try:
                 self._authenticator.require(rpc, rpc.plan.principal, authenticated_by)

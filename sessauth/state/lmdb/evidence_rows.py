@@ -1,4 +1,6 @@
-"""Rows that prove a session's end: registrations of verifiers, and finished receipts. Hosts: ``host_rows``.
+"""Rows that prove a session's end: registrations of verifiers, and finished receipts.
+
+Beside them in the table stand hosts (``host_rows``) and credentials (``credential_rows``).
 
 No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
 receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
@@ -13,6 +15,7 @@ from ...model.registration import RegistrationRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
 from .brake_row import cluster_brake
+from .credential_rows import verify_credentials
 from .host_rows import hosts
 from .rows import TxnRows
 
@@ -113,4 +116,5 @@ def verify_evidence(rows: TxnRows) -> tuple[int, int]:
         after = keys[-1]
     hosts(rows)
     cluster_brake(rows)
+    verify_credentials(rows)
     return len(registrations(rows)), count

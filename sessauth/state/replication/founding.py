@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 
 from ...crypto.issuer_key import KeyStatus, key_id
 from ...crypto.signing_key import MessageKey
 from ...errors import StateError
-from ...model.change import add_key
+from ...model.change import Change, add_key
 from ...model.group_record import FORMAT, SERVER_OWNER, CarriedPosition
 from ...model.host import SERVER_PREFIX, HostRecord, server_instance
 from ..lmdb import host_rows
@@ -26,15 +27,17 @@ def found(
     *,
     staleness_ms: int = BOUND_MS,
     address: str = "",
+    changes: Sequence[Change] = (),
 ) -> bytes:
     """Make a folder the first server of a cluster, and return the cluster's id (16 bytes).
 
-    No session ends. The folder can then be opened only with the cluster's log. Raises StateError if it
-    belongs to a cluster already, StateUnusable as an open does.
+    No session ends. ``changes`` are made in the same commit; a rejected one raises Rejected. The folder can
+    then be opened only with the cluster's log. Raises StateError if it belongs to a cluster already,
+    StateUnusable as an open does.
     """
     with StateWriter.open(state_dir) as writer:
         admit(writer, server, key.public_key, staleness_ms=staleness_ms, address=address)
-        writer.run(_begin)
+        writer.run(partial(_begin, changes=changes))
         return writer.head().cluster_id
 
 
@@ -66,7 +69,9 @@ def require_single(rows: TxnRows) -> None:
         raise StateError("the folder belongs to a cluster already")
 
 
-def _begin(group: Group) -> None:
+def _begin(group: Group, changes: Sequence[Change]) -> None:
     require_single(group.rows)
+    for change in changes:
+        group.log(change).raise_if_rejected()
     write_position(group.rows, CarriedPosition(format=FORMAT))
     group.dirty = True

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ...clock import Clock, SystemClock
 from ...errors import NotLeader, StateError
-from ...model.change import new_incarnation
+from ...model.change import new_incarnation, remove_credential
 from ...model.log_records import Head
 from .. import layout
-from ..lmdb import brake_row, host_rows
+from ..lmdb import brake_row, credential_rows, host_rows
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter
 from .position import read_position
@@ -35,7 +35,8 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
     """Make a cluster's folder a single host's, and return its head.
 
     A new incarnation ends every session, since the cluster goes on without it: what it ends, this folder
-    would never hear. Raises StateError if the folder belongs to no cluster, StateUnusable as an open does.
+    would never hear. Its credentials are removed: take them before. Raises StateError if the folder belongs
+    to no cluster, StateUnusable as an open does.
     """
     used = clock or SystemClock()
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
@@ -73,4 +74,7 @@ def _leave(group: Group) -> None:
     for host in host_rows.hosts(group.rows):
         host_rows.drop_host(group, host)
     brake_row.release_brake(group)
+    for record in credential_rows.credentials(group.rows):
+        change_id = f"{layout.SYSTEM_PREFIX}leave/{group.rows.current.seq + 1}"
+        group.log(remove_credential(change_id, record.name, actor=layout.SYSTEM_ACTOR))
     group.rows.delete(layout.META, layout.CARRIED_KEY)

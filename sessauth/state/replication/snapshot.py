@@ -12,14 +12,19 @@ from typing import Final
 from ...errors import RecordRefused
 from ...model.group_record import FORMAT, CarriedPosition
 from .. import layout
-from ..lmdb import brake_row, evidence_rows, host_rows
+from ..lmdb import brake_row, credential_rows, evidence_rows, host_rows
 from ..lmdb.rows import TxnRows
 from ..writer.group import Group
 from .position import read_position
 
 # Tables whose every row is common.
 _WHOLE: Final = tuple(name for name in layout.TABLES if name not in (layout.META, layout.EVIDENCE))
-_CARRIED_EVIDENCE: Final = (evidence_rows.RECEIPT, host_rows.HOST, brake_row.BRAKE)
+_CARRIED_EVIDENCE: Final = (
+    evidence_rows.RECEIPT,
+    host_rows.HOST,
+    brake_row.BRAKE,
+    credential_rows.CREDENTIAL,
+)
 # Rows of this host alone.
 _LOCAL_META: Final = frozenset({layout.PROBE_KEY})
 _IsCommon = Callable[[bytes], bool]

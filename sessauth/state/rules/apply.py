@@ -19,7 +19,7 @@ from ...model.costs import Settlement
 from ...model.log_records import Head
 from ...model.session import Session
 from .. import layout
-from . import approvals, costs, keys, sessions
+from . import approvals, costs, credentials, keys, sessions
 from .effects import Delete, DeletePrefix, Effect, Put
 from .ports import Rows
 from .validation import RuleViolation, invalid, require_size, require_text
@@ -42,7 +42,18 @@ _RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
     ChangeKind.SETTLE_PERMIT: costs.settle_permit,
     ChangeKind.REQUEST_APPROVAL: approvals.request_approval,
     ChangeKind.ANSWER_APPROVAL: approvals.answer_approval,
+    ChangeKind.ADD_CREDENTIAL: credentials.add_credential,
+    ChangeKind.REMOVE_CREDENTIAL: credentials.remove_credential,
 }
+_WITHOUT_SESSION = frozenset(
+    {
+        ChangeKind.ADD_KEY,
+        ChangeKind.SET_KEY_STATUS,
+        ChangeKind.NEW_INCARNATION,
+        ChangeKind.ADD_CREDENTIAL,
+        ChangeKind.REMOVE_CREDENTIAL,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ def apply(rows: Rows, change: Change) -> Applied:
         change.id, change.digest(), seq=seq, session_id=change.session_id, at_ms=change.at_ms
     )
     try:
-        if change.kind not in (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS, ChangeKind.NEW_INCARNATION):
+        if change.kind not in _WITHOUT_SESSION:
             require_size("session_id", change.session_id, 16)
         effect = _RULES[change.kind](rows, change, head.revision + 1)
     except RuleViolation as refusal:
@@ -142,6 +153,7 @@ def only_removes_authority(change: Change) -> bool:
         ChangeKind.NARROW_SESSION,
         ChangeKind.REVOKE,
         ChangeKind.PURGE_SESSION,
+        ChangeKind.REMOVE_CREDENTIAL,
     )
 
 

@@ -9,13 +9,14 @@ from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalRecord
 from ...model.change import ChangeOutcome
 from ...model.costs import Permit, SessionCounts
+from ...model.credential import CredentialRecord
 from ...model.host import HostRecord
 from ...model.log_records import Head
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from ...model.session import Session
 from .. import layout
-from ..lmdb import evidence_rows, host_rows
+from ..lmdb import credential_rows, evidence_rows, host_rows
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from . import statistics as census
@@ -191,6 +192,11 @@ class StateQueries:
         """Return a host of the cluster, if it is registered."""
         with self._source.rows() as rows:
             return host_rows.host(rows, name)
+
+    def credentials(self) -> list[CredentialRecord]:
+        """Return the credentials of the cluster, by name."""
+        with self._source.rows() as rows:
+            return credential_rows.credentials(rows)
 
     def registrations_since_ms(self) -> int:
         """Return the time before which registrations are not known, in ms since 1970; 0: all are known."""

@@ -159,9 +159,9 @@ def leave(settings: Settings) -> None:
 
     Then remove section [cluster], and distrust the server's keys at the cluster.
     """
-    from ....state.replication.leaving import leave as leave_cluster
+    from ....server.cluster.callers import leave as leave_cluster
 
-    head = leave_cluster(settings.config().state_dir)
+    head = leave_cluster(settings.config())
     settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
 
 

@@ -1,17 +1,26 @@
-"""``sessauth credential``: who may call the server, with an API key stored hashed.
+"""``sessauth credential``: who may call, with an API key stored hashed.
 
-Works on the file of a local service; a running server sees the change within a second.
+On a single host it works on the service's file; a running server sees the change within a second. On a host
+of a cluster it asks the running server, since every host knows the callers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ....errors import NotFound, StateUnusable, UsageError
+from ....errors import (
+    NotFound,
+    OutcomeUnknown,
+    SessauthError,
+    StateUnusable,
+    Unavailable,
+    Unreachable,
+    UsageError,
+)
 from ...context import Settings, with_settings
 from ...io import write_new
 from ...output import table
@@ -20,12 +29,27 @@ from ...params import PATH
 if TYPE_CHECKING:
     from ....server.keys.credentials import CredentialFile
 
+F = TypeVar("F", bound=Callable[..., Any])
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 
 
 @click.group()
 def credential() -> None:
-    """See and change who may call a local server."""
+    """See and change who may call: a local server, or all hosts of its cluster."""
+
+
+def _local_option(command: F) -> F:
+    text = "On a host of a cluster: this host's own file, which no other host reads."
+    return click.option("--local", is_flag=True, help=text)(command)
+
+
+def _is_of_cluster(settings: Settings) -> bool:
+    """Return True if the folder of this host belongs to a cluster."""
+    from ....server.cluster.callers import carried_credentials
+
+    config = settings.config()
+    may_be = config.cluster.enabled or bool(config.follow.servers)
+    return may_be and config.state_dir.is_dir() and carried_credentials(config) is not None
 
 
 def _file(settings: Settings) -> CredentialFile:
@@ -42,43 +66,115 @@ def _file(settings: Settings) -> CredentialFile:
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--audience", multiple=True, help="Audience a gateway may ask for. Repeatable. Default: any.")
 @click.option("--out", type=PATH, help="Write the secret to a new file, mode 0600.")
+@_local_option
 @with_settings
-def add(settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None) -> None:
+def add(
+    settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None, local: bool
+) -> None:
     """Make a credential and print it, this once: only its hash is kept."""
-    file = _file(settings)
-    if any(identity.name == name for identity in settings.config().identities):
-        raise UsageError(f"{name} is the name of a certificate in [[identities]]; choose another")
-    text = file.add(name, role, audience)
+    make = _add_to_file if local or not _is_of_cluster(settings) else _add_to_cluster
+    text = make(settings, name, role, audience, out)
     document = {"name": name, "role": role, "audiences": list(audience)}
     if out is None:
         settings.show({**document, "credential": text}, [text])
-        return
+    else:
+        settings.show({**document, "out": str(out)}, [f"written  {out}"])
+
+
+def _add_to_file(settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None) -> str:
+    from ....server.cluster.callers import carried_credentials
+
+    file = _file(settings)
+    if any(identity.name == name for identity in settings.config().identities):
+        raise UsageError(f"{name} is the name of a certificate in [[identities]]; choose another")
+    if _is_of_cluster(settings):
+        if any(record.name == name for record in carried_credentials(settings.config()) or ()):
+            raise UsageError(f"{name} is a caller of the cluster, which counts here too; choose another")
+    text = file.add(name, role, audience)
     try:
-        write_new(out, text)
+        if out is not None:
+            write_new(out, text)
     except BaseException:
         # The secret is lost, so the entry would be of no use.
         file.remove(name)
         raise
-    settings.show({**document, "out": str(out)}, [f"written  {out}"])
+    return text
+
+
+def _add_to_cluster(
+    settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None
+) -> str:
+    from ....server.keys.credentials import new_credential
+
+    text, secret_hash = new_credential(name)
+    with settings.client() as client:
+        if out is not None:
+            # First: what the server accepts must not be lost.
+            write_new(out, text)
+        try:
+            client.add_credential(name, role, secret_hash, audiences=audience)
+        except SessauthError as error:
+            if _may_be_done(error):
+                kept = f"{out} has the secret" if out is not None else "the secret is lost"
+                raise OutcomeUnknown(
+                    f"{error}; {kept}: see by 'sessauth credential list' if {name} is there"
+                ) from error
+            if out is not None:
+                out.unlink(missing_ok=True)
+            raise
+    return text
+
+
+def _may_be_done(error: SessauthError) -> bool:
+    """Return True if a change may have been made in spite of the error."""
+    if isinstance(error, OutcomeUnknown):
+        return True
+    return isinstance(error, Unavailable) and not isinstance(error, Unreachable)
 
 
 @credential.command("list")
+@_local_option
 @with_settings
-def list_(settings: Settings) -> None:
+def list_(settings: Settings, local: bool) -> None:
     """List names and roles. Secrets are stored nowhere."""
-    principals = [entry.principal for entry in _file(settings).list()]
+    if local or not _is_of_cluster(settings):
+        principals = [entry.principal for entry in _file(settings).list()]
+        documents: list[dict[str, object]] = [
+            {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in principals
+        ]
+        rows = [[each.name, each.role, ", ".join(each.audiences) or "any"] for each in principals]
+        settings.show({"credentials": documents}, table(("NAME", "ROLE", "AUDIENCES"), rows))
+        return
+    with settings.client() as client:
+        found = client.list_credentials()
     documents = [
-        {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in principals
+        {
+            "name": each.name,
+            "role": each.role,
+            "audiences": list(each.audiences),
+            "added_at_ms": each.added_at_ms,
+            "added_by": each.added_by,
+            "local": each.local,
+        }
+        for each in found
     ]
-    rows = [[each.name, each.role, ", ".join(each.audiences) or "any"] for each in principals]
-    settings.show({"credentials": documents}, table(("NAME", "ROLE", "AUDIENCES"), rows))
+    rows = [
+        [each.name, each.role, ", ".join(each.audiences) or "any", "this host" if each.local else "cluster"]
+        for each in found
+    ]
+    settings.show({"credentials": documents}, table(("NAME", "ROLE", "AUDIENCES", "OF"), rows))
 
 
 @credential.command("remove")
 @click.argument("name")
+@_local_option
 @with_settings
-def remove(settings: Settings, name: str) -> None:
+def remove(settings: Settings, name: str, local: bool) -> None:
     """Remove a credential; calls with it are refused from now on."""
-    if not _file(settings).remove(name):
-        raise NotFound(f"no credential of the name {name}", "NOT_FOUND", "name")
+    if local or not _is_of_cluster(settings):
+        if not _file(settings).remove(name):
+            raise NotFound(f"no credential of the name {name}", "NOT_FOUND", "name")
+    else:
+        with settings.client() as client:
+            client.remove_credential(name)
     settings.show({"name": name, "removed": True}, [f"removed {name}"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from ....errors import SessauthError, Unavailable
 from ....server.cluster.begin import begin, join, prepare
 from ....server.cluster.report import report
 from ....server.config.config import Config
-from ....server.keys.credentials import CredentialFile
+from ....server.keys.credentials import new_credential
 from ....server.process.init import initialise
 from .checks import HostChecks
 from .engine import Engine
@@ -69,7 +68,6 @@ class DemoCluster:
             )
         )
         join(config, threading.Event())
-        shutil.copy(first.config.credentials_file, config.credentials_file)
         return self._serve(config)
 
     def follow(self, name: str) -> DemoHost:
@@ -77,8 +75,6 @@ class DemoCluster:
         home = self._home(name)
         config = configure_host(home, self._addresses)
         self._add_credential(name)
-        for server in self.servers[1:]:
-            shutil.copy(self.servers[0].config.credentials_file, server.config.credentials_file)
         process = self._process(home, "follow")
         self._start(process)
         self.wait(process, lambda: '"event": "following"' in process.log.read_text(encoding="utf-8"))
@@ -137,7 +133,10 @@ class DemoCluster:
 
     def _add_credential(self, name: str) -> None:
         """Give a host a credential of its own to follow with, in its home."""
-        text = CredentialFile(self.servers[0].config.credentials_file).add(name, "follower")
+        text, secret_hash = new_credential(name)
+        self.servers[0].ask(
+            lambda client: client.add_credential(name, "follower", secret_hash, request_id=f"add-{name}")
+        )
         file = self._home(name) / f"{name}.credential"
         file.touch(0o600)
         file.write_text(text + "\n", encoding="utf-8")
