@@ -19,12 +19,15 @@ from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from sessauth.v1 import usage_service_pb2 as usage
 from tests.cli.conftest import Ran, invoke
 from tests.support.cluster_processes import Cluster, ServerHost, cluster_processes
 from tests.support.etcd_cluster import etcd_cluster
 from tests.support.service import Caller, RpcError, home_folder, serves, wait_until
 from tests.support.stated import UNAUTHENTICATED
 from tests.support.watching import item
+
+USAGE = "[usage]\nenabled = true\n"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
     with (
         home_folder() as folder,
         etcd_cluster(folder, 1, {"unsafe-no-fsync": "true"}) as engine,
-        cluster_processes(folder, engine.addresses, workers=1) as made,
+        cluster_processes(folder, engine.addresses, workers=1, more=USAGE) as made,
     ):
         yield made
 
@@ -132,6 +135,38 @@ def test_the_commands_of_one_host_change_the_callers_of_all(cluster: Cluster, tm
     taken = typed(two, "credential", "add", "operator", "--role", "operator", "--local")
     assert taken.code == 2 and "caller of the cluster" in taken.err
     assert typed(two, "credential", "remove", "rescue", "--local").code == 0
+
+
+def report_of(host: ServerHost, session_id: bytes) -> usage.SessionReport:
+    """Return the report of a session, asked at a server."""
+    request = usage.GetReportRequest(session_id=session_id)
+    answer: usage.GetReportResponse = host.operator.call("UsageService/GetReport", request)
+    return answer.reports[0]
+
+
+def test_the_usage_of_all_workers_is_in_the_report_of_each_server(cluster: Cluster) -> None:
+    """A call without costs is its worker's decision, one with costs the leader's; each counts once."""
+    free, revision = token_of(cluster, "read:files/**")
+    session_id = Token.parse(free).session_id
+    minting = tokens.MintRequest(
+        session_id=session_id, scopes=["read:files/** needs uses(3)"], audience=["gw"]
+    )
+    costly = cluster.ask("TokenService/Mint", minting).token
+    for host in cluster.hosts:
+        worker = worker_of(host)
+        for token in (free, costly):
+            request = pb.CheckRequest(item=item(token), audience="gw", at_least_revision=revision)
+            worker.call("AuthorizationService/Check", request)
+        worker.close()
+    for host in cluster.hosts:
+        assert wait_until(lambda at=host: report_of(at, session_id).observation.allowed == 4)  # type: ignore[misc]
+        report = report_of(host, session_id)
+        assert {each.name: each.allowed for each in report.verifiers} == {
+            "server/one/control": 2,
+            "server/one/worker-0": 1,
+            "server/two/worker-0": 1,
+        }
+        assert not report.missing
 
 
 def test_a_proven_call_is_paid_for_once_over_a_leaders_death(cluster: Cluster) -> None:

@@ -135,11 +135,16 @@ class Cluster:
 
 @contextmanager
 def cluster_processes(
-    folder: Path, engine: list[str], workers: int = 0, places: Mapping[str, Place] | None = None
+    folder: Path,
+    engine: list[str],
+    workers: int = 0,
+    places: Mapping[str, Place] | None = None,
+    more: str = "",
 ) -> Iterator[Cluster]:
     """Run two servers, begun and admitted as docs/cluster.md says; the first one leads.
 
-    ``places`` has an address for each, ``HOST:PORT``, and a context to start it in.
+    ``places`` has an address for each, ``HOST:PORT``, and a context to start it in; ``more`` are further
+    sections of their settings.
     """
     one = initialise(folder / "one")
     credential = one.credential_file.read_text().strip()
@@ -157,7 +162,7 @@ def cluster_processes(
             engine=json.dumps(engine),
             servers=json.dumps(servers[:1]),
         )
-        (home / "sessauth.toml").write_text(text)
+        (home / "sessauth.toml").write_text(text + more)
         config = load(home, {})
         hosts.append(ServerHost(config, Caller(f"unix:{config.socket}", credential), place=place))
     first, second = hosts
