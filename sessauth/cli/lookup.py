@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -87,8 +88,8 @@ def key(client: Client, ref: Ref) -> bytes:
     return _only(ref, "key", ((each.id, f"{each.status.name}  {each.owner}") for each in keys))
 
 
-def logged_session(folder: Path, ref: Ref) -> bytes:
-    """Return the id of the session that ``ref`` stands for, among those in an audit log.
+def logged_session(ref: Ref, *folders: Path) -> bytes:
+    """Return the id of the session that ``ref`` stands for, among those in audit logs.
 
     Sessions that a denied token only claimed don't count: anybody can claim an ambiguous id. Raises as
     :func:`session`, and StateUnusable if the folder can't be read.
@@ -98,7 +99,8 @@ def logged_session(folder: Path, ref: Ref) -> bytes:
     from ..audit.read.reader import FolderReader
 
     lines: dict[bytes, str] = {}
-    for entry in FolderReader(folder).entries(f'"session":"{ref}'.encode()):
+    needle = f'"session":"{ref}'.encode()
+    for entry in chain.from_iterable(FolderReader(folder).entries(needle) for folder in folders):
         text = entry.record.get("session")
         # A log may have been tampered with: its text may be no id.
         if isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text):

@@ -172,6 +172,14 @@ judge_state_option = click.option(
 state_dir_option = click.option(
     "--state", "folder", type=PATH, help="The state folder. Default: that of the home folder."
 )
+audit_dirs_option = click.option(
+    "--dir",
+    "folders",
+    type=PATH,
+    multiple=True,
+    help="An audit folder, a home, or a folder with one of them for each host. Repeatable. Default: that of "
+    "the home folder.",
+)
 audit_dir_option = click.option(
     "--dir", "folder", type=PATH, help="The audit folder. Default: that of the home folder."
 )

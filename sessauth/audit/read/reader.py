@@ -20,12 +20,16 @@ _BEGAN = re.compile(rb'"kind":"begin","at_ms":([0-9]{1,16})')
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record and its place: the file's path and the line, counted from 1."""
+    """One record and its place: the file's path and the line, counted from 1.
+
+    ``host`` is the name of its host, empty where one folder is read.
+    """
 
     stream: bytes
     path: Path
     line: int
     record: dict[str, Any]
+    host: str = ""
 
     @property
     def kind(self) -> str:
@@ -43,9 +47,10 @@ class Entry:
 class FolderReader:
     """Reads a folder; ``passed_over`` counts skipped lines so far."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take an audit folder; processes may be writing there."""
+    def __init__(self, folder: Path, host: str = "") -> None:
+        """Take an audit folder, of ``host`` if there are several; processes may be writing there."""
         self._folder = folder
+        self._host = host
         self.passed_over = 0
 
     def streams(self) -> dict[bytes, list[Path]]:
@@ -84,7 +89,7 @@ class FolderReader:
                     if record is None or not line.endswith(b"\n"):
                         self.passed_over += 1
                         continue
-                    yield Entry(stream, path, number, record)
+                    yield Entry(stream, path, number, record, self._host)
         except OSError as error:
             raise StateUnusable(f"can't read {path}: {error.strerror}", "WRONG_MODE") from None
 

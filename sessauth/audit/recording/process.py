@@ -89,6 +89,7 @@ class ProcessRecorder:
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
         register: RegisterWriter | None = None,
+        host: str = "",
     ) -> None:
         """Begin an audit stream.
 
@@ -101,6 +102,7 @@ class ProcessRecorder:
             changes: record the log's changes too.
             local: record changes beside the log too.
             register: store in the state folder how far the stream is on the disk.
+            host: the name of this host in its cluster.
 
         Raises:
             ConfigError: if the folder can't be written, unless the disk is full.
@@ -118,6 +120,7 @@ class ProcessRecorder:
             options=options.stream,
             clock=self._clock,
             index=index,
+            host=host,
         )
         try:
             self.audit = AuditSink(

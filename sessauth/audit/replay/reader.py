@@ -13,6 +13,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -75,11 +76,15 @@ class History:
 
 
 class AuditFolder:
-    """The open files of an audit folder, as a context manager; processes may be writing there."""
+    """The open files of audit folders, as a context manager; processes may be writing there."""
 
-    def __init__(self, folder: Path) -> None:
-        """List the files. Raises OSError if the folder can't be read."""
-        self.paths = [path for files in layout.files(folder).values() for path in files.values()]
+    def __init__(self, *folders: Path) -> None:
+        """List the files. Raises OSError if a folder can't be read."""
+        self.paths = [
+            path for folder in folders for files in layout.files(folder).values() for path in files.values()
+        ]
+        # With several folders the name of a file does not say where it lies.
+        self._name_of = str if len(folders) > 1 else attrgetter("name")
         self._open: dict[int, BinaryIO] = {}
 
     def line(self, place: LinePlace) -> bytes:
@@ -109,7 +114,7 @@ class AuditFolder:
         numbered = layout.NUMBERED.match(self.line(place))
         return ReplayFinding(
             kind=kind,
-            file=self.paths[place.file].name,
+            file=self._name_of(self.paths[place.file]),
             line=self.line_number(place),
             n=-1 if numbered is None else int(numbered[1]),
             why=why,

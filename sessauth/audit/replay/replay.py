@@ -24,16 +24,15 @@ _NONE: Final = b""
 
 
 def replay(
-    folder: Path,
-    *,
+    *folders: Path,
     arguments: Mapping[str, bytes] | None = None,
     session_id: bytes = b"",
     on_decision: Callable[[LoggedDecision, ReplayedCall], None] | None = None,
 ) -> ReplayReport:
-    """Make every decision in the files of a folder again.
+    """Make every decision in the files of folders again, by the changes in all of them.
 
     Args:
-        folder: the audit folder; ``audit verify`` proves that its lines are as written.
+        folders: the audit folders; ``audit verify`` proves that their lines are as written.
         arguments: arguments of calls by their digests; see ``read_arguments``.
         session_id: only decisions of this session, 16 bytes.
         on_decision: called with each decision and its standing.
@@ -43,13 +42,13 @@ def replay(
     """
     report = ReplayReport()
     try:
-        with AuditFolder(folder) as files:
+        with AuditFolder(*folders) as files:
             reader = ReplayReader(files, report, session_id)
             report.chains = len(reader.chains)
             for history in reader.histories.values():
                 _Replay(reader, history, arguments or {}, report, on_decision).run()
     except OSError as error:
-        message = f"can't read the audit log {error.filename or folder}: {error.strerror}"
+        message = f"can't read the audit log {error.filename}: {error.strerror}"
         raise StateUnusable(message, "MISSING") from None
     return report
 

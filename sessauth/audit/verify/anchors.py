@@ -37,10 +37,10 @@ def compare_anchors(
     return findings
 
 
-def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[VerificationFinding]:
-    """Return a finding for each chain that is in no line of the folder."""
+def missing_heads(heads: Sequence[bytes], *folders: Path) -> list[VerificationFinding]:
+    """Return a finding for each chain that is in no line of the folders."""
     wanted = {b',"chain":"' + head.hex().encode() + b'"}\n': head for head in heads}
-    for files in layout.files(folder).values():
+    for files in (files for folder in folders for files in layout.files(folder).values()):
         for path in files.values():
             if not wanted:
                 return []

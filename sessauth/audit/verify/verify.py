@@ -73,5 +73,5 @@ def verify(
                 named[anchor.stream] = anchor
     states.sort(key=lambda state: state.began_ms)
     findings += anchors.compare_anchors(folder, {state.stream: state for state in states}, named, since_ms)
-    findings += anchors.missing_heads(folder, expected_heads)
+    findings += anchors.missing_heads(expected_heads, folder)
     return AuditReport(tuple(states), tuple(findings))

@@ -71,6 +71,7 @@ class AuditStream:
         options: StreamOptions | None = None,
         clock: Clock | None = None,
         index: bool = False,
+        host: str = "",
     ) -> Self:
         """Begin a stream in a folder, which is made if there is none.
 
@@ -84,6 +85,7 @@ class AuditStream:
             clock: of the records' times, and of intervals.
             index: record the ends of the folder's other streams in this one, so that their removal is found.
                 For one of the processes that share a folder.
+            host: the name of the process's host in its cluster, "" for a single host.
 
         Raises:
             OSError: if it can't be written.
@@ -104,6 +106,7 @@ class AuditStream:
             "audience": audience,
             "cluster": cluster_id.hex(),
             "incarnation": incarnation.hex(),
+            **({"host": host} if host else {}),
         }
         stream = cls(folder, begin, options, clock or SystemClock(), index)
         stream._next_file()

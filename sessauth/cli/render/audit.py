@@ -5,16 +5,68 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ...audit import layout
 from ...audit.export import ocsf
 from ...audit.export.ocsf_common import Event
+from ...audit.read.hosts import AuditHost
 from ...audit.read.query import Query, find
 from ...audit.read.reader import Entry, FolderReader
 from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
 from ..output import moment, printable, table
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedHost:
+    """The verification of one host's log: its report, and lines about the comparisons that were not made."""
+
+    host: AuditHost
+    report: AuditReport
+    lines: tuple[str, ...] = ()
+    compared_with_state: bool = False
+    compared_with_changes: bool = False
+
+
+def verified_json(verified: Sequence[VerifiedHost]) -> dict[str, Any]:
+    """Return verifications as JSON values: that of a single host, or those of several."""
+    if len(verified) == 1:
+        return _verified_json(verified[0])
+    return {
+        "intact": all(each.report.intact for each in verified),
+        "hosts": [{"host": each.host.name, **_verified_json(each)} for each in verified],
+    }
+
+
+def _verified_json(verified: VerifiedHost) -> dict[str, Any]:
+    return {
+        **report_json(verified.host.folder, verified.report),
+        "compared_with_state": verified.compared_with_state,
+        "compared_with_changes": verified.compared_with_changes,
+    }
+
+
+def verified_lines(verified: Sequence[VerifiedHost]) -> list[str]:
+    """Return verifications as lines; of several hosts one behind the other, and the sum at the end."""
+    if len(verified) == 1:
+        return [*verified[0].lines, *report_lines(verified[0].report)]
+    lines = []
+    for each in verified:
+        lines.append(printable(f"{each.host.name}  {each.host.folder}"))
+        lines += [f"  {line}" for line in (*each.lines, *report_lines(each.report))]
+    broken = sum(not each.report.intact for each in verified)
+    count = f"{len(verified)} hosts"
+    return [*lines, f"NOT INTACT: {broken} of {count}" if broken else f"intact: {count}"]
+
+
+def folders_json(hosts: Sequence[AuditHost]) -> dict[str, Any]:
+    """Return the folder that was read, or those of several hosts, as JSON values."""
+    if len(hosts) == 1:
+        return {"dir": str(hosts[0].folder)}
+    return {"hosts": [{"host": host.name, "dir": str(host.folder)} for host in hosts]}
 
 
 def report_json(folder: Path, report: AuditReport) -> dict[str, Any]:
@@ -80,11 +132,11 @@ def _finding_line(finding: VerificationFinding) -> str:
     return printable(f"{finding.kind.value} {place}{number}: {finding.words}")
 
 
-def newest(reading: FolderReader, query: Query, limit: int) -> tuple[list[Entry], int]:
+def newest(readers: Iterable[FolderReader], query: Query, limit: int) -> tuple[list[Entry], int]:
     """Return the newest ``limit`` records that match, by time, and the count of all. Raises StateUnusable."""
     heap: list[tuple[int, int, Entry]] = []
     count = 0
-    for entry in find(reading, query):
+    for entry in chain.from_iterable(find(reading, query) for reading in readers):
         item = (entry.at_ms, count, entry)
         count += 1
         if len(heap) < limit:
@@ -96,19 +148,32 @@ def newest(reading: FolderReader, query: Query, limit: int) -> tuple[list[Entry]
 
 def entry_json(entry: Entry) -> dict[str, Any]:
     """Return a record of the log with its stream, file and line."""
-    return {"stream": entry.stream.hex(), "file": entry.path.name, "line": entry.line, **entry.record}
+    host = {"host": entry.host} if entry.host else {}
+    return {
+        **host,
+        "stream": entry.stream.hex(),
+        "file": entry.path.name,
+        "line": entry.line,
+        **entry.record,
+    }
 
 
 def entry_lines(entries: Sequence[Entry], count: int, passed_over: int) -> list[str]:
     """Return a table of records."""
-    lines = table(
-        ("TIME", "WHAT", "REASON", "STAGE", "SESSION", "BY", "ON", "ID"), [_row(entry) for entry in entries]
-    )
+    lines = table_lines(entries)
     if count > len(entries):
         lines.append(f"the newest {len(entries)} of {count}; --limit shows more")
     if passed_over:
         lines.append(f"{passed_over} lines are no records; 'sessauth audit verify' says what of it")
     return lines
+
+
+def table_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return a table of records, with their hosts if there are several."""
+    headers = ("TIME", "WHAT", "REASON", "STAGE", "SESSION", "BY", "ON", "ID")
+    if not any(entry.host for entry in entries):
+        return table(headers, [_row(entry) for entry in entries])
+    return table(("HOST", *headers), [[entry.host, *_row(entry)] for entry in entries])
 
 
 def _row(entry: Entry) -> list[object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from ...errors import ConfigError
+from ...model.host import SERVER_PREFIX
 from .cluster_section import ClusterSettings
 from .sections import (
     AuditSettings,
@@ -84,6 +86,13 @@ class Config:
     def audit_dir(self) -> Path:
         """The folder of the audit streams."""
         return self._folder(self.audit.dir, "audit")
+
+    @property
+    def host(self) -> str:
+        """The name of this host among those of its cluster; empty for a single host."""
+        if self.cluster.enabled:
+            return SERVER_PREFIX + self.cluster.name
+        return (self.follow.host_name or platform.node()) if self.follow.servers else ""
 
     @property
     def reports_observations(self) -> bool:

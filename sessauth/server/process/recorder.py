@@ -58,6 +58,7 @@ class ServerRecorder(ProcessRecorder):
                 changes=changes,
                 local=local,
                 register=register,
+                host=config.host,
             )
 
     def require(self, others: Callable[[], bool] = lambda: True) -> None:

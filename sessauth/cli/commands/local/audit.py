@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ....errors import StateError, StateUnusable, UsageError
+from ....errors import UsageError
 from ... import lookup, params
 from ...call_options import with_options
 from ...context import Settings, with_settings
 from ...io import json_bytes
-from ...output import Progress, printable
-from ...params import audit_dir_option
+from ...output import Progress
+from ...params import audit_dir_option, audit_dirs_option
 from .audit_replay import replay
+from .audit_story import story
 
 if TYPE_CHECKING:
-    from ....audit.stream_register import StreamRegister
-    from ....audit.verify.findings import AuditReport
+    from ....audit.read.hosts import AuditHost
 
 
 @click.group()
@@ -31,10 +30,11 @@ def audit() -> None:
 
 
 audit.add_command(replay)
+audit.add_command(story)
 
 
 @audit.command("verify")
-@audit_dir_option
+@audit_dirs_option
 @click.option(
     "--public-key",
     "key_files",
@@ -56,12 +56,12 @@ audit.add_command(replay)
     "--state",
     "state_dir",
     type=params.PATH,
-    help="The state folder that knows the log. Default: that of the home folder, without --dir.",
+    help="The state folder that knows the log, of one folder. Default: the one beside it in a home.",
 )
 @with_settings
 def verify(
     settings: Settings,
-    folder: Path | None,
+    folders: Sequence[Path],
     key_files: Sequence[Path],
     heads: Sequence[bytes],
     since: int,
@@ -70,85 +70,21 @@ def verify(
     """Read the whole log and say whether it is what was written. Exits with 1 if not, or if there is none.
 
     The state folder keeps the keys that sign the log, and how far its newest streams came.
-    A state that lacks changes which the log holds is an older one; that is said too.
+    A state that lacks changes which the log holds is an older one; that is said too. Of several hosts each
+    log is verified for itself.
     """
     from ....audit.keys import public_keys
-    from ....audit.verify.verify import verify as check
     from ...render import audit as audit_view
+    from .audit_folders import hosts_of, verify_hosts
 
     keys: dict[bytes, bytes] = {}
     for file in key_files:
         keys |= public_keys(file)
-    if state_dir is None and folder is None:
-        state_dir = settings.config().state_dir
-    register, not_compared = _read_register(state_dir)
-    folder = settings.audit_dir(folder)
+    hosts = hosts_of(settings, folders, state_dir)
     with Progress("verifying") as progress:
-        report = check(
-            folder,
-            keys=keys or None,
-            expected_heads=heads,
-            since_ms=since,
-            register=register,
-            on_progress=progress,
-        )
-        report, why = _with_missing_changes(report, folder, state_dir)
-    document = {
-        **audit_view.report_json(folder, report),
-        "compared_with_state": register is not None,
-        "compared_with_changes": not why,
-    }
-    settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)], ok=report.intact)
-
-
-def _read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[str]]:
-    """Return the register of the log's streams in a state folder, or None and a line that says so.
-
-    Raises StateUnusable if its file is damaged.
-    """
-    from ....audit import stream_register
-
-    why = "none was named; --state names one"
-    if state_dir is not None:
-        try:
-            registered = stream_register.read(state_dir)
-        except StateUnusable as error:
-            if error.problem != "WRONG_MODE":
-                raise
-            registered, why = None, str(error)
-        else:
-            why = f"{state_dir} keeps nothing of a log"
-        if registered is not None:
-            return registered, []
-    return None, [printable(f"not compared with a state folder: {why}")]
-
-
-def _with_missing_changes(
-    report: AuditReport, folder: Path, state_dir: Path | None
-) -> tuple[AuditReport, list[str]]:
-    """Add the changes that log or state lack to a report; return a line too if the two were not compared.
-
-    A state that can't be read is no finding, unless it is an older one.
-    """
-    from ....audit.recording.missing_changes import lacking
-    from ....audit.verify.findings import FindingKind, VerificationFinding
-    from ....state.layout import DATA_FILE
-    from ....state.lmdb.feed import LocalFeed
-    from ....state.lmdb.reader import StateReader
-
-    if state_dir is None or not (state_dir / DATA_FILE).exists():
-        return report, ["not compared with the changes of a state: there is none here"]
-    try:
-        reader = StateReader.open(state_dir)
-        try:
-            findings = lacking(folder, LocalFeed(reader))
-        finally:
-            reader.close()
-    except StateError as error:
-        if getattr(error, "problem", "") != "ROLLED_BACK":
-            return report, [printable(f"not compared with the changes of the state: {error}")]
-        findings = [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, str(error))]
-    return replace(report, findings=(*report.findings, *findings)), []
+        verified = verify_hosts(hosts, keys=keys or None, heads=heads, since_ms=since, on_progress=progress)
+    intact = all(each.report.intact for each in verified)
+    settings.show(audit_view.verified_json(verified), audit_view.verified_lines(verified), ok=intact)
 
 
 _filters = with_options(
@@ -168,7 +104,7 @@ _filters = with_options(
 )
 
 
-def _query(folder: Path, *, answer: str | None, **options: Any) -> Any:
+def _query(hosts: Sequence[AuditHost], *, answer: str | None, **options: Any) -> Any:
     """Return the query for the options of ``_filters``. Raises UsageError, KeyFolderError."""
     from ....audit.read.query import Query, argument_digests
     from ....model.change import ChangeKind
@@ -178,9 +114,11 @@ def _query(folder: Path, *, answer: str | None, **options: Any) -> Any:
     if options["arguments"]:
         if not options["arguments"].lstrip().startswith(("{", "@")):
             raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
-        digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
+        arguments = json_bytes(options["arguments"], "--arguments")
+        # Each host has a key of its own.
+        digests = frozenset().union(*(argument_digests(host.folder, arguments) for host in hosts))
     read = {
-        "session": lookup.logged_session(folder, options["session"]).hex(),
+        "session": lookup.logged_session(options["session"], *(host.folder for host in hosts)).hex(),
         "decision": options["decision"].hex(),
         "block": options["block"].hex(),
         "reason": _word(options["reason"], Reason.__members__, "--reason"),
@@ -200,27 +138,29 @@ def _word(text: str, known: Any, option: str) -> str:
 
 
 @audit.command("query")
-@audit_dir_option
+@audit_dirs_option
 @_filters
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many."
 )
 @with_settings
-def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any) -> None:
+def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options: Any) -> None:
     """Show the records that fit all of the options, by time. Nothing is verified."""
     from ....audit.read.reader import FolderReader
     from ...render import audit as audit_view
+    from .audit_folders import hosts_of
 
-    folder = settings.audit_dir(folder)
-    reading = FolderReader(folder)
-    entries, count = audit_view.newest(reading, _query(folder, **options), limit)
+    hosts = hosts_of(settings, folders)
+    readers = [FolderReader(host.folder, host.name if len(hosts) > 1 else "") for host in hosts]
+    entries, count = audit_view.newest(readers, _query(hosts, **options), limit)
+    passed_over = sum(reader.passed_over for reader in readers)
     document = {
-        "dir": str(folder),
+        **audit_view.folders_json(hosts),
         "records": [audit_view.entry_json(entry) for entry in entries],
         "found": count,
-        "passed_over": reading.passed_over,
+        "passed_over": passed_over,
     }
-    settings.show(document, audit_view.entry_lines(entries, count, reading.passed_over))
+    settings.show(document, audit_view.entry_lines(entries, count, passed_over))
 
 
 @audit.command("export")
@@ -230,6 +170,7 @@ def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any
 @with_settings
 def export(settings: Settings, /, folder: Path | None, out: Path | None, **options: Any) -> None:
     """Write decisions and changes as OCSF events, one JSON document a line, stream by stream."""
+    from ....audit.read.hosts import AuditHost
     from ....audit.read.query import find
     from ....audit.read.reader import FolderReader
     from ...render.audit import Events
@@ -237,7 +178,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
     folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
     events = Events()
-    wanted = _query(folder, **options)
+    wanted = _query([AuditHost("", folder)], **options)
     if out is None:
         for event in events.of(find(reading, wanted)):
             click.echo(json.dumps(event, separators=(",", ":")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ _WORDS = (
 
 
 @click.command("replay")
-@params.audit_dir_option
+@params.audit_dirs_option
 @click.option(
     "--arguments",
     "arguments_file",
@@ -34,27 +35,35 @@ _WORDS = (
 )
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
 @with_settings
-def replay(settings: Settings, folder: Path | None, arguments_file: Path | None, session_id: Ref) -> None:
+def replay(settings: Settings, folders: Sequence[Path], arguments_file: Path | None, session_id: Ref) -> None:
     """Decide again what was decided. Exits with 1 if something can't have been so.
 
-    It is judged by the recorded changes and the recorded blocks of the tokens. Whether the log is what was
-    written tells 'audit verify', which comes first.
+    It is judged by the recorded changes and the recorded blocks of the tokens, of several hosts by those of
+    all. Whether the log is what was written tells 'audit verify', which comes first.
     """
     from ....audit.replay import read_arguments
     from ....audit.replay import replay as decide_again
+    from ...render.audit import folders_json
+    from .audit_folders import hosts_of
 
-    folder = settings.audit_dir(folder)
-    arguments = None if arguments_file is None else read_arguments(arguments_file, folder)
-    whole_id = lookup.logged_session(folder, session_id)
+    hosts = hosts_of(settings, folders)
+    paths = [host.folder for host in hosts]
+    arguments: dict[str, bytes] | None = None
+    if arguments_file is not None:
+        # Each host has a key of its own.
+        arguments = {}
+        for path in paths:
+            arguments |= read_arguments(arguments_file, path)
+    whole_id = lookup.logged_session(session_id, *paths)
     decided = count(1)
     with Progress("decisions") as progress:
         report = decide_again(
-            folder,
+            *paths,
             arguments=arguments,
             session_id=whole_id,
             on_decision=lambda recorded, judged: progress(next(decided)),
         )
-    settings.show({"dir": str(folder), **report.to_dict()}, _lines(report), ok=not report.found)
+    settings.show({**folders_json(hosts), **report.to_dict()}, _lines(report), ok=not report.found)
 
 
 def _lines(report: ReplayReport) -> list[str]:
