@@ -75,7 +75,7 @@ def story_of(folder: Path, session_id: bytes = SESSION) -> SessionStory:
 
 
 def test_a_folder_of_homes_has_their_hosts(tmp_path: Path, hosts: tuple[Host, Host]) -> None:
-    """By the names in their records; a folder without a stream counts too."""
+    """Their names are those of their records; a folder without a stream counts too."""
     (tmp_path / "one" / "state").mkdir()
     (tmp_path / "gone").mkdir()
     (tmp_path / ".hidden").mkdir()
@@ -89,7 +89,7 @@ def test_a_folder_of_homes_has_their_hosts(tmp_path: Path, hosts: tuple[Host, Ho
     assert len(audit_hosts([hosts[0].folder, tmp_path / "one", tmp_path])) == 3
 
 
-def test_names_are_told_apart(tmp_path: Path) -> None:
+def test_equal_names_get_their_paths(tmp_path: Path) -> None:
     """Two folders of one name get their paths, and one without a name that of its folder."""
     for name in ("a", "b"):
         Host.begin(tmp_path / name, "edge-1")
@@ -101,7 +101,7 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     """It is not an empty one."""
     with pytest.raises(StateUnusable, match="nowhere"):
         audit_hosts([tmp_path / "nowhere"])
@@ -148,7 +148,7 @@ def test_an_allow_too_late_or_by_the_ended_state_survived(
     assert (len(story.survived), story.within) == (survived, within)
 
 
-def test_clocks_that_differ_are_said(tmp_path: Path, hosts: tuple[Host, Host]) -> None:
+def test_clocks_that_differ_are_shown(tmp_path: Path, hosts: tuple[Host, Host]) -> None:
     """A decision by a change before it was made; and one without it long after."""
     one, two = hosts
     one.decide(END_MS - 400, 8, allowed=False)

@@ -71,7 +71,7 @@ def test_verify_takes_folders_one_by_one(run: Run, logs: Path) -> None:
 
 
 def test_query_and_replay_read_all_hosts(run: Run, logs: Path) -> None:
-    """By time, with the host of each record; a replay takes the changes of all."""
+    """Records come by time, with their hosts; a replay takes the changes of all."""
     found = run("audit", "query", "--dir", logs, "--session", SESSION.hex()[:6], "--json").json
     assert [record["host"] for record in found["records"] if record["kind"] == "decision"] == [*NAMES, *NAMES]
     assert "server/two" in run("audit", "query", "--dir", logs).out
@@ -99,7 +99,7 @@ def test_a_story_proves_that_nothing_outlived_a_session(run: Run, logs: Path) ->
     ],
     ids=("allowed", "lost"),
 )
-def test_a_story_says_what_speaks_against_it(run: Run, logs: Path, more: bytes, problem: str) -> None:
+def test_a_story_lists_late_allows_and_losses(run: Run, logs: Path, more: bytes, problem: str) -> None:
     """An allow long after the end, and records that were lost."""
     add_log(logs, "edge-9", 9, more)
     ran = run("audit", "story", SESSION.hex(), "--dir", logs)

@@ -10,7 +10,7 @@ from sessauth.audit.read.hosts import audit_hosts
 from sessauth.audit.read.story import read_story
 from sessauth.audit.replay import replay
 from sessauth.cli.commands.local.audit_folders import verify_hosts
-from sessauth.cli.render.audit_story import problems
+from sessauth.cli.render.host_story import problems
 from sessauth.reasons import Reason
 from sessauth.v1 import evidence_service_pb2 as evidence
 from tests.support.carried import OneEngine

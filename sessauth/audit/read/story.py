@@ -113,16 +113,16 @@ def _count(part: HostStory, entry: Entry, session_id: bytes) -> None:
 
 def _once(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries with each change once: every host's control process records it."""
-    seen: set[tuple[object, object]] = set()
-    kept = []
+    changes: set[tuple[object, object]] = set()
+    found = []
     for entry in entries:
-        key = entry.record.get("seq"), entry.record.get("id")
         if entry.kind == "change":
-            if key in seen:
+            change = entry.record.get("seq"), entry.record.get("id")
+            if change in changes:
                 continue
-            seen.add(key)
-        kept.append(entry)
-    return kept
+            changes.add(change)
+        found.append(entry)
+    return found
 
 
 def _compare(story: SessionStory, part: HostStory, entry: Entry, changes: _Changes, bound_ms: int) -> None:
@@ -142,7 +142,7 @@ def _compare(story: SessionStory, part: HostStory, entry: Entry, changes: _Chang
 
 
 class _Changes:
-    """What the changes of all hosts say of ends, ancestors and times."""
+    """Ends, ancestors and times, by the changes of all hosts."""
 
     def __init__(self) -> None:
         # The time of the change that led to a revision.

@@ -45,7 +45,7 @@ def story(
     verified by 'session verify-closed'.
     """
     from ....audit.read.story import read_story
-    from ...render import audit_story as story_view
+    from ...render import host_story as story_view
     from .audit_folders import hosts_of, verify_hosts
 
     hosts = hosts_of(settings, folders)
