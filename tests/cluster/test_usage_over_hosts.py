@@ -216,6 +216,26 @@ def test_calls_at_a_follower_are_in_the_sum(pair: Pair, tmp_path_factory: pytest
     assert found().observation.allowed == 5
 
 
+def test_a_place_that_a_server_has_not_reached_is_waited_for(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that sent it was ahead. One that stays behind says so, and the watch tries again."""
+    watch = Watch(pair.one.operator, from_now=True)
+    synced = watch.synced()
+    watch.close()
+    ahead = {"after_revision": synced.revision + 1, "incarnation": synced.incarnation, "kinds": [OPENED]}
+    again = Watch(pair.two.operator, **ahead)
+    opened(pair)
+    second = open_session(pair.one.operator)
+    assert again.event().session_id == second.id
+    again.close()
+    monkeypatch.setattr("sessauth.server.services.event.BEHIND_SECONDS", 0.0)
+    far = Watch(pair.two.operator, **{**ahead, "after_revision": 1 << 40})
+    assert far.refused().word == "ENGINE_UNREACHABLE"
+    without = Watch(pair.two.operator, after_revision=1 << 40)
+    assert without.refused().word == "INVALID"
+
+
 def test_a_watch_goes_on_at_another_server_and_so_do_the_sums(pair: Pair) -> None:
     """The last test: the first server ends. Nothing is lost, and nothing comes twice."""
     session_id = opened(pair)

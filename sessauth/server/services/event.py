@@ -24,6 +24,9 @@ from ..status import invalid, refused
 SYNC_SECONDS: Final = 5.0
 # Period of checks of the stream's credential and deadline.
 CALLER_SECONDS: Final = 1.0
+# How long a watch that comes from another server of the cluster waits for its place.
+BEHIND_SECONDS: Final = 2.0
+BEHIND_POLL_SECONDS: Final = 0.02
 # Bound of one response.
 RESPONSE_BYTES: Final = 64 << 10
 
@@ -76,8 +79,24 @@ class EventService:
                 "incarnation: the state was restored since, and every session that was open then has ended; "
                 "list the sessions, and watch from now on",
             )
+        if request.incarnation and self._log.is_carried:
+            self._wait_for(request.after_revision)
         seq = self._events.feed.seq_at(request.after_revision)
         return LogPosition(seq, request.after_revision), head.incarnation
+
+    def _wait_for(self, revision: int) -> None:
+        """Wait until this host of a cluster holds a revision that another one sent.
+
+        Raises ENGINE_UNREACHABLE if it is still behind after :data:`BEHIND_SECONDS`.
+        """
+        until = time.monotonic() + BEHIND_SECONDS
+        while self._events.feed.head().revision < revision:
+            if time.monotonic() >= until:
+                raise refused(
+                    "ENGINE_UNREACHABLE",
+                    f"after_revision: this host does not hold revision {revision} yet; watch again",
+                )
+            time.sleep(BEHIND_POLL_SECONDS)
 
     def _stream(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
         """Yield events of the log, then live ones, and the log again after falling behind."""
