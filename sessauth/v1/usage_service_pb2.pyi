@@ -189,7 +189,7 @@ class BlockCensus(_message.Message):
     def __init__(self, observation: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...
 
 class ReportHostUsageRequest(_message.Message):
-    __slots__ = ("host", "run_id", "number", "since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms", "sessions", "late", "first_late", "waiting", "after_late_number", "last", "term_id")
+    __slots__ = ("host", "run_id", "number", "since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms", "sessions", "late", "first_late", "waiting", "after_late_number", "last", "term_id", "run_began_ms")
     HOST_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +204,7 @@ class ReportHostUsageRequest(_message.Message):
     AFTER_LATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     TERM_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_BEGAN_MS_FIELD_NUMBER: _ClassVar[int]
     host: str
     run_id: bytes
     number: int
@@ -218,7 +219,8 @@ class ReportHostUsageRequest(_message.Message):
     after_late_number: int
     last: bool
     term_id: bytes
-    def __init__(self, host: _Optional[str] = ..., run_id: _Optional[bytes] = ..., number: _Optional[int] = ..., since_ms: _Optional[int] = ..., usage_since_ms: _Optional[int] = ..., lost_first_ms: _Optional[int] = ..., lost_last_ms: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[HostSession, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., first_late: _Optional[int] = ..., waiting: _Optional[int] = ..., after_late_number: _Optional[int] = ..., last: bool = ..., term_id: _Optional[bytes] = ...) -> None: ...
+    run_began_ms: int
+    def __init__(self, host: _Optional[str] = ..., run_id: _Optional[bytes] = ..., number: _Optional[int] = ..., since_ms: _Optional[int] = ..., usage_since_ms: _Optional[int] = ..., lost_first_ms: _Optional[int] = ..., lost_last_ms: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[HostSession, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., first_late: _Optional[int] = ..., waiting: _Optional[int] = ..., after_late_number: _Optional[int] = ..., last: bool = ..., term_id: _Optional[bytes] = ..., run_began_ms: _Optional[int] = ...) -> None: ...
 
 class HostSession(_message.Message):
     __slots__ = ("observation", "verifiers")

@@ -248,6 +248,48 @@ def test_a_late_report_of_an_earlier_run_changes_nothing(world: UsageWorld) -> N
     assert world.leader.report(session_id).observation.allowed == 10
 
 
+def test_a_report_of_a_run_that_nobody_knew_is_late_all_the_same(world: UsageWorld) -> None:
+    """Its first one came behind those of the next run, which must not be refused from then on."""
+    session_id, edge = world.open(), world.hosts[EDGE]
+    edge.restart()
+    edge.observe(observed(session_id, block("r", calls=2)))
+    edge.fault = "late"
+    edge.restart()
+    edge.observe(observed(session_id, block("r")))
+    world.settle()
+    edge.deliver_late()
+    world.settle()
+    assert world.leader is not None
+    report = world.leader.report(session_id)
+    assert (report.observation.allowed, list(report.missing)) == (3, [])
+
+
+def test_a_host_whose_clock_went_back_reports_again_soon(world: UsageWorld) -> None:
+    """Its new run looks like an earlier one until the other is silent."""
+    session_id, edge = world.open(), world.hosts[EDGE]
+    edge.pass_on.close()
+    edge.store.close()
+    world.clock.step(-3_600_000)
+    edge.start()
+    edge.observe(observed(session_id, block("r")))
+    world.settle(5)
+    assert world.leader is not None
+    assert world.leader.report(session_id).observation.allowed == 1
+
+
+def test_a_leaders_own_late_report_is_not_added_to_its_own_sum(world: UsageWorld) -> None:
+    """It was under way to the leader before."""
+    world.lead(TWO)
+    session_id, one = world.open(), world.hosts[ONE]
+    one.observe(observed(session_id, block("r")))
+    one.fault = "late"
+    world.settle(1)
+    leader = world.lead(ONE)
+    one.deliver_late()
+    world.settle()
+    assert leader.report(session_id).observation.allowed == 1
+
+
 def test_a_host_reports_for_itself_alone(world: UsageWorld) -> None:
     """A follower's credential for the hosts that it registered, a server for its own name."""
     records = world.registered
@@ -308,7 +350,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_whatever_happens_the_sum_is_right_in_the_end(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, object]]

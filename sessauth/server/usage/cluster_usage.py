@@ -114,7 +114,9 @@ class ClusterUsage:
         message, term_id = report.message, self._term_id
         in_term = message.term_id == term_id
         now_ms, steady_ms = self._clock.now_ms(), self._clock.steady_ms()
-        self._publish(self.sums.store(report, now_ms, steady_ms, in_term=in_term))
+        # Its own report may come late, from a time when another server led: its store has all of it.
+        if report.host != self.host:
+            self._publish(self.sums.store(report, now_ms, steady_ms, in_term=in_term))
         number = message.after_late_number if in_term else self.late.number
         late, number = self.late.behind(number, report.host)
         return pb.ReportHostUsageResponse(

@@ -53,7 +53,7 @@ def read_report(request: pb.ReportHostUsageRequest, latest_ms: int, *, usage: bo
         raise UsageError(f"first_late: is not between 1 and {MAX_COUNT}")
     if len(request.late) > MAX_LATE:
         raise UsageError(f"late: at most {MAX_LATE}, not {len(request.late)}")
-    for name in ("since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms"):
+    for name in ("since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms", "run_began_ms"):
         if getattr(request, name) > limits.MAX_TIME_MS:
             raise UsageError(f"{name}: at most {limits.MAX_TIME_MS}")
     sums = [

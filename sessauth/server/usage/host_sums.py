@@ -15,13 +15,16 @@ from typing import Final
 from ...model.lineage import SessionLookup
 from ...model.session import SessionStatus
 from ...v1 import usage_service_pb2 as pb
+from ..status import refused
 from .host_report import HostUsageReport, LateUse
 from .store import LossMarker
 
 # Approximate size of a sum in memory beside its encoding.
 SUM_BYTES: Final = 300
-# Runs of a host that are over: a report of them that comes late is dropped.
+# Runs of a host that are over: a report of them that comes late is refused.
 MAX_PAST_RUNS: Final = 8
+# Far longer than a report is under way.
+SETTLED_MS: Final = 20_000
 # Sessions that are looked at for one that ended, where there is no room.
 MAX_EVICTION_STEPS: Final = 64
 
@@ -36,6 +39,7 @@ class HostUsageStanding:
 
     run_id: bytes = b""
     past_runs: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAX_PAST_RUNS))
+    began_ms: int = 0
     number: int = 0
     since_ms: int = 0
     usage_since_ms: int = 0
@@ -48,14 +52,19 @@ class HostUsageStanding:
     # The number of the last late use that came.
     late_number: int = 0
 
-    def takes(self, message: pb.ReportHostUsageRequest) -> bool:
-        """Return True if a report follows the last one; the next run of the host begins with it."""
+    def takes(self, message: pb.ReportHostUsageRequest, steady_ms: int) -> bool:
+        """Return True if a report follows the last one; the next run of the host begins with it.
+
+        Raises OVERLOADED for another run that does not: it is over, or the clock of its host was set back.
+        """
         if message.run_id != self.run_id:
-            if message.run_id in self.past_runs:
-                return False
+            # A call does not live so long as a run that is silent for this time.
+            earlier = message.run_began_ms <= self.began_ms and steady_ms - self.steady_ms < SETTLED_MS
+            if message.run_id in self.past_runs or (self.run_id and earlier):
+                raise refused("OVERLOADED", "run_id: another run of this host has reported; retry later")
             if self.run_id:
                 self.past_runs.append(self.run_id)
-            self.run_id = message.run_id
+            self.run_id, self.began_ms = message.run_id, message.run_began_ms
             self.number = self.late_number = self.whole_at_ms = 0
         return message.number > self.number
 
@@ -107,12 +116,12 @@ class HostSums:
         """Store a report, and return its late uses that are new.
 
         One that came before, or comes behind a later one, changes nothing. ``in_term``: the host knew that
-        this server leads.
+        this server leads. Raises OVERLOADED for one of an earlier run of its host.
         """
         known = [each for each in report.sums if self._sessions.get_session(each) is not None]
         with self._lock:
             standing = self._hosts.setdefault(report.host, HostUsageStanding())
-            if not standing.takes(report.message):
+            if not standing.takes(report.message, steady_ms):
                 return ()
             standing.update(report.message, now_ms, steady_ms, in_term=in_term)
             for session_id in known:

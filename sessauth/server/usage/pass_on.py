@@ -58,6 +58,7 @@ class UsagePassOn:
         self._clock = clock
         self._watchers = watchers
         self._run_id = secrets.token_bytes(RUN_BYTES)
+        self._began_ms = clock.now_ms()
         self._number = 0
         self._term_id = b""
         self._late_number = 0
@@ -141,6 +142,7 @@ class UsagePassOn:
     def _request(self, now_ms: int, *, closing: bool) -> pb.ReportHostUsageRequest:
         self._number += 1
         request = pb.ReportHostUsageRequest(host=self._host, run_id=self._run_id, number=self._number)
+        request.run_began_ms = self._began_ms
         self._store.describe(request)
         with self._lock:
             due = [each for each, at_ms in self._changed.items() if closing or at_ms <= now_ms]
