@@ -17,6 +17,7 @@ from sessauth.server.metrics.publisher import Publisher
 from sessauth.server.metrics.shared_page import Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.recorder import ServerRecorder
+from sessauth.server.rpc.authenticate import Authenticator
 from sessauth.server.rpc.direct import DirectChecks
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.rpc.grpc_server import Serving
@@ -79,7 +80,9 @@ class OneServer:
         direct = None
         if name == NATIVE:
             direct = DirectChecks(self.verifier, service.explain, failures.gates, self.page)
-        self.serving = Serving(config, methods, meter=self.page, direct=direct)
+        carried = None if control.part.carried is None else control.log.source()
+        callers = Authenticator.of(config, carried=carried)
+        self.serving = Serving(config, methods, authenticator=callers, meter=self.page, direct=direct)
         self.publisher = Publisher(
             self.page, self.verifier, self.serving, watching, self._recorder.audit_numbers
         )
