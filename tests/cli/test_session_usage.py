@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.cli.render import census as census_view
 from sessauth.cli.render import usage as usage_view
-from sessauth.client import AsyncClient, BlockCensus, Census, Missing, SessionReport
+from sessauth.client import AsyncClient, BlockCensus, Census, HostUsage, Missing, SessionReport
 from sessauth.usage.generalize import Fit
 from sessauth.usage.observations import SessionObservation, UseAfterEnd
 from tests.cli.conftest import Service
@@ -22,6 +22,19 @@ def opened(service: Service) -> str:
     """The id of a session that nobody used, on a server that keeps no usage."""
     ran = service("session", "open", "--subject", "s", "--purpose", "idle", "--ceiling", "read:**", "--json")
     return str(ran.json["id"])
+
+
+def test_hosts_of_a_cluster_are_listed_with_what_is_missing() -> None:
+    """A host that is silent, one that has more to send, and one that was removed stand out."""
+    hosts = (
+        HostUsage("edge-1", 1_790_000_000_000, 0, 3, False),
+        HostUsage("edge-2", 1_790_000_000_000, 1_790_000_001_000, 0, True, 1_790_000_002_000),
+    )
+    header, first, second = census_view.host_lines(hosts)[1:]
+    assert header.split() == ["HOST", "SINCE", "REPORTED"]
+    assert "never" in first and "INCOMPLETE, 3 sessions to come" in first
+    assert "INCOMPLETE" not in second and "removed 2026-" in second
+    assert census_view.host_lines(()) == []
 
 
 def test_a_server_that_keeps_no_usage_says_so(service: Service, opened: str, tmp_path: Path) -> None:
