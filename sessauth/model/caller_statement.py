@@ -57,7 +57,7 @@ class CallerStatement(Record):
 
     ``request_digest`` is BLAKE2b-256 of the encoded request. ``proven`` has a bit for each item whose proof
     the host verified and whose nonce it consumed, ``replayed`` for each whose nonce had been consumed before.
-    ``carried``: the leader knows the caller too.
+    ``credential`` is the digest of the caller's credential in the cluster; empty: only the host has one.
     """
 
     cluster_id: bytes
@@ -72,7 +72,7 @@ class CallerStatement(Record):
     id: bytes
     proven: bytes = b""
     replayed: bytes = b""
-    carried: bool = False
+    credential: bytes = b""
 
     def signed_by(self, key: MessageKey) -> SignedStatement:
         """Return this statement, signed."""

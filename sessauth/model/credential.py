@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final
 
 from .._fast.codec.record import Record
@@ -21,6 +22,7 @@ HASH_BYTES: Final = 32
 MAX_CREDENTIALS: Final = 4_096
 MAX_AUDIENCES: Final = 64
 MAX_AUDIENCE_BYTES: Final = 4_096
+_DIGEST_LABEL: Final = b"sessauth/credential/v1\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ class CredentialRecord(Record):
     def is_operator(self) -> bool:
         """True if its caller administers the cluster."""
         return self.role == OPERATOR
+
+
+def credential_digest(record: CredentialRecord) -> bytes:
+    """Return BLAKE2b-256 over name, role, audiences and secret, whoever added it and when."""
+    plain = CredentialRecord(record.name, record.role, record.audiences, record.secret_hash)
+    return blake2b(_DIGEST_LABEL + plain.encode(), digest_size=32).digest()
 
 
 def fault(record: CredentialRecord) -> tuple[str, str]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/caller_statement.proto\x12\x0bsessauth.v1\"\xf2\x01\n\x0f\x43\x61llerStatement\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x16\n\x0erequest_digest\x18\x05 \x01(\x0c\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x11\n\taudiences\x18\x08 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\t \x01(\x04\x12\n\n\x02id\x18\n \x01(\x0c\x12\x0e\n\x06proven\x18\x0b \x01(\x0c\x12\x10\n\x08replayed\x18\x0c \x01(\x0c\x12\x0f\n\x07\x63\x61rried\x18\r \x01(\x08\"I\n\x0fSignedStatement\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/caller_statement.proto\x12\x0bsessauth.v1\"\xf5\x01\n\x0f\x43\x61llerStatement\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x16\n\x0erequest_digest\x18\x05 \x01(\x0c\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x11\n\taudiences\x18\x08 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\t \x01(\x04\x12\n\n\x02id\x18\n \x01(\x0c\x12\x0e\n\x06proven\x18\x0b \x01(\x0c\x12\x10\n\x08replayed\x18\x0c \x01(\x0c\x12\x12\n\ncredential\x18\r \x01(\x0c\"I\n\x0fSignedStatement\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.caller_statemen
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CALLERSTATEMENT']._serialized_start=52
-  _globals['_CALLERSTATEMENT']._serialized_end=294
-  _globals['_SIGNEDSTATEMENT']._serialized_start=296
-  _globals['_SIGNEDSTATEMENT']._serialized_end=369
+  _globals['_CALLERSTATEMENT']._serialized_end=297
+  _globals['_SIGNEDSTATEMENT']._serialized_start=299
+  _globals['_SIGNEDSTATEMENT']._serialized_end=372
 # @@protoc_insertion_point(module_scope)

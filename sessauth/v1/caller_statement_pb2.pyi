@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CallerStatement(_message.Message):
-    __slots__ = ("cluster_id", "host", "term", "method", "request_digest", "principal", "role", "audiences", "issued_at_ms", "id", "proven", "replayed", "carried")
+    __slots__ = ("cluster_id", "host", "term", "method", "request_digest", "principal", "role", "audiences", "issued_at_ms", "id", "proven", "replayed", "credential")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -20,7 +20,7 @@ class CallerStatement(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     PROVEN_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
-    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     host: str
     term: int
@@ -33,8 +33,8 @@ class CallerStatement(_message.Message):
     id: bytes
     proven: bytes
     replayed: bytes
-    carried: bool
-    def __init__(self, cluster_id: _Optional[bytes] = ..., host: _Optional[str] = ..., term: _Optional[int] = ..., method: _Optional[str] = ..., request_digest: _Optional[bytes] = ..., principal: _Optional[str] = ..., role: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., issued_at_ms: _Optional[int] = ..., id: _Optional[bytes] = ..., proven: _Optional[bytes] = ..., replayed: _Optional[bytes] = ..., carried: bool = ...) -> None: ...
+    credential: bytes
+    def __init__(self, cluster_id: _Optional[bytes] = ..., host: _Optional[str] = ..., term: _Optional[int] = ..., method: _Optional[str] = ..., request_digest: _Optional[bytes] = ..., principal: _Optional[str] = ..., role: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., issued_at_ms: _Optional[int] = ..., id: _Optional[bytes] = ..., proven: _Optional[bytes] = ..., replayed: _Optional[bytes] = ..., credential: _Optional[bytes] = ...) -> None: ...
 
 class SignedStatement(_message.Message):
     __slots__ = ("payload", "public_key", "signature")

@@ -10,6 +10,7 @@ import pytest
 
 from sessauth.errors import ConfigError
 from sessauth.model.change import Change, ChangeKind
+from sessauth.model.credential import credential_digest
 from sessauth.reasons import Reason
 from sessauth.server.cluster import begin as beginning
 from sessauth.server.cluster.callers import carried_credentials, leave
@@ -195,17 +196,50 @@ def test_a_host_that_lags_makes_no_change_for_a_removed_caller(pair: Pair) -> No
     request = sessions.OpenSessionRequest(subject="agent-7", ceiling=["read:files/**"])
     rpc = "SessionService/OpenSession"
     pair.add(pair.one, "issuer-1", "issuer")
+    (known,) = (each for each in pair.two.control.log.credentials() if each.name == "issuer-1")
 
-    def state() -> object:
-        statement = stating.statement(rpc, request, principal="issuer-1", role="issuer", carried=True)
+    def state(**fields: object) -> object:
+        good = {"principal": "issuer-1", "role": "issuer", "credential": credential_digest(known)}
+        statement = stating.statement(rpc, request, **{**good, **fields})
         return stating.send(rpc, request, statement)
 
+    def refused(**fields: object) -> bool:
+        with pytest.raises(RpcError) as error:
+            state(**fields)
+        return error.value.code is UNAUTHENTICATED
+
     assert state()
+    assert refused(role="operator") and refused(audiences=("gw",)) and refused(credential=b"d" * 32)
     remove(pair.one, "issuer-1")
-    with pytest.raises(RpcError) as refused:
-        state()
-    assert refused.value.code is UNAUTHENTICATED
+    assert refused()
+    # Another one of this name has another secret.
+    pair.add(pair.one, "issuer-1", "issuer")
+    assert refused()
+    remove(pair.one, "issuer-1")
     stating.close()
+
+
+def test_a_host_that_lags_knows_an_old_secret(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts the secret that was replaced under the same name, and the leader does nothing for it."""
+    old = pair.add(pair.one, "issuer-2", "issuer")
+    source = pair.two.control.serving._router._authenticator.credentials
+    loaded = source.current()
+    monkeypatch.setattr(source, "current", lambda: loaded)
+    monkeypatch.setattr(source, "is_current", lambda: True)
+    text, secret_hash = new_credential("issuer-2")
+    remove(pair.one, "issuer-2")
+    request = pb.AddCredentialRequest(name="issuer-2", role="issuer", secret_hash=secret_hash)
+    pair.one.operator.call("CredentialService/AddCredential", request)
+    assert accepts(pair.two, old) and accepts(pair.one, text) and not accepts(pair.one, old)
+    before = pair.one.control.log.head().revision
+    caller = Caller(f"unix:{pair.two.config.socket}", old)
+    with pytest.raises(RpcError) as refused:
+        open_session(caller)
+    assert refused.value.word == "NOT_LEADER"
+    assert pair.one.control.log.head().revision == before
+    caller.close()
+    monkeypatch.undo()
+    remove(pair.one, "issuer-2")
 
 
 def test_the_log_says_who_changed_them(pair: Pair) -> None:

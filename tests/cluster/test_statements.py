@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.signing_key import MessageKey
 from sessauth.model.caller_statement import HostKey
-from sessauth.model.change import add_key, set_key_status
+from sessauth.model.change import add_credential, add_key, remove_credential, set_key_status
+from sessauth.model.credential import CredentialRecord, credential_digest
 from sessauth.model.group_record import SERVER_OWNER, ServerKey
 from sessauth.server.cluster.begin import server_key
 from sessauth.server.cluster.statement_ids import MAX_AGE_MS, MAX_AHEAD_MS
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.rpc.access import STATEMENT
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
@@ -141,6 +144,49 @@ def test_other_keys_state_nothing(stating: Stating) -> None:
     ]
     assert [refuses(stating, statement, key=key) for key in keys] == [True] * len(keys)
     stating.send(OPEN, REQUEST, statement, key=added(two, KeyStatus.ACTIVE))
+
+
+@pytest.mark.parametrize("ending", ["key", "caller"])
+def test_what_was_accepted_is_judged_again_with_its_message(
+    stating: Stating, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """A host that was distrusted, and a caller who was removed, send a message that they had held back."""
+    log, key, name = stating.leader.control.log, ServerKey.generate(), f"bo-{ending}"
+    entry = CredentialRecord(name, "operator", (), b"h" * 32)
+    for change in (
+        add_key(key.key_id.hex(), key.public_key, owner=SERVER_OWNER + "two", status=KeyStatus.ACTIVE),
+        add_credential(f"add-{name}", name, entry.role, entry.secret_hash),
+    ):
+        log.submit(change).result().raise_if_rejected()
+    statement = stating.statement(OPEN, REQUEST, principal=name, credential=credential_digest(entry))
+    judge = stating.leader.control.serving._router._authenticator
+    accept, accepted, released = judge.from_statement, threading.Event(), threading.Event()
+
+    def accept_and_say(rpc: Any) -> Any:
+        caller = accept(rpc)
+        accepted.set()
+        return caller
+
+    def message() -> Iterator[bytes]:
+        released.wait(30)
+        yield REQUEST.SerializeToString()
+
+    monkeypatch.setattr(judge, "from_statement", accept_and_say)
+    monkeypatch.setattr(stating.leader.control.serving._router._receiving, "_within_ms", 30_000)
+    answer = stating.caller.channel.stream_unary(f"/sessauth.v1.{OPEN}").future(
+        message(), metadata=((STATEMENT, statement.signed_by(key).encode()),), timeout=60.0
+    )
+    assert accepted.wait(30)
+    change = set_key_status("distrust", key.key_id, KeyStatus.DISTRUSTED)
+    if ending == "caller":
+        change = remove_credential(f"remove-{name}", name)
+    log.submit(change).result().raise_if_rejected()
+    before = log.head().revision
+
+    released.set()
+
+    assert answer.exception().code() is UNAUTHENTICATED
+    assert log.head().revision == before
 
 
 def test_altered_bytes_state_nothing(stating: Stating) -> None:

@@ -516,7 +516,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (10, "id", "bytes", False, False, ""),
         (11, "proven", "bytes", False, False, ""),
         (12, "replayed", "bytes", False, False, ""),
-        (13, "carried", "bool", False, False, ""),
+        (13, "credential", "bytes", False, False, ""),
     ),
     "SignedStatement": (
         (1, "payload", "bytes", False, False, ""),

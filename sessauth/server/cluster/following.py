@@ -90,7 +90,7 @@ class Following(ClusterPart):
             StatementSigner(log.head().cluster_id, source.host, source.key, clock),
             lambda: Leader("", source.server, follower.position.term),
             partial(settle, follower),
-            authenticator.is_local,
+            authenticator.credential_of,
             roles=(GATEWAY,),
             connect=self._connect,
         )

@@ -53,23 +53,24 @@ class LeaderCalls:
         signer: StatementSigner,
         leader: Callable[[], Leader | None],
         settle: Callable[[], None],
-        is_local: Callable[[str], bool],
+        credential_of: Callable[[str], bytes],
         *,
         roles: Collection[str] = ROLES,
         connect: Callable[[str], RenewedChannel] | None = None,
     ) -> None:
         """Use TLS by the settings' files, which are read again when they change; without a CA plain text.
 
-        ``settle()`` waits until this host holds what the leader has answered. ``is_local(name)`` returns True
-        if this host alone knows a caller. A follower states the ``roles``
-        that it may hand on, and ``connect``, which gives a channel to one of its servers.
+        ``settle()`` waits until this host holds what the leader has answered. ``credential_of(name)`` returns
+        the digest of a caller's credential in the cluster, empty if this host alone knows the caller. A
+        follower states the ``roles`` that it may hand on, and ``connect``, which gives a channel to one of
+        its servers.
         """
         self._roles = roles
         self._connect = connect or partial(_connect, credentials=_credentials(config))
         self._signer = signer
         self._leader = leader
         self._settle = settle
-        self._is_local = is_local
+        self._credential_of = credential_of
         self._lock = threading.Lock()
         self._channel: RenewedChannel | None = None
 
@@ -129,7 +130,7 @@ class LeaderCalls:
     ) -> bytes:
         """Return the statement of a call's caller: that of a follower's host as it came, else a new one.
 
-        Raises ``error`` for a call that a server handed on: it goes no further.
+        Raises ``error`` for a call that a server handed on: it goes no further; and as ``credential_of``.
         """
         stated = call.context.stated
         if stated is not None:
@@ -138,8 +139,8 @@ class LeaderCalls:
             return stated.encoded
         caller = call.principal
         # Servers call in names that no credential has.
-        carried = NAME.fullmatch(caller.name) is not None and not self._is_local(caller.name)
-        statement = self._signer.sign(leader, name, request, caller, proofs, carried=carried)
+        credential = self._credential_of(caller.name) if NAME.fullmatch(caller.name) else b""
+        statement = self._signer.sign(leader, name, request, caller, proofs, credential=credential)
         if statement is None:
             raise refused("NOT_LEADER", "this caller has too many audiences to be handed on; ask the leader")
         return statement

@@ -113,7 +113,7 @@ class Membership(ClusterPart):
         cluster = log.head().cluster_id
         authenticator.parts = Parts(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
-            cluster, log.source(), lambda: self.carried.present, authenticator.is_principal, clock
+            cluster, log.source(), lambda: self.carried.present, authenticator, clock
         )
         signer = StatementSigner(cluster, self.host, self._key, clock)
         self._calls = LeaderCalls(
@@ -121,7 +121,7 @@ class Membership(ClusterPart):
             signer,
             lambda: self.carried.present,
             partial(settle, follower),
-            authenticator.is_local,
+            authenticator.credential_of,
         )
         self.hand_on = self._calls.hand_on
         if self.feed is not None:

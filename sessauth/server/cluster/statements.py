@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Protocol
 
 from ...clock import Clock
 from ...crypto.issuer_key import KeyStatus
@@ -33,7 +33,7 @@ from ...state.lmdb.rows import TxnRows
 from ...state.replication.carrier import Leader
 from ..config.sections import MAX_NAME_CHARS, RESERVED
 from ..keys.credentials import Principal
-from ..rpc.access import FOLLOWER, GATEWAY, OPERATOR
+from ..rpc.access import FOLLOWER, GATEWAY
 from ..services.forward import FORWARDED
 from ..status import refused
 from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
@@ -42,6 +42,18 @@ from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
 BY_FOLLOWERS: Final = frozenset(f"/sessauth.v1.AuthorizationService/{name}" for name in FORWARDED)
 # Prefix of the share of a pool that the callers of a follower's host have together.
 HOST_SHARE: Final = f"{RESERVED}host/"
+
+
+class KnowsCallers(Protocol):
+    """Knows the callers of a server: its authenticator."""
+
+    def is_principal(self, name: str, role: str) -> bool:
+        """Return True if a caller has this name and role now."""
+        ...
+
+    def has_credential(self, principal: Principal, digest: bytes) -> bool:
+        """Return True if the cluster's credential of that digest is the caller's now."""
+        ...
 
 
 class StatementSigner:
@@ -68,12 +80,12 @@ class StatementSigner:
         principal: Principal,
         proofs: Sequence[ItemProof] = (),
         *,
-        carried: bool = False,
+        credential: bytes = b"",
     ) -> bytes | None:
         """Return the statement of a caller and of its items' proofs, encoded.
 
-        None for a caller with too many audiences. ``carried``: the leader has to know the caller too, by the
-        log.
+        None for a caller with too many audiences. ``credential`` is the digest of one that the leader has to
+        know too, by the log.
         """
         statement = CallerStatement(
             self._cluster_id,
@@ -88,7 +100,7 @@ class StatementSigner:
             new_statement_id(),
             item_bits(proofs, ItemProof.PROVEN),
             item_bits(proofs, ItemProof.REPLAYED),
-            carried,
+            credential,
         )
         encoded = statement.signed_by(self._key).encode()
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
@@ -102,8 +114,8 @@ class AcceptedStatement:
     statement: CallerStatement
     # As it came, to be handed on once more.
     encoded: bytes = field(repr=False)
-    key_id: bytes
-    ids: StatementIds
+    signed: SignedStatement = field(repr=False)
+    judge: StatementJudge = field(repr=False)
 
     @property
     def host(self) -> str:
@@ -125,13 +137,13 @@ class AcceptedStatement:
         return self.statement.proof_of(index)
 
     def redeem(self, request: bytes) -> None:
-        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it."""
-        statement = self.statement
-        if statement.request_digest != _digest(request):
+        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it.
+
+        It is judged again: the message may have been held back until the host or its caller was removed.
+        """
+        if self.statement.request_digest != _digest(request):
             raise _refused("it is of another request")
-        problem = self.ids.use(self.key_id, statement.id, statement.issued_at_ms)
-        if problem:
-            raise _refused(problem)
+        self.judge.redeem(self.signed, self.statement)
 
 
 class StatementJudge:
@@ -142,17 +154,17 @@ class StatementJudge:
         cluster_id: bytes,
         source: LmdbSource,
         leader: Callable[[], Leader | None],
-        is_principal: Callable[[str, str], bool],
+        callers: KnowsCallers,
         clock: Clock,
     ) -> None:
         """Accept statements to ``leader()``; it may be another server, to which this one hands them on.
 
-        ``is_principal(name, role)`` returns True if a caller of this server has that name and role now.
+        ``callers`` are those of this server.
         """
         self._cluster_id = cluster_id
         self._source = source
         self._leader = leader
-        self._is_principal = is_principal
+        self._callers = callers
         self._clock = clock
         self._ids = StatementIds(clock)
 
@@ -162,47 +174,52 @@ class StatementJudge:
         Raises UNAUTHENTICATED if the statement is not accepted, for whatever reason.
         """
         try:
-            return self._accept(data, method)
+            signed, statement = SignedStatement.read(data)
+        except ValueError as error:
+            raise _refused(f"it can't be read: {error}") from None
+        if statement.method != method:
+            raise _refused("it is for another RPC")
+        principal = self._require(signed, statement)
+        if not signed.is_genuine():
+            raise _refused("its signature is wrong")
+        return AcceptedStatement(principal, statement, data, signed, self)
+
+    def redeem(self, signed: SignedStatement, statement: CallerStatement) -> None:
+        """Use up a statement that was accepted, once its message has come. Raises UNAUTHENTICATED."""
+        self._require(signed, statement)
+        problem = self._ids.use(signed.key_id, statement.id, statement.issued_at_ms)
+        if problem:
+            raise _refused(problem)
+
+    def _require(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
+        """Return the caller, if the host that names itself may state it now."""
+        try:
+            return self._judged(signed, statement)
         except ServerError:
             raise
         except SessauthError as error:
             raise _refused(f"the state can't be read: {error}") from error
 
-    def _accept(self, data: bytes, method: str) -> AcceptedStatement:
-        try:
-            signed, statement = SignedStatement.read(data)
-        except ValueError as error:
-            raise _refused(f"it can't be read: {error}") from None
+    def _judged(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
         leader = self._leader()
         if statement.cluster_id != self._cluster_id:
             raise _refused("it is of another cluster")
         if leader is None or statement.term != leader.term:
             raise _refused(f"it is for term {statement.term}, which is not the present one")
-        if statement.method != method:
-            raise _refused("it is for another RPC")
         age_ms = self._clock.now_ms() - statement.issued_at_ms
         if not -MAX_AHEAD_MS <= age_ms <= MAX_AGE_MS:
             raise _refused(f"it is {age_ms} ms old by this host's clock")
         principal = _principal(statement)
-        if statement.carried:
-            self._require_known(principal)
+        if statement.credential and not self._callers.has_credential(principal, statement.credential):
+            raise _refused(
+                f"{principal.name!r} is no caller of the cluster any more, or by another credential"
+            )
         with self._source.rows() as rows:
             if statement.host.startswith(SERVER_PREFIX):
                 _require_server(rows, signed, statement)
             else:
                 self._require_follower(rows, signed, statement)
-        if not signed.is_genuine():
-            raise _refused("its signature is wrong")
-        return AcceptedStatement(principal, statement, data, signed.key_id, self._ids)
-
-    def _require_known(self, principal: Principal) -> None:
-        """Require a caller that the host knows by the log, where it may not have read yet of its removal.
-
-        What an operator asks a worker is forwarded as a gateway's call.
-        """
-        known = self._is_principal(principal.name, principal.role)
-        if not known and not (principal.role == GATEWAY and self._is_principal(principal.name, OPERATOR)):
-            raise _refused(f"{principal.name!r} is no caller of the cluster any more")
+        return principal
 
     def _require_follower(self, rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:
         """Require that a registered host's instance signed, and that its credential is still known."""
@@ -213,7 +230,7 @@ class StatementJudge:
             raise _refused(f"host {statement.host!r} is not registered with this key")
         if statement.role != GATEWAY or statement.method not in BY_FOLLOWERS:
             raise _refused(f"a follower's host states no {statement.role!r} for {statement.method}")
-        if not self._is_principal(host.principal, FOLLOWER):
+        if not self._callers.is_principal(host.principal, FOLLOWER):
             raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError
-from ...model.credential import AUDIENCE, NAME, ROLES
+from ...model.credential import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
 from ...state.host.folder import replace_file
 from ..config.sections import RESERVED
 
@@ -49,6 +49,14 @@ class StoredCredential:
 
     principal: Principal
     secret_hash: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """The digest by which two hosts know that they have the same one."""
+        caller = self.principal
+        return credential_digest(
+            CredentialRecord(caller.name, caller.role, caller.audiences, self.secret_hash)
+        )
 
 
 @dataclass(frozen=True, slots=True)

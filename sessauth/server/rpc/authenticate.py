@@ -15,7 +15,7 @@ from ..keys.credentials import CredentialFile, CredentialSource, Principal, Work
 from ..keys.identities import Identities
 from ..status import refused
 from ..transport.rpc import Rpc, StatedCaller
-from .access import STATEMENT
+from .access import GATEWAY, OPERATOR, STATEMENT
 from .parts import Parts
 
 AUTHORIZATION: Final = "authorization"
@@ -91,15 +91,35 @@ class Authenticator:
         principals = (*known.by_uri.values(), *known.by_thumbprint.values())
         return any((principal.name, principal.role) == (name, role) for principal in principals)
 
-    def is_local(self, name: str) -> bool:
-        """Return True if this host's own file or settings have a caller, so that no other host knows it."""
+    def credential_of(self, name: str) -> bytes:
+        """Return the digest of a caller's credential in the cluster, empty if only this host has one.
+
+        Raises UNAUTHENTICATED for a caller of neither, STATE_UNUSABLE.
+        """
         try:
             loaded = self.credentials.current()
+        except ConfigError as error:
+            raise refused("STATE_UNUSABLE", str(error)) from error
+        if name in loaded.carried:
+            return loaded.carried[name].digest
+        if name in loaded.entries or any(entry.name == name for entry in self.identities.entries):
+            return b""
+        raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+
+    def has_credential(self, principal: Principal, digest: bytes) -> bool:
+        """Return True if the cluster's credential of that digest is the caller's now.
+
+        What an operator asks a worker is forwarded as a gateway's call.
+        """
+        try:
+            entry = self.credentials.current().carried.get(principal.name)
         except ConfigError:
             return False
-        if name in loaded.entries:
-            return name not in loaded.carried
-        return any(entry.name == name for entry in self.identities.entries)
+        if entry is None or entry.digest != digest:
+            return False
+        known = entry.principal
+        as_gateway = Principal(known.name, GATEWAY, known.audiences)
+        return principal == known or (known.role == OPERATOR and principal == as_gateway)
 
     def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
         """Return the principal of the ``authorization`` entry; None if there is no entry.
