@@ -18,6 +18,8 @@ SERVER_PREFIX: Final = "server/"
 INSTANCE_BYTES: Final = 16
 # Each stands in every receipt, and calls a server twice a second.
 MAX_HOSTS: Final = 1_024
+# Names that one credential may register: each needs one of its own, and a replaced machine another name.
+MAX_HOSTS_OF_PRINCIPAL: Final = 4
 _LABEL: Final = b"sessauth/beat/v1\x00"
 
 

@@ -241,6 +241,20 @@ def test_a_name_is_one_credentials(world: World) -> None:
         assert record is not None and record.staleness_ms == stored and record.admits(wanted)
 
 
+def test_a_credential_has_four_hosts(world: World) -> None:
+    """A fifth name is refused and names them; their next processes, and other credentials' hosts, are not."""
+    for name in ("host-2", "host-3", "host-4"):
+        register(world.one, name)
+    with pytest.raises(Rejected, match="host-1, host-2, host-3, host-4") as refused:
+        register(world.one, "host-5")
+    assert refused.value.word == "LIMIT"
+    assert world.one.writer.host("host-5") is None
+    register(world.one, "host-4", b"k" * 16)
+    register(world.one, "host-5", principal="q")
+    stored = world.one.writer.host("host-4")
+    assert stored is not None and stored.instance == b"k" * 16
+
+
 def test_a_host_is_removed_once_it_can_not_allow(world: World) -> None:
     """Refused while it may; then it gets no proof, and receipts name it for a bound yet."""
     world.ask(0)

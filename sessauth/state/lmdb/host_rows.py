@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ...errors import Rejected
 from ...model.group_record import OLDEST_FORMAT
-from ...model.host import MAX_HOSTS, HostRecord
+from ...model.host import MAX_HOSTS, MAX_HOSTS_OF_PRINCIPAL, HostRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
 from .rows import TxnRows
@@ -73,14 +73,22 @@ def store_host(group: HostGroup, wanted: HostRecord) -> None:
     """Register a host, or its next instance.
 
     A bound never falls, since a proof for the longer one may be under way. Raises Rejected NAME_TAKEN if
-    another principal has the name, LIMIT if there are 1,024 hosts.
+    another principal has the name, LIMIT if there are 1,024 hosts, or four of its principal.
     """
     if group.writes < _ADDRESS_FORMAT:
         wanted = replace(wanted, address="")
     before = host(group.rows, wanted.name)
     if before is None:
-        if len(hosts(group.rows)) >= MAX_HOSTS:
+        registered = hosts(group.rows)
+        if len(registered) >= MAX_HOSTS:
             raise Rejected("LIMIT", f"host: {MAX_HOSTS} hosts are registered; remove some")
+        names = [known.name for known in registered if known.principal == wanted.principal]
+        if wanted.principal and len(names) >= MAX_HOSTS_OF_PRINCIPAL:
+            raise Rejected(
+                "LIMIT",
+                f"host: this credential has {len(names)} hosts already ({', '.join(names)}); give each host "
+                "its own, or remove some with 'sessauth cluster remove-host'",
+            )
         record = replace(wanted, registered_revision=group.rows.current.revision, instances=1)
     elif before.principal != wanted.principal:
         raise Rejected("NAME_TAKEN", f"host: {wanted.name} is a host of another credential; choose a name")
