@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from ...model.group_record import FORMAT, CarriedPosition
-from ...state.host.brake import is_stale, reader_page
+from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_page, reason_of
 from ...state.layout import BRAKE_FILE
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
@@ -68,7 +68,7 @@ def _holding_back(config: Config, carrier: Carrier) -> str:
 
 
 def folder(config: Config) -> dict[str, object]:
-    """Return the last record, the revision and the hosts of this host's folder. Raises StateUnusable."""
+    """Return what this host's folder holds, and what denies its checks. Raises StateUnusable."""
     reader = StateReader.open(config.state_dir)
     try:
         head = reader.head()
@@ -77,6 +77,8 @@ def folder(config: Config) -> dict[str, object]:
             found = hosts(rows)
     finally:
         reader.close()
+    with reader_page(config.state_dir / BRAKE_FILE) as page:
+        brake, cluster_brake, alarm = reason_of(page) or "", cluster_reason_of(page), alarm_of(page)
     return {
         "cluster_id": head.cluster_id.hex(),
         "server": config.cluster.name,
@@ -84,5 +86,8 @@ def folder(config: Config) -> dict[str, object]:
         "record": position.number,
         "revision": head.revision,
         "format": position.writes,
+        "brake": brake,
+        "cluster_brake": cluster_brake,
+        "alarm": alarm,
         "hosts": ", ".join(record.name + (" (leaving)" if record.leaving else "") for record in found),
     }
