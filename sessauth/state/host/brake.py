@@ -3,8 +3,9 @@
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
 and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
 again; a person, until that person releases it; and the cluster, by a row of its log. Checks deny while any
-bit is set. Changes are refused only after a failed commit, so that sessions can be ended while a person or
-the cluster holds the brake.
+bit is set. Holders are in several processes: each changes its bit in one step (``_fast/base/shared_byte``).
+Changes are refused only after a failed commit, so that sessions can be ended while a person or the cluster
+holds the brake.
 
 Byte 1 is set while the alarm of a cluster's host stands, whose text is in the page too. Checks don't read it:
 the host's process never states a freshness bound while it is set, also after a restart.
@@ -27,6 +28,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..._fast.base import shared_byte
 from ..._fast.base.boot import clock_id
 from ..._fast.check.freshness import FreshnessBound
 from ..._fast.nonces.shared_file import share
@@ -151,7 +153,6 @@ class Brake:
         # Several threads may call at once; the revision never goes back.
         self._calling = threading.Lock()
         self._stating = threading.Lock()
-        self._setting = threading.Lock()
         # CPython sets an item of a "Q" view by a memcpy of 8 bytes, which is one store. At a multiple of 8 no
         # reader sees half of it. struct's formats of a standard size, as "<Q", may store byte by byte.
         self._fresh_until = memoryview(self._page)[_FRESH_UNTIL_AT : _FRESH_UNTIL_AT + 8].cast("Q")
@@ -294,12 +295,10 @@ class Brake:
         self._page[at : at + len(data)] = data
 
     def _set(self, bit: int) -> None:
-        with self._setting:
-            self._page[0] |= bit
+        shared_byte.set_bits(self._page, bit)
 
     def _clear(self, bit: int) -> None:
-        with self._setting:
-            self._page[0] &= ~bit & 0xFF
+        shared_byte.clear_bits(self._page, bit)
 
     def _count(self) -> None:
         (count,) = _HAND.unpack_from(self._page, _HAND_AT)
