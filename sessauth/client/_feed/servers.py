@@ -11,13 +11,20 @@ from typing import Any, Final
 import grpc
 
 from ...crypto.client_files import ClientCredentials, ClientFiles
-from ...errors import PermissionDenied, SessauthError, Unauthenticated
+from ...errors import PermissionDenied, Rejected, SessauthError, Unauthenticated
 from ...state.replication.carrier import CarrierError
 from .._failures import Failure
 from .._renewed_channel import RenewedChannel
 from .._target import Tls, is_local, machine_authorities
 from .._transport import Endpoint, resolve_endpoint
 
+# What a server refuses a host for, and the setting to look at.
+_KNOBS: Final = {
+    "NOT_IN_CLUSTER": "follow.servers",
+    "OTHER_HOST": "follow.certificate",
+    "NAME_TAKEN": "follow.host_name",
+    "LIMIT": "follow.host_name",
+}
 SETTINGS: Final = "follow.certificate, follow.private_key, follow.server_ca"
 
 
@@ -35,11 +42,11 @@ class FeedRefused(CarrierError):
 
 def refusal_of(server: str, error: SessauthError) -> FeedRefused | None:
     """Return the refusal that an error of a server is; None if another attempt may succeed."""
-    if isinstance(error, Unauthenticated | PermissionDenied):
-        return FeedRefused(server, "follow.credential", str(error))
-    if getattr(error, "reason", "") == "NOT_IN_CLUSTER":
-        return FeedRefused(server, "follow.servers", str(error))
-    return None
+    word = error.word if isinstance(error, Rejected) else getattr(error, "reason", "")
+    knob = _KNOBS.get(word)
+    if knob is None and isinstance(error, Unauthenticated | PermissionDenied):
+        knob = "follow.credential"
+    return None if knob is None else FeedRefused(server, knob, str(error))
 
 
 class FeedServer:

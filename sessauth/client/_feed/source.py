@@ -19,7 +19,7 @@ from ...v1 import key_service_pb2 as key_pb
 from ...v1 import usage_service_pb2 as usage_pb
 from .._renewed_channel import RenewedChannel
 from .record_stream import RecordStream
-from .servers import FeedServer, FeedServers
+from .servers import FeedServer, FeedServers, refusal_of
 from .snapshot import FetchedSnapshot, SnapshotFetch
 
 # A server that is silent for so long is left for the next one.
@@ -87,6 +87,17 @@ class FeedSource:
             self._stream.expect(barrier.head.number, SILENT_SECONDS)
             return barrier
         raise CarrierError("; ".join(failures))
+
+    def ask(self, target: str) -> None:
+        """Have one server answer a barrier as this host; it proves nothing.
+
+        Raises FeedRefused, and CarrierError or SessauthError without an answer that counts.
+        """
+        server = next(each for each in self._servers.all() if each.target == target)
+        try:
+            self._ask(server)
+        except SessauthError as error:
+            raise refusal_of(target, error) or error from None
 
     def report_alarm(self, number: int, fault: str) -> None:
         """Say to every server how far this host is, and that it allows nothing; every 2 s at most."""

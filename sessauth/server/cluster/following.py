@@ -33,6 +33,7 @@ from ..rpc.authenticate import Authenticator
 from ..status import refused
 from .hand_on import OPTIONS, LeaderCalls
 from .part import ClusterPart, settle
+from .refusals import ServerRefusals
 from .remote_signer import RemoteSigner
 from .statements import StatementSigner
 
@@ -55,6 +56,7 @@ class Following(ClusterPart):
         self.host = source.host
         self._opened: tuple[Follower, Freshness] | None = None
         self._calls: LeaderCalls | None = None
+        self._refusals = ServerRefusals(source)
         self._fresh_until_ms = 0
         self._fresh = False
 
@@ -102,6 +104,7 @@ class Following(ClusterPart):
             return
         for part in reversed(self._opened):
             part.start()
+        self._refusals.start()
         settings = self._config.follow
         remote = not all(is_local(resolve_target(server)) for server in settings.servers)
         if remote and (settings.insecure_tcp or not settings.certificate):
@@ -129,6 +132,11 @@ class Following(ClusterPart):
         """The number of the last record that this host holds."""
         return self._opened[0].position.number if self._opened is not None else 0
 
+    @property
+    def refused_by(self) -> tuple[str, ...]:
+        """The addresses of the servers that refuse this host."""
+        return self._refusals.servers
+
     def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
         """Report this host's usage to the server that it follows, which hands it on. Raises SessauthError."""
         return self._source.report_usage(request)
@@ -140,6 +148,7 @@ class Following(ClusterPart):
     def close(self) -> None:
         """End the threads; verifiers deny when the last proof is too old."""
         self._source.stop_fetching()
+        self._refusals.close()
         if self._calls is not None:
             self._calls.close()
         for part in reversed(self._opened or ()):

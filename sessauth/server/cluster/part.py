@@ -66,6 +66,11 @@ class ClusterPart:
         """The number of the last record that this host holds, 0 without one."""
         return 0
 
+    @property
+    def refused_by(self) -> Sequence[str]:
+        """The addresses of the servers that refuse this host as a follower."""
+        return ()
+
     def term(self) -> int:
         """Return the term that this process leads in, 0 if it does not lead."""
         return 0

@@ -64,6 +64,9 @@ CLUSTER_BRAKE: Final = gauge("cluster_brake", "Whether the brake of the whole cl
 CLUSTER_ALARM: Final = gauge(
     "cluster_alarm", "Whether this host refused its cluster's log, until an operator decides."
 )
+REFUSING_SERVERS: Final = gauge(
+    "refusing_servers", "Servers of follow.servers that refuse this host as a follower."
+)
 
 # Ends of sessions, and their watchers.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by their state.", "state")

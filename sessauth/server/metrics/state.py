@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -63,6 +63,11 @@ class ClusterNumbers(Protocol):
     @property
     def record(self) -> int:
         """The number of the last record that is here."""
+        ...
+
+    @property
+    def refused_by(self) -> Sequence[str]:
+        """The addresses of the servers that refuse this host as a follower."""
         ...
 
 
@@ -131,6 +136,7 @@ class StateNumbers:
         yield family(f.CLUSTER_BRAKE, float(bool(self._log.cluster_brake)))
         alarm = None if self._cluster is None else self._cluster.alarm
         yield family(f.CLUSTER_ALARM, float(alarm is not None))
+        yield family(f.REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
 
     def _state(self) -> Iterator[Family]:
         self._read_revision()
