@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,34 @@ def test_a_barrier_has_the_head_and_states_the_host(fed: Cluster, source: FeedSo
     assert source.barrier().head == fed.engine.head
     (report,) = fed.servers[0].feed.hosts.all()
     assert (report.host, report.principal, report.applied) == ("host-1", "host-1", 1)
+
+
+def test_an_alarm_is_said_to_every_server(
+    fed: Cluster, source: FeedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It proves nothing, registers nobody, and is apart from the host's reports; another one waits."""
+    monkeypatch.setattr("sessauth.client._feed.source.ALARM_SECONDS", 600.0)
+    source.report_alarm(7, "GAP")
+    source.report_alarm(8, "GAP")
+
+    hosts = fed.servers[0].feed.hosts
+    (report,) = hosts.by_host().values()
+    assert (report.host, report.applied, report.alarm) == ("host-1", 7, "GAP")
+    assert hosts.all() == [] and fed.leader.writer.host("host-1") is None
+    source.barrier()
+    (report,) = hosts.by_host().values()
+    assert report.alarm == "" and len(hosts.all()) == 1
+
+
+@pytest.mark.parametrize("alarm", ["gap", "G" * 33, "A B", "A\n"])
+def test_an_alarm_is_a_word(fed: Cluster, alarm: str) -> None:
+    """Anything else is refused by its field, and not stored."""
+    request = pb.BarrierRequest(host="host-1", instance=b"i" * 16, staleness_ms=3_000, alarm=alarm)
+    caller = fed.caller()
+    with closing(caller), pytest.raises(RpcError) as refused:
+        caller.call("FeedService/Barrier", request)
+    assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "alarm")
+    assert fed.servers[0].feed.hosts.by_host() == {}
 
 
 class SlowEngine(OneEngine):

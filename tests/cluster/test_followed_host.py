@@ -16,6 +16,7 @@ from sessauth.model.receipt import VerifierState
 from sessauth.reasons import Reason
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.tokens.holder import HolderKey
+from sessauth.v1 import cluster_service_pb2 as pb
 from sessauth.v1 import evidence_service_pb2 as evidence
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.verifier.verifier import Verifier
@@ -28,6 +29,7 @@ from tests.support.scrape import scrape
 from tests.support.service import Caller, home_folder, serves, wait_until
 from tests.support.watching import end, mint, open_session
 
+SET_BRAKE = "ClusterService/SetBrake"
 SECTIONS = '[audit]\nenabled = true\n[metrics]\naddress = "127.0.0.1:{port}"\n'
 
 
@@ -201,8 +203,30 @@ def test_its_metrics_and_audit_are_a_servers(followed: Followed) -> None:
     page = scrape(followed.metrics_port)
     assert page.value("sessauth_leading") == 0
     assert page.value("sessauth_ready") == 1
+    assert page.value("sessauth_refusing_servers") == page.value("sessauth_cluster_brake") == 0
     verified = invoke("--home", followed.host.home, "audit", "verify", "--json")
     assert verified.code == 0, verified.output
+
+
+def test_the_brake_of_the_cluster_is_its_own(followed: Followed) -> None:
+    """Set at a server: the worker and the embedded verifier deny, until it is released there."""
+    _, token = followed.token()
+    with followed.at_worker() as worker, followed.verifier() as verifier:
+        judges = (worker, verifier)
+
+        def both(reason: Reason) -> bool:
+            return all(each.check(token, "read", "files/a").reason is reason for each in judges)
+
+        assert wait_until(lambda: both(Reason.ALLOWED))
+        followed.leader.call(SET_BRAKE, pb.SetBrakeRequest(engaged=True, reason="drill"))
+        try:
+            assert wait_until(lambda: both(Reason.STATE_BRAKED))
+            assert scrape(followed.metrics_port).value("sessauth_cluster_brake") == 1
+            shown = invoke("--home", followed.host.home, "cluster", "status", "--json").json
+            assert shown["cluster_brake"] == "set for the cluster by operator: drill"
+        finally:
+            followed.leader.call(SET_BRAKE, pb.SetBrakeRequest(engaged=False))
+        assert wait_until(lambda: both(Reason.ALLOWED))
 
 
 def test_its_status_is_that_of_its_folder(followed: Followed) -> None:
