@@ -13,6 +13,7 @@ import pytest
 
 from sessauth.crypto.signing_key import MessageKey
 from sessauth.model.caller_statement import CallerStatement, HostKey, ItemProof, item_bits, new_statement_id
+from sessauth.model.change import add_credential, remove_credential
 from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import server_key
 from sessauth.server.config.sections import ROLES
@@ -200,6 +201,36 @@ def test_without_its_credential_it_states_nothing(hosts: ClusterHosts) -> None:
     assert wait_until(refused)
     hosts.one.config.credentials_file.write_bytes(text)
     caller.close()
+
+
+def test_a_credential_of_the_same_name_is_another_one(hosts: ClusterHosts, server: Caller) -> None:
+    """A host states nobody once its secret was replaced, until it has the new one."""
+    request = check_request(hosts.bound(ONCE))
+    log = hosts.one.control.log
+    own = CredentialFile(hosts.one.config.credentials_file).current().entries["f"].secret_hash
+
+    def states() -> bool:
+        proven = item_bits([ItemProof.PROVEN], ItemProof.PROVEN)
+        stated = statement(hosts, CHECK, request, proven=proven).signed_by(key_of(hosts)).encode()
+        try:
+            send_statement(server, CHECK, request, stated)
+        except RpcError as error:
+            return error.code is not grpc.StatusCode.UNAUTHENTICATED
+        return True
+
+    for number, (secret_hash, accepted) in enumerate(((b"h" * 32, False), (own, True))):
+        change = add_credential(f"add-f-{number}-{server.target}", "f", "follower", secret_hash)
+        revision = log.submit(change).result().raise_if_rejected().revision
+        assert wait_until(lambda at=revision: hosts.two.control.log.head().revision >= at)  # type: ignore[misc]
+        if accepted:
+            assert wait_until(states)
+        else:
+            assert not states()
+        change = remove_credential(f"remove-f-{number}-{server.target}", "f")
+        log.submit(change).result().raise_if_rejected()
+    # The host's file counts again.
+    assert wait_until(states)
+    assert wait_until(lambda: not hosts.follower.control.log.stale)
 
 
 def test_a_gateway_of_its_is_nobody_elsewhere(hosts: ClusterHosts, server: Caller) -> None:

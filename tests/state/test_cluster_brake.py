@@ -109,6 +109,34 @@ def test_a_persons_brake_stays(members: tuple[Member, Member]) -> None:
     by_hand.close()
 
 
+def test_nobody_reads_the_row_before_the_page(
+    members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is engaged before the commit, and released behind it: another thread may wait for the row."""
+    one, two = members
+    moved: list[object] = []
+    set_for_cluster = Brake.set_for_cluster
+
+    def watched(self: Brake, reason: str | None) -> None:
+        holders = [member.name for member in members if member.writer.cluster_brake]
+        with one.writer.source().rows() as ones, two.writer.source().rows() as twos:
+            rows = [brake_row.cluster_brake(rows) is not None for rows in (ones, twos)]
+        moved.append((holders, rows))
+        set_for_cluster(self, reason)
+
+    monkeypatch.setattr(Brake, "set_for_cluster", watched)
+    for move in (engage, release):
+        move(one)
+        two.follow()
+
+    assert moved == [
+        ([], [False, False]),
+        (["one"], [True, False]),
+        (["one", "two"], [False, True]),
+        (["two"], [False, False]),
+    ]
+
+
 def test_a_restart_goes_by_the_row(members: tuple[Member, Member]) -> None:
     """A process that died between the commit and the page, both ways, and a page that was made anew."""
     one, two = members

@@ -232,6 +232,8 @@ class StatementJudge:
             raise _refused(f"a follower's host states no {statement.role!r} for {statement.method}")
         if not self._callers.is_principal(host.principal, FOLLOWER):
             raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
+        if not host_rows.is_current(rows, host):
+            raise _refused(f"{statement.host!r} was registered by an earlier credential {host.principal!r}")
 
 
 def _require_server(rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:

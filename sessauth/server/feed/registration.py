@@ -73,5 +73,6 @@ class HostRegistration:
             raise refused("ENGINE_UNREACHABLE", "the host is not registered here yet; ask again")
 
     def _is_registered(self, wanted: HostRecord) -> bool:
-        record = self._log.host(wanted.name)
-        return record is not None and record.admits(wanted)
+        with self._log.source().rows() as rows:
+            record = host_rows.host(rows, wanted.name)
+            return record is not None and record.admits(wanted) and host_rows.is_current(rows, record)

@@ -67,6 +67,12 @@ def credential_values(rows: TxnRows) -> dict[bytes, bytes]:
     return {key: rows.get(layout.EVIDENCE, key) or b"" for key in keys}
 
 
+def credential(rows: TxnRows, name: str) -> CredentialRecord | None:
+    """Return a credential of the cluster, None without one. Raises StateUnusable."""
+    value = rows.get(layout.EVIDENCE, key_of(name)) if name else None
+    return None if value is None else read_credential(key_of(name), value)
+
+
 def read_credential(key: bytes, value: bytes) -> CredentialRecord:
     """Return the credential of a row. Raises StateUnusable for one that no change writes."""
     try:

@@ -14,6 +14,7 @@ from ...model.group_record import OLDEST_FORMAT
 from ...model.host import MAX_HOSTS, MAX_HOSTS_OF_PRINCIPAL, HostRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
+from . import credential_rows
 from .rows import TxnRows
 
 # The first byte of the key; the name follows.
@@ -69,6 +70,12 @@ def host(rows: TxnRows, name: str) -> HostRecord | None:
     return record
 
 
+def is_current(rows: TxnRows, record: HostRecord) -> bool:
+    """Return True unless the credential that registered a host was replaced by another one of its name."""
+    credential = credential_rows.credential(rows, record.principal)
+    return credential is None or credential.added_at_ms <= record.registered_at_ms
+
+
 def store_host(group: HostGroup, wanted: HostRecord) -> None:
     """Register a host, or its next instance.
 
@@ -92,7 +99,7 @@ def store_host(group: HostGroup, wanted: HostRecord) -> None:
         record = replace(wanted, registered_revision=group.rows.current.revision, instances=1)
     elif before.principal != wanted.principal:
         raise Rejected("NAME_TAKEN", f"host: {wanted.name} is a host of another credential; choose a name")
-    elif before.admits(wanted) and wanted.address in ("", before.address):
+    elif before.admits(wanted) and wanted.address in ("", before.address) and is_current(group.rows, before):
         return
     else:
         record = replace(

@@ -162,11 +162,13 @@ class Committer:
         head, number = group.rows.current, int(txn.id())
         self._continuity.announce(head)
         cluster_brake = brake_row.page_reason(group.rows) if group.moves_brake else None
+        if cluster_brake is not None:
+            # Whoever reads the row finds the page engaged. Without the commit it is engaged by the failure.
+            self._brake.set_for_cluster(cluster_brake)
         began = time.monotonic_ns()
         txn.commit()
-        if group.moves_brake:
-            # Before anybody learns that this host has the row.
-            self._brake.set_for_cluster(cluster_brake)
+        if group.moves_brake and cluster_brake is None:
+            self._brake.set_for_cluster(None)
         self._continuity.committed(head, number)
         self._record_commit(jobs, time.monotonic_ns() - began)
 
