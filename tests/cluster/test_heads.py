@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from sessauth.cli.main import cli
 from sessauth.model.host import SERVER_PREFIX
+from sessauth.model.standing import ClusterStanding, HostStanding
 from sessauth.reasons import Reason
-from sessauth.server.cluster.heads import HostHead, judged
+from sessauth.server.cluster.heads import HostHead, judged, survey
+from sessauth.server.config.config import Config
 from sessauth.state.replication.carrier import LogHead
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
@@ -222,3 +224,25 @@ def test_verdicts() -> None:
     assert found["gone"] == "silent"
     assert judged(heads, 5)[-1].host == "gone"
     assert SERVER_PREFIX == "server/"
+
+
+def test_a_host_that_answers_in_the_name_of_another(tmp_path: Path) -> None:
+    """It does not hide the head of the true one, and the host that should be there is silent."""
+    rows = (HostStanding("server/two", "two:1"), HostStanding("server/three", "three:1"))
+
+    def standing(host: str, number: int, alarm: str = "") -> ClusterStanding:
+        return ClusterStanding(
+            b"c" * 16, b"i" * 16, host, number, b"d" * 32, 1, 1, False, False, alarm, hosts=rows
+        )
+
+    answers = {
+        "two:1": standing("server/two", 9),
+        # Its row names it otherwise.
+        "three:1": standing("server/two", 3, "OTHER_PAST"),
+        # Nobody knows who that is: a copy of the second one.
+        "four:1": standing("server/two", 4, "OTHER_PAST"),
+    }
+    for addresses in (("two:1", "four:1"), ("two:1", "three:1", "four:1"), ("four:1", "two:1")):
+        heads = {head.host: head for head in survey(Config(home=tmp_path), answers.__getitem__, addresses)}
+        assert (heads["server/two"].number, heads["server/two"].alarm) == (9, "")
+        assert heads["server/three"].silent == "it says that it is server/two"

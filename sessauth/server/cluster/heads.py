@@ -28,6 +28,7 @@ MAX_AT_ONCE: Final = 32
 # For hosts that are a moment behind.
 ROUNDS: Final = 6
 ROUND_SECONDS: Final = 0.5
+FOLDER: Final = "folder"
 # What makes two heads differ, however long is waited.
 SAME, BEHIND, STALE = "same", "behind", "stale"
 DIFFERS, FOREIGN, SILENT = "differs", "another cluster", "silent"
@@ -138,7 +139,14 @@ def survey(
             if isinstance(answer, str):
                 problems[address] = answer
                 continue
-            found[answer.host] = _of_standing(answer, address)
+            head = _of_standing(answer, address)
+            expected = next((row.name for row in rows.values() if row.address == address), head.host)
+            other = found.get(head.host)
+            if expected != head.host or (other is not None and other.source == FOLDER):
+                problems[address] = f"it says that it is {head.host}"
+                continue
+            if other is None or _weighs_more(head, other):
+                found[head.host] = head
             _merge(rows, answer.hosts)
             wanted.update(dict.fromkeys(row.address for row in answer.hosts))
     by_address = {head.address for head in found.values()}
@@ -186,7 +194,7 @@ def folder_head(folder: Path, name: str) -> tuple[HostHead, Sequence[HostStandin
     return (
         HostHead(
             name,
-            source="folder",
+            source=FOLDER,
             cluster_id=head.cluster_id,
             incarnation=head.incarnation,
             number=position.number,
@@ -200,6 +208,11 @@ def folder_head(folder: Path, name: str) -> tuple[HostHead, Sequence[HostStandin
         ),
         [_known(record) for record in known],
     )
+
+
+def _weighs_more(head: HostHead, other: HostHead) -> bool:
+    """Return True if this answer of two in one host's name permits less: a copy of a host may be behind."""
+    return (head.number, not head.alarm) > (other.number, not other.alarm)
 
 
 def _known(record: HostRecord) -> HostStanding:
