@@ -26,7 +26,7 @@ class ClusterStanding:
     """The end of the log that the folder of ``host`` holds, and what its checks are denied for.
 
     ``alarm`` is a fault, ``brake`` the reason of its brake, ``cluster_brake`` the part of it that every host
-    of the cluster has; each is empty if there is none.
+    of the cluster has, ``refused_by`` the servers that refuse a follower; each is empty if there is none.
     """
 
     cluster_id: bytes
@@ -42,4 +42,5 @@ class ClusterStanding:
     alarm_message: str = ""
     brake: str = ""
     cluster_brake: str = ""
+    refused_by: str = ""
     hosts: tuple[HostStanding, ...] = ()

@@ -11,7 +11,7 @@ class GetStandingRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStandingResponse(_message.Message):
-    __slots__ = ("cluster_id", "incarnation", "host", "number", "digest", "term", "revision", "leading", "fresh", "alarm", "alarm_message", "brake", "cluster_brake", "hosts")
+    __slots__ = ("cluster_id", "incarnation", "host", "number", "digest", "term", "revision", "leading", "fresh", "alarm", "alarm_message", "brake", "cluster_brake", "hosts", "refused_by")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class GetStandingResponse(_message.Message):
     BRAKE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_BRAKE_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_BY_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     incarnation: bytes
     host: str
@@ -40,7 +41,8 @@ class GetStandingResponse(_message.Message):
     brake: str
     cluster_brake: str
     hosts: _containers.RepeatedCompositeFieldContainer[HostStanding]
-    def __init__(self, cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., host: _Optional[str] = ..., number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ..., leading: bool = ..., fresh: bool = ..., alarm: _Optional[str] = ..., alarm_message: _Optional[str] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostStanding, _Mapping]]] = ...) -> None: ...
+    refused_by: str
+    def __init__(self, cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., host: _Optional[str] = ..., number: _Optional[int] = ..., digest: _Optional[bytes] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ..., leading: bool = ..., fresh: bool = ..., alarm: _Optional[str] = ..., alarm_message: _Optional[str] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostStanding, _Mapping]]] = ..., refused_by: _Optional[str] = ...) -> None: ...
 
 class HostStanding(_message.Message):
     __slots__ = ("name", "address", "reported", "age_ms", "number", "alarm")

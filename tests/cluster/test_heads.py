@@ -11,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from sessauth.cli.main import cli
+from sessauth.cli.render.heads import to_lines
 from sessauth.model.host import SERVER_PREFIX
 from sessauth.model.standing import ClusterStanding, HostStanding
 from sessauth.reasons import Reason
 from sessauth.server.cluster.heads import HostHead, judged, survey
+from sessauth.server.cluster.part import ClusterPart
 from sessauth.server.config.config import Config
 from sessauth.state.replication.carrier import LogHead
 from tests.support.carried import OneEngine
@@ -98,6 +100,16 @@ def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
     one.stop()
     stopped = typed(one, "heads", status=1)
     assert {head["source"] for head in stopped["heads"]} == {"folder", ""}
+
+
+def test_servers_that_refuse_a_host(
+    pair: tuple[ClusterServer, ClusterServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own process states them; the table has a line of them."""
+    monkeypatch.setattr(ClusterPart, "refused_by", ("a:1", "b:1"))
+    found = typed(pair[0], "heads", pair[1].config.cluster.address)["heads"]
+    assert [each["refused_by"] for each in found if each["host"] == "server/one"] == ["a:1, b:1"]
+    assert to_lines([head("host-1", 5, refused_by="a:1, b:1")])[-1] == "host-1: refused by a:1, b:1"
 
 
 def test_in_an_alarm_each_says_how_far_it_is(

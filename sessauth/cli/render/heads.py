@@ -36,7 +36,8 @@ def to_lines(heads: Sequence[HostHead]) -> list[str]:
     headers = ("host", "record", "digest", "term", "incarnation", "is", "verdict", "by")
     lines = table(headers, rows)
     for head in heads:
-        for word, text in (("", head.silent), ("", head.alarm_message), ("brake: ", head.brake)):
+        notes = (("", head.silent), ("", head.alarm_message), ("brake: ", head.brake))
+        for word, text in (*notes, ("refused by ", head.refused_by)):
             if text:
                 lines.append(printable(f"{head.host}: {word}{text}"))
     return lines

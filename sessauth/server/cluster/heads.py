@@ -57,6 +57,7 @@ class HostHead:
     alarm_message: str = ""
     brake: str = ""
     cluster_brake: str = ""
+    refused_by: str = ""
     silent: str = ""
     verdict: str = ""
 

@@ -47,6 +47,7 @@ class ClusterService(Service):
             brake=self._log.braked,
             cluster_brake=self._log.cluster_brake,
             hosts=self._hosts(part),
+            refused_by=", ".join(part.refused_by),
         )
         if position is not None:
             answer.number, answer.digest, answer.term = position.number, position.digest, position.term
