@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,6 +228,9 @@ def test_the_brake_of_the_cluster_is_its_own(followed: Followed) -> None:
         finally:
             followed.leader.call(SET_BRAKE, pb.SetBrakeRequest(engaged=False))
         assert wait_until(lambda: both(Reason.ALLOWED))
+    # Health is looked at less often than checks are made: a later test starts from SERVING.
+    with closing(followed.operator()) as operator:
+        assert wait_until(lambda: serves(operator))
 
 
 def test_its_status_is_that_of_its_folder(followed: Followed) -> None:
