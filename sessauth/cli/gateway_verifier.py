@@ -12,7 +12,7 @@ import click
 
 from ..errors import UsageError
 from .context import Settings
-from .io import read_text
+from .io import read_catalogue
 from .output import fields
 from .params import PATH
 
@@ -77,9 +77,7 @@ log_option = click.option(
 
 def read_catalogues(files: Sequence[Path]) -> list[ToolCatalog]:
     """Return the catalogues in files. Raises UsageError for a file that is none."""
-    from ..decisions.tool_catalog import ToolCatalog
-
-    return [ToolCatalog.from_json(read_text(str(file), "--catalogue")) for file in files]
+    return [read_catalogue(str(file), "--catalogue") for file in files]
 
 
 def stop_event() -> threading.Event:

@@ -14,6 +14,7 @@ from .._fast.codec import base64url
 from ..crypto.armor import APPROVAL_PREFIX
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import IssuerKey, key_id
+from ..decisions.tool_catalog import ToolCatalog
 from ..errors import InvalidApproval, UsageError
 from ..limits import MAX_JSON_BYTES
 from ..model.approval import SignedApproval
@@ -25,6 +26,8 @@ MAX_INPUT_BYTES: Final = 65_536
 PREFIXES: Final = ("sessauth_token_", "sessauth_secret_")
 # Twice what a check reads: a JSON that is too long is still sent and denied, a wrong file is not.
 MAX_JSON_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
+# Thousands of tools, with their whole definitions.
+MAX_CATALOGUE_BYTES: Final = 16 * 1024 * 1024
 # The whole ASN.1 of an Ed25519 public key before its 32 bytes (RFC 8410, 4).
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 _PUBLIC: Final = "-----BEGIN PUBLIC KEY-----"
@@ -70,6 +73,17 @@ def read_text(source: str, name: str) -> str:
         return read_bytes(source, name, MAX_INPUT_BYTES).decode("utf-8").strip()
     except UnicodeDecodeError:
         raise UsageError(f"{name}: {source} holds no text") from None
+
+
+def read_catalogue(source: str, name: str) -> ToolCatalog:
+    """Return the pinned tools in a file, or on stdin for ``-``. Raises UsageError naming ``name``."""
+    try:
+        return ToolCatalog.from_json(read_bytes(source, name, MAX_CATALOGUE_BYTES).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{name}: {source} holds no text") from None
+    except UsageError as error:
+        message = str(error)
+        raise UsageError(message if message.startswith(name) else f"{name}: {source}: {message}") from None
 
 
 def read_bytes(source: str, name: str, limit: int) -> bytes:

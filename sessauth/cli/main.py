@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "cluster": "commands.local.cluster:cluster",
     "audit": "commands.local.audit:audit",
     "decision": "commands.decision:decision",
+    "catalogue": "commands.catalogue:catalogue",
     "mcp": "commands.mcp:mcp",
     "gateway": "commands.gateway:gateway",
     "conformance": "commands.local.conformance:conformance",

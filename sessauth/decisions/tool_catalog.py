@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from .._fast.crypto import ed25519
 from ..errors import UnknownTool, UsageError
 from ..scopes.scope import Scope
+from .catalogue_tool import READ, WRITE, Tool, segment
 from .survey import Candidate
 
-READ = "read"
-WRITE = "write"
 HANDSHAKE = "handshake"
 
 TOOLS_CALL = "tools/call"
@@ -43,18 +40,6 @@ _CALL_OPTIONS = frozenset(("proof", "approvals", "retry_id", "permit_ms"))
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One pinned tool. ``digest`` is BLAKE2b-256 of its whole definition, in hex."""
-
-    name: str
-    action: str
-    destructive: bool
-    idempotent: bool
-    open_world: bool
-    digest: str
-
-
 class ToolCatalog:
     """The tools of one MCP server, as the operator pinned them."""
 
@@ -66,10 +51,10 @@ class ToolCatalog:
         Raises:
             UsageError: if a name can't be a resource segment, or is there twice.
         """
-        self.server = _segment("server", server)
+        self.server = segment("server", server)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
-            if _segment("tool", tool.name) in self._tools:
+            if segment("tool", tool.name) in self._tools:
                 raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
             self._tools[tool.name] = tool
         # Every call needs action, resource and facts, so they are made once.
@@ -87,7 +72,7 @@ class ToolCatalog:
         Raises:
             UsageError: if a tool has no name, or one that can't be a resource segment.
         """
-        return cls(server, [_pinned(tool) for tool in tools])
+        return cls(server, [Tool.from_definition(tool) for tool in tools])
 
     @classmethod
     def from_json(cls, text: str) -> ToolCatalog:
@@ -100,17 +85,13 @@ class ToolCatalog:
             data = json.loads(text)
             if data["format"] != _FORMAT:
                 raise UsageError(f"a catalogue of format {data['format']!r}: this version reads {_FORMAT}")
-            catalogue = cls(data["server"], [Tool(**tool) for tool in data["tools"]])
+            return cls(data["server"], [Tool.from_document(tool) for tool in data["tools"]])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"not a catalogue written by to_json(): {error}") from None
-        for tool in catalogue._tools.values():
-            if tool.action not in (READ, WRITE):
-                raise UsageError(f"the tool {tool.name!a} has an action that is neither read nor write")
-        return catalogue
 
     def to_json(self) -> str:
         """Return the catalogue as stable JSON, to be stored under version control."""
-        tools = [_fields(self._tools[name]) for name in self]
+        tools = [self._tools[name].document() for name in self]
         return json.dumps({"format": _FORMAT, "server": self.server, "tools": tools}, indent=2) + "\n"
 
     def request(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str]:
@@ -169,11 +150,37 @@ class ToolCatalog:
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
 
+        Definitions are compared by their digests, so corrections are no changes.
+
         Raises:
             UsageError: as :meth:`from_mcp`.
         """
-        now = ToolCatalog.from_mcp(self.server, tools)._tools
-        return tuple(sorted(name for name in {*now, *self._tools} if now.get(name) != self._tools.get(name)))
+        return self.differing(ToolCatalog.from_mcp(self.server, tools))
+
+    def differing(self, other: ToolCatalog) -> tuple[str, ...]:
+        """Name the tools whose definitions are in one of two catalogues only, sorted."""
+        pinned = {(tool.name, tool.digest) for tool in self._tools.values()}
+        others = {(tool.name, tool.digest) for tool in other._tools.values()}
+        return tuple(sorted({name for name, _ in pinned ^ others}))
+
+    def corrected(self, actions: Mapping[str, str]) -> ToolCatalog:
+        """Return a catalogue with the operator's own word on some tools: a name, and ``read`` or ``write``.
+
+        Raises:
+            UsageError: if a tool is not here, or an action is neither.
+        """
+        for name in actions:
+            if name not in self:
+                raise UsageError(f"{name!a} is not in the catalogue of {self.server}")
+        tools = [
+            tool.corrected_to(actions[tool.name]) if tool.name in actions else tool
+            for tool in self._tools.values()
+        ]
+        return ToolCatalog(self.server, tools)
+
+    def corrections(self) -> dict[str, str]:
+        """Return the actions that an operator corrected, by the tools' names."""
+        return {name: self._tools[name].action for name in self if self._tools[name].corrected}
 
     def tool(self, name: str) -> Tool | None:
         """Return a pinned tool; None if there is none of this name."""
@@ -192,7 +199,7 @@ class ToolCatalog:
         return tool in self._tools
 
     def _described(self, tool: Tool) -> bytes:
-        facts = {**_fields(tool), "server": self.server, "read_only": tool.action == READ}
+        facts = {**tool.facts(), "server": self.server, "read_only": tool.action == READ}
         return json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
 
     def _known(self, tool: str) -> tuple[str, str, bytes]:
@@ -205,38 +212,3 @@ class ToolCatalog:
 def token_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a check without those that are about a call, for ``stands``."""
     return {name: value for name, value in options.items() if name not in _CALL_OPTIONS}
-
-
-def _pinned(definition: Mapping[str, Any]) -> Tool:
-    name = definition.get("name")
-    if not isinstance(name, str):
-        raise UsageError("a tool without a name: pass what tools/list gives")
-    hints = definition.get("annotations") or {}
-    if not isinstance(hints, Mapping):
-        raise UsageError(f"{name!a}: annotations are no object")
-    read = hints.get("readOnlyHint") is True and hints.get("destructiveHint") is not True
-    whole = json.dumps(definition, separators=(",", ":"), sort_keys=True).encode()
-    return Tool(
-        name=name,
-        action=READ if read else WRITE,
-        # The protocol's defaults: a write may destroy, and anything may reach the open world.
-        destructive=not read and hints.get("destructiveHint") is not False,
-        idempotent=read or hints.get("idempotentHint") is True,
-        open_world=hints.get("openWorldHint") is not False,
-        digest=ed25519.digest(whole).hex(),
-    )
-
-
-def _fields(tool: Tool) -> dict[str, object]:
-    return {name: getattr(tool, name) for name in Tool.__slots__}
-
-
-def _segment(kind: str, name: str) -> str:
-    """Return ``name`` if it can be one literal segment that isn't a method's."""
-    try:
-        Scope.on(READ, name)
-    except UsageError:
-        raise UsageError(f"{kind} name {name!a}: it can't be one segment of a resource") from None
-    if name.startswith("@"):
-        raise UsageError(f"{kind} name {name!a}: a leading @ marks methods of the protocol")
-    return name

@@ -22,7 +22,7 @@ READ = ("text", "json", "toml", "yaml", "ebnf", "promql")
 SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
 # Pages that need what an environment may lack: a module of a framework, or packages of npm. .ci/run has both.
 MODULES = {"docs/integrations/mcp.md": "mcp", "docs/integrations/fastmcp.md": "fastmcp"}
-FOR_NODE = {"docs/mcp.md"}
+FOR_NODE = {"docs/mcp.md", "docs/catalogues.md"}
 NODE_MODULES = ROOT / "build" / "interop" / "node_modules"
 REASON = re.compile(r"not run: \S+( \S+){2,}")
 BY_CI = "run by .ci/run"

@@ -120,7 +120,14 @@ def test_what_is_written_reads_back_the_same(catalogue: ToolCatalog) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"format": 1', '"format": 2'), ('"action": "read"', '"action": "*"'), ('"name"', '"nom"'), ("{", "")],
+    [
+        ('"format": 1', '"format": 2'),
+        ('"action": "read"', '"action": "*"'),
+        ('"name"', '"nom"'),
+        ('"open_world": true', '"open_world": 1'),
+        ('"open_world": true', '"corrected": "no"'),
+        ("{", ""),
+    ],
 )
 def test_another_file_is_refused(catalogue: ToolCatalog, old: str, new: str) -> None:
     """A newer format, an action that is neither, or anything else is no catalogue."""
@@ -134,6 +141,22 @@ def test_what_a_server_changed_is_named(catalogue: ToolCatalog) -> None:
 
     assert catalogue.changed(TOOLS) == ()
     assert catalogue.changed(now) == ("bare", "get", "new")
+
+
+def test_the_operators_word_stands_beside_the_digest(catalogue: ToolCatalog) -> None:
+    """It changes action and hints, is kept in the file, and is no change of the server's."""
+    corrected = catalogue.corrected({"bare": "read", "get": "write", "put": "write"})
+    again = ToolCatalog.from_json(corrected.to_json())
+
+    assert again.corrections() == {"bare": "read", "get": "write"}
+    assert again.changed(TOOLS) == ()
+    assert [again.request(name)[0] for name in again] == ["read", "write", "write", "write"]
+    facts = json.loads(again.describe("get"))
+    assert facts["destructive"] is True and facts["idempotent"] is False and "corrected" not in facts
+    assert catalogue.corrections() == {} and catalogue.request("get")[0] == "read"
+    for wrong in ({"other": "read"}, {"get": "delete"}):
+        with pytest.raises(UsageError):
+            catalogue.corrected(wrong)
 
 
 def test_tools_that_a_token_could_call() -> None:

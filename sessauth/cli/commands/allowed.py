@@ -9,13 +9,12 @@ from typing import Any
 import click
 
 from ...decisions.survey import Candidate, Verdicts
-from ...decisions.tool_catalog import ToolCatalog
 from ...errors import UsageError
 from ...reasons import Reason
 from .. import lookup, params
 from ..call_options import CALLER_OPTIONS, with_options
 from ..context import Settings, with_settings
-from ..io import json_bytes, read_text, read_token, require_one_stdin
+from ..io import json_bytes, read_catalogue, read_token, require_one_stdin
 from ..output import table
 
 
@@ -29,7 +28,7 @@ def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, too
             raise UsageError(f"{call!a}: a call is ACTION:RESOURCE, such as read:files/report")
         candidates.append(Candidate(action, resource, data, facts))
     if catalogue:
-        pinned = ToolCatalog.from_json(read_text(catalogue, "--catalogue"))
+        pinned = read_catalogue(catalogue, "--catalogue")
         candidates += [each._replace(arguments=data) for each in pinned.candidates(pinned)]
     if not candidates:
         raise UsageError("give calls, or --catalogue")

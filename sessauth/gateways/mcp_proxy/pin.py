@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...decisions.tool_catalog import TOOLS_LIST, Tool, ToolCatalog
+from ...decisions.catalogue_tool import Tool
+from ...decisions.tool_catalog import TOOLS_LIST, ToolCatalog
 from ...errors import UsageError
 from .lines import LineTooLong, Upstream
 from .messages import METHOD_NOT_FOUND, BadMessage, Kind, Message, error_line, line, read_server
@@ -47,9 +48,17 @@ class Difference:
 
 def differences(before: ToolCatalog, now: ToolCatalog) -> list[Difference]:
     """Return the tools that are not as they were pinned, by name."""
-    names = sorted({*before, *now})
-    pairs = [Difference(name, before.tool(name), now.tool(name)) for name in names]
-    return [pair for pair in pairs if pair.before != pair.now]
+    return [Difference(name, before.tool(name), now.tool(name)) for name in before.differing(now)]
+
+
+def keep_corrections(before: ToolCatalog, now: ToolCatalog) -> tuple[ToolCatalog, list[str]]:
+    """Return the new catalogue with the older one's corrections, and the tools that lost theirs.
+
+    A correction is the operator's word on one definition: it does not hold for another one.
+    """
+    corrections, changed = before.corrections(), set(before.differing(now))
+    kept = {name: action for name, action in corrections.items() if name not in changed}
+    return now.corrected(kept), [name for name in corrections if name in changed]
 
 
 def pinned(server: str, definitions: Sequence[dict[str, Any]]) -> tuple[ToolCatalog, list[str]]:
