@@ -1,6 +1,6 @@
 """Conditions and segments that hold for all observed values in one place.
 
-Two fits. EXACT admits the observed values and nothing else. LOOSE expects more of the same: a range is
+Two of the three fits; KINDS is in :mod:`sessauth.usage.kinds`. EXACT admits the observed values and nothing else. LOOSE expects more of the same: a range is
 rounded outward, a text is held to its folder, host or beginning, and values are listed only if they are
 *recurring*: few, and each observed twice on average. One or two observations prove nothing.
 """
@@ -28,8 +28,12 @@ _BREAKS: Final = "/:.-_ @#"
 
 
 class Fit(StrEnum):
-    """The distance of a suggestion from the observed calls."""
+    """The distance of a suggestion from the observed calls.
 
+    KINDS: each argument by the kind of its values, and by how many sessions brought them.
+    """
+
+    KINDS = "kinds"
     EXACT = "exact"
     LOOSE = "loose"
 
@@ -91,7 +95,7 @@ def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fi
     if summary.low is not None and summary.high is not None:
         low, high = summary.low, summary.high
         if fit is Fit.LOOSE:
-            low, high = _outward(low, high)
+            low, high = outward(low, high)
         return [
             Condition(argument, Operator.GREATER_EQUAL, (low,), optional=optional),
             Condition(argument, Operator.LESS_EQUAL, (high,), optional=optional),
@@ -139,7 +143,7 @@ def _whole_words(prefix: str) -> str:
     return prefix[: max((prefix.rfind(char) for char in _BREAKS), default=-1) + 1]
 
 
-def _outward(low: Number, high: Number) -> tuple[Number, Number]:
+def outward(low: Number, high: Number) -> tuple[Number, Number]:
     """Round a range to numbers of one digit: 1, 2 or 5 times a power of ten."""
     return _rounded(low, up=False), _rounded(high, up=True)
 

@@ -1,13 +1,14 @@
 """Suggests fewer and narrower scopes that would have admitted the observed calls.
 
-A suggestion for a layer promises two things. The kernel proves that it lies inside the grant. And it allows
-each observed allowed call: in the same place, by the same facts, at the same price.
+The kernel proves that a suggestion for a layer lies inside the grant. Those of the fits LOOSE and EXACT allow
+each observed allowed call: in the same place, by the same facts, at the same price. KINDS leaves out what too
+few sessions brought, and names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
@@ -15,9 +16,12 @@ from .. import limits
 from ..scopes.scope import Scope
 from .generalize import Fit
 from .grants import GrantLayer
+from .kinds.observed import Observed, least_sessions, tools
+from .kinds.scopes import KindScopes, scopes_by_kind
+from .kinds.text_holds import MAX_NAMES, Rules
 from .profile import NOTHING, CallGroup
 from .session_usage import SessionUsage
-from .tighten import MAX_PARTS, Evidence, is_inside, tighten, work_of
+from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, tighten_names, work_of
 
 # A token has at most 8 KiB, and a suggestion must be short enough to be read.
 MAX_BYTES: Final = 4096
@@ -43,12 +47,18 @@ class SuggestionPart:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Scopes to replace one granted layer; ``why``: the cause if they could not be tightened."""
+    """Scopes to replace one granted layer; ``why``: the cause if they could not be tightened.
+
+    ``notes``: the arguments that are not held, and why. ``once``: what only one session brought; it is left
+    out if there were enough sessions (``left_out``).
+    """
 
     layer: str
     fit: Fit
     parts: tuple[SuggestionPart, ...]
     why: str = ""
+    notes: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
@@ -69,19 +79,27 @@ class Suggestion:
                 for part in self.parts
             ],
             "why": self.why,
+            "not_tightened": list(self.notes),
+            "left_out": list(self.once),
         }
 
 
 def suggest(
-    layer: GrantLayer, usage: SessionUsage, fit: Fit = Fit.LOOSE, *, max_bytes: int = MAX_BYTES
+    layer: GrantLayer,
+    usage: SessionUsage,
+    fit: Fit = Fit.KINDS,
+    *,
+    sessions: Sequence[Observed] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> Suggestion:
-    """Return scopes to replace ``layer`` that admit every observed allowed call.
+    """Return scopes to replace ``layer``.
 
     Args:
         layer: the grant.
         usage: of one session, or merged from several.
-        fit: the distance from the observed calls. LOOSE is the default: the next session of a purpose reads
-            other files than the last.
+        fit: the distance from the observed calls. KINDS is the default: the next session of a purpose writes
+            other texts than the last, to the same recipients.
+        sessions: the usage of each session by itself, for KINDS; all as one session if empty.
         max_bytes: of all scopes together, encoded; beyond it they are coarser.
     """
     if usage.profiles[layer.kind].level == NOTHING:
@@ -89,6 +107,8 @@ def suggest(
     if usage.uses[layer.id, -1].calls:
         return _as_granted(layer, fit, "for some calls the scope that admitted them is not known")
     evidence = [evidence_of(layer, index, usage) for index in range(len(layer.scopes))]
+    if fit is Fit.KINDS:
+        return _by_kind(layer, sessions or (Observed(usage),), evidence, max_bytes)
     for most in (MAX_PARTS, 4, 1):
         parts = tuple(
             SuggestionPart(index, scope, tuple(tighten(scope, calls, fit, most)) if calls else ())
@@ -103,6 +123,48 @@ def suggest(
         for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
     return Suggestion(layer.id, fit, used, why)
+
+
+def _by_kind(
+    layer: GrantLayer, sessions: Sequence[Observed], evidence: list[Evidence], max_bytes: int
+) -> Suggestion:
+    """Return the suggestion by kinds; one that is too long lists fewer values, never more calls."""
+    active = sum(layer.id in used_layers(each.usage) for each in sessions)
+    for names in (MAX_NAMES, MAX_NAMES // 2, MAX_NAMES // 4):
+        rules, results = Rules(least=least_sessions(active), names=names), list[KindScopes]()
+        for index, scope in enumerate(layer.scopes):
+            if scope.needs is None and not scope.has_unknown_kind:
+                results.append(scopes_by_kind(scope, tools(layer, index, sessions), sessions, rules))
+            else:
+                calls = evidence[index]
+                results.append(KindScopes(tighten(scope, calls, Fit.LOOSE) if calls else []))
+        suggestion = Suggestion(
+            layer.id,
+            Fit.KINDS,
+            tuple(
+                SuggestionPart(index, layer.scopes[index], tuple(joined(result.scopes)))
+                for index, result in enumerate(results)
+            ),
+            notes=tuple(note for result in results for note in result.notes),
+            once=tuple(words for result in results for words in result.once),
+        )
+        why = _fault(suggestion, evidence, max_bytes)
+        if not why:
+            return suggestion
+    return replace(suggestion, parts=_names_only(layer, evidence), why=why)
+
+
+def _names_only(layer: GrantLayer, evidence: list[Evidence]) -> tuple[SuggestionPart, ...]:
+    """Return parts that hold only the tools or actions that were used."""
+    return tuple(
+        SuggestionPart(index, scope, tuple(tighten_names(scope, calls)) if calls else ())
+        for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
+    )
+
+
+def used_layers(usage: SessionUsage) -> set[str]:
+    """Return the ids of the layers that admitted a call of a session."""
+    return {layer for (layer, _), _ in usage.uses}
 
 
 def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:

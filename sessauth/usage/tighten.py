@@ -52,7 +52,7 @@ def tighten(granted: Scope, evidence: Evidence, fit: Fit, most: int = MAX_PARTS)
     if granted.has_unknown_kind:
         return [granted]
     for kinds in _candidates(granted, evidence, fit):
-        parts = _joined(_tight(granted, kind, fit) for kind in kinds)
+        parts = joined(_tight(granted, kind, fit) for kind in kinds)
         if len(parts) <= most:
             return _needed(parts)
     return [granted]
@@ -97,7 +97,22 @@ def _kinds(evidence: Evidence, fit: Fit) -> Iterable[CallFamily]:
     return kinds.values()
 
 
-def _joined(scopes: Iterable[Scope]) -> list[Scope]:
+def tighten_names(granted: Scope, evidence: Evidence) -> list[Scope]:
+    """Return scopes for the tools that were used, each as open as ``granted``."""
+    if granted.needs is not None or granted.has_unknown_kind:
+        return [granted]
+    parts = []
+    for action, resource, group in evidence:
+        whole = CallFamily({action}, group, group)
+        fit = Fit.EXACT if resource.startswith("mcp/") else Fit.LOOSE
+        scope = replace(
+            granted, actions=(action,), resource=resource_of(granted.resource, whole, fit)
+        )
+        parts.append(scope if is_inside([granted], [scope]) else granted)
+    return joined(dict.fromkeys(parts))
+
+
+def joined(scopes: Iterable[Scope]) -> list[Scope]:
     """Join scopes that differ only in their actions, or in their last segment."""
     resources: dict[Scope, set[str]] = {}
     for scope in scopes:
@@ -180,7 +195,7 @@ def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     return replace(
         granted,
         actions=granted.actions if more else actions,
-        resource=_resource(granted.resource, kind, fit),
+        resource=resource_of(granted.resource, kind, fit),
     )
 
 
@@ -205,7 +220,8 @@ def _implies(known: Condition, condition: Condition) -> bool:
         return False
 
 
-def _resource(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tuple[Segment, ...]:
+def resource_of(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tuple[Segment, ...]:
+    """Return segments inside the granted ones that match the resources of a call family."""
     open_end = granted[-1].kind == SegmentKind.REST
     fixed = granted[:-1] if open_end else granted
     group = kind.group

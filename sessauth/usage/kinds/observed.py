@@ -1,0 +1,107 @@
+"""Evidence that keeps sessions apart: a value counts by how many sessions brought it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Final
+
+from ...scopes.value import Value
+from ..argument_reader import Path
+from ..grants import GrantLayer
+from ..profile import ALL, CallGroup
+from ..session_usage import SessionUsage
+from ..value_summary import ValueSummary
+
+# The action of tools that a catalogue pins as reading.
+READ: Final = "read"
+# From so many sessions on, what only one of them brought is not free: it is asked for.
+ENOUGH_SESSIONS: Final = 5
+_TOOL_SEGMENTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One session: its usage, its facts by name, and the name that a report gives it."""
+
+    usage: SessionUsage
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(slots=True)
+class ToolEvidence:
+    """Calls of one tool, or of one action on one kind of resource, by session.
+
+    ``tool``: the resource is a tool of an MCP server, ``mcp/SERVER/TOOL``.
+    """
+
+    action: str
+    resource: str
+    tool: bool
+    by_session: dict[int, CallGroup] = field(default_factory=dict)
+    whole: CallGroup = field(default_factory=CallGroup)
+
+    @property
+    def reads(self) -> bool:
+        """True if the pinned catalogue, or the caller, names the action ``read``."""
+        return self.action == READ
+
+    @property
+    def sessions(self) -> int:
+        """The number of sessions that called it."""
+        return len(self.by_session)
+
+    @property
+    def label(self) -> str:
+        """The words for it in a report."""
+        return f"{self.action}:{self.resource or '**'}"
+
+    def at(self, path: Path) -> dict[int, ValueSummary]:
+        """Return the values at a path, by session."""
+        return {n: group.paths[path] for n, group in self.by_session.items() if path in group.paths}
+
+    def always(self, path: Path) -> bool:
+        """Return True if each call of each session had a value there."""
+        return all(
+            path in group.paths and group.paths[path].found >= group.calls
+            for group in self.by_session.values()
+        )
+
+
+def is_tool(resource: str) -> bool:
+    """Return True if a resource is a tool of an MCP server, and no method of the protocol."""
+    parts = resource.split("/")
+    return len(parts) == _TOOL_SEGMENTS and parts[0] == "mcp" and not parts[2].startswith("@")
+
+
+def tools(layer: GrantLayer, index: int, sessions: Sequence[Observed]) -> list[ToolEvidence]:
+    """Return the calls that a granted scope may have admitted, by tool and session, in order."""
+    found: dict[tuple[str, str], ToolEvidence] = {}
+    for number, session in enumerate(sessions):
+        for (positions, action), buckets in session.usage.profiles[layer.kind].groups.items():
+            if (layer.id, index) not in positions:
+                continue
+            for resource, group in buckets.items():
+                tool = is_tool(resource)
+                # The first segment names the kind of a resource that is no tool.
+                name = resource if tool or resource == ALL else resource.split("/")[0]
+                evidence = found.setdefault((action, name), ToolEvidence(action, name, tool))
+                evidence.by_session.setdefault(number, CallGroup()).merge(group)
+                evidence.whole.merge(group)
+    return [evidence for _, evidence in sorted(found.items(), key=itemgetter(0))]
+
+
+def least_sessions(sessions: int) -> int:
+    """Return the number of sessions that must have brought what is suggested as free."""
+    return 2 if sessions >= ENOUGH_SESSIONS else 1
+
+
+def support(values: Iterable[Iterable[Value]]) -> dict[Value, int]:
+    """Return how many sessions brought each value."""
+    counts: dict[Value, int] = {}
+    for of_session in values:
+        for value in set(of_session):
+            counts[value] = counts.get(value, 0) + 1
+    return counts

@@ -1,0 +1,176 @@
+"""Scopes by kinds inside one granted scope, from what several sessions used of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
+from typing import Final
+
+from ... import limits
+from ...errors import ScopeError
+from ...scopes.argument_path import Path, ValueSource
+from ...scopes.condition import Condition
+from ...scopes.operators import Operator
+from ...scopes.scope import Scope
+from ...scopes.segment import Segment, SegmentKind
+from ...scopes.value import Value
+from ..generalize import Fit
+from ..open_arguments import ArgumentTree, is_closed
+from ..tighten import CallFamily, is_inside, resource_of
+from .holds import Hold, hold
+from .observed import Observed, ToolEvidence
+from .text_holds import Rules
+
+# Scopes that the calls of one tool may become, where an argument has values of several types.
+MAX_WAYS: Final = 4
+# The name of no argument: a condition on it closes a scope that has nothing else to say of arguments.
+_NO_ARGUMENT: Final = Condition(Path(("_",)), Operator.ABSENT)
+_CLOSED_WORLD: Final = Condition(Path(("open_world",), ValueSource.TOOL), Operator.EQUAL, (False,))
+
+
+@dataclass(slots=True)
+class KindScopes:
+    """Scopes for one granted scope; ``notes``: what is not held and why; ``once``: what one session brought.
+
+    Both are in words of a report: the call, the argument, the value.
+    """
+
+    scopes: list[Scope] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    once: list[str] = field(default_factory=list)
+
+
+def scopes_by_kind(
+    granted: Scope, evidence: Sequence[ToolEvidence], sessions: Sequence[Observed], rules: Rules
+) -> KindScopes:
+    """Return scopes inside ``granted`` for the next session.
+
+    A call that only one session made is not among them if ``rules`` ask for more.
+    """
+    result, facts = KindScopes(), [session.facts for session in sessions]
+    for tool in evidence:
+        if tool.sessions < rules.least and not (tool.reads and tool.tool):
+            result.once.append(tool.label)
+            continue
+        make = _reading if tool.reads and tool.tool else _changing
+        for scope in make(granted, tool, facts, rules, result):
+            result.scopes.append(scope if is_inside([granted], [scope]) else _as_granted(granted, tool))
+    result.scopes += _unused_readers(granted, evidence)
+    result.scopes = list(dict.fromkeys(result.scopes))
+    return result
+
+
+def _as_granted(granted: Scope, tool: ToolEvidence) -> Scope:
+    """Return the granted scope for one tool only, or as it is if even that is not proven."""
+    scope = replace(granted, actions=(tool.action,), resource=_resource(granted, tool))
+    return scope if is_inside([granted], [scope]) else granted
+
+
+def _resource(granted: Scope, tool: ToolEvidence) -> tuple[Segment, ...]:
+    family = CallFamily({tool.action}, tool.whole, tool.whole)
+    return resource_of(granted.resource, family, Fit.EXACT if tool.tool else Fit.LOOSE)
+
+
+def _reading(
+    granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
+) -> Iterator[Scope]:
+    """Yield a scope for a tool that reads: any arguments, but only the hosts that were used."""
+    conditions: list[Condition] = []
+    for path in sorted(tool.whole.paths):
+        held = hold(path, tool.at(path), facts, rules, optional=not tool.always(path))
+        hosts = [way for way in held.ways if any(_reads_host(condition) for condition in way)]
+        if hosts:
+            conditions += hosts[0]
+            result.once += [_words(tool, path, value) for value in held.once]
+    yield replace(
+        _as_granted(granted, tool),
+        conditions=(*granted.conditions, *conditions)[: limits.MAX_CONDITIONS],
+        everything_free=granted.everything_free or (bool(conditions) and not is_closed(granted)),
+    )
+
+
+def _reads_host(condition: Condition) -> bool:
+    site = condition.operator == Operator.STARTS_WITH and all(
+        str(value).endswith("/") for value in condition.values
+    )
+    return bool(condition.accessor) or site
+
+
+def _changing(
+    granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
+) -> Iterator[Scope]:
+    """Yield scopes for a tool that changes something: each argument by the kind of its values."""
+    group, holds = tool.whole, list[tuple[Hold, bool]]()
+    tree = ArgumentTree(group, ())
+    if not tree.known:
+        result.notes.append(f"{tool.label}: arguments whose names no condition can hold")
+        yield _as_granted(granted, tool)
+        return
+    for path in tree.all():
+        seen = tool.at(path)
+        if len(seen) < rules.least:
+            result.once.append(_words(tool, path))
+            continue
+        held = hold(path, seen, facts, rules, optional=not tool.always(path))
+        result.once += [_words(tool, path, value) for value in held.once]
+        result.notes += [f"{tool.label} {Path(path)}: {note}" for note in held.notes]
+        holds.append((held, tool.always(path)))
+    if any(always and not held.ways for held, always in holds):
+        # No value of an argument that every call has is free: neither is the call.
+        return
+    holds = [(held, always) for held, always in holds if held.ways]
+    resource = _resource(granted, tool)
+    for ways in islice(product(*(held.ways for held, _ in holds)), MAX_WAYS):
+        yield _scope(granted, tool, resource, list(zip(holds, ways, strict=True)))
+
+
+def _scope(
+    granted: Scope,
+    tool: ToolEvidence,
+    resource: tuple[Segment, ...],
+    held: Sequence[tuple[tuple[Hold, bool], tuple[Condition, ...]]],
+) -> Scope:
+    free = [Path(hold.path) for (hold, _), way in held if not way]
+    conditions = [*granted.conditions, *(condition for _, way in held for condition in way)]
+    always = [Path(hold.path) for (hold, always), way in held if not way and always]
+    # What was always given must be given, as far as there is room for it.
+    room = max(0, limits.MAX_CONDITIONS - len(conditions) - 1)
+    conditions += [Condition(path, Operator.PRESENT) for path in always[:room]]
+    if len(conditions) > limits.MAX_CONDITIONS:
+        dropped = conditions[limits.MAX_CONDITIONS :]
+        conditions = conditions[: limits.MAX_CONDITIONS]
+        free += list(dict.fromkeys(each.path for each in dropped if each.path not in free))
+    free = [path for path in free if path not in always[:room]]
+    if not free and not conditions:
+        conditions = [_NO_ARGUMENT]
+    scope = replace(_as_granted(granted, tool), resource=resource, actions=(tool.action,))
+    try:
+        return replace(
+            scope, conditions=tuple(conditions), free_paths=tuple(dict.fromkeys(free)), everything_free=False
+        )
+    except ScopeError:
+        return _as_granted(granted, tool)
+
+
+def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterator[Scope]:
+    """Yield scopes for reading tools that were not used, of servers that were: only in a closed world."""
+    fixed = [segment.kind for segment in granted.resource[:2]] == [SegmentKind.LITERAL] * 2
+    for server in sorted({tool.resource.split("/")[1] for tool in evidence if tool.tool}):
+        resource = granted.resource if fixed else (*map(Segment.literal, ("mcp", server)), Segment.rest())
+        try:
+            scope = replace(
+                granted,
+                actions=("read",),
+                resource=resource,
+                conditions=(*granted.conditions, _CLOSED_WORLD),
+                everything_free=granted.everything_free or not is_closed(granted),
+            )
+        except ScopeError:
+            continue
+        if is_inside([granted], [scope]):
+            yield scope
+
+
+def _words(tool: ToolEvidence, path: tuple[str, ...], value: Value | None = None) -> str:
+    return f"{tool.label} {Path(path)}" + ("" if value is None else f" = {value}")

@@ -1,0 +1,158 @@
+"""What of the texts in one place is held: names, folders, hosts, and what differs in every session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ...scopes.value import Value
+from ..argument_reader import host_of
+from ..value_summary import ValueSummary
+from .observed import support
+from .texts import TextKind, domain_of, folder_of, site_of, stem_of, text_kind
+
+MAX_NAMES: Final = 24
+MAX_FOLDERS: Final = 8
+MAX_HOSTS: Final = 8
+_MAX_FAMILIES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How much evidence is enough.
+
+    ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on it is
+    judged whether values come again. ``names``: values of one argument that are listed.
+    """
+
+    least: int = 1
+    proves: int = 3
+    names: int = MAX_NAMES
+
+
+@dataclass(slots=True)
+class TextHold:
+    """Texts to hold an argument to. ``open_why``: it is left open. ``note``: it is held, but widely.
+
+    ``once``: texts that too few sessions brought.
+    """
+
+    names: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    stems: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    open_why: str = ""
+    note: str = ""
+    once: list[Value] = field(default_factory=list)
+
+
+def held_texts(
+    values: Sequence[frozenset[str] | None], summaries: Sequence[ValueSummary], rules: Rules
+) -> TextHold:
+    """Return what to hold texts to; ``values``: of each session, None if there were too many to know."""
+    held = TextHold()
+    kinds = support(_kinds(v, s) for v, s in zip(values, summaries, strict=True))
+    found = {TextKind(kind) for kind, sessions in kinds.items() if sessions >= rules.least}  # type: ignore[arg-type]
+    known = [value or frozenset() for value in values]
+    if TextKind.PROSE in found:
+        held.open_why = "free text"
+    elif TextKind.DATE in found:
+        held.open_why = "dates and times"
+    elif TextKind.LABEL in found and is_own(known, rules):
+        held.open_why = "labels that did not come again"
+    if held.open_why:
+        return held
+    by_kind = {kind: [frozenset(v for v in each if text_kind(v) == kind) for each in known] for kind in found}
+    named = (TextKind.NAME, TextKind.LABEL)
+    names = [frozenset(v for v in each if text_kind(v) in named) for each in known]
+    _hold_names(held, [each for each in names if each], rules)
+    _hold_folders(held, by_kind.get(TextKind.PATH, []), summaries, rules)
+    _hold_hosts(held, by_kind, summaries, rules)
+    return held
+
+
+def _kinds(values: frozenset[str] | None, summary: ValueSummary) -> Iterable[Value]:
+    """Return the kinds of one session's texts, as numbers for :func:`support`."""
+    if values is not None:
+        return {int(text_kind(value)) for value in values}  # type: ignore[return-value]
+    if summary.hosts:
+        return {int(TextKind.URL)}  # type: ignore[return-value]
+    clean = summary.clean and "/" in (summary.prefix or "").strip("/")
+    return {int(TextKind.PATH if clean else TextKind.PROSE)}  # type: ignore[return-value]
+
+
+def is_own(values: Sequence[frozenset[str]], rules: Rules) -> bool:
+    """Return True if most sessions brought a value that no other did."""
+    if len(values) < rules.proves:
+        return False
+    counts = support(values)
+    again = sum(all(counts[value] > 1 for value in each) for each in values)
+    return 2 * again < len(values)
+
+
+def _often(values: Sequence[Iterable[str]], rules: Rules) -> tuple[list[str], list[str]]:
+    """Return texts that enough sessions brought, most frequent first, and the others."""
+    counts = support(values)
+    ranked = sorted(counts, key=lambda text: (-counts[text], str(text)))
+    often = [str(text) for text in ranked if counts[text] >= rules.least]
+    return often, [str(text) for text in ranked if counts[text] < rules.least]
+
+
+def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) -> None:
+    names, once = _often(values, rules)
+    if len(names) <= rules.names and not is_own(values, rules):
+        held.names = sorted(names)
+        held.once += once
+        return
+    for families, slot in ((domain_of, "domains"), (stem_of, "stems")):
+        parts, _ = _often([{families(value) for value in each} - {""} for each in values], rules)
+        covered = sum(all(families(value) in parts for value in each) for each in values)
+        if parts and len(parts) <= _MAX_FAMILIES and 10 * covered >= 9 * len(values):
+            setattr(held, slot, sorted(parts))
+            held.note = f"{_many(values, rules)}: only {', '.join(sorted(parts))} is held"
+            return
+    held.open_why = _many(values, rules)
+
+
+def _many(values: Sequence[frozenset[str]], rules: Rules) -> str:
+    own = is_own(values, rules)
+    return "names that differ in every session" if own else f"more than {rules.names} names"
+
+
+def _hold_folders(
+    held: TextHold, values: Sequence[frozenset[str]], summaries: Sequence[ValueSummary], rules: Rules
+) -> None:
+    folders = [{folder_of(value) for value in each} for each in values]
+    folders += [{folder_of(s.prefix)} for s in summaries if s.values is None and s.clean and s.prefix]
+    often, once = _often([each for each in folders if each], rules)
+    tops = [folder for folder in often if not any(_is_below(folder, other) for other in often)]
+    if len(tops) > MAX_FOLDERS:
+        tops = sorted({_top(folder) for folder in tops} - {""})[:MAX_FOLDERS]
+    held.folders = sorted(tops)
+    held.once += once
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder != other and folder.startswith(f"{other}/")
+
+
+def _top(folder: str) -> str:
+    head = folder.lstrip("/").partition("/")[0]
+    return f"/{head}" if folder.startswith("/") else head
+
+
+def _hold_hosts(
+    held: TextHold,
+    by_kind: dict[TextKind, list[frozenset[str]]],
+    summaries: Sequence[ValueSummary],
+    rules: Rules,
+) -> None:
+    hosts = [frozenset(map(host_of, each)) for each in by_kind.get(TextKind.URL, [])]
+    hosts += [summary.hosts for summary in summaries if summary.values is None and summary.hosts]
+    often, once = _often([each for each in hosts if each], rules)
+    held.hosts = sorted(often)[:MAX_HOSTS]
+    sites, others = _often([{site_of(v) for v in each} for each in by_kind.get(TextKind.SITE, [])], rules)
+    held.stems += sorted(sites)[:MAX_HOSTS]
+    held.once += [*once, *others]
