@@ -1,0 +1,1 @@
+"""Suggested grants against honest sessions and attacks that the fit never saw."""
