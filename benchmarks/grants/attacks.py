@@ -44,7 +44,9 @@ def goal_attacks(server: Server, task: Task, learnt: Iterable[Session]) -> Itera
             yield from goal_attack(goal, server, task, honest)
 
 
-def goal_attack(goal: Goal, server: Server, task: Task, honest: Mapping[str, Sequence[Call]]) -> Iterator[Attack]:
+def goal_attack(
+    goal: Goal, server: Server, task: Task, honest: Mapping[str, Sequence[Call]]
+) -> Iterator[Attack]:
     """Yield one goal, plain and adapted."""
     shape = server.tools[goal.tool]
     kind = WORDS if goal.words else INJECTED
@@ -60,8 +62,10 @@ def plain_call(goal: Goal, shape: ToolShape, task: Task) -> Call:
     return Call(goal.tool, {**task.plain(shape, source).arguments, **goal.needs})
 
 
-def mutations(server: Server, task: Task, learnt: Sequence[Session], tests: Sequence[Session]) -> Iterator[Attack]:
-    """Yield calls with one argument changed: to the attacker's value, of another type, added or inside a list."""
+def mutations(
+    server: Server, task: Task, learnt: Sequence[Session], tests: Sequence[Session]
+) -> Iterator[Attack]:
+    """Yield calls with one argument changed, of another type, added, or changed inside a list."""
     honest = _by_tool(learnt)
     for call in {call.key: call for session in tests for call in session.calls}.values():
         shape = server.tools[call.tool]
@@ -72,7 +76,9 @@ def mutations(server: Server, task: Task, learnt: Sequence[Session], tests: Sequ
         for name, value in sorted(call.arguments.items()):
             for kind, changed in _changes(shape, name, value):
                 yield Attack(kind, False, [Call(call.tool, {**plain, name: changed})])
-                known = [Call(call.tool, {**one.arguments, name: changed}) for one in honest.get(call.tool, ())]
+                known = [
+                    Call(call.tool, {**one.arguments, name: changed}) for one in honest.get(call.tool, ())
+                ]
                 yield Attack(kind, True, [*known[:TRIES], Call(call.tool, {**call.arguments, name: changed})])
         added = {**call.arguments, "on_behalf_of": "mallory"}
         yield Attack(MUTATED, True, [Call(call.tool, added)])
@@ -105,7 +111,11 @@ def calls_of_others(
         seen.add(key)
         yield Attack(OTHER, False, [call])
         known = [c for session in own for c in session.calls if c.tool == call.tool]
-        wanted = {n: v for n, v in call.arguments.items() if attack_value(server.tools[call.tool].arguments[n], v) is not None}
+        wanted = {
+            n: v
+            for n, v in call.arguments.items()
+            if attack_value(server.tools[call.tool].arguments[n], v) is not None
+        }
         adapted = [Call(call.tool, {**one.arguments, **wanted}) for one in known[:TRIES]]
         yield Attack(OTHER, True, [*adapted, call])
         if len(seen) == limit:
@@ -116,7 +126,8 @@ def _named(server: Server, call: Call) -> tuple[str, tuple[str, ...]]:
     """Return the tool and what the call names: not its words, dates, numbers and flags."""
     arguments = server.tools[call.tool].arguments
     named = [
-        f"{n}={v}" for n, v in sorted(call.arguments.items())
+        f"{n}={v}"
+        for n, v in sorted(call.arguments.items())
         if arguments[n].kind not in ("number", "objects") and attack_value(arguments[n], v) is not None
     ]
     return call.tool, tuple(named)

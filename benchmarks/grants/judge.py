@@ -1,4 +1,4 @@
-"""The real kernel as the judge: sessions with these ceilings, tokens of theirs, calls checked by a verifier."""
+"""The real kernel as the judge: sessions with these ceilings, and their calls checked by a verifier."""
 
 from __future__ import annotations
 

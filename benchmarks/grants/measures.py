@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from benchmarks.grants.attacks import COUNTED, Attack
 from benchmarks.grants.calls import Call, Server, Session
 from benchmarks.grants.judge import Judge
-from benchmarks.grants.subjects import GRANT, SUBJECTS, suggestions
+from benchmarks.grants.subjects import SUBJECTS, suggestions
 from sessauth.scopes.scope import Scope
 
 
@@ -107,5 +106,3 @@ def _count(counts: Counts, case: Case, opened: _Opened, judge: Judge) -> None:
         counts.attacks[attack.kind, attack.adapted] += 1
         reached = any(opened.allows(case.server, call, facts) for call in attack.calls)
         counts.possible[attack.kind, attack.adapted] += reached
-
-

@@ -1,8 +1,8 @@
 """Eight servers whose tools have the shapes of public ones.
 
-Names and arguments follow what agents are given in tau2-bench (airline, retail), AgentDojo (mail and calendar,
-bank, chat, travel), BFCL (files) and the MCP server of GitHub; no text of theirs is copied. See the page for
-the statistics that sessions share with recorded ones.
+Names and arguments follow what agents are given in tau2-bench (airline, retail), AgentDojo (mail and
+calendar, bank, chat, travel), BFCL (files) and the MCP server of GitHub; no text of theirs is copied. See the
+page for the statistics that sessions share with recorded ones.
 """
 
 from __future__ import annotations
@@ -39,11 +39,26 @@ MAIL: Final = _server(
     _read("search_files", filename=A("label", steady=0.3)),
     _read("get_contacts"),
     _read("list_folders"),
-    _tool("send_email", recipients=A("names", "people"), subject=LABEL, body=PROSE, cc=A("names", "people", 0.15)),
-    _tool("create_event", title=LABEL, participants=A("names", "people"), start_time=DATE, end_time=DATE,
-          location=A("label", given=0.4), description=A("prose", given=0.5)),
+    _tool(
+        "send_email",
+        recipients=A("names", "people"),
+        subject=LABEL,
+        body=PROSE,
+        cc=A("names", "people", 0.15),
+    ),
+    _tool(
+        "create_event",
+        title=LABEL,
+        participants=A("names", "people"),
+        start_time=DATE,
+        end_time=DATE,
+        location=A("label", given=0.4),
+        description=A("prose", given=0.5),
+    ),
     _tool("reschedule_event", event_id=A("name", "events"), new_start_time=DATE),
-    _tool("share_file", file_id=A("name", "files"), email=A("name", "people"), permission=A("choice", "rights")),
+    _tool(
+        "share_file", file_id=A("name", "files"), email=A("name", "people"), permission=A("choice", "rights")
+    ),
     _tool("create_file", filename=A("name", "filenames"), content=PROSE),
     _tool("append_to_file", file_id=A("name", "files"), content=PROSE),
     _tool("delete_email", email_id=A("name", "mails")),
@@ -57,12 +72,26 @@ BANK: Final = _server(
     _read("get_scheduled"),
     _read("read_file", file_path=A("name", "filenames")),
     _read("get_user_info"),
-    _tool("send_money", recipient=A("name", "accounts"), amount=A("number", "amount"), subject=LABEL, date=DATE),
-    _tool("schedule_transaction", recipient=A("name", "accounts"), amount=A("number", "amount"), subject=LABEL,
-          date=DATE, recurring=FLAG),
-    _tool("update_scheduled", id=A("number", "count", steady=1.0), amount=A("number", "amount", 0.7),
-          recipient=A("name", "accounts", given=0.3)),
-    _tool("update_user_info", street=A("label", given=0.5, steady=1.0), city=A("label", given=0.5, steady=1.0)),
+    _tool(
+        "send_money", recipient=A("name", "accounts"), amount=A("number", "amount"), subject=LABEL, date=DATE
+    ),
+    _tool(
+        "schedule_transaction",
+        recipient=A("name", "accounts"),
+        amount=A("number", "amount"),
+        subject=LABEL,
+        date=DATE,
+        recurring=FLAG,
+    ),
+    _tool(
+        "update_scheduled",
+        id=A("number", "count", steady=1.0),
+        amount=A("number", "amount", 0.7),
+        recipient=A("name", "accounts", given=0.3),
+    ),
+    _tool(
+        "update_user_info", street=A("label", given=0.5, steady=1.0), city=A("label", given=0.5, steady=1.0)
+    ),
     _tool("update_password", password=A("own", "pw")),
 )
 CHAT: Final = _server(
@@ -96,24 +125,69 @@ TRAVEL: Final = _server(
 REPO: Final = _server(
     "github",
     _read("get_file_contents", owner=A("name", "owners"), repo=A("name", "repos"), path=A("path", "code")),
-    _read("list_issues", owner=A("name", "owners"), repo=A("name", "repos"), state=A("choice", "states", 0.6)),
+    _read(
+        "list_issues", owner=A("name", "owners"), repo=A("name", "repos"), state=A("choice", "states", 0.6)
+    ),
     _read("search_code", query=A("label", steady=0.3)),
     _read("list_commits", owner=A("name", "owners"), repo=A("name", "repos"), sha=A("name", "branches", 0.3)),
-    _read("get_pull_request", owner=A("name", "owners"), repo=A("name", "repos"), number=A("number", "count")),
-    _tool("create_issue", owner=A("name", "owners"), repo=A("name", "repos"), title=LABEL, body=PROSE,
-          labels=A("names", "labels", 0.4), assignees=A("names", "handles", 0.3)),
-    _tool("add_issue_comment", owner=A("name", "owners"), repo=A("name", "repos"),
-          issue_number=A("number", "count", steady=0.9), body=PROSE),
-    _tool("create_or_update_file", owner=A("name", "owners"), repo=A("name", "repos"), path=A("path", "code", steady=0.9),
-          content=PROSE, message=LABEL, branch=A("name", "branches")),
-    _tool("create_pull_request", owner=A("name", "owners"), repo=A("name", "repos"), title=LABEL,
-          body=A("prose", given=0.8), head=A("name", "branches"), base=A("name", "bases")),
-    _tool("merge_pull_request", owner=A("name", "owners"), repo=A("name", "repos"),
-          pull_number=A("number", "count", steady=0.9), merge_method=A("choice", "merges", 0.4)),
-    _tool("create_webhook", owner=A("name", "owners"), repo=A("name", "repos"), url=A("url", "hosts"),
-          events=A("names", "labels")),
-    _tool("add_collaborator", owner=A("name", "owners"), repo=A("name", "repos"), username=A("name", "handles"),
-          permission=A("choice", "rights")),
+    _read(
+        "get_pull_request", owner=A("name", "owners"), repo=A("name", "repos"), number=A("number", "count")
+    ),
+    _tool(
+        "create_issue",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        title=LABEL,
+        body=PROSE,
+        labels=A("names", "labels", 0.4),
+        assignees=A("names", "handles", 0.3),
+    ),
+    _tool(
+        "add_issue_comment",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        issue_number=A("number", "count", steady=0.9),
+        body=PROSE,
+    ),
+    _tool(
+        "create_or_update_file",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        path=A("path", "code", steady=0.9),
+        content=PROSE,
+        message=LABEL,
+        branch=A("name", "branches"),
+    ),
+    _tool(
+        "create_pull_request",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        title=LABEL,
+        body=A("prose", given=0.8),
+        head=A("name", "branches"),
+        base=A("name", "bases"),
+    ),
+    _tool(
+        "merge_pull_request",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        pull_number=A("number", "count", steady=0.9),
+        merge_method=A("choice", "merges", 0.4),
+    ),
+    _tool(
+        "create_webhook",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        url=A("url", "hosts"),
+        events=A("names", "labels"),
+    ),
+    _tool(
+        "add_collaborator",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        username=A("name", "handles"),
+        permission=A("choice", "rights"),
+    ),
 )
 FILES: Final = _server(
     "files",
@@ -136,12 +210,32 @@ SHOP: Final = _server(
     _read("get_product_details", product_id=A("own", "")),
     _read("calculate", expression=A("label", steady=0.1)),
     _tool("cancel_order", order_id=A("own", "#W"), reason=A("title", "reasons")),
-    _tool("return_items", order_id=A("own", "#W"), item_ids=A("owns", ""), payment_method_id=A("own", "credit_card_", steady=0.95)),
-    _tool("exchange_items", order_id=A("own", "#W"), item_ids=A("owns", ""), new_item_ids=A("owns", "", steady=0.9),
-          payment_method_id=A("own", "credit_card_", steady=0.95)),
-    _tool("modify_order_address", order_id=A("own", "#W"), address1=A("label", steady=1.0), city=A("label", steady=1.0),
-          zip=A("own", "")),
-    _tool("modify_user_address", user_id=A("customer", "user_id"), address1=A("label", steady=1.0), zip=A("own", "")),
+    _tool(
+        "return_items",
+        order_id=A("own", "#W"),
+        item_ids=A("owns", ""),
+        payment_method_id=A("own", "credit_card_", steady=0.95),
+    ),
+    _tool(
+        "exchange_items",
+        order_id=A("own", "#W"),
+        item_ids=A("owns", ""),
+        new_item_ids=A("owns", "", steady=0.9),
+        payment_method_id=A("own", "credit_card_", steady=0.95),
+    ),
+    _tool(
+        "modify_order_address",
+        order_id=A("own", "#W"),
+        address1=A("label", steady=1.0),
+        city=A("label", steady=1.0),
+        zip=A("own", ""),
+    ),
+    _tool(
+        "modify_user_address",
+        user_id=A("customer", "user_id"),
+        address1=A("label", steady=1.0),
+        zip=A("own", ""),
+    ),
     _tool("transfer_to_human", summary=PROSE),
     customers=True,
 )
@@ -149,15 +243,38 @@ AIRLINE: Final = _server(
     "airline",
     _read("get_user_details", user_id=A("customer", "user_id")),
     _read("get_reservation", reservation_id=A("own", "")),
-    _read("search_direct_flight", origin=A("name", "airports", steady=0.8), destination=A("name", "airports", steady=0.8), date=DATE),
+    _read(
+        "search_direct_flight",
+        origin=A("name", "airports", steady=0.8),
+        destination=A("name", "airports", steady=0.8),
+        date=DATE,
+    ),
     _read("calculate", expression=A("label", steady=0.1)),
-    _tool("book_reservation", user_id=A("customer", "user_id"), origin=A("name", "airports"), destination=A("name", "airports"),
-          cabin=A("choice", "cabins", steady=0.95), flights=A("objects", "flights"), payment_methods=A("objects", "payments"),
-          total_baggages=A("number", "count", steady=0.95), insurance=A("choice", "yesno")),
-    _tool("update_flights", reservation_id=A("own", ""), cabin=A("choice", "cabins", steady=0.95),
-          flights=A("objects", "flights"), payment_id=A("own", "credit_card_", steady=0.92)),
+    _tool(
+        "book_reservation",
+        user_id=A("customer", "user_id"),
+        origin=A("name", "airports"),
+        destination=A("name", "airports"),
+        cabin=A("choice", "cabins", steady=0.95),
+        flights=A("objects", "flights"),
+        payment_methods=A("objects", "payments"),
+        total_baggages=A("number", "count", steady=0.95),
+        insurance=A("choice", "yesno"),
+    ),
+    _tool(
+        "update_flights",
+        reservation_id=A("own", ""),
+        cabin=A("choice", "cabins", steady=0.95),
+        flights=A("objects", "flights"),
+        payment_id=A("own", "credit_card_", steady=0.92),
+    ),
     _tool("cancel_reservation", reservation_id=A("own", "")),
-    _tool("update_baggages", reservation_id=A("own", ""), total_baggages=A("number", "count"), payment_id=A("own", "gift_card_", steady=0.92)),
+    _tool(
+        "update_baggages",
+        reservation_id=A("own", ""),
+        total_baggages=A("number", "count"),
+        payment_id=A("own", "gift_card_", steady=0.92),
+    ),
     _tool("send_certificate", user_id=A("customer", "user_id"), amount=A("number", "amount")),
     _tool("transfer_to_human", summary=PROSE),
     customers=True,

@@ -13,9 +13,9 @@ from benchmarks.grants.values import session_value, task_value
 SEED: Final = 20_261_127
 TASKS: Final = 16
 # How often a session makes each step of its task; a step that only some sessions need; any other change.
-STEADY: Final = 0.93
+STEADY: Final = 0.9
 SOMETIMES: Final = 0.3
-STRAY: Final = 0.012
+STRAY: Final = 0.05
 # How often a session gives an optional argument that its task does not, or leaves it.
 OTHERWISE: Final = 0.02
 # Reading calls for each session, beside those of the task.
@@ -54,14 +54,19 @@ class Task:
         while source.random() < EXTRA_READS / (1 + EXTRA_READS):
             tool = source.choice(server.reading)
             calls.insert(source.randint(0, len(calls)), self._call(tool, self._values(tool, source), source))
-        if source.random() < STRAY * 3:
+        if source.random() < STRAY:
             tool = source.choice(server.changing)
             calls.append(self._call(tool, self._values(tool, source), source))
         return Session(self.name, calls, self.customer)
 
     def plain(self, tool: ToolShape, source: random.Random) -> Call:
         """Return a call of a tool with values of no task."""
-        return self._call(tool, {n: task_value(a, source, self.customer) for n, a in tool.arguments.items()}, source, given=True)
+        return self._call(
+            tool,
+            {n: task_value(a, source, self.customer) for n, a in tool.arguments.items()},
+            source,
+            given=True,
+        )
 
     def _values(self, tool: ToolShape, source: random.Random) -> Values:
         return _given(tool, source, self.customer)
@@ -93,7 +98,7 @@ def _task(server: Server, number: int) -> Task:
     steps = [step(tool, STEADY) for tool in source.choices(server.reading, k=source.randint(2, 4))]
     changing = source.choices(server.changing, k=source.choice((0, 1, 1, 1, 2, 2, 3)))
     steps += [step(tool, STEADY) for tool in changing]
-    steps += [step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((0, 0, 1)))]
+    steps += [step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((0, 1, 1)))]
     return Task(name, server, tuple(steps), customer, 1 / (1 + number / 6))
 
 

@@ -9,20 +9,81 @@ from typing import Any, Final
 from benchmarks.grants.calls import Argument
 
 Value = Any
-WORDS: Final = (
-    "review the plan for next quarter with numbers from sales and a short list of open points so that we can "
-    "decide who will send budget notes about travel release support meeting update invoice order team draft"
-).split()
-_PEOPLE: Final = (
-    "ana ben chloe david emma farid grace hugo irene jonas kim lena marco nina omar petra quentin rosa"
-).split()
+WORDS: Final = [
+    "review",
+    "the",
+    "plan",
+    "for",
+    "next",
+    "quarter",
+    "with",
+    "numbers",
+    "from",
+    "sales",
+    "and",
+    "a",
+    "short",
+    "list",
+    "of",
+    "open",
+    "points",
+    "so",
+    "that",
+    "we",
+    "can",
+    "decide",
+    "who",
+    "will",
+    "send",
+    "budget",
+    "notes",
+    "about",
+    "travel",
+    "release",
+    "support",
+    "meeting",
+    "update",
+    "invoice",
+    "order",
+    "team",
+    "draft",
+]
+_PEOPLE: Final = [
+    "ana",
+    "ben",
+    "chloe",
+    "david",
+    "emma",
+    "farid",
+    "grace",
+    "hugo",
+    "irene",
+    "jonas",
+    "kim",
+    "lena",
+    "marco",
+    "nina",
+    "omar",
+    "petra",
+    "quentin",
+    "rosa",
+]
 POOLS: Final[Mapping[str, Sequence[str]]] = {
-    "people": [f"{name}@{('bluewater.example', 'northgate.example')[i % 4 == 3]}" for i, name in enumerate(_PEOPLE)],
+    "people": [
+        f"{name}@{('bluewater.example', 'northgate.example')[i % 4 == 3]}" for i, name in enumerate(_PEOPLE)
+    ],
     "handles": [f"{name}-{i}" for i, name in enumerate(_PEOPLE[:14])],
     "accounts": [f"DE89370400440532{i:02d}7300" for i in range(11, 25)],
     "channels": ["general", "random", "private", "support", "releases", "finance", "ops", "hiring"],
     "files": [f"{i}" for i in range(10, 30)],
-    "filenames": ["notes.txt", "bill-december.txt", "todo.md", "report.docx", "address-change.txt", "q3.xlsx"],
+    "filenames": [
+        "notes.txt",
+        "bill-december.txt",
+        "todo.md",
+        "report.docx",
+        "address-change.txt",
+        "q3.xlsx",
+    ],
     "events": [f"ev_{i}" for i in range(6, 18)],
     "mails": [f"m{i}" for i in range(31, 45)],
     "rights": ["r", "rw"],
@@ -95,13 +156,21 @@ def task_value(argument: Argument, source: random.Random, customer: Mapping[str,
 
 def _object(pool: str, source: random.Random) -> dict[str, Value]:
     if pool == "flights":
-        return {"flight_number": f"HAT{source.randrange(300):03d}", "date": f"2026-05-{source.randint(10, 28)}"}
+        return {
+            "flight_number": f"HAT{source.randrange(300):03d}",
+            "date": f"2026-05-{source.randint(10, 28)}",
+        }
     if pool == "payments":
-        return {"payment_id": f"credit_card_{source.randrange(10**6, 10**7)}", "amount": source.randint(50, 900)}
+        return {
+            "payment_id": f"credit_card_{source.randrange(10**6, 10**7)}",
+            "amount": source.randint(50, 900),
+        }
     return {"oldText": sentence(source, 3, 8), "newText": sentence(source, 3, 8)}
 
 
-def session_value(argument: Argument, value: Value, source: random.Random, customer: Mapping[str, str]) -> Value:
+def session_value(
+    argument: Argument, value: Value, source: random.Random, customer: Mapping[str, str]
+) -> Value:
     """Return what one session of the task gives: the task's own value, or another that is honest too."""
     if argument.kind == "prose":
         return sentence(source, 15, 60)
@@ -110,7 +179,11 @@ def session_value(argument: Argument, value: Value, source: random.Random, custo
     if argument.kind == "path":
         return f"{value.rpartition('/')[0]}/{source.choice(WORDS)}_{source.randrange(99)}.txt"
     if argument.kind == "number":
-        return max(1, value + source.choice((-2, -1, 1, 2))) if argument.pool == "count" else round(value * source.uniform(0.8, 1.25), 2)
+        return (
+            max(1, value + source.choice((-2, -1, 1, 2)))
+            if argument.pool == "count"
+            else round(value * source.uniform(0.8, 1.25), 2)
+        )
     return task_value(argument, source, customer)
 
 

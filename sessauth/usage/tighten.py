@@ -105,9 +105,7 @@ def tighten_names(granted: Scope, evidence: Evidence) -> list[Scope]:
     for action, resource, group in evidence:
         whole = CallFamily({action}, group, group)
         fit = Fit.EXACT if resource.startswith("mcp/") else Fit.LOOSE
-        scope = replace(
-            granted, actions=(action,), resource=resource_of(granted.resource, whole, fit)
-        )
+        scope = replace(granted, actions=(action,), resource=resource_of(granted.resource, whole, fit))
         parts.append(scope if is_inside([granted], [scope]) else granted)
     return joined(dict.fromkeys(parts))
 

@@ -1,1 +1,1 @@
-"""The fit by kinds: each argument is held by the kind of its values, and by how many sessions brought them."""
+"""The fit by kinds: arguments are held by the kind of their values, as far as sessions agree."""

@@ -159,7 +159,7 @@ def _lists(
         _leave_open(result, "lists of objects, of lists, or of too many values")
         return
     elements = [summary.elements for summary in seen.values() if summary.elements is not None]
-    types = support({type(value) for value in of_session} for of_session in elements)  # type: ignore[misc]
+    types = support({type(value).__name__ for value in of_session} for of_session in elements)
     if len([sessions for sessions in types.values() if sessions >= rules.least]) > 1:
         _leave_open(result, "lists of several types")
         return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from ...scopes.value import Value
 from ..argument_reader import Path
@@ -19,6 +19,7 @@ READ: Final = "read"
 # From so many sessions on, what only one of them brought is not free: it is asked for.
 ENOUGH_SESSIONS: Final = 5
 _TOOL_SEGMENTS: Final = 3
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def least_sessions(sessions: int) -> int:
     return 2 if sessions >= ENOUGH_SESSIONS else 1
 
 
-def support(values: Iterable[Iterable[Value]]) -> dict[Value, int]:
+def support(values: Iterable[Iterable[T]]) -> dict[T, int]:
     """Return how many sessions brought each value."""
-    counts: dict[Value, int] = {}
+    counts: dict[T, int] = {}
     for of_session in values:
         for value in set(of_session):
             counts[value] = counts.get(value, 0) + 1

@@ -20,7 +20,7 @@ from ..open_arguments import ArgumentTree, is_closed
 from ..tighten import CallFamily, is_inside, resource_of
 from .holds import Hold, hold
 from .observed import Observed, ToolEvidence
-from .text_holds import Rules
+from .text_holds import Rules, names_hosts
 
 # Scopes that the calls of one tool may become, where an argument has values of several types.
 MAX_WAYS: Final = 4
@@ -76,18 +76,26 @@ def _reading(
     granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
 ) -> Iterator[Scope]:
     """Yield a scope for a tool that reads: any arguments, but only the hosts that were used."""
+    tree = ArgumentTree(tool.whole, ())
+    paths = tree.all() if tree.known else []
+    sending = [path for path in paths if names_hosts(tool.at(path).values())]
     conditions: list[Condition] = []
-    for path in sorted(tool.whole.paths):
+    for path in sending:
         held = hold(path, tool.at(path), facts, rules, optional=not tool.always(path))
+        result.once += [_words(tool, path, value) for value in held.once]
         hosts = [way for way in held.ways if any(_reads_host(condition) for condition in way)]
-        if hosts:
-            conditions += hosts[0]
-            result.once += [_words(tool, path, value) for value in held.once]
-    yield replace(
-        _as_granted(granted, tool),
-        conditions=(*granted.conditions, *conditions)[: limits.MAX_CONDITIONS],
-        everything_free=granted.everything_free or (bool(conditions) and not is_closed(granted)),
-    )
+        if not hosts:
+            # No host was used by enough sessions: the tool can't be free, since it sends something out.
+            result.once.append(tool.label)
+            return
+        conditions += hosts[0]
+    scope = _as_granted(granted, tool)
+    if not conditions:
+        yield scope
+        return
+    free = [Path(path) for path in paths if path not in sending]
+    whole = (*granted.conditions, *conditions)[: limits.MAX_CONDITIONS]
+    yield replace(scope, conditions=whole, free_paths=tuple(free), everything_free=False)
 
 
 def _reads_host(condition: Condition) -> bool:

@@ -16,6 +16,10 @@ MAX_NAMES: Final = 24
 MAX_FOLDERS: Final = 8
 MAX_HOSTS: Final = 8
 _MAX_FAMILIES: Final = 4
+# The share of sessions, in percent, whose values came again elsewhere: below it an argument is not listed.
+# Labels are words that a model may choose anew, so nearly all of them must have come again.
+_NAMES_AGAIN: Final = 50
+_LABELS_AGAIN: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,13 @@ def held_texts(
     """Return what to hold texts to; ``values``: of each session, None if there were too many to know."""
     held = TextHold()
     kinds = support(_kinds(v, s) for v, s in zip(values, summaries, strict=True))
-    found = {TextKind(kind) for kind, sessions in kinds.items() if sessions >= rules.least}  # type: ignore[arg-type]
+    found = {kind for kind, sessions in kinds.items() if sessions >= rules.least}
     known = [value or frozenset() for value in values]
     if TextKind.PROSE in found:
         held.open_why = "free text"
     elif TextKind.DATE in found:
         held.open_why = "dates and times"
-    elif TextKind.LABEL in found and is_own(known, rules):
+    elif TextKind.LABEL in found and is_own(known, rules, _LABELS_AGAIN):
         held.open_why = "labels that did not come again"
     if held.open_why:
         return held
@@ -73,23 +77,33 @@ def held_texts(
     return held
 
 
-def _kinds(values: frozenset[str] | None, summary: ValueSummary) -> Iterable[Value]:
-    """Return the kinds of one session's texts, as numbers for :func:`support`."""
+def _kinds(values: frozenset[str] | None, summary: ValueSummary) -> Iterable[TextKind]:
+    """Return the kinds of one session's texts."""
     if values is not None:
-        return {int(text_kind(value)) for value in values}  # type: ignore[return-value]
+        return {text_kind(value) for value in values}
     if summary.hosts:
-        return {int(TextKind.URL)}  # type: ignore[return-value]
+        return {TextKind.URL}
     clean = summary.clean and "/" in (summary.prefix or "").strip("/")
-    return {int(TextKind.PATH if clean else TextKind.PROSE)}  # type: ignore[return-value]
+    return {TextKind.PATH if clean else TextKind.PROSE}
 
 
-def is_own(values: Sequence[frozenset[str]], rules: Rules) -> bool:
-    """Return True if most sessions brought a value that no other did."""
+def is_own(values: Sequence[frozenset[str]], rules: Rules, again_percent: int = _NAMES_AGAIN) -> bool:
+    """Return True if too few sessions brought only values that another brought, too."""
     if len(values) < rules.proves:
         return False
     counts = support(values)
     again = sum(all(counts[value] > 1 for value in each) for each in values)
-    return 2 * again < len(values)
+    return 100 * again < again_percent * len(values)
+
+
+def names_hosts(summaries: Iterable[ValueSummary]) -> bool:
+    """Return True if an argument names hosts: URLs, with or without a scheme, in most sessions."""
+    sites = (TextKind.URL, TextKind.SITE)
+    found = [
+        bool(summary.hosts) or any(isinstance(v, str) and text_kind(v) in sites for v in summary.values or ())
+        for summary in summaries
+    ]
+    return any(found) and 2 * sum(found) >= len(found)
 
 
 def _often(values: Sequence[Iterable[str]], rules: Rules) -> tuple[list[str], list[str]]:
