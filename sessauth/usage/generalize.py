@@ -1,8 +1,9 @@
 """Conditions and segments that hold for all observed values in one place.
 
 Two of the three fits; KINDS is in :mod:`sessauth.usage.kinds`. EXACT admits the observed values and nothing
-else. LOOSE expects more of the same: a range is rounded outward, a text is held to its folder, host or beginning, and values are listed only if they are
-*recurring*: few, and each observed twice on average. One or two observations prove nothing.
+else. LOOSE expects more of the same: a range is rounded outward, a text is held to its folder, host or
+beginning, and values are listed only if they are *recurring*: few, and each observed twice on average. One or
+two observations prove nothing.
 """
 
 from __future__ import annotations

@@ -10,9 +10,13 @@ from typing import Any, Final
 from ..model.session import Session
 from ..scopes.argument_path import Path
 from ..scopes.scope import Scope
+from ..scopes.value import value_of
 from .counters import TimeSpan, TopKTable
 from .generalize import Fit
 from .grants import CEILING, MINTED, GrantLayer, ceilings
+from .kinds.observed import Observed, used_layers
+from .kinds.once import BroughtOnce, brought_once
+from .kinds.price import SessionPrice, judged, price_of
 from .profile import ALL, CallGroup
 from .session_usage import SessionUsage
 from .suggest import Suggestion, evidence_of, suggest
@@ -47,6 +51,7 @@ class LayerUse:
     """One granted list of scopes, and suggestions for it.
 
     ``sessions``: the number of sessions with it; ``unknown``: calls that it admitted by an unknown scope.
+    ``once``: what only one session brought. ``observed``: the sessions that used it.
     """
 
     layer: GrantLayer
@@ -54,14 +59,32 @@ class LayerUse:
     unknown: int
     scopes: tuple[ScopeUse, ...]
     suggestions: tuple[Suggestion, ...]
+    once: tuple[BroughtOnce, ...] = ()
+    observed: tuple[Observed, ...] = ()
+
+    def suggestion(self, fit: Fit) -> Suggestion:
+        """Return the suggestion of a fit."""
+        return next(each for each in self.suggestions if each.fit is fit)
+
+    def prices(self, fit: Fit) -> tuple[SessionPrice, ...]:
+        """Return what it would have denied of sessions, each judged by what the others suggest.
+
+        Of one session there is nothing to learn from; of more than 24, evenly chosen ones are judged.
+        """
+        prices = []
+        for number in judged(self.observed) if len(self.observed) > 1 else ():
+            others = [*self.observed[:number], *self.observed[number + 1 :]]
+            learnt = suggest(self.layer, merged(others), fit, sessions=others)
+            prices.append(price_of(self.layer, self.observed[number], learnt.scopes))
+        return tuple(prices)
 
     @property
     def used(self) -> int:
         """The number of its scopes that were used."""
         return sum(scope.span.calls > 0 for scope in self.scopes)
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
+    def to_dict(self, fit: Fit = Fit.KINDS) -> dict[str, object]:
+        """Return plain values for JSON; the price is of ``fit``."""
         return {
             "id": self.layer.id,
             "kind": self.layer.kind,
@@ -72,6 +95,8 @@ class LayerUse:
             "calls_by_unknown_scope": self.unknown,
             "scopes": [each.to_dict() for each in self.scopes],
             "suggestions": {each.fit.value: each.to_dict() for each in self.suggestions},
+            "price": {"fit": fit.value, "sessions": [each.to_dict() for each in self.prices(fit)]},
+            "brought_once": [each.to_dict() for each in self.once],
         }
 
 
@@ -142,9 +167,8 @@ class UsageReport:
             now_ms: the time of the report, in ms since 1970.
             purpose: of all sessions; the first one's if None.
         """
-        whole = SessionUsage()
-        for _, usage in used:
-            whole.merge(usage)
+        observed = [_observed(session, usage) for session, usage in used]
+        whole = merged(observed)
         granted: dict[str, GrantLayer] = {}
         sessions: Counter[str] = Counter()
         for session, usage in used:
@@ -156,7 +180,7 @@ class UsageReport:
             purpose=used[0][0].purpose if purpose is None and used else purpose or "",
             sessions=tuple(TimeUse(session, usage.allowed, now_ms) for session, usage in used),
             usage=whole,
-            layers=tuple(_layer_use(layer, whole, sessions[layer.id]) for layer in layers),
+            layers=tuple(_layer_use(layer, whole, sessions[layer.id], observed) for layer in layers),
             made_at_ms=now_ms,
         )
 
@@ -170,8 +194,8 @@ class UsageReport:
         """The layers that tokens were minted with, of tokens that were used."""
         return tuple(layer for layer in self.layers if layer.layer.kind == MINTED)
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON, in a stable order."""
+    def to_dict(self, fit: Fit = Fit.KINDS) -> dict[str, object]:
+        """Return plain values for JSON, in a stable order; prices are of ``fit``."""
         usage = self.usage
         return {
             "format": FORMAT,
@@ -183,7 +207,7 @@ class UsageReport:
             "denied_calls": _rows(usage.denied_calls, "reason", "action", "resource"),
             "resources": _rows(usage.calls, "action", "resource"),
             "tokens_used": len(usage.tokens.rows),
-            "layers": [each.to_dict() for each in self.layers],
+            "layers": [each.to_dict(fit) for each in self.layers],
             "incomplete": list(usage.truncated),
         }
 
@@ -197,7 +221,23 @@ def _ceiling(session: Session) -> Iterable[GrantLayer]:
     return ceilings([[Scope.from_record(scope) for scope in layer] for layer in session.ceilings])
 
 
-def _layer_use(layer: GrantLayer, usage: SessionUsage, sessions: int) -> LayerUse:
+def merged(observed: Iterable[Observed]) -> SessionUsage:
+    """Return the usage of all sessions together."""
+    whole = SessionUsage()
+    for each in observed:
+        whole.merge(each.usage)
+    return whole
+
+
+def _observed(session: Session, usage: SessionUsage) -> Observed:
+    facts = {fact.name: value_of(fact.value) for fact in session.facts}
+    return Observed(usage, facts, session.id.hex())
+
+
+def _layer_use(
+    layer: GrantLayer, usage: SessionUsage, sessions: int, observed: Sequence[Observed]
+) -> LayerUse:
+    users = tuple(each for each in observed if layer.id in used_layers(each.usage))
     return LayerUse(
         layer=layer,
         sessions=sessions,
@@ -206,7 +246,9 @@ def _layer_use(layer: GrantLayer, usage: SessionUsage, sessions: int) -> LayerUs
             ScopeUse(scope, usage.uses[layer.id, index], evidence_of(layer, index, usage))
             for index, scope in enumerate(layer.scopes)
         ),
-        suggestions=tuple(suggest(layer, usage, fit) for fit in (Fit.LOOSE, Fit.EXACT)),
+        suggestions=tuple(suggest(layer, usage, fit, sessions=users) for fit in Fit),
+        once=brought_once(layer, users),
+        observed=users,
     )
 
 

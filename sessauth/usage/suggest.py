@@ -13,10 +13,11 @@ from operator import itemgetter
 from typing import Final
 
 from .. import limits
+from ..scopes.needs import Approval
 from ..scopes.scope import Scope
 from .generalize import Fit
 from .grants import GrantLayer
-from .kinds.observed import Observed, least_sessions, tools
+from .kinds.observed import Observed, least_sessions, tools, used_layers
 from .kinds.scopes import KindScopes, scopes_by_kind
 from .kinds.text_holds import MAX_NAMES, Rules
 from .profile import NOTHING, CallGroup
@@ -64,6 +65,15 @@ class Suggestion:
     def scopes(self) -> tuple[Scope, ...]:
         """The scopes of all parts, in order; none if none was used."""
         return tuple(dict.fromkeys(scope for part in self.parts for scope in part.scopes))
+
+    def asking(self, approval: Approval) -> tuple[Scope, ...]:
+        """Return scopes for tokens: the suggested ones are free, the rest of the grant needs an approval.
+
+        A granted scope that has needs of its own stays as suggested. Ceilings carry no needs: the session's
+        ceiling stays as granted.
+        """
+        rest = [part.granted.needing(approval=approval) for part in self.parts if part.granted.needs is None]
+        return tuple(dict.fromkeys((*self.scopes, *rest)))
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, scopes as text."""
@@ -160,11 +170,6 @@ def _names_only(layer: GrantLayer, evidence: list[Evidence]) -> tuple[Suggestion
         SuggestionPart(index, scope, tuple(tighten_names(scope, calls)) if calls else ())
         for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
-
-
-def used_layers(usage: SessionUsage) -> set[str]:
-    """Return the ids of the layers that admitted a call of a session."""
-    return {layer for (layer, _), _ in usage.uses}
 
 
 def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:

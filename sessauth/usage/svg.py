@@ -1,4 +1,7 @@
-"""A report as a picture (SVG): bars of the used part of each grant."""
+"""A report as a picture (SVG): bars of the used part of each grant, and beside them what is suggested.
+
+It shows scopes, resources and times. Of a suggestion it shows how many arguments are held, and no value.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final
 
+from ..scopes.operators import Operator
+from ..scopes.scope import Scope
+from .generalize import Fit
 from .report import LayerUse, UsageReport
+from .suggest import SuggestionPart
 from .tables import safe_text, share, span
 
-WIDTH: Final = 960
+WIDTH: Final = 1280
 _LEFT: Final = 24
 _BAR: Final = 260
 _ROW: Final = 24
 _MAX_SCOPES: Final = 40
 _MAX_ROWS: Final = 12
 _LABEL_CHARS: Final = 84
+# The columns of a layer, side by side: granted, used, suggested.
+_USED_X: Final = 470
+_USED_BAR: Final = 150
+_SUGGESTED_X: Final = 700
+_GRANTED_CHARS: Final = 58
+_SUGGESTED_CHARS: Final = 74
+_MAX_SUGGESTED: Final = 12
 
 # Colours with enough contrast on a light and on a dark background.
 _STYLE: Final = """
@@ -76,7 +90,7 @@ class _Sheet:
         )
 
 
-def picture(report: UsageReport) -> str:
+def picture(report: UsageReport, fit: Fit = Fit.KINDS) -> str:
     """Return an SVG document, for light and dark backgrounds. Every text in it is escaped."""
     sheet = _Sheet()
     usage = report.usage
@@ -89,7 +103,7 @@ def picture(report: UsageReport) -> str:
     sheet.y += 12
     _times(sheet, report)
     for layer in report.layers:
-        _layer(sheet, layer)
+        _layer(sheet, layer, fit)
     calls = sorted(usage.calls, key=lambda row: -row[1].calls)
     _counts(sheet, "used", ((f"{a} {r}", each.calls) for (a, r), each in calls), len(calls), "used")
     reasons = sorted(usage.denied, key=lambda row: -row[1].calls)
@@ -120,15 +134,46 @@ def _times(sheet: _Sheet, report: UsageReport) -> None:
     sheet.more(len(report.sessions) - _MAX_ROWS)
 
 
-def _layer(sheet: _Sheet, layer: LayerUse) -> None:
-    granted = len(layer.scopes)
+def _layer(sheet: _Sheet, layer: LayerUse, fit: Fit) -> None:
+    """Add a row for each granted scope: its text, the calls that it admitted, and what is suggested for it."""
+    granted, suggestion = len(layer.scopes), layer.suggestion(fit)
     summary = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
     sheet.head(f"granted ({layer.layer.kind})", summary)
+    sheet.text("granted", css="quiet", below=12)
+    sheet.text("used", x=_USED_X, css="quiet", below=12)
+    sheet.text(f"suggested ({fit})", x=_SUGGESTED_X, css="quiet", below=12)
+    sheet.y += _ROW - 4
     most = max((each.span.calls for each in layer.scopes), default=0)
-    for each in layer.scopes[:_MAX_SCOPES]:
+    for each, part in list(zip(layer.scopes, suggestion.parts, strict=True))[:_MAX_SCOPES]:
         calls = each.span.calls
-        sheet.row(calls / most if calls else 0.0, str(each.scope), str(calls) if calls else "never", "used")
+        sheet.text(str(each.scope), css="mono", below=11, most=_GRANTED_CHARS)
+        sheet.bar(_USED_X, _USED_BAR, "track" if calls else "never")
+        if calls:
+            sheet.bar(_USED_X, _USED_BAR * calls / most, "used")
+        sheet.text(str(calls) if calls else "never", x=_USED_X + _USED_BAR + 10, css="quiet", below=11)
+        for words in _suggested(part):
+            sheet.text(words, x=_SUGGESTED_X, css="mono", below=11, most=_SUGGESTED_CHARS)
+            sheet.y += _ROW - 6
+        sheet.y += 6
     sheet.more(granted - _MAX_SCOPES)
+
+
+def _suggested(part: SuggestionPart) -> list[str]:
+    if part.outcome != "tightened":
+        return [part.outcome]
+    words = [_held(scope) for scope in part.scopes[:_MAX_SUGGESTED]]
+    more = len(part.scopes) - _MAX_SUGGESTED
+    return words if more <= 0 else [*words, f"… and {more} more"]
+
+
+def _held(scope: Scope) -> str:
+    """Return what a scope is for, and how many arguments it holds and leaves open."""
+    place = f"{','.join(scope.actions)}:{'/'.join(map(str, scope.resource))}"
+    held = {c.path for c in scope.conditions if c.operator != Operator.PRESENT}
+    present = {c.path for c in scope.conditions if c.operator == Operator.PRESENT}
+    if scope.everything_free:
+        return f"{place}  {len(held)} held, all others open"
+    return f"{place}  {len(held)} held, {len(scope.free_paths) + len(present)} open"
 
 
 def _counts(sheet: _Sheet, head: str, rows: Iterable[tuple[str, int]], count: int, css: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..scopes.needs import Approval
 from ..scopes.value import quoted, shows
 from .generalize import Fit
 from .report import LayerUse, UsageReport
@@ -21,11 +22,18 @@ class Section:
     lines: tuple[str, ...] = ()
 
 
-def sections(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[Section]:
-    """Return the report in reading order, without empty sections."""
+def sections(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | None = None) -> list[Section]:
+    """Return the report in reading order, without empty sections.
+
+    Args:
+        report: of one session, or of several.
+        fit: of the suggestions.
+        approval: who is asked about what is new. None: it is denied.
+    """
     all_sections = [_summary(report), _time(report)]
     for layer in report.layers:
-        all_sections += [_scopes(layer), _suggestion(layer, fit)]
+        all_sections += [_scopes(layer), _suggestion(layer, fit, approval), _price(layer, fit, approval)]
+        all_sections += [_once(layer), _left_out(layer, fit), _not_held(layer, fit)]
     all_sections += [_resources(report), _denied(report), _wanted(report), _incomplete(report)]
     return [section for section in all_sections if section.rows or section.lines]
 
@@ -68,12 +76,54 @@ def _scopes(layer: LayerUse) -> Section:
     return Section(title, ("USED", "SCOPE"), tuple(rows))
 
 
-def _suggestion(layer: LayerUse, fit: Fit) -> Section:
-    suggestion = next(each for each in layer.suggestions if each.fit is fit)
-    lines = [str(scope) for scope in suggestion.scopes]
+def _suggestion(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section:
+    suggestion = layer.suggestion(fit)
+    scopes = suggestion.scopes if approval is None else suggestion.asking(approval)
+    lines = [str(scope) for scope in scopes]
     if suggestion.why:
         lines.append(f"(as granted where used: {suggestion.why})")
-    return Section(f"enough, {layer.layer.kind}, {fit}", lines=tuple(lines))
+    title = f"enough, {layer.layer.kind}, {fit}"
+    return Section(title + (", new calls by approval: for tokens" if approval else ""), lines=tuple(lines))
+
+
+def _price(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section:
+    """Return what the suggestion would have cost the sessions, each judged by the others."""
+    prices = layer.prices(fit)
+    if not prices:
+        return Section("")
+    word = "asked about" if approval else "denied"
+    calls, denied = sum(each.calls for each in prices), sum(each.denied for each in prices)
+    hit = [each for each in prices if each.denied]
+    line = f"about {denied} of {calls} calls {word}, in {len(hit)} of {len(prices)} sessions"
+    if approval:
+        line += f": {denied / len(prices):.2f} questions a session"
+    rows = tuple((each.name, each.calls, each.denied) for each in hit[:MAX_ROWS])
+    title = f"price, {layer.layer.kind}, {fit}: each session judged by what the others suggest"
+    return Section(title, ("SESSION", "CALLS", word.upper()) if rows else (), rows, (line,))
+
+
+def _once(layer: LayerUse) -> Section:
+    """Return what only one session brought: read it before a suggestion is used."""
+    rows = tuple((each.session, each.call, each.argument, each.value) for each in layer.once)
+    title = f"brought by one session only, {layer.layer.kind}"
+    if len(rows) > MAX_ROWS:
+        title += f", {MAX_ROWS} of {len(rows)}"
+    return Section(title, ("SESSION", "CALL", "ARGUMENT", "VALUE"), rows[:MAX_ROWS])
+
+
+def _left_out(layer: LayerUse, fit: Fit) -> Section:
+    lines = tuple(dict.fromkeys(layer.suggestion(fit).once))
+    return Section(f"left out, {layer.layer.kind}, {fit}: too few sessions brought it", lines=_cut(lines))
+
+
+def _not_held(layer: LayerUse, fit: Fit) -> Section:
+    lines = tuple(dict.fromkeys(layer.suggestion(fit).notes))
+    return Section(f"not tightened, {layer.layer.kind}, {fit}", lines=_cut(lines))
+
+
+def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(lines) - MAX_ROWS
+    return lines if more <= 0 else (*lines[:MAX_ROWS], f"… and {more} more")
 
 
 def _resources(report: UsageReport) -> Section:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...errors import UsageError
 from ...model.session import Session
-from .. import lookup, params
+from .. import lookup, params, scope_files
 from ..context import Settings, with_settings
 from ..output import moment_and_distance
 from ..params import Ref
@@ -76,10 +78,29 @@ def _opening(
     }
 
 
+def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: str) -> list[str]:
+    """Return the scopes of options and file; without either, of the purpose's file in the folder.
+
+    Raises UsageError if there is none.
+    """
+    if scopes or file:
+        return [*scopes, *(scope_files.read_scopes(file, "--ceiling-file") if file else ())]
+    if folder is None:
+        raise UsageError("give --ceiling, --ceiling-file, or --ceilings with the purpose's file")
+    return scope_files.read_scopes(scope_files.purpose_file(folder, purpose, "--ceilings"), "--ceilings")
+
+
 @session.command("open")
 @click.option("--subject", required=True, help="Who acts.")
 @click.option("--purpose", default="", help="What for.")
-@click.option("--ceiling", multiple=True, required=True, help="A scope; no call may ever go beyond them.")
+@click.option("--ceiling", multiple=True, help="A scope; no call may ever go beyond them.")
+@click.option("--ceiling-file", default="", metavar="FILE", help="Scopes, one a line; - for stdin.")
+@click.option(
+    "--ceilings",
+    type=params.PATH,
+    envvar="SESSAUTH_CEILINGS",
+    help="A folder of ceilings: the scopes are those of PURPOSE.scopes.",
+)
 @_facts
 @_visible
 @click.option("--label", "labels", type=params.label, multiple=True, help="name=value, to find it by.")
@@ -103,8 +124,17 @@ def _opening(
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option
 @with_settings
-def open_(settings: Settings, /, quiet: bool, **options: Any) -> None:
+def open_(
+    settings: Settings,
+    /,
+    quiet: bool,
+    ceiling: Sequence[str],
+    ceiling_file: str,
+    ceilings: Path | None,
+    **options: Any,
+) -> None:
     """Open a session."""
+    options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
     with settings.client() as client:
         opened = client.open_session(**_opening(client, **options))
     if quiet:

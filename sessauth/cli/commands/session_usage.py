@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ...errors import UsageError
+from ...scopes.needs import Approval
 from ...usage.generalize import Fit
 from .. import lookup, params
 from ..context import Settings, with_settings
@@ -21,16 +23,46 @@ from ..render import usage
 @click.option(
     "--fit",
     type=click.Choice([fit.value for fit in Fit]),
-    default=Fit.LOOSE.value,
+    default=Fit.KINDS.value,
     show_default=True,
     help="How close to what was seen the suggested scopes stay.",
 )
+@click.option(
+    "--new",
+    type=click.Choice(["deny", "approval"]),
+    default="deny",
+    show_default=True,
+    help="What is not suggested: denied, or asked about by scopes for tokens.",
+)
+@click.option(
+    "--approver",
+    "approvers",
+    type=params.approver_key,
+    multiple=True,
+    help="With --new approval: a public key of who may approve; any one of them.",
+)
+@click.option("--scopes-only", is_flag=True, help="Print the suggested scopes and nothing else, one a line.")
+@click.option("--layer", default="", metavar="ID", help="With --scopes-only: of this list of granted scopes.")
 @click.option("--svg", type=params.PATH, help="Write a picture to this file, too.")
 @with_settings
-def report(settings: Settings, session_id: Ref | None, purpose: str, fit: str, svg: Path | None) -> None:
+def report(
+    settings: Settings,
+    /,
+    session_id: Ref | None,
+    purpose: str,
+    fit: str,
+    new: str,
+    approvers: Sequence[bytes],
+    scopes_only: bool,
+    layer: str,
+    svg: Path | None,
+) -> None:
     """Show what a session was granted and what it used of it, and suggest what would have been enough."""
     if bool(session_id) == bool(purpose):
         raise UsageError("give SESSION_ID, or --purpose")
+    if (new == "approval") != bool(approvers):
+        raise UsageError("give --new approval and --approver together: somebody must be asked")
+    approval = Approval(1, tuple(approvers)) if approvers else None
     with settings.client() as client:
         if session_id:
             reports = [client.get_report(lookup.session(client, session_id))]
@@ -41,8 +73,13 @@ def report(settings: Settings, session_id: Ref | None, purpose: str, fit: str, s
     if svg is not None:
         if whole is None:
             raise UsageError("--svg: there is nothing to draw; the server has usage.enabled off")
-        usage.write_svg(whole, svg)
-    settings.show(usage.to_json(reports, whole), usage.to_lines(reports, whole, Fit(fit)))
+        usage.write_svg(whole, svg, Fit(fit))
+    if scopes_only:
+        scopes = usage.suggested(whole, Fit(fit), layer, approval)
+        settings.show({"scopes": scopes}, scopes)
+        return
+    document = usage.to_json(reports, whole, Fit(fit), approval)
+    settings.show(document, usage.to_lines(reports, whole, Fit(fit), approval))
 
 
 @click.command("census")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ...model.session import Session
+from ...scopes.needs import Approval
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
 from ...usage.report import UsageReport
@@ -53,13 +54,42 @@ def _usage(report: SessionReport) -> SessionUsage:
     return usage
 
 
-def to_json(reports: Sequence[SessionReport], report: UsageReport | None) -> dict[str, Any]:
+def to_json(
+    reports: Sequence[SessionReport],
+    report: UsageReport | None,
+    fit: Fit = Fit.KINDS,
+    approval: Approval | None = None,
+) -> dict[str, Any]:
     """Return the sessions and their joined report as JSON values."""
-    return {
+    document = {
         "sessions": [_session_json(each) for each in reports],
-        "usage": None if report is None else report.to_dict(),
+        "usage": None if report is None else report.to_dict(fit),
         "hosts": json_value(reports[0].hosts if reports else ()),
     }
+    if report is not None and approval is not None:
+        asking = {each.layer.id: each.suggestion(fit).asking(approval) for each in report.layers}
+        document["by_approval"] = {layer: list(map(str, scopes)) for layer, scopes in asking.items()}
+    return document
+
+
+def suggested(
+    report: UsageReport | None, fit: Fit, layer: str = "", approval: Approval | None = None
+) -> list[str]:
+    """Return the suggested scopes of the one ceiling, or of the layer whose id begins with ``layer``.
+
+    Raises:
+        UsageError: if there is none or more than one, or nothing is suggested.
+    """
+    if report is None:
+        raise UsageError(f"--scopes-only: {_NO_USAGE}")
+    layers = [each for each in report.layers if each.layer.id.startswith(layer)] if layer else report.ceilings
+    if len(layers) != 1:
+        ids = ", ".join(f"{each.layer.id} ({each.sessions} sessions)" for each in report.layers)
+        raise UsageError(f"--scopes-only: several lists of scopes were granted; give one as --layer: {ids}")
+    suggestion = layers[0].suggestion(fit)
+    if not suggestion.scopes:
+        raise UsageError("--scopes-only: nothing is suggested: no call was allowed, or by too few sessions")
+    return [str(scope) for scope in (suggestion.asking(approval) if approval else suggestion.scopes)]
 
 
 def _session_json(report: SessionReport) -> dict[str, Any]:
@@ -80,7 +110,12 @@ def _session_json(report: SessionReport) -> dict[str, Any]:
     }
 
 
-def to_lines(reports: Sequence[SessionReport], report: UsageReport | None, fit: Fit) -> list[str]:
+def to_lines(
+    reports: Sequence[SessionReport],
+    report: UsageReport | None,
+    fit: Fit,
+    approval: Approval | None = None,
+) -> list[str]:
     """Return the sessions and their joined report as lines."""
     if not reports:
         return ["no session"]
@@ -99,17 +134,17 @@ def to_lines(reports: Sequence[SessionReport], report: UsageReport | None, fit: 
             for each in reports
         ],
     )
-    lines += ["", *([_NO_USAGE] if report is None else report_lines(report, fit))]
+    lines += ["", *([_NO_USAGE] if report is None else report_lines(report, fit, approval))]
     late = [line for each in reports for line in late_lines(each.observation.late.values())]
     missing = sorted({why for each in reports for why in each.missing})
     hosts = host_lines(reports[0].hosts)
     return [*lines, *([""] if late or missing else []), *late, *missing_lines(missing), *hosts]
 
 
-def report_lines(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[str]:
+def report_lines(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | None = None) -> list[str]:
     """Return a report as lines."""
     lines: list[str] = []
-    for section in sections(report, fit):
+    for section in sections(report, fit, approval):
         lines += ["", section.title] if lines else [section.title]
         if section.rows:
             shown = table(section.headers, section.rows, max_cell_chars=_MAX_CELL_CHARS)
@@ -118,13 +153,13 @@ def report_lines(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[str]:
     return lines
 
 
-def write_svg(report: UsageReport, file: Path) -> None:
+def write_svg(report: UsageReport, file: Path, fit: Fit = Fit.KINDS) -> None:
     """Write the picture of a report.
 
     Raises:
         UsageError: if the file can't be written.
     """
     try:
-        file.write_text(picture(report), encoding="utf-8")
+        file.write_text(picture(report, fit), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--svg {file}: {error.strerror}") from None

@@ -94,6 +94,11 @@ def tools(layer: GrantLayer, index: int, sessions: Sequence[Observed]) -> list[T
     return [evidence for _, evidence in sorted(found.items(), key=itemgetter(0))]
 
 
+def used_layers(usage: SessionUsage) -> set[str]:
+    """Return the ids of the layers that admitted a call of a session."""
+    return {layer for (layer, _), _ in usage.uses}
+
+
 def least_sessions(sessions: int) -> int:
     """Return the number of sessions that must have brought what is suggested as free."""
     return 2 if sessions >= ENOUGH_SESSIONS else 1

@@ -54,8 +54,12 @@ def scopes_by_kind(
             result.once.append(tool.label)
             continue
         make = _reading if tool.reads and tool.tool else _changing
-        for scope in make(granted, tool, facts, rules, result):
-            result.scopes.append(scope if is_inside([granted], [scope]) else _as_granted(granted, tool))
+        try:
+            for scope in make(granted, tool, facts, rules, result):
+                result.scopes.append(scope if is_inside([granted], [scope]) else _as_granted(granted, tool))
+        except ScopeError:
+            result.notes.append(f"{tool.label}: no scope can name it")
+            result.scopes.append(granted)
     result.scopes += _unused_readers(granted, evidence)
     result.scopes = list(dict.fromkeys(result.scopes))
     return result
@@ -123,7 +127,8 @@ def _changing(
         held = hold(path, seen, facts, rules, optional=not tool.always(path))
         result.once += [_words(tool, path, value) for value in held.once]
         result.notes += [f"{tool.label} {Path(path)}: {note}" for note in held.notes]
-        holds.append((held, tool.always(path)))
+        # `present` does not hold for null, so where null was given nothing must be.
+        holds.append((held, tool.always(path) and not any("null" in s.kinds for s in seen.values())))
     if any(always and not held.ways for held, always in holds):
         # No value of an argument that every call has is free: neither is the call.
         return

@@ -1,0 +1,132 @@
+"""The price of a suggestion: what it would have denied of the sessions that it was made from.
+
+Each session is judged by what the others suggest. A report holds no calls, only their values by argument: so
+the price is counted by values, each at least one call, and the kernel judges each value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..._fast.scopes import queries
+from ...scopes.argument_path import ValueSource
+from ...scopes.condition import Condition
+from ...scopes.operators import Operator
+from ...scopes.scope import Scope
+from ...scopes.segment import Segment
+from ...scopes.value import Number
+from ..argument_reader import Path
+from ..grants import CEILING, GrantLayer, reads_more_than_arguments
+from ..profile import ALL, CallGroup
+from ..value_summary import ValueSummary
+from .observed import Observed
+
+# Sessions that are judged; of more, evenly chosen ones.
+MAX_JUDGED: Final = 24
+# A text in the place of those that a report does not know.
+_UNKNOWN: Final = "a text that the report has no value of"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPrice:
+    """Calls of one session by one layer, and about how many the other sessions' suggestion denies."""
+
+    name: str
+    calls: int
+    denied: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {"session": self.name, "calls": self.calls, "denied": self.denied}
+
+
+def judged(sessions: Sequence[Observed]) -> list[int]:
+    """Return the numbers of the sessions that are judged, evenly chosen."""
+    step = max(1, -(-len(sessions) // MAX_JUDGED))
+    return list(range(0, len(sessions), step))
+
+
+def price_of(layer: GrantLayer, session: Observed, scopes: Sequence[Scope]) -> SessionPrice:
+    """Return what ``scopes`` would have denied of a session's calls by ``layer``."""
+    calls = denied = 0
+    for (positions, action), buckets in session.usage.profiles[layer.kind].groups.items():
+        if any(layer_id == layer.id for layer_id, _ in positions):
+            for resource, group in buckets.items():
+                calls += group.calls
+                denied += _denied(scopes, action, resource, group)
+    return SessionPrice(session.name, calls, denied)
+
+
+def _denied(scopes: Sequence[Scope], action: str, resource: str, group: CallGroup) -> int:
+    fitting = [scope for scope in scopes if _is_for(scope, action, resource)]
+    return min((_refused(scope, group) for scope in fitting), default=group.calls)
+
+
+def _is_for(scope: Scope, action: str, resource: str) -> bool:
+    if resource == ALL:
+        return action in scope.actions or "*" in scope.actions
+    bare = Scope(scope.actions, scope.resource, everything_free=True)
+    return GrantLayer(CEILING, [bare]).matching_positions(action, resource)[0][1] >= 0
+
+
+def _refused(scope: Scope, group: CallGroup) -> int:
+    """Return about how many calls of a group a scope refuses: by the argument that it refuses most of."""
+    conditions = [c for c in scope.conditions if not reads_more_than_arguments(c)]
+    closed = bool(scope.conditions or scope.free_paths) and not scope.everything_free
+    named = [
+        *(path.segments for path in scope.free_paths),
+        *(c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS),
+    ]
+    most = 0
+    for path, summary in group.paths.items():
+        if closed and not any(_is_related(path, other) for other in named):
+            most = max(most, summary.found)
+            continue
+        of_path = tuple(condition for condition in conditions if condition.path.segments == path)
+        if of_path:
+            most = max(most, _refused_values(of_path, path, summary))
+    for condition in conditions:
+        found = group.paths.get(condition.path.segments)
+        if not condition.optional and condition.operator != Operator.ABSENT:
+            most = max(most, group.calls - (found.found if found else 0))
+    return min(most, group.calls)
+
+
+def _is_related(path: Path, other: Path) -> bool:
+    length = min(len(path), len(other))
+    return path[:length] == other[:length]
+
+
+def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: ValueSummary) -> int:
+    scope = Scope(("*",), (Segment.rest(),), conditions, everything_free=True).encode()
+    values = list(_values(summary))
+    refused = 0
+    for value in values:
+        document = value
+        for name in reversed(path):
+            document = {name: document}
+        refused += not queries.matches(scope, b"a", b"a", json.dumps(document).encode())[0]
+    return summary.found if values and refused == len(values) else refused
+
+
+def _values(summary: ValueSummary) -> Iterator[object]:
+    """Yield a value for each that is known, as JSON."""
+    for value in summary.values or ():
+        yield _plain(value)
+    if summary.values is None and "text" in summary.kinds:
+        yield (summary.prefix or "") + _UNKNOWN
+    if "list" in summary.kinds:
+        yield [_plain(value) for value in summary.elements or ()] if summary.elements is not None else [{}]
+    if "null" in summary.kinds:
+        yield None
+    if "object" in summary.kinds:
+        yield {}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Number):
+        return float(value.to_decimal()) if value.nanos else value.units
+    return value
