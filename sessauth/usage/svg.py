@@ -135,7 +135,7 @@ def _times(sheet: _Sheet, report: UsageReport) -> None:
 
 
 def _layer(sheet: _Sheet, layer: LayerUse, fit: Fit) -> None:
-    """Add a row for each granted scope: its text, the calls that it admitted, and what is suggested for it."""
+    """Add a row for each granted scope: its text, its calls, and what is suggested for it."""
     granted, suggestion = len(layer.scopes), layer.suggestion(fit)
     summary = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
     sheet.head(f"granted ({layer.layer.kind})", summary)

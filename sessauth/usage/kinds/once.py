@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...scopes.argument_path import Path
-from ...scopes.value import Number, Value, value_to_text
+from ...scopes.value import Value, value_to_text
+from ..argument_reader import host_of
 from ..grants import GrantLayer
 from ..value_summary import ValueSummary
-from .observed import Observed, ToolEvidence, support, tools
-from .text_holds import Rules, is_own
-from .texts import TextKind, text_kind
+from .holds import hold
+from .observed import Observed, ToolEvidence, tools
+from .text_holds import Rules, names_hosts
 
 MAX_ROWS: Final = 64
 # Sessions of a tool from which on its arguments are compared: between two, everything differs.
@@ -39,7 +40,7 @@ class BroughtOnce:
 
 
 def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[BroughtOnce, ...]:
-    """Return what only one session brought to changing calls of a layer, at most 64 rows.
+    """Return what only one session brought to calls of a layer that change something: 64 rows at most.
 
     Free writing, dates and arguments that differ in every session are left out.
     """
@@ -48,7 +49,7 @@ def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[Broug
     rows: dict[BroughtOnce, None] = {}
     for index in range(len(layer.scopes)):
         for tool in tools(layer, index, sessions):
-            if not tool.reads:
+            if not (tool.reads and tool.sessions == 1):
                 rows |= dict.fromkeys(_of_tool(tool, sessions))
     return tuple(rows)[:MAX_ROWS]
 
@@ -59,23 +60,29 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
         return
     if tool.sessions < _MIN_SESSIONS:
         return
+    facts = [session.facts for session in sessions]
     for path in sorted(tool.whole.paths):
         seen = tool.at(path)
-        values = {number: frozenset(_names(summary)) for number, summary in seen.items()}
-        texts = [frozenset(str(value) for value in each) for each in values.values() if each]
-        if is_own(texts, Rules()):
+        if tool.reads and not names_hosts(seen.values()):
             continue
-        counts = support(values.values())
-        for number, of_session in values.items():
-            for value in sorted(of_session, key=str):
-                if counts[value] == 1:
-                    name = sessions[number].name
-                    yield BroughtOnce(name, tool.label, str(Path(path)), value_to_text(value))
+        if len(seen) == 1:
+            yield BroughtOnce(sessions[next(iter(seen))].name, tool.label, str(Path(path)))
+            continue
+        for value in dict.fromkeys(hold(path, seen, facts, Rules(least=2), optional=True).once):
+            number = next((n for n, summary in seen.items() if _brought(summary, value)), None)
+            if number is not None:
+                text = value_to_text(value)
+                yield BroughtOnce(sessions[number].name, tool.label, str(Path(path)), text)
 
 
-def _names(summary: ValueSummary) -> Iterator[Value]:
-    """Yield the values that name something: no words, dates and truths."""
-    for value in (*(summary.values or ()), *(summary.elements or ())):
-        named = isinstance(value, str) and text_kind(value) < TextKind.LABEL
-        if named or (isinstance(value, Number) and not isinstance(value, bool)):
-            yield value
+def _brought(summary: ValueSummary, value: Value) -> bool:
+    """Return True if a session gave a value, or a path, a URL or a type that ``value`` is the head of."""
+    if not isinstance(value, str):
+        return value in (*(summary.values or ()), summary.low, summary.high)
+    texts = [text for text in (*(summary.values or ()), *(summary.elements or ())) if isinstance(text, str)]
+    heads = (value, f"{value}/", f"{value.removesuffix('/')}/")
+    return (
+        value in summary.kinds
+        or value in (summary.hosts or ())
+        or any(text == value or text.startswith(heads[1:]) or host_of(text) == value for text in texts)
+    )
