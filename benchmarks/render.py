@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import bars, tables
+from benchmarks.grants import tables as grants
 from benchmarks.results_file import Written, WrongDocument, read
 
 # The parts by their names: each takes the results and returns Markdown or "".
@@ -28,6 +29,10 @@ PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "figures": tables.figures,
     "instructions": tables.instructions,
     "peers": tables.peers,
+    "grants": grants.grants,
+    "grants_recorded": grants.recorded,
+    "grants_shapes": grants.shapes,
+    "grants_apart": grants.apart,
 }
 MARK: Final = re.compile(r"(?P<begin><!-- rendered: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
 

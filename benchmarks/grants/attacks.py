@@ -5,14 +5,13 @@ Adapted: the attacker keeps what her goal needs, and takes the rest from honest 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.grants.calls import Call, Server, Session, ToolShape
 from benchmarks.grants.goals import GOALS, Goal
-from benchmarks.grants.traffic import SEED, Task
+from benchmarks.grants.traffic import Task, seeded
 from benchmarks.grants.values import attack_value
 
 # Honest calls that an adapting attacker tries for one goal.
@@ -58,7 +57,7 @@ def goal_attack(
 
 def plain_call(goal: Goal, shape: ToolShape, task: Task) -> Call:
     """Return the goal's call with other arguments of the attacker's own."""
-    source = random.Random(f"{SEED}/plain/{task.name}/{goal}")
+    source = seeded(f"plain/{task.name}/{goal}")
     return Call(goal.tool, {**task.plain(shape, source).arguments, **goal.needs})
 
 
@@ -71,7 +70,7 @@ def mutations(
         shape = server.tools[call.tool]
         if shape.reads and not shape.open_world:
             continue
-        source = random.Random(f"{SEED}/mutated/{call.key}")
+        source = seeded(f"mutated/{call.key}")
         plain = task.plain(shape, source).arguments
         for name, value in sorted(call.arguments.items()):
             for kind, changed in _changes(shape, name, value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +20,7 @@ from benchmarks.grants.goals import GOALS
 from benchmarks.grants.measures import Case
 from benchmarks.grants.servers import SERVERS
 from benchmarks.grants.subjects import GRANT, SUBJECTS
-from benchmarks.grants.traffic import SEED, Task, purpose, tasks
+from benchmarks.grants.traffic import Task, purpose, seeded, tasks
 
 AFTER: Final = (1, 3, 15)
 PURPOSE: Final = "purpose"
@@ -83,7 +82,7 @@ def _hijacked(size: Size) -> Iterator[Case]:
     """Yield cases of fifteen sessions, one of which reached the goal while it was observed."""
     for goal in [goal for goal in GOALS if not goal.words][: size.goals]:
         server = SERVERS[goal.server]
-        source = random.Random(f"{SEED}/hijacked/{goal}")
+        source = seeded(f"hijacked/{goal}")
         for task in source.sample(tasks(server), size.hijacked_tasks):
             sessions = [task.session(number) for number in range(FIFTEEN)]
             honest = {call.key: call for s in sessions[1:] for call in s.calls if call.tool == goal.tool}

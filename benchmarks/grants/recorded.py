@@ -16,13 +16,15 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.grants.attacks import calls_of_others, mutations
 from benchmarks.grants.calls import Argument, Call, Server, Session, ToolShape
 from benchmarks.grants.measures import Case
+from benchmarks.grants.servers import SERVERS
+from benchmarks.grants.traffic import tasks
 from sessauth.usage.kinds.texts import TextKind, text_kind
 
 RECORDED: Final = "recorded"
@@ -182,3 +184,35 @@ def statistics(server: Server, by_task: Mapping[str, Sequence[Session]]) -> Stat
         new_tools=100 * counts["new tool"] / calls,
         new_values=100 * counts["new value"] / calls,
     )
+
+
+def shapes(folder: Path) -> list[dict[str, Any]]:
+    """Return the shapes of the recorded sessions in a folder, a row for each file."""
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        server, sessions = read(file)
+        by_task: dict[str, list[Session]] = {}
+        for session in sessions:
+            by_task.setdefault(session.task, []).append(session)
+        found.append(_row(f"recorded: {file.stem}", statistics(server, by_task)))
+    return found
+
+
+def generated_shapes() -> list[dict[str, Any]]:
+    """Return the shapes of generated sessions, four of each task of all servers."""
+    found = [
+        statistics(server, {task.name: [task.session(n) for n in range(4)] for task in tasks(server)})
+        for server in SERVERS.values()
+    ]
+    names = [each.name for each in fields(Statistics)]
+    means = {name: sum(getattr(each, name) for each in found) / len(found) for name in names}
+    return [_row("generated", Statistics(**means))]
+
+
+def _row(name: str, shape: Statistics) -> dict[str, Any]:
+    return {
+        "name": f"shapes/{name}",
+        "of": name,
+        "mean_calls": shape.calls,
+        **{key: getattr(shape, key) for key in ("reads", "changing", "new_tools", "new_values")},
+    }

@@ -22,6 +22,17 @@ OTHERWISE: Final = 0.02
 EXTRA_READS: Final = 0.9
 
 Values = Mapping[str, object]
+_seed = [SEED]
+
+
+def use_seed(seed: int) -> None:
+    """Make all tasks, sessions and attacks from another seed."""
+    _seed[0] = seed
+
+
+def seeded(name: str) -> random.Random:
+    """Return a source of random numbers of its own for each name."""
+    return random.Random(f"{_seed[0]}/{name}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Task:
 
     def session(self, number: int) -> Session:
         """Return one of its sessions; the same number gives the same session."""
-        source = random.Random(f"{SEED}/{self.name}/{number}")
+        source = seeded(f"{self.name}/{number}")
         calls = []
         for step in self.steps:
             if source.random() < step.often:
@@ -89,7 +100,7 @@ def tasks(server: Server, count: int = TASKS) -> list[Task]:
 
 def _task(server: Server, number: int) -> Task:
     name = f"{server.name}-{number}"
-    source = random.Random(f"{SEED}/{name}")
+    source = seeded(f"{name}")
     customer = _customer(source) if server.customers else {}
 
     def step(tool: ToolShape, often: float) -> Step:
@@ -117,7 +128,7 @@ def purpose(server: Server, count: int, *, first: int = 0, seed: str = "") -> li
 
     Of a server with customers each session is of a person of its own.
     """
-    source = random.Random(f"{SEED}/purpose/{server.name}/{first}/{seed}")
+    source = seeded(f"purpose/{server.name}/{first}/{seed}")
     known = tasks(server)
     sessions = []
     for number in range(first, first + count):

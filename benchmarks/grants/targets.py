@@ -1,0 +1,55 @@
+"""The targets of the default fit, in percent, on sessions and attacks that it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.grants.cases import HIJACKED, PURPOSE
+from benchmarks.grants.measures import Counts
+from sessauth.usage.generalize import Fit
+
+
+@dataclass(frozen=True)
+class Target:
+    """The most of honest calls denied, honest sessions with a denial, and attacks possible when adapted.
+
+    ``questions``: a session, where a person is asked about what is new.
+    """
+
+    calls: float = 0.0
+    sessions: float = 0.0
+    attacks: float = 0.0
+    questions: float = 0.0
+
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "3": Target(7, 28, 2),
+    "15": Target(3.5, 17, 1, 0.25),
+    PURPOSE: Target(2, 10, 1, 0.25),
+    HIJACKED: Target(attacks=2),
+}
+
+
+def missed(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
+    """Return a line for each target that the default fit misses, or that nothing was measured for."""
+    lines = []
+    for setting, target in TARGETS.items():
+        found = counts.get((setting, Fit.KINDS.value))
+        if found is None:
+            lines.append(f"{setting}: not measured")
+            continue
+        lines += [f"{setting}: {words}" for words in _missed(target, found)]
+    return lines
+
+
+def _missed(target: Target, found: Counts) -> Iterator[str]:
+    for word, value, most in (
+        ("% of honest calls denied", found.calls_denied, target.calls),
+        ("% of honest sessions with a denial", found.sessions_hit, target.sessions),
+        ("% of adapted attacks possible", found.attacks_possible(adapted=True), target.attacks),
+        ("questions a session", found.questions, target.questions),
+    ):
+        if most and value > most:
+            yield f"{value:.2f} {word}, at most {most}"
