@@ -9,7 +9,7 @@ from typing import Final
 from ...scopes.value import Value
 from ..argument_reader import host_of
 from ..value_summary import ValueSummary
-from .observed import support
+from .observed import ENOUGH_SESSIONS, support
 from .texts import TextKind, domain_of, folder_of, site_of, stem_of, text_kind
 
 MAX_NAMES: Final = 24
@@ -26,8 +26,8 @@ _LABELS_AGAIN: Final = 90
 class Rules:
     """How much evidence is enough.
 
-    ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on it is
-    judged whether values come again. ``names``: values of one argument that are listed.
+    ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on one value
+    counts as constant, and labels as words. ``names``: values of one argument that are listed.
     """
 
     least: int = 1
@@ -64,7 +64,7 @@ def held_texts(
         held.open_why = "free text"
     elif TextKind.DATE in found:
         held.open_why = "dates and times"
-    elif TextKind.LABEL in found and is_own(known, rules, _LABELS_AGAIN):
+    elif TextKind.LABEL in found and len(known) >= rules.proves and is_own(known, _LABELS_AGAIN):
         held.open_why = "labels that did not come again"
     if held.open_why:
         return held
@@ -87,10 +87,8 @@ def _kinds(values: frozenset[str] | None, summary: ValueSummary) -> Iterable[Tex
     return {TextKind.PATH if clean else TextKind.PROSE}
 
 
-def is_own(values: Sequence[frozenset[str]], rules: Rules, again_percent: int = _NAMES_AGAIN) -> bool:
+def is_own(values: Sequence[frozenset[str]], again_percent: int = _NAMES_AGAIN) -> bool:
     """Return True if too few sessions brought only values that another brought, too."""
-    if len(values) < rules.proves:
-        return False
     counts = support(values)
     again = sum(all(counts[value] > 1 for value in each) for each in values)
     return 100 * again < again_percent * len(values)
@@ -116,7 +114,9 @@ def _often(values: Sequence[Iterable[str]], rules: Rules) -> tuple[list[str], li
 
 def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) -> None:
     names, once = _often(values, rules)
-    if len(names) <= rules.names and not is_own(values, rules):
+    # Few sessions don't prove that names differ: a list that is too short asks, an open argument does not.
+    own = len(values) >= ENOUGH_SESSIONS and is_own(values)
+    if len(names) <= rules.names and not own:
         held.names = sorted(names)
         held.once += once
         return
@@ -125,13 +125,12 @@ def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) 
         covered = sum(all(families(value) in parts for value in each) for each in values)
         if parts and len(parts) <= _MAX_FAMILIES and 10 * covered >= 9 * len(values):
             setattr(held, slot, sorted(parts))
-            held.note = f"{_many(values, rules)}: only {', '.join(sorted(parts))} is held"
+            held.note = f"{_many(rules, own=own)}: only {', '.join(sorted(parts))} is held"
             return
-    held.open_why = _many(values, rules)
+    held.open_why = _many(rules, own=own)
 
 
-def _many(values: Sequence[frozenset[str]], rules: Rules) -> str:
-    own = is_own(values, rules)
+def _many(rules: Rules, *, own: bool) -> str:
     return "names that differ in every session" if own else f"more than {rules.names} names"
 
 
