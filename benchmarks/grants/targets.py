@@ -33,8 +33,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     PURPOSE: Target(
         *(2, 10, 1, 0.25),
         bound=Target(3.3, 14, 1, 0.25),
-        reason="2.0 to 3.0 % and 8.6 to 12.9 % seed by seed: a twentieth of the generated sessions makes a call "
-        "that no task asks for, and what only one of 100 sessions brought is not free",
+        reason="2.0 to 3.0 % and 8.6 to 12.9 % seed by seed: a twentieth of the generated sessions makes a "
+        "call that no task asks for, and what only one of 100 sessions brought is not free",
     ),
     HIJACKED: Target(attacks=2),
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessauth._fast.codec import base64url
+from sessauth.approvals.approver import ApproverKey
 from sessauth.client import Client, SessionReport
 from sessauth.model.session import Session
 from sessauth.server.keys.credentials import CredentialFile
@@ -245,3 +249,49 @@ def test_a_verifier_tells_the_next_control_process_too(world: World) -> None:
     world.process = world.start()
 
     assert world.report(session.id, 1).verifiers[0].name == "gw-1"
+
+
+def test_what_sessions_used_becomes_the_next_ceiling(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By commands alone: observe, report, ceiling file, open, and the same calls again.
+
+    The honest calls of the next session are allowed, those of a hijacked one denied, and with an approval for
+    what is new nothing is: it is asked about.
+    """
+    monkeypatch.setenv("SESSAUTH_HOME", str(world.made.home))
+    run = partial(invoke, "--timeout-ms", 10_000)
+    judge = world.remote[0]
+
+    def allows(token: Token, wanted: tuple[str, str, bytes]) -> bool:
+        return judge.check(token.present(), *wanted, audience="gw").allowed
+
+    def call(to: str, body: str) -> tuple[str, str, bytes]:
+        return ("write", "mcp/mail/send", json.dumps({"to": to, "body": body}).encode())
+
+    everything = ["read,write:mcp/** free *"]
+    for number in range(2):
+        session, token = world.open(everything, everything, purpose="post")
+        for to in ("ana", "ben"):
+            words = f"what happened in week {number}, and {'more ' * 20}"
+            assert allows(token, call(to, words))
+        world.report(session.id, 2)
+    report = ("session", "report", "--purpose", "post")
+    file = tmp_path / "post.scopes"
+    file.write_text(run(*report, "--scopes-only").out)
+    picture = run(*report, "--svg", tmp_path / "post.svg")
+    opened = run("session", "open", "--quiet", "--subject", "a", "--purpose", "post", "--ceilings", tmp_path)
+    session_id = bytes.fromhex(opened.out.strip())
+    token = world.operator.mint(session_id, everything, ["gw"], ending="open")
+
+    assert file.read_text().startswith('write:mcp/mail/send where to in ["ana", "ben"] and body present\n')
+    assert (picture.code, "about 0 of 4 calls denied" in picture.out) == (0, True)
+    assert allows(token, call("ben", "new words"))
+    for wrong in (call("mallory", "new words"), ("write", "mcp/mail/wipe", b"{}")):
+        assert not allows(token, wrong)
+    key = ApproverKey.generate().public_key
+    asking = run(*report, "--scopes-only", "--new", "approval", "--approver", base64url.encode(key)).out
+    session, token = world.open(everything, asking.splitlines())
+    assert allows(token, call("ben", "new words"))
+    decision = judge.check(token.present(), *call("mallory", "new words"), audience="gw")
+    assert decision.reason.name == "APPROVAL_REQUIRED"

