@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo demo-cluster serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
-        bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheel clean
+        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheel clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -106,9 +106,14 @@ bench: $(BUILT) ## measure against floors; writes benchmarks/results/local/
 bench-docs: $(BUILT) ## tables of the last results into docs/performance.md
 	$(RUN) -m benchmarks.render docs/performance.md \
 	    $(wildcard $(RESULTS)/full.json $(RESULTS)/peers.json)
+	$(RUN) -m benchmarks.render docs/least-privilege.md \
+	    $(wildcard $(RESULTS)/grants.json $(RESULTS)/grants-recorded.json)
 
 bench-quick: $(BUILT) ## the short form that CI runs
 	$(RUN) -m benchmarks --quick
+
+bench-grants: $(BUILT) ## judge suggested grants by honest sessions and attacks (ARGS="--recorded FOLDER")
+	$(RUN) -m benchmarks.grants $(ARGS)
 
 bench-instructions: $(BUILT) ## count instructions with valgrind, where times are too noisy
 	$(RUN) -m benchmarks --quick --only instructions

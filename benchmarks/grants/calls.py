@@ -27,7 +27,7 @@ class Call:
 
     @property
     def key(self) -> tuple[str, bytes]:
-        """What makes two calls the same."""
+        """Equal for equal calls."""
         return self.tool, self.encoded
 
 

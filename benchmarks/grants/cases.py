@@ -34,7 +34,7 @@ UNSEEN: Final = 1000
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Numbers of tasks, sessions and attacks."""
 
     tasks: int
     tests: int

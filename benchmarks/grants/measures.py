@@ -15,7 +15,7 @@ from sessauth.scopes.scope import Scope
 
 @dataclass(slots=True)
 class Counts:
-    """Of one subject in one setting."""
+    """Counts of one subject in one setting."""
 
     calls: int = 0
     denied: int = 0

@@ -1,4 +1,4 @@
-"""What is judged: the grant itself, names of tools only, and each fit."""
+"""Subjects that are judged: the grant itself, names of tools only, and each fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured, as a table for a terminal and for a document."""
+"""Results as tables, for a terminal and for a document."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Task:
-    """What sessions of one task share. ``weight``: how often the purpose has it."""
+    """A task: its sessions share steps. ``weight``: how often the purpose has it."""
 
     name: str
     server: Server
@@ -107,9 +107,9 @@ def _task(server: Server, number: int) -> Task:
         return Step(tool, _given(tool, source, customer), often)
 
     steps = [step(tool, STEADY) for tool in source.choices(server.reading, k=source.randint(2, 4))]
-    changing = source.choices(server.changing, k=source.choice((0, 1, 1, 1, 2, 2, 3)))
+    changing = source.choices(server.changing, k=source.choice((0, 0, 1, 1, 1, 2, 2)))
     steps += [step(tool, STEADY) for tool in changing]
-    steps += [step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((0, 1, 1)))]
+    steps += [step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((1, 1, 2, 2)))]
     return Task(name, server, tuple(steps), customer, 1 / (1 + number / 6))
 
 

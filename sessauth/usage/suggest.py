@@ -66,7 +66,7 @@ class Suggestion:
         """The scopes of all parts, in order; none if none was used."""
         return tuple(dict.fromkeys(scope for part in self.parts for scope in part.scopes))
 
-    def asking(self, approval: Approval) -> tuple[Scope, ...]:
+    def with_approval(self, approval: Approval) -> tuple[Scope, ...]:
         """Return scopes for tokens: the suggested ones are free, the rest of the grant needs an approval.
 
         A granted scope that has needs of its own stays as suggested. Ceilings carry no needs: the session's

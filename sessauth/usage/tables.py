@@ -78,7 +78,7 @@ def _scopes(layer: LayerUse) -> Section:
 
 def _suggestion(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section:
     suggestion = layer.suggestion(fit)
-    scopes = suggestion.scopes if approval is None else suggestion.asking(approval)
+    scopes = suggestion.scopes if approval is None else suggestion.with_approval(approval)
     lines = [str(scope) for scope in scopes]
     if suggestion.why:
         lines.append(f"(as granted where used: {suggestion.why})")

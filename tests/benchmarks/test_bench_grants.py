@@ -29,7 +29,7 @@ def seed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def counts() -> dict[tuple[str, str], Counts]:
-    """What a very short run counts."""
+    """Counts of a very short run."""
     return measure(cases.cases(SMALL))[0]
 
 
@@ -113,7 +113,7 @@ def test_recorded_sessions_are_read_in_both_forms(tmp_path: Path) -> None:
 
 
 def test_a_call_is_judged_by_the_verifier_and_the_catalogue() -> None:
-    """What a tool reads or changes comes from the pinned catalogue, as at a gateway."""
+    """The pinned catalogue says which tools read, as at a gateway."""
     honest = Session("t", [Call("get_balance", {}), Call("send_money", {"recipient": "a", "amount": 5})])
     unseen = Session("t", [Call("get_scheduled", {}), Call("update_password", {"password": "x"})])
     counts, checks = measure([Case("x", BANK, [honest], [honest, unseen], [], ("kinds",))])

@@ -254,7 +254,7 @@ def test_a_verifier_tells_the_next_control_process_too(world: World) -> None:
 def test_what_sessions_used_becomes_the_next_ceiling(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By commands alone: observe, report, ceiling file, open, and the same calls again.
+    """Observe, report, ceiling file, open, and the same calls again, by commands alone.
 
     The honest calls of the next session are allowed, those of a hijacked one denied, and with an approval for
     what is new nothing is: it is asked about.

@@ -67,7 +67,7 @@ def to_json(
         "hosts": json_value(reports[0].hosts if reports else ()),
     }
     if report is not None and approval is not None:
-        asking = {each.layer.id: each.suggestion(fit).asking(approval) for each in report.layers}
+        asking = {each.layer.id: each.suggestion(fit).with_approval(approval) for each in report.layers}
         document["by_approval"] = {layer: list(map(str, scopes)) for layer, scopes in asking.items()}
     return document
 
@@ -89,7 +89,7 @@ def suggested(
     suggestion = layers[0].suggestion(fit)
     if not suggestion.scopes:
         raise UsageError("--scopes-only: nothing is suggested: no call was allowed, or by too few sessions")
-    return [str(scope) for scope in (suggestion.asking(approval) if approval else suggestion.scopes)]
+    return [str(scope) for scope in (suggestion.with_approval(approval) if approval else suggestion.scopes)]
 
 
 def _session_json(report: SessionReport) -> dict[str, Any]:

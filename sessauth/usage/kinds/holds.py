@@ -19,7 +19,7 @@ _SCALARS: Final = ("text", "number", "truth")
 
 
 @dataclass(slots=True)
-class Hold:
+class ArgumentHold:
     """Ways to hold one argument, of which one must hold; a way without conditions leaves it open.
 
     ``notes``: what is not held, and why. ``once``: values that too few sessions brought, left out.
@@ -38,29 +38,29 @@ class Hold:
 
 def hold(
     path: tuple[str, ...],
-    seen: Mapping[int, ValueSummary],
+    by_session: Mapping[int, ValueSummary],
     facts: Sequence[Mapping[str, Value]],
     rules: Rules,
     *,
     optional: bool,
-) -> Hold:
+) -> ArgumentHold:
     """Return the ways to hold the argument at ``path``.
 
     Args:
         path: of the argument; an object's members are held at their own paths.
-        seen: the values there, by the number of the session.
+        by_session: the values there, by the number of the session.
         facts: of all sessions.
         rules: how many sessions must have brought what stays free.
         optional: some calls had no value there.
     """
-    argument, result = Path(path), Hold(path)
-    fact = _fact(seen, facts)
+    argument, result = Path(path), ArgumentHold(path)
+    fact = _fact(by_session, facts)
     if fact:
         result.ways = [(Condition(argument, Operator.EQUAL, fact=fact, optional=optional),)]
         return result
-    kinds = support(summary.kinds for summary in seen.values())
+    kinds = support(summary.kinds for summary in by_session.values())
     for kind in [kind for kind, sessions in kinds.items() if sessions >= rules.least]:
-        of_kind = {n: summary for n, summary in seen.items() if kind in summary.kinds}
+        of_kind = {n: summary for n, summary in by_session.items() if kind in summary.kinds}
         if kind == "text":
             _texts(result, argument, of_kind, rules, optional)
         elif kind == "number":
@@ -80,20 +80,22 @@ def hold(
     return result
 
 
-def _leave_open(result: Hold, why: str) -> None:
+def _leave_open(result: ArgumentHold, why: str) -> None:
     result.ways.append(())
     result.notes.append(why)
 
 
 def _texts(
-    result: Hold, argument: Path, seen: Mapping[int, ValueSummary], rules: Rules, optional: bool
+    result: ArgumentHold, argument: Path, by_session: Mapping[int, ValueSummary], rules: Rules, optional: bool
 ) -> None:
-    held = held_texts([_text_values(summary) for summary in seen.values()], list(seen.values()), rules)
+    held = held_texts(
+        [_text_values(summary) for summary in by_session.values()], list(by_session.values()), rules
+    )
     _add_notes(result, held)
     result.ways += [(condition,) for condition in text_conditions(argument, held, optional)]
 
 
-def _add_notes(result: Hold, held: TextHold) -> None:
+def _add_notes(result: ArgumentHold, held: TextHold) -> None:
     result.once += held.once
     if held.note:
         result.notes.append(held.note)
@@ -130,10 +132,10 @@ def _text_values(summary: ValueSummary) -> frozenset[str] | None:
 
 
 def _numbers(
-    result: Hold, argument: Path, seen: Mapping[int, ValueSummary], rules: Rules, optional: bool
+    result: ArgumentHold, argument: Path, by_session: Mapping[int, ValueSummary], rules: Rules, optional: bool
 ) -> list[tuple[Condition, ...]]:
-    lows = sorted(summary.low for summary in seen.values() if summary.low is not None)
-    highs = sorted((s.high for s in seen.values() if s.high is not None), reverse=True)
+    lows = sorted(summary.low for summary in by_session.values() if summary.low is not None)
+    highs = sorted((s.high for s in by_session.values() if s.high is not None), reverse=True)
     if len(lows) < rules.least:
         return []
     single = len({*lows, *highs}) == 1 and len(lows) >= rules.proves
@@ -151,14 +153,14 @@ def _numbers(
 
 
 def _lists(
-    result: Hold, argument: Path, seen: Mapping[int, ValueSummary], rules: Rules, optional: bool
+    result: ArgumentHold, argument: Path, by_session: Mapping[int, ValueSummary], rules: Rules, optional: bool
 ) -> None:
     """Hold the elements of lists of scalars. Objects inside lists have no path in the language yet."""
-    unknown = sum(summary.elements is None for summary in seen.values())
+    unknown = sum(summary.elements is None for summary in by_session.values())
     if unknown >= rules.least:
         _leave_open(result, "lists of objects, of lists, or of too many values")
         return
-    elements = [summary.elements for summary in seen.values() if summary.elements is not None]
+    elements = [summary.elements for summary in by_session.values() if summary.elements is not None]
     types = support({type(value).__name__ for value in of_session} for of_session in elements)
     if len([sessions for sessions in types.values() if sessions >= rules.least]) > 1:
         _leave_open(result, "lists of several types")
@@ -188,12 +190,12 @@ def _lists(
         result.ways.append((empty,))
 
 
-def _fact(seen: Mapping[int, ValueSummary], facts: Sequence[Mapping[str, Value]]) -> str:
+def _fact(by_session: Mapping[int, ValueSummary], facts: Sequence[Mapping[str, Value]]) -> str:
     """Return the session fact that the argument was equal to in each session, if its values differ."""
-    values = {n: summary.values for n, summary in seen.items()}
-    if len(seen) < 2 or any(len(v or ()) != 1 for v in values.values()):
+    values = {n: summary.values for n, summary in by_session.items()}
+    if len(by_session) < 2 or any(len(v or ()) != 1 for v in values.values()):
         return ""
-    if any(set(summary.kinds) - set(_SCALARS) for summary in seen.values()):
+    if any(set(summary.kinds) - set(_SCALARS) for summary in by_session.values()):
         return ""
     single = {n: next(iter(v or ())) for n, v in values.items()}
     if len(set(single.values())) < 2:

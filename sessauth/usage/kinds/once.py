@@ -1,4 +1,4 @@
-"""What only one of several sessions brought: a mistake, a rare case, or an attacker who was observed, too."""
+"""Values that only one of several sessions brought: mistakes, rare cases, or an observed attacker's."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
         return
     facts = [session.facts for session in sessions]
     for path in sorted(tool.whole.paths):
-        seen = tool.at(path)
-        if tool.reads and not names_hosts(seen.values()):
+        by_session = tool.at(path)
+        if tool.reads and not names_hosts(by_session.values()):
             continue
-        if len(seen) == 1:
-            yield BroughtOnce(sessions[next(iter(seen))].name, tool.label, str(Path(path)))
+        if len(by_session) == 1:
+            yield BroughtOnce(sessions[next(iter(by_session))].name, tool.label, str(Path(path)))
             continue
-        for value in dict.fromkeys(hold(path, seen, facts, Rules(least=2), optional=True).once):
-            number = next((n for n, summary in seen.items() if _brought(summary, value)), None)
+        for value in dict.fromkeys(hold(path, by_session, facts, Rules(least=2), optional=True).once):
+            number = next((n for n, summary in by_session.items() if _brought(summary, value)), None)
             if number is not None:
                 text = value_to_text(value)
                 yield BroughtOnce(sessions[number].name, tool.label, str(Path(path)), text)

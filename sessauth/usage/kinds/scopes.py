@@ -18,7 +18,7 @@ from ...scopes.value import Value
 from ..generalize import Fit
 from ..open_arguments import ArgumentTree, is_closed
 from ..tighten import CallFamily, is_inside, resource_of
-from .holds import Hold, hold
+from .holds import ArgumentHold, hold
 from .observed import Observed, ToolEvidence
 from .text_holds import Rules, names_hosts
 
@@ -113,22 +113,22 @@ def _changing(
     granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
 ) -> Iterator[Scope]:
     """Yield scopes for a tool that changes something: each argument by the kind of its values."""
-    group, holds = tool.whole, list[tuple[Hold, bool]]()
+    group, holds = tool.whole, list[tuple[ArgumentHold, bool]]()
     tree = ArgumentTree(group, ())
     if not tree.known:
         result.notes.append(f"{tool.label}: arguments whose names no condition can hold")
         yield _as_granted(granted, tool)
         return
     for path in tree.all():
-        seen = tool.at(path)
-        if len(seen) < rules.least:
+        by_session = tool.at(path)
+        if len(by_session) < rules.least:
             result.once.append(_words(tool, path))
             continue
-        held = hold(path, seen, facts, rules, optional=not tool.always(path))
+        held = hold(path, by_session, facts, rules, optional=not tool.always(path))
         result.once += [_words(tool, path, value) for value in held.once]
         result.notes += [f"{tool.label} {Path(path)}: {note}" for note in held.notes]
         # `present` does not hold for null, so where null was given nothing must be.
-        holds.append((held, tool.always(path) and not any("null" in s.kinds for s in seen.values())))
+        holds.append((held, tool.always(path) and not any("null" in s.kinds for s in by_session.values())))
     if any(always and not held.ways for held, always in holds):
         # No value of an argument that every call has is free: neither is the call.
         return
@@ -142,7 +142,7 @@ def _scope(
     granted: Scope,
     tool: ToolEvidence,
     resource: tuple[Segment, ...],
-    held: Sequence[tuple[tuple[Hold, bool], tuple[Condition, ...]]],
+    held: Sequence[tuple[tuple[ArgumentHold, bool], tuple[Condition, ...]]],
 ) -> Scope:
     free = [Path(hold.path) for (hold, _), way in held if not way]
     conditions = [*granted.conditions, *(condition for _, way in held for condition in way)]

@@ -1,4 +1,4 @@
-"""What of the texts in one place is held: names, folders, hosts, and what differs in every session."""
+"""Names, folders and hosts that the texts in one place are held to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LABELS_AGAIN: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How much evidence is enough.
+    """Bounds of evidence.
 
     ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on one value
     counts as constant, and labels as words. ``names``: values of one argument that are listed.
@@ -125,12 +125,12 @@ def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) 
         covered = sum(all(families(value) in parts for value in each) for each in values)
         if parts and len(parts) <= _MAX_FAMILIES and 10 * covered >= 9 * len(values):
             setattr(held, slot, sorted(parts))
-            held.note = f"{_many(rules, own=own)}: only {', '.join(sorted(parts))} is held"
+            held.note = f"{_too_varied(rules, own=own)}: only {', '.join(sorted(parts))} is held"
             return
-    held.open_why = _many(rules, own=own)
+    held.open_why = _too_varied(rules, own=own)
 
 
-def _many(rules: Rules, *, own: bool) -> str:
+def _too_varied(rules: Rules, *, own: bool) -> str:
     return "names that differ in every session" if own else f"more than {rules.names} names"
 
 

@@ -151,7 +151,7 @@ def test_what_one_of_many_sessions_brought_is_left_out() -> None:
 
 
 def test_few_sessions_leave_nothing_out() -> None:
-    """With fewer than five sessions each one counts."""
+    """Each session counts while there are fewer than five."""
     assert of(["a", "b", "c", "d"]) == [HEAD + 'v in ["a", "b", "c", "d"]']
     assert of(["a", "b", "a", "b", "c"]) == [HEAD + 'v in ["a", "b"]']
 
@@ -201,7 +201,7 @@ def test_scopes_with_needs_keep_them() -> None:
 
 
 def test_resources_that_are_no_tools() -> None:
-    """Of other resources the first segment names the kind; further ones are listed if they come again."""
+    """The first segment of a resource names its kind; further ones are listed if they come again."""
     sessions: list[list[Call]] = [
         [("deploy", "cluster/web", {}), ("write", f"orders/{n}", {"note": LONG})] for n in range(6)
     ]

@@ -91,14 +91,14 @@ def test_what_one_session_brought_is_named_with_the_session() -> None:
 def test_what_is_new_needs_an_approval_and_what_was_seen_is_free() -> None:
     """The suggested scopes first, then the grant at the price of a person's answer; nothing beyond it."""
     suggestion = learnt([[send(to="a")], [send(to="a")]])
-    scopes = suggestion.asking(APPROVAL)
+    scopes = suggestion.with_approval(APPROVAL)
     free = [scope for scope in scopes if scope.needs is None]
 
     assert permits(free, send(to="a")) and not permits(free, send(to="b"))
     assert permits(scopes, send(to="b")) and permits(scopes, ("write", "mcp/mail/wipe", {}))
     assert not permits(scopes, ("write", "files/x", {}))
     assert [str(scope) for scope in scopes if scope.needs] == [f"{GRANT} needs {APPROVAL}"]
-    costly = learnt([[send(to="a")]], f"{GRANT} needs uses(3)").asking(APPROVAL)
+    costly = learnt([[send(to="a")]], f"{GRANT} needs uses(3)").with_approval(APPROVAL)
     assert all(scope.needs and not scope.needs.approval for scope in costly)
 
 
@@ -112,7 +112,7 @@ def report(*sessions: list[Call]) -> UsageReport:
 
 
 def test_the_report_has_the_price_and_what_it_did_not_hold() -> None:
-    """For people and as JSON; with approvals the same figures are questions."""
+    """Both forms have it, lines and JSON; with approvals the same figures are questions."""
     body = "words " * 30
     made = report(*[[send(to="a", body=body + str(n))] for n in range(5)], [send(to="b", body=body)])
     lines = "\n".join(report_lines(made))
