@@ -88,10 +88,13 @@ def _kinds(values: frozenset[str] | None, summary: ValueSummary) -> Iterable[Tex
 
 
 def is_own(values: Sequence[frozenset[str]], again_percent: int = _NAMES_AGAIN) -> bool:
-    """Return True if too few sessions brought only values that another brought, too."""
+    """Return True if too few sessions brought only values that another brought, too.
+
+    One session alone never makes it so: it would open the argument for the next.
+    """
     counts = support(values)
-    again = sum(all(counts[value] > 1 for value in each) for each in values)
-    return 100 * again < again_percent * len(values)
+    alone = sum(any(counts[value] == 1 for value in each) for each in values)
+    return alone > 1 and 100 * alone > (100 - again_percent) * len(values)
 
 
 def names_hosts(summaries: Iterable[ValueSummary]) -> bool:
