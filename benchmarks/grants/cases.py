@@ -24,10 +24,12 @@ from benchmarks.grants.traffic import Task, purpose, seeded, tasks
 
 AFTER: Final = (1, 3, 15)
 PURPOSE: Final = "purpose"
+LARGE: Final = "purpose of 300"
 CUSTOMERS: Final = "customers"
 HIJACKED: Final = "hijacked"
 FIFTEEN: Final = 15
 HUNDRED: Final = 100
+THREE_HUNDRED: Final = 300
 # The first session that no fit sees.
 UNSEEN: Final = 1000
 
@@ -54,7 +56,9 @@ def cases(size: Size) -> Iterator[Case]:
         known = tasks(server)
         for task in known[: size.tasks]:
             yield from _of_task(server, task, known, size)
-        yield _of_purpose(server, known[0], size)
+        yield _of_purpose(CUSTOMERS if server.customers else PURPOSE, server, HUNDRED, size)
+        if not server.customers:
+            yield _of_purpose(LARGE, server, THREE_HUNDRED, size)
     yield from _hijacked(size)
 
 
@@ -71,11 +75,11 @@ def _of_task(server: Server, task: Task, known: Sequence[Task], size: Size) -> I
         yield Case(str(count), server, learnt, tests, attacks)
 
 
-def _of_purpose(server: Server, task: Task, size: Size) -> Case:
-    learnt = purpose(server, HUNDRED)
+def _of_purpose(setting: str, server: Server, count: int, size: Size) -> Case:
+    learnt, task = purpose(server, count), tasks(server)[0]
     tests = purpose(server, size.purpose_tests, first=UNSEEN)
     attacks = [*goal_attacks(server, task, learnt), *mutations(server, task, learnt, tests[:20])]
-    return Case(CUSTOMERS if server.customers else PURPOSE, server, learnt, tests, attacks)
+    return Case(setting, server, learnt, tests, attacks)
 
 
 def _hijacked(size: Size) -> Iterator[Case]:

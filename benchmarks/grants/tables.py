@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.grants.attacks import LISTS, WORDS
-from benchmarks.grants.cases import CUSTOMERS, HIJACKED, PURPOSE
+from benchmarks.grants.cases import CUSTOMERS, HIJACKED, LARGE, PURPOSE
 from benchmarks.grants.targets import TARGETS
 from benchmarks.results_file import Written
 
@@ -16,6 +16,7 @@ SETTINGS: Final = {
     "3": "3 sessions of the task",
     "15": "15 sessions of the task",
     PURPOSE: "100 sessions of the purpose",
+    LARGE: "300 sessions of the purpose",
     CUSTOMERS: "100 sessions, each of another customer",
     HIJACKED: "15 sessions, one of them hijacked",
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.grants.cases import HIJACKED, PURPOSE
+from benchmarks.grants.cases import HIJACKED, LARGE, PURPOSE
 from benchmarks.grants.measures import Counts
 from sessauth.usage.generalize import Fit
 
@@ -32,10 +32,11 @@ TARGETS: Final[Mapping[str, Target]] = {
     "15": Target(3.5, 17, 1, 0.25),
     PURPOSE: Target(
         *(2, 10, 1, 0.25),
-        bound=Target(3.3, 14, 1, 0.25),
-        reason="2.0 to 3.0 % and 8.6 to 12.9 % seed by seed: a twentieth of the generated sessions makes a "
-        "call that no task asks for, and what only one of 100 sessions brought is not free",
+        bound=Target(5, 22, 1, 0.25),
+        reason="2.6 to 4.0 % and 12 to 17 % seed by seed: 100 sessions of 16 tasks leave calls that only one "
+        "of them made, and those are not free",
     ),
+    LARGE: Target(2, 10, 1, 0.25),
     HIJACKED: Target(attacks=2),
 }
 

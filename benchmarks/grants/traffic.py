@@ -109,7 +109,9 @@ def _task(server: Server, number: int) -> Task:
     steps = [step(tool, STEADY) for tool in source.choices(server.reading, k=source.randint(2, 4))]
     changing = source.choices(server.changing, k=source.choice((0, 0, 1, 1, 1, 2, 2)))
     steps += [step(tool, STEADY) for tool in changing]
-    steps += [step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((1, 1, 2, 2)))]
+    steps += [
+        step(tool, SOMETIMES) for tool in source.choices(server.changing, k=source.choice((1, 1, 2, 2)))
+    ]
     return Task(name, server, tuple(steps), customer, 1 / (1 + number / 6))
 
 
