@@ -107,7 +107,7 @@ bench-docs: $(BUILT) ## tables of the last results into docs/performance.md
 	$(RUN) -m benchmarks.render docs/performance.md \
 	    $(wildcard $(RESULTS)/full.json $(RESULTS)/peers.json)
 	$(RUN) -m benchmarks.render docs/least-privilege.md \
-	    $(wildcard $(RESULTS)/grants.json $(RESULTS)/grants-recorded.json)
+	    $(wildcard $(RESULTS)/grants.json $(RESULTS)/grants-recorded.json $(RESULTS)/grants-seed-*.json)
 
 bench-quick: $(BUILT) ## the short form that CI runs
 	$(RUN) -m benchmarks --quick

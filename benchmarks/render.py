@@ -31,6 +31,7 @@ PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "peers": tables.peers,
     "grants": grants.grants,
     "grants_recorded": grants.recorded,
+    "grants_seeds": grants.seeds,
     "grants_shapes": grants.shapes,
     "grants_apart": grants.apart,
 }

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": [*rows(counts), *shapes],
     }
     name = "grants-recorded" if options.recorded else "grants-quick" if options.quick else "grants"
+    if options.seed != traffic.SEED:
+        name += f"-seed-{options.seed}"
     file = options.json or RESULTS / f"{name}.json"
     report.write(file, document)
     print(tables.terminal(document["rows"]))

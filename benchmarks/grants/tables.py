@@ -8,6 +8,7 @@ from typing import Any, Final
 from benchmarks.grants.attacks import LISTS, WORDS
 from benchmarks.grants.cases import CUSTOMERS, HIJACKED, LARGE, PURPOSE
 from benchmarks.grants.targets import TARGETS
+from benchmarks.grants.traffic import SEED
 from benchmarks.results_file import Written
 
 Row = Mapping[str, Any]
@@ -61,7 +62,13 @@ def recorded(results: Sequence[Written]) -> str:
 
 def shapes(results: Sequence[Written]) -> str:
     """Return the shapes of generated sessions beside those of recorded ones."""
-    found = [row for written in results for name, row in written.rows.items() if name.startswith("shapes/")]
+    found = [
+        row
+        for written in results
+        if written.options.get("seed", SEED) == SEED
+        for name, row in written.rows.items()
+        if name.startswith("shapes/")
+    ]
     if not found:
         return ""
     head = "| sessions | calls a session | that read | changing calls a session | by a tool that is new "
@@ -71,6 +78,31 @@ def shapes(results: Sequence[Written]) -> str:
         f"| {row['new_tools']:.1f} % | {row['new_values']:.1f} % |"
         for row in found
     )
+
+
+def seeds(results: Sequence[Written]) -> str:
+    """Return the default fit's figures with other seeds, from the least to the most."""
+    found: dict[str, list[Row]] = {}
+    for row in _rows(results, recorded=False, default=False):
+        if row["subject"] == "kinds":
+            found.setdefault(row["setting"], []).append(row)
+    lines = []
+    for setting, words in SETTINGS.items():
+        rows = found.get(setting, [])
+        honest = [
+            _range([row[name] for row in rows if row["calls"]]) for name in ("calls_denied", "sessions_hit")
+        ]
+        if rows:
+            attacks = _range([row["adapted_possible"] for row in rows])
+            lines.append(f"| {words} | {honest[0]} | {honest[1]} | {attacks} |")
+    head = (
+        "| learnt from | honest calls denied | honest sessions with a denial | attacks possible, adapted |\n"
+    )
+    return head + "| --- | --- | --- | --- |\n" + "\n".join(lines) if lines else ""
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f} %" if values else ""
 
 
 def apart(results: Sequence[Written]) -> str:
@@ -90,11 +122,12 @@ def apart(results: Sequence[Written]) -> str:
     return head + "\n".join(lines) if lines else ""
 
 
-def _rows(results: Sequence[Written], *, recorded: bool) -> list[Row]:
+def _rows(results: Sequence[Written], *, recorded: bool, default: bool = True) -> list[Row]:
     return [
         row
         for written in results
         if written.options.get("recorded") is recorded
+        and (written.options.get("seed", SEED) == SEED) is default
         for name, row in written.rows.items()
         if name.startswith("grants/")
     ]

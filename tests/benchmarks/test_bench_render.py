@@ -28,6 +28,7 @@ MACHINE = {
     "versions": {"sessauth": "0.1.0", "absent": ""},
 }
 PERFORMANCE = ROOT / "docs" / "performance.md"
+LEAST_PRIVILEGE = ROOT / "docs" / "least-privilege.md"
 
 
 def _row(name: str, floor: str = "", us: float = 2.0, ratio: float = 1.5, **more: Any) -> Measurement:
@@ -214,17 +215,18 @@ def test_figures_of_the_json_are_figures(result: Path) -> None:
     json.loads(result.read_text("utf-8"), parse_constant=refuse)
 
 
-def _parts() -> dict[str, str]:
-    text = PERFORMANCE.read_text("utf-8")
+def _parts(page: Path = PERFORMANCE) -> dict[str, str]:
+    text = page.read_text("utf-8")
     return {match["name"]: match[0] for match in render.MARK.finditer(text)}
 
 
-def test_the_document_has_a_place_for_every_part() -> None:
-    """docs/performance.md marks where each part stands, once, and outside of them no table has figures."""
-    text = PERFORMANCE.read_text("utf-8")
+def test_the_documents_have_a_place_for_every_part() -> None:
+    """Two pages mark where each part stands, once, and outside of them no table has figures."""
+    text, grants = PERFORMANCE.read_text("utf-8"), LEAST_PRIVILEGE.read_text("utf-8")
 
-    assert sorted(_parts()) == sorted(render.PARTS)
-    assert len(render.MARK.findall(text)) == len(render.PARTS)
+    assert sorted((*_parts(), *_parts(LEAST_PRIVILEGE))) == sorted(render.PARTS)
+    assert len(render.MARK.findall(text + grants)) == len(render.PARTS)
+    assert not re.search(r"^\|.*\d %.*\|$", render.MARK.sub("", grants), re.M)
     assert not re.search(r"^\|.*\d µs.*\|$", render.MARK.sub("", text), re.M)
 
 

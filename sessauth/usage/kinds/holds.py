@@ -176,7 +176,11 @@ def _lists(
             result.ways.append((Condition(argument, Operator.SUBSET_OF, names, optional=optional),))
         else:
             conditions = text_conditions(argument, held, optional, each=True)
-            result.ways += [(condition,) for condition in conditions]
+            if len(conditions) > 1:
+                # One condition holds for all elements of a list: there is no "or" for each of them.
+                _leave_open(result, "lists of several kinds of texts")
+            else:
+                result.ways += [(condition,) for condition in conditions]
     elif numbers:
         low, high = outward(min(numbers), max(numbers))
         bounds = ((Operator.GREATER_EQUAL, low), (Operator.LESS_EQUAL, high))
