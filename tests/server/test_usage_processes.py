@@ -278,12 +278,14 @@ def test_what_sessions_used_becomes_the_next_ceiling(
         world.report(session.id, 2)
     report = ("session", "report", "--purpose", "post")
     file = tmp_path / "post.scopes"
-    file.write_text(run(*report, "--scopes-only").out)
+    suggested = run(*report, "--scopes-only")
+    file.write_text(suggested.out)
     picture = run(*report, "--svg", tmp_path / "post.svg")
     opened = run("session", "open", "--quiet", "--subject", "a", "--purpose", "post", "--ceilings", tmp_path)
     session_id = bytes.fromhex(opened.out.strip())
     token = world.operator.mint(session_id, everything, ["gw"], ending="open")
 
+    assert "learnt from 2 sessions" in suggested.err
     assert file.read_text().startswith('write:mcp/mail/send where to in ["ana", "ben"] and body present\n')
     assert (picture.code, "about 0 of 4 calls denied" in picture.out) == (0, True)
     assert allows(token, call("ben", "new words"))

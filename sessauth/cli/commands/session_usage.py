@@ -76,6 +76,8 @@ def report(
         usage.write_svg(whole, svg, Fit(fit))
     if scopes_only:
         scopes = usage.suggested(whole, Fit(fit), layer, approval)
+        for line in usage.cautions(reports, whole) if whole else ():
+            click.echo(f"sessauth: {line}", err=True)
         settings.show({"scopes": scopes}, scopes)
         return
     document = usage.to_json(reports, whole, Fit(fit), approval)

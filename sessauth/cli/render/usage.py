@@ -11,6 +11,7 @@ from ...model.session import Session
 from ...scopes.needs import Approval
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
+from ...usage.kinds.observed import ENOUGH_SESSIONS
 from ...usage.report import UsageReport
 from ...usage.svg import picture
 from ...usage.tables import sections
@@ -90,6 +91,17 @@ def suggested(
     if not suggestion.scopes:
         raise UsageError("--scopes-only: nothing is suggested: no call was allowed, or by too few sessions")
     return [str(scope) for scope in (suggestion.with_approval(approval) if approval else suggestion.scopes)]
+
+
+def cautions(reports: Sequence[SessionReport], report: UsageReport) -> list[str]:
+    """Return what a reader of the suggested scopes alone would miss: few sessions, parts that are missing."""
+    lines = list(missing_lines(sorted({why for each in reports for why in each.missing})))
+    if report.usage.truncated:
+        lines.append(f"not complete: {', '.join(report.usage.truncated)}")
+    if len(report.sessions) < ENOUGH_SESSIONS:
+        few = f"learnt from {len(report.sessions)} sessions; with fewer than {ENOUGH_SESSIONS}"
+        lines.append(f"{few} what only one of them brought is suggested, too")
+    return lines
 
 
 def _session_json(report: SessionReport) -> dict[str, Any]:
