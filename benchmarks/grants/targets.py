@@ -33,7 +33,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     PURPOSE: Target(
         *(2, 10, 1, 0.25),
         bound=Target(5, 22, 1, 0.25),
-        reason="2.6 to 4.0 % and 12 to 17 % seed by seed: 100 sessions of 16 tasks leave calls that only one "
+        reason="2.2 to 4.0 % and 9 to 17 % seed by seed: 100 sessions of 16 tasks leave calls that only one "
         "of them made, and those are not free",
     ),
     LARGE: Target(2, 10, 1, 0.25),
