@@ -29,6 +29,7 @@ class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_ARGS: _ClassVar[Source]
     SOURCE_SESSION: _ClassVar[Source]
     SOURCE_TOOL: _ClassVar[Source]
+    SOURCE_ELEMENTS: _ClassVar[Source]
 
 class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -76,6 +77,7 @@ SOURCE_UNSPECIFIED: Source
 SOURCE_ARGS: Source
 SOURCE_SESSION: Source
 SOURCE_TOOL: Source
+SOURCE_ELEMENTS: Source
 OPERATOR_UNSPECIFIED: Operator
 OPERATOR_EQUAL: Operator
 OPERATOR_NOT_EQUAL: Operator
@@ -222,14 +224,20 @@ class Condition(_message.Message):
     def __init__(self, path: _Optional[_Union[Path, _Mapping]] = ..., operator: _Optional[_Union[Operator, str]] = ..., values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., fact: _Optional[str] = ..., accessor: _Optional[_Union[Accessor, str]] = ..., each: bool = ..., optional: bool = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("text", "number", "truth")
+    __slots__ = ("text", "number", "truth", "decimal", "json", "digest")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TRUTH_FIELD_NUMBER: _ClassVar[int]
+    DECIMAL_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     text: str
     number: Number
     truth: bool
-    def __init__(self, text: _Optional[str] = ..., number: _Optional[_Union[Number, _Mapping]] = ..., truth: bool = ...) -> None: ...
+    decimal: str
+    json: str
+    digest: bytes
+    def __init__(self, text: _Optional[str] = ..., number: _Optional[_Union[Number, _Mapping]] = ..., truth: bool = ..., decimal: _Optional[str] = ..., json: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Number(_message.Message):
     __slots__ = ("units", "nanos")

@@ -92,7 +92,7 @@ cdef unsigned char *_put_container(
             count += 1
         at = nodes[at].next
     if is_object:
-        qsort(order, count, sizeof(JsonNode *), _compare_names)
+        qsort(order, count, sizeof(JsonNode *), compare_names)
     out[0] = 0x7B if is_object else 0x5B
     out += 1
     for i in range(count):
@@ -131,13 +131,13 @@ cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept
         memcpy(out, start, p - start)
         out += p - start
         if p < end:
-            out = _put_escape(out, p[0])
+            out = put_escape(out, p[0])
             p += 1
     out[0] = 0x22
     return out + 1
 
 
-cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept nogil:
+cdef unsigned char *put_escape(unsigned char *out, unsigned char c) noexcept nogil:
     """Write the shortest JSON escape of a quote, a backslash or a control character."""
     cdef unsigned char letter = 0
     if c == 0x22 or c == 0x5C:
@@ -162,7 +162,7 @@ cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept no
     return out + 6
 
 
-cdef int _compare_names(const void *a, const void *b) noexcept nogil:
+cdef int compare_names(const void *a, const void *b) noexcept nogil:
     """Compare UTF-8 names by their UTF-16 code units (RFC 8785)."""
     cdef const JsonNode *x = (<const JsonNode **> a)[0]
     cdef const JsonNode *y = (<const JsonNode **> b)[0]

@@ -18,6 +18,10 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
+    # No single element: an index beyond those of any list.
+    ANY_ELEMENT = 0x7FFFFFFF
+
+cdef enum:
     # PERMIT: the call asks for a permit. ONCE: a retry of the call must not consume again.
     CONSUMES_PERMIT = 1
     CONSUMES_ONCE = 2
@@ -87,7 +91,7 @@ cdef class ScratchBox:
 
 # Copies a text. Without memory for it the argument stays unnamed.
 cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
-# Joins names with dots.
+# Joins names with dots. A name without bytes is the element of a list whose index is its length.
 cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil
 # Points at the identities of a certificate. Returns their owners.
 cdef object set_peers(object peer, CheckInput *input)

@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.json_reader cimport document_free, document_init
+from sessauth._fast.record.json_writer cimport put_number
 
 
 @cython.final
@@ -32,22 +33,41 @@ cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexce
 
 
 cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil:
+    cdef char index[24]
     cdef size_t n = 0
+    cdef size_t size
+    cdef const char *part
     cdef int i
     for i in range(count):
-        n += names[i].n + (i > 0)
+        n += names[i].n + 1 if names[i].p != NULL else sizeof(index)
     free(outcome.argument)
-    outcome.argument_n = n
+    outcome.argument_n = 0
     outcome.argument = <char *> malloc(n if n else 1)
     if outcome.argument == NULL:
         return
     n = 0
     for i in range(count):
-        if i > 0:
+        part = <const char *> names[i].p
+        size = names[i].n
+        if part == NULL:
+            part = index
+            size = _put_index(index, names[i].n)
+        elif i > 0:
             outcome.argument[n] = 0x2E
             n += 1
-        memcpy(outcome.argument + n, names[i].p, names[i].n)
-        n += names[i].n
+        memcpy(outcome.argument + n, part, size)
+        n += size
+    outcome.argument_n = n
+
+
+cdef size_t _put_index(char *out, size_t index) noexcept nogil:
+    """Write `[index]`, or `[]` for no single element. Return the length."""
+    cdef char *end = out + 1
+    out[0] = 0x5B
+    if index != ANY_ELEMENT:
+        end = put_number(end, index)
+    end[0] = 0x5D
+    return end + 1 - out
 
 
 cdef object set_peers(object peer, CheckInput *input):

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 
+from sessauth._fast.base.decimal cimport Decimal
 from sessauth._fast.base.text cimport bytes_t
 
 cdef enum:
@@ -12,6 +13,8 @@ cdef enum:
     TYPE_TRUTH = 3
     TYPE_LIST = 4
     TYPE_OBJECT = 5
+    # A number with a value that NUMBER can't hold.
+    TYPE_DECIMAL = 6
 
 cdef struct JsonNode:
     # Nodes are in document order: a container's first child is the next node. `next` is the index of the first node
@@ -19,12 +22,12 @@ cdef struct JsonNode:
     uint8_t type
     uint8_t truth
     uint32_t next
-    uint32_t count
+    uint32_t count      # of a container; DECIMAL: of its digits
     uint32_t name_n
     bytes_t name
     bytes_t text        # TEXT; for other scalars their position in the input
-    int64_t units       # NUMBER; the length of a TEXT
-    uint32_t nanos      # NUMBER
+    int64_t units       # NUMBER; the length of a TEXT; DECIMAL: its exponent
+    uint32_t nanos      # NUMBER; DECIMAL: where its digits begin in the text
 
 cdef struct Document:
     JsonNode *nodes
@@ -37,6 +40,14 @@ cdef struct Document:
 cdef void document_init(Document *document) noexcept nogil
 cdef void document_free(Document *document) noexcept nogil
 cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil
+
+cdef inline void decimal_of_node(const JsonNode *node, Decimal *out) noexcept nogil:
+    """Return the value of a DECIMAL."""
+    out.negative = node.truth
+    out.digits = node.text + node.nanos
+    out.count = node.count
+    out.adjusted = node.units
+
 
 cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
     """Read a JSON object. 1: success; 0: malformed."""

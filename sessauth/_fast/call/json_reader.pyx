@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp
 
 from sessauth._fast.base.char_classes cimport STOP, kinds, plain_run
+from sessauth._fast.base.decimal cimport Decimal, read_decimal
 from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_JSON_VALUES
 from sessauth._fast.base.text cimport bytes_t, parse_number, same
 from sessauth._fast.codec.protobuf cimport utf8_valid
@@ -107,6 +108,7 @@ cdef bint _word(Cursor *cursor, const char *word, size_t n) noexcept nogil:
 cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, size_t name_n) noexcept nogil:
     """Read a scalar whose first byte is ``c``."""
     cdef JsonNode *node
+    cdef Decimal decimal
     cdef bytes_t text
     cdef size_t n
     cdef int kind
@@ -137,6 +139,12 @@ cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, siz
         return 0
     if kind == 1:
         node.type = TYPE_NUMBER
+    elif read_decimal(cursor.p, n, &decimal):
+        node.type = TYPE_DECIMAL
+        node.truth = decimal.negative
+        node.nanos = <uint32_t> (decimal.digits - cursor.p)
+        node.count = decimal.count
+        node.units = decimal.adjusted
     cursor.p += n
     return 1
 

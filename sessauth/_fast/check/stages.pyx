@@ -4,13 +4,14 @@ Each returns True to continue; a refusal is in the outcome. None needs the GIL. 
 signatures are in ``stage_runner``.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport strlen
 
 from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
 from sessauth._fast.base.limits cimport *
 from sessauth._fast.base.text cimport bytes_t, is_action, same
 from sessauth._fast.call.check_state cimport (
+    ANY_ELEMENT,
     CONSUMES_PERMIT,
     CheckInput,
     CheckOutcome,
@@ -37,8 +38,17 @@ from sessauth._fast.scopes.evaluate cimport Context, holds
 from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, MatchResult, match_scopes
 from sessauth._fast.token.block cimport ENDING_BOUND, Block
 from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, ByteSpan, Texts, next_text
+from sessauth._fast.token.condition cimport (
+    SOURCE_ELEMENTS,
+    SOURCE_SESSION,
+    SOURCE_TOOL,
+    Path,
+    Texts,
+    is_each_element,
+    next_text,
+)
 from sessauth._fast.token.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
+from sessauth._fast.token.value cimport ByteSpan
 
 
 cdef bint check_session_alive(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil:
@@ -220,7 +230,7 @@ cdef bint _where(Chain chain, const Block *block, int index, Context *context, C
             if context.overworked:
                 set_argument(out, "arguments", 9)
                 return deny_block(out, STAGE_SCOPE, MALFORMED_REQUEST, index)
-            _name_path(&block.where[i].path, chain.base, out)
+            _name_path(&block.where[i].path, chain.base, context.place, context.depth, out)
             return deny_block(out, STAGE_SCOPE, CONDITION_FAILED, index)
     return True
 
@@ -251,16 +261,26 @@ cdef bint _deny_scope(
         set_argument(out, "arguments", 9)
         return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
     if verdict.clause >= 0:
-        _name_path(&scopes.scopes[verdict.scope].conditions[verdict.clause].path, scopes.base, out)
+        _name_path(
+            &scopes.scopes[verdict.scope].conditions[verdict.clause].path,
+            scopes.base,
+            verdict.place,
+            verdict.depth,
+            out,
+        )
     else:
         set_argument_path(out, verdict.left, verdict.left_count)
     return deny(out, STAGE_SCOPE, CONDITION_FAILED)
 
 
-cdef void _name_path(const Path *path, bytes_t base, CheckOutcome *out) noexcept nogil:
+cdef void _name_path(
+    const Path *path, bytes_t base, const uint32_t *place, int depth, CheckOutcome *out
+) noexcept nogil:
+    """Name the argument of a condition. ``place``: the elements at which it failed, in as many lists as are known."""
     cdef TextSlice names[MAX_PATH_SEGMENTS + 1]
     cdef ByteSpan segment = path.first
     cdef int count = 0
+    cdef int lists = 0
     cdef int i
     if path.source == SOURCE_SESSION:
         set_slice(&names[0], <bytes_t> <const char *> "session", 7)
@@ -271,6 +291,12 @@ cdef void _name_path(const Path *path, bytes_t base, CheckOutcome *out) noexcept
     for i in range(path.count):
         if i:
             next_text(base, &segment)
-        set_slice(&names[count], base + segment.at, segment.n)
+        if path.source != SOURCE_ELEMENTS:
+            set_slice(&names[count], base + segment.at, segment.n)
+        elif is_each_element(base, &segment):
+            set_slice(&names[count], NULL, place[lists] if lists < depth else ANY_ELEMENT)
+            lists += 1
+        else:
+            set_slice(&names[count], base + segment.at + 1, segment.n - 1)
         count += 1
     set_argument_path(out, names, count)

@@ -11,7 +11,7 @@ from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.scopes.evaluate cimport holds
 from sessauth._fast.scopes.match cimport MATCHED, MatchResult, closed_paths, covers, match_scopes
 from sessauth._fast.token.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
-from sessauth._fast.token.condition cimport SOURCE_ARGS, SOURCE_TOOL, Condition, is_unknown
+from sessauth._fast.token.condition cimport SOURCE_ELEMENTS, SOURCE_TOOL, Condition, is_argument, is_json, is_unknown
 from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
 
 cdef enum:
@@ -75,7 +75,7 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
     cdef uint64_t marked = 0
     if is_unknown(c):
         return NO
-    if c.path.source == SOURCE_ARGS:
+    if is_argument(&c.path):
         known = call.knows_arguments
     elif c.path.source == SOURCE_TOOL:
         known = call.knows_tool
@@ -83,8 +83,10 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
         if holds(c, base, &call.context, &marked):
             return YES
         return MAYBE if call.context.overworked else NO
-    if c.each or c.op == OP_SUBSET_OF:
+    if c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
         call.worst_case_work += MAX_JSON_VALUES * values
+    if is_json(c):
+        call.worst_case_work += MAX_JSON_VALUES + MAX_JSON_BYTES // BYTES_A_STEP
     if c.op == OP_GLOB:
         call.worst_case_work += (MAX_JSON_BYTES // BYTES_A_STEP) * values
     if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:

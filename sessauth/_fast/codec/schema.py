@@ -73,6 +73,9 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (1, "text", "string", False, True, ""),
         (2, "number", "message", False, True, "Number"),
         (3, "truth", "bool", False, True, ""),
+        (4, "decimal", "string", False, True, ""),
+        (5, "json", "string", False, True, ""),
+        (6, "digest", "bytes", False, True, ""),
     ),
     "Number": (
         (1, "units", "sint64", False, False, ""),

@@ -4,7 +4,8 @@ from libc.stdint cimport uint32_t
 
 from sessauth._fast.base.text cimport bytes_t, same
 from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Document, JsonNode
-from sessauth._fast.token.condition cimport Path, ByteSpan, next_text
+from sessauth._fast.token.condition cimport Path, next_text
+from sessauth._fast.token.value cimport ByteSpan
 
 
 cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *of, bytes_t name, size_t n) noexcept nogil:

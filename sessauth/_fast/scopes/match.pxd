@@ -8,10 +8,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.base.limits cimport MAX_PATH_SEGMENTS
 from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_OBJECT, JsonNode
+from sessauth._fast.call.json_reader cimport TYPE_LIST, TYPE_OBJECT, JsonNode
 from sessauth._fast.call.resource cimport TextSlice, Resource
 from sessauth._fast.scopes.evaluate cimport Context, spend
-from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, ByteSpan, next_text
+from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, is_argument, next_text
+from sessauth._fast.token.value cimport ByteSpan
 from sessauth._fast.token.scope cimport Scope, ScopeList
 
 cdef enum Match:
@@ -26,19 +27,34 @@ cdef struct MatchResult:
     int scope
     int clause
     int left_count
+    # A slice without bytes is an element of a list: its length is the index.
     TextSlice left[MAX_PATH_SEGMENTS + 1]
+    # FAILED: where a condition of ELEMENTS failed, as in Context.
+    uint32_t place[MAX_PATH_SEGMENTS]
+    int depth
 
 cdef void match_scopes(
     const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil
 cdef str left_text(const MatchResult *verdict)
+# `mentions` for paths of other sources than ARGS, and below lists.
+cdef int mentions_elements(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil
+# `covered` for a list of whose elements some are mentioned, and for all below it.
+cdef bint covered_elements(
+    const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, MatchResult *out
+) noexcept nogil
 
 
 cdef inline int mentions(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:
-    """Compare a path with names. 2: equal; 1: the names are a proper prefix of the path; 0: neither."""
+    """Compare a path with names.
+
+    2: equal; 1: the names are a proper prefix of the path; 4: likewise, and its next segment is `[]`; 0: none of these.
+    """
     cdef ByteSpan segment = path.first
     cdef int i
-    if path.source != SOURCE_ARGS or path.count < count:
+    if path.source != SOURCE_ARGS:
+        return mentions_elements(path, base, names, count)
+    if path.count < count:
         return 0
     for i in range(count):
         if i:
@@ -60,7 +76,7 @@ cdef inline bint covered(
 ) noexcept nogil:
     cdef const JsonNode *nodes = context.arguments.nodes
     cdef uint32_t i = index + 1
-    cdef int k, mentioned, best
+    cdef int k, best
     if not spend(context, nodes[index].count, paths):
         return 0
     while i < nodes[index].next:
@@ -71,19 +87,19 @@ cdef inline bint covered(
         out.left[depth].n = nodes[i].name_n
         best = 0
         for k in range(scope.condition_count):
-            mentioned = mentions(&scope.conditions[k].path, base, out.left, depth + 1)
-            if mentioned > best:
-                best = mentioned
+            best |= mentions(&scope.conditions[k].path, base, out.left, depth + 1)
         for k in range(scope.free_count):
-            mentioned = mentions(&scope.free[k], base, out.left, depth + 1)
-            if mentioned > best:
-                best = mentioned
-        if best == 1 and nodes[i].type == TYPE_OBJECT:
-            if not covered(scope, base, context, paths, marked, i, depth + 1, out):
+            best |= mentions(&scope.free[k], base, out.left, depth + 1)
+        if not best & 2:
+            if best & 1 and nodes[i].type == TYPE_OBJECT:
+                if not covered(scope, base, context, paths, marked, i, depth + 1, out):
+                    return 0
+            elif best & 4 and nodes[i].type == TYPE_LIST:
+                if not covered_elements(scope, base, context, paths, i, depth + 1, out):
+                    return 0
+            else:
+                out.left_count = depth + 1
                 return 0
-        elif best != 2:
-            out.left_count = depth + 1
-            return 0
         i = nodes[i].next
     return 1
 
@@ -95,7 +111,7 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     if scope.free_all or not (scope.condition_count or scope.free_count):
         return -1
     for i in range(scope.condition_count):
-        paths += scope.conditions[i].path.source == SOURCE_ARGS
+        paths += is_argument(&scope.conditions[i].path)
     return paths
 
 

@@ -3,12 +3,14 @@
 No other module matches scopes against requests. Only the name of a left-over argument allocates or needs the GIL.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from sessauth._fast.base.text cimport bytes_t, same
+from sessauth._fast.call.json_reader cimport TYPE_LIST, TYPE_OBJECT, JsonNode
 from sessauth._fast.call.resource cimport TextSlice, Resource
-from sessauth._fast.scopes.evaluate cimport Context, holds
-from sessauth._fast.token.condition cimport ByteSpan, next_text
+from sessauth._fast.scopes.evaluate cimport Context, holds, spend
+from sessauth._fast.token.condition cimport SOURCE_ELEMENTS, Path, is_each_element, next_text
 from sessauth._fast.token.scope cimport (
     NO_NEEDS,
     SEGMENT_ANY,
@@ -20,6 +22,7 @@ from sessauth._fast.token.scope cimport (
     ScopeList,
     Segment,
 )
+from sessauth._fast.token.value cimport ByteSpan
 
 
 cdef inline bint _action_matches(const Scope *scope, bytes_t base, TextSlice action) noexcept nogil:
@@ -77,6 +80,10 @@ cdef Match _match(
     for i in range(scope.condition_count):
         if not holds(&scope.conditions[i], base, context, &marked):
             out.clause = i
+            out.depth = 0
+            if scope.conditions[i].path.source == SOURCE_ELEMENTS:
+                out.depth = context.depth
+                memcpy(out.place, context.place, sizeof(out.place))
             return OVERWORKED if context.overworked else FAILED
     out.clause = -1
     if covers(scope, base, context, marked, out):
@@ -118,7 +125,66 @@ cdef void match_scopes(
         scope += 1
 
 
+cdef int mentions_elements(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:
+    cdef ByteSpan segment = path.first
+    cdef int i
+    if path.source != SOURCE_ELEMENTS or path.count < count:
+        return 0
+    for i in range(count):
+        if i:
+            next_text(base, &segment)
+        if is_each_element(base, &segment):
+            if names[i].p != NULL:
+                return 0
+        elif names[i].p == NULL or segment.n != names[i].n + 1 or not same(base + segment.at + 1, names[i].p, names[i].n):
+            return 0
+    if path.count == count:
+        return 2
+    next_text(base, &segment)
+    return 4 if is_each_element(base, &segment) else 1
+
+
+cdef bint covered_elements(
+    const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, MatchResult *out
+) noexcept nogil:
+    cdef const JsonNode *nodes = context.arguments.nodes
+    cdef bint is_list = nodes[index].type == TYPE_LIST
+    cdef uint32_t at = index + 1
+    cdef uint32_t i
+    cdef int k, best
+    if not spend(context, nodes[index].count, paths):
+        return 0
+    for i in range(nodes[index].count):
+        out.left[depth].p = NULL
+        out.left[depth].n = i
+        if not is_list:
+            out.left[depth].p = nodes[at].name
+            out.left[depth].n = nodes[at].name_n
+        best = 0
+        # No path of ARGS leads below a list.
+        for k in range(scope.condition_count):
+            best |= mentions_elements(&scope.conditions[k].path, base, out.left, depth + 1)
+        for k in range(scope.free_count):
+            best |= mentions_elements(&scope.free[k], base, out.left, depth + 1)
+        if not best & 2:
+            if not best & (4 if nodes[at].type == TYPE_LIST else 1) or not (
+                nodes[at].type == TYPE_LIST or nodes[at].type == TYPE_OBJECT
+            ):
+                out.left_count = depth + 1
+                return 0
+            if not covered_elements(scope, base, context, paths, at, depth + 1, out):
+                return 0
+        at = nodes[at].next
+    return 1
+
+
 cdef str left_text(const MatchResult *verdict):
     """Return the path of the left-over argument as text."""
+    cdef str text = ""
     cdef int i
-    return ".".join([verdict.left[i].p[: verdict.left[i].n].decode("utf-8") for i in range(verdict.left_count)])
+    for i in range(verdict.left_count):
+        if verdict.left[i].p == NULL:
+            text += f"[{verdict.left[i].n}]"
+        else:
+            text += "." * (i > 0) + verdict.left[i].p[: verdict.left[i].n].decode("utf-8")
+    return text

@@ -5,7 +5,8 @@ from libc.stdint cimport int16_t, uint8_t, uint16_t, uint64_t
 from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.codec.protobuf cimport WireReader
-from sessauth._fast.token.condition cimport Condition, ByteSpan, Texts
+from sessauth._fast.token.condition cimport Condition, Texts
+from sessauth._fast.token.value cimport ByteSpan
 from sessauth._fast.token.scope cimport ScopeList
 
 cdef enum:

@@ -19,7 +19,8 @@ from sessauth._fast.codec.protobuf cimport (
     read_varint,
     utf8_valid,
 )
-from sessauth._fast.token.condition cimport ByteSpan, Texts, is_unknown, next_text, parse_conditions, set_span
+from sessauth._fast.token.condition cimport Texts, is_unknown, next_text, parse_conditions
+from sessauth._fast.token.value cimport ByteSpan, set_span
 from sessauth._fast.token.scope cimport UNKNOWN_NOWHERE, parse_scopes
 
 cdef const char *NO_MEMORY = "out of memory"

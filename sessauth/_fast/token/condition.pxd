@@ -1,16 +1,18 @@
 """Conditions, compiled from their wire form (docs/token-format.md, section 6.1)."""
 
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.codec.protobuf cimport WireReader, read_bytes
+from sessauth._fast.token.value cimport TYPE_JSON, ByteSpan, Value
 
 cdef enum:
     SOURCE_UNKNOWN = 0
     SOURCE_ARGS = 1
     SOURCE_SESSION = 2
     SOURCE_TOOL = 3
+    SOURCE_ELEMENTS = 4
 
 cdef enum:
     OP_UNKNOWN = 0
@@ -45,23 +47,10 @@ cdef enum:
     ACCESSOR_PORT = 4
     ACCESSOR_UNKNOWN = 255
 
-# A text inside the token or record that it was compiled from. 16 bits suffice: a token has at most
-# 8 KiB, a record at most 64 KiB; pointers would make a cached chain several times its bytes.
-cdef struct ByteSpan:
-    uint16_t at
-    uint16_t n
-
 # Texts of a repeated field, adjacent in the input. `next_text` steps to the next one.
 cdef struct Texts:
     ByteSpan first
     uint8_t count
-
-cdef struct Value:
-    uint8_t type            # TYPE_TEXT, TYPE_NUMBER, TYPE_TRUTH
-    uint8_t truth
-    ByteSpan text
-    uint32_t nanos
-    int64_t units
 
 # The segments, as in Texts, and the source that they are looked up in.
 cdef struct Path:
@@ -96,9 +85,18 @@ cdef inline void next_text(bytes_t base, ByteSpan *text) noexcept nogil:
     text.at = <uint16_t> (p - base)
 
 
-cdef inline void set_span(ByteSpan *out, bytes_t base, const WireReader *inner) noexcept nogil:
-    out.at = <uint16_t> (inner.p - base)
-    out.n = <uint16_t> (inner.end - inner.p)
+cdef inline bint is_argument(const Path *path) noexcept nogil:
+    return path.source == SOURCE_ARGS or path.source == SOURCE_ELEMENTS
+
+
+cdef inline bint is_each_element(bytes_t base, const ByteSpan *segment) noexcept nogil:
+    """Return 1 if a segment of an ELEMENTS path is `[]`. Any other is a name behind a `.`."""
+    return base[segment.at] == 0x5B
+
+
+cdef inline bint is_json(const Condition *c) noexcept nogil:
+    """Return 1 if the values are JSON values."""
+    return c.count and c.values[0].type >= TYPE_JSON
 
 # Parsers return NULL, or the fault. Spans are relative to `base`.
 cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
@@ -106,7 +104,6 @@ cdef const char *parse_conditions(
     WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
 ) noexcept nogil
 cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept nogil
-cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil

@@ -3,8 +3,7 @@
 ``evaluate`` evaluates them.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from sessauth._fast.base.address cimport Address, parse_cidr
 from sessauth._fast.base.arena cimport Arena, arena_take
@@ -18,9 +17,9 @@ from sessauth._fast.codec.protobuf cimport (
     read_bytes,
     read_tag,
     read_varint,
-    unzigzag,
     utf8_valid,
 )
+from sessauth._fast.token.value cimport kind_of, parse_value, same_value, set_span
 
 cdef const char *NO_MEMORY = "out of memory"
 
@@ -48,6 +47,8 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
     out.first.at = 0
     out.first.n = 0
     cdef bint stated = 0
+    cdef bint element
+    cdef bint elements = 0
     while reader.p < reader.end:
         if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
             return "path: fields out of order"
@@ -56,7 +57,7 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
             if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
                 return "path: source"
             stated = 1
-            out.source = <uint8_t> value if value <= SOURCE_TOOL else SOURCE_UNKNOWN
+            out.source = <uint8_t> value if value <= SOURCE_ELEMENTS else SOURCE_UNKNOWN
         elif number == 2 and wire == WIRE_BYTES:
             if out.count == MAX_PATH_SEGMENTS:
                 return "path: 1 to 8 segments"
@@ -67,71 +68,19 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
             if out.count == 0:
                 set_span(&out.first, base, &inner)
             out.count += 1
+            if out.source == SOURCE_ELEMENTS:
+                element = inner.end - inner.p == 2 and inner.p[0] == 0x5B and inner.p[1] == 0x5D
+                elements |= element
+                if inner.p[0] != 0x2E and (out.count == 1 or not element):
+                    return "path: a segment of elements is [] or a name behind a ."
         else:
             return "path: unknown field"
     if not stated or out.count == 0:
         return "path: a source and 1 to 8 segments"
     if out.source == SOURCE_SESSION and out.count != 1:
         return "path: a session path has one segment"
-    return NULL
-
-
-cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
-    cdef uint32_t number, wire
-    cdef uint32_t last = 0
-    cdef uint64_t value
-    units[0] = 0
-    nanos[0] = 0
-    while reader.p < reader.end:
-        if not read_tag(&reader, &number, &wire) or number <= last or number > 2 or wire != WIRE_VARINT:
-            return "number: fields"
-        last = number
-        if not read_varint(&reader, &value) or value == 0:
-            return "number: not in shortest form"
-        if number == 1:
-            units[0] = unzigzag(value)
-        elif value >= 1000000000:
-            return "number: nanos of a whole or more"
-        else:
-            nanos[0] = <uint32_t> value
-    return NULL
-
-
-cdef const char *_parse_value(WireReader reader, bytes_t base, Value *out) noexcept nogil:
-    cdef WireReader inner
-    cdef uint32_t number, wire
-    cdef uint64_t value
-    cdef const char *wrong
-    out.truth = 0
-    out.units = 0
-    out.nanos = 0
-    out.text.at = 0
-    out.text.n = 0
-    if reader.p >= reader.end or not read_tag(&reader, &number, &wire):
-        return "value: a text, a number or a truth"
-    if number == 1 and wire == WIRE_BYTES:
-        out.type = TYPE_TEXT
-        if not read_bytes(&reader, &inner) or inner.end - inner.p > MAX_STRING_BYTES:
-            return "value: a text has at most 1024 bytes"
-        if not utf8_valid(inner.p, inner.end - inner.p):
-            return "value: not UTF-8"
-        set_span(&out.text, base, &inner)
-    elif number == 2 and wire == WIRE_BYTES:
-        out.type = TYPE_NUMBER
-        if not read_bytes(&reader, &inner):
-            return "value: number"
-        wrong = parse_number_message(inner, &out.units, &out.nanos)
-        if wrong != NULL:
-            return wrong
-    elif number == 3 and wire == WIRE_VARINT:
-        out.type = TYPE_TRUTH
-        if not read_varint(&reader, &value) or value > 1:
-            return "value: truth"
-        out.truth = <uint8_t> value
-    else:
-        return "value: unknown field"
-    if reader.p != reader.end:
-        return "value: more than one member"
+    if out.source == SOURCE_ELEMENTS and not elements:
+        return "path: no elements"
     return NULL
 
 
@@ -196,7 +145,7 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
             elif number == 3:
                 if out.count == MAX_VALUES:
                     return "condition: at most 64 values"
-                wrong = _parse_value(inner, base, &out.values[out.count])
+                wrong = parse_value(inner, base, &out.values[out.count])
                 out.count += 1
             else:
                 if not is_fact_name(inner.p, inner.end - inner.p):
@@ -228,8 +177,12 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
 
 
 cdef uint8_t _shape(const Condition *c) noexcept nogil:
+    cdef int i
     if c.path.source != SOURCE_ARGS or c.path.count != 1 or c.accessor != ACCESSOR_NONE or c.each or c.count == 0:
         return SHAPE_OTHER
+    for i in range(c.count):
+        if c.values[i].type > TYPE_TRUTH:
+            return SHAPE_OTHER
     if c.op == OP_EQUAL or c.op == OP_IN:
         return SHAPE_EQUALS
     if OP_LESS <= c.op <= OP_GREATER_EQUAL and c.values[0].type == TYPE_NUMBER:
@@ -246,11 +199,18 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
     if c.count and c.fact.n:
         return "condition: values and a fact exclude each other"
     for i in range(1, c.count):
-        if c.values[i].type != c.values[0].type:
+        if kind_of(&c.values[i]) != kind_of(&c.values[0]):
             return "condition: values of more than one type"
-    type = c.values[0].type if c.count else 0
+    type = kind_of(&c.values[0]) if c.count else 0
+    if type == TYPE_JSON and not _stands_as_json(c):
+        return "condition: a text, number or truth as JSON among none but its kind"
     if c.op == OP_UNKNOWN:
         return NULL
+    if type == TYPE_JSON:
+        if c.op > OP_NOT_IN and c.op != OP_SUBSET_OF:
+            return "condition: JSON values have no order and no parts"
+        if c.path.source == SOURCE_SESSION or 0 < c.accessor < ACCESSOR_UNKNOWN:
+            return "condition: JSON values are compared with arguments and tool properties alone"
     if c.op == OP_PRESENT or c.op == OP_ABSENT:
         if c.count or c.fact.n or c.accessor != ACCESSOR_NONE or c.each or c.optional:
             return "condition: present and absent stand alone"
@@ -271,7 +231,7 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
     if c.op == OP_IN or c.op == OP_NOT_IN or c.op == OP_SUBSET_OF:
         for i in range(c.count):
             for j in range(i):
-                if _same_value(base, &c.values[i], &c.values[j]):
+                if same_value(base, &c.values[i], &c.values[j]):
                     return "condition: a value is repeated"
         return NULL
     if c.count and type != TYPE_TEXT:
@@ -287,10 +247,13 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
     return NULL
 
 
-cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nogil:
-    if a.type == TYPE_TEXT:
-        return a.text.n == b.text.n and memcmp(base + a.text.at, base + b.text.at, a.text.n) == 0
-    return a.truth == b.truth and a.units == b.units and a.nanos == b.nanos
+cdef bint _stands_as_json(const Condition *c) noexcept nogil:
+    """Return 1 unless all JSON values have a shorter form of their own."""
+    cdef int i
+    for i in range(c.count):
+        if not c.values[i].truth:
+            return 1
+    return 0
 
 
 cdef const char *parse_facts(
@@ -339,9 +302,11 @@ cdef const char *parse_facts(
                 if tag == 1:
                     set_span(&fact.name, base, &inner)
                 else:
-                    wrong = _parse_value(inner, base, &fact.value)
+                    wrong = parse_value(inner, base, &fact.value)
                     if wrong != NULL:
                         return wrong
+                    if fact.value.type > TYPE_TRUTH:
+                        return "fact: a text, a number or a truth"
             else:
                 return "fact: fields"
     return NULL

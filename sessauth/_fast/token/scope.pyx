@@ -29,17 +29,16 @@ from sessauth._fast.codec.protobuf cimport (
 )
 from sessauth._fast.token.condition cimport (
     SOURCE_ARGS,
+    SOURCE_ELEMENTS,
     SOURCE_UNKNOWN,
     Path,
-    ByteSpan,
     count_run,
     is_unknown,
     next_text,
     parse_conditions,
-    parse_number_message,
     parse_path,
-    set_span,
 )
+from sessauth._fast.token.value cimport ByteSpan, parse_number_message, set_span
 
 cdef const char *NO_MEMORY = "out of memory"
 
@@ -320,7 +319,7 @@ cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t 
     """Validate a free path: its source, and no duplicate in `others`, a reader behind the tag of the first."""
     cdef WireReader other
     cdef size_t n = path.end - path.p
-    if source != SOURCE_ARGS and source != SOURCE_UNKNOWN:
+    if source != SOURCE_ARGS and source != SOURCE_ELEMENTS and source != SOURCE_UNKNOWN:
         return "scope: only arguments are free"
     # Equal bytes mean the same path: a path has one encoding, and it includes the number of an unknown source.
     while read_bytes(&others, &other) and other.p != path.p:

@@ -1,0 +1,3 @@
+__all__ = ["form"]
+
+def form(text: bytes) -> tuple[bytes | None, bytes]: ...
