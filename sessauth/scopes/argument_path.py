@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import EllipsisType
 from typing import Any
 
 from .._fast.codec.record import Record
@@ -20,10 +21,14 @@ class ValueSource(IntEnum):
     ARGS = 1
     SESSION = 2
     TOOL = 3
+    ELEMENTS = 4
 
+
+EACH = "[]"
+"""The segment of an ELEMENTS path that stands for every element of a list."""
 
 SOURCE_WORDS = {"args": ValueSource.ARGS, "session": ValueSource.SESSION, "tool": ValueSource.TOOL}
-_WORDS = {source: word for word, source in SOURCE_WORDS.items()}
+_WORDS: dict[int, str] = {source: word for word, source in SOURCE_WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,8 @@ class Path(Record):
     """A source and the names of members, outermost first.
 
     ``source`` is a :class:`ValueSource`, or another number in a token from a later version. The names are
-    exact: a name ``a.b`` is one member, not two.
+    exact: a name ``a.b`` is one member, not two. A path of the source ELEMENTS leads through lists: its
+    segments are ``[]``, or a name behind a ``.``.
     """
 
     segments: tuple[str, ...]
@@ -41,6 +47,17 @@ class Path(Record):
     def args(cls, *names: str) -> Path:
         """Return a path into the call's arguments."""
         return cls(names)
+
+    @classmethod
+    def elements(cls, *parts: str | EllipsisType) -> Path:
+        """Return a path into the call's arguments through lists; ``...`` stands for every element.
+
+        ``Path.elements("files", ..., "path")`` is ``files[].path``.
+        """
+        if ... not in parts:
+            return cls(tuple(part for part in parts if isinstance(part, str)))
+        segments = tuple(EACH if part is ... else f".{part}" for part in parts)
+        return cls(segments, ValueSource.ELEMENTS)
 
     @classmethod
     def session(cls, fact: str) -> Path:
@@ -59,16 +76,36 @@ class Path(Record):
         return cls(tuple(record.get("segments", ())), record.get("source", 0))
 
     @property
+    def is_argument(self) -> bool:
+        """True for a path into the call's arguments."""
+        return self.source in (ValueSource.ARGS, ValueSource.ELEMENTS)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The segments as those of an ELEMENTS path, so that paths of both sources compare."""
+        if self.source == ValueSource.ELEMENTS:
+            return self.segments
+        return tuple(f".{name}" for name in self.segments)
+
+    @property
     def argument(self) -> str:
         """The name that a decision's position gives it: segments joined by ``.``, without quotes."""
+        if self.source == ValueSource.ELEMENTS:
+            return "".join(self.segments).removeprefix(".")
         joined = ".".join(self.segments)
-        return f"{_WORDS[ValueSource(self.source)]}.{joined}" if self.source in (2, 3) else joined
+        return f"{_WORDS[self.source]}.{joined}" if self.source in (2, 3) else joined
 
     def __str__(self) -> str:
         """Return the canonical scope text."""
-        names = ".".join(n if IDENT.fullmatch(n) else quoted(n) for n in self.segments)
-        if self.source not in _WORDS:
-            return f"<unknown source {self.source}>.{names}"
-        word = _WORDS[ValueSource(self.source)]
-        shadowed = len(self.segments) > 1 and self.segments[0] in SOURCE_WORDS
-        return f"{word}.{names}" if self.source != ValueSource.ARGS or shadowed else names
+        elements = self.source == ValueSource.ELEMENTS
+        text = "".join(part if part == EACH and elements else f".{_name(part[1:])}" for part in self.parts)
+        text = text.removeprefix(".")
+        if not self.is_argument:
+            word = _WORDS.get(self.source, f"<unknown source {self.source}>")
+            return f"{word}.{text}"
+        shadowed = self.parts[0][1:] in SOURCE_WORDS and len(self.parts) > 1 and self.parts[1] != EACH
+        return f"args.{text}" if shadowed else text
+
+
+def _name(name: str) -> str:
+    return name if IDENT.fullmatch(name) else quoted(name)

@@ -9,9 +9,25 @@ from typing import Any, Self
 from ..errors import ScopeError
 from .argument_path import Path
 from .form import checked_condition
-from .operators import ACCESSOR_WORDS, ACCESSORS, LIST_ONLY, OPERATOR_WORDS, WORDS, Accessor
+from .operand import (
+    Operand,
+    OperandLike,
+    operand_from_record,
+    operand_to_record,
+    operand_to_text,
+    operands_of,
+)
+from .operators import (
+    ACCESSOR_WORDS,
+    ACCESSORS,
+    EQUALITY,
+    LIST_ONLY,
+    OPERATOR_WORDS,
+    WORDS,
+    Accessor,
+    Operator,
+)
 from .parser import parse_condition
-from .value import Plain, Value, value_from_record, value_of, value_to_record, value_to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,7 @@ class Condition:
 
     path: Path
     operator: int
-    values: tuple[Value, ...] = ()
+    values: tuple[Operand, ...] = ()
     fact: str = ""
     accessor: int = Accessor.NONE
     each: bool = False
@@ -50,7 +66,7 @@ class Condition:
         cls,
         path: Path | str,
         operator: str,
-        *operands: Plain | FactReference,
+        *operands: OperandLike | FactReference,
         accessor: str = "",
         each: bool = False,
         optional: bool = False,
@@ -60,7 +76,7 @@ class Condition:
         Args:
             path: a path, or the name of one top-level argument, taken literally.
             operator: ``==``, ``not in``, ``starts_with`` and so on.
-            operands: constants, or one :class:`FactReference`.
+            operands: constants, or one :class:`FactReference`. Lists, mappings and None are JSON values.
             accessor: ``count``, ``host``, ``scheme`` or ``port``.
             each: whether every element of a list must hold.
             optional: whether an absent value holds.
@@ -75,10 +91,11 @@ class Condition:
         facts = [o.name for o in operands if isinstance(o, FactReference)]
         if facts and len(operands) > 1:
             raise ScopeError("a session fact is the only operand of its condition")
+        constants = [o for o in operands if not isinstance(o, FactReference)]
         return cls(
             path=Path.args(path) if isinstance(path, str) else path,
             operator=OPERATOR_WORDS[operator],
-            values=tuple(value_of(o) for o in operands if not isinstance(o, FactReference)),
+            values=operands_of(constants, equality=OPERATOR_WORDS[operator] in EQUALITY),
             fact=facts[0] if facts else "",
             accessor=ACCESSOR_WORDS[accessor] if accessor else Accessor.NONE,
             each=each,
@@ -104,7 +121,7 @@ class Condition:
         return cls(
             path=Path.from_record(record.get("path")),
             operator=record.get("operator", 0),
-            values=tuple(value_from_record(v) for v in record.get("values", ())),
+            values=tuple(operand_from_record(v) for v in record.get("values", ())),
             fact=record.get("fact", ""),
             accessor=record.get("accessor", 0),
             each=record.get("each", False),
@@ -116,7 +133,7 @@ class Condition:
         return {
             "path": self.path.to_record(),
             "operator": int(self.operator),
-            "values": [value_to_record(v) for v in self.values],
+            "values": [operand_to_record(v) for v in self.values],
             "fact": self.fact,
             "accessor": int(self.accessor),
             "each": self.each,
@@ -134,7 +151,11 @@ class Condition:
         if self.fact:
             parts.append(f"session.{self.fact}")
         elif len(self.values) == 1 and self.operator not in LIST_ONLY:
-            parts.append(value_to_text(self.values[0]))
+            parts.append(operand_to_text(self.values[0]))
         elif self.values:
-            parts.append("[" + ", ".join(map(value_to_text, self.values)) + "]")
+            parts.append("[" + ", ".join(map(operand_to_text, self.values)) + "]")
         return " ".join(parts)
+
+
+NO_ARGUMENTS = Condition(Path.args("_"), Operator.ABSENT)
+"""The only condition of a scope that permits no arguments at all: any argument is left over, or this one."""

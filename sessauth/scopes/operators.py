@@ -61,3 +61,4 @@ ACCESSOR_WORDS = {
 }
 ACCESSORS = {int(accessor): word for word, accessor in ACCESSOR_WORDS.items()}
 LIST_ONLY = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
+EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, *LIST_ONLY)

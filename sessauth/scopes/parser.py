@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from types import EllipsisType
 
 from .._fast.codec import base64url
 from ..errors import ScopeError
 from .argument_path import IDENT, SOURCE_WORDS, Path, ValueSource
 from .form import checked_condition, checked_scope
 from .needs import Approval, Budget, Needs, key_text
-from .operators import ACCESSOR_WORDS, LIST_ONLY, OPERATOR_WORDS, Accessor, Operator
+from .operand import Operand, operand_to_record, operands_of
+from .operators import ACCESSOR_WORDS, EQUALITY, LIST_ONLY, OPERATOR_WORDS, Accessor, Operator
 from .scanner import Scanner
 from .segment import BARE, Segment
-from .value import Value, value_to_record
 
 _ACTION = re.compile(r"[A-Za-z0-9_.-]+|\*")
 _FACT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -42,12 +43,14 @@ def parse_scope(text: str) -> dict[str, object]:
     free: list[Path] = []
     free_all = False
     needs: Needs | None = None
+    closed = False
     if scanner.word("where"):
-        conditions.append(_next_condition(scanner))
-        while scanner.word("and"):
+        closed = _is_no_arguments(scanner)
+        conditions.append(_no_arguments() if closed else _next_condition(scanner))
+        while not closed and scanner.word("and"):
             conditions.append(_next_condition(scanner))
-        expected = "' and ', ' free ', ' needs ' or the end"
-    if scanner.word("free"):
+        expected = "' needs ' or the end" if closed else "' and ', ' free ', ' needs ' or the end"
+    if not closed and scanner.word("free"):
         scanner.spaces("'*' or an argument")
         free_all = scanner.take("*")
         if not free_all:
@@ -121,6 +124,20 @@ def _literal(scanner: Scanner) -> str:
     return text
 
 
+def _is_no_arguments(scanner: Scanner) -> bool:
+    """Read ``no arguments``, or nothing: ``no`` may be an argument's name."""
+    start = scanner.offset
+    if scanner.word("no") and scanner.word("arguments"):
+        return True
+    scanner.offset = start
+    return False
+
+
+def _no_arguments() -> dict[str, object]:
+    """Return the condition that permits no arguments in a scope without others: an argument is left over, or ``_``."""
+    return {"path": Path.args("_").to_record(), "operator": int(Operator.ABSENT)}
+
+
 def _next_condition(scanner: Scanner) -> dict[str, object]:
     scanner.spaces("a condition")
     return _condition(scanner)
@@ -134,7 +151,7 @@ def _condition(scanner: Scanner) -> dict[str, object]:
         scanner.need(")", "')' of each(")
     scanner.spaces("an operator")
     operator = _operator(scanner)
-    values: tuple[Value, ...] = ()
+    values: tuple[Operand, ...] = ()
     fact = ""
     if operator not in (Operator.PRESENT, Operator.ABSENT):
         scanner.spaces("an operand")
@@ -142,7 +159,7 @@ def _condition(scanner: Scanner) -> dict[str, object]:
     record: dict[str, object] = {
         "path": path.to_record(),
         "operator": int(operator),
-        "values": [value_to_record(value) for value in values],
+        "values": [operand_to_record(value) for value in values],
         "fact": fact,
         "accessor": int(accessor),
         "each": each,
@@ -165,15 +182,21 @@ def _term(scanner: Scanner) -> tuple[Accessor, Path, bool]:
 
 
 def _path(scanner: Scanner) -> Path:
-    source, names = ValueSource.ARGS, []
+    source = ValueSource.ARGS
     # Only a bare word names a source: the argument "session" stays reachable in quotes.
     first = scanner.match(IDENT)
     if first in SOURCE_WORDS and scanner.take("."):
         source, first = SOURCE_WORDS[first], None
-    names.append(_name(scanner) if first is None else first)
-    while scanner.take("."):
-        names.append(_name(scanner))
-    return Path(tuple(names), source)
+    parts: list[str | EllipsisType] = [_name(scanner) if first is None else first]
+    while True:
+        if source == ValueSource.ARGS and scanner.take("[]"):
+            parts.append(...)
+        elif scanner.take("."):
+            parts.append(_name(scanner))
+        elif source == ValueSource.ARGS:
+            return Path.elements(*parts)
+        else:
+            return Path(tuple(part for part in parts if isinstance(part, str)), source)
 
 
 def _name(scanner: Scanner) -> str:
@@ -194,23 +217,24 @@ def _operator(scanner: Scanner) -> Operator:
     return OPERATOR_WORDS[word]
 
 
-def _operand(scanner: Scanner, operator: Operator) -> tuple[tuple[Value, ...], str]:
+def _operand(scanner: Scanner, operator: Operator) -> tuple[tuple[Operand, ...], str]:
     if operator in _FACT_OPERATORS and scanner.take("session."):
         fact = scanner.match(_FACT)
         if fact is None:
             scanner.fail("the name of a session fact")
         return (), fact
+    equality = operator in EQUALITY
     if operator not in _LISTS:
-        return (scanner.value(),), ""
+        return operands_of([scanner.operand()], equality=equality), ""
     if not scanner.take("["):
         if operator in LIST_ONLY:
             scanner.fail("'[' of a list")
-        return (scanner.value(),), ""
-    values = [scanner.value()]
+        return operands_of([scanner.operand()], equality=equality), ""
+    values = [scanner.operand()]
     while scanner.comma():
-        values.append(scanner.value())
+        values.append(scanner.operand())
     scanner.need("]", "',' or ']'")
-    return tuple(values), ""
+    return operands_of(values, equality=equality), ""
 
 
 def _needs(scanner: Scanner) -> Needs:

@@ -7,13 +7,17 @@ import re
 from decimal import Decimal
 from typing import NoReturn
 
+from .._fast.codec import base64url
 from ..errors import ScopeError
-from .value import Number, Value
+from .operand import Exact, Json, Operand
+from .value import Number
 
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INT = re.compile(r"0|[1-9][0-9]{0,19}")
 _SPACES = re.compile(r" +")
+_DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
+_JSON_PART = re.compile(_STRING.pattern + r'|[\[\]{}]|[^"\[\]{}]+')
 # Far longer than any scope the format can hold; reading stays linear, this only keeps messages small.
 MAX_TEXT_CHARS = 65_536
 
@@ -122,18 +126,55 @@ class Scanner:
             self.fail(expected)
         return int(raw)
 
-    def value(self) -> Value:
-        """Read a string, a number, ``true`` or ``false``, or fail."""
+    def operand(self) -> Operand:
+        """Read a string, a number, ``true``, ``false`` or another JSON value, or ``digest("…")``; or fail."""
         text = self.string()
         if text is not None:
             return text
         for word, truth in (("true", True), ("false", False)):
             if self.take(word):
                 return truth
-        number = self.number()
-        if number is None:
-            self.fail('a value: "text", a number, true or false')
-        return number
+        if self.take("null"):
+            return Json("null")
+        if self.take("digest("):
+            return self._digest()
+        if self.text.startswith(("[", "{"), self.offset):
+            return self._json()
+        start = self.offset
+        raw = self.match(_NUMBER)
+        if raw is None:
+            self.fail('a value: "text", a number, true, false, or a JSON value')
+        try:
+            return Number.of(Decimal(raw))
+        except (ScopeError, ArithmeticError):
+            pass
+        try:
+            return Exact(Json.parse(raw.encode()).form)
+        except ScopeError:
+            self.fail("a number of at most 1,024 digits with an exponent of at most 999,999,999", start)
+
+    def _digest(self) -> Json:
+        start = self.offset
+        text = self.string() or ""
+        digest = base64url.decode(text) if _DIGEST.fullmatch(text) else b""
+        if not digest or base64url.encode(digest) != text:
+            self.fail("a digest: 32 bytes in base64url without padding, in quotes", start)
+        self.need(")", "')' of digest(")
+        return Json("", digest)
+
+    def _json(self) -> Json:
+        """Read a list or an object. The kernel judges it; here only its end is found."""
+        start, depth = self.offset, 0
+        while part := self.match(_JSON_PART):
+            depth += (part in "[{") - (part in "]}")
+            if not depth:
+                break
+        else:
+            self.fail("a JSON value", start)
+        try:
+            return Json.parse(self.text[start : self.offset].encode())
+        except (ScopeError, UnicodeEncodeError):
+            self.fail("a JSON value within the limits of arguments", start)
 
     def _in_word(self) -> bool:
         following = self.text[self.offset : self.offset + 1]

@@ -14,12 +14,12 @@ from typing import Any
 
 from .._fast.scopes import queries as _kernel
 from .argument_path import Path
-from .condition import Condition, FactReference
+from .condition import NO_ARGUMENTS, Condition, FactReference
 from .form import checked_scope
 from .needs import Approval, Budget, Needs
+from .operand import OperandLike
 from .parser import parse_scope
 from .segment import Segment
-from .value import Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Scope:
         self,
         path: Path | str | Condition,
         operator: str = "",
-        *operands: Plain | FactReference,
+        *operands: OperandLike | FactReference,
         accessor: str = "",
         each: bool = False,
         optional: bool = False,
@@ -94,6 +94,15 @@ class Scope:
     def free_all(self) -> Scope:
         """Return a copy that leaves every argument open that no condition mentions."""
         return replace(self, free_paths=(), everything_free=True)
+
+    def no_arguments(self) -> Scope:
+        """Return a copy that permits no arguments at all, in place of its conditions and free arguments."""
+        return replace(self, conditions=(NO_ARGUMENTS,), free_paths=(), everything_free=False)
+
+    @property
+    def has_no_arguments(self) -> bool:
+        """True if it permits no arguments, and is written so."""
+        return self.conditions == (NO_ARGUMENTS,) and not self.free_paths and not self.everything_free
 
     def needing(
         self, *, approval: Approval | None = None, uses: int = 0, budget: Budget | None = None
@@ -167,7 +176,9 @@ class Scope:
     def __str__(self) -> str:
         """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""
         text = ",".join(self.actions) + ":" + "/".join(map(str, self.resource))
-        if self.conditions:
+        if self.has_no_arguments:
+            text += " where no arguments"
+        elif self.conditions:
             text += " where " + " and ".join(map(str, self.conditions))
         if self.everything_free or self.free_paths:
             text += " free " + ("*" if self.everything_free else ", ".join(map(str, self.free_paths)))
