@@ -12,8 +12,8 @@ from typing import Any, Final
 from .._fast.codec import protobuf
 from ..errors import ScopeError
 from ..scopes.condition import Condition
+from ..scopes.operand import operand_to_record
 from ..scopes.scope import Scope
-from ..scopes.value import value_to_record
 from . import vocabulary
 from .chains import BuiltChain, damage, key, name16
 from .kernel import KernelJudge
@@ -169,7 +169,7 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
 def _fact(name: str, text: str) -> dict[str, Any]:
     """Return a fact; its value is that of the text as an operand."""
     (operand,) = Condition.parse(f"x == {text}").values
-    value = value_to_record(operand)
+    value = operand_to_record(operand)
     return {"name": name, "value_hex": protobuf.encode("Value", value).hex(), "visible": name != "hidden"}
 
 

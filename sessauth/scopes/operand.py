@@ -41,7 +41,7 @@ class Exact:
         """Return the number equal to ``value``.
 
         Raises:
-            ScopeError: if it has no value: it is not finite, or beyond 1,024 digits or the exponent 999,999,999.
+            ScopeError: if it is not finite, or beyond 1,024 digits or an exponent of 999,999,999.
         """
         text = str(value) if isinstance(value, int) or value.is_finite() else ""
         return cls(_form(text.encode())[0].decode())
@@ -68,7 +68,7 @@ class Json:
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return a value of Python's types for JSON; a ``float`` as :func:`..call_arguments.encode` writes it."""
+        """Return a value of Python's types for JSON; a ``float`` as arguments have it (8.2)."""
         try:
             return cls.parse(argument_forms.encode({"v": value})[5:-1])
         except FormError as error:
@@ -107,7 +107,7 @@ def _form(text: bytes) -> tuple[bytes, bytes]:
     try:
         form, digest = json_form.form(text)
     except FormError as error:
-        raise ScopeError(f"{ascii(text[:40].decode(errors='replace'))}: {error}") from None
+        raise ScopeError(f"{text[:40].decode(errors='replace')!a}: {error}") from None
     return form or b"", digest
 
 

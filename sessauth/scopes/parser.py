@@ -134,7 +134,7 @@ def _is_no_arguments(scanner: Scanner) -> bool:
 
 
 def _no_arguments() -> dict[str, object]:
-    """Return the condition that permits no arguments in a scope without others: an argument is left over, or ``_``."""
+    """Return the condition that alone permits no arguments: any argument is left over, or is ``_``."""
     return {"path": Path.args("_").to_record(), "operator": int(Operator.ABSENT)}
 
 

@@ -1,16 +1,20 @@
-"""The canonical form of arguments (section 8.2 of the format)."""
+"""Canonical decimals, equality forms and canonical forms (sections 7, 7.1 and 8.2 of the format)."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from .crypto import digest
 from .json_values import BadJson, parse_object
+from .model import NO_VALUE, Number
 
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+LABEL = b"sessauth/json/v1\x00"
 
 
 class Written(str):
@@ -103,3 +107,74 @@ def decimal(value: Decimal) -> str:
     else:
         shown = text[0] + ("." + text[1:] if text[1:] else "") + f"e{adjusted:+d}"
     return "-" * negative + shown
+
+
+class NoForm(ValueError):
+    """A number in the value is no value."""
+
+
+def digits_of(value: Number) -> tuple[bool, str, int]:
+    """Sign, significant digits and exponent of the first of them, of a number in billionths."""
+    if isinstance(value, int):
+        text, power = str(abs(value)), 0
+        negative = value < 0
+    else:
+        sign, digits, exponent = value.as_tuple()
+        assert isinstance(exponent, int)
+        text, power, negative = "".join(map(str, digits)), exponent, bool(sign)
+    text = text.lstrip("0")
+    first = len(text) - 1 + power - 9
+    return negative, text.rstrip("0"), first
+
+
+def canonical_decimal(value: Number) -> str:
+    """Lay the digits out as ECMAScript does."""
+    negative, digits, exponent = digits_of(value)
+    if not digits:
+        return "0"
+    k, n = exponent + 1, len(digits)
+    if 0 < k <= 21:
+        text = digits.ljust(k, "0")[:k] + ("." + digits[k:] if n > k else "")
+    elif -6 < k <= 0:
+        text = "0." + "0" * -k + digits
+    else:
+        text = digits[0] + ("." + digits[1:] if n > 1 else "") + f"e{exponent:+d}"
+    return "-" * negative + text
+
+
+def form(value: object, count: Callable[[int], None] = lambda steps: None) -> str:
+    """The equality form; ``count`` takes the work of 9.8. Raises NoForm."""
+    count(1)
+    return _form(value, count)
+
+
+def _form(value: object, count: Callable[[int], None]) -> str:
+    if value is NO_VALUE:
+        raise NoForm
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _counted(value, count)
+    if isinstance(value, int | Decimal):
+        text = canonical_decimal(value)
+        count(len(text) // 16)
+        return text
+    if isinstance(value, list):
+        count(len(value))
+        return "[" + ",".join([_form(item, count) for item in value]) + "]"
+    assert isinstance(value, dict)
+    count(len(value))
+    names = sorted(value, key=lambda name: str(name).encode("utf-16-be"))
+    return "{" + ",".join([_counted(name, count) + ":" + _form(value[name], count) for name in names]) + "}"
+
+
+def _counted(text: str, count: Callable[[int], None]) -> str:
+    count(len(text.encode("utf-8")) // 16)
+    return _string(text)
+
+
+def form_digest(text: str) -> bytes:
+    """The digest of an equality form."""
+    return digest(LABEL + text.encode("utf-8"))

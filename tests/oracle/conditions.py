@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from .addresses import in_cidr, parse_ip, parse_url
+from .canonical import NoForm, form, form_digest
 from .constants import ACCESSORS, OPERATORS, SOURCES, Accessor, Operator, Source
-from .model import BILLION, NO_VALUE, NOTHING, Condition, Path, Scalar
+from .model import BILLION, NO_VALUE, NOTHING, Condition, JsonOperand, Number, Path, Scalar
 from .texts import glob_matches, is_under
 
 MAX_WORK = 262_144
@@ -47,7 +49,7 @@ class Context:
         return value if visible or not self.only_visible else NOTHING
 
     def find(self, path: Path) -> object:
-        """Walk a path (6.3): a value, or NOTHING."""
+        """Walk a path without elements (6.3): a value, or NOTHING."""
         if path.source == Source.SESSION:
             return self.fact(path.segments[0])
         value: object = self.arguments if path.source == Source.ARGS else self.tool
@@ -67,19 +69,24 @@ def is_unknown(condition: Condition) -> bool:
     )
 
 
+def _type(value: object) -> type:
+    return int if type(value) is Decimal else type(value)
+
+
 def _same_type(a: object, b: object) -> bool:
     """Return True for two texts, two numbers or two truths: ``bool`` and ``int`` differ."""
-    return type(a) is type(b) and type(a) in (str, int, bool)
+    return _type(a) is _type(b) and _type(a) in (str, int, bool)
 
 
 def _equal(a: object, b: object) -> bool:
     return _same_type(a, b) and a == b
 
 
-def _ordered(compare: Callable[[bytes | int, bytes | int], bool]) -> Callable[[object, object], bool]:
+def _ordered(compare: Callable[[bytes | Number, bytes | Number], bool]) -> Callable[[object, object], bool]:
     def holds(a: object, b: object) -> bool:
-        if type(a) is int and type(b) is int:
-            return compare(a, b)
+        # Python compares a Decimal and an int exactly.
+        if type(a) in (int, Decimal) and type(b) in (int, Decimal):
+            return compare(a, b)  # type: ignore[arg-type]
         if type(a) is str and type(b) is str:
             return compare(a.encode("utf-8"), b.encode("utf-8"))
         return False
@@ -136,11 +143,44 @@ def _access(accessor: int, value: object) -> object:
     return NOTHING if url.port is None else url.port * BILLION
 
 
-def holds(condition: Condition, context: Context) -> bool:
-    """Evaluate the condition (6.2). False for an unknown kind. Raises OutOfWork."""
+def holds(condition: Condition, context: Context, place: list[int] | None = None) -> bool:
+    """Evaluate the condition (6.2). False for an unknown kind. Raises OutOfWork.
+
+    ``place`` takes the indices of the elements at which a condition of ELEMENTS failed.
+    """
     if is_unknown(condition):
         return False
-    value = context.find(condition.path)
+    if condition.path.source != Source.ELEMENTS:
+        return _holds_at(condition, context.find(condition.path), context)
+    return _at(condition, context.arguments, condition.path.segments, context, [] if place is None else place)
+
+
+def _at(
+    condition: Condition, value: object, segments: tuple[str, ...], context: Context, place: list[int]
+) -> bool:
+    if not segments:
+        return _holds_at(condition, value, context)
+    first, rest = segments[0], segments[1:]
+    if first != "[]":
+        found = value.get(first[1:], NOTHING) if type(value) is dict else NOTHING
+        if found is NOTHING:
+            return _holds_at(condition, NOTHING, context)
+        return _at(condition, found, rest, context, place)
+    if type(value) is not list:
+        return False
+    if not value:
+        return _holds_at(condition, NOTHING, context)
+    context.work.add(len(value) * max(1, len(condition.values)))
+    for index, element in enumerate(value):
+        place.append(index)
+        if not _at(condition, element, rest, context, place):
+            return False
+        place.pop()
+    return True
+
+
+def _holds_at(condition: Condition, value: object, context: Context) -> bool:
+    """Steps 2 to 6 for the value that was found, or NOTHING."""
     if condition.operator == Operator.PRESENT:
         return value is not NOTHING and value is not NO_VALUE and value is not None
     if condition.operator == Operator.ABSENT:
@@ -159,7 +199,22 @@ def holds(condition: Condition, context: Context) -> bool:
         return all(_holds_for(condition, v, operands, context.work) for v in value)
     if condition.operator == Operator.SUBSET_OF and type(value) is list:
         context.work.add(len(value) * max(1, len(condition.values)))
+        if type(operands[0]) is JsonOperand:
+            return all(_json_holds(Operator.IN, v, operands, context.work) for v in value)
     return _holds_for(condition, value, operands, context.work)
+
+
+def _json_holds(operator: int, value: object, operands: tuple[object, ...], work: Work) -> bool:
+    """Section 6.6 with JSON operands."""
+    try:
+        ours = form(value, work.add)
+    except NoForm:
+        return False
+    same = any(
+        isinstance(w, JsonOperand) and (w.form == ours if w.form else w.digest == form_digest(ours))
+        for w in operands
+    )
+    return same if operator in (Operator.EQUAL, Operator.IN) else not same
 
 
 def _steps(value: object) -> int:
@@ -169,6 +224,10 @@ def _steps(value: object) -> int:
 
 def _holds_for(condition: Condition, value: object, operands: tuple[object, ...], work: Work) -> bool:
     """Accessor and comparison for one value, counting what they may have to look through."""
+    if type(operands[0]) is JsonOperand:
+        return condition.operator != Operator.SUBSET_OF and _json_holds(
+            condition.operator, value, operands, work
+        )
     if condition.accessor in (Accessor.HOST, Accessor.SCHEME, Accessor.PORT):
         work.add(_steps(value))
     value = _access(condition.accessor, value)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from .addresses import parse_cidr
-from .constants import Accessor, Kind, Operator, Source
-from .model import BILLION, Condition, Needs, Path, Scalar, Scope, Segment
+from .canonical import NoForm, canonical_decimal, form
+from .constants import ACCESSORS, OPERATORS, SOURCES, Accessor, Kind, Operator, Source
+from .json_values import NUMBER, BadJson, number_of, parse_object
+from .model import BILLION, Condition, JsonOperand, Needs, Path, Scalar, Scope, Segment
 from .texts import (
     fits,
     is_action,
@@ -23,14 +26,15 @@ from .wire import Malformed
 Record = Mapping[str, Any]
 
 _ANY = frozenset((str, int, bool))
+_EQUAL = _ANY | {JsonOperand}
 _ORDERED = frozenset((str, int))
 _TEXT = frozenset((str,))
 # operator: (fewest values, most values, fact instead of a value, types)
 _OPERANDS: dict[int, tuple[int, int, bool, frozenset[type]]] = {
-    Operator.EQUAL: (1, 1, True, _ANY),
-    Operator.NOT_EQUAL: (1, 1, True, _ANY),
-    Operator.IN: (1, 64, False, _ANY),
-    Operator.NOT_IN: (1, 64, False, _ANY),
+    Operator.EQUAL: (1, 1, True, _EQUAL),
+    Operator.NOT_EQUAL: (1, 1, True, _EQUAL),
+    Operator.IN: (1, 64, False, _EQUAL),
+    Operator.NOT_IN: (1, 64, False, _EQUAL),
     Operator.LESS: (1, 1, True, _ORDERED),
     Operator.LESS_EQUAL: (1, 1, True, _ORDERED),
     Operator.GREATER: (1, 1, True, _ORDERED),
@@ -39,11 +43,11 @@ _OPERANDS: dict[int, tuple[int, int, bool, frozenset[type]]] = {
     Operator.GLOB: (1, 64, False, _TEXT),
     Operator.UNDER: (1, 64, True, _TEXT),
     Operator.CIDR: (1, 64, False, _TEXT),
-    Operator.SUBSET_OF: (1, 64, False, _ANY),
+    Operator.SUBSET_OF: (1, 64, False, _EQUAL),
     Operator.PRESENT: (0, 0, False, _ANY),
     Operator.ABSENT: (0, 0, False, _ANY),
 }
-_UNKNOWN_OPERANDS = (0, 64, True, _ANY)
+_UNKNOWN_OPERANDS = (0, 64, True, _EQUAL)
 _VALUE_FORMS: dict[int, Callable[[str], bool]] = {
     Operator.GLOB: is_glob,
     Operator.UNDER: is_clean_path,
@@ -69,6 +73,27 @@ def number(record: Record) -> int:
     return int(record["units"]) * BILLION + int(record["nanos"])
 
 
+def _decimal(text: str) -> Decimal:
+    require(fits(text, 1), "a decimal has at most 1024 bytes")
+    match = NUMBER.fullmatch(text)
+    require(match is not None, "a decimal is a number")
+    assert match is not None
+    exact = number_of(match)
+    require(isinstance(exact, Decimal) and canonical_decimal(exact) == text, "a decimal is canonical")
+    assert isinstance(exact, Decimal)
+    return exact
+
+
+def _json(text: str) -> JsonOperand:
+    require(fits(text, 1), "a JSON value has at most 1024 bytes")
+    try:
+        members = parse_object(b'{"v":' + text.encode("utf-8") + b"}")
+        require(len(members) == 1 and form(members["v"]) == text, "a JSON value is its equality form")
+    except (BadJson, NoForm):
+        require(False, "a JSON value is its equality form")
+    return JsonOperand(text)
+
+
 def value(record: Record) -> Scalar:
     """A ``Value``."""
     if record["text"] is not None:
@@ -76,8 +101,25 @@ def value(record: Record) -> Scalar:
         return str(record["text"])
     if record["number"] is not None:
         return number(record["number"])
+    if record["decimal"] is not None:
+        return _decimal(record["decimal"])
+    if record["json"] is not None:
+        return _json(record["json"])
+    if record["digest"] is not None:
+        require(len(record["digest"]) == 32, "a digest has 32 bytes")
+        return JsonOperand("", record["digest"])
     require(record["truth"] is not None, "a value has a member")
     return bool(record["truth"])
+
+
+def type_of(item: Scalar) -> type:
+    """The type of a value, of which a condition has one."""
+    return int if type(item) is Decimal else type(item)
+
+
+def _is_plain(item: Scalar) -> bool:
+    """Return True for a JSON value that has a member of its own: a text, a number or a truth."""
+    return isinstance(item, JsonOperand) and item.form != "" and item.form[0] not in "[{n"
 
 
 def path(record: Record) -> Path:
@@ -87,13 +129,19 @@ def path(record: Record) -> Path:
     require(1 <= len(segments) <= 8, "a path has 1 to 8 segments")
     require(all(fits(s, 1) for s in segments), "a path segment has 1 to 1024 bytes")
     require(record["source"] != Source.SESSION or len(segments) == 1, "a session path has one segment")
+    if record["source"] == Source.ELEMENTS:
+        require(all(s == "[]" or s[0] == "." for s in segments), "a segment is [] or a name behind a point")
+        require("[]" in segments[1:] and segments[0] != "[]", "a path of elements leads to some")
     return Path(record["source"], segments)
 
 
 def _operands(operator: int, values: tuple[Scalar, ...], fact: str) -> None:
     fewest, most, fact_allowed, types = _OPERANDS.get(operator, _UNKNOWN_OPERANDS)
-    require(len({type(v) for v in values}) <= 1, "values have one type")
-    require(all(type(v) in types for v in values), "values have a type of the operator")
+    require(len({type_of(v) for v in values}) <= 1, "values have one type")
+    require(all(type_of(v) in types for v in values), "values have a type of the operator")
+    require(
+        not values or not all(map(_is_plain, values)), "JSON values are not all texts, numbers and truths"
+    )
     if fact:
         require(fact_allowed and not values, "a fact stands in place of values")
         require(is_fact_name(fact), "a fact name is an identifier")
@@ -114,6 +162,12 @@ def condition(record: Record) -> Condition:
     _operands(operator, values, record["fact"])
     each, optional = record["each"], record["optional"]
     bare = accessor == Accessor.NONE and not each
+    if values and type(values[0]) is JsonOperand and operator in OPERATORS:
+        require(
+            accessor == Accessor.NONE or accessor not in ACCESSORS,
+            "JSON values are compared without an accessor",
+        )
+        require(where.source != Source.SESSION, "JSON values are not compared with facts")
     if operator in (Operator.PRESENT, Operator.ABSENT):
         require(bare and not optional, "present and absent take no accessor, each or optional")
     if operator == Operator.SUBSET_OF:
@@ -160,7 +214,7 @@ def _needs(record: Record) -> Needs:
         require(budget["limit"] is not None and number(budget["limit"]) > 0, "a budget has a positive limit")
         require(budget["amount"] is not None, "a budget has an amount")
         amount = path(budget["amount"])
-        require(amount.source not in (Source.SESSION, Source.TOOL), "an amount is an argument")
+        require(amount.source == Source.ARGS or amount.source not in SOURCES, "an amount is an argument")
     return Needs(approval is not None, amount)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from .model import BILLION, NO_VALUE
 
@@ -11,7 +12,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 10_000
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _HEX = re.compile(r"[0-9A-Fa-f]{4}")
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -23,25 +24,34 @@ class BadJson(ValueError):
 
 
 def number(sign: str, whole: str, fraction: str, exponent: int) -> object:
-    """The exact value of a decimal in billionths, or NO_VALUE. Never builds a number that is too large."""
+    """The exact value of a decimal in billionths, or NO_VALUE. Never builds a large int."""
     digits = (whole + fraction).lstrip("0")
     if not digits:
         return 0
     stripped = digits.rstrip("0")
     power = exponent - len(fraction) + len(digits) - len(stripped)
-    if power < -9 or len(stripped) + power > 20:
+    if len(stripped) > 1024 or abs(power + len(stripped) - 1) > 999_999_999:
         return NO_VALUE
-    billionths = int(stripped) * 10 ** (power + 9)
-    if sign:
-        billionths = -billionths
-    return billionths if -(2**63) <= billionths // BILLION < 2**63 else NO_VALUE
+    if power >= -9 and len(stripped) + power <= 20:
+        billionths = int(stripped) * 10 ** (power + 9)
+        if sign:
+            billionths = -billionths
+        if -(2**63) <= billionths // BILLION < 2**63:
+            return billionths
+    return Decimal((int(bool(sign)), tuple(map(int, stripped)), power + 9))
 
 
 def _exponent(sign: str, digits: str) -> int:
     digits = digits.lstrip("0") or "0"
-    # Beyond 10 digits no text of at most 1 MiB can bring the value back into range.
-    size = int(digits) if len(digits) <= 10 else 10**10
+    # Beyond 11 digits no text of at most 1 MiB can bring the value back into range.
+    size = int(digits) if len(digits) <= 11 else 10**11
     return -size if sign == "-" else size
+
+
+def number_of(match: re.Match[str]) -> object:
+    """The value of a JSON number that ``NUMBER`` matched."""
+    sign, whole, fraction, exponent_sign, exponent = match.groups()
+    return number(sign, whole, fraction or "", _exponent(exponent_sign, exponent) if exponent else 0)
 
 
 class _Reader:
@@ -74,11 +84,10 @@ class _Reader:
             if depth == MAX_DEPTH:
                 raise BadJson("nested too deep")
             return self.members(depth + 1) if char == "{" else self.elements(depth + 1)
-        match = _NUMBER.match(self.text, self.at)
+        match = NUMBER.match(self.text, self.at)
         if match is not None:
             self.at = match.end()
-            sign, whole, fraction, exponent_sign, exponent = match.groups()
-            return number(sign, whole, fraction or "", _exponent(exponent_sign, exponent) if exponent else 0)
+            return number_of(match)
         for word, meaning in _WORDS:
             if self.text.startswith(word, self.at):
                 self.at += len(word)

@@ -1,14 +1,16 @@
 """Inputs and decisions of the oracle, as plain dataclasses.
 
-Values of conditions, facts and JSON share one form: a text is ``str``, a truth is ``bool``, a number
-is an ``int`` that counts billionths (the exact value times 10^9), a list is ``list``, an object is
-``dict``, null is ``None``, and a number that is no value (section 7) is ``NO_VALUE``.
+Values of conditions, facts and JSON share one form: a text is ``str``, a truth is ``bool``, a number that
+``Number`` can hold is an ``int`` that counts billionths (the exact value times 10^9), any other number with a
+value is a ``Decimal`` that counts them, a list is ``list``, an object is ``dict``, null is ``None``, and a
+number that is no value (section 7) is ``NO_VALUE``. An operand of type JSON is a ``JsonOperand``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from .constants import Level, Reason, Stage
 
@@ -28,7 +30,18 @@ class _Mark:
 NOTHING = _Mark("NOTHING")
 NO_VALUE = _Mark("NO_VALUE")
 
-Scalar = str | int | bool
+Number = int | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class JsonOperand:
+    """An equality form, or where that is empty its digest (7)."""
+
+    form: str = ""
+    digest: bytes = b""
+
+
+Scalar = str | int | bool | Decimal | JsonOperand
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
+from .canonical import NoForm, canonical_decimal, form, form_digest
 from .constants import Accessor, Kind, Operator, Source
-from .json_values import number as exact_number
+from .json_values import NUMBER, number_of, parse_object
 from .model import BILLION
 from .scope_text import OPERATORS
 from .text import decode_base64url
@@ -20,17 +22,45 @@ _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _BARE = re.compile(r"[^ \"/,*{}]+")
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _FACT = re.compile(r"session\.([A-Za-z_][A-Za-z0-9_]*)")
-_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4}))?")
+_NO_ARGUMENTS = re.compile(r"no +arguments(?= |\Z)")
 _INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
 _RELATION = re.compile(r"not +in(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]")
 _ACCESSOR = re.compile(r"(count|host|scheme|port)\(")
+_EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 _BY_WORD = {word: operator for operator, word in OPERATORS.items()}
 _SOURCES = {"args": Source.ARGS, "session": Source.SESSION, "tool": Source.TOOL}
 
 
 class BadScopeText(ValueError):
     """The text does not follow the grammar."""
+
+
+def _as_json(value: object) -> dict[str, Any]:
+    """A JSON value as ``json`` or, if that is too long, as ``digest``."""
+    try:
+        text = form(value)
+    except NoForm as error:
+        raise BadScopeText("a number is no value") from error
+    return {"json": text} if len(text.encode("utf-8")) <= 1024 else {"digest": form_digest(text)}
+
+
+def _alike(values: list[dict[str, Any]], operator: int) -> list[dict[str, Any]]:
+    """Make long texts JSON values, and beside one JSON value all others too."""
+    if operator not in _EQUALITY:
+        return values
+    values = [_as_json(v["text"]) if len(v.get("text", "").encode("utf-8")) > 1024 else v for v in values]
+    if not any("json" in v or "digest" in v for v in values):
+        return values
+    return [v if "json" in v or "digest" in v else _as_json(_plain(v)) for v in values]
+
+
+def _plain(record: dict[str, Any]) -> object:
+    if "number" in record:
+        return record["number"]["units"] * BILLION + record["number"]["nanos"]
+    if "decimal" in record:
+        return number_of(NUMBER.fullmatch(record["decimal"]))  # type: ignore[arg-type]
+    return record.get("text", record.get("truth"))
 
 
 class _Reader:
@@ -102,19 +132,27 @@ class _Reader:
 
     def path(self) -> dict[str, Any]:
         quoted = self.text.startswith('"', self.at)
-        names = [self.name()]
-        while self.skip("."):
-            names.append(self.name())
+        steps = ["." + self.name()]
+        while True:
+            if self.skip("[]"):
+                steps.append("[]")
+            elif self.skip("."):
+                steps.append("." + self.name())
+            else:
+                break
         source = Source.ARGS
-        if not quoted and len(names) > 1 and names[0] in _SOURCES:
-            source = _SOURCES[names.pop(0)]
-        return {"source": int(source), "segments": names}
+        if not quoted and len(steps) > 1 and steps[0][1:] in _SOURCES and steps[1] != "[]":
+            source = _SOURCES[steps.pop(0)[1:]]
+        if "[]" not in steps:
+            return {"source": int(source), "segments": [step[1:] for step in steps]}
+        if source != Source.ARGS:
+            raise BadScopeText("only arguments have elements")
+        return {"source": int(Source.ELEMENTS), "segments": steps}
 
     def number(self) -> dict[str, int]:
-        sign, whole, fraction, exponent = self.need(_NUMBER, "a number").groups()
-        billionths = exact_number(sign, whole, fraction or "", int(exponent or 0))
+        billionths = number_of(self.need(NUMBER, "a number"))
         if not isinstance(billionths, int):
-            raise BadScopeText("a number is no value")
+            raise BadScopeText("not a Number")
         units, nanos = divmod(billionths, BILLION)
         return {"units": units, "nanos": nanos}
 
@@ -124,10 +162,33 @@ class _Reader:
         for word, truth in (("true", True), ("false", False)):
             if self.skip(word):
                 return {"truth": truth}
+        if self.skip("digest("):
+            digest = decode_base64url(self.string())
+            self.take(")")
+            return {"digest": digest}
+        if self.skip("null"):
+            return {"json": "null"}
+        if self.text.startswith(("[", "{"), self.at):
+            return self.container()
+        mark = self.at
+        exact = number_of(self.need(NUMBER, "a number"))
+        if isinstance(exact, Decimal):
+            return {"decimal": canonical_decimal(exact)}
+        self.at = mark
         return {"number": self.number()}
 
-    def values(self) -> list[dict[str, Any]]:
-        if not self.skip("["):
+    def container(self) -> dict[str, Any]:
+        """A JSON object or array."""
+        try:
+            _, end = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode(self.text, self.at)
+            part = self.text[self.at : end]
+            self.at = end
+            return _as_json(parse_object(b'{"v":' + part.encode("utf-8") + b"}")["v"])
+        except (ValueError, RecursionError) as error:
+            raise BadScopeText("no JSON value") from error
+
+    def values(self, operator: int) -> list[dict[str, Any]]:
+        if operator in (Operator.EQUAL, Operator.NOT_EQUAL) or not self.skip("["):
             return [self.value()]
         values = [self.value()]
         while self.comma():
@@ -151,7 +212,7 @@ class _Reader:
             return record
         self.need(_SPACE, "white space")
         fact = self.match(_FACT)
-        record.update({"fact": fact[1]} if fact else {"values": self.values()})
+        record.update({"fact": fact[1]} if fact else {"values": _alike(self.values(operator), operator)})
         return record
 
     def conditions(self) -> list[dict[str, Any]]:
@@ -195,7 +256,13 @@ class _Reader:
         record: dict[str, Any] = {"actions": actions, "resource": [self.segment()]}
         while self.skip("/"):
             record["resource"].append(self.segment())
-        record["where"] = self.conditions() if self.keyword("where") else []
+        record["where"] = []
+        if self.keyword("where"):
+            if self.match(_NO_ARGUMENTS):
+                path = {"source": int(Source.ARGS), "segments": ["_"]}
+                record["where"] = [{"path": path, "operator": int(Operator.ABSENT)}]
+                return self.with_needs(record)
+            record["where"] = self.conditions()
         if self.keyword("free"):
             if self.skip("*"):
                 record["free_all"] = True
@@ -203,6 +270,9 @@ class _Reader:
                 record["free"] = [self.path()]
                 while self.comma():
                     record["free"].append(self.path())
+        return self.with_needs(record)
+
+    def with_needs(self, record: dict[str, Any]) -> dict[str, Any]:
         if self.keyword("needs"):
             record["needs"] = {}
             kinds = [self.need_item(record["needs"])]

@@ -84,6 +84,9 @@ def _literal(text: str) -> str:
 def print_path(record: Record) -> str:
     """A path; the source ARGS only where the text would mean another."""
     source, names = record["source"], list(record["segments"])
+    if source == Source.ELEMENTS:
+        text = "".join(part if part == "[]" else "." + _name(part[1:]) for part in names)[1:]
+        return f"args.{text}" if names[0][1:] in _SOURCES.values() and names[1] != "[]" else text
     text = ".".join(map(_name, names))
     if source == Source.ARGS and not (len(names) > 1 and names[0] in _SOURCES.values()):
         return text
@@ -104,6 +107,12 @@ def print_value(record: Record) -> str:
         return _quote(record["text"])
     if record.get("number") is not None:
         return print_number(record["number"])
+    if record.get("decimal") is not None:
+        return str(record["decimal"])
+    if record.get("json") is not None:
+        return "".join(_escape(c) if _is_escaped(c) else c for c in record["json"])
+    if record.get("digest") is not None:
+        return f'digest("{encode_base64url(record["digest"])}")'
     return "true" if record["truth"] else "false"
 
 
@@ -153,10 +162,21 @@ def _print_needs(record: Record) -> str:
     return ", ".join(parts)
 
 
+def _has_no_arguments(record: Record) -> bool:
+    """Return True for the one condition of 6.5, with nothing free."""
+    if len(record.get("where", ())) != 1 or record.get("free") or record.get("free_all"):
+        return False
+    (only,) = record["where"]
+    path = only["path"]
+    return only["operator"] == Operator.ABSENT and (path["source"], list(path["segments"])) == (1, ["_"])
+
+
 def print_scope(record: Record) -> str:
     """A scope."""
     text = ",".join(record["actions"]) + ":" + "/".join(map(_print_segment, record["resource"]))
-    if record.get("where"):
+    if _has_no_arguments(record):
+        text += " where no arguments"
+    elif record.get("where"):
         text += " where " + print_conditions(record["where"])
     if record.get("free_all"):
         text += " free *"

@@ -31,8 +31,12 @@ class Match:
     needs: bool
 
 
-def path_text(path: Path) -> str:
-    """The argument of a position (11): segments joined by dots, with the source unless it is ARGS."""
+def path_text(path: Path, place: Sequence[int] = ()) -> str:
+    """The argument of a position (11): segments joined by dots; the source unless it is an argument's."""
+    if path.source == Source.ELEMENTS:
+        known = iter(place)
+        parts = [f"[{next(known, '')}]" if segment == "[]" else segment for segment in path.segments]
+        return "".join(parts)[1:]
     return _PREFIXES.get(path.source, "") + ".".join(path.segments)
 
 
@@ -68,36 +72,59 @@ def resource_matches(patterns: Sequence[Segment], segments: Sequence[str]) -> bo
     return len(patterns) == len(segments) and all(map(_segment_matches, patterns, segments))
 
 
+_ELEMENT = object()
+_Step = object
+
+
+def _steps(path: Path) -> tuple[_Step, ...]:
+    """The steps of an argument's path: names, and ``_ELEMENT``."""
+    if path.source == Source.ARGS:
+        return path.segments
+    return tuple(_ELEMENT if segment == "[]" else segment[1:] for segment in path.segments)
+
+
 def leftover(scope: Scope, context: Context) -> str | None:
     """The first argument that a closed scope does not mention, or None (6.5). Raises OutOfWork."""
     if scope.free_all or not (scope.where or scope.free):
         return None
-    conditions = [condition.path for condition in scope.where if condition.path.source == Source.ARGS]
-    mentioned = [path.segments for path in (*conditions, *(p for p in scope.free if p.source == Source.ARGS))]
+    paths = [*(condition.path for condition in scope.where), *scope.free]
+    mentioned = [_steps(path) for path in paths if path.source in (Source.ARGS, Source.ELEMENTS)]
 
-    def walk(prefix: tuple[str, ...], members: dict[str, object]) -> str | None:
-        context.work.add(len(members) * max(1, len(mentioned)))
-        for name, value in members.items():
-            path = (*prefix, name)
+    def walk(
+        prefix: tuple[_Step, ...], shown: str, container: dict[str, object] | list[object]
+    ) -> str | None:
+        context.work.add(len(container) * max(1, len(mentioned)))
+        items: list[tuple[_Step, str, object]]
+        if isinstance(container, dict):
+            items = [(name, f"{shown}.{name}" if shown else name, value) for name, value in container.items()]
+        else:
+            items = [(_ELEMENT, f"{shown}[{index}]", value) for index, value in enumerate(container)]
+        for step, text, value in items:
+            path = (*prefix, step)
             if path in mentioned:
                 continue
-            inside = any(len(p) > len(path) and p[: len(path)] == path for p in mentioned)
-            if not inside or type(value) is not dict:
-                return ".".join(path)
-            found = walk(path, value)
+            nexts = [p[len(path)] for p in mentioned if len(p) > len(path) and p[: len(path)] == path]
+            named = any(step is not _ELEMENT for step in nexts)
+            if not (
+                (type(value) is dict and named)
+                or (type(value) is list and any(step is _ELEMENT for step in nexts))
+            ):
+                return text
+            found = walk(path, text, value)  # type: ignore[arg-type]
             if found is not None:
                 return found
         return None
 
-    return walk((), context.arguments)
+    return walk((), "", context.arguments)
 
 
 def _refusal(scope: Scope, context: Context) -> tuple[int, str] | None:
     """Return the failed (clause, argument) of a scope with matching action and resource, or None."""
     for clause, condition in enumerate(scope.where):
+        place: list[int] = []
         try:
-            if not holds(condition, context):
-                return clause, path_text(condition.path)
+            if not holds(condition, context, place):
+                return clause, path_text(condition.path, place)
         except OutOfWork:
             raise Failed("work", clause=clause) from None
     left = leftover(scope, context)
@@ -133,8 +160,9 @@ def match_scopes(scopes: Sequence[Scope], action: str, segments: Sequence[str], 
 def check_where(conditions: Sequence[Condition], context: Context) -> None:
     """A block's own conditions (9.8 point 5). Raises Failed: ``condition`` or ``work``."""
     for clause, condition in enumerate(conditions):
+        place: list[int] = []
         try:
-            if not holds(condition, context):
-                raise Failed("condition", -1, clause, path_text(condition.path))
+            if not holds(condition, context, place):
+                raise Failed("condition", -1, clause, path_text(condition.path, place))
         except OutOfWork:
             raise Failed("work", -1, clause) from None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 from sessauth.conformance.vocabulary import Spelled
 from tests.oracle.addresses import parse_ip, parse_url
+from tests.oracle.canonical import NoForm, form, form_digest
 from tests.oracle.constants import Accessor, Operator
+from tests.oracle.forms import type_of
 from tests.oracle.json_values import parse_object
-from tests.oracle.model import BILLION, NO_VALUE
+from tests.oracle.model import BILLION, NO_VALUE, JsonOperand
 from tests.oracle.texts import is_clean_path, is_glob
 from tests.support.token_forger import Record, value_record
 
@@ -79,6 +82,12 @@ NUMBERS = (
     "1E2",
     "3.000000000",
     "0e999",
+    "48.858370148123",
+    "4885837014812.3e-11",
+    "-1e-10",
+    "1e999999999",
+    "1e1000000000",
+    "9223372036854775808.0",
 )
 GLOBS = (
     "*",
@@ -164,14 +173,19 @@ def near(rng: Random, value: Any) -> Any:
     return tree(rng, 2)
 
 
-def scalar(rng: Random) -> Any:
-    """A text, a truth or a number in billionths."""
+def scalar(rng: Random, *, decimals: bool = False) -> Any:
+    """A text, a truth or a number in billionths; with ``decimals`` also one that ``Number`` can't hold."""
     roll = rng.random()
     if roll < 0.5:
         return rng.choice(TEXTS)
+    if roll < 0.58 and decimals:
+        return Decimal(rng.choice(_DECIMALS))
     if roll < 0.9:
         return rng.choice((0, 1, 2, -1, 100, 3)) * BILLION + rng.choice((0, 0, 0, 250_000_000))
     return rng.random() < 0.5
+
+
+_DECIMALS = ("48858370148.123", "0.1", "-0.1", "1e309", "9223372036854775808e9")
 
 
 def leaves(arguments: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
@@ -198,6 +212,8 @@ def condition(
 def true_condition(rng: Random, arguments: dict[str, Any]) -> Record:
     """A condition that very likely holds for the arguments (parsed by the oracle)."""
     found = leaves(arguments)
+    if found and rng.random() < 0.25:
+        return _true_of_json(rng, *rng.choice(found))
     if not found or rng.random() < 0.1:
         if rng.random() < 0.5:
             return condition(Operator.ABSENT, 1, ("zzz",))
@@ -206,7 +222,7 @@ def true_condition(rng: Random, arguments: dict[str, Any]) -> Record:
     optional = rng.random() < 0.1
     if value is None or value is NO_VALUE:
         return condition(Operator.ABSENT, 1, ("none", "such"))
-    if type(value) in (str, bool, int):
+    if type(value) in (str, bool, int, Decimal):
         return {**_true_of_scalar(rng, path, value), "optional": optional}
     if type(value) is dict or rng.random() < 0.2:
         return condition(Operator.PRESENT, 1, path)
@@ -221,7 +237,61 @@ def true_condition(rng: Random, arguments: dict[str, Any]) -> Record:
     return condition(Operator.IN, 1, path, elements, each=True)
 
 
-def _true_of_scalar(rng: Random, path: tuple[str, ...], value: Any) -> Record:
+def _true_of_json(rng: Random, path: tuple[str, ...], value: Any) -> Record:
+    """Equality with a JSON value, or a condition on the elements of a list."""
+    segments = tuple("." + name for name in path)
+    while type(value) is list and value and rng.random() < 0.7:
+        segments, value = (*segments, "[]"), rng.choice(value)
+        while type(value) is dict and value and rng.random() < 0.7:
+            name = rng.choice(list(value))
+            segments, value = (*segments, "." + name), value[name]
+    source, where = (4, segments[:8]) if "[]" in segments[:8] else (1, path)
+    operand = json_operand(value)
+    optional = rng.random() < 0.2
+    if type(value) in (str, bool, int, Decimal) and source == 4 and rng.random() < 0.7:
+        return {**_true_of_scalar(rng, where, value, source), "optional": optional}
+    if rng.random() < 0.1:
+        return condition(rng.choice((Operator.PRESENT, Operator.ABSENT)), source, where)
+    if operand is None:
+        return random_condition(rng, where, source=source)
+    operator = rng.choice((Operator.EQUAL, Operator.EQUAL, Operator.IN, Operator.NOT_EQUAL))
+    values = [operand]
+    if operator == Operator.IN:
+        values = [*_json_operands(rng), operand]
+    elif type(value) is list and rng.random() < 0.3:
+        elements = [json_operand(element) for element in value]
+        operator, values = Operator.SUBSET_OF, [*_json_operands(rng), *(e for e in elements if e is not None)]
+    if len(values) == 1 and operand.form[:1] not in ("[", "{", "n", ""):
+        return random_condition(rng, where, source=source)
+    return condition(operator, source, where, list(dict.fromkeys(values)), optional=optional)
+
+
+def json_operand(value: Any) -> JsonOperand | None:
+    """The operand for a value of the oracle's, now and then as its digest; None if it has no form."""
+    try:
+        text = form(value)
+    except NoForm:
+        return None
+    if len(text.encode()) > 1024 or len(text) % 5 == 0:
+        return JsonOperand("", form_digest(text))
+    return JsonOperand(text)
+
+
+def _json_operands(rng: Random) -> list[JsonOperand]:
+    """One to three operands, of which the first is no text, number or truth."""
+    made = [json_operand(parsed(render(rng, {"v": tree(rng, 1)}))["v"]) for _ in range(rng.randint(0, 2))]
+    return [JsonOperand(rng.choice(("null", "[]", "{}"))), *(each for each in made if each is not None)]
+
+
+def _true_of_scalar(rng: Random, path: tuple[str, ...], value: Any, source: int = 1) -> Record:
+    made = _true_of_argument(rng, path, value)
+    return {**made, "path": {"source": source, "segments": list(path)}}
+
+
+def _true_of_argument(rng: Random, path: tuple[str, ...], value: Any) -> Record:
+    if type(value) is Decimal:
+        operator = rng.choice((Operator.EQUAL, Operator.LESS_EQUAL, Operator.GREATER_EQUAL, Operator.IN))
+        return condition(operator, 1, path, [value])
     other = next(v for v in iter(lambda: scalar(rng), None) if type(v) is type(value) and v != value)
     roll = rng.random()
     if roll < 0.3:
@@ -265,15 +335,25 @@ def _true_of_text(rng: Random, path: tuple[str, ...], text: str) -> Record:
 _POOLS: dict[int, tuple[str, ...]] = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN_PATHS, Operator.CIDR: CIDRS}
 
 
-def random_condition(rng: Random, path: Sequence[str] = (), optional: bool | None = None) -> Record:
+def random_condition(
+    rng: Random, path: Sequence[str] = (), optional: bool | None = None, source: int = 1
+) -> Record:
     """Any well-formed condition."""
     operator = rng.randint(1, 15)
-    source = 1 if path else rng.choice((1, 1, 1, 2, 3))
     if not path:
+        source = rng.choice((1, 1, 1, 2, 3, 4, 4))
         path = (rng.choice(FACT_NAMES),) if source == 2 else _path(rng)
+        if source == 4:
+            path = _through_lists(rng, path)
     if operator in (Operator.PRESENT, Operator.ABSENT):
         return condition(operator, source, path)
     rest: Record = {"optional": rng.random() < 0.3 if optional is None else optional}
+    if source != 2 and operator in (1, 2, 3, 4, 13) and rng.random() < 0.2:
+        rest["each"] = operator != Operator.SUBSET_OF and rng.random() < 0.15
+        values = _json_operands(rng)
+        return condition(
+            operator, source, path, list(dict.fromkeys(values if operator > 2 else values[:1])), **rest
+        )
     if operator != Operator.SUBSET_OF:
         rest["each"] = rng.random() < 0.15
         rest["accessor"] = rng.choice((0, 0, 0, 0, 1, 2, 3, 4))
@@ -288,17 +368,26 @@ def _operands(rng: Random, operator: int) -> list[Any]:
         return rng.sample([text for text in _POOLS[operator] if text], rng.randint(1, 3))
     if operator == Operator.STARTS_WITH:
         return rng.sample(TEXTS, rng.randint(1, 3))
-    first = scalar(rng)
+    first = scalar(rng, decimals=True)
     while operator in (5, 6, 7, 8) and type(first) is bool:
-        first = scalar(rng)
+        first = scalar(rng, decimals=True)
     if operator in (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF):
-        more = [v for v in (scalar(rng) for _ in range(4)) if type(v) is type(first)]
+        more = [v for v in (scalar(rng, decimals=True) for _ in range(4)) if type_of(v) is type_of(first)]
         return list(dict.fromkeys([first, *more]))
     return [first]
 
 
 def _path(rng: Random) -> tuple[str, ...]:
     return tuple(rng.choice(NAMES[:7]) for _ in range(rng.choice((1, 1, 1, 2, 3))))
+
+
+def _through_lists(rng: Random, path: Sequence[str]) -> tuple[str, ...]:
+    segments = ["." + name for name in path]
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        segments.insert(rng.randint(1, len(segments)), "[]")
+    if rng.random() < 0.5:
+        segments.append("." + rng.choice(NAMES))
+    return tuple(segments)
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
+from tests.oracle.canonical import canonical_decimal
 from tests.oracle.constants import Ending
 from tests.oracle.crypto import digest, signed_bytes
-from tests.oracle.model import BILLION, Scalar
+from tests.oracle.model import BILLION, JsonOperand, Scalar
 from tests.oracle.scope_reader import read_conditions, read_scope
 from tests.oracle.wire import encode
 
@@ -67,7 +69,11 @@ def where(text_or_records: str | Sequence[Record]) -> list[Record]:
 
 
 def value_record(value: Scalar) -> dict[str, Any]:
-    """The wire dict of a text, truth or number (in billionths)."""
+    """The wire dict of a text, a truth, a number (in billionths) or an operand of type JSON."""
+    if isinstance(value, JsonOperand):
+        return {"json": value.form} if value.form else {"digest": value.digest}
+    if isinstance(value, Decimal):
+        return {"decimal": canonical_decimal(value)}
     if isinstance(value, str):
         return {"text": value}
     if isinstance(value, bool):
