@@ -21,7 +21,7 @@ class ValueSource(IntEnum):
     ARGS = 1
     SESSION = 2
     TOOL = 3
-    ELEMENTS = 4
+    ELEMENTS = 8
 
 
 EACH = "[]"

@@ -147,9 +147,12 @@ def with_defaults(message: str, fields: list[Written]) -> Iterator[bytes]:
                 yield b"".join(map(write, [*fields[:at], (written[0], 2, inner), *fields[at + 1 :]]))
 
 
+_DIGEST = 'digest("' + "A" * 43 + '")'
 FULL = (
     'read,write:files/{a,b}/x*/*/** where args.session.a == "s" and count(l) <= 3 and each(m) in [true] '
-    "and n? >= -1.5 and session.f == session.g free p, q.r",
+    "and n? >= -1.5 and session.f == session.g and o == 1e300 and j == [1] and k == "
+    + _DIGEST
+    + " free p, q.r",
     "read:** free *",
     'read:spend/x needs approval(1, "' + "A" * 43 + '"), uses(3), budget("b", 10, "EUR", amount)',
 )

@@ -190,7 +190,7 @@ def test_json_that_is_right(state: StateFixture, arguments: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["1e300", "1" + "0" * 300, "1e-10", "9223372036854775808", "1e999999999", "0.0000000001"]
+    "number", ["1e1000000000", "-1e-1000000000", "1" * 1025, "0." + "1" * 1025, "1e99999999999999999999"]
 )
 @pytest.mark.parametrize("relation", ["== 1", "!= 1", "< 5", ">= 0", "in [1, 2]", "not in [1, 2]", "present"])
 def test_numbers_without_a_value(state: StateFixture, number: str, relation: str) -> None:

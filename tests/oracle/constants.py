@@ -106,7 +106,7 @@ class Source(IntEnum):
     ARGS = 1
     SESSION = 2
     TOOL = 3
-    ELEMENTS = 4
+    ELEMENTS = 8
 
 
 class Operator(IntEnum):

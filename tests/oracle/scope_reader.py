@@ -27,6 +27,8 @@ _INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
 _RELATION = re.compile(r"not +in(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]")
 _ACCESSOR = re.compile(r"(count|host|scheme|port)\(")
+# Behind these a bracket begins an array.
+_OF_ONE = (*(1, 2), *(5, 6, 7, 8))
 _EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 _BY_WORD = {word: operator for operator, word in OPERATORS.items()}
 _SOURCES = {"args": Source.ARGS, "session": Source.SESSION, "tool": Source.TOOL}
@@ -188,7 +190,7 @@ class _Reader:
             raise BadScopeText("no JSON value") from error
 
     def values(self, operator: int) -> list[dict[str, Any]]:
-        if operator in (Operator.EQUAL, Operator.NOT_EQUAL) or not self.skip("["):
+        if operator in _OF_ONE or not self.skip("["):
             return [self.value()]
         values = [self.value()]
         while self.comma():

@@ -245,10 +245,10 @@ def _true_of_json(rng: Random, path: tuple[str, ...], value: Any) -> Record:
         while type(value) is dict and value and rng.random() < 0.7:
             name = rng.choice(list(value))
             segments, value = (*segments, "." + name), value[name]
-    source, where = (4, segments[:8]) if "[]" in segments[:8] else (1, path)
+    source, where = (8, segments[:8]) if "[]" in segments[:8] else (1, path)
     operand = json_operand(value)
     optional = rng.random() < 0.2
-    if type(value) in (str, bool, int, Decimal) and source == 4 and rng.random() < 0.7:
+    if type(value) in (str, bool, int, Decimal) and source == 8 and rng.random() < 0.7:
         return {**_true_of_scalar(rng, where, value, source), "optional": optional}
     if rng.random() < 0.1:
         return condition(rng.choice((Operator.PRESENT, Operator.ABSENT)), source, where)
@@ -341,9 +341,9 @@ def random_condition(
     """Any well-formed condition."""
     operator = rng.randint(1, 15)
     if not path:
-        source = rng.choice((1, 1, 1, 2, 3, 4, 4))
+        source = rng.choice((1, 1, 1, 2, 3, 8, 8))
         path = (rng.choice(FACT_NAMES),) if source == 2 else _path(rng)
-        if source == 4:
+        if source == 8:
             path = _through_lists(rng, path)
     if operator in (Operator.PRESENT, Operator.ABSENT):
         return condition(operator, source, path)

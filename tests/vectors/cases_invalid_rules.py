@@ -248,3 +248,52 @@ def _conditions() -> Iterator[tuple[str, Record]]:
     for cidr in _CIDRS:
         yield f"cidr {cidr!r}", _condition(operator=12, values=_texts(cidr))
     yield "value without a member", _condition(values=[{}])
+    yield from _elements_and_values()
+
+
+def _elements_and_values() -> Iterator[tuple[str, Record]]:
+    """Section 6.1 for paths of elements, section 7 for values."""
+    for segments in ((".a",), ("[]",), ("[]", ".a"), (".a", "b", "[]"), (".a", "[]x"), (".a", "[0]", "[]")):
+        yield f"elements {'/'.join(segments)}", _path(8, *segments)
+    yield "elements of 9 segments", _path(8, ".a", *["[]"] * 8)
+    for decimal in (
+        "",
+        "1",
+        "1.50",
+        "1e-10 ",
+        "1E-10",
+        "0.0000000001",
+        "1e+0300",
+        "+1e300",
+        "01e300",
+        "1e1000000000",
+    ):
+        yield f"decimal {decimal!r}", _condition(values=[{"decimal": decimal}])
+    for json in (
+        "",
+        "nul",
+        "[1 ]",
+        "[1.0]",
+        '{"b":1,"a":1}',
+        '["\\u0061"]',
+        '{"a":1,"a":1}',
+        "[1],[1]",
+        '1,"w":[]',
+        "[1e1000000000]",
+    ):
+        yield f"json {json!r}", _condition(values=[{"json": json}])
+    yield "json of 1025 bytes", _condition(values=[{"json": "[" + "1," * 511 + "11]"}])
+    yield "json too deep", _condition(values=[{"json": "[" * 32 + "]" * 32}])
+    yield "a text as json", _condition(values=[{"json": '"a"'}])
+    yield "numbers as json", _condition(operator=3, values=[{"json": "1"}, {"json": "2"}])
+    yield "digest of 31 bytes", _condition(values=[{"digest": bytes(31)}])
+    yield "json beside a text", _condition(operator=3, values=[{"json": "null"}, {"text": "a"}])
+    yield "json twice", _condition(operator=3, values=[{"json": "null"}, {"json": "null"}])
+    yield "json and an accessor", _condition(values=[{"json": "null"}], accessor=1)
+    yield (
+        "json and a fact's path",
+        _condition(path={"source": 2, "segments": ["a"]}, values=[{"json": "null"}]),
+    )
+    for operator in (5, 6, 7, 8, 9, 10, 11, 12, 14):
+        yield f"operator {operator} with json", _condition(operator=operator, values=[{"json": "null"}])
+    yield "decimal twice", _condition(operator=3, values=[{"decimal": "1e-10"}, {"decimal": "1e-10"}])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from tests.oracle.canonical import form, form_digest
 from tests.oracle.forms import scope as require_scope
+from tests.oracle.model import BILLION
 from tests.oracle.scope_reader import BadScopeText, read_scope
 from tests.oracle.scope_text import print_scope
-from tests.oracle.text import BadText
+from tests.oracle.text import BadText, encode_base64url
 from tests.oracle.wire import Malformed, decode, encode
 from tests.support.token_forger import Record
 
 _KEY = '"' + "A" * 43 + '"'
 _QUOTED = 'a:b where x == "{}"'
+
+_DIGEST_OF_LONG = f'a:b where x == digest("{encode_base64url(form_digest(form("x" * 1025)))}")'
+_DIGEST_OF_LIST = f'a:b where x == digest("{encode_base64url(form_digest(form([BILLION] * 1000)))}")'
 
 # A comment, a text, and its printed form; "" where that is the text itself, None where it is no scope.
 _TEXTS: tuple[tuple[str, str, str | None], ...] = (
@@ -56,7 +61,39 @@ _TEXTS: tuple[tuple[str, str, str | None], ...] = (
         "a:b where x in [1.50, -0, 1e2, 1E-9]",
         "a:b where x in [1.5, 0, 100, 0.000000001]",
     ),
-    ("A number that is no value.", "a:b where x == 1e-10", None),
+    ("A number that is no value.", "a:b where x == 1e1000000000", None),
+    (
+        "Other numbers in their canonical form.",
+        "a:b where x in [0.00000000010, 1E300, 48.8583701481230]",
+        "a:b where x in [1e-10, 1e+300, 48.858370148123]",
+    ),
+    ("Elements.", 'a:b where f[].p under "src" and m[][]? == 1 free args.tool.x[], tool[]', ""),
+    ("Elements of the session's facts.", "a:b where session.x[] == 1", None),
+    ("Elements of a tool's property.", "a:b where tool.x[] == 1", None),
+    ("Elements of nothing.", "a:b where [].p == 1", None),
+    ("A number in the brackets.", "a:b where f[0].p == 1", None),
+    ("A budget over elements.", 'a:b needs budget("b", 5, f[].n)', None),
+    ("A list.", 'a:b where x == [ 1.0, "a" ]', 'a:b where x == [1,"a"]'),
+    ("An object.", 'a:b where x != {"b":[], "a":null}', 'a:b where x != {"a":null,"b":[]}'),
+    ("What would not show.", 'a:b where x == ["\u202e\u007f"]', 'a:b where x == ["\\u202e\\u007f"]'),
+    ("A name twice.", 'a:b where x == {"a": 1, "a": 1}', None),
+    ("null among others.", 'a:b where x in [null, "a", 1.50]', 'a:b where x in [null, "a", 1.5]'),
+    ("A list of lists.", "a:b where x in [[1], [2]]", ""),
+    ("A list among beginnings.", "a:b where x starts_with [[1]]", None),
+    ("An order of lists.", "a:b where x < [1]", None),
+    ("null behind an accessor.", "a:b where count(x) == null", None),
+    ("null and a fact.", "a:b where session.f == null", None),
+    ("A digest.", f'a:b where x == digest("{"A" * 43}")', ""),
+    ("A short digest.", f'a:b where x == digest("{"A" * 42}")', None),
+    ("A long text.", f'a:b where x == "{"x" * 1025}"', _DIGEST_OF_LONG),
+    ("A long beginning.", f'a:b where x starts_with "{"x" * 1025}"', None),
+    ("A long list.", f"a:b where x == [{', '.join(['1'] * 1000)}]", _DIGEST_OF_LIST),
+    ("No arguments.", "a:b where no  arguments", "a:b where no arguments"),
+    ("No arguments, with a need.", "a:b where no arguments needs uses(1)", ""),
+    ("No arguments, said otherwise.", "a:b where _ absent", "a:b where no arguments"),
+    ("No arguments, and some.", "a:b where no arguments free x", None),
+    ("No arguments, and a condition.", "a:b where no arguments and x == 1", None),
+    ("An argument of that name.", "a:b where no == 1 and arguments == 2", ""),
     ("A fact.", "a:b where x == session.a_9", ""),
     ("A hyphen in a fact.", "a:b where x == session.a-b", None),
     ("A fact for an operator that takes none.", "a:b where x glob session.g", None),

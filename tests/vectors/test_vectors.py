@@ -32,7 +32,15 @@ _SAID = {
 }
 # Made elsewhere, and kept as they came.
 FOREIGN = ("ed25519.json", "second_implementation.json")
-CHECKS = ("valid.json", "invalid.json", "conditions.json", "proofs.json", "stands.json", *FOREIGN)
+CHECKS = (
+    "valid.json",
+    "invalid.json",
+    "conditions.json",
+    "elements.json",
+    "proofs.json",
+    "stands.json",
+    *FOREIGN,
+)
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -12,7 +12,7 @@ cdef enum:
     SOURCE_ARGS = 1
     SOURCE_SESSION = 2
     SOURCE_TOOL = 3
-    SOURCE_ELEMENTS = 4
+    SOURCE_ELEMENTS = 8
 
 cdef enum:
     OP_UNKNOWN = 0

@@ -47,7 +47,7 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
     out.first.at = 0
     out.first.n = 0
     cdef bint stated = 0
-    cdef bint element
+    cdef bint known, element
     cdef bint elements = 0
     while reader.p < reader.end:
         if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
@@ -57,7 +57,8 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
             if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
                 return "path: source"
             stated = 1
-            out.source = <uint8_t> value if value <= SOURCE_ELEMENTS else SOURCE_UNKNOWN
+            known = value <= SOURCE_TOOL or value == SOURCE_ELEMENTS
+            out.source = <uint8_t> value if known else SOURCE_UNKNOWN
         elif number == 2 and wire == WIRE_BYTES:
             if out.count == MAX_PATH_SEGMENTS:
                 return "path: 1 to 8 segments"

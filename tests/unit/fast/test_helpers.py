@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth._fast.codec import protobuf
 from sessauth._fast.scopes import queries
+from tests.oracle.canonical import canonical_decimal
 from tests.oracle.json_values import BadJson, parse_object
 from tests.oracle.model import BILLION, NO_VALUE
 from tests.oracle.texts import is_action, is_plain_segment
@@ -155,6 +157,8 @@ def hold_json(data: bytes) -> None:
         elif isinstance(item, int):
             units, nanos = divmod(item, BILLION)
             values = [{"number": {"units": units, "nanos": nanos}}, {"number": {"units": ~units}}]
+        elif isinstance(item, Decimal):
+            values = [{"decimal": canonical_decimal(item)}, {"decimal": canonical_decimal(-item)}]
         else:
             assert item is None or item is NO_VALUE or isinstance(item, str | list | dict)
             continue
