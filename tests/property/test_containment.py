@@ -19,6 +19,7 @@ from tests.support.scope_strategies import (
     CLEAN,
     FACTS,
     GLOBS,
+    JSON,
     NAMES,
     NETS,
     NUMBERS,
@@ -36,6 +37,7 @@ json_values = st.recursive(
         st.booleans(),
         st.none(),
         st.just([]),
+        st.sampled_from(range(len(JSON))).map(lambda index: JSON[index]),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(NAMES), inner, max_size=2)
@@ -102,7 +104,13 @@ LEAVES: list[Any] = [
     *(*TEXTS, *NETS, *GLOBS, *CLEAN, "aa", "b/a", "192.168.0.1", "::ffff:10.0.0.1", "http://[::1]:443/"),
     *(*map(float, NUMBERS), 0.25, 1e300, True, False, None, {}, {"a": "a"}, {"b": 1, "ab": "a"}),
 ]
-VALUES: list[Any] = [*LEAVES, [], *([leaf] for leaf in LEAVES), ["a", "ab"], [1, 2], [1, "a"], [True], [None]]
+LISTS: list[Any] = [[], *([leaf] for leaf in LEAVES), ["a", "ab"], [1, 2], [1, "a"], [True], [None]]
+VALUES: list[Any] = [
+    *(*LEAVES, *LISTS, *JSON, [["a"]], [["a"], []], [["a", "b"]]),
+    *([{name: leaf}] for name in NAMES for leaf in (*LEAVES, *LISTS)),
+    *({name: leaf} for name in NAMES for leaf in (*LISTS, *JSON)),
+    *([{"a": "a"}, {"a": leaf}] for leaf in TEXTS),
+]
 ARGUMENTS = [
     json.dumps(arguments).encode()
     for arguments in ({}, *({name: value} for name in NAMES for value in VALUES))

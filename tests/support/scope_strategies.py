@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.argument_path import Path
+from sessauth.scopes.argument_path import Path, ValueSource
 from sessauth.scopes.condition import Condition, FactReference
-from sessauth.scopes.operators import Accessor, Operator
+from sessauth.scopes.operand import Json
+from sessauth.scopes.operators import EQUALITY, Accessor, Operator
 from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment
 
@@ -36,7 +37,23 @@ TEXTS = (
 NETS = ("10.0.0.0/8", "10.0.0.0/16", "10.0.0.1/32", "::/0", "::1/128")
 CLEAN = ("a", "a/b", "/", "/a", "/a/b", "b")
 GLOBS = ("*", "a*", "a/**", "**", "*b", "/a/*")
-NUMBERS = (-1, 0, 1, 2, Decimal("0.5"), Decimal("1.000000001"), 80, 443)
+NUMBERS = (
+    -1,
+    0,
+    1,
+    2,
+    Decimal("0.5"),
+    Decimal("1.000000001"),
+    80,
+    443,
+    Decimal("1.0000000001"),
+    Decimal("1e30"),
+)
+# Lists, objects and null, some of them with others inside.
+JSON = (
+    *(None, [], {}, ["a"], ["a", "ab"], [1], [None], [[]], {"a": "a"}, {"b": 1, "ab": "a"}),
+    *([{"a": "a"}], [{"a": "a"}, {"a": "ab", "b": 1}], [{}], {"b": ["a", "b"]}, [{"b": ["a"]}], ["x" * 1100]),
+)
 FACTS = {"who": "a", "level": 1, "yes": True}
 
 segments = st.one_of(
@@ -52,6 +69,9 @@ actions = st.one_of(
 paths = st.one_of(
     st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(lambda n: Path.args(*n)),
     st.sampled_from(NAMES).map(Path.args),
+    st.lists(st.one_of(st.sampled_from(NAMES), st.just(...)), min_size=1, max_size=3).map(
+        lambda parts: Path.elements("a", *parts)
+    ),
     st.sampled_from(list(FACTS)).map(Path.session),
 )
 
@@ -64,14 +84,19 @@ def conditions(draw: st.DrawFn) -> Condition:
     if operator in (Operator.PRESENT, Operator.ABSENT):
         return Condition(path, operator)
     plain = operator != Operator.SUBSET_OF
-    accessor = draw(st.sampled_from((0, 0, 0, *Accessor))) if plain else 0
+    json = (
+        operator in EQUALITY
+        and path.source != ValueSource.SESSION
+        and draw(st.sampled_from((True, False, False)))
+    )
+    accessor = draw(st.sampled_from((0, 0, 0, *Accessor))) if plain and not json else 0
     each = draw(st.booleans()) and draw(st.booleans()) and plain
     optional = draw(st.booleans()) and draw(st.booleans())
     word = next(w for w, o in WORDS.items() if o == operator)
     return Condition.of(
         path,
         word,
-        *draw(operands(operator)),
+        *(draw(json_operands(operator)) if json else draw(operands(operator))),
         accessor=next((w for w, a in ACCESSORS.items() if a == accessor), ""),
         each=each,
         optional=optional,
@@ -83,6 +108,19 @@ WORDS = {
     **{"starts_with": 9, "glob": 10, "under": 11, "cidr": 12, "subset_of": 13},
 }
 ACCESSORS = {"count": 1, "host": 2, "scheme": 3, "port": 4}
+
+
+def json_operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
+    """Give JSON values, at least one of which is a list, an object or null."""
+    first = st.sampled_from(range(len(JSON))).map(lambda index: JSON[index])
+    if operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return st.lists(first, min_size=1, max_size=1)
+    more = st.lists(st.one_of(first, st.sampled_from(("a", "b", 1, True))), max_size=2)
+    return st.builds(lambda one, others: _distinct([one, *others]), first, more)
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    return list({Json.of(value): value for value in values}.values())
 
 
 def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
@@ -111,7 +149,7 @@ def scopes(draw: st.DrawFn) -> Scope:
     if draw(st.booleans()) and draw(st.booleans()):
         resource.append(Segment.rest())
     free_all = draw(st.booleans())
-    free = [] if free_all else draw(st.lists(paths.filter(lambda p: p.source == 1), max_size=2, unique=True))
+    free = [] if free_all else draw(st.lists(paths.filter(lambda p: p.is_argument), max_size=2, unique=True))
     where = draw(st.lists(conditions(), max_size=3))
     return Scope(draw(actions), tuple(resource), tuple(where), tuple(free), free_all)
 
@@ -151,7 +189,9 @@ def near(draw: st.DrawFn, condition: Condition) -> Condition:
             return replace(condition, operator=condition.operator + step, optional=other.optional)
     if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
         return Condition(condition.path, other.operator, other.values)
-    return replace(other, path=condition.path, accessor=condition.accessor, each=condition.each)
+    with suppress(ScopeError):
+        return replace(other, path=condition.path, accessor=condition.accessor, each=condition.each)
+    return other
 
 
 def _rest(scope: Scope) -> tuple[Any, ...]:

@@ -11,15 +11,8 @@ Both proofs are sound for every call, and neither is complete. Checks intersect 
 verdicts. They exist to report a mistake before a call is denied.
 """
 
-from sessauth._fast.scopes.implication import (
-    WorkExceeded,
-    WorkBudget,
-    argument,
-    contradicts,
-    requires_value,
-    implies,
-    is_known,
-)
+from sessauth._fast.scopes.constants import WorkBudget, WorkExceeded, covers_constants, place
+from sessauth._fast.scopes.implication import argument, contradicts, implies, is_known, requires_value
 
 __all__ = ["compare", "contains", "overlaps"]
 
@@ -36,6 +29,9 @@ _ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 cdef enum:
     SESSION = 2
+
+# The sources ARGS and ELEMENTS.
+_ARGUMENTS = (1, 8)
 
 
 def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False, same_session=True):
@@ -151,6 +147,8 @@ cdef _outside(parent, theirs, child, ours, bint same_facts, work):
     if parent.get("needs") and parent["needs"] != child.get("needs"):
         return "what the parent needs"
     for other in theirs:
+        if _never_there(child, other):
+            continue
         if not any(implies(condition, other, same_facts, work) for condition in ours):
             return f"the parent's condition on {argument(other)}"
     if _is_closed(parent):
@@ -158,8 +156,11 @@ cdef _outside(parent, theirs, child, ours, bint same_facts, work):
             return "arguments that the parent does not leave open"
         mentioned = _mentioned(parent)
         for path in sorted(_mentioned(child)):
-            if not any(path[:n] in mentioned for n in range(1, len(path) + 1)):
-                return f"argument {'.'.join(path)}"
+            if any(path[:n] in mentioned for n in range(1, len(path) + 1)):
+                continue
+            held = [condition for condition in ours if place(condition["path"]) == (1, path)]
+            if not any(covers_constants(condition, mentioned, work) for condition in held):
+                return f"argument {''.join(path)[1:]}"
     return ""
 
 
@@ -168,7 +169,7 @@ cdef _is_known(scope, where):
     return (
         all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
         and all(is_known(condition) for condition in conditions)
-        and all(path.get("source", 0) == 1 for path in scope.get("free", ()))
+        and all(path.get("source", 0) in _ARGUMENTS for path in scope.get("free", ()))
     )
 
 
@@ -233,9 +234,17 @@ cdef _is_closed(scope):
     return bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
 
 
+cdef _never_there(scope, condition):
+    """Return True if a condition holds since a closed scope mentions nothing on the way to its path."""
+    source, path = place(condition["path"])
+    if source != 1 or requires_value(condition) or not _is_closed(scope):
+        return False
+    return all(mentioned[0] != path[0] for mentioned in _mentioned(scope))
+
+
 cdef _mentioned(scope):
     paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
-    return {tuple(path["segments"]) for path in paths if path["source"] == 1}
+    return {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
 
 
 cdef _left_over(scope, conditions):
@@ -244,9 +253,9 @@ cdef _left_over(scope, conditions):
         return ""
     mentioned = _mentioned(scope)
     for condition in conditions:
-        if condition["path"]["source"] != 1 or not requires_value(condition):
+        if condition["path"]["source"] not in _ARGUMENTS or not requires_value(condition):
             continue
-        path = tuple(condition["path"]["segments"])
+        path = place(condition["path"])[1]
         covered = any(path[: len(m)] == m or m[: len(path)] == path for m in mentioned)
         if not covered:
             return argument(condition)

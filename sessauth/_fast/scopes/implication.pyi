@@ -1,13 +1,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-MAX_STEPS: int
+from sessauth._fast.scopes.constants import WorkBudget as WorkBudget
+from sessauth._fast.scopes.constants import WorkExceeded as WorkExceeded
 
-class WorkExceeded(Exception): ...
-
-class WorkBudget:
-    def __init__(self) -> None: ...
-    def spend(self, steps: int) -> None: ...
+__all__ = ["WorkBudget", "WorkExceeded", "argument", "contradicts", "implies", "is_known", "requires_value"]
 
 def argument(condition: Mapping[str, Any]) -> str: ...
 def contradicts(

@@ -9,15 +9,24 @@ visible; with ``same_facts`` both sides see all (two ceilings of one session).
 """
 
 import ipaddress
-import json
 
-from sessauth._fast.codec import protobuf as wire
-from sessauth._fast.scopes import queries as _scope
+from sessauth._fast.scopes.constants import (
+    WorkBudget,
+    WorkExceeded,
+    all_constants,
+    has_digest,
+    holding,
+    keys_of,
+    no_constant,
+    place,
+)
 
-__all__ = ["MAX_STEPS", "WorkExceeded", "WorkBudget", "argument", "contradicts", "found", "implies", "is_known"]
+__all__ = ["WorkBudget", "WorkExceeded", "argument", "contradicts", "implies", "is_known", "requires_value"]
 
 cdef enum:
+    ARGS = 1
     SESSION = 2
+    ELEMENTS = 8
 
 cdef enum:
     EQUAL = 1
@@ -36,33 +45,10 @@ cdef enum:
     PRESENT = 14
     ABSENT = 15
 
-# One step is one pair of conditions, or one constant evaluated: a few microseconds.
-MAX_STEPS = 65536
-
-
-class WorkExceeded(Exception):
-    """The comparison exceeded its work budget, so its verdict is: unknown."""
-
-
-cdef class WorkBudget:
-    """Counts the steps of one comparison."""
-
-    cdef int left
-
-    def __init__(self):
-        self.left = MAX_STEPS
-
-    cpdef spend(self, int steps):
-        """Take ``steps``, or raise WorkExceeded."""
-        self.left -= steps
-        if self.left < 0:
-            raise WorkExceeded
-
-
 def is_known(condition):
     """Return True if operator, accessor and source are of this version."""
     source = (condition.get("path") or {}).get("source", 0)
-    return 1 <= source <= 3 and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
+    return (1 <= source <= 3 or source == ELEMENTS) and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
 
 
 def requires_value(condition):
@@ -72,11 +58,12 @@ def requires_value(condition):
 
 def argument(condition):
     """Return the path in the form of a position."""
-    source, segments = _path(condition)
-    return ("", "", "session.", "tool.")[source] + ".".join(segments)
+    source, segments = place(condition["path"])
+    text = "".join(segments)
+    return text.removeprefix(".") if source == ARGS else ("", "", "session", "tool")[source] + text
 
 
-def implies(child, parent, bint same_facts, WorkBudget work):
+def implies(child, parent, bint same_facts, work):
     """Return True if ``parent`` holds for every call for which ``child`` holds."""
     work.spend(1)
     source, child_path = _path(child)
@@ -88,18 +75,25 @@ def implies(child, parent, bint same_facts, WorkBudget work):
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if parent_op == PRESENT:
+        if child_path == parent_path and _may_be_null(child):
+            return False
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
     if child_op == ABSENT:
         below = parent_path[: len(child_path)] == child_path
         return below and (parent_op == ABSENT or parent.get("optional", False))
-    if child_op == PRESENT or parent_op == ABSENT or not _same_subject(child, parent):
+    if child.get("optional", False) and not (parent.get("optional", False) or parent_op == ABSENT):
         return False
-    if child.get("optional", False) and not parent.get("optional", False):
+    if all_constants(child, parent, work):
+        return True
+    if child_op == PRESENT or parent_op == ABSENT:
         return False
-    return _value_implies(child, parent, work)
+    if _of_elements(child, parent):
+        # What holds for each element of a list that is not empty.
+        return _value_implies(child, {**parent, "operator": IN} if parent_op == SUBSET_OF else parent, work)
+    return _same_subject(child, parent) and _value_implies(child, parent, work)
 
 
-def contradicts(child, parent, bint same_facts, WorkBudget work):
+def contradicts(child, parent, bint same_facts, work):
     """Return True if no call satisfies both."""
     work.spend(1)
     source, child_path = _path(child)
@@ -111,7 +105,12 @@ def contradicts(child, parent, bint same_facts, WorkBudget work):
         return not hidden and requires_value(parent) and parent_path[: len(child_path)] == child_path
     if parent["operator"] == ABSENT:
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
-    if PRESENT in (child["operator"], parent["operator"]) or not _same_subject(child, parent):
+    if PRESENT in (child["operator"], parent["operator"]):
+        return False
+    if requires_value(child) or requires_value(parent):
+        if no_constant(child, parent, work) or no_constant(parent, child, work):
+            return True
+    if not _same_subject(child, parent):
         return False
     # An empty list satisfies any two conditions on each of its elements.
     if child.get("each", False):
@@ -122,28 +121,39 @@ def contradicts(child, parent, bint same_facts, WorkBudget work):
     return _value_contradicts(child, parent, work)
 
 
-cdef _value_implies(child, parent, WorkBudget work):
+cdef _value_implies(child, parent, work):
     """Return True if every value that satisfies ``child`` satisfies ``parent``."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
         return child_op == parent_op and child.get("fact") == parent.get("fact")
-    ours, theirs = _keys(child), _keys(parent)
+    ours, theirs = keys_of(child), keys_of(parent)
     if child_op == parent_op and set(ours) == set(theirs):
         return True
+    of_json = _is_json(child) or _is_json(parent)
     if parent_op in (NOT_EQUAL, NOT_IN):
         # The child excludes each of these values too, or they can't satisfy it.
-        if _type(child) != _type(parent):
-            return False
         if child_op in (NOT_EQUAL, NOT_IN):
-            return set(theirs) <= set(ours)
-        return not any(_holding(child, theirs, work))
+            return _type(child) == _type(parent) and set(theirs) <= set(ours)
+        if of_json:
+            # A list may have no form, and then it is not unequal to anything.
+            if child_op == SUBSET_OF or has_digest(theirs):
+                return False
+        elif _type(child) != _type(parent):
+            return False
+        if not has_digest(ours) and not any(holding(child, theirs, work)):
+            return True
+        return False
     if child_op in (EQUAL, IN):
-        return all(_holding(parent, ours, work))
+        if has_digest(ours):
+            return parent_op in (EQUAL, IN) and set(ours) <= set(theirs)
+        return all(holding(parent, ours, work))
+    if of_json and not (child_op == parent_op == SUBSET_OF):
+        return False
     if child_op in (STARTS_WITH, UNDER) and parent_op == STARTS_WITH:
-        return all(_holding(parent, ours, work))
+        return all(holding(parent, ours, work))
     if child_op == UNDER and parent_op == UNDER:
-        return all(_holding(parent, ours, work))
+        return all(holding(parent, ours, work))
     if child_op == parent_op and child_op in (GLOB, SUBSET_OF):
         return set(ours) <= set(theirs)
     if child_op == parent_op == CIDR:
@@ -156,21 +166,24 @@ cdef _value_implies(child, parent, WorkBudget work):
     return False
 
 
-cdef _value_contradicts(child, parent, WorkBudget work):
+cdef _value_contradicts(child, parent, work):
     """Return True if no value satisfies both."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
         return False
-    if _type(child) != _type(parent):
+    of_json = _is_json(child) or _is_json(parent)
+    if not of_json and _type(child) != _type(parent):
         return True
-    ours, theirs = _keys(child), _keys(parent)
-    if child_op in (EQUAL, IN):
-        return not any(_holding(parent, ours, work))
-    if parent_op in (EQUAL, IN):
-        return not any(_holding(child, theirs, work))
+    ours, theirs = keys_of(child), keys_of(parent)
+    if child_op in (EQUAL, IN) and not has_digest(ours):
+        return not any(holding(parent, ours, work))
+    if parent_op in (EQUAL, IN) and not has_digest(theirs):
+        return not any(holding(child, theirs, work))
+    if of_json:
+        return False
     if child_op == parent_op == UNDER:
-        return not any(_holding(parent, ours, work)) and not any(_holding(child, theirs, work))
+        return not any(holding(parent, ours, work)) and not any(holding(child, theirs, work))
     if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
         work.spend(len(ours) * len(theirs))
         return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)
@@ -197,8 +210,7 @@ cdef _apart(upper, lower, bint both_include):
 
 
 cdef _path(condition):
-    path = condition["path"]
-    return path["source"], tuple(path["segments"])
+    return place(condition["path"])
 
 
 cdef _same_subject(child, parent):
@@ -207,22 +219,30 @@ cdef _same_subject(child, parent):
     return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each"))
 
 
-cdef _keys(condition):
-    """Return the operands as comparable tuples, type first; texts as bytes, numbers exact."""
-    return [_key(value) for value in condition.get("values", ())]
+cdef _of_elements(child, parent):
+    """Return True if the child is of all elements of a list, and the parent of the list by `each` or `subset_of`."""
+    if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
+        return False
+    source, path = _path(parent)
+    return _path(child) == (source, (*path, "[]")) and child.get("accessor", 0) == parent.get("accessor", 0)
 
 
-cdef _key(value):
-    if value.get("text") is not None:
-        return ("text", value["text"].encode())
-    if value.get("number") is not None:
-        return ("number", value["number"].get("units", 0), value["number"].get("nanos", 0))
-    return ("truth", bool(value["truth"]))
+cdef _is_json(condition):
+    return any(key[0] in ("json", "digest") for key in keys_of(condition))
+
+
+cdef _may_be_null(condition):
+    """Return True if null may satisfy a condition that requires a value."""
+    if not _is_json(condition):
+        return False
+    return condition["operator"] not in (EQUAL, IN) or any(
+        key == ("json", "null") or key[0] == "digest" for key in keys_of(condition)
+    )
 
 
 cdef _type(condition):
-    """Return the type of all values that satisfy the condition."""
-    return "list" if condition["operator"] == SUBSET_OF else _keys(condition)[0][0]
+    """Return the type of all values that satisfy the condition; of JSON values nothing is known."""
+    return "list" if condition["operator"] == SUBSET_OF else keys_of(condition)[0][0].replace("digest", "json")
 
 
 cdef _networks(keys):
@@ -231,25 +251,3 @@ cdef _networks(keys):
 
 cdef _inside(a, b):
     return a.version == b.version and a.subnet_of(b)
-
-
-cdef _holding(condition, keys, WorkBudget work):
-    """Evaluate the condition's relation for each constant with the kernel."""
-    work.spend(len(keys))
-    predicate = {"path": {"source": 1, "segments": ["v"]}, "operator": condition["operator"]}
-    predicate["values"] = condition["values"]
-    scope = wire.encode(
-        "Scope",
-        {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}], "where": [predicate]},
-    )
-    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
-
-
-cdef _json(key):
-    if key[0] == "text":
-        return json.dumps(key[1].decode()).encode()
-    if key[0] == "truth":
-        return b"true" if key[1] else b"false"
-    total = key[1] * 10**9 + key[2]
-    whole, rest = divmod(abs(total), 10**9)
-    return b"%s%d.%09d" % (b"-" if total < 0 else b"", whole, rest)

@@ -1,0 +1,177 @@
+# cython: boundscheck=True, wraparound=True
+"""Constants in conditions: the values that an equality permits, and what the kernel makes of them.
+
+Over the wire dicts of message Condition. The kernel's own evaluation decides, so that no operator has a second meaning.
+"""
+
+import json
+from decimal import Decimal
+
+from sessauth._fast.codec import protobuf as wire
+from sessauth._fast.scopes import queries as _scope
+
+__all__ = [
+    "MAX_STEPS",
+    "WorkBudget",
+    "WorkExceeded",
+    "all_constants",
+    "covers_constants",
+    "has_digest",
+    "holding",
+    "keys_of",
+    "no_constant",
+    "place",
+]
+
+cdef enum:
+    ARGS = 1
+    ELEMENTS = 8
+
+cdef enum:
+    EQUAL = 1
+    IN = 3
+
+# A scope for constants.
+_READ = {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}]}
+
+# One step is one pair of conditions, or one constant evaluated: a few microseconds.
+MAX_STEPS = 65536
+
+
+class WorkExceeded(Exception):
+    """The comparison exceeded its work budget, so its verdict is: unknown."""
+
+
+cdef class WorkBudget:
+    """Counts the steps of one comparison."""
+
+    cdef int left
+
+    def __init__(self):
+        self.left = MAX_STEPS
+
+    cpdef spend(self, int steps):
+        """Take ``steps``, or raise WorkExceeded."""
+        self.left -= steps
+        if self.left < 0:
+            raise WorkExceeded
+
+
+def place(path):
+    """Return the source of a path, and its segments in the form of ELEMENTS, so that all paths compare."""
+    source, segments = path["source"], path["segments"]
+    if source == ELEMENTS:
+        return ARGS, tuple(segments)
+    return source, tuple(["." + name for name in segments])
+
+
+cdef _constants(condition):
+    """Return the JSON texts of all values that satisfy a condition at its path, or None if they are not known."""
+    if condition["operator"] not in (EQUAL, IN) or condition.get("fact") or place(condition["path"])[0] != ARGS:
+        return None
+    if condition.get("accessor", 0) or condition.get("each", False):
+        return None
+    keys = keys_of(condition)
+    return None if has_digest(keys) else [_json(key) for key in keys]
+
+
+cdef _below(constant, condition):
+    """Return the predicate on ``v`` that a condition is for the value ``v`` at the path of another; or None."""
+    path, of = place(constant["path"])[1], place(condition["path"])
+    if of[0] != ARGS or of[1][: len(path)] != path or condition.get("fact"):
+        return None
+    segments = (".v", *of[1][len(path) :])
+    if len(segments) > 8:
+        return None
+    if "[]" in segments:
+        return {**condition, "path": {"source": ELEMENTS, "segments": list(segments)}}
+    # The empty name stands in no path of ARGS.
+    names = [segment[1:] for segment in segments]
+    return {**condition, "path": {"source": ARGS, "segments": names}} if all(names) else None
+
+
+def all_constants(child, parent, WorkBudget work):
+    """Return True if the parent holds for each constant that the child permits at its path, which leads there."""
+    constants = _constants(child)
+    predicate = None if constants is None else _below(child, parent)
+    return predicate is not None and all(_evaluated(predicate, constants, work))
+
+
+def no_constant(one, other, WorkBudget work):
+    """Return True if ``other`` holds for no constant that ``one`` permits at its path, which leads there."""
+    constants = _constants(one)
+    predicate = None if constants is None else _below(one, other)
+    return predicate is not None and not any(_evaluated(predicate, constants, work))
+
+
+cdef _evaluated(predicate, constants, WorkBudget work):
+    """Evaluate a predicate on ``v`` for each JSON text with the kernel. Unknown counts as neither."""
+    work.spend(len(constants))
+    scope = wire.encode("Scope", {**_READ, "where": [predicate], "free_all": True})
+    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % text)[0] for text in constants]
+
+
+def covers_constants(condition, mentioned, WorkBudget work):
+    """Return True if paths mention all below each constant that a condition permits at its path.
+
+    ``mentioned`` has the places (:func:`place`) of a closed scope's paths.
+    """
+    constants = _constants(condition)
+    if constants is None or not 0 < len(mentioned) <= 64:
+        return False
+    work.spend(len(constants))
+    free = [{"source": ELEMENTS if "[]" in path else ARGS, "segments": _names(path)} for path in mentioned]
+    scope = wire.encode("Scope", {**_READ, "free": free})
+    for text in constants:
+        for segment in reversed(place(condition["path"])[1]):
+            text = b"[%s]" % text if segment == "[]" else b"{%s:%s}" % (json.dumps(segment[1:]).encode(), text)
+        if not _scope.matches(scope, b"a", b"a", text)[0]:
+            return False
+    return True
+
+
+cdef _names(path):
+    return list(path) if "[]" in path else [segment[1:] for segment in path]
+
+
+def keys_of(condition):
+    """Return the operands as comparable tuples, type first; texts as bytes, numbers exact."""
+    return [_key(value) for value in condition.get("values", ())]
+
+
+cdef _key(value):
+    if value.get("text") is not None:
+        return ("text", value["text"].encode())
+    if value.get("number") is not None:
+        billionths = value["number"].get("units", 0) * 10**9 + value["number"].get("nanos", 0)
+        # The constructor is exact, whatever the context.
+        return ("number", Decimal(f"{billionths}e-9"))
+    if value.get("decimal") is not None:
+        return ("number", Decimal(value["decimal"]))
+    if value.get("json") is not None:
+        return ("json", value["json"])
+    if value.get("digest") is not None:
+        return ("digest", value["digest"])
+    return ("truth", bool(value["truth"]))
+
+
+def has_digest(keys):
+    """Return True if one of the operands is known by its digest alone."""
+    return any(key[0] == "digest" for key in keys)
+
+
+def holding(condition, keys, WorkBudget work):
+    """Evaluate the condition's relation for each constant with the kernel."""
+    work.spend(len(keys))
+    predicate = {"path": {"source": ARGS, "segments": ["v"]}, "operator": condition["operator"]}
+    predicate["values"] = condition["values"]
+    scope = wire.encode("Scope", {**_READ, "where": [predicate]})
+    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
+
+
+cdef _json(key):
+    if key[0] == "text":
+        return json.dumps(key[1].decode()).encode()
+    if key[0] == "truth":
+        return b"true" if key[1] else b"false"
+    return key[1].encode() if key[0] == "json" else str(key[1]).encode()
