@@ -84,6 +84,10 @@ class Json:
         """Return the value, with numbers as ``Decimal``; None for a digest and for ``null``."""
         return json.loads(self.form, parse_int=Decimal, parse_float=Decimal) if self.form else None
 
+    def shortened(self, most: int) -> Json:
+        """Return the digest in place of a form of more than ``most`` bytes."""
+        return self if len(self.form.encode()) <= most else Json("", _form(self.form.encode())[1])
+
     @property
     def is_scalar(self) -> bool:
         """True for a text, a number and a truth."""

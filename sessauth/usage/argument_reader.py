@@ -13,11 +13,13 @@ from .. import limits
 from .._fast.base.token_mask import masked
 from .._fast.scopes import queries as _kernel
 from ..errors import ScopeError
+from ..scopes.operand import Exact, operands_of
+from ..scopes.operand import Json as JsonOperand
 from ..scopes.scope import Scope
 from ..scopes.value import Number, Value
 
 # A longer number counts as one without a value: it is left open, never wrongly bounded.
-_MAX_NUMBER_CHARS = 64
+_MAX_NUMBER_CHARS = 1024
 Path = tuple[str, ...]
 
 
@@ -25,7 +27,7 @@ class NoValue:
     """A JSON number that the format gives no value."""
 
 
-Json = Value | NoValue | None | list["Json"] | dict[str, "Json"]
+Json = Value | Exact | NoValue | None | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,30 @@ def _size(value: Json) -> int:
     return 1
 
 
-def _number(text: str) -> Number | NoValue:
+def _number(text: str) -> Number | Exact | NoValue:
     try:
-        return Number.of(Decimal(text)) if len(text) <= _MAX_NUMBER_CHARS else NoValue()
+        number = operands_of([Decimal(text)], equality=False) if len(text) <= _MAX_NUMBER_CHARS else ()
     except (ScopeError, ArithmeticError):
-        return NoValue()
+        number = ()
+    return number[0] if number and isinstance(number[0], Number | Exact) else NoValue()
+
+
+def equality_of(value: Json) -> JsonOperand | None:
+    """Return the JSON value to compare with, or None for a value that has no equality form."""
+    try:
+        return JsonOperand.of(_plain(value))
+    except ScopeError:
+        return None
+
+
+def _plain(value: Json) -> object:
+    if isinstance(value, Number | Exact):
+        return value.to_decimal()
+    if isinstance(value, NoValue):
+        raise ScopeError("a number without a value")
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list) else value
 
 
 _CLEAN_PATH = Scope.parse('a:a where v under "/"').encode()

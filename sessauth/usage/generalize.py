@@ -16,9 +16,10 @@ from typing import Final
 from ..errors import ScopeError
 from ..scopes.argument_path import Path
 from ..scopes.condition import Condition
+from ..scopes.operand import Exact, Operand, operands_of
 from ..scopes.operators import Accessor, Operator
 from ..scopes.segment import Segment, SegmentKind
-from ..scopes.value import NANOS, Number, Value
+from ..scopes.value import NANOS, Number
 from .value_summary import ValueSummary, ordered
 
 _RECURRING_VALUES: Final = 24
@@ -44,7 +45,7 @@ def is_recurring(summary: ValueSummary) -> bool:
     return _recurs(summary.values or (), summary.found)
 
 
-def _recurs(values: Collection[Value], calls: int) -> bool:
+def _recurs(values: Collection[Operand], calls: int) -> bool:
     least = max(_MIN_CALLS, _RECURRING_CALLS * len(values))
     return 0 < len(values) <= _RECURRING_VALUES and calls >= least
 
@@ -85,11 +86,13 @@ def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fi
         fit: of the suggestion.
     """
     argument, optional = Path(path), summary.found < calls
+    if fit is Fit.EXACT and summary.values:
+        return [_among(argument, summary.values, optional)]
     if set(summary.kinds) == {"list"}:
         return _list_conditions(argument, summary, optional, fit)
-    if len(summary.kinds) != 1:
+    if len(summary.kinds) != 1 or not {"text", "number", "truth"} >= set(summary.kinds):
         return []
-    if summary.values and (fit is Fit.EXACT or is_recurring(summary)):
+    if summary.values and is_recurring(summary):
         return [_among(argument, summary.values, optional)]
     if fit is Fit.LOOSE and summary.found < _MIN_CALLS:
         return []
@@ -104,15 +107,16 @@ def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fi
     return [] if summary.prefix is None else _text_conditions(argument, summary, optional, fit)
 
 
-def _among(argument: Path, values: frozenset[Value], optional: bool) -> Condition:
+def _among(argument: Path, values: Collection[Operand], optional: bool) -> Condition:
     operator = Operator.EQUAL if len(values) == 1 else Operator.IN
-    return Condition(argument, operator, tuple(ordered(values)), optional=optional)
+    operands = operands_of(ordered(values), equality=True)
+    return Condition(argument, operator, operands, optional=optional)
 
 
 def _list_conditions(argument: Path, summary: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
     elements = summary.elements
     # A list of several types satisfies no condition on its elements.
-    if not elements or len({type(element) for element in elements}) > 1:
+    if not elements or len({Number if isinstance(each, Exact) else type(each) for each in elements}) > 1:
         return []
     if fit is Fit.LOOSE and not _recurs(elements, summary.found):
         return []
@@ -144,12 +148,14 @@ def _whole_words(prefix: str) -> str:
     return prefix[: max((prefix.rfind(char) for char in _BREAKS), default=-1) + 1]
 
 
-def outward(low: Number, high: Number) -> tuple[Number, Number]:
+def outward(low: Number | Exact, high: Number | Exact) -> tuple[Number | Exact, Number | Exact]:
     """Round a range to numbers of one digit: 1, 2 or 5 times a power of ten."""
     return _rounded(low, up=False), _rounded(high, up=True)
 
 
-def _rounded(number: Number, *, up: bool) -> Number:
+def _rounded(number: Number | Exact, *, up: bool) -> Number | Exact:
+    if isinstance(number, Exact):
+        return number
     total = number.units * NANOS + number.nanos
     magnitude = abs(total)
     if not magnitude:

@@ -14,12 +14,14 @@ from .._fast.scopes import containment, implication
 from ..errors import ScopeError
 from ..scopes.argument_path import ValueSource
 from ..scopes.condition import Condition
+from ..scopes.operand import Json
 from ..scopes.operators import Accessor, Operator
 from ..scopes.scope import Scope
 from ..scopes.segment import Segment, SegmentKind
 from .generalize import Fit, conditions, is_listed, segment
 from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
 from .profile import CallGroup
+from .value_summary import ValueSummary
 
 # Scopes that one granted scope may become; beyond it call families are joined.
 MAX_PARTS: Final = 16
@@ -200,7 +202,7 @@ def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
 def _conditions(granted: Scope, group: CallGroup, fit: Fit) -> list[Condition]:
     room = limits.MAX_CONDITIONS - len(granted.conditions)
     new_conditions: list[Condition] = []
-    for path, summary in sorted(group.paths.items()):
+    for path, summary in _places(group, fit, room):
         new = [
             condition
             for condition in conditions(path, summary, group.calls, fit)
@@ -209,6 +211,38 @@ def _conditions(granted: Scope, group: CallGroup, fit: Fit) -> list[Condition]:
         if len(new_conditions) + len(new) <= room:
             new_conditions += new
     return new_conditions
+
+
+def _places(group: CallGroup, fit: Fit, room: int) -> list[tuple[tuple[str, ...], ValueSummary]]:
+    """Return the paths that get conditions. The exact fit holds each value once: an object by its members.
+
+    An object whose members can't be named, or are too many, is held as a whole, and so is an empty one.
+    """
+    if fit is not Fit.EXACT:
+        return sorted(group.paths.items())
+    deepest = 0 if group.cut else max(map(len, group.paths), default=0)
+    for depth in range(deepest, 0, -1):
+        places = [place for place in sorted(group.paths.items()) if _is_held(*place, group, depth)]
+        if len(places) <= room:
+            return places
+    return sorted(item for item in group.paths.items() if len(item[0]) == 1)
+
+
+def _is_held(path: tuple[str, ...], summary: ValueSummary, group: CallGroup, depth: int) -> bool:
+    """Return True for a value that is not held by its members, below objects that are."""
+    above = (group.paths.get(path[:n]) for n in range(1, len(path)))
+    return all(
+        each is not None and _is_open(path[:n], each, group, depth) for n, each in enumerate(above, 1)
+    ) and not _is_open(path, summary, group, depth)
+
+
+def _is_open(path: tuple[str, ...], summary: ValueSummary, group: CallGroup, depth: int) -> bool:
+    """Return True for an object that conditions on its members hold."""
+    if set(summary.kinds) != {"object"} or summary.opaque or len(path) >= depth:
+        return False
+    if summary.values is not None and Json("{}") in summary.values:
+        return False
+    return any(other[:-1] == path for other in group.paths)
 
 
 def _implies(known: Condition, condition: Condition) -> bool:

@@ -11,52 +11,86 @@ from decimal import Decimal
 from typing import Annotated, Final, TypeVar
 
 from ..errors import ScopeError, UsageError
-from ..scopes.value import Number, Value
+from ..limits import MAX_STRING_BYTES
+from ..scopes.condition import Condition
+from ..scopes.operand import Exact, Json, Operand, operands_of
+from ..scopes.value import Number
 from . import field_readers, limits
-from .argument_reader import ArgumentNode, Json, NoValue, host_of, is_clean_path
+from .argument_reader import ArgumentNode, NoValue, equality_of, host_of, is_clean_path
+from .argument_reader import Json as JsonValue
 from .field_readers import Count, Form, PlainFields, Truth, optional
+
+# Longer texts, and JSON values of longer forms, are known by their digests.
+_MAX_TEXT_CHARS: Final = 256
+_MAX_FORM_BYTES: Final = 128
+_SCALARS: Final = (str, bool, Number, Exact)
 
 KINDS: Final = ("text", "number", "truth", "null", "list", "object", "other")
 """Types of JSON; ``other`` is a number that the format gives no value."""
 
-T = TypeVar("T", Value, str)
+T = TypeVar("T", Operand, str)
 
 
-def ordered(values: Iterable[Value]) -> list[Value]:
-    """Return scalars in one order: truths, numbers, texts."""
+def ordered(values: Iterable[Operand]) -> list[Operand]:
+    """Return operands in one order: truths, numbers, texts, JSON values."""
     return sorted(values, key=_rank)
 
 
-def _rank(value: Value) -> tuple[int, Number, str]:
-    zero = Number(0)
+def _rank(value: Operand) -> tuple[int, Decimal, str, bytes]:
     if isinstance(value, bool):
-        return 0, Number(int(value)), ""
-    return (1, value, "") if isinstance(value, Number) else (2, zero, value)
+        return 0, Decimal(int(value)), "", b""
+    if isinstance(value, Number | Exact):
+        return 1, value.to_decimal(), "", b""
+    if isinstance(value, Json):
+        return 3, Decimal(), value.form, value.digest
+    return 2, Decimal(), value, b""
 
 
-def values_to_json(values: Iterable[Value]) -> list[object]:
-    """Return scalars as JSON values in one order; a number is ``{"number": "1.5"}``, to stay exact."""
-    return [{"number": str(each)} if isinstance(each, Number) else each for each in ordered(values)]
+def values_to_json(values: Iterable[Operand]) -> list[object]:
+    """Return operands in one order: a number as ``{"number": "1.5"}``, a JSON value as its scope text."""
+    return [_value_to_json(each) for each in ordered(values)]
 
 
-def _values(data: object) -> frozenset[Value]:
+def _value_to_json(value: Operand) -> object:
+    if isinstance(value, Number | Exact):
+        return {"number": str(value)}
+    return {"json": str(value)} if isinstance(value, Json) else value
+
+
+def _values(data: object) -> frozenset[Operand]:
     return frozenset(_value(each) for each in field_readers.items(data, limits.MAX_VALUES))
 
 
-def _value(data: object) -> Value:
+def _value(data: object) -> Operand:
     if isinstance(data, bool):
         return data
     if isinstance(data, dict):
+        if "json" in data:
+            return _json(field_readers.fields(data, "json")["json"])
         return _exact(field_readers.fields(data, "number")["number"])
     return field_readers.text(data, limits.MAX_VALUES_BYTES)
 
 
-def _exact(data: object) -> Number:
-    text = field_readers.text(data, 64)
+def _json(data: object) -> Json:
+    text = field_readers.text(data, 8 * MAX_STRING_BYTES)
     try:
-        return Number.of(Decimal(text))
+        (value,) = Condition.parse(f"v == {text}").values
+    except ScopeError:
+        value = False
+    if not isinstance(value, Json):
+        raise UsageError("a usage record: expected a JSON value, as scope text writes it")
+    return value
+
+
+def _exact(data: object) -> Number | Exact:
+    text = field_readers.text(data, MAX_STRING_BYTES)
+    try:
+        (number,) = operands_of([Decimal(text)], equality=False)
     except (ScopeError, ArithmeticError):
-        raise UsageError("a usage record: expected a number of the format, as a text") from None
+        number = False
+    if not isinstance(number, Number | Exact):
+        raise UsageError("a usage record: expected a number of the format, as a text")
+    return number
 
 
 def _kinds_to_json(kinds: dict[str, int]) -> dict[str, int]:
@@ -88,22 +122,23 @@ _HOSTS: Final = optional(sorted, _hosts)
 class ValueSummary(PlainFields):
     """The values of one place.
 
-    ``found``: calls with a value there. ``values``: the distinct scalars, ``elements``: those in lists; None
-    if there were too many, or, in a list, a value that is no scalar. ``low`` and ``high`` bound the numbers.
-    ``prefix`` begins all texts (None: there was no text). ``clean``: all texts are clean paths. ``hosts``:
-    those of all texts (None: some text is no URL, or there are too many). ``longest``: elements of the
-    longest list. ``opaque``: values below it are not known completely.
+    ``found``: calls with a value there. ``values``: the distinct values, lists and objects as JSON values;
+    ``elements``: the distinct scalars in lists. Either is None if there were too many, or one that has no
+    such form. ``low`` and ``high`` bound the numbers. ``prefix`` begins all texts (None: there was no text).
+    ``clean``: all texts are clean paths. ``hosts``: those of all texts (None: some text is no URL, or there
+    are too many). ``longest``: elements of the longest list. ``opaque``: values below it are not known
+    completely.
     """
 
     found: Count = 0
     kinds: Annotated[dict[str, int], _KINDS] = field(default_factory=dict)
-    values: Annotated[frozenset[Value] | None, _VALUES] = frozenset()
-    low: Annotated[Number | None, _NUMBER] = None
-    high: Annotated[Number | None, _NUMBER] = None
+    values: Annotated[frozenset[Operand] | None, _VALUES] = frozenset()
+    low: Annotated[Number | Exact | None, _NUMBER] = None
+    high: Annotated[Number | Exact | None, _NUMBER] = None
     prefix: Annotated[str | None, _PREFIX] = None
     clean: Truth = True
     hosts: Annotated[frozenset[str] | None, _HOSTS] = frozenset()
-    elements: Annotated[frozenset[Value] | None, _VALUES] = frozenset()
+    elements: Annotated[frozenset[Operand] | None, _VALUES] = frozenset()
     longest: Count = 0
     opaque: Truth = False
 
@@ -112,18 +147,14 @@ class ValueSummary(PlainFields):
         value = node.value
         # A value that is known changes nothing but the counts.
         if isinstance(value, list):
-            known = "list" in self.kinds and len(value) <= self.longest and self._has(value)
+            known = "list" in self.kinds and _is_known_list(value, self)
         else:
-            known = not isinstance(value, NoValue | dict | None) and value in (self.values or ())
+            known = isinstance(value, _SCALARS) and value in (self.values or ())
         if known:
             self.found += 1
             self.kinds[kind_of(value)] += 1
         else:
             self.merge(_one(value, node.opaque, self))
-
-    def _has(self, elements: list[Json]) -> bool:
-        known = self.elements or ()
-        return all(isinstance(value, str | bool | Number) and value in known for value in elements)
 
     def add_segment(self, text: str) -> None:
         """Count a segment of a resource: neither path nor URL."""
@@ -144,8 +175,8 @@ class ValueSummary(PlainFields):
         self.elements = _union(self.elements, other.elements, limits.MAX_VALUES)
         self.hosts = _union(self.hosts, other.hosts, limits.MAX_HOSTS)
         if other.low is not None and other.high is not None:
-            self.low = other.low if self.low is None else min(self.low, other.low)
-            self.high = other.high if self.high is None else max(self.high, other.high)
+            self.low = other.low if self.low is None else min(self.low, other.low, key=_rank)
+            self.high = other.high if self.high is None else max(self.high, other.high, key=_rank)
         if other.prefix is not None:
             self.prefix = other.prefix if self.prefix is None else common_prefix(self.prefix, other.prefix)
         self.clean &= other.clean
@@ -157,45 +188,75 @@ class ValueSummary(PlainFields):
         self.merge(ValueSummary())
 
 
-def kind_of(value: Json) -> str:
+def kind_of(value: JsonValue) -> str:
     """Return the kind of a JSON value, one of :data:`KINDS`."""
     if isinstance(value, str):
         return "text"
     if isinstance(value, bool):
         return "truth"
-    if isinstance(value, Number):
+    if isinstance(value, Number | Exact):
         return "number"
     if isinstance(value, NoValue):
         return "other"
     return "null" if value is None else "list" if isinstance(value, list) else "object"
 
 
-def _one(value: Json, opaque: bool, so_far: ValueSummary) -> ValueSummary:
+def _one(value: JsonValue, opaque: bool, so_far: ValueSummary) -> ValueSummary:
     """Return the summary of one value, without the parts that ``so_far`` has given up."""
     summary = ValueSummary(1, {kind_of(value): 1}, opaque=opaque)
     if isinstance(value, str):
-        summary.values, summary.prefix = frozenset((value,)), _cut(value)
+        long = len(value) > _MAX_TEXT_CHARS
+        summary.values, summary.prefix = _as_json(value) if long else frozenset((value,)), _cut(value)
         summary.clean = so_far.clean and is_clean_path(value)
         host = "" if so_far.hosts is None else host_of(value)
         summary.hosts = frozenset((host,)) if host else None
     elif isinstance(value, bool):
         summary.values = frozenset((value,))
-    elif isinstance(value, Number):
+    elif isinstance(value, Number | Exact):
         summary.values, summary.low, summary.high = frozenset((value,)), value, value
-    elif isinstance(value, list):
-        scalars = frozenset(element for element in value if isinstance(element, str | bool | Number))
-        plain = all(isinstance(element, str | bool | Number) for element in value)
-        summary.elements = scalars if plain else None
+    else:
+        summary.values = _as_json(value)
+    if isinstance(value, list):
+        scalars = frozenset(element for element in value if isinstance(element, _SCALARS))
+        summary.elements = scalars if _all_scalars(value) else None
         summary.longest = len(value)
     return summary
+
+
+def _all_scalars(elements: list[JsonValue]) -> bool:
+    return all(isinstance(element, _SCALARS) for element in elements)
+
+
+def _is_known_list(value: list[JsonValue], summary: ValueSummary) -> bool:
+    """Return True if a list changes nothing but the counts."""
+    if len(value) > summary.longest:
+        return False
+    known = summary.elements
+    if known is not None and not all(isinstance(each, _SCALARS) and each in known for each in value):
+        return False
+    return summary.values is None or (_as_json(value) or frozenset([""])) <= summary.values
+
+
+def _as_json(value: JsonValue) -> frozenset[Operand] | None:
+    """Return a value as a JSON value, a long one by its digest; None if it has no equality form."""
+    found = equality_of(value)
+    return None if found is None else frozenset((found.shortened(_MAX_FORM_BYTES),))
 
 
 def _union(a: frozenset[T] | None, b: frozenset[T] | None, most: int) -> frozenset[T] | None:
     if a is None or b is None:
         return None
     both = a | b
-    texts = sum(len(each.encode()) for each in both if isinstance(each, str))
+    texts = sum(map(_weight, both))
     return both if len(both) <= most and texts <= limits.MAX_VALUES_BYTES else None
+
+
+def _weight(value: Operand) -> int:
+    if isinstance(value, Json):
+        return len(value.form.encode()) + len(value.digest)
+    return (
+        len(value.text) if isinstance(value, Exact) else len(value.encode()) if isinstance(value, str) else 0
+    )
 
 
 def common_prefix(a: str, b: str) -> str:

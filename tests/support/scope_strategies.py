@@ -84,11 +84,7 @@ def conditions(draw: st.DrawFn) -> Condition:
     if operator in (Operator.PRESENT, Operator.ABSENT):
         return Condition(path, operator)
     plain = operator != Operator.SUBSET_OF
-    json = (
-        operator in EQUALITY
-        and path.source != ValueSource.SESSION
-        and draw(st.sampled_from((True, False, False)))
-    )
+    json = operator in EQUALITY and path.source != ValueSource.SESSION and not draw(st.integers(0, 2))
     accessor = draw(st.sampled_from((0, 0, 0, *Accessor))) if plain and not json else 0
     each = draw(st.booleans()) and draw(st.booleans()) and plain
     optional = draw(st.booleans()) and draw(st.booleans())
@@ -187,9 +183,9 @@ def near(draw: st.DrawFn, condition: Condition) -> Condition:
         step = draw(st.sampled_from((-1, 0, 1)))
         with suppress(ScopeError):
             return replace(condition, operator=condition.operator + step, optional=other.optional)
-    if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
-        return Condition(condition.path, other.operator, other.values)
     with suppress(ScopeError):
+        if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
+            return Condition(condition.path, other.operator, other.values)
         return replace(other, path=condition.path, accessor=condition.accessor, each=condition.each)
     return other
 

@@ -1,6 +1,6 @@
 """The equality form of a JSON value (docs/token-format.md, section 7.1)."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from sessauth._fast.base.limits cimport MAX_STRING_BYTES
 from sessauth._fast.base.text cimport bytes_t
@@ -25,5 +25,5 @@ cdef struct JsonForm:
 
 # Form a value, for at most `work` steps, which are taken off. `out.hashed` is the caller's wish for a digest.
 cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *work, JsonForm *out) noexcept nogil
-# 1: n bytes are the equality form of a JSON value. `plain`: it is a text of at most 1024 bytes, a number or a truth.
-cdef bint is_json_form(bytes_t p, size_t n, bint *plain) noexcept nogil
+# 1: n bytes are the equality form of a JSON value. `plain`: TYPE_TEXT, TYPE_NUMBER or TYPE_TRUTH, 0 for other values.
+cdef bint is_json_form(bytes_t p, size_t n, uint8_t *plain) noexcept nogil

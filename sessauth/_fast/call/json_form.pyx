@@ -5,7 +5,7 @@ its digest.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy
 
@@ -80,7 +80,7 @@ cdef bint _read_value(Document *document, bytes_t p, size_t n) noexcept nogil:
     return n <= <size_t> MAX_JSON_BYTES and read_document(document, p, n) and document.nodes[0].count == 1
 
 
-cdef bint is_json_form(bytes_t p, size_t n, bint *plain) noexcept nogil:
+cdef bint is_json_form(bytes_t p, size_t n, uint8_t *plain) noexcept nogil:
     cdef Document document
     cdef JsonForm out
     cdef uint32_t work = 0xFFFFFFFF
@@ -95,7 +95,9 @@ cdef bint is_json_form(bytes_t p, size_t n, bint *plain) noexcept nogil:
     document_init(&document)
     if _read_value(&document, wrapped, n + 6) and form_json(document.nodes, document.nodes + 1, &work, &out) == HAS_FORM:
         same = out.n == n and memcmp(out.start, p, n) == 0
-        plain[0] = document.nodes[1].type in (TYPE_TEXT, TYPE_NUMBER, TYPE_DECIMAL, TYPE_TRUTH)
+        plain[0] = TYPE_NUMBER if document.nodes[1].type == TYPE_DECIMAL else document.nodes[1].type
+        if plain[0] > TYPE_TRUTH:
+            plain[0] = 0
     document_free(&document)
     return same
 

@@ -135,15 +135,14 @@ cdef _value_implies(child, parent, work):
         # The child excludes each of these values too, or they can't satisfy it.
         if child_op in (NOT_EQUAL, NOT_IN):
             return _type(child) == _type(parent) and set(theirs) <= set(ours)
-        if of_json:
-            # A list may have no form, and then it is not unequal to anything.
-            if child_op == SUBSET_OF or has_digest(theirs):
-                return False
-        elif _type(child) != _type(parent):
+        if child_op in (EQUAL, IN):
+            return not has_digest(ours) and all(holding(parent, ours, work))
+        # A list may have no form, and then it is not unequal to anything.
+        if _is_json(child) or (_is_json(parent) and (child_op == SUBSET_OF or has_digest(theirs))):
             return False
-        if not has_digest(ours) and not any(holding(child, theirs, work)):
-            return True
-        return False
+        if not of_json and _type(child) != _type(parent):
+            return False
+        return not any(holding(child, theirs, work))
     if child_op in (EQUAL, IN):
         if has_digest(ours):
             return parent_op in (EQUAL, IN) and set(ours) <= set(theirs)

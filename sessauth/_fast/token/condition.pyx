@@ -204,7 +204,7 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
             return "condition: values of more than one type"
     type = kind_of(&c.values[0]) if c.count else 0
     if type == TYPE_JSON and not _stands_as_json(c):
-        return "condition: a text, number or truth as JSON among none but its kind"
+        return "condition: JSON values that are all texts, numbers or truths"
     if c.op == OP_UNKNOWN:
         return NULL
     if type == TYPE_JSON:
@@ -249,10 +249,10 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
 
 
 cdef bint _stands_as_json(const Condition *c) noexcept nogil:
-    """Return 1 unless all JSON values have a shorter form of their own."""
+    """Return 1 unless all JSON values are texts, all numbers or all truths."""
     cdef int i
     for i in range(c.count):
-        if not c.values[i].truth:
+        if not c.values[i].truth or c.values[i].truth != c.values[0].truth:
             return 1
     return 0
 

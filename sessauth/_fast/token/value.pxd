@@ -18,7 +18,7 @@ cdef struct ByteSpan:
 
 cdef struct Value:
     uint8_t type            # TYPE_TEXT, TYPE_NUMBER, TYPE_TRUTH, TYPE_DECIMAL, TYPE_JSON, TYPE_DIGEST
-    uint8_t truth
+    uint8_t truth           # of JSON: the type of a text, number or truth, 0 for other values
     ByteSpan text           # of every type but NUMBER and TRUTH
     uint32_t nanos
     int64_t units

@@ -49,7 +49,7 @@ cdef const char *parse_value(WireReader reader, bytes_t base, Value *out) noexce
     cdef uint32_t number, wire
     cdef uint64_t value
     cdef const char *wrong
-    cdef bint plain
+    cdef uint8_t plain
     out.truth = 0
     out.units = 0
     out.nanos = 0
