@@ -88,11 +88,6 @@ class Json:
         """Return the digest in place of a form of more than ``most`` bytes."""
         return self if len(self.form.encode()) <= most else Json("", _form(self.form.encode())[1])
 
-    @property
-    def is_scalar(self) -> bool:
-        """True for a text, a number and a truth."""
-        return bool(self.form) and self.form[0] not in "[{n"
-
     def __str__(self) -> str:
         """Return the scope text, in which everything that does not show is escaped."""
         if not self.form:
@@ -120,16 +115,21 @@ def operands_of(values: Sequence[OperandLike], *, equality: bool) -> tuple[Opera
 
     Args:
         values: of Python's types, or operands.
-        equality: the operator compares for equality. Then a text of more than 1024 bytes is a JSON value, and
-            beside one JSON value all others are.
+        equality: the operator compares for equality. Then a text of more than 1024 bytes is a JSON value. All
+            values are if one is, or if they are of several types.
 
     Raises:
         ScopeError: for what is no operand.
     """
     operands = [_operand(value, equality) for value in values]
-    if any(isinstance(operand, Json) and not operand.is_scalar for operand in operands):
+    kinds = {_kind(operand) for operand in operands}
+    if equality and (len(kinds) > 1 or Json in kinds):
         operands = [_as_json(operand) for operand in operands]
     return tuple(operands)
+
+
+def _kind(operand: Operand) -> type:
+    return Number if isinstance(operand, Exact) else type(operand)
 
 
 def _operand(value: OperandLike, equality: bool) -> Operand:

@@ -171,6 +171,8 @@ def _closest(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
         return scope
     conditioned = {c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS}
     free, everything = free_paths(granted, ArgumentTree(kind.group, conditioned))
+    if not (scope.conditions or free or everything):
+        return scope.no_arguments()
     return replace(scope, free_paths=free, everything_free=everything)
 
 

@@ -117,9 +117,11 @@ def type_of(item: Scalar) -> type:
     return int if type(item) is Decimal else type(item)
 
 
-def _is_plain(item: Scalar) -> bool:
-    """Return True for a JSON value that has a member of its own: a text, a number or a truth."""
-    return isinstance(item, JsonOperand) and item.form != "" and item.form[0] not in "[{n"
+def _plain(item: Scalar) -> str:
+    """Return ``text``, ``number`` or ``truth`` for a JSON value that has such a member; else empty."""
+    if not isinstance(item, JsonOperand) or not item.form or item.form[0] in "[{n":
+        return ""
+    return {'"': "text", "t": "truth", "f": "truth"}.get(item.form[0], "number")
 
 
 def path(record: Record) -> Path:
@@ -139,9 +141,8 @@ def _operands(operator: int, values: tuple[Scalar, ...], fact: str) -> None:
     fewest, most, fact_allowed, types = _OPERANDS.get(operator, _UNKNOWN_OPERANDS)
     require(len({type_of(v) for v in values}) <= 1, "values have one type")
     require(all(type_of(v) in types for v in values), "values have a type of the operator")
-    require(
-        not values or not all(map(_is_plain, values)), "JSON values are not all texts, numbers and truths"
-    )
+    plain = {_plain(v) for v in values}
+    require(len(plain) != 1 or plain == {""}, "JSON values are not all texts, all numbers or all truths")
     if fact:
         require(fact_allowed and not values, "a fact stands in place of values")
         require(is_fact_name(fact), "a fact name is an identifier")

@@ -52,7 +52,8 @@ def _alike(values: list[dict[str, Any]], operator: int) -> list[dict[str, Any]]:
     if operator not in _EQUALITY:
         return values
     values = [_as_json(v["text"]) if len(v.get("text", "").encode("utf-8")) > 1024 else v for v in values]
-    if not any("json" in v or "digest" in v for v in values):
+    types = {"number" if "decimal" in v else next(iter(v)) for v in values}
+    if len(types) == 1 and not types & {"json", "digest"}:
         return values
     return [v if "json" in v or "digest" in v else _as_json(_plain(v)) for v in values]
 

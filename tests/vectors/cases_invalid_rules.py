@@ -286,6 +286,7 @@ def _elements_and_values() -> Iterator[tuple[str, Record]]:
     yield "json too deep", _condition(values=[{"json": "[" * 32 + "]" * 32}])
     yield "a text as json", _condition(values=[{"json": '"a"'}])
     yield "numbers as json", _condition(operator=3, values=[{"json": "1"}, {"json": "2"}])
+    yield "numbers of both kinds as json", _condition(operator=3, values=[{"json": "1"}, {"json": "1e-10"}])
     yield "digest of 31 bytes", _condition(values=[{"digest": bytes(31)}])
     yield "json beside a text", _condition(operator=3, values=[{"json": "null"}, {"text": "a"}])
     yield "json twice", _condition(operator=3, values=[{"json": "null"}, {"json": "null"}])

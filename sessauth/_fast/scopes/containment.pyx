@@ -29,6 +29,7 @@ _ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 cdef enum:
     SESSION = 2
+    ABSENT = 15
 
 # The sources ARGS and ELEMENTS.
 _ARGUMENTS = (1, 8)
@@ -159,6 +160,8 @@ cdef _outside(parent, theirs, child, ours, bint same_facts, work):
             if any(path[:n] in mentioned for n in range(1, len(path) + 1)):
                 continue
             held = [condition for condition in ours if place(condition["path"]) == (1, path)]
+            if len(path) == 1 and any(condition["operator"] == ABSENT for condition in held):
+                continue
             if not any(covers_constants(condition, mentioned, work) for condition in held):
                 return f"argument {''.join(path)[1:]}"
     return ""
