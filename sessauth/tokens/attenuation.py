@@ -7,7 +7,7 @@ named when it is made and not when a call is denied.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from .. import limits
@@ -19,6 +19,7 @@ from ..crypto.holder_public_key import HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
+from ..scopes.unmet import unmet_need
 from .block_draft import Draft, Signed, Signer, check_holder
 from .inspection import BlockInfo, Ending, read_blocks
 
@@ -58,7 +59,7 @@ def extend(
         index=chain.block_count,
         previous_signature=chain.signatures[-1],
     )
-    return signed, (*(message for _, message in unproven), *size_warnings(signed.chain))
+    return signed, (*(message for _, message in unproven), *warnings_of(signed.chain, draft.scopes))
 
 
 def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending: Ending) -> Signer:
@@ -96,12 +97,14 @@ def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
     return lambda message: ed25519.sign(seed, message)
 
 
-def size_warnings(chain: Chain) -> tuple[str, ...]:
-    """Warn of a token whose text may not pass through gRPC metadata."""
+def warnings_of(chain: Chain, scopes: Sequence[Scope]) -> tuple[str, ...]:
+    """Warn of scopes whose needs no call can meet, and of a text that may not pass through gRPC metadata."""
+    unmet = [f"{scope}: {why}" for scope in scopes if (why := unmet_need(scope))]
     chars = len(presented_text(chain.raw))
     if chars <= limits.WARN_TEXT_BYTES:
-        return ()
+        return tuple(unmet)
     return (
+        *unmet,
         f"the text form has {chars} bytes: above {limits.WARN_TEXT_BYTES} (WARN_TEXT_BYTES)"
         " gRPC metadata and proxies may refuse it",
     )

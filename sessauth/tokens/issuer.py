@@ -11,7 +11,7 @@ from ..clock import Clock, SystemClock
 from ..crypto.issuer_key import IssuerKey
 from ..errors import UsageError
 from ..scopes.scope import Scope
-from .attenuation import size_warnings
+from .attenuation import warnings_of
 from .block_draft import BlockTerms, Draft, check_holder
 from .inspection import Ending
 from .token import Token
@@ -83,7 +83,7 @@ class Issuer:
             },
             issued_at_ms=issued_at_ms,
         )
-        return Token(signed, size_warnings(signed.chain))
+        return Token(signed, warnings_of(signed.chain, draft.scopes))
 
 
 def _check_times(draft: Draft, issued_at_ms: int) -> None:

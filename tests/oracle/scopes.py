@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -131,10 +132,15 @@ def _refusal(scope: Scope, context: Context) -> tuple[int, str] | None:
     return None if left is None else (-1, left)
 
 
+def _held(clause: int) -> float:
+    """How many conditions held before this one failed: all, where an argument is left over."""
+    return clause if clause >= 0 else math.inf
+
+
 def match_scopes(scopes: Sequence[Scope], action: str, segments: Sequence[str], context: Context) -> Match:
     """The deciding scope of a list (9.8 point 4). Raises Failed: ``condition``, ``scope`` or ``work``."""
     with_needs: Match | None = None
-    first: Failed | None = None
+    nearest: Failed | None = None
     for index, scope in enumerate(scopes):
         if scope.actions != ("*",) and action not in scope.actions:
             continue
@@ -147,14 +153,15 @@ def match_scopes(scopes: Sequence[Scope], action: str, segments: Sequence[str], 
         except OutOfWork:
             raise Failed("work", index) from None
         if refusal is not None:
-            first = first or Failed("condition", index, *refusal)
+            if nearest is None or _held(refusal[0]) > _held(nearest.clause):
+                nearest = Failed("condition", index, *refusal)
         elif scope.needs is None:
             return Match(index, False)
         elif with_needs is None:
             with_needs = Match(index, True)
     if with_needs is not None:
         return with_needs
-    raise first or Failed("scope")
+    raise nearest or Failed("scope")
 
 
 def check_where(conditions: Sequence[Condition], context: Context) -> None:

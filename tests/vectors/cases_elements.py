@@ -247,6 +247,7 @@ def cases() -> Iterator[Case]:
         for arguments in wrong:
             yield _one(text, arguments, "a")
     yield from _closed()
+    yield from _nearest()
     yield from _work()
 
 
@@ -277,6 +278,31 @@ def _closed() -> Iterator[Case]:
             root(f"read:files/* {tail}"),
             request=ask(arguments=arguments),
         )
+
+
+def _nearest() -> Iterator[Case]:
+    """The scope that a denial names (9.8)."""
+    scopes = ("a == 1 and b == 1", "a == 2 and b == 2", "a == 2 and b == 3 and c == 1", "a == 2")
+    for arguments, scope, clause, argument in (
+        ('{"a": 3, "b": 1}', 0, 0, "a"),
+        ('{"a": 1, "b": 2}', 0, 1, "b"),
+        ('{"a": 2, "b": 3}', 3, -1, "b"),
+        ('{"a": 1, "b": 1, "c": 1}', 0, -1, "c"),
+    ):
+        yield case(
+            f"nearest to {arguments}",
+            "Of several scopes for one call the one of which most conditions held.",
+            at_block(Reason.CONDITION_FAILED, 0, scope, clause, argument),
+            root(*(f"read:files/* where {scope}" for scope in scopes)),
+            request=ask(arguments=arguments),
+        )
+    yield case(
+        "nearest by its third condition",
+        "No scope is closed.",
+        at_block(Reason.CONDITION_FAILED, 0, 2, 2, "c"),
+        root(*(f"read:files/* where {scope} free *" for scope in scopes[:3])),
+        request=ask(arguments='{"a": 2, "b": 3, "c": 2}'),
+    )
 
 
 def _work() -> Iterator[Case]:

@@ -143,7 +143,10 @@ cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, con
     if position.reason == MALFORMED_REQUEST:
         # Work ran out, which every evaluated scope can cause.
         return pattern_matches(scope, scopes.base, &copy)
-    if position.reason != CONDITION_FAILED or position.scope != first or position.clause >= scope.condition_count:
+    # Any scope for the call can be the nearest, or the first, which earlier versions reported.
+    if position.reason != CONDITION_FAILED or position.clause >= scope.condition_count:
+        return False
+    if not pattern_matches(scope, scopes.base, &copy):
         return False
     for i in range(scope.condition_count):
         one = eval_condition3(&scope.conditions[i], scopes.base, &copy)

@@ -29,6 +29,9 @@ cdef enum:
     ELEMENTS = 8
 
 cdef enum:
+    COUNT = 1
+
+cdef enum:
     EQUAL = 1
     NOT_EQUAL = 2
     IN = 3
@@ -107,6 +110,8 @@ def contradicts(child, parent, bint same_facts, work):
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
     if PRESENT in (child["operator"], parent["operator"]):
         return False
+    if _excludes(child, parent) or _excludes(parent, child):
+        return True
     if requires_value(child) or requires_value(parent):
         if no_constant(child, parent, work) or no_constant(parent, child, work):
             return True
@@ -210,6 +215,31 @@ cdef _apart(upper, lower, bint both_include):
 
 cdef _path(condition):
     return place(condition["path"])
+
+
+cdef _excludes(scalar, other):
+    """Return True if one condition requires a scalar where the other requires a list, or a value below it."""
+    if not _is_scalar(scalar):
+        return False
+    path, below = _path(scalar)[1], _path(other)[1]
+    if requires_value(other) and len(below) > len(path) and below[: len(path)] == path:
+        return True
+    return path in _lists(other)
+
+
+cdef _lists(condition):
+    """Return the paths at which any value must be a list, optional or not."""
+    source, path = _path(condition)
+    above = [path[:n] for n in range(len(path)) if path[n] == "[]"] if source == ARGS else []
+    of_list = condition.get("each", False) or condition["operator"] == SUBSET_OF or condition.get("accessor", 0) == COUNT
+    return [*above, path] if of_list else above
+
+
+cdef _is_scalar(condition):
+    """Return True if the condition requires a text, a number or a truth at its path."""
+    if not requires_value(condition) or condition["operator"] > CIDR or condition.get("each", False):
+        return False
+    return condition.get("accessor", 0) != COUNT and not _is_json(condition)
 
 
 cdef _same_subject(child, parent):

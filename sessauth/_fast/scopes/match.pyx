@@ -91,11 +91,16 @@ cdef Match _match(
     return OVERWORKED if context.overworked else FAILED
 
 
+cdef inline bint _is_nearer(const MatchResult *a, const MatchResult *b) noexcept nogil:
+    """Return 1 if more conditions of a held before one failed; all of them where an argument is left over."""
+    return b.clause >= 0 and (a.clause < 0 or a.clause > b.clause)
+
+
 cdef void match_scopes(
     const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
     """Match scopes in order. The first match without needs decides, else the first match. Without a match the
-    result is the first scope whose conditions failed."""
+    result is the nearest of the scopes whose conditions failed."""
     cdef MatchResult trial
     cdef const Scope *scope = scopes.scopes
     cdef int i
@@ -120,7 +125,7 @@ cdef void match_scopes(
             if trial.match == MATCHED:
                 if out.match != MATCHED:
                     out[0] = trial
-            elif trial.match == FAILED and out.match == OUTSIDE:
+            elif trial.match == FAILED and (out.match == OUTSIDE or (out.match == FAILED and _is_nearer(&trial, out))):
                 out[0] = trial
         scope += 1
 
