@@ -20,6 +20,7 @@ _TEXTS: Final = (
 _NUMBERS: Final = (
     *("0", "-0", "1", "1.0", "10e-1", "2", "-1", "-1.5", "0.000000001", "1e-10", "1e300", "100", "1E2"),
     *("9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775808.5"),
+    *("48.858370148123", "-1e-10", "1e1000000000"),
 )
 _GLOBS: Final = ("*", "**", "a*", "*b", "a/*", "a/**", "src/**", "/srv/*", "*a*b*", "C-*")
 _CIDRS: Final = ("10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::/0", "11.0.0.0/8")
@@ -104,6 +105,10 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
     if rng.random() < 0.15:
         return f"{path} {rng.choice(('present', 'absent'))}"
     term = path + ("?" if rng.random() < 0.2 else "")
+    if isinstance(value, list | dict | None) and rng.random() < 0.25:
+        return f"{term} {rng.choice(('==', '!='))} {render(rng, value)}"
+    if isinstance(value, list) and rng.random() < 0.3:
+        return _of_elements(rng, path, value)
     if isinstance(value, list) and rng.random() < 0.7:
         if rng.random() < 0.3:
             return f"{path} subset_of {_list(rng, list({_value(rng, each): 0 for each in [*value, 'a']}))}"
@@ -120,6 +125,18 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
             f"{term} {rng.choice(('in', 'not in'))} {_list(rng, list({operand: 0, _value(rng, value): 0}))}"
         )
     return f"{term} {rng.choice(('==', '!=', '==', '<', '<=', '>', '>='))} {operand}"
+
+
+def _of_elements(rng: Random, path: str, elements: list[Any]) -> str:
+    """Return the text of a condition on each element of a list, or on a member of each."""
+    element, path = rng.choice(elements) if elements else None, f"{path}[]"
+    if isinstance(element, dict) and element:
+        name = rng.choice(list(element))
+        element, path = element[name], f"{path}.{_quote(name)}"
+    if rng.random() < 0.2:
+        return f"{path} {rng.choice(('present', 'absent'))}"
+    operands = list(dict.fromkeys((_value(rng, element), _value(rng, element), "null")))
+    return f"{path}{rng.choice(('', '', '?'))} {rng.choice(('in', 'not in'))} {_list(rng, operands)}"
 
 
 def _text_condition(rng: Random, term: str, value: str) -> str:

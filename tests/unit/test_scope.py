@@ -105,7 +105,7 @@ def test_an_error_says_where_and_what_was_expected(text: str, offset: int, expec
         "read:{a,a}",
         "read:a free x, x",
         "read:a free session.x",
-        'read:a where x in [1, "a"]',
+        'read:a where x starts_with [1, "a"]',
         "read:a where x in [1, 1]",
         "read:a where x < true",
         'read:a where x cidr "10.0.0.1/8"',

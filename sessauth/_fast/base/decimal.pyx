@@ -14,7 +14,6 @@ __all__ = []
 
 cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil:
     cdef bytes_t end = p + n
-    cdef bytes_t last = NULL
     cdef int64_t exponent = 0
     cdef int64_t before = 0         # digits before the point, from the first significant one
     cdef int64_t zeros = 0          # behind the point, before the first significant digit
@@ -63,7 +62,7 @@ cdef void decimal_of_number(int64_t units, uint32_t nanos, unsigned char *room, 
     cdef uint64_t whole = <uint64_t> units
     cdef uint32_t rest = nanos
     cdef int at = NUMBER_DIGITS
-    cdef int i
+    cdef int i, _
     out.negative = units < 0
     if out.negative:
         # units is the floor: -0.5 is -1 + 0.5.
@@ -71,7 +70,7 @@ cdef void decimal_of_number(int64_t units, uint32_t nanos, unsigned char *room, 
         if nanos:
             whole -= 1
             rest = 1000000000 - nanos
-    for i in range(9):
+    for _ in range(9):
         at -= 1
         room[at] = <unsigned char> (0x30 + rest % 10)
         rest //= 10
@@ -105,12 +104,12 @@ cdef int _size_order(const Decimal *a, const Decimal *b) noexcept nogil:
     cdef bytes_t p = a.digits
     cdef bytes_t q = b.digits
     cdef unsigned char c, d
-    cdef uint32_t i
+    cdef uint32_t _
     if a.count == 0 or b.count == 0:
         return (a.count > 0) - (b.count > 0)
     if a.adjusted != b.adjusted:
         return -1 if a.adjusted < b.adjusted else 1
-    for i in range(a.count if a.count < b.count else b.count):
+    for _ in range(a.count if a.count < b.count else b.count):
         c = _next_digit(&p)
         d = _next_digit(&q)
         if c != d:
@@ -130,7 +129,7 @@ cdef size_t put_decimal(unsigned char *out, const Decimal *value) noexcept nogil
     cdef unsigned char *p = out
     cdef bytes_t digits = value.digits
     cdef int64_t point = value.adjusted + 1
-    cdef int64_t i
+    cdef int64_t i, _
     cdef uint64_t size
     cdef unsigned char exponent[16]
     cdef int at = 16
@@ -151,7 +150,7 @@ cdef size_t put_decimal(unsigned char *out, const Decimal *value) noexcept nogil
     if -6 < point <= 0:
         memcpy(p, <const char *> "0.00000", 7)
         p += 2 - point
-        for i in range(value.count):
+        for _ in range(value.count):
             p[0] = _next_digit(&digits)
             p += 1
         return p - out

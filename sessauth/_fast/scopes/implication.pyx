@@ -48,10 +48,13 @@ cdef enum:
     PRESENT = 14
     ABSENT = 15
 
+
 def is_known(condition):
     """Return True if operator, accessor and source are of this version."""
     source = (condition.get("path") or {}).get("source", 0)
-    return (1 <= source <= 3 or source == ELEMENTS) and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
+    if not (1 <= source <= 3 or source == ELEMENTS):
+        return False
+    return 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
 
 
 def requires_value(condition):
