@@ -133,7 +133,7 @@ def _refusal(scope: Scope, context: Context) -> tuple[int, str] | None:
 
 
 def _held(clause: int) -> float:
-    """How many conditions held before this one failed: all, where an argument is left over."""
+    """The number of conditions that held before this one failed: all, where an argument is left over."""
     return clause if clause >= 0 else math.inf
 
 
