@@ -62,7 +62,7 @@ def test_what_one_scope_names_another_does_not(checker: Checker) -> None:
     scopes = ["read:files/* where b == 1 and a == 2", "read:files/* where a == 1"]
 
     found = judged(checker, scopes, {"a": 1, "b": 1})
-    assert (found.reason, found.scope, found.clause) == (Reason.CONDITION_FAILED, 0, 1)
+    assert (found.reason, found.scope, found.clause, found.argument) == (Reason.CONDITION_FAILED, 1, -1, "b")
     assert judged(checker, scopes, {"a": 1}).allowed
     later = judged(checker, ["read:files/* where b == 1 and a == 1", scopes[1]], {"a": 1, "b": 2})
     assert not later.allowed
