@@ -5,7 +5,7 @@
 # Prints:
 #
 #     valid                        204 asked       0 wrong
-#     invalid                      416 asked       0 wrong
+#     invalid                      463 asked       0 wrong
 #     conditions                   335 asked       0 wrong
 #     proofs                       145 asked       0 wrong
 #     stands                        45 asked       0 wrong

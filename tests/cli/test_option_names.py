@@ -31,7 +31,17 @@ REACHED = (
 NOT_REACHED = {"client/_usage_messages.py", "server/services/feed.py"}
 # Parameters that no command passes on as its user's, and words that only look like one.
 NO_OPTIONS = {
-    *("from_now", "has_arguments", "incarnation", "issuer_keys", "item", "items", "method", "min_revision"),
+    *(
+        "address",
+        "from_now",
+        "has_arguments",
+        "incarnation",
+        "issuer_keys",
+        "item",
+        "items",
+        "method",
+        "min_revision",
+    ),
     *("now_ms", "principal", "proof_key", "request", "revision", "statement", "token", "token_index"),
     *("tokens", "trace", "verifier_key"),
 }

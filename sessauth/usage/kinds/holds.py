@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 from ...scopes.argument_path import Path
 from ...scopes.condition import Condition
+from ...scopes.operand import Exact
 from ...scopes.operators import Accessor, Operator
 from ...scopes.value import Number, Value
 from ..generalize import outward
@@ -28,7 +30,7 @@ class ArgumentHold:
     path: tuple[str, ...]
     ways: list[tuple[Condition, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    once: list[Value] = field(default_factory=list)
+    once: list[Value | Exact] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
@@ -134,8 +136,8 @@ def _text_values(summary: ValueSummary) -> frozenset[str] | None:
 def _numbers(
     result: ArgumentHold, argument: Path, by_session: Mapping[int, ValueSummary], rules: Rules, optional: bool
 ) -> list[tuple[Condition, ...]]:
-    lows = sorted(summary.low for summary in by_session.values() if summary.low is not None)
-    highs = sorted((s.high for s in by_session.values() if s.high is not None), reverse=True)
+    lows = sorted((s.low for s in by_session.values() if s.low is not None), key=_decimal)
+    highs = sorted((s.high for s in by_session.values() if s.high is not None), key=_decimal, reverse=True)
     if len(lows) < rules.least:
         return []
     single = len({*lows, *highs}) == 1 and len(lows) >= rules.proves
@@ -143,7 +145,7 @@ def _numbers(
         return [(Condition(argument, Operator.EQUAL, (lows[0],), optional=optional),)]
     # An extreme that one session alone brought counts only as far as rounding reaches.
     low, high = outward(lows[rules.least - 1], highs[rules.least - 1])
-    result.once += [number for number in (lows[0], highs[0]) if not low <= number <= high]
+    result.once += [n for n in (lows[0], highs[0]) if not _decimal(low) <= _decimal(n) <= _decimal(high)]
     return [
         (
             Condition(argument, Operator.GREATER_EQUAL, (low,), optional=optional),
@@ -155,18 +157,18 @@ def _numbers(
 def _lists(
     result: ArgumentHold, argument: Path, by_session: Mapping[int, ValueSummary], rules: Rules, optional: bool
 ) -> None:
-    """Hold the elements of lists of scalars. Objects inside lists have no path in the language yet."""
+    """Hold the elements of lists of scalars. Lists of objects stay open."""
     unknown = sum(summary.elements is None for summary in by_session.values())
     if unknown >= rules.least:
         _leave_open(result, "lists of objects, of lists, or of too many values")
         return
     elements = [summary.elements for summary in by_session.values() if summary.elements is not None]
-    types = support({type(value).__name__ for value in of_session} for of_session in elements)
+    types = support({_kind(value) for value in of_session} for of_session in elements)
     if len([sessions for sessions in types.values() if sessions >= rules.least]) > 1:
         _leave_open(result, "lists of several types")
         return
     texts = [frozenset(v for v in of_session if isinstance(v, str)) for of_session in elements]
-    numbers = [v for of_session in elements for v in of_session if isinstance(v, Number)]
+    numbers = [v for of_session in elements for v in of_session if isinstance(v, Number | Exact)]
     if any(texts):
         filled = [each for each in texts if each]
         held = held_texts(filled, [ValueSummary() for _ in filled], rules)
@@ -182,7 +184,7 @@ def _lists(
             else:
                 result.ways += [(condition,) for condition in conditions]
     elif numbers:
-        low, high = outward(min(numbers), max(numbers))
+        low, high = outward(min(numbers, key=_decimal), max(numbers, key=_decimal))
         bounds = ((Operator.GREATER_EQUAL, low), (Operator.LESS_EQUAL, high))
         result.ways.append(
             tuple(Condition(argument, op, (n,), each=True, optional=optional) for op, n in bounds)
@@ -192,6 +194,14 @@ def _lists(
     else:
         empty = Condition(argument, Operator.EQUAL, (Number(0),), accessor=Accessor.COUNT, optional=optional)
         result.ways.append((empty,))
+
+
+def _decimal(number: Number | Exact) -> Decimal:
+    return number.to_decimal()
+
+
+def _kind(value: object) -> str:
+    return Number.__name__ if isinstance(value, Exact) else type(value).__name__
 
 
 def _fact(by_session: Mapping[int, ValueSummary], facts: Sequence[Mapping[str, Value]]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...scopes.argument_path import Path
-from ...scopes.value import Value, value_to_text
+from ...scopes.operand import Exact, operand_to_text
+from ...scopes.value import Value
 from ..argument_reader import host_of
 from ..grants import GrantLayer
 from ..value_summary import ValueSummary
@@ -71,11 +72,11 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
         for value in dict.fromkeys(hold(path, by_session, facts, Rules(least=2), optional=True).once):
             number = next((n for n, summary in by_session.items() if _brought(summary, value)), None)
             if number is not None:
-                text = value_to_text(value)
+                text = operand_to_text(value)
                 yield BroughtOnce(sessions[number].name, tool.label, str(Path(path)), text)
 
 
-def _brought(summary: ValueSummary, value: Value) -> bool:
+def _brought(summary: ValueSummary, value: Value | Exact) -> bool:
     """Return True if a session gave a value, or a path, a URL or a type that ``value`` is the head of."""
     if not isinstance(value, str):
         return value in (*(summary.values or ()), summary.low, summary.high)

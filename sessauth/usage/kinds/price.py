@@ -6,14 +6,15 @@ the price is counted by values, each at least one call, and the kernel judges ea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..._fast.scopes import queries
 from ...scopes.argument_path import ValueSource
+from ...scopes.call_arguments import encode
 from ...scopes.condition import Condition
+from ...scopes.operand import Exact, Json
 from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment
@@ -105,10 +106,10 @@ def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: Valu
     values = list(_values(summary))
     refused = 0
     for value in values:
-        document = value
-        for name in reversed(path):
+        document: dict[str, object] = {path[-1]: value}
+        for name in reversed(path[:-1]):
             document = {name: document}
-        refused += not queries.matches(scope, b"a", b"a", json.dumps(document).encode())[0]
+        refused += not queries.matches(scope, b"a", b"a", encode(document))[0]
     return summary.found if values and refused == len(values) else refused
 
 
@@ -127,6 +128,10 @@ def _values(summary: ValueSummary) -> Iterator[object]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Exact):
+        return value.to_decimal()
+    if isinstance(value, Json):
+        return value.to_json()
     if isinstance(value, Number):
         return float(value.to_decimal()) if value.nanos else value.units
     return value

@@ -11,6 +11,7 @@ from ... import limits
 from ...errors import ScopeError
 from ...scopes.argument_path import Path, ValueSource
 from ...scopes.condition import Condition
+from ...scopes.operand import Exact
 from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment, SegmentKind
@@ -185,5 +186,5 @@ def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterato
             yield scope
 
 
-def _words(tool: ToolEvidence, path: tuple[str, ...], value: Value | None = None) -> str:
+def _words(tool: ToolEvidence, path: tuple[str, ...], value: Value | Exact | None = None) -> str:
     return f"{tool.label} {Path(path)}" + ("" if value is None else f" = {value}")

@@ -94,7 +94,7 @@ def test_arguments_that_were_always_given_must_be_and_others_can_not() -> None:
 
     assert texts(sessions) == [
         'write:mcp/mail/send where cc? == "b" and to == "a" and body present',
-        "write:mcp/mail/sync where _ absent",
+        "write:mcp/mail/sync where no arguments",
     ]
     for call, permitted in (
         (send(to="a", body="x"), True),
