@@ -9,7 +9,7 @@ from typing import Final
 
 from ...scopes.argument_path import Path
 from ...scopes.condition import Condition
-from ...scopes.operand import Exact
+from ...scopes.operand import Exact, Json, Operand
 from ...scopes.operators import Accessor, Operator
 from ...scopes.value import Number, Value
 from ..generalize import outward
@@ -18,6 +18,7 @@ from .observed import support
 from .text_holds import Rules, TextHold, held_texts
 
 _SCALARS: Final = ("text", "number", "truth")
+_NULL: Final = Json("null")
 
 
 @dataclass(slots=True)
@@ -71,14 +72,11 @@ def hold(
             result.ways.append((Condition(argument, Operator.IN, (False, True), optional=optional),))
         elif kind == "list":
             _lists(result, argument, of_kind, rules, optional)
-        elif kind != "null":
+        elif kind == "null":
+            result.ways.append((Condition(argument, Operator.EQUAL, (_NULL,), optional=optional),))
+        else:
             _leave_open(result, "a number that no condition can hold" if kind == "other" else "an object")
-    if set(kinds) == {"null"}:
-        _leave_open(result, "it was always null")
-    elif "null" in kinds:
-        # The language has no `== null` yet: a call with a null where a condition stands is denied.
-        result.notes.append("null fits no condition: calls with null are left out")
-    result.once += [kind for kind, sessions in kinds.items() if sessions < rules.least and kind != "null"]
+    result.once += [kind for kind, sessions in kinds.items() if sessions < rules.least]
     return result
 
 
@@ -128,9 +126,15 @@ def text_conditions(argument: Path, held: TextHold, optional: bool, *, each: boo
 
 
 def _text_values(summary: ValueSummary) -> frozenset[str] | None:
-    if summary.values is None:
+    """Return the texts; None if some of them are not known, such as long ones."""
+    if summary.values is None or any(map(_is_long_text, summary.values)):
         return None
     return frozenset(value for value in summary.values if isinstance(value, str))
+
+
+def _is_long_text(value: Operand) -> bool:
+    # A digest can be that of a list or an object, too: then the texts beside it count as unknown.
+    return isinstance(value, Json) and (not value.form or value.form.startswith('"'))
 
 
 def _numbers(
