@@ -6,7 +6,7 @@
 #
 #     valid                        204 asked       0 wrong
 #     invalid                      463 asked       0 wrong
-#     conditions                   335 asked       0 wrong
+#     conditions                   336 asked       0 wrong
 #     proofs                       145 asked       0 wrong
 #     stands                        45 asked       0 wrong
 #     ed25519                        7 asked       0 wrong
