@@ -4,8 +4,8 @@
 #
 # Prints:
 #
-#     valid                        204 asked       0 wrong
-#     invalid                      463 asked       0 wrong
+#     valid                        213 asked       0 wrong
+#     invalid                      462 asked       0 wrong
 #     conditions                   336 asked       0 wrong
 #     proofs                       145 asked       0 wrong
 #     stands                        45 asked       0 wrong

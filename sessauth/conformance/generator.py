@@ -157,6 +157,8 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
             session["end_cause"] = rng.choice(_CAUSES)
     if rng.random() < 0.05:
         session["lease_deadline_ms"] = NOW_MS + rng.choice((0, 1, 60_000))
+    if rng.random() < 0.1:
+        session["observe"] = True
     session["facts"] = [_fact(name, text) for name, text in vocabulary.FACTS.items() if rng.random() < 0.8]
     layers = [_scopes(rng, *call) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     session["ceilings"] = [

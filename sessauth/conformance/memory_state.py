@@ -120,6 +120,7 @@ def _session(session_id: bytes, view: Mapping[str, Any]) -> dict[str, Any]:
         "lease_ms": 60_000 if "lease_deadline_ms" in view else 0,
         "issuer_key_ids": [bytes.fromhex(each) for each in view.get("issuer_key_ids_hex", ())],
         "end_cause": _number(EndCause, view.get("end_cause", 0)),
+        "observe": view.get("observe", False),
     }
 
 

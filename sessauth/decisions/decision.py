@@ -31,6 +31,11 @@ class DecisionBase(DecisionFields, ABC):
         """Return True if the call may be made."""
         return self.allowed is True and self.reason == Reason.ALLOWED
 
+    @property
+    def observed(self) -> bool:
+        """True for an allow that the ceiling of a session in observe mode would have refused."""
+        return bool(self) and self.level == Level.CEILING
+
     def raise_if_denied(self) -> None:
         """Return if the call may be made.
 
@@ -69,12 +74,13 @@ class DecisionBase(DecisionFields, ABC):
             "argument": self.argument,
         }
         matched = {"block": self.matched_index, "scope": self.matched_scope}
-        at_fault = not self and (self.level != Level.NONE or self.argument)
+        at_fault = self.level != Level.NONE or (not self and self.argument)
         return {
             "allowed": bool(self),
             "reason": self.reason.name,
             "stage": self.stage.name,
-            "failed": failed if at_fault else None,
+            "failed": failed if at_fault and not self else None,
+            "observed": failed if at_fault and self else None,
             "matched": matched if self and self.matched_index >= 0 else None,
             "session_id": self.session_id.hex(),
             "epoch": self.epoch,

@@ -12,6 +12,7 @@ class DecisionFields:
     """Types of a decision's attributes; a subclass supplies the values.
 
     ``index``, ``scope`` and ``clause`` are -1, ``argument`` is empty, where they don't apply.
+    Of an allow they are set where a ceiling in observe mode would have refused it.
     ``matched_index`` and ``matched_scope`` are -1 for a denial, and for an allow of the token alone
     (``Verifier.stands``), which is of no call. ``session_id`` and ``block_ids`` are empty until the signature
     stands. ``expires_at_ms`` is the earliest moment, in ms since 1970, at which the answer can stop being

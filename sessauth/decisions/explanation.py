@@ -72,10 +72,17 @@ def explain_blocks(
     ``detail`` replaces the explanation if it is not empty.
     """
     if decision:
-        return f"ALLOWED{_allowed(decision, blocks)}"
+        return f"ALLOWED{_allowed(decision, blocks)}{_observed(decision, ceilings)}"
     block = blocks[decision.index] if 0 <= decision.index < len(blocks) else None
     text = detail or _Failure(decision, block, ceilings).text() or REASON_TEXTS[decision.reason]
     return f"{decision.reason.name}: {text}"
+
+
+def _observed(decision: DecisionFields, ceilings: Sequence[Sequence[Scope]]) -> str:
+    """Return the refusal by a ceiling in observe mode; empty without one."""
+    if decision.level != Level.CEILING:
+        return ""
+    return f"; in observe mode, since {_Failure(decision, None, ceilings).by_ceiling()}"
 
 
 def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
@@ -138,6 +145,10 @@ class _Failure:
                 return f"{self.clause} costs what only the server can take"
             case _:
                 return ""
+
+    def by_ceiling(self) -> str:
+        """Return the refusal of a ceiling that did not count."""
+        return self._out_of_scope() if self.decision.scope < 0 else self._condition_failed()
 
     def _unmet_need(self) -> str:
         """Return the failure in stage needs; empty for a reason that means the same in the other stages."""

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/event_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\x95\x03\n\x0cSessionEvent\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.sessauth.v1.SessionEventKind\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tparent_id\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0b\n\x03seq\x18\x06 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12$\n\x05\x63\x61use\x18\n \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0f\n\x07subject\x18\x0b \x01(\t\x12\x0f\n\x07purpose\x18\x0c \x01(\t\x12\r\n\x05owner\x18\r \x01(\t\x12\x14\n\x0cinherited_by\x18\x0e \x03(\x0c\x12\x11\n\tblock_ids\x18\x0f \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x10 \x01(\x08\x12\x10\n\x08verifier\x18\x11 \x01(\t\x12\r\n\x05\x63ount\x18\x12 \x01(\x04\x12\x13\n\x0bincarnation\x18\x13 \x01(\x0c\x12\x0e\n\x06missed\x18\x14 \x01(\x04\"\xe3\x01\n\x14WatchSessionsRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\x12\x13\n\x0bsession_ids\x18\x04 \x03(\x0c\x12\x18\n\x10include_children\x18\x05 \x01(\x08\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\r\n\x05owner\x18\x08 \x01(\t\x12,\n\x05kinds\x18\t \x03(\x0e\x32\x1d.sessauth.v1.SessionEventKind\"B\n\x15WatchSessionsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.sessauth.v1.SessionEvent*\xc1\x03\n\x10SessionEventKind\x12\"\n\x1eSESSION_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_EVENT_KIND_OPENED\x10\x01\x12\x1f\n\x1bSESSION_EVENT_KIND_NARROWED\x10\x02\x12$\n SESSION_EVENT_KIND_FACTS_CHANGED\x10\x03\x12 \n\x1cSESSION_EVENT_KIND_SUSPENDED\x10\x04\x12\x1e\n\x1aSESSION_EVENT_KIND_RESUMED\x10\x05\x12\x1c\n\x18SESSION_EVENT_KIND_ENDED\x10\x06\x12\x1d\n\x19SESSION_EVENT_KIND_LAPSED\x10\x07\x12\x1e\n\x1aSESSION_EVENT_KIND_REVOKED\x10\x08\x12\x1d\n\x19SESSION_EVENT_KIND_PURGED\x10\t\x12\x1f\n\x1bSESSION_EVENT_KIND_RESTORED\x10\n\x12%\n!SESSION_EVENT_KIND_USED_AFTER_END\x10\x0b\x12\x1d\n\x19SESSION_EVENT_KIND_SYNCED\x10\x0c\x32h\n\x0c\x45ventService\x12X\n\rWatchSessions\x12!.sessauth.v1.WatchSessionsRequest\x1a\".sessauth.v1.WatchSessionsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/event_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\xb7\x03\n\x0cSessionEvent\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.sessauth.v1.SessionEventKind\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tparent_id\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0b\n\x03seq\x18\x06 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12$\n\x05\x63\x61use\x18\n \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0f\n\x07subject\x18\x0b \x01(\t\x12\x0f\n\x07purpose\x18\x0c \x01(\t\x12\r\n\x05owner\x18\r \x01(\t\x12\x14\n\x0cinherited_by\x18\x0e \x03(\x0c\x12\x11\n\tblock_ids\x18\x0f \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x10 \x01(\x08\x12\x10\n\x08verifier\x18\x11 \x01(\t\x12\r\n\x05\x63ount\x18\x12 \x01(\x04\x12\x13\n\x0bincarnation\x18\x13 \x01(\x0c\x12\x0e\n\x06missed\x18\x14 \x01(\x04\x12\x0f\n\x07observe\x18\x15 \x01(\x08\x12\x0f\n\x07\x65nforce\x18\x16 \x01(\x08\"\xe3\x01\n\x14WatchSessionsRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\x12\x13\n\x0bsession_ids\x18\x04 \x03(\x0c\x12\x18\n\x10include_children\x18\x05 \x01(\x08\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\r\n\x05owner\x18\x08 \x01(\t\x12,\n\x05kinds\x18\t \x03(\x0e\x32\x1d.sessauth.v1.SessionEventKind\"B\n\x15WatchSessionsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.sessauth.v1.SessionEvent*\xc1\x03\n\x10SessionEventKind\x12\"\n\x1eSESSION_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_EVENT_KIND_OPENED\x10\x01\x12\x1f\n\x1bSESSION_EVENT_KIND_NARROWED\x10\x02\x12$\n SESSION_EVENT_KIND_FACTS_CHANGED\x10\x03\x12 \n\x1cSESSION_EVENT_KIND_SUSPENDED\x10\x04\x12\x1e\n\x1aSESSION_EVENT_KIND_RESUMED\x10\x05\x12\x1c\n\x18SESSION_EVENT_KIND_ENDED\x10\x06\x12\x1d\n\x19SESSION_EVENT_KIND_LAPSED\x10\x07\x12\x1e\n\x1aSESSION_EVENT_KIND_REVOKED\x10\x08\x12\x1d\n\x19SESSION_EVENT_KIND_PURGED\x10\t\x12\x1f\n\x1bSESSION_EVENT_KIND_RESTORED\x10\n\x12%\n!SESSION_EVENT_KIND_USED_AFTER_END\x10\x0b\x12\x1d\n\x19SESSION_EVENT_KIND_SYNCED\x10\x0c\x32h\n\x0c\x45ventService\x12X\n\rWatchSessions\x12!.sessauth.v1.WatchSessionsRequest\x1a\".sessauth.v1.WatchSessionsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONEVENTKIND']._serialized_start=781
-  _globals['_SESSIONEVENTKIND']._serialized_end=1230
+  _globals['_SESSIONEVENTKIND']._serialized_start=815
+  _globals['_SESSIONEVENTKIND']._serialized_end=1264
   _globals['_SESSIONEVENT']._serialized_start=75
-  _globals['_SESSIONEVENT']._serialized_end=480
-  _globals['_WATCHSESSIONSREQUEST']._serialized_start=483
-  _globals['_WATCHSESSIONSREQUEST']._serialized_end=710
-  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=712
-  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=778
-  _globals['_EVENTSERVICE']._serialized_start=1232
-  _globals['_EVENTSERVICE']._serialized_end=1336
+  _globals['_SESSIONEVENT']._serialized_end=514
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=517
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=744
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=746
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=812
+  _globals['_EVENTSERVICE']._serialized_start=1266
+  _globals['_EVENTSERVICE']._serialized_end=1370
 # @@protoc_insertion_point(module_scope)

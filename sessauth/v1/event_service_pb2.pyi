@@ -38,7 +38,7 @@ SESSION_EVENT_KIND_USED_AFTER_END: SessionEventKind
 SESSION_EVENT_KIND_SYNCED: SessionEventKind
 
 class SessionEvent(_message.Message):
-    __slots__ = ("kind", "session_id", "parent_id", "epoch", "revision", "seq", "at_ms", "actor", "reason", "cause", "subject", "purpose", "owner", "inherited_by", "block_ids", "claimed", "verifier", "count", "incarnation", "missed")
+    __slots__ = ("kind", "session_id", "parent_id", "epoch", "revision", "seq", "at_ms", "actor", "reason", "cause", "subject", "purpose", "owner", "inherited_by", "block_ids", "claimed", "verifier", "count", "incarnation", "missed", "observe", "enforce")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,8 @@ class SessionEvent(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MISSED_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCE_FIELD_NUMBER: _ClassVar[int]
     kind: SessionEventKind
     session_id: bytes
     parent_id: bytes
@@ -79,7 +81,9 @@ class SessionEvent(_message.Message):
     count: int
     incarnation: bytes
     missed: int
-    def __init__(self, kind: _Optional[_Union[SessionEventKind, str]] = ..., session_id: _Optional[bytes] = ..., parent_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., inherited_by: _Optional[_Iterable[bytes]] = ..., block_ids: _Optional[_Iterable[bytes]] = ..., claimed: bool = ..., verifier: _Optional[str] = ..., count: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., missed: _Optional[int] = ...) -> None: ...
+    observe: bool
+    enforce: bool
+    def __init__(self, kind: _Optional[_Union[SessionEventKind, str]] = ..., session_id: _Optional[bytes] = ..., parent_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., inherited_by: _Optional[_Iterable[bytes]] = ..., block_ids: _Optional[_Iterable[bytes]] = ..., claimed: bool = ..., verifier: _Optional[str] = ..., count: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., missed: _Optional[int] = ..., observe: bool = ..., enforce: bool = ...) -> None: ...
 
 class WatchSessionsRequest(_message.Message):
     __slots__ = ("after_revision", "incarnation", "from_now", "session_ids", "include_children", "subject", "purpose", "owner", "kinds")

@@ -45,7 +45,7 @@ class VerifierStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[VerifierState, str]] = ..., revision: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("version", "cluster_id", "incarnation", "session_id", "epoch", "revision", "ended_at_ms", "cause", "reason", "made_at_ms", "state", "verifiers", "open_permits", "last_allow_ms", "record", "hosts")
+    __slots__ = ("version", "cluster_id", "incarnation", "session_id", "epoch", "revision", "ended_at_ms", "cause", "reason", "made_at_ms", "state", "verifiers", "open_permits", "last_allow_ms", "record", "hosts", "observe")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class Receipt(_message.Message):
     LAST_ALLOW_MS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
     version: int
     cluster_id: bytes
     incarnation: bytes
@@ -78,7 +79,8 @@ class Receipt(_message.Message):
     last_allow_ms: int
     record: int
     hosts: _containers.RepeatedCompositeFieldContainer[HostStatus]
-    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStatus, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., record: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostStatus, _Mapping]]] = ...) -> None: ...
+    observe: bool
+    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStatus, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., record: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostStatus, _Mapping]]] = ..., observe: bool = ...) -> None: ...
 
 class HostStatus(_message.Message):
     __slots__ = ("name", "state", "record", "at_ms")

@@ -96,7 +96,7 @@ class Ceiling(_message.Message):
     def __init__(self, scopes: _Optional[_Iterable[_Union[_token_pb2.Scope, _Mapping]]] = ...) -> None: ...
 
 class SessionRecord(_message.Message):
-    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision")
+    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision", "observe", "enforced_at_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +116,8 @@ class SessionRecord(_message.Message):
     END_CAUSE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     subject: str
     purpose: str
@@ -135,7 +137,9 @@ class SessionRecord(_message.Message):
     end_cause: EndCause
     reason: str
     revision: int
-    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    observe: bool
+    enforced_at_ms: int
+    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ...) -> None: ...
 
 class SessionCounts(_message.Message):
     __slots__ = ("open_permits", "open_approvals", "approvals_epoch", "counters")
@@ -222,7 +226,7 @@ class Change(_message.Message):
     def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
-    __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms")
+    __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms", "observe")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +238,7 @@ class OpenSession(_message.Message):
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
     subject: str
     purpose: str
     owner: str
@@ -245,13 +250,16 @@ class OpenSession(_message.Message):
     lease_ms: int
     issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
     ttl_ms: int
-    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+    observe: bool
+    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., ttl_ms: _Optional[int] = ..., observe: bool = ...) -> None: ...
 
 class NarrowSession(_message.Message):
-    __slots__ = ("ceiling",)
+    __slots__ = ("ceiling", "enforce")
     CEILING_FIELD_NUMBER: _ClassVar[int]
+    ENFORCE_FIELD_NUMBER: _ClassVar[int]
     ceiling: Ceiling
-    def __init__(self, ceiling: _Optional[_Union[Ceiling, _Mapping]] = ...) -> None: ...
+    enforce: bool
+    def __init__(self, ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., enforce: bool = ...) -> None: ...
 
 class UpdateFacts(_message.Message):
     __slots__ = ("set", "remove")

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Session(_message.Message):
-    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "lease_deadline_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision", "open_permits", "open_approvals")
+    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "lease_deadline_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision", "open_permits", "open_approvals", "observe", "enforced_at_ms")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,8 @@ class Session(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     OPEN_PERMITS_FIELD_NUMBER: _ClassVar[int]
     OPEN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     subject: str
     purpose: str
@@ -61,10 +63,12 @@ class Session(_message.Message):
     revision: int
     open_permits: int
     open_approvals: int
-    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ...) -> None: ...
+    observe: bool
+    enforced_at_ms: int
+    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids")
+    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +87,7 @@ class OpenSessionRequest(_message.Message):
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     subject: str
     purpose: str
@@ -94,7 +99,8 @@ class OpenSessionRequest(_message.Message):
     parent_id: bytes
     owner: str
     issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    observe: bool
+    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., observe: bool = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session", "revision")
@@ -164,16 +170,18 @@ class KeepAliveResponse(_message.Message):
     def __init__(self, lease_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class NarrowSessionRequest(_message.Message):
-    __slots__ = ("request_id", "session_id", "ceiling", "expected_epoch")
+    __slots__ = ("request_id", "session_id", "ceiling", "expected_epoch", "enforce")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ENFORCE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     session_id: bytes
     ceiling: _containers.RepeatedScalarFieldContainer[str]
     expected_epoch: int
-    def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., ceiling: _Optional[_Iterable[str]] = ..., expected_epoch: _Optional[int] = ...) -> None: ...
+    enforce: bool
+    def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., ceiling: _Optional[_Iterable[str]] = ..., expected_epoch: _Optional[int] = ..., enforce: bool = ...) -> None: ...
 
 class NarrowSessionResponse(_message.Message):
     __slots__ = ("session", "revision")

@@ -26,49 +26,49 @@ from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 from sessauth.v1 import session_service_pb2 as sessauth_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"\x91\x01\n\x19ReportObservationsRequest\x12\x11\n\tsender_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12\x31\n\x08sessions\x18\x05 \x03(\x0b\x32\x1f.sessauth.v1.SessionObservation\"E\n\x1aReportObservationsResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xd4\x01\n\x12SessionObservation\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12-\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12&\n\x04late\x18\x07 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12\x0c\n\x04lost\x18\x08 \x01(\x04\"\x9a\x01\n\x10\x42lockObservation\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"c\n\x0bUseAfterEnd\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"^\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x80\x01\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12%\n\x05hosts\x18\x03 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"|\n\tHostUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\x12\x15\n\rremoved_at_ms\x18\x06 \x01(\x04\"\xee\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12\x34\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x04 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Y\n\x10VerifierActivity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\xb3\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12&\n\x04late\x18\x02 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\x12%\n\x05hosts\x18\x04 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"R\n\x0b\x42lockCensus\x12\x32\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"\xe2\x02\n\x16ReportHostUsageRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08since_ms\x18\x04 \x01(\x04\x12\x16\n\x0eusage_since_ms\x18\x05 \x01(\x04\x12\x15\n\rlost_first_ms\x18\x06 \x01(\x04\x12\x14\n\x0clost_last_ms\x18\x07 \x01(\x04\x12*\n\x08sessions\x18\x08 \x03(\x0b\x32\x18.sessauth.v1.HostSession\x12\"\n\x04late\x18\t \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x12\n\nfirst_late\x18\x0e \x01(\x04\x12\x0f\n\x07waiting\x18\n \x01(\x04\x12\x19\n\x11\x61\x66ter_late_number\x18\x0b \x01(\x04\x12\x0c\n\x04last\x18\x0c \x01(\x08\x12\x0f\n\x07term_id\x18\r \x01(\x0c\x12\x14\n\x0crun_began_ms\x18\x0f \x01(\x04\"u\n\x0bHostSession\x12\x34\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x02 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\"d\n\x07LateUse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12%\n\x03use\x18\x04 \x01(\x0b\x32\x18.sessauth.v1.UseAfterEnd\"u\n\x17ReportHostUsageResponse\x12\x0f\n\x07term_id\x18\x01 \x01(\x0c\x12\x10\n\x08pause_ms\x18\x02 \x01(\x04\x12\"\n\x04late\x18\x03 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x13\n\x0blate_number\x18\x04 \x01(\x04*m\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x12\x10\n\x0cMISSING_HOST\x10\x04\x32\xeb\x02\n\x0cUsageService\x12\x65\n\x12ReportObservations\x12&.sessauth.v1.ReportObservationsRequest\x1a\'.sessauth.v1.ReportObservationsResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponse\x12\\\n\x0fReportHostUsage\x12#.sessauth.v1.ReportHostUsageRequest\x1a$.sessauth.v1.ReportHostUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"\x91\x01\n\x19ReportObservationsRequest\x12\x11\n\tsender_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12\x31\n\x08sessions\x18\x05 \x03(\x0b\x32\x1f.sessauth.v1.SessionObservation\"E\n\x1aReportObservationsResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xe6\x01\n\x12SessionObservation\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12-\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12&\n\x04late\x18\x07 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12\x0c\n\x04lost\x18\x08 \x01(\x04\x12\x10\n\x08observed\x18\t \x01(\x04\"\x9a\x01\n\x10\x42lockObservation\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"c\n\x0bUseAfterEnd\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"^\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x80\x01\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12%\n\x05hosts\x18\x03 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"|\n\tHostUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\x12\x15\n\rremoved_at_ms\x18\x06 \x01(\x04\"\xee\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12\x34\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x04 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Y\n\x10VerifierActivity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\xb3\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12&\n\x04late\x18\x02 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\x12%\n\x05hosts\x18\x04 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"R\n\x0b\x42lockCensus\x12\x32\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"\xe2\x02\n\x16ReportHostUsageRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08since_ms\x18\x04 \x01(\x04\x12\x16\n\x0eusage_since_ms\x18\x05 \x01(\x04\x12\x15\n\rlost_first_ms\x18\x06 \x01(\x04\x12\x14\n\x0clost_last_ms\x18\x07 \x01(\x04\x12*\n\x08sessions\x18\x08 \x03(\x0b\x32\x18.sessauth.v1.HostSession\x12\"\n\x04late\x18\t \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x12\n\nfirst_late\x18\x0e \x01(\x04\x12\x0f\n\x07waiting\x18\n \x01(\x04\x12\x19\n\x11\x61\x66ter_late_number\x18\x0b \x01(\x04\x12\x0c\n\x04last\x18\x0c \x01(\x08\x12\x0f\n\x07term_id\x18\r \x01(\x0c\x12\x14\n\x0crun_began_ms\x18\x0f \x01(\x04\"u\n\x0bHostSession\x12\x34\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x02 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\"d\n\x07LateUse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12%\n\x03use\x18\x04 \x01(\x0b\x32\x18.sessauth.v1.UseAfterEnd\"u\n\x17ReportHostUsageResponse\x12\x0f\n\x07term_id\x18\x01 \x01(\x0c\x12\x10\n\x08pause_ms\x18\x02 \x01(\x04\x12\"\n\x04late\x18\x03 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x13\n\x0blate_number\x18\x04 \x01(\x04*m\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x12\x10\n\x0cMISSING_HOST\x10\x04\x32\xeb\x02\n\x0cUsageService\x12\x65\n\x12ReportObservations\x12&.sessauth.v1.ReportObservationsRequest\x1a\'.sessauth.v1.ReportObservationsResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponse\x12\\\n\x0fReportHostUsage\x12#.sessauth.v1.ReportHostUsageRequest\x1a$.sessauth.v1.ReportHostUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MISSING']._serialized_start=2489
-  _globals['_MISSING']._serialized_end=2598
+  _globals['_MISSING']._serialized_start=2507
+  _globals['_MISSING']._serialized_end=2616
   _globals['_REPORTOBSERVATIONSREQUEST']._serialized_start=110
   _globals['_REPORTOBSERVATIONSREQUEST']._serialized_end=255
   _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_start=257
   _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_end=326
   _globals['_SESSIONOBSERVATION']._serialized_start=329
-  _globals['_SESSIONOBSERVATION']._serialized_end=541
-  _globals['_BLOCKOBSERVATION']._serialized_start=544
-  _globals['_BLOCKOBSERVATION']._serialized_end=698
-  _globals['_USEAFTEREND']._serialized_start=700
-  _globals['_USEAFTEREND']._serialized_end=799
-  _globals['_GETREPORTREQUEST']._serialized_start=801
-  _globals['_GETREPORTREQUEST']._serialized_end=895
-  _globals['_GETREPORTRESPONSE']._serialized_start=898
-  _globals['_GETREPORTRESPONSE']._serialized_end=1026
-  _globals['_HOSTUSAGE']._serialized_start=1028
-  _globals['_HOSTUSAGE']._serialized_end=1152
-  _globals['_SESSIONREPORT']._serialized_start=1155
-  _globals['_SESSIONREPORT']._serialized_end=1393
-  _globals['_VERIFIERACTIVITY']._serialized_start=1395
-  _globals['_VERIFIERACTIVITY']._serialized_end=1484
-  _globals['_GETCENSUSREQUEST']._serialized_start=1486
-  _globals['_GETCENSUSREQUEST']._serialized_end=1524
-  _globals['_GETCENSUSRESPONSE']._serialized_start=1527
-  _globals['_GETCENSUSRESPONSE']._serialized_end=1706
-  _globals['_BLOCKCENSUS']._serialized_start=1708
-  _globals['_BLOCKCENSUS']._serialized_end=1790
-  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_start=1793
-  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_end=2147
-  _globals['_HOSTSESSION']._serialized_start=2149
-  _globals['_HOSTSESSION']._serialized_end=2266
-  _globals['_LATEUSE']._serialized_start=2268
-  _globals['_LATEUSE']._serialized_end=2368
-  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_start=2370
-  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_end=2487
-  _globals['_USAGESERVICE']._serialized_start=2601
-  _globals['_USAGESERVICE']._serialized_end=2964
+  _globals['_SESSIONOBSERVATION']._serialized_end=559
+  _globals['_BLOCKOBSERVATION']._serialized_start=562
+  _globals['_BLOCKOBSERVATION']._serialized_end=716
+  _globals['_USEAFTEREND']._serialized_start=718
+  _globals['_USEAFTEREND']._serialized_end=817
+  _globals['_GETREPORTREQUEST']._serialized_start=819
+  _globals['_GETREPORTREQUEST']._serialized_end=913
+  _globals['_GETREPORTRESPONSE']._serialized_start=916
+  _globals['_GETREPORTRESPONSE']._serialized_end=1044
+  _globals['_HOSTUSAGE']._serialized_start=1046
+  _globals['_HOSTUSAGE']._serialized_end=1170
+  _globals['_SESSIONREPORT']._serialized_start=1173
+  _globals['_SESSIONREPORT']._serialized_end=1411
+  _globals['_VERIFIERACTIVITY']._serialized_start=1413
+  _globals['_VERIFIERACTIVITY']._serialized_end=1502
+  _globals['_GETCENSUSREQUEST']._serialized_start=1504
+  _globals['_GETCENSUSREQUEST']._serialized_end=1542
+  _globals['_GETCENSUSRESPONSE']._serialized_start=1545
+  _globals['_GETCENSUSRESPONSE']._serialized_end=1724
+  _globals['_BLOCKCENSUS']._serialized_start=1726
+  _globals['_BLOCKCENSUS']._serialized_end=1808
+  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_start=1811
+  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_end=2165
+  _globals['_HOSTSESSION']._serialized_start=2167
+  _globals['_HOSTSESSION']._serialized_end=2284
+  _globals['_LATEUSE']._serialized_start=2286
+  _globals['_LATEUSE']._serialized_end=2386
+  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_start=2388
+  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_end=2505
+  _globals['_USAGESERVICE']._serialized_start=2619
+  _globals['_USAGESERVICE']._serialized_end=2982
 # @@protoc_insertion_point(module_scope)

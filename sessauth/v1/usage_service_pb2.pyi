@@ -45,7 +45,7 @@ class ReportObservationsResponse(_message.Message):
     def __init__(self, control_id: _Optional[bytes] = ..., wants_usage: bool = ...) -> None: ...
 
 class SessionObservation(_message.Message):
-    __slots__ = ("session_id", "allowed", "denied", "last_allow_ms", "blocks", "usage", "late", "lost")
+    __slots__ = ("session_id", "allowed", "denied", "last_allow_ms", "blocks", "usage", "late", "lost", "observed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_FIELD_NUMBER: _ClassVar[int]
     DENIED_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class SessionObservation(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     allowed: int
     denied: int
@@ -62,7 +63,8 @@ class SessionObservation(_message.Message):
     usage: bytes
     late: _containers.RepeatedCompositeFieldContainer[UseAfterEnd]
     lost: int
-    def __init__(self, session_id: _Optional[bytes] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockObservation, _Mapping]]] = ..., usage: _Optional[bytes] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
+    observed: int
+    def __init__(self, session_id: _Optional[bytes] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockObservation, _Mapping]]] = ..., usage: _Optional[bytes] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., lost: _Optional[int] = ..., observed: _Optional[int] = ...) -> None: ...
 
 class BlockObservation(_message.Message):
     __slots__ = ("block_id", "parent_id", "first_ms", "last_ms", "calls", "allowed", "payload", "index")

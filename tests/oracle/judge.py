@@ -88,11 +88,15 @@ def judge(
     unknown = _unknown_kind(chain)
     if unknown is not None:
         return unknown
+    observed: OracleDecision | None = None
     for index, (layer, owner) in enumerate(_ceilings(session, view)):
         try:
             match_scopes(layer, action, segments, replace(context, facts=owner.facts))
         except Failed as failed:
-            return _refusal(failed, Level.CEILING, index)
+            refusal = _refusal(failed, Level.CEILING, index)
+            if not owner.observe or failed.kind == "work":
+                return refusal
+            observed = observed or refusal
     matches: list[tuple[int, Match]] = []
     for index, block in enumerate(chain.blocks):
         # A holder's blocks see only the facts that are marked visible. The work counter is shared.
@@ -107,7 +111,7 @@ def judge(
         _proof(chain, judge_proof(chain.blocks[-1], request, view.host, now_ms))
         or _needs(chain, matches)
         or _proof(chain, take_nonce(chain.blocks[-1], request, view.host))
-        or _allowed(matches)
+        or _allowed(matches, observed)
     )
 
 
@@ -134,6 +138,17 @@ def _needs(chain: Chain, matches: list[tuple[int, Match]]) -> OracleDecision | N
     return None
 
 
-def _allowed(matches: list[tuple[int, Match]]) -> OracleDecision:
+def _allowed(matches: list[tuple[int, Match]], observed: OracleDecision | None) -> OracleDecision:
+    """An allow; its position is that of the first refusal by a ceiling in observe mode (9.8 point 3)."""
     index, match = matches[-1]
-    return OracleDecision(Reason.ALLOWED, matched_index=index, matched_scope=match.scope)
+    allow = OracleDecision(Reason.ALLOWED, matched_index=index, matched_scope=match.scope)
+    if observed is None:
+        return allow
+    return replace(
+        allow,
+        level=observed.level,
+        index=observed.index,
+        scope=observed.scope,
+        clause=observed.clause,
+        argument=observed.argument,
+    )

@@ -139,6 +139,7 @@ class OracleSession:
     ceilings: tuple[tuple[Scope, ...], ...] = ()
     facts: Mapping[str, tuple[Scalar, bool]] = field(default_factory=dict)
     issuer_key_ids: tuple[bytes, ...] = ()
+    observe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

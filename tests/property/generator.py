@@ -219,6 +219,7 @@ def _session(rng: Random, name: str, wanted: Call) -> tuple[OracleSession, list[
         lease_deadline_ms=NOW + rng.choice((0, 1, 60_000, 60_000, 4_000_000)) if rng.random() < 0.1 else None,
         ceilings=tuple(tuple(scope_of(s) for s in layer) for layer in layers),
         facts=_facts(rng),
+        observe=rng.random() < 0.1,
     )
     return session, layers
 

@@ -74,6 +74,7 @@ class Story:
             "expires_at_ms": session.expires_at_ms,
             "issuer_key_ids": session.issuer_key_ids,
             "facts": _facts(session.facts),
+            "observe": session.observe,
         }
         if session.lease_deadline_ms is not None:
             given["lease_ms"] = max(100, session.lease_deadline_ms - OPENED - rng.choice((0, 0, 100_000)))

@@ -65,13 +65,13 @@ def by_message(message: Any) -> DecisionContent:
             failed.clause,
             failed.argument,
         )
-    elif message.HasField("matched"):
-        outcome = OracleDecision(
-            outcome.reason, outcome.stage, matched_index=matched.index, matched_scope=matched.scope
-        )
+    if message.HasField("matched"):
+        outcome = replace(outcome, matched_index=matched.index, matched_scope=matched.scope)
     allowed = outcome.allowed
-    # An allow of a token alone has no match, which the outcome shows.
-    if (message.allowed, message.HasField("failed")) != (allowed, not allowed) or (
+    # An allow of a token alone has no match, which the outcome shows. One that a ceiling in observe mode
+    # would have refused has both positions.
+    observed = allowed and outcome.level is Level.CEILING
+    if (message.allowed, message.HasField("failed")) != (allowed, observed or not allowed) or (
         message.HasField("matched") and not allowed
     ):
         raise ValueError(f"allowed is {message.allowed} with the reason {outcome.reason.name}")

@@ -140,6 +140,7 @@ def read_view(record: Mapping[str, Any]) -> tuple[OracleView, Ceilings]:
                 for f in item.get("facts", ())
             },
             issuer_key_ids=tuple(bytes.fromhex(k) for k in item.get("issuer_key_ids_hex", ())),
+            observe=item.get("observe", False),
         )
     keys = [
         OracleKey(

@@ -107,6 +107,7 @@ def _session(
         "expires_at_ms": session.expires_at_ms,
         "lease_ms": 0 if session.lease_deadline_ms is None else 60_000,
         "issuer_key_ids": list(session.issuer_key_ids),
+        "observe": session.observe,
         "revoked_count": revoked,
         "end_cause": session.end_cause,
         "revision": revision,

@@ -207,6 +207,18 @@ VIEWS: dict[str, Record] = {
         _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"])),
         _session("ancestor 1", ceilings=_layers(["read:files/**"])),
     ),
+    "observed": _view(_session(ceilings=_layers(["read:files/**"], ["read:files/*"]), observe=True)),
+    "observed_fact": _view(
+        _session(ceilings=_layers(['read:** where session.region == "eu" free *']), observe=True)
+    ),
+    "observed_child": _view(
+        _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["read:files/*"]), observe=True),
+        _session("ancestor 1", ceilings=_layers(["*:files/**"])),
+    ),
+    "observed_parent": _view(
+        _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:files/**"])),
+        _session("ancestor 1", ceilings=_layers(["read:files/*"]), observe=True),
+    ),
     "parent_has_facts": _view(
         _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"])),
         _session(

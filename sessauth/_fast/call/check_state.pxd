@@ -60,7 +60,7 @@ cdef struct CheckInput:
     bint signature_known_wrong
     int wrong_index
 
-# The outcome of a check. Positions are -1 where they don't apply. Owns `argument`.
+# The outcome of a check. Positions are -1 where they don't apply. Owns both arguments.
 cdef struct CheckOutcome:
     bint allowed
     # All signatures are valid, so the token's content may be disclosed.
@@ -79,6 +79,12 @@ cdef struct CheckOutcome:
     uint64_t checked_at_ms
     char *argument
     size_t argument_n
+    # The first refusal by a ceiling in observe mode, which does not count; the layer is -1 without one.
+    int observed_layer
+    int observed_scope
+    int observed_clause
+    char *observed_argument
+    size_t observed_argument_n
 
 cdef struct Scratch:
     Document arguments
@@ -113,12 +119,16 @@ cdef inline void outcome_init(CheckOutcome *outcome) noexcept nogil:
     outcome.clause = -1
     outcome.matched_index = -1
     outcome.matched_scope = -1
+    outcome.observed_layer = -1
 
 
 cdef inline void outcome_free(CheckOutcome *outcome) noexcept nogil:
     if outcome.argument != NULL:
         free(outcome.argument)
         outcome.argument = NULL
+    if outcome.observed_argument != NULL:
+        free(outcome.observed_argument)
+        outcome.observed_argument = NULL
 
 
 cdef inline void set_slice(TextSlice *out, bytes_t p, size_t n) noexcept nogil:

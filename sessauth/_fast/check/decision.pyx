@@ -5,7 +5,7 @@ Enums and texts of a decision are not the kernel's: ``sessauth.decisions.decisio
 
 cimport cython
 
-from sessauth._fast.base.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
+from sessauth._fast.base.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, LEVEL_CEILING, MAX_BLOCKS, STAGE_NONE
 from sessauth._fast.call.check_state cimport CheckOutcome, outcome_init
 from sessauth._fast.token.chain cimport Chain
 
@@ -36,7 +36,7 @@ cdef class Decision:
     cdef int fill(self, const CheckOutcome *outcome, Chain chain) except -1:
         """Copy an outcome, without its own copy of the argument's name."""
         self.outcome = outcome[0]
-        self.outcome.argument = NULL
+        self.outcome.argument = self.outcome.observed_argument = NULL
         if outcome.argument != NULL:
             self._argument = outcome.argument[: outcome.argument_n].decode("utf-8", "replace")
         if outcome.signature_valid:
@@ -52,6 +52,11 @@ cdef class Decision:
         return self.outcome.allowed
 
     @property
+    def observed(self):
+        """True for an allow that the ceiling of a session in observe mode would have refused."""
+        return bool(self) and self.outcome.level == LEVEL_CEILING
+
+    @property
     def reason(self):
         """The ``Reason``."""
         return REASONS.get(self.outcome.reason, self.outcome.reason)
@@ -63,7 +68,7 @@ cdef class Decision:
 
     @property
     def level(self):
-        """The level that refused: 1 a ceiling, 2 a block, 0 neither."""
+        """The level that refused: 1 a ceiling, 2 a block, 0 neither. Of an allow 1: a ceiling in observe mode."""
         return self.outcome.level
 
     @property
@@ -255,9 +260,10 @@ cdef bint _could_allow(StoredDecision out):
     cdef CheckOutcome *outcome = &out.outcome
     return (
         outcome.stage == STAGE_NONE
-        and outcome.level == 0
-        and outcome.index == outcome.scope == outcome.clause == -1
-        and not out._argument
+        and (
+            outcome.level == LEVEL_CEILING and outcome.index >= 0
+            or outcome.level == 0 and outcome.index == outcome.scope == outcome.clause == -1 and not out._argument
+        )
         # No scope decided on a token alone.
         and (
             outcome.matched_index == outcome.matched_scope == -1

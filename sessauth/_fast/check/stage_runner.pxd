@@ -57,5 +57,6 @@ cdef class StageRunner:
 # Set an allow. Every stage passed.
 cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil
 # A denial discloses no match.
+cdef void set_observed_position(CheckOutcome *out) noexcept nogil
 cdef void clear_match(CheckOutcome *out) noexcept nogil
 cdef void set_fault(CheckOutcome *out) noexcept nogil

@@ -6,6 +6,7 @@ after the last stage, sets ALLOWED: every failure before it, exceptions included
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp
 
 from sessauth._fast.base.clock cimport steady_ms, wall_ms
@@ -325,6 +326,21 @@ cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil:
         out.expires_at_ms = chain.expires_at_ms
     out.reason = ALLOWED
     out.allowed = True
+    set_observed_position(out)
+
+
+cdef void set_observed_position(CheckOutcome *out) noexcept nogil:
+    """Give an allow the position of the ceiling's refusal that did not count, if there was one."""
+    if out.observed_layer < 0:
+        return
+    out.level = LEVEL_CEILING
+    out.index = out.observed_layer
+    out.scope = out.observed_scope
+    out.clause = out.observed_clause
+    free(out.argument)
+    out.argument = out.observed_argument
+    out.argument_n = out.observed_argument_n
+    out.observed_argument = NULL
 
 
 cdef void clear_match(CheckOutcome *out) noexcept nogil:

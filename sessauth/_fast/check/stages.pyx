@@ -5,6 +5,7 @@ signatures are in ``stage_runner``.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport strlen
 
 from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
@@ -183,7 +184,10 @@ cdef bint judge_scope(
         for i in range(rules[k].layer_count):
             match_scopes(&rules[k].layers[i], input.action, &scratch.resource, &context, &verdict)
             if verdict.match != MATCHED:
-                return _deny_scope(&rules[k].layers[i], &verdict, LEVEL_CEILING, layer, out)
+                _deny_scope(&rules[k].layers[i], &verdict, LEVEL_CEILING, layer, out)
+                if not rules[k].observe or verdict.match == OVERWORKED:
+                    return False
+                _set_observed(out)
             layer += 1
     _read_facts_of(rules[0], &context)
     for i in range(chain.block_count):
@@ -271,6 +275,24 @@ cdef bint _deny_scope(
     else:
         set_argument_path(out, verdict.left, verdict.left_count)
     return deny(out, STAGE_SCOPE, CONDITION_FAILED)
+
+
+cdef void _set_observed(CheckOutcome *out) noexcept nogil:
+    """Take back a refusal by a ceiling in observe mode. The first one is remembered."""
+    if out.observed_layer < 0:
+        out.observed_layer = out.index
+        out.observed_scope = out.scope
+        out.observed_clause = out.clause
+        out.observed_argument = out.argument
+        out.observed_argument_n = out.argument_n
+    else:
+        free(out.argument)
+    out.argument = NULL
+    out.argument_n = 0
+    out.level = LEVEL_NONE
+    out.index = out.scope = out.clause = -1
+    out.stage = STAGE_NONE
+    out.reason = 0
 
 
 cdef void _name_path(

@@ -267,6 +267,8 @@ cdef int _whatever(
     call.knows_tool = True
     call.knows_facts = True
     for k in range(rules_count):
+        if rules[k].observe:
+            continue
         read_facts_of(rules[k], &call.context)
         for i in range(rules[k].layer_count):
             out = and3(out, eval_scopes3(&rules[k].layers[i], False, &call))

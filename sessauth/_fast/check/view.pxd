@@ -23,12 +23,14 @@ cdef enum:
     KEY_RETIRED = 3
     KEY_DISTRUSTED = 4
 
-# The compiled rules of a session: the layers of its ceiling, and the facts that their conditions read.
+# The compiled rules of a session: the layers of its ceiling, and the facts that their conditions read. `observe`: its
+# ceiling refuses nothing.
 cdef struct SessionRules:
     ScopeList layers[MAX_CEILING_LAYERS]
     int layer_count
     Fact *facts
     int fact_count
+    bint observe
     bytes_t base
 
 cdef class SessionEntry:

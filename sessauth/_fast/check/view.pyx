@@ -31,8 +31,8 @@ from sessauth._fast.codec.protobuf import WireError, decode
 cdef enum:
     FIELD_CEILINGS = 8
     FIELD_FACTS = 9
-    # state.layout.INCARNATION_FORMAT is the last format with new demands on readers.
-    READER_FORMAT = 4
+    # state.layout.OBSERVE_FORMAT is the last format with new demands on readers.
+    READER_FORMAT = 5
 
 
 cdef uint64_t MARK_FACTOR = 0x9E3779B97F4A7C15
@@ -100,6 +100,7 @@ cdef SessionEntry _session_entry(bytes raw):
         return None
     entry.raw = raw
     entry.rules.base = <bytes_t> PyBytes_AS_STRING(raw)
+    entry.rules.observe = record["observe"]
     entry.length = PyBytes_GET_SIZE(raw)
     entry.status = record["status"]
     entry.end_cause = record["end_cause"]

@@ -163,6 +163,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (17, "end_cause", "enum", False, False, ""),
         (18, "reason", "string", False, False, ""),
         (19, "revision", "uint64", False, False, ""),
+        (20, "observe", "bool", False, False, ""),
+        (21, "enforced_at_ms", "uint64", False, False, ""),
     ),
     "SessionCounts": (
         (1, "open_permits", "uint64", False, False, ""),
@@ -218,9 +220,11 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (9, "lease_ms", "uint64", False, False, ""),
         (10, "issuer_key_ids", "bytes", True, False, ""),
         (11, "ttl_ms", "uint64", False, False, ""),
+        (12, "observe", "bool", False, False, ""),
     ),
     "NarrowSession": (
         (1, "ceiling", "message", False, False, "Ceiling"),
+        (2, "enforce", "bool", False, False, ""),
     ),
     "UpdateFacts": (
         (1, "set", "message", True, False, "Fact"),
@@ -404,6 +408,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (14, "last_allow_ms", "uint64", False, False, ""),
         (15, "record", "uint64", False, False, ""),
         (16, "hosts", "message", True, False, "HostStatus"),
+        (17, "observe", "bool", False, False, ""),
     ),
     "HostStatus": (
         (1, "name", "string", False, False, ""),

@@ -52,6 +52,10 @@ cdef int evaluate_logged_scopes(
     call.knows_arguments = position.knows_arguments
     call.knows_facts = position.knows_facts
     for k in range(lineage.count):
+        if lineage.rules[k].observe:
+            # Refusals by it do not count.
+            layer += lineage.rules[k].layer_count
+            continue
         read_facts_of(lineage.rules[k], &call.context)
         for i in range(lineage.rules[k].layer_count):
             out = and3(out, _eval_list(&lineage.rules[k].layers[i], LEVEL_CEILING, layer, &call, position, outcome))

@@ -21,7 +21,7 @@ from sessauth._fast.call.check_state cimport (
     outcome_init,
     slice_of,
 )
-from sessauth._fast.check.stage_runner cimport StageRunner
+from sessauth._fast.check.stage_runner cimport StageRunner, set_observed_position
 from sessauth._fast.check.lineage cimport Lineage, lineage_clear
 from sessauth._fast.check.stages cimport judge_audience, judge_kinds, judge_scope, judge_time
 from sessauth._fast.check.three_valued cimport NO, YES
@@ -265,6 +265,7 @@ cdef class Redecider(StageRunner):
             return 0
         if out.exact and admitted:
             out.verdict = YES
+            set_observed_position(outcome)
             out.match_fits = (
                 position.matched_index == outcome.matched_index and position.matched_scope == outcome.matched_scope
             )

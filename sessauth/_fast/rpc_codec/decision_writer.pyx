@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from sessauth._fast.base.limits cimport LEVEL_BLOCK, MAX_BLOCKS
+from sessauth._fast.base.limits cimport LEVEL_BLOCK, LEVEL_NONE, MAX_BLOCKS
 from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.token.chain cimport Chain
@@ -184,10 +184,11 @@ cdef void put_decision(
     _number(out, 2, outcome.reason)
     if not outcome.allowed:
         _number(out, 3, outcome.stage)
+    if not outcome.allowed or outcome.level != LEVEL_NONE:
         _position(
             out, 4, outcome.level, outcome.index, outcome.scope, outcome.clause, outcome.argument, outcome.argument_n
         )
-    elif outcome.matched_index >= 0:
+    if outcome.allowed and outcome.matched_index >= 0:
         _position(out, 5, LEVEL_BLOCK, outcome.matched_index, outcome.matched_scope, -1, NULL, 0)
     if outcome.signature_valid:
         _bytes(out, 6, chain.base + chain.root.session_id, 16)

@@ -147,6 +147,8 @@ class KnownChainCase:
             return self._differs("another scope than the one that it says admitted it")
         if wrong := self._wrong_name():
             return wrong
+        if out.exact and self._position() != (out.level, out.index, out.scope, out.clause, out.argument):
+            return self._differs("another refusal of a ceiling in observe mode than recorded")
         if out.verdict == SurveyVerdict.MAYBE:
             return ReplayedCall(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
         doubts = self._doubts()
@@ -220,14 +222,16 @@ class KnownChainCase:
             return ReplayedCall(Standing.FLIPPED, "it was to be allowed", Reason.ALLOWED.name)
         return self._differs(f"{self.recorded.word} does not come out")
 
+    def _position(self) -> tuple[int, int, int, int, str]:
+        recorded = self.recorded
+        return recorded.level, recorded.index, recorded.scope, recorded.clause, recorded.argument
+
     def _same(self) -> bool:
         recorded, out = self.recorded, self.out
         return (
             out.verdict == SurveyVerdict.NO
             and (out.reason, out.stage) == (recorded.reason, recorded.stage)
-            and (out.level, out.index, out.scope, out.clause)
-            == (recorded.level, recorded.index, recorded.scope, recorded.clause)
-            and out.argument == recorded.argument
+            and (out.level, out.index, out.scope, out.clause, out.argument) == self._position()
         )
 
     def _same_or(self, trusted: bool, word: str) -> ReplayedCall:

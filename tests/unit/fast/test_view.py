@@ -146,9 +146,7 @@ def test_a_state_for_newer_readers() -> None:
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
     head = protobuf.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = protobuf.encode(
-        "Head", {**head, "min_reader_format": layout.INCARNATION_FORMAT + 1}
-    )
+    source.meta[b"head"] = protobuf.encode("Head", {**head, "min_reader_format": layout.OBSERVE_FORMAT + 1})
     source.touch()
 
     for _ in range(2):
