@@ -190,9 +190,13 @@ def narrow_session(
     *,
     actor: str = "",
     expected_epoch: int = 0,
+    enforce: bool = False,
 ) -> Change:
-    """Narrow a session's ceiling: every call must also match one of these scopes."""
-    body = {"ceiling": {"scopes": list(ceiling)}}
+    """Narrow a session's ceiling: every call must also match one of these scopes.
+
+    ``enforce`` ends observe mode, also without scopes.
+    """
+    body: dict[str, object] = {"ceiling": {"scopes": list(ceiling)}, "enforce": enforce}
     return Change(change_id, ChangeKind.NARROW_SESSION, body, session_id, actor, expected_epoch)
 
 

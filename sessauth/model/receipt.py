@@ -107,6 +107,8 @@ class Receipt(Record):
     A verifier that judges by ``revision`` or a later one denies every token of the session. ``open_permits``
     were neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known. In
     version 2 ``hosts`` are those of the cluster, and one that holds ``record`` of the carried log denies too.
+    ``observe``: the session was in observe mode, for its life or a part of it: its ceiling refused nothing
+    then.
     """
 
     cluster_id: bytes
@@ -125,6 +127,7 @@ class Receipt(Record):
     version: int = VERSION
     record: int = 0
     hosts: tuple[HostStatus, ...] = ()
+    observe: bool = False
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:

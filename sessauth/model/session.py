@@ -65,8 +65,9 @@ class Session(Record):
     """One session at one revision. Times are ms since 1970-01-01 UTC.
 
     ``ceilings`` are layers of scope records (the dict of message Scope); a call must match a scope of
-    each layer. ``lease_deadline_ms`` is 0 without a lease. ``open_permits`` were neither committed nor
-    released, ``open_approvals`` wait for an answer: both are 0 where a session was read by itself.
+    each layer, unless the session is in ``observe`` mode, which ended at ``enforced_at_ms`` (0: it did not).
+    ``lease_deadline_ms`` is 0 without a lease. ``open_permits`` were neither committed nor released,
+    ``open_approvals`` wait for an answer: both are 0 where a session was read by itself.
     """
 
     message: ClassVar[str] = "SessionRecord"
@@ -93,6 +94,8 @@ class Session(Record):
     lease_deadline_ms: int = 0
     open_permits: int = 0
     open_approvals: int = 0
+    observe: bool = False
+    enforced_at_ms: int = 0
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:
@@ -132,6 +135,7 @@ class SessionTerms(TypedDict, total=False):
     ttl_ms: int
     lease_ms: int
     issuer_key_ids: Sequence[bytes]
+    observe: bool
 
 
 def label_records(labels: Mapping[str, str]) -> list[dict[str, object]]:

@@ -227,7 +227,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     seq = max(old.seq, new.seq, least_seq)
     rows.current = Head(
         layout.FORMAT,
-        layout.MIN_READER_FORMAT,
+        new.min_reader_format,
         new.cluster_id,
         new.incarnation,
         revision=max(old.revision, new.revision, least_revision) + 1,

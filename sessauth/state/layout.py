@@ -23,11 +23,13 @@ LOCK_MODE: Final = 0o660
 
 # A writer of an earlier format would ignore the tables of a later one when it purges and restores. Readers of
 # format 1 never read them.
-FORMAT: Final = 4
+FORMAT: Final = 5
 # From this format on a folder has an anchor.
 ANCHOR_FORMAT: Final = 4
 # A reader of an earlier format would not see that a new incarnation ended a session by its one row.
 INCARNATION_FORMAT: Final = 4
+# A reader of an earlier format can't read the row of a session in observe mode.
+OBSERVE_FORMAT: Final = 5
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"

@@ -46,13 +46,18 @@ class AsyncSessionCalls(AsyncCalls):
     async def narrow(
         self,
         session_id: bytes,
-        ceiling: Sequence[Scope | str],
+        ceiling: Sequence[Scope | str] = (),
         *,
+        enforce: bool = False,
         expected_epoch: int = 0,
         request_id: str = "",
     ) -> Session:
-        """Add a layer of ceiling, which every call of the session must match, outstanding tokens included."""
-        return await self._run(session_calls.narrow(session_id, ceiling, expected_epoch, request_id))
+        """Add a layer of ceiling, which every call of the session must match, outstanding tokens included.
+
+        ``enforce`` ends observe mode: the whole ceiling is enforced from then on. Then no scopes are needed.
+        """
+        request = session_calls.narrow(session_id, ceiling, expected_epoch, request_id, enforce)
+        return await self._run(request)
 
     async def update_facts(
         self,

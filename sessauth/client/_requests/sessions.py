@@ -31,7 +31,8 @@ class OpenTerms(SessionTerms, total=False):
     """Terms of a new session. ``subject`` and ``ceiling`` are required.
 
     ``ttl_ms`` 0: the server's default lifetime; ``lease_ms`` 0: no lease. ``visible_facts`` are the
-    names of the facts that holders' blocks may test.
+    names of the facts that holders' blocks may test. ``observe``, for operators alone: the ceiling refuses
+    nothing, and what it would refuse is recorded.
     """
 
     ceiling: Required[Sequence[Scope | str]]
@@ -117,11 +118,15 @@ def keep_alive(session_id: bytes) -> RpcRequest[int]:
 
 
 def narrow(
-    session_id: bytes, ceiling: Sequence[Scope | str], expected_epoch: int, request_id: str
+    session_id: bytes,
+    ceiling: Sequence[Scope | str],
+    expected_epoch: int,
+    request_id: str,
+    enforce: bool = False,
 ) -> RpcRequest[Session]:
     """Describe NarrowSession."""
     request = pb.NarrowSessionRequest(
-        ceiling=texts("ceiling", ceiling), **_target(session_id, expected_epoch)
+        ceiling=texts("ceiling", ceiling), enforce=enforce, **_target(session_id, expected_epoch)
     )
     return _change("NarrowSession", request, pb.NarrowSessionResponse, request_id)
 

@@ -60,6 +60,9 @@ class SessionEvent(Record):
     USED_AFTER_END: tokens were presented although the session is over, ``count`` times since the last
     event; ``claimed``: nothing of them was verified. It is sent once, to those who watch then.
 
+    ``observe``: the session that was OPENED is in observe mode, so its ceiling refuses nothing.
+    ``enforce``: the one that was NARROWED is not any more.
+
     SYNCED: every event up to ``revision`` was sent; ``missed`` events that are sent only once were lost.
     """
 
@@ -83,6 +86,8 @@ class SessionEvent(Record):
     count: int = 0
     incarnation: bytes = field(default=b"", repr=False)
     missed: int = 0
+    observe: bool = False
+    enforce: bool = False
 
 
 def event_from_message(message: pb.SessionEvent) -> SessionEvent:

@@ -97,6 +97,10 @@ def _fill(message: pb.SessionEvent, change: Change) -> None:
         message.cause = cast("Any", int(cause))
         if cause in _LAPSES:
             message.kind = pb.SESSION_EVENT_KIND_LAPSED
+    elif change.kind is ChangeKind.OPEN_SESSION:
+        message.observe = body.get("observe", False)
+    elif change.kind is ChangeKind.NARROW_SESSION:
+        message.enforce = body.get("enforce", False)
     elif change.kind is ChangeKind.REVOKE:
         message.block_ids.extend(body.get("block_ids", ()))
 

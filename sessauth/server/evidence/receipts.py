@@ -192,6 +192,7 @@ class ReceiptIssuer:
             version=HOSTS_VERSION if hosts else VERSION,
             record=record,
             hosts=hosts,
+            observe=session.observe or session.enforced_at_ms > 0,
         )
 
     def own_status(self, revision: int) -> VerifierStatus:

@@ -52,6 +52,8 @@ class SessionService(Service):
         owner = request_fields.text(request.owner, "owner") or principal.name
         if owner != principal.name and principal.role != OPERATOR:
             raise refused("PERMISSION_DENIED", "owner: only an operator opens for another principal")
+        if request.observe and principal.role != OPERATOR:
+            raise refused("PERMISSION_DENIED", "observe: only an operator opens a session in observe mode")
         if not request.subject:
             raise invalid("subject", "is required: whom or what the session is for")
         if request.ttl_ms > self._settings.max_ttl_ms:
@@ -110,8 +112,12 @@ class SessionService(Service):
         return pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(self, request: pb.NarrowSessionRequest, call: CallContext) -> pb.NarrowSessionResponse:
-        """Narrow a ceiling: every outstanding token is held to it at once."""
-        fields = {"ceiling": _ceiling(request), "expected_epoch": request.expected_epoch}
+        """Narrow a ceiling, or end observe mode: every outstanding token is held to it at once."""
+        fields = {
+            "ceiling": _ceiling(request) if request.ceiling or not request.enforce else [],
+            "enforce": request.enforce,
+            "expected_epoch": request.expected_epoch,
+        }
         return self._change(pb.NarrowSessionResponse, request, call, changes.narrow_session, **fields)
 
     def update_facts(self, request: pb.UpdateFactsRequest, call: CallContext) -> pb.UpdateFactsResponse:

@@ -175,7 +175,10 @@ def _text(token: Token) -> str:
 
 
 def _require_within(members: list[Session], scopes: list[Scope], *, strict: bool) -> list[str]:
-    """Refuse a scope outside of the ceilings. Warn, or if ``strict`` refuse, where that can't be proved."""
+    """Refuse a scope outside of the ceilings. Warn, or if ``strict`` refuse, where that can't be proved.
+
+    Of a session in observe mode the ceiling refuses nothing, so a scope outside of it is a warning as well.
+    """
     warnings = []
     records = [scope.to_record() for scope in scopes]
     for depth, session in enumerate(members):
@@ -184,12 +187,14 @@ def _require_within(members: list[Session], scopes: list[Scope], *, strict: bool
             verdict, part = containment.contains(
                 [dict(scope) for scope in layer], records, same_facts=True, same_session=depth == 0
             )
-            if verdict < 0:
+            if verdict < 0 and (strict or not session.observe):
                 raise WidensAuthority(f"scopes: {part} sticks out of the session's ceiling", part)
             if verdict == 0 and strict:
                 raise WidensAuthority(
                     f"scopes: {part} is not proven to lie inside the session's ceiling", part
                 )
-            if verdict == 0:
+            if verdict <= 0 and session.observe:
+                warnings.append("a scope may be wider than the session's ceiling, which is in observe mode")
+            elif verdict == 0:
                 warnings.append("a scope may be wider than the session's ceiling; calls are held to both")
     return list(dict.fromkeys(warnings))

@@ -121,7 +121,11 @@ def apply(rows: Rows, change: Change) -> Applied:
         keys_generation=head.keys_generation + int(effect.keys_changed),
         incarnation=effect.incarnation or head.incarnation,
         incarnation_revision=head.revision + 1 if effect.incarnation else head.incarnation_revision,
-        min_reader_format=layout.INCARNATION_FORMAT if effect.incarnation else head.min_reader_format,
+        min_reader_format=max(
+            head.min_reader_format,
+            layout.INCARNATION_FORMAT if effect.incarnation else 0,
+            effect.reader_format,
+        ),
         clock_floor_ms=after.clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
     )
     outcome = replace(

@@ -39,7 +39,8 @@ class Effect:
 
     ``keys_changed`` increments the head's keys generation. ``incarnation`` and ``clock_floor_ms`` replace
     those of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` describe an issued
-    permit. ``session`` is the session whose state changed, for followers, or None.
+    permit. ``session`` is the session whose state changed, for followers, or None. ``reader_format`` is the
+    least format that a reader must know from now on, or 0.
     """
 
     writes: Sequence[Put | Delete | DeletePrefix]
@@ -50,3 +51,4 @@ class Effect:
     permit_id: bytes = b""
     permit_deadline_ms: int = 0
     session: Session | None = None
+    reader_format: int = 0

@@ -67,11 +67,13 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
         end_cause=EndCause.UNSPECIFIED,
         reason="",
         revision=revision,
+        observe=bool(body.get("observe", False)),
     )
     writes = [_row(session, most=layout.MAX_FILLED_BYTES)]
     if lease_ms:
         writes.append(Put(layout.LEASES, session.id, (change.at_ms + lease_ms).to_bytes(8, "big")))
-    return Effect(writes, session.epoch, session=session)
+    reader_format = layout.OBSERVE_FORMAT if session.observe else 0
+    return Effect(writes, session.epoch, session=session, reader_format=reader_format)
 
 
 def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[ScopeRecord]) -> int:
@@ -110,10 +112,19 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
 
 
 def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """Replace the ceiling's last layer if the new one is proven to lie inside it; else add a layer."""
+    """Replace the ceiling's last layer if the new one is proven to lie inside it; else add a layer.
+
+    Scopes may be missing where only observe mode is to end.
+    """
     session = require_alive(rows, change)
-    scopes = tuple(validate_ceiling(cast("dict[str, Any]", change.body.get("ceiling"))))
-    if is_contained(session.ceilings[-1], scopes):
+    body = cast("dict[str, Any]", change.body)
+    enforce, ceiling = bool(body.get("enforce", False)), body.get("ceiling")
+    scopes = () if enforce and not (ceiling or {}).get("scopes") else tuple(validate_ceiling(ceiling))
+    if not scopes:
+        if not session.observe:
+            raise RuleViolation(Rejection.WRONG_STATUS, "enforce: the session is not in observe mode")
+        ceilings = session.ceilings
+    elif is_contained(session.ceilings[-1], scopes):
         ceilings = (*session.ceilings[:-1], scopes)
     else:
         ceilings = (*session.ceilings, scopes)
@@ -123,7 +134,10 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
             "is inside the last; narrow with scopes that are plainly inside it"
         )
         raise RuleViolation(Rejection.LIMIT, detail)
-    return _filled(session, replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision))
+    narrowed = replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision)
+    if enforce and session.observe:
+        narrowed = replace(narrowed, observe=False, enforced_at_ms=change.at_ms)
+    return _filled(session, narrowed)
 
 
 def update_facts(rows: Rows, change: Change, revision: int) -> Effect:

@@ -18,7 +18,7 @@ from ..replication.position import read_position
 from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
 from ..rules.validation import ancestors, ended_reason
 from .guarded_clock import ClockReading
-from .log_formats import kind_format, row_format
+from .log_formats import change_format, row_format
 
 _SEQ_BYTES = 8
 # Agents and gateways cause these by their calls: a rejection answers the call and costs no write.
@@ -133,7 +133,7 @@ class Group:
     def log(self, change: Change) -> ChangeOutcome:
         """Stamp, apply and log a change, whatever its id. An unlogged rejection has the ``seq`` 0."""
         self.require_leading()
-        self._require_format(kind_format(change.kind))
+        self._require_format(change_format(change))
         applied = apply(self.rows, change.stamped(self.at_ms))
         if not applied.outcome.applied and change.kind in _UNLOGGED_REJECTIONS:
             return replace(applied.outcome, seq=0)

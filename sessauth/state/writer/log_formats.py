@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...model.change import ChangeKind
+from ...model.change import Change, ChangeKind
 from ...model.group_record import FORMAT, OLDEST_FORMAT
 from .. import layout
 from ..lmdb import evidence_rows
@@ -43,6 +43,13 @@ _OLDEST_EVIDENCE: Final = (evidence_rows.RECEIPT, HOST)
 def kind_format(kind: ChangeKind) -> int:
     """Return the format that a kind of change came with."""
     return OLDEST_FORMAT if kind in _OLDEST_KINDS else FORMAT
+
+
+def change_format(change: Change) -> int:
+    """Return the format that a change came with: of its kind, or of what a later one added to it."""
+    if change.body.get("observe") or change.body.get("enforce"):
+        return FORMAT
+    return kind_format(change.kind)
 
 
 def row_format(table: str, key: bytes, value: bytes) -> int:
