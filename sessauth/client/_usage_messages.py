@@ -43,6 +43,7 @@ def session_message(observation: SessionObservation) -> pb.SessionObservation:
         session_id=observation.session_id,
         allowed=observation.allowed,
         denied=observation.denied,
+        observed=observation.observed,
         last_allow_ms=observation.last_allow_ms,
         lost=observation.lost,
         blocks=(pb.BlockObservation(**_values(block)) for block in observation.blocks.values()),
@@ -134,9 +135,12 @@ class _Reader:
             _size(f"{where}.session_id", message.session_id, _SESSION_ID_BYTES),
             allowed=_count(f"{where}.allowed", message.allowed),
             denied=_count(f"{where}.denied", message.denied),
+            observed=_count(f"{where}.observed", message.observed),
             last_allow_ms=min(message.last_allow_ms, self._latest_ms),
             lost=_count(f"{where}.lost", message.lost),
         )
+        if observation.observed > observation.allowed:
+            raise UsageError(f"{where}.observed: is more than allowed")
         for index, block in enumerate(message.blocks):
             parsed = self.block(f"{where}.blocks[{index}]", block)
             observation.blocks[parsed.block_id] = parsed

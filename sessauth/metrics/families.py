@@ -38,6 +38,9 @@ def histogram(name: str, description: str, *labels: str) -> Metric:
 
 
 DECISIONS: Final = counter("decisions", "Decisions that were answered, allows included.", "stage", "reason")
+OBSERVED: Final = counter(
+    "observed_allows", "Calls that a ceiling would have refused, allowed by observe mode alone."
+)
 CHECK_SECONDS: Final = histogram(
     "check_seconds", "Time of a check in the kernel; calls of a batch share its time evenly."
 )

@@ -68,6 +68,7 @@ def decision_families(counters: Sequence[CheckCounters]) -> Iterator[Family]:
             for (stage, reason), number in decisions.items()
         },
     )
+    yield family(f.OBSERVED, sum(counter.observed for counter in counters))
     buckets = [sum(column) for column in zip(*(counter.buckets for counter in counters), strict=True)]
     total = sum(counter.total_ns for counter in counters)
     yield histogram(f.CHECK_SECONDS, CHECK_BOUNDS_NS, [((), buckets, total)])

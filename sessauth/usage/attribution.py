@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from .._fast.base.token_mask import masked
 from .._fast.codec import protobuf
 from ..errors import SessauthError
+from ..reasons import Level
 from ..scopes.scope import Scope
 from . import SessionUsage
 from .grants import GrantLayer, ceilings
@@ -57,10 +58,13 @@ class UsageAttributor:
             usage.observe(*call, at_ms=record.at_ms, reason=record.reason)
             return
         arguments, block_ids = record.arguments, record.block_ids
+        observed = record.level == Level.CEILING
         matched = [
             position
-            for layer in self._layers_of(record.session_id, record.epoch)
+            for index, layer in enumerate(self._layers_of(record.session_id, record.epoch))
             for position in layer.matching_positions(action, resource, arguments)
+            # A layer in observe mode that would have refused the call admitted it by no scope.
+            if not observed or (index != record.index and position[1] >= 0)
         ]
         root = self._roots.get(block_ids[0])
         if root is not None:
@@ -73,6 +77,7 @@ class UsageAttributor:
             block_ids=block_ids,
             matched=matched,
             minted=root,
+            refused=(record.index, masked(record.argument)) if observed else None,
         )
 
     def _layers_of(self, session_id: bytes, epoch: int) -> tuple[GrantLayer, ...]:

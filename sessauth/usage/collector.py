@@ -381,4 +381,5 @@ class ObservationSink:
 def _count(session: SessionObservation, calls: ChainCalls) -> None:
     session.allowed += calls.allowed
     session.denied += calls.denied
+    session.observed += calls.observed
     session.last_allow_ms = max(session.last_allow_ms, calls.last_allow_ms)

@@ -102,7 +102,8 @@ class SessionObservation:
     """Observations of one session. ``usage`` is the record of its allowed calls, if usage is wanted.
 
     ``allowed`` and ``denied`` count calls whose token has valid signatures; ``last_allow_ms`` is 0 if none
-    was allowed. ``lost`` counts observations that found no room.
+    was allowed. ``observed`` are the allowed ones that only observe mode allowed. ``lost`` counts
+    observations that found no room.
     """
 
     session_id: bytes
@@ -116,6 +117,7 @@ class SessionObservation:
     # Approximate size of ``usage`` in memory, and that size when it was weighed last.
     usage_bytes: int = 0
     usage_weighed: int = 0
+    observed: int = 0
 
     def size(self) -> int:
         """Return its approximate size in memory, in bytes."""
@@ -130,6 +132,7 @@ class SessionObservation:
         """
         self.allowed += other.allowed
         self.denied += other.denied
+        self.observed += other.observed
         self.last_allow_ms = max(self.last_allow_ms, other.last_allow_ms)
         self.lost += other.lost
         left = room

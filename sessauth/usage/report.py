@@ -205,6 +205,7 @@ class UsageReport:
             "allowed": usage.allowed.to_dict(),
             "denied": _rows(usage.denied, "reason"),
             "denied_calls": _rows(usage.denied_calls, "reason", "action", "resource"),
+            "observed": _rows(usage.observed, "layer", "action", "resource", "argument"),
             "resources": _rows(usage.calls, "action", "resource"),
             "tokens_used": len(usage.tokens.rows),
             "layers": [each.to_dict(fit) for each in self.layers],

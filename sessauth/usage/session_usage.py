@@ -24,6 +24,7 @@ From decision records::
      "tokens": {"rows": [[root block id, span...]...], "truncated": bool},
      "minted": {layer id: {"kind": "minted", "scopes": [base64...]}}, "minted_cut": bool,
      "profiles": {"ceiling": profile, "minted": profile},        # usage.profile: these hold argument values
+     "observed": {"rows": [[layer, action, resource, argument, span...]...], "truncated": bool},  # if any
      "lost": decisions that were lost}
 """
 
@@ -35,7 +36,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import UsageError
-from ..limits import MAX_ACTION_CHARS, MAX_RESOURCE_BYTES
+from ..limits import MAX_ACTION_CHARS, MAX_RESOURCE_BYTES, MAX_STRING_BYTES
 from ..reasons import Reason
 from . import field_readers, limits
 from .argument_reader import read
@@ -69,6 +70,15 @@ def _texts(*most_bytes: int) -> Callable[[list[object]], tuple[Any, ...]]:
 
 
 _CALL: Final = (MAX_ACTION_CHARS, MAX_RESOURCE_BYTES)
+_CALL_AND_ARGUMENT: Final = (*_CALL, MAX_STRING_BYTES)
+
+
+def _read_observed(parts: list[object]) -> tuple[int, str, str, str]:
+    layer, *texts = field_readers.items(parts, 4, exactly=True)
+    action, resource, argument = map(field_readers.text, texts, _CALL_AND_ARGUMENT)
+    return field_readers.count(layer), action, resource, argument
+
+
 # The limit of each table, and the reader of its keys.
 _TABLES: Final[Mapping[str, tuple[int, Callable[[list[object]], tuple[Any, ...]]]]] = {
     "denied": (limits.MAX_DENIED_REASONS, _texts(64)),
@@ -76,8 +86,19 @@ _TABLES: Final[Mapping[str, tuple[int, Callable[[list[object]], tuple[Any, ...]]
     "denied_calls": (limits.MAX_DENIED_ROWS, _texts(64, *_CALL)),
     "uses": (limits.MAX_POSITIONS, read_position),
     "tokens": (limits.MAX_TOKENS, _texts(64)),
+    "observed": (limits.MAX_OBSERVED_ROWS, _read_observed),
 }
-_MEMBERS: Final = ("format", "allowed", *_TABLES, "minted", "minted_cut", "profiles", "lost")
+# A record without observed calls lacks their table: so earlier versions read it.
+_OBSERVED: Final = "observed"
+_MEMBERS: Final = (
+    "format",
+    "allowed",
+    *(name for name in _TABLES if name != _OBSERVED),
+    "minted",
+    "minted_cut",
+    "profiles",
+    "lost",
+)
 
 
 class SessionUsage:
@@ -94,6 +115,7 @@ class SessionUsage:
     denied_calls: TopKTable[tuple[str, str, str]]
     uses: TopKTable[Position]
     tokens: TopKTable[tuple[str]]
+    observed: TopKTable[tuple[int, str, str, str]]
 
     def __init__(self) -> None:
         self.allowed = TimeSpan()
@@ -115,6 +137,7 @@ class SessionUsage:
         matched: Iterable[Position] = (),
         minted: GrantLayer | None = None,
         reason: int = Reason.ALLOWED,
+        refused: tuple[int, str] | None = None,
     ) -> None:
         """Count one decision.
 
@@ -127,12 +150,17 @@ class SessionUsage:
             matched: the scopes that may have admitted it (``GrantLayer.matching_positions``).
             minted: the scopes that the token was minted with.
             reason: of the decision, a number of :class:`~sessauth.reasons.Reason`.
+            refused: the layer of a ceiling in observe mode that would have refused it, and the argument at
+                fault.
         """
         if reason != Reason.ALLOWED:
             self._deny(action, resource, at_ms, reason)
             return
         self.allowed.add(at_ms)
         self.calls.add((action, resource), at_ms)
+        if refused is not None:
+            layer, argument = refused
+            self.observed.add((layer, action, resource, argument[: limits.MAX_OBSERVED_CHARS]), at_ms)
         if block_ids:
             self.tokens.add((block_ids[0].hex(),), at_ms)
         if minted is not None:
@@ -189,6 +217,7 @@ class SessionUsage:
             "scopes": self.uses.truncated,
             "tokens": self.tokens.truncated,
             "denied calls": self.denied_calls.truncated,
+            "calls in observe mode": self.observed.truncated,
             "scopes that tokens were minted with": self.minted_cut,
             f"resources apart ({', '.join(by_action)})": bool(by_action),
             f"what calls looked like ({', '.join(nothing)})": bool(nothing),
@@ -200,22 +229,29 @@ class SessionUsage:
         return {
             "format": FORMAT,
             "allowed": self.allowed.to_list(),
-            **{name: getattr(self, name).to_dict() for name in _TABLES},
+            **{name: getattr(self, name).to_dict() for name in self._stated_tables()},
             "minted": {name: self.minted[name].to_dict() for name in sorted(self.minted)},
             "minted_cut": self.minted_cut,
             "profiles": {kind: profile.to_dict() for kind, profile in self.profiles.items()},
             "lost": self.lost,
         }
 
+    def _stated_tables(self) -> tuple[str, ...]:
+        stated = bool(self.observed.rows) or self.observed.truncated
+        return tuple(name for name in _TABLES if stated or name != _OBSERVED)
+
     @classmethod
     def from_dict(cls, data: object) -> SessionUsage:
         """Read the values of :meth:`to_dict`; raises UsageError for anything else, or beyond a limit."""
-        plain = field_readers.fields(data, *_MEMBERS)
+        stated = (_OBSERVED,) if isinstance(data, dict) and _OBSERVED in data else ()
+        plain = field_readers.fields(data, *_MEMBERS, *stated)
         if plain["format"] != FORMAT:
             raise UsageError(f"a usage record of format {plain['format']!a}: this version reads {FORMAT}")
         usage = cls()
         usage.allowed = TimeSpan.from_list(plain["allowed"])
         for name, (limit, read_key) in _TABLES.items():
+            if name not in plain:
+                continue
             setattr(usage, name, TopKTable.from_dict(limit, plain[name], read_key))
         minted = plain["minted"]
         if not isinstance(minted, dict) or len(minted) > limits.MAX_MINTED_LAYERS:

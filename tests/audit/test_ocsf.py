@@ -178,6 +178,20 @@ def test_records_about_the_log_are_no_events(sample: SampleLog) -> None:
     assert layout.FORMAT == 1
 
 
+def test_a_call_that_observe_mode_alone_allowed() -> None:
+    """It is allowed, of low severity, and says why."""
+    at = {"level": "CEILING", "index": 0, "scope": -1, "clause": -1, "argument": ""}
+    record = decision(1, at=at)
+    event = ocsf.event(
+        Entry(bytes(16), Path("f"), 1, record | {"n": 3, "kind": "decision", "chain": "c"}), {}
+    )
+
+    assert event is not None
+    assert (event["action"], event["severity"], event["status_detail"]) == ("Allowed", "Low", "observe mode")
+    assert event["message"].startswith("allowed in observe mode read mcp/github/repos/1")
+    assert event["unmapped"]["at"] == at
+
+
 def test_a_check_of_a_token_alone_is_no_call() -> None:
     """It has an operation and a resource of its own, and the mark under ``unmapped``."""
     record = decision(1, action="", resource="", matched=None, token_only=True)

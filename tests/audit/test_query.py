@@ -30,6 +30,7 @@ def _found(sample: SampleLog, **stated: Any) -> list[str]:
         ({"session": PARENT.hex()}, "parent"),
         ({"allowed": True}, "5"),
         ({"allowed": False}, "30 6 7 8"),
+        ({"observed": True}, ""),
         ({"reason": "OUT_OF_SCOPE"}, "7"),
         ({"stage": "SCOPE"}, "6 7"),
         ({"action": "read"}, "30 5 6 8"),

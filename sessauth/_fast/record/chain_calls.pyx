@@ -3,6 +3,7 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
+from sessauth._fast.base.limits cimport LEVEL_CEILING
 from sessauth._fast.record.decision_record cimport (
     RECORD_ALLOWED,
     RECORD_TOKEN_ONLY,
@@ -22,12 +23,14 @@ cdef class ChainCalls:
 
     ``record`` is one of them: that with the payloads, if there is one. A check of a token alone is a use of its blocks,
     but of no call: it is neither ``allowed`` nor ``denied``. ``last_allow_ms`` is 0 if no call was allowed.
+    ``observed`` are the allowed ones that only observe mode allowed.
     """
 
     cdef readonly DecisionRecord record
     cdef readonly uint64_t calls
     cdef readonly uint64_t allowed
     cdef readonly uint64_t denied
+    cdef readonly uint64_t observed
     cdef readonly uint64_t first_ms
     cdef readonly uint64_t last_ms
     cdef readonly uint64_t last_allow_ms
@@ -72,6 +75,7 @@ def add_up(records not None, after_end not None):
             continue
         if head.flags & RECORD_ALLOWED:
             calls.allowed += 1
+            calls.observed += head.level == LEVEL_CEILING
             calls.last_allow_ms = max(calls.last_allow_ms, head.at_ms)
         else:
             calls.denied += 1

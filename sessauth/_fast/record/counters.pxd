@@ -12,7 +12,8 @@ cdef enum:
     CHECK_BOUNDS = 20
 
 cdef class CheckCounters:
-    # A word for each stage and reason; a word for each bucket and the overflow bucket; the sum in ns.
+    # A word for each stage and reason; a word for each bucket and the overflow bucket; the sum in ns; a word for allows
+    # by observe mode alone.
     cdef uint64_t *_decisions
     cdef uint64_t *_checks
     cdef object _memory

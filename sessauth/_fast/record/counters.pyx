@@ -8,6 +8,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObjec
 from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.base.clock cimport monotonic_ns
+from sessauth._fast.base.limits cimport LEVEL_CEILING
 from sessauth._fast.call.check_state cimport CheckOutcome
 
 __all__ = ["CHECK_BOUNDS_NS", "COUNTERS_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
@@ -25,7 +26,7 @@ cdef extern from * nogil:
 cdef enum:
     MAX_BOUNDS = 32
 
-COUNTERS_BYTES = (STAGES * REASONS + CHECK_BOUNDS + 2) * sizeof(uint64_t)
+COUNTERS_BYTES = (STAGES * REASONS + CHECK_BOUNDS + 3) * sizeof(uint64_t)
 CHECK_BOUNDS_NS = tuple([check_bounds[i] for i in range(CHECK_BOUNDS)])
 
 
@@ -51,6 +52,8 @@ cdef class CheckCounters:
         cdef unsigned int stage = <unsigned int> outcome.stage
         cdef unsigned int reason = <unsigned int> outcome.reason
         self._decisions[stage * REASONS + reason if stage < STAGES and reason < REASONS else 0] += 1
+        if outcome.allowed and outcome.level == LEVEL_CEILING:
+            self._checks[CHECK_BOUNDS + 2] += 1
 
     cdef int64_t begin(self) noexcept nogil:
         return monotonic_ns()
@@ -85,6 +88,11 @@ cdef class CheckCounters:
     def total_ns(self):
         """The total time of all checks, in ns."""
         return self._checks[CHECK_BOUNDS + 1]
+
+    @property
+    def observed(self):
+        """The number of calls that only observe mode allowed."""
+        return self._checks[CHECK_BOUNDS + 2]
 
 
 cdef class Histograms:

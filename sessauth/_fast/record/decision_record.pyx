@@ -172,7 +172,7 @@ cdef class DecisionRecord:
 
     @property
     def level(self):
-        """The level that refused: 1 a ceiling, 2 a block, 0 neither."""
+        """The level that refused: 1 a ceiling, 2 a block, 0 neither. Of an allow 1: a ceiling in observe mode."""
         return self.head.level
 
     @property

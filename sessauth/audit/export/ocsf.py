@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from ...reasons import Reason
+from ..read.logged_decision import LoggedDecision
 from ..read.reader import Entry
 from .ocsf_changes import change_event, local_event
 from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, VERSION, Event, classified, unmapped
@@ -70,15 +71,16 @@ def _decision(record: Mapping[str, Any]) -> Event:
     if record.get("token_only") is True:
         action, resource = _TOKEN_CHECK
     activity = _ACTIVITIES.get(action, 99)
-    severity = INFORMATIONAL if allowed else MEDIUM if reason in _SUSPICIOUS else LOW
+    observed = LoggedDecision.of(record).observed
+    severity = MEDIUM if reason in _SUSPICIOUS else LOW if observed or not allowed else INFORMATIONAL
     result = classified(6003, activity, _CAPTIONS.get(activity, action or "unknown"), severity, record)
     session = record.get("session")
     result |= {
-        "message": f"{'allowed' if allowed else 'denied'} {action} {resource}: {reason}",
+        "message": f"{_words(allowed, observed)} {action} {resource}: {reason}",
         "status_id": 1 if allowed else 2,
         "status": "Success" if allowed else "Failure",
         "status_code": reason,
-        "status_detail": f"stage {str(record.get('stage', '')).lower()}",
+        "status_detail": "observe mode" if observed else f"stage {str(record.get('stage', '')).lower()}",
         "action_id": 1 if allowed else 2,
         "action": "Allowed" if allowed else "Denied",
         "disposition_id": 1 if allowed else 2,
@@ -101,6 +103,10 @@ def _decision(record: Mapping[str, Any]) -> Event:
         result["metadata"]["correlation_uid"] = session
     result["unmapped"] = unmapped(record, _MAPPED)
     return result
+
+
+def _words(allowed: bool, observed: bool) -> str:
+    return "allowed in observe mode" if observed else "allowed" if allowed else "denied"
 
 
 def _endpoint(source: str) -> dict[str, str]:

@@ -69,6 +69,8 @@ def change_event(record: Mapping[str, Any]) -> Event:
             "session": {"uid": session, "created_time": record.get("at_ms", 0)},
             "privileges": _scopes(body),
         }
+        if body.get("observe"):
+            result["status_detail"] = "observe mode: its ceiling refuses nothing"
     else:
         activity, name, entity = (
             _KINDS.get(kind, (99, "Unknown change", "State")) if kind else (99, "Unknown", "State")

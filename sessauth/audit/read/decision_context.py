@@ -111,7 +111,9 @@ def _ceilings(reading: FolderReader, decision: LoggedDecision) -> list[list[Scop
                 change = Change.decode(base64.b64decode(str(entry.record.get("body")), validate=True))
                 if change.kind in (ChangeKind.OPEN_SESSION, ChangeKind.NARROW_SESSION):
                     body: Any = change.body
-                    layers.append([Scope.from_record(scope) for scope in body["ceiling"]["scopes"]])
+                    # A narrowing that only ends observe mode has no scopes.
+                    if scopes := body["ceiling"]["scopes"]:
+                        layers.append([Scope.from_record(scope) for scope in scopes])
                     parent = body.get("parent_id") or parent
             except (KeyError, TypeError, WireError, UsageError, binascii.Error):
                 return layers

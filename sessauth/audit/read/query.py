@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ...scopes.call_arguments import canonical
 from .. import layout
 from ..keys import ArgumentsKey
+from .logged_decision import LoggedDecision
 from .reader import Entry, FolderReader
 
 KINDS = ("decision", "change", "local", "lost")
@@ -21,8 +22,9 @@ KINDS = ("decision", "change", "local", "lost")
 class Query:
     """Criteria for records; empty ones are ignored. Ids are hex, times ms since 1970.
 
-    ``action`` and ``resource`` are exact, or a prefix if they end in ``*``. ``session`` also finds denied
-    calls whose token only claimed it. ``until_ms`` is exclusive.
+    ``observed``: calls that observe mode alone allowed. ``action`` and ``resource`` are exact, or a prefix
+    if they end in ``*``. ``session`` also finds denied calls whose token only claimed it. ``until_ms`` is
+    exclusive.
     """
 
     session: str = ""
@@ -31,6 +33,7 @@ class Query:
     reason: str = ""
     stage: str = ""
     allowed: bool | None = None
+    observed: bool = False
     action: str = ""
     resource: str = ""
     arguments: frozenset[str] = frozenset()
@@ -44,7 +47,7 @@ class Query:
         """The kinds of records that can match."""
         of_decisions = (
             *(self.decision, self.block, self.reason, self.stage, self.action, self.resource, self.arguments),
-            self.allowed is not None,
+            self.allowed is not None or self.observed,
         )
         of_changes = bool(self.change or self.actor)
         if any(of_decisions):
@@ -80,6 +83,8 @@ class Query:
         if self.stage and str(record.get("stage")).upper() != self.stage.upper():
             return False
         if self.allowed is not None and record.get("allowed") is not self.allowed:
+            return False
+        if self.observed and not LoggedDecision.of(record).observed:
             return False
         if self.block and self.block not in (record.get("blocks") or ()):
             return False

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
-    """Return the ceiling layers of a session and its ancestors if one of them denied, else none."""
-    if decision or decision.level != Level.CEILING:
+    """Return the ceiling layers of a session and its ancestors if one of them refused, else none."""
+    if decision.level != Level.CEILING:
         return []
     try:
         return list(islice(ceiling_layers(decision.session_id, client.get_session), decision.index + 1))

@@ -56,7 +56,8 @@ def _call(record: Mapping[str, Any]) -> str:
 
 def _lines(context: DecisionContext) -> list[str]:
     record, judged = context.entry.record, context.decision
-    word = "ALLOWED" if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
+    allowed = "ALLOWED by observe mode alone" if judged.observed else "ALLOWED"
+    word = allowed if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
     explained = context.explanation.removeprefix("ALLOWED").removeprefix(f"{judged.reason.name}: ").strip()
     lines = [
         word,

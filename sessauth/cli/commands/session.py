@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...model.session import Session
 from .. import lookup, params, scope_files
 from ..context import Settings, with_settings
-from ..output import moment_and_distance
+from ..output import moment_and_distance, warn
 from ..params import Ref
 from ..render import receipt as receipt_view
 from ..render import session as session_view
@@ -121,6 +121,11 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     multiple=True,
     help="Only this key may root its tokens.",
 )
+@click.option(
+    "--observe",
+    is_flag=True,
+    help="Record what the ceiling would refuse, and refuse nothing. Operators only.",
+)
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option
 @with_settings
@@ -137,6 +142,8 @@ def open_(
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
     with settings.client() as client:
         opened = client.open_session(**_opening(client, **options))
+    if opened.observe:
+        warn(f"observe mode: {session_view.OBSERVE_MODE}; 'sessauth session narrow --enforce' ends that")
     if quiet:
         settings.show(session_view.to_json(opened), [opened.id.hex()])
     else:
@@ -198,14 +205,15 @@ def keep_alive(settings: Settings, session_id: Ref) -> None:
 
 @session.command("narrow")
 @params.session_argument
-@click.option(
-    "--ceiling", multiple=True, required=True, help="A scope; every call must match one of them too."
-)
+@click.option("--ceiling", multiple=True, help="A scope; every call must match one of them too.")
+@click.option("--enforce", is_flag=True, help="End observe mode: the ceiling is enforced from now on.")
 @_expected_epoch
 @params.request_id_option
 @with_settings
 def narrow(settings: Settings, /, session_id: Ref, **options: Any) -> None:
-    """Narrow a session, for every token of it at once."""
+    """Narrow a session, or end its observe mode, for every token of it at once."""
+    if not options["ceiling"] and not options["enforce"]:
+        raise UsageError("give --ceiling, or --enforce to end observe mode")
     with settings.client() as client:
         _show(settings, client.narrow(lookup.session(client, session_id), **options))
 

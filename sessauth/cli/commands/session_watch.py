@@ -84,6 +84,8 @@ def _details(event: SessionEvent) -> list[tuple[str, str]]:
         ("subject", _quoted(event.subject)),
         ("purpose", _quoted(event.purpose)),
         ("ends_too" if event.cause else "holds_for", ",".join(each.hex() for each in event.inherited_by)),
+        ("observe", "its ceiling refuses nothing" if event.observe else ""),
+        ("enforce", "its ceiling is enforced from now on" if event.enforce else ""),
         ("blocks", ",".join(each.hex() for each in event.block_ids)),
         ("verifier", _quoted(event.verifier)),
         ("times", str(event.count or "")),

@@ -14,6 +14,7 @@ from ...audit import layout
 from ...audit.export import ocsf
 from ...audit.export.ocsf_common import Event
 from ...audit.read.hosts import AuditHost
+from ...audit.read.logged_decision import LoggedDecision
 from ...audit.read.query import Query, find
 from ...audit.read.reader import Entry, FolderReader
 from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
@@ -180,7 +181,8 @@ def _row(entry: Entry) -> list[object]:
     record = entry.record
     session = record.get("session") or (f"claims {record['claimed']}" if record.get("claimed") else "")
     if entry.kind == "decision":
-        cells: list[object] = ["allowed" if record.get("allowed") is True else "denied"]
+        judged = LoggedDecision.of(record)
+        cells: list[object] = ["observed" if judged.observed else "allowed" if judged.allowed else "denied"]
         cells += [record.get("reason"), str(record.get("stage", "")).lower(), session]
         on = "the token alone" if record.get("token_only") is True else record.get("resource")
         cells += [record.get("action"), on, record.get("id")]

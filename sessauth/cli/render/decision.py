@@ -13,7 +13,8 @@ def to_json(decision: DecisionBase, explanation: str) -> dict[str, object]:
 
 def to_lines(decision: DecisionBase, explanation: str) -> list[str]:
     """Return a decision as lines: the answer, the explanation, and its fields."""
-    word = "ALLOWED" if decision else f"DENIED at stage {decision.stage.name.lower()}"
+    allowed = "ALLOWED by observe mode alone" if decision.observed else "ALLOWED"
+    word = allowed if decision else f"DENIED at stage {decision.stage.name.lower()}"
     detail = explanation.removeprefix("ALLOWED").strip()
     stated = decision.to_dict()
     return [

@@ -31,7 +31,8 @@ def summary(receipt: Receipt) -> str:
     pending = [f"waits for {waiting}"] if waiting else []
     if receipt.open_permits:
         pending.append(f"{receipt.open_permits} permits open")
-    return f"receipt {receipt.state.name}: {'; '.join(pending) or _MEANS[receipt.state]}"
+    line = f"receipt {receipt.state.name}: {'; '.join(pending) or _MEANS[receipt.state]}"
+    return f"{line}; it was in observe mode" if receipt.observe else line
 
 
 def to_lines(receipt: Receipt) -> list[str]:
@@ -49,6 +50,10 @@ def to_lines(receipt: Receipt) -> list[str]:
                 ("made", moment(receipt.made_at_ms)),
                 ("open permits", receipt.open_permits or ""),
                 ("last allowed", moment(receipt.last_allow_ms)),
+                (
+                    "observe mode",
+                    "its ceiling refused nothing, for its life or a part of it" if receipt.observe else "",
+                ),
                 ("cluster", receipt.cluster_id.hex()),
             ]
         ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from ...model.session import Session, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Number, Plain, value_of, value_to_text
 from ..output import fields, json_fields, moment, moment_and_distance, printable, span
+
+OBSERVE_MODE: Final = "its ceiling refuses nothing; what it would refuse is recorded"
 
 
 def to_json(session: Session) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
         [
             ("session", session.id.hex()),
             ("status", session.status.name),
+            ("observe mode", _observe_mode(session)),
             ("reason", session.reason),
             *_stated(session),
             ("parent", session.parent_id.hex()),
@@ -62,6 +65,12 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
             for fact in session.facts
         ]
     return lines
+
+
+def _observe_mode(session: Session) -> str:
+    if session.observe:
+        return OBSERVE_MODE
+    return f"until {moment(session.enforced_at_ms)}" if session.enforced_at_ms else ""
 
 
 def _stated(session: Session) -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ def _row(session: Session, now_ms: int, id_chars: int) -> list[object]:
     over = session.status is SessionStatus.ENDED
     return [
         session.id.hex()[:id_chars],
-        session.status.name,
+        f"{session.status.name} OBSERVE" if session.observe else session.status.name,
         session.subject,
         session.purpose,
         session.owner,

@@ -17,6 +17,7 @@ from ...usage.svg import picture
 from ...usage.tables import sections
 from ..output import json_value, moment, printable, table
 from .census import host_lines, late_lines, missing_lines
+from .observed import observed_lines
 
 if TYPE_CHECKING:
     from ...client import SessionReport
@@ -114,6 +115,8 @@ def _session_json(report: SessionReport) -> dict[str, Any]:
         "owner": session.owner,
         "allowed": observation.allowed,
         "denied": observation.denied,
+        "observe": session.observe,
+        "observed": observation.observed,
         "last_allow_ms": observation.last_allow_ms,
         "blocks": len(observation.blocks),
         "late": [json_value(late) for late in observation.late.values()],
@@ -131,7 +134,8 @@ def to_lines(
     """Return the sessions and their joined report as lines."""
     if not reports:
         return ["no session"]
-    lines = table(
+    lines = observed_lines(reports, report)
+    lines += table(
         ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "TOLD BY"),
         [
             (

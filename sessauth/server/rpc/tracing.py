@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import ConfigError
-from ...reasons import Reason, Stage
+from ...reasons import Level, Reason, Stage
 from .. import log
 from ..config.sections import TracingSettings
 from ..status import CODES, word_of
@@ -166,14 +166,16 @@ def _span_of(call: CallContext) -> Span | None:
     return None if state is None else state[0]
 
 
-def _decisions(kind: str, response: bytes) -> dict[str, str | int]:
+def _decisions(kind: str, response: bytes) -> dict[str, str | int | bool]:
     """Return the attributes of an encoded response to a check; for a batch, counts of its items."""
     message = RESPONSE_TYPES[kind].FromString(response)
     if kind == "batch":
         denied = sum(not decision.allowed for decision in message.decisions)
         return {"sessauth.items": len(message.decisions), "sessauth.denied": denied}
     decision = message.decision
+    observed = decision.allowed and decision.failed.level == Level.CEILING
     return {
+        **({"sessauth.observed": True} if observed else {}),
         "sessauth.reason": Reason(decision.reason).name,
         "sessauth.stage": Stage(decision.stage).name.lower(),
         "sessauth.revision": decision.revision,

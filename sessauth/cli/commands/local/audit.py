@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -87,13 +87,15 @@ def verify(
     settings.show(audit_view.verified_json(verified), audit_view.verified_lines(verified), ok=intact)
 
 
+# `observed`: allowed, by observe mode alone.
+_ANSWERS: Final = ("allowed", "denied", "observed")
 _filters = with_options(
     click.option("--session", type=params.session_id, default=b"", help="Of this session."),
     click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
     click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
     click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),
     click.option("--stage", default="", help="Decisions of this stage, as scope."),
-    click.option("--answer", type=click.Choice(("allowed", "denied")), help="Decisions of this answer."),
+    click.option("--answer", type=click.Choice(_ANSWERS), help="Decisions of this answer."),
     click.option("--action", default="", help="Exact, or a beginning and *."),
     click.option("--resource", default="", help="Exact, or a beginning and *."),
     click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
@@ -123,7 +125,8 @@ def _query(hosts: Sequence[AuditHost], *, answer: str | None, **options: Any) ->
         "block": options["block"].hex(),
         "reason": _word(options["reason"], Reason.__members__, "--reason"),
         "stage": _word(options["stage"], Stage.__members__, "--stage"),
-        "allowed": None if answer is None else answer == "allowed",
+        "allowed": None if answer is None else answer != "denied",
+        "observed": answer == "observed",
         "arguments": digests,
         "change": _word(options["change"], ChangeKind.__members__, "--change"),
     }
