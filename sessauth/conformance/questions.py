@@ -12,7 +12,10 @@ from ..errors import UsageError
 from ..reasons import Level, Reason, Stage
 
 # The files whose vectors are checks.
-FILES: Final = ("valid", "invalid", "conditions", "proofs", "stands", "ed25519", "second_implementation")
+FILES: Final = (
+    *("valid", "invalid", "conditions", "elements", "proofs", "stands", "ed25519"),
+    "second_implementation",
+)
 _PACKAGE: Final = Path(__file__).parent / "vectors"
 _CHECKOUT: Final = Path(__file__).parents[2] / "tests" / "vectors"
 # Defaults of an answer's members.

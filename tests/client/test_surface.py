@@ -69,6 +69,10 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
         ], name
 
 
+# Hosts of a cluster ask each other for these.
+BETWEEN_HOSTS = {"SignVerifierKey", "ReportHostUsage"}
+
+
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
     from sessauth.client._requests import approvals, evidence, keys, sessions, standing, tokens, usage
@@ -103,4 +107,6 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
+                if method.name in BETWEEN_HOSTS:
+                    continue
                 assert f'"{method.name}"' in sources or f"{service.name}/{method.name}" in sources
