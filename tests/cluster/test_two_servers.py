@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 
+from sessauth.clock import SystemClock
+from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.model.change import add_key, set_key_status
+from sessauth.model.group_record import SERVER_OWNER, ServerKey
 from sessauth.reasons import Reason
+from sessauth.server.cluster.begin import server_key
 from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import record_pb2 as record
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.authority import NEEDS_OPENSSL, Authority
 from tests.support.carried import OneEngine
-from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.cluster_servers import ClusterServer, settings, two_servers
+from tests.support.memory_carrier import MemoryCarrier, MemoryEngine
 from tests.support.service import Caller, RpcError, wait_until
 from tests.support.watching import end, item, mint, open_session
 
@@ -46,6 +55,81 @@ def test_the_other_one_takes_over(pair: tuple[ClusterServer, ClusterServer]) -> 
     assert wait_until(lambda: two.leads)
     assert status_of(two, session.id) == record.SESSION_STATUS_ACTIVE
     open_session(two.operator)
+
+
+def test_a_name_has_one_server_key(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """A further key of a name is refused, and changes nothing, while one that may sign has it."""
+    one, two = pair
+    log, key = one.control.log, server_key(two.config)
+
+    def admit(name: str, server: bytes, request_id: str) -> str:
+        request = keys.AdmitServerRequest(
+            request_id=request_id, name=name, server_key=server, issuer_key=ServerKey.generate().public_key
+        )
+        before = log.head().revision
+        try:
+            one.operator.call("KeyService/AdmitServer", request)
+        except RpcError as error:
+            assert log.head().revision == before
+            return error.word
+        return ""
+
+    copy, prepared = ServerKey.generate(), ServerKey.generate()
+    assert admit("two", copy.public_key, "copy") == "NAME_TAKEN"
+    log.submit(set_key_status("retire", key.key_id, KeyStatus.RETIRED)).result().raise_if_rejected()
+    change = add_key("prepared", prepared.public_key, owner=SERVER_OWNER + "two")
+    log.submit(change).result().raise_if_rejected()
+    assert admit("two", copy.public_key, "copy-2") == "NAME_TAKEN"
+    change = set_key_status("distrust", prepared.key_id, KeyStatus.DISTRUSTED)
+    log.submit(change).result().raise_if_rejected()
+    assert admit("two", copy.public_key, "copy-3") == ""
+    assert admit("three", ServerKey.generate().public_key, "three") == ""
+
+
+def test_the_same_admission_may_come_twice(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """The answer to the first one was lost: the second one is no other key."""
+    request = keys.AdmitServerRequest(
+        request_id="three",
+        name="three",
+        server_key=ServerKey.generate().public_key,
+        issuer_key=ServerKey.generate().public_key,
+    )
+    first, second = (pair[0].operator.call("KeyService/AdmitServer", request) for _ in range(2))
+    assert first == second
+
+
+def test_of_two_copies_of_a_server_the_later_one_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former denies as stale, says why and gives the lead back; started again it is the later one."""
+    engine = MemoryEngine(SystemClock())
+    for module in ("membership", "begin"):
+        monkeypatch.setattr(
+            f"sessauth.server.cluster.{module}.open_carrier",
+            lambda config, _: MemoryCarrier(engine, config.cluster.name),
+        )
+    with two_servers(tmp_path, ENGINE) as (one, two), ExitStack() as opened:
+        token = mint(one.operator, open_session(one.operator).id).token
+        two.stop()
+        credential = (tmp_path / "one" / "operator.credential").read_text().strip()
+        shutil.copytree(tmp_path / "two", tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
+        former = ClusterServer(two.config, credential)
+        opened.callback(former.stop)
+        assert wait_until(lambda: former.reason(token) is Reason.ALLOWED)
+        one.stop()
+        assert wait_until(lambda: former.leads)
+
+        copy = ClusterServer(settings(tmp_path / "copy", "two", ENGINE), credential)
+        opened.callback(copy.stop)
+
+        assert wait_until(lambda: copy.leads and not former.leads)
+        assert wait_until(lambda: former.reason(token) is Reason.STALE_STATE)
+        assert copy.reason(token) is Reason.ALLOWED
+        former.stop()
+        again = ClusterServer(two.config, credential)
+        opened.callback(again.stop)
+        assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
+        assert wait_until(lambda: copy.reason(token) is Reason.STALE_STATE)
 
 
 def test_an_end_counts_on_both_hosts_once_it_is_answered(pair: tuple[ClusterServer, ClusterServer]) -> None:

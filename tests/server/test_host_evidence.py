@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from sessauth.server.evidence.registry_entry import MARGIN_MS
 from sessauth.server.feed.beats import BeatWriter
 from sessauth.server.feed.hosts import FollowedHosts, HostReport
 from sessauth.state.lmdb import host_rows
+from sessauth.state.replication.carrier import BeatReplaced, CarrierError
+from sessauth.state.replication.engine_source import EngineSource
 from tests.support.carried import Member, OneEngine, begin_cluster, join
 from tests.support.changes import NOW, opening
 
@@ -65,6 +67,7 @@ class World:
         """Have the second server follow, and make a barrier."""
         self.two.follow()
         self.engine.barrier("two", self.beat_of_two())
+        self.beat_of_two.stored()
 
     def states(self, revision: int, evidence: HostEvidence | None = None) -> dict[str, VerifierState]:
         """Return the states against an end."""
@@ -77,6 +80,15 @@ def register(member: Member, name: str = HOST, instance: bytes = b"i" * 16, prin
     """Register a host."""
     record = HostRecord(name, principal, instance, BOUND_MS)
     member.writer.decide(lambda group: host_rows.store_host(group, record), 0).result()
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    """Return a function that raises an error."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
 
 
 @pytest.fixture
@@ -169,12 +181,53 @@ def test_a_new_leader_waits_a_bound(world: World) -> None:
 
 
 def test_without_beats_nobody_is_outlived_at_once(world: World) -> None:
-    """An engine that does not answer hides whoever asked another server."""
+    """An engine that does not answer hides whoever asked another server, and another process of this name."""
     end = world.end()
     world.engine.silent = True
-    assert world.states(end) == {HOST: WAITING, ONE: ACKNOWLEDGED, TWO: WAITING}
+    assert world.states(end) == {HOST: WAITING, ONE: WAITING, TWO: WAITING}
     world.clock.advance(PAST_MS)
-    assert world.states(end) == {HOST: OUTLIVED, ONE: ACKNOWLEDGED, TWO: OUTLIVED}
+    assert world.states(end) == {HOST: OUTLIVED, ONE: OUTLIVED, TWO: OUTLIVED}
+
+
+def test_a_leader_whose_name_was_taken_over_closes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder says nothing of the other process, which may feed hosts: a bound must pass."""
+    world.evidence.poll()
+    silent_s = "sessauth.server.evidence.host_evidence.SILENT_SECONDS"
+    monkeypatch.setattr(silent_s, 0.0)
+    monkeypatch.setattr(world.engine, "beats", raising(BeatReplaced("one")))
+    end = world.end()
+    assert world.states(end) == {HOST: WAITING, ONE: WAITING, TWO: WAITING}
+    world.clock.advance(PAST_MS - 1)
+    assert world.states(end) == {HOST: WAITING, ONE: WAITING, TWO: WAITING}
+    monkeypatch.undo()
+    world.evidence.refresh(world.clock.steady_ms())
+    assert world.states(end)[ONE] is ACKNOWLEDGED
+
+
+def test_a_process_has_no_age_before_its_first_beat_is_stored(world: World) -> None:
+    """Until then another process of its name may have proved hosts fresh, which its beats do not name."""
+    key = ServerKey(b"two".ljust(32, b"k"))
+    cluster = world.one.writer.head().cluster_id
+    later = BeatWriter(cluster, "two", key, FollowedHosts(), lambda: world.two.number, world.clock)
+    source = EngineSource(world.engine, "two", later, later.stored)
+    world.engine.silent = True
+    with pytest.raises(CarrierError):
+        source.barrier()
+    world.clock.advance(2 * PAST_MS)
+    world.engine.silent = False
+    world.two.follow()
+    world.ask(0)
+
+    source.barrier()
+    end = world.end()
+    world.clock.advance(PAST_MS - 1)
+    source.barrier()
+    assert world.states(end)[HOST] is WAITING
+    world.clock.advance(PAST_MS)
+    source.barrier()
+    assert world.states(end)[HOST] is OUTLIVED
 
 
 def test_a_server_that_began_anew_knows_nobody(world: World) -> None:

@@ -12,7 +12,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import NotLeader, OutcomeUnknown, Rejected, StateError
 from sessauth.model.change import end_session, set_key_status
-from sessauth.state.replication.carrier import Appended, AppendStatus, CarrierError, Leader
+from sessauth.state.replication.carrier import Appended, AppendStatus, BeatReplaced, CarrierError, Leader
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
 from tests.support.changes import NOW, opening
@@ -53,6 +53,36 @@ def test_a_leader_that_was_paused_writes_nothing(tmp_path: Path) -> None:
         assert not one.leads and len(one.lost) == 1 and not one.member.writer.braked
         one.member.follow()
         assert one.member.tables() == two.member.tables()
+
+
+def test_a_leader_whose_name_was_taken_over_gives_the_lead_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without waiting for its lease, and it leads no more; nothing is an alarm."""
+    replaced = threading.Event()
+
+    def hold(engine: OneEngine, leader: Leader) -> bool:
+        if replaced.is_set() and leader.name == "one":
+            raise BeatReplaced("one")
+        return engine.leading == leader
+
+    def lead(engine: OneEngine, name: str, address: str, ttl_ms: int) -> Leader | None:
+        if replaced.is_set() and name == "one":
+            raise BeatReplaced("one")
+        return given(engine, name, address, ttl_ms)
+
+    given = OneEngine.lead
+    monkeypatch.setattr(OneEngine, "hold", hold)
+    monkeypatch.setattr(OneEngine, "lead", lead)
+    with hosts_of(tmp_path) as (_, (one, two)):
+        one.start()
+        until(lambda: one.leads)
+        two.start()
+        replaced.set()
+        until(lambda: two.leads, "the take-over")
+        assert not one.leads and not one.alarms
+        assert "another process runs as server 'one'" in one.lost[-1]
+        until(lambda: not two.member.writer.submit(opening("here")).exception())
 
 
 @pytest.mark.parametrize("effect", [True, False])

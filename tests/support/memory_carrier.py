@@ -21,6 +21,7 @@ from sessauth.state.replication.carrier import (
     Leader,
     LogHead,
 )
+from sessauth.state.replication.own_beats import OwnBeats, beat_digest
 
 ATTEMPT_MS: Final = 1000
 NO_RECORD: Final = LogHead(0, b"")
@@ -45,6 +46,7 @@ class Past:
     head: LogHead = NO_RECORD
     log: dict[int, bytes] = field(default_factory=dict)
     beats: dict[str, bytes] = field(default_factory=dict)
+    beat_revisions: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryEngine:
@@ -156,12 +158,14 @@ class MemoryEngine:
         """Store a beat."""
         with self.changed:
             self._past.beats[name] = beat
-            return Barrier(self._past.head, self._engine_id, self._next())
+            revision = self._past.beat_revisions[name] = self._next()
+            return Barrier(self._past.head, self._engine_id, revision)
 
-    def beats(self) -> dict[str, bytes]:
-        """Return all beats."""
+    def beats(self) -> dict[str, tuple[int, bytes]]:
+        """Return all beats, each with its revision."""
         with self.changed:
-            return dict(self._past.beats)
+            past = self._past
+            return {name: (past.beat_revisions[name], beat) for name, beat in past.beats.items()}
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return records behind ``after``."""
@@ -204,6 +208,7 @@ class MemoryCarrier:
         self._server = server
         self._closed = False
         self._terms: set[int] = set()
+        self._own = OwnBeats()
 
     def _reached(self) -> MemoryEngine:
         if self._closed or self._lost():
@@ -215,6 +220,7 @@ class MemoryCarrier:
 
     def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
         """Try to become the leader."""
+        self._own.require()
         leader = self._reached().lead(name, address, ttl_ms)
         if leader is not None:
             self._terms.add(leader.term)
@@ -222,6 +228,7 @@ class MemoryCarrier:
 
     def hold(self, leader: Leader) -> bool:
         """Keep a leader's key; False for a term that this carrier did not get."""
+        self._own.require()
         return self._reached().hold(leader) and leader.term in self._terms
 
     def resign(self, leader: Leader) -> None:
@@ -258,11 +265,22 @@ class MemoryCarrier:
 
     def barrier(self, name: str, beat: bytes) -> Barrier:
         """Write a beat, and read the head."""
-        return self._reached().barrier(name, beat)
+        engine = self._reached()
+        with engine.changed:
+            self._own.send(name, beat)
+            revision, stored = engine.beats().get(name, (0, b""))
+            self._own.learn(name, revision, beat_digest(stored))
+            self._own.send(name, beat)
+            barrier = engine.barrier(name, beat)
+            self._own.learn(name, barrier.engine_revision, beat_digest(beat))
+            return barrier
 
     def beats(self) -> dict[str, bytes]:
         """Return the last beat of each server."""
-        return self._reached().beats()
+        beats = self._reached().beats()
+        for name, (revision, beat) in beats.items():
+            self._own.check(name, revision, beat_digest(beat))
+        return {name: beat for name, (_, beat) in beats.items()}
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return records behind ``after``."""

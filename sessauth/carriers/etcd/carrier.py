@@ -23,6 +23,7 @@ from ...state.replication.carrier import (
     Leader,
     LogHead,
 )
+from ...state.replication.own_beats import OwnBeats, beat_digest
 from .append_call import AppendCall
 from .keys import ClusterKeys, decode_head, decode_leader, encode_head, encode_leader
 from .log_watch import LogWatch
@@ -71,8 +72,7 @@ class EtcdCarrier:
         self._watch = LogWatch(self._keys, self._members)
         # The lease of each term that this server got.
         self._leases: dict[int, int] = {}
-        # The revision of this server's last beat.
-        self._beat_at = 0
+        self._own = OwnBeats()
         self._beating = threading.Lock()
 
     def close(self) -> None:
@@ -81,6 +81,7 @@ class EtcdCarrier:
 
     def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
         """Try to become the leader. etcd counts in seconds, and takes none below 1.5 of its elections."""
+        self._own.require()
         value = encode_leader(name, address)
         if self.leader() is not None:
             return None
@@ -129,6 +130,7 @@ class EtcdCarrier:
 
     def hold(self, leader: Leader) -> bool:
         """Keep a leader's key; False for a term that this carrier did not get."""
+        self._own.require()
         lease = self._leases.get(leader.term)
         if lease is None:
             return False
@@ -166,25 +168,28 @@ class EtcdCarrier:
         A write that a silent member has from an earlier call must not replace a later beat. So each is on
         condition of the one before.
         """
-        key = self._keys.beat(name)
         if not self._beating.acquire(timeout=PATIENCE_S):
             raise CarrierError("an earlier barrier is still on its way")
         try:
-            return self._beat(key, beat)
+            return self._beat(name, beat)
         finally:
             self._beating.release()
 
-    def _beat(self, key: bytes, beat: bytes) -> Barrier:
+    def _beat(self, name: str, beat: bytes) -> Barrier:
+        key = self._keys.beat(name)
         for _ in range(_BEAT_TRIES):
             request = pb.TxnRequest(
-                compare=[modified_at(key, self._beat_at)],
+                compare=[modified_at(key, self._own.send(name, beat))],
                 success=[put(key, beat), get(key), get(self._keys.head)],
                 failure=[get(key), get(self._keys.head)],
             )
             answer = self._members.ask_hedged(TXN, request, transaction(request))
             written = only(answer.ranges[0])
-            self._beat_at = written.mod_revision if written else 0
-            if written is not None and written.value == beat:
+            if written is None:
+                self._own.learn(name, 0, b"")
+                continue
+            self._own.learn(name, written.mod_revision, beat_digest(written.value))
+            if written.value == beat:
                 # If not by this attempt, then by the other one: both are of the quorum.
                 return Barrier(decode_head(value_of(answer.ranges[1])), answer.engine_id, answer.revision)
         raise CarrierError("others write the beat of this server")
@@ -200,7 +205,10 @@ class EtcdCarrier:
         answer = self._transact(request)
         if answer.succeeded:
             raise CarrierError("etcd did what can't be")
-        return {self._keys.server(pair.key): pair.value for pair in answer.ranges[0]}
+        found = {self._keys.server(pair.key): pair for pair in answer.ranges[0]}
+        for name, pair in found.items():
+            self._own.check(name, pair.mod_revision, beat_digest(pair.value))
+        return {name: pair.value for name, pair in found.items()}
 
     def _transact(self, request: pb.TxnRequest) -> Transaction:
         return self._members.ask(TXN, request, transaction(request))

@@ -21,6 +21,7 @@ from ...state.replication.carrier import (
     Leader,
     LogHead,
 )
+from ...state.replication.own_beats import OwnBeats, beat_digest
 from .append_transaction import NO_STANDBY, AppendTransaction, read_head, valid_head
 from .conninfo import hosts
 from .schema import Schema
@@ -56,8 +57,7 @@ class PostgresCarrier:
         self._listening = Sessions(places, self._schema, listen=True)
         # The time of each term that this server got, in ms.
         self._terms: dict[int, int] = {}
-        # The revision of each server's last beat that was written here.
-        self._beat_at: dict[str, int] = {}
+        self._own = OwnBeats()
         self._beating = threading.Lock()
 
     def close(self) -> None:
@@ -69,6 +69,7 @@ class PostgresCarrier:
         """Try to become the leader, by PostgreSQL's clock."""
         if not all(0 < len(value.encode()) <= _MAX_TEXT_BYTES for value in (name, address)):
             raise ValueError("a name or an address has 1 to 1024 bytes")
+        self._own.require()
         # An earlier attempt may have had no answer.
         claim = secrets.token_bytes(16)
         (_, _, found, safe), _ = self._sessions.ask(*self._schema.lead(name, address, ttl_ms, claim))
@@ -81,6 +82,7 @@ class PostgresCarrier:
 
     def hold(self, leader: Leader) -> bool:
         """Keep a leader's row; False for a term that this carrier did not get."""
+        self._own.require()
         ttl_ms = self._terms.get(leader.term)
         if ttl_ms is None:
             return False
@@ -122,13 +124,13 @@ class PostgresCarrier:
     def _beat(self, name: str, beat: bytes) -> Barrier:
         end = time.monotonic() + PATIENCE_S
         for _ in range(_BEAT_TRIES):
-            statements = self._schema.barrier(name, beat, self._beat_at.get(name, 0))
+            statements = self._schema.barrier(name, beat, self._own.send(name, beat))
             left = max(end - time.monotonic(), 0)
             (written, state, known), engine_id = self._sessions.ask(*statements, patience_s=left)
             number, digest, revision, safe = state[0]
             _require_standby(safe)
             if known:
-                self._beat_at[name] = integer(known[0][0])
+                self._own.learn(name, integer(known[0][0]), known[0][1] or b"")
             if written:
                 return Barrier(read_head(number, digest), engine_id, integer(revision))
         raise CarrierError("others write the beat of this server")
@@ -138,7 +140,9 @@ class PostgresCarrier:
         # A former primary answers reads, and commits nothing.
         (proof, found), _ = self._sessions.ask(self._schema.prove, self._schema.beats)
         _require_standby(proof[0][0])
-        return {text(server): beat or b"" for server, beat in found}
+        for server, beat, revision in found:
+            self._own.check(text(server), integer(revision), beat_digest(beat or b""))
+        return {text(server): beat or b"" for server, beat, _ in found}
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return records behind ``after``; fewer than ``limit`` where they are large."""

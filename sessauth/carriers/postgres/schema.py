@@ -55,7 +55,7 @@ class Schema:
         self.lock_head: Final = Statement(f"SELECT number FROM {name}.head FOR UPDATE")
         # Commits with the standby what no other statement of a transaction writes.
         self.prove: Final = Statement(f"UPDATE {name}.proof SET number = number + 1 RETURNING {safe}")
-        self.beats: Final = Statement(f"SELECT server, beat FROM {name}.beats")
+        self.beats: Final = Statement(f"SELECT server, beat, revision FROM {name}.beats")
         self.head: Final = Statement(f"SELECT number, digest FROM {name}.head")
         self._safe: Final = safe
 
@@ -109,7 +109,7 @@ class Schema:
         return self.lock_leader, self.lock_head, move, state
 
     def barrier(self, server: str, beat: bytes, revision: int) -> tuple[Statement, ...]:
-        """Write a beat whose last revision is this one, and read the head; then the revision as it is."""
+        """Write a beat whose last revision is this one, and read the head; then its revision and digest."""
         table = f"{self._name}.beats"
         return (
             Statement(
@@ -122,7 +122,7 @@ class Schema:
                 "SELECT number, digest, (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, "
                 f"{self._safe} FROM {self._name}.head"
             ),
-            Statement(f"SELECT revision FROM {table} WHERE server = $1", (server,)),
+            Statement(f"SELECT revision, sha256(beat) FROM {table} WHERE server = $1", (server,)),
         )
 
     def read(self, after: int, limit: int) -> Statement:

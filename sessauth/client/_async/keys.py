@@ -52,7 +52,8 @@ class AsyncKeyCalls(AsyncCalls):
 
         ``address`` (HOST:PORT) is where it can be reached. The first one signs what it writes when it leads,
         the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,
-        NOT_IN_CLUSTER on a single host.
+        NAME_TAKEN if the name has another server key that is active or prepared, NOT_IN_CLUSTER on a single
+        host.
         """
         return await self._run(key_calls.admit_server(name, server_key, issuer_key, address, request_id))
 

@@ -71,7 +71,7 @@ class Membership(ClusterPart):
         beats = BeatWriter(
             log.head().cluster_id, settings.name, self._key, followed, lambda: follower.position.number, clock
         )
-        source = EngineSource(self.carrier, settings.name, beats)
+        source = EngineSource(self.carrier, settings.name, beats, beats.stored)
         follower = Follower(
             source,
             log,

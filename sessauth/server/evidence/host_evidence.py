@@ -222,8 +222,7 @@ class HostEvidence:
                 return
             began_ms = self._clock.steady_ms()
             self._read_rows()
-            self._read_reports()
-            self._read_beats()
+            self._read_beats(self._read_reports())
             self._read_began_ms = began_ms
         finally:
             self._reading.release()
@@ -253,15 +252,14 @@ class HostEvidence:
                 elif entry.record != record:
                     entry.record, entry.since_ms = record, now_ms
 
-    def _read_reports(self) -> None:
-        """Read what this server itself knows: what it holds, and what its followers said."""
+    def _read_reports(self) -> int:
+        """Read what this server's followers said; return the number of the last record that it holds."""
         with self._log.source().rows() as rows:
             position = read_position(rows)
         at_ms, own = self._clock.now_ms(), self._entries.get(SERVER_PREFIX + self._carried.server)
         with self._lock:
-            if own is not None and position is not None:
+            if own is not None:
                 own.proved_ms = self._clock.steady_ms()
-                own.acknowledge(position.number, at_ms)
             for report in self._followed.all():
                 entry = self._entries.get(report.host)
                 if entry is None:
@@ -269,9 +267,14 @@ class HostEvidence:
                 entry.proved_ms = max(entry.proved_ms, report.at_ms)
                 if (entry.record.principal, entry.record.instance) == (report.principal, report.instance):
                     entry.acknowledge(report.applied, at_ms)
+        return 0 if position is None else position.number
 
-    def _read_beats(self) -> None:
-        """Read the last beat of each server. Without them each host may have begun a proof just now."""
+    def _read_beats(self, applied: int) -> None:
+        """Read the last beat of each server. Without them each host may have begun a proof just now.
+
+        This server itself held ``applied`` before. That counts only with an answer: no other process has
+        taken its name over by then.
+        """
         leader, beats = self._carried.leader, None
         try:
             if leader is not None and time.monotonic() >= self._silent_until:
@@ -287,6 +290,9 @@ class HostEvidence:
                 self._beats.clear()
                 for entry in self._entries.values():
                     entry.proved_ms = now_ms
+            own = self._entries.get(SERVER_PREFIX + self._carried.server)
+            if beats is not None and own is not None:
+                own.acknowledge(applied, at_ms)
             for server, data in (beats or {}).items():
                 if server == self._carried.server or self._beats.get(server) == data:
                     continue

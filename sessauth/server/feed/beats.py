@@ -31,8 +31,16 @@ class BeatWriter:
         self._hosts = hosts
         self._applied = applied
         self._clock = clock
-        self._began_ms = clock.steady_ms()
+        self._began_ms: int | None = None
         self._numbers = itertools.count(1)
+
+    def stored(self) -> None:
+        """Let the age of the process begin, if it has not: a former one with its name is granted no proof.
+
+        From its start the age would be too high, as another process may have proved hosts fresh meanwhile.
+        """
+        if self._began_ms is None:
+            self._began_ms = self._clock.steady_ms()
 
     def __call__(self) -> bytes:
         """Return the next beat, encoded: it names each host that may be granted freshness by this server."""
@@ -45,7 +53,7 @@ class BeatWriter:
             self._cluster_id,
             self._server,
             next(self._numbers),
-            now_ms - self._began_ms,
+            0 if self._began_ms is None else now_ms - self._began_ms,
             self._applied(),
             hosts,
             FORMAT,

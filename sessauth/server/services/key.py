@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -58,6 +59,8 @@ class KeyService(Service):
         self._parts = parts or Parts()
         self._hosts = hosts
         self._log = log
+        # A name is judged free and taken in two steps.
+        self._admitting = threading.Lock()
         self._keyring = keyring
         self._proof_keys = proof_keys
 
@@ -153,6 +156,13 @@ class KeyService(Service):
         address = request.address
         if address and not (len(address) <= MAX_ADDRESS_BYTES and ADDRESS.fullmatch(address)):
             raise invalid("address", "must be HOST:PORT")
+        with self._admitting:
+            return self._admit(request, request_id, call)
+
+    def _admit(
+        self, request: pb.AdmitServerRequest, request_id: str, call: CallContext
+    ) -> pb.AdmitServerResponse:
+        self._require_free(request)
         mark = hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
         keys, revision = [], 0
         for field, public_key, owner in (
@@ -173,8 +183,21 @@ class KeyService(Service):
             revision = submit_and_wait(self._log, change, call).revision
             keys.append(request_fields.key_message(self._key(added)))
             if field == "server_key" and self._hosts is not None:
-                self._hosts.register_server(request.name, added, address)
+                self._hosts.register_server(request.name, added, request.address)
         return pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
+
+    def _require_free(self, request: pb.AdmitServerRequest) -> None:
+        """Raise NAME_TAKEN if another key may sign as this server, now or once it is activated."""
+        for key in self._log.keys():
+            if (
+                key.owner == SERVER_OWNER + request.name
+                and key.public_key != request.server_key
+                and key.status in (KeyStatus.PREPARED, KeyStatus.ACTIVE)
+            ):
+                raise refused(
+                    "NAME_TAKEN",
+                    f"name: server {request.name} has the key {key.id.hex()}; retire or distrust it first",
+                )
 
     def _move(
         self,

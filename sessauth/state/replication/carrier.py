@@ -19,6 +19,17 @@ class CarrierError(Exception):
     """The engine gave no answer in time, or one that can't be right. Nothing is known; ask again."""
 
 
+class BeatReplaced(CarrierError):
+    """Another process wrote a beat with this server's name: this one proves nothing until it is restarted."""
+
+    def __init__(self, name: str) -> None:
+        """Name the server."""
+        super().__init__(
+            f"another process runs as server {name!r} (a copy of it, or its successor); this one can't prove "
+            "freshness and can't lead: stop one of them"
+        )
+
+
 class CompactedRecords(Exception):
     """Records behind the asked number are gone: take a snapshot. ``first`` is the lowest that is left."""
 
@@ -129,7 +140,9 @@ class Carrier(Protocol):
     def barrier(self, name: str, beat: bytes) -> Barrier:
         """Write this server's ``beat`` by a quorum, and read the head in the same step. Raises CarrierError.
 
-        A member that is silent for 300 ms is not waited for alone: the next one is asked as well.
+        A member that is silent for 300 ms is not waited for alone: the next one is asked as well. The first
+        beat of a carrier replaces that of a process before it, which from then on gets BeatReplaced here and
+        from :meth:`lead`, :meth:`hold` and :meth:`beats`.
         """
         ...
 

@@ -15,7 +15,7 @@ from typing import Final
 from ...errors import SessauthError, StateError
 from ..writer.state_writer import StateWriter
 from .carried_log import CarriedLog
-from .carrier import CarrierError, Leader
+from .carrier import BeatReplaced, CarrierError, Leader
 from .follower import Follower
 from .freshness import contradiction, other_engine
 
@@ -91,6 +91,9 @@ class Election:
             return
         try:
             held = self._carrier.hold(leader)
+        except BeatReplaced as error:
+            self._carried.step_down(str(error), leader)
+            return
         except CarrierError as error:
             if now - self._held_at > self._ttl_ms / 1000:
                 self._carried.step_down(f"the engine did not answer for {self._ttl_ms} ms: {error}", leader)
