@@ -77,7 +77,8 @@ def test_an_interrupted_demo_leaves_nothing(number: int) -> None:
         assert demo.stdout is not None
         assert any("(c)" in line for line in demo.stdout), demo.communicate()
         (folder,) = _of_demo(demo.pid)
-        assert len(_left(folder)) == 7
+        # Chapter (c) begins by killing a member of etcd.
+        assert len(_left(folder)) in (6, 7)
         demo.send_signal(number)
         began = time.monotonic()
         assert demo.wait(30) == 130
