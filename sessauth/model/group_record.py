@@ -33,7 +33,7 @@ class ServerKey(MessageKey):
 
     __slots__ = ()
 
-    made_by = "sessauth init --cluster"
+    made_by = "sessauth cluster begin"
 
 
 @dataclass(frozen=True, slots=True)
