@@ -180,6 +180,10 @@ def test_the_report_lists_and_learns(world: World) -> None:
     assert any("mail/a" in scope for scope in suggested["minted"])
     assert not any("mail/a" in scope for scope in suggested["ceiling"]) and suggested["ceiling"]
     assert layers["ceiling"]["calls_by_unknown_scope"] == 0
+    report_scopes = ("session", "report", session.id.hex(), "--scopes-only")
+    ceiling, minted = world.run(*report_scopes), world.run(*report_scopes, "--layer", "minted")
+    assert "mail" not in ceiling.out and "observe mode alone allowed 3 calls outside" in ceiling.err
+    assert "read:mail" in minted.out and "observe mode" not in minted.err
 
 
 def test_it_is_loud_and_ends_by_a_narrowing(world: World) -> None:

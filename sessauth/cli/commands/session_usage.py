@@ -72,11 +72,11 @@ def report(
     whole = usage.joined(reports, settings.clock.now_ms(), purpose or None)
     if svg is not None:
         if whole is None:
-            raise UsageError("--svg: there is nothing to draw; the server has usage.enabled off")
+            raise UsageError(f"--svg: {usage.NO_USAGE}")
         usage.write_svg(whole, svg, Fit(fit))
     if scopes_only:
         scopes = usage.suggested(whole, Fit(fit), layer, approval)
-        for line in usage.cautions(reports, whole) if whole else ():
+        for line in usage.cautions(reports, whole, layer) if whole else ():
             click.echo(f"sessauth: {line}", err=True)
         settings.show({"scopes": scopes}, scopes)
         return

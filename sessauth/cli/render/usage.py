@@ -11,8 +11,9 @@ from ...model.session import Session
 from ...scopes.needs import Approval
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
+from ...usage.grants import CEILING
 from ...usage.kinds.observed import ENOUGH_SESSIONS
-from ...usage.report import UsageReport
+from ...usage.report import LayerUse, UsageReport
 from ...usage.svg import picture
 from ...usage.tables import sections
 from ..output import json_value, moment, printable, table
@@ -22,8 +23,9 @@ from .observed import observed_lines
 if TYPE_CHECKING:
     from ...client import SessionReport
 
-_NO_USAGE = (
-    "what calls looked like is not known, so nothing can be suggested: the server has usage.enabled off"
+NO_USAGE = (
+    "what calls looked like is not known, so nothing can be suggested: no call was recorded yet, or the "
+    "server has usage.enabled off"
 )
 # Scopes are the point of a report, so they are cut late.
 _MAX_CELL_CHARS = 160
@@ -83,8 +85,8 @@ def suggested(
         UsageError: if there is none or more than one, or nothing is suggested.
     """
     if report is None:
-        raise UsageError(f"--scopes-only: {_NO_USAGE}")
-    layers = [each for each in report.layers if each.layer.id.startswith(layer)] if layer else report.ceilings
+        raise UsageError(f"--scopes-only: {NO_USAGE}")
+    layers = _selected(report, layer)
     if len(layers) != 1:
         ids = ", ".join(f"{each.layer.id} ({each.sessions} sessions)" for each in report.layers)
         raise UsageError(f"--scopes-only: several lists of scopes were granted; give one as --layer: {ids}")
@@ -94,9 +96,17 @@ def suggested(
     return [str(scope) for scope in (suggestion.with_approval(approval) if approval else suggestion.scopes)]
 
 
-def cautions(reports: Sequence[SessionReport], report: UsageReport) -> list[str]:
+def _selected(report: UsageReport, layer: str) -> Sequence[LayerUse]:
+    return [each for each in report.layers if each.layer.id.startswith(layer)] if layer else report.ceilings
+
+
+def cautions(reports: Sequence[SessionReport], report: UsageReport, layer: str = "") -> list[str]:
     """Return what a reader of the suggested scopes alone would miss: few sessions, parts that are missing."""
     lines = list(missing_lines(sorted({why for each in reports for why in each.missing})))
+    observed = sum(each.observation.observed for each in reports)
+    if observed and any(each.layer.kind == CEILING for each in _selected(report, layer)):
+        outside = f"observe mode alone allowed {observed} calls outside of the ceiling that this is made from"
+        lines.append(f"{outside}; --layer minted suggests from them too")
     if report.usage.truncated:
         lines.append(f"not complete: {', '.join(report.usage.truncated)}")
     if len(report.sessions) < ENOUGH_SESSIONS:
@@ -150,7 +160,7 @@ def to_lines(
             for each in reports
         ],
     )
-    lines += ["", *([_NO_USAGE] if report is None else report_lines(report, fit, approval))]
+    lines += ["", *([NO_USAGE] if report is None else report_lines(report, fit, approval))]
     late = [line for each in reports for line in late_lines(each.observation.late.values())]
     missing = sorted({why for each in reports for why in each.missing})
     hosts = host_lines(reports[0].hosts)
