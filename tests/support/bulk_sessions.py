@@ -10,10 +10,11 @@ from sessauth._fast.check.decision import Decision
 from sessauth._fast.check.view import View
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.model import OracleRequest
+from tests.oracle.scope_reader import read_scope
 from tests.oracle.wire import encode
 from tests.support.compare import judge_request
 from tests.support.token_forger import assemble, id16
-from tests.support.vector_files import read_view
+from tests.support.vector_files import read_view, write_scope
 from tests.support.view_source import MemorySource
 from tests.vectors.world import EXPIRES, ISSUER, NOW, VIEWS, ask, link, root
 
@@ -42,6 +43,15 @@ def source(view: str = "plain", extra: int = 0) -> MemorySource:
 def checker(view: str = "plain", extra: int = 0, **options: Any) -> Checker:
     """A checker on such a source."""
     return Checker(View(source(view, extra)), **options)
+
+
+def observing(*ceiling: str) -> View:
+    """The vectors' plain state, with a session whose ceiling is in observe mode."""
+    layer = [write_scope(read_scope(scope)) for scope in ceiling]
+    session = {**VIEWS["plain"]["sessions"][0], "ceilings": [layer], "observe": True}
+    made = MemorySource()
+    made.load(*read_view({**VIEWS["plain"], "sessions": [session]}))
+    return View(made)
 
 
 def tokens(session_id: bytes, count: int, first: int = 0) -> Iterator[bytes]:

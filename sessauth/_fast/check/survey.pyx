@@ -249,7 +249,7 @@ cdef int _whatever(
     cdef PartialCall call
     cdef Block *block
     cdef int out = YES
-    cdef int i, k, n
+    cdef int i, k, n, one
     if not is_action(candidate.action.p, candidate.action.n):
         return NO
     if not split_resource(candidate.resource.p, candidate.resource.n, &scratch.resource):
@@ -267,11 +267,13 @@ cdef int _whatever(
     call.knows_tool = True
     call.knows_facts = True
     for k in range(rules_count):
-        if rules[k].observe:
-            continue
         read_facts_of(rules[k], &call.context)
         for i in range(rules[k].layer_count):
-            out = and3(out, eval_scopes3(&rules[k].layers[i], False, &call))
+            one = eval_scopes3(&rules[k].layers[i], False, &call)
+            if rules[k].observe:
+                # Its refusals do not count; its work does.
+                continue
+            out = and3(out, one)
             if out == NO:
                 return NO
     read_facts_of(rules[0], &call.context)

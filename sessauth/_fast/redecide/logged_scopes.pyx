@@ -52,15 +52,14 @@ cdef int evaluate_logged_scopes(
     call.knows_arguments = position.knows_arguments
     call.knows_facts = position.knows_facts
     for k in range(lineage.count):
-        if lineage.rules[k].observe:
-            # Refusals by it do not count.
-            layer += lineage.rules[k].layer_count
-            continue
         read_facts_of(lineage.rules[k], &call.context)
         for i in range(lineage.rules[k].layer_count):
-            out = and3(out, _eval_list(&lineage.rules[k].layers[i], LEVEL_CEILING, layer, &call, position, outcome))
-            if out == NO:
-                return NO
+            if lineage.rules[k].observe:
+                _look_at_observed(&lineage.rules[k].layers[i], layer, &call, position)
+            else:
+                out = and3(out, _eval_list(&lineage.rules[k].layers[i], LEVEL_CEILING, layer, &call, position, outcome))
+                if out == NO:
+                    return NO
             layer += 1
     if lineage.count:
         read_facts_of(lineage.rules[0], &call.context)
@@ -112,6 +111,13 @@ cdef int _eval_list(
         return out
     outcome.scope = first
     return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, outcome)
+
+
+cdef void _look_at_observed(const ScopeList *scopes, int layer, PartialCall *call, LoggedPosition *position) noexcept nogil:
+    """Count the work of a layer in observe mode. It refuses only calls whose work is spent on it."""
+    cdef int one = eval_scopes3(scopes, False, call)
+    if _is_at(position, LEVEL_CEILING, layer) and position.scope >= 0 and position.reason == MALFORMED_REQUEST:
+        position.fits = one != YES and _fits(scopes, -1, call, position)
 
 
 cdef inline bint _is_at(const LoggedPosition *position, int level, int index) noexcept nogil:

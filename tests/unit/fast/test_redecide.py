@@ -12,7 +12,8 @@ from sessauth._fast.codec.errors import FormError
 from sessauth._fast.redecide.logged_chain import LoggedChain
 from sessauth._fast.redecide.redecide import Redecider, Redecision
 from sessauth._fast.token.chain import Chain
-from sessauth.reasons import Reason, Stage, SurveyVerdict
+from sessauth.reasons import Level, Reason, Stage, SurveyVerdict
+from tests.support import bulk_sessions
 from tests.support.token_forger import assemble
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
@@ -81,6 +82,21 @@ def test_conditions_on_the_tool_are_never_known(view: View) -> None:
 
     assert again(view, tooled, "files/a", b'{"x":1}').verdict == SurveyVerdict.MAYBE
     assert again(view, tooled, "files/a", b'{"x":2}').verdict == SurveyVerdict.NO
+
+
+def test_a_ceiling_in_observe_mode_can_have_denied_by_its_work_alone() -> None:
+    """Unknown arguments can have spent the work on it; no other refusal at its place comes out."""
+    numbers = ", ".join(map(str, range(30)))
+    costly = bulk_sessions.observing(f"read:files/* where each(n) in [{numbers}] free *")
+    cheap = bulk_sessions.observing("read:files/* where n == 1 free *")
+    place = {"level": Level.CEILING, "index": 0, "scope": 0, "clause": 0}
+    spent = {"reason": Reason.MALFORMED_REQUEST, **place}
+    failed = {"reason": Reason.CONDITION_FAILED, **place}
+
+    out = again(costly, PLAIN, "files/a", None, **spent)
+    assert (out.verdict, out.position_fits) == (SurveyVerdict.MAYBE, True)
+    assert not again(costly, PLAIN, "files/a", None, **failed).position_fits
+    assert again(cheap, PLAIN, "files/a", None, **failed).verdict == SurveyVerdict.YES
 
 
 def test_without_the_state_only_the_token_speaks(view: View) -> None:

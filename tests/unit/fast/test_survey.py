@@ -168,6 +168,19 @@ def test_that_such_arguments_are_there() -> None:
     assert survey(chain).verdicts([CALL, (*CALL, b"{}"), (*CALL, costly)]) == [MAYBE, YES, NO]
 
 
+def test_a_ceiling_in_observe_mode_counts_by_its_work_alone() -> None:
+    """Its refusals change nothing; arguments that spend the work on it are refused by the check."""
+    numbers = ", ".join(map(str, range(30)))
+    costly = b'{"n":[' + b",".join([b"1"] * 9_000) + b"]}"
+    for scope, whatever, given in (
+        ("write:logs", YES, YES),
+        ("read:files/* where n == 1", YES, YES),
+        (f"read:files/* where each(n) in [{numbers}] free *", MAYBE, NO),
+    ):
+        surveyed = survey(token(root(READ)), checker=Checker(bulk_sessions.observing(scope)))
+        assert surveyed.verdicts([CALL, (*CALL, costly)]) == [whatever, given], scope
+
+
 @pytest.mark.parametrize(
     ("chain", "view", "given", "reason", "stage"),
     [
