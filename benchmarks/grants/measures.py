@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.grants.attacks import COUNTED, Attack
@@ -39,10 +39,14 @@ class Counts:
         """Questions a session, if a person is asked instead."""
         return self.denied / self.sessions if self.sessions else 0.0
 
-    def attacks_possible(self, *, adapted: bool, kinds: Iterable[str] = COUNTED) -> float:
+    def attacks_possible(self, *, adapted: bool, kinds: Collection[str] = COUNTED) -> float:
         """The share of attacks of these kinds that are possible, in percent."""
-        keys = [(kind, adapted) for kind in kinds]
-        return share(sum(self.possible[key] for key in keys), sum(self.attacks[key] for key in keys))
+        possible = sum(self.possible[kind, adapted] for kind in kinds)
+        return share(possible, self.attacks_tried(adapted=adapted, kinds=kinds))
+
+    def attacks_tried(self, *, adapted: bool, kinds: Collection[str] = COUNTED) -> int:
+        """The number of attacks of these kinds."""
+        return sum(self.attacks[kind, adapted] for kind in kinds)
 
 
 def share(part: int, whole: int) -> float:

@@ -54,11 +54,14 @@ def missed(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
 
 
 def _missed(target: Target, found: Counts) -> Iterator[str]:
-    for word, value, most in (
-        ("% of honest calls denied", found.calls_denied, target.calls),
-        ("% of honest sessions with a denial", found.sessions_hit, target.sessions),
-        ("% of adapted attacks possible", found.attacks_possible(adapted=True), target.attacks),
-        ("questions a session", found.questions, target.questions),
+    attacks = found.attacks_tried(adapted=True)
+    for word, value, of, most in (
+        ("% of honest calls denied", found.calls_denied, found.calls, target.calls),
+        ("% of honest sessions with a denial", found.sessions_hit, found.sessions, target.sessions),
+        ("% of adapted attacks possible", found.attacks_possible(adapted=True), attacks, target.attacks),
+        ("questions a session", found.questions, found.sessions, target.questions),
     ):
-        if most and value > most:
+        if most and not of:
+            yield f"{word}: not measured"
+        elif most and value > most:
             yield f"{value:.2f} {word}, at most {most}"

@@ -66,6 +66,7 @@ def test_a_worse_fit_misses_the_targets(counts: dict[tuple[str, str], Counts]) -
         worse = counts | {(setting, "kinds"): counts[setting, other] for setting in TARGETS}
         assert missed(worse), other
     assert len(missed({})) == len(TARGETS)
+    assert len(missed({(setting, "kinds"): Counts() for setting in TARGETS})) >= len(TARGETS)
 
 
 def test_the_document_has_every_setting(counts: dict[tuple[str, str], Counts], tmp_path: Path) -> None:

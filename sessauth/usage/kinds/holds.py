@@ -12,6 +12,7 @@ from ...scopes.condition import Condition
 from ...scopes.operand import Exact, Json, Operand
 from ...scopes.operators import Accessor, Operator
 from ...scopes.value import Number, Value
+from ..argument_reader import is_clean_path
 from ..generalize import outward
 from ..value_summary import ValueSummary
 from .observed import support
@@ -97,8 +98,7 @@ def _texts(
 
 def _add_notes(result: ArgumentHold, held: TextHold) -> None:
     result.once += held.once
-    if held.note:
-        result.notes.append(held.note)
+    result.notes += held.notes
     if held.open_why:
         _leave_open(result, held.open_why)
 
@@ -110,12 +110,12 @@ def text_conditions(argument: Path, held: TextHold, optional: bool, *, each: boo
         return Condition(argument, operator, tuple(values), accessor=accessor, each=each, optional=optional)
 
     ways = []
-    if held.names and held.folders:
-        ways.append(condition(Operator.UNDER, sorted({*held.names, *held.folders})))
-    elif held.names:
-        ways.append(condition(Operator.EQUAL if len(held.names) == 1 else Operator.IN, held.names))
-    elif held.folders:
-        ways.append(condition(Operator.UNDER, held.folders))
+    # Beside folders a name is one too, if it is a clean path and not the root.
+    names = [name for name in held.names if not held.folders or name == "/" or not is_clean_path(name)]
+    if held.folders:
+        ways.append(condition(Operator.UNDER, sorted({*held.names, *held.folders}.difference(names))))
+    if names:
+        ways.append(condition(Operator.EQUAL if len(names) == 1 else Operator.IN, names))
     if held.hosts:
         ways.append(condition(Operator.IN, held.hosts, Accessor.HOST))
     if held.stems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
+from math import prod
 from typing import Final
 
 from ... import limits
@@ -57,12 +58,13 @@ def scopes_by_kind(
         make = _reading if tool.reads and tool.tool else _changing
         try:
             for scope in make(granted, tool, facts, rules, result):
-                result.scopes.append(scope if is_inside([granted], [scope]) else _as_granted(granted, tool))
+                inside = is_inside([granted], [scope])
+                result.scopes.append(scope if inside else _unheld(granted, tool, result))
         except ScopeError:
-            result.notes.append(f"{tool.label}: no scope can name it")
-            result.scopes.append(granted)
+            result.scopes.append(_unheld(granted, tool, result))
     result.scopes += _unused_readers(granted, evidence)
     result.scopes = list(dict.fromkeys(result.scopes))
+    result.notes = list(dict.fromkeys(result.notes))
     return result
 
 
@@ -70,6 +72,15 @@ def _as_granted(granted: Scope, tool: ToolEvidence) -> Scope:
     """Return the granted scope for one tool only, or as it is if even that is not proven."""
     scope = replace(granted, actions=(tool.action,), resource=_resource(granted, tool))
     return scope if is_inside([granted], [scope]) else granted
+
+
+def _unheld(granted: Scope, tool: ToolEvidence, result: KindScopes) -> Scope:
+    """Return the granted scope for one tool only, with a note; as it is if no scope can name the tool."""
+    result.notes.append(f"{tool.label}: no condition can hold it")
+    try:
+        return _as_granted(granted, tool)
+    except ScopeError:
+        return granted
 
 
 def _resource(granted: Scope, tool: ToolEvidence) -> tuple[Segment, ...]:
@@ -135,8 +146,13 @@ def _changing(
         return
     holds = [(held, always) for held, always in holds if held.ways]
     resource = _resource(granted, tool)
+    combinations = prod(len(held.ways) for held, _ in holds)
+    if combinations > MAX_WAYS:
+        result.notes.append(
+            f"{tool.label}: only {MAX_WAYS} of {combinations} combinations of kinds are suggested"
+        )
     for ways in islice(product(*(held.ways for held, _ in holds)), MAX_WAYS):
-        yield _scope(granted, tool, resource, list(zip(holds, ways, strict=True)))
+        yield _scope(granted, tool, resource, list(zip(holds, ways, strict=True)), result)
 
 
 def _scope(
@@ -144,6 +160,7 @@ def _scope(
     tool: ToolEvidence,
     resource: tuple[Segment, ...],
     held: Sequence[tuple[tuple[ArgumentHold, bool], tuple[Condition, ...]]],
+    result: KindScopes,
 ) -> Scope:
     free = [Path(hold.path) for (hold, _), way in held if not way]
     conditions = [*granted.conditions, *(condition for _, way in held for condition in way)]
@@ -154,17 +171,21 @@ def _scope(
     if len(conditions) > limits.MAX_CONDITIONS:
         dropped = conditions[limits.MAX_CONDITIONS :]
         conditions = conditions[: limits.MAX_CONDITIONS]
-        free += list(dict.fromkeys(each.path for each in dropped if each.path not in free))
+        opened = list(dict.fromkeys(each.path for each in dropped if each.path not in free))
+        why = f"more than {limits.MAX_CONDITIONS} conditions; it is left open"
+        result.notes += [f"{tool.label} {path}: {why}" for path in opened]
+        free += opened
     free = [path for path in free if path not in always[:room]]
     if not free and not conditions:
         conditions = [_NO_ARGUMENT]
-    scope = replace(_as_granted(granted, tool), resource=resource, actions=(tool.action,))
-    try:
-        return replace(
-            scope, conditions=tuple(conditions), free_paths=tuple(dict.fromkeys(free)), everything_free=False
-        )
-    except ScopeError:
-        return _as_granted(granted, tool)
+    return replace(
+        _as_granted(granted, tool),
+        resource=resource,
+        actions=(tool.action,),
+        conditions=tuple(conditions),
+        free_paths=tuple(dict.fromkeys(free)),
+        everything_free=False,
+    )
 
 
 def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterator[Scope]:

@@ -37,9 +37,10 @@ class Rules:
 
 @dataclass(slots=True)
 class TextHold:
-    """Texts to hold an argument to. ``open_why``: it is left open. ``note``: it is held, but widely.
+    """Texts to hold an argument to. ``open_why``: it is left open.
 
-    ``once``: texts that too few sessions brought.
+    ``notes``: it is held, but widely, or some of what sessions share found no room. ``once``: texts that too
+    few sessions brought.
     """
 
     names: list[str] = field(default_factory=list)
@@ -48,7 +49,7 @@ class TextHold:
     stems: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
     open_why: str = ""
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
     once: list[Value] = field(default_factory=list)
 
 
@@ -128,7 +129,7 @@ def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) 
         covered = sum(all(families(value) in parts for value in each) for each in values)
         if parts and len(parts) <= _MAX_FAMILIES and 10 * covered >= 9 * len(values):
             setattr(held, slot, sorted(parts))
-            held.note = f"{_too_varied(rules, own=own)}: only {', '.join(sorted(parts))} is held"
+            held.notes.append(f"{_too_varied(rules, own=own)}: only {', '.join(sorted(parts))} is held")
             return
     held.open_why = _too_varied(rules, own=own)
 
@@ -145,9 +146,16 @@ def _hold_folders(
     often, once = _often([each for each in folders if each], rules)
     tops = [folder for folder in often if not any(_is_below(folder, other) for other in often)]
     if len(tops) > MAX_FOLDERS:
-        tops = sorted({_top(folder) for folder in tops} - {""})[:MAX_FOLDERS]
-    held.folders = sorted(tops)
+        tops = sorted({_top(folder) for folder in tops} - {""})
+    held.folders = _with_room(held, tops, MAX_FOLDERS, "folders")
     held.once += once
+
+
+def _with_room(held: TextHold, texts: Sequence[str], most: int, word: str) -> list[str]:
+    """Return the first ``most`` of texts, sorted; the others are named in a note."""
+    if len(texts) > most:
+        held.notes.append(f"only {most} {word} are held, not {', '.join(sorted(texts[most:]))}")
+    return sorted(texts[:most])
 
 
 def _is_below(folder: str, other: str) -> bool:
@@ -168,7 +176,7 @@ def _hold_hosts(
     hosts = [frozenset(map(host_of, each)) for each in by_kind.get(TextKind.URL, [])]
     hosts += [summary.hosts for summary in summaries if summary.values is None and summary.hosts]
     often, once = _often([each for each in hosts if each], rules)
-    held.hosts = sorted(often)[:MAX_HOSTS]
+    held.hosts = _with_room(held, often, MAX_HOSTS, "hosts")
     sites, others = _often([{site_of(v) for v in each} for each in by_kind.get(TextKind.SITE, [])], rules)
-    held.stems += sorted(sites)[:MAX_HOSTS]
+    held.stems += _with_room(held, sites, MAX_HOSTS, "hosts")
     held.once += [*once, *others]

@@ -54,7 +54,8 @@ def text_kind(text: str) -> TextKind:
 def _is_path(text: str) -> bool:
     # Two names with a slash between them are one name: acme/web, Europe/Berlin.
     pair = text.count("/") == 1 and not text.startswith("/") and "." not in text.rpartition("/")[2]
-    return "/" in text and not pair and is_clean_path(text)
+    # The root is a name: what is under it is every path.
+    return "/" in text and text != "/" and not pair and is_clean_path(text)
 
 
 def site_of(text: str) -> str:

@@ -32,6 +32,7 @@ LONG = "Dear all, here is what we decided yesterday, and what is still open for 
         ("two\nlines", TextKind.PROSE),
         (LONG, TextKind.PROSE),
         ("", TextKind.NAME),
+        ("/", TextKind.NAME),
     ],
 )
 def test_kinds_of_texts(text: str, kind: TextKind) -> None:
@@ -54,6 +55,7 @@ HEAD = "write:mcp/mail/send where "
         (["a@x.example", "b@x.example"] * 3, 'v in ["a@x.example", "b@x.example"]'),
         (["docs/a.txt", "docs/b.txt"], 'v under "docs"'),
         (["/a.txt", "/b.txt"], 'v under ["/a.txt", "/b.txt"]'),
+        (["/", "/"], 'v == "/"'),
         (["https://a.example/1", "https://a.example/2"], 'host(v) in ["a.example"]'),
         (["www.a.example/1", "www.a.example/2"], 'v starts_with "www.a.example/"'),
         (["2026-05-21", "2026-05-22"], "v present"),
@@ -83,6 +85,30 @@ def test_an_argument_is_held_by_the_kind_of_its_values(values: list[Any], scope:
 def test_types_that_differ_have_scopes_of_their_own() -> None:
     """A number beside a text does not open the argument."""
     assert of(["a", 5]) == [HEAD + 'v == "a"', HEAD + "v >= 5 and v <= 5"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "docs/", "./docs", "docs/../keys", "/"])
+def test_a_name_that_is_no_clean_path_stands_beside_folders(name: str) -> None:
+    """It opens neither the argument, nor the tool, nor the rest of the grant."""
+    scopes = learnt([[send(v=name)], [send(v="docs/a.txt")]]).scopes
+
+    assert [str(scope) for scope in scopes][:2] == [HEAD + 'v under "docs"', f'{HEAD}v == "{name}"']
+    assert permits(scopes, send(v=name)) and permits(scopes, send(v="docs/b.txt"))
+    assert not permits(scopes, send(v="keys/a.txt"))
+    assert not permits(scopes, ("write", "mcp/mail/wipe", {}))
+
+
+def test_what_finds_no_room_in_a_scope_is_said() -> None:
+    """Hosts and folders beyond their bounds are left out, arguments beyond the conditions stay open."""
+    hosts = learnt([[send(v=f"https://h{n}.example/x")] for n in (9, *range(10), *range(10))])
+    assert str(hosts.scopes[0]).endswith('"h5.example", "h6.example", "h9.example"]')
+    assert hosts.notes == ("write:mcp/mail/send v: only 8 hosts are held, not h7.example, h8.example",)
+    folders = learnt([[send(v=f"/d{n}/e/f{k}.txt")] for n in range(9) for k in range(2)])
+    assert folders.notes == ("write:mcp/mail/send v: only 8 folders are held, not /d8",)
+    many = learnt([[send(**{f"a{n:02}": "x" for n in range(17)})] for _ in range(3)])
+    assert many.notes == ("write:mcp/mail/send a16: more than 16 conditions; it is left open",)
+    kinds = learnt([[send(a=a, b=b)] for a in ("x", 1, True) for b in ("x", 1)])
+    assert kinds.notes == ("write:mcp/mail/send: only 4 of 6 combinations of kinds are suggested",)
 
 
 def test_arguments_that_were_always_given_must_be_and_others_can_not() -> None:
