@@ -10,7 +10,7 @@ import pytest
 from sessauth.errors import StateError, StateUnusable
 from sessauth.reasons import Reason
 from sessauth.server.cluster.repair import adopt
-from sessauth.state.replication.carrier import LogHead
+from sessauth.state.replication.carrier import AppendStatus, LogHead
 from sessauth.state.replication.leaving import leave
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
@@ -91,6 +91,25 @@ def test_the_log_goes_on_from_the_most_advanced_folder(
             assert wait_until(lambda at=again: at.reason(token) is expected)  # type: ignore[misc]
         finally:
             again.stop()
+
+
+def test_what_ends_an_alarm_ends_the_sessions_too(
+    pair: tuple[ClusterServer, ClusterServer], engine: OneEngine
+) -> None:
+    """One record does both: hosts allow again behind it."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    lose(engine)
+    for server in pair:
+        server.stop()
+    # A second record would be refused.
+    engine.answers = [(AppendStatus.APPENDED, True), (AppendStatus.FENCED, False)]
+
+    answer = adopt(one.config, end_sessions=True)
+
+    assert answer["record"] == engine.head.number
+    assert stopped_reason(one, token) is Reason.SESSION_ENDED
 
 
 def test_a_server_that_was_behind_does_not_lead_at_another_engine(

@@ -15,6 +15,7 @@ from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import Carrier, CarrierError, LogHead
 from ...state.replication.leaving import end_all
 from ...state.replication.position import read_position
+from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config
 from .begin import require_settings, server_key
@@ -92,6 +93,13 @@ def _is_settled(head: HostHead) -> bool:
 def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str, object]:
     name = config.cluster.name
     carried = CarriedLog(carrier, name, server_key(config))
+
+    def decide(group: Group) -> None:
+        """Decide in one record: hosts allow again behind it, and a second one may never come."""
+        carried.begin_engine(group)
+        if not keep_sessions:
+            end_all("the engine's log was lost")(group)
+
     with StateWriter.open(config.state_dir, map_size=config.server.map_size_bytes, carried=carried) as writer:
         with writer.source().rows() as rows:
             position = read_position(rows) or CarriedPosition()
@@ -110,9 +118,7 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
             raise StateError("a server leads; stop all of them first")
         try:
             carried.lead(leader, barrier.engine_id)
-            writer.run(carried.begin_engine)
-            if not keep_sessions:
-                writer.run(end_all("the engine's log was lost"))
+            writer.run(decide)
         except NotLeader as error:
             raise StateError(f"the lead was lost meanwhile: {error}") from error
         finally:
@@ -123,6 +129,6 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         return {
             "server": name,
             "engine_record_before": current.number,
-            "record": position.number + (1 if keep_sessions else 2),
+            "record": position.number + 1,
             "sessions": "kept" if keep_sessions else "all ended",
         }
