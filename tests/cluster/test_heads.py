@@ -258,3 +258,15 @@ def test_a_host_that_answers_in_the_name_of_another(tmp_path: Path) -> None:
         heads = {head.host: head for head in survey(Config(home=tmp_path), answers.__getitem__, addresses)}
         assert (heads["server/two"].number, heads["server/two"].alarm) == (9, "")
         assert heads["server/three"].silent == "it says that it is server/two"
+
+
+def test_two_pasts_in_one_name(tmp_path: Path) -> None:
+    """Neither hides the other, whichever answers first."""
+
+    def standing(digest: bytes) -> ClusterStanding:
+        return ClusterStanding(b"c" * 16, b"i" * 16, "server/two", 9, digest, 1, 1, False, False)
+
+    answers = {"two:1": standing(b"d" * 32), "copy:1": standing(b"e" * 32), "alias:1": standing(b"d" * 32)}
+    for addresses in (("two:1", "copy:1", "alias:1"), ("copy:1", "two:1")):
+        heads = survey(Config(home=tmp_path), answers.__getitem__, addresses)
+        assert {head.digest[:1] for head in heads} == {b"d", b"e"}

@@ -146,6 +146,9 @@ def survey(
             if expected != head.host or (other is not None and other.source == FOLDER):
                 problems[address] = f"it says that it is {head.host}"
                 continue
+            if other is not None and head.number == other.number and head.digest != other.digest:
+                # Two pasts in one name: neither hides the other.
+                head, other = replace(head, host=f"{head.host} at {address}"), None
             if other is None or _weighs_more(head, other):
                 found[head.host] = head
             _merge(rows, answer.hosts)
