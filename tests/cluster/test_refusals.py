@@ -75,6 +75,23 @@ def test_one_that_is_silent_is_no_refusal(pair: Cluster, events: list[tuple[str,
         assert len(events) == 1
 
 
+def test_in_an_alarm_nobody_is_asked(pair: Cluster) -> None:
+    """A barrier would say that the host is in none."""
+    alarm = threading.Event()
+    alarm.set()
+    with (
+        closing(pair.source()) as source,
+        closing(ServerRefusals(source, 0.01, in_alarm=alarm.is_set)) as refusals,
+    ):
+        asked: list[str] = []
+        ask = source.ask
+        source.ask = lambda server: (asked.append(server), ask(server))[1]  # type: ignore[method-assign]
+        refusals.start()
+        assert not wait_until(lambda: asked, seconds=0.2)
+        alarm.clear()
+        assert wait_until(lambda: refusals.servers == (f"unix:{pair.servers[1].socket}",))
+
+
 def test_a_name_of_another_credential(pair: Cluster, events: list[tuple[str, dict[str, Any]]]) -> None:
     """The refusal is of the host, and names the setting."""
     taken = HostRecord("host-1", "somebody", b"i" * 16, 3_000)

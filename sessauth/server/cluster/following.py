@@ -56,7 +56,7 @@ class Following(ClusterPart):
         self.host = source.host
         self._opened: tuple[Follower, Freshness] | None = None
         self._calls: LeaderCalls | None = None
-        self._refusals = ServerRefusals(source)
+        self._refusals = ServerRefusals(source, in_alarm=lambda: self.alarm is not None)
         self._fresh_until_ms = 0
         self._fresh = False
 

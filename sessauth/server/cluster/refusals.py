@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from ...client._feed.servers import FeedRefused
@@ -22,10 +23,16 @@ PERIOD_SECONDS: Final = 60.0
 class ServerRefusals:
     """Asks each server at the start and once a minute; logs each change once."""
 
-    def __init__(self, source: FeedSource, period_seconds: float = PERIOD_SECONDS) -> None:
-        """Start nothing yet."""
+    def __init__(
+        self,
+        source: FeedSource,
+        period_seconds: float = PERIOD_SECONDS,
+        in_alarm: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start nothing yet. While ``in_alarm()`` no server is asked: a barrier would deny the alarm."""
         self._source = source
         self._period = period_seconds
+        self._in_alarm = in_alarm
         self._refusals: dict[str, FeedRefused] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sessauth-refusals", daemon=True)
@@ -67,5 +74,6 @@ class ServerRefusals:
             for server in sorted(self._source.servers):
                 if self._closing.is_set():
                     return
-                self.ask(server)
+                if not self._in_alarm():
+                    self.ask(server)
             self._closing.wait(self._period)
