@@ -119,20 +119,21 @@ READ_A = Scope.on("read", "a").free_all()
 
 
 @settings(max_examples=1200, deadline=None)
-@given(condition_pairs(), st.sets(st.sampled_from(list(FACTS))))
+@given(condition_pairs(), *[st.sets(st.sampled_from(list(FACTS)))] * 2)
 def test_a_proof_about_conditions_holds_for_every_value(
-    pair: tuple[Condition, Condition], visible: set[str]
+    pair: tuple[Condition, Condition], visible: set[str], missing: set[str]
 ) -> None:
-    """Answers of implies and contradicts hold also for a child with fewer facts than the parent."""
+    """Answers hold also without a fact, and for a child that sees fewer facts than the parent."""
     child, parent = pair
+    facts = [record for record in FACT_RECORDS if record["name"] not in missing]
     implied = implication.implies(child.to_record(), parent.to_record(), False, implication.WorkBudget())
     apart = implication.contradicts(child.to_record(), parent.to_record(), False, implication.WorkBudget())
-    seen = [record for record in FACT_RECORDS if record["name"] in visible]
+    seen = [record for record in facts if record["name"] in visible]
 
     for arguments in ARGUMENTS if implied or apart else ():
         request = (b"read", b"a", arguments)
         child_holds = permits(READ_A.where(child), request, seen)
-        parent_holds = permits(READ_A.where(parent), request)
+        parent_holds = permits(READ_A.where(parent), request, facts)
         assert not (implied and child_holds and not parent_holds), arguments
         assert not (apart and child_holds and parent_holds), arguments
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.argument_path import Path, ValueSource
+from sessauth.scopes.argument_path import EACH, Path, ValueSource
 from sessauth.scopes.condition import Condition, FactReference
 from sessauth.scopes.operand import Json
 from sessauth.scopes.operators import EQUALITY, Accessor, Operator
@@ -176,8 +176,11 @@ def variations(draw: st.DrawFn, scope: Scope) -> Scope:
 
 @st.composite
 def near(draw: st.DrawFn, condition: Condition) -> Condition:
-    """Give a condition on the same subject, often with the same operand."""
+    """Give a condition on the same subject, often with the same operand, or on its list's elements."""
     other = draw(conditions())
+    if condition.each and condition.path.is_argument and draw(st.booleans()):
+        elements = Path((*condition.path.parts, EACH), ValueSource.ELEMENTS)
+        return replace(condition, path=elements, each=False, optional=other.optional)
     if condition.values and draw(st.booleans()):
         # A neighbour differs by one step: < and <=, == and !=, starts_with and glob.
         step = draw(st.sampled_from((-1, 0, 1)))

@@ -97,6 +97,8 @@ UNKNOWN = [
     ("x <= session.f", "x < session.f"),
     ("x absent", "x? == 1"),
     ("x.y present", "x present"),
+    # An empty list, and no such fact: only the child holds.
+    ("each(x?) == session.f", "x[]? == session.f"),
 ]
 
 
@@ -130,6 +132,8 @@ def test_a_holder_may_not_see_what_the_parent_does(parent: str, child: str) -> N
 
 def test_an_absence_seen_by_a_holder_contradicts_nothing() -> None:
     """The fact may be there, hidden."""
+    assert verdict("session.f == 1", "each(session.f?) == 1", same_facts=True) == -1
+    assert verdict("session.f == 1", "each(session.f?) == 1", same_facts=False) == 0
     assert verdict('session.f == "a"', "session.f absent", same_facts=True) == -1
     assert verdict('session.f == "a"', "session.f absent", same_facts=False) == 0
     assert verdict('session.f == "a"', 'session.f? == "b"', same_facts=False) == 0
@@ -203,6 +207,33 @@ def test_conditions_beside_the_scopes_bind_but_mention_nothing() -> None:
     assert containment.contains(scopes("read:a free y"), None, child_where=where) == (
         -1,
         "scope 0: argument x",
+    )
+
+
+@pytest.mark.parametrize(
+    ("child", "expected"),
+    [
+        ('read:a where a == "v" and b == 1', (0, "a condition on facts of the session")),
+        ('read:a where a == "v" and b == 2', (-1, "scope 0: condition on b")),
+        ("read:a where a == session.g and b == 1", (0, "a condition on facts of the session")),
+        ('read:a where b == 1 and c == "v"', (-1, "scope 0: argument c")),
+    ],
+)
+def test_another_sessions_fact_leaves_its_argument_open(child: str, expected: tuple[int, str]) -> None:
+    """The argument is still mentioned, so it is not left over; the other parts still disprove."""
+    parent = scopes("read:a where a == session.f and b == 1")
+
+    assert containment.contains(parent, scopes(child), same_session=False) == expected
+
+
+def test_another_session_alone_hides_no_proof() -> None:
+    """Without conditions on facts the sessions' facts play no part."""
+    assert containment.contains(scopes("read:a/**"), scopes("read:a/b"), same_session=False) == (1, "")
+    assert containment.contains(
+        [{"actions": ["*"], "resource": [{"kind": 5}]}], scopes("read:a"), same_session=False
+    ) == (
+        1,
+        "",
     )
 
 

@@ -81,8 +81,6 @@ cdef _below(constant, condition):
     if of[0] != ARGS or of[1][: len(path)] != path or condition.get("fact"):
         return None
     segments = (".v", *of[1][len(path) :])
-    if len(segments) > 8:
-        return None
     if "[]" in segments:
         return {**condition, "path": {"source": ELEMENTS, "segments": list(segments)}}
     # The empty name stands in no path of ARGS.

@@ -51,11 +51,9 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
         The least of the verdicts, and ``scope INDEX: PART`` for the first child scope that has it;
         empty if it is 1.
     """
-    if not same_session:
-        bare_parent, bare_child = _without_facts(parent), _without_facts(child)
-        if (bare_parent, bare_child) != (parent, child):
-            verdict, part = contains(bare_parent, bare_child)
-            return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
+    if not same_session and any(_reads_facts(one) for scope in (*parent, *child) for one in scope.get("where", ())):
+        verdict, part = contains(_without_facts(parent), _without_facts(child))
+        return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
     verdicts = compare(
         parent, child, parent_where=parent_where, child_where=child_where, same_facts=same_facts
     )
@@ -67,10 +65,14 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
 
 
 cdef _without_facts(scopes):
-    """Drop the scopes' conditions on facts. The rest permits at least as much."""
-    return [
-        {**scope, "where": [one for one in scope.get("where", ()) if not _reads_facts(one)]} for scope in scopes
-    ]
+    """Drop the scopes' conditions on facts, and leave their arguments free. The rest permits at least as much."""
+    bare = []
+    for scope in scopes:
+        where = [one for one in scope.get("where", ()) if not _reads_facts(one)]
+        compared = [one["path"] for one in scope.get("where", ()) if _reads_facts(one)]
+        free = [*scope.get("free", ()), *(path for path in compared if path["source"] in _ARGUMENTS)]
+        bare.append({**scope, "where": where, "free": free})
+    return bare
 
 
 cdef bint _reads_facts(condition):

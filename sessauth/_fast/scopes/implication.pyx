@@ -113,7 +113,8 @@ def contradicts(child, parent, bint same_facts, work):
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
     if PRESENT in (child["operator"], parent["operator"]):
         return False
-    if _excludes(child, parent) or _excludes(parent, child):
+    # A condition that does not see the fact may hold by its `optional`.
+    if not hidden and (_excludes(child, parent) or _excludes(parent, child)):
         return True
     if requires_value(child) or requires_value(parent):
         if no_constant(child, parent, work) or no_constant(parent, child, work):
@@ -254,6 +255,9 @@ cdef _same_subject(child, parent):
 cdef _of_elements(child, parent):
     """Return True if the child is of all elements of a list, and the parent of the list by `each` or `subset_of`."""
     if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
+        return False
+    # `each` needs its fact for an empty list too, with which the child holds by its `optional`.
+    if parent.get("fact") and not requires_value(child):
         return False
     source, path = _path(parent)
     return _path(child) == (source, (*path, "[]")) and child.get("accessor", 0) == parent.get("accessor", 0)
