@@ -4,7 +4,15 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
 from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
-from sessauth._fast.base.decimal cimport NUMBER_DIGITS, Decimal, decimal_of_number, decimal_order, read_decimal
+from sessauth._fast.base.decimal cimport (
+    MAX_DECIMAL_BYTES,
+    NUMBER_DIGITS,
+    Decimal,
+    decimal_of_number,
+    decimal_order,
+    put_decimal,
+    read_decimal,
+)
 from sessauth._fast.base.text cimport bytes_t, glob_matches, is_under, same
 from sessauth._fast.call.json_reader cimport TYPE_DECIMAL, TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH, JsonNode, decimal_of_node
 from sessauth._fast.token.condition cimport (
@@ -64,15 +72,18 @@ cdef bint _equal(const Operand *a, const Operand *b) noexcept nogil:
 
 cdef bint _equals_any(const Condition *c, bytes_t base, const Operand *hand) noexcept nogil:
     cdef int64_t units = <int64_t> hand.n if hand.type == TYPE_TEXT else hand.units
-    cdef Operand other
+    cdef unsigned char form[MAX_DECIMAL_BYTES]
+    cdef const Value *value
+    cdef size_t n
     cdef int i
     if hand.type != TYPE_DECIMAL:
         return equals_any(c, base, hand.type, hand.truth, hand.text, units, hand.nanos)
+    # Values are canonical, so equal numbers have equal bytes. No element of a list reads all the values again.
+    n = put_decimal(form, &hand.exact)
     for i in range(c.count):
-        if c.values[i].type == TYPE_DECIMAL:
-            from_value(&c.values[i], base, &other)
-            if _equal(hand, &other):
-                return 1
+        value = &c.values[i]
+        if value.type == TYPE_DECIMAL and value.text.n == n and same(base + value.text.at, form, n):
+            return 1
     return 0
 
 
