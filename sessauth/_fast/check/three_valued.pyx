@@ -86,7 +86,8 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
     if c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
         call.worst_case_work += MAX_JSON_VALUES * values
     if is_json(c):
-        call.worst_case_work += MAX_JSON_VALUES + MAX_JSON_BYTES // BYTES_A_STEP
+        # A number's canonical decimal may take a step more than its text: 1e20 has 21 digits.
+        call.worst_case_work += 2 * MAX_JSON_VALUES + MAX_JSON_BYTES // BYTES_A_STEP
     if c.op == OP_GLOB:
         call.worst_case_work += (MAX_JSON_BYTES // BYTES_A_STEP) * values
     if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:

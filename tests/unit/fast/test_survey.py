@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sessauth import limits
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.survey import Survey
 from sessauth.reasons import Reason, Stage, SurveyVerdict
@@ -179,6 +180,17 @@ def test_a_ceiling_in_observe_mode_counts_by_its_work_alone() -> None:
     ):
         surveyed = survey(token(root(READ)), checker=Checker(bulk_sessions.observing(scope)))
         assert surveyed.verdicts([CALL, (*CALL, costly)]) == [whatever, given], scope
+
+
+def test_numbers_whose_form_is_longer_than_their_text() -> None:
+    """The form of 1e20 has 21 digits: a step of work for five bytes of arguments."""
+    where = "n != null and n != [] and n != {} and each(n) not in [1, 2, 3]"
+    chain = token(root(f"read:files/* where {where} free *", READ))
+    numbers = b",1e20" * 9_997
+    costly = b'{"n":["' + b"x" * (limits.MAX_JSON_BYTES - len(numbers) - 10) + b'"' + numbers + b"]}"
+
+    assert len(costly) == limits.MAX_JSON_BYTES
+    assert survey(chain).verdicts([CALL, (*CALL, b"{}"), (*CALL, costly)]) == [MAYBE, YES, NO]
 
 
 @pytest.mark.parametrize(
