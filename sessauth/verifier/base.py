@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .._fast.token.proof import ProofKeys
     from ..audit.recording.process import ProcessRecorder
 
-# Enough for some 40,000 chains of usual size; see docs/operations.md.
+# Enough for some 40,000 chains of usual size; see docs/operations/settings.md.
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 
 

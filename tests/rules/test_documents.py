@@ -18,8 +18,13 @@ from tests.support.markdown import Document
 from tests.support.tree import PACKAGE, ROOT, sources
 
 DOCUMENTS = [Document(path) for path in sources(ROOT, ".md")]
-REASONS = Document(ROOT / "docs" / "reasons.md")
-OPERATIONS = Document(ROOT / "docs" / "operations.md")
+DOCS = ROOT / "docs"
+OPERATIONS = DOCS / "operations"
+_PAGE = re.compile(r"\b(docs/[\w/-]+\.md)(#[\w-]+)?")
+REASONS = Document(DOCS / "reasons.md")
+SETTINGS = Document(OPERATIONS / "settings.md")
+CREDENTIALS = Document(OPERATIONS / "credentials.md")
+STATE_FOLDER = Document(OPERATIONS / "state-folder.md")
 
 
 def _name(document: Document) -> str:
@@ -64,6 +69,29 @@ def test_links_lead_somewhere(document: Document) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def test_documents_that_files_name_exist() -> None:
+    """Each ``docs/page.md#anchor`` in code, settings and alarms is a page, and an anchor in it."""
+    broken = []
+    kinds = (".py", ".pyx", ".pyi", ".toml", ".yml")
+    for path in [*sources(PACKAGE, *kinds), *sources(DOCS, *kinds)]:
+        for page, fragment in _PAGE.findall(path.read_text(encoding="utf-8")):
+            document = Document(ROOT / page)
+            if not document.path.exists() or (fragment and fragment[1:] not in document.anchors()):
+                broken.append(f"{path.relative_to(ROOT)}: {page}{fragment}")
+
+    assert broken == []
+
+
+@pytest.mark.parametrize(("folder", "most"), [("operations", 250), ("how-to", 120)])
+def test_pages_are_short(folder: str, most: int) -> None:
+    """A page of reference has at most 250 lines, one that shows how to do something at most 120."""
+    lengths = {
+        page.name: page.read_text(encoding="utf-8").count("\n") for page in (DOCS / folder).glob("*.md")
+    }
+
+    assert {name: length for name, length in lengths.items() if length > most} == {}
 
 
 def _make_targets() -> set[str]:
@@ -130,20 +158,18 @@ def test_commands_that_are_named_exist(document: Document) -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    """The table of settings in docs/operations.md names each key of the configuration, and no other."""
+    """The table in docs/operations/settings.md names each key of the configuration, and no other."""
     known = {
         f"{section}.{entry.name}" for section, kind in SECTIONS.items() for entry in dataclasses.fields(kind)
     }
-    named = set(
-        re.findall(r"`((?:" + "|".join(SECTIONS) + r")\.[a-z_]+)`", OPERATIONS.sections(2)["Settings"])
-    )
+    named = set(re.findall(r"`((?:" + "|".join(SECTIONS) + r")\.[a-z_]+)`", SETTINGS.sections(1)["Settings"]))
 
     assert named == known
 
 
 def test_documented_defaults_are_the_defaults() -> None:
     """Each number in the table of settings is the default of the key beside it."""
-    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", OPERATIONS.sections(2)["Settings"], re.M)
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", SETTINGS.sections(1)["Settings"], re.M)
     checked = 0
     for keys, defaults in rows:
         names = re.findall(r"`([a-z]+)\.([a-z_]+)`", keys)
@@ -156,9 +182,9 @@ def test_documented_defaults_are_the_defaults() -> None:
 
 
 def test_the_table_of_roles_is_the_servers() -> None:
-    """Each call of the service stands in docs/operations.md with the roles that may make it."""
+    """Each call of the service stands in docs/operations/credentials.md with the roles that may make it."""
     rows = re.findall(
-        r"^\| ((?:`\w+` ?)+) \| ([a-z, ]+) \|$", OPERATIONS.sections(2)["Credentials and roles"], re.M
+        r"^\| ((?:`\w+` ?)+) \| ([a-z, ]+) \|$", CREDENTIALS.sections(2)["Credentials and roles"], re.M
     )
     documented = {
         call: frozenset(roles.split(", ")) for calls, roles in rows for call in re.findall(r"`(\w+)`", calls)
@@ -188,8 +214,8 @@ def _problem_words() -> set[str]:
 
 
 def test_every_refusal_of_preflight_is_documented() -> None:
-    """docs/operations.md explains each word that a state folder is refused with, and no other."""
-    section = OPERATIONS.sections(2)["What preflight refuses"]
+    """docs/operations/state-folder.md explains each word of a refused state folder, and no other."""
+    section = STATE_FOLDER.sections(2)["What preflight refuses"]
 
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", section, re.M)) == _problem_words()
 

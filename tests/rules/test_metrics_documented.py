@@ -1,4 +1,4 @@
-"""docs/operations.md names each metric as it is told."""
+"""docs/operations/metrics.md names each metric as it is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sessauth.server.metrics.families import METRICS
 from tests.support.markdown import Document
 from tests.support.tree import ROOT
 
-OPERATIONS = Document(ROOT / "docs" / "operations.md")
+PAGE = Document(ROOT / "docs" / "operations" / "metrics.md")
 ROW = re.compile(r"^\| `(sessauth_\w+)` \| (\w+) \| ([^|]*)\| ([^|]+) \|$", re.M)
 
 
@@ -16,7 +16,7 @@ def test_every_metric_is_documented_as_it_is_told() -> None:
     """Its name, kind, labels and text stand in the table, in the same order, and no other does."""
     rows = [
         (name, kind, tuple(re.findall(r"`(\w+)`", labels)), says)
-        for name, kind, labels, says in ROW.findall(OPERATIONS.sections(2)["Metrics"])
+        for name, kind, labels, says in ROW.findall(PAGE.sections(2)["Metrics"])
     ]
 
     assert rows == [(metric.name, metric.kind, metric.labels, metric.description) for metric in METRICS]

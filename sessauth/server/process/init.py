@@ -25,7 +25,7 @@ FIRST_KEY_REQUEST = "init-issuer-key"
 WAIT_SECONDS = 30.0
 
 SAMPLE = """\
-# Settings of 'sessauth serve'. Each is at its default; see docs/operations.md.
+# Settings of 'sessauth serve'. Each is at its default; see docs/operations/settings.md.
 # The environment overrides them: SESSAUTH_SERVER_WORKERS=2, SESSAUTH_SESSIONS_MAX_TTL_MS=3600000.
 
 [server]
