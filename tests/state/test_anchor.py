@@ -141,6 +141,32 @@ def test_a_stated_restore_is_the_way_out(state_dir: Path, tmp_path: Path, way: s
         assert writer.submit(opening("again")).result().applied
 
 
+def of_no_tables(folder: Path) -> None:
+    """Put a data file without tables in the place, as one that is overwritten while its writer writes."""
+    other = folder.parent / "other"
+    other.mkdir()
+    environment = open_environment(other, readonly=False, map_size=MAP)
+    with environment.begin(write=True) as txn:
+        txn.put(b"key", b"value")
+    environment.close()
+    os.truncate(other / layout.DATA_FILE, MAP)
+    OldFile.of(other).put_back(folder)
+
+
+def test_a_file_without_tables_is_refused(state_dir: Path, tmp_path: Path) -> None:
+    """It can't be restored over, so its words say what can be done, and that does it."""
+    made(state_dir)
+    backup(state_dir, tmp_path / "saved")
+    of_no_tables(state_dir)
+    words = refused(state_dir)
+    assert "is older than the state that was here, or damaged" in words and "move it away" in words
+    with pytest.raises(StateUnusable, match="move it away"):
+        restore(tmp_path / "saved", state_dir, map_size=MAP)
+    (state_dir / layout.DATA_FILE).rename(tmp_path / "damaged")
+    head = restore(tmp_path / "saved", state_dir, map_size=MAP)
+    assert accepted(state_dir) == head
+
+
 def test_a_restore_that_is_cut_off_leaves_the_folder_refused(state_dir: Path, tmp_path: Path) -> None:
     """Opened for a restore that then does nothing, an old file is as refused as before."""
     before = made(state_dir)

@@ -163,6 +163,18 @@ def require_not_behind(anchored: Anchored | None, rows: TxnRows, commit: int, st
         raise StateUnusable(f"{state_dir / layout.DATA_FILE} {problem}; {_DO}", "ROLLED_BACK")
 
 
+def require_no_state(state_dir: Path, problem: str) -> None:
+    """Raise StateUnusable ROLLED_BACK if the anchor knows of a state; ``problem`` says why there is none."""
+    anchored = read(state_dir)
+    if anchored is not None and anchored.seq:
+        data = state_dir / layout.DATA_FILE
+        message = (
+            f"{data} is older than the state that was here, or damaged: {problem}; put the latest file back, "
+            "or stop the server, move it away and run 'sessauth state restore' with a backup"
+        )
+        raise StateUnusable(message, "ROLLED_BACK")
+
+
 def _behind(anchored: Anchored | None, rows: TxnRows, commit: int) -> str:
     head = rows.head()
     if anchored is None:

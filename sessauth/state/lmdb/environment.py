@@ -29,6 +29,7 @@ from ...errors import StateError, StateUnusable
 from ...model.log_records import Head
 from .. import layout
 from ..host import brake
+from ..integrity import anchor
 from .commit_id import open_commit_id
 from .rows import TxnRows
 
@@ -83,12 +84,16 @@ def _classify(error: lmdb.Error) -> tuple[str, str]:
 def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
     """Return the handles of all tables; raises StateUnusable if one is missing.
 
+    The problem is FOREIGN, or ROLLED_BACK where the anchor knows of a state: a writer that wrote into a file
+    while an older one was copied over it leaves one without tables.
+
     Omits tables that a folder of an earlier format lacks, unless ``create``.
     """
     try:
         names = [name for name in layout.TABLES if create or _has(env, name)]
         return {name: env.open_db(name.encode(), create=create) for name in names}
     except lmdb.NotFoundError as error:
+        anchor.require_no_state(Path(env.path()), "a table is missing")
         message = f"{env.path()}: a table is missing, so it is another program's or was never initialised"
         raise StateUnusable(message, "FOREIGN") from error
     except lmdb.Error as error:
