@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessauth import Reason, Verifier
@@ -96,6 +96,7 @@ def _in_child(work: Callable[[], bool]) -> bool:
 
 @settings(max_examples=CASES, deadline=None)
 @given(steps=STEPS)
+@example(steps=[("open", 0, "state"), ("open", 1, "state"), ("close", 0, "state"), ("drop", 1, "state")])
 def test_any_order_of_opens_closes_and_forks(home: Path, steps: list[tuple[str, int, str]]) -> None:
     """An open reader reads until it is closed itself; LMDB's files are open while there is one, and once."""
     # What an earlier example dropped may still wait for the collector.

@@ -23,12 +23,13 @@ FilesKey = tuple[tuple[int, int, int], ...]
 
 
 class _Shared:
-    """An open environment with its tables, and its users. A user that was collected is one that closed."""
+    """An open environment with its tables, and one object for each of its users."""
 
     def __init__(self, env: lmdb.Environment, tables: dict[str, Any]) -> None:
         self.env = env
         self.tables = tables
-        self.users: weakref.WeakSet[EnvironmentUse] = weakref.WeakSet()
+        self.users: set[object] = set()
+        self.closed = False
 
 
 class _Registry:
@@ -51,13 +52,20 @@ class EnvironmentUse:
 
         Raises StateUnusable as :func:`open_environment` and :func:`open_tables` do.
         """
-        registry = _registry
+        registry, user = _registry, object()
         with registry.lock:
-            shared = registry.shared.get(key)
-            if shared is None:
-                shared = registry.shared[key] = _open(folder)
-            shared.users.add(self)
+            while True:
+                shared = registry.shared.get(key)
+                if shared is None:
+                    shared = registry.shared[key] = _open(folder)
+                shared.users.add(user)
+                # The collector may have ended the last other use before this one counted.
+                if not shared.closed:
+                    break
         self._shared = shared
+        # A use that is collected has ended, whoever else still refers to the environment.
+        self._end = weakref.finalize(self, _end, registry, shared, user)
+        self._end.atexit = False
 
     @property
     def env(self) -> lmdb.Environment:
@@ -71,16 +79,21 @@ class EnvironmentUse:
 
     def close(self) -> None:
         """End this use, and close the environment if it was the last one. A second close does nothing."""
-        registry, shared = _registry, self._shared
-        with registry.lock:
-            if self not in shared.users:
-                return
-            shared.users.discard(self)
-            if shared.users:
-                return
-            for key in [key for key, value in registry.shared.items() if value is shared]:
-                del registry.shared[key]
-            shared.env.close()
+        self._end()
+
+
+def _end(registry: _Registry, shared: _Shared, user: object) -> None:
+    if registry is not _registry:
+        # The environment is the parent's.
+        return
+    with registry.lock:
+        shared.users.discard(user)
+        if shared.users or shared.closed:
+            return
+        shared.closed = True
+        for key in [key for key, value in registry.shared.items() if value is shared]:
+            del registry.shared[key]
+        shared.env.close()
 
 
 def _open(folder: Path) -> _Shared:
