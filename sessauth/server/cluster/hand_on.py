@@ -103,6 +103,9 @@ class LeaderCalls:
                 answer: bytes = method(request, timeout=seconds, metadata=((STATEMENT, statement),))
         except grpc.RpcError as failure:
             raise _as_error(failure, error) from None
+        except ValueError:
+            # Another call closed the channel, since the leader changed: nothing was sent.
+            raise error from None
         if call.context.stated is not None or not shows(answer):
             return answer
         try:
@@ -148,9 +151,9 @@ class LeaderCalls:
     def _connected(self, address: str) -> grpc.Channel:
         with self._lock:
             if self._channel is None or self._channel.target != address:
-                if self._channel is not None:
-                    self._channel.close()
-                self._channel = self._connect(address)
+                former, self._channel = self._channel, self._connect(address)
+                if former is not None:
+                    former.close()
             return self._channel.current
 
 
