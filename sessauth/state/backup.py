@@ -29,10 +29,11 @@ from .host import preflight
 from .host.folder import replace_file
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
-from .lmdb import credential_rows, evidence_rows, incarnations
+from .lmdb import brake_row, credential_rows, evidence_rows, incarnations
 from .lmdb.environment import LmdbSource, open_environment, open_tables
 from .lmdb.reader import StateReader
 from .lmdb.rows import TxnRows
+from .replication.leaving import drop_hosts_and_brake
 from .writer.group import Group
 from .writer.state_writer import StateWriter
 
@@ -175,6 +176,10 @@ def restore(
                 anchored = writer.anchored
                 if anchored is None or (fresh and not anchored.seq):
                     _log_unknown(Path(state_dir))
+                brake = brake_row.page_reason(backed_up)
+                if brake is not None:
+                    # As for a host that leaves: nobody decided that this one may allow.
+                    writer.brake_by_hand(f"restored from a backup of a cluster whose brake was {brake}")
                 writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
             env.close()
@@ -199,7 +204,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     anchor. So no view, token or follower takes the restored state for one it knows. A key that was retired or
     distrusted since the backup stays so. A key of another cluster's folder is not taken over. Registrations
     are the folder's own: the backup's are of processes of another time, or host. So are credentials of a
-    cluster: the backup's may have been removed since.
+    cluster: the backup's may have been removed since. Hosts of a cluster, and its brake, are not restored.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id
@@ -223,6 +228,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     for record in registrations:
         evidence_rows.store_registration(group, record)
     credential_rows.replace_credentials(group, *callers)
+    drop_hosts_and_brake(group)
     least_revision, least_seq = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
     seq = max(old.seq, new.seq, least_seq)
     rows.current = Head(

@@ -13,6 +13,7 @@ from sessauth.errors import NotLeader, RecordRefused
 from sessauth.model.change import end_session
 from sessauth.model.group_record import CarriedRow, ClusterBrake
 from sessauth.state import layout
+from sessauth.state.backup import backup_source, restore
 from sessauth.state.host.brake import Brake
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb import brake_row
@@ -184,6 +185,31 @@ def test_a_host_that_leaves_goes_on_to_deny(members: tuple[Member, Member]) -> N
     with StateWriter.open(two.folder) as single:
         assert not single.cluster_brake
         assert single.braked
+
+
+def test_a_backup_of_a_braked_cluster_is_restored_as_a_braked_host(
+    members: tuple[Member, Member], tmp_path: Path
+) -> None:
+    """No cluster can release it there, so a person can; the cluster's hosts are not this one's."""
+    one, _ = members
+    engage(one)
+    backup_source(one.writer.source(), tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "single")
+    with StateWriter.open(tmp_path / "single") as single:
+        assert not single.cluster_brake
+        assert single.braked_by_hand.engaged and BRAKED in single.braked
+        assert not single.hosts()
+        with single.source().rows() as rows:
+            assert brake_row.cluster_brake(rows) is None
+
+
+def test_a_backup_from_before_the_brake_restores_none(members: tuple[Member, Member], tmp_path: Path) -> None:
+    """The restored host may allow."""
+    one, _ = members
+    backup_source(one.writer.source(), tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "single")
+    with StateWriter.open(tmp_path / "single") as single:
+        assert not single.braked
 
 
 @pytest.fixture(scope="module")

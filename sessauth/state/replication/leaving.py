@@ -66,14 +66,19 @@ def end_all(reason: str) -> Callable[[Group], None]:
     return begin
 
 
+def drop_hosts_and_brake(group: Group) -> None:
+    """Remove the rows of a cluster's hosts and of its brake, which nobody could remove on a single host."""
+    for host in host_rows.hosts(group.rows):
+        host_rows.drop_host(group, host)
+    brake_row.release_brake(group)
+
+
 def _leave(group: Group) -> None:
     """End all sessions and the membership, in one commit: never one without the other."""
     if read_position(group.rows) is None:
         raise StateError("the folder belongs to no cluster")
     end_all("it left its cluster")(group)
-    for host in host_rows.hosts(group.rows):
-        host_rows.drop_host(group, host)
-    brake_row.release_brake(group)
+    drop_hosts_and_brake(group)
     for record in credential_rows.credentials(group.rows):
         change_id = f"{layout.SYSTEM_PREFIX}leave/{group.rows.current.seq + 1}"
         group.log(remove_credential(change_id, record.name, actor=layout.SYSTEM_ACTOR))

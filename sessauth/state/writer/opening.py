@@ -238,7 +238,7 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
 def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
     """Have the page say of the cluster's brake what the rows say: a process may have died in between."""
     with source.rows() as rows:
-        reason = brake_row.page_reason(rows) if layout.EVIDENCE in source.tables else None
+        reason = brake_row.page_reason(rows)
     if reason is not None or page.cluster_reason:
         page.set_for_cluster(reason)
 
