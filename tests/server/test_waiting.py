@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.server.rpc.call import CallContext
+from sessauth.server.services.cluster import ClusterService
 from sessauth.server.writer.submit import wait_for_commit
+from sessauth.state.lmdb import brake_row
+from sessauth.state.writer.group import Group
+from sessauth.v1 import cluster_service_pb2 as pb
+from tests.support.carried import begin_cluster
+from tests.support.changes import NOW
 
 
 def call_with(seconds: float) -> CallContext:
@@ -36,3 +45,28 @@ def test_what_was_begun_has_an_unknown_outcome() -> None:
     with pytest.raises(ServerError, match="retry") as raised:
         wait_for_commit(future, call_with(0.001))
     assert raised.value.reason == "OUTCOME_UNKNOWN"
+
+
+def test_a_release_of_the_clusters_brake_that_was_given_up_never_comes(tmp_path: Path) -> None:
+    """Its caller heard that nothing was written, and may have decided otherwise since."""
+    _, (one,) = begin_cluster(tmp_path, FixedClock(NOW), ("one",))
+    with one.writer as writer:
+        writer.run(lambda group: brake_row.set_brake(group, "drill", "desk"))
+        service = ClusterService(writer, cast(Any, SimpleNamespace(carried=object())))
+        begun, go_on = threading.Event(), threading.Event()
+
+        def hold(group: Group) -> None:
+            begun.set()
+            go_on.wait()
+
+        held = writer.decide(hold, 0)
+        begun.wait()
+        try:
+            with pytest.raises(ServerError, match="nothing was written") as raised:
+                service.set_brake(pb.SetBrakeRequest(engaged=False), call_with(0.05))
+        finally:
+            go_on.set()
+        assert raised.value.reason == "DEADLINE_EXCEEDED"
+        held.result()
+        writer.run(lambda group: None)
+        assert writer.cluster_brake

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ...clock import Clock, SystemClock
 from ...state.lmdb import brake_row
 from ...state.replication.position import read_position
@@ -13,9 +11,8 @@ from ...v1 import cluster_service_pb2 as pb
 from ..cluster.part import ClusterPart
 from ..rpc.call import CallContext
 from ..status import invalid, refused
+from ..writer.submit import wait_for_commit
 from .base import Service
-
-COMMIT_SECONDS: Final = 5.0
 
 
 class ClusterService(Service):
@@ -68,7 +65,7 @@ class ClusterService(Service):
                 brake_row.release_brake(group)
 
         removes = request.engaged
-        self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes).result(COMMIT_SECONDS)
+        wait_for_commit(self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes), call)
         return pb.SetBrakeResponse()
 
     def _hosts(self, part: ClusterPart) -> list[pb.HostStanding]:
