@@ -59,7 +59,7 @@ class ClientFiles:
 class ClientCredentials:
     """Credentials by files. Those of the last good files stay in use."""
 
-    def __init__(self, files: ClientFiles, settings: str = "the certificate files of etcd's client") -> None:
+    def __init__(self, files: ClientFiles, settings: str) -> None:
         """Read the files, which ``settings`` name. Raises ConfigError if they can't be used."""
         self._files = files
         self._settings = settings

@@ -96,7 +96,7 @@ def test_files_that_can_not_be_used_change_nothing(
     """Half of a new pair is logged once, and what is in use stays; the whole pair is used."""
     monkeypatch.setattr("sessauth.crypto.client_files._CHECK_EVERY_S", 0.0)
     files = tls.client("d")
-    credentials = ClientCredentials(files)
+    credentials = ClientCredentials(files, "the files")
     in_use = credentials.current
     assert not credentials.changed()
     pair = tls.ca.issue("sessauth")

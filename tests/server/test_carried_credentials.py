@@ -10,7 +10,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateError
 from sessauth.model.change import add_credential, remove_credential
-from sessauth.server.config.config import from_dict
+from sessauth.server.config.config import from_dict, load
 from sessauth.server.keys.carried_credentials import CarriedCredentials
 from sessauth.server.keys.credentials import CredentialFile, new_credential
 from sessauth.server.keys.identities import Identities
@@ -212,6 +212,23 @@ def test_the_certificate_of_a_name_that_the_cluster_has_is_refused(folder: Folde
     assert not known("ann") and known("bo")
     folder.remove("ann")
     assert known("ann") and known("bo")
+
+
+def test_a_first_identity_of_a_name_that_the_cluster_has_is_refused_at_once(
+    folder: Folder, tmp_path: Path
+) -> None:
+    """It comes by the reload of settings that had no identities before."""
+    home = tmp_path / "home"
+    home.mkdir()
+    settings = home / "sessauth.toml"
+    tcp = '[tcp]\naddress = "127.0.0.1:0"\ncertificate = "c"\nprivate_key = "k"\nclient_ca = "ca"\n'
+    settings.write_text(tcp)
+    identities = Identities(load(home, {}), folder.callers)
+    folder.add("ann")
+    entry = '[[identities]]\nname = "ann"\nrole = "gateway"\nuri = "spiffe://x/ann"\n'
+    settings.write_text(tcp + entry)
+
+    assert identities.known().principal_of(["spiffe://x/ann"], "") is None
 
 
 def test_a_closed_folder_accepts_nobody(folder: Folder) -> None:

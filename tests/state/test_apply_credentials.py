@@ -108,6 +108,16 @@ def test_their_number_is_bounded() -> None:
     assert rows.do(adding()).rejection == "LIMIT"
 
 
+def test_a_damaged_mark_counts_for_no_other() -> None:
+    """Neither is a caller added beside it, nor the last operator's rule judged by it."""
+    rows = MemoryRows()
+    assert rows.do(adding()).applied
+    rows.tables[layout.EVIDENCE][CREDENTIAL] = b"cut"
+    for change in (adding("bo"), remove_credential("r", "ann")):
+        with pytest.raises(StateUnusable, match="mark"):
+            rows.do(change)
+
+
 def opened(folder: Path, *, create: bool = False) -> StateWriter:
     """Open a folder for writing."""
     return StateWriter.open(folder, create=create, map_size=8 << 20, clock=FixedClock(NOW))
@@ -152,6 +162,7 @@ def test_rows_that_no_change_writes_are_found(tmp_path: Path) -> None:
             ({key: worker}, mark),
             ({key_of("bo"): good}, mark),
             ({}, mark),
+            ({}, b"cut"),
         ):
             writer.run(partial(put, values=values, mark=of))
             with (

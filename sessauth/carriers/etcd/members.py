@@ -24,6 +24,8 @@ PATIENCE_S: Final = 3.0
 # Between two rounds in which every member failed, most of them at once.
 _PAUSE_S: Final = 0.05
 MAX_ANSWER_BYTES: Final = 16 << 20
+# As messages name them.
+_FILES: Final = "the certificate files of etcd's client"
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),
@@ -80,7 +82,7 @@ class Members:
         if not addresses:
             raise ValueError("etcd has at least one member")
         self._addresses = tuple(addresses)
-        self._credentials = None if files is None else ClientCredentials(files)
+        self._credentials = None if files is None else ClientCredentials(files, _FILES)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._channels = self._open()

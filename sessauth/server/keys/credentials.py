@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ def parse(text: str) -> tuple[str, bytes] | None:
     return (name, raw) if len(raw) == 32 and base64url.encode(raw) == secret else None
 
 
-class CredentialSource:
+class CredentialSource(ABC):
     """The API keys that are accepted. A subclass reads them, in :meth:`current`."""
 
     def __init__(self) -> None:
@@ -136,16 +137,17 @@ class CredentialSource:
         self.fresh_until = 0.0
 
     @property
+    @abstractmethod
     def file(self) -> CredentialFile:
         """The host's own file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop_copies(self) -> None:
         """Remove from the host's own file what all hosts of a cluster have."""
 
+    @abstractmethod
     def current(self) -> Loaded:
         """Return the entries of now. Raises ConfigError if they can't be read: nobody is accepted then."""
-        raise NotImplementedError
 
     def is_current(self) -> bool:
         """Return True if ``loaded`` is what :meth:`current` would return. Never waits."""
@@ -198,6 +200,9 @@ class CredentialFile(CredentialSource):
     def file(self) -> CredentialFile:
         """The host's own file: this one."""
         return self
+
+    def drop_copies(self) -> None:
+        """Do nothing: a single host has no other place."""
 
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""

@@ -74,18 +74,18 @@ class Identities:
 
     def known(self) -> KnownPrincipals:
         """Return the identities of the file, at most 200 ms old, without names that the cluster has."""
+        # Settings that came from no file have none that could change.
+        if self._stamp is not None and time.monotonic() >= self._fresh_until:
+            with self._lock:
+                stamp = stamp_of(self._home)
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    self._read()
+                self._fresh_until = time.monotonic() + RELOAD_SECONDS
+        # Behind the file: its first entries are new to the cluster's names.
         if self._entries:
             self._respect_cluster()
-        # Settings that came from no file have none that could change.
-        if self._stamp is None or time.monotonic() < self._fresh_until:
-            return self._now
-        with self._lock:
-            stamp = stamp_of(self._home)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._read()
-            self._fresh_until = time.monotonic() + RELOAD_SECONDS
-            return self._now
+        return self._now
 
     @property
     def entries(self) -> tuple[Identity, ...]:

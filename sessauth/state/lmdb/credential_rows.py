@@ -41,9 +41,11 @@ class CredentialsMark:
 
     @classmethod
     def decode(cls, value: bytes | None) -> CredentialsMark:
-        """Read the row; None, and a value that is none, is the mark of no credentials."""
-        if value is None or len(value) != 8 + _DIGEST_BYTES:
+        """Read the row; None is the mark of no credentials. Raises StateUnusable CORRUPT."""
+        if value is None:
             return cls()
+        if len(value) != 8 + _DIGEST_BYTES:
+            raise corrupt("the mark of the credentials", f"it has {len(value)} bytes")
         return cls(int.from_bytes(value[:4], "big"), int.from_bytes(value[4:8], "big"), value[8:])
 
     def encode(self) -> bytes:

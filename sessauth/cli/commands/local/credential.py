@@ -27,6 +27,7 @@ from ...output import table
 from ...params import PATH
 
 if TYPE_CHECKING:
+    from ....model.credential import CredentialRecord
     from ....server.keys.credentials import CredentialFile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,13 +44,13 @@ def _local_option(command: F) -> F:
     return click.option("--local", is_flag=True, help=text)(command)
 
 
-def _is_of_cluster(settings: Settings) -> bool:
-    """Return True if the folder of this host belongs to a cluster."""
+def _carried(settings: Settings) -> list[CredentialRecord] | None:
+    """Return the callers of the cluster that the folder of this host belongs to; None for a single host."""
     from ....server.cluster.callers import carried_credentials
 
     config = settings.config()
     may_be = config.cluster.enabled or bool(config.follow.servers)
-    return may_be and config.state_dir.is_dir() and carried_credentials(config) is not None
+    return carried_credentials(config) if may_be and config.state_dir.is_dir() else None
 
 
 def _file(settings: Settings) -> CredentialFile:
@@ -72,7 +73,7 @@ def add(
     settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None, local: bool
 ) -> None:
     """Make a credential and print it, this once: only its hash is kept."""
-    make = _add_to_file if local or not _is_of_cluster(settings) else _add_to_cluster
+    make = _add_to_file if local or _carried(settings) is None else _add_to_cluster
     text = make(settings, name, role, audience, out)
     document = {"name": name, "role": role, "audiences": list(audience)}
     if out is None:
@@ -82,14 +83,11 @@ def add(
 
 
 def _add_to_file(settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None) -> str:
-    from ....server.cluster.callers import carried_credentials
-
     file = _file(settings)
     if any(identity.name == name for identity in settings.config().identities):
         raise UsageError(f"{name} is the name of a certificate in [[identities]]; choose another")
-    if _is_of_cluster(settings):
-        if any(record.name == name for record in carried_credentials(settings.config()) or ()):
-            raise UsageError(f"{name} is a caller of the cluster, which counts here too; choose another")
+    if any(record.name == name for record in _carried(settings) or ()):
+        raise UsageError(f"{name} is a caller of the cluster, which counts here too; choose another")
     text = file.add(name, role, audience)
     try:
         if out is not None:
@@ -137,7 +135,7 @@ def _may_be_done(error: SessauthError) -> bool:
 @with_settings
 def list_(settings: Settings, local: bool) -> None:
     """List names and roles. Secrets are stored nowhere."""
-    if local or not _is_of_cluster(settings):
+    if local or _carried(settings) is None:
         principals = [entry.principal for entry in _file(settings).list()]
         documents: list[dict[str, object]] = [
             {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in principals
@@ -171,7 +169,7 @@ def list_(settings: Settings, local: bool) -> None:
 @with_settings
 def remove(settings: Settings, name: str, local: bool) -> None:
     """Remove a credential; calls with it are refused from now on."""
-    if local or not _is_of_cluster(settings):
+    if local or _carried(settings) is None:
         if not _file(settings).remove(name):
             raise NotFound(f"no credential of the name {name}", "NOT_FOUND", "name")
     else:
