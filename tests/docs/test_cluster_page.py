@@ -137,6 +137,7 @@ def test_the_page_makes_a_cluster(hosts: Hosts) -> None:
     session = shown.split()[-1]
     assert wait_until(lambda: "ALLOWED" in hosts.run("gateway", f"{check} || true"), 10)
     assert "stale          False" in hosts.run("gateway", "sessauth state check")
+    assert "connections  TLS with a client certificate" in hosts.run("gateway", "sessauth cluster status")
 
     hosts.typed["one"].close()
     assert wait_until(lambda: "leader          two" in hosts.run("two", "sessauth cluster status"), 30)

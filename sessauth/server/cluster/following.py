@@ -111,7 +111,7 @@ class Following(ClusterPart):
             server_log.event(
                 logging.WARNING,
                 "no_mutual_tls",
-                connections="in the clear" if settings.insecure_tcp else "TLS without a client certificate",
+                connections=settings.connections,
                 meaning="servers know this host by its credential alone; state follow.certificate",
             )
         server_log.event(

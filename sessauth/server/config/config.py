@@ -125,7 +125,9 @@ class Config:
 
     @property
     def connections(self) -> str:
-        """The protection of connections from other hosts, for operators."""
+        """The protection of connections between hosts, for operators: of a follower those to its servers."""
+        if not self.cluster.enabled:
+            return self.follow.connections
         if self.tcp.insecure_tcp:
             return "in the clear"
         if not self.tcp.client_ca:

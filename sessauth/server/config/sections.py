@@ -296,6 +296,13 @@ class FollowSettings:
     # How long calls may be allowed behind the last proof that this host has all of the log.
     staleness_ms: int = 3_000
 
+    @property
+    def connections(self) -> str:
+        """The protection of connections to servers, for operators."""
+        if self.insecure_tcp:
+            return "in the clear"
+        return f"TLS {'with' if self.certificate else 'without'} a client certificate"
+
     def check(self) -> None:
         """Refuse values out of range."""
         if not 1_000 <= self.staleness_ms <= MAX_STALENESS_MS:
