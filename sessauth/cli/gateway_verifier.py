@@ -82,7 +82,7 @@ def read_catalogues(files: Sequence[Path]) -> list[ToolCatalog]:
 
 def stop_event() -> threading.Event:
     """Return an event that SIGTERM and Ctrl-C set from now on."""
-    from ..server.process.stop_signals import set_on
+    from ..server.process.signals import set_on
 
     event = threading.Event()
     set_on(event, signal.SIGTERM, signal.SIGINT)

@@ -70,6 +70,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level)
 
 
+def set_level(level: str) -> None:
+    """Write records of ``level`` and above from now on."""
+    logging.getLogger().setLevel(level)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: ``at`` (RFC 3339), ``level``, ``event`` and the record's fields.
 

@@ -242,6 +242,11 @@ class CertificateFiles(Generic[_T]):
                 event(logging.ERROR, "certificate_not_yet_valid", **fields)
 
 
+def check_certificates(config: Config, clock: Clock | None = None) -> None:
+    """Raise ConfigError or StateUnusable if the files can't be used; log an invalid certificate."""
+    CertificateFiles(config, lambda pem: pem, clock).load()
+
+
 def _paths(config: Config) -> list[Path]:
     tcp = config.tcp
     stated = [tcp.certificate, tcp.private_key, *([tcp.client_ca] if tcp.client_ca else [])]

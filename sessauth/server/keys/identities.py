@@ -93,6 +93,11 @@ class Identities:
         self.known()
         return self._entries
 
+    def read_again(self) -> tuple[Identity, ...]:
+        """Read the file again, and return the entries that count now."""
+        self._fresh_until = 0.0
+        return self.entries
+
     def _read(self) -> None:
         try:
             entries = self._checked(load(self._home).identities)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import signal
-import sys
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -74,9 +73,11 @@ from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
 from .readiness import Readiness
-from .stop_signals import set_on
+from .reload import Reloader
+from .service_manager import ServiceManager
+from .signals import ignore_harmless, reload_on_hangup, take_stop_signals
 from .subsystems import ControlSubsystems
-from .supervisor import IGNORED, Supervisor
+from .supervisor import Supervisor
 
 # After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
@@ -173,6 +174,7 @@ class Control:
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
+        self.reloader = Reloader(config, authenticator, self.supervisor, self._clock)
         if self.metrics is not None and page is not None:
             audit = subsystems.recorder.audit_numbers
             self.metrics.compose(
@@ -323,20 +325,32 @@ class Control:
                 server_log.event(logging.ERROR, "not_polling", error=str(error))
                 self.stopping.set()
 
-    def run(self, overdue_seconds: float) -> None:
+    def run(self, overdue_seconds: float, manager: ServiceManager | None = None) -> None:
         """Serve until :attr:`stopping` is set, then drain, and close within ``overdue_seconds`` after it.
 
-        Raises :attr:`failure` if there is one.
+        Reports that to ``manager``, and reads files again by SIGHUP. Raises :attr:`failure` if there is one.
         """
+        manager = manager or ServiceManager()
         self.start()
+        manager.ready(self.readiness.words())
+        reload_on_hangup(partial(self._reload, manager))
         # Polled: a signal that another thread gets does not interrupt a wait of this one.
-        while not self.stopping.wait(POLL_SECONDS):
-            continue
+        while not self.stopping.wait(min(POLL_SECONDS, manager.pause_seconds or POLL_SECONDS)):
+            manager.status(self.readiness.words())
+            # Before it is overdue, a silent one has twice the time that it takes to stop by itself.
+            if self.serving.is_polling():
+                manager.alive()
+        manager.stopping()
         server_log.event(logging.INFO, "draining")
         end_at_the_latest(self._config.limits.drain_ms / 1000 + overdue_seconds)
         self.stop()
         if self.failure is not None:
             raise self.failure
+
+    def _reload(self, manager: ServiceManager) -> None:
+        manager.reloading()
+        self.reloader.reload()
+        manager.ready(self.readiness.words())
 
     def stop(self) -> None:
         """Drain: report NOT_SERVING, end running calls here and in the workers, then close the state."""
@@ -366,22 +380,15 @@ def end_at_the_latest(seconds: float) -> None:
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    SIGHUP has the same effect if stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
-    StateError or ConfigError at startup, StateUnusable when the state was replaced meanwhile, and
-    ServerError when calls are not polled any more.
+    SIGHUP has the same effect if stderr is a terminal; else files are read again. SIGUSR1 and SIGUSR2 are
+    ignored. Raises StateError or ConfigError at startup, StateUnusable when the state was replaced
+    meanwhile, and ServerError when calls are not polled any more.
     """
+    manager = ServiceManager.of_environment(os.environ)
     server_log.configure(config.server.log_level)
+    ignore_harmless()
     # The workers use the same grpcio.
     require_transport()
     control = Control(config)
-    take_signals(control.stopping)
-    control.run(OVERDUE_SECONDS)
-
-
-def take_signals(stopping: threading.Event) -> None:
-    """Set ``stopping`` when this process is to end."""
-    # A terminal that is closed sends SIGHUP: its server ends too.
-    stop_signals = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    set_on(stopping, *stop_signals)
+    take_stop_signals(control.stopping)
+    control.run(OVERDUE_SECONDS, manager)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from typing import Final
 
@@ -12,8 +13,10 @@ from ..cluster.following import STOP_SECONDS, Following
 from ..config.config import Config
 from ..transport.self_test import require_transport
 from . import preflight
-from .control import Control, take_signals
+from .control import Control
 from .joining import join, open_source
+from .service_manager import ServiceManager
+from .signals import take_stop_signals
 
 # Sections and settings that are about what only a server does, and why they are refused.
 _OF_SERVERS: Final = {
@@ -28,12 +31,13 @@ def follow(config: Config) -> None:
     Raises ConfigError or StateError at startup, StateUnusable when the state was replaced meanwhile, and
     ServerError when calls are not polled any more.
     """
+    manager = ServiceManager.of_environment(os.environ)
     server_log.configure(config.server.log_level)
     require_follower(config)
     require_transport()
     preflight.check(config)
     stopping = threading.Event()
-    take_signals(stopping)
+    take_stop_signals(stopping)
     source = open_source(config)
 
     def interrupt() -> None:
@@ -42,12 +46,13 @@ def follow(config: Config) -> None:
 
     threading.Thread(target=interrupt, name="sessauth-interrupt", daemon=True).start()
     try:
+        manager.status("asks its servers for the state")
         join(config, source, stopping)
         if stopping.is_set():
             return
         control = Control(config, part=Following(config, source))
         control.stopping = stopping
-        control.run(STOP_SECONDS)
+        control.run(STOP_SECONDS, manager)
     finally:
         source.close()
 

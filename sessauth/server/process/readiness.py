@@ -51,6 +51,10 @@ class Readiness:
         except SessauthError as error:
             return str(error)
 
+    def words(self) -> str:
+        """Return in one sentence how this process was at the last report, for people."""
+        return f"not ready: {self._before}" if self._before else "serving"
+
     def report(self) -> None:
         """Set the health status; log the cause once when this process is not ready."""
         why, before = self.problem(), self._before

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +35,6 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.1
 # A worker that lived this long has not failed at starting: the next pause is the first one again.
 SETTLED_SECONDS: Final = 10.0
-# By default they end a process without a drain. No signal is needed to reload files that change.
-IGNORED: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # The heartbeat in place of "alive" while decisions can't be recorded.
 UNRECORDED: Final = "unrecorded\n"
 
@@ -65,6 +64,8 @@ class Worker:
         self.records = True
         self.restarts = 0
         self._process: subprocess.Popen[str] | None = None
+        # The settings are the first line of a process's stdin.
+        self._writing = threading.Lock()
         self._started = 0.0
         self._alive_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
@@ -77,6 +78,10 @@ class Worker:
 
     def start(self) -> None:
         """Start a process and give it its settings."""
+        with self._writing:
+            self._start()
+
+    def _start(self) -> None:
         self.ready.clear()
         process = subprocess.Popen(
             # -P: nothing is imported from the folder that the server is started in.
@@ -103,11 +108,19 @@ class Worker:
             }
         )
         try:
-            if process.stdin is not None:
-                process.stdin.write(settings + "\n")
-                process.stdin.flush()
+            self._write_line(process, settings)
         except BrokenPipeError:
             event(logging.ERROR, "worker_died_at_start", index=self.index)
+
+    def set_log_level(self, level: str) -> None:
+        """Set the level of the process's log, and of those that replace it."""
+        with self._writing:
+            server = replace(self._config.server, log_level=level)
+            self._config = replace(self._config, server=server)
+            # One that ended, or whose pipe was closed, is replaced.
+            with suppress(OSError, ValueError):
+                if self._process is not None:
+                    self._write_line(self._process, json.dumps({"log_level": level}))
 
     def supervise(self) -> None:
         """Kill a process that is silent, and start another if none runs."""
@@ -168,6 +181,12 @@ class Worker:
             return
 
     @staticmethod
+    def _write_line(process: subprocess.Popen[str], line: str) -> None:
+        if process.stdin is not None:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+
+    @staticmethod
     def _close_pipes(process: subprocess.Popen[str]) -> None:
         for pipe in (process.stdin, process.stdout):
             try:
@@ -197,6 +216,11 @@ class Supervisor:
     def restarts(self) -> int:
         """The number of workers started in place of one that ended."""
         return sum(worker.restarts for worker in self.workers)
+
+    def set_log_level(self, level: str) -> None:
+        """Set the level of the log of all workers."""
+        for worker in self.workers:
+            worker.set_log_level(level)
 
     def start(self) -> None:
         """Start all workers and begin to supervise them."""

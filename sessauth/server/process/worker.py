@@ -1,9 +1,9 @@
 """A check worker: a process that judges calls over its own read-only view, and has no keys.
 
 The supervisor starts it as ``python -m sessauth.server.process.worker``, never by fork. One line of JSON on
-stdin holds the settings, and the credential for calls that it forwards to the control process. When stdin
-closes the worker drains. On stdout it writes ``ready`` once, when its view is complete, and twice a second
-``alive``, or ``unrecorded`` while its decisions are lost.
+stdin holds the settings, and the credential for calls that it forwards to the control process. Each later
+line sets the level of its log. When stdin closes the worker drains. On stdout it writes ``ready`` once, when
+its view is complete, and twice a second ``alive``, or ``unrecorded`` while its decisions are lost.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ from ..transport.choice import choose
 from ..watch.recheck import Watching
 from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
-from .stop_signals import set_on
-from .supervisor import IGNORED
+from .signals import ignore_harmless, set_on
 
 ALIVE_SECONDS = 0.5
 # A control process that starts listens soon; its workers judge nothing before they are registered.
@@ -63,8 +62,7 @@ def main() -> int:
     config = from_dict(settings["config"])
     log.configure(config.server.log_level)
     stop = threading.Event()
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_harmless()
     set_on(stop, signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
@@ -240,8 +238,8 @@ def _require_progress(serving: Serving, source: StateReader) -> None:
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    while sys.stdin.readline():
-        continue
+    while line := sys.stdin.readline():
+        log.set_level(json.loads(line)["log_level"])
     stop.set()
 
 

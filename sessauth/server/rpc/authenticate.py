@@ -61,6 +61,11 @@ class Authenticator:
         credentials = CredentialFile(file) if carried is None else CarriedCredentials(file, carried)
         return cls(credentials, Identities(config, credentials), workers)
 
+    def read_again(self) -> int:
+        """Read the credentials again, and return how many there are. Raises ConfigError."""
+        self.credentials.file.fresh_until = self.credentials.fresh_until = 0.0
+        return len(self.credentials.current().entries)
+
     def from_statement(self, rpc: Rpc) -> StatedCaller | None:
         """Return the caller that another host of the cluster states; None if none is stated.
 

@@ -161,6 +161,10 @@ class Serving:
         if silent > SILENT_SECONDS:
             raise ServerError(f"calls were not polled for {silent:.1f} s")
 
+    def is_polling(self) -> bool:
+        """Return True if the polling thread goes on. Waits for nothing."""
+        return time.monotonic() - self._server.polled_at <= SILENT_SECONDS
+
     def require_progress(self) -> None:
         """Raise ServerError if the polling thread does not go on, or a pool is stuck. Waits for nothing."""
         self.require_polling()

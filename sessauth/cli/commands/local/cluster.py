@@ -79,7 +79,7 @@ def join(settings: Settings) -> None:
     from ....server import log
     from ....server.cluster.begin import join as join_cluster
     from ....server.cluster.report import folder
-    from ....server.process.stop_signals import set_on
+    from ....server.process.signals import set_on
 
     config = settings.config()
     log.configure(config.server.log_level)

@@ -15,7 +15,7 @@ from tests.support.service import ServerProcess, home_folder, wait_until
 
 WAITS = """
 import signal, threading, time
-from sessauth.server.process.stop_signals import set_on
+from sessauth.server.process.signals import set_on
 stop = threading.Event()
 set_on(stop, signal.SIGTERM, signal.SIGINT)
 print(flush=True)
