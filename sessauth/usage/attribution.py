@@ -7,16 +7,19 @@ from the state, once an epoch, and the scopes that tokens were minted with from 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._fast.base.token_mask import masked
 from .._fast.codec import protobuf
 from ..errors import SessauthError
+from ..model.session import Session
 from ..reasons import Level
 from ..scopes.scope import Scope
 from . import SessionUsage
-from .grants import GrantLayer, ceilings
+from .grants import CEILING, GrantLayer
+from .profile import Position
 
 if TYPE_CHECKING:
     from .._fast.record.decision_record import DecisionRecord
@@ -24,21 +27,44 @@ if TYPE_CHECKING:
 # Cached sessions and root blocks; each entry holds its scopes, some KB at most.
 MAX_CACHED: Final = 1_024
 
-Ceilings = Callable[[bytes], Sequence[Sequence[Scope]]]
+LineageOf = Callable[[bytes], Sequence[Session]]
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ceiling:
+    """The layers of a session and its ancestors, each with its observe mode, as of the session's epoch."""
+
+    epoch: int
+    layers: tuple[tuple[GrantLayer, bool], ...]
+
+    def positions(self, record: DecisionRecord) -> list[Position]:
+        """Return the scopes that may have admitted an allowed call."""
+        found: list[Position] = []
+        # Layers of another epoch may be others, in other places: then nothing says which of them refused.
+        refused = record.index if record.level == Level.CEILING and record.epoch == self.epoch else -1
+        for index, (layer, observed) in enumerate(self.layers):
+            positions = layer.matching_positions(record.action, record.resource, record.arguments)
+            # The record names the first layer that observe mode overruled. Others behind it may have refused
+            # too; one before it admitted the call.
+            overruled = refused >= 0 and observed
+            if overruled and (index == refused or (index > refused and positions[0][1] < 0)):
+                continue
+            found += positions
+        return found
 
 
 class UsageAttributor:
     """Attributes calls to granted scopes. For one thread."""
 
-    def __init__(self, ceilings_of: Ceilings) -> None:
-        """Read the layers of a session's ceiling, and its ancestors', by ``ceilings_of``.
+    def __init__(self, lineage_of: LineageOf) -> None:
+        """Read a session and its ancestors, with their ceilings, by ``lineage_of``.
 
-        If that raises SessauthError or OSError, calls are counted without them.
+        If that raises SessauthError or OSError, calls are counted without ceilings.
         """
-        self._ceilings_of = ceilings_of
-        self._layers: OrderedDict[tuple[bytes, int], tuple[GrantLayer, ...]] = OrderedDict()
+        self._lineage_of = lineage_of
+        self._ceilings: OrderedDict[tuple[bytes, int], _Ceiling] = OrderedDict()
         self._roots: OrderedDict[bytes, GrantLayer] = OrderedDict()
 
     def learn(self, block_ids: Sequence[bytes], payloads: Sequence[bytes]) -> None:
@@ -58,14 +84,7 @@ class UsageAttributor:
             usage.observe(*call, at_ms=record.at_ms, reason=record.reason)
             return
         arguments, block_ids = record.arguments, record.block_ids
-        observed = record.level == Level.CEILING
-        matched = [
-            position
-            for index, layer in enumerate(self._layers_of(record.session_id, record.epoch))
-            for position in layer.matching_positions(action, resource, arguments)
-            # A layer in observe mode that would have refused the call admitted it by no scope.
-            if not observed or (index != record.index and position[1] >= 0)
-        ]
+        matched = self._ceiling(record.session_id, record.epoch).positions(record)
         root = self._roots.get(block_ids[0])
         if root is not None:
             decided = record.matched_scope if record.matched_index == 0 else -1
@@ -77,19 +96,25 @@ class UsageAttributor:
             block_ids=block_ids,
             matched=matched,
             minted=root,
-            refused=(record.index, masked(record.argument)) if observed else None,
+            refused=(record.index, masked(record.argument)) if record.level == Level.CEILING else None,
         )
 
-    def _layers_of(self, session_id: bytes, epoch: int) -> tuple[GrantLayer, ...]:
+    def _ceiling(self, session_id: bytes, epoch: int) -> _Ceiling:
         key = session_id, epoch
-        layers = self._layers.get(key)
-        if layers is None:
+        ceiling = self._ceilings.get(key)
+        if ceiling is None:
             try:
-                layers = ceilings(self._ceilings_of(session_id))
+                sessions = self._lineage_of(session_id)
+                layers = tuple((_layer(layer), each.observe) for each in sessions for layer in each.ceilings)
             except (SessauthError, OSError):
-                return ()
-            _cache(self._layers, key, layers)
-        return layers
+                return _Ceiling(0, ())
+            ceiling = _Ceiling(sessions[0].epoch if sessions else 0, layers)
+            _cache(self._ceilings, key, ceiling)
+        return ceiling
+
+
+def _layer(scopes: Sequence[Mapping[str, Any]]) -> GrantLayer:
+    return GrantLayer(CEILING, map(Scope.from_record, scopes))
 
 
 def _cache(known: OrderedDict[K, V], key: K, value: V) -> None:

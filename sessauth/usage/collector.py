@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .._fast.record.chain_calls import ChainCalls, add_up
 from ..errors import PermissionDenied, UsageError
-from .attribution import Ceilings, UsageAttributor
+from .attribution import LineageOf, UsageAttributor
 from .observations import (
     AFTER_END,
     BLOCK_BYTES,
@@ -105,7 +105,7 @@ class ObservationSink:
         sender: ObservationSender,
         *,
         verifier: str = "",
-        ceilings_of: Ceilings | None = None,
+        lineage_of: LineageOf | None = None,
         wants_usage: bool | None = None,
         max_sessions: int = MAX_SESSIONS,
         max_bytes: int = MAX_BYTES,
@@ -117,7 +117,7 @@ class ObservationSink:
         Args:
             sender: the way to the control process.
             verifier: a worker's name.
-            ceilings_of: reads the layers of a session's ceiling, and its ancestors'. Without it no usage
+            lineage_of: reads a session and its ancestors, with their ceilings. Without it no usage
                 records are reported.
             wants_usage: report usage records of the allowed calls, with values of their arguments. None: as
                 the control process answers to an empty first batch; until then they wait.
@@ -129,7 +129,7 @@ class ObservationSink:
         """
         self._sender = sender
         self._verifier = verifier
-        self._attributor = None if ceilings_of is None else UsageAttributor(ceilings_of)
+        self._attributor = None if lineage_of is None else UsageAttributor(lineage_of)
         self._wants_usage = wants_usage
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes

@@ -11,8 +11,8 @@ import pytest
 from sessauth._fast.record.queue import DecisionQueue
 from sessauth.errors import PermissionDenied, Unavailable, UsageError
 from sessauth.model.change import end_session
-from sessauth.scopes.scope import Scope
-from sessauth.state.lmdb.rows import stored_ceilings
+from sessauth.model.session import Session
+from sessauth.state.lmdb.rows import stored_lineage
 from sessauth.usage.collector import ObservationSink
 from tests.support.fake_sender import Listener
 from tests.support.service import wait_until
@@ -129,7 +129,7 @@ def test_what_is_refused_for_good_is_lost_and_said_so(
 def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, listener: Listener) -> None:
     """The first batch is empty, to ask; arguments leave only once the answer wants them."""
     listener.failure = Unavailable("away")
-    sink = make(wants_usage=None, ceilings_of=ceilings(state))
+    sink = make(wants_usage=None, lineage_of=lineage_of(state))
     state.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
     feed(state, sink)
     assert wait_until(lambda: bool(listener.received))
@@ -154,10 +154,10 @@ def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, 
     assert b"umbrella" not in told.to_json()
 
 
-def ceilings(state: StateFixture) -> Callable[[bytes], list[list[Scope]]]:
-    """Read the ceilings of a state's sessions."""
+def lineage_of(state: StateFixture) -> Callable[[bytes], list[Session]]:
+    """Read a state's sessions with their ancestors."""
     source = state.writer.source()
-    return lambda session_id: stored_ceilings(source, session_id)
+    return lambda session_id: stored_lineage(source, session_id)
 
 
 def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listener: Listener) -> None:
@@ -188,7 +188,7 @@ def test_a_batch_is_no_larger_than_a_server_takes(
     monkeypatch.setattr("sessauth.usage.collector.MAX_BATCH_BYTES", 900)
     queue = state.verifier.decision_queue
     assert queue is not None
-    sink = make(wants_usage=True, ceilings_of=ceilings(state), forget_chains=queue.forget_chains)
+    sink = make(wants_usage=True, lineage_of=lineage_of(state), forget_chains=queue.forget_chains)
     listener.wants_usage = True
     for number in range(4):
         state.check(token(root(READ, label=f"agent-{number}")))
@@ -289,7 +289,7 @@ def test_a_check_of_a_token_alone_is_a_use_of_its_blocks_and_no_call(
     state: StateFixture, make: Make, listener: Listener
 ) -> None:
     """The census shows the blocks; calls, the last allow and the usage record are those of calls."""
-    sink = make(wants_usage=True, ceilings_of=ceilings(state))
+    sink = make(wants_usage=True, lineage_of=lineage_of(state))
     alone = ask(action=b"", resource=b"", token_only=True)
     state.check(CHILD, alone)
     feed(state, sink)

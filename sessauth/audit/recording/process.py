@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ...model.log_records import Head
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
-from ...state.lmdb.rows import stored_ceilings
+from ...state.lmdb.rows import stored_lineage
 from ...state.rules.ports import SessionSource
 from ...usage.collector import ObservationSender, ObservationSink
 from ..stream_register import RegisterWriter
@@ -72,7 +72,7 @@ class ProcessRecorder:
         self.observations = ObservationSink(
             sender,
             verifier=verifier,
-            ceilings_of=partial(stored_ceilings, source),
+            lineage_of=partial(stored_lineage, source),
             wants_usage=wants_usage,
             forget_chains=self.queue.forget_chains,
         )

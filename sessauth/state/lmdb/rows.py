@@ -15,7 +15,7 @@ from ..._fast.codec.protobuf import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
-from ...model.lineage import ceiling_layers
+from ...model.lineage import ceiling_layers, lineage
 from ...model.log_records import Head
 from ...model.session import Session, SessionStatus
 from ...scopes.scope import Scope
@@ -37,6 +37,12 @@ _REVISION: Final = field_number("SessionRecord", "revision")
 
 def stored_ceilings(source: SessionSource, session_id: bytes) -> list[list[Scope]]:
     """Return the layers of a session's ceiling and then its ancestors', as a check counts them."""
+    sessions = {session.id: session for session in stored_lineage(source, session_id)}
+    return list(ceiling_layers(session_id, sessions.get))
+
+
+def stored_lineage(source: SessionSource, session_id: bytes) -> list[Session]:
+    """Return a session and its ancestors, the parent first; none if there is no such session."""
     txn = source.begin()
 
     def read(ancestor_id: bytes) -> Session | None:
@@ -44,7 +50,7 @@ def stored_ceilings(source: SessionSource, session_id: bytes) -> list[list[Scope
         return None if data is None else Session.decode(data)
 
     try:
-        return list(ceiling_layers(session_id, read))
+        return list(lineage(read(session_id), read))
     finally:
         txn.abort()
 
