@@ -214,6 +214,8 @@ class ClusterUsage:
         """Return why some of the other hosts' use of a session may be missing."""
         missing = set()
         ended_ms = session.ended_at_ms if session.status is SessionStatus.ENDED else 0
+        if session.opened_at_ms < self._removed.forgotten_until_ms:
+            missing.add(pb.MISSING_HOST)
         if self.sums.lost.touches(session):
             missing.add(pb.MISSING_LOST)
         if ended_ms and ended_ms <= self.sums.evicted_until_ms:

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
+from ...limits import MAX_TIME_MS
 from ..log import event
 
 FILE: Final = "hosts.json"
@@ -25,10 +26,12 @@ class RemovedHosts:
         """Read the file in ``folder``; removed hosts are forgotten after ``keep_ms``."""
         self._file = folder / FILE
         self._keep_ms = keep_ms
-        content = self._read()
-        self._present: set[str] = set(content.get("present", ()))
+        self._present: set[str] = set()
         # Names, and the times at which they were found to be removed, in ms since 1970.
-        self.removed_at_ms: dict[str, int] = dict(content.get("removed", {}))
+        self.removed_at_ms: dict[str, int] = {}
+        # A file that can't be read forgets hosts that were removed before this time; 0 if none was forgotten.
+        self.forgotten_until_ms = 0
+        self._load()
 
     def update(self, present: set[str], now_ms: int) -> None:
         """Note which hosts are registered now. Raises OSError, and notes nothing, if the disk fails."""
@@ -40,20 +43,23 @@ class RemovedHosts:
         }
         newest = sorted(removed.items(), key=lambda item: item[1])[-MAX_REMOVED:]
         removed = dict(newest)
-        if (removed, present) == (self.removed_at_ms, self._present):
+        forgotten = min(self.forgotten_until_ms, now_ms)
+        forgotten = forgotten if forgotten + self._keep_ms > now_ms else 0
+        if (removed, present, forgotten) == (self.removed_at_ms, self._present, self.forgotten_until_ms):
             return
-        self._write({"present": sorted(present), "removed": removed})
-        self._present, self.removed_at_ms = set(present), removed
+        content: dict[str, Any] = {"present": sorted(present), "removed": removed}
+        self._write(content | ({"forgotten_until": forgotten} if forgotten else {}))
+        self._present, self.removed_at_ms, self.forgotten_until_ms = set(present), removed, forgotten
 
-    def _read(self) -> dict[str, Any]:
+    def _load(self) -> None:
         try:
             content = json.loads(self._file.read_bytes())
+            self._present, self.removed_at_ms, self.forgotten_until_ms = _fields(content)
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
+            return
+        except (OSError, ValueError, RecursionError) as error:
             event(logging.ERROR, "usage_file_unreadable", file=str(self._file), error=str(error))
-            return {}
-        return content if isinstance(content, dict) else {}
+            self.forgotten_until_ms = MAX_TIME_MS
 
     def _write(self, content: dict[str, Any]) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,3 +74,18 @@ class RemovedHosts:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _fields(content: object) -> tuple[set[str], dict[str, int], int]:
+    """Return the fields of the file; raises ValueError for other types or times."""
+    fields = content if isinstance(content, dict) else {}
+    present, removed = fields.get("present"), fields.get("removed")
+    forgotten = fields.get("forgotten_until", 0)
+    if not isinstance(present, list) or not isinstance(removed, dict):
+        raise ValueError("present: a list of names, and removed: an object of times, are expected")
+    if not all(isinstance(name, str) for name in present):
+        raise ValueError("present: names are texts")
+    for name, value in (*removed.items(), ("forgotten_until", forgotten)):
+        if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
+            raise ValueError(f"{name!a}: a time in ms since 1970 is expected")
+    return set(present), removed, forgotten
