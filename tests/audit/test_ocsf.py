@@ -17,8 +17,9 @@ import pytest
 from sessauth.audit import layout
 from sessauth.audit.export import ocsf
 from sessauth.audit.read.reader import Entry, FolderReader
-from sessauth.model.change import ChangeKind
-from tests.support.audit_log import decision
+from sessauth.model.change import ChangeKind, narrow_session
+from tests.support.audit_log import SESSION, change, decision
+from tests.support.changes import scopes
 
 from .conftest import SampleLog
 
@@ -145,6 +146,25 @@ def test_changes_are_sessions_and_entities(events: dict[str, dict[str, Any]], sa
     assert (revoked["activity_name"], revoked["comment"]) == ("Disable", "leak")
     assert events["end"]["activity_name"] == "Delete"
     assert (refused["activity_id"], refused["status_id"], refused["status_code"]) == (12, 2, "EPOCH_MISMATCH")
+
+
+@pytest.mark.parametrize(
+    ("enforce", "outcome", "detail"),
+    [
+        (True, "APPLIED", "its ceiling is enforced from now on"),
+        (True, "WRONG_STATUS", "to enforce its ceiling"),
+        (False, "APPLIED", None),
+    ],
+)
+def test_a_narrowing_that_ends_observe_mode_says_so(enforce: bool, outcome: str, detail: str | None) -> None:
+    """A plain narrowing says nothing; one that was refused enforces nothing."""
+    narrowed = narrow_session("narrow", SESSION, scopes("read:mcp/**"), actor="ops", enforce=enforce)
+    record = {"n": 1, "kind": "change", "chain": "c", **change(2, narrowed, 3, outcome)}
+    event = ocsf.event(Entry(bytes(16), Path("f"), 1, record), {})
+
+    assert event is not None
+    assert_valid(event)
+    assert event.get("status_detail") == detail
 
 
 @pytest.mark.parametrize("kind", ChangeKind, ids=lambda kind: kind.name)

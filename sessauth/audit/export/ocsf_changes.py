@@ -79,6 +79,9 @@ def change_event(record: Mapping[str, Any]) -> Event:
             activity, name = _KEY_STATUS.get(body.get("status"), (activity, name))
         result = classified(3004, activity, name, severity, record)
         result["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
+        if kind is ChangeKind.NARROW_SESSION and body.get("enforce"):
+            detail = "its ceiling is enforced from now on" if applied else "to enforce its ceiling"
+            result["status_detail"] = detail
         if body.get("reason"):
             result["comment"] = str(body["reason"])
     actor = str(record.get("actor", ""))
