@@ -226,12 +226,14 @@ def test_the_audit_log_has_each_such_call(world: World) -> None:
     presented = token.present()
     assert world.gateway.check(presented, *INSIDE)
     decision = world.gateway.check(presented, *ARGUMENT)
+    paid = world.operator.mint(session.id, ["pay:** needs uses(2)"], ["gw"]).present()
+    assert world.gateway.check(paid, "pay", "invoices/7").observed
     folder = world.home / "audit"
     query: Callable[[], Ran] = partial(
         world.run, "audit", "query", "--answer", "observed", "--session", session.id.hex(), "--json"
     )
-    assert wait_until(lambda: len(query().json["records"]) == 1)
-    record = query().json["records"][0]
+    assert wait_until(lambda: len(query().json["records"]) == 2)
+    (record,) = [each for each in query().json["records"] if each["action"] == "write"]
     assert record["id"] == decision.decision_id.hex()
     assert (record["allowed"], record["at"]["level"], record["at"]["argument"]) == (True, "CEILING", "path")
     shown = world.run("decision", "show", decision.decision_id.hex()).out
@@ -242,7 +244,7 @@ def test_the_audit_log_has_each_such_call(world: World) -> None:
     assert any(event.get("status_detail", "").startswith("observe mode: its ceiling") for event in events)
     standings: list[str] = []
     replay(folder, session_id=session.id, on_decision=lambda _, call: standings.append(call.standing.name))
-    assert len(standings) == 2 and not {"FLIPPED", "DIFFERENT_REASON"} & set(standings)
+    assert len(standings) == 3 and not {"FLIPPED", "DIFFERENT_REASON"} & set(standings)
 
 
 def test_a_counter_counts_them(world: World) -> None:

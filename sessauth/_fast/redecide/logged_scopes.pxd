@@ -20,6 +20,8 @@ cdef struct LoggedPosition:
     # The scopes can have refused at the record's position, or admitted by its matched scope.
     bint fits
     bint match_fits
+    # Of an allow: the ceilings in observe mode can have refused at its position, or not at all if it has none.
+    bint observed_fits
     # A bit a block: a scope with needs can decide.
     uint32_t may_cost
 

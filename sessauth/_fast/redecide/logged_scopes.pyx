@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
 from sessauth._fast.base.limits cimport (
+    ALLOWED,
     CONDITION_FAILED,
     LEVEL_BLOCK,
     LEVEL_CEILING,
@@ -44,6 +45,8 @@ cdef int evaluate_logged_scopes(
     cdef int out = YES
     cdef int layer = 0
     cdef int i, k
+    # Without the state nothing is known of ceilings. A block never refuses an allowed call.
+    position.observed_fits = position.level != LEVEL_BLOCK
     memset(&call, 0, sizeof(PartialCall))
     call.context.arguments = &scratch.arguments
     call.context.tool = &scratch.tool
@@ -60,7 +63,10 @@ cdef int evaluate_logged_scopes(
                 out = and3(out, _eval_list(&lineage.rules[k].layers[i], LEVEL_CEILING, layer, &call, position, outcome))
                 if out == NO:
                     return NO
+                # An enforced layer refuses no allowed call.
+                position.observed_fits &= not _is_at(position, LEVEL_CEILING, layer)
             layer += 1
+    position.observed_fits &= position.level != LEVEL_CEILING or position.index < layer or not position.knows_facts
     if lineage.count:
         read_facts_of(lineage.rules[0], &call.context)
     for i in range(chain.block_count):
@@ -106,7 +112,7 @@ cdef int _eval_list(
     cdef int out = eval_scopes3(scopes, False, call)
     cdef int first = _first_matching(scopes, call)
     if _is_at(position, level, index) and (position.scope >= 0 or position.reason == OUT_OF_SCOPE):
-        position.fits = out != YES and _fits(scopes, first, call, position)
+        position.fits = out != YES and _fits(scopes, first, position.reason, call, position)
     if out != NO:
         return out
     outcome.scope = first
@@ -114,10 +120,16 @@ cdef int _eval_list(
 
 
 cdef void _look_at_observed(const ScopeList *scopes, int layer, PartialCall *call, LoggedPosition *position) noexcept nogil:
-    """Count the work of a layer in observe mode. It refuses only calls whose work is spent on it."""
+    """Judge a layer in observe mode: it denies only calls whose work is spent on it, and overrules are recorded."""
     cdef int one = eval_scopes3(scopes, False, call)
-    if _is_at(position, LEVEL_CEILING, layer) and position.scope >= 0 and position.reason == MALFORMED_REQUEST:
-        position.fits = one != YES and _fits(scopes, -1, call, position)
+    cdef int reason = OUT_OF_SCOPE if position.scope < 0 else CONDITION_FAILED
+    if not _is_at(position, LEVEL_CEILING, layer):
+        # The record has the first layer that refused.
+        position.observed_fits &= one != NO or (position.level == LEVEL_CEILING and position.index < layer)
+    elif position.reason == ALLOWED:
+        position.observed_fits &= one != YES and _fits(scopes, _first_matching(scopes, call), reason, call, position)
+    elif position.scope >= 0 and position.reason == MALFORMED_REQUEST:
+        position.fits = one != YES and _fits(scopes, -1, MALFORMED_REQUEST, call, position)
 
 
 cdef inline bint _is_at(const LoggedPosition *position, int level, int index) noexcept nogil:
@@ -140,21 +152,23 @@ cdef int _first_matching(const ScopeList *scopes, PartialCall *call) noexcept no
     return -1
 
 
-cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, const LoggedPosition *position) noexcept nogil:
-    """Return True if a list with a verdict other than YES can have refused at the record's position."""
+cdef bint _fits(
+    const ScopeList *scopes, int first, int reason, const PartialCall *call, const LoggedPosition *position
+) noexcept nogil:
+    """Return True if a list with a verdict other than YES can have refused for a reason at the record's position."""
     cdef PartialCall copy = call[0]
     cdef const Scope *scope
     cdef int i, one
-    if position.reason == OUT_OF_SCOPE:
+    if reason == OUT_OF_SCOPE:
         return first < 0 and position.scope < 0
     if position.scope >= scopes.count:
         return False
     scope = &scopes.scopes[position.scope]
-    if position.reason == MALFORMED_REQUEST:
+    if reason == MALFORMED_REQUEST:
         # Work ran out, which every evaluated scope can cause.
         return pattern_matches(scope, scopes.base, &copy)
     # Any scope for the call can be the nearest, or the first, which earlier versions reported.
-    if position.reason != CONDITION_FAILED or position.clause >= scope.condition_count:
+    if reason != CONDITION_FAILED or position.clause >= scope.condition_count:
         return False
     if not pattern_matches(scope, scopes.base, &copy):
         return False

@@ -49,6 +49,7 @@ cdef class Redecision:
     cdef readonly bint exact
     cdef readonly bint position_fits
     cdef readonly bint match_fits
+    cdef readonly bint observed_fits
     cdef readonly bint may_have_lapsed
     cdef readonly uint32_t peers
     cdef readonly uint32_t may_cost
@@ -135,8 +136,9 @@ cdef class Redecider(StageRunner):
             ``verdict`` is 2 (no) if the call is refused for all possible values of the unknown parts, with reason
             and position as far as they are certain (complete if ``exact``); 1 (yes) if its scopes admit it; 3 (maybe)
             if that depends on unknown parts. ``position_fits`` and ``match_fits``: the scopes can have refused, or
-            admitted, at the recorded position. ``may_have_lapsed``: a lease was due for renewal. ``peers`` has a bit
-            for each block that requires a peer, ``may_cost`` for each in which a scope with needs can decide.
+            admitted, at the recorded position. ``observed_fits``: the ceilings in observe mode can have refused, or
+            not, as an allow records. ``may_have_lapsed``: a lease was due for renewal. ``peers`` has a bit for each
+            block that requires a peer, ``may_cost`` for each in which a scope with needs can decide.
         """
         cdef Redecision out = Redecision.__new__(Redecision)
         cdef Lineage lineage
@@ -245,6 +247,7 @@ cdef class Redecider(StageRunner):
         cdef SessionRules nothing
         cdef bint admitted
         cdef int i, k
+        out.observed_fits = True
         if input.token_only:
             out.exact = True
             out.verdict = YES if judge_kinds(chain, outcome) else NO
@@ -272,14 +275,20 @@ cdef class Redecider(StageRunner):
             return 0
         if out.exact and outcome.stage == STAGE_SCOPE:
             return 0
-        outcome_free(outcome)
-        outcome_init(outcome)
+        if out.exact and outcome.observed_layer >= 0:
+            # Only stage needs refused; the position is that of the ceiling in observe mode.
+            set_observed_position(outcome)
+            outcome.reason = outcome.stage = 0
+        else:
+            outcome_free(outcome)
+            outcome_init(outcome)
         out.verdict = evaluate_logged_scopes(chain, lineage, input, scratch, position, outcome)
         if out.exact:
             # Only stage needs refused.
             out.verdict = YES
         out.position_fits = position.fits
         out.match_fits = position.match_fits
+        out.observed_fits = position.observed_fits
         out.may_cost = position.may_cost
         return 0
 

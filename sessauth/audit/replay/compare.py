@@ -147,7 +147,8 @@ class KnownChainCase:
             return self._differs("another scope than the one that it says admitted it")
         if wrong := self._wrong_name():
             return wrong
-        if out.exact and self._position() != (out.level, out.index, out.scope, out.clause, out.argument):
+        comes_out = out.level, out.index, out.scope, out.clause, out.argument
+        if not out.observed_fits or (out.exact and self._position() != comes_out):
             return self._differs("another refusal of a ceiling in observe mode than recorded")
         if out.verdict == SurveyVerdict.MAYBE:
             return ReplayedCall(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
