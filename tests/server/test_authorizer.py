@@ -9,9 +9,9 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.errors import OutcomeUnknown, Rejected
-from sessauth.model.change import end_session, narrow_session, revoke
+from sessauth.model.change import end_session, narrow_session, open_session, revoke
 from sessauth.model.costs import ledger_id
-from sessauth.reasons import Reason, Stage
+from sessauth.reasons import Level, Reason, Stage
 from sessauth.scopes.scope import Scope
 from tests.support.writer_fixture import SESSION, WriterFixture
 
@@ -330,6 +330,26 @@ def test_a_session_that_moved_takes_its_permits_along(writer: WriterFixture) -> 
     assert writer.commit(ask, first).decision.reason is Reason.BAD_PERMIT
     writer.do(end_session("end", SESSION))
     assert writer.commit(ask, second).decision.reason is Reason.SESSION_ENDED
+
+
+@pytest.mark.parametrize("observe", [False, True], ids=["narrowed", "enforced"])
+def test_a_commit_is_judged_by_what_the_parent_holds_now(writer: WriterFixture, observe: bool) -> None:
+    """A permit names its own session's epoch; its call is judged again below every ancestor's ceiling."""
+    parent, child = b"parent--of--call", b"child---of--call"
+    scope = Scope.parse("read:doc/1" if observe else "read:doc/**").to_record()
+    terms = {"subject": "agent", "ttl_ms": 3_600_000, "observe": observe}
+    writer.do(open_session("parent", parent, [scope], **terms))
+    writer.do(open_session("child", child, [scope], parent_id=parent, **terms))
+    token = writer.issuer.mint(child, ["read:doc/**"], ["gateway"], ttl_ms=3_600_000)
+    inside, outside = (writer.ask(token, f"doc/{number}", permit_ms=1_000) for number in (1, 2))
+    permits = [writer.decide(ask).permit for ask in (inside, outside)]
+    assert all(permits)
+    held = [] if observe else [Scope.parse("read:doc/1").to_record()]
+    writer.do(narrow_session("narrow", parent, held, enforce=observe))
+
+    refused = writer.commit(outside, permits[1]).decision
+    assert (refused.reason, refused.level, refused.index) == (Reason.OUT_OF_SCOPE, Level.CEILING, 1)
+    assert writer.commit(inside, permits[0]).decision.allowed
 
 
 def test_a_session_has_so_many_permits_open(writer: WriterFixture, monkeypatch: pytest.MonkeyPatch) -> None:

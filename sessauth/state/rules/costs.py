@@ -1,7 +1,8 @@
 """Rules of the costs of calls: uses, budgets, used approvals, and permits that hold a reserve.
 
 A consumption takes all its claims or none. A permit is void once the session's epoch differs from its own.
-So a narrowing, a suspension and an end walk no table.
+So a narrowing, a suspension and an end walk no table. A change of an ancestor does not move that epoch: the
+writer judges the call again in the transaction that consumes or settles, by the ancestors as they are then.
 """
 
 from __future__ import annotations
