@@ -71,7 +71,7 @@ def test_a_refusal_that_can_not_have_been_is_found(
 
 
 def test_what_depends_on_the_arguments_is_not_found(observed: Script, folder: Path) -> None:
-    """Whether the condition held is only known with them."""
+    """Only they decide if the condition held."""
     assert observed.check(TOKEN, INSIDE)
     observed.close()
     assert changed(folder, lambda record: record.update(OF_CONDITION)).findings == []

@@ -200,33 +200,6 @@ def test_a_removed_host_is_named_where_its_sums_are_missing(world: UsageWorld, i
     assert not leader.report(world.open(2)).missing
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *("not JSON", "[" * 100_000, "[]", "{}", '{"present": "ab", "removed": {}}'),
-        *('{"present": [1], "removed": {}}', '{"present": [], "removed": {"host/a": "soon"}}'),
-        *('{"present": [], "removed": {"host/a": true}}', '{"present": [], "removed": [["host/a", 1]]}'),
-        '{"present": [], "removed": {}, "forgotten_until": -1}',
-    ],
-)
-def test_a_file_of_removed_hosts_that_is_none_is_not_believed(world: UsageWorld, content: str) -> None:
-    """Which hosts were removed is unknown then: reports of sessions from before are not complete."""
-    session_id = world.open()
-    world.hosts[TWO].folder.mkdir(exist_ok=True)
-    (world.hosts[TWO].folder / "hosts.json").write_text(content)
-    world.hosts[TWO].restart()
-    leader = world.lead(TWO)
-    assert list(leader.report(session_id).missing) == [pb.MISSING_HOST]
-    world.settle()
-    assert list(leader.report(session_id).missing) == [pb.MISSING_HOST]
-    assert not leader.report(world.open(2)).missing
-
-    world.hosts[TWO].restart()
-    leader = world.lead(TWO)
-    world.settle()
-    assert list(leader.report(session_id).missing) == [pb.MISSING_HOST]
-
-
 def test_uses_after_the_end_reach_every_host_once(world: UsageWorld) -> None:
     """At the host that saw them, at the leader, and at the others; a repeated report publishes nothing."""
     session_id = world.open()
