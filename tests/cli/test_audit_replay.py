@@ -99,3 +99,75 @@ def test_a_folder_that_is_not_there_leaves_with_5(tmp_path: Path) -> None:
 
     assert ran.code == 5
     assert "none" in ran.err
+
+
+def test_another_ceiling_is_tried(folder: Path, tmp_path: Path) -> None:
+    """It counts what the ceiling would have done, and leaves with 1 if it refuses a call that was allowed."""
+    kept, file = tmp_path / "kept", tmp_path / "next.scopes"
+    kept.write_bytes(b'{"owner":"acme"}\n')
+    file.write_text('read:files/** where owner == "umbrella"\n')
+    run = ("audit", "replay", "--dir", folder, "--ceiling-file", file)
+
+    ran = invoke(*run, "--arguments", kept)
+    assert ran.code == 1
+    assert ran.out.splitlines()[-7:] == [
+        "nothing was found",
+        "by the ceiling, of the allowed calls of 1 session(s):",
+        "       0 admitted",
+        "       1 refused",
+        "       0 undecided",
+        "  CALLS  ACTION  RESOURCE  REFUSED",
+        "  1      read    files/a   CONDITION_FAILED by scope 0, condition 0, argument owner",
+    ]
+    assert invoke(*run, "--arguments", kept, "--json").json["trial"]["refused_calls"] == [
+        {
+            **{"calls": 1, "action": "read", "resource": "files/a", "reason": "CONDITION_FAILED"},
+            **{"scope": 0, "clause": 0, "argument": "owner"},
+        }
+    ]
+    without = invoke(*run)
+    assert (without.code, without.out.splitlines()[-1]) == (0, "       1 undecided: 1 arguments")
+    other = invoke(*run, "--arguments", kept, "--purpose", "another")
+    assert (other.code, "of 0 session(s)" in other.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "why"),
+    [
+        (["--purpose", "triage"], None, "--purpose: is for --ceiling-file"),
+        ([], "read:** needs uses(1)\n", "a ceiling carries no needs"),
+        ([], "# nothing\n", "holds no scope"),
+    ],
+)
+def test_a_ceiling_that_can_not_be_tried_is_refused(
+    folder: Path, tmp_path: Path, options: list[str], content: str | None, why: str
+) -> None:
+    """Nothing is replayed then; the message names the option."""
+    if content is not None:
+        file = tmp_path / "next.scopes"
+        file.write_text(content)
+        options = [*options, "--ceiling-file", str(file)]
+    ran = invoke("audit", "replay", "--dir", folder, *options)
+    assert (ran.code, ran.out) == (2, "")
+    assert why in ran.err
+    assert "--ceiling-file" in ran.err
+
+
+def test_no_name_of_a_trial_moves_a_cursor(tmp_path: Path) -> None:
+    """Arguments are named by agents."""
+    play = Play(tmp_path / "audit")
+    play.do(add_key("1", ISSUER.public, status=KeyStatus.ACTIVE), NOW)
+    scopes: list[Any] = [Scope.parse("read:** free *").to_record()]
+    play.do(open_session("2", SESSION, scopes, subject="s", ttl_ms=3_600_000), NOW)
+    arguments = b'{"\\u001b[2J":1}'
+    assert play.check(token(root("read:** free *")), ask(resource=b"files/a", arguments=arguments))
+    play.close()
+    kept, file = tmp_path / "kept", tmp_path / "next.scopes"
+    kept.write_bytes(arguments + b"\n")
+    file.write_text("read:files/** where owner absent\n")
+    ran = invoke(
+        *("audit", "replay", "--dir", tmp_path / "audit", "--ceiling-file", file, "--arguments", kept)
+    )
+    assert ran.code == 1
+    assert "\x1b" not in ran.out
+    assert "argument \\u001b[2J" in ran.out

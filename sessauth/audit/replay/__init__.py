@@ -3,5 +3,16 @@
 from .argument_files import read_arguments
 from .replay import replay
 from .report import ReplayFault, ReplayFinding, ReplayReport, Standing
+from .trial import RefusedCall, Trial, TrialReport
 
-__all__ = ["ReplayFault", "ReplayFinding", "ReplayReport", "Standing", "read_arguments", "replay"]
+__all__ = [
+    "RefusedCall",
+    "ReplayFault",
+    "ReplayFinding",
+    "ReplayReport",
+    "Standing",
+    "Trial",
+    "TrialReport",
+    "read_arguments",
+    "replay",
+]

@@ -17,6 +17,7 @@ from .compare import KnownChainCase, compare_unnamed
 from .reader import AuditFolder, ChangeRecord, History, LinePlace, ReplayReader
 from .report import FOUND, ReplayedCall, ReplayFault, ReplayReport, Standing
 from .state import ReplayedState
+from .trial import Trial, TrialReport, trial_redecider
 
 # Compiled chains in the cache; an evicted one is compiled again when needed.
 _CACHED_CHAINS: Final = 65_536
@@ -27,6 +28,7 @@ def replay(
     *folders: Path,
     arguments: Mapping[str, bytes] | None = None,
     session_id: bytes = b"",
+    trial: Trial | None = None,
     on_decision: Callable[[LoggedDecision, ReplayedCall], None] | None = None,
 ) -> ReplayReport:
     """Make every decision in the files of folders again, by the changes in all of them.
@@ -35,18 +37,19 @@ def replay(
         folders: the audit folders; ``audit verify`` proves that their lines are as written.
         arguments: arguments of calls by their digests; see ``read_arguments``.
         session_id: only decisions of this session, 16 bytes.
+        trial: judge allowed calls by its ceiling, too.
         on_decision: called with each decision and its standing.
 
     Raises:
         StateUnusable: if the folder or a file of it can't be read.
     """
-    report = ReplayReport()
+    report = ReplayReport(trial=None if trial is None else TrialReport())
     try:
         with AuditFolder(*folders) as files:
             reader = ReplayReader(files, report, session_id)
             report.chains = len(reader.chains)
             for history in reader.histories.values():
-                _Replay(reader, history, arguments or {}, report, on_decision).run()
+                _Replay(reader, history, arguments or {}, report, trial, on_decision).run()
     except OSError as error:
         message = f"can't read the audit log {error.filename}: {error.strerror}"
         raise StateUnusable(message, "MISSING") from None
@@ -62,6 +65,7 @@ class _Replay:
         history: History,
         arguments: Mapping[str, bytes],
         report: ReplayReport,
+        trial: Trial | None,
         on_decision: Callable[[LoggedDecision, ReplayedCall], None] | None,
     ) -> None:
         self._on_decision = on_decision
@@ -71,6 +75,8 @@ class _Replay:
         self._report = report
         self._state = ReplayedState(history, self._complain)
         self._replayer = Redecider(View(self._state.rows))
+        self._trial = trial
+        self._tried = None if trial is None else trial_redecider(self._state.rows, trial)
         self._chains: dict[str, LoggedChain | None] = {}
 
     def run(self) -> None:
@@ -120,7 +126,30 @@ class _Replay:
         session_id = chain.session_id
         knows_state = covered and self._state.knows(session_id)
         arguments = self._arguments.get(recorded.arguments) if recorded.arguments else _NONE
-        out = self._replayer.redecide(
+        out = self._redecide(self._replayer, chain, recorded, arguments, knows_state=knows_state)
+        self._try(chain, recorded, arguments, knows_state=knows_state)
+        return KnownChainCase(
+            recorded,
+            chain,
+            out,
+            knows_state=knows_state,
+            knows_issuer=self._state.keys_known,
+            knows_arguments=arguments is not None,
+            has_session=self._state.has(session_id),
+            same_token=not recorded.blocks or recorded.blocks == of_token,
+            unknown="session" if covered else "state",
+        ).compare()
+
+    def _redecide(
+        self,
+        redecider: Redecider,
+        chain: LoggedChain,
+        recorded: LoggedDecision,
+        arguments: bytes | None,
+        *,
+        knows_state: bool,
+    ) -> Redecision:
+        return redecider.redecide(
             chain,
             recorded.action,
             recorded.resource,
@@ -139,17 +168,22 @@ class _Replay:
             matched_scope=recorded.matched_scope,
             token_only=recorded.token_only,
         )
-        return KnownChainCase(
-            recorded,
-            chain,
-            out,
-            knows_state=knows_state,
-            knows_issuer=self._state.keys_known,
-            knows_arguments=arguments is not None,
-            has_session=self._state.has(session_id),
-            same_token=not recorded.blocks or recorded.blocks == of_token,
-            unknown="session" if covered else "state",
-        ).compare()
+
+    def _try(
+        self, chain: LoggedChain, recorded: LoggedDecision, arguments: bytes | None, *, knows_state: bool
+    ) -> None:
+        """Judge an allowed call by the trial's ceiling."""
+        if self._trial is None or self._tried is None or not recorded.allowed or recorded.token_only:
+            return
+        report, session = self._report.trial, self._state.rows.session(chain.session_id)
+        if report is None or (session is not None and not self._trial.includes(session)):
+            return
+        if not knows_state or session is None:
+            report.unknown += 1
+            return
+        report.sessions.add(session.id)
+        out = self._redecide(self._tried, chain, recorded, arguments, knows_state=True)
+        report.count(out, recorded.action, recorded.resource, knows_arguments=arguments is not None)
 
     def _lives(self, session_id: bytes, at_ms: int) -> tuple[Redecision, bool] | None:
         if not self._state.knows(session_id):

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from .trial import TrialReport
+
 # So that one forged file does not fill the memory; the rest is counted.
 MAX_SHOWN: Final = 1_000
 
@@ -85,6 +87,8 @@ class ReplayReport:
     undecidable: Counter[str] = field(default_factory=Counter)
     found: int = 0
     findings: list[ReplayFinding] = field(default_factory=list)
+    # Allowed calls by another ceiling, if one is tried.
+    trial: TrialReport | None = None
 
     def count(self, call: ReplayedCall) -> None:
         """Count a decision."""
@@ -115,4 +119,5 @@ class ReplayReport:
             "undecidable_by": dict(sorted(self.undecidable.items())),
             "found": self.found,
             "findings": [{**asdict(each), "kind": each.kind.value} for each in self.findings],
+            **({"trial": self.trial.to_dict()} if self.trial is not None else {}),
         }
