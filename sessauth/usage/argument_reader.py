@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from .. import limits
 from .._fast.base.token_mask import masked
 from .._fast.scopes import queries as _kernel
 from ..errors import ScopeError
+from ..scopes.argument_path import EACH, ValueSource
+from ..scopes.argument_path import Path as ScopePath
 from ..scopes.operand import Exact, operands_of
 from ..scopes.operand import Json as JsonOperand
 from ..scopes.scope import Scope
@@ -20,7 +22,14 @@ from ..scopes.value import Number, Value
 
 # A longer number counts as one without a value: it is left open, never wrongly bounded.
 _MAX_NUMBER_CHARS = 1024
+# Lists of objects are read up to so many JSON values of a call; lists beyond it are not entered.
+MAX_ELEMENT_VALUES: Final = 1024
+
 Path = tuple[str, ...]
+"""Names of members, outermost first; :data:`ELEMENT` stands for every element of a list."""
+
+# No member of this name has a path, so it is free to stand for elements.
+ELEMENT: Final = ""
 
 
 class NoValue:
@@ -32,7 +41,10 @@ Json = Value | Exact | NoValue | None | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class ArgumentNode:
-    """The value at a path. ``opaque``: no path of the format can name some of the values below it."""
+    """The value at a path. ``opaque``: no path of the format can name some of the values below it.
+
+    At a path that ends in ``ELEMENT`` the value is a whole list, whose elements are there.
+    """
 
     path: Path
     value: Json
@@ -60,7 +72,7 @@ def read(arguments: bytes) -> ParsedArguments:
         )
         if isinstance(document, dict):
             document = _masked(document)
-            nodes = tuple(_walk((), document))
+            nodes = tuple(_ArgumentWalk().members((), document))
             return ParsedArguments(nodes, _size(document), len(arguments), not _nameable(document))
     except (ValueError, RecursionError):
         # No call with such arguments is allowed.
@@ -77,23 +89,55 @@ def _masked(value: Json) -> Any:
     return [_masked(each) for each in value] if isinstance(value, list) else value
 
 
-def _walk(prefix: Path, members: dict[str, Json]) -> Iterator[ArgumentNode]:
-    for name, value in members.items():
-        if not _is_name(name):
-            continue
-        path = (*prefix, name)
-        if not isinstance(value, dict):
-            yield ArgumentNode(path, value)
-            continue
-        deep = len(path) == limits.MAX_PATH_SEGMENTS
-        yield ArgumentNode(path, value, opaque=deep or not _nameable(value))
-        if not deep:
-            yield from _walk(path, value)
+class _ArgumentWalk:
+    """A walk of one call's arguments, with the number of values that it may still read inside lists."""
+
+    def __init__(self) -> None:
+        self._room = MAX_ELEMENT_VALUES
+
+    def members(self, prefix: Path, members: dict[str, Json]) -> Iterator[ArgumentNode]:
+        """Yield what is at and below the members of an object."""
+        if len(prefix) == limits.MAX_PATH_SEGMENTS:
+            return
+        for name, value in members.items():
+            if _is_name(name, prefix):
+                path = (*prefix, name)
+                yield ArgumentNode(path, value, opaque=isinstance(value, dict) and _is_opaque(path, value))
+                yield from self._below(path, value)
+
+    def _below(self, path: Path, value: Json) -> Iterator[ArgumentNode]:
+        if isinstance(value, dict):
+            yield from self.members(path, value)
+        elif isinstance(value, list) and self._enters(path, value):
+            place = (*path, ELEMENT)
+            opaque = any(isinstance(each, dict) and _is_opaque(place, each) for each in value)
+            yield ArgumentNode(place, value, opaque)
+            for element in value:
+                yield from self._below(place, element)
+
+    def _enters(self, path: Path, value: list[Json]) -> bool:
+        """Return True for a list of objects or lists, and an empty one, if paths of elements can name it."""
+        if value and not any(isinstance(each, dict | list) for each in value):
+            return False
+        named = all(name == ELEMENT or _is_name(name, (ELEMENT,)) for name in path)
+        if len(path) == limits.MAX_PATH_SEGMENTS or not named:
+            return False
+        size = _size(value)
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
 
-def _is_name(name: str) -> bool:
+def _is_opaque(path: Path, members: dict[str, Json]) -> bool:
+    deep = len(path) == limits.MAX_PATH_SEGMENTS
+    return deep or not all(_is_name(name, path) for name in members)
+
+
+def _is_name(name: str, prefix: Path = ()) -> bool:
     size = len(name) if name.isascii() else len(name.encode())
-    return 0 < size <= limits.MAX_STRING_BYTES
+    # In a path through lists a name stands behind a mark of one byte.
+    return 0 < size <= limits.MAX_STRING_BYTES - (ELEMENT in prefix)
 
 
 def _nameable(members: dict[str, Json]) -> bool:
@@ -114,6 +158,18 @@ def _number(text: str) -> Number | Exact | NoValue:
     except (ScopeError, ArithmeticError):
         number = ()
     return number[0] if number and isinstance(number[0], Number | Exact) else NoValue()
+
+
+def scope_path(path: Path) -> ScopePath:
+    """Return a path as conditions have it."""
+    return ScopePath.elements(*(... if name == ELEMENT else name for name in path))
+
+
+def names_of(path: ScopePath) -> Path:
+    """Return the names of a condition's path into the arguments."""
+    if path.source != ValueSource.ELEMENTS:
+        return path.segments
+    return tuple(ELEMENT if segment == EACH else segment[1:] for segment in path.segments)
 
 
 def equality_of(value: Json) -> JsonOperand | None:

@@ -17,7 +17,6 @@ from .. import limits
 from .._fast.codec import protobuf
 from .._fast.scopes import queries as _kernel
 from ..errors import ScopeError, UsageError
-from ..scopes.argument_path import ValueSource
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from . import field_readers
@@ -122,7 +121,7 @@ def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
 
 def reads_more_than_arguments(condition: Condition) -> bool:
     """Return True if a condition reads a fact of the session or a property of the tool."""
-    return bool(condition.fact) or condition.path.source != ValueSource.ARGS
+    return bool(condition.fact) or not condition.path.is_argument
 
 
 def _query(scope: Scope) -> _Query:
@@ -130,7 +129,7 @@ def _query(scope: Scope) -> _Query:
     if len(conditions) == len(scope.conditions):
         return _Query(scope.encode(), scope.needs is None)
     # A condition that is left out still mentions its argument, so the scope is as open as before.
-    left = {c.path for c in scope.conditions if c.fact and c.path.source == ValueSource.ARGS}
+    left = {c.path for c in scope.conditions if c.fact and c.path.is_argument}
     free = (
         () if scope.everything_free else (*scope.free_paths, *sorted(left - set(scope.free_paths), key=str))
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ..scopes.argument_path import Path, ValueSource
+from ..scopes.argument_path import Path
 from ..scopes.scope import Scope
+from .argument_reader import ELEMENT, names_of, scope_path
 from .argument_reader import Path as Names
 from .profile import CallGroup
 
@@ -21,20 +22,27 @@ class ArgumentTree:
         """Take the calls, and the paths that have conditions."""
         self._summaries = group.paths
         self._conditioned = conditioned
-        # The deepest paths are dropped first, so above the deepest that is left none is missing.
-        self._whole_above = max(map(len, group.paths), default=0) if group.cut else 1_000_000
+        self._whole_above = group.whole_above()
         self._children: dict[Names, list[Names]] = {}
-        for path in group.paths:
+        for path in sorted(group.paths):
             self._children.setdefault(path[:-1], []).append(path)
         self.known = not group.opaque and self._whole_above > 1
 
     def all(self) -> list[Names]:
         """Return paths that mention every observed argument; only if ``known``."""
-        return [path for child in sorted(self._children.get((), ())) for path in self._cover(child)]
+        return self.members(())
+
+    def members(self, place: Names) -> list[Names]:
+        """Return paths that mention every member of the objects at a place."""
+        return [path for child in self._children.get(place, ()) for path in self._cover(child)]
+
+    def is_hidden(self, path: Names) -> bool:
+        """Return True if what is below a path is not known completely."""
+        return self._summaries[path].opaque
 
     def below(self, granted: Names) -> list[Names]:
         """Return paths at or below a granted one that mention every observed argument there."""
-        if granted in self._summaries:
+        if granted in self._summaries and ELEMENT not in granted:
             return list(self._cover(granted))
         if any(path == granted[: len(path)] for path in self._conditioned):
             return []
@@ -45,7 +53,7 @@ class ArgumentTree:
     def _cover(self, path: Names) -> Iterator[Names]:
         if path in self._conditioned:
             return
-        summary, children = self._summaries[path], sorted(self._children.get(path, ()))
+        summary, children = self._summaries[path], self._children.get(path, ())
         whole = set(summary.kinds) == {"object"} and not summary.opaque and len(path) + 1 < self._whole_above
         if not whole or not children:
             yield path
@@ -59,11 +67,11 @@ def free_paths(granted: Scope, arguments: ArgumentTree) -> tuple[tuple[Path, ...
     if is_closed(granted):
         if not arguments.known:
             return granted.free_paths, False
-        below = [path for free in granted.free_paths for path in arguments.below(free.segments)]
-        return tuple(map(Path, dict.fromkeys(below))), False
+        below = [path for free in granted.free_paths for path in arguments.below(names_of(free))]
+        return tuple(map(scope_path, dict.fromkeys(below))), False
     if not arguments.known:
         return (), True
-    return tuple(map(Path, arguments.all())), False
+    return tuple(map(scope_path, arguments.all())), False
 
 
 def is_closed(scope: Scope) -> bool:
@@ -73,4 +81,4 @@ def is_closed(scope: Scope) -> bool:
 
 def mentioned(scope: Scope) -> int:
     """Return the number of argument paths that a scope mentions."""
-    return len(scope.free_paths) + sum(c.path.source == ValueSource.ARGS for c in scope.conditions)
+    return len(scope.free_paths) + sum(c.path.is_argument for c in scope.conditions)

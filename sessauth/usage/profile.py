@@ -15,7 +15,7 @@ from .. import limits
 from ..errors import UsageError
 from . import field_readers
 from . import limits as bounds
-from .argument_reader import ParsedArguments, Path
+from .argument_reader import ELEMENT, ParsedArguments, Path
 from .field_readers import Count, Form, PlainFields, Truth
 from .value_summary import ValueSummary
 
@@ -32,9 +32,12 @@ NOTHING: Final = 2
 ALL: Final = ""
 
 
-def outermost(path: Path) -> tuple[int, Path]:
-    """Return the sort key of a path: outer paths first, so that the deepest are dropped."""
-    return len(path), path
+def outermost(path: Path) -> tuple[bool, int, Path]:
+    """Return the sort key of a path: outer paths first, so that the deepest are dropped.
+
+    Paths into elements of lists come last: they take no room from others.
+    """
+    return ELEMENT in path, len(path), path
 
 
 def _segments(data: object) -> list[ValueSummary]:
@@ -64,8 +67,8 @@ class CallGroup(PlainFields):
     """Calls of one kind.
 
     ``size`` and ``weight``: JSON values and bytes of the largest arguments. ``shortest`` and ``longest``:
-    segments of the resource. ``cut``: the deepest paths were dropped. ``opaque``: some arguments have names
-    that no path can hold.
+    segments of the resource. ``cut``: the deepest paths were dropped; see :meth:`whole_above` for those into
+    elements. ``opaque``: some arguments have names that no path can hold.
     """
 
     calls: Count = 0
@@ -93,6 +96,33 @@ class CallGroup(PlainFields):
             self._path(node.path).add(node)
         self._compact()
 
+    def whole_above(self, *, elements: bool = False) -> int:
+        """Return the depth above which no path is missing; ``elements``: of paths into elements of lists."""
+        # Paths are dropped from the deepest one on, so at the depth of the deepest that is left some may be.
+        cut = len(self.paths) >= bounds.MAX_PATHS if elements else self.cut
+        depths = (len(path) for path in self.paths if (ELEMENT in path) is elements)
+        return max(depths, default=0) if cut else limits.MAX_PATH_SEGMENTS + 1
+
+    def places(self, path: Path) -> int:
+        """Return the number of places that may have a value at a path: of calls, or of elements of lists."""
+        at = max((at for at, name in enumerate(path) if name == ELEMENT), default=-1)
+        if at < 0:
+            return self.calls
+        inside = at < len(path) - 1
+        summary = self.paths.get(path[: at + 1] if inside else path[:-1], ValueSummary())
+        return summary.kinds.get("object" if inside else "list", 0)
+
+    def is_whole_below(self, path: Path) -> bool:
+        """Return True if all that objects and lists at a path have is at paths below it."""
+        summary, place = self.paths[path], (*path, ELEMENT)
+        above = self.whole_above(elements=ELEMENT in path)
+        if summary.opaque or ("object" in summary.kinds and len(path) + 1 >= above):
+            return False
+        if summary.elements is not None:
+            return True
+        entered = place in self.paths and len(place) + 1 < self.whole_above(elements=True)
+        return entered and self.paths[place].found == summary.kinds.get("list", 0)
+
     def merge(self, other: CallGroup) -> None:
         """Add the calls of another."""
         if other.calls:
@@ -119,8 +149,9 @@ class CallGroup(PlainFields):
 
     def _compact(self) -> None:
         if len(self.paths) > bounds.MAX_PATHS:
-            paths = sorted(self.paths, key=outermost)[: bounds.MAX_PATHS]
-            self.paths, self.cut = {path: self.paths[path] for path in paths}, True
+            paths = sorted(self.paths, key=outermost)
+            self.cut |= ELEMENT not in paths[bounds.MAX_PATHS]
+            self.paths = {path: self.paths[path] for path in paths[: bounds.MAX_PATHS]}
 
     def _validate(self) -> None:
         if self.longest > limits.MAX_SEGMENTS or self.shortest > self.longest:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..model.session import Session
-from ..scopes.argument_path import Path
 from ..scopes.scope import Scope
 from ..scopes.value import value_of
+from .argument_reader import scope_path
 from .counters import TimeSpan, TopKTable
 from .generalize import Fit
 from .grants import CEILING, MINTED, GrantLayer, ceilings
@@ -261,9 +261,9 @@ def _kind(action: str, resource: str, group: CallGroup) -> dict[str, object]:
         "calls": group.calls,
         "arguments": [
             {
-                "path": str(Path(names)),
+                "path": str(scope_path(names)),
                 "present": summary.found,
-                "absent": group.calls - summary.found,
+                "absent": group.places(names) - summary.found,
                 "types": {kind: summary.kinds[kind] for kind in KINDS if kind in summary.kinds},
                 "values": None if summary.values is None else values_to_json(summary.values),
                 "least": None if summary.low is None else str(summary.low),

@@ -18,6 +18,8 @@ from ..scopes.operand import Json
 from ..scopes.operators import Accessor, Operator
 from ..scopes.scope import Scope
 from ..scopes.segment import Segment, SegmentKind
+from .argument_reader import ELEMENT, names_of
+from .argument_reader import Path as Names
 from .generalize import Fit, conditions, is_listed, segment
 from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
 from .profile import CallGroup
@@ -94,7 +96,7 @@ def _kinds(evidence: Evidence, fit: Fit) -> Iterable[CallFamily]:
         first = resource.split("/")[0]
         family = families.setdefault(first, CallGroup())
         family.merge(group)
-        alike = resource if fit is Fit.EXACT else (first, frozenset(group.paths))
+        alike = resource if fit is Fit.EXACT else (first, frozenset(_arguments(group)))
         kinds.setdefault((action, alike), CallFamily(family=family)).add(action, group)
     return kinds.values()
 
@@ -169,7 +171,7 @@ def _closest(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     scope = _with_free_as_granted(granted, kind, fit)
     if fit is Fit.LOOSE:
         return scope
-    conditioned = {c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS}
+    conditioned = {names_of(c.path) for c in scope.conditions if c.path.is_argument}
     free, everything = free_paths(granted, ArgumentTree(kind.group, conditioned))
     if not (scope.conditions or free or everything):
         return scope.no_arguments()
@@ -220,14 +222,20 @@ def _places(group: CallGroup, fit: Fit, room: int) -> list[tuple[tuple[str, ...]
 
     An object whose members can't be named, or are too many, is held as a whole, and so is an empty one.
     """
+    paths = _arguments(group)
     if fit is not Fit.EXACT:
-        return sorted(group.paths.items())
-    deepest = 0 if group.cut else max(map(len, group.paths), default=0)
+        return sorted(paths.items())
+    deepest = 0 if group.cut else max(map(len, paths), default=0)
     for depth in range(deepest, 0, -1):
-        places = [place for place in sorted(group.paths.items()) if _is_held(*place, group, depth)]
+        places = [place for place in sorted(paths.items()) if _is_held(*place, group, depth)]
         if len(places) <= room:
             return places
-    return sorted(item for item in group.paths.items() if len(item[0]) == 1)
+    return sorted(item for item in paths.items() if len(item[0]) == 1)
+
+
+def _arguments(group: CallGroup) -> dict[Names, ValueSummary]:
+    """Return the paths that lead into no list: these fits hold lists as wholes."""
+    return {path: summary for path, summary in group.paths.items() if ELEMENT not in path}
 
 
 def _is_held(path: tuple[str, ...], summary: ValueSummary, group: CallGroup, depth: int) -> bool:
@@ -276,6 +284,8 @@ def work_of(scope: Scope, group: CallGroup) -> int:
     for condition in scope.conditions:
         values = max(1, len(condition.values))
         if condition.each or condition.operator == Operator.SUBSET_OF:
+            work += group.size * values
+        if condition.path.source == ValueSource.ELEMENTS:
             work += group.size * values
         if condition.operator == Operator.GLOB or condition.accessor > Accessor.COUNT:
             work += group.weight // 16 * values

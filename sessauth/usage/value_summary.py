@@ -16,7 +16,7 @@ from ..scopes.condition import Condition
 from ..scopes.operand import Exact, Json, Operand, operands_of
 from ..scopes.value import Number
 from . import field_readers, limits
-from .argument_reader import ArgumentNode, NoValue, equality_of, host_of, is_clean_path
+from .argument_reader import ELEMENT, ArgumentNode, NoValue, equality_of, host_of, is_clean_path
 from .argument_reader import Json as JsonValue
 from .field_readers import Count, Form, PlainFields, Truth, optional
 
@@ -128,6 +128,9 @@ class ValueSummary(PlainFields):
     ``clean``: all texts are clean paths. ``hosts``: those of all texts (None: some text is no URL, or there
     are too many). ``longest``: elements of the longest list. ``opaque``: values below it are not known
     completely.
+
+    At a path of a list's elements ``found`` counts the lists, and the other parts are of the elements, with
+    no values of objects and lists; ``clean``: no list was empty. Below it ``found`` counts elements.
     """
 
     found: Count = 0
@@ -145,6 +148,9 @@ class ValueSummary(PlainFields):
     def add(self, node: ArgumentNode) -> None:
         """Count the value of one call."""
         value = node.value
+        if isinstance(value, list) and node.path[-1] == ELEMENT:
+            self._add_elements(value, node.opaque)
+            return
         # A value that is known changes nothing but the counts.
         if isinstance(value, list):
             known = "list" in self.kinds and _is_known_list(value, self)
@@ -155,6 +161,17 @@ class ValueSummary(PlainFields):
             self.kinds[kind_of(value)] += 1
         else:
             self.merge(_one(value, node.opaque, self))
+
+    def _add_elements(self, elements: list[JsonValue], opaque: bool) -> None:
+        self.found += 1
+        self.clean &= bool(elements)
+        self.opaque |= opaque
+        for element in elements:
+            # Members of an object have summaries of their own.
+            part = ValueSummary() if isinstance(element, dict) else _one(element, False, self)
+            part.found, part.clean, part.kinds = 0, True, {kind_of(element): 1}
+            part.values = None if isinstance(element, dict | list) else part.values
+            self.merge(part)
 
     def add_segment(self, text: str) -> None:
         """Count a segment of a resource: neither path nor URL."""

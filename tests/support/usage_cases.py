@@ -37,6 +37,8 @@ VALUES = st.one_of(
     LEAVES,
     st.lists(st.one_of(st.sampled_from(TEXTS), st.integers(0, 3)), max_size=3),
     st.dictionaries(st.sampled_from((*NAMES, "", "c.d")), LEAVES, max_size=2),
+    st.lists(st.dictionaries(st.sampled_from((*NAMES, "", "c.d")), LEAVES, max_size=2), max_size=2),
+    st.lists(st.one_of(LEAVES, st.lists(LEAVES, max_size=2), st.just({"a": [{"b": "x"}]})), max_size=2),
 )
 SEGMENTS = st.sampled_from(("a", "b", "ab", "abc", "x", "é"))
 

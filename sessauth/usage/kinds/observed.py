@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from ...scopes.value import Value
-from ..argument_reader import Path
+from ..argument_reader import ELEMENT, Path
 from ..grants import GrantLayer
 from ..profile import ALL, CallGroup
 from ..session_usage import SessionUsage
@@ -64,11 +64,46 @@ class ToolEvidence:
         return {n: group.paths[path] for n, group in self.by_session.items() if path in group.paths}
 
     def always(self, path: Path) -> bool:
-        """Return True if each call of each session had a value there."""
-        return all(
-            path in group.paths and group.paths[path].found >= group.calls
-            for group in self.by_session.values()
+        """Return True if each call of each session had a value there; in lists, each element of all of them.
+
+        A list that was empty has no place for a value.
+        """
+        if ELEMENT not in path:
+            return all(
+                path in group.paths and group.paths[path].found >= group.calls
+                for group in self.by_session.values()
+            )
+        place = path[: len(path) - path[::-1].index(ELEMENT)]
+        groups = [group for group in self.by_session.values() if place in group.paths]
+        return self.always(place[:-1]) and all(
+            group.paths[place].clean
+            and (path == place or (path in group.paths and group.paths[path].found >= group.places(path)))
+            for group in groups
         )
+
+    def rare(self, least: int) -> list[Path]:
+        """Return the outermost paths that fewer sessions brought."""
+        paths = sorted({path for group in self.by_session.values() for path in group.paths})
+        rare = {path for path in paths if len(self.at(path)) < least}
+        return [path for path in paths if path in rare and path[:-1] not in rare]
+
+    def shared(self, least: int) -> CallGroup:
+        """Return the paths and the types of values that so many sessions brought.
+
+        ``opaque`` there: for so many, what is below is not known completely. So one session alone neither
+        adds a path nor hides what is below one.
+        """
+        groups = self.by_session.values()
+        unknown = sum(group.opaque or group.whole_above() == 1 for group in groups)
+        shared = CallGroup(opaque=unknown >= least)
+        for path in sorted({path for group in groups for path in group.paths}):
+            having = [group for group in groups if path in group.paths]
+            kinds = support(group.paths[path].kinds for group in having)
+            often = {kind: sessions for kind, sessions in kinds.items() if sessions >= least}
+            if often:
+                hidden = sum(not group.is_whole_below(path) for group in having)
+                shared.paths[path] = ValueSummary(kinds=often, opaque=hidden >= least)
+        return shared
 
 
 def is_tool(resource: str) -> bool:

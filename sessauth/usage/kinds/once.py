@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...scopes.argument_path import Path
 from ...scopes.operand import Exact, operand_to_text
 from ...scopes.value import Value
-from ..argument_reader import host_of
+from ..argument_reader import ELEMENT, host_of, scope_path
 from ..grants import GrantLayer
+from ..open_arguments import ArgumentTree
 from ..value_summary import ValueSummary
 from .holds import hold
+from .list_holds import Place
 from .observed import Observed, ToolEvidence, tools
 from .text_holds import Rules, names_hosts
 
@@ -61,19 +62,16 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
         return
     if tool.sessions < _MIN_SESSIONS:
         return
-    facts = [session.facts for session in sessions]
-    for path in sorted(tool.whole.paths):
-        by_session = tool.at(path)
-        if tool.reads and not names_hosts(by_session.values()):
-            continue
-        if len(by_session) == 1:
-            yield BroughtOnce(sessions[next(iter(by_session))].name, tool.label, str(Path(path)))
-            continue
-        for value in dict.fromkeys(hold(path, by_session, facts, Rules(least=2), optional=True).once):
-            number = next((n for n, summary in by_session.items() if _brought(summary, value)), None)
-            if number is not None:
-                text = operand_to_text(value)
-                yield BroughtOnce(sessions[number].name, tool.label, str(Path(path)), text)
+    facts, rules = [session.facts for session in sessions], Rules(least=2)
+    tree = ArgumentTree(tool.shared(1), ())
+    for path in sorted(path for path in tool.whole.paths if ELEMENT not in path):
+        if not (tool.reads and not names_hosts(tool.at(path).values())):
+            for names, value in dict.fromkeys(hold(Place(tool, path, tree, facts, rules)).once):
+                at = tool.at(names)
+                number = next((n for n, each in at.items() if value is None or _brought(each, value)), None)
+                if number is not None:
+                    text = "" if value is None else operand_to_text(value)
+                    yield BroughtOnce(sessions[number].name, tool.label, str(scope_path(names)), text)
 
 
 def _brought(summary: ValueSummary, value: Value | Exact) -> bool:

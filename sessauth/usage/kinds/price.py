@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..._fast.scopes import queries
-from ...scopes.argument_path import ValueSource
 from ...scopes.call_arguments import encode
 from ...scopes.condition import Condition
 from ...scopes.operand import Exact, Json
@@ -19,7 +18,7 @@ from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment
 from ...scopes.value import Number
-from ..argument_reader import Path
+from ..argument_reader import ELEMENT, Path, names_of
 from ..grants import CEILING, GrantLayer, reads_more_than_arguments
 from ..profile import ALL, CallGroup
 from ..value_summary import ValueSummary
@@ -77,23 +76,33 @@ def _refused(scope: Scope, group: CallGroup) -> int:
     """Return about how many calls of a group a scope refuses: by the argument that it refuses most of."""
     conditions = [c for c in scope.conditions if not reads_more_than_arguments(c)]
     closed = bool(scope.conditions or scope.free_paths) and not scope.everything_free
+    held = [(names_of(condition.path), condition) for condition in conditions]
     named = [
-        *(path.segments for path in scope.free_paths),
-        *(c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS),
+        *map(names_of, scope.free_paths),
+        *(names_of(condition.path) for condition in scope.conditions if condition.path.is_argument),
     ]
     most = 0
     for path, summary in group.paths.items():
         if closed and not any(_is_related(path, other) for other in named):
             most = max(most, summary.found)
             continue
-        of_path = tuple(condition for condition in conditions if condition.path.segments == path)
+        of_path = tuple(condition for names, condition in held if names == path)
         if of_path:
             most = max(most, _refused_values(of_path, path, summary))
-    for condition in conditions:
-        found = group.paths.get(condition.path.segments)
+    for names, condition in held:
         if not condition.optional and condition.operator != Operator.ABSENT:
-            most = max(most, group.calls - (found.found if found else 0))
+            most = max(most, _missing(group, names))
     return min(most, group.calls)
+
+
+def _missing(group: CallGroup, path: Path) -> int:
+    """Return about how many calls have no value at a path, or a list on the way to it that is empty."""
+    lists = [path[:at] for at, name in enumerate(path) if name == ELEMENT]
+    empty = any(
+        not group.paths[each].clean for each in ((*path, ELEMENT) for path in lists) if each in group.paths
+    )
+    missing = [group.places(each) - group.paths.get(each, ValueSummary()).found for each in (*lists, path)]
+    return max(*missing, int(empty))
 
 
 def _is_related(path: Path, other: Path) -> bool:
@@ -106,10 +115,10 @@ def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: Valu
     values = list(_values(summary))
     refused = 0
     for value in values:
-        document: dict[str, object] = {path[-1]: value}
-        for name in reversed(path[:-1]):
-            document = {name: document}
-        refused += not queries.matches(scope, b"a", b"a", encode(document))[0]
+        below = value
+        for name in reversed(path[1:]):
+            below = [below] if name == ELEMENT else {name: below}
+        refused += not queries.matches(scope, b"a", b"a", encode({path[0]: below}))[0]
     return summary.found if values and refused == len(values) else refused
 
 

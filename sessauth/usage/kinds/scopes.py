@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import islice, product
 from math import prod
 from typing import Final
@@ -17,12 +18,16 @@ from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment, SegmentKind
 from ...scopes.value import Value
+from ..argument_reader import Path as Names
+from ..argument_reader import names_of, scope_path
 from ..generalize import Fit
 from ..open_arguments import ArgumentTree, is_closed
 from ..tighten import CallFamily, is_inside, resource_of
-from .holds import ArgumentHold, hold
+from .holds import hold
+from .list_holds import Place
 from .observed import Observed, ToolEvidence
 from .text_holds import Rules, names_hosts
+from .ways import Way
 
 # Scopes that the calls of one tool may become, where an argument has values of several types.
 MAX_WAYS: Final = 4
@@ -92,24 +97,24 @@ def _reading(
     granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
 ) -> Iterator[Scope]:
     """Yield a scope for a tool that reads: any arguments, but only the hosts that were used."""
-    tree = ArgumentTree(tool.whole, ())
+    tree = ArgumentTree(tool.shared(1), ())
     paths = tree.all() if tree.known else []
     sending = [path for path in paths if names_hosts(tool.at(path).values())]
     conditions: list[Condition] = []
     for path in sending:
-        held = hold(path, tool.at(path), facts, rules, optional=not tool.always(path))
-        result.once += [_words(tool, path, value) for value in held.once]
-        hosts = [way for way in held.ways if any(_reads_host(condition) for condition in way)]
+        held = hold(Place(tool, path, tree, facts, rules))
+        result.once += [_words(tool, *once) for once in held.once]
+        hosts = [way for way in held.ways if any(_reads_host(condition) for condition in way.conditions)]
         if not hosts:
             # No host was used by enough sessions: the tool can't be free, since it sends something out.
             result.once.append(tool.label)
             return
-        conditions += hosts[0]
+        conditions += hosts[0].conditions
     scope = _as_granted(granted, tool)
     if not conditions:
         yield scope
         return
-    free = [Path(path) for path in paths if path not in sending]
+    free = [scope_path(path) for path in paths if path not in sending]
     whole = (*granted.conditions, *conditions)[: limits.MAX_CONDITIONS]
     yield replace(scope, conditions=whole, free_paths=tuple(free), everything_free=False)
 
@@ -125,49 +130,40 @@ def _changing(
     granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
 ) -> Iterator[Scope]:
     """Yield scopes for a tool that changes something: each argument by the kind of its values."""
-    group, holds = tool.whole, list[tuple[ArgumentHold, bool]]()
-    tree = ArgumentTree(group, ())
+    tree = ArgumentTree(tool.shared(rules.least), ())
     if not tree.known:
         result.notes.append(f"{tool.label}: arguments whose names no condition can hold")
         yield _as_granted(granted, tool)
         return
-    for path in tree.all():
-        by_session = tool.at(path)
-        if len(by_session) < rules.least:
-            result.once.append(_words(tool, path))
-            continue
-        held = hold(path, by_session, facts, rules, optional=not tool.always(path))
-        result.once += [_words(tool, path, value) for value in held.once]
-        result.notes += [f"{tool.label} {Path(path)}: {note}" for note in held.notes]
-        # `present` does not hold for null, so where null was given nothing must be.
-        holds.append((held, tool.always(path) and not any("null" in s.kinds for s in by_session.values())))
-    if any(always and not held.ways for held, always in holds):
+    holds = [hold(Place(tool, path, tree, facts, rules)) for path in tree.all()]
+    result.once += [_words(tool, *once) for held in holds for once in held.once]
+    opened = {names_of(path) for held in holds for way in held.ways for path in way.free}
+    rare = [path for path in tool.rare(rules.least) if not any(path[:n] in opened for n in range(len(path)))]
+    result.once += [_words(tool, path) for path in rare]
+    result.notes += [f"{tool.label} {path}: {note}" for held in holds for path, note in held.notes]
+    if any(tool.always(held.names) and not held.ways for held in holds):
         # No value of an argument that every call has is free: neither is the call.
         return
-    holds = [(held, always) for held, always in holds if held.ways]
+    holds = [held for held in holds if held.ways]
     resource = _resource(granted, tool)
-    combinations = prod(len(held.ways) for held, _ in holds)
+    combinations = prod(len(held.ways) for held in holds)
     if combinations > MAX_WAYS:
         result.notes.append(
             f"{tool.label}: only {MAX_WAYS} of {combinations} combinations of kinds are suggested"
         )
-    for ways in islice(product(*(held.ways for held, _ in holds)), MAX_WAYS):
-        yield _scope(granted, tool, resource, list(zip(holds, ways, strict=True)), result)
+    for ways in islice(product(*(held.ways for held in holds)), MAX_WAYS):
+        yield _scope(granted, tool, resource, reduce(Way.then, ways, Way()), result)
 
 
 def _scope(
-    granted: Scope,
-    tool: ToolEvidence,
-    resource: tuple[Segment, ...],
-    held: Sequence[tuple[tuple[ArgumentHold, bool], tuple[Condition, ...]]],
-    result: KindScopes,
+    granted: Scope, tool: ToolEvidence, resource: tuple[Segment, ...], way: Way, result: KindScopes
 ) -> Scope:
-    free = [Path(hold.path) for (hold, _), way in held if not way]
-    conditions = [*granted.conditions, *(condition for _, way in held for condition in way)]
-    always = [Path(hold.path) for (hold, always), way in held if not way and always]
+    conditions = [*granted.conditions, *way.conditions]
     # What was always given must be given, as far as there is room for it.
     room = max(0, limits.MAX_CONDITIONS - len(conditions) - 1)
-    conditions += [Condition(path, Operator.PRESENT) for path in always[:room]]
+    required = way.required[:room]
+    conditions += [Condition(path, Operator.PRESENT) for path in required]
+    free = [path for path in way.free if path not in required]
     if len(conditions) > limits.MAX_CONDITIONS:
         dropped = conditions[limits.MAX_CONDITIONS :]
         conditions = conditions[: limits.MAX_CONDITIONS]
@@ -175,7 +171,6 @@ def _scope(
         why = f"more than {limits.MAX_CONDITIONS} conditions; it is left open"
         result.notes += [f"{tool.label} {path}: {why}" for path in opened]
         free += opened
-    free = [path for path in free if path not in always[:room]]
     if not free and not conditions:
         conditions = [_NO_ARGUMENT]
     return replace(
@@ -207,5 +202,5 @@ def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterato
             yield scope
 
 
-def _words(tool: ToolEvidence, path: tuple[str, ...], value: Value | Exact | None = None) -> str:
-    return f"{tool.label} {Path(path)}" + ("" if value is None else f" = {value}")
+def _words(tool: ToolEvidence, path: Names, value: Value | Exact | None = None) -> str:
+    return f"{tool.label} {scope_path(path)}" + ("" if value is None else f" = {value}")
