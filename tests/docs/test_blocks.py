@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.support.machines import ELSEWHERE, INSTALLED, MARKS, machines, parts
 from tests.support.markdown import Document, Fence
-from tests.support.newcomer import SYSTEM_PATH, clone, environment, fresh_home
+from tests.support.newcomer import SYSTEM_PATH, clone
 from tests.support.tree import ROOT, sources
-from tests.support.typed_page import SERVES, TYPED, assert_shown, typed_page
+from tests.support.typed_page import SERVES, TYPED, assert_shown
 
 README = ROOT / "README.md"
+HOW_TO = ROOT / "docs" / "how-to"
 PAGES = [Document(path) for path in sources(ROOT, ".md") if "tests" not in path.relative_to(ROOT).parts]
 # Blocks that a reader never types: pictures, output, grammars, settings.
 READ = ("text", "json", "toml", "yaml", "ebnf", "promql")
 SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
 # Pages that need what an environment may lack: a module of a framework, or packages of npm. .ci/run has both.
-MODULES = {"docs/integrations/mcp.md": "mcp", "docs/integrations/fastmcp.md": "fastmcp"}
+MODULES = {
+    "docs/integrations/mcp.md": ["mcp"],
+    "docs/integrations/fastmcp.md": ["fastmcp"],
+    "docs/how-to/web-servers.md": ["gunicorn", "uvicorn"],
+}
 FOR_NODE = {"docs/mcp.md", "docs/catalogues.md"}
 NODE_MODULES = ROOT / "build" / "interop" / "node_modules"
+# Pages that go on where another ended, on the same machines.
+FOLLOWED_BY = {"docs/how-to/tls.md": ["docs/how-to/rotate.md"]}
 REASON = re.compile(r"not run: \S+( \S+){2,}")
 BY_CI = "run by .ci/run"
 
@@ -50,16 +56,23 @@ def _is_shown_by(page: Document) -> dict[int, str]:
     }
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _to_type(page)], ids=_name)
+def _first() -> list[Document]:
+    """Return the pages to type that begin with an empty home."""
+    later = {name for names in FOLLOWED_BY.values() for name in names}
+    return [page for page in PAGES if _to_type(page) and _name(page) not in later]
+
+
+@pytest.mark.parametrize("page", _first(), ids=_name)
 def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> None:
     """Each block ends well after those before it, in an empty home, and shows what the page says.
 
     The README is typed in a clone, with nothing on the path; other pages beside a server, with the command
     installed.
     """
-    pytest.importorskip(MODULES.get(_name(page), "sessauth"), reason="the page needs this framework")
+    for module in MODULES.get(_name(page), ()):
+        pytest.importorskip(module, reason="the page needs it")
     readme = page.path == README
-    path = SYSTEM_PATH if readme else f"{Path(sys.prefix, 'bin')}{os.pathsep}{SYSTEM_PATH}"
+    path = SYSTEM_PATH if readme else INSTALLED
     work = tmp_path / "work"
     if readme:
         clone(work)
@@ -69,13 +82,17 @@ def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> 
         if not (NODE_MODULES / "@modelcontextprotocol").is_dir():
             pytest.skip(f"the page needs packages of npm in {NODE_MODULES}: .ci/run installs them")
         (work / "node_modules").symlink_to(NODE_MODULES)
-    blocks, shown = _to_type(page), _is_shown_by(page)
-    serves = any(SERVES.search(fence.body) for fence in blocks)
-    with fresh_home() as home, typed_page(environment(home, path=path), work, tmp_path) as typed:
-        for fence in blocks if serves else [SERVE, *blocks]:
-            said = typed.type(fence)
-            if fence.line in shown:
-                assert_shown(shown[fence.line], said)
+    pages = [page, *(Document(ROOT / name) for name in FOLLOWED_BY.get(_name(page), ()))]
+    serves = any(SERVES.search(fence.body) for fence in _to_type(page) if ELSEWHERE not in fence.mark)
+    with machines(work, tmp_path, path=path, how_to=page.path.parent == HOW_TO) as typed:
+        if not serves:
+            typed.type(SERVE)
+        for each in pages:
+            shown = _is_shown_by(each)
+            for fence in _to_type(each):
+                said = typed.type(fence)
+                if fence.line in shown:
+                    assert_shown(typed.as_typed(shown[fence.line]), said)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -91,7 +108,9 @@ def test_a_block_that_is_not_typed_has_its_reason(page: Document) -> None:
 
 
 def _is_known(mark: str) -> bool:
-    return not mark or mark == BY_CI or bool(REASON.fullmatch(mark) or re.fullmatch(r"exit \d+", mark))
+    if mark == BY_CI or REASON.fullmatch(mark):
+        return True
+    return all(part in MARKS or re.fullmatch(r"exit \d+", part) for part in parts(mark))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.support.markdown import Document
 from tests.support.service import Service, running, wait_until
 from tests.support.tree import ROOT
 
-PAGE = Document(ROOT / "docs" / "embedding.md")
+PAGE = Document(ROOT / "docs" / "how-to" / "web-servers.md")
 SAYS = "was opened before this process was forked"
 # A worker that is told to end before it said so is killed by gunicorn half a minute later.
 READY = """

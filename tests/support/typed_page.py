@@ -72,21 +72,41 @@ class TypedPage:
             shown += got
         return shown
 
+    def save(self, name: str, text: str) -> str:
+        """Write a file in the folder that the shell is in; nothing is shown."""
+        folder = self._shell_block("pwd\n", 0).rstrip("\n")
+        Path(folder, name).write_text(text, encoding="utf-8")
+        return ""
+
+    def stop_server(self) -> None:
+        """Stop what serves, as Ctrl-C does. Does nothing where nothing serves."""
+        if self._served is None:
+            return
+        pid, log = self._served
+        self._served = None
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGINT)
+        if self._shell.poll() is not None:
+            return
+        _, status = self._source(f"wait {pid}\n")
+        # make ends by the signal, whatever the server returned.
+        assert status in (0, 130) and "Traceback" not in log.read_text(), f"{status}:\n{log.read_text()}"
+
     def close(self) -> None:
         """Stop the server as Ctrl-C does, then leave the interpreter and the shell."""
         try:
-            self._stop_server()
+            self.stop_server()
         finally:
             for process in (self._python, self._shell):
                 if process is not None:
                     process.kill()
                     process.communicate()
 
-    def _start(self, *command: str) -> subprocess.Popen[str]:
+    def _start(self, *command: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
             env=self._env,
-            cwd=self._cwd,
+            cwd=cwd or self._cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,14 +136,15 @@ class TypedPage:
 
     def _program(self, text: str) -> str:
         if self._python is None or self._python.poll() is not None:
-            found = self._shell_block("export -p; command -v python\n", 0)
+            found = self._shell_block("export -p; pwd; command -v python\n", 0)
             exported = dict(re.findall(r'^declare -x (\w+)="(.*)"$', found, re.M))
             self._env |= exported
-            self._python = self._start(found.splitlines()[-1], "-u", "-c", _INTERPRETER)
+            *_, folder, python = found.splitlines()
+            self._python = self._start(python, "-u", "-c", _INTERPRETER, cwd=Path(folder))
         return self._answer(self._python, f"{self._file(text, 'py')}\n", text)[0]
 
     def _serve(self, line: str) -> None:
-        self._stop_server()
+        self.stop_server()
         log = self._scratch / f"server-{self._count}.log"
         log.touch()
         command = line.split("#")[0].strip()
@@ -133,19 +154,6 @@ class TypedPage:
         while not _SERVING.search(log.read_text()):
             assert _is_running(pid) and time.monotonic() < deadline, f"{command}:\n{log.read_text()}"
             time.sleep(0.02)
-
-    def _stop_server(self) -> None:
-        if self._served is None:
-            return
-        pid, log = self._served
-        self._served = None
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGINT)
-        if self._shell.poll() is not None:
-            return
-        _, status = self._source(f"wait {pid}\n")
-        # make ends by the signal, whatever the server returned.
-        assert status in (0, 130) and "Traceback" not in log.read_text(), f"{status}:\n{log.read_text()}"
 
     def _file(self, text: str, suffix: str) -> Path:
         self._count += 1
