@@ -119,6 +119,11 @@ def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
     return tuple(GrantLayer(CEILING, scopes) for scopes in layers)
 
 
+def is_for(scope: Scope, action: str, resource: str) -> bool:
+    """Return True if a scope is for an action on a resource, whatever the arguments."""
+    return bool(_kernel.matches(scope.encode(), action.encode(), resource.encode())[1] != _OUTSIDE)
+
+
 def reads_more_than_arguments(condition: Condition) -> bool:
     """Return True if a condition reads a fact of the session or a property of the tool."""
     return bool(condition.fact) or not condition.path.is_argument

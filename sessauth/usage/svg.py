@@ -1,17 +1,21 @@
 """A report as a picture (SVG): bars of the used part of each grant, and beside them what is suggested.
 
+Calls that observe mode alone allowed have a colour and rows of their own: no scope of the ceiling is theirs.
+
 It shows scopes, resources and times. Of a suggestion it shows how many arguments are held, and no value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
 from ..scopes.operators import Operator
 from ..scopes.scope import Scope
 from .generalize import Fit
+from .grants import is_for
 from .report import LayerUse, UsageReport
 from .suggest import SuggestionPart
 from .tables import safe_text, share, span
@@ -33,12 +37,13 @@ _MAX_SUGGESTED: Final = 12
 
 # Colours with enough contrast on a light and on a dark background.
 _STYLE: Final = """
-svg{--ground:#ffffff;--ink:#1f2328;--quiet:#656d76;--track:#d8dee4;--used:#1a7f7a;--denied:#b35900}
+svg{--ground:#ffffff;--ink:#1f2328;--quiet:#656d76;--track:#d8dee4;--used:#1a7f7a;--denied:#b35900;--observed:#8250df}
 @media (prefers-color-scheme:dark){
-svg{--ground:#0d1117;--ink:#e6edf3;--quiet:#9198a1;--track:#30363d;--used:#3fb8b0;--denied:#e0883a}}
+svg{--ground:#0d1117;--ink:#e6edf3;--quiet:#9198a1;--track:#30363d;--used:#3fb8b0;--denied:#e0883a;--observed:#b392f0}}
 text{font:13px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
 .head{font-size:15px;font-weight:600}.quiet{fill:var(--quiet)}.mono{font-family:ui-monospace,monospace;font-size:12px}
 .ground{fill:var(--ground)}.track{fill:var(--track)}.used{fill:var(--used)}.denied{fill:var(--denied)}
+.observed{fill:var(--observed)}.mark{fill:var(--observed);font-weight:600}
 .never{fill:none;stroke:var(--quiet);stroke-dasharray:3 3}
 """
 
@@ -66,12 +71,17 @@ class _Sheet:
         self.text(beside, x=_LEFT + _BAR + 90, css="quiet")
         self.y += 10
 
-    def row(self, part: float, label: str, number: str, css: str) -> None:
-        """Add a bar with a number and a label behind it; an empty bar is dashed."""
+    def row(self, part: float, label: str, number: str, css: str, observed: float = 0.0) -> None:
+        """Add a bar with a number and a label behind it; an empty bar is dashed.
+
+        ``observed`` is the share of ``part`` that observe mode alone allowed.
+        """
         self.y += 6
         self.bar(_LEFT, _BAR, "track" if part else "never")
         if part:
             self.bar(_LEFT, _BAR * part, css)
+        if observed:
+            self.bar(_LEFT + _BAR * part * (1 - observed), _BAR * part * observed, "observed")
         self.text(number, x=_LEFT + _BAR + 12, css="quiet", below=11)
         self.text(label, x=_LEFT + _BAR + 90, css="mono", below=11, most=_LABEL_CHARS)
         self.y += _ROW - 6
@@ -101,16 +111,67 @@ def picture(report: UsageReport, fit: Fit = Fit.KINDS) -> str:
     summary = f"{len(report.sessions)} session(s), {usage.allowed.calls} calls allowed, {denied} denied"
     sheet.text(summary, css="quiet", below=12)
     sheet.y += 12
+    _mode(sheet, report)
     _times(sheet, report)
     for layer in report.layers:
         _layer(sheet, layer, fit)
+    _outside(sheet, report, fit)
+    observed = _observed_calls(report)
     calls = sorted(usage.calls, key=lambda row: -row[1].calls)
-    _counts(sheet, "used", ((f"{a} {r}", each.calls) for (a, r), each in calls), len(calls), "used")
+    used = [(f"{a} {r}", each.calls, min(1, observed[a, r] / each.calls)) for (a, r), each in calls]
+    _counts(sheet, "used", used, "used")
     reasons = sorted(usage.denied, key=lambda row: -row[1].calls)
-    _counts(sheet, "denied", ((word, each.calls) for (word,), each in reasons), len(reasons), "denied")
+    _counts(sheet, "denied", [(word, each.calls, 0.0) for (word,), each in reasons], "denied")
     if usage.truncated:
         sheet.head("not complete", ", ".join(usage.truncated))
     return sheet.svg(title)
+
+
+def _observed_calls(report: UsageReport) -> Counter[tuple[str, str]]:
+    """Return how many calls of each action and resource observe mode alone allowed."""
+    calls: Counter[tuple[str, str]] = Counter()
+    for (_, action, resource, _), each in report.usage.observed:
+        calls[action, resource] += each.calls
+    return calls
+
+
+def _mode(sheet: _Sheet, report: UsageReport) -> None:
+    """Add a line on observe mode; none without it."""
+    observing = sum(each.session.observe for each in report.sessions)
+    calls = _observed_calls(report).total()
+    if observing or calls:
+        mode = f"observe mode: {observing} of {len(report.sessions)} session(s)"
+        sheet.text(f"{mode}; it alone allowed {calls} calls", css="mark", below=20)
+        sheet.y += 20
+
+
+def _outside(sheet: _Sheet, report: UsageReport, fit: Fit) -> None:
+    """Add a row for each kind of call outside of the ceiling, with what is suggested for minted scopes."""
+    rows = sorted(report.usage.observed, key=lambda row: -row[1].calls)
+    if not rows:
+        return
+    minted = [scope for layer in report.minted for scope in layer.suggestion(fit).scopes]
+    sheet.head("outside of the ceiling", "allowed by observe mode alone")
+    _columns(sheet, fit, "not granted")
+    most = rows[0][1].calls
+    for (_, action, resource, argument), each in rows[:_MAX_ROWS]:
+        label = f"{action}:{resource}" + (f"  argument {argument}" if argument else "")
+        sheet.text(label, css="mono", below=11, most=_GRANTED_CHARS)
+        sheet.bar(_USED_X, _USED_BAR, "track")
+        sheet.bar(_USED_X, _USED_BAR * each.calls / most, "observed")
+        sheet.text(str(each.calls), x=_USED_X + _USED_BAR + 10, css="quiet", below=11)
+        suggested = [_held(scope) for scope in minted if is_for(scope, action, resource)]
+        words = f"minted: {suggested[0]}" if suggested else "not suggested"
+        sheet.text(words, x=_SUGGESTED_X, css="mono", below=11, most=_SUGGESTED_CHARS)
+        sheet.y += _ROW
+    sheet.more(len(rows) - _MAX_ROWS)
+
+
+def _columns(sheet: _Sheet, fit: Fit, first: str = "granted") -> None:
+    sheet.text(first, css="quiet", below=12)
+    sheet.text("used", x=_USED_X, css="quiet", below=12)
+    sheet.text(f"suggested ({fit})", x=_SUGGESTED_X, css="quiet", below=12)
+    sheet.y += _ROW - 4
 
 
 def _times(sheet: _Sheet, report: UsageReport) -> None:
@@ -139,10 +200,7 @@ def _layer(sheet: _Sheet, layer: LayerUse, fit: Fit) -> None:
     granted, suggestion = len(layer.scopes), layer.suggestion(fit)
     summary = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
     sheet.head(f"granted ({layer.layer.kind})", summary)
-    sheet.text("granted", css="quiet", below=12)
-    sheet.text("used", x=_USED_X, css="quiet", below=12)
-    sheet.text(f"suggested ({fit})", x=_SUGGESTED_X, css="quiet", below=12)
-    sheet.y += _ROW - 4
+    _columns(sheet, fit)
     most = max((each.span.calls for each in layer.scopes), default=0)
     for each, part in list(zip(layer.scopes, suggestion.parts, strict=True))[:_MAX_SCOPES]:
         calls = each.span.calls
@@ -176,12 +234,12 @@ def _held(scope: Scope) -> str:
     return f"{place}  {len(held)} held, {len(scope.free_paths) + len(present)} open"
 
 
-def _counts(sheet: _Sheet, head: str, rows: Iterable[tuple[str, int]], count: int, css: str) -> None:
-    if not count:
+def _counts(sheet: _Sheet, head: str, rows: Sequence[tuple[str, int, float]], css: str) -> None:
+    """Add a row for each label: its calls, and the share of them that observe mode alone allowed."""
+    if not rows:
         return
-    shown = list(rows)[:_MAX_ROWS]
     sheet.head(head)
-    most = max(calls for _, calls in shown)
-    for label, calls in shown:
-        sheet.row(calls / most, label, str(calls), css)
-    sheet.more(count - _MAX_ROWS)
+    most = rows[0][1]
+    for label, calls, observed in rows[:_MAX_ROWS]:
+        sheet.row(calls / most, label, str(calls), css, observed)
+    sheet.more(len(rows) - _MAX_ROWS)

@@ -18,7 +18,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment
 from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage.grants import CEILING, MINTED, GrantLayer
 from sessauth.usage.report import UsageReport
 from sessauth.usage.svg import picture
 from tests.support.hidden import hides
@@ -149,6 +149,40 @@ def test_the_picture_shows_every_scope_and_no_value_of_an_argument() -> None:
     assert "prefers-color-scheme" in words
 
 
+def test_the_picture_marks_what_observe_mode_alone_allowed() -> None:
+    """In a colour of its own, beside what is suggested for minted scopes; only if there are such calls."""
+    told, usage = session(["read:mail/**"], observe=True), SessionUsage()
+    layer = GrantLayer(CEILING, [Scope.parse("read:mail/**")])
+    minted = GrantLayer(MINTED, [Scope.parse("read:**"), Scope.parse("write:** free *")])
+    calls = [("read", "mail/1", None), ("read", "desk/1", (0, "")), ("write", "desk/<b>", (0, "label"))]
+    for action, resource, refused in calls:
+        positions = (*minted.matching_positions(action, resource),)
+        positions += () if refused else layer.matching_positions(action, resource)
+        usage.observe(
+            action, resource, b"", at_ms=OPENED_MS, matched=positions, minted=minted, refused=refused
+        )
+    root = ElementTree.fromstring(picture(report_of([(told, usage)], NOW_MS)))
+    css = [each.get("class") for each in root.iter(f"{SVG}rect")]
+    words = [each.text or "" for each in root.iter(f"{SVG}text")]
+
+    # Two rows outside of the ceiling, and as many among all that was used.
+    assert css.count("observed") == 4
+    assert "observe mode: 1 of 1 session(s); it alone allowed 2 calls" in words
+    at = words.index("write:desk/<b>  argument label")
+    assert words[at + 1] == "1" and words[at + 2].startswith("minted: write:desk/")
+    assert "read:desk/1" in words
+    assert "observed" not in {each.get("class") for each in ElementTree.fromstring(picture(report())).iter()}
+
+
+def test_the_picture_says_what_is_not_suggested() -> None:
+    """A call outside of the ceiling for which no minted scope is known."""
+    told, usage = session(["read:mail/**"], observe=True), SessionUsage()
+    usage.observe("read", "desk/1", b"", at_ms=OPENED_MS, refused=(0, ""))
+    words = list(ElementTree.fromstring(picture(report_of([(told, usage)], NOW_MS))).itertext())
+
+    assert "not suggested" in words
+
+
 HOSTILE = st.text(
     alphabet=st.one_of(
         st.sampled_from("<>&\"'\x00\x1b\u202e\ufffe\u2028é😀]]>"), st.characters(exclude_categories=["Cs"])
@@ -169,6 +203,7 @@ def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> No
         "read", name, arguments, at_ms=OPENED_MS, matched=layer.matching_positions("read", "a", arguments)
     )
     usage.observe("read", name, b"", at_ms=OPENED_MS, reason=reason)
+    usage.observe(name, purpose, b"", at_ms=OPENED_MS, refused=(0, name))
     made = report_of([(told, usage)], NOW_MS)
     root = ElementTree.fromstring(picture(made))
 
