@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(
 TARGET = 'instance="one",job="sessauth"'
 BY_NAME = {alarm.name.removeprefix("Sessauth"): alarm for alarm in RULES}
 ON_SILENCE = {"Down": {"instance": "one", "job": "sessauth"}, "NotScraped": {"job": "sessauth"}, "Silent": {}}
+OTHER_HOST = 'sessauth_carried_record{instance="two",job="sessauth"}'
 # Series of a server that is well and has work, once a minute for half an hour.
 HEALTHY = {
     f"up{{{TARGET}}}": "1x30",
@@ -29,6 +30,12 @@ HEALTHY = {
     "stale": "0x30",
     "leading": "1x30",
     "cluster_alarm": "0x30",
+    "cluster_brake": "0x30",
+    "refusing_servers": "0x30",
+    "carried_record": "5000+10x30",
+    # The tests' time begins in 1970.
+    "tls_certificate_end_seconds": "7776000x30",
+    "refused_connections_total": "0x30",
     "clock_suspect": "0x30",
     'process_up{process="control"}': "1x30",
     'process_up{process="worker-0"}': "1x30",
@@ -64,6 +71,12 @@ ILL: dict[str, dict[str, str]] = {
     "HostIsStale": {"stale": "0x9 1x20"},
     "NobodyLeads": {"leading": "1x9 0x20"},
     "ClusterAlarm": {"cluster_alarm": "0x9 1x20"},
+    "ClusterBrakeIsSet": {"cluster_brake": "0x9 1x20"},
+    "FollowerIsRefused": {"refusing_servers": "0x9 1x20"},
+    "HostIsBehind": {OTHER_HOST: "5000+10x9 8000+10x20"},
+    "CertificateEnds": {"tls_certificate_end_seconds": "7776000x9 600000x20"},
+    "CertificateHasEnded": {"tls_certificate_end_seconds": "7776000x9 87000x20"},
+    "ConnectionsAreRefused": {"refused_connections_total": "0x9 1+1x20"},
     "NotReady": {"ready": "1x9 0x20"},
     "WorkerIsDown": {'process_up{process="worker-0"}': "1x9 0x20"},
     "WorkersRestart": {"worker_restarts_total": "3x9 8x20"},
@@ -93,8 +106,10 @@ ILL: dict[str, dict[str, str]] = {
 
 
 def _labels(name: str) -> dict[str, str]:
-    """Return the labels of an alarm: of one server, or of all that are one cluster."""
-    return {"job": "sessauth"} if name == "NobodyLeads" else {"instance": "one"}
+    """Return the labels of an alarm: of one server, of all that are one cluster, or of one among those."""
+    if name == "NobodyLeads":
+        return {"job": "sessauth"}
+    return {"instance": "one", "job": "sessauth"} if name == "HostIsBehind" else {"instance": "one"}
 
 
 def _series(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -102,7 +117,7 @@ def _series(values: Mapping[str, str]) -> list[dict[str, str]]:
     named = []
     for name, numbers in values.items():
         base, _, labels = name.partition("{")
-        full = name if base == "up" else f"sessauth_{base}{{{TARGET},{labels or '}'}"
+        full = name if base == "up" or name == OTHER_HOST else f"sessauth_{base}{{{TARGET},{labels or '}'}"
         named.append({"series": full, "values": numbers})
     return named
 

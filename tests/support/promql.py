@@ -18,14 +18,15 @@ FUNCTIONS = {
     "max",
     "count",
     "absent",
+    "time",
     "histogram_quantile",
 }
-WORDS = {"by", "and", "or", "unless", "on", "bool", "offset"}
+WORDS = {"by", "and", "or", "unless", "on", "group_right", "bool", "offset"}
 # After "offset".
 _SPAN = re.compile(r"\b\d+[smhd]\b")
 _SERIES = re.compile(r"(sessauth_\w+)(?:\{([^}]*)\})?(\[[^\]]*\])?")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
-_BY = re.compile(r"\bby\s*\(([^)]*)\)")
+_BY = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
 def series_of() -> dict[str, tuple[str, set[str]]]:

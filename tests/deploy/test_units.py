@@ -1,0 +1,146 @@
+"""deploy/: units that systemd takes, that confine the service, and under which it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from tests.support import booted
+from tests.support.issuer import CLIENT, SERVER, Issued
+from tests.support.markdown import Document
+from tests.support.tree import ROOT
+
+DEPLOY = ROOT / "deploy"
+PAGE = ROOT / "docs" / "how-to" / "install.md"
+UNITS = [DEPLOY / "sessauth.service", DEPLOY / "sessauth-follow.service"]
+# Set by .ci/run, where nothing is left out.
+REQUIRED = os.environ.get("SESSAUTH_TEST_SYSTEMD") == "1"
+needs_analyze = pytest.mark.skipif(
+    not REQUIRED and shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed: it is in Debian's package systemd",
+)
+
+
+def _analyze(*words: str) -> str:
+    done = subprocess.run(
+        ["systemd-analyze", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@needs_analyze
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_the_service_well_confined(unit: Path) -> None:
+    """The overall exposure is at most 2.0 of 10."""
+    shown = _analyze("security", "--offline=true", "--threshold=20", str(unit))
+    exposure = re.search(r"Overall exposure level for .*: ([\d.]+)", shown)
+
+    assert exposure is not None and float(exposure[1]) <= 2.0, shown
+
+
+@needs_analyze
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """It knows each directive, and finds nothing to warn of."""
+    command = tmp_path / "opt/sessauth/bin/sessauth"
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    for unit in UNITS:
+        text = unit.read_text("utf-8").replace("/opt/sessauth", str(tmp_path / "opt/sessauth"))
+        copy = tmp_path / unit.name
+        copy.write_text(text)
+        assert _analyze("verify", "--man=no", "--recursive-errors=no", str(copy)).strip() == ""
+
+
+def _directives(unit: Path) -> list[str]:
+    lines = unit.read_text("utf-8").splitlines()
+    return [line for line in lines if "=" in line and not line.startswith("#")]
+
+
+def test_a_follower_is_confined_as_a_server_is() -> None:
+    """Its unit differs only in its name, in what it runs and in what it excludes."""
+    server, follower = map(_directives, UNITS)
+    differing = {line.split("=")[0] for line in {*server} ^ {*follower}}
+
+    assert differing == {"Description", "Conflicts", "ExecStart", "TimeoutStartSec"}
+
+
+def _certificates() -> dict[str, bytes]:
+    """Return those that the sample settings name, and the client's that they know."""
+    ca = Issued.ca("ca")
+    server = ca.issue("localhost", [x509.DNSName("localhost")], usage=SERVER)
+    name = x509.UniformResourceIdentifier("spiffe://example.org/orchestrator")
+    client = ca.issue("orchestrator", [name], usage=CLIENT)
+    return {
+        "server.pem": server.pem,
+        "server.key": server.key_pem,
+        "clients.pem": ca.pem,
+        "client.pem": client.pem,
+        "client.key": client.key_pem,
+    }
+
+
+@pytest.fixture(scope="module")
+def host() -> dict[str, Any]:
+    """Facts of the service, installed as the page says on a machine that was booted for that."""
+    refused = booted.refusal()
+    if refused and not REQUIRED:
+        pytest.skip(f"no machine can be booted here: {refused}")
+    typed = [fence.body for fence in Document(PAGE).fences() if "tests/deploy types it" in fence.mark]
+    files: dict[str, str | bytes] = {
+        "usr/lib/sysusers.d/gateway.conf": "u gateway - gateway\n",
+        "probe/install.sh": "\n".join(typed),
+        **{f"probe/deploy/{path.name}": path.read_bytes() for path in DEPLOY.iterdir()},
+        **{f"probe/{name}": pem for name, pem in _certificates().items()},
+    }
+    assert len(typed) == 5
+    program = ROOT / "tests/support/procs/installed_host.py"
+    return json.loads(booted.run(program, files, seconds=100))
+
+
+def test_the_service_works_under_its_unit(host: dict[str, Any]) -> None:
+    """It opens, checks, replaces a worker, comes back after a kill, and stops as it should."""
+    assert "active" in host["typed"]
+    assert host["embedded"] == host["over the worker's socket"] == host["after a kill"] == "ALLOWED"
+    assert host["over TLS"] == "ALLOWED"
+    assert host["ended"] == "SESSION_ENDED"
+    assert 'sessauth_process_up{process="worker-1"} 1.0' in host["metrics"]
+    assert host["with a worker replaced"] == "active"
+    assert host["result"] == "success"
+
+
+def test_systemd_knows_how_the_service_is(host: dict[str, Any]) -> None:
+    """It is active only when it serves, has a status in words, and reloads."""
+    assert host["status"] == "serving"
+    assert [line["needs_restart"] for line in host["reloaded"]] == [["limits.drain_ms"]]
+
+
+def test_the_kernel_confines_each_process(host: dict[str, Any]) -> None:
+    """Filter, no capabilities and no way to any: for the control process and its workers."""
+    assert set(host["confined"]) == {"control", "worker 0", "worker 1"}
+    for name, process in host["confined"].items():
+        assert process.pop("libnghttp2") == "True", name
+        assert process == {
+            "NoNewPrivs": "1",
+            "Seccomp": "2",
+            "CapBnd": "0" * 16,
+            "CapEff": "0" * 16,
+            "own users": "True",
+        }
+
+
+def test_gateways_share_the_state_and_nothing_else(host: dict[str, Any]) -> None:
+    """Modes and owners, with a umask that gives nothing away."""
+    modes = {Path(path).name: mode for path, mode in host["modes"].items()}
+
+    assert modes["state"] == "0750 sessauth:sessauth" and modes["data.mdb"] == "0640 sessauth:sessauth"
+    assert modes["keys"] == "0700 sessauth:sessauth"
