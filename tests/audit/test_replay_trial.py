@@ -54,7 +54,7 @@ def test_calls_are_judged_as_if_the_ceiling_had_been_there(
 
 
 def test_arguments_decide_and_the_condition_is_named(script: Script, folder: Path) -> None:
-    """With the arguments at hand nothing is undecided."""
+    """Nothing is undecided if they are known."""
     script.open(OTHER, ceiling="*:** free *")
     assert script.check(TOKENS[OTHER], LABELLED)
     trial = ceiling("read:tickets/**", 'write:tickets/** where label == "spam"')
@@ -111,6 +111,6 @@ def test_sessions_from_before_the_log_are_counted_apart(folder: Path) -> None:
 
 
 def test_a_ceiling_that_no_session_can_have_is_refused() -> None:
-    """As ``session open`` refuses it."""
+    """``session open`` refuses it too."""
     with pytest.raises(UsageError, match="a ceiling carries no needs"):
         ceiling("read:** needs uses(1)")

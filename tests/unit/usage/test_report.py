@@ -150,7 +150,7 @@ def test_the_picture_shows_every_scope_and_no_value_of_an_argument() -> None:
 
 
 def test_the_picture_marks_what_observe_mode_alone_allowed() -> None:
-    """In a colour of its own, beside what is suggested for minted scopes; only if there are such calls."""
+    """A colour of its own, beside what is suggested for minted scopes; only if there are such calls."""
     told, usage = session(["read:mail/**"], observe=True), SessionUsage()
     layer = GrantLayer(CEILING, [Scope.parse("read:mail/**")])
     minted = GrantLayer(MINTED, [Scope.parse("read:**"), Scope.parse("write:** free *")])
