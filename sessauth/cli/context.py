@@ -46,6 +46,11 @@ class Settings:
     command: click.Context | None = None
     clock: Clock = field(default_factory=SystemClock)
 
+    @property
+    def is_local(self) -> bool:
+        """True if the server is that of a home folder of this machine."""
+        return self.target is None and (self.home is not None or not os.environ.get("SESSAUTH_TARGET"))
+
     def client(self, holder: HolderKey | None = None) -> Client:
         """Return a client for the server that the options name; it proves with ``holder``'s key, if given.
 
@@ -57,7 +62,7 @@ class Settings:
         if self.tls or self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
             tls = Tls(self.tls_ca, self.tls_certificate, self.tls_key, self.tls_server_name)
         target, credential_file = self.target, self.credential_file
-        if target is None and (self.home is not None or not os.environ.get("SESSAUTH_TARGET")):
+        if self.is_local:
             config = self.config()
             target = str(config.socket.absolute())
             if credential_file is None and not os.environ.get("SESSAUTH_CREDENTIAL_FILE"):

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "init": "commands.local.service:init",
     "serve": "commands.local.service:serve",
     "follow": "commands.local.service:follow",
+    "status": "commands.local.status:status",
     "session": "commands.session:session",
     "token": "commands.token:token",
     "holder-key": "commands.key_files:holder_key",

@@ -34,6 +34,7 @@ from sessauth.v1 import (
     forward_service_pb2,
     key_service_pb2,
     session_service_pb2,
+    status_service_pb2,
     token_service_pb2,
     usage_service_pb2,
 )
@@ -52,6 +53,7 @@ MODULES = (
     credential_service_pb2,
     forward_service_pb2,
     usage_service_pb2,
+    status_service_pb2,
     health_pb2,
 )
 RPCS = {

@@ -1,14 +1,20 @@
-"""Calls about a cluster: how its servers stand, and the brake of all of its hosts."""
+"""Calls about servers: the status of one, how those of a cluster stand, and the brake of all hosts."""
 
 from __future__ import annotations
 
+from ...model.server_status import ServerStatus
 from ...model.standing import ClusterStanding
+from .._requests import server_status as status_calls
 from .._requests import standing as cluster_calls
 from .calls import AsyncCalls
 
 
 class AsyncClusterCalls(AsyncCalls):
-    """Calls of ClusterService."""
+    """Calls of StatusService and ClusterService."""
+
+    async def server_status(self) -> ServerStatus:
+        """Return the server as it stands now, also while it denies every check."""
+        return await self._run(status_calls.get_status())
 
     async def cluster_standing(self) -> ClusterStanding:
         """Return how the server's host stands in the log, also in an alarm.

@@ -12,6 +12,7 @@ from ..config.config import Config
 from ..log import LOGGER
 from .collect import Collector
 from .publisher import Publisher
+from .recent import MinuteCounts
 from .shared_page import Page
 from .state import ReceiptMetrics, StateNumbers
 
@@ -46,6 +47,8 @@ class Metrics:
         self._listener = Listener(config.metrics.address, self.render)
         self._numbers: StateNumbers | None = None
         self.receipts: Callable[[], ReceiptMetrics] = ReceiptMetrics
+        self._minute = MinuteCounts(lambda: [page.counters for page in (self.page, *self.workers)])
+        self.recent = self._minute.recent
 
     @property
     def port(self) -> int:
@@ -82,6 +85,7 @@ class Metrics:
 
     def poll(self) -> None:
         """Run the tasks of every second."""
+        self._minute.poll()
         if self._numbers is not None:
             self._numbers.poll()
 

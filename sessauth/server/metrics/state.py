@@ -14,14 +14,12 @@ from ...metrics import families as judging
 from ...metrics.samples import family, histogram
 from ...state.writer.committer import COMMIT_BOUNDS_NS, GROUP_BOUNDS
 from ...state.writer.state_writer import StateWriter
-from ...state.writer.statistics import StateStatistics
 from . import families as f
+from .census import SessionCensus
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-# Counting all sessions may take this share of one processor: slow statistics are cached for longer.
-COUNTING_SHARE: Final = 0.02
 RECEIPT_STATES: Final = ("closed", "partial", "unknown")
 VERIFIER_STATES: Final = ("current", "late")
 
@@ -81,6 +79,7 @@ class StateNumbers:
         restarts: Callable[[], int],
         certificate_end: Callable[[], float],
         cluster: ClusterNumbers | None = None,
+        census: SessionCensus | None = None,
     ) -> None:
         """Read ``log``, and ``cluster`` if the server is one of several.
 
@@ -93,8 +92,7 @@ class StateNumbers:
         self._certificate_end = certificate_end
         self._cluster = cluster
         self._lock = threading.Lock()
-        self._statistics = StateStatistics()
-        self._cached_until = float("-inf")
+        self._census = census or SessionCensus(log)
         self._revision = -1
         self._changed_at = time.monotonic()
 
@@ -145,8 +143,7 @@ class StateNumbers:
         used, size = self._log.room()
         yield family(f.STATE_USED, float(used))
         yield family(f.STATE_MAP, float(size))
-        self._count()
-        statistics = self._statistics
+        statistics = self._census.statistics()
         yield family(
             f.SESSIONS,
             {
@@ -163,13 +160,6 @@ class StateNumbers:
         if revision != self._revision:
             self._revision = revision
             self._changed_at = time.monotonic()
-
-    def _count(self) -> None:
-        began = time.monotonic()
-        if began >= self._cached_until:
-            self._statistics = self._log.census()
-            now = time.monotonic()
-            self._cached_until = now + (now - began) * (1 / COUNTING_SHARE - 1)
 
 
 def _version() -> str:

@@ -6,33 +6,14 @@ import faulthandler
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final, Protocol
-
-from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2
+from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
-from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
-from ...v1 import (
-    approval_service_pb2,
-    authorization_service_pb2,
-    cluster_service_pb2,
-    credential_service_pb2,
-    event_service_pb2,
-    evidence_service_pb2,
-    feed_service_pb2,
-    forward_service_pb2,
-    key_service_pb2,
-    session_service_pb2,
-    token_service_pb2,
-    usage_service_pb2,
-)
 from ...verifier.verifier import Verifier
 from .. import log as server_log
 from ..cluster.host_usage import HostUsagePart
@@ -42,39 +23,26 @@ from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
 from ..keys.proof_key_rotation import ProofKeyRotator
+from ..metrics.census import SessionCensus
 from ..metrics.publisher import Publisher
+from ..metrics.recent import RecentDecisions
 from ..metrics.service import CONTROL, Metrics, worker_name
 from ..metrics.state import StateNumbers
 from ..periodic import Background, try_once
 from ..rpc.access import WORKER
 from ..rpc.authenticate import Authenticator
-from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
-from ..rpc.method import Method, RawHandler, methods_of
 from ..rpc.tracing import open_tracing
-from ..services.approval import ApprovalService
-from ..services.authorization import AuthorizationService
-from ..services.cluster import ClusterService
-from ..services.credential import CredentialService
-from ..services.event import EventService
-from ..services.evidence import EvidenceService
-from ..services.feed import FeedService
-from ..services.forward import ForwardService
-from ..services.health import HealthService
-from ..services.key import KeyService
-from ..services.session import SessionService
-from ..services.token import TokenService
-from ..services.usage import UsageService
 from ..transport.choice import choose
 from ..transport.self_test import require_transport
 from ..watch.recheck import Watching
-from ..writer.cluster_writer import ClusterWriter
-from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
 from .readiness import Readiness
 from .reload import Reloader
+from .server_status import StatusReport
 from .service_manager import ServiceManager
+from .services import ServiceParts, Services
 from .signals import ignore_harmless, reload_on_hangup, take_stop_signals
 from .subsystems import ControlSubsystems
 from .supervisor import Supervisor
@@ -82,14 +50,6 @@ from .supervisor import Supervisor
 # After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
 POLL_SECONDS: Final = 0.5
-
-
-class HasMethods(Protocol):
-    """A service with a handler for each of its RPCs."""
-
-    def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
-        """Return the handlers by the name of the RPC."""
-        ...
 
 
 class Control:
@@ -159,11 +119,29 @@ class Control:
         self.host_usage = HostUsagePart.of(config, self.part, log, subsystems, self._clock)
         if self.host_usage is not None:
             opened.callback(self.host_usage.close)
-        methods = self._methods(self._services(verifier, source, authenticator))
+        services = Services(
+            ServiceParts(
+                config=config,
+                log=log,
+                clock=self._clock,
+                part=self.part,
+                subsystems=subsystems,
+                keyring=self.keyring,
+                host_keys=self.host_keys,
+                verifier=verifier,
+                source=source,
+                authenticator=authenticator,
+                watching=self._watching,
+                tracing=self._tracing,
+                host_usage=self.host_usage,
+                require_recording=self._require_recording,
+            )
+        )
+        self.health = services.health
         self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
         self.serving = Serving(
             config,
-            methods,
+            services.methods(),
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,
@@ -175,6 +153,17 @@ class Control:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         self.reloader = Reloader(config, authenticator, self.supervisor, self._clock)
+        census = SessionCensus(log)
+        services.status.read = StatusReport(
+            config,
+            log,
+            self.part,
+            self.readiness,
+            self.supervisor,
+            census,
+            RecentDecisions if self.metrics is None else self.metrics.recent,
+            subsystems.recorder.problem,
+        ).read
         if self.metrics is not None and page is not None:
             audit = subsystems.recorder.audit_numbers
             self.metrics.compose(
@@ -185,6 +174,7 @@ class Control:
                     lambda: self.supervisor.restarts,
                     partial(certificate_end, config),
                     self.part,
+                    census,
                 ),
                 subsystems.metrics,
                 self._up,
@@ -203,52 +193,6 @@ class Control:
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
         )
-
-    def _services(
-        self, verifier: Verifier, source: LmdbSource, callers: Authenticator
-    ) -> list[tuple[ServiceDescriptor, HasMethods]]:
-        """Return the implementation of each service."""
-        config, log, clock, subsystems, part = self._config, self.log, self._clock, self.subsystems, self.part
-        registry, receipts = subsystems.registry, subsystems.receipts
-        failures = FailedSignatures(
-            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
-        )
-        local = LocalWriter(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
-        writer = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
-        checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
-        sessions = SessionService(log, config.sessions, receipts, self._require_recording)
-        tokens = TokenService(log, self.keyring, clock, self._require_recording)
-        receipts.hosts = part.hosts
-        cluster_usage = None if self.host_usage is None else self.host_usage.cluster
-        usage = UsageService(log, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled)
-        feed = FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal)
-        services: tuple[tuple[Any, str, HasMethods], ...] = (
-            (session_service_pb2, "SessionService", sessions),
-            (token_service_pb2, "TokenService", tokens),
-            (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", self._key_service()),
-            (credential_service_pb2, "CredentialService", CredentialService(log, callers)),
-            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
-            (cluster_service_pb2, "ClusterService", ClusterService(log, part, clock)),
-            (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
-            (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
-            (feed_service_pb2, "FeedService", feed),
-            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
-            (usage_service_pb2, "UsageService", usage),
-        )
-        return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
-
-    def _key_service(self) -> KeyService:
-        parts = None if self.part.feed is None else self.part.feed.parts
-        return KeyService(self.log, self.keyring, self.host_keys, self._config.proofs, parts, self.part.hosts)
-
-    def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
-        """Return the RPCs of all services, with those of the health service."""
-        self.health = HealthService([descriptor.full_name for descriptor, _ in services])
-        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
-        for descriptor, service in services:
-            methods += methods_of(descriptor, service.methods())
-        return methods
 
     def start(self) -> None:
         """Begin to answer, and start the workers."""

@@ -61,6 +61,12 @@ class ServerRecorder(ProcessRecorder):
                 host=config.host,
             )
 
+    def problem(self) -> str:
+        """Return why decisions of this process are not recorded; empty if they are, or need not be."""
+        if self.audit is None or self.audit.healthy:
+            return ""
+        return self.audit.fault or "decisions were lost"
+
     def require(self, others: Callable[[], bool] = lambda: True) -> None:
         """Raise AUDIT_UNAVAILABLE if no authority may be granted: its use would not be recorded.
 
@@ -68,11 +74,10 @@ class ServerRecorder(ProcessRecorder):
         """
         if self.audit is None or self._when_full != STOP_MINTING:
             return
-        if not self.audit.healthy:
-            why = self.audit.fault or "decisions were lost"
-        elif not others():
+        why = self.problem()
+        if not why and not others():
             why = "a worker lost decisions, or can't write"
-        else:
+        if not why:
             return
         raise refused(
             AUDIT_UNAVAILABLE,

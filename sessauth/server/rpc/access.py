@@ -57,6 +57,7 @@ _U = "/sessauth.v1.UsageService/"
 _C = "/sessauth.v1.FeedService/"
 _L = "/sessauth.v1.ClusterService/"
 _Y = "/sessauth.v1.CredentialService/"
+_O = "/sessauth.v1.StatusService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -116,6 +117,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _Y + "AddCredential": _rule(pools.CHANGE, OPERATOR, changes=True),
     # It takes authority away, as a distrusted key does.
     _Y + "RemoveCredential": _rule(pools.RESERVED, OPERATOR, changes=True),
+    _O + "GetStatus": _rule(pools.READ, OPERATOR, AUDITOR),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),

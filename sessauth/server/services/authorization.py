@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ... import limits
 from ..._fast.rpc_codec.check_messages import CheckMessage
@@ -53,6 +55,8 @@ FAILURE_LIMIT_TEXT: Final = "too many failed signatures from this peer; no new s
 
 class AuthorizationService:
     """Answers AuthorizationService with a verifier, and with the writer for calls that cost something."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
     def __init__(
         self,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ... import limits
 from ...clock import Clock, SystemClock
@@ -33,6 +35,8 @@ RESPONSE_BYTES: Final = 64 << 10
 
 class EventService:
     """Answers EventService from the log."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["EventService"]
 
     def __init__(self, log: StateWriter, events: SessionEventPublisher, clock: Clock | None = None) -> None:
         """Stream what ``log`` holds, and then what ``events`` publishes."""

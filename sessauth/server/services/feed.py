@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ...clock import Clock, SystemClock
 from ...errors import NotLeader, Rejected
@@ -30,6 +32,8 @@ ALARM: Final = re.compile("[A-Z_]{1,32}")
 
 class FeedService:
     """Answers FeedService from the feed of this server."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["FeedService"]
 
     def __init__(
         self,

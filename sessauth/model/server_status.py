@@ -1,0 +1,47 @@
+"""A server as it stands now, as its control process states it, or as its folder shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """The numbers and faults of one server. Times are in ms, sizes in bytes.
+
+    ``role`` is single, leader, server (one of a cluster that does not lead) or follower; ``host`` its name in
+    the cluster. ``not_ready``, ``brake``, ``cluster_brake``, ``clock_suspect``, ``alarm`` and ``audit_fault``
+    are causes, empty if there is none. ``checks`` and ``denials`` are of the last ``minute_ms``, which is 0
+    if they are not counted. ``audit_head`` is the chain of the audit's last line on the disk, in hex.
+    """
+
+    version: str = ""
+    uptime_ms: int = 0
+    role: str = ""
+    host: str = ""
+    revision: int = 0
+    not_ready: str = ""
+    workers: int = 0
+    ready_workers: int = 0
+    worker_restarts: int = 0
+    active_sessions: int = 0
+    suspended_sessions: int = 0
+    ended_sessions: int = 0
+    minute_ms: int = 0
+    checks: int = 0
+    denials: int = 0
+    brake: str = ""
+    cluster_brake: str = ""
+    clock_suspect: str = ""
+    fresh: bool = True
+    record: int = 0
+    alarm: str = ""
+    state_used_bytes: int = 0
+    state_map_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_bytes: int = 0
+    certificate_ends_at_ms: int = 0
+    audit_stream: str = ""
+    audit_lines: int = 0
+    audit_head: str = ""
+    audit_fault: str = ""

@@ -1,0 +1,170 @@
+"""The status of a control process, and of a state folder that no process serves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ...audit import stream_register
+from ...errors import SessauthError, StateError
+from ...model.server_status import ServerStatus
+from ...state import layout
+from ...state.host import brake as brake_page
+from ...state.lmdb.reader import StateReader
+from ...state.replication.position import read_position
+from ...state.writer import statistics
+from ...state.writer.state_writer import StateWriter
+from ..cluster.part import ClusterPart
+from ..config.config import Config
+from ..keys.certificates import certificate_end
+from ..metrics.census import SessionCensus
+from ..metrics.recent import RecentDecisions
+from .readiness import Readiness
+from .supervisor import Supervisor
+
+SINGLE: Final = "single"
+LEADER: Final = "leader"
+SERVER: Final = "server"
+FOLLOWER: Final = "follower"
+
+
+class StatusReport:
+    """Reads the parts of a control process. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: StateWriter,
+        part: ClusterPart,
+        readiness: Readiness,
+        supervisor: Supervisor,
+        census: SessionCensus,
+        recent: Callable[[], RecentDecisions],
+        audit_fault: Callable[[], str],
+    ) -> None:
+        """Report the uptime since now."""
+        self._config = config
+        self._log = log
+        self._part = part
+        self._readiness = readiness
+        self._supervisor = supervisor
+        self._census = census
+        self._recent = recent
+        self._audit_fault = audit_fault
+        self._began = time.monotonic()
+
+    def read(self) -> ServerStatus:
+        """Return the status; without the numbers of a state that can't be read, ``not_ready`` says why."""
+        log, part, recent, alarm = self._log, self._part, self._recent(), self._part.alarm
+        workers = self._supervisor.workers
+        status = ServerStatus(
+            version=version(),
+            uptime_ms=int((time.monotonic() - self._began) * 1000),
+            role=_role(self._config, leads=log.leads),
+            host=part.host,
+            not_ready=self._readiness.problem(),
+            workers=len(workers),
+            ready_workers=sum(worker.ready.is_set() for worker in workers),
+            worker_restarts=self._supervisor.restarts,
+            minute_ms=recent.ms,
+            checks=recent.checks,
+            denials=recent.denials,
+            brake=log.braked,
+            cluster_brake=log.cluster_brake,
+            clock_suspect=log.clock_suspect,
+            fresh=alarm is None and not log.stale,
+            record=part.record,
+            alarm="" if alarm is None else str(alarm),
+            audit_fault=self._audit_fault(),
+        )
+        status = _with_files(status, self._config)
+        try:
+            used, size = log.room()
+            counts = self._census.statistics()
+            return _with_counts(replace(status, revision=log.head().revision), used, size, counts)
+        except SessauthError:
+            return status
+
+
+def folder_status(config: Config) -> ServerStatus:
+    """Return what the folder of a server that does not run shows. Raises StateUnusable."""
+    reader = StateReader.open(config.state_dir)
+    try:
+        with reader.rows() as rows:
+            head, position = rows.head(), read_position(rows)
+            used = rows.used_bytes(int(reader.env.stat()["psize"]))
+        counts, size = statistics.take(reader), int(reader.env.info()["map_size"])
+    finally:
+        reader.close()
+    with brake_page.reader_page(config.state_dir / layout.BRAKE_FILE) as page:
+        status = ServerStatus(
+            version=version(),
+            role=_role(config, leads=False),
+            host=config.host,
+            revision=head.revision,
+            not_ready="no server runs",
+            brake=brake_page.reason_of(page) or "",
+            cluster_brake=brake_page.cluster_reason_of(page),
+            fresh=not brake_page.is_stale(page),
+            record=0 if position is None else position.number,
+            alarm=brake_page.alarm_of(page),
+        )
+    return _with_counts(_with_files(status, config), used, size, counts)
+
+
+def version() -> str:
+    """Return the version of the installed package."""
+    try:
+        return importlib.metadata.version("sessauth")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _role(config: Config, *, leads: bool) -> str:
+    if config.cluster.enabled:
+        return LEADER if leads else SERVER
+    return FOLLOWER if config.follow.servers else SINGLE
+
+
+def _with_files(status: ServerStatus, config: Config) -> ServerStatus:
+    """Add the room of the disk, the end of the certificate, and the end of the audit."""
+    disk = _statvfs(config.state_dir)
+    status = replace(
+        status,
+        certificate_ends_at_ms=int(certificate_end(config) * 1000),
+        disk_free_bytes=0 if disk is None else disk.f_bavail * disk.f_frsize,
+        disk_bytes=0 if disk is None else disk.f_blocks * disk.f_frsize,
+    )
+    try:
+        register = stream_register.read(config.state_dir) if config.audit.enabled else None
+    except StateError as error:
+        return replace(status, audit_fault=status.audit_fault or str(error))
+    if register is None or not register.anchors:
+        return status
+    last = register.anchors[-1]
+    return replace(status, audit_stream=last.stream.hex(), audit_lines=last.count, audit_head=last.head)
+
+
+def _statvfs(folder: Path) -> os.statvfs_result | None:
+    try:
+        return os.statvfs(folder)
+    except OSError:
+        return None
+
+
+def _with_counts(
+    status: ServerStatus, used: int, size: int, counts: statistics.StateStatistics
+) -> ServerStatus:
+    return replace(
+        status,
+        state_used_bytes=used,
+        state_map_bytes=size,
+        active_sessions=counts.active,
+        suspended_sessions=counts.suspended,
+        ended_sessions=counts.ended,
+    )
