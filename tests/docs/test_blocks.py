@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import ELSEWHERE, INSTALLED, MARKS, machines, parts
+from tests.support.machines import EARLIER, ELSEWHERE, INSTALLED, MARKS, machines, parts
 from tests.support.markdown import Document, Fence
 from tests.support.newcomer import SYSTEM_PATH, clone
 from tests.support.tree import ROOT, sources
@@ -84,7 +84,9 @@ def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> 
         (work / "node_modules").symlink_to(NODE_MODULES)
     pages = [page, *(Document(ROOT / name) for name in FOLLOWED_BY.get(_name(page), ()))]
     serves = any(SERVES.search(fence.body) for fence in _to_type(page) if ELSEWHERE not in fence.mark)
-    with machines(work, tmp_path, path=path, how_to=page.path.parent == HOW_TO) as typed:
+    earlier = any(EARLIER in fence.mark for fence in page.fences())
+    how_to = page.path.parent == HOW_TO
+    with machines(work, tmp_path, path, how_to=how_to, left_by_earlier=earlier) as typed:
         if not serves:
             typed.type(SERVE)
         for each in pages:
