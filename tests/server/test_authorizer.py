@@ -79,10 +79,17 @@ def test_a_budget_is_charged_by_the_argument(writer: WriterFixture) -> None:
 
 
 def test_an_amount_that_is_none_fails_its_condition(writer: WriterFixture) -> None:
-    """A text, a negative number and no argument at all charge nothing and are denied by name."""
+    """A text, a list, a negative number and no argument at all charge nothing and are denied by name."""
     token = writer.mint('read:doc/** free cost needs budget("api", 10, "eur", cost)')
 
-    for arguments in (b'{"cost": "4"}', b'{"cost": -1}', b"{}", b'{"cost": 1e40}'):
+    lists = (
+        b'{"cost": [4]}',
+        b'{"cost": []}',
+        b'{"cost": [4, 5]}',
+        b'{"cost": {"0": 4}}',
+        b'{"cost": [[4]]}',
+    )
+    for arguments in (b'{"cost": "4"}', b'{"cost": -1}', b"{}", b'{"cost": 1e40}', *lists):
         denied = writer.check(token, arguments=arguments).decision
         assert (denied.reason, denied.stage, denied.argument) == (
             Reason.CONDITION_FAILED,

@@ -247,6 +247,39 @@ def test_the_audit_log_has_each_such_call(world: World) -> None:
     assert len(standings) == 3 and not {"FLIPPED", "DIFFERENT_REASON"} & set(standings)
 
 
+def test_a_poisoned_report_names_the_session_that_brought_it(world: World, tmp_path: Path) -> None:
+    """One hijacked session of six: named, not suggested, and refused by the ceiling on trial."""
+    honest, poison = b'{"to":"ana"}', b'{"to":"eve"}'
+    sessions = []
+    for number in range(6):
+        session, token = world.open(purpose="poisoned")
+        calls = [honest, poison] if number == 3 else [honest]
+        for arguments in calls:
+            assert world.gateway.check(token.present(), "write", "files/mail", arguments).observed
+        world.report(session, len(calls))
+        sessions.append(session)
+    hijacked = sessions[3].id.hex()
+    ran = world.run("session", "report", "--purpose", "poisoned")
+    (line,) = [line for line in ran.out.splitlines() if '"eve"' in line and hijacked in line]
+    assert "to" in line.split()
+    ceiling, kept = tmp_path / "next.scopes", tmp_path / "kept"
+    only = world.run("session", "report", "--purpose", "poisoned", "--scopes-only", "--layer", "minted")
+    ceiling.write_text(only.out)
+    kept.write_bytes(honest + b"\n" + poison + b"\n")
+    assert "ana" in only.out and "eve" not in only.out
+
+    def trial() -> dict[str, int]:
+        files = ("--ceiling-file", ceiling, "--arguments", kept)
+        found: dict[str, int] = world.run(
+            "audit", "replay", "--dir", world.home / "audit", "--purpose", "poisoned", *files, "--json"
+        ).json["trial"]
+        return found
+
+    assert wait_until(lambda: trial()["sessions"] == 6 and trial()["admitted"] == 6)
+    (refused,) = trial()["refused_calls"]  # type: ignore[misc]
+    assert (refused["calls"], refused["resource"], refused["argument"]) == (1, "files/mail", "to")
+
+
 def test_a_counter_counts_them(world: World) -> None:
     """Observed allows apart from all allows."""
     _, token = world.open()

@@ -64,5 +64,7 @@ def test_a_budget_that_some_call_may_pay(tail: str) -> None:
 
 def test_elements_are_no_amount() -> None:
     """A budget over each element of a list is refused where it is written."""
-    with pytest.raises(ScopeError, match="the amount is an argument"):
+    with pytest.raises(
+        ScopeError, match="budget: the amount is one argument, no fact and no elements of a list"
+    ):
         Scope.parse('pay:x needs budget("b", 10, amounts[].value)')

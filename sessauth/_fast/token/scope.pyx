@@ -161,7 +161,7 @@ cdef const char *_parse_budget(WireReader reader, bytes_t base, bint *unknown) n
             if wrong != NULL:
                 return wrong
             if path.source != SOURCE_ARGS and path.source != SOURCE_UNKNOWN:
-                return "budget: the amount is an argument"
+                return "budget: the amount is one argument, no fact and no elements of a list"
             unknown[0] |= path.source == SOURCE_UNKNOWN
     if seen & 0b10110 != 0b10110:
         return "budget: a name, a limit and an amount"
