@@ -19,7 +19,7 @@ from ..clock import Clock, SystemClock
 from . import failures, output
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client import AsyncClient, Client
     from ..server.config.config import Config
     from ..tokens.holder import HolderKey
 
@@ -56,7 +56,25 @@ class Settings:
 
         Raises ConfigError.
         """
-        from ..client import Client, Tls
+        from ..client import Client
+
+        return Client(**self._client_terms(), holder=holder)
+
+    def async_client(self) -> Callable[[], AsyncClient]:
+        """Return a function that makes an asyncio client for that server, on its caller's event loop.
+
+        Raises ConfigError at once for options that contradict each other.
+        """
+        from ..client import AsyncClient
+
+        terms = self._client_terms()
+        # Made and thrown away: what is wrong is said now.
+        self.client().close()
+        return lambda: AsyncClient(**terms)
+
+    def _client_terms(self) -> dict[str, Any]:
+        """Return the arguments of a client. Raises ConfigError."""
+        from ..client import Tls
 
         tls = None
         if self.tls or self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
@@ -69,14 +87,13 @@ class Settings:
                 # The sockets may lie elsewhere than the home folder that names them.
                 beside = config.home / "operator.credential"
                 credential_file = beside if beside.exists() else None
-        return Client(
-            target,
-            credential_file=credential_file,
-            tls=tls,
-            insecure_tcp=self.insecure_tcp,
-            timeout_ms=self.timeout_ms,
-            holder=holder,
-        )
+        return {
+            "target": target,
+            "credential_file": credential_file,
+            "tls": tls,
+            "insecure_tcp": self.insecure_tcp,
+            "timeout_ms": self.timeout_ms,
+        }
 
     def config(self, **overrides: str) -> Config:
         """Return the configuration of the home folder. Raises ConfigError.

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "mcp": "commands.mcp:mcp",
     "gateway": "commands.gateway:gateway",
     "conformance": "commands.local.conformance:conformance",
+    "console": "commands.console:console",
     "demo": "commands.local.service:demo",
 }
 

@@ -17,6 +17,7 @@ from ..scopes.call_arguments import Arguments
 from ..tokens.inspection import BlockInfo
 from ..tokens.token import Token
 from ..usage.observations import BlockObservation, SessionObservation, UseAfterEnd
+from ..usage.session_usage import SessionUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,17 @@ class SessionReport:
     def incomplete(self) -> bool:
         """True if observations may be missing, beside the forms of calls."""
         return bool({Missing.LOST, Missing.BEFORE, Missing.HOST} & set(self.missing))
+
+    @property
+    def usage(self) -> SessionUsage | None:
+        """The usage of its calls, lost observations counted as lost; None where it is not collected."""
+        if self.observation.usage is None:
+            return None
+        # A lost observation may have been a call: a suggestion must not look complete.
+        usage = SessionUsage()
+        usage.merge(self.observation.usage)
+        usage.lost += self.observation.lost + self.incomplete
+        return usage
 
     @property
     def granted(self) -> Session:

@@ -18,13 +18,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("audit", "client", "carriers"),
     ("verifier", "metrics", "conformance"),
     ("server", "guard"),
-    ("gateways",),
+    ("gateways", "console"),
     ("cli",),
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
-NOT_FOR_ROOT = {"server", "guard", "gateways", "cli", "client", "v1", "metrics", "conformance", "carriers"}
+NOT_FOR_ROOT = {
+    *("server", "guard", "gateways", "console", "cli", "client", "v1", "metrics", "conformance", "carriers"),
+}
 ROOT_MAY_IMPORT = FLOOR.keys() - NOT_FOR_ROOT
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
@@ -63,7 +65,10 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("server.rpc.tracing", "client._tracing"),
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
-    "uvicorn": ("gateways.authzen.serving",),
+    "uvicorn": ("gateways.authzen.serving", "console.serving"),
+    "starlette": ("console",),
+    "jinja2": ("console.pages",),
+    "markupsafe": ("console.pages",),
     "psycopg": ("carriers.postgres",),
 }
 

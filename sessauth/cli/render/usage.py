@@ -46,16 +46,8 @@ def report_of(
 
 def joined(reports: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
     """Return one report of the sessions whose usage is known; None if there is none."""
-    used = [(each.granted, _usage(each)) for each in reports if each.observation.usage is not None]
+    used = [(each.granted, usage) for each in reports if (usage := each.usage) is not None]
     return report_of(used, now_ms, purpose) if used else None
-
-
-def _usage(report: SessionReport) -> SessionUsage:
-    # A lost observation may have been a call: the suggestion must not look complete.
-    usage = SessionUsage()
-    usage.merge(report.observation.usage or SessionUsage())
-    usage.lost += report.observation.lost + report.incomplete
-    return usage
 
 
 def to_json(

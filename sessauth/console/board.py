@@ -1,0 +1,213 @@
+"""The sessions as the console knows them, kept current by the server's events.
+
+A server lists sessions by id; people want the living first, the newest first. So all are read once, and then
+those that events name. Leases move without events: rows that are shown are read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from ..client import EventKind, SessionEvent
+from ..errors import NotFound, SessauthError, Unavailable
+from ..limits import MAX_ANCESTORS
+from ..model.session import EndCause, Session, SessionStatus
+from .recent import RecentAnswers
+
+# Sessions of one status that are read; of more the board says so.
+READ_AT_MOST: Final = 20_000
+PAGE: Final = 1000
+EVENTS: Final = 2_000
+# Sessions that are read one by one; if events name more, all are read again.
+SINGLY: Final = 200
+PAUSE_S: Final = 0.25
+RETRY_S: Final = 1.0
+_ORDER: Final = (SessionStatus.ACTIVE, SessionStatus.SUSPENDED, SessionStatus.ENDED)
+_LOG: Final = logging.getLogger("sessauth.console")
+
+
+class Board:
+    """All sessions by id, in memory; and the latest events."""
+
+    def __init__(self, answers: RecentAnswers) -> None:
+        """Know nothing yet."""
+        self._answers = answers
+        self._sessions: dict[bytes, Session] = {}
+        self._sorted: list[Session] | None = None
+        self._dirty: set[bytes] = set()
+        self._stale = False
+        self._news = asyncio.Event()
+        self.events: deque[SessionEvent] = deque(maxlen=EVENTS)
+        # False until all were read once; ``more``: there are more than are read.
+        self.complete = False
+        self.more = False
+        self.read_at_ms = 0
+        self.revision = 0
+
+    async def run(self) -> None:
+        """Stay current until cancelled."""
+        await asyncio.gather(self._watch(), self._read())
+
+    async def wait(self, seconds: float) -> None:
+        """Return when something changed, at the latest after ``seconds``."""
+        changed = self._news
+        try:
+            await asyncio.wait_for(changed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def ordered(self) -> list[Session]:
+        """Return all sessions: the living first, the newest first."""
+        if self._sorted is None:
+            self._sorted = sorted(map(self.current, self._sessions.values()), key=_place)
+        return self._sorted
+
+    def current(self, session: Session) -> Session:
+        """Return a session as it is: one below an ended session has ended too, without a row that says so."""
+        above = session
+        for _ in range(MAX_ANCESTORS):
+            if session.ended_at_ms or above.ended_at_ms or above.parent_id not in self._sessions:
+                break
+            above = self._sessions[above.parent_id]
+        if session.ended_at_ms or not above.ended_at_ms:
+            return session
+        return replace(
+            session,
+            status=SessionStatus.ENDED,
+            ended_at_ms=above.ended_at_ms,
+            end_cause=EndCause.PARENT_ENDED,
+            reason=above.reason,
+        )
+
+    def find(self, session_id: bytes) -> Session | None:
+        """Return a session as it was read last, None if it is not known."""
+        return self._sessions.get(session_id)
+
+    def put(self, session: Session) -> None:
+        """Take over a session that was read elsewhere."""
+        self._sessions[session.id] = session
+        self._sorted = None
+
+    def events_of(self, session_id: bytes) -> list[SessionEvent]:
+        """Return the latest events of a session, the newest first; those of its ancestors' ends too."""
+        return [
+            event
+            for event in reversed(self.events)
+            if event.session_id == session_id or session_id in event.inherited_by
+        ]
+
+    def descendants(self, session_id: bytes) -> list[Session]:
+        """Return the sessions below one, parents before their children."""
+        children: dict[bytes, list[Session]] = {}
+        for session in self.ordered():
+            if session.parent_id:
+                children.setdefault(session.parent_id, []).append(session)
+        found: list[Session] = []
+        open_ids = deque([session_id])
+        while open_ids:
+            for child in children.get(open_ids.popleft(), ()):
+                found.append(child)
+                open_ids.append(child.id)
+        return found
+
+    async def _watch(self) -> None:
+        """Take over events; a gap in them has all read again."""
+        while True:
+            try:
+                async with self._answers.client.watch_sessions(heartbeats=True) as watch:
+                    established = False
+                    async for event in watch:
+                        # All are read behind the beginning of the events, so that none falls between.
+                        self._stale |= not established
+                        established = True
+                        self._answers.reach.lost_at_ms = 0
+                        self._answers.reach.answered_at_ms = self._answers.clock.now_ms()
+                        self._take(event)
+            except SessauthError as error:
+                if not isinstance(error, Unavailable):
+                    _LOG.warning("events can't be read: %s", type(error).__name__)
+                self._stale = True
+                await asyncio.sleep(RETRY_S)
+
+    def _take(self, event: SessionEvent) -> None:
+        self.revision = max(self.revision, event.revision)
+        if event.kind is EventKind.SYNCED:
+            return
+        self.events.append(event)
+        if event.kind is EventKind.RESTORED:
+            self._stale = True
+        elif event.kind is EventKind.PURGED:
+            self._sessions.pop(event.session_id, None)
+            self._sorted = None
+        else:
+            self._dirty.add(event.session_id)
+            if event.kind in (EventKind.ENDED, EventKind.LAPSED):
+                self._dirty.update(each.id for each in self.descendants(event.session_id))
+        self.changed()
+
+    def changed(self) -> None:
+        """Wake those who wait."""
+        before, self._news = self._news, asyncio.Event()
+        before.set()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                if self._stale or len(self._dirty) > SINGLY:
+                    self._stale = False
+                    self._dirty.clear()
+                    await self._read_all()
+                elif self._dirty:
+                    dirty, self._dirty = self._dirty, set()
+                    await self._read_some(dirty)
+                    self.changed()
+                else:
+                    await self.wait(PAUSE_S)
+                    await asyncio.sleep(PAUSE_S / 5)
+            except SessauthError as error:
+                self._stale = True
+                if not isinstance(error, Unavailable):
+                    _LOG.warning("sessions can't be read: %s", type(error).__name__)
+                await asyncio.sleep(RETRY_S)
+
+    async def _read_some(self, ids: Iterable[bytes]) -> None:
+        for session_id in ids:
+            try:
+                self.put(await self._answers.ask(self._answers.client.get_session(session_id)))
+            except NotFound:
+                self._sessions.pop(session_id, None)
+                self._sorted = None
+        self.read_at_ms = self._answers.clock.now_ms()
+
+    async def _read_all(self) -> None:
+        """Read all sessions, the living first, so that these are shown before the rest is known."""
+        found: dict[bytes, Session] = {}
+        more = False
+        for status in _ORDER:
+            count, token = 0, ""
+            while True:
+                page = await self._answers.ask(
+                    self._answers.client.list_sessions(page_size=PAGE, page_token=token, status=status.name)
+                )
+                found |= {each.id: each for each in page.sessions}
+                count, token = count + len(page.sessions), page.next_page_token
+                if not token or count >= READ_AT_MOST:
+                    more |= bool(token)
+                    break
+            if not self.complete:
+                self._sessions, self._sorted = dict(found), None
+                self.changed()
+        self._sessions, self._sorted = found, None
+        self.complete, self.more = True, more
+        self.read_at_ms = self._answers.clock.now_ms()
+        self.changed()
+
+
+def _place(session: Session) -> tuple[bool, int, bytes]:
+    ended = session.status is SessionStatus.ENDED
+    return ended, -(session.ended_at_ms if ended else session.opened_at_ms), session.id

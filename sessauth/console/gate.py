@@ -1,0 +1,151 @@
+"""The gate in front of every page: host names, logins, forms of other sites, and headers.
+
+Pages are for one person on this machine. A name that was rebound to this address, a frame, a form or a script
+of another site gets nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .logins import Login, Logins
+from .pages import FORM_TOKEN, Pages
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    # Not "no-referrer": a browser would then hide the origin of our own forms.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+# Scopes of a narrowing are the longest text that a form carries, and a token to inspect.
+MAX_FORM_BYTES: Final = 262_144
+MAX_FIELDS: Final = 20
+# Paths that need no login.
+_OPEN: Final = ("/static/", "/login/")
+
+
+class Gate:
+    """The outermost part of the application."""
+
+    def __init__(self, app: ASGIApp, *, logins: Logins, pages: Pages, hosts: Sequence[str]) -> None:
+        """Let requests to ``hosts`` (HOST:PORT) through, to those who are logged in."""
+        self._app = app
+        self._logins = logins
+        self._pages = pages
+        self._hosts = frozenset(hosts)
+        self._origins = frozenset(f"http://{host}" for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        headers = Headers(scope=scope)
+        if headers.getlist("host") == [] or any(h not in self._hosts for h in headers.getlist("host")):
+            refusal = PlainTextResponse("this console answers to its own address only\n", 421)
+            await refusal(scope, receive, guarded_send)
+            return
+        app: ASGIApp = self._app
+        if not scope["path"].startswith(_OPEN):
+            login = self._login(Request(scope))
+            if login is None:
+                app = self._pages.expired(Request(scope))
+            else:
+                scope.setdefault("state", {})["login"] = login
+                app = self._if_own_form(scope, headers, login)
+        await app(scope, receive, guarded_send)
+
+    def _login(self, request: Request) -> Login | None:
+        cookie = request.cookies.get(cookie_name(request))
+        return self._logins.find(cookie) if cookie else None
+
+    def _if_own_form(self, scope: Scope, headers: Headers, login: Login) -> ASGIApp:
+        """Return the application for requests that change nothing, and for forms of our own pages."""
+        if scope["method"] in ("GET", "HEAD"):
+            return self._app
+        if headers.get("origin") not in self._origins:
+            return self._pages.refused(
+                Request(scope), "This form was sent by another site; nothing was done."
+            )
+        return _OwnForm(self._app, self._pages, login)
+
+
+class _OwnForm:
+    """Reads a form, within bounds, and hands it on only with the token of the login."""
+
+    def __init__(self, app: ASGIApp, pages: Pages, login: Login) -> None:
+        self._app, self._pages, self._login = app, pages, login
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MAX_FORM_BYTES:
+                answer = self._pages.refused(Request(scope), "This form is too long; nothing was done.", 413)
+                await answer(scope, receive, send)
+                return
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        form = _fields(body)
+        stated = form.get(FORM_TOKEN, "").encode("utf-8", "replace")
+        if not hmac.compare_digest(stated, self._login.form_token.encode()):
+            answer = self._pages.refused(
+                Request(scope), "This form is not of your login; go back, load the page anew, and try again."
+            )
+            await answer(scope, receive, send)
+            return
+        scope["state"]["form"] = form
+        await self._app(scope, replay, send)
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form as browsers send them, ``a=b&c=d``; none of anything else."""
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return {}
+    return dict(pairs)
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the login's cookie. Browsers don't tell the ports of a host apart."""
+    return f"sessauth_console_{request.url.port or 80}"

@@ -1,0 +1,226 @@
+"""What an end, a suspension or a narrowing would hit: tokens, permits, calls of the last minutes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from .._fast.scopes import containment
+from ..audit.read.query import Query
+from ..client import BlockCensus, Census
+from ..errors import ScopeError, UsageError
+from ..model.session import Session, SessionStatus
+from ..scopes.scope import Scope
+from ..scopes.value import value_of
+from ..usage.grants import CEILING, GrantLayer, ceilings
+from ..usage.kinds.observed import Observed
+from ..usage.kinds.price import SessionPrice, price_of
+from .decision_log import DecisionLog
+from .one_session import SessionFacts
+
+WINDOW_MS: Final = 600_000
+MAX_CALLS: Final = 40
+MAX_DECISIONS: Final = 5_000
+MAX_TOKENS: Final = 60
+MAX_CHILDREN: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class RecentCalls:
+    """Allowed calls of one action on one resource. ``verdict``: what a narrowing would do to them."""
+
+    action: str
+    resource: str
+    count: int
+    last_ms: int
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HitToken:
+    """A token that verifiers observed, by its last block; ``verdict`` as of ``RecentCalls``."""
+
+    block_id: bytes
+    label: str
+    allowed: int
+    last_ms: int
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The preview of a change. ``exact``: calls are counted from the audit, within the last minutes."""
+
+    children: Sequence[Session]
+    tokens: Sequence[HitToken]
+    more_tokens: int
+    calls: Sequence[RecentCalls]
+    exact: bool
+    permits: int
+    approvals: int
+    price: SessionPrice | None = None
+    # Faults of a narrowing: what can't be read, and whether it narrows nothing.
+    fault: str = ""
+    nothing: str = ""
+    scopes: Sequence[Scope] = field(default=())
+
+
+def preview(facts: SessionFacts, censuses: Sequence[Census], log: DecisionLog | None, now_ms: int) -> Hits:
+    """Return what an end or a suspension hits: every token of the session and of its living children."""
+    living = [each for each in facts.children if each.status is not SessionStatus.ENDED]
+    tokens = [token for census in (facts.census, *censuses) for token in _tokens(census)]
+    calls, exact = _calls(facts, living, log, now_ms)
+    return Hits(
+        children=living,
+        tokens=tokens[:MAX_TOKENS],
+        more_tokens=max(0, len(tokens) - MAX_TOKENS),
+        calls=calls,
+        exact=exact,
+        permits=facts.session.open_permits,
+        approvals=facts.session.open_approvals,
+    )
+
+
+def preview_narrowing(
+    facts: SessionFacts, text: str, censuses: Sequence[Census], log: DecisionLog | None, now_ms: int
+) -> Hits:
+    """Return what a narrowing to the scopes in ``text``, one a line, hits; with its fault, if it has one."""
+    before = preview(facts, censuses, log, now_ms)
+    try:
+        scopes = read_scopes(text)
+    except UsageError as error:
+        return replace(before, fault=str(error))
+    records = [scope.to_record() for scope in scopes]
+    layers = facts.report.granted.ceilings
+    refused = [
+        part
+        for layer in facts.session.ceilings
+        for verdict, part in [containment.contains(layer, records, same_facts=True)]
+        if verdict < 0
+    ]
+    nothing = [
+        number
+        for number, layer in enumerate(layers)
+        if containment.contains(records, layer, same_facts=True)[0] == 1
+    ]
+    judged = [_judged(token, block, records) for token, block in _tokens_with_blocks(facts, censuses)]
+    return replace(
+        before,
+        fault=f"nothing of it lies inside the ceiling: {refused[0]}" if refused else "",
+        nothing=f"layer {nothing[0]} of the ceiling lies inside of it already" if nothing else "",
+        tokens=judged[:MAX_TOKENS],
+        calls=[replace(call, verdict=_call_verdict(call, scopes)) for call in before.calls],
+        price=_price(facts, scopes),
+        scopes=scopes,
+    )
+
+
+def read_scopes(text: str) -> list[Scope]:
+    """Return the scopes of lines; empty lines and comments don't count.
+
+    Raises:
+        UsageError: naming the line that can't be read, or if there is none.
+    """
+    scopes = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                scopes.append(Scope.parse(line.strip()))
+            except ScopeError as error:
+                raise UsageError(f"line {number}: {error}") from None
+    if not scopes:
+        raise UsageError("no scope is stated: write at least one, or end the session")
+    return scopes
+
+
+def _tokens(census: Census) -> Iterator[HitToken]:
+    """Yield the tokens that are not revoked: blocks that were the last of a chain in some call."""
+    yield from (_token(block) for block in _last_blocks(census))
+
+
+def _last_blocks(census: Census) -> Iterator[BlockCensus]:
+    below = Counter[bytes]()
+    for block in census.blocks:
+        below[block.observation.parent_id] += block.observation.calls
+    for block in census.blocks:
+        # Calls of a block count for all above it; what is left were its own.
+        own = block.observation.calls > below[block.observation.block_id]
+        if own and not block.revoked:
+            yield block
+
+
+def _token(block: BlockCensus) -> HitToken:
+    seen = block.observation
+    return HitToken(seen.block_id, block.info.label if block.info else "", seen.allowed, seen.last_ms)
+
+
+def _tokens_with_blocks(
+    facts: SessionFacts, censuses: Sequence[Census]
+) -> Iterator[tuple[HitToken, BlockCensus]]:
+    for census in (facts.census, *censuses):
+        yield from ((_token(block), block) for block in _last_blocks(census))
+
+
+def _judged(token: HitToken, block: BlockCensus, scopes: list[dict[str, Any]]) -> HitToken:
+    info = block.info
+    if info is None or not info.scopes:
+        return token
+    verdicts = {
+        verdict
+        for verdict, _ in containment.compare(
+            scopes, [scope.to_record() for scope in info.scopes], same_facts=True
+        )
+    }
+    if verdicts == {1}:
+        return replace(token, verdict="keeps all")
+    return replace(token, verdict="loses all" if verdicts == {-1} else "keeps a part")
+
+
+def _calls(
+    facts: SessionFacts, children: Sequence[Session], log: DecisionLog | None, now_ms: int
+) -> tuple[list[RecentCalls], bool]:
+    """Return the allowed calls of the last minutes, the most frequent first; and if they are counted so."""
+    since_ms = now_ms - WINDOW_MS
+    if log is not None and not log.fault:
+        counts: Counter[tuple[str, str]] = Counter()
+        last: dict[tuple[str, str], int] = {}
+        for session in (facts.session, *children[:MAX_CHILDREN]):
+            query = Query(session=session.id.hex(), allowed=True, since_ms=since_ms)
+            for each in log.find(query, MAX_DECISIONS):
+                key = (each.action, each.resource)
+                counts[key] += 1
+                last[key] = max(last.get(key, 0), each.at_ms)
+        return [RecentCalls(*key, count, last[key]) for key, count in counts.most_common(MAX_CALLS)], True
+    usage = facts.report.usage
+    rows = [] if usage is None else [row for row in usage.calls if row[1].last_ms >= since_ms]
+    rows.sort(key=lambda row: -row[1].calls)
+    return [RecentCalls(*key, span.calls, span.last_ms) for key, span in rows[:MAX_CALLS]], False
+
+
+def _call_verdict(call: RecentCalls, scopes: Sequence[Scope]) -> str:
+    fitting = [each for each in scopes if _covers(each, call)]
+    if not fitting:
+        return "denied"
+    return "by arguments" if all(_is_conditional(each) for each in fitting) else "allowed"
+
+
+def _covers(scope: Scope, call: RecentCalls) -> bool:
+    bare = Scope(scope.actions, scope.resource, everything_free=True)
+    return GrantLayer(CEILING, [bare]).matching_positions(call.action, call.resource)[0][1] >= 0
+
+
+def _is_conditional(scope: Scope) -> bool:
+    return bool(scope.conditions or scope.free_paths)
+
+
+def _price(facts: SessionFacts, scopes: Sequence[Scope]) -> SessionPrice | None:
+    """Return how many of the session's calls the scopes would have denied, by what their arguments were."""
+    usage = facts.report.usage
+    if usage is None:
+        return None
+    values: Mapping[str, Any] = {fact.name: value_of(fact.value) for fact in facts.session.facts}
+    granted = ceilings([list(map(Scope.from_record, layer)) for layer in facts.report.granted.ceilings])
+    prices = [price_of(layer, Observed(usage, values), scopes) for layer in granted]
+    return max(prices, key=lambda price: price.calls, default=None)

@@ -1,0 +1,136 @@
+"""Templates, the words of their filters, and pages that are answers by themselves.
+
+Every text that an agent, a holder or a caller wrote passes ``stated``: escaped as HTML, with each character
+that could mislead shown as an escape, isolated from the direction of the text around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from ..approvals.safe_text import visible
+from ..clock import Clock
+from ..scopes.value import shows
+from .logins import Login
+from .recent import Reach
+
+FOLDER: Final = Path(__file__).parent
+MAX_TEXT_CHARS: Final = 300
+NAVIGATION: Final = (("Sessions", "/"),)
+FORM_TOKEN: Final = "form_token"
+_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
+
+
+def stated(text: object, most: int = MAX_TEXT_CHARS) -> Markup:
+    """Return a text that others chose, safe to read: as it is, or quoted with escapes."""
+    whole = str(text)
+    short = whole if len(whole) <= most else whole[: most - 1] + "…"
+    plain = short if shows(short) and short == " ".join(short.split()) else visible(short)
+    return Markup("<bdi>{}</bdi>").format(plain)
+
+
+def span(ms: int) -> str:
+    """Return a length of time in at most two units, such as ``1h 5m``."""
+    if ms < 1000:
+        return "0s"
+    parts = []
+    for size, unit in _UNITS:
+        count, ms = divmod(ms, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def moment(at_ms: int) -> str:
+    """Return a time in ms since 1970 as UTC to the second; empty for 0."""
+    if not at_ms:
+        return ""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
+
+
+def short_id(id_: bytes) -> str:
+    """Return the first digits of an id, which commands accept."""
+    return id_.hex()[:8]
+
+
+def token_field(value: str) -> Markup:
+    """Return the hidden field of each form: the token of the login."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, value)
+
+
+class Pages:
+    """Renders templates with what every page needs."""
+
+    def __init__(
+        self, clock: Clock, *, allow_changes: bool, approver: str = "", approvals_only: bool = False
+    ) -> None:
+        """Load the templates. ``approver``: the public key that signs here, empty if none does."""
+        self._clock = clock
+        # Replaced by that of the server that is asked.
+        self.reach = Reach()
+        self._environment = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "stated": stated,
+            "span": span,
+            "moment": moment,
+            "short": short_id,
+        }
+        self._environment.globals |= {
+            "allow_changes": allow_changes,
+            "approver": approver,
+            "nav": [("Approvals", "/approvals")] if approvals_only else NAVIGATION,
+            "token_field": token_field,
+        }
+
+    def context(self, request: Request, **values: Any) -> dict[str, Any]:
+        """Return what a template gets."""
+        login = getattr(request.state, "login", None)
+        return {
+            "now_ms": self._clock.now_ms(),
+            "path": request.url.path,
+            "form_token": login.form_token if login else "",
+            "logged_in": login is not None,
+            "reach": self.reach,
+            "live": False,
+            "at_ms": 0,
+            **values,
+        }
+
+    def answer(self, request: Request, template: str, *, code: int = 200, **values: Any) -> HTMLResponse:
+        """Return a page."""
+        text = self._environment.get_template(template).render(self.context(request, **values))
+        return HTMLResponse(text, code)
+
+    def part(self, template: str, block: str, context: Mapping[str, Any]) -> str:
+        """Return one block of a template, which a live page replaces."""
+        loaded = self._environment.get_template(template)
+        return "".join(loaded.blocks[block](loaded.new_context(dict(context))))
+
+    def is_over(self, login: Login) -> bool:
+        """Return True if a login has ended by time."""
+        return self._clock.now_ms() >= login.expires_at_ms
+
+    def refused(self, request: Request, message: str, code: int = 403) -> HTMLResponse:
+        """Return a page that says why nothing was done."""
+        return self.answer(request, "message.html", code=code, title="Nothing was done", message=message)
+
+    def expired(self, request: Request) -> HTMLResponse:
+        """Return the page of those who are not logged in, with the way on."""
+        return self.answer(request, "login.html", code=401)

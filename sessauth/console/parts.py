@@ -1,0 +1,65 @@
+"""The parts of a running console that the handlers of its pages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+
+from ..approvals.approver import ApproverKey
+from ..client import AsyncClient
+from ..clock import Clock
+from ..errors import NotFound
+from .board import Board
+from .decision_log import DecisionLog
+from .live import LivePages
+from .pages import Pages
+from .recent import RecentAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleTerms:
+    """How a console is to be: what it may change, who signs in it, where the audit is.
+
+    ``audit``: the folder of this machine's audit, None if it is not to be read.
+    """
+
+    allow_changes: bool = False
+    approver: ApproverKey | None = None
+    audit: Path | None = None
+    # The approvals alone, for an approver's machine.
+    approvals_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    """What handlers use."""
+
+    terms: ConsoleTerms
+    clock: Clock
+    answers: RecentAnswers
+    board: Board
+    pages: Pages
+    live: LivePages
+    log: DecisionLog | None
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client of the server."""
+        return self.answers.client
+
+    def session_id(self, request: Request) -> bytes:
+        """Return the session that the path names. Raises NotFound if it names none."""
+        return id_of(request, "session", 16)
+
+
+def id_of(request: Request, name: str, size: int) -> bytes:
+    """Return the id of ``size`` bytes in a part of the path. Raises NotFound if it is none."""
+    try:
+        found = bytes.fromhex(request.path_params[name])
+    except ValueError:
+        found = b""
+    if len(found) != size:
+        raise NotFound(f"{name}: the address names none")
+    return found

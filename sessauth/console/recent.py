@@ -1,0 +1,119 @@
+"""The server's answers, each with its age: what a page shows while the server can't be reached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, cast
+
+from ..client import AsyncClient
+from ..clock import Clock
+from ..errors import Unavailable
+
+T = TypeVar("T")
+# Answers that are remembered; a page needs up to six.
+MAX_ANSWERS: Final = 512
+# Open pages of one thing share an answer for so long.
+FRESH_MS: Final = 400
+# While the server is lost one call in so long tries it.
+AGAIN_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A value, and the time at which the server gave it, in ms since 1970."""
+
+    value: T
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Reach:
+    """When the server was lost (0: it answers), was tried last while lost, and answered last; the fault."""
+
+    lost_at_ms: int = 0
+    tried_at_ms: int = 0
+    fault: str = ""
+    answered_at_ms: int = 0
+
+
+class RecentAnswers:
+    """Asks the server, and falls back on its last answer while it can't be reached."""
+
+    def __init__(self, connect: Callable[[], AsyncClient], clock: Clock) -> None:
+        """Ask nothing yet; ``connect`` makes the client, on the loop that uses it."""
+        self._connect = connect
+        self._client: AsyncClient | None = None
+        self.clock = clock
+        self.reach = Reach()
+        self._answers: OrderedDict[object, Answer[Any]] = OrderedDict()
+        self._asking: dict[object, asyncio.Future[Any]] = {}
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client of the server."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def get(self, key: object, ask: Callable[[], Awaitable[T]], fresh_ms: int = FRESH_MS) -> Answer[T]:
+        """Return the answer to ``ask``, one that is at most ``fresh_ms`` old, or the last one there was.
+
+        Raises:
+            Unavailable: if the server can't be reached and never answered this.
+            SessauthError: for any other failure, whatever was answered before.
+        """
+        found = self._answers.get(key)
+        now_ms = self.clock.now_ms()
+        # A lost server is not waited for by every part of every page.
+        lost = self.reach.lost_at_ms and now_ms - self.reach.tried_at_ms < AGAIN_MS
+        if found is not None and (lost or now_ms - found.at_ms < fresh_ms):
+            return cast("Answer[T]", found)
+        try:
+            value = await self._ask_once(key, ask)
+        except Unavailable:
+            if found is None:
+                raise
+            return cast("Answer[T]", found)
+        answer = Answer(value, self.reach.answered_at_ms)
+        self._answers[key] = answer
+        self._answers.move_to_end(key)
+        while len(self._answers) > MAX_ANSWERS:
+            self._answers.popitem(last=False)
+        return answer
+
+    async def ask(self, ask: Awaitable[T]) -> T:
+        """Return an answer, and note whether the server can be reached. Raises what the client raises."""
+        try:
+            value = await ask
+        except Unavailable as error:
+            self.reach.lost_at_ms = self.reach.lost_at_ms or self.clock.now_ms()
+            self.reach.fault, self.reach.tried_at_ms = str(error), self.clock.now_ms()
+            raise
+        self.reach.lost_at_ms, self.reach.answered_at_ms = 0, self.clock.now_ms()
+        return value
+
+    def forget(self, key: object) -> None:
+        """Have the next ``get`` ask, after a change."""
+        self._answers.pop(key, None)
+
+    async def _ask_once(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, or wait for the one who asks already."""
+        if (asking := self._asking.get(key)) is None:
+            asking = asyncio.ensure_future(self.ask(ask()))
+            self._asking[key] = asking
+            asking.add_done_callback(lambda done: self._asked(key, done))
+        return cast("T", await asyncio.shield(asking))
+
+    def _asked(self, key: object, done: asyncio.Future[Any]) -> None:
+        self._asking.pop(key, None)
+        if not done.cancelled():
+            # Whoever waited has it too; without this an error that nobody waited for would be reported.
+            done.exception()

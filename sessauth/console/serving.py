@@ -1,0 +1,103 @@
+"""Serves the console on loopback with uvicorn, which is imported here, and prints links to log in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ..clock import SystemClock
+from ..errors import ConfigError
+from .logins import LINK_MS, Logins
+from .parts import ConsoleTerms
+
+if TYPE_CHECKING:
+    from ..client import AsyncClient
+
+HOST: Final = "127.0.0.1"
+GRACE_SECONDS: Final = 1
+MAX_CONNECTIONS: Final = 128
+
+
+def bind(port: int) -> socket.socket:
+    """Return a socket that listens on loopback; port 0: a free one. Raises ConfigError."""
+    try:
+        return socket.create_server((HOST, port), backlog=64)
+    except OSError as error:
+        raise ConfigError(f"port: {HOST}:{port} can't be listened on: {error.strerror}") from None
+
+
+def serve(
+    connect: Callable[[], AsyncClient],
+    bound: socket.socket,
+    terms: ConsoleTerms,
+    announce: Callable[[str], None],
+    *,
+    login_ms: int,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        connect: makes the client.
+        bound: the socket; closed at the end.
+        terms: of the console.
+        announce: gets each one-time link: one at once, and one for each Enter and SIGUSR1.
+        login_ms: how long a login counts.
+    """
+    import uvicorn
+
+    from .app import application
+
+    port = bound.getsockname()[1]
+    logins = Logins(SystemClock(), login_ms=login_ms)
+    app = application(
+        connect, logins, (f"{HOST}:{port}", f"localhost:{port}"), terms, stopping=lambda: server.should_exit
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+    def link() -> None:
+        announce(f"http://{HOST}:{port}/login/{logins.new_link()}")
+
+    def entered() -> None:
+        if os.read(sys.stdin.fileno(), 1024):
+            link()
+        else:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, link)
+        if sys.stdin.isatty():
+            loop.add_reader(sys.stdin, entered)
+        link()
+        await server.serve(sockets=[bound])
+
+    # uvicorn raises the signal that ended it once more; without a handler it would end the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        asyncio.run(run())
+    finally:
+        bound.close()
+
+
+def minutes_of_a_link() -> int:
+    """Return for how many minutes a link counts."""
+    return LINK_MS // 60_000

@@ -1,0 +1,109 @@
+// Keeps a page current: the server sends its parts anew, and only what differs is changed in place, so that
+// focus, selection and scroll positions stay. Nothing is loaded from elsewhere, and no text becomes script.
+"use strict";
+
+(() => {
+  const notice = document.getElementById("notice");
+  let stream = null;
+  let heardAt = Date.now();
+
+  const say = (text) => {
+    notice.textContent = text;
+    notice.hidden = !text;
+  };
+
+  const keyed = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id : "");
+
+  const morph = (old, fresh) => {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || keyed(old) !== keyed(fresh)) {
+      old.replaceWith(document.importNode(fresh, true));
+      return;
+    }
+    if (old.nodeType === Node.TEXT_NODE) {
+      if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+      return;
+    }
+    if (old.nodeType !== Node.ELEMENT_NODE) return;
+    for (const { name } of [...old.attributes]) {
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    morphChildren(old, fresh);
+  };
+
+  const morphChildren = (old, fresh) => {
+    const rows = new Map([...old.children].filter((each) => each.id).map((each) => [each.id, each]));
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      const same = rows.get(keyed(next));
+      if (same && same !== at) old.insertBefore(same, at);
+      if (same) {
+        at = same;
+      } else if (at && keyed(at) && keyed(next) !== keyed(at)) {
+        at = old.insertBefore(document.importNode(next, true), at);
+        at = at.nextSibling;
+        continue;
+      }
+      if (!at) {
+        old.appendChild(document.importNode(next, true));
+        continue;
+      }
+      const following = at.nextSibling;
+      morph(at, next);
+      at = following;
+    }
+    while (at) {
+      const following = at.nextSibling;
+      at.remove();
+      at = following;
+    }
+  };
+
+  const replace = (id, html) => {
+    const old = document.getElementById(id);
+    if (!old) return;
+    const parsed = new DOMParser().parseFromString(html, "text/html");
+    morphChildren(old, parsed.body);
+  };
+
+  const open = () => {
+    if (stream || document.hidden) return;
+    stream = new EventSource(location.pathname + location.search);
+    for (const part of ["reach", "current"]) {
+      stream.addEventListener(part, (event) => {
+        heardAt = Date.now();
+        say("");
+        replace(part, JSON.parse(event.data));
+        document.body.dataset.updates = String(Number(document.body.dataset.updates || 0) + 1);
+      });
+    }
+    stream.addEventListener("over", () => {
+      close();
+      say("Your login has ended. Load this page anew: it says how to go on.");
+    });
+    stream.addEventListener("stopped", () => say("The console is stopping."));
+    stream.onerror = () => {
+      if (stream && stream.readyState === EventSource.CLOSED) {
+        close();
+        setTimeout(open, 2000);
+      }
+      const seconds = Math.round((Date.now() - heardAt) / 1000);
+      say(`The console does not answer. This page shows what was known ${seconds} s ago.`);
+    };
+  };
+
+  const close = () => {
+    if (stream) stream.close();
+    stream = null;
+  };
+
+  if ("live" in document.body.dataset) {
+    // A browser has six connections to one place: pages that nobody looks at give theirs back.
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+    window.addEventListener("pagehide", close);
+    window.addEventListener("pageshow", open);
+    open();
+  }
+})();

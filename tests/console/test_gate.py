@@ -1,0 +1,108 @@
+"""Who gets a page of the console, and with which headers."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessauth.console.gate import HEADERS, MAX_FORM_BYTES
+from tests.console.conftest import HOST, ORIGIN, Browser, World, console
+
+
+def test_every_answer_has_the_headers(reader: Browser) -> None:
+    """Pages, files, refusals, redirects and unknown addresses say what a browser may do with them."""
+    for path in ("/", "/static/console.js", "/login/wrong", "/nothing-here", "/sessions/zz"):
+        for host in (HOST, "evil.example"):
+            answer = reader.http.get(path, headers={"host": host}, follow_redirects=False)
+            assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
+
+    policy = HEADERS["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy and "*" not in policy and "http" not in policy
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8099", "127.0.0.1", "127.0.0.1:8098", ""])
+def test_another_host_is_not_answered(reader: Browser, host: str) -> None:
+    """A name that was rebound to this address gets nothing, whatever its cookies are."""
+    answer = reader.http.get("/", headers={"host": host})
+
+    assert answer.status_code == 421
+    assert "agent:" not in answer.text
+
+
+def test_nobody_sees_a_page_without_a_login(world: World) -> None:
+    """Without a login each page is the way to one, and no change is made."""
+    with console(world, allow_changes=True) as browser:
+        browser.http.cookies.clear()
+        session = world.open()
+        for path in ("/", f"/sessions/{session.id.hex()}", f"/sessions/{session.id.hex()}/receipt"):
+            answer = browser.http.get(path)
+            assert answer.status_code == 401
+            assert "one-time link" in answer.text and session.subject not in answer.text
+        path = f"/sessions/{session.id.hex()}/change/end"
+        answer = browser.http.post(path, data={"epoch": "1"}, headers={"origin": ORIGIN})
+        assert answer.status_code == 401
+        assert world.client.get_session(session.id).status.name == "ACTIVE"
+
+
+def test_a_link_logs_in_once(world: World) -> None:
+    """A link makes one login, an older one none, and a wrong one none."""
+    with console(world) as browser:
+        browser.http.cookies.clear()
+        older, link = browser.logins.new_link(), browser.logins.new_link()
+        assert browser.http.get(f"/login/{older}").status_code == 401
+        assert browser.http.get(f"/login/{link}").status_code == 200
+        cookie = browser.http.get("/").request.headers["cookie"]
+        browser.http.cookies.clear()
+        assert browser.http.get(f"/login/{link}").status_code == 401
+        assert browser.http.get("/", headers={"cookie": cookie}).status_code == 200
+
+
+def test_the_cookie_is_for_this_site_alone(world: World) -> None:
+    """Scripts can't read it, and no other site's page sends it."""
+    with console(world) as browser:
+        answer = browser.http.get(f"/login/{browser.logins.new_link()}", follow_redirects=False)
+        words = answer.headers["set-cookie"].lower()
+        assert "httponly" in words and "samesite=strict" in words and "max-age=3600" in words
+
+
+def test_a_login_ends(world: World) -> None:
+    """After its time a login is none, and the page says how to go on; so it does after a log out."""
+    with console(world, login_ms=1) as browser:
+        answer = browser.http.get("/")
+        assert answer.status_code == 401 and "Enter" in answer.text
+    with console(world) as browser:
+        assert browser.post("/logout")[0] == 401
+
+
+def test_a_form_of_another_site_does_nothing(world: World, changer: Browser) -> None:
+    """A change needs the console's own origin and the token of the login; so does a preview."""
+    session = world.open()
+    path = f"/sessions/{session.id.hex()}/change/end"
+    right = {"form_token": changer.form_token(), "epoch": "1", "reason": "x"}
+    for fields, headers in (
+        (right, {"origin": "http://evil.example"}),
+        (right, {"origin": "null"}),
+        (right, {}),
+        ({**right, "form_token": ""}, {"origin": ORIGIN}),
+        ({**right, "form_token": "0" * 43}, {"origin": ORIGIN}),
+        ({"epoch": "1"}, {"origin": ORIGIN}),
+    ):
+        assert changer.http.post(path, data=fields, headers=headers).status_code == 403
+    too_long = {**right, "reason": "x" * MAX_FORM_BYTES}
+    assert changer.http.post(path, data=too_long, headers={"origin": ORIGIN}).status_code == 413
+    body = '{"form_token": "x"}'
+    assert changer.http.post(path, content=body, headers={"origin": ORIGIN}).status_code == 403
+
+    assert world.client.get_session(session.id).status.name == "ACTIVE"
+
+
+def test_read_only_changes_nothing(world: World, reader: Browser) -> None:
+    """Without --allow-changes the previews are there, and neither a button nor its form is taken."""
+    session = world.open()
+    for kind in ("end", "suspend", "narrow", "resume"):
+        path = f"/sessions/{session.id.hex()}/change/{kind}"
+        assert f"{kind.capitalize()} this session" not in reader.get(path)
+        code, text = reader.post(path, epoch="1", step="do", scopes="read:x")
+        assert code == 403 and "only shows" in text
+
+    assert world.client.get_session(session.id).epoch == session.epoch

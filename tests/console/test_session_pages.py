@@ -1,0 +1,216 @@
+"""Pages of sessions: what they show, previews, changes, closures, and a server that is gone."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from sessauth.client import Client
+from sessauth.model.receipt import SignedReceipt, verify
+from tests.console.conftest import HIDDEN, IMAGE, SCRIPT, Browser, World, console
+from tests.support.service import running, wait_until
+
+
+def _shown(page: str) -> str:
+    """Return the text of a page as a person reads it."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def _rows(page: str) -> list[str]:
+    return re.findall(r'<tr id="s-([0-9a-f]{32})"', page)
+
+
+def _page(session: object, *rest: str) -> str:
+    return "/".join(["/sessions", session.id.hex(), *rest])  # type: ignore[attr-defined]
+
+
+def _has(browser: Browser, path: str, text: str) -> bool:
+    return wait_until(lambda: text in _shown(browser.get(path)))
+
+
+def test_sessions_are_shown_the_living_first(world: World, reader: Browser) -> None:
+    """The newest of the living is the first, the ended are behind; events bring both without a reload."""
+    first, second = world.open("agent:first"), world.open("agent:second")
+    assert wait_until(lambda: _rows(reader.get("/"))[:2] == [second.id.hex(), first.id.hex()])
+    world.client.end(second.id)
+    assert wait_until(lambda: _rows(reader.get("/"))[0] == first.id.hex())
+
+    ended = _rows(reader.get("/?status=ended"))
+    assert second.id.hex() in ended and first.id.hex() not in ended
+    assert _rows(reader.get("/?q=agent:first")) == [first.id.hex()]
+    assert _rows(reader.get(f"/?q={first.id.hex()[:8]}")) == [first.id.hex()]
+    assert _rows(reader.get("/?q=web")) == [world.session.id.hex()]
+    assert "No session fits" in reader.get("/?q=nothing-like-it")
+
+
+def test_sessions_are_in_pages(world: World, reader: Browser) -> None:
+    """A page has 25 rows, the pages together have each session once, and wild numbers are pages, too."""
+    for number in range(30):
+        world.open(f"agent:paged-{number}")
+    assert wait_until(lambda: "of 30" in _shown(reader.get("/?q=paged-")))
+    pages = [_rows(reader.get(f"/?q=paged-&page={number}")) for number in (1, 2)]
+
+    assert [len(page) for page in pages] == [25, 5]
+    assert len({*pages[0], *pages[1]}) == 30
+    for wild in ("0", "-1", "99999999999", "x", "²"):
+        assert _rows(reader.get(f"/?q=paged-&page={wild}")) in pages
+
+
+def test_texts_of_agents_are_only_texts(world: World, reader: Browser) -> None:
+    """A subject, purpose, label, resource or fact is escaped, and what hides is shown."""
+    for path in ("/", _page(world.session), _page(world.session, "change", "end")):
+        page = reader.get(path)
+        assert SCRIPT not in page and "<img" not in page and HIDDEN not in page
+    assert _has(reader, _page(world.session), IMAGE)
+    page = reader.get(_page(world.session))
+    assert SCRIPT in _shown(page)
+    assert "\\u202etxt.exe\\u200b" in _shown(page)
+
+
+def test_a_session_shows_granted_against_used(world: World, reader: Browser) -> None:
+    """Counts, the suggestion, the token's chain, the child and the decisions are there."""
+    path = _page(world.session)
+    assert _has(reader, path, "5 allowed") and _has(reader, path, "2 denied")
+    assert _has(reader, path, "OUT_OF_SCOPE")
+    text = _shown(reader.get(path))
+
+    assert "write:mcp/github/* free * never nothing" in text
+    assert "read:mcp/github/get" in text
+    assert "agent:child" in text
+    assert "Narrow to what would have been enough" in text
+
+
+def test_what_is_not_there_is_said(reader: Browser) -> None:
+    """An unknown session, and an address that names none."""
+    assert reader.http.get("/sessions/" + "0" * 32).status_code == 404
+    assert reader.http.get("/sessions/zz").status_code == 404
+    assert reader.http.get("/sessions/" + "0" * 32 + "/change/explode").status_code == 404
+
+
+def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> None:
+    """The preview names tokens, calls and children; the closure is signed, and its receipt verifies."""
+    session = world.open("agent:to-end")
+    child = world.open("agent:below", parent_id=session.id)
+    token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"], label="hit")
+    world.client.check(token, "read", "mcp/github/get", "{}", audience="gateway")
+    path = _page(session, "change", "end")
+    assert _has(changer, path, "1 tokens in use")
+    assert _has(changer, path, "read mcp/github/get 1")
+    assert _has(changer, path, "1 living child sessions")
+    assert "has not ended" in changer.get(_page(session, "closure"))
+
+    code, page = changer.post(path, epoch="1", reason="no longer <b>needed</b>")
+    assert code == 200 and "agent:to-end" in page
+    assert _has(changer, _page(session, "closure"), "CLOSED No verifier")
+    text = _shown(changer.get(_page(session, "closure")))
+    assert "no longer <b>needed</b>" in text and "acknowledged" in text
+    answer = changer.http.get(_page(session, "receipt"))
+    assert (
+        answer.headers["content-disposition"] == f'attachment; filename="closure-{session.id.hex()}.receipt"'
+    )
+    receipt = verify(SignedReceipt.from_text(answer.text.strip()), world.client.jwks(), session_id=session.id)
+    assert receipt.state.name == "CLOSED"
+    assert _has(changer, _page(child), "parent ended")
+    assert wait_until(lambda: child.id.hex() in _rows(changer.get("/?q=agent:below&status=ended")))
+
+
+def test_a_suspension_is_made_and_taken_back(world: World, changer: Browser) -> None:
+    """The pages of a suspended session say so, and offer to resume."""
+    session = world.open("agent:paused")
+    changer.post(_page(session, "change", "suspend"), epoch="1", reason="let me see")
+    assert world.client.get_session(session.id).status.name == "SUSPENDED"
+    assert "Resume" in changer.get(_page(session))
+    assert "suspended already" in changer.get(_page(session, "change", "suspend"))
+    changer.post(_page(session, "change", "resume"), epoch="2")
+    assert world.client.get_session(session.id).status.name == "ACTIVE"
+
+
+def test_a_narrowing_says_what_it_hits(world: World, changer: Browser) -> None:
+    """Each recent call and each token has what becomes of it; then the narrowing is made."""
+    session = world.open("agent:wide", ceiling=["read:mcp/** free *", "write:mcp/** free *"])
+    token = world.client.mint(session.id, ["write:mcp/github/* free *"], ["gateway"], label="writer")
+    for action, name in (("write", "put"), ("write", "drop")):
+        world.client.check(token, action, f"mcp/github/{name}", '{"n": 1}', audience="gateway")
+    path = _page(session, "change", "narrow")
+    assert _has(changer, path, "Scopes, one a line")
+    assert wait_until(
+        lambda: (
+            "Of 2 calls" in (text := _shown(changer.post(path, scopes="write:mcp/github/put free *")[1]))
+            and "mcp/github/drop 1" in text
+            and "mcp/github/put 1" in text
+                and "writer 2" in text
+        )
+    )
+    text = _shown(changer.post(path, scopes="# fewer\nwrite:mcp/github/put free *\n")[1])
+    assert re.search(r"mcp/github/drop 1 .{0,20} denied", text)
+    assert re.search(r"mcp/github/put 1 .{0,20} allowed", text)
+    assert re.search(r"writer 2 .{0,20} keeps a part", text)
+    assert "about 1 would have been denied" in text
+    assert world.client.get_session(session.id).epoch == 1
+
+    changer.post(path, scopes="write:mcp/github/put free *", step="do", epoch="1")
+    assert len(world.client.get_session(session.id).ceilings) == 2
+    assert not world.client.check(token, "write", "mcp/github/drop", "{}", audience="gateway")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "words"),
+    [
+        ("read:mcp/** free *", "This narrows nothing"),
+        ("read:**", "This narrows nothing"),
+        ("read mcp", "line 1:"),
+        ("read:mcp/github/get\nread:mcp/<script>*</script>", "line 2:"),
+        ("# only a comment", "no scope is stated"),
+        ("pay:hotel", "nothing of it lies inside the ceiling"),
+    ],
+)
+def test_a_narrowing_that_is_none_says_so(world: World, changer: Browser, scopes: str, words: str) -> None:
+    """Scopes that can't be read, widen, or refuse nothing are named, and nothing is changed."""
+    session = world.open("agent:narrow", ceiling=["read:mcp/** free *"])
+    page = changer.post(_page(session, "change", "narrow"), scopes=scopes)[1]
+
+    assert words in _shown(page)
+    assert "<script>" not in page.replace('<script src="/static/console.js" defer></script>', "")
+    assert world.client.get_session(session.id).epoch == 1
+
+
+def test_two_who_press_at_once(world: World, changer: Browser) -> None:
+    """The second learns what the first did; the same form sent twice is one change."""
+    session = world.open("agent:contested")
+    path = _page(session, "change", "suspend")
+    world.client.suspend(session.id, "the first was here")
+    code, page = changer.post(path, epoch="1")
+    assert code == 409 and "Somebody was faster" in page
+    assert wait_until(lambda: "by operator" in _shown(changer.post(path, epoch="1")[1]))
+    assert "the first was here" in _shown(page)
+
+    end = _page(session, "change", "end")
+    form = {"epoch": "2", "request_id": "form-1", "reason": "mine"}
+    assert [changer.post(end, **form)[0] for _ in range(2)] == [200, 200]
+    code, page = changer.post(end, epoch="2", reason="theirs")
+    assert code == 409 and "Closure" in page
+    assert world.client.get_session(session.id).reason == "mine"
+    assert "nothing of it can be changed" in changer.get(end)
+
+
+def test_a_server_that_is_gone_is_said(world: World) -> None:
+    """Pages that were shown stay, with their age; a page that was not says that the server is gone."""
+    with running() as service, Client(f"unix:{service.made.socket}", timeout_ms=10_000) as client:
+        session = client.open_session(subject="agent:left", ceiling=["read:x"])
+        other = client.open_session(subject="agent:never", ceiling=["read:x"])
+        there = World(service, client, session, session, world.token)
+        with console(there, timeout_ms=500, allow_changes=True, audit=None) as browser:
+            assert _has(browser, "/", "agent:left")
+            assert "agent:left" in browser.get(_page(session))
+            assert service.control is not None
+            service.control.stop()
+            for path in ("/", _page(session)):
+                assert wait_until(lambda path=path: "can't be reached" in _shown(browser.get(path)))
+                text = _shown(browser.get(path))
+                assert "agent:left" in text and "This page shows what was known" in text
+            answer = browser.http.get(_page(other))
+            assert answer.status_code == 503 and "can't be reached" in _shown(answer.text)
+            code, page = browser.post(_page(session, "change", "suspend"), epoch="1")
+            assert code == 503 and "Whether it was done is not known" in _shown(page)
