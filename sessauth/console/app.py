@@ -18,10 +18,10 @@ from .board import Board
 from .changes import SessionChanges
 from .closure import ClosurePage
 from .decision_log import DecisionLog
-from .gate import Gate, cookie_name
+from .gate import PageGate, cookie_name
 from .live import LivePages
 from .logins import Logins
-from .one_session import SessionPage
+from .one_session import OneSession
 from .pages import FOLDER, Pages
 from .parts import ConsoleParts, ConsoleTerms
 from .recent import RecentAnswers
@@ -38,7 +38,7 @@ def application(
     *,
     clock: Clock | None = None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Gate:
+) -> PageGate:
     """Return the application.
 
     Args:
@@ -84,7 +84,7 @@ def application(
         lifespan=lifespan,
     )
     # Around all of it, so that the answer to a mistake of ours has the headers, too.
-    return Gate(inner, logins=logins, pages=pages, hosts=hosts)
+    return PageGate(inner, logins=logins, pages=pages, hosts=hosts)
 
 
 def _login_routes(logins: Logins) -> list[Route]:
@@ -113,7 +113,7 @@ def _routes(parts: ConsoleParts) -> list[Route]:
     changes, closure = SessionChanges(parts), ClosurePage(parts)
     return [
         Route("/", live(SessionsPage(parts).view)),
-        Route("/sessions/{session}", live(SessionPage(parts).view)),
+        Route("/sessions/{session}", live(OneSession(parts).view)),
         Route("/sessions/{session}/closure", live(closure.view)),
         Route("/sessions/{session}/receipt", closure.download),
         Route("/sessions/{session}/change/{kind}", changes.show),

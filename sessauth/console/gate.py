@@ -48,7 +48,7 @@ MAX_FIELDS: Final = 20
 _OPEN: Final = ("/static/", "/login/")
 
 
-class Gate:
+class PageGate:
     """The outermost part of the application."""
 
     def __init__(self, app: ASGIApp, *, logins: Logins, pages: Pages, hosts: Sequence[str]) -> None:

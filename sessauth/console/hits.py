@@ -1,4 +1,4 @@
-"""What an end, a suspension or a narrowing would hit: tokens, permits, calls of the last minutes."""
+"""Previews of an end, a suspension and a narrowing: tokens, permits, calls of the last minutes."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def _last_blocks(census: Census) -> Iterator[BlockCensus]:
 
 
 def _token(block: BlockCensus) -> HitToken:
-    seen = block.observation
-    return HitToken(seen.block_id, block.info.label if block.info else "", seen.allowed, seen.last_ms)
+    used = block.observation
+    return HitToken(used.block_id, block.info.label if block.info else "", used.allowed, used.last_ms)
 
 
 def _tokens_with_blocks(

@@ -19,7 +19,7 @@ from ..scopes.value import value_of, value_to_text
 from ..usage.generalize import Fit
 from ..usage.report import LayerUse, UsageReport
 from .parts import ConsoleParts
-from .recent import FRESH_MS, Answer
+from .recent import FRESH_MS, DatedAnswer
 from .sessions import report_of
 
 MAX_DECISIONS: Final = 25
@@ -53,7 +53,7 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
         parts.answers.get(("census", session_id), lambda: parts.client.get_census(session_id), CENSUS_MS),
     )
     parts.board.put(report.value.session)
-    usage: Answer[UsageReport | None] = await parts.answers.get(
+    usage: DatedAnswer[UsageReport | None] = await parts.answers.get(
         ("usage", session_id), lambda: asyncio.to_thread(_usage, report.value, parts.clock.now_ms()), USAGE_MS
     )
     children = parts.board.descendants(session_id)
@@ -66,7 +66,7 @@ def _usage(report: SessionReport, now_ms: int) -> UsageReport | None:
     return None if usage is None else UsageReport.of([(report.granted, usage)], now_ms=now_ms)
 
 
-class SessionPage:
+class OneSession:
     """The view of the page."""
 
     def __init__(self, parts: ConsoleParts) -> None:

@@ -20,7 +20,7 @@ from .recent import RecentAnswers
 
 @dataclass(frozen=True, slots=True)
 class ConsoleTerms:
-    """How a console is to be: what it may change, who signs in it, where the audit is.
+    """Terms of a console: what it may change, who signs in it, where the audit is.
 
     ``audit``: the folder of this machine's audit, None if it is not to be read.
     """
@@ -34,7 +34,7 @@ class ConsoleTerms:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleParts:
-    """What handlers use."""
+    """Parts that handlers use."""
 
     terms: ConsoleTerms
     clock: Clock

@@ -22,7 +22,7 @@ AGAIN_MS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class DatedAnswer(Generic[T]):
     """A value, and the time at which the server gave it, in ms since 1970."""
 
     value: T
@@ -31,7 +31,7 @@ class Answer(Generic[T]):
 
 @dataclass(slots=True)
 class Reach:
-    """When the server was lost (0: it answers), was tried last while lost, and answered last; the fault."""
+    """Times of a server: lost (0: it answers), tried last while lost, answered last; and the fault."""
 
     lost_at_ms: int = 0
     tried_at_ms: int = 0
@@ -48,8 +48,8 @@ class RecentAnswers:
         self._client: AsyncClient | None = None
         self.clock = clock
         self.reach = Reach()
-        self._answers: OrderedDict[object, Answer[Any]] = OrderedDict()
-        self._asking: dict[object, asyncio.Future[Any]] = {}
+        self._answers: OrderedDict[object, DatedAnswer[Any]] = OrderedDict()
+        self._running: dict[object, asyncio.Future[Any]] = {}
 
     @property
     def client(self) -> AsyncClient:
@@ -63,7 +63,9 @@ class RecentAnswers:
         if self._client is not None:
             await self._client.close()
 
-    async def get(self, key: object, ask: Callable[[], Awaitable[T]], fresh_ms: int = FRESH_MS) -> Answer[T]:
+    async def get(
+        self, key: object, ask: Callable[[], Awaitable[T]], fresh_ms: int = FRESH_MS
+    ) -> DatedAnswer[T]:
         """Return the answer to ``ask``, one that is at most ``fresh_ms`` old, or the last one there was.
 
         Raises:
@@ -75,14 +77,14 @@ class RecentAnswers:
         # A lost server is not waited for by every part of every page.
         lost = self.reach.lost_at_ms and now_ms - self.reach.tried_at_ms < AGAIN_MS
         if found is not None and (lost or now_ms - found.at_ms < fresh_ms):
-            return cast("Answer[T]", found)
+            return cast("DatedAnswer[T]", found)
         try:
             value = await self._ask_once(key, ask)
         except Unavailable:
             if found is None:
                 raise
-            return cast("Answer[T]", found)
-        answer = Answer(value, self.reach.answered_at_ms)
+            return cast("DatedAnswer[T]", found)
+        answer = DatedAnswer(value, self.reach.answered_at_ms)
         self._answers[key] = answer
         self._answers.move_to_end(key)
         while len(self._answers) > MAX_ANSWERS:
@@ -106,14 +108,14 @@ class RecentAnswers:
 
     async def _ask_once(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, or wait for the one who asks already."""
-        if (asking := self._asking.get(key)) is None:
+        if (asking := self._running.get(key)) is None:
             asking = asyncio.ensure_future(self.ask(ask()))
-            self._asking[key] = asking
-            asking.add_done_callback(lambda done: self._asked(key, done))
+            self._running[key] = asking
+            asking.add_done_callback(lambda done: self._finished(key, done))
         return cast("T", await asyncio.shield(asking))
 
-    def _asked(self, key: object, done: asyncio.Future[Any]) -> None:
-        self._asking.pop(key, None)
+    def _finished(self, key: object, done: asyncio.Future[Any]) -> None:
+        self._running.pop(key, None)
         if not done.cancelled():
             # Whoever waited has it too; without this an error that nobody waited for would be reported.
             done.exception()

@@ -12,7 +12,7 @@ from ..client import SessionReport
 from ..errors import SessauthError
 from ..model.session import Session, SessionStatus
 from .parts import ConsoleParts
-from .recent import Answer
+from .recent import DatedAnswer
 
 ROWS: Final = 25
 # Counts of calls come from verifiers' reports, which are seconds apart themselves.
@@ -83,7 +83,7 @@ class SessionsPage:
         return {session.id: each for session, each in zip(asked, found, strict=True) if each}
 
 
-async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> Answer[SessionReport]:
+async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> DatedAnswer[SessionReport]:
     """Return a session's report with its age. It has the session as it is now, lease included."""
     return await parts.answers.get(
         ("report", session_id), lambda: parts.client.get_report(session_id), fresh_ms

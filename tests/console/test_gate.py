@@ -1,4 +1,4 @@
-"""Who gets a page of the console, and with which headers."""
+"""Access to the pages of the console, and their headers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_cookie_is_for_this_site_alone(world: World) -> None:
 
 
 def test_a_login_ends(world: World) -> None:
-    """After its time a login is none, and the page says how to go on; so it does after a log out."""
+    """A login that is over is none, and the page says how to go on; so it does behind a log out."""
     with console(world, login_ms=1) as browser:
         answer = browser.http.get("/")
         assert answer.status_code == 401 and "Enter" in answer.text
