@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,8 @@ MODULES = {
     "docs/how-to/web-servers.md": ["gunicorn", "uvicorn"],
 }
 FOR_NODE = {"docs/mcp.md", "docs/catalogues.md"}
+# What the commands of a page need beside the package; .ci/run has it.
+PROGRAMS = {"docs/how-to/tls.md": "openssl", "docs/how-to/web-servers.md": "curl"}
 NODE_MODULES = ROOT / "build" / "interop" / "node_modules"
 # Pages that go on where another ended, on the same machines.
 FOLLOWED_BY = {"docs/how-to/tls.md": ["docs/how-to/rotate.md"]}
@@ -71,6 +74,9 @@ def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> 
     """
     for module in MODULES.get(_name(page), ()):
         pytest.importorskip(module, reason="the page needs it")
+    program = PROGRAMS.get(_name(page))
+    if program and shutil.which(program, path=SYSTEM_PATH) is None:
+        pytest.skip(f"the page needs {program}")
     readme = page.path == README
     path = SYSTEM_PATH if readme else INSTALLED
     work = tmp_path / "work"

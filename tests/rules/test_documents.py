@@ -60,7 +60,7 @@ def test_every_reason_is_explained(reason: Reason) -> None:
 def test_links_lead_somewhere(document: Document) -> None:
     """Each relative link names a file that exists, and an anchor in it that exists."""
     broken = []
-    for link in document.links():
+    for link in [*document.links(), *document.pictures()]:
         if re.match(r"[a-z]+:", link):
             continue
         file, _, fragment = link.partition("#")

@@ -10,6 +10,7 @@ _FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S
 )
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^(#{1,6}) (.+)$", re.M)
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -80,6 +81,10 @@ class Document:
     def links(self) -> list[str]:
         """Return the targets of all links outside of fenced blocks and code."""
         return _LINK.findall(_CODE.sub("", self.prose))
+
+    def pictures(self) -> list[str]:
+        """Return the targets of all pictures."""
+        return _PICTURE.findall(self.prose)
 
     def inline_code(self) -> list[str]:
         """Return what stands in backticks outside of fenced blocks."""
