@@ -183,15 +183,17 @@ def _fill(message: pb.Decision, decision: Decision, token: bytes, source: Sessio
         matched.index = decision.matched_index
         matched.scope = decision.matched_scope
         matched.clause = -1
-    if decision.allowed:
-        message.allowed = True
-        return
+    message.allowed = decision.allowed
     message.stage = int(decision.stage)  # type: ignore[assignment]
-    failed = message.failed
-    failed.level = LEVELS[int(decision.level)]
-    failed.index = decision.index
-    failed.scope = decision.scope
-    failed.clause = decision.clause
-    failed.argument = decision.argument
+    # Of an allow: a ceiling in observe mode would have refused there.
+    if not decision.allowed or decision.level != Level.NONE:
+        failed = message.failed
+        failed.level = LEVELS[int(decision.level)]
+        failed.index = decision.index
+        failed.scope = decision.scope
+        failed.clause = decision.clause
+        failed.argument = decision.argument
+    if decision.allowed:
+        return
     layers = stored_ceilings(source, decision.session_id) if decision.level == Level.CEILING else ()
     message.explanation = decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)

@@ -21,8 +21,9 @@ def mint(operator: Caller, session_id: bytes, scopes: list[str], **fields: Any) 
 def tokens_of_each_sort(operator: Caller) -> tuple[list[bytes], bytes]:
     """Return tokens of every sort, right ones first, and the id of the session of most of them."""
 
-    def opened() -> bytes:
-        request = sessions.OpenSessionRequest(subject="s", ceiling=["read,write:files/**", "list:**"])
+    def opened(*ceiling: str, observe: bool = False) -> bytes:
+        scopes = ceiling or ["read,write:files/**", "list:**"]
+        request = sessions.OpenSessionRequest(subject="s", ceiling=scopes, observe=observe)
         return bytes(operator.call("SessionService/OpenSession", request).session.id)
 
     session, narrowed, ended, suspended = (opened() for _ in range(4))
@@ -33,6 +34,9 @@ def tokens_of_each_sort(operator: Caller) -> tuple[list[bytes], bytes]:
     child = nested.attenuate(scopes=["read:files/a/* where n <= 5"], ending="open")
     sealed = child.attenuate(scopes=["read:files/a/x"])
     elsewhere = Token.parse(mint(operator, session, ["read:files/**"], audience=["other"])).data
+    # Its ceiling refuses nothing, and answers say where it would have.
+    observed = opened("read:files/only", "read:files/** where n >= 3 free *", observe=True)
+    of_observed = Token.parse(mint(operator, observed, ["read:files/**", "write:**"])).data
     of_narrowed, of_ended, of_suspended = (
         Token.parse(mint(operator, one, ["read:files/**"])).data for one in (narrowed, ended, suspended)
     )
@@ -51,7 +55,7 @@ def tokens_of_each_sort(operator: Caller) -> tuple[list[bytes], bytes]:
     operator.call("SessionService/SuspendSession", sessions.SuspendSessionRequest(session_id=suspended))
     at = plain.index(b"\x0a\x40") + 5
     forged = [plain[:at] + bytes([plain[at] ^ bit]) + plain[at + 1 :] for bit in (1, 2, 4)]
-    right = [plain, text.encode(), sealed.data]
+    right = [plain, text.encode(), sealed.data, of_observed]
     wrong = [elsewhere, of_narrowed, of_ended, of_suspended, Token.parse(revoked.token).data, *forged]
     junk = [
         nested.stored_text().encode(),
