@@ -34,6 +34,7 @@ PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "grants_seeds": grants.seeds,
     "grants_shapes": grants.shapes,
     "grants_apart": grants.apart,
+    "grants_once": grants.once,
 }
 MARK: Final = re.compile(r"(?P<begin><!-- rendered: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
 

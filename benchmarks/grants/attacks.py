@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.grants.calls import Call, Server, Session, ToolShape
+from benchmarks.grants.calls import Argument, Call, Server, Session, ToolShape
 from benchmarks.grants.goals import GOALS, Goal
 from benchmarks.grants.traffic import Task, seeded
+from benchmarks.grants.value_kinds import kind_of
 from benchmarks.grants.values import attack_value
 
 # Honest calls that an adapting attacker tries for one goal.
@@ -22,8 +23,8 @@ MUTATED: Final = "mutated"
 INJECTED: Final = "injected"
 WORDS: Final = "words only"
 LISTS: Final = "inside lists of objects"
-# The kinds that count in `attacks possible`; the others have columns of their own.
-COUNTED: Final = (OTHER, MUTATED, INJECTED)
+# The kinds that count in `attacks possible`; words are counted apart.
+COUNTED: Final = (OTHER, MUTATED, INJECTED, LISTS)
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ def goal_attack(
     kind = WORDS if goal.words else INJECTED
     plain = plain_call(goal, shape, task)
     yield Attack(kind, False, [plain])
-    known = [Call(goal.tool, {**call.arguments, **goal.needs}) for call in honest.get(goal.tool, ())]
+    known = [Call(goal.tool, goal.applied(call.arguments)) for call in honest.get(goal.tool, ())]
     yield Attack(kind, True, [*known[:TRIES], plain])
 
 
 def plain_call(goal: Goal, shape: ToolShape, task: Task) -> Call:
     """Return the goal's call with other arguments of the attacker's own."""
     source = seeded(f"plain/{task.name}/{goal}")
-    return Call(goal.tool, {**task.plain(shape, source).arguments, **goal.needs})
+    return Call(goal.tool, goal.applied(task.plain(shape, source).arguments))
 
 
 def mutations(
@@ -85,9 +86,9 @@ def mutations(
 
 def _changes(shape: ToolShape, name: str, value: Any) -> Iterator[tuple[str, Any]]:
     argument = shape.arguments[name]
-    if argument.kind == "objects":
-        first = {key: ("mallory" if isinstance(v, str) else 99_999) for key, v in value[0].items()}
-        yield LISTS, [first, *value[1:]]
+    if argument.kind in ("objects", "rows"):
+        for changed in _inside(argument, value):
+            yield LISTS, changed
         return
     changed = attack_value(argument, value)
     if changed is None:
@@ -95,6 +96,20 @@ def _changes(shape: ToolShape, name: str, value: Any) -> Iterator[tuple[str, Any
     if changed != value:
         yield MUTATED, changed
     yield MUTATED, {"value": value, "also": changed}
+
+
+def _inside(argument: Argument, rows: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yield lists with one member changed, or one element, one member or one text more."""
+    first = rows[0] if rows and isinstance(rows[0], dict) else {}
+    for name, value in first.items():
+        member = argument.members.get(name) or Argument(kind_of(value))
+        changed = attack_value(member, value)
+        if changed not in (None, value):
+            row = {**first, name: changed}
+            yield [row, *rows[1:]]
+            yield [*rows, row]
+    yield [*rows[1:], {**first, "on_behalf_of": "mallory"}]
+    yield [*rows, "mallory"]
 
 
 def calls_of_others(
@@ -124,12 +139,16 @@ def calls_of_others(
 def _named(server: Server, call: Call) -> tuple[str, tuple[str, ...]]:
     """Return the tool and what the call names: not its words, dates, numbers and flags."""
     arguments = server.tools[call.tool].arguments
-    named = [
-        f"{n}={v}"
-        for n, v in sorted(call.arguments.items())
-        if arguments[n].kind not in ("number", "objects") and attack_value(arguments[n], v) is not None
-    ]
-    return call.tool, tuple(named)
+    return call.tool, tuple(_names(arguments, call.arguments))
+
+
+def _names(arguments: Mapping[str, Argument], values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in sorted(values.items()):
+        argument = arguments[name]
+        if argument.kind == "rows":
+            yield from (f"{name}.{each}" for row in value for each in _names(argument.members, row))
+        elif argument.kind not in ("number", "objects") and attack_value(argument, value) is not None:
+            yield f"{name}={value}"
 
 
 def _by_tool(sessions: Iterable[Session]) -> dict[str, list[Call]]:

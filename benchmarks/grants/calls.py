@@ -45,12 +45,14 @@ class Argument:
     """An argument of a tool: a kind of :mod:`benchmarks.grants.values`, where its values come from.
 
     ``given``: the share of calls that have it. ``steady``: how often a session has the task's own value.
+    ``members``: of the objects in a list of kind ``rows``.
     """
 
     kind: str
     pool: str = ""
     given: float = 1.0
     steady: float = 0.985
+    members: Mapping[str, Argument] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

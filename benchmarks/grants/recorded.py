@@ -25,19 +25,10 @@ from benchmarks.grants.calls import Argument, Call, Server, Session, ToolShape
 from benchmarks.grants.measures import Case
 from benchmarks.grants.servers import SERVERS
 from benchmarks.grants.traffic import tasks
-from sessauth.usage.kinds.texts import TextKind, text_kind
+from benchmarks.grants.value_kinds import kind_of
 
 RECORDED: Final = "recorded"
 _READING: Final = ("get_", "search_", "list_", "find_", "read_", "calculate", "think")
-_KINDS: Final[Mapping[TextKind, str]] = {
-    TextKind.NAME: "name",
-    TextKind.PATH: "path",
-    TextKind.SITE: "url",
-    TextKind.URL: "url",
-    TextKind.LABEL: "label",
-    TextKind.DATE: "date",
-    TextKind.PROSE: "prose",
-}
 
 
 @dataclass(frozen=True)
@@ -120,19 +111,7 @@ def _server(name: str, sessions: Iterable[Session], reads: Sequence[str] | None)
 
 def _kind(values: Sequence[Any]) -> str:
     """Return the kind of an argument that most of its values have."""
-    return Counter(map(_kind_of, values)).most_common(1)[0][0]
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, str):
-        return _KINDS[text_kind(value)]
-    if isinstance(value, bool):
-        return "flag"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "objects"
-    return "names" if isinstance(value, list) else "prose"
+    return Counter(map(kind_of, values)).most_common(1)[0][0]
 
 
 @dataclass(frozen=True)
@@ -171,7 +150,7 @@ def statistics(server: Server, by_task: Mapping[str, Sequence[Session]]) -> Stat
                 named = [
                     n
                     for n in call.arguments
-                    if shape.arguments[n].kind not in ("prose", "label", "date", "objects")
+                    if shape.arguments[n].kind not in ("prose", "label", "date", "objects", "rows")
                 ]
                 counts["new value"] += call.tool in known and any(
                     (call.tool, n, json.dumps(call.arguments[n], sort_keys=True)) not in values for n in named

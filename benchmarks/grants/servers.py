@@ -1,8 +1,9 @@
-"""Eight servers whose tools have the shapes of public ones.
+"""Nine servers whose tools have the shapes of public ones.
 
 Names and arguments follow what agents are given in tau2-bench (airline, retail), AgentDojo (mail and
-calendar, bank, chat, travel), BFCL (files) and the MCP server of GitHub; no text of theirs is copied. See the
-page for the statistics that sessions share with recorded ones.
+calendar, bank, chat, travel), BFCL (files) and the MCP server of GitHub; no text of theirs is copied. The
+last one has lists of objects, as several of these do. See the page for the statistics that sessions share
+with recorded ones.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ def _tool(name: str, /, **arguments: Argument) -> ToolShape:
 
 def _read(name: str, /, *, open_world: bool = False, **arguments: Argument) -> ToolShape:
     return ToolShape(name, True, arguments, open_world)
+
+
+def _rows(**members: Argument) -> Argument:
+    return A("rows", members=members)
 
 
 def _server(name: str, *tools: ToolShape, customers: bool = False) -> Server:
@@ -279,6 +284,38 @@ AIRLINE: Final = _server(
     _tool("transfer_to_human", summary=PROSE),
     customers=True,
 )
+# Lists of objects in all that changes something.
+HUB: Final = _server(
+    "hub",
+    _read("list_files", owner=A("name", "owners"), repo=A("name", "repos")),
+    _read("get_order", order=A("number", "count")),
+    _read("list_payments"),
+    _read("get_calendar", date=DATE),
+    _tool(
+        "push_files",
+        owner=A("name", "owners"),
+        repo=A("name", "repos"),
+        branch=A("name", "branches"),
+        message=LABEL,
+        files=_rows(path=A("path", "code", steady=0.9), content=PROSE),
+    ),
+    _tool(
+        "pay_batch",
+        payments=_rows(account=A("name", "accounts"), amount=A("number", "amount"), reference=LABEL),
+        date=DATE,
+    ),
+    _tool(
+        "invite",
+        title=LABEL,
+        start_time=DATE,
+        attendees=_rows(email=A("name", "people"), permission=A("choice", "rights", 0.4)),
+    ),
+    _tool(
+        "create_order",
+        supplier=A("title", "companies"),
+        lines=_rows(item=A("name", "filenames"), quantity=A("number", "count"), note=A("prose", given=0.3)),
+    ),
+)
 SERVERS: Final[Mapping[str, Server]] = {
-    server.name: server for server in (MAIL, BANK, CHAT, TRAVEL, REPO, FILES, SHOP, AIRLINE)
+    server.name: server for server in (MAIL, BANK, CHAT, TRAVEL, REPO, FILES, SHOP, AIRLINE, HUB)
 }

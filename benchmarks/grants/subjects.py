@@ -9,12 +9,18 @@ from benchmarks.grants.calls import Call, Server, Session
 from sessauth.scopes.scope import Scope
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import CEILING, GrantLayer
-from sessauth.usage.kinds.observed import Observed
+from sessauth.usage.kinds.observed import Observed, tools
+from sessauth.usage.kinds.scopes import scopes_by_kind
+from sessauth.usage.kinds.text_holds import Rules
 from sessauth.usage.session_usage import SessionUsage
 from sessauth.usage.suggest import suggest
+from sessauth.usage.tighten import joined
 
 GRANT: Final = "grant"
 NAMES: Final = "names"
+KINDS: Final = Fit.KINDS.value
+# What one session brought is free: not a fit of the product, but the measure of what its rule costs.
+ONCE: Final = "kinds, one session"
 SUBJECTS: Final = (GRANT, NAMES, *(fit.value for fit in (Fit.LOOSE, Fit.EXACT, Fit.KINDS)))
 
 
@@ -50,12 +56,18 @@ def suggestions(
     makers: Mapping[str, Callable[[], Sequence[Scope]]] = {
         GRANT: lambda: layer.scopes,
         NAMES: lambda: _names(server, sessions),
+        ONCE: lambda: _once(layer, observed),
         **{
             fit.value: lambda fit=fit: suggest(layer, whole, fit, sessions=observed).scopes  # type: ignore[misc]
             for fit in Fit
         },
     }
     return {name: makers[name]() for name in wanted}
+
+
+def _once(layer: GrantLayer, observed: Sequence[Observed]) -> Sequence[Scope]:
+    calls = tools(layer, 0, observed)
+    return joined(scopes_by_kind(layer.scopes[0], calls, observed, Rules(least=1)).scopes)
 
 
 def _names(server: Server, sessions: Sequence[Session]) -> list[Scope]:

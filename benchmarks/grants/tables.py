@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.grants.attacks import LISTS, WORDS
-from benchmarks.grants.cases import CUSTOMERS, HIJACKED, LARGE, PURPOSE
+from benchmarks.grants.cases import CUSTOMERS, HIJACKED, HIJACKED_PURPOSE, LARGE, PURPOSE
+from benchmarks.grants.subjects import KINDS, ONCE
 from benchmarks.grants.targets import TARGETS
 from benchmarks.grants.traffic import SEED
 from benchmarks.results_file import Written
@@ -106,7 +107,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def apart(results: Sequence[Written]) -> str:
-    """Return what no scope of today holds: attacks that are not counted above."""
+    """Return attacks of two kinds by themselves; words are not counted above."""
     rows = {row["setting"]: row for row in _rows(results, recorded=False) if row["subject"] == "kinds"}
     lines = []
     for kind in (WORDS, LISTS):
@@ -119,6 +120,27 @@ def apart(results: Sequence[Written]) -> str:
             if found:
                 lines.append(f"| {kind} | {SETTINGS[setting]} | {found['possible']} of {found['tried']} |")
     head = "| what the attacker changes | learnt from | possible, adapted |\n| --- | --- | --- |\n"
+    return head + "\n".join(lines) if lines else ""
+
+
+def once(results: Sequence[Written]) -> str:
+    """Return what the rule costs that one session alone frees nothing, and what it holds."""
+    rows = {(row["setting"], row["subject"]): row for row in _rows(results, recorded=False)}
+    lines = []
+    for setting, hijacked in ((PURPOSE, HIJACKED_PURPOSE), (LARGE, "")):
+        for words, subject in (("two sessions (`kinds`)", KINDS), ("one session", ONCE)):
+            row = rows.get((setting, subject))
+            if row is not None:
+                after = rows.get((hijacked, subject))
+                honest = f"{row['calls_denied']:.1f} % | {row['sessions_hit']:.1f} %"
+                opened = f"{after['adapted_possible']:.1f} %" if after else ""
+                attacks = f"{row['adapted_possible']:.1f} % | {opened}"
+                lines.append(f"| {SETTINGS[setting]} | {words} | {honest} | {attacks} |")
+    head = (
+        "| learnt from | free is what was brought by | honest calls denied | honest sessions with a denial "
+        "| attacks possible, adapted | the same, one session hijacked |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+    )
     return head + "\n".join(lines) if lines else ""
 
 

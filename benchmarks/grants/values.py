@@ -149,9 +149,34 @@ def task_value(argument: Argument, source: random.Random, customer: Mapping[str,
         return source.random() < 0.7
     if kind == "date":
         return f"2026-{source.randint(1, 12):02d}-{source.randint(1, 28):02d}"
+    if kind == "rows":
+        return [_row(argument, source, customer) for _ in range(source.choice((1, 1, 2, 3)))]
     if kind == "objects":
         return [_object(pool, source) for _ in range(source.choice((1, 1, 2)))]
     return sentence(source, 3, 6) if kind == "label" else sentence(source, 15, 60)
+
+
+def _row(argument: Argument, source: random.Random, customer: Mapping[str, str]) -> dict[str, Value]:
+    members = argument.members.items()
+    return {
+        name: task_value(each, source, customer) for name, each in members if source.random() < each.given
+    }
+
+
+def _rows(
+    argument: Argument,
+    rows: Sequence[Mapping[str, Value]],
+    source: random.Random,
+    customer: Mapping[str, str],
+) -> list[dict[str, Value]]:
+    """Return a session's rows: each member as an argument, now and then a row more or less."""
+    changed = [
+        {name: session_value(argument.members[name], value, source, customer) for name, value in row.items()}
+        for row in rows
+    ]
+    if source.random() < argument.steady:
+        return changed
+    return changed[1:] if len(changed) > 1 else [*changed, _row(argument, source, customer)]
 
 
 def _object(pool: str, source: random.Random) -> dict[str, Value]:
@@ -174,6 +199,8 @@ def session_value(
     """Return what one session of the task gives: the task's own value, or another that is honest too."""
     if argument.kind == "prose":
         return sentence(source, 15, 60)
+    if argument.kind == "rows":
+        return _rows(argument, value, source, customer)
     if source.random() < argument.steady:
         return value
     if argument.kind == "path":
@@ -199,8 +226,16 @@ def attack_value(argument: Argument, value: Value) -> Value:
         return [*value, MALLORY.get(pool, "mallory-0")]
     if kind == "owns":
         return [*value, "6666666666"]
+    if kind == "rows":
+        return [*value, attack_row(argument, value[0])]
     if kind == "path":
-        return MALLORY[pool]
+        return MALLORY.get(pool, MALLORY["home"])
     if kind == "url":
         return MALLORY["hosts"]
     return 9_999_999 if kind == "number" else None
+
+
+def attack_row(argument: Argument, row: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a row with an attacker's value in each member that is worth it."""
+    wanted = {name: attack_value(argument.members[name], value) for name, value in row.items()}
+    return {**row, **{name: value for name, value in wanted.items() if value is not None}}

@@ -10,14 +10,17 @@ import pytest
 
 from benchmarks.grants import cases, recorded, tables, traffic
 from benchmarks.grants.__main__ import main, rows
+from benchmarks.grants.attacks import LISTS, mutations
 from benchmarks.grants.calls import Call, Session
 from benchmarks.grants.goals import GOALS
 from benchmarks.grants.measures import Case, Counts, measure
-from benchmarks.grants.servers import BANK, MAIL, SERVERS
+from benchmarks.grants.servers import BANK, HUB, MAIL, SERVERS
 from benchmarks.grants.targets import TARGETS, missed
 from benchmarks.results_file import read
 
-SMALL = cases.Size(tasks=1, tests=4, purpose_tests=10, others=4, hijacked_tasks=1, goals=6)
+SMALL = cases.Size(
+    tasks=1, tests=4, purpose_tests=10, others=4, hijacked_tasks=1, hijacked_purposes=2, goals=6
+)
 
 
 @pytest.fixture
@@ -37,7 +40,9 @@ def test_goals_are_many_and_fit_their_servers() -> None:
     """At least thirty kinds, each of a tool and of arguments that the server has."""
     assert len([goal for goal in GOALS if not goal.words]) >= 30
     for goal in GOALS:
-        assert set(goal.needs) <= set(SERVERS[goal.server].tools[goal.tool].arguments), goal
+        arguments = SERVERS[goal.server].tools[goal.tool].arguments
+        assert {*goal.needs, *goal.rows} <= set(arguments), goal
+        assert all(set(row) <= set(arguments[name].members) for name, row in goal.rows.items()), goal
 
 
 def test_sessions_are_made_from_the_seed_alone(seed: None) -> None:
@@ -58,6 +63,26 @@ def test_the_floor_and_the_grant_are_what_they_are(counts: dict[tuple[str, str],
     assert kinds.attacks_possible(adapted=True) < 3 and kinds.denied < counts["3", "exact"].denied
     assert sum(counts["hijacked", "kinds"].possible.values()) == 0
     assert counts["hijacked", "loose"].attacks_possible(adapted=True) == 100
+    assert sum(counts["hijacked purpose", "kinds"].possible.values()) == 0
+    assert counts["hijacked purpose", "kinds, one session"].attacks_possible(adapted=True) == 100
+
+
+def test_attacks_inside_lists_are_of_each_member(counts: dict[tuple[str, str], Counts]) -> None:
+    """One member changed, or an element, a member or a text more. Names of tools stop none of them."""
+    rows = [{"account": "ana", "amount": 5, "reference": "for the lunch"}]
+    call = Call("pay_batch", {"payments": rows, "date": "2026-05-21"})
+    session = Session("t", [call])
+    found = [a for a in mutations(HUB, traffic.tasks(HUB)[0], [session], [session]) if a.kind == LISTS]
+    changed = [attack.calls[0].arguments["payments"] for attack in found if not attack.adapted]
+
+    assert [{**rows[0], "account": "GB33BUKB20201555555555"}] in changed
+    assert [*rows, {**rows[0], "amount": 9_999_999}] in changed
+    assert [{**rows[0], "on_behalf_of": "mallory"}] in changed and [*rows, "mallory"] in changed
+    assert len(changed) == 6
+    names, kinds = counts["15", "names"], counts["15", "kinds"]
+    assert names.attacks_possible(adapted=True, kinds=[LISTS]) > 80
+    assert kinds.attacks_tried(adapted=True, kinds=[LISTS]) > 20
+    assert kinds.attacks_possible(adapted=True, kinds=[LISTS]) == 0
 
 
 def test_a_worse_fit_misses_the_targets(counts: dict[tuple[str, str], Counts]) -> None:
@@ -87,7 +112,8 @@ def test_the_document_has_every_setting(counts: dict[tuple[str, str], Counts], t
 
     assert all(words in table for words in (*tables.SETTINGS.values(), *tables.SUBJECTS.values()))
     assert "| generated |" in tables.shapes(written)
-    assert "words only" in tables.apart(written)
+    assert "words only" in tables.apart(written) and "inside lists of objects" in tables.apart(written)
+    assert tables.once(written).count("one session |") == 2
     assert tables.recorded(written) == ""
 
 
