@@ -68,7 +68,7 @@ test: $(BUILT) ## the test suite, a few minutes
 	$(RUN) -m pytest -q -n $(JOBS) $(ARGS)
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
-	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 SESSAUTH_PACK_CASES=10000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
 
 # Its environment has 830 MB.
 test-crewai: $(BUILT) ## the adapter for CrewAI, in an environment of its own

@@ -37,13 +37,15 @@ Exit codes:
   0  done; of check, permit commit: allowed; of allowed: the token stands;
      of token inspect: verified, or nobody asked; of session receipt, verify-closed: closed;
      of audit verify: intact; of audit replay: nothing was found;
-     of audit story: nothing outlived the session; of cluster heads: all agree;
+     of audit story: nothing outlived the session; of evidence, evidence verify: proven;
+     of cluster heads: all agree;
      of conformance: every answer is right; of mcp guard: the client ended;
      of catalogue diff: nothing differs; of status: the server is ready
   1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified;
      of session receipt, verify-closed: not closed, or not proven; of audit verify: the log is not
      what was written, or there is none; of audit replay: something can't have been so;
-     of audit story: something outlived the session, or it is not proved; of cluster heads: not all agree;
+     of audit story: something outlived the session, or it is not proved;
+     of evidence, evidence verify: not proven; of cluster heads: not all agree;
      of conformance: an answer is wrong or missing; of mcp guard: the token is refused, or its
      session ended; of catalogue diff: something differs; of status: it denies every check
   2  usage: an argument, a file or a token that can't be read

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "state": "commands.local.state:state",
     "cluster": "commands.local.cluster:cluster",
     "audit": "commands.local.audit:audit",
+    "evidence": "commands.local.evidence:evidence",
     "decision": "commands.decision:decision",
     "catalogue": "commands.catalogue:catalogue",
     "mcp": "commands.mcp:mcp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -123,17 +124,28 @@ def _unknown_part(words: list[str]) -> str:
     """Return the first word that is neither a command, an option of it, nor an argument; "" if all are."""
     command: click.Command = cli
     options = _options(command)
-    for word in words:
+    values = _options_with_value(command)
+    for before, word in pairwise(["", *words]):
         if word.startswith("-"):
             if word.split("=")[0] not in options:
                 return word
-        elif isinstance(command, click.Group):
+        elif isinstance(command, click.Group) and before not in values:
             found = command.get_command(click.Context(command), word)
             if found is None:
                 return word
             command = found
             options |= _options(command)
+            values |= _options_with_value(command)
     return ""
+
+
+def _options_with_value(command: click.Command) -> set[str]:
+    return {
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
+    }
 
 
 def _options(command: click.Command) -> set[str]:

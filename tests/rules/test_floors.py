@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tokens", "model"),
     ("state", "usage", "decisions", "approvals"),
     ("audit", "client", "carriers"),
-    ("verifier", "metrics", "conformance"),
+    ("verifier", "metrics", "conformance", "evidence"),
     ("server", "guard"),
     ("gateways", "console"),
     ("cli",),
@@ -26,13 +26,15 @@ FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for pac
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
 NOT_FOR_ROOT = {
     *("server", "guard", "gateways", "console", "cli", "client", "v1", "metrics", "conformance", "carriers"),
+    "evidence",
 }
 ROOT_MAY_IMPORT = FLOOR.keys() - NOT_FOR_ROOT
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
 # is not a dependency of ours.
 FOREIGN: dict[str, tuple[str, ...]] = {
-    "nacl": ("_fast",),
+    # The reader of evidence shares nothing with the kernel.
+    "nacl": ("_fast", "evidence.reader"),
     "cpython": ("_fast",),
     "libc": ("_fast",),
     "cython": ("_fast",),

@@ -87,7 +87,7 @@ class StreamIndex:
         before = self._heads.get(stream)
         stands = before is not None and _still_there(before, number, path)
         if not stands or self._sizes.get(stream) != (number, size):
-            head = _last_line(number, path)
+            head = last_line(number, path)
             if head is not None:
                 self._heads[stream] = head
             self._sizes[stream] = (number, size)
@@ -121,7 +121,7 @@ def _still_there(head: StreamHead, number: int, path: Path) -> bool:
         return False
 
 
-def _last_line(number: int, path: Path) -> StreamHead | None:
+def last_line(number: int, path: Path) -> StreamHead | None:
     """Return the last whole line of a file, None if it has none that is a record."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)

@@ -1,0 +1,175 @@
+"""``sessauth evidence``: one file for an auditor, and its verification without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ....errors import UsageError
+from ... import lookup, params
+from ...context import Settings, with_settings
+from ...output import Progress, printable
+from ...params import Ref, audit_dirs_option
+
+if TYPE_CHECKING:
+    from ....audit.read.hosts import AuditHost
+    from ....evidence.reader.crypto import TrustedKeys
+    from ....evidence.reader.manifest import PackQuestion
+    from ....evidence.reader.verify import EvidenceReport
+
+_MAX_KEY_BYTES = 1 << 20
+
+
+@click.group("evidence", invoke_without_command=True)
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session.")
+@click.option("--purpose", default="", help="Of all sessions with this purpose.")
+@click.option("--from", "since_ms", type=params.moment, default=0, help="From this moment on.")
+@click.option("--to", "until_ms", type=params.moment, default=0, help="Before this moment. Default: now.")
+@click.option("--out", type=params.PATH, help="Write to this new file, mode 0600.")
+@audit_dirs_option
+@click.option(
+    "--show",
+    type=click.Choice(["matching", "signed", "all"]),
+    default="signed",
+    show_default=True,
+    help="Records that are shown: those asked for; also those between them and the next signature; all.",
+)
+@click.option(
+    "--signing-key",
+    type=params.PATH,
+    help="Private key that signs the pack, PKCS#8 PEM. Default: audit.key of the first audit folder.",
+)
+@click.option("--no-server", is_flag=True, help="Ask no server: the pack has neither receipts nor reports.")
+@click.option(
+    "--argument-values",
+    is_flag=True,
+    help="Reports show values of arguments, and scopes that were suggested from them.",
+)
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), default=4 << 30, help="The longest pack.", show_default=True
+)
+@with_settings
+@click.pass_context
+def evidence(
+    context: click.Context,
+    settings: Settings,
+    /,
+    session_id: Ref,
+    purpose: str,
+    since_ms: int,
+    until_ms: int,
+    out: Path | None,
+    folders: Sequence[Path],
+    show: str,
+    signing_key: Path | None,
+    no_server: bool,
+    argument_values: bool,
+    max_bytes: int,
+) -> None:
+    """Write one file that shows an auditor what sessions did, and verify it.
+
+    It has the records of the audit log, signed receipts of sessions that ended, reports of what was granted
+    and used, the public keys, and a map of controls. Exits with 1 if the file is not proven.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from ....audit import layout
+    from ....evidence.pack import require_signing_key, write_pack
+    from ...evidence_sources import pack_sources, trusted_keys
+    from ...render import pack as view
+    from .audit_folders import hosts_of
+
+    if out is None:
+        raise UsageError("--out: name the file to write")
+    if bool(session_id) + bool(purpose) > 1 or not (session_id or purpose or since_ms or until_ms):
+        raise UsageError("give --session or --purpose, or --from and --to alone: what is asked?")
+    hosts = hosts_of(settings, folders)
+    key = require_signing_key(signing_key or hosts[0].folder / layout.KEY_FILE)
+    now_ms = settings.clock.now_ms()
+    question = _question(hosts, session_id, purpose, since_ms, min(until_ms or now_ms, now_ms), show)
+    with pack_sources(settings, hosts, no_server=no_server, argument_values=argument_values) as sources:
+        write_pack(out, question, sources, key, now_ms, max_bytes)
+    report = _verify(out, trusted_keys(sources, key.public_key))
+    written = [f"written  {printable(str(out))}, {out.stat().st_size} bytes"]
+    document = {"out": str(out), "bytes": out.stat().st_size, **view.to_json(report)}
+    settings.show(document, [*written, *view.to_lines(report)], ok=report.proven)
+
+
+@evidence.command("verify")
+@click.argument("pack", type=params.PATH)
+@click.option(
+    "--key",
+    "key_files",
+    type=params.PATH,
+    multiple=True,
+    help="File with public keys that are trusted: what audit key prints, what keys jwks prints. Repeatable.",
+)
+@click.option(
+    "--expect-head",
+    "heads",
+    type=params.chain,
+    multiple=True,
+    help="A chain that some line must have, noted before and kept elsewhere. Repeatable.",
+)
+@click.option(
+    "--log",
+    "folders",
+    type=params.PATH,
+    multiple=True,
+    help="An audit folder, or a folder of them, to compare the pack with: a copy of the log. Repeatable.",
+)
+@with_settings
+def verify(
+    settings: Settings,
+    pack: Path,
+    key_files: Sequence[Path],
+    heads: Sequence[bytes],
+    folders: Sequence[Path],
+) -> None:
+    """Say, without a server, what a pack proves.
+
+    Exits with 1 if it is not what was written, and without a key of the log from elsewhere.
+    """
+    from ....evidence.reader.crypto import NoKeys, read_keys
+    from ...io import read_bytes
+    from ...render import pack as view
+
+    texts = {
+        str(file): read_bytes(str(file), "--key", _MAX_KEY_BYTES).decode("ascii", "replace")
+        for file in key_files
+    }
+    try:
+        trusted = read_keys(texts)
+    except NoKeys as error:
+        raise UsageError(f"--key: {printable(str(error))}") from None
+    report = _verify(pack, trusted, heads, folders)
+    settings.show(view.to_json(report), view.to_lines(report), ok=report.proven)
+
+
+def _question(
+    hosts: Sequence[AuditHost], session_id: Ref, purpose: str, since_ms: int, until_ms: int, show: str
+) -> PackQuestion:
+    from ....evidence import question
+
+    folders = [host.folder for host in hosts]
+    if session_id:
+        session = lookup.logged_session(session_id, *folders).hex()
+        return question.of_session(folders, session, since_ms, until_ms, show)
+    if purpose:
+        return question.of_purpose(folders, purpose, since_ms, until_ms, show)
+    return question.of_time(since_ms, until_ms, show)
+
+
+def _verify(
+    pack: Path, trusted: TrustedKeys, heads: Sequence[bytes] = (), folders: Sequence[Path] = ()
+) -> EvidenceReport:
+    from ....evidence.reader.verify import verify_pack
+
+    try:
+        with Progress("verifying") as progress:
+            return verify_pack(pack, trusted, heads=heads, folders=folders, on_progress=progress)
+    except OSError as error:
+        raise UsageError(f"can't read {printable(str(error.filename))}: {error.strerror}") from None

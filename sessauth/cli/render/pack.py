@@ -1,0 +1,130 @@
+"""An evidence pack and its proof, as JSON and as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...evidence.reader.manifest import PackQuestion
+from ...evidence.reader.verify import EvidenceReport, SessionReading
+from ..output import json_fields, moment, printable, table
+
+_SHOWN_SESSIONS = 50
+_SHOWN_FINDINGS = 100
+
+
+def to_json(report: EvidenceReport) -> dict[str, Any]:
+    """Return a report as JSON values."""
+    stated = report.manifest
+    return {
+        "proven": report.proven,
+        "findings": [json_fields(finding, kind=finding.kind.value) for finding in report.findings],
+        "not_proven": list(_reservations(report)),
+        "made_at_ms": stated.made_at_ms if stated else 0,
+        "signing_key": stated.signing_key.hex() if stated else "",
+        "question": _question_json(stated.question) if stated else None,
+        "streams": [
+            {
+                **{name: getattr(each, name) for name in ("stream", "process", "first", "shown", "closed")},
+                **{name: getattr(each, name) for name in ("proven", "vouched", "unsigned", "ended")},
+            }
+            for each in report.streams
+        ],
+        "sessions": [_session_json(each) for each in report.sessions],
+    }
+
+
+def to_lines(report: EvidenceReport) -> list[str]:
+    """Return a report as lines."""
+    lines = []
+    for finding in report.findings[:_SHOWN_FINDINGS]:
+        place = finding.member + (f":{finding.line}" if finding.line else "")
+        number = f" (n {finding.n})" if finding.n >= 0 else ""
+        lines.append(printable(f"{finding.kind.value} {place}{number}: {finding.words}"))
+    if len(report.findings) > _SHOWN_FINDINGS:
+        lines.append(f"and {len(report.findings) - _SHOWN_FINDINGS} more findings")
+    stated = report.manifest
+    if stated is None:
+        return [*lines, "NOT PROVEN: this is no whole pack"]
+    question = stated.question
+    span = f"from {moment(question.since_ms) or 'the beginning'} until {moment(question.until_ms)}"
+    lines += [f"question  {_title(question)}, {span}", f"made      {moment(stated.made_at_ms)}"]
+    lines += [f"signed by {stated.signing_key.hex()}", ""]
+    headers = ("STREAM", "PROCESS", "SHOWN", "BY THE LOG", "BY THE PACK", "CLOSED")
+    rows = [
+        (each.stream[:12], each.process, each.shown, each.proven, each.vouched, each.closed)
+        for each in report.streams
+    ]
+    lines += [*table(headers, rows), ""]
+    lines += _session_lines(report.sessions)
+    reservations = list(_reservations(report))
+    lines += ["not proven:", *[f"  {words}" for words in reservations], ""]
+    if report.proven:
+        return [*lines, "PROVEN: the pack is what its signer wrote, and agrees with the log's signatures"]
+    return [*lines, f"NOT PROVEN: {len(report.findings)} findings"]
+
+
+def _title(question: PackQuestion) -> str:
+    if question.kind == "time":
+        return "everything"
+    if question.kind == "purpose":
+        return f"{len(question.sessions)} sessions of purpose {printable(question.purpose)}"
+    below = len(question.sessions) - 1
+    return f"session {question.root}" + (f" and {below} that descend from it" if below else "")
+
+
+def _question_json(question: PackQuestion) -> dict[str, Any]:
+    return json_fields(question, sessions=sorted(question.sessions))
+
+
+def _session_json(reading: SessionReading) -> dict[str, Any]:
+    facts = reading.facts
+    return {
+        "session": facts.session,
+        **facts.counts(),
+        "first_ms": facts.first_ms,
+        "last_ms": facts.last_ms,
+        "last_allow_ms": facts.last_allow_ms,
+        "receipt": None if reading.receipt is None else json_fields(reading.receipt),
+    }
+
+
+def _session_lines(readings: list[SessionReading]) -> list[str]:
+    headers = ("SESSION", "ALLOWED", "DENIED", "CLAIMED", "CHANGES", "LAST ALLOW", "RECEIPT")
+    rows = [
+        (
+            each.facts.session,
+            each.facts.allowed,
+            each.facts.denied,
+            each.facts.claimed,
+            each.facts.changes,
+            moment(each.facts.last_allow_ms) or "none",
+            each.receipt.state if each.receipt else "none",
+        )
+        for each in readings[:_SHOWN_SESSIONS]
+    ]
+    more = len(readings) - _SHOWN_SESSIONS
+    return [*table(headers, rows), *([f"and {more} more sessions"] if more > 0 else []), ""] if rows else []
+
+
+def _reservations(report: EvidenceReport) -> Iterator[str]:
+    """Yield what a pack without findings does not prove."""
+    closed = 0 if report.compared else sum(each.closed for each in report.streams)
+    vouched = 0 if report.compared else sum(each.vouched for each in report.streams)
+    if closed:
+        yield f"that none of the {closed} closed records is of the question: the signer's word"
+    if vouched:
+        yield f"that {vouched} records without a signature of the log are those of the log: the signer's word"
+    if report.lost:
+        yield f"{report.lost} records that the log lost, as it states"
+    if report.sampled:
+        yield "allowed calls that were not recorded: of some records a share below 1 was kept"
+    without = sum(each.receipt is None for each in report.sessions)
+    if without:
+        yield f"that {without} of {len(report.sessions)} sessions are closed: they have no receipt here"
+    if report.reports:
+        yield "reports of usage: the service's word"
+    if report.sessions and not report.issuer_trusted:
+        words = "the keys of the service, which sign receipts: the signer's word"
+        yield f"{words}; --key takes what keys jwks prints"
+    yield "calls that asked no verifier"

@@ -1,0 +1,278 @@
+"""Follows one audit stream through the members of a pack: its chain, its numbers, its signatures.
+
+A member has a line for each line of an audit file: the line itself, or the 64 hex digits of its chain. Such a
+closed line stands for a line that the pack does not show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Final
+
+from . import archive
+from .archive import PackMember
+from .crypto import CHAIN_LABEL, CHECKPOINT_LABEL, verify
+from .findings import EvidenceFault, EvidenceFinding
+from .manifest import PackQuestion
+
+# The time by which records of one stream may be out of order.
+SLACK_MS: Final = 10_000
+_TAIL: Final = 76
+_CLOSED: Final = re.compile(rb"[0-9a-f]{64}", re.ASCII)
+_MAX_FINDINGS: Final = 100
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlace:
+    """A line of a member, counted from 1, and the number of its record."""
+
+    member: str
+    line: int
+    n: int
+
+
+@dataclass(slots=True)
+class StreamReading:
+    """The extent of a stream in a pack, and the proof of its lines.
+
+    ``first`` is the number of its first line, ``n`` that of the line behind the last one.
+    ``proven`` lines are shown and linked to a signature of the log; ``vouched`` ones are shown, and only the
+    pack's signature covers them. Of ``unsigned`` lines behind the last signature the log has none.
+    """
+
+    stream: str
+    process: str = ""
+    first: int = 0
+    n: int = 0
+    shown: int = 0
+    closed: int = 0
+    proven: int = 0
+    vouched: int = 0
+    unsigned: int = 0
+    latest_ms: int = 0
+    ended: bool = False
+    members: list[PackMember] = field(default_factory=list)
+
+
+class StreamReader:
+    """Reads the members of one stream in order."""
+
+    def __init__(
+        self,
+        stream: str,
+        keys: Mapping[bytes, bytes],
+        question: PackQuestion,
+        take: Callable[[RecordPlace, str, Record], None],
+        heads: set[bytes] | None = None,
+    ) -> None:
+        """Take the keys of its host by id; ``take`` gets each shown record.
+
+        A chain of ``heads`` that a line has is removed from there.
+        """
+        self._heads = heads if heads is not None else set()
+        self.reading = StreamReading(stream)
+        self.findings: list[EvidenceFinding] = []
+        self._stream = bytes.fromhex(stream)
+        self._keys = keys
+        self._question = question
+        self._take = take
+        self._head = bytes(32)
+        self._file = -1
+        self._next: int | None = None
+        self._end: int | None = None
+        # Shown lines since the last signature or closed line, and the first of them that is of the question.
+        self._pending = 0
+        self._match: RecordPlace | None = None
+
+    def read(self, file: BinaryIO, member: PackMember, number: int) -> str:
+        """Read one file of the stream; return the member's SHA-256. Raises UnreadablePack."""
+        self._begin_file(member, number)
+        hashed = hashlib.sha256()
+        count = 0
+        for count, raw in enumerate(archive.lines(file, member, hashed), start=1):
+            place = RecordPlace(member.name, count, self.reading.n)
+            if self._next is not None:
+                self._find(EvidenceFault.FOREIGN, place, "the line stands behind the signed end of its file")
+            if raw[:1] == b"{":
+                self._shown(place, raw, number)
+            elif _CLOSED.fullmatch(raw):
+                self._closed(place, raw)
+            else:
+                self._find(EvidenceFault.FOREIGN, place, "the line is neither a record nor a chain")
+        if not count:
+            self._find(EvidenceFault.FOREIGN, RecordPlace(member.name, 0, -1), "the file is empty")
+        return hashed.hexdigest()
+
+    def close(self) -> StreamReading:
+        """Judge the end of the stream."""
+        reading = self.reading
+        reading.ended = self._next == -1
+        reading.unsigned = self._pending
+        reading.vouched += self._pending
+        goes_on = self._next is not None and self._next >= 0
+        if goes_on and reading.latest_ms < self._question.until_ms + SLACK_MS:
+            words = f"the stream goes on in file {self._next}, which is not in the pack"
+            self._find(EvidenceFault.MISSING_FILE, self._last(), words)
+        return reading
+
+    def _begin_file(self, member: PackMember, number: int) -> None:
+        if self._file >= 0 and number != self._file + 1:
+            words = f"file {self._file + 1} of the stream is not in the pack"
+            self._find(EvidenceFault.MISSING_FILE, RecordPlace(member.name, 0, self.reading.n), words)
+        if self._next is not None and self._next != number:
+            words = f"the signed end of the file before names {self._next} as the next"
+            self._find(EvidenceFault.FOREIGN, RecordPlace(member.name, 0, self.reading.n), words)
+        self._file = number
+        self._next = self._end = None
+        self.reading.members.append(member)
+
+    def _shown(self, place: RecordPlace, raw: bytes, file: int) -> None:
+        record = record_of(raw)
+        if record is None:
+            self._find(EvidenceFault.FOREIGN, place, "the line is no record of an audit log")
+            self._closed(place, raw[-66:-2])
+            return
+        n, kind = record["n"], record["kind"]
+        first = not self.reading.shown and not self.reading.closed
+        if place.line == 1:
+            self._begin(place, record, file, first)
+        elif kind == "begin":
+            self._find(EvidenceFault.FOREIGN, place, "a begin inside of a file")
+        if n != self.reading.n:
+            words = f"n {self.reading.n} should stand here, not {n}"
+            self._find(EvidenceFault.REMOVED, place, words)
+        before = self._head
+        chain = hashlib.blake2b(CHAIN_LABEL + before + raw[:-_TAIL], digest_size=32).digest()
+        stated = bytes.fromhex(raw[-66:-2].decode("ascii"))
+        if chain != stated:
+            words = "the line, or the one before it, is not what was written"
+            self._find(EvidenceFault.CHANGED, RecordPlace(place.member, place.line, n), words)
+        self._head = stated
+        if self._heads:
+            self._heads.discard(stated)
+        self.reading.n = n + 1
+        self.reading.shown += 1
+        self._pending += 1
+        at_ms = record.get("at_ms")
+        if type(at_ms) is int:
+            self.reading.latest_ms = max(self.reading.latest_ms, at_ms)
+        if kind == "checkpoint":
+            self._checkpoint(place, record, n, before)
+        else:
+            if kind == "end":
+                following = record.get("next")
+                self._end = following if type(following) is int else -1
+            else:
+                self._end = None
+            if self._match is None and is_match(self._question, kind, record):
+                self._match = place
+        self._take(RecordPlace(place.member, place.line, n), kind, record)
+
+    def _closed(self, place: RecordPlace, raw: bytes) -> None:
+        if place.line == 1:
+            self._find(EvidenceFault.FOREIGN, place, "the begin of the file is not shown")
+        if self._question.show == "all":
+            self._find(EvidenceFault.HIDDEN, place, "a line is closed in a pack that shows all lines")
+        self._break(place)
+        self._head = bytes.fromhex(raw.decode("ascii")) if _CLOSED.fullmatch(raw) else bytes(32)
+        if self._heads:
+            self._heads.discard(self._head)
+        self._end = None
+        self.reading.n += 1
+        self.reading.closed += 1
+
+    def _break(self, place: RecordPlace) -> None:
+        """Note that shown lines are not linked to the next signature."""
+        if self._match is not None and self._question.show != "matching":
+            words = f"no signature of the log covers this line: line {place.line} behind it is closed"
+            self._find(EvidenceFault.UNLINKED, self._match, words)
+        self.reading.vouched += self._pending
+        self._pending, self._match = 0, None
+
+    def _begin(self, place: RecordPlace, record: Record, file: int, first: bool) -> None:
+        """Judge the first record of a file, and go on from its number if it is the first of the pack."""
+        words = ""
+        if record["kind"] != "begin" or record.get("format") != 1:
+            words = "the file has no begin of format 1"
+        elif record.get("stream") != self.reading.stream or record.get("file") != file:
+            words = "the file says that it is another one"
+        elif not first and record.get("previous") != self._head.hex():
+            words = "the file does not follow from the one before it"
+        if words:
+            self._find(EvidenceFault.FOREIGN, place, words)
+        if not first:
+            return
+        self.reading.process = str(record.get("process", ""))
+        try:
+            self._head = bytes.fromhex(record["previous"])[:32].ljust(32, b"\0")
+        except (KeyError, ValueError, TypeError):
+            self._find(EvidenceFault.FOREIGN, place, "the begin names no chain before it")
+        self.reading.first = self.reading.n = max(record["n"], 0)
+        at_ms = record.get("at_ms")
+        late = type(at_ms) is not int or at_ms > self._question.since_ms - SLACK_MS
+        if file and late:
+            words = f"files before file {file}, which may have records of the question, are not in the pack"
+            self._find(EvidenceFault.MISSING_FILE, place, words)
+        if not file and (self.reading.n or self._head != bytes(32)):
+            self._find(EvidenceFault.REMOVED, place, "the stream does not begin with n 0")
+
+    def _checkpoint(self, place: RecordPlace, record: Record, n: int, before: bytes) -> None:
+        words = self._checkpoint_fault(record, n, before)
+        if words:
+            words = f"the checkpoint does not stand: {words}"
+            self._find(EvidenceFault.BAD_CHECKPOINT, place, words)
+            self.reading.vouched += self._pending
+        else:
+            self.reading.proven += self._pending
+            self._next, self._end = self._end, None
+        self._pending, self._match = 0, None
+
+    def _checkpoint_fault(self, record: Record, n: int, before: bytes) -> str:
+        try:
+            key_id, signature = bytes.fromhex(record["key"]), bytes.fromhex(record["signature"])
+            numbers = n.to_bytes(8, "big") + before + record["at_ms"].to_bytes(8, "big")
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            return "it has not the fields of a checkpoint"
+        if record.get("count") != n or record.get("head") != before.hex():
+            return "it was made for other lines than those before it"
+        key = self._keys.get(key_id)
+        if key is None:
+            return f"it names the key {key_id.hex()}, which is none of its host's that are trusted"
+        if not verify(key, CHECKPOINT_LABEL + self._stream + numbers, signature):
+            return "its signature is wrong"
+        return ""
+
+    def _last(self) -> RecordPlace:
+        member = self.reading.members[-1].name if self.reading.members else ""
+        return RecordPlace(member, 0, self.reading.n - 1)
+
+    def _find(self, kind: EvidenceFault, place: RecordPlace, words: str) -> None:
+        if len(self.findings) < _MAX_FINDINGS:
+            self.findings.append(EvidenceFinding(kind, place.member, place.line, place.n, words))
+
+
+def is_match(question: PackQuestion, kind: str, record: Record) -> bool:
+    """Return True if a record is a decision or a change of the question."""
+    at_ms = record.get("at_ms")
+    if kind not in ("decision", "change") or type(at_ms) is not int:
+        return False
+    return any(question.asks(str(record.get(name)), at_ms) for name in ("session", "claimed"))
+
+
+def record_of(raw: bytes) -> Record | None:
+    """Return the record in a line; None if it is not in the form of the log."""
+    if raw[-_TAIL:-66] != b',"chain":"' or not _CLOSED.fullmatch(raw[-66:-2]) or raw[-2:] != b'"}':
+        return None
+    try:
+        record = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    n, kind = record.get("n"), record.get("kind")
+    if type(n) is not int or type(kind) is not str or not 0 <= n < 1 << 63:
+        return None
+    return record if raw.startswith(b'{"n":%d,"kind":"%b"' % (n, kind.encode("utf-8", "replace"))) else None

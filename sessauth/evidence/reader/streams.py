@@ -1,0 +1,137 @@
+"""Reads all streams of a pack, and compares each with what others record of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from . import archive
+from .archive import PackMember
+from .facts import Facts, StreamExtent
+from .findings import EvidenceFault, EvidenceFinding
+from .manifest import MANIFEST, PackManifest
+from .stream import StreamReader, StreamReading
+
+
+class StreamsReader:
+    """Reads the members of streams in the order of the pack: ``log/<host>/<stream>-<file>.jsonl``."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        stated: PackManifest,
+        keys: Sequence[Mapping[bytes, bytes]],
+        heads: Sequence[bytes],
+    ) -> None:
+        """Take the keys of each host's log, by id, and chains that some line must have."""
+        self._heads = set(heads)
+        self._file = file
+        self._manifest = stated
+        self._keys = keys
+        self._facts = Facts(stated.question)
+        self._current: tuple[str, StreamReader] | None = None
+        self._anchors: dict[str, list[StreamExtent]] = {}
+        self._hosts: dict[str, int] = {}
+        self.readings: list[StreamReading] = []
+        self.findings: list[EvidenceFinding] = []
+
+    def read(self, member: PackMember) -> str:
+        """Read one member; return its SHA-256. Raises UnreadablePack."""
+        _, host, name = member.name.split("/")
+        stream, number = name.removesuffix(".jsonl").split("-")
+        if self._current is None or self._current[0] != stream:
+            self._end_stream()
+            keys = self._keys[int(host)] if int(host) < len(self._keys) else {}
+            if stream in self._hosts:
+                words = "the files of the stream do not stand together"
+                self.findings.append(EvidenceFinding(EvidenceFault.OTHER_MEMBER, member.name, 0, -1, words))
+            self._hosts[stream] = int(host)
+            self._current = (
+                stream,
+                StreamReader(stream, keys, self._manifest.question, self._facts.take, self._heads),
+            )
+        return self._current[1].read(self._file, member, int(number))
+
+    def close(self) -> Facts:
+        """Compare streams with each other and with the manifest; return the facts."""
+        self._end_stream()
+        for head in sorted(self._heads):
+            words = f"no line has the chain {head.hex()}: what it ended was cut off"
+            self.findings.append(EvidenceFinding(EvidenceFault.TRUNCATED, "", 0, -1, words))
+        self.findings += self._facts.findings
+        by_name = {reading.stream: reading for reading in self.readings}
+        left_out: set[str] = set()
+        for number, host in enumerate(self._manifest.hosts):
+            stated = {str(each.get("stream")): each for each in _dicts(host.get("streams"))}
+            left_out |= {str(each.get("stream")) for each in _dicts(host.get("left_out"))}
+            here = {stream for stream, of in self._hosts.items() if of == number}
+            for stream in sorted(stated.keys() - here):
+                words = f"stream {stream} is in the manifest, and not in the pack"
+                self._find(EvidenceFault.MISSING_STREAM, words)
+            for stream in sorted(here):
+                reading = by_name[stream]
+                counted = {
+                    "first": reading.first,
+                    "lines": reading.n - reading.first,
+                    "closed": reading.closed,
+                }
+                entry = stated.get(stream, {})
+                if {name: entry.get(name) for name in counted} != counted:
+                    self._find(EvidenceFault.MISCOUNTED, f"stream {stream} has {counted} in the pack")
+        for anchor in self._facts.anchors:
+            self._anchors.setdefault(anchor.stream, []).append(anchor)
+        for stream, anchors in self._anchors.items():
+            reading_of = by_name.get(stream)
+            if reading_of is not None:
+                self._compare(reading_of, anchors)
+            elif stream not in left_out:
+                place = anchors[-1].place
+                words = f"stream {stream}, named here with {anchors[-1].count} lines, is not in the pack"
+                self.findings.append(
+                    EvidenceFinding(EvidenceFault.MISSING_STREAM, place.member, place.line, place.n, words)
+                )
+        return self._facts
+
+    def _end_stream(self) -> None:
+        if self._current is None:
+            return
+        reader = self._current[1]
+        self.readings.append(reader.close())
+        self.findings += reader.findings
+        self._current = None
+
+    def _compare(self, reading: StreamReading, anchors: Sequence[StreamExtent]) -> None:
+        """Compare the chains of a stream's lines with those that are recorded elsewhere."""
+        wanted: dict[int, list[StreamExtent]] = {}
+        for anchor in anchors:
+            wanted.setdefault(anchor.count - 1, []).append(anchor)
+        n = reading.first
+        for member in reading.members:
+            for raw in archive.lines(self._file, member, hashlib.sha256()):
+                for anchor in wanted.pop(n, ()):
+                    stated = (raw[-66:-2] if raw[:1] == b"{" else raw).decode("ascii", "replace")
+                    if stated != anchor.head:
+                        self._contradicts(EvidenceFault.CHANGED, anchor, "names another line")
+                n += 1
+        for number, others in wanted.items():
+            if number >= n and not self._goes_on(reading):
+                self._contradicts(
+                    EvidenceFault.TRUNCATED, others[0], f"has more lines than {n}, by this record"
+                )
+
+    def _goes_on(self, reading: StreamReading) -> bool:
+        """Return True if later files of the stream were left out, being behind the time of the question."""
+        return reading.latest_ms >= self._manifest.question.until_ms
+
+    def _contradicts(self, kind: EvidenceFault, anchor: StreamExtent, words: str) -> None:
+        place = anchor.place
+        text = f"stream {anchor.stream} {words}: n {anchor.count - 1}"
+        self.findings.append(EvidenceFinding(kind, place.member, place.line, place.n, text))
+
+    def _find(self, kind: EvidenceFault, words: str) -> None:
+        self.findings.append(EvidenceFinding(kind, MANIFEST, 0, -1, words))
+
+
+def _dicts(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

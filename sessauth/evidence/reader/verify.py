@@ -1,0 +1,241 @@
+"""Verifies a pack: container, manifest, streams, receipts, reports, and each against the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from . import archive, crypto, manifest, originals, receipts
+from .archive import PackMember
+from .crypto import TrustedKeys
+from .facts import Facts, RecordCounts
+from .findings import EvidenceFault, EvidenceFinding, UnreadablePack
+from .manifest import PackManifest
+from .receipts import ReceiptReading
+from .stream import StreamReading
+from .streams import StreamsReader
+
+KEYS: Final = "keys.json"
+_FIRST: Final = ("README.txt", "controls.json", KEYS)
+_MAX_SMALL_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReading:
+    """One session of the pack: its counts, and its receipt if it has a good one."""
+
+    facts: RecordCounts
+    receipt: ReceiptReading | None
+
+
+@dataclass(slots=True)
+class EvidenceReport:
+    """The outcome.
+
+    ``manifest`` is None if there is none; ``trusted`` is False if no key of a log was given; ``compared`` is
+    True if the pack was compared with a copy of the log.
+    """
+
+    trusted: bool
+    manifest: PackManifest | None = None
+    findings: list[EvidenceFinding] = field(default_factory=list)
+    streams: list[StreamReading] = field(default_factory=list)
+    sessions: list[SessionReading] = field(default_factory=list)
+    lost: int = 0
+    sampled: int = 0
+    reports: int = 0
+    issuer_trusted: bool = False
+    compared: bool = False
+
+    @property
+    def proven(self) -> bool:
+        """True if nothing was found."""
+        return self.manifest is not None and not self.findings
+
+
+def verify_pack(
+    path: Path,
+    trusted: TrustedKeys,
+    *,
+    heads: Sequence[bytes] = (),
+    folders: Sequence[Path] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EvidenceReport:
+    """Verify a pack.
+
+    Args:
+        path: the pack.
+        trusted: keys from elsewhere.
+        heads: chains, 32 bytes each, that some line must have: anchors from elsewhere.
+        folders: audit folders, or folders of them, to compare the pack with: a copy of the log.
+        on_progress: called behind each file with the number of files read, and of all files.
+
+    Raises:
+        OSError: if a file can't be read.
+    """
+    report = EvidenceReport(bool(trusted.audit))
+    with path.open("rb") as file:
+        try:
+            members = archive.index(file)
+            report.manifest, found = manifest.read(file, members, trusted)
+            report.findings += found
+            _PackReading(file, members, report.manifest, trusted, report).run(heads, on_progress)
+            if folders:
+                report.findings += originals.compare(file, members, report.manifest.question, folders)
+                report.compared = True
+        except UnreadablePack as error:
+            report.findings.append(error.finding)
+    return report
+
+
+class _PackReading:
+    """The reading of one pack whose manifest is known; fills in its report."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        members: Sequence[PackMember],
+        stated: PackManifest,
+        trusted: TrustedKeys,
+        report: EvidenceReport,
+    ) -> None:
+        self._file = file
+        self._members = members[:-2]
+        self._by_name = {member.name: member for member in self._members}
+        self._manifest = stated
+        self._trusted = trusted
+        self._report = report
+        self._digests: dict[str, str] = {}
+
+    def run(self, heads: Sequence[bytes], on_progress: Callable[[int, int], None] | None) -> None:
+        """Read all members, and compare them."""
+        names = [member.name for member in self._members]
+        if tuple(names[:3]) != _FIRST or len(set(names)) != len(names):
+            self._find(
+                EvidenceFault.OTHER_MEMBER, "", "members are missing, in another order, or there twice"
+            )
+        keys, issuer = self._keys()
+        streams = StreamsReader(self._file, self._manifest, keys, heads)
+        for number, member in enumerate(self._members):
+            if member.name.startswith("log/"):
+                self._digests[member.name] = streams.read(member)
+                if on_progress is not None:
+                    on_progress(number, len(self._members))
+        facts = streams.close()
+        self._report.streams = streams.readings
+        self._report.findings += streams.findings
+        self._sessions(facts, issuer)
+        self._compare_members()
+
+    def _find(self, kind: EvidenceFault, member: str, words: str) -> None:
+        self._report.findings.append(EvidenceFinding(kind, member, 0, -1, words))
+
+    def _content(self, name: str) -> bytes:
+        """Return the content of a small member; empty if there is none."""
+        found = self._by_name.get(name)
+        if found is None:
+            return b""
+        data = archive.content(self._file, found, _MAX_SMALL_BYTES)
+        self._digests[name] = hashlib.sha256(data).hexdigest()
+        return data
+
+    def _compare_members(self) -> None:
+        """Compare all members with the manifest."""
+        stated = {each.name: each for each in self._manifest.members}
+        if [each.name for each in self._manifest.members] != [member.name for member in self._members]:
+            self._find(EvidenceFault.OTHER_MEMBER, "", "the manifest names other members than there are")
+        for member in self._members:
+            if member.name not in self._digests:
+                self._digest(member)
+            known = stated.get(member.name)
+            if known is None or (known.size, known.sha256) != (member.size, self._digests[member.name]):
+                words = "its bytes are not those that the manifest names"
+                self._find(EvidenceFault.OTHER_MEMBER, member.name, words)
+
+    def _digest(self, member: PackMember) -> None:
+        data = archive.content(self._file, member, _MAX_SMALL_BYTES)
+        self._digests[member.name] = hashlib.sha256(data).hexdigest()
+
+    def _keys(self) -> tuple[list[dict[bytes, bytes]], dict[bytes, bytes]]:
+        """Return the keys of each host's log, and those of the service; trusted ones only, if any are."""
+        try:
+            document = json.loads(self._content(KEYS))
+            hosts = [crypto.by_id(map(bytes.fromhex, keys)) for keys in document["audit"]]
+            issuer = crypto.of_jwks(document["issuer"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._find(EvidenceFault.OTHER_MEMBER, KEYS, "it holds no keys")
+            return [], {}
+        self._report.issuer_trusted = bool(self._trusted.issuer)
+        if self._trusted.audit:
+            hosts = [_common(keys, self._trusted.audit) for keys in hosts]
+        for number, keys in enumerate(hosts):
+            if not keys:
+                words = f"none of the keys of log {number:03} is among those that were given"
+                self._find(EvidenceFault.UNTRUSTED_KEY, KEYS, words)
+        if self._trusted.issuer:
+            issuer = _common(issuer, self._trusted.issuer)
+        return hosts, issuer
+
+    def _sessions(self, facts: Facts, issuer: Mapping[bytes, bytes]) -> None:
+        """Judge receipts and reports, and compare the counts."""
+        self._report.lost, self._report.sampled = facts.lost, facts.sampled
+        stated: dict[str, Mapping[str, Any]] = {}
+        used: set[str] = set()
+        for entry in self._manifest.sessions:
+            session = str(entry.get("session"))
+            if session in stated:
+                self._find(EvidenceFault.BAD_MANIFEST, manifest.MANIFEST, f"session {session} stands twice")
+            stated[session] = entry
+            receipt, report = str(entry.get("receipt", "")), str(entry.get("report", ""))
+            used |= {receipt, report}
+            reading = self._receipt(session, receipt, facts, issuer) if receipt else None
+            if report:
+                self._check_report(session, report)
+            found = facts.sessions.get(session) or RecordCounts(session)
+            counts = {name: entry.get(name) for name in found.counts()}
+            if counts != found.counts():
+                words = f"the manifest counts {counts} of session {session}, the log has {found.counts()}"
+                self._find(EvidenceFault.MISCOUNTED, manifest.MANIFEST, words)
+            self._report.sessions.append(SessionReading(found, reading))
+        missing = (facts.sessions.keys() | self._manifest.question.sessions) - stated.keys()
+        for session in sorted(missing):
+            words = f"session {session} is not in the manifest"
+            self._find(EvidenceFault.MISCOUNTED, manifest.MANIFEST, words)
+        for member in self._members:
+            if member.name.startswith(("receipts/", "reports/")) and member.name not in used:
+                self._find(EvidenceFault.OTHER_MEMBER, member.name, "it belongs to no session")
+        self._report.findings += facts.survived()
+
+    def _receipt(
+        self, session: str, name: str, facts: Facts, issuer: Mapping[bytes, bytes]
+    ) -> ReceiptReading | None:
+        """Judge a session's receipt, and compare it with the log."""
+        try:
+            reading = receipts.judge(self._content(name), issuer)
+        except receipts.BadReceipt as error:
+            self._find(EvidenceFault.BAD_RECEIPT, name, f"the receipt proves nothing: {error}")
+            return None
+        end = facts.end_of(session)
+        if reading.session != session:
+            self._find(EvidenceFault.BAD_RECEIPT, name, f"it is of another session than {session}")
+        elif end is not None and end.incarnation == reading.incarnation and end.revision != reading.revision:
+            words = f"it names the end at revision {reading.revision}, and the log has it at {end.revision}"
+            self._find(EvidenceFault.BAD_RECEIPT, name, words)
+        return reading
+
+    def _check_report(self, session: str, name: str) -> None:
+        self._report.reports += 1
+        try:
+            document = json.loads(self._content(name))
+            if document["session"] != session:
+                self._find(EvidenceFault.BAD_REPORT, name, f"it is of another session than {session}")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._find(EvidenceFault.BAD_REPORT, name, "it is no report of usage")
+
+
+def _common(keys: Mapping[bytes, bytes], trusted: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {key_id: key for key_id, key in keys.items() if key_id in trusted}
