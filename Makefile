@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo demo-cluster serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
-        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheel clean
+        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -167,8 +167,9 @@ client: $(INSTALLED) ## write the blocking client again, from the asyncio one
 client-check: $(INSTALLED) ## fail if the blocking client is not what the asyncio one gives
 	$(RUN) tools/generate_sync_client.py --check
 
-wheel: package ## a manylinux wheel with libnghttp2 inside, in dist/manylinux/
-	PATH="$(abspath $(BIN)):$$PATH" $(RUN) tools/bundle_wheel.py dist/*.whl dist/manylinux
+# Interpreters that are missing are left out.
+wheels: $(INSTALLED) ## manylinux wheels of each Python that is here, with libnghttp2 inside, tried in a bare environment
+	PATH="$(abspath $(BIN)):$$PATH" tools/build_wheels.sh $(BIN)/python dist python3.11 python3.12 python3.13
 
 package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 	rm -rf dist

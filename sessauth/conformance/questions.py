@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +53,17 @@ def default_folder() -> Path:
         UsageError: if there is neither.
     """
     for folder in (_PACKAGE, _CHECKOUT):
-        if (folder / f"{FILES[0]}.json").is_file():
+        if _file(folder, FILES[0]).is_file():
             return folder
     raise UsageError(
         "no vectors came with this package: give --vectors, the folder tests/vectors of the sources"
     )
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Return the file of some vectors: as in the sources, or compressed as in the package."""
+    plain, packed = folder / f"{name}.json", folder / f"{name}.json.gz"
+    return packed if packed.is_file() and not plain.is_file() else plain
 
 
 def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
@@ -65,9 +73,10 @@ def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Questio
         UsageError: for a file that is missing or no vector file.
     """
     for name in names:
-        path = folder / f"{name}.json"
+        path = _file(folder, name)
         try:
-            content = json.loads(path.read_text("utf-8"))
+            data = path.read_bytes()
+            content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
             views = content["views"]
             for vector in content["vectors"]:
                 question = {
@@ -77,7 +86,7 @@ def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Questio
                     "now_ms": vector["now_ms"],
                 }
                 yield Question(name, vector["name"], question, complete(vector["expected"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not a file of vectors of checks ({type(error).__name__})") from None
 
 

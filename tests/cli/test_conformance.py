@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 from sessauth.conformance.comparison import MAX_FAULTS_IN_A_ROW
 from sessauth.conformance.generator import generate_questions
 from sessauth.conformance.questions import FILES, complete, default_folder, read_vectors
+from sessauth.errors import UsageError
 from tests.oracle.check import check
 from tests.oracle.constants import Reason
 from tests.support.tree import ROOT
@@ -181,7 +183,15 @@ def test_what_can_not_be_run(run: Run, options: tuple[str, ...], expected: str) 
 
 def test_the_package_has_its_vectors() -> None:
     """The default questions are those of tests/vectors."""
-    folder = default_folder()
+    assert [*read_vectors(default_folder())] == [*read_vectors(VECTORS)]
 
-    for name in FILES:
-        assert (folder / f"{name}.json").read_bytes() == (VECTORS / f"{name}.json").read_bytes()
+
+def test_vectors_are_read_compressed_too(tmp_path: Path) -> None:
+    """A folder of compressed files asks the same; one that is cut is no file of vectors."""
+    packed = gzip.compress((VECTORS / "valid.json").read_bytes())
+    (tmp_path / "valid.json.gz").write_bytes(packed)
+    assert [*read_vectors(tmp_path, ["valid"])] == [*read_vectors(VECTORS, ["valid"])]
+
+    (tmp_path / "valid.json.gz").write_bytes(packed[:-100])
+    with pytest.raises(UsageError, match="not a file of vectors"):
+        [*read_vectors(tmp_path, ["valid"])]

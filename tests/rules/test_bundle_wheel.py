@@ -1,4 +1,4 @@
-"""Binary wheels name every file that they hold."""
+"""Binary wheels name every file that they hold, and are refused if they hold too much or too little."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bundle_wheel", ROOT / "tools" / "bundle_wheel.py")
+def _tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,7 +31,7 @@ def test_added_files_stand_in_the_record(tmp_path: Path) -> None:
         wheel.writestr("pkg/module.py", b"x = 1\n")
         wheel.writestr("pkg-1.dist-info/RECORD", b"pkg/module.py,sha256=abc,6\n")
 
-    _tool().add(source, target, {"pkg/lib.so": b"library"})
+    _tool("bundle_wheel").add(source, target, {"pkg/lib.so": b"library"})
 
     with zipfile.ZipFile(target) as wheel:
         rows = list(csv.reader(io.StringIO(wheel.read("pkg-1.dist-info/RECORD").decode())))
@@ -37,3 +39,32 @@ def test_added_files_stand_in_the_record(tmp_path: Path) -> None:
         assert wheel.read("pkg/module.py") == b"x = 1\n"
     digest = base64.urlsafe_b64encode(hashlib.sha256(b"library").digest()).rstrip(b"=").decode()
     assert rows == [["pkg/module.py", "sha256=abc", "6"], ["pkg/lib.so", f"sha256={digest}", "7"]]
+
+
+NAME = "sessauth-1-cp313-cp313-manylinux_2_34_x86_64.whl"
+LIBRARY = "sessauth/_fast/http2/libnghttp2.so.14"
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "missing", "fault"),
+    [
+        (NAME, {}, "", ""),
+        (NAME, {"sessauth/a.pyx": b""}, "", "holds the source sessauth/a.pyx"),
+        (NAME, {}, LIBRARY, "lacks libnghttp2.so.14"),
+        (NAME, {}, f"{LIBRARY}.licence", "lacks libnghttp2.so.14.licence"),
+        (NAME, {"sessauth/a.so": bytes(11_000_000)}, "", "takes 11000001 bytes, more than 10000000"),
+        (NAME.replace("34", "38"), {}, "", "is not for every Linux with glibc 2.34"),
+        ("sessauth-1-cp313-cp313-linux_x86_64.whl", {}, "", "is not for every Linux with glibc 2.34"),
+    ],
+)
+def test_a_wheel_that_should_not_be_shipped_is_refused(
+    tmp_path: Path, name: str, more: dict[str, bytes], missing: str, fault: str
+) -> None:
+    """Sources, a missing library or licence, size, and a C library that users don't have."""
+    files = {LIBRARY: b"library", f"{LIBRARY}.licence": b"licence", "sessauth/a.py": b"\n", **more}
+    files.pop(missing, None)
+    with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
+
+    assert _tool("check_wheel").wrong_with(tmp_path / name) == ([fault] if fault else [])

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(
 TARGET = 'instance="one",job="sessauth"'
 BY_NAME = {alarm.name.removeprefix("Sessauth"): alarm for alarm in RULES}
 ON_SILENCE = {"Down": {"instance": "one", "job": "sessauth"}, "NotScraped": {"job": "sessauth"}, "Silent": {}}
+# Alarms that name the job besides the target.
+OF_A_JOB = {"HostIsBehind", "GatewayDenies"}
 OTHER_HOST = 'sessauth_carried_record{instance="two",job="sessauth"}'
 # Series of a server that is well and has work, once a minute for half an hour.
 HEALTHY = {
@@ -64,6 +66,7 @@ HEALTHY = {
     'receipts_total{state="unknown"}': "0x30",
     'verifiers{state="late"}': "0x30",
     "used_after_end_total": "0x30",
+    "view_current": "1x30",
 }
 # What becomes of one cause, from the tenth minute on.
 ILL: dict[str, dict[str, str]] = {
@@ -101,6 +104,7 @@ ILL: dict[str, dict[str, str]] = {
     "ReceiptsArePartial": {'receipts_total{state="partial"}': "0x9 1x20"},
     "ReceiptsAreUnknown": {'receipts_total{state="unknown"}': "0x9 1x20"},
     "VerifierIsLate": {'verifiers{state="late"}': "0x9 1x20"},
+    "GatewayDenies": {"view_current": "1x9 0x20"},
     "UsedAfterEnd": {"used_after_end_total": "0x9 1+1x20"},
 }
 
@@ -109,7 +113,7 @@ def _labels(name: str) -> dict[str, str]:
     """Return the labels of an alarm: of one server, of all that are one cluster, or of one among those."""
     if name == "NobodyLeads":
         return {"job": "sessauth"}
-    return {"instance": "one", "job": "sessauth"} if name == "HostIsBehind" else {"instance": "one"}
+    return {"instance": "one", "job": "sessauth"} if name in OF_A_JOB else {"instance": "one"}
 
 
 def _series(values: Mapping[str, str]) -> list[dict[str, str]]:

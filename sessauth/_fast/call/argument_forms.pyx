@@ -12,7 +12,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.mem cimport PyMem_Free
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
-from libc.stdlib cimport atoi, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from sessauth._fast.base.limits cimport MALFORMED_REQUEST, MAX_JSON_BYTES, MAX_JSON_DEPTH
@@ -25,6 +25,8 @@ from sessauth._fast.codec.errors import FormError
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     char *PyOS_double_to_string(double value, char format, int precision, int flags, int *type) except NULL
+    # atoi of recent headers would bind the extension to glibc 2.38.
+    long PyOS_strtol(const char *text, char **end, int base) noexcept nogil
     object PyNumber_ToBase(object number, int base)
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
@@ -262,7 +264,7 @@ cdef unsigned char *_put_digits(unsigned char *out, const char *shortest) noexce
             point -= behind
         shortest += 1
     if shortest[0]:
-        point += atoi(shortest + 1)
+        point += <int> PyOS_strtol(shortest + 1, NULL, 10)
     while count and digits[count - 1] == 0x30:
         count -= 1
     if count == 0:
