@@ -32,7 +32,7 @@ def read_scopes(source: str, option: str) -> list[str]:
         except ScopeError as error:
             raise UsageError(f"{option}: {source}, line {number}: {error}") from None
     if not scopes:
-        raise UsageError(f"{option}: {source} holds no scope; an empty ceiling is no ceiling")
+        raise UsageError(f"{option}: {source} holds no scope")
     if len(scopes) > MAX_SCOPES:
         raise UsageError(f"{option}: {source} holds more than {MAX_SCOPES} scopes")
     return scopes

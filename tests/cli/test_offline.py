@@ -48,6 +48,25 @@ def test_mint_attenuate_present_need_no_server(
     assert inspected.json["blocks"][1]["label"] == "sub"
 
 
+def test_scopes_are_read_from_a_file(run: Run, issuer_key: Path, stored: Path, tmp_path: Path) -> None:
+    """Behind those that are given, for a root block and for an attenuation; a bad line is named."""
+    file, other = tmp_path / "some.scopes", 'read:mcp/github/get_issue where owner == "acme"'
+    file.write_text(f"# of a report\n\n{other}\n")
+
+    def scopes(made: str) -> list[str]:
+        inspected = run("token", "inspect", "-", "--json", stdin=made).json
+        return list(inspected["blocks"][-1]["scopes"])
+
+    root = ("token", "mint", SESSION, "--issuer-key", issuer_key, "--audience", "github", "--ttl", "15m")
+    assert scopes(run(*root, "--scope", SCOPE, "--scope-file", file).out) == [SCOPE, other]
+    assert scopes(run(*root, "--scope-file", "-", stdin=other).out) == [other]
+    assert scopes(run("token", "attenuate", stored, "--open", "--scope-file", file).out) == [other]
+    file.write_text(f"{other}\nread mail\n")
+    refused = run(*root, "--scope-file", file)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--scope-file" in refused.err and "line 2" in refused.err
+
+
 def test_inspect_says_unverified_unless_it_verified(run: Run, stored: Path) -> None:
     """Without a key to verify by, an inspection begins with UNVERIFIED and shows the chain as a tree."""
     presented = run("token", "present", stored).out

@@ -54,10 +54,15 @@ def approver_key() -> None:
     """Make and show the key that an approver signs with."""
 
 
-def _show_approver(settings: Settings, key: ApproverKey, file: Path) -> None:
+_quiet = click.option("--quiet", is_flag=True, help="Print the public key and nothing else.")
+
+
+def _show_approver(settings: Settings, key: ApproverKey, file: Path, *, quiet: bool) -> None:
     settings.show(
         {"public_key": key.text, "file": str(file)},
-        fields(
+        [key.text]
+        if quiet
+        else fields(
             [
                 ("file", file),
                 ("public key", key.text),
@@ -69,17 +74,19 @@ def _show_approver(settings: Settings, key: ApproverKey, file: Path) -> None:
 
 @approver_key.command("new")
 @_file
+@_quiet
 @with_settings
-def new_approver_key(settings: Settings, file: Path) -> None:
+def new_approver_key(settings: Settings, file: Path, quiet: bool) -> None:
     """Write a new private key to FILE, mode 0600, and print its public key."""
     key = ApproverKey.generate()
     key.save(file)
-    _show_approver(settings, key, file)
+    _show_approver(settings, key, file, quiet=quiet)
 
 
 @approver_key.command("show")
 @_file
+@_quiet
 @with_settings
-def show_approver_key(settings: Settings, file: Path) -> None:
+def show_approver_key(settings: Settings, file: Path, quiet: bool) -> None:
     """Print the public key of the private key in FILE."""
-    _show_approver(settings, ApproverKey.load(file), file)
+    _show_approver(settings, ApproverKey.load(file), file, quiet=quiet)

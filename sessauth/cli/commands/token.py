@@ -17,6 +17,7 @@ from ..context import Settings, with_settings
 from ..io import read_holder, read_token, text_of, write_new
 from ..output import fields, moment_and_distance, warn
 from ..params import Ref, token_argument, token_out_option
+from ..scope_files import read_scopes
 from .token_inspect import inspect
 from .token_prove import prove
 
@@ -31,6 +32,7 @@ token.add_command(prove)
 
 _block_options = with_options(
     click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
+    click.option("--scope-file", default="", metavar="FILE", help="Scopes, one a line; - for stdin."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
     click.option("--ttl", "ttl_ms", type=params.duration, default=0, help="Lifetime, such as 15m."),
     click.option("--where", multiple=True, help="A condition on every call. Repeatable."),
@@ -46,7 +48,15 @@ _block_options = with_options(
 )
 
 
-def _terms(*, to: str | None, is_open: bool, max_blocks: int | None, **options: Any) -> dict[str, Any]:
+def _terms(
+    *,
+    scopes: Sequence[str],
+    scope_file: str,
+    to: str | None,
+    is_open: bool,
+    max_blocks: int | None,
+    **options: Any,
+) -> dict[str, Any]:
     """Return a block's options as parameters of ``Client.mint``, ``Issuer.mint`` and ``Token.attenuate``."""
     if to is not None and is_open:
         raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
@@ -54,6 +64,7 @@ def _terms(*, to: str | None, is_open: bool, max_blocks: int | None, **options: 
         raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
     return {
         **options,
+        "scopes": [*scopes, *(read_scopes(scope_file, "--scope-file") if scope_file else ())],
         "max_blocks": max_blocks or 0,
         "ending": "open" if is_open else "",
         "to": read_holder(to, "--to") if to is not None else None,
