@@ -40,15 +40,16 @@ Exit codes:
      of audit story: nothing outlived the session; of evidence, evidence verify: proven;
      of cluster heads: all agree;
      of conformance: every answer is right; of mcp guard: the client ended;
-     of catalogue diff: nothing differs; of status: the server is ready
+     of catalogue diff: nothing differs; of status: the server is ready; of doctor: nothing is wrong
   1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified;
      of session receipt, verify-closed: not closed, or not proven; of audit verify: the log is not
      what was written, or there is none; of audit replay: something can't have been so;
      of audit story: something outlived the session, or it is not proved;
      of evidence, evidence verify: not proven; of cluster heads: not all agree;
      of conformance: an answer is wrong or missing; of mcp guard: the token is refused, or its
-     session ended; of catalogue diff: something differs; of status: it denies every check
-  2  usage: an argument, a file or a token that can't be read
+     session ended; of catalogue diff: something differs; of status: it denies every check;
+     of doctor: there are warnings
+  2  usage: an argument, a file or a token that can't be read; of doctor: there are errors
   3  the server refused: credential, role, not found, or against the rules
   4  the server can't be reached or did not answer in time
   5  the state folder or the key folder can't be used

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "commands.local.service:serve",
     "follow": "commands.local.service:follow",
     "status": "commands.local.status:status",
+    "doctor": "commands.local.doctor:doctor",
     "session": "commands.session:session",
     "token": "commands.token:token",
     "holder-key": "commands.key_files:holder_key",

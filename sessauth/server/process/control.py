@@ -22,6 +22,7 @@ from ..cluster.part import ClusterPart
 from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
+from ..keys.expiry import ExpiryWatch
 from ..keys.proof_key_rotation import ProofKeyRotator
 from ..metrics.census import SessionCensus
 from ..metrics.publisher import Publisher
@@ -189,6 +190,7 @@ class Control:
                 *subsystems.tasks(),
                 *self.part.tasks(),
                 *(self.host_usage.tasks() if self.host_usage is not None else ()),
+                ("certificates", ExpiryWatch(config, self._clock).poll),
                 ("readiness", self.readiness.report),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]

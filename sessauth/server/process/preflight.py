@@ -15,6 +15,7 @@ from typing import Final
 
 from ...audit import stream_register
 from ...audit.recording.change_follower import POSITION_FILE
+from ...errors import StateUnusable
 from ...state.host.preflight import refuse
 from ..config.config import Config
 from ..keys import local_changes
@@ -47,6 +48,19 @@ def check(config: Config) -> None:
     except OSError:
         owner = os.geteuid()
     _check_files(_authority_files(config), owner)
+
+
+def problems(config: Config) -> Iterator[StateUnusable]:
+    """Yield the error of each file that :func:`check` refuses."""
+    try:
+        owner = config.state_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    for guarded in _authority_files(config):
+        try:
+            _check_files([guarded], owner)
+        except StateUnusable as error:
+            yield error
 
 
 def check_tls(config: Config) -> None:

@@ -1,0 +1,83 @@
+"""``sessauth doctor``: everything that is wrong on this host, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ....errors import SessauthError
+from ... import params
+from ...context import Settings, with_settings
+from ...output import json_fields, printable
+
+if TYPE_CHECKING:
+    from ....model.server_status import ServerStatus
+    from ....server.config.config import Config
+    from ....server.doctor.finding import Finding
+    from ....server.doctor.host import Host
+
+WARNINGS: Final = 1
+ERRORS: Final = 2
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Read the whole state and the whole audit, too.")
+@click.option(
+    "--backups",
+    type=params.PATH,
+    multiple=True,
+    help="A backup, or a folder of backups: is the newest young enough, and can it be restored. Repeatable.",
+)
+@click.option(
+    "--backup-age",
+    "backup_age_ms",
+    type=params.duration,
+    default="1d",
+    show_default=True,
+    help="The newest backup is younger.",
+)
+@with_settings
+def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age_ms: int) -> None:
+    """Find everything that is wrong on this host, each with its remedy. Changes nothing.
+
+    Exits with 0 if nothing is, with 1 if there are warnings, with 2 if there are errors. Run it as the user
+    of the service, or as root.
+    """
+    from ....server.doctor.examination import examine
+    from ....server.doctor.host import Host
+
+    def host_of(config: Config) -> Host:
+        status, silence = _ask(settings)
+        return Host(config, settings.clock, status, silence, deep, backups, backup_age_ms)
+
+    found = examine(settings.config, host_of)
+    errors = sum(each.severity == "error" for each in found)
+    document = {
+        "errors": errors,
+        "warnings": len(found) - errors,
+        "findings": [json_fields(each, severity=each.severity) for each in found],
+    }
+    settings.show(document, _lines(found, errors))
+    if found:
+        click.get_current_context().exit(ERRORS if errors else WARNINGS)
+
+
+def _ask(settings: Settings) -> tuple[ServerStatus | None, str]:
+    """Return the status of the host's server, or None and why there is none."""
+    try:
+        with settings.client() as client:
+            return client.server_status(), ""
+    except SessauthError as error:
+        return None, str(error)
+
+
+def _lines(found: list[Finding], errors: int) -> list[str]:
+    lines = []
+    for each in found:
+        lines.append(f"{each.severity.upper()}  {each.id}: {printable(each.words)}")
+        lines.append(f"  {printable(each.remedy)}")
+    if not found:
+        return ["nothing was found"]
+    return [*lines, f"{errors} errors, {len(found) - errors} warnings"]

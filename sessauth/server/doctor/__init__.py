@@ -1,0 +1,1 @@
+"""Examination of a host: each fault as a finding with its remedy."""

@@ -1,0 +1,46 @@
+"""Backups: is there one, how old is the newest, can it be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import StateUnusable
+from ...state.backup import MANIFEST_FILE, verify_backup
+from .finding import Finding, of_error
+from .host import Host
+
+
+def find(host: Host) -> Iterator[Finding]:
+    """Yield the findings of the folders that were named."""
+    for folder in host.backups:
+        newest = newest_backup(folder)
+        if newest is None:
+            yield Finding(
+                "backup_missing",
+                f"{folder} is no finished backup and holds none",
+                f"sessauth state backup {folder}/NAME",
+            )
+            continue
+        age_ms = host.clock.now_ms() - int((newest / MANIFEST_FILE).stat().st_mtime * 1000)
+        if age_ms > host.backup_age_ms:
+            yield Finding(
+                "backup_old",
+                f"the newest backup, {newest}, is {age_ms // 3_600_000} h old",
+                f"sessauth state backup {newest.parent}/NAME, from a timer",
+            )
+        try:
+            verify_backup(newest)
+        except StateUnusable as error:
+            yield of_error("backup_unusable", error)
+
+
+def newest_backup(folder: Path) -> Path | None:
+    """Return the newest finished backup, which ``folder`` is or holds; None if there is none."""
+    found: list[tuple[float, Path]] = []
+    for manifest in (folder / MANIFEST_FILE, *folder.glob(f"*/{MANIFEST_FILE}")):
+        try:
+            found.append((manifest.stat().st_mtime, manifest.parent))
+        except OSError:
+            continue
+    return max(found)[1] if found else None

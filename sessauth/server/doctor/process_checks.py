@@ -1,0 +1,205 @@
+"""The server's process and its machine: is it up, can it be, has it what it needs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ...errors import ConfigError
+from ...model.server_status import ServerStatus
+from ...state import layout
+from ..config.config import Config
+from ..config.sections import host_and_port
+from ..process.server_status import version
+from ..rpc.listen import MAX_SOCKET_PATH_BYTES
+from ..transport.choice import choose
+from .finding import Finding, of_error
+from .host import Host
+
+# Connections, streams and files of the state: a default of 1024 is soon full.
+LEAST_OPEN_FILES: Final = 4_096
+_TIMEDATECTL: Final = ("timedatectl", "show", "--property", "NTPSynchronized", "--value")
+
+
+def find(host: Host) -> Iterator[Finding]:
+    """Yield the findings."""
+    holder = lock_holder(host.config.state_dir, host.proc)
+    if host.status is not None:
+        yield from _running(host.status)
+    elif holder:
+        yield Finding(
+            "not_answering",
+            f"process {holder} has the state's lock, and no server answers at {host.config.socket}: "
+            f"{host.silence}",
+            "wait if it starts or drains; else read its log, and end it: SIGKILL loses nothing acknowledged",
+        )
+    else:
+        yield Finding("not_running", "no server runs on this state", "sessauth serve")
+        yield from _addresses(host.config)
+    yield from _parts(host.config)
+    yield from _limits(host, holder or os.getpid())
+    yield from _synchronisation()
+
+
+def lock_holder(state_dir: Path, proc: Path = Path("/proc")) -> int:
+    """Return the process that has the writer's lock; 0 if none has, or it is not known. Takes no lock."""
+    try:
+        inode = (state_dir / layout.WRITER_LOCK_FILE).stat().st_ino
+        lines = (proc / "locks").read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        # 1: FLOCK ADVISORY WRITE 4711 08:01:393219 0 EOF
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return max(0, int(fields[4]))
+    return 0
+
+
+def _running(status: ServerStatus) -> Iterator[Finding]:
+    if status.clock_suspect:
+        yield of_error("clock_suspect", ConfigError(status.clock_suspect))
+    elif status.not_ready and not status.brake and not status.alarm and status.fresh:
+        yield Finding("not_ready", f"the server is not ready: {status.not_ready}", "remove that cause")
+    if status.ready_workers < status.workers:
+        yield Finding(
+            "workers_down",
+            f"{status.workers - status.ready_workers} of {status.workers} workers are not ready, "
+            f"{status.worker_restarts} were started again",
+            "the log says why: worker_died, worker_failed",
+        )
+    if status.version != version():
+        yield Finding(
+            "other_version",
+            f"the server runs version {status.version}, installed is {version()}",
+            "restart the server",
+        )
+    if status.audit_fault:
+        yield Finding(
+            "audit_fault",
+            f"decisions are not recorded: {status.audit_fault}",
+            "make room in audit.dir and let the service write there",
+        )
+
+
+def _addresses(config: Config) -> Iterator[Finding]:
+    """Find addresses that another program has. Binds without listening."""
+    stated = (
+        ("tcp.address", config.tcp.address),
+        ("tcp.check_address", config.tcp.check_address),
+        ("metrics.address", config.metrics.address),
+    )
+    for setting, address in stated:
+        problem = _bind_problem(address) if address else ""
+        if problem:
+            yield Finding(
+                "address_taken",
+                f"{setting} {address} can't be listened on: {problem}",
+                f"stop the program that has it ('ss -ltnp' names it), or correct {setting}",
+            )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
+        probe.settimeout(1.0)
+        probe.connect(str(config.socket))
+        yield Finding(
+            "address_taken",
+            f"a server of another state listens on {config.socket}",
+            "stop it, or state another server.run_dir",
+        )
+
+
+def _bind_problem(address: str) -> str:
+    try:
+        host, port = host_and_port(address)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except (OSError, ConfigError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def _parts(config: Config) -> Iterator[Finding]:
+    if len(os.fsencode(config.check_socket(max(0, config.server.workers - 1)))) > MAX_SOCKET_PATH_BYTES:
+        yield Finding(
+            "socket_path",
+            f"{config.run_dir} is too long for a socket's path ({MAX_SOCKET_PATH_BYTES} bytes)",
+            "state a shorter server.run_dir, as /run/sessauth",
+        )
+    if config.server.workers:
+        try:
+            chosen = choose(config)
+        except ConfigError as error:
+            yield of_error("settings", error)
+        else:
+            if not chosen.native and config.server.check_server == "auto":
+                words, _, remedy = chosen.why.rpartition("; ")
+                yield Finding("native_server", f"checks are served by gRPC's server, slowly: {words}", remedy)
+    for extra, module, wanted in (
+        ("metrics", "prometheus_client", config.metrics.address),
+        ("tracing", "opentelemetry.sdk", config.tracing.enabled),
+        ("postgres", "psycopg", any("://" in member for member in config.cluster.engine)),
+    ):
+        if wanted and not _is_installed(module):
+            yield Finding(
+                "missing_extra",
+                f"a setting of [{extra if extra != 'postgres' else 'cluster'}] needs {module}",
+                f"pip install 'sessauth[{extra}]'",
+            )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _limits(host: Host, pid: int) -> Iterator[Finding]:
+    """Find limits of the server's process; of this one if no server runs."""
+    limit = _open_files(pid, host.proc)
+    if 0 < limit < LEAST_OPEN_FILES:
+        yield Finding(
+            "open_files_limit",
+            f"process {pid} may have {limit} files open, connections included",
+            "LimitNOFILE=65536 in the unit, or 'ulimit -n 65536' before the start",
+        )
+    with suppress(OSError):
+        cores = len(os.sched_getaffinity(pid))
+        if host.config.server.workers > cores:
+            yield Finding(
+                "few_cores",
+                f"{host.config.server.workers} workers share {cores} cores",
+                "lower server.workers: one worker a core is enough; or let the process use more cores",
+            )
+
+
+def _open_files(pid: int, proc: Path) -> int:
+    """Return the soft limit of open files; 0 if it is unknown or there is none."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in (proc / str(pid) / "limits").read_text().splitlines():
+            if line.startswith("Max open files"):
+                return int(line.split()[3])
+    return 0
+
+
+def _synchronisation() -> Iterator[Finding]:
+    """Ask systemd, where it runs, if a time server sets the clock."""
+    if shutil.which(_TIMEDATECTL[0]) is None:
+        return
+    with suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(_TIMEDATECTL, capture_output=True, text=True, timeout=2.0, check=True)
+        if answer.stdout.strip() == "no":
+            yield Finding(
+                "clock_unsynchronised",
+                "no time server sets this machine's clock, and the lives of sessions are judged by it",
+                "timedatectl set-ntp true, or start chrony",
+            )

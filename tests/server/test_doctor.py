@@ -1,0 +1,368 @@
+"""``sessauth doctor``: each fault is produced, found under its id, and nothing is changed by looking."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sessauth.clock import FixedClock, SystemClock
+from sessauth.model.server_status import ServerStatus
+from sessauth.server.config.config import Config, from_dict, load
+from sessauth.server.doctor import examination, folder_checks, process_checks
+from sessauth.server.doctor.finding import ERROR, SEVERITIES, Finding
+from sessauth.server.doctor.host import Host
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.process.server_status import version
+from sessauth.server.transport import choice
+from sessauth.state import backup
+from sessauth.state.host import brake
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.v1 import session_service_pb2 as sessions
+from tests.cli.conftest import COMMAND, invoke
+from tests.support.changes import opening
+from tests.support.issuer import SERVER, Issued
+from tests.support.markdown import Document
+from tests.support.service import home_folder, running
+from tests.support.tls_pair import CA, SERVER_PAIR
+from tests.support.tree import ROOT
+
+READY: Final = ServerStatus(version=version(), role="single")
+DAY_MS: Final = 86_400_000
+# The file of a state has the size of its map, and is copied for each test.
+MAP_BYTES: Final = 4 << 20
+
+
+@dataclass
+class Place:
+    """A home folder that was initialised, its settings, and what its server would answer."""
+
+    home: Path
+    settings: dict[str, Any] = field(default_factory=lambda: {"server": {"map_size_bytes": MAP_BYTES}})
+    status: ServerStatus | None = READY
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return from_dict({"home": str(self.home), **self.settings})
+
+    def examine(self) -> dict[str, Finding]:
+        """Return the findings by id."""
+        found = examination.examine(
+            lambda: self.config,
+            lambda config: dataclasses.replace(Host(config, SystemClock(), self.status), **self.more),
+        )
+        assert all(each.words and each.remedy for each in found)
+        return {each.id: each for each in found}
+
+    def pair(self, issued: Issued) -> None:
+        """Serve TCP with a certificate."""
+        (self.home / "server.pem").write_bytes(issued.pem)
+        (self.home / "server.key").write_bytes(issued.key_pem)
+        (self.home / "server.key").chmod(0o600)
+        self.settings["tcp"] = {
+            "address": "127.0.0.1:0", "certificate": "server.pem", "private_key": "server.key"
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """A home that is copied for each test."""
+    with home_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SESSAUTH_SERVER_MAP_SIZE_BYTES", str(MAP_BYTES))
+        initialise(folder / "h")
+        yield folder / "h"
+
+
+@pytest.fixture
+def place(made: Path) -> Iterator[Place]:
+    """A sound home of its own."""
+    with home_folder() as folder:
+        shutil.copytree(made, folder / "h")
+        yield Place(folder / "h")
+
+
+def _read_settings(place: Place, patch: pytest.MonkeyPatch) -> None:
+    (place.home / "sessauth.toml").write_text("[server]\nworker = 1\n")
+    patch.setattr(Place, "config", property(lambda self: load(self.home)))
+
+
+def _brake(place: Place, engage: Callable[[brake.Brake], object]) -> None:
+    page = brake.Brake(place.home / "state" / "brake")
+    engage(page)
+    page.close()
+
+
+def _suspect(place: Place, **changes: Any) -> None:
+    place.status = dataclasses.replace(READY, **changes)
+
+
+def _hold_lock(place: Place) -> Callable[[], None]:
+    descriptor = os.open(place.home / "state" / "writer.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    place.status, place.more["silence"] = None, "no answer"
+    return lambda: os.close(descriptor)
+
+
+def _take_address(place: Place) -> Callable[[], None]:
+    taken = socket.create_server(("127.0.0.1", 0))
+    place.settings["tcp"] = {"address": f"127.0.0.1:{taken.getsockname()[1]}", "insecure_tcp": True}
+    place.status = None
+    return taken.close
+
+
+def _long_run_dir(place: Place) -> None:
+    place.settings["server"] = {"run_dir": "r" * 120}
+
+
+def _no_native(place: Place, patch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise OSError("libnghttp2 is not here")
+
+    patch.setattr(choice, "_load", fail)
+    place.settings["server"] = {"workers": 1}
+
+
+def _no_extra(place: Place, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(importlib.util, "find_spec", lambda name: None)
+    place.settings["metrics"] = {"address": "127.0.0.1:0"}
+
+
+def _few_files(place: Place) -> None:
+    proc = place.home / "proc"
+    (proc / str(os.getpid())).mkdir(parents=True)
+    (proc / str(os.getpid()) / "limits").write_text("Max open files            1024       4096       files\n")
+    place.more["proc"] = proc
+
+
+def _unsynchronised(place: Place, patch: pytest.MonkeyPatch) -> None:
+    program = place.home / "bin" / "timedatectl"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no\n")
+    program.chmod(0o755)
+    patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def _orphan(place: Place) -> None:
+    with StateWriter.open(place.home / "state", map_size=MAP_BYTES) as log:
+        log.submit(opening("one", actor="left")).result(30)
+
+
+def _fill(patch: pytest.MonkeyPatch, share: float) -> None:
+    patch.setattr(folder_checks.TxnRows, "used_bytes", lambda rows, page: int(share * MAP_BYTES))
+
+
+def _disk(patch: pytest.MonkeyPatch, free: int, least: int = folder_checks.LEAST_DISK_BYTES) -> None:
+    real = os.statvfs
+    patch.setattr(folder_checks, "LEAST_DISK_BYTES", least)
+
+    def statvfs(path: Any) -> os.statvfs_result:
+        found = list(real(path))
+        found[0], found[1], found[4] = 1, 1, free
+        return os.statvfs_result(found)
+
+    patch.setattr(folder_checks.os, "statvfs", statvfs)
+
+
+def _backup(place: Place, *, age_days: float = 0, damage: bool = False) -> None:
+    folder = place.home / "backups"
+    folder.mkdir()
+    backup.backup(place.home / "state", folder / "one")
+    at = SystemClock().now_ms() / 1000 - age_days * 86_400
+    if damage:
+        with (folder / "one" / "data.mdb").open("r+b") as file:
+            file.seek(20_000)
+            file.write(b"x" * 64)
+    os.utime(folder / "one" / "manifest.json", (at, at))
+    place.more["backups"] = (folder,)
+
+
+def _audited(place: Place, *, remove: bool = False, cut: bool = False) -> None:
+    """Let a server record, then take from the log."""
+    place.settings["audit"] = {"enabled": True, "checkpoint_ms": 1_000}
+    control = Control(place.config)
+    control.start()
+    control.stop()
+    for file in (place.home / "audit").glob("*.jsonl"):
+        if remove:
+            file.unlink()
+        elif cut:
+            file.write_bytes(file.read_bytes()[:-200])
+    place.more["deep"] = cut
+
+
+def _floor(place: Place) -> None:
+    place.more["clock"] = FixedClock(SystemClock().now_ms() - DAY_MS)
+
+
+def _certificate(place: Place, days: tuple[int, int]) -> None:
+    place.pair(CA.issue("localhost", usage=SERVER, days=days))
+
+
+def _other_key(place: Place) -> None:
+    place.pair(SERVER_PAIR)
+    (place.home / "server.key").write_bytes(CA.issue("other").key_pem)
+
+
+def _damage_proof_keys(place: Place) -> None:
+    file = place.home / "state" / "proof" / "keys"
+    file.parent.mkdir(mode=0o750)
+    file.write_text("{}")
+    file.chmod(0o640)
+
+
+def _damage_credentials(place: Place) -> None:
+    place.config.credentials_file.write_text("[[")
+
+
+def _remove_keys(place: Place) -> None:
+    for file in (place.home / "keys").glob("*.pem"):
+        file.unlink()
+
+
+# By id, what brings the fault about. A function that is returned undoes it.
+FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
+    "settings": _read_settings,
+    "open_file": lambda place, _: (place.home / "keys").chmod(0o755),
+    "state_unusable": lambda place, _: (place.home / "state" / "data.mdb").write_bytes(b"x" * 9_000),
+    "brake": lambda place, _: _brake(place, lambda page: page.engage("set by hand", by_hand=True)),
+    "cluster_alarm": lambda place, _: _brake(place, lambda page: page.raise_alarm("FORK: another log")),
+    "stale": lambda place, _: _brake(place, lambda page: page.fresh_until(1)),
+    "clock_suspect": lambda place, _: _suspect(place, clock_suspect="moved by 90000 ms; set it right"),
+    "clock_floor": lambda place, _: _floor(place),
+    "clock_unsynchronised": _unsynchronised,
+    "map_full": lambda _, patch: _fill(patch, 0.9),
+    "map_filling": lambda _, patch: _fill(patch, 0.8),
+    "disk_full": lambda _, patch: _disk(patch, 1 << 20),
+    "disk_small": lambda _, patch: _disk(patch, MAP_BYTES // 2, least=1),
+    "not_running": lambda place, _: setattr(place, "status", None),
+    "not_answering": lambda place, _: _hold_lock(place),
+    "not_ready": lambda place, _: _suspect(place, not_ready="no active issuer key"),
+    "workers_down": lambda place, _: _suspect(place, workers=2, ready_workers=1),
+    "other_version": lambda place, _: _suspect(place, version="0.0.1"),
+    "address_taken": lambda place, _: _take_address(place),
+    "socket_path": lambda place, _: _long_run_dir(place),
+    "native_server": _no_native,
+    "missing_extra": _no_extra,
+    "open_files_limit": lambda place, _: _few_files(place),
+    "few_cores": lambda place, _: place.settings.update(server={"workers": 64}),
+    "proof_keys": lambda place, _: _damage_proof_keys(place),
+    "issuer_key": lambda place, _: _remove_keys(place),
+    "credentials": lambda place, _: _damage_credentials(place),
+    "no_operator": lambda place, _: CredentialFile(place.config.credentials_file).remove("operator"),
+    "orphaned_sessions": lambda place, _: _orphan(place),
+    "certificate_unusable": lambda place, _: _other_key(place),
+    "certificate_expired": lambda place, _: _certificate(place, (-5, -1)),
+    "certificate_ends": lambda place, _: _certificate(place, (-5, 10)),
+    "audit_fault": lambda place, _: _suspect(place, audit_fault="the disk is full"),
+    "audit_missing": lambda place, _: _audited(place, remove=True),
+    "audit_damaged": lambda place, _: _audited(place, cut=True),
+    "backup_missing": lambda place, _: place.more.update(backups=(place.home / "run",)),
+    "backup_old": lambda place, _: _backup(place, age_days=2),
+    "backup_unusable": lambda place, _: _backup(place, damage=True),
+}
+
+
+def _content(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return mode and digest of each file. LMDB's table of readers is written by every reader."""
+    return {
+        str(path): (path.stat().st_mode, blake2b(path.read_bytes()).hexdigest())
+        for path in folder.rglob("*")
+        if stat.S_ISREG(path.lstat().st_mode) and path.name != "lock.mdb"
+    }
+
+
+def test_a_sound_host_has_no_findings(place: Place) -> None:
+    """Neither at a glance nor deep, with a backup of today."""
+    _backup(place)
+    assert place.examine() == {}
+    place.more["deep"] = True
+    assert place.examine() == {}
+
+
+@pytest.mark.parametrize("fault", SEVERITIES)
+def test_a_fault_is_found_and_nothing_is_changed(
+    fault: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault has its id, a sentence and a remedy; every file stays as it was."""
+    undo = FAULTS[fault](place, monkeypatch)
+    before = _content(place.home)
+    try:
+        found = place.examine()
+    finally:
+        if callable(undo):
+            undo()
+
+    assert fault in found
+    assert _content(place.home) == before
+    # A fault is not reported as many others.
+    assert len(found) <= 2, found
+
+
+def test_the_page_lists_every_finding() -> None:
+    """The severities are those of the table."""
+    page = Document(ROOT / "docs" / "operations" / "diagnosis.md")
+    rows = [line.split("|") for line in page.sections(2)["Doctor"].splitlines() if line.startswith("| `")]
+
+    assert {row[1].strip().strip("`"): row[2].strip() for row in rows} == dict(SEVERITIES)
+
+
+def test_the_command_exits_by_severity(made: Path) -> None:
+    """0, 1 and 2; in JSON each finding has its severity."""
+    with home_folder() as folder:
+        shutil.copytree(made, folder / "h")
+        warned = invoke("--home", folder / "h", "doctor", "--json")
+        (folder / "h" / "keys").chmod(0o755)
+        failed = invoke("--home", folder / "h", "doctor", "--json")
+        lines = invoke("--home", folder / "h", "doctor").out
+
+    assert (warned.code, warned.json["errors"]) == (1, 0)
+    assert [each["id"] for each in warned.json["findings"]] == ["not_running"]
+    assert failed.code == 2
+    assert (failed.json["findings"][0]["id"], failed.json["findings"][0]["severity"]) == ("open_file", ERROR)
+    assert "run chmod 0700" in lines
+    assert lines.startswith("ERROR  open_file: ")
+
+
+def test_a_running_server_is_asked() -> None:
+    """A sound one has no finding; orphans of a removed issuer are found while it runs."""
+    with running() as service:
+        issuer = service.add("builder", "issuer")
+        issuer.call(
+            "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
+        )
+        home = service.made.home
+        assert CredentialFile(home / "state" / "credentials.toml").remove("builder")
+        # In a process of its own: this one writes the state.
+        command = [*COMMAND, "--home", str(home), "doctor", "--json"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    found = json.loads(ran.stdout)
+    assert ran.returncode == 1, ran.stderr
+    assert [each["id"] for each in found["findings"]] == ["orphaned_sessions"]
+    assert "'builder' (1)" in found["findings"][0]["words"]
+
+
+def test_no_lock_is_taken(place: Place) -> None:
+    """The holder is read from the kernel's table."""
+    undo = _hold_lock(place)
+    assert process_checks.lock_holder(place.home / "state") == os.getpid()
+    undo()
+    assert process_checks.lock_holder(place.home / "state") == 0
+    assert process_checks.lock_holder(place.home / "none") == 0
