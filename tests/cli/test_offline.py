@@ -49,7 +49,7 @@ def test_mint_attenuate_present_need_no_server(
 
 
 def test_scopes_are_read_from_a_file(run: Run, issuer_key: Path, stored: Path, tmp_path: Path) -> None:
-    """Behind those that are given, for a root block and for an attenuation; a bad line is named."""
+    """They follow those that are given, for a root block and for an attenuation; a bad line is named."""
     file, other = tmp_path / "some.scopes", 'read:mcp/github/get_issue where owner == "acme"'
     file.write_text(f"# of a report\n\n{other}\n")
 
