@@ -19,11 +19,10 @@ from ..scopes.operand import Exact, operands_of
 from ..scopes.operand import Json as JsonOperand
 from ..scopes.scope import Scope
 from ..scopes.value import Number, Value
+from . import limits as bounds
 
 # A longer number counts as one without a value: it is left open, never wrongly bounded.
 _MAX_NUMBER_CHARS = 1024
-# Lists of objects are read up to so many JSON values of a call; lists beyond it are not entered.
-MAX_ELEMENT_VALUES: Final = 1024
 
 Path = tuple[str, ...]
 """Names of members, outermost first; :data:`ELEMENT` stands for every element of a list."""
@@ -93,27 +92,35 @@ class _ArgumentWalk:
     """A walk of one call's arguments, with the number of values that it may still read inside lists."""
 
     def __init__(self) -> None:
-        self._room = MAX_ELEMENT_VALUES
+        self._room = bounds.MAX_ELEMENT_VALUES
 
     def members(self, prefix: Path, members: dict[str, Json]) -> Iterator[ArgumentNode]:
         """Yield what is at and below the members of an object."""
         if len(prefix) == limits.MAX_PATH_SEGMENTS:
             return
         for name, value in members.items():
-            if _is_name(name, prefix):
-                path = (*prefix, name)
-                yield ArgumentNode(path, value, opaque=isinstance(value, dict) and _is_opaque(path, value))
-                yield from self._below(path, value)
+            if not _is_name(name, prefix):
+                continue
+            path = (*prefix, name)
+            if isinstance(value, dict):
+                yield ArgumentNode(path, value, _is_opaque(path, value))
+                yield from self.members(path, value)
+            else:
+                yield ArgumentNode(path, value)
+                if isinstance(value, list):
+                    yield from self._elements(path, value)
 
-    def _below(self, path: Path, value: Json) -> Iterator[ArgumentNode]:
-        if isinstance(value, dict):
-            yield from self.members(path, value)
-        elif isinstance(value, list) and self._enters(path, value):
-            place = (*path, ELEMENT)
-            opaque = any(isinstance(each, dict) and _is_opaque(place, each) for each in value)
-            yield ArgumentNode(place, value, opaque)
-            for element in value:
-                yield from self._below(place, element)
+    def _elements(self, path: Path, elements: list[Json]) -> Iterator[ArgumentNode]:
+        if not self._enters(path, elements):
+            return
+        place = (*path, ELEMENT)
+        opaque = any(isinstance(each, dict) and _is_opaque(place, each) for each in elements)
+        yield ArgumentNode(place, elements, opaque)
+        for element in elements:
+            if isinstance(element, dict):
+                yield from self.members(place, element)
+            elif isinstance(element, list):
+                yield from self._elements(place, element)
 
     def _enters(self, path: Path, value: list[Json]) -> bool:
         """Return True for a list of objects or lists, and an empty one, if paths of elements can name it."""

@@ -17,6 +17,8 @@ MAX_HOSTS: Final = 8
 
 # Argument paths of one kind of call, the outermost first.
 MAX_PATHS: Final = 24
+# JSON values of one call that are read inside lists of objects; a list beyond it is not entered.
+MAX_ELEMENT_VALUES: Final = 512
 
 # Separate resources of one action; call groups in all; actions in all once resources are joined.
 MAX_RESOURCES: Final = 32

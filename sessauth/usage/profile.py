@@ -54,6 +54,8 @@ def _paths(data: object) -> dict[Path, ValueSummary]:
         path, summary = field_readers.items(row, 2, exactly=True)
         names = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
         key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names)
+        if not key or key[0] == ELEMENT:
+            raise UsageError("a usage record: a path begins with the name of an argument")
         paths[key] = ValueSummary.from_dict(summary)
     return paths
 

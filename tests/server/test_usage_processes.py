@@ -257,7 +257,7 @@ def test_what_sessions_used_becomes_the_next_ceiling(
     """Observe, report, ceiling file, open, and the same calls again, by commands alone.
 
     The honest calls of the next session are allowed, those of a hijacked one denied, and with an approval for
-    what is new nothing is: it is asked about.
+    what is new nothing is: it is asked about. Attachments are held inside their list, from two processes.
     """
     monkeypatch.setenv("SESSAUTH_HOME", str(world.made.home))
     run = partial(invoke, "--timeout-ms", 10_000)
@@ -266,15 +266,16 @@ def test_what_sessions_used_becomes_the_next_ceiling(
     def allows(token: Token, wanted: tuple[str, str, bytes]) -> bool:
         return judge.check(token.present(), *wanted, audience="gw").allowed
 
-    def call(to: str, body: str) -> tuple[str, str, bytes]:
-        return ("write", "mcp/mail/send", json.dumps({"to": to, "body": body}).encode())
+    def call(to: str, body: str, path: str = "/srv/out/new.pdf", **more: str) -> tuple[str, str, bytes]:
+        files = [{"path": "/srv/out/a.pdf"}, {"path": path, **more}]
+        return ("write", "mcp/mail/send", json.dumps({"to": to, "body": body, "files": files}).encode())
 
     everything = ["read,write:mcp/** free *"]
     for number in range(2):
         session, token = world.open(everything, everything, purpose="post")
-        for to in ("ana", "ben"):
+        for to, by in (("ana", world.judges[0]), ("ben", world.judges[-1])):
             words = f"what happened in week {number}, and {'more ' * 20}"
-            assert allows(token, call(to, words))
+            assert by(token.attenuate(label=to).present(), *call(to, words)).allowed
         world.report(session.id, 2)
     report = ("session", "report", "--purpose", "post")
     file = tmp_path / "post.scopes"
@@ -286,10 +287,17 @@ def test_what_sessions_used_becomes_the_next_ceiling(
     token = world.operator.mint(session_id, everything, ["gw"], ending="open")
 
     assert "learnt from 2 sessions" in suggested.err
-    assert file.read_text().startswith('write:mcp/mail/send where to in ["ana", "ben"] and body present\n')
+    assert file.read_text().startswith(
+        'write:mcp/mail/send where files[].path under "/srv/out" and to in ["ana", "ben"] and body present\n'
+    )
     assert (picture.code, "about 0 of 4 calls denied" in picture.out) == (0, True)
     assert allows(token, call("ben", "new words"))
-    for wrong in (call("mallory", "new words"), ("write", "mcp/mail/wipe", b"{}")):
+    for wrong in (
+        call("mallory", "new words"),
+        call("ben", "new words", "/etc/passwd"),
+        call("ben", "new words", owner="mallory"),
+        ("write", "mcp/mail/wipe", b"{}"),
+    ):
         assert not allows(token, wrong)
     key = ApproverKey.generate().public_key
     asking = run(*report, "--scopes-only", "--new", "approval", "--approver", base64url.encode(key)).out

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ...scopes.condition import Condition
-from ...scopes.operand import Exact
+from ...scopes.operand import Exact, operands_of
 from ...scopes.operators import Accessor, Operator
 from ...scopes.value import Number, Value
 from ..argument_reader import ELEMENT, scope_path
 from ..argument_reader import Path as Names
 from ..open_arguments import ArgumentTree
-from ..value_summary import ValueSummary
+from ..value_summary import ValueSummary, ordered
 from .observed import ToolEvidence, support
 from .scalar_holds import add_texts, decimal, held_range, range_conditions, text_conditions
 from .text_holds import Rules, held_texts
@@ -85,6 +85,7 @@ def _hold_elements(result: ArgumentHold, place: Place, hold: Hold, required: boo
     for held in holds:
         result.once += held.once
         result.notes += held.notes
+        held.ways = _as_one(held.ways)
         if len(held.ways) > 1:
             held.ways.clear()
             given = place.tool.at(held.names).values()
@@ -97,6 +98,21 @@ def _hold_elements(result: ArgumentHold, place: Place, hold: Hold, required: boo
         for way in held.ways:
             whole = whole.then(way)
     result.ways.append(whole)
+
+
+def _as_one(ways: list[Way]) -> list[Way]:
+    """Return one way if all of them list values, such as names and null; else the ways as they are."""
+    listing = (Operator.EQUAL, Operator.IN)
+    listed = [
+        each
+        for way in ways
+        for each in way.conditions
+        if each.operator in listing and not (each.accessor or each.fact)
+    ]
+    if len(ways) < 2 or any(way.conditions not in [(each,) for each in listed] for way in ways):
+        return ways
+    values = operands_of(ordered(value for each in listed for value in each.values), equality=True)
+    return [Way((replace(listed[0], operator=Operator.IN, values=values),))]
 
 
 def _hold_scalars(

@@ -65,7 +65,8 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
     facts, rules = [session.facts for session in sessions], Rules(least=2)
     tree = ArgumentTree(tool.shared(1), ())
     for path in sorted(path for path in tool.whole.paths if ELEMENT not in path):
-        if not (tool.reads and not names_hosts(tool.at(path).values())):
+        below = [each for each in tool.whole.paths if each[: len(path)] == path]
+        if not tool.reads or any(names_hosts(tool.at(each).values()) for each in below):
             for names, value in dict.fromkeys(hold(Place(tool, path, tree, facts, rules)).once):
                 at = tool.at(names)
                 number = next((n for n, each in at.items() if value is None or _brought(each, value)), None)

@@ -18,8 +18,8 @@ from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment, SegmentKind
 from ...scopes.value import Value
+from ..argument_reader import ELEMENT, names_of, scope_path
 from ..argument_reader import Path as Names
-from ..argument_reader import names_of, scope_path
 from ..generalize import Fit
 from ..open_arguments import ArgumentTree, is_closed
 from ..tighten import CallFamily, is_inside, resource_of
@@ -98,7 +98,7 @@ def _reading(
 ) -> Iterator[Scope]:
     """Yield a scope for a tool that reads: any arguments, but only the hosts that were used."""
     tree = ArgumentTree(tool.shared(1), ())
-    paths = tree.all() if tree.known else []
+    paths = list(_down_to_hosts(tree, tree.all(), tool)) if tree.known else []
     sending = [path for path in paths if names_hosts(tool.at(path).values())]
     conditions: list[Condition] = []
     for path in sending:
@@ -117,6 +117,18 @@ def _reading(
     free = [scope_path(path) for path in paths if path not in sending]
     whole = (*granted.conditions, *conditions)[: limits.MAX_CONDITIONS]
     yield replace(scope, conditions=whole, free_paths=tuple(free), everything_free=False)
+
+
+def _down_to_hosts(tree: ArgumentTree, paths: Sequence[Names], tool: ToolEvidence) -> Iterator[Names]:
+    """Yield paths; a list of objects that name hosts gives those of its members."""
+    for path in paths:
+        place = (*path, ELEMENT)
+        below = [each for each in tool.whole.paths if each[: len(place)] == place]
+        members = tree.members(place) if any(names_hosts(tool.at(each).values()) for each in below) else []
+        if members:
+            yield from _down_to_hosts(tree, members, tool)
+        else:
+            yield path
 
 
 def _reads_host(condition: Condition) -> bool:

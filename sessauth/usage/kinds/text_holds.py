@@ -102,7 +102,11 @@ def names_hosts(summaries: Iterable[ValueSummary]) -> bool:
     """Return True if an argument names hosts: URLs, with or without a scheme, in most sessions."""
     sites = (TextKind.URL, TextKind.SITE)
     found = [
-        bool(summary.hosts) or any(isinstance(v, str) and text_kind(v) in sites for v in summary.values or ())
+        bool(summary.hosts)
+        or any(
+            isinstance(value, str) and text_kind(value) in sites
+            for value in (*(summary.values or ()), *(summary.elements or ()))
+        )
         for summary in summaries
     ]
     return any(found) and 2 * sum(found) >= len(found)

@@ -48,7 +48,9 @@ def file(path: str = "src/a.py", mode: str = "file", content: str = LONG, **more
         ([[{"in": [{"x": "a"}]}]], 'v[].in[].x == "a"'),
         ([[["a"], ["b"]]], 'v[] subset_of ["a", "b"]'),
         ([[[{"x": "a"}]]], 'v[][].x == "a"'),
-        ([[{"x": "a"}, {"x": 1}]], "v[].x present"),
+        ([[{"x": "a/b.c"}, {"x": 1}]], "v[].x present"),
+        ([[{"x": "a"}, {"x": None}]], 'v[].x in ["a", null]'),
+        ([[{"x": True}, {"x": None}, {}]], "v[].x? in [false, true, null]"),
     ],
 )
 def test_members_of_elements_are_held_by_kind(values: list[Any], scope: str | list[str]) -> None:
@@ -170,3 +172,27 @@ def test_a_suggestion_lies_inside_a_grant_of_elements() -> None:
         suggestion = learnt([calls], grant, fit=fit)
         assert all(permits(suggestion.scopes, call) for call in calls), fit
         assert not permits(suggestion.scopes, push(file("etc/x"))), fit
+
+
+def test_hosts_inside_lists_hold_a_tool_that_reads() -> None:
+    """A reading tool that takes URLs in a list, or in objects there, reaches the hosts that were used."""
+
+    def fetch(*urls: str, **more: str) -> Call:
+        return (
+            "read",
+            "mcp/web/fetch",
+            {"all": [{"url": url, "how": "fast", **more} for url in urls], "n": 1},
+        )
+
+    scopes = learnt([[fetch("https://a.example/1", "https://a.example/2")]] * 2).scopes
+    assert str(scopes[0]) == 'read:mcp/web/fetch where host(all[].url) in ["a.example"] free all[].how, n'
+    assert permits(scopes, fetch("https://a.example/3", how="slow"))
+    assert not permits(scopes, fetch("https://a.example/3", "https://evil.example/?q=secret"))
+    assert not permits(scopes, fetch("https://a.example/3", proxy="https://evil.example"))
+    plain = learnt([[("read", "mcp/web/fetch", {"urls": ["https://a.example/1"]})]]).scopes
+    assert str(plain[0]) == 'read:mcp/web/fetch where each(host(urls)) in ["a.example"]'
+    sessions = [[fetch("https://a.example/1")]] * 4 + [[fetch("https://evil.example/1")]]
+    rows = brought_once(
+        layer_of(), [observed(layer_of(), calls, f"s{n}") for n, calls in enumerate(sessions)]
+    )
+    assert [(row.session, row.argument, row.value) for row in rows] == [("s4", "all[].url", '"evil.example"')]

@@ -6,8 +6,11 @@ import copy
 import json
 from typing import Any
 
+import pytest
+
+from sessauth.errors import UsageError
 from sessauth.usage import SessionUsage, limits
-from sessauth.usage.argument_reader import MAX_ELEMENT_VALUES, read
+from sessauth.usage.argument_reader import read
 from sessauth.usage.kinds.observed import Observed
 from tests.support.kinds import Call, layer_of, learnt_from, observed, send
 
@@ -58,7 +61,7 @@ def test_rows_of_elements_take_no_room_from_others() -> None:
 
 def test_large_lists_are_not_entered() -> None:
     """The values that are read inside lists are bounded for each call, and a list is read whole or not."""
-    small, large = [{"n": n} for n in range(40)], [{"n": n} for n in range(MAX_ELEMENT_VALUES)]
+    small, large = [{"n": n} for n in range(40)], [{"n": n} for n in range(limits.MAX_ELEMENT_VALUES)]
     nodes = read(json.dumps({"a": large, "b": small, "c": [small] * 30}).encode()).nodes
 
     assert {node.path for node in nodes} == {("a",), ("b",), ("b", ""), ("b", "", "n"), ("c",)}
@@ -89,3 +92,12 @@ def test_a_record_without_elements_leaves_the_list_open() -> None:
     for usage, scope in ((new, 'f[].p == "a"'), (earlier, "f present"), (both, "f present")):
         (first, *_) = learnt_from(layer_of(), [Observed(usage)]).scopes
         assert str(first) == f"write:mcp/mail/send where {scope}"
+
+
+@pytest.mark.parametrize("path", [[], [""], ["", "p"]])
+def test_a_path_without_an_argument_is_refused(path: list[str]) -> None:
+    """A report of it is no report."""
+    plain = json.loads(usage_of(send(f=[{"p": "a"}])).to_json())
+    plain["profiles"]["ceiling"]["groups"][0]["buckets"][0][1]["paths"][0][0] = path
+    with pytest.raises(UsageError, match="begins with the name of an argument"):
+        SessionUsage.from_json(json.dumps(plain))
