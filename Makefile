@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo demo-cluster serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
-        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check package wheels clean
+        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -160,6 +160,9 @@ vectors: $(BUILT) ## write tests/vectors/*.json again
 
 vectors-check: $(BUILT) ## fail if the seeded generator gives other vectors than the committed ones
 	$(RUN) tests/vectors/generate.py --check
+
+controls: $(INSTALLED) ## write the map of controls of evidence packs again, from docs/compliance.md
+	$(RUN) tools/generate_controls.py
 
 client: $(INSTALLED) ## write the blocking client again, from the asyncio one
 	$(RUN) tools/generate_sync_client.py
