@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.alarms import RULES, RULES_FILE, Alarm
+from tests.support.markdown import Document
+from tests.support.tree import ROOT
 
 pytestmark = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed: it is in Debian's package prometheus"
@@ -164,6 +166,18 @@ def test_prometheus_takes_the_rules() -> None:
     command = ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(RULES_FILE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and f"{len(RULES)} rules found" in done.stdout, done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+    """It names the file of rules as it is called, and the job that the alarms on silence wait for."""
+    (settings,) = Document(ROOT / "docs/operations/metrics.md").blocks("yaml")
+    shutil.copy(RULES_FILE, tmp_path)
+    (tmp_path / "prometheus.yml").write_text(settings)
+    command = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0 and f"{len(RULES)} rules found" in done.stdout, done.stdout + done.stderr
+    assert "job_name: sessauth\n" in settings
 
 
 def test_a_healthy_server_sets_off_nothing(tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ class Issued:
         )
 
     @classmethod
-    def ca(cls, name: str) -> Self:
-        """Make a CA that signed itself."""
+    def ca(cls, name: str, days: tuple[int, int] = (-1, 2)) -> Self:
+        """Make a CA that signed itself; ``days`` are its begin and its end, from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return cls(_signed(name, key, name, key, ca=True), key)
+        return cls(_signed(name, key, name, key, ca=True, days=days), key)
 
     def issue(
         self,
