@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "follow": "commands.local.service:follow",
     "status": "commands.local.status:status",
     "doctor": "commands.local.doctor:doctor",
+    "capacity": "commands.local.capacity:capacity",
     "session": "commands.session:session",
     "token": "commands.token:token",
     "holder-key": "commands.key_files:holder_key",

@@ -203,8 +203,9 @@ class TxnRows(CostRows):
 
     def used_bytes(self, page_bytes: int) -> int:
         """Return the bytes of the map that hold rows, counted by the pages of all tables."""
-        pages = 0
-        for handle in self.tables.values():
-            stat = self.txn.stat(handle)
-            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return pages * page_bytes
+        return sum(map(self.pages, self.tables)) * page_bytes
+
+    def pages(self, table: str) -> int:
+        """Return the number of pages of a table."""
+        stat = self.txn.stat(self.tables[table])
+        return int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
