@@ -2,7 +2,7 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo demo-cluster serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
+.PHONY: help install build demo demo-cluster demo-console serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
         bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
@@ -53,6 +53,9 @@ demo: $(BUILT) ## six sessions from birth to death, on a real server
 
 demo-cluster: $(BUILT) ## a cluster that loses its parts, one by one; needs etcd on the PATH
 	$(RUN) -m sessauth.cli.main demo --cluster
+
+demo-console: $(BUILT) ## living sessions and the console in a browser, until Ctrl-C
+	$(RUN) -m sessauth.cli.main demo --console
 
 serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	home=$${SESSAUTH_HOME:-$$HOME/.local/state/sessauth}; \

@@ -14,11 +14,15 @@ from starlette.staticfiles import StaticFiles
 
 from ..client import AsyncClient
 from ..clock import Clock, SystemClock
+from .approvals import ApprovalPages
 from .board import Board
 from .changes import SessionChanges
 from .closure import ClosurePage
 from .decision_log import DecisionLog
+from .decisions import DecisionPages
 from .gate import PageGate, cookie_name
+from .hosts import HostsPage
+from .inspector import TokenInspector
 from .live import LivePages
 from .logins import Logins
 from .one_session import OneSession
@@ -110,12 +114,32 @@ def _login_routes(logins: Logins) -> list[Route]:
 
 def _routes(parts: ConsoleParts) -> list[Route]:
     live = parts.live.handler
-    changes, closure = SessionChanges(parts), ClosurePage(parts)
+    changes, closure, inspector = SessionChanges(parts), ClosurePage(parts), TokenInspector(parts)
+    decisions = DecisionPages(parts)
+    if parts.terms.approvals_only:
+        return [Route("/", RedirectResponse("/approvals", 303)), *_approval_routes(parts)]
     return [
+        *_approval_routes(parts),
+        Route("/decisions", live(decisions.list)),
+        Route("/decisions/{decision}", live(decisions.one)),
+        Route("/hosts", live(HostsPage(parts).view)),
+        Route("/token", inspector.show),
+        Route("/token", inspector.inspect, methods=["POST"]),
         Route("/", live(SessionsPage(parts).view)),
         Route("/sessions/{session}", live(OneSession(parts).view)),
         Route("/sessions/{session}/closure", live(closure.view)),
         Route("/sessions/{session}/receipt", closure.download),
         Route("/sessions/{session}/change/{kind}", changes.show),
         Route("/sessions/{session}/change/{kind}", changes.submit, methods=["POST"]),
+    ]
+
+
+def _approval_routes(parts: ConsoleParts) -> list[Route]:
+    live, approvals = parts.live.handler, ApprovalPages(parts)
+    place = "/approvals/{session}/{approval}"
+    return [
+        Route("/approvals", live(approvals.list)),
+        Route(place, live(approvals.one)),
+        Route(f"{place}/grant", approvals.grant, methods=["POST"]),
+        Route(f"{place}/deny", approvals.deny, methods=["POST"]),
     ]

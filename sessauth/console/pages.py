@@ -24,7 +24,13 @@ from .recent import Reach
 
 FOLDER: Final = Path(__file__).parent
 MAX_TEXT_CHARS: Final = 300
-NAVIGATION: Final = (("Sessions", "/"),)
+NAVIGATION: Final = (
+    ("Sessions", "/"),
+    ("Approvals", "/approvals"),
+    ("Decisions", "/decisions"),
+    ("Hosts", "/hosts"),
+    ("Token", "/token"),
+)
 FORM_TOKEN: Final = "form_token"
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 

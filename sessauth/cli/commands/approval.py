@@ -17,6 +17,7 @@ from ..context import Settings, with_settings
 from ..io import write_new
 from ..output import moment_and_distance, table
 from ..params import Ref
+from .console import LOGIN, PORT, serve_console
 
 if TYPE_CHECKING:
     from ...client import Client
@@ -189,3 +190,24 @@ def deny(settings: Settings, session_id: Ref, approval_id: Ref, reason: str, req
     with settings.client() as client:
         denied = client.deny_approval(*_find(client, session_id, approval_id), reason, request_id=request_id)
     _show(settings, denied)
+
+
+@approval.command("ui")
+@click.option(
+    "--approver-key",
+    "key_file",
+    type=params.PATH,
+    required=True,
+    help="File with the approver's private key, mode 0600; it stays here.",
+)
+@PORT
+@LOGIN
+@with_settings
+def ui(settings: Settings, key_file: Path, port: int, login_ms: int) -> None:
+    """Read and answer approvals in a browser on this machine, until Ctrl-C.
+
+    The address of one approval is /approvals/SESSION/APPROVAL.
+    """
+    serve_console(
+        settings, port=port, login_ms=login_ms, approver=ApproverKey.load(key_file), approvals_only=True
+    )

@@ -75,12 +75,19 @@ def _with_workers(settings: Settings, workers: int | None) -> Config:
 @click.option(
     "--cluster", is_flag=True, help="A cluster that loses its parts instead; needs etcd on the PATH."
 )
+@click.option("--console", is_flag=True, help="A console over living sessions instead, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="With --console: its port.")
 @with_settings
-def demo(settings: Settings, cluster: bool) -> None:
+def demo(settings: Settings, cluster: bool, console: bool, port: int) -> None:
     """Run six stories against a real server of their own.
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
     """
+    if console:
+        from ...demo.living import run_console
+
+        run_console(settings, port, lambda text: show([text]))
+        return
     if cluster:
         # gRPC's core would report the connections of a server that the demo kills.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,0 +1,156 @@
+"""Approvals: exactly what is asked for, and the answer of a person.
+
+A grant is signed in this process, with a key that stays here, over the call that the page showed. Pages of a
+console without an approver key show how to grant elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from ..approvals.approver import Approver
+from ..approvals.request import ApprovalRequest
+from ..errors import InvalidApproval, PermissionDenied, Rejected, SessauthError, Unavailable
+from ..model.approval import ApprovalStatus
+from .parts import ConsoleParts, id_of
+
+STATUSES: Final = ("waiting", "granted", "denied", "used")
+MAX_ROWS: Final = 100
+MAX_REASON_CHARS: Final = 256
+NO_KEY: Final = (
+    "This console has no approver key. On the approver's machine: sessauth approval ui --approver-key FILE, "
+    "or sessauth approval grant."
+)
+READ_ONLY: Final = "This console only shows. Start it with --allow-changes, or use sessauth approval deny."
+
+
+class ApprovalPages:
+    """The list, one approval, and its answers."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        """Show the approvals of the server that ``parts`` know."""
+        self._parts = parts
+        key = parts.terms.approver
+        self._approver = Approver(key, parts.clock) if key else None
+        self._public_key = key.public_key if key else b""
+
+    async def list(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the template and the values of the list."""
+        parts = self._parts
+        status = request.query_params.get("status", "waiting")
+        status = status if status in STATUSES else "waiting"
+        found = await parts.answers.get(
+            ("approvals", status), lambda: parts.client.list_approvals(status=status, page_size=MAX_ROWS)
+        )
+        rows = sorted(found.value.approvals, key=lambda each: each.record.requested_at_ms, reverse=True)
+        return "approvals.html", {
+            "rows": [(each.record, self._is_mine(each)) for each in rows],
+            "more": bool(found.value.next_page_token),
+            "status": status,
+            "statuses": STATUSES,
+            "at_ms": found.at_ms,
+        }
+
+    async def one(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the template and the values of one approval."""
+        asked, at_ms = await self._fetch(request)
+        try:
+            text, fault = asked.render(), ""
+        except InvalidApproval as error:
+            text, fault = "", str(error)
+        now_ms = self._parts.clock.now_ms()
+        waits = not fault and asked.record.waits(now_ms)
+        return "approval.html", {
+            "record": asked.record,
+            "text": text,
+            "fault": fault,
+            "digest": asked.digest().hex() if text else "",
+            "waits": waits,
+            "standing": len(asked.record.standing(now_ms)) if not fault else 0,
+            "over": asked.record.expires_at_ms <= now_ms,
+            "grantable": waits and self._is_mine(asked),
+            "deniable": waits
+            and asked.record.status is ApprovalStatus.PENDING
+            and (self._approver is not None or self._parts.terms.allow_changes),
+            "no_key": NO_KEY,
+            "at_ms": at_ms,
+        }
+
+    async def grant(self, request: Request) -> Response:
+        """Sign the call that the page showed, and hand the signature in."""
+        if self._approver is None:
+            return self._parts.pages.refused(request, NO_KEY)
+        try:
+            asked, _ = await self._fetch(request, fresh=True)
+            if asked.digest().hex() != request.state.form.get("digest", ""):
+                return self._parts.pages.refused(
+                    request,
+                    "What is asked for is not the call that the page showed; nothing was signed.",
+                    409,
+                )
+            signed = self._approver.grant(asked)
+            await self._parts.answers.ask(self._parts.client.grant_approval(asked, signed))
+        except SessauthError as error:
+            return await self._failed(request, error)
+        return self._again(request)
+
+    async def deny(self, request: Request) -> Response:
+        """Deny the call until the request expires."""
+        parts = self._parts
+        if self._approver is None and not parts.terms.allow_changes:
+            return parts.pages.refused(request, READ_ONLY)
+        reason = request.state.form.get("reason", "")[:MAX_REASON_CHARS]
+        try:
+            await parts.answers.ask(parts.client.deny_approval(*_ids(request), reason))
+        except SessauthError as error:
+            return await self._failed(request, error)
+        return self._again(request)
+
+    def _again(self, request: Request) -> Response:
+        session_id, approval_id = _ids(request)
+        for status in STATUSES:
+            self._parts.answers.forget(("approvals", status))
+        self._parts.answers.forget(("approval", session_id, approval_id))
+        return RedirectResponse(f"/approvals/{session_id.hex()}/{approval_id.hex()}", 303)
+
+    async def _fetch(self, request: Request, *, fresh: bool = False) -> tuple[ApprovalRequest, int]:
+        """Return an approval, with its session's subject and purpose if the credential may read them."""
+        parts, (session_id, approval_id) = self._parts, _ids(request)
+        key = ("approval", session_id, approval_id)
+        if fresh:
+            parts.answers.forget(key)
+        found = await parts.answers.get(key, lambda: parts.client.get_approval(session_id, approval_id))
+        try:
+            session = await parts.answers.get(
+                ("session", session_id), lambda: parts.client.get_session(session_id)
+            )
+        except (PermissionDenied, Unavailable):
+            return found.value, found.at_ms
+        named = dataclasses.replace(found.value, subject=session.value.subject, purpose=session.value.purpose)
+        return named, found.at_ms
+
+    async def _failed(self, request: Request, error: SessauthError) -> Response:
+        """Say what happened: it was answered elsewhere, it is over, or no answer came."""
+        if not isinstance(error, InvalidApproval | Rejected):
+            return self._parts.live.failure(request, error)
+        try:
+            asked, _ = await self._fetch(request, fresh=True)
+        except SessauthError as other:
+            return self._parts.live.failure(request, other)
+        return self._parts.pages.answer(
+            request, "answered.html", code=409, record=asked.record, message=str(error)
+        )
+
+    def _is_mine(self, approval: ApprovalRequest) -> bool:
+        """Return True if the key of this console may sign, and has not."""
+        record = approval.record
+        signed = any(each.public_key == self._public_key for each in record.statements)
+        return self._public_key in record.keys and not signed
+
+
+def _ids(request: Request) -> tuple[bytes, bytes]:
+    return id_of(request, "session", 16), id_of(request, "approval", 16)

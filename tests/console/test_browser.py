@@ -1,0 +1,327 @@
+"""The console in a real Chromium: one browser, one server, one console as its user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sessauth.approvals.approver import ApproverKey
+from tests.console.conftest import IMAGE, SCRIPT, World
+from tests.support.service import wait_until
+
+CHROMIUM = shutil.which("chromium") or ""
+MISSING = "needs chromium (Debian's package) and playwright: .ci/run installs them"
+if not CHROMIUM and os.environ.get("SESSAUTH_TEST_CHROMIUM"):
+    raise RuntimeError(MISSING)
+playwright_api = pytest.importorskip("playwright.sync_api", reason=MISSING)
+pytestmark = [pytest.mark.skipif(not CHROMIUM, reason=MISSING)]
+# Milliseconds, for what a busy machine may let wait.
+LONG = 60_000
+SERIOUS = ("serious", "critical")
+
+
+@dataclass
+class Program:
+    """A console as a process, started by its command."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def links(self) -> list[str]:
+        """The links that it printed."""
+        return re.findall(r"http://\S+/login/\S+", self.output.read_text())
+
+    @property
+    def origin(self) -> str:
+        """Its address."""
+        return self.links[0].partition("/login")[0]
+
+    def new_link(self) -> str:
+        """Have it print another link, and return it."""
+        count = len(self.links)
+        self.process.send_signal(signal.SIGUSR1)
+        assert wait_until(lambda: len(self.links) > count)
+        return self.links[-1]
+
+
+@contextmanager
+def started(world: World, output: Path, *command: str) -> Iterator[Program]:
+    """A console that runs, and ends well when it is told to."""
+    home = world.service.made.home
+    arguments = [sys.executable, "-m", "sessauth.cli.main", "--home", str(home), "--timeout-ms", "10000"]
+    with output.open("wb") as file:
+        process = subprocess.Popen([*arguments, *command], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    program = Program(process, output)
+    try:
+        assert wait_until(lambda: bool(program.links)), output.read_text()
+        yield program
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    # Nothing was printed but links: no error, and nothing of what was looked at.
+    links = r"log in  http://\S+\n|        once, within \d+ minutes; Enter prints another\n?"
+    assert re.sub(links, "", output.read_text()) == ""
+
+
+@pytest.fixture(scope="module")
+def program(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """Give a console that may change sessions."""
+    output = tmp_path_factory.mktemp("console") / "output"
+    with started(world, output, "console", "--allow-changes") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """Give a browser without windows."""
+    with playwright_api.sync_playwright() as driver:
+        # Chromium's own sandbox needs another user than root.
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A page, and what went wrong on it."""
+
+    page: object
+    faults: list[str]
+    requests: list[str]
+
+
+@pytest.fixture
+def visit(chromium, program: Program) -> Iterator[Visit]:
+    """Give a page of a browser that is logged in; nothing may fail on it or go elsewhere."""
+    context = chromium.new_context()
+    context.set_default_timeout(LONG)
+    context.set_default_navigation_timeout(LONG)
+    page = context.new_page()
+    faults: list[str] = []
+    requests: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(program.new_link())
+    yield Visit(page, faults, requests)
+    assert [url for url in requests if not url.startswith(program.origin + "/")] == []
+    assert page.title() != "taken"
+    assert faults == []
+    context.close()
+
+
+def _current(page, text: str) -> None:
+    playwright_api.expect(page.locator("#current")).to_contain_text(text, timeout=LONG)
+
+
+def _updated(page) -> None:
+    """Wait until parts of a page were replaced."""
+    playwright_api.expect(page.locator("body")).to_have_attribute(
+        "data-updates", re.compile(r"[2-9]|\d\d"), timeout=LONG
+    )
+
+
+def test_sessions_are_live(visit: Visit, program: Program, world: World) -> None:
+    """A session that is opened elsewhere appears, and one that ends goes, without a reload; focus stays."""
+    page = visit.page
+    page.goto(program.origin + "/?q=agent:live")
+    session = world.open("agent:live-one")
+    row = page.locator(f"#s-{session.id.hex()}")
+    row.wait_for()
+    row.get_by_role("link").focus()
+    world.open("agent:live-two")
+    _current(page, "agent:live-two")
+    assert page.evaluate("document.activeElement.textContent") == session.id.hex()[:8]
+    world.client.end(session.id)
+    playwright_api.expect(row).to_contain_text("ended", timeout=LONG)
+
+
+def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: World) -> None:
+    """From the list to the closure with Tab and Enter alone; the closure turns green by itself."""
+    session = world.open("agent:keys", purpose="by hand")
+    page = visit.page
+    page.goto(program.origin + "/?q=agent:keys")
+    _current(page, "agent:keys")
+
+    def tab_to(name: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent.trim()").startswith(name):
+                return
+        raise AssertionError(f"no Tab leads to {name}")
+
+    for name in (session.id.hex()[:8], "End", "End this session"):
+        tab_to(name)
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+    _current(page, "CLOSED")
+    assert page.locator(".closure.closed").count() == 1
+    with page.expect_download() as download:
+        page.locator("#receipt").click()
+    assert download.value.suggested_filename == f"closure-{session.id.hex()}.receipt"
+    assert Path(download.value.path()).read_text().startswith("sessauth_receipt_")
+
+
+def test_a_decision_appears(visit: Visit, program: Program, world: World) -> None:
+    """A call that is denied now is on the page of its session, and counted; so is its page of decisions."""
+    session = world.open("agent:caller")
+    token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"])
+    page = visit.page
+    page.goto(f"{program.origin}/sessions/{session.id.hex()}")
+    world.client.check(token, "read", IMAGE, "{}", audience="gateway")
+    _current(page, IMAGE)
+    _current(page, "1 denied")
+    page.goto(f"{program.origin}/decisions?session={session.id.hex()}")
+    world.client.check(token, "read", "mcp/github/live", "{}", audience="gateway")
+    _current(page, "mcp/github/live")
+
+
+def test_an_agents_text_is_no_script(visit: Visit, program: Program, world: World) -> None:
+    """Texts that try to be a page's own are text, also in parts that are replaced."""
+    page = visit.page
+    for path in ("/", f"/sessions/{world.session.id.hex()}", "/decisions?verdict=denied"):
+        page.goto(program.origin + path)
+        _updated(page)
+        assert page.locator("main script, main img").count() == 0
+    page.goto(f"{program.origin}/sessions/{world.session.id.hex()}")
+    _current(page, SCRIPT)
+    # The policy holds even where a page would let one through.
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')")
+    page.wait_for_timeout(200)
+    assert page.title() not in ("taken", "1")
+    assert any("Content Security Policy" in fault for fault in visit.faults)
+    visit.faults.clear()
+
+
+def test_another_site_frames_and_sends_nothing(visit: Visit, program: Program, world: World) -> None:
+    """A page elsewhere can't frame the console, and its form does nothing, whoever is logged in."""
+    session = world.open("agent:framed")
+    page = visit.page
+    target = f"{program.origin}/sessions/{session.id.hex()}/change/end"
+    attack = (
+        f'<iframe src="{program.origin}/"></iframe><form method="post" action="{target}">'
+        '<input name="epoch" value="1"><input name="step" value="do"></form>'
+    )
+    page.route("http://evil.example/", lambda route: route.fulfill(body=attack, content_type="text/html"))
+    page.goto("http://evil.example/")
+    page.wait_for_timeout(300)
+    frames = [frame for frame in page.frames if frame.parent_frame]
+    assert all("agent:" not in frame.content() for frame in frames)
+    with page.expect_navigation():
+        page.evaluate("document.forms[0].submit()")
+    assert "Not logged in" in page.content() or "another site" in page.content()
+    assert world.client.get_session(session.id).status.name == "ACTIVE"
+    visit.faults.clear()
+    visit.requests.clear()
+
+
+def test_two_people_press_at_once(visit: Visit, program: Program, world: World) -> None:
+    """Both have the preview open; the second reads what the first did."""
+    session = world.open("agent:both")
+    first, second = visit.page, visit.page.context.new_page()
+    for page in (first, second):
+        page.goto(f"{program.origin}/sessions/{session.id.hex()}/change/suspend")
+        page.get_by_label("Reason").fill("mine" if page is first else "theirs")
+    for page in (first, second):
+        with page.expect_navigation():
+            page.get_by_role("button", name="Suspend this session").click()
+    _current(first, "suspended")
+    assert "Somebody was faster" in second.content() and "mine" in second.content()
+    assert world.client.get_session(session.id).reason == "mine"
+    visit.faults.clear()
+
+
+def test_a_link_and_a_login_end(chromium, program: Program, world: World, tmp_path: Path) -> None:
+    """A used link logs nobody in; a page that is open when its login ends says so, and how to go on."""
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(program.links[-1])
+    assert "press Enter in the terminal" in page.locator("main").inner_text()
+    with started(world, tmp_path / "short", "console", "--login-for", "3s") as short:
+        page.goto(short.links[-1])
+        playwright_api.expect(page.locator("#notice")).to_contain_text("login has ended", timeout=LONG)
+        page.reload()
+        assert "Not logged in" in page.content()
+    context.close()
+
+
+def test_a_console_that_stops_is_said(chromium, world: World, tmp_path: Path) -> None:
+    """The page stays, and says that it is old."""
+    context = chromium.new_context()
+    page = context.new_page()
+    with started(world, tmp_path / "gone", "console") as short:
+        page.goto(short.links[-1])
+        _current(page, "agent:orchestrator")
+    playwright_api.expect(page.locator("#notice")).to_contain_text("does not answer", timeout=LONG)
+    assert "agent:orchestrator" in page.content()
+    context.close()
+
+
+def test_an_approver_signs_in_a_browser(chromium, world: World, tmp_path: Path) -> None:
+    """`approval ui` shows the call at the address that an agent's client opens, and a press signs it."""
+    key = ApproverKey.generate()
+    key.save(tmp_path / "ann.key")
+    session = world.open("agent:deployer", ceiling=["deploy:** free *"])
+    scope = f'deploy:prod/** free * needs approval(1, "{key.text}")'
+    token = world.client.mint(session.id, [scope], ["gateway"])
+    call = (token, "deploy", "prod/api", f'{{"note": "{SCRIPT}"}}')
+    assert not world.client.check(*call, audience="gateway")
+    approval = world.client.list_approvals(session_id=session.id).approvals[0].record
+    context = chromium.new_context()
+    page = context.new_page()
+    with started(world, tmp_path / "ui", "approval", "ui", "--approver-key", str(tmp_path / "ann.key")) as ui:
+        page.goto(ui.links[-1])
+        page.goto(f"{ui.origin}/approvals/{session.id.hex()}/{approval.id.hex()}")
+        _current(page, SCRIPT)
+        page.get_by_role("button", name="Sign: this call may happen, once").click()
+        _current(page, "it is granted")
+        assert page.title() != "taken"
+    context.close()
+    assert world.client.check(*call, audience="gateway")
+
+
+def test_every_page_is_accessible(visit: Visit, program: Program, world: World) -> None:
+    """Rules of axe find nothing serious, in the light and in the dark."""
+    from axe_core_python.sync_playwright import Axe
+
+    axe, page = Axe(), visit.page
+    # The rules are a script of the test's own, which the policy of the pages refuses.
+    context = page.context.browser.new_context(bypass_csp=True, storage_state=page.context.storage_state())
+    page = context.new_page()
+    session = f"/sessions/{world.session.id.hex()}"
+    ended = world.open("agent:axe")
+    world.client.end(ended.id)
+    paths = [
+        *("/", session, f"{session}/change/end", f"{session}/change/narrow"),
+        *(f"/sessions/{ended.id.hex()}/closure", "/approvals", "/decisions", "/hosts", "/token"),
+    ]
+    found = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for path in paths:
+            page.goto(program.origin + path)
+            page.wait_for_load_state("domcontentloaded")
+            violations = axe.run(page)["violations"]
+            serious = [each for each in violations if each["impact"] in SERIOUS]
+            found[scheme, path] = [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]
+    context.close()
+    assert {key: faults for key, faults in found.items() if faults} == {}
+
+
+def test_ten_thousand_sessions_do_not_hitch(visit: Visit, program: Program) -> None:
+    """Rows that a page holds don't grow with the sessions that there are."""
+    page = visit.page
+    page.goto(program.origin + "/?status=all")
+    _updated(page)
+    assert 0 < page.locator("tbody tr").count() <= 25
