@@ -121,7 +121,8 @@ def visit(chromium, program: Program) -> Iterator[Visit]:
     context.close()
 
 
-def _current(page, text: str) -> None:
+def expect_current(page, text: str) -> None:
+    """Wait until the changing part of a page has a text."""
     playwright_api.expect(page.locator("#current")).to_contain_text(text, timeout=LONG)
 
 
@@ -141,18 +142,18 @@ def test_sessions_are_live(visit: Visit, program: Program, world: World) -> None
     row.wait_for()
     row.get_by_role("link").focus()
     world.open("agent:live-two")
-    _current(page, "agent:live-two")
+    expect_current(page, "agent:live-two")
     assert page.evaluate("document.activeElement.textContent") == session.id.hex()[:8]
     world.client.end(session.id)
     playwright_api.expect(row).to_contain_text("ended", timeout=LONG)
 
 
 def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: World) -> None:
-    """From the list to the closure with Tab and Enter alone; the closure turns green by itself."""
+    """Tab and Enter alone lead from the list to the closure, which turns green by itself."""
     session = world.open("agent:keys", purpose="by hand")
     page = visit.page
     page.goto(program.origin + "/?q=agent:keys")
-    _current(page, "agent:keys")
+    expect_current(page, "agent:keys")
 
     def tab_to(name: str) -> None:
         for _ in range(60):
@@ -165,7 +166,7 @@ def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: W
         tab_to(name)
         with page.expect_navigation():
             page.keyboard.press("Enter")
-    _current(page, "CLOSED")
+    expect_current(page, "CLOSED")
     assert page.locator(".closure.closed").count() == 1
     with page.expect_download() as download:
         page.locator("#receipt").click()
@@ -180,11 +181,11 @@ def test_a_decision_appears(visit: Visit, program: Program, world: World) -> Non
     page = visit.page
     page.goto(f"{program.origin}/sessions/{session.id.hex()}")
     world.client.check(token, "read", IMAGE, "{}", audience="gateway")
-    _current(page, IMAGE)
-    _current(page, "1 denied")
+    expect_current(page, IMAGE)
+    expect_current(page, "1 denied")
     page.goto(f"{program.origin}/decisions?session={session.id.hex()}")
     world.client.check(token, "read", "mcp/github/live", "{}", audience="gateway")
-    _current(page, "mcp/github/live")
+    expect_current(page, "mcp/github/live")
 
 
 def test_an_agents_text_is_no_script(visit: Visit, program: Program, world: World) -> None:
@@ -195,7 +196,7 @@ def test_an_agents_text_is_no_script(visit: Visit, program: Program, world: Worl
         _updated(page)
         assert page.locator("main script, main img").count() == 0
     page.goto(f"{program.origin}/sessions/{world.session.id.hex()}")
-    _current(page, SCRIPT)
+    expect_current(page, SCRIPT)
     # The policy holds even where a page would let one through.
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')")
     page.wait_for_timeout(200)
@@ -236,7 +237,7 @@ def test_two_people_press_at_once(visit: Visit, program: Program, world: World) 
     for page in (first, second):
         with page.expect_navigation():
             page.get_by_role("button", name="Suspend this session").click()
-    _current(first, "suspended")
+    expect_current(first, "suspended")
     assert "Somebody was faster" in second.content() and "mine" in second.content()
     assert world.client.get_session(session.id).reason == "mine"
     visit.faults.clear()
@@ -262,7 +263,7 @@ def test_a_console_that_stops_is_said(chromium, world: World, tmp_path: Path) ->
     page = context.new_page()
     with started(world, tmp_path / "gone", "console") as short:
         page.goto(short.links[-1])
-        _current(page, "agent:orchestrator")
+        expect_current(page, "agent:orchestrator")
     playwright_api.expect(page.locator("#notice")).to_contain_text("does not answer", timeout=LONG)
     assert "agent:orchestrator" in page.content()
     context.close()
@@ -283,9 +284,9 @@ def test_an_approver_signs_in_a_browser(chromium, world: World, tmp_path: Path) 
     with started(world, tmp_path / "ui", "approval", "ui", "--approver-key", str(tmp_path / "ann.key")) as ui:
         page.goto(ui.links[-1])
         page.goto(f"{ui.origin}/approvals/{session.id.hex()}/{approval.id.hex()}")
-        _current(page, SCRIPT)
+        expect_current(page, SCRIPT)
         page.get_by_role("button", name="Sign: this call may happen, once").click()
-        _current(page, "it is granted")
+        expect_current(page, "it is granted")
         assert page.title() != "taken"
     context.close()
     assert world.client.check(*call, audience="gateway")

@@ -166,7 +166,7 @@ def test_a_token_is_read_and_not_held(
     """It says UNVERIFIED and what the blocks say; neither the page nor a log has the token."""
     caplog.set_level(logging.DEBUG)
     open_token = world.client.mint(world.session.id, ["read:mcp/** free *"], ["gateway"], ending="open")
-    for token in (world.token.text, open_token.stored_text):
+    for token in (world.token.text, open_token.stored_text()):
         code, page = reader.post("/token", token=token)
         text = _shown(page)
         assert code == 200 and "UNVERIFIED" in text and world.session.id.hex() in text

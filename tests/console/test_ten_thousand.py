@@ -73,7 +73,7 @@ def _looking(crowd: _Crowd) -> Any:
 
 
 def test_a_page_holds_few_of_many(world: World) -> None:
-    """Of 10,000 a page has 25 rows and asks for 25 reports; the last page and a search are as small."""
+    """A page of 10,000 has 25 rows and asks for 25 reports; the last page and a search are as small."""
     crowd = _Crowd(world.session, 10_000)
     with _looking(crowd) as http:
         for path, first in (("/", "agent:9999"), ("/?page=400", "agent:24"), ("/?q=agent:77", "agent:7799")):
