@@ -74,9 +74,9 @@ def test_a_session_shows_granted_against_used(world: World, reader: Browser) -> 
     path = _page(world.session)
     assert _has(reader, path, "5 allowed") and _has(reader, path, "2 denied")
     assert _has(reader, path, "OUT_OF_SCOPE")
+    assert _has(reader, path, "write:mcp/github/* free * never nothing")
     text = _shown(reader.get(path))
 
-    assert "write:mcp/github/* free * never nothing" in text
     assert "read:mcp/github/get" in text
     assert "agent:child" in text
     assert "Narrow to what would have been enough" in text
