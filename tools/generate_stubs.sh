@@ -26,7 +26,7 @@ for folder in proto/sessauth/{gateways,carriers}/*/v1; do
 done
 "$env/bin/python" -m grpc_tools.protoc -I proto --include_imports \
     --descriptor_set_out="$out/.descriptors.bin" \
-    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/receipt.proto \
+    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/log_record.proto proto/sessauth/v1/receipt.proto \
     proto/sessauth/v1/group_record.proto proto/sessauth/v1/caller_statement.proto
 "$env/bin/python" tools/generate_schema.py "$out/.descriptors.bin" > "$out/sessauth/_fast/codec/schema.py"
 rm "$out/.descriptors.bin"

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "commands.local.doctor:doctor",
     "capacity": "commands.local.capacity:capacity",
     "session": "commands.session:session",
+    "freeze": "commands.cut_off.freeze:freeze",
+    "thaw": "commands.cut_off.freeze:thaw",
     "token": "commands.token:token",
     "holder-key": "commands.key_files:holder_key",
     "check": "commands.check:check",

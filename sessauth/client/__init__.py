@@ -9,6 +9,8 @@ from ._results import BlockCensus as BlockCensus
 from ._results import Census as Census
 from ._results import CheckItem as CheckItem
 from ._results import EndedSession as EndedSession
+from ._results import EndedSessions as EndedSessions
+from ._results import FreezeState as FreezeState
 from ._results import HostUsage as HostUsage
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
@@ -16,6 +18,7 @@ from ._results import ListedCredential as ListedCredential
 from ._results import Missing as Missing
 from ._results import RegisteredVerifier as RegisteredVerifier
 from ._results import ReportPage as ReportPage
+from ._results import SelectedSession as SelectedSession
 from ._results import SessionPage as SessionPage
 from ._results import SessionReport as SessionReport
 from ._results import VerifierActivity as VerifierActivity

@@ -36,6 +36,43 @@ class EndedSession(Session):
 
 
 @dataclass(frozen=True, slots=True)
+class SelectedSession:
+    """A session that was ended with others; ``epoch`` is that behind its end."""
+
+    id: bytes
+    epoch: int
+    subject: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSessions:
+    """Counts of one call that ended many sessions, and the first 1000 of them.
+
+    ``matched`` had not ended when the call began; ``remaining`` were left when its time was over. None of the
+    ended ones is allowed from ``revision`` on. ``refused_until_ms``: until when new ones are refused, in ms
+    since 1970; 0: they are not.
+    """
+
+    matched: int
+    ended: int
+    remaining: int
+    revision: int
+    sessions: tuple[SelectedSession, ...]
+    refused_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeState:
+    """The causes for which a host denies every check: all of them, its freeze, its cluster's; empty: none."""
+
+    brake: str
+    host: str
+    cluster: str
+    in_cluster: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredVerifier:
     """A verifier in its server's registry. Times are ms since 1970; ``staleness_ms`` 0: no bound.
 

@@ -18,6 +18,7 @@ from .._fast.codec.record import Record
 from ..crypto.issuer_key import KeyStatus
 from ..errors import Rejected
 from .approval import ApprovalRecord, SignedApproval
+from .ban import SessionSelector
 from .session import EndCause, Fact, ScopeRecord, SessionTerms, fact_records, label_records
 
 FORMAT = 1
@@ -46,6 +47,7 @@ class ChangeKind(Enum):
     ANSWER_APPROVAL = "answer_approval"
     ADD_CREDENTIAL = "add_credential"
     REMOVE_CREDENTIAL = "remove_credential"
+    BAN_SESSIONS = "ban_sessions"
 
 
 class Rejection(StrEnum):
@@ -69,6 +71,8 @@ class Rejection(StrEnum):
     BAD_APPROVAL = "BAD_APPROVAL"
     BAD_PERMIT = "BAD_PERMIT"
     LAST_OPERATOR = "LAST_OPERATOR"
+    BANNED = "BANNED"
+    FROZEN = "FROZEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,14 @@ def add_credential(
 def remove_credential(change_id: str, name: str, *, actor: str = "") -> Change:
     """Refuse all calls of a caller from now on."""
     return Change(change_id, ChangeKind.REMOVE_CREDENTIAL, {"name": name}, actor=actor)
+
+
+def ban_sessions(
+    change_id: str, selector: SessionSelector, for_ms: int, reason: str = "", *, actor: str = ""
+) -> Change:
+    """Refuse new sessions that a selector fits, for so many ms; 0 lifts its ban."""
+    body = {"selector": selector.to_record(), "for_ms": for_ms, "reason": reason}
+    return Change(change_id, ChangeKind.BAN_SESSIONS, body, actor=actor)
 
 
 def purge_session(change_id: str, session_id: bytes, *, actor: str = "") -> Change:

@@ -1,6 +1,6 @@
 """Records of the state folder beside sessions: the log's head, results of changes, incarnations.
 
-Each class mirrors one message of ``record.proto``.
+Each class mirrors one message of ``log_record.proto``.
 """
 
 from __future__ import annotations

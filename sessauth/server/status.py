@@ -55,12 +55,15 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "BAD_APPROVAL": Code.FAILED_PRECONDITION,
     "BAD_PERMIT": Code.FAILED_PRECONDITION,
     "LAST_OPERATOR": Code.FAILED_PRECONDITION,
+    "BANNED": Code.FAILED_PRECONDITION,
     # Registration of verifiers.
     "NAME_TAKEN": Code.FAILED_PRECONDITION,
     "HOST_ACTIVE": Code.FAILED_PRECONDITION,
     "OTHER_STATE": Code.FAILED_PRECONDITION,
     "BAD_RECEIPT": Code.FAILED_PRECONDITION,
     # The server's condition.
+    # An operator denies everything for now.
+    "FROZEN": Code.FAILED_PRECONDITION,
     "NOT_LIVE": Code.FAILED_PRECONDITION,
     "NO_ISSUER_KEY": Code.FAILED_PRECONDITION,
     "OVERLOADED": Code.RESOURCE_EXHAUSTED,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/cluster_service.proto\x12\x0bsessauth.v1\"\x14\n\x12GetStandingRequest\"\xb6\x02\n\x13GetStandingResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x0f\n\x07leading\x18\x08 \x01(\x08\x12\r\n\x05\x66resh\x18\t \x01(\x08\x12\r\n\x05\x61larm\x18\n \x01(\t\x12\x15\n\ralarm_message\x18\x0b \x01(\t\x12\r\n\x05\x62rake\x18\x0c \x01(\t\x12\x15\n\rcluster_brake\x18\r \x01(\t\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.sessauth.v1.HostStanding\x12\x12\n\nrefused_by\x18\x0f \x01(\t\"n\n\x0cHostStanding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08reported\x18\x03 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\r\n\x05\x61larm\x18\x06 \x01(\t\"2\n\x0fSetBrakeRequest\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x12\n\x10SetBrakeResponse2\xab\x01\n\x0e\x43lusterService\x12P\n\x0bGetStanding\x12\x1f.sessauth.v1.GetStandingRequest\x1a .sessauth.v1.GetStandingResponse\x12G\n\x08SetBrake\x12\x1c.sessauth.v1.SetBrakeRequest\x1a\x1d.sessauth.v1.SetBrakeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/cluster_service.proto\x12\x0bsessauth.v1\"\x14\n\x12GetStandingRequest\"\xb6\x02\n\x13GetStandingResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x0f\n\x07leading\x18\x08 \x01(\x08\x12\r\n\x05\x66resh\x18\t \x01(\x08\x12\r\n\x05\x61larm\x18\n \x01(\t\x12\x15\n\ralarm_message\x18\x0b \x01(\t\x12\r\n\x05\x62rake\x18\x0c \x01(\t\x12\x15\n\rcluster_brake\x18\r \x01(\t\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.sessauth.v1.HostStanding\x12\x12\n\nrefused_by\x18\x0f \x01(\t\"n\n\x0cHostStanding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08reported\x18\x03 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\r\n\x05\x61larm\x18\x06 \x01(\t2b\n\x0e\x43lusterService\x12P\n\x0bGetStanding\x12\x1f.sessauth.v1.GetStandingRequest\x1a .sessauth.v1.GetStandingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTANDINGRESPONSE']._serialized_end=383
   _globals['_HOSTSTANDING']._serialized_start=385
   _globals['_HOSTSTANDING']._serialized_end=495
-  _globals['_SETBRAKEREQUEST']._serialized_start=497
-  _globals['_SETBRAKEREQUEST']._serialized_end=547
-  _globals['_SETBRAKERESPONSE']._serialized_start=549
-  _globals['_SETBRAKERESPONSE']._serialized_end=567
-  _globals['_CLUSTERSERVICE']._serialized_start=570
-  _globals['_CLUSTERSERVICE']._serialized_end=741
+  _globals['_CLUSTERSERVICE']._serialized_start=497
+  _globals['_CLUSTERSERVICE']._serialized_end=595
 # @@protoc_insertion_point(module_scope)

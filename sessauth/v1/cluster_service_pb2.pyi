@@ -59,15 +59,3 @@ class HostStanding(_message.Message):
     number: int
     alarm: str
     def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., reported: bool = ..., age_ms: _Optional[int] = ..., number: _Optional[int] = ..., alarm: _Optional[str] = ...) -> None: ...
-
-class SetBrakeRequest(_message.Message):
-    __slots__ = ("engaged", "reason")
-    ENGAGED_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    engaged: bool
-    reason: str
-    def __init__(self, engaged: bool = ..., reason: _Optional[str] = ...) -> None: ...
-
-class SetBrakeResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...

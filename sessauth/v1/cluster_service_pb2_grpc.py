@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class ClusterServiceStub(object):
-    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
-    with NOT_IN_CLUSTER.
+    """A cluster as one of its hosts sees it. A server of a single host refuses with NOT_IN_CLUSTER.
     """
 
     def __init__(self, channel):
@@ -41,27 +40,14 @@ class ClusterServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_cluster__service__pb2.GetStandingRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_cluster__service__pb2.GetStandingResponse.FromString,
                 _registered_method=True)
-        self.SetBrake = channel.unary_unary(
-                '/sessauth.v1.ClusterService/SetBrake',
-                request_serializer=sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeRequest.SerializeToString,
-                response_deserializer=sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeResponse.FromString,
-                _registered_method=True)
 
 
 class ClusterServiceServicer(object):
-    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
-    with NOT_IN_CLUSTER.
+    """A cluster as one of its hosts sees it. A server of a single host refuses with NOT_IN_CLUSTER.
     """
 
     def GetStanding(self, request, context):
         """How this host stands in the log. Answered in an alarm too. Roles: operator, auditor.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SetBrake(self, request, context):
-        """Has every host of the cluster deny every check, or no longer. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,11 +61,6 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=sessauth_dot_v1_dot_cluster__service__pb2.GetStandingRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_cluster__service__pb2.GetStandingResponse.SerializeToString,
             ),
-            'SetBrake': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetBrake,
-                    request_deserializer=sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeRequest.FromString,
-                    response_serializer=sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sessauth.v1.ClusterService', rpc_method_handlers)
@@ -89,8 +70,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClusterService(object):
-    """A cluster as one of its hosts sees it, and the brake of all of its hosts. A server of a single host refuses
-    with NOT_IN_CLUSTER.
+    """A cluster as one of its hosts sees it. A server of a single host refuses with NOT_IN_CLUSTER.
     """
 
     @staticmethod
@@ -110,33 +90,6 @@ class ClusterService(object):
             '/sessauth.v1.ClusterService/GetStanding',
             sessauth_dot_v1_dot_cluster__service__pb2.GetStandingRequest.SerializeToString,
             sessauth_dot_v1_dot_cluster__service__pb2.GetStandingResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetBrake(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sessauth.v1.ClusterService/SetBrake',
-            sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeRequest.SerializeToString,
-            sessauth_dot_v1_dot_cluster__service__pb2.SetBrakeResponse.FromString,
             options,
             channel_credentials,
             insecure,

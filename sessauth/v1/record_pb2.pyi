@@ -176,7 +176,7 @@ class KeyRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ..., owner: _Optional[str] = ..., added_at_ms: _Optional[int] = ..., activated_at_ms: _Optional[int] = ..., retired_at_ms: _Optional[int] = ..., distrusted_at_ms: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval", "add_credential", "remove_credential")
+    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval", "add_credential", "remove_credential", "ban_sessions")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,7 @@ class Change(_message.Message):
     ANSWER_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     ADD_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     REMOVE_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    BAN_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     format: int
     id: str
     session_id: bytes
@@ -223,7 +224,8 @@ class Change(_message.Message):
     answer_approval: AnswerApproval
     add_credential: AddCredential
     remove_credential: RemoveCredential
-    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ...) -> None: ...
+    ban_sessions: BanSessions
+    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ..., ban_sessions: _Optional[_Union[BanSessions, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms", "observe")
@@ -497,6 +499,48 @@ class RemoveCredential(_message.Message):
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
+class SessionSelector(_message.Message):
+    __slots__ = ("subject", "owner", "labels", "all")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    owner: str
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    all: bool
+    def __init__(self, subject: _Optional[str] = ..., owner: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., all: bool = ...) -> None: ...
+
+class BanSessions(_message.Message):
+    __slots__ = ("selector", "for_ms", "reason")
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    FOR_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    selector: SessionSelector
+    for_ms: int
+    reason: str
+    def __init__(self, selector: _Optional[_Union[SessionSelector, _Mapping]] = ..., for_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SessionBan(_message.Message):
+    __slots__ = ("selector", "until_ms", "reason", "set_by", "set_at_ms")
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SET_BY_FIELD_NUMBER: _ClassVar[int]
+    SET_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    selector: SessionSelector
+    until_ms: int
+    reason: str
+    set_by: str
+    set_at_ms: int
+    def __init__(self, selector: _Optional[_Union[SessionSelector, _Mapping]] = ..., until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., set_by: _Optional[str] = ..., set_at_ms: _Optional[int] = ...) -> None: ...
+
+class SessionBans(_message.Message):
+    __slots__ = ("bans",)
+    BANS_FIELD_NUMBER: _ClassVar[int]
+    bans: _containers.RepeatedCompositeFieldContainer[SessionBan]
+    def __init__(self, bans: _Optional[_Iterable[_Union[SessionBan, _Mapping]]] = ...) -> None: ...
+
 class Outcome(_message.Message):
     __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms", "permit_id", "permit_deadline_ms")
     CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -522,59 +566,3 @@ class Outcome(_message.Message):
     permit_id: bytes
     permit_deadline_ms: int
     def __init__(self, change_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., rejection: _Optional[str] = ..., detail: _Optional[str] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., permit_id: _Optional[bytes] = ..., permit_deadline_ms: _Optional[int] = ...) -> None: ...
-
-class ChangeResult(_message.Message):
-    __slots__ = ("revision", "rejection", "epoch", "incarnation", "purged_id")
-    REVISION_FIELD_NUMBER: _ClassVar[int]
-    REJECTION_FIELD_NUMBER: _ClassVar[int]
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    PURGED_ID_FIELD_NUMBER: _ClassVar[int]
-    revision: int
-    rejection: str
-    epoch: int
-    incarnation: bytes
-    purged_id: bytes
-    def __init__(self, revision: _Optional[int] = ..., rejection: _Optional[str] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., purged_id: _Optional[bytes] = ...) -> None: ...
-
-class SessionTrace(_message.Message):
-    __slots__ = ("owner", "ancestor_ids")
-    OWNER_FIELD_NUMBER: _ClassVar[int]
-    ANCESTOR_IDS_FIELD_NUMBER: _ClassVar[int]
-    owner: str
-    ancestor_ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, owner: _Optional[str] = ..., ancestor_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
-
-class Head(_message.Message):
-    __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest", "incarnation_revision")
-    FORMAT_FIELD_NUMBER: _ClassVar[int]
-    MIN_READER_FORMAT_FIELD_NUMBER: _ClassVar[int]
-    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    REVISION_FIELD_NUMBER: _ClassVar[int]
-    SEQ_FIELD_NUMBER: _ClassVar[int]
-    CLOCK_FLOOR_MS_FIELD_NUMBER: _ClassVar[int]
-    KEYS_GENERATION_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_REVISION_FIELD_NUMBER: _ClassVar[int]
-    format: int
-    min_reader_format: int
-    cluster_id: bytes
-    incarnation: bytes
-    revision: int
-    seq: int
-    clock_floor_ms: int
-    keys_generation: int
-    digest: bytes
-    incarnation_revision: int
-    def __init__(self, format: _Optional[int] = ..., min_reader_format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., clock_floor_ms: _Optional[int] = ..., keys_generation: _Optional[int] = ..., digest: _Optional[bytes] = ..., incarnation_revision: _Optional[int] = ...) -> None: ...
-
-class IncarnationRecord(_message.Message):
-    __slots__ = ("at_ms", "reason", "previous_revision")
-    AT_MS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    PREVIOUS_REVISION_FIELD_NUMBER: _ClassVar[int]
-    at_ms: int
-    reason: str
-    previous_revision: int
-    def __init__(self, at_ms: _Optional[int] = ..., reason: _Optional[str] = ..., previous_revision: _Optional[int] = ...) -> None: ...

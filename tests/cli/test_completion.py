@@ -36,7 +36,7 @@ def _completed(*words: str) -> set[str]:
     ("words", "offered"),
     [
         (("sessauth", "se"), {"session", "serve"}),
-        (("sessauth", "session", "li"), {"list"}),
+        (("sessauth", "session", "lis"), {"list"}),
         (("sessauth", "session", "list", "--st"), {"--status"}),
         (("sessauth", "session", "list", "--status", ""), {"active", "suspended", "ended"}),
     ],

@@ -42,7 +42,8 @@ NO_OPTIONS = {
         "method",
         "min_revision",
     ),
-    *("now_ms", "principal", "proof_key", "request", "revision", "statement", "token", "token_index"),
+    *("now_ms", "principal", "proof_key", "request", "revision", "selector", "statement", "token"),
+    "token_index",
     *("tokens", "trace", "verifier_key"),
 }
 PARAMETER = re.compile(r"(?<![\w.'{/-])([a-z]+(?:_[a-z]+)+)(?![\w}])|(?<![\w.'-])([a-z_]+)=")

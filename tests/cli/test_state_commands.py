@@ -68,25 +68,10 @@ def test_unusable_state_exits_with_5(home: Path, damage: object, word: str) -> N
 
 def test_no_service_is_said(run: Run) -> None:
     """Commands on the files of a service that was never initialised say so, exit code 5."""
-    for command in (("state", "check"), ("state", "brake"), ("credential", "list"), ("serve",)):
+    for command in (("state", "check"), ("freeze", "--this-host"), ("credential", "list"), ("serve",)):
         ran = run(*command)
         assert (ran.code, ran.out) == (5, "")
         assert "init" in ran.err
-
-
-def test_brake_by_hand(home: Path) -> None:
-    """The brake is set with a reason, shown, makes check exit with 5, and is cleared."""
-    assert invoke("--home", home, "state", "brake").out == "not set\n"
-
-    assert invoke("--home", home, "state", "brake", "--set", "--reason", "odd").code == 0
-    assert invoke("--home", home, "state", "brake").out == "SET: set by hand: odd\n"
-    assert invoke("--home", home, "state", "check").code == 5
-
-    assert invoke("--home", home, "state", "brake", "--clear", "--json").json == {
-        "braked": False,
-        "reason": "",
-    }
-    assert invoke("--home", home, "state", "check").code == 0
 
 
 def test_a_stale_state_is_reported(home: Path) -> None:
@@ -102,51 +87,6 @@ def test_a_stale_state_is_reported(home: Path) -> None:
     follower.fresh_until(SystemClock().steady_ms() + 30_000)
     assert invoke("--home", home, "state", "check").code == 0
     follower.close()
-
-
-@pytest.mark.parametrize(
-    "settings", ["[server\n", "[server]\nworker = 1\n", "[limits]\ncheck_threads = 0\n", "[nonsense]\n"]
-)
-def test_wrong_settings_do_not_keep_the_brake_from_being_set(home: Path, settings: str) -> None:
-    """Set, shown and cleared in the state folder that is known all the same; what is wrong is on stderr."""
-    (home / "sessauth.toml").write_text(settings)
-
-    ran = invoke("--home", home, "state", "brake", "--set", "--reason", "now")
-    assert (ran.code, ran.out) == (0, "SET: set by hand: now\n")
-    assert "settings are wrong" in ran.err
-    assert str(home / "state") in ran.err
-    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
-
-
-def test_the_brake_of_wrong_settings_is_that_of_their_state_folder(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stated folder is used where it can be read; where it can not, --state is asked for."""
-    (home / "state").rename(tmp_path / "elsewhere")
-    stated = f'state_dir = "{tmp_path / "elsewhere"}"\n'
-
-    (home / "sessauth.toml").write_text(f"[server]\n{stated}worker = 1\n")
-    assert invoke("--home", home, "state", "brake", "--set").code == 0
-    (home / "sessauth.toml").write_text(f"[server\n{stated}")
-    unknown = invoke("--home", home, "state", "brake", "--clear")
-    assert (unknown.code, "--state" in unknown.err) == (2, True)
-    assert invoke("--home", home, "state", "brake", "--state", tmp_path / "elsewhere").out.startswith("SET")
-    monkeypatch.setenv("SESSAUTH_SERVER_STATE_DIR", str(tmp_path / "elsewhere"))
-    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
-
-
-def test_brake_of_a_failed_write_is_cleared_by_a_probe(home: Path) -> None:
-    """A brake that a failed write set is released by a write that succeeds."""
-    from sessauth.state.host.brake import Brake
-    from sessauth.state.layout import BRAKE_FILE
-
-    page = Brake(home / "state" / BRAKE_FILE)
-    page.engage("input/output error")
-    page.close()
-
-    assert "input/output error" in invoke("--home", home, "state", "brake").out
-    assert invoke("--home", home, "state", "brake", "--clear").code == 0
-    assert invoke("--home", home, "state", "brake").out == "not set\n"
 
 
 def test_backup_and_restore_end_every_session(home: Path, tmp_path: Path) -> None:
@@ -207,16 +147,3 @@ def test_server_of_a_home_is_found_without_configuration(home: Path, monkeypatch
 
     assert listed.code == 0
     assert len(listed.json["keys"]) == 1
-
-
-def test_a_brake_that_is_missing_is_made_anew_set(home: Path) -> None:
-    """Check and serve say what to type; typed, every check denies until a person releases it."""
-    (home / "state" / "brake").unlink()
-    for command in (("state", "check"), ("serve",), ("state", "brake")):
-        ran = invoke("--home", home, *command)
-        assert ran.code == 5 and "sessauth state brake --set" in ran.err
-
-    assert invoke("--home", home, "state", "brake", "--set", "--reason", "it was lost").code == 0
-    assert invoke("--home", home, "state", "check").code == 5
-    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
-    assert invoke("--home", home, "state", "check").code == 0

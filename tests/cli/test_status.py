@@ -75,11 +75,11 @@ def test_a_ready_server_is_one_screen(watched: Service) -> None:
 
 def test_a_braked_server_is_not_ready(watched: Service) -> None:
     """Exit code 1, with the reason."""
-    watched("state", "brake", "--set", "--reason", "fire \x1b[31m drill")
+    watched("freeze", "--this-host", "--reason", "fire \x1b[31m drill")
     try:
         ran = watched("status")
     finally:
-        watched("state", "brake", "--clear")
+        watched("thaw", "--this-host")
 
     assert ran.code == 1
     assert "fire" in ran.out

@@ -65,10 +65,14 @@ def wiped() -> Iterator[Wiped]:
 
 
 def typed(host: ServerHost, *words: str, status: int = 0) -> Any:
-    """Type ``sessauth cluster`` on a host; return its document, or its error. Nothing else is printed."""
+    """Type ``sessauth cluster``, ``freeze`` or ``thaw`` on a host; return its document, or its error.
+
+    Nothing else is printed.
+    """
     environment = {**os.environ, "SESSAUTH_HOME": str(host.config.home)}
     program = Path(sys.executable).with_name("sessauth")
-    command = [program, "cluster", words[0], "--json", *words[1:]]
+    group = [] if words[0] in ("freeze", "thaw") else ["cluster"]
+    command = [program, *group, words[0], "--json", *words[1:]]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == status, ran.stderr
     assert not (ran.stdout and ran.stderr), ran.stderr
@@ -105,7 +109,7 @@ def test_the_status_says_why_a_host_denies(wiped: Wiped) -> None:
     _, two, token = wiped.serving()
     before = typed(two, "status")
     assert (before["brake"], before["cluster_brake"], before["alarm"]) == ("", "", "")
-    typed(two, "brake", "--set", "--reason", "drill")
+    typed(two, "freeze", "--reason", "drill")
     page = Brake(two.config.state_dir / BRAKE_FILE)
     page.engage("by hand", by_hand=True)
     try:
@@ -113,8 +117,8 @@ def test_the_status_says_why_a_host_denies(wiped: Wiped) -> None:
     finally:
         page.release(by_hand=True)
         page.close()
-        typed(two, "brake", "--clear")
-    assert braked["cluster_brake"] == "set for the cluster by operator: drill"
+        typed(two, "thaw")
+    assert braked["cluster_brake"] == "cluster frozen by operator: drill"
     assert set(braked["brake"].split("; ")) == {"by hand", braked["cluster_brake"]}
     assert wait_until(lambda: reason(two, token) is Reason.ALLOWED)
 

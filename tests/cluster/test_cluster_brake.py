@@ -1,4 +1,4 @@
-"""The brake of a whole cluster, set at any server, and typed."""
+"""The freeze of a whole cluster, at any server, and typed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from sessauth.cli.main import cli
 from sessauth.reasons import Reason
-from sessauth.v1 import cluster_service_pb2 as pb
+from sessauth.v1 import cluster_service_pb2
+from sessauth.v1 import cut_off_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
@@ -18,7 +19,8 @@ from tests.support.service import RpcError, running, wait_until
 from tests.support.watching import mint, open_session
 
 ENGINE = ["127.0.0.1:1"]
-SET = "ClusterService/SetBrake"
+FREEZE = "CutOffService/Freeze"
+THAW = "CutOffService/Thaw"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +43,13 @@ def pair(
 
 
 def typed(server: ClusterServer, *words: str) -> dict[str, object]:
-    """Type ``sessauth cluster brake`` on a server's host."""
+    """Type ``sessauth freeze`` or ``thaw`` on a server's host."""
     options = ["--target", str(server.config.socket), "--credential-file"]
     file = server.config.home / "typed.credential"
     if not file.exists():
         file.write_text(server.operator.credential)
         file.chmod(0o600)
-    result = CliRunner().invoke(cli, [*options, str(file), "cluster", "brake", "--json", *words])
+    result = CliRunner().invoke(cli, [*options, str(file), *words, "--json"])
     assert result.exit_code == 0, result.output
     return dict(json.loads(result.output))
 
@@ -59,17 +61,20 @@ def test_every_check_of_every_host_is_denied(pair: tuple[ClusterServer, ClusterS
     other = open_session(one.operator)
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
 
-    shown = typed(two, "--set", "--reason", "drill")
+    shown = typed(two, "freeze", "--reason", "drill")
 
-    assert shown == {"braked": True, "reason": "set for the cluster by operator: drill"}
+    text = "cluster frozen by operator: drill"
+    assert shown == {"braked": True, "reason": text, "host": "", "cluster": text}
     assert two.reason(token) is one.reason(token) is Reason.STATE_BRAKED
-    assert one.operator.call("ClusterService/GetStanding", pb.GetStandingRequest()).cluster_brake
+    assert one.operator.call(
+        "ClusterService/GetStanding", cluster_service_pb2.GetStandingRequest()
+    ).cluster_brake
     two.operator.call(
         "SessionService/EndSession", sessions.EndSessionRequest(request_id="e", session_id=other.id)
     )
-    assert typed(two)["braked"]
+    assert typed(two, "freeze", "--show")["braked"]
 
-    assert typed(one, "--clear") == {"braked": False, "reason": ""}
+    assert typed(one, "thaw") == {"braked": False, "reason": "", "host": "", "cluster": ""}
     assert one.reason(token) is Reason.ALLOWED
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
 
@@ -81,14 +86,14 @@ def test_it_survives_a_take_over_and_a_restart(
     one, two = pair
     token = mint(one.operator, open_session(one.operator).id).token
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
-    one.operator.call(SET, pb.SetBrakeRequest(engaged=True))
+    one.operator.call(FREEZE, pb.FreezeRequest())
     one.stop()
     assert wait_until(lambda: two.leads)
     assert two.reason(token) is Reason.STATE_BRAKED
     again = ClusterServer(one.config, one.operator.credential)
     try:
         assert again.reason(token) is Reason.STATE_BRAKED
-        two.operator.call(SET, pb.SetBrakeRequest(engaged=False))
+        two.operator.call(THAW, pb.ThawRequest())
         assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
     finally:
         again.stop()
@@ -98,16 +103,15 @@ def test_it_survives_a_take_over_and_a_restart(
 def test_a_reason_that_is_none(pair: tuple[ClusterServer, ClusterServer], reason: str) -> None:
     """It is refused by its field, and nothing is braked."""
     with pytest.raises(RpcError) as refused:
-        pair[1].operator.call(SET, pb.SetBrakeRequest(engaged=True, reason=reason))
+        pair[1].operator.call(FREEZE, pb.FreezeRequest(reason=reason))
     assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "reason")
     assert not pair[1].control.log.cluster_brake
 
 
-def test_a_single_host_has_none() -> None:
-    """It has a brake of its own."""
+def test_a_single_host_is_in_no_cluster() -> None:
+    """It has no standing, and is frozen by itself."""
     with running() as service:
-        for request in (pb.SetBrakeRequest(engaged=True), pb.GetStandingRequest()):
-            name = type(request).__name__.removesuffix("Request")
-            with pytest.raises(RpcError) as refused:
-                service.operator.call(f"ClusterService/{name}", request)
-            assert refused.value.word == "NOT_IN_CLUSTER"
+        with pytest.raises(RpcError) as refused:
+            service.operator.call("ClusterService/GetStanding", cluster_service_pb2.GetStandingRequest())
+        assert refused.value.word == "NOT_IN_CLUSTER"
+        assert not service.operator.call("CutOffService/GetFreeze", pb.GetFreezeRequest()).in_cluster

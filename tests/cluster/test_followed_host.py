@@ -17,7 +17,7 @@ from sessauth.model.receipt import VerifierState
 from sessauth.reasons import Reason
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.tokens.holder import HolderKey
-from sessauth.v1 import cluster_service_pb2 as pb
+from sessauth.v1 import cut_off_service_pb2 as cut_off
 from sessauth.v1 import evidence_service_pb2 as evidence
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.verifier.verifier import Verifier
@@ -30,7 +30,6 @@ from tests.support.scrape import scrape
 from tests.support.service import Caller, home_folder, serves, wait_until
 from tests.support.watching import end, mint, open_session
 
-SET_BRAKE = "ClusterService/SetBrake"
 SECTIONS = '[audit]\nenabled = true\n[metrics]\naddress = "127.0.0.1:{port}"\n'
 
 
@@ -219,14 +218,14 @@ def test_the_brake_of_the_cluster_is_its_own(followed: Followed) -> None:
             return all(each.check(token, "read", "files/a").reason is reason for each in judges)
 
         assert wait_until(lambda: both(Reason.ALLOWED))
-        followed.leader.call(SET_BRAKE, pb.SetBrakeRequest(engaged=True, reason="drill"))
+        followed.leader.call("CutOffService/Freeze", cut_off.FreezeRequest(reason="drill"))
         try:
             assert wait_until(lambda: both(Reason.STATE_BRAKED))
             assert scrape(followed.metrics_port).value("sessauth_cluster_brake") == 1
             shown = invoke("--home", followed.host.home, "cluster", "status", "--json").json
-            assert shown["cluster_brake"] == "set for the cluster by operator: drill"
+            assert shown["cluster_brake"] == "cluster frozen by operator: drill"
         finally:
-            followed.leader.call(SET_BRAKE, pb.SetBrakeRequest(engaged=False))
+            followed.leader.call("CutOffService/Thaw", cut_off.ThawRequest())
         assert wait_until(lambda: both(Reason.ALLOWED))
     # Health is looked at less often than checks are made: a later test starts from SERVING.
     with closing(followed.operator()) as operator:

@@ -92,7 +92,7 @@ def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:
     """sessauth/_fast/codec/schema.py is what tools/generate_schema.py prints for proto/ now."""
     everything = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
     signed = descriptor_pb2.FileDescriptorSet()
-    for name in ("token", "record", "receipt", "group_record", "caller_statement"):
+    for name in ("token", "record", "log_record", "receipt", "group_record", "caller_statement"):
         signed.file.append(next(f for f in everything.file if f.name == f"sessauth/v1/{name}.proto"))
     (tmp_path / "signed.bin").write_bytes(signed.SerializeToString())
 

@@ -28,6 +28,7 @@ SAME_MODULES: dict[tuple[str, str], str] = {
     ("client", "check_watch"): _BOTH,
     ("client", "checks"): _REQUEST,
     ("client", "credentials"): _REQUEST,
+    ("client", "cut_off"): _REQUEST,
     ("client", "event_stream"): _BOTH,
     ("client", "events"): _REQUEST,
     ("client", "evidence"): _REQUEST,

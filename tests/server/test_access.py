@@ -40,7 +40,7 @@ OPENS = {
         "ResumeSession",
         "EndSession",
     )
-}
+} | {"CutOffService/EndSessions"}
 MINTS = {"TokenService/Mint", "TokenService/Attenuate", "TokenService/Revoke"}
 KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey", "AdmitServer")}
 EVENTS = {"EventService/WatchSessions"}
@@ -54,7 +54,9 @@ PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
 FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "RegisterHost")}
 FEEDS |= {"UsageService/ReportHostUsage"}
-HOSTS = {"FeedService/RemoveHost", "ClusterService/SetBrake"}
+HOSTS = {"FeedService/RemoveHost"}
+CUTS = {f"CutOffService/{name}" for name in ("Freeze", "Thaw", "LiftBan")}
+FROZEN = {"CutOffService/ListBans", "CutOffService/GetFreeze"}
 STANDING = {"ClusterService/GetStanding", "StatusService/GetStatus"}
 CALLERS = {f"CredentialService/{name}Credential" for name in ("Add", "Remove")}
 CALLERS |= {"CredentialService/ListCredentials"}
@@ -73,10 +75,12 @@ MAY = {
     | EVIDENCE
     | HOSTS
     | STANDING
+    | CUTS
+    | FROZEN
     | CALLERS,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
-    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING,
+    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING | FROZEN,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
     "follower": PUBLIC | FEEDS | {"KeyService/SignVerifierKey"},
     "": PUBLIC,
@@ -170,11 +174,11 @@ def test_the_table_lists_every_rpc_that_is_served() -> None:
 
 
 def test_taking_authority_away_has_the_reserved_pool() -> None:
-    """End, Revoke, Suspend, Distrust and RemoveCredential share no pool with anything else."""
+    """Ends, Freeze, Revoke, Suspend, Distrust and RemoveCredential share no pool with anything else."""
     reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.pool == access.pools.RESERVED}
 
     ends = {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
-    assert reserved == {*ends, "SetBrake", "RemoveCredential"}
+    assert reserved == {*ends, "EndSessions", "Freeze", "RemoveCredential"}
     anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}
     assert anyone == PUBLIC
 

@@ -47,7 +47,7 @@ def _credential(made: Initialised, *arguments: str) -> None:
 
 
 def _brake(made: Initialised, *arguments: str) -> None:
-    ran = invoke("--home", made.home, "state", "brake", *arguments)
+    ran = invoke("--home", made.home, *arguments, "--this-host")
     assert ran.code == 0, ran.err
 
 
@@ -68,9 +68,9 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         ):
             _credential(made, *step)
             assert wait_until(lambda count=count: len(_events(made)) == count)  # type: ignore[misc]
-        _brake(made, "--set", "--reason", "drill")
+        _brake(made, "freeze", "--reason", "drill")
         assert wait_until(lambda: len(_events(made)) == 4)
-        _brake(made, "--clear")
+        _brake(made, "thaw")
         assert wait_until(lambda: len(_events(made)) == 5)
         control.stop()
 
@@ -78,8 +78,8 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         ("credential_added", "operator"),
         ("credential_added", "gw"),
         ("credential_removed", "gw"),
-        ("brake_set", "set by hand: drill"),
-        ("brake_cleared", "set by hand: drill"),
+        ("brake_set", "frozen by hand: drill"),
+        ("brake_cleared", "frozen by hand: drill"),
     ]
     logged = [getattr(each, "fields", {}) for each in caplog.records if each.message == "local_change"]
     assert [(each["what"], each.get("name") or each["reason"]) for each in logged] == expected
@@ -96,8 +96,8 @@ def test_the_next_start_records_what_was_done_without_a_server(made: Initialised
 
     _credential(made, "add", "gw", "--role", "gateway")
     _credential(made, "remove", "operator")
-    _brake(made, "--set", "--reason", "night")
-    _brake(made, "--clear")
+    _brake(made, "freeze", "--reason", "night")
+    _brake(made, "thaw")
     made.config_file.write_text(AUDIT + CA + IDENTITY)
     _start_and_stop(made)
     _start_and_stop(made)
@@ -109,8 +109,8 @@ def test_the_next_start_records_what_was_done_without_a_server(made: Initialised
         ("credential_added", "gw"),
         ("credential_removed", "operator"),
         ("identity_added", "edge"),
-        ("brake_set", "set by hand: night"),
-        ("brake_cleared", "set by hand: night"),
+        ("brake_set", "frozen by hand: night"),
+        ("brake_cleared", "frozen by hand: night"),
         ("credential_changed", "gw"),
     ]
 
@@ -152,7 +152,7 @@ def test_without_audit_there_is_a_line_in_the_log(
 
 def test_local_changes_are_found_and_handed_on(made: Initialised) -> None:
     """``audit query`` shows them, and each is an event of OCSF."""
-    _brake(made, "--set", "--reason", "drill")
+    _brake(made, "freeze", "--reason", "drill")
     _start_and_stop(made)
     found = [each for each in FolderReader(made.home / "audit").entries() if each.kind == "local"]
     events = [ocsf.event(each, {}) for each in found]

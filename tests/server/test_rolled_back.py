@@ -78,7 +78,8 @@ def test_an_ended_session_does_not_come_back(server: Running, how: str) -> None:
             }  # fmt: skip
             assert server.process.process.wait(timeout=30) != 0
             assert "ROLLED_BACK" in server.process.log
-            assert invoke("--home", server.made.home, "state", "brake").out.startswith("SET: ROLLED_BACK")
+            shown = invoke("--home", server.made.home, "freeze", "--show", "--this-host").out
+            assert shown.startswith("DENIED: ROLLED_BACK")
         assert wait_until(lambda: embedded() in (Reason.STALE_STATE, Reason.STATE_BRAKED))
     finally:
         verifier.close()

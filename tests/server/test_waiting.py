@@ -13,11 +13,11 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.services.cluster import ClusterService
+from sessauth.server.services.cut_off import CutOffService
 from sessauth.server.writer.submit import wait_for_commit
 from sessauth.state.lmdb import brake_row
 from sessauth.state.writer.group import Group
-from sessauth.v1 import cluster_service_pb2 as pb
+from sessauth.v1 import cut_off_service_pb2 as pb
 from tests.support.carried import begin_cluster
 from tests.support.changes import NOW
 
@@ -52,7 +52,7 @@ def test_a_release_of_the_clusters_brake_that_was_given_up_never_comes(tmp_path:
     _, (one,) = begin_cluster(tmp_path, FixedClock(NOW), ("one",))
     with one.writer as writer:
         writer.run(lambda group: brake_row.set_brake(group, "drill", "desk"))
-        service = ClusterService(writer, cast(Any, SimpleNamespace(carried=object())))
+        service = CutOffService(writer)
         begun, go_on = threading.Event(), threading.Event()
 
         def hold(group: Group) -> None:
@@ -63,7 +63,7 @@ def test_a_release_of_the_clusters_brake_that_was_given_up_never_comes(tmp_path:
         begun.wait()
         try:
             with pytest.raises(ServerError, match="nothing was written") as raised:
-                service.set_brake(pb.SetBrakeRequest(engaged=False), call_with(0.05))
+                service.thaw(pb.ThawRequest(), call_with(0.05))
         finally:
             go_on.set()
         assert raised.value.reason == "DEADLINE_EXCEEDED"

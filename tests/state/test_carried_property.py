@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.errors import Rejected
+from sessauth.model.ban import SessionSelector
 from sessauth.model.change import (
     Change,
     ChangeOutcome,
     add_credential,
     add_key,
     answer_approval,
+    ban_sessions,
     end_session,
     narrow_session,
     new_incarnation,
@@ -68,6 +70,9 @@ MAKERS: dict[str, _Make] = {
         id_, f"c{n % 4}", ("operator", "gateway")[n % 2], bytes([n]) * 32, actor="o"
     ),
     "uncaller": lambda id_, session, n, now: remove_credential(id_, f"c{n % 4}"),
+    "ban": lambda id_, session, n, now: ban_sessions(
+        id_, SessionSelector(f"s{n % 3}"), 50 * (n % 4), actor="o"
+    ),
     "incarnation": lambda id_, session, n, now: new_incarnation(id_, bytes([n]) * 16, now),
     "spend": lambda id_, session, n, now: spending(
         session, retry_change_id("g", id_.encode()) if n % 2 else once_change_id(), gateway="g",

@@ -25,7 +25,7 @@ from tests.support.carried_play import Play, begin_play
 from tests.support.changes import NOW, opening
 
 SESSION = b"s" * 16
-BRAKED = "set for the cluster by desk: drill"
+BRAKED = "cluster frozen by desk: drill"
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_set_brake_is_not_written_twice(members: tuple[Member, Member]) -> Non
     assert one.number == number
     engage(one, "worse")
     assert one.number == number + 1
-    assert one.writer.braked == "set for the cluster by desk: worse"
+    assert one.writer.braked == "cluster frozen by desk: worse"
 
 
 def test_a_persons_brake_stays(members: tuple[Member, Member]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sessauth._fast.codec.protobuf import WireError, decode, encode
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
+from sessauth.model.ban import SessionSelector
 from sessauth.model.change import (
     Change,
     ChangeKind,
@@ -18,6 +19,7 @@ from sessauth.model.change import (
     add_credential,
     add_key,
     answer_approval,
+    ban_sessions,
     end_session,
     narrow_session,
     new_incarnation,
@@ -62,6 +64,7 @@ OF_EACH_KIND = [
     answer_approval("15", ID, b"a" * 16, statement=signing(pending_record(ID, b"a" * 16))),
     add_credential("16", "gw-1", "gateway", b"h" * 32, audiences=["a", "b"], actor="me"),
     remove_credential("17", "gw-1"),
+    ban_sessions("18", SessionSelector("a", "b", (("k", "v"),)), 5, "why", actor="me"),
 ]  # fmt: skip
 
 

@@ -207,6 +207,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (24, "answer_approval", "message", False, True, "AnswerApproval"),
         (25, "add_credential", "message", False, True, "AddCredential"),
         (26, "remove_credential", "message", False, True, "RemoveCredential"),
+        (27, "ban_sessions", "message", False, True, "BanSessions"),
     ),
     "OpenSession": (
         (1, "subject", "string", False, False, ""),
@@ -343,6 +344,27 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
     ),
     "RemoveCredential": (
         (1, "name", "string", False, False, ""),
+    ),
+    "SessionSelector": (
+        (1, "subject", "string", False, False, ""),
+        (2, "owner", "string", False, False, ""),
+        (3, "labels", "message", True, False, "Label"),
+        (4, "all", "bool", False, False, ""),
+    ),
+    "BanSessions": (
+        (1, "selector", "message", False, False, "SessionSelector"),
+        (2, "for_ms", "uint64", False, False, ""),
+        (3, "reason", "string", False, False, ""),
+    ),
+    "SessionBan": (
+        (1, "selector", "message", False, False, "SessionSelector"),
+        (2, "until_ms", "uint64", False, False, ""),
+        (3, "reason", "string", False, False, ""),
+        (4, "set_by", "string", False, False, ""),
+        (5, "set_at_ms", "uint64", False, False, ""),
+    ),
+    "SessionBans": (
+        (1, "bans", "message", True, False, "SessionBan"),
     ),
     "Outcome": (
         (1, "change_id", "string", False, False, ""),

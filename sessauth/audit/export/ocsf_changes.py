@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..._fast.codec.protobuf import WireError
 from ...crypto.issuer_key import KeyStatus
 from ...errors import UsageError
+from ...model.ban import SessionSelector
 from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope
 from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
@@ -33,6 +34,7 @@ _KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
     ChangeKind.ANSWER_APPROVAL: (3, "Update", "Approval"),
     ChangeKind.ADD_CREDENTIAL: (1, "Create", "API key"),
     ChangeKind.REMOVE_CREDENTIAL: (4, "Delete", "API key"),
+    ChangeKind.BAN_SESSIONS: (9, "Disable", "Opening of sessions"),
 }
 _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.ACTIVE: (10, "Activate"),
@@ -77,6 +79,8 @@ def change_event(record: Mapping[str, Any]) -> Event:
         )
         if kind is ChangeKind.SET_KEY_STATUS:
             activity, name = _KEY_STATUS.get(body.get("status"), (activity, name))
+        elif kind is ChangeKind.BAN_SESSIONS and body and not body.get("for_ms"):
+            activity, name = 8, "Enable"
         result = classified(3004, activity, name, severity, record)
         result["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
         if kind is ChangeKind.NARROW_SESSION and body.get("enforce"):
@@ -139,6 +143,8 @@ def _named(kind: ChangeKind | None, body: Mapping[str, Any], session: str) -> di
         return {"uid": body["approval_id"].hex()}
     if kind in (ChangeKind.ADD_CREDENTIAL, ChangeKind.REMOVE_CREDENTIAL) and body.get("name"):
         return {"name": str(body["name"])}
+    if kind is ChangeKind.BAN_SESSIONS and body.get("selector"):
+        return {"name": str(SessionSelector.from_record(body["selector"]))}
     return {"uid": session} if session else {"name": "state"}
 
 

@@ -18,7 +18,7 @@ from .reader import UNKNOWN, ChangeRecord, History
 
 _OF_KEYS = (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS)
 # No decision depends on them.
-_OF_CREDENTIALS = (ChangeKind.ADD_CREDENTIAL, ChangeKind.REMOVE_CREDENTIAL)
+_OF_NO_DECISION = (ChangeKind.ADD_CREDENTIAL, ChangeKind.REMOVE_CREDENTIAL, ChangeKind.BAN_SESSIONS)
 # Called with the record of a change whose result differs, and the result.
 Complaint = Callable[[ChangeRecord, str], None]
 
@@ -112,8 +112,8 @@ class ReplayedState:
         applied = apply(self.rows, change)
         word = applied.outcome.rejection or "APPLIED"
         same = record.outcome in (word, UNKNOWN) and applied.head.revision == record.revision
-        if not same and not self.whole and change.kind in (*_OF_KEYS, *_OF_CREDENTIALS):
-            # The key, or the credential, is older than the log.
+        if not same and not self.whole and change.kind in (*_OF_KEYS, *_OF_NO_DECISION):
+            # The key, the credential or the ban is older than the log.
             self._follow(record)
             return
         if not same:
@@ -149,7 +149,7 @@ class ReplayedState:
     def _doubt(self, record: ChangeRecord, change: Change | None) -> None:
         """Mark the subject of a change as unknown."""
         if change is None or not (
-            change.session_id or change.kind in _OF_KEYS or change.kind in _OF_CREDENTIALS
+            change.session_id or change.kind in _OF_KEYS or change.kind in _OF_NO_DECISION
         ):
             self._forget(record.seq, record.revision)
             return

@@ -15,17 +15,15 @@ from .. import lookup, params, scope_files
 from ..context import Settings, with_settings
 from ..output import moment_and_distance, warn
 from ..params import Ref
-from ..render import receipt as receipt_view
 from ..render import session as session_view
 from ..render import session_list
+from .cut_off.sessions import bans, end, lift_ban
 from .session_receipt import receipt, verify_closed
 from .session_usage import census, report
 from .session_watch import watch
 
 if TYPE_CHECKING:
     from ...client import Client
-
-NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. The session has ended"
 
 
 @click.group()
@@ -265,22 +263,9 @@ suspend = _change("suspend", "Deny every call of a session until it is resumed."
 resume = _change("resume", "Let a suspended session go on.")
 
 
-@session.command("end")
-@params.session_argument
-@params.reason_option
-@params.request_id_option
-@with_settings
-def end(settings: Settings, session_id: Ref, reason: str, request_id: str) -> None:
-    """End a session for good, with every token and every child of it, and say what proves it."""
-    with settings.client() as client:
-        ended = client.end(lookup.session(client, session_id), reason, request_id=request_id)
-    document, lines = session_view.to_json(ended), session_view.to_lines(ended, settings.clock.now_ms())
-    signed = ended.receipt
-    document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)
-    lines.append(NO_RECEIPT if signed is None else receipt_view.summary(signed.unverified))
-    settings.show(document, lines)
-
-
+session.add_command(end)
+session.add_command(bans)
+session.add_command(lift_ban)
 session.add_command(receipt)
 session.add_command(verify_closed)
 session.add_command(watch)

@@ -17,6 +17,7 @@ from .approvals import AsyncApprovalCalls
 from .checks import AsyncCheckCalls
 from .cluster import AsyncClusterCalls
 from .credentials import AsyncCredentialCalls
+from .cut_off import AsyncCutOffCalls
 from .events import AsyncEventCalls
 from .evidence import AsyncEvidenceCalls
 from .live_session import AsyncLiveSession
@@ -34,6 +35,7 @@ class AsyncClient(
     AsyncEventCalls,
     AsyncClusterCalls,
     AsyncCredentialCalls,
+    AsyncCutOffCalls,
 ):
     """Client of a sessauth server that awaits each answer, at most ``timeout_ms``.
 

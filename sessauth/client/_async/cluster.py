@@ -1,4 +1,4 @@
-"""Calls about servers: the status of one, how those of a cluster stand, and the brake of all hosts."""
+"""Calls about servers: the status of one, and how those of a cluster stand."""
 
 from __future__ import annotations
 
@@ -22,10 +22,3 @@ class AsyncClusterCalls(AsyncCalls):
         Raises Rejected NOT_IN_CLUSTER on a single host.
         """
         return await self._run(cluster_calls.get_standing())
-
-    async def set_cluster_brake(self, engaged: bool, reason: str = "") -> None:
-        """Have every host of the cluster deny every check, or no longer; ``reason`` has up to 256 bytes.
-
-        Brakes that were set on a host stay. Raises Rejected NOT_IN_CLUSTER on a single host.
-        """
-        await self._run(cluster_calls.set_brake(engaged, reason))

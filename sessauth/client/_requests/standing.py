@@ -16,16 +16,6 @@ def get_standing() -> RpcRequest[ClusterStanding]:
     )
 
 
-def set_brake(engaged: bool, reason: str) -> RpcRequest[None]:
-    """Describe SetBrake. It has the same effect however often it is done."""
-    return RpcRequest(
-        "ClusterService/SetBrake",
-        pb.SetBrakeRequest(engaged=engaged, reason=reason),
-        pb.SetBrakeResponse,
-        lambda answer: None,
-    )
-
-
 def _standing(answer: Any) -> ClusterStanding:
     values = {name: getattr(answer, name) for name in ClusterStanding.__slots__ if name != "hosts"}
     hosts = (

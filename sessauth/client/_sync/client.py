@@ -20,6 +20,7 @@ from .approvals import ApprovalCalls
 from .checks import CheckCalls
 from .cluster import ClusterCalls
 from .credentials import CredentialCalls
+from .cut_off import CutOffCalls
 from .events import EventCalls
 from .evidence import EvidenceCalls
 from .live_session import LiveSession
@@ -37,6 +38,7 @@ class Client(
     EventCalls,
     ClusterCalls,
     CredentialCalls,
+    CutOffCalls,
 ):
     """Client of a sessauth server that blocks for each answer, at most ``timeout_ms``.
 

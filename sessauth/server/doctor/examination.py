@@ -23,7 +23,7 @@ def examine(load: Callable[[], Config], host_of: Callable[[Config], Host]) -> li
     try:
         config = load()
     except ConfigError as error:
-        return [of_error("settings", error, "correct the key; 'sessauth state brake' works meanwhile")]
+        return [of_error("settings", error, "correct the key; 'sessauth freeze' works meanwhile")]
     host = host_of(config)
     found = [finding for part in _PARTS for finding in part(host)]
     return sorted(found, key=lambda finding: finding.severity != ERROR)

@@ -60,8 +60,7 @@ def _brake(host: Host) -> Iterator[Finding]:
         yield Finding(
             "brake",
             f"every check on this host is denied: {reason}",
-            "remove the cause, then 'sessauth state brake --clear' ('sessauth cluster brake --clear' for a "
-            "cluster's)",
+            "remove the cause; 'sessauth thaw' ends a freeze, with --this-host one of this host",
         )
     if alarm:
         yield Finding(

@@ -13,6 +13,7 @@ from typing import Final
 from ...clock import Clock, SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
+from ...state.writer.permission import frozen_error
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from .. import log as server_log
@@ -135,7 +136,7 @@ class Control:
                 watching=self._watching,
                 tracing=self._tracing,
                 host_usage=self.host_usage,
-                require_recording=self._require_recording,
+                require_grants=self._require_grants,
             )
         )
         self.health = services.health
@@ -237,8 +238,11 @@ class Control:
         """Return True if state and clock are good for checks."""
         return self.readiness.is_ready()
 
-    def _require_recording(self) -> None:
-        """Raise AUDIT_UNAVAILABLE while the use of granted authority could not be recorded."""
+    def _require_grants(self) -> None:
+        """Raise FROZEN while an operator refuses all, and AUDIT_UNAVAILABLE if nothing can be recorded."""
+        frozen = self.log.frozen
+        if frozen:
+            raise frozen_error(frozen)
         self.subsystems.recorder.require(self.supervisor.all_record)
 
     def _up(self) -> dict[str, bool]:

@@ -26,6 +26,7 @@ from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
 from ..services.cluster import ClusterService
 from ..services.credential import CredentialService
+from ..services.cut_off import CutOffService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService
 from ..services.feed import FeedService
@@ -69,8 +70,8 @@ class ServiceParts:
     watching: Watching
     tracing: Tracing | None
     host_usage: HostUsagePart | None
-    # Raises AUDIT_UNAVAILABLE while the use of granted authority could not be recorded.
-    require_recording: Callable[[], None]
+    # Raises FROZEN or AUDIT_UNAVAILABLE while no authority may be given.
+    require_grants: Callable[[], None]
 
 
 class Services:
@@ -105,13 +106,14 @@ def _services(parts: ServiceParts, status: StatusService) -> Sequence[RpcService
     cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
     feed_parts = None if part.feed is None else part.feed.parts
     return (
-        SessionService(log, config.sessions, receipts, parts.require_recording),
-        TokenService(log, parts.keyring, clock, parts.require_recording),
+        SessionService(log, config.sessions, receipts, parts.require_grants),
+        TokenService(log, parts.keyring, clock, parts.require_grants),
         checks,
         KeyService(log, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
         CredentialService(log, parts.authenticator),
-        ApprovalService(log, parts.require_recording),
+        ApprovalService(log, parts.require_grants),
         ClusterService(log, part, clock),
+        CutOffService(log),
         EventService(log, subsystems.events, clock),
         EvidenceService(log, registry, receipts),
         FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),

@@ -58,6 +58,7 @@ _C = "/sessauth.v1.FeedService/"
 _L = "/sessauth.v1.ClusterService/"
 _Y = "/sessauth.v1.CredentialService/"
 _O = "/sessauth.v1.StatusService/"
+_D = "/sessauth.v1.CutOffService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -101,8 +102,6 @@ RULES: Final[Mapping[str, Rule]] = {
     _C + "RegisterHost": _rule(pools.BARRIER, FOLLOWER),
     _C + "RemoveHost": _rule(pools.CHANGE, OPERATOR, changes=True),
     _L + "GetStanding": _rule(pools.READ, OPERATOR, AUDITOR),
-    # The brake takes authority away from everybody.
-    _L + "SetBrake": _rule(pools.RESERVED, OPERATOR, changes=True),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
     _K + "SignVerifierKey": _rule(pools.READ, FOLLOWER),
     _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
@@ -118,6 +117,13 @@ RULES: Final[Mapping[str, Rule]] = {
     # It takes authority away, as a distrusted key does.
     _Y + "RemoveCredential": _rule(pools.RESERVED, OPERATOR, changes=True),
     _O + "GetStatus": _rule(pools.READ, OPERATOR, AUDITOR),
+    # They take authority away, from many or from everybody.
+    _D + "EndSessions": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
+    _D + "Freeze": _rule(pools.RESERVED, OPERATOR, changes=True),
+    _D + "Thaw": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _D + "LiftBan": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _D + "ListBans": _rule(pools.READ, OPERATOR, AUDITOR),
+    _D + "GetFreeze": _rule(pools.READ, OPERATOR, AUDITOR),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),

@@ -1,17 +1,14 @@
-"""ClusterService: how a server's host stands in the log, and the brake of the whole cluster."""
+"""ClusterService: how a server's host stands in the log."""
 
 from __future__ import annotations
 
 from ...clock import Clock, SystemClock
-from ...state.lmdb import brake_row
 from ...state.replication.position import read_position
-from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import cluster_service_pb2 as pb
 from ..cluster.part import ClusterPart
 from ..rpc.call import CallContext
-from ..status import invalid, refused
-from ..writer.submit import wait_for_commit
+from ..status import refused
 from .base import Service
 
 
@@ -50,24 +47,6 @@ class ClusterService(Service):
             answer.number, answer.digest, answer.term = position.number, position.digest, position.term
         return answer
 
-    def set_brake(self, request: pb.SetBrakeRequest, call: CallContext) -> pb.SetBrakeResponse:
-        """Write or remove the row of the brake; returns once that is durable, and counts here."""
-        self._required()
-        reason = request.reason
-        if len(reason.encode()) > brake_row.MAX_REASON_BYTES or not reason.isprintable():
-            raise invalid("reason", f"must be printable, {brake_row.MAX_REASON_BYTES} bytes at most")
-
-        def work(group: Group) -> None:
-            group.require_leading()
-            if request.engaged:
-                brake_row.set_brake(group, reason, call.principal.name)
-            else:
-                brake_row.release_brake(group)
-
-        removes = request.engaged
-        wait_for_commit(self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes), call)
-        return pb.SetBrakeResponse()
-
     def _hosts(self, part: ClusterPart) -> list[pb.HostStanding]:
         reports = {} if part.feed is None else part.feed.hosts.by_host()
         now_ms, hosts = self._clock.steady_ms(), []
@@ -82,5 +61,5 @@ class ClusterService(Service):
 
     def _required(self) -> ClusterPart:
         if self._part.carried is None:
-            raise refused("NOT_IN_CLUSTER", "this server is a single host; use 'sessauth state brake'")
+            raise refused("NOT_IN_CLUSTER", "this server is a single host")
         return self._part

@@ -4,8 +4,8 @@ It is a preallocated file, mapped by every process, so that engaging it needs no
 and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
 again; a person, until that person releases it; and the cluster, by a row of its log. Checks deny while any
 bit is set. Holders are in several processes: each changes its bit in one step (``_fast/base/shared_byte``).
-Changes are refused only after a failed commit, so that sessions can be ended while a person or the cluster
-holds the brake.
+After a failed commit all changes are refused. While a person or the cluster holds the brake, which is called
+frozen, those are that would give authority: sessions can be ended, and leases renewed.
 
 Byte 1 is set while the alarm of a cluster's host stands, whose text is in the page too. Checks don't read it:
 the host's process never states a freshness bound while it is set, also after a restart.
@@ -81,8 +81,9 @@ def check_brake_is_there(path: Path) -> None:
     """Raise StateUnusable MISSING if the page is gone, and with it the knowledge whether it was engaged."""
     if not path.exists():
         message = (
-            f"{path} is missing, and with it whether the brake was set; make it anew with 'sessauth state "
-            "brake --set', and release it with --clear once you know that nothing may be wrong"
+            f"{path} is missing, and with it whether the brake was set; make it anew, set, with 'sessauth "
+            "freeze --this-host', and release it with 'sessauth thaw --this-host' once you know that nothing "
+            "is wrong"
         )
         raise StateUnusable(message, "MISSING")
 
@@ -98,9 +99,11 @@ def reader_page(path: Path) -> mmap.mmap:
 
 def reason_of(page: mmap.mmap) -> str | None:
     """Return the reason for which a page is engaged; None if it is not."""
-    if not page[0]:
-        return None
-    return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bit)
+    return _reasons(page, 0xFF) if page[0] else None
+
+
+def _reasons(page: mmap.mmap, bits: int) -> str:
+    return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bits & bit)
 
 
 def by_hand_of(page: mmap.mmap) -> ManualBrake:
@@ -172,6 +175,11 @@ class Brake:
     def reason(self) -> str:
         """The reason for which it is engaged; empty if it is not."""
         return reason_of(self._page) or ""
+
+    @property
+    def frozen(self) -> str:
+        """The reasons of the holds that a person took, on this host or for its cluster; empty without one."""
+        return _reasons(self._page, _BY_HAND | _CLUSTER)
 
     @property
     def by_hand(self) -> ManualBrake:

@@ -56,4 +56,4 @@ def page_reason(rows: TxnRows) -> str | None:
     brake = cluster_brake(rows)
     if brake is None:
         return None
-    return f"set for the cluster by {brake.principal}" + (f": {brake.reason}" if brake.reason else "")
+    return f"cluster frozen by {brake.principal}" + (f": {brake.reason}" if brake.reason else "")

@@ -1,6 +1,7 @@
 """Rows that prove a session's end: registrations of verifiers, and finished receipts.
 
-Beside them in the table stand hosts (``host_rows``) and credentials (``credential_rows``).
+Beside them in the table stand hosts (``host_rows``), credentials (``credential_rows``) and bans
+(``rules/bans``).
 
 No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
 receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from .. import layout
+from ..rules.bans import session_bans
 from ..rules.cost_rows import corrupt
 from .brake_row import cluster_brake
 from .credential_rows import verify_credentials
@@ -117,4 +119,5 @@ def verify_evidence(rows: TxnRows) -> tuple[int, int]:
     hosts(rows)
     cluster_brake(rows)
     verify_credentials(rows)
+    session_bans(rows)
     return len(registrations(rows)), count

@@ -41,7 +41,7 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
     used = clock or SystemClock()
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
         brake = writer.cluster_brake
-        if brake:
+        if brake and not writer.braked_by_hand.engaged:
             # No longer the cluster's to release, and nobody decided that this host may allow.
             writer.brake_by_hand(f"this host left its cluster while its brake was {brake}")
         writer.run(_leave)

@@ -14,6 +14,7 @@ from ...model.group_record import FORMAT, CarriedPosition
 from .. import layout
 from ..lmdb import brake_row, credential_rows, evidence_rows, host_rows
 from ..lmdb.rows import TxnRows
+from ..rules.bans import BANS
 from ..writer.group import Group
 from .position import read_position
 
@@ -24,6 +25,7 @@ _CARRIED_EVIDENCE: Final = (
     host_rows.HOST,
     brake_row.BRAKE,
     credential_rows.CREDENTIAL,
+    BANS,
 )
 # Rows of this host alone.
 _LOCAL_META: Final = frozenset({layout.PROBE_KEY})

@@ -19,7 +19,7 @@ from ...model.costs import Settlement
 from ...model.log_records import Head
 from ...model.session import Session
 from .. import layout
-from . import approvals, costs, credentials, keys, sessions
+from . import approvals, bans, costs, credentials, keys, sessions
 from .effects import Delete, DeletePrefix, Effect, Put
 from .ports import Rows
 from .validation import RuleViolation, invalid, require_size, require_text
@@ -44,6 +44,7 @@ _RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
     ChangeKind.ANSWER_APPROVAL: approvals.answer_approval,
     ChangeKind.ADD_CREDENTIAL: credentials.add_credential,
     ChangeKind.REMOVE_CREDENTIAL: credentials.remove_credential,
+    ChangeKind.BAN_SESSIONS: bans.ban_sessions,
 }
 _WITHOUT_SESSION = frozenset(
     {
@@ -52,6 +53,7 @@ _WITHOUT_SESSION = frozenset(
         ChangeKind.NEW_INCARNATION,
         ChangeKind.ADD_CREDENTIAL,
         ChangeKind.REMOVE_CREDENTIAL,
+        ChangeKind.BAN_SESSIONS,
     }
 )
 
@@ -151,6 +153,8 @@ def only_removes_authority(change: Change) -> bool:
         return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
     if change.kind is ChangeKind.SETTLE_PERMIT:
         return bool(change.body.get("settlement") == Settlement.RELEASE)
+    if change.kind is ChangeKind.BAN_SESSIONS:
+        return bool(change.body.get("for_ms"))
     return change.kind in (
         ChangeKind.END_SESSION,
         ChangeKind.SUSPEND_SESSION,

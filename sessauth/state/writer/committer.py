@@ -196,6 +196,7 @@ class Committer:
             full=self.is_full(rows),
             retention=self._retention,
             refusal=None if self._carried is None else self._carried.refusal(),
+            frozen=self._brake.frozen,
         )
         for job in jobs:
             job.execute(group)

@@ -19,6 +19,7 @@ from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_r
 from ..rules.validation import ancestors, ended_reason
 from .guarded_clock import ClockReading
 from .log_formats import change_format, row_format
+from .permission import require_permitted
 
 _SEQ_BYTES = 8
 # Agents and gateways cause these by their calls: a rejection answers the call and costs no write.
@@ -57,31 +58,31 @@ class Group:
         full: bool,
         retention: Retention,
         refusal: StateError | None = None,
+        frozen: str = "",
     ) -> None:
         """Write through a transaction's rows. ``full``: the state is above the 85 % mark.
 
-        ``refusal`` is raised by everything that would change what a cluster has in common; None: this server
-        may.
+        ``refusal`` is raised by all that would change what a cluster has in common; None: this server may.
+        ``frozen`` is why no authority may be given; empty: it may.
         """
         self.rows = rows
         self.changes: list[bytes] = []
         self._refusal = refusal
+        self._frozen = frozen
         self._carried_keys: dict[tuple[str, bytes], None] = {}
         self.wall_ms = now.at_ms
         self.suspect = now.suspect
         self.full = full
         self.retention = retention
         self.dirty = False
-        # True: its changes come from the carried log.
-        self.is_replay = False
+        self.is_replay = False  # True: its changes come from the carried log.
         # True: it is carried even without a change, so that a new leader's term begins in the log.
         self.begins_term = False
         # True: an operator has the log go on at another engine.
         self.begins_engine = False
         # The later format that the cluster writes from this group on; 0: as before.
         self.raised_format = 0
-        # True if it has the end of a session.
-        self.has_end = False
+        self.has_end = False  # True if it has the end of a session.
         # True if it wrote the row of the cluster's brake: the page of this host follows.
         self.moves_brake = False
         self._dropped = False
@@ -109,6 +110,7 @@ class Group:
             return first if first.digest == change.digest() else conflict_outcome(change, self.rows.current)
         if not only_removes_authority(change):
             self.require_room()
+        require_permitted(self.rows, change, self.at_ms, self._frozen)
         if change.kind is ChangeKind.OPEN_SESSION:
             self._end_lapsed(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):

@@ -14,7 +14,7 @@ from ...model.host import HostRecord
 from ...model.log_records import Head
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
-from ...model.session import Session
+from ...model.session import Session, SessionStatus
 from .. import layout
 from ..lmdb import credential_rows, evidence_rows, host_rows
 from ..lmdb.environment import LmdbSource
@@ -78,6 +78,19 @@ class StateQueries:
             if len(sessions) == limit or number == SEARCHED_ROWS:
                 return sessions, after, True
         return sessions, after, False
+
+    def living_sessions(self, matches: Callable[[Session], bool]) -> list[bytes]:
+        """Return the ids of all sessions that have not ended and match, ascending.
+
+        The table is read in steps that are each consistent: one that is opened meanwhile may be missing.
+        """
+        return [
+            session_id
+            for rows, session_id in self._scan(layout.SESSIONS, b"", _LIST_CHUNK)
+            if rows.session_status(session_id) not in (0, SessionStatus.ENDED)
+            and (session := rows.session(session_id)) is not None
+            and matches(session)
+        ]
 
     def sessions_beginning(
         self, digits: str, after: bytes, limit: int, predicate: Callable[[Session], bool]

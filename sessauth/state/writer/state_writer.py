@@ -135,6 +135,11 @@ class StateWriter(StateQueries):
         return self._brake.failed
 
     @property
+    def frozen(self) -> str:
+        """The reason for which an operator froze this host or its cluster; empty if neither is."""
+        return self._brake.frozen
+
+    @property
     def braked_by_hand(self) -> ManualBrake:
         """A person's hold on the brake."""
         return self._brake.by_hand
@@ -145,10 +150,14 @@ class StateWriter(StateQueries):
         return self._brake.cluster_reason
 
     def brake_by_hand(self, reason: str) -> None:
-        """Engage the brake that a person releases, unless it is engaged."""
+        """Engage the brake that a person releases, for this reason. Needs no commit."""
         self._require_own_process()
-        if not self._brake.by_hand.engaged:
-            self._brake.engage(reason, by_hand=True)
+        self._brake.engage(reason, by_hand=True)
+
+    def release_by_hand(self) -> None:
+        """Release the brake that a person engaged; other holds stay."""
+        self._require_own_process()
+        self._brake.release(by_hand=True)
 
     @property
     def alarm(self) -> str:

@@ -165,27 +165,6 @@ def leave(settings: Settings) -> None:
     settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
 
 
-@cluster.command("brake")
-@click.option("--set", "engage", is_flag=True, help="Deny every check on every host from now on.")
-@click.option("--clear", is_flag=True, help="Release it; brakes that were set on a host stay.")
-@click.option("--reason", default="", help="Why it is set.")
-@with_settings
-def brake(settings: Settings, engage: bool, clear: bool, reason: str) -> None:
-    """Show, set or clear the brake of the whole cluster, by any of its servers.
-
-    A host that does not hear of it denies by itself. Sessions can still be ended.
-    """
-    if engage and clear:
-        raise UsageError("--set and --clear exclude each other")
-    if reason and not engage:
-        raise UsageError("--reason: goes with --set")
-    with settings.client() as client:
-        if engage or clear:
-            client.set_cluster_brake(engage, reason)
-        why = client.cluster_standing().cluster_brake
-    settings.show({"braked": bool(why), "reason": why}, [f"SET: {why}" if why else "not set"])
-
-
 @cluster.command("remove-host")
 @click.argument("name", metavar="NAME")
 @with_settings

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from ....errors import StateError, StateUnusable, UsageError
+from ....errors import UsageError
 from ... import failures
 from ...context import Settings, with_settings
-from ...output import Progress, document_fields, printable
+from ...output import Progress, document_fields
 from ...params import PATH, state_dir_option
 
 
 @click.group()
 def state() -> None:
-    """Check, copy and brake the state of a local service."""
+    """Check and copy the state of a local service."""
 
 
 @state.command("check")
@@ -148,53 +148,3 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
         "revision": head.revision,
     }
     settings.show(document, [*document_fields(document), "every session has ended; open them anew"])
-
-
-@state.command("brake")
-@click.option("--set", "engage", is_flag=True, help="Deny every check on this host from now on.")
-@click.option("--clear", is_flag=True, help="Release it, after a probe write if a failed write set it.")
-@click.option("--reason", default="", help="Why it is set.")
-@state_dir_option
-@with_settings
-def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Path | None) -> None:
-    """Show, set or clear the brake, by which every process of the host denies every check.
-
-    One that a failed write set is cleared with the server stopped; starting the server does the same. It
-    works while the settings are wrong. A running server logs and records what a person did within a second,
-    the next start what was done without one.
-    """
-    from ....server.config.config import state_dir_at
-    from ....state.host.brake import Brake, create
-    from ....state.layout import BRAKE_FILE
-    from ....state.writer.state_writer import StateWriter
-
-    if engage and clear:
-        raise UsageError("--set and --clear exclude each other")
-    if folder is None:
-        folder, wrong = state_dir_at(settings.home)
-        if wrong:
-            click.echo(f"sessauth: settings are wrong ({printable(wrong)}); using {folder}", err=True)
-    if not folder.is_dir():
-        raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
-    if engage:
-        # A lost page is created anew: its former setting is unknown.
-        create(folder / BRAKE_FILE)
-    why = _brake_reason(folder)
-    if engage or (clear and why is not None):
-        page = Brake(folder / BRAKE_FILE)
-        if engage:
-            page.engage(f"set by hand: {reason}" if reason else "set by hand", by_hand=True)
-        else:
-            page.release(by_hand=True)
-        failed = page.failed
-        page.close()
-        if clear and failed:
-            # Opening for writing probes the disk and releases the brake, or raises the remaining fault.
-            StateWriter.open(folder).close()
-    why = _brake_reason(folder)
-    if clear and why is not None and not _cluster_brake(folder):
-        raise StateError(f"the brake was set again: {why}; remove the cause first")
-    if clear and why is not None:
-        raise StateError(f"checks are still denied: {why}; see 'sessauth cluster brake --clear'")
-    document = {"braked": why is not None, "reason": why or ""}
-    settings.show(document, [f"SET: {why}" if why is not None else "not set"])

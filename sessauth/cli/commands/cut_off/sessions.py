@@ -1,0 +1,202 @@
+"""``sessauth session end``, ``bans`` and ``lift-ban``: end one session or many, and refuse new ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from ....errors import Unavailable, UsageError
+from ....model.ban import SessionBan
+from ... import lookup, params
+from ...call_options import with_options
+from ...context import Settings, with_settings
+from ...output import moment_and_distance, table
+from ...params import Ref
+from ...render import receipt as receipt_view
+from ...render import session as session_view
+
+if TYPE_CHECKING:
+    from ....client import Client, EndedSessions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. The session has ended"
+# A call ends what it can in its time: a short one would only ask more often.
+LEAST_TIMEOUT_MS: Final = 25_000
+SHOWN: Final = 20
+
+_selector = with_options(
+    click.option("--subject", default="", help="Sessions of this subject."),
+    click.option("--owner", default="", help="Sessions of this owner."),
+    click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit."),
+    click.option("--all", "all_sessions", is_flag=True, help="Every session."),
+)
+
+
+@click.command("end")
+@click.argument("session_id", type=params.session_id, default=b"", metavar="[SESSION_ID]")
+@_selector
+@click.option("--dry-run", is_flag=True, help="End nothing; show what would be ended.")
+@click.option(
+    "--refuse-new", "refuse_new_ms", type=params.duration, default=0,
+    help="Open none that fits for so long, as 10m.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="End --all without a question.")
+@params.reason_option
+@params.request_id_option
+@with_settings
+def end(
+    settings: Settings,
+    /,
+    session_id: Ref,
+    dry_run: bool,
+    refuse_new_ms: int,
+    yes: bool,
+    reason: str,
+    request_id: str,
+    **selector: Any,
+) -> None:
+    """End a session for good, with every token and every child of it, and say what proves it.
+
+    Or all sessions that fit --subject, --owner and every --label, or --all, in one call that the server
+    carries out; type it again if some remain.
+    """
+    selected = _selected(selector)
+    if bool(session_id) == selected:
+        raise UsageError("give SESSION_ID, or --subject, --owner, --label or --all")
+    if session_id:
+        if dry_run or refuse_new_ms or yes:
+            raise UsageError("--dry-run, --refuse-new and --yes go without SESSION_ID")
+        _end_one(settings, session_id, reason, request_id)
+        return
+    if request_id:
+        raise UsageError("--request-id: goes with SESSION_ID; what was ended is left alone by a repeat")
+    with settings.client() as client:
+        long = client.with_timeout(max(settings.timeout_ms, LEAST_TIMEOUT_MS))
+        if selector["all_sessions"] and not (yes or dry_run):
+            _confirm(long.end_sessions(**selector, dry_run=True).matched)
+        done = _end_selected(long, selector, reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
+    settings.show(_document(done, dry_run), _lines(done, dry_run, settings.clock.now_ms()))
+
+
+@click.command("bans")
+@with_settings
+def bans(settings: Settings) -> None:
+    """List for whom no new session is opened, until when and why."""
+    with settings.client() as client:
+        found = client.list_bans()
+    now_ms = settings.clock.now_ms()
+    rows = [
+        (str(ban.selector), moment_and_distance(ban.until_ms, now_ms), ban.set_by, ban.reason)
+        for ban in found
+    ]
+    lines = table(("FOR", "UNTIL", "BY", "REASON"), rows) if rows else ["none"]
+    settings.show({"bans": [_ban_json(ban) for ban in found]}, lines)
+
+
+@click.command("lift-ban")
+@_selector
+@with_settings
+def lift_ban(settings: Settings, /, **selector: Any) -> None:
+    """Open new sessions again for what a ban names; state it as it was stated."""
+    if not _selected(selector):
+        raise UsageError("give --subject, --owner, --label or --all")
+    with settings.client() as client:
+        client.lift_ban(**selector)
+    settings.show({"lifted": True}, ["lifted"])
+
+
+def _selected(selector: dict[str, Any]) -> bool:
+    """Return True if a part of the selector is stated; makes the labels a dict. Raises UsageError."""
+    labels: Sequence[tuple[str, str]] = selector["labels"]
+    selector["labels"] = dict(labels)
+    if len(selector["labels"]) != len(labels):
+        raise UsageError("--label: a name is there twice, and no session has both values")
+    parts = bool(selector["subject"] or selector["owner"] or labels)
+    if parts and selector["all_sessions"]:
+        raise UsageError("--all goes without --subject, --owner and --label")
+    return parts or bool(selector["all_sessions"])
+
+
+def _end_one(settings: Settings, session_id: Ref, reason: str, request_id: str) -> None:
+    with settings.client() as client:
+        ended = client.end(lookup.session(client, session_id), reason, request_id=request_id)
+    document, lines = session_view.to_json(ended), session_view.to_lines(ended, settings.clock.now_ms())
+    signed = ended.receipt
+    document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)
+    lines.append(NO_RECEIPT if signed is None else receipt_view.summary(signed.unverified))
+    settings.show(document, lines)
+
+
+def _confirm(count: int) -> None:
+    """Ask a person; without one the command must say --yes. Raises UsageError."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"--all: would end {count} sessions; add --yes")
+    if not click.confirm(f"End all {count} sessions?", err=True):
+        raise UsageError("nothing was ended")
+
+
+def _end_selected(
+    client: Client, selector: dict[str, Any], reason: str, *, dry_run: bool, refuse_new_ms: int
+) -> EndedSessions:
+    """Repeat the call until nothing remains; return the sum. Raises Unavailable if a call ends nothing."""
+    done = client.end_sessions(**selector, reason=reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
+    while done.remaining and not dry_run:
+        more = client.end_sessions(**selector, reason=reason)
+        if more.remaining and not more.ended:
+            raise Unavailable(f"{done.ended} sessions were ended, and {more.remaining} remain; type it again")
+        done = replace(
+            done,
+            ended=done.ended + more.ended,
+            remaining=more.remaining,
+            revision=more.revision,
+            sessions=(*done.sessions, *more.sessions)[:1000],
+        )
+    return done
+
+
+def _document(done: EndedSessions, dry_run: bool) -> dict[str, Any]:
+    counts = {name: getattr(done, name) for name in ("matched", "ended", "remaining", "revision")}
+    return {
+        "dry_run": dry_run,
+        **counts,
+        "refused_until_ms": done.refused_until_ms,
+        "sessions": [
+            {"id": each.id.hex(), "epoch": each.epoch, "subject": each.subject, "owner": each.owner}
+            for each in done.sessions
+        ],
+    }
+
+
+def _lines(done: EndedSessions, dry_run: bool, now_ms: int) -> list[str]:
+    count = done.matched if dry_run else done.ended
+    lines = []
+    if done.sessions:
+        rows = [(each.id.hex(), each.subject, each.owner) for each in done.sessions[:SHOWN]]
+        lines = table(("ID", "SUBJECT", "OWNER"), rows)
+    if count > SHOWN:
+        lines.append(f"and {count - SHOWN} more; --json lists the first 1000")
+    if dry_run:
+        return [*lines, f"would end {count}"]
+    lines.append(f"ended {count}" + (f"; none is allowed from revision {done.revision} on" if count else ""))
+    if done.refused_until_ms:
+        lines.append(f"new ones are refused until {moment_and_distance(done.refused_until_ms, now_ms)}")
+    return lines
+
+
+def _ban_json(ban: SessionBan) -> dict[str, Any]:
+    selector = ban.selector
+    return {
+        "subject": selector.subject,
+        "owner": selector.owner,
+        "labels": dict(selector.labels),
+        "all": selector.all,
+        "until_ms": ban.until_ms,
+        "reason": ban.reason,
+        "set_by": ban.set_by,
+        "set_at_ms": ban.set_at_ms,
+    }

@@ -1,0 +1,210 @@
+"""CutOffService: ends many sessions at once, refuses new ones, and freezes everything."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from ... import limits
+from ...model.ban import MAX_BAN_MS, SessionSelector
+from ...model.change import ban_sessions, end_session
+from ...model.session import Session, SessionStatus
+from ...state import layout
+from ...state.lmdb import brake_row
+from ...state.lmdb.rows import TxnRows
+from ...state.rules.bans import session_bans
+from ...state.writer.group import Group
+from ...state.writer.state_writer import StateWriter
+from ...v1 import cut_off_service_pb2 as pb
+from ...v1 import record_pb2
+from .. import request_fields
+from ..log import event
+from ..rpc.access import OPERATOR
+from ..rpc.call import CallContext
+from ..status import invalid, refused
+from ..writer.submit import submit_and_wait, wait_for_commit
+from .base import Service, deadline_checked, owner_visible
+
+# Ends that share a commit: few enough that an opening or a use beside them waits for milliseconds.
+ENDS_A_COMMIT: Final = 64
+# The most that a call works. One that is longer leaves the rest to the next.
+WORK_SECONDS: Final = 20.0
+# Reserve of a call's time for its last commit and its answer.
+RESERVE_SECONDS: Final = 0.5
+MAX_SHOWN: Final = 1000
+_ROW_BYTES: Final = 512
+
+
+class CutOffService(Service):
+    """Answers CutOffService from the log."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["CutOffService"]
+
+    def __init__(self, log: StateWriter) -> None:
+        """Write to ``log``."""
+        self._log = log
+
+    def end_sessions(self, request: pb.EndSessionsRequest, call: CallContext) -> pb.EndSessionsResponse:
+        """End what a selector fits, in commits of bounded size; first of all refuse new ones, if wanted."""
+        selector = _selector(request.selector)
+        reason = request_fields.text(request.reason, "reason")
+        _require_ban(request, call)
+        # A follower may not hold all of it yet.
+        self._log.require_leading()
+        answer = pb.EndSessionsResponse()
+        if request.refuse_new_ms and not request.dry_run:
+            change_id = f"ban/{secrets.token_hex(16)}"
+            ban = ban_sessions(change_id, selector, request.refuse_new_ms, reason, actor=call.principal.name)
+            outcome = submit_and_wait(self._log, ban, call)
+            answer.refused_until_ms = outcome.at_ms + request.refuse_new_ms
+
+        def matches(session: Session) -> bool:
+            return owner_visible(session.owner, call) and selector.fits(
+                session.subject, session.owner, session.labels
+            )
+
+        ids = self._log.living_sessions(deadline_checked(matches, call))
+        answer.matched = len(ids)
+        if request.dry_run:
+            answer.remaining = len(ids)
+            with self._log.source().rows() as rows:
+                answer.sessions.extend(_selected(rows, ids[:MAX_SHOWN]))
+        else:
+            self._end(ids, reason, call, answer)
+            event(
+                logging.WARNING,
+                "sessions_ended",
+                caller=call.principal.name,
+                selector=str(selector),
+                reason=reason,
+                ended=answer.ended,
+                remaining=answer.remaining,
+                refused_until_ms=answer.refused_until_ms,
+            )
+        return answer
+
+    def _end(
+        self, ids: Sequence[bytes], reason: str, call: CallContext, answer: pb.EndSessionsResponse
+    ) -> None:
+        """End these sessions while there is time; each commit is whole, and what it ended stays so."""
+        until = time.monotonic() + min(WORK_SECONDS, call.remaining - RESERVE_SECONDS)
+        size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
+        done = 0
+        while done < len(ids) and (not done or time.monotonic() < until):
+            part = ids[done : done + ENDS_A_COMMIT]
+            work = partial(_end_part, ids=part, reason=reason, actor=call.principal.name)
+            call.raise_if_expired()
+            ended = wait_for_commit(self._log.decide(work, size, only_removes_authority=True), call)
+            answer.ended += len(ended)
+            answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
+            done += len(part)
+        answer.remaining = len(ids) - done
+        answer.revision = self._log.head().revision
+
+    def list_bans(self, request: pb.ListBansRequest, call: CallContext) -> pb.ListBansResponse:
+        """Return the bans that have not lapsed."""
+        with self._log.source().rows() as rows:
+            living = session_bans(rows).living(self._log.now_ms())
+        return pb.ListBansResponse(bans=[record_pb2.SessionBan.FromString(ban.encode()) for ban in living])
+
+    def lift_ban(self, request: pb.LiftBanRequest, call: CallContext) -> pb.LiftBanResponse:
+        """Lift the ban by a selector."""
+        selector = _selector(request.selector)
+        lift = ban_sessions(f"lift/{secrets.token_hex(16)}", selector, 0, actor=call.principal.name)
+        return pb.LiftBanResponse(revision=submit_and_wait(self._log, lift, call).revision)
+
+    def freeze(self, request: pb.FreezeRequest, call: CallContext) -> pb.FreezeResponse:
+        """Take the operator's hold on the brake: of this host, or by the log of all hosts of the cluster."""
+        reason = request.reason
+        if len(reason.encode()) > brake_row.MAX_REASON_BYTES or not reason.isprintable():
+            raise invalid("reason", f"must be printable, {brake_row.MAX_REASON_BYTES} bytes at most")
+        caller = call.principal.name
+        if self._log.is_carried:
+            write = partial(brake_row.set_brake, reason=reason, principal=caller)
+            self._write_row(write, call, removes=True)
+        else:
+            # No commit: this works on a disk that is full or hangs.
+            self._log.brake_by_hand(f"frozen by {caller}" + (f": {reason}" if reason else ""))
+        event(logging.WARNING, "frozen", caller=caller, reason=reason)
+        return pb.FreezeResponse()
+
+    def thaw(self, request: pb.ThawRequest, call: CallContext) -> pb.ThawResponse:
+        """Release what :meth:`freeze` took."""
+        if self._log.is_carried:
+            self._write_row(brake_row.release_brake, call, removes=False)
+        else:
+            self._log.release_by_hand()
+        event(logging.WARNING, "thawed", caller=call.principal.name)
+        return pb.ThawResponse()
+
+    def get_freeze(self, request: pb.GetFreezeRequest, call: CallContext) -> pb.GetFreezeResponse:
+        """Return why checks are denied on this host."""
+        by_hand = self._log.braked_by_hand
+        return pb.GetFreezeResponse(
+            brake=self._log.braked,
+            host=by_hand.reason if by_hand.engaged else "",
+            cluster=self._log.cluster_brake,
+            in_cluster=self._log.is_carried,
+        )
+
+    def _write_row(self, write: Callable[[Group], None], call: CallContext, *, removes: bool) -> None:
+        def work(group: Group) -> None:
+            group.require_leading()
+            write(group)
+
+        wait_for_commit(self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes), call)
+
+
+def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> list[pb.SelectedSession]:
+    """End those of these sessions that have not ended; return them. One that is over ends by that cause."""
+    ended: list[bytes] = []
+    for session_id in ids:
+        session = group.rows.leased_session(session_id)
+        if session is None or session.status is SessionStatus.ENDED:
+            continue
+        cause = group.lapse(session)
+        if cause is not None:
+            group.end(session, cause)
+        else:
+            # An id of the log's own: a repeat needs no stored outcome, since an ended session is left alone.
+            change_id = f"{layout.SYSTEM_PREFIX}asked/{session_id.hex()}"
+            group.log(end_session(change_id, session_id, reason, actor=actor))
+        ended.append(session_id)
+    return _selected(group.rows, ended)
+
+
+def _selected(rows: TxnRows, ids: Sequence[bytes]) -> list[pb.SelectedSession]:
+    sessions = filter(None, map(rows.session, ids))
+    return [
+        pb.SelectedSession(id=session.id, epoch=session.epoch, subject=session.subject, owner=session.owner)
+        for session in sessions
+    ]
+
+
+def _selector(message: record_pb2.SessionSelector) -> SessionSelector:
+    """Return the selector of a request; raises INVALID_ARGUMENT if it has no part, or a wrong one."""
+    for name in ("subject", "owner"):
+        request_fields.text(getattr(message, name), f"selector.{name}")
+    if len(message.labels) > limits.MAX_LABELS:
+        raise invalid("selector.labels", f"must be at most {limits.MAX_LABELS}, not {len(message.labels)}")
+    for label in message.labels:
+        request_fields.text(label.name, "selector.labels")
+        request_fields.text(label.value, "selector.labels")
+    labels = tuple(sorted((label.name, label.value) for label in message.labels))
+    selector = SessionSelector(message.subject, message.owner, labels, message.all)
+    wrong = selector.fault()
+    if wrong:
+        raise invalid("selector", wrong)
+    return selector
+
+
+def _require_ban(request: pb.EndSessionsRequest, call: CallContext) -> None:
+    """Refuse a ban that is too long, or that is an issuer's."""
+    if request.refuse_new_ms > MAX_BAN_MS:
+        raise invalid("refuse_new_ms", f"must be at most {MAX_BAN_MS}, a day")
+    if request.refuse_new_ms and call.principal.role != OPERATOR:
+        raise refused("PERMISSION_DENIED", "refuse_new_ms: only an operator refuses new sessions")

@@ -1,0 +1,259 @@
+"""Agents are cut off: many sessions end in one call, new ones are refused, everything is frozen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sessauth.client import Client, EndedSessions
+from sessauth.errors import NotFound, PermissionDenied, Rejected
+from sessauth.model.ban import MAX_BAN_MS
+from sessauth.model.session import EndCause, SessionStatus
+from sessauth.reasons import Reason
+from sessauth.server.services import cut_off
+from sessauth.v1 import cut_off_service_pb2 as pb
+from sessauth.v1 import record_pb2 as records
+from tests.support.changes import opening
+from tests.support.service import RpcError, Service, running
+
+AUDIENCE = "gw"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A server in this process."""
+    with running() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[Client]:
+    """The operator's client."""
+    with client_of(service) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def issuer(service: Service) -> Iterator[Client]:
+    """The client of an orchestrator."""
+    credential = service.add("desk", "issuer").credential
+    with Client(str(service.made.socket), credential, timeout_ms=20_000) as made:
+        yield made
+
+
+def client_of(service: Service, **options: Any) -> Client:
+    """Return a client of the operator, which a busy machine may let wait."""
+    return Client(
+        str(service.made.socket), credential_file=service.made.credential_file, timeout_ms=20_000, **options
+    )
+
+
+def open_some(client: Client, count: int, subject: str = "agent:a", **terms: Any) -> list[bytes]:
+    """Open sessions for a subject."""
+    return [client.open_session(subject=subject, ceiling=["read:**"], **terms).id for _ in range(count)]
+
+
+def living(client: Client, ids: list[bytes]) -> list[bool]:
+    """Return for each session if it has not ended."""
+    return [client.get_session(each).status is not SessionStatus.ENDED for each in ids]
+
+
+def test_they_end_by_what_they_were_opened_with(client: Client, issuer: Client) -> None:
+    """Subject, owner and labels select, and all must fit; the others live on."""
+    a = open_some(client, 2, labels={"team": "x", "env": "prod"})
+    b = open_some(client, 1, "agent:b", labels={"team": "x"})
+    c = open_some(issuer, 1, "agent:c")
+
+    wanted = client.end_sessions(labels={"team": "x", "env": "prod"}, dry_run=True)
+    assert (wanted.matched, wanted.ended, wanted.remaining) == (2, 0, 2)
+    assert sorted(each.id for each in wanted.sessions) == sorted(a)
+    assert living(client, a + b + c) == [True] * 4
+
+    done = client.end_sessions(labels={"team": "x", "env": "prod"}, reason="leak")
+    assert (done.matched, done.ended, done.remaining, done.refused_until_ms) == (2, 2, 0, 0)
+    assert sorted(each.id for each in done.sessions) == sorted(a)
+    assert [(each.epoch, each.subject, each.owner) for each in done.sessions] == [
+        (2, "agent:a", "operator")
+    ] * 2
+    assert living(client, a + b + c) == [False, False, True, True]
+    ended = client.get_session(a[0])
+    assert (ended.reason, ended.end_cause, ended.epoch) == ("leak", EndCause.ASKED, 2)
+    assert ended.revision <= done.revision
+    assert client.get_receipt(a[0]).unverified.session_id == a[0]
+
+    assert client.end_sessions(owner="desk").ended == 1
+    assert client.end_sessions(owner="desk").matched == 0
+    assert client.end_sessions(subject="agent:b").ended == 1
+    assert client.end_sessions(subject="agent:nobody").matched == 0
+
+
+def test_children_end_with_their_parent(client: Client) -> None:
+    """All of a user: each agent's session hangs under the user's, and is denied from the end on."""
+    (user,) = open_some(client, 1, "user:ann")
+    (agent,) = open_some(client, 1, parent_id=user)
+    token = client.mint(agent, ["read:files/**"], [AUDIENCE])
+
+    assert client.end_sessions(subject="user:ann").ended == 1
+
+    assert client.check(token, "read", "files/a", audience=AUDIENCE).reason is Reason.SESSION_ENDED
+    # The sweep may have ended it by now; else this does, by the same cause.
+    client.end_sessions(subject="agent:a")
+    assert client.get_session(agent).end_cause is EndCause.PARENT_ENDED
+
+
+LABEL = records.Label(name="a", value="1")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.EndSessionsRequest(), "selector"),
+        (pb.EndSessionsRequest(selector=records.SessionSelector(all=True, subject="a")), "selector"),
+        (pb.EndSessionsRequest(selector=records.SessionSelector(labels=[LABEL, LABEL])), "selector"),
+        (pb.EndSessionsRequest(selector=records.SessionSelector(labels=[LABEL] * 33)), "selector.labels"),
+        (pb.EndSessionsRequest(selector=records.SessionSelector(subject="x" * 1025)), "selector.subject"),
+        (pb.EndSessionsRequest(selector=records.SessionSelector(all=True), reason="x" * 1025), "reason"),
+        (
+            pb.EndSessionsRequest(selector=records.SessionSelector(all=True), refuse_new_ms=MAX_BAN_MS + 1),
+            "refuse_new_ms",
+        ),
+    ],
+)
+def test_a_bad_request_ends_nothing(
+    service: Service, client: Client, request_: pb.EndSessionsRequest, field: str
+) -> None:
+    """Each is refused by its field."""
+    ids = open_some(client, 1)
+    with pytest.raises(RpcError) as refused:
+        service.operator.call("CutOffService/EndSessions", request_)
+    assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", field)
+    assert living(client, ids) == [True]
+    assert client.list_bans() == []
+
+
+def test_an_orchestrator_ends_its_own_alone(client: Client, issuer: Client) -> None:
+    """Even by ``all`` or another owner's name; and it can't refuse new ones."""
+    own, others = open_some(issuer, 2), open_some(client, 1)
+
+    assert issuer.end_sessions(owner="operator").matched == 0
+    with pytest.raises(PermissionDenied):
+        issuer.end_sessions(all_sessions=True, refuse_new_ms=1000)
+    assert living(client, own + others) == [True] * 3
+    assert issuer.end_sessions(all_sessions=True).ended == 2
+    assert living(client, own + others) == [False, False, True]
+
+
+def test_new_ones_are_refused_meanwhile(client: Client) -> None:
+    """The ban counts before the first end does; a refused request id is free, and others may open."""
+    open_some(client, 1)
+    done = client.end_sessions(subject="agent:a", reason="leak", refuse_new_ms=60_000)
+    try:
+        for _ in range(2):
+            with pytest.raises(Rejected, match=r"agent:a until .*Z") as refused:
+                open_some(client, 1, request_id="again")
+            assert refused.value.word == "BANNED"
+        open_some(client, 1, "agent:b")
+        (ban,) = client.list_bans()
+        assert (ban.selector.subject, ban.reason, ban.set_by) == ("agent:a", "leak", "operator")
+        assert ban.until_ms == done.refused_until_ms > ban.set_at_ms
+    finally:
+        client.lift_ban(subject="agent:a")
+    assert client.list_bans() == []
+    open_some(client, 1, request_id="again")
+    with pytest.raises(NotFound):
+        client.lift_ban(subject="agent:a")
+
+
+def test_two_who_end_at_once_end_each_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find all of them; what one has ended the other leaves alone."""
+    monkeypatch.setattr(cut_off, "ENDS_A_COMMIT", 4)
+    ids = open_some(client, 60, "agent:two")
+    done: list[EndedSessions] = []
+    both = [
+        threading.Thread(target=lambda: done.append(client.end_sessions(subject="agent:two")))
+        for _ in range(2)
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sum(each.ended for each in done) == len(ids)
+    assert not any(living(client, ids))
+
+
+def test_what_is_too_much_for_one_call_is_ended_by_the_next(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says how many remain; none of what was ended is undone."""
+    monkeypatch.setattr(cut_off, "ENDS_A_COMMIT", 3)
+    monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
+    open_some(client, 8, "agent:long")
+    found = [client.end_sessions(subject="agent:long") for _ in range(4)]
+    assert [(each.matched, each.ended, each.remaining) for each in found] == [
+        (8, 3, 5), (5, 3, 2), (2, 2, 0), (0, 0, 0),
+    ]  # fmt: skip
+
+
+def test_ten_thousand_by_label(service: Service, client: Client) -> None:
+    """One call, in commits of a bounded size, with those of another label untouched."""
+    assert service.control is not None
+    log = service.control.log
+    for part in range(0, 10_000, 250):
+        changes = [
+            opening(f"many-{number}", subject="s", labels={"run": "a" if number % 100 else "b"})
+            for number in range(part, part + 250)
+        ]
+        log.run(lambda group, changes=changes: [group.submit(each) for each in changes])
+    commits = log.stats.commits
+
+    done = client.end_sessions(labels={"run": "a"})
+    total = done.ended
+    while done.remaining:
+        done = client.end_sessions(labels={"run": "a"})
+        total += done.ended
+
+    assert total == 9_900
+    assert len(done.sessions) <= 1000
+    assert log.stats.commits - commits >= 9_900 / cut_off.ENDS_A_COMMIT
+    assert client.end_sessions(labels={"run": "b"}, dry_run=True).matched == 100
+    assert client.end_sessions(all_sessions=True).ended >= 100
+    assert client.end_sessions(all_sessions=True, dry_run=True).matched == 0
+
+
+def test_an_opening_on_its_way_is_refused_too(service: Service, client: Client) -> None:
+    """The writer itself refuses it, whatever was let through a moment before."""
+    assert service.control is not None
+    client.freeze()
+    try:
+        with pytest.raises(Rejected) as refused:
+            service.control.log.submit(opening("late")).result()
+        assert refused.value.word == "FROZEN"
+    finally:
+        client.thaw()
+    assert service.control.log.submit(opening("late")).result().applied
+
+
+@pytest.mark.parametrize("reason", ["x" * 257, "a\nb", "a\0b", "\u202e"])
+def test_a_reason_that_is_none(service: Service, client: Client, reason: str) -> None:
+    """It is refused by its field, and nothing is frozen."""
+    with pytest.raises(RpcError) as refused:
+        service.operator.call("CutOffService/Freeze", pb.FreezeRequest(reason=reason))
+    assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "reason")
+    assert not client.get_freeze().brake
+
+
+def test_it_needs_no_commit(service: Service, client: Client) -> None:
+    """Nothing is written after a failed write, and the freeze still holds once the disk is well again."""
+    assert service.control is not None
+    page = service.control.log._brake
+    page.engage("the disk is full")
+    try:
+        client.freeze("and by hand")
+    finally:
+        page.release()
+    assert client.get_freeze().brake == "frozen by operator: and by hand"
+    client.thaw()
+    assert not client.get_freeze().brake
