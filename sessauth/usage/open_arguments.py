@@ -53,7 +53,9 @@ class ArgumentTree:
     def _cover(self, path: Names) -> Iterator[Names]:
         if path in self._conditioned:
             return
-        summary, children = self._summaries[path], self._children.get(path, ())
+        # An object has no elements: those are of lists that other calls had there.
+        children = [child for child in self._children.get(path, ()) if child[-1] != ELEMENT]
+        summary = self._summaries[path]
         whole = set(summary.kinds) == {"object"} and not summary.opaque and len(path) + 1 < self._whole_above
         if not whole or not children:
             yield path

@@ -87,8 +87,8 @@ class ToolEvidence:
         rare = {path for path in paths if len(self.at(path)) < least}
         return [path for path in paths if path in rare and path[:-1] not in rare]
 
-    def shared(self, least: int) -> CallGroup:
-        """Return the paths and the types of values that so many sessions brought.
+    def shared(self, least: int, *, rare: bool = False) -> CallGroup:
+        """Return the paths and the types of values that so many sessions brought; ``rare``: other paths too.
 
         ``opaque`` there: for so many, what is below is not known completely. So one session alone neither
         adds a path nor hides what is below one.
@@ -100,6 +100,7 @@ class ToolEvidence:
             having = [group for group in groups if path in group.paths]
             kinds = support(group.paths[path].kinds for group in having)
             often = {kind: sessions for kind, sessions in kinds.items() if sessions >= least}
+            often = often or (kinds if rare else {})
             if often:
                 hidden = sum(not group.is_whole_below(path) for group in having)
                 shared.paths[path] = ValueSummary(kinds=often, opaque=hidden >= least)

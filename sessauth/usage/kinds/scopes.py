@@ -97,7 +97,8 @@ def _reading(
     granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
 ) -> Iterator[Scope]:
     """Yield a scope for a tool that reads: any arguments, but only the hosts that were used."""
-    tree = ArgumentTree(tool.shared(1), ())
+    # A host that one session alone reached is held, too: by hosts of others, or the tool is not free.
+    tree = ArgumentTree(tool.shared(rules.least, rare=True), ())
     paths = list(_down_to_hosts(tree, tree.all(), tool)) if tree.known else []
     sending = [path for path in paths if names_hosts(tool.at(path).values())]
     conditions: list[Condition] = []
@@ -105,17 +106,20 @@ def _reading(
         held = hold(Place(tool, path, tree, facts, rules))
         result.once += [_words(tool, *once) for once in held.once]
         hosts = [way for way in held.ways if any(_reads_host(condition) for condition in way.conditions)]
-        if not hosts:
+        if hosts:
+            conditions += hosts[0].conditions
+        elif len(tool.at(path)) >= rules.least or tool.sessions < rules.least:
             # No host was used by enough sessions: the tool can't be free, since it sends something out.
             result.once.append(tool.label)
             return
-        conditions += hosts[0].conditions
     scope = _as_granted(granted, tool)
-    if not conditions:
+    if not sending:
         yield scope
         return
     free = [scope_path(path) for path in paths if path not in sending]
     whole = (*granted.conditions, *conditions)[: limits.MAX_CONDITIONS]
+    if not free and not whole:
+        whole = (_NO_ARGUMENT,)
     yield replace(scope, conditions=whole, free_paths=tuple(free), everything_free=False)
 
 

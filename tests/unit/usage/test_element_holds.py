@@ -196,3 +196,25 @@ def test_hosts_inside_lists_hold_a_tool_that_reads() -> None:
         layer_of(), [observed(layer_of(), calls, f"s{n}") for n, calls in enumerate(sessions)]
     )
     assert [(row.session, row.argument, row.value) for row in rows] == [("s4", "all[].url", '"evil.example"')]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"": 1, "url": "https://evil.example/"},
+        {"in": {"url": "https://evil.example/", "": 1}},
+        {"in": "https://evil.example/"},
+        {"in": [{"url": "https://evil.example/"}]},
+        {"in": {"url": ["https://evil.example/"]}},
+    ],
+)
+def test_one_session_alone_opens_no_host(bad: dict[str, Any]) -> None:
+    """A reading tool stays held, whatever one of many sessions gave it."""
+    honest: list[Call] = [
+        ("read", "mcp/web/fetch", {"in": {"url": f"https://a.example/{n}"}}) for n in range(14)
+    ]
+    scopes = learnt([*[[call] for call in honest], [("read", "mcp/web/fetch", bad)]]).scopes
+
+    assert permits(scopes, honest[0])
+    for wrong in (bad, {"in": {"url": "https://evil.example/"}}, {"url": "https://evil.example/"}):
+        assert not permits(scopes, ("read", "mcp/web/fetch", wrong)), wrong

@@ -12,7 +12,9 @@ from sessauth.errors import UsageError
 from sessauth.usage import SessionUsage, limits
 from sessauth.usage.argument_reader import read
 from sessauth.usage.kinds.observed import Observed
-from tests.support.kinds import Call, layer_of, learnt_from, observed, send
+from sessauth.usage.report import UsageReport
+from tests.support.kinds import GRANT, Call, layer_of, learnt_from, observed, send
+from tests.support.usage_example import OPENED_MS, session
 
 
 def usage_of(*calls: Call) -> SessionUsage:
@@ -101,3 +103,17 @@ def test_a_path_without_an_argument_is_refused(path: list[str]) -> None:
     plain["profiles"]["ceiling"]["groups"][0]["buckets"][0][1]["paths"][0][0] = path
     with pytest.raises(UsageError, match="begins with the name of an argument"):
         SessionUsage.from_json(json.dumps(plain))
+
+
+def test_a_report_names_members_and_counts_elements_without_them() -> None:
+    """Absent is a member that an element lacks."""
+    usage = usage_of(send(f=[{"p": "a"}, {"p": "b", "m": None}]), send(f=[{"p": "c"}]))
+    report = UsageReport.of([(session([GRANT]), usage)], now_ms=OPENED_MS)
+    arguments = report.to_dict()["layers"][0]["scopes"][0]["kinds"][0]["arguments"]  # type: ignore[index]
+
+    assert [(a["path"], a["present"], a["absent"]) for a in arguments] == [
+        ("f", 2, 0),
+        ("f[]", 2, 0),
+        ("f[].m", 1, 2),
+        ("f[].p", 3, 0),
+    ]
