@@ -61,6 +61,8 @@ class ScannedStream:
     process: str
     files: list[ScannedFile] = field(default_factory=list)
     count: int = 0
+    # The last line that was read ends a file behind which another one follows.
+    goes_on: bool = False
     # The extents of other streams that it names.
     anchors: dict[str, int] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ def _is_short(name: str, scanned: Mapping[str, ScannedStream]) -> bool:
     if stream is None:
         return True
     named = max((each.anchors.get(name, 0) for each in scanned.values()), default=0)
-    return bool(stream.files) and stream.count < named
+    return bool(stream.files) and (stream.goes_on or stream.count < named)
 
 
 def _scan_stream(stream: bytes, files: Mapping[int, Path], question: PackQuestion) -> ScannedStream:
@@ -111,6 +113,8 @@ def _scan_stream(stream: bytes, files: Mapping[int, Path], question: PackQuestio
         file = ScannedFile(number, path, os.stat(path).st_size)
         _read_lines(file, question, tokens, result)
         result.files.append(file)
+    # Files behind the time of the question are left out.
+    result.goes_on = result.goes_on and chosen[-1] == last
     for file in result.files:
         file.matched |= {line for line, blocks in file.chains.items() if blocks in tokens}
         _choose(file, question.show)
@@ -133,6 +137,8 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
             continue
         if not number:
             file.first = int(match[1])
+        if kind != b"checkpoint":
+            stream.goes_on = kind == b"end" and b'"next":-1' not in line
         stream.count = int(match[1]) + 1
         if kind == b"stream":
             anchor = _ANCHOR.search(line)

@@ -87,6 +87,8 @@ def evidence(
     if bool(session_id) + bool(purpose) > 1 or not (session_id or purpose or since_ms or until_ms):
         raise UsageError("give --session or --purpose, or --from and --to alone: what is asked?")
     hosts = hosts_of(settings, folders)
+    if not any(layout.files(host.folder) for host in hosts if host.folder.is_dir()):
+        raise UsageError("--dir: there is no audit log; [audit] enabled = true has the server write one")
     key = require_signing_key(signing_key or hosts[0].folder / layout.KEY_FILE)
     now_ms = settings.clock.now_ms()
     question = _question(hosts, session_id, purpose, since_ms, min(until_ms or now_ms, now_ms), show)

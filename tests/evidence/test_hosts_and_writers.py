@@ -1,0 +1,112 @@
+"""Packs of several hosts, of logs that grow meanwhile, and of processes that died."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from sessauth.audit import layout
+from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.clock import FixedClock
+from sessauth.evidence import question
+from sessauth.evidence.pack import PackSources, SessionPapers, write_pack
+from sessauth.evidence.reader.crypto import TrustedKeys, by_id
+from sessauth.evidence.reader.findings import EvidenceFault
+from sessauth.evidence.reader.verify import EvidenceReport, verify_pack
+from tests.support.audit_log import SESSION, START_MS, change, decision, decisions, open_stream
+from tests.support.changes import opening
+from tests.support.evidence_packs import END_MS, make_pack
+
+
+def pack_of(to: Path, *folders: Path, sign_with: Path | None = None) -> EvidenceReport:
+    """Write a pack of everything in some folders, and verify it by the keys of all of them."""
+    keys = [list(public_keys(folder / layout.PUBLIC_FILE).values()) for folder in folders]
+    sources = PackSources(
+        list(zip(folders, keys, strict=True)), {"keys": []}, lambda session: SessionPapers(), "test"
+    )
+    key = AuditKey.load((sign_with or folders[0]) / layout.KEY_FILE)
+    write_pack(to, question.of_time(0, END_MS, "all"), sources, key, END_MS)
+    return verify_pack(to, TrustedKeys(by_id(key for of_host in keys for key in of_host)))
+
+
+def test_logs_of_several_hosts_are_one_pack(tmp_path: Path) -> None:
+    """Each has its own keys; a change that all hosts recorded counts once."""
+    folders = [tmp_path / name / "audit" for name in ("one", "two")]
+    for number, folder in enumerate(folders):
+        stream = open_stream(folder, FixedClock(START_MS))
+        stream.append(layout.body("change", change(0, opening("1", SESSION, "*:**"), 2)))
+        stream.append(decisions(number * 10, 3))
+        stream.close()
+    report = pack_of(tmp_path / "pack", *folders)
+    (reading,) = report.sessions
+    two = TrustedKeys(public_keys(folders[0] / layout.PUBLIC_FILE))
+
+    assert report.proven and reading.facts.counts() == {"allowed": 6, "denied": 0, "claimed": 0, "changes": 1}
+    kinds = {finding.kind for finding in verify_pack(tmp_path / "pack", two).findings}
+    assert kinds == {EvidenceFault.UNTRUSTED_KEY, EvidenceFault.BAD_CHECKPOINT}
+
+
+def test_a_log_that_grows_meanwhile_is_cut_where_it_is_whole(tmp_path: Path) -> None:
+    """Processes write and rotate while the pack is made: it is proven each time, and has ever more."""
+    folder, clock = tmp_path / "audit", FixedClock(START_MS)
+    options = {"checkpoint_ms": 5, "fsync_ms": 60_000, "rotate_bytes": 20_000}
+    control = open_stream(folder, clock, index=True, **options)
+    worker = open_stream(folder, clock, process="worker-0", **options)
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            worker.append(decisions(number, 5))
+            control.append(layout.body("decision", decision(number, revision=1)))
+            number += 5
+            clock.advance(5)
+            for stream in (worker, control):
+                stream.tick(clock.now_ms())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        reports = [pack_of(tmp_path / str(number), folder) for number in range(8)]
+    finally:
+        stop.set()
+        writer.join()
+
+    assert [report.findings for report in reports] == [[]] * 8
+    lines = [sum(each.shown for each in report.streams) for report in reports]
+    assert lines == sorted(lines) and lines[0] < lines[-1]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"n":', b'{"n":6,"kind":"begin"'])
+def test_a_process_that_died_leaves_a_proven_log(tmp_path: Path, left: bytes) -> None:
+    """Half a line at the end, or a file that was not begun, is no fault; unsigned lines are counted."""
+    folder, clock = tmp_path / "audit", FixedClock(START_MS)
+    stream = open_stream(folder, clock, checkpoint_ms=5)
+    stream.append(decisions(0, 2))
+    clock.advance(5)
+    stream.tick(clock.now_ms())
+    stream.append(decisions(2, 2))
+    with stream.path.open("ab") as file:
+        file.write(left)
+    (folder / layout.file_name(stream.stream_id, 1)).write_bytes(left)
+    report = pack_of(tmp_path / "pack", folder)
+    (reading,) = report.streams
+
+    assert report.findings == []
+    assert (reading.shown, reading.unsigned, reading.ended) == (7, 2, False)
+
+
+def test_a_folder_without_its_key_needs_another(tmp_path: Path) -> None:
+    """The pack is signed by the key that is named; the log by its own."""
+    folder, other = tmp_path / "audit", tmp_path / "other"
+    for each in (folder, other):
+        stream = open_stream(each, FixedClock(START_MS))
+        stream.append(decisions(0, 2))
+        stream.close()
+    report = pack_of(tmp_path / "pack", folder, sign_with=other)
+
+    assert {finding.kind for finding in report.findings} == {EvidenceFault.UNTRUSTED_KEY}
+    trusted = make_pack(folder, tmp_path / "own", question.of_time(0, END_MS, "all"))
+    assert verify_pack(tmp_path / "own", trusted).proven
