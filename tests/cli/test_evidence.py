@@ -25,6 +25,7 @@ def served() -> Iterator[Service]:
     patch = pytest.MonkeyPatch()
     patch.setenv("SESSAUTH_AUDIT_ENABLED", "true")
     patch.setenv("SESSAUTH_AUDIT_CHECKPOINT_MS", "100")
+    patch.setenv("SESSAUTH_USAGE_ENABLED", "true")
     with tempfile.TemporaryDirectory(prefix="sessauth-") as folder:
         running = start_service(Path(folder) / "home")
         patch.undo()
@@ -66,6 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, served: Service) -> Path:
         return b'"end_session"' in file.read_bytes() and b'"checkpoint"' in file.read_bytes()[-700:]
 
     assert wait_until(signed)
+    assert wait_until(lambda: served("session", "report", ids["mine"], "--json").json["usage"] is not None)
     return path
 
 
@@ -111,6 +113,10 @@ def test_a_pack_has_no_secret_and_no_argument(served: Service, folder: Path, tmp
         with tarfile.open(pack) as archive:
             names = archive.getnames()
         assert "reports/000000.json" in names and "receipts/000000.txt" in names
+        assert b'"scopes_suggested"' in data and b'"read:**"' in data
+    values = tmp_path / "values.pack"
+    assert served("evidence", "--purpose", PURPOSE, "--argument-values", "--out", values).code == 0
+    assert b"hunter2" in values.read_bytes()
 
 
 def test_without_a_server_there_are_no_papers(
