@@ -23,6 +23,25 @@ PAGE = ROOT / "docs" / "how-to" / "install.md"
 UNITS = [DEPLOY / "sessauth.service", DEPLOY / "sessauth-follow.service"]
 # Set by .ci/run, where nothing is left out.
 REQUIRED = os.environ.get("SESSAUTH_TEST_SYSTEMD") == "1"
+# A process of the service, as the kernel shows it.
+CONFINED = {
+    "NoNewPrivs": "1",
+    "Seccomp": "2",
+    "CapBnd": "0" * 16,
+    "CapEff": "0" * 16,
+    "own users": "True",
+    "libnghttp2": "True",
+}
+FOLLOW = """\
+[server]
+workers = 1
+check_server = "native"
+[follow]
+servers = ["127.0.0.1:7443"]
+host_name = "host-1"
+credential = "/etc/sessauth/host-1.credential"
+insecure_tcp = true
+"""
 needs_analyze = pytest.mark.skipif(
     not REQUIRED and shutil.which("systemd-analyze") is None,
     reason="systemd-analyze is not installed: it is in Debian's package systemd",
@@ -91,21 +110,25 @@ def _certificates() -> dict[str, bytes]:
     }
 
 
-def _host() -> dict[str, Any]:
-    """Return facts of the service, installed as the page says on a machine that was booted for that."""
+def _boot(program: str, files: dict[str, str | bytes]) -> dict[str, Any]:
+    """Return the facts that a program prints on a machine that is booted for it."""
     refused = booted.refusal()
     if refused and not REQUIRED:
         pytest.skip(f"no machine can be booted here: {refused}")
+    files = {"usr/lib/sysusers.d/gateway.conf": "u gateway - gateway\n", **files}
+    return json.loads(booted.run(ROOT / "tests/support/procs" / program, files, seconds=100))
+
+
+def _host() -> dict[str, Any]:
+    """Return facts of the service, installed as the page says."""
     typed = [fence.body for fence in Document(PAGE).fences() if "tests/deploy types it" in fence.mark]
     files: dict[str, str | bytes] = {
-        "usr/lib/sysusers.d/gateway.conf": "u gateway - gateway\n",
         "probe/install.sh": "\n".join(typed),
         **{f"probe/deploy/{path.name}": path.read_bytes() for path in DEPLOY.iterdir()},
         **{f"probe/{name}": pem for name, pem in _certificates().items()},
     }
     assert len(typed) == 5
-    program = ROOT / "tests/support/procs/installed_host.py"
-    return json.loads(booted.run(program, files, seconds=100))
+    return _boot("installed_host.py", files)
 
 
 def test_the_service_works_under_its_unit() -> None:
@@ -122,17 +145,29 @@ def test_the_service_works_under_its_unit() -> None:
     assert host["after a kill"] == "ALLOWED" and host["ended"] == "SESSION_ENDED"
     assert host["result"] == "success"
 
-    assert set(host["confined"]) == {"control", "worker 0", "worker 1"}
-    for name, process in host["confined"].items():
-        assert process == {
-            "NoNewPrivs": "1",
-            "Seccomp": "2",
-            "CapBnd": "0" * 16,
-            "CapEff": "0" * 16,
-            "own users": "True",
-            "libnghttp2": "True",
-        }, name
+    assert host["confined"] == dict.fromkeys(("control", "worker 0", "worker 1"), CONFINED)
 
     modes = {Path(path).name: mode for path, mode in host["modes"].items()}
     assert modes["state"] == "0750 sessauth:sessauth" and modes["data.mdb"] == "0640 sessauth:sessauth"
     assert modes["keys"] == "0700 sessauth:sessauth"
+
+
+@pytest.mark.skipif(
+    not REQUIRED and shutil.which("etcd") is None,
+    reason="etcd is not installed: etcd-server has it",
+)
+def test_a_follower_works_under_its_unit() -> None:
+    """It is active when it has a state, verifiers judge by it, and an end reaches them."""
+    user, folders, unit = (
+        (DEPLOY / name).read_text("utf-8")
+        for name in ("sessauth.sysusers", "sessauth.tmpfiles", "sessauth-follow.service")
+    )
+    files: dict[str, str | bytes] = {
+        "usr/lib/sysusers.d/sessauth.conf": f"{user}m gateway sessauth\n",
+        "usr/lib/tmpfiles.d/sessauth.conf": folders,
+        "etc/systemd/system/sessauth-follow.service": unit,
+        "etc/sessauth/sessauth.toml": FOLLOW,
+    }
+    host = _boot("followed_host.py", files)
+
+    assert host == {"confined": [CONFINED] * 2, "result": "success"}

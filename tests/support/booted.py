@@ -21,7 +21,7 @@ _PROBE: Final = """\
 [Service]
 Type=oneshot
 TimeoutStartSec=60
-ExecStart=/opt/sessauth/bin/python -P /probe/program.py
+ExecStart=/opt/sessauth/bin/python /probe/program.py
 StandardOutput=append:/out/stdout
 StandardError=append:/out/stderr
 ExecStopPost=-+/bin/sh -c 'journalctl --no-pager -o cat -u "sessauth*" >/out/journal'
@@ -93,6 +93,7 @@ def _install(target: Path, program: Path, files: Mapping[str, str | bytes]) -> N
         "etc/systemd/system/probe.target": "[Unit]\nWants=probe.service\n",
         "etc/systemd/system/probe.service": _PROBE,
         "probe/program.py": program.read_text("utf-8"),
+        "probe/booted_host.py": program.with_name("booted_host.py").read_text("utf-8"),
         "opt/sessauth/bin/python": f'#!/bin/sh\n{python} "$@"\n',
         "opt/sessauth/bin/sessauth": f'#!/bin/sh\n{python} -P -m sessauth.cli.main "$@"\n',
         **files,
