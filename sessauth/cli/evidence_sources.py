@@ -46,7 +46,7 @@ def pack_sources(
 def trusted_keys(sources: PackSources, signing_key: bytes) -> TrustedKeys:
     """Return the keys of the sources, to verify a new pack by."""
     audit = [key for _, keys in sources.folders for key in keys]
-    return TrustedKeys(by_id([*audit, signing_key]), of_jwks(sources.issuer_jwks))
+    return TrustedKeys(by_id(audit), of_jwks(sources.issuer_jwks), by_id([signing_key]))
 
 
 def _audit_keys(host: AuditHost) -> list[bytes]:

@@ -151,7 +151,8 @@ def test_a_key_of_an_auditor_signs_too(served: Service, folder: Path, tmp_path: 
 
     keys = ("--key", folder / "audit.pub")
     assert run("evidence", "verify", pack, *keys).code == 1
-    assert run("evidence", "verify", pack, *keys, "--key", tmp_path / "auditor.pub").code == 0
+    assert run("evidence", "verify", pack, *keys, "--signer", tmp_path / "auditor.pub").code == 0
+    assert run("evidence", "verify", pack, "--signer", tmp_path / "auditor.pub").code == 1
 
 
 @pytest.mark.parametrize(

@@ -108,5 +108,16 @@ def test_a_folder_without_its_key_needs_another(tmp_path: Path) -> None:
     report = pack_of(tmp_path / "pack", folder, sign_with=other)
 
     assert {finding.kind for finding in report.findings} == {EvidenceFault.UNTRUSTED_KEY}
-    trusted = make_pack(folder, tmp_path / "own", question.of_time(0, END_MS, "all"))
-    assert verify_pack(tmp_path / "own", trusted).proven
+    assert pack_of(tmp_path / "own", folder).proven
+
+
+def test_a_receipt_has_the_end_that_the_log_lacks(tmp_path: Path) -> None:
+    """The log begins behind the end of a session, and has a call by a state behind it."""
+    folder = tmp_path / "audit"
+    stream = open_stream(folder, FixedClock(START_MS))
+    stream.append(decisions(0, 2))
+    stream.close()
+    trusted = make_pack(folder, tmp_path / "pack", question.of_time(0, END_MS, "all"))
+
+    kinds = [finding.kind for finding in verify_pack(tmp_path / "pack", trusted).findings]
+    assert kinds == [EvidenceFault.SURVIVED]

@@ -8,6 +8,8 @@ from random import Random
 import pytest
 
 from sessauth.audit.keys import AuditKey
+from sessauth.evidence.reader.crypto import TrustedKeys
+from sessauth.evidence.reader.findings import EvidenceFault
 from tests.support import pack_mutations
 from tests.support.evidence_packs import PackParts
 
@@ -45,6 +47,21 @@ def test_who_signs_packs_alone_changes_no_log(whole: MadePack, collector: AuditK
         changed = pack_mutations.signer(parts, random, collector)
         if changed.members != parts.members:
             assert not whole.judged(changed.data(), heads=heads).proven, f"signer {number}"
+
+
+def test_the_key_of_packs_signs_no_log(whole: MadePack, collector: AuditKey) -> None:
+    """A signer who names the own key as one of the log, and signs the log anew with it, is found."""
+    data = pack_mutations.resigned_log(PackParts.of(whole.data), collector).signed(collector).data()
+    trusted = whole.trusted
+    found = [
+        {
+            finding.kind
+            for finding in whole.judged(data, TrustedKeys(audit, trusted.issuer, trusted.signers)).findings
+        }
+        for audit in (trusted.audit, {**trusted.audit, **trusted.signers})
+    ]
+
+    assert [EvidenceFault.BAD_CHECKPOINT in kinds for kinds in found] == [True, False]
 
 
 def test_the_pack_itself_is_proven(pack: MadePack, whole: MadePack) -> None:

@@ -103,7 +103,7 @@ def make_pack(folder: Path, to: Path, wanted: PackQuestion, key: AuditKey | None
     key = key or AuditKey.load(folder / layout.KEY_FILE)
     write_pack(to, wanted, made, key, END_MS)
     audit = [public for _, keys in made.folders for public in keys]
-    return TrustedKeys(by_id([*audit, key.public_key]), by_id([SERVICE.public_key]))
+    return TrustedKeys(by_id(audit), by_id([SERVICE.public_key]), by_id([key.public_key]))
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, Final
 
+from sessauth.audit.checkpoint import signed_message
 from sessauth.audit.keys import AuditKey
 from tests.support.evidence_packs import OTHER, PackParts
 
@@ -102,6 +103,18 @@ def signer(parts: PackParts, random: Random, key: AuditKey) -> PackParts:
     return _recounted(copy).signed(key)
 
 
+def resigned_log(parts: PackParts, key: AuditKey) -> PackParts:
+    """Return a copy whose log is signed by a key, which is named among those of the log."""
+    copy = parts.copy()
+    keys = json.loads(copy["keys.json"])
+    keys["audit"] = [[key.public_key.hex(), *of_host] for of_host in keys["audit"]]
+    copy["keys.json"] = json.dumps(keys).encode()
+    for name in copy.logs():
+        lines = _chained_anew(copy[name].splitlines(keepends=True), name[8:40], key)
+        copy[name] = b"".join(lines)
+    return copy
+
+
 def _changed(parts: PackParts, random: Random) -> PackParts:
     copy = parts.copy()
     name = random.choice([name for name, _ in copy.members if not name.startswith("manifest.")])
@@ -170,8 +183,8 @@ def _cut(lines: Lines, random: Random) -> Lines:
     return lines[: random.randrange(1, max(2, len(lines)))]
 
 
-def _chained_anew(lines: Lines) -> Lines:
-    """Number and chain lines anew, from the first one on; a checkpoint is told the chain before it."""
+def _chained_anew(lines: Lines, stream: str = "", key: AuditKey | None = None) -> Lines:
+    """Number and chain lines anew; a checkpoint gets the chain before it, and with a key its signature."""
     first = json.loads(lines[0]) if lines[0].startswith(b"{") else {"n": 0, "previous": "00" * 32}
     head, made = bytes.fromhex(first.get("previous", "00" * 32)), []
     for n, line in enumerate(lines, start=first["n"]):
@@ -183,6 +196,9 @@ def _chained_anew(lines: Lines) -> Lines:
         if b'"kind":"checkpoint"' in inner:
             record: dict[str, Any] = json.loads(inner + b"}")
             record |= {"head": head.hex(), "count": n}
+            if key is not None:
+                made_by = signed_message(bytes.fromhex(stream), n, head, record["at_ms"])
+                record |= {"key": key.key_id.hex(), "signature": key.sign(made_by).hex()}
             inner = json.dumps(record, separators=(",", ":")).encode()[:-1]
         head = blake2b(b"sessauth/audit-chain/v1\x00" + head + inner, digest_size=32).digest()
         made.append(inner + _CHAIN + head.hex().encode() + b'"}\n')

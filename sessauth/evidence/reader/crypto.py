@@ -27,14 +27,14 @@ class NoKeys(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """Public keys from elsewhere, by their ids: those that sign logs and packs, and those of the service."""
+    """Public keys from elsewhere, by their ids.
+
+    ``audit`` sign logs and packs, ``issuer`` receipts, ``signers`` packs alone.
+    """
 
     audit: Mapping[bytes, bytes] = field(default_factory=dict)
     issuer: Mapping[bytes, bytes] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        """Return True if there is a key."""
-        return bool(self.audit or self.issuer)
+    signers: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 def digest(data: bytes) -> bytes:

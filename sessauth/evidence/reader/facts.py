@@ -64,6 +64,7 @@ class Facts:
     parents: dict[str, str] = field(default_factory=dict)
     anchors: list[StreamExtent] = field(default_factory=list)
     findings: list[EvidenceFinding] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
     lost: int = 0
     sampled: int = 0
     records: int = 0
@@ -78,6 +79,7 @@ class Facts:
             self._change(place, record)
         elif kind == "begin":
             self._incarnation = str(record.get("incarnation"))
+            self.hosts.add(str(record.get("host", "")))
         elif kind == "lost":
             count = record.get("count")
             self.lost += count if type(count) is int and count > 0 else 1

@@ -97,7 +97,7 @@ def _signature_faults(
     if not trusted.audit:
         words = "no key of the log was given: whoever made the pack may have made its keys, too; give --key"
         found.append((EvidenceFault.NO_KEY, words))
-    elif digest(key) not in trusted.audit:
+    elif digest(key) not in {*trusted.audit, *trusted.signers}:
         words = f"the pack is signed by {key.hex()}, which is none of the keys that were given"
         found.append((EvidenceFault.UNTRUSTED_KEY, words))
     signature = bytes.fromhex(text[:-1].decode("ascii")) if re.fullmatch(rb"[0-9a-f]{128}\n", text) else b""

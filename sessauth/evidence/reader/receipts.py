@@ -34,6 +34,7 @@ class ReceiptReading:
     made_at_ms: int
     observe: bool
     waiting: tuple[str, ...]
+    hosts: tuple[str, ...]
 
 
 def judge(data: bytes, keys: Mapping[bytes, bytes]) -> ReceiptReading:
@@ -62,6 +63,7 @@ def judge(data: bytes, keys: Mapping[bytes, bytes]) -> ReceiptReading:
         receipt["made_at_ms"],
         bool(receipt["observe"]),
         tuple(each["name"] for each in both if each["state"] == _WAITING),
+        tuple(host["name"] for host in receipt["hosts"]),
     )
 
 

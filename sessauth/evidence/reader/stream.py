@@ -24,6 +24,9 @@ SLACK_MS: Final = 10_000
 _TAIL: Final = 76
 _CLOSED: Final = re.compile(rb"[0-9a-f]{64}", re.ASCII)
 _MAX_FINDINGS: Final = 100
+# The line behind a begin signs it: they are written at once.
+_SECOND: Final = 2
+_NO_SIGNATURE: Final = "no signature stands behind the begin of the file"
 Record = Mapping[str, Any]
 
 
@@ -141,6 +144,8 @@ class StreamReader:
             self._begin(place, record, file, first)
         elif kind == "begin":
             self._find(EvidenceFault.FOREIGN, place, "a begin inside of a file")
+        if place.line == _SECOND and kind != "checkpoint":
+            self._find(EvidenceFault.FOREIGN, place, _NO_SIGNATURE)
         if n != self.reading.n:
             words = f"n {self.reading.n} should stand here, not {n}"
             self._find(EvidenceFault.REMOVED, place, words)
@@ -172,8 +177,9 @@ class StreamReader:
         self._take(RecordPlace(place.member, place.line, n), kind, record)
 
     def _closed(self, place: RecordPlace, raw: bytes) -> None:
-        if place.line == 1:
-            self._find(EvidenceFault.FOREIGN, place, "the begin of the file is not shown")
+        if place.line <= _SECOND:
+            words = "the begin of the file is not shown" if place.line == 1 else _NO_SIGNATURE
+            self._find(EvidenceFault.FOREIGN, place, words)
         if self._question.show == "all":
             self._find(EvidenceFault.HIDDEN, place, "a line is closed in a pack that shows all lines")
         self._break(place)

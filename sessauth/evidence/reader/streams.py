@@ -34,6 +34,7 @@ class StreamsReader:
         self._anchors: dict[str, list[StreamExtent]] = {}
         self._hosts: dict[str, int] = {}
         self.readings: list[StreamReading] = []
+        self.left_out = 0
         self.findings: list[EvidenceFinding] = []
 
     def read(self, member: PackMember) -> str:
@@ -79,6 +80,7 @@ class StreamsReader:
                 entry = stated.get(stream, {})
                 if {name: entry.get(name) for name in counted} != counted:
                     self._find(EvidenceFault.MISCOUNTED, f"stream {stream} has {counted} in the pack")
+        self.left_out = len(left_out)
         for anchor in self._facts.anchors:
             self._anchors.setdefault(anchor.stream, []).append(anchor)
         for stream, anchors in self._anchors.items():

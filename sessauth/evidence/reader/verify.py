@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 from . import archive, crypto, manifest, originals, receipts
 from .archive import PackMember
 from .crypto import TrustedKeys
-from .facts import Facts, RecordCounts
+from .facts import Facts, RecordCounts, RecordedEnd
 from .findings import EvidenceFault, EvidenceFinding, UnreadablePack
 from .manifest import PackManifest
 from .receipts import ReceiptReading
@@ -50,6 +50,9 @@ class EvidenceReport:
     reports: int = 0
     issuer_trusted: bool = False
     compared: bool = False
+    # Streams of another time, and hosts that receipts name and that have no log in the pack.
+    left_out: int = 0
+    missing_hosts: tuple[str, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -126,7 +129,7 @@ class _PackReading:
                 if on_progress is not None:
                     on_progress(number, len(self._members))
         facts = streams.close()
-        self._report.streams = streams.readings
+        self._report.streams, self._report.left_out = streams.readings, streams.left_out
         self._report.findings += streams.findings
         self._sessions(facts, issuer)
         self._compare_members()
@@ -208,6 +211,8 @@ class _PackReading:
         for member in self._members:
             if member.name.startswith(("receipts/", "reports/")) and member.name not in used:
                 self._find(EvidenceFault.OTHER_MEMBER, member.name, "it belongs to no session")
+        named = {name for each in self._report.sessions if each.receipt for name in each.receipt.hosts}
+        self._report.missing_hosts = tuple(sorted(named - facts.hosts))
         self._report.findings += facts.survived()
 
     def _receipt(
@@ -222,7 +227,9 @@ class _PackReading:
         end = facts.end_of(session)
         if reading.session != session:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"it is of another session than {session}")
-        elif end is not None and end.incarnation == reading.incarnation and end.revision != reading.revision:
+        elif end is None:
+            facts.ends[session] = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
+        elif end.incarnation == reading.incarnation and end.revision != reading.revision:
             words = f"it names the end at revision {reading.revision}, and the log has it at {end.revision}"
             self._find(EvidenceFault.BAD_RECEIPT, name, words)
         return reading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,13 @@ def evidence(
     help="File with public keys that are trusted: what audit key prints, what keys jwks prints. Repeatable.",
 )
 @click.option(
+    "--signer",
+    "signer_files",
+    type=params.PATH,
+    multiple=True,
+    help="File with public keys that sign packs, and no log: of an auditor's --signing-key. Repeatable.",
+)
+@click.option(
     "--expect-head",
     "heads",
     type=params.chain,
@@ -128,6 +136,7 @@ def verify(
     settings: Settings,
     pack: Path,
     key_files: Sequence[Path],
+    signer_files: Sequence[Path],
     heads: Sequence[bytes],
     folders: Sequence[Path],
 ) -> None:
@@ -135,20 +144,24 @@ def verify(
 
     Exits with 1 if it is not what was written, and without a key of the log from elsewhere.
     """
-    from ....evidence.reader.crypto import NoKeys, read_keys
-    from ...io import read_bytes
     from ...render import pack as view
 
-    texts = {
-        str(file): read_bytes(str(file), "--key", _MAX_KEY_BYTES).decode("ascii", "replace")
-        for file in key_files
-    }
-    try:
-        trusted = read_keys(texts)
-    except NoKeys as error:
-        raise UsageError(f"--key: {printable(str(error))}") from None
+    trusted = replace(_keys(key_files, "--key"), signers=_keys(signer_files, "--signer").audit)
     report = _verify(pack, trusted, heads, folders)
     settings.show(view.to_json(report), view.to_lines(report), ok=report.proven)
+
+
+def _keys(files: Sequence[Path], option: str) -> TrustedKeys:
+    from ....evidence.reader.crypto import NoKeys, read_keys
+    from ...io import read_bytes
+
+    texts = {
+        str(file): read_bytes(str(file), option, _MAX_KEY_BYTES).decode("ascii", "replace") for file in files
+    }
+    try:
+        return read_keys(texts)
+    except NoKeys as error:
+        raise UsageError(f"{option}: {printable(str(error))}") from None
 
 
 def _question(
