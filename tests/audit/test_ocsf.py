@@ -17,7 +17,8 @@ import pytest
 from sessauth.audit import layout
 from sessauth.audit.export import ocsf
 from sessauth.audit.read.reader import Entry, FolderReader
-from sessauth.model.change import ChangeKind, narrow_session
+from sessauth.model.ban import SessionSelector
+from sessauth.model.change import ChangeKind, ban_sessions, narrow_session
 from tests.support.audit_log import SESSION, change, decision
 from tests.support.changes import scopes
 
@@ -165,6 +166,21 @@ def test_a_narrowing_that_ends_observe_mode_says_so(enforce: bool, outcome: str,
     assert event is not None
     assert_valid(event)
     assert event.get("status_detail") == detail
+
+
+@pytest.mark.parametrize(("for_ms", "name"), [(1000, "Disable"), (0, "Enable")])
+def test_a_ban_says_what_it_selects(for_ms: int, name: str) -> None:
+    """Its entity is the selection; lifted, it is enabled again."""
+    selector = SessionSelector("agent:a", labels=(("team", "x"),))
+    change = ban_sessions("b", selector, for_ms, "leak", actor="op").stamped(1)
+    record = {"n": 1, "kind": "change", "at_ms": 1, "id": "b", "change": "BAN_SESSIONS", "outcome": "APPLIED"}
+    record |= {"actor": "op", "body": base64.b64encode(change.encode()).decode()}
+    event = ocsf.event(Entry(bytes(16), Path("x"), 1, record), {})
+
+    assert event is not None
+    assert_valid(event)
+    assert (event["activity_name"], event["comment"]) == (name, "leak")
+    assert event["entity"]["name"] == "subject agent:a, label team=x"
 
 
 @pytest.mark.parametrize("kind", ChangeKind, ids=lambda kind: kind.name)

@@ -12,6 +12,7 @@ from sessauth.cli.main import cli
 from sessauth.reasons import Reason
 from sessauth.v1 import cluster_service_pb2
 from sessauth.v1 import cut_off_service_pb2 as pb
+from sessauth.v1 import record_pb2 as records
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
@@ -77,6 +78,47 @@ def test_every_check_of_every_host_is_denied(pair: tuple[ClusterServer, ClusterS
     assert typed(one, "thaw") == {"braked": False, "reason": "", "host": "", "cluster": ""}
     assert one.reason(token) is Reason.ALLOWED
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+
+
+def test_the_end_of_many_is_handed_on(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Asked at a server that follows: the leader ends them; both hosts refuse their tokens, and new ones."""
+    one, two = pair
+    opened = [open_session(one.operator) for _ in range(3)]
+    token = mint(one.operator, opened[0].id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    selector = records.SessionSelector(subject=opened[0].subject)
+
+    request = pb.EndSessionsRequest(selector=selector, reason="drill", refuse_new_ms=60_000)
+    answer = two.operator.call("CutOffService/EndSessions", request)
+
+    assert answer.ended >= 3 and answer.remaining == 0
+    assert two.reason(token) is one.reason(token) is Reason.SESSION_ENDED
+    try:
+        for server in pair:
+            with pytest.raises(RpcError) as refused:
+                open_session(server.operator)
+            assert refused.value.word == "BANNED"
+            bans = server.operator.call("CutOffService/ListBans", pb.ListBansRequest()).bans
+            assert [each.selector for each in bans] == [selector]
+    finally:
+        two.operator.call("CutOffService/LiftBan", pb.LiftBanRequest(selector=selector))
+    open_session(two.operator)
+
+
+def test_frozen_no_server_gives_authority(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Neither the leader nor a server that follows opens a session; a lease is renewed all the same."""
+    one, two = pair
+    leased = open_session(one.operator, lease_ms=600_000)
+    two.operator.call(FREEZE, pb.FreezeRequest())
+    try:
+        for server in pair:
+            with pytest.raises(RpcError) as refused:
+                open_session(server.operator)
+            assert refused.value.word == "FROZEN"
+        two.operator.call("SessionService/KeepAlive", sessions.KeepAliveRequest(session_id=leased.id))
+    finally:
+        one.operator.call(THAW, pb.ThawRequest())
+    open_session(two.operator)
 
 
 def test_it_survives_a_take_over_and_a_restart(

@@ -10,6 +10,7 @@ import pytest
 from sessauth.audit.export import ocsf
 from sessauth.audit.read.reader import FolderReader
 from sessauth.audit.verify.verify import verify
+from sessauth.client import Client
 from sessauth.server.config.config import load
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
@@ -18,6 +19,7 @@ from tests.cli.conftest import invoke
 from tests.support.recorded import records
 from tests.support.service import home_folder, wait_until
 
+FREEZES = ("frozen", "thawed")
 AUDIT = "[audit]\nenabled = true\nfsync_ms = 50\n"
 IDENTITY = '[[identities]]\nname = "edge"\nrole = "gateway"\nuri = "spiffe://x/edge"\n'
 CA = '[tcp]\nclient_ca = "ca.pem"\n'
@@ -72,6 +74,10 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         assert wait_until(lambda: len(_events(made)) == 4)
         _brake(made, "thaw")
         assert wait_until(lambda: len(_events(made)) == 5)
+        with Client(str(made.socket), credential_file=made.credential_file, timeout_ms=20_000) as client:
+            client.freeze("asked")
+            client.thaw()
+        assert wait_until(lambda: len(_events(made)) == 7)
         control.stop()
 
     expected = [
@@ -80,12 +86,16 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         ("credential_removed", "gw"),
         ("brake_set", "frozen by hand: drill"),
         ("brake_cleared", "frozen by hand: drill"),
+        ("brake_set", "frozen by operator: asked"),
+        ("brake_cleared", "frozen by operator: asked"),
     ]
     logged = [getattr(each, "fields", {}) for each in caplog.records if each.message == "local_change"]
     assert [(each["what"], each.get("name") or each["reason"]) for each in logged] == expected
     assert _events(made) == expected
     assert logged[1] == {"what": "credential_added", "name": "gw", "role": "gateway", "audiences": ["mcp"]}
     assert verify(made.home / "audit").intact
+    callers = [(each.message, each.fields["caller"]) for each in caplog.records if each.message in FREEZES]
+    assert callers == [(word, "operator") for word in FREEZES]
 
 
 def test_the_next_start_records_what_was_done_without_a_server(made: Initialised) -> None:
