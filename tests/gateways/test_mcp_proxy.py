@@ -168,6 +168,8 @@ def test_an_observing_proxy_lets_all_pass(world: World) -> None:
         (("--token-file", "-"), b"--token-file"),
         (("--approval-url", "javascript:x"), b"--approval-url"),
         (("--url", "http://example.com/mcp"), b"give a command"),
+        (("--record-arguments", "/nowhere/file"), b"--record-arguments"),
+        (("--record-arguments", "/dev/null"), b"only its owner may read"),
     ],
 )
 def test_wrong_options_are_named(world: World, options: tuple[str, ...], word: bytes) -> None:

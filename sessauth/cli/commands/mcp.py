@@ -43,6 +43,13 @@ def mcp() -> None:
     help="Where a person approves a call: an address with {session} and {approval} in it.",
 )
 @click.option("--observe", is_flag=True, help="Let every call pass, and log those that would be denied.")
+@click.option(
+    "--record-arguments",
+    "arguments_file",
+    type=PATH,
+    metavar="FILE",
+    help="Append the arguments of each judged call to this file, for 'audit replay --arguments'.",
+)
 @server_options
 @with_settings
 def guard(
@@ -55,6 +62,7 @@ def guard(
     state: Path | None,
     approval_url: str,
     observe: bool,
+    arguments_file: Path | None,
     url: str,
     header_file: str,
     command: Sequence[str],
@@ -64,6 +72,7 @@ def guard(
     The server is a command, started here, or --url. Lists are filtered and calls judged. Exits with 0
     when the client ends, with 1 when the token is refused or its session ends, with 4 when the server ends.
     """
+    from ...gateways.mcp_proxy.argument_file import ArgumentFile
     from ...gateways.mcp_proxy.serve import ConnectionEnd, is_final, serve
     from ...guard import Guard
 
@@ -77,6 +86,7 @@ def guard(
     pinned = read_catalogue(catalogue, "--catalogue")
     holder = HolderKey.load(holder_file) if holder_file is not None else None
     log = log_to_stderr()
+    recorded = ArgumentFile(arguments_file, "--record-arguments") if arguments_file is not None else None
 
     async def run() -> ConnectionEnd:
         async with _verifier(settings, state, audience, holder) as verifier:
@@ -99,6 +109,7 @@ def guard(
                 upstream,
                 standing,
                 approval_url=approval_url,
+                on_arguments=recorded.record if recorded is not None else None,
                 interval_s=0.25 if state is not None else 1.0,
             )
 

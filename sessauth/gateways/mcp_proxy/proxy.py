@@ -80,6 +80,7 @@ class McpProxy:
         to_server: Send,
         *,
         approval_url: str = "",
+        on_arguments: Callable[[str], None] | None = None,
     ) -> None:
         """Judge by ``guard`` and write by the two callables.
 
@@ -89,12 +90,14 @@ class McpProxy:
             to_client: writes a line to the client.
             to_server: sends a message to the server.
             approval_url: the address of an approval, with ``{session}`` and ``{approval}`` in it.
+            on_arguments: called with the arguments of each call that is to be judged, as JSON.
         """
         self._guard = guard
         self._catalogue = catalogue
         self._to_client = to_client
         self._to_server = to_server
         self._approval_url = approval_url
+        self._on_arguments = on_arguments
         self._pending: dict[Key, Pending] = {}
         self._of_server: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -235,7 +238,10 @@ class McpProxy:
                 raise
 
         # No call id: a client chooses its ids, and could pay once and call twice.
-        answer: Message = await self._guard.arun(name, params.get("arguments", "{}").encode(), do)
+        judged: str = params.get("arguments", "{}")
+        if self._on_arguments is not None:
+            self._on_arguments(judged)
+        answer: Message = await self._guard.arun(name, judged.encode(), do)
         return answer
 
     async def _notify(self, message: Message) -> None:

@@ -62,11 +62,13 @@ async def serve(
     standing: Standing,
     *,
     approval_url: str = "",
+    on_arguments: Callable[[str], None] | None = None,
     interval_s: float = 0.25,
 ) -> ConnectionEnd:
     """Serve the client on standard input and output; return what ended the connection.
 
     ``standing`` is asked every ``interval_s`` seconds. ``upstream`` is closed in any case.
+    ``on_arguments`` is called with the arguments of each call.
     """
     try:
         reader, writer = await _standard_streams()
@@ -77,7 +79,14 @@ async def serve(
                 writer.write(text.encode() + b"\n")
                 await writer.drain()
 
-        proxy = McpProxy(guard, catalogue, to_client, upstream.send, approval_url=approval_url)
+        proxy = McpProxy(
+            guard,
+            catalogue,
+            to_client,
+            upstream.send,
+            approval_url=approval_url,
+            on_arguments=on_arguments,
+        )
         ending = await _first(
             _from_client(proxy, reader, upstream, client_ended, to_client),
             _from_server(proxy, upstream),
