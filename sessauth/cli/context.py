@@ -72,6 +72,12 @@ class Settings:
         self.client().close()
         return lambda: AsyncClient(**terms)
 
+    def address(self) -> str:
+        """Return the address of the server, as a person reads it. Raises ConfigError."""
+        from ..client._target import resolve_target
+
+        return resolve_target(self._client_terms()["target"]).removeprefix("unix:")
+
     def _client_terms(self) -> dict[str, Any]:
         """Return the arguments of a client. Raises ConfigError."""
         from ..client import Tls

@@ -59,6 +59,7 @@ def application(
         allow_changes=terms.allow_changes,
         approver=terms.approver.text if terms.approver else "",
         approvals_only=terms.approvals_only,
+        server=terms.server,
     )
     answers = RecentAnswers(connect, clock)
     pages.reach = answers.reach

@@ -54,7 +54,7 @@ class LivePages:
         if isinstance(error, NotFound):
             code = 404
         elif isinstance(error, PermissionDenied):
-            code = 403
+            title, code = "Not permitted", 403
         elif isinstance(error, Unavailable):
             title, code = "The server can't be reached", 503
         elif isinstance(error, Rejected):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from ..audit.read.query import Query
 from ..client import BlockCensus, Census, SessionEvent, SessionReport
-from ..errors import SessauthError
+from ..errors import PermissionDenied, SessauthError
 from ..limits import MAX_BLOCKS
 from ..model.session import Session, SessionStatus
 from ..scopes.scope import Scope
@@ -50,7 +50,7 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
     """Return what is known of a session. Raises what the client raises."""
     report, census = await asyncio.gather(
         report_of(parts, session_id, FRESH_MS),
-        parts.answers.get(("census", session_id), lambda: parts.client.get_census(session_id), CENSUS_MS),
+        parts.answers.get(("census", session_id), lambda: _census(parts, session_id), CENSUS_MS),
     )
     parts.board.put(report.value.session)
     usage: DatedAnswer[UsageReport | None] = await parts.answers.get(
@@ -59,6 +59,14 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
     children = parts.board.descendants(session_id)
     session = parts.board.current(report.value.session)
     return SessionFacts(session, report.value, census.value, usage.value, children, report.at_ms)
+
+
+async def _census(parts: ConsoleParts, session_id: bytes) -> Census:
+    """Return the census of a session; an empty one for an issuer, who may not read it."""
+    try:
+        return await parts.client.get_census(session_id)
+    except PermissionDenied:
+        return Census((), (), ())
 
 
 def _usage(report: SessionReport, now_ms: int) -> UsageReport | None:

@@ -79,7 +79,13 @@ class Pages:
     """Renders templates with what every page needs."""
 
     def __init__(
-        self, clock: Clock, *, allow_changes: bool, approver: str = "", approvals_only: bool = False
+        self,
+        clock: Clock,
+        *,
+        allow_changes: bool,
+        approver: str = "",
+        approvals_only: bool = False,
+        server: str = "",
     ) -> None:
         """Load the templates. ``approver``: the public key that signs here, empty if none does."""
         self._clock = clock
@@ -101,6 +107,7 @@ class Pages:
         self._environment.globals |= {
             "allow_changes": allow_changes,
             "approver": approver,
+            "server": server,
             "nav": [("Approvals", "/approvals")] if approvals_only else NAVIGATION,
             "token_field": token_field,
         }

@@ -22,7 +22,8 @@ from .recent import RecentAnswers
 class ConsoleTerms:
     """Terms of a console: what it may change, who signs in it, where the audit is.
 
-    ``audit``: the folder of this machine's audit, None if it is not to be read.
+    ``audit``: the folder of this machine's audit, None if it is not to be read. ``server``: the address that
+    is shown on each page, so that two consoles are told apart.
     """
 
     allow_changes: bool = False
@@ -30,6 +31,7 @@ class ConsoleTerms:
     audit: Path | None = None
     # The approvals alone, for an approver's machine.
     approvals_only: bool = False
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)

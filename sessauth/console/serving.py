@@ -1,4 +1,4 @@
-"""Serves the console on loopback with uvicorn, which is imported here, and prints links to log in."""
+"""Serves the console on loopback with uvicorn, and prints links to log in."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import uvicorn
+
 from ..clock import SystemClock
 from ..errors import ConfigError
+from .app import application
 from .logins import LINK_MS, Logins
 from .parts import ConsoleTerms
 
@@ -48,10 +51,6 @@ def serve(
         announce: gets each one-time link: one at once, and one for each Enter and SIGUSR1.
         login_ms: how long a login counts.
     """
-    import uvicorn
-
-    from .app import application
-
     port = bound.getsockname()[1]
     logins = Logins(SystemClock(), login_ms=login_ms)
     app = application(

@@ -101,18 +101,20 @@ class Browser:
         self.http.get(f"/login/{self.logins.new_link()}")
 
 
-Open = Callable[..., "object"]
-
-
 @contextmanager
 def console(
-    world: World, *, login_ms: int = 3_600_000, timeout_ms: int = 10_000, **terms: object
+    world: World,
+    *,
+    login_ms: int = 3_600_000,
+    timeout_ms: int = 10_000,
+    connect: Callable[[], AsyncClient] | None = None,
+    **terms: object,
 ) -> Iterator[Browser]:
     """A console, and a browser that is logged in."""
     logins = Logins(SystemClock(), login_ms=login_ms)
     target = f"unix:{world.service.made.socket}"
     given = {"audit": world.service.made.home / "audit", **terms}
-    connect = partial(AsyncClient, target, timeout_ms=timeout_ms)
+    connect = connect or partial(AsyncClient, target, timeout_ms=timeout_ms)
     app = application(connect, logins, (HOST,), ConsoleTerms(**given))
     with TestClient(app, base_url=ORIGIN) as http:
         browser = Browser(http, logins)

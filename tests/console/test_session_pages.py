@@ -96,9 +96,9 @@ def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> 
     token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"], label="hit")
     world.client.check(token, "read", "mcp/github/get", "{}", audience="gateway")
     path = _page(session, "change", "end")
-    assert _has(changer, path, "1 tokens in use")
+    assert _has(changer, path, "1 token in use")
     assert _has(changer, path, "read mcp/github/get 1")
-    assert _has(changer, path, "1 living child sessions")
+    assert _has(changer, path, "1 living child session")
     assert "has not ended" in changer.get(_page(session, "closure"))
 
     code, page = changer.post(path, epoch="1", reason="no longer <b>needed</b>")

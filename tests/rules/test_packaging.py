@@ -49,6 +49,16 @@ def test_a_wheel_holds_every_module_and_its_types(wheel_files: set[str]) -> None
     assert "sessauth/py.typed" in wheel_files
 
 
+def test_a_wheel_holds_the_pages_of_the_console(wheel_files: set[str]) -> None:
+    """Its templates, its stylesheet, its script and its picture are installed, and no file of others."""
+    folders = [PACKAGE / "console" / name for name in ("templates", "static")]
+    expected = {str(path.relative_to(ROOT)) for folder in folders for path in folder.iterdir()}
+
+    assert len(expected) > 15
+    assert expected <= wheel_files
+    assert {Path(name).suffix for name in expected} == {".html", ".css", ".js", ".svg"}
+
+
 def test_a_wheel_holds_only_the_package(wheel_files: set[str]) -> None:
     """Neither tests nor the oracle nor tools are shipped."""
     assert {name.split("/")[0] for name in wheel_files} == {"sessauth"}

@@ -4,6 +4,7 @@
 
 (() => {
   const notice = document.getElementById("notice");
+  const OVER = "Your login has ended. Load this page anew: it says how to go on.";
   let stream = null;
   let heardAt = Date.now();
 
@@ -81,13 +82,16 @@
     }
     stream.addEventListener("over", () => {
       close();
-      say("Your login has ended. Load this page anew: it says how to go on.");
+      say(OVER);
     });
     stream.addEventListener("stopped", () => say("The console is stopping."));
     stream.onerror = () => {
       if (stream && stream.readyState === EventSource.CLOSED) {
         close();
-        setTimeout(open, 2000);
+        fetch(location.href, { headers: { accept: "text/html" } })
+          .then((answer) => (answer.status === 401 ? say(OVER) : setTimeout(open, 2000)))
+          .catch(() => setTimeout(open, 2000));
+        return;
       }
       const seconds = Math.round((Date.now() - heardAt) / 1000);
       say(`The console does not answer. This page shows what was known ${seconds} s ago.`);
