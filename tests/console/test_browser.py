@@ -27,6 +27,8 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason=MISSING)
 pytestmark = [pytest.mark.skipif(not CHROMIUM, reason=MISSING)]
 # Milliseconds, for what a busy machine may let wait.
 LONG = 60_000
+# A name of another site that leads here, as a rebound one does.
+RESOLVE = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
 SERIOUS = ("serious", "critical")
 
 
@@ -87,7 +89,7 @@ def chromium() -> Iterator[object]:
     """Give a browser without windows."""
     with playwright_api.sync_playwright() as driver:
         # Chromium's own sandbox needs another user than root.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", RESOLVE])
         yield browser
         browser.close()
 
@@ -223,6 +225,16 @@ def test_another_site_frames_and_sends_nothing(visit: Visit, program: Program, w
         page.evaluate("document.forms[0].submit()")
     assert "Not logged in" in page.content() or "another site" in page.content()
     assert world.client.get_session(session.id).status.name == "ACTIVE"
+    visit.faults.clear()
+    visit.requests.clear()
+
+
+def test_a_rebound_name_gets_no_page(visit: Visit, program: Program) -> None:
+    """A name that leads to the console's address is not answered, though a request reaches it."""
+    page = visit.page
+    answer = page.goto(program.origin.replace("127.0.0.1", "rebound.example"))
+    assert answer.status == 421
+    assert "its own address only" in page.content()
     visit.faults.clear()
     visit.requests.clear()
 
