@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..audit.keys import AuditKey
-from ..errors import UsageError
+from ..errors import StateUnusable, UsageError
 from . import controls, readme
 from .pack_file import PackFile
 from .question import MAX_SESSIONS
@@ -127,15 +127,18 @@ def _add_log(
 def _excerpt(member: str, file: ScannedFile, facts: Facts) -> Iterator[bytes]:
     """Yield the lines of a file: those that are shown, and of others their chains."""
     pieces: list[bytes] = []
-    for number, (line, shown) in enumerate(zip(file.lines(), file.shown, strict=True), start=1):
+    count = 0
+    for count, (line, shown) in enumerate(zip(file.lines(), file.shown, strict=False), start=1):
         pieces.append(line if shown else line[_CHAIN] + b"\n")
         if shown:
             record = record_of(line[:-1])
             if record is not None:
-                facts.take(RecordPlace(member, number, record["n"]), record["kind"], record)
+                facts.take(RecordPlace(member, count, record["n"]), record["kind"], record)
         if len(pieces) >= _CHUNK_LINES:
             yield b"".join(pieces)
             pieces.clear()
+    if count < len(file.shown):
+        raise StateUnusable(f"{file.path} was cut while it was read", "CORRUPT")
     yield b"".join(pieces)
 
 

@@ -33,7 +33,13 @@ class PackFile:
         self.members: list[MemberDigest] = []
 
     def add(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Write one member. Raises UsageError if the pack becomes too long."""
+        """Write one member. Raises UsageError if the pack becomes too long, or can't be written."""
+        try:
+            self._add(name, pieces)
+        except OSError as error:
+            raise UsageError(f"--out: can't write {self._path}: {error.strerror}") from None
+
+    def _add(self, name: str, pieces: Iterable[bytes]) -> None:
         at = self._file.tell()
         self._file.write(form.header(name, 0))
         hashed, size = hashlib.sha256(), 0
@@ -55,9 +61,12 @@ class PackFile:
 
     def finish(self) -> None:
         """Write the end mark and wait for the disk."""
-        self._file.write(bytes(2 * form.BLOCK))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(bytes(2 * form.BLOCK))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UsageError(f"--out: can't write {self._path}: {error.strerror}") from None
         self._done = True
 
     def __enter__(self) -> Self:
@@ -68,7 +77,9 @@ class PackFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file; remove it unless it is finished."""
-        self._file.close()
+        with contextlib.suppress(OSError):
+            # What could not be written is written again by a close.
+            self._file.close()
         if not self._done:
             with contextlib.suppress(OSError):
                 self._path.unlink()

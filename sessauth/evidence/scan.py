@@ -20,9 +20,11 @@ _LINE: Final = re.compile(rb'\{"n":([0-9]{1,16}),"kind":"([a-z_]{1,32})"(?:,"at_
 _SESSION: Final = re.compile(rb'"(?:session|claimed)":"([0-9a-f]{32})"')
 _BLOCKS: Final = re.compile(rb'"blocks":\[("[0-9a-f",]*")\]')
 _CHAIN_ID: Final = re.compile(rb'\{"id":("[0-9a-f]{64}")')
+_TAIL_BYTES: Final = layout.TAIL_BYTES + 1
 _ANCHOR: Final = re.compile(rb'"stream":"([0-9a-f]{32})".*?"count":([0-9]{1,16})')
-# Lines that are shown for their segment's sake alone, always, and always as the last of a segment.
-_OTHER, _ALWAYS, _SIGNED = 0, 1, 2
+_CHAINED: Final = re.compile(rb',"chain":"[0-9a-f]{64}"\}\n')
+# Lines of no question, those that are always shown, those that end a segment too, and those of the question.
+_OTHER, _ALWAYS, _SIGNED, _MATCH = range(4)
 _SORTS: Final = {b"begin": _ALWAYS, b"end": _ALWAYS, b"stream": _ALWAYS, b"checkpoint": _SIGNED}
 # Streams that grow while they are read are read again.
 _ROUNDS: Final = 20
@@ -39,18 +41,20 @@ class ScannedFile:
     shown: bytearray = field(default_factory=bytearray)
     # Ids of a token's blocks by the line of their chain.
     chains: dict[int, bytes] = field(default_factory=dict)
-    matched: set[int] = field(default_factory=set)
     _sorts: bytearray = field(default_factory=bytearray)
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines with their line feeds. Raises OSError."""
-        with self.path.open("rb") as file:
-            left = self.size
-            for line in file:
-                left -= len(line)
-                if left < 0:
-                    return
-                yield line
+        """Yield the lines with their line feeds. Raises StateUnusable if the file can't be read."""
+        try:
+            with self.path.open("rb") as file:
+                left = self.size
+                for line in file:
+                    left -= len(line)
+                    if left < 0:
+                        return
+                    yield line
+        except OSError as error:
+            raise StateUnusable(f"can't read {self.path}: {error.strerror}", "WRONG_MODE") from None
 
 
 @dataclass(slots=True)
@@ -116,7 +120,9 @@ def _scan_stream(stream: bytes, files: Mapping[int, Path], question: PackQuestio
     # Files behind the time of the question are left out.
     result.goes_on = result.goes_on and chosen[-1] == last
     for file in result.files:
-        file.matched |= {line for line, blocks in file.chains.items() if blocks in tokens}
+        for line, blocks in file.chains.items():
+            if blocks in tokens:
+                file._sorts[line] = _MATCH
         _choose(file, question.show)
     return result
 
@@ -132,7 +138,8 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
         match = _LINE.match(line)
         kind = match[2] if match else b""
         # What is no record is shown, to be found.
-        file._sorts.append(_SORTS.get(kind, _OTHER) if kind else _ALWAYS)
+        is_record = match is not None and _CHAINED.match(line, len(line) - _TAIL_BYTES) is not None
+        file._sorts.append(_SORTS.get(kind, _OTHER) if is_record else _ALWAYS)
         if match is None:
             continue
         if not number:
@@ -148,7 +155,7 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
         elif kind == b"chain":
             file.chains[number] = b",".join(_CHAIN_ID.findall(line))
         elif kind not in _SORTS and _is_match(kind, line, int(match[3] or 0), question):
-            file.matched.add(number)
+            file._sorts[number] = _MATCH
             blocks = _BLOCKS.search(line) if kind == b"decision" else None
             if blocks:
                 tokens.add(blocks[1])
@@ -171,11 +178,11 @@ def _choose(file: ScannedFile, show: str) -> None:
     start, sorts = 0, file._sorts
     for number, sort in enumerate(sorts):
         if sort == _SIGNED or number == len(sorts) - 1:
-            lines = range(start, number + 1)
-            if show == "all" or (show == "signed" and not file.matched.isdisjoint(lines)):
-                file.shown += b"\1" * len(lines)
+            segment = sorts[start : number + 1]
+            if show == "all" or (show == "signed" and _MATCH in segment):
+                file.shown += b"\1" * len(segment)
             else:
-                file.shown += bytes(bool(sorts[line]) or line in file.matched for line in lines)
+                file.shown += bytes(sort != _OTHER for sort in segment)
             start = number + 1
 
 

@@ -98,9 +98,9 @@ def signer(parts: PackParts, random: Random, key: AuditKey) -> PackParts:
     if changed == lines:
         return parts
     if random.random() < 0.7:
-        changed = _chained_anew(changed)
+        changed = chained_anew(changed)
     copy[name] = b"".join(changed)
-    return _recounted(copy).signed(key)
+    return recounted(copy).signed(key)
 
 
 def resigned_log(parts: PackParts, key: AuditKey) -> PackParts:
@@ -110,7 +110,7 @@ def resigned_log(parts: PackParts, key: AuditKey) -> PackParts:
     keys["audit"] = [[key.public_key.hex(), *of_host] for of_host in keys["audit"]]
     copy["keys.json"] = json.dumps(keys).encode()
     for name in copy.logs():
-        lines = _chained_anew(copy[name].splitlines(keepends=True), name[8:40], key)
+        lines = chained_anew(copy[name].splitlines(keepends=True), name[8:40], key)
         copy[name] = b"".join(lines)
     return copy
 
@@ -122,7 +122,7 @@ def _changed(parts: PackParts, random: Random) -> PackParts:
     if name in copy.logs() and random.random() < 0.7:
         lines = content.splitlines(keepends=True)
         change = random.choice((_alter, _remove, _put_in, _exchange, _close, _cut))
-        copy[name] = b"".join(_chained_anew(change(lines, random)))
+        copy[name] = b"".join(chained_anew(change(lines, random)))
     else:
         copy[name] = anybody(content, random) if content else b"\n"
     return copy
@@ -183,7 +183,7 @@ def _cut(lines: Lines, random: Random) -> Lines:
     return lines[: random.randrange(1, max(2, len(lines)))]
 
 
-def _chained_anew(lines: Lines, stream: str = "", key: AuditKey | None = None) -> Lines:
+def chained_anew(lines: Lines, stream: str = "", key: AuditKey | None = None) -> Lines:
     """Number and chain lines anew; a checkpoint gets the chain before it, and with a key its signature."""
     first = json.loads(lines[0]) if lines[0].startswith(b"{") else {"n": 0, "previous": "00" * 32}
     head, made = bytes.fromhex(first.get("previous", "00" * 32)), []
@@ -205,7 +205,7 @@ def _chained_anew(lines: Lines, stream: str = "", key: AuditKey | None = None) -
     return made
 
 
-def _recounted(parts: PackParts) -> PackParts:
+def recounted(parts: PackParts) -> PackParts:
     """Put the counts of the manifest right, by what the log now has."""
     document = json.loads(parts["manifest.json"])
     wanted = set(document["question"]["sessions"])
