@@ -32,7 +32,11 @@ def main() -> int:
     parser.add_argument("--library", type=Path, help="default: the one that this system loads")
     parser.add_argument("--licence", type=Path, default=LICENCE)
     options = parser.parse_args()
-    library = options.library or loaded_path()
+    try:
+        library = options.library or loaded_path()
+    except OSError as error:
+        print(f"{error}; install Debian's libnghttp2-14, or name a file with --library", file=sys.stderr)
+        return 1
     if not options.licence.exists():
         print(
             f"{options.licence}: is missing; name the licence of libnghttp2 with --licence", file=sys.stderr

@@ -29,8 +29,11 @@ def test_bases_are_named_with_their_versions() -> None:
 
 
 def test_the_image_holds_wheels_and_nothing_of_the_tree() -> None:
-    """No source is copied, and nothing is fetched but by pip, which builds nothing."""
-    assert INSTALLED.all("COPY") == ["dist/manylinux/*-cp313-*.whl /wheels/"]
+    """No source is copied or given to the engine, and nothing is fetched but by pip, which builds nothing."""
+    assert (
+        "\n#     podman build --file deploy/Containerfile --tag sessauth dist/manylinux\n" in FILE.read_text()
+    )
+    assert INSTALLED.all("COPY") == ["*-cp313-*.whl /wheels/"]
     assert IMAGE.all("COPY") == ["--from=installed /opt/sessauth /opt/sessauth"]
     steps = " ".join(step for stage in STAGES for step in stage.all("RUN"))
     assert not re.search(r"\b(curl|wget|git|apt|apt-get|sudo|gcc|make)\b", steps)
