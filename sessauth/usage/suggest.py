@@ -112,20 +112,24 @@ def suggest(
         sessions: the usage of each session by itself, for KINDS; all as one session if empty.
         max_bytes: of all scopes together, encoded; beyond it they are coarser.
     """
+    crowded = ""
+    if fit is Fit.KINDS and usage.profiles[layer.kind].level == NOTHING:
+        usage, sessions, crowded = _without_the_largest(layer, usage, sessions)
     if usage.profiles[layer.kind].level == NOTHING:
         return _as_granted(layer, fit, "too many kinds of call to tell apart")
     if usage.uses[layer.id, -1].calls:
         return _as_granted(layer, fit, "for some calls the scope that admitted them is not known")
     evidence = [evidence_of(layer, index, usage) for index in range(len(layer.scopes))]
     if fit is Fit.KINDS:
-        return _by_kind(layer, sessions or (Observed(usage),), evidence, max_bytes)
+        suggestion = _by_kind(layer, sessions or (Observed(usage),), evidence, max_bytes)
+        return replace(suggestion, once=(*suggestion.once, crowded)) if crowded else suggestion
     for most in (MAX_PARTS, 4, 1):
         parts = tuple(
             SuggestionPart(index, scope, tuple(tighten(scope, calls, fit, most)) if calls else ())
             for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
         )
         suggestion = Suggestion(layer.id, fit, parts)
-        why = _fault(suggestion, evidence, max_bytes)
+        why = _fault(suggestion, _largest(group for calls in evidence for _, _, group in calls), max_bytes)
         if not why:
             return suggestion
     used = tuple(
@@ -135,11 +139,37 @@ def suggest(
     return Suggestion(layer.id, fit, used, why)
 
 
+def _without_the_largest(
+    layer: GrantLayer, usage: SessionUsage, sessions: Sequence[Observed]
+) -> tuple[SessionUsage, Sequence[Observed], str]:
+    """Leave out the session with the most kinds of call, and name it, if the others have few enough.
+
+    So one session that floods its record does not open the grant. Of fewer sessions each one counts.
+    """
+    if least_sessions(len(sessions)) < 2:
+        return usage, sessions, ""
+
+    def kinds_of_call(session: Observed) -> tuple[int, int]:
+        profile = session.usage.profiles[layer.kind]
+        return profile.level, len(profile.groups)
+
+    largest = max(sessions, key=kinds_of_call)
+    others = [session for session in sessions if session is not largest]
+    rest = SessionUsage()
+    for session in others:
+        rest.merge(session.usage)
+    if rest.profiles[layer.kind].level == NOTHING:
+        return usage, sessions, ""
+    name = f"session {largest.name}" if largest.name else "one session"
+    return rest, others, f"{name}: too many kinds of call to tell apart"
+
+
 def _by_kind(
     layer: GrantLayer, sessions: Sequence[Observed], evidence: list[Evidence], max_bytes: int
 ) -> Suggestion:
     """Return the suggestion by kinds; one that is too long lists fewer values, never more calls."""
     active = sum(layer.id in used_layers(each.usage) for each in sessions)
+    largest = _largest_of(layer, sessions, least_sessions(active))
     for names in (MAX_NAMES, MAX_NAMES // 2, MAX_NAMES // 4):
         rules, results = Rules(least=least_sessions(active), names=names), list[KindScopes]()
         for index, scope in enumerate(layer.scopes):
@@ -158,7 +188,7 @@ def _by_kind(
             notes=tuple(note for result in results for note in result.notes),
             once=tuple(words for result in results for words in result.once),
         )
-        why = _fault(suggestion, evidence, max_bytes)
+        why = _fault(suggestion, largest, max_bytes)
         if not why:
             return suggestion
     return replace(suggestion, parts=_names_only(layer, evidence), why=why)
@@ -189,11 +219,10 @@ def evidence_of(layer: GrantLayer, index: int, usage: SessionUsage) -> Evidence:
     ]
 
 
-def _fault(suggestion: Suggestion, evidence: list[Evidence], max_bytes: int) -> str:
+def _fault(suggestion: Suggestion, largest: CallGroup, max_bytes: int) -> str:
     scopes = suggestion.scopes
     if len(scopes) > limits.MAX_SCOPES or sum(len(scope.encode()) for scope in scopes) > max_bytes:
         return "the suggestion would be too long"
-    largest = _largest(group for calls in evidence for _, _, group in calls)
     if sum(work_of(scope, largest) for scope in scopes) > _MAX_WORK:
         return "arguments are so large that judging them by more conditions could be too much work"
     proven = all(is_inside([part.granted], part.scopes) for part in suggestion.parts)
@@ -205,3 +234,21 @@ def _largest(groups: Iterator[CallGroup]) -> CallGroup:
     for group in groups:
         largest.size, largest.weight = max(largest.size, group.size), max(largest.weight, group.weight)
     return largest
+
+
+def _largest_of(layer: GrantLayer, sessions: Sequence[Observed], least: int) -> CallGroup:
+    """Return the largest calls of a layer that ``least`` sessions made; of one alone they are left out."""
+    each = [
+        _largest(
+            group
+            for (positions, _), buckets in session.usage.profiles[layer.kind].groups.items()
+            if any(name == layer.id for name, _ in positions)
+            for group in buckets.values()
+        )
+        for session in sessions
+    ]
+    shared = CallGroup()
+    if len(each) >= least:
+        shared.size = sorted((group.size for group in each), reverse=True)[least - 1]
+        shared.weight = sorted((group.weight for group in each), reverse=True)[least - 1]
+    return shared
