@@ -36,7 +36,7 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
     Reason.SESSION_EXPIRED: "the hard end of the session or of an ancestor has passed; open another",
     Reason.STATE_BRAKED: "the brake of this host is engaged: a change could not be made durable, or an "
-    "operator pulled it; clear it to go on",
+    "operator froze the host or its cluster; remove the cause, or thaw it, to go on",
     Reason.UNKNOWN_ISSUER: "no key with the root's key id is in the state",
     Reason.ISSUER_RETIRED: "the key was retired before the token was issued, by the token's own statement; "
     "mint with the active key",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from sessauth.client import Client, EndedSessions
-from sessauth.errors import NotFound, PermissionDenied, Rejected
+from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError
 from sessauth.model.ban import MAX_BAN_MS
 from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason
+from sessauth.server.process.init import initialise
 from sessauth.server.services import cut_off
 from sessauth.v1 import cut_off_service_pb2 as pb
 from sessauth.v1 import record_pb2 as records
 from tests.support.changes import opening
-from tests.support.service import RpcError, Service, running
+from tests.support.service import RpcError, ServerProcess, Service, home_folder, running, wait_until
 
 AUDIENCE = "gw"
 
@@ -257,3 +259,41 @@ def test_it_needs_no_commit(service: Service, client: Client) -> None:
     assert client.get_freeze().brake == "frozen by operator: and by hand"
     client.thaw()
     assert not client.get_freeze().brake
+
+
+def test_a_server_that_dies_meanwhile_has_ended_a_part() -> None:
+    """Each commit stays; typed again at the next server, the rest ends too."""
+    with home_folder() as home:
+        made = initialise(home)
+        server = ServerProcess.start(home)
+        there = Client(str(made.socket), credential_file=made.credential_file, timeout_ms=20_000)
+        try:
+            assert wait_until(lambda: answers(there)), server.log
+            ids = sorted(open_some(there, 300))
+            asked = threading.Thread(target=lambda: suppressed(lambda: there.end_sessions(all_sessions=True)))
+            asked.start()
+            assert wait_until(lambda: there.get_session(ids[0]).status is SessionStatus.ENDED)
+            server.kill()
+            asked.join()
+            server = ServerProcess.start(home)
+            assert wait_until(lambda: answers(there)), server.log
+            done = there.end_sessions(all_sessions=True)
+            assert done.remaining == 0 and done.matched < len(ids)
+            assert not any(living(there, ids))
+        finally:
+            server.kill()
+            there.close()
+
+
+def suppressed(work: Callable[[], object]) -> None:
+    """Do it, and go on where the server goes away."""
+    with suppress(SessauthError):
+        work()
+
+
+def answers(client: Client) -> bool:
+    """Return True if the server is there."""
+    try:
+        return not client.get_freeze().brake
+    except SessauthError:
+        return False

@@ -10,7 +10,8 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused, Rejected, StateUnusable
-from sessauth.model.change import ChangeKind, end_session
+from sessauth.model.ban import SessionSelector
+from sessauth.model.change import ChangeKind, ban_sessions, end_session
 from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow, ServerKey, SignedGroup
 from sessauth.model.host import HostApplied, HostRecord, ServerBeat
 from sessauth.server.cluster.log_format import FormatRaiser, holding_back, readers
@@ -127,6 +128,18 @@ def test_the_brake_of_a_cluster_waits(upgrade: Upgrade) -> None:
     upgrade.one.writer.run(lambda group: brake_row.set_brake(group, "now", "op"))
     upgrade.two.follow()
     assert upgrade.two.writer.braked
+
+
+def test_a_ban_of_new_sessions_waits(upgrade: Upgrade) -> None:
+    """An earlier version could not apply it, so sessions are ended without one meanwhile."""
+    ban = ban_sessions("ban", SessionSelector("a"), 1000)
+    with pytest.raises(Rejected) as refused:
+        upgrade.one.writer.submit(ban).result()
+    assert refused.value.word == "OLD_FORMAT"
+    upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    assert upgrade.one.writer.submit(ban).result().applied
+    upgrade.two.follow()
+    assert upgrade.two.tables() == upgrade.one.tables()
 
 
 def test_the_address_of_a_server_is_left_out(upgrade: Upgrade) -> None:

@@ -11,7 +11,7 @@ import lmdb
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.errors import OutcomeUnknown, StateError, StateFull, StateUnusable
+from sessauth.errors import OutcomeUnknown, Rejected, StateError, StateFull, StateUnusable
 from sessauth.model.change import Change, end_session, narrow_session, revoke, suspend_session, update_facts
 from sessauth.model.session import Fact, SessionStatus
 from sessauth.state.integrity.verify import verify
@@ -176,12 +176,14 @@ def test_a_failed_commit_is_an_unknown_outcome_for_its_whole_group(
     assert writer.submit(opening("1", b"s" * 16)).result().applied
 
 
-def test_a_persons_brake_stops_checks_and_not_changes(state_dir: Path) -> None:
-    """While a person holds the brake sessions can still be ended; neither a restart nor a probe frees it."""
+def test_a_persons_brake_stops_checks_and_no_ends(state_dir: Path) -> None:
+    """Frozen by a person, sessions are ended and none is opened; neither a restart nor a probe frees it."""
     with StateWriter.open(state_dir, create=True) as writer:
-        writer._brake.engage("drill", by_hand=True)
-        assert writer.source().brake[0] != 0 and writer.braked == "drill"
         assert writer.submit(opening("1", b"s" * 16)).result().applied
+        writer._brake.engage("drill", by_hand=True)
+        assert writer.source().brake[0] != 0 and writer.braked == writer.frozen == "drill"
+        with pytest.raises(Rejected, match=r"FROZEN: .*drill"):
+            writer.submit(opening("2")).result()
         assert writer.submit(end_session("2", b"s" * 16)).result().applied
         writer._brake.engage("disk")
         assert writer.braked == "disk; drill"

@@ -23,7 +23,7 @@ _this_host = click.option(
 
 
 @click.command("freeze")
-@click.option("--reason", default="", help="Why, for whoever is denied and for the audit.")
+@click.option("--reason", default="", help="Why, for those who are refused and for the audit.")
 @click.option("--show", is_flag=True, help="Change nothing; say whether it is frozen, and why.")
 @_this_host
 @state_dir_option

@@ -62,8 +62,8 @@ def end(
 ) -> None:
     """End a session for good, with every token and every child of it, and say what proves it.
 
-    Or all sessions that fit --subject, --owner and every --label, or --all, in one call that the server
-    carries out; type it again if some remain.
+    Or all sessions that fit --subject, --owner and every --label, or --all: the server finds and ends them,
+    and the command asks again until none remains.
     """
     selected = _selected(selector)
     if bool(session_id) == selected:
