@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sessauth.client import AsyncClient, Client
@@ -62,6 +63,31 @@ def test_enter_prints_another_link(world: World) -> None:
     assert len(set(secrets)) == 2
     os.close(ours)
     os.close(theirs)
+
+
+def test_the_demo_serves_living_sessions() -> None:
+    """`demo --console` prints the link of a console in which agents call; it leaves nothing behind."""
+    command = [sys.executable, "-m", "sessauth.cli.main", "demo", "--console"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            home = Path(process.stdout.readline().split("--home ")[1].split()[0])
+            link = process.stdout.readline().split()[-1]
+            with httpx.Client(follow_redirects=True) as http:
+                assert "Sessions" in http.get(link).text
+                origin = link.partition("/login")[0]
+                assert wait_until(lambda: _is_alive(http.get(f"{origin}/").text))
+                assert "prod/api" in http.get(f"{origin}/approvals").text
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    assert not home.exists()
+
+
+def _is_alive(page: str) -> bool:
+    """Return True if the orchestrator's session has allowed and denied calls."""
+    found = re.search(r"agent:orchestrator.*?</tr>", page, re.S)
+    return bool(found and re.search(r'<strong class="bad">[1-9]', found[0]))
 
 
 def test_an_auditor_looks_and_changes_nothing(world: World) -> None:
