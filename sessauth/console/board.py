@@ -90,8 +90,9 @@ class Board:
 
     def put(self, session: Session) -> None:
         """Take over a session that was read elsewhere."""
-        self._sessions[session.id] = session
-        self._sorted = None
+        if self._sessions.get(session.id) != session:
+            self._sessions[session.id] = session
+            self._sorted = None
 
     def events_of(self, session_id: bytes) -> list[SessionEvent]:
         """Return the latest events of a session, the newest first; those of its ancestors' ends too."""

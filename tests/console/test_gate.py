@@ -44,6 +44,22 @@ def test_nobody_sees_a_page_without_a_login(world: World) -> None:
         assert world.client.get_session(session.id).status.name == "ACTIVE"
 
 
+def test_static_files_lead_nowhere_else(world: World) -> None:
+    """The folder that needs no login has its own files alone, however the address is written."""
+    with console(world) as browser:
+        browser.http.cookies.clear()
+        for path in (
+            "%2e%2e/",
+            "%2e%2e/parts.py",
+            "..%2fparts.py",
+            "%2e%2e/%2e%2e/errors.py",
+            "",
+            "x/../../hosts",
+        ):
+            assert browser.http.get(f"/static/{path}").status_code in (401, 404), path
+        assert browser.http.get("/static/console.css").status_code == 200
+
+
 def test_a_link_logs_in_once(world: World) -> None:
     """A link makes one login, an older one none, and a wrong one none."""
     with console(world) as browser:
