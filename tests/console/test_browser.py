@@ -17,6 +17,7 @@ import pytest
 
 from sessauth.approvals.approver import ApproverKey
 from tests.console.conftest import IMAGE, SCRIPT, World
+from tests.support.registered_gateway import Gateway
 from tests.support.service import wait_until
 
 CHROMIUM = shutil.which("chromium") or ""
@@ -174,6 +175,25 @@ def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: W
         page.locator("#receipt").click()
     assert download.value.suggested_filename == f"closure-{session.id.hex()}.receipt"
     assert Path(download.value.path()).read_text().startswith("sessauth_receipt_")
+
+
+def test_a_closure_turns_enforcer_by_enforcer(visit: Visit, program: Program, world: World) -> None:
+    """A gateway that hangs is waited for by name; the page turns green when it answers, without a reload."""
+    made, page = world.service.made, visit.page
+    session = world.open("agent:closing")
+    with Gateway(made.state_dir, made.socket, made.credential_file, "gateway-slow", 60_000) as gateway:
+        gateway.process.send_signal(signal.SIGSTOP)
+        page.goto(f"{program.origin}/sessions/{session.id.hex()}/change/end")
+        with page.expect_navigation():
+            page.get_by_role("button", name="End this session").click()
+        row = page.get_by_role("row").filter(has_text="gateway-slow")
+        playwright_api.expect(row).to_contain_text("waiting", timeout=LONG)
+        expect_current(page, "PARTIAL")
+        assert page.locator(".closure.closed").count() == 0
+        gateway.process.send_signal(signal.SIGCONT)
+        playwright_api.expect(row).to_contain_text("acknowledged", timeout=LONG)
+        page.locator(".closure.closed").wait_for()
+        gateway.leave()
 
 
 def test_a_decision_appears(visit: Visit, program: Program, world: World) -> None:
