@@ -70,6 +70,7 @@ def test_no_shell_reads_its_commands() -> None:
     assert IMAGE.command("HEALTHCHECK")[:2] == ["python", "-c"]
 
 
+@pytest.mark.timeout(300)
 def test_its_last_stage_serves_as_an_engine_runs_it() -> None:
     """A read-only root is enough to become healthy, also after a kill, and to drain by the image's signal."""
     refused = booted.refusal()
@@ -86,7 +87,7 @@ def test_its_last_stage_serves_as_an_engine_runs_it() -> None:
         "stop signal": IMAGE.one("STOPSIGNAL"),
     }
     program = ROOT / "tests/support/procs/contained_host.py"
-    found = json.loads(booted.run(program, {"probe/image.json": json.dumps(image)}, seconds=100))
+    found = json.loads(booted.run(program, {"probe/image.json": json.dumps(image)}, seconds=270))
 
     assert found["healthy before it runs"] is False
     assert found["root"].startswith("ro,")

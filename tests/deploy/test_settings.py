@@ -38,3 +38,8 @@ def test_each_line_says_what_it_is_for() -> None:
 
     assert len(lines) > 15
     assert [line for line in lines if not re.search(r" # \S.{10,}$", line)] == []
+
+
+def test_a_source_archive_holds_the_folder() -> None:
+    """A host is installed from it, where there is no checkout."""
+    assert "graft deploy" in (ROOT / "MANIFEST.in").read_text("utf-8").splitlines()

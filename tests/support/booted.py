@@ -20,7 +20,7 @@ _SYSTEMD: Final = Path("/lib/systemd/systemd")
 _PROBE: Final = """\
 [Service]
 Type=oneshot
-TimeoutStartSec=60
+TimeoutStartSec=240
 ExecStart=/opt/sessauth/bin/python /probe/program.py
 StandardOutput=append:/out/stdout
 StandardError=append:/out/stderr

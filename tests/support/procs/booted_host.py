@@ -48,8 +48,8 @@ def embedded(token: str) -> str:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so, for half a minute at most."""
-    deadline = time.monotonic() + 30
+    """Wait until something is so, for a minute and a half at most."""
+    deadline = time.monotonic() + 90
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"never so: {condition}\n{typed('journalctl', '-u', 'sessauth*', user='root')}")

@@ -51,7 +51,7 @@ def first_inside(engine: int) -> int:
 def serve() -> subprocess.Popen[bytes]:
     """Start the container; return its engine when it is healthy."""
     engine = subprocess.Popen(contained([*IMAGE["entrypoint"], *IMAGE["command"]]))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not healthy():
         if engine.poll() is not None or time.monotonic() > deadline:
             raise SystemExit("the container does not become healthy")
