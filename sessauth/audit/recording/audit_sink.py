@@ -15,6 +15,7 @@ from ...clock import Clock, SystemClock
 from ...reasons import Reason, Stage
 from .. import layout
 from ..stream_register import RegisterWriter
+from ..write.retention import AuditRetention
 from ..write.stream import AuditStream
 from .change_follower import ChangeFollower
 from .options import DENY, AuditOptions
@@ -61,11 +62,12 @@ class AuditSink:
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
         register: RegisterWriter | None = None,
+        retention: AuditRetention | None = None,
     ) -> None:
         """Open the stream, or if the disk is full begin without one.
 
         With ``changes`` the log's changes are recorded too, with ``local`` changes beside the log. With
-        ``register`` the state folder stores how far the stream is on the disk.
+        ``register`` the state folder stores how far the stream is on the disk. ``retention`` removes files.
 
         Raises:
             OSError: if it can't be opened for another cause.
@@ -78,6 +80,7 @@ class AuditSink:
         self._changes = changes
         self._local = local
         self._register = register
+        self._retention = retention
         self._stream: AuditStream | None = None
         self._text: DecisionText | None = None
         self._waiting: deque[tuple[bytes, int]] = deque()
@@ -158,6 +161,8 @@ class AuditSink:
                 self._write_local(stream)
                 stream.tick(now_ms)
                 self._store_position(steady_ms)
+                if self._retention is not None:
+                    self._retention.apply(stream, now_ms, steady_ms)
                 if self._register is not None:
                     self._register.update(stream)
             except Exception as error:  # noqa: BLE001 - a log that can't be read is as bad as a full disk

@@ -19,6 +19,7 @@ from ...state.lmdb.rows import stored_lineage
 from ...state.rules.ports import SessionSource
 from ...usage.collector import ObservationSender, ObservationSink
 from ..stream_register import RegisterWriter
+from ..write.retention import AuditRetention
 from ..write.stream import AuditStream
 from .audit_sink import AuditSink, LocalSource
 from .change_follower import ChangeFollower
@@ -90,6 +91,7 @@ class ProcessRecorder:
         local: LocalSource | None = None,
         register: RegisterWriter | None = None,
         host: str = "",
+        retention: AuditRetention | None = None,
     ) -> None:
         """Begin an audit stream.
 
@@ -103,6 +105,7 @@ class ProcessRecorder:
             local: record changes beside the log too.
             register: store in the state folder how far the stream is on the disk.
             host: the name of this host in its cluster.
+            retention: removes old files of the folder.
 
         Raises:
             ConfigError: if the folder can't be written, unless the disk is full.
@@ -131,6 +134,7 @@ class ProcessRecorder:
                 changes=changes,
                 local=local,
                 register=register,
+                retention=retention,
             )
         except OSError as error:
             raise ConfigError(f"audit.dir: {folder} can't be written: {error.strerror or error}") from error

@@ -28,10 +28,18 @@ class FindingKind(StrEnum):
     NOT_ENDED = "NOT_ENDED"
     CLOCK_BACK = "CLOCK_BACK"
     LOST = "LOST"
+    EXPIRED = "EXPIRED"
 
 
 NOTES = frozenset(
-    {FindingKind.TORN, FindingKind.OPEN, FindingKind.NOT_ENDED, FindingKind.CLOCK_BACK, FindingKind.LOST}
+    {
+        FindingKind.TORN,
+        FindingKind.OPEN,
+        FindingKind.NOT_ENDED,
+        FindingKind.CLOCK_BACK,
+        FindingKind.LOST,
+        FindingKind.EXPIRED,
+    }
 )
 
 

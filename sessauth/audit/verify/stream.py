@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from ...errors import StateUnusable
 from .. import layout
 from ..checkpoint import checkpoint_fault
+from .expired import ExpiredFile, MissingBegin
 from .findings import FindingKind, StreamState, VerificationFinding
 from .lines import MAX_FAULTS, FileLines, LineMark
 
@@ -68,6 +69,8 @@ class StreamCheck:
         self.state = StreamState(stream, files=dict(files))
         self.findings: list[VerificationFinding] = []
         self.anchors: list[StreamAnchor] = []
+        self.missing: list[MissingBegin] = []
+        self._expired: list[ExpiredFile] = []
         self._keys = keys
         self._since_ms = since_ms
         self._heads: tuple[bytes, ...] = (layout.ZEROS,)
@@ -157,10 +160,13 @@ class StreamCheck:
     def _gap(self, number: int, begin: Mapping[str, Any]) -> None:
         """Go on behind missing files, by the count and the chain in the file's begin."""
         at_ms = begin.get("at_ms")
-        if self.state.count or not isinstance(at_ms, int) or at_ms > self._since_ms:
-            self._find(
-                FindingKind.MISSING_FILE, 0, self.state.count, f"files before file {number} are missing"
-            )
+        words = f"files before file {number} are missing"
+        if self.state.count:
+            self._find(FindingKind.MISSING_FILE, 0, self.state.count, words)
+        elif not isinstance(at_ms, int) or at_ms > self._since_ms:
+            finding = VerificationFinding(FindingKind.MISSING_FILE, self._path.name, 0, 0, words)
+            chain = str(begin.get("previous"))
+            self.missing.append(MissingBegin(finding, self.state.stream, number, chain))
         n, previous = begin.get("n"), begin.get("previous")
         if isinstance(n, int) and isinstance(previous, str):
             try:
@@ -188,6 +194,8 @@ class StreamCheck:
             self._end = following if isinstance(following, int) else -1
         elif kind == "stream":
             self._anchor(mark, record)
+        elif kind == "expired":
+            self._expire(mark, record)
         elif kind == "lost":
             words = f"{record.get('count')} records were never written: {record.get('why')}"
             self._find(FindingKind.LOST, self._line(mark.start), mark.n, words)
@@ -232,6 +240,19 @@ class StreamCheck:
         except (KeyError, TypeError, ValueError):
             words = "a stream record without its fields"
             self._find(FindingKind.FOREIGN, self._line(mark.start), mark.n, words)
+
+    def _expire(self, mark: LineMark, record: Mapping[str, Any]) -> None:
+        try:
+            self._expired.append(ExpiredFile.read(record, mark.n))
+        except (KeyError, TypeError, ValueError):
+            words = "a record of an expired file without its fields"
+            self._find(FindingKind.FOREIGN, self._line(mark.start), mark.n, words)
+
+    @property
+    def expired(self) -> list[ExpiredFile]:
+        """The removals that a checkpoint covers: lines behind the last one can be forged."""
+        faulty = any(not finding.is_note for finding in self.findings)
+        return [] if faulty else [file for file in self._expired if file.n < self.state.signed]
 
     def _open_end(self) -> None:
         """Report a stream that is not closed, and lines that are unsigned for too long."""

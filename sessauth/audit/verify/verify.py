@@ -13,6 +13,7 @@ from .. import layout
 from ..keys import public_keys
 from ..stream_register import StreamRegister
 from . import anchors
+from .expired import ExpiredFiles, MissingBegin
 from .findings import AuditReport, FindingKind, StreamState, VerificationFinding
 from .stream import StreamCheck
 
@@ -58,6 +59,7 @@ def verify(
     states: list[StreamState] = []
     registered = () if register is None else register.anchors
     named = {anchor.stream: anchor for anchor in registered}
+    expired, missing = ExpiredFiles(), list[MissingBegin]()
     read, total = 0, sum(map(len, streams.values()))
     for stream, files in streams.items():
         check = StreamCheck(stream, files, keys, since_ms)
@@ -67,11 +69,21 @@ def verify(
                 on_progress(read, total)
         states.append(check.state)
         findings += check.findings
+        missing += check.missing
+        for file in check.expired:
+            expired.add(file)
         for anchor in check.anchors:
             known = named.get(anchor.stream)
             if known is None or known.count < anchor.count:
                 named[anchor.stream] = anchor
     states.sort(key=lambda state: state.began_ms)
-    findings += anchors.compare_anchors(folder, {state.stream: state for state in states}, named, since_ms)
+    findings += map(expired.explain, missing)
+    by_stream = {state.stream: state for state in states}
+    named = {
+        stream: anchor
+        for stream, anchor in named.items()
+        if stream in by_stream or not expired.covers(stream, anchor.count)
+    }
+    findings += anchors.compare_anchors(folder, by_stream, named, since_ms)
     findings += anchors.missing_heads(expected_heads, folder)
     return AuditReport(tuple(states), tuple(findings))

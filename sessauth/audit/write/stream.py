@@ -162,6 +162,13 @@ class AuditStream:
         if self._options.fsync_ms == 0:
             self._sync(file)
 
+    def append_signed(self, bodies: bytes, now_ms: int) -> None:
+        """Write records, sign them, and return when they are on the disk. Raises as :meth:`append`."""
+        self.append(bodies)
+        file = self._file or self._next_file()
+        self._put(file, b"", now_ms)
+        self._sync(file)
+
     def tick(self, now_ms: int) -> None:
         """Sign and sync if due; call it often. ``now_ms`` is the wall clock's time, in ms since 1970.
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from ... import limits
 from ...audit.recording.options import STOP_MINTING, AuditOptions
+from ...audit.write.retention import RetentionLimits
 from ...errors import ConfigError, UsageError
 from ...model.credential import AUDIENCE, ROLES
 
@@ -168,6 +169,15 @@ class AuditSettings:
     rotate_bytes: int = 64 << 20
     fsync_ms: int = 1_000
     checkpoint_ms: int = 10_000
+    # Closed files go when one of these is exceeded; 0: never.
+    keep_days: int = 0
+    keep_bytes: int = 0
+    keep_files: int = 0
+
+    @property
+    def limits(self) -> RetentionLimits:
+        """The limits of the folder."""
+        return RetentionLimits(self.keep_days, self.keep_bytes, self.keep_files)
 
     def options(self, folder: Path) -> AuditOptions:
         """Return the options of a stream in ``folder``. Raises UsageError that names the key."""
@@ -180,6 +190,11 @@ class AuditSettings:
             self.options(Path("audit"))
         except UsageError as error:
             raise ConfigError(str(error)) from None
+        for name in ("keep_days", "keep_bytes", "keep_files"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"audit.{name}: must be 0, for no limit, or more")
+        if 0 < self.keep_bytes < 2 * self.rotate_bytes:
+            raise ConfigError("audit.keep_bytes: must be 0, or twice audit.rotate_bytes or more")
 
 
 @dataclass(frozen=True, slots=True)

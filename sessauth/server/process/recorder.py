@@ -9,6 +9,7 @@ from ...audit.recording.change_follower import ChangeFollower
 from ...audit.recording.options import STOP_MINTING
 from ...audit.recording.process import ProcessRecorder
 from ...audit.stream_register import RegisterWriter
+from ...audit.write.retention import AuditRetention
 from ...clock import Clock
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
@@ -58,6 +59,7 @@ class ServerRecorder(ProcessRecorder):
                 changes=changes,
                 local=local,
                 register=register,
+                retention=None if local is None else AuditRetention(folder, config.audit.limits),
                 host=config.host,
             )
 
