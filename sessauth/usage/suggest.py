@@ -18,6 +18,7 @@ from ..scopes.scope import Scope
 from .generalize import Fit
 from .grants import GrantLayer
 from .kinds.observed import Observed, least_sessions, tools, used_layers
+from .kinds.once import CROWDED_CALLS
 from .kinds.scopes import KindScopes, scopes_by_kind
 from .kinds.text_holds import MAX_NAMES, Rules
 from .profile import NOTHING, CallGroup
@@ -116,7 +117,7 @@ def suggest(
     if fit is Fit.KINDS and usage.profiles[layer.kind].level == NOTHING:
         usage, sessions, crowded = _without_the_largest(layer, usage, sessions)
     if usage.profiles[layer.kind].level == NOTHING:
-        return _as_granted(layer, fit, "too many kinds of call to tell apart")
+        return _as_granted(layer, fit, CROWDED_CALLS)
     if usage.uses[layer.id, -1].calls:
         return _as_granted(layer, fit, "for some calls the scope that admitted them is not known")
     evidence = [evidence_of(layer, index, usage) for index in range(len(layer.scopes))]
@@ -161,7 +162,7 @@ def _without_the_largest(
     if rest.profiles[layer.kind].level == NOTHING:
         return usage, sessions, ""
     name = f"session {largest.name}" if largest.name else "one session"
-    return rest, others, f"{name}: too many kinds of call to tell apart"
+    return rest, others, f"{name}: {CROWDED_CALLS}"
 
 
 def _by_kind(

@@ -8,9 +8,10 @@ from typing import Final
 
 from ...scopes.operand import Exact, operand_to_text
 from ...scopes.value import Value
-from ..argument_reader import ELEMENT, host_of, scope_path
+from ..argument_reader import ELEMENT, Path, host_of, scope_path
 from ..grants import GrantLayer
 from ..open_arguments import ArgumentTree
+from ..profile import NOTHING
 from ..value_summary import ValueSummary
 from .holds import hold
 from .list_holds import Place
@@ -20,6 +21,9 @@ from .text_holds import Rules, names_hosts
 MAX_ROWS: Final = 64
 # Sessions of a tool from which on its arguments are compared: between two, everything differs.
 _MIN_SESSIONS: Final = 3
+# The words for what a record does not hold apart.
+CROWDED_CALLS: Final = "too many kinds of call to tell apart"
+CROWDED_VALUES: Final = "too many values to tell apart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[Broug
     if len(sessions) < 2:
         return ()
     rows: dict[BroughtOnce, None] = {}
+    crowded = [each for each in sessions if each.usage.profiles[layer.kind].level == NOTHING]
+    if len(crowded) == 1:
+        rows[BroughtOnce(crowded[0].name, CROWDED_CALLS)] = None
     for index in range(len(layer.scopes)):
         for tool in tools(layer, index, sessions):
             if not (tool.reads and tool.sessions == 1):
@@ -67,12 +74,26 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
     for path in sorted(path for path in tool.whole.paths if ELEMENT not in path):
         below = [each for each in tool.whole.paths if each[: len(path)] == path]
         if not tool.reads or any(names_hosts(tool.at(each).values()) for each in below):
-            for names, value in dict.fromkeys(hold(Place(tool, path, tree, facts, rules)).once):
+            held = hold(Place(tool, path, tree, facts, rules))
+            if any(way.conditions for way in held.ways):
+                yield from _crowded(tool, below, sessions)
+            for names, value in dict.fromkeys(held.once):
                 at = tool.at(names)
                 number = next((n for n, each in at.items() if value is None or _brought(each, value)), None)
                 if number is not None:
                     text = "" if value is None else operand_to_text(value)
                     yield BroughtOnce(sessions[number].name, tool.label, str(scope_path(names)), text)
+
+
+def _crowded(
+    tool: ToolEvidence, paths: Sequence[Path], sessions: Sequence[Observed]
+) -> Iterator[BroughtOnce]:
+    """Yield rows for texts of which one session alone gave too many to name."""
+    for path in paths:
+        crowded = [n for n, each in tool.at(path).items() if each.values is None and "text" in each.kinds]
+        if len(crowded) == 1:
+            argument = str(scope_path(path))
+            yield BroughtOnce(sessions[crowded[0]].name, tool.label, argument, CROWDED_VALUES)
 
 
 def _brought(summary: ValueSummary, value: Value | Exact) -> bool:

@@ -13,6 +13,7 @@ from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import MINTED, GrantLayer
 from sessauth.usage.kinds.observed import Observed
+from sessauth.usage.kinds.once import brought_once
 from sessauth.usage.suggest import Suggestion, suggest
 
 Call = tuple[str, str, dict[str, Any]]
@@ -84,6 +85,35 @@ def test_one_session_of_fifteen_opens_nothing(flood: str) -> None:
     assert all(allowed(suggestion, call) for call in (HONEST, *TOOLS))
     assert [call for call in ATTACKS if allowed(suggestion, call)] == []
     assert bool(suggestion.once) is (flood != "nothing")
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_the_report_names_the_session(flood: str) -> None:
+    """Each value that only it brought; or the argument or the calls, if they are too many to name."""
+    sessions = [used([HONEST, *TOOLS], f"s{number}") for number in range(14)]
+    # The items are honest ones: nothing but the flood itself tells.
+    calls = [
+        (
+            action,
+            resource,
+            {**each, "items": HONEST[2]["items"]} if each.get("items") == EVIL["items"] else each,
+        )
+        for action, resource, each in FLOODS[flood]
+    ]
+    rows = brought_once(LAYER, [*sessions, used([HONEST, *TOOLS, *calls], "bad")])
+
+    assert {row.session for row in rows} == (set() if flood == "nothing" else {"bad"})
+    if flood == "many values":
+        assert [(row.argument, row.value) for row in rows] == [("to", "too many values to tell apart")]
+
+
+def test_an_honest_session_with_many_values_is_not_named() -> None:
+    """Writing that is open anyway is not compared."""
+    calls: list[list[Call]] = [
+        [("pay", PAY, {"note": f"This is note {n} of the day {number}."}) for n in range(2 if number else 40)]
+        for number in range(6)
+    ]
+    assert brought_once(LAYER, [used(each, f"s{number}") for number, each in enumerate(calls)]) == ()
 
 
 @pytest.mark.parametrize("flood", ["many actions", "many actions and tools"])
