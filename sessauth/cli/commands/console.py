@@ -51,7 +51,8 @@ def serve_console(settings: Settings, *, port: int, login_ms: int, **terms: Any)
         words = f"        once, within {minutes} minutes; Enter prints another"
         settings.show({"link": link, "minutes": minutes}, [f"log in  {link}", words])
 
-    serve(connect, bound, ConsoleTerms(server=settings.address(), **terms), announce, login_ms=login_ms)
+    named = {"server": settings.address(), **terms}
+    serve(connect, bound, ConsoleTerms(**named), announce, login_ms=login_ms)
 
 
 def _audit(settings: Settings, folder: Path | None) -> Path | None:

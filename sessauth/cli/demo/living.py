@@ -45,7 +45,7 @@ def run_console(settings: Settings, port: int, announce: Callable[[str], None]) 
         announce(f"approve  sessauth --home {environment.made.home} approval ui --approver-key {key_file}")
         with _calling(environment.made, agents):
             own = replace(settings, home=environment.made.home, target=None, credential_file=None)
-            terms: dict[str, Any] = {"allow_changes": True, "audit": environment.audit_dir}
+            terms: dict[str, Any] = {"allow_changes": True, "audit": environment.audit_dir, "server": "demo"}
             serve_console(own, port=port, login_ms=8 * _HOUR_MS, **terms)
 
 
