@@ -121,6 +121,25 @@ def test_frozen_no_server_gives_authority(pair: tuple[ClusterServer, ClusterServ
     open_session(two.operator)
 
 
+def test_the_host_of_the_leader_frozen_by_itself(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Its checks are denied and the other host's are not; nobody is given authority at either server."""
+    one, two = pair
+    token = mint(one.operator, open_session(one.operator).id).token
+    assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
+    state = str(one.config.state_dir)
+    assert typed(one, "freeze", "--state", state)["host"] == "frozen by hand"
+    try:
+        assert one.reason(token) is Reason.STATE_BRAKED
+        assert two.reason(token) is Reason.ALLOWED
+        for server in pair:
+            with pytest.raises(RpcError) as refused:
+                open_session(server.operator)
+            assert refused.value.word == "FROZEN"
+    finally:
+        assert not typed(one, "thaw", "--state", state)["braked"]
+    open_session(two.operator)
+
+
 def test_it_survives_a_take_over_and_a_restart(
     pair: tuple[ClusterServer, ClusterServer],
 ) -> None:
