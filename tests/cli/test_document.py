@@ -17,7 +17,8 @@ def _leaves(command: click.Command, path: str = "") -> dict[str, click.Command]:
     if not isinstance(command, click.Group):
         return {path.strip(): command}
     context = click.Context(command)
-    found: dict[str, click.Command] = {}
+    # A group that does something by itself has a section of its own.
+    found: dict[str, click.Command] = {path.strip(): command} if command.invoke_without_command else {}
     for name in command.list_commands(context):
         child = command.get_command(context, name)
         assert child is not None
