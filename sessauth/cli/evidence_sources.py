@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..audit import layout, stream_register
 from ..audit.keys import public_keys
@@ -15,6 +15,7 @@ from ..errors import NotFound, Rejected
 from ..evidence.pack import PackSources, SessionPapers
 from ..evidence.reader.crypto import TrustedKeys, by_id, of_jwks
 from ..model.change import Rejection
+from ..usage.generalize import Fit
 from .context import Settings
 from .render import usage as usage_view
 
@@ -69,7 +70,8 @@ def _papers(client: Client, session_id: bytes, now_ms: int, argument_values: boo
         if error.word != Rejection.WRONG_STATUS.value:
             raise
         receipt = ""
-    document = usage_view.to_json([report], usage_view.joined([report], now_ms, None))
+    fits = tuple(Fit) if argument_values else ()
+    document = usage_view.to_json([report], usage_view.joined([report], now_ms, None, fits))
     return SessionPapers(receipt, document if argument_values else _without_values(document))
 
 
@@ -78,15 +80,34 @@ def _without_values(document: dict[str, Any]) -> dict[str, Any]:
     usage = document["usage"]
     if usage is None:
         return document
-    layers = []
-    for layer in usage["layers"]:
-        scopes = [
-            {name: value for name, value in each.items() if name != "kinds"} for each in layer["scopes"]
-        ]
-        left = {name: value for name, value in layer.items() if name not in _OF_VALUES}
-        suggested = {fit: len(each["scopes"]) for fit, each in layer["suggestions"].items()}
-        layers.append({**left, "scopes": scopes, "scopes_suggested": suggested})
-    return {**document, "usage": {**usage, "layers": layers, "argument_values": "left out"}}
+    layers = [
+        {**_parts(layer, _OF_LAYER), "scopes": [_parts(scope, _OF_SCOPE) for scope in layer["scopes"]]}
+        for layer in usage["layers"]
+    ]
+    left = {**_parts(usage, _OF_USAGE), "layers": layers, "argument_values": "left out"}
+    return {**document, "usage": left}
 
 
-_OF_VALUES = frozenset({"suggestions", "price", "brought_once", "scopes"})
+def _parts(document: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name in names}
+
+
+# No value of an argument is in these. What a later version adds stays out until it stands here.
+_OF_USAGE: Final = frozenset(
+    {
+        *("format", "made_at_ms", "purpose", "sessions", "allowed", "denied", "denied_calls", "observed"),
+        *("resources", "tokens_used", "incomplete"),
+    }
+)
+_OF_LAYER: Final = frozenset(
+    {
+        *("id", "kind", "sessions", "scopes_granted", "scopes_used", "scopes_never_used"),
+        "calls_by_unknown_scope",
+    }
+)
+_OF_SCOPE: Final = frozenset(
+    {
+        *("scope", "used", "calls", "first_ms", "last_ms"),
+        *("actions_granted", "actions_used", "resources_granted"),
+    }
+)

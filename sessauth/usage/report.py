@@ -158,7 +158,12 @@ class UsageReport:
 
     @classmethod
     def of(
-        cls, used: Sequence[tuple[Session, SessionUsage]], *, now_ms: int, purpose: str | None = None
+        cls,
+        used: Sequence[tuple[Session, SessionUsage]],
+        *,
+        now_ms: int,
+        purpose: str | None = None,
+        fits: Sequence[Fit] = tuple(Fit),
     ) -> UsageReport:
         """Return the report of sessions and what each of them used.
 
@@ -166,6 +171,7 @@ class UsageReport:
             used: the sessions, with their current ceilings.
             now_ms: the time of the report, in ms since 1970.
             purpose: of all sessions; the first one's if None.
+            fits: of the suggestions, which take most of the time.
         """
         observed = [_observed(session, usage) for session, usage in used]
         whole = merged(observed)
@@ -180,7 +186,7 @@ class UsageReport:
             purpose=used[0][0].purpose if purpose is None and used else purpose or "",
             sessions=tuple(TimeUse(session, usage.allowed, now_ms) for session, usage in used),
             usage=whole,
-            layers=tuple(_layer_use(layer, whole, sessions[layer.id], observed) for layer in layers),
+            layers=tuple(_layer_use(layer, whole, sessions[layer.id], observed, fits) for layer in layers),
             made_at_ms=now_ms,
         )
 
@@ -236,7 +242,7 @@ def _observed(session: Session, usage: SessionUsage) -> Observed:
 
 
 def _layer_use(
-    layer: GrantLayer, usage: SessionUsage, sessions: int, observed: Sequence[Observed]
+    layer: GrantLayer, usage: SessionUsage, sessions: int, observed: Sequence[Observed], fits: Sequence[Fit]
 ) -> LayerUse:
     users = tuple(each for each in observed if layer.id in used_layers(each.usage))
     return LayerUse(
@@ -247,7 +253,7 @@ def _layer_use(
             ScopeUse(scope, usage.uses[layer.id, index], evidence_of(layer, index, usage))
             for index, scope in enumerate(layer.scopes)
         ),
-        suggestions=tuple(suggest(layer, usage, fit, sessions=users) for fit in Fit),
+        suggestions=tuple(suggest(layer, usage, fit, sessions=users) for fit in fits),
         once=brought_once(layer, users),
         observed=users,
     )

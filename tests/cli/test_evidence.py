@@ -113,10 +113,12 @@ def test_a_pack_has_no_secret_and_no_argument(served: Service, folder: Path, tmp
         with tarfile.open(pack) as archive:
             names = archive.getnames()
         assert "reports/000000.json" in names and "receipts/000000.txt" in names
-        assert b'"scopes_suggested"' in data and b'"read:**"' in data
+        assert (
+            b'"scopes_never_used"' in data and b'"scope": "read:**"' in data and b'"suggestions"' not in data
+        )
     values = tmp_path / "values.pack"
     assert served("evidence", "--purpose", PURPOSE, "--argument-values", "--out", values).code == 0
-    assert b"hunter2" in values.read_bytes()
+    assert b"hunter2" in values.read_bytes() and b'"suggestions"' in values.read_bytes()
 
 
 def test_without_a_server_there_are_no_papers(

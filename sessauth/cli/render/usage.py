@@ -32,7 +32,10 @@ _MAX_CELL_CHARS = 160
 
 
 def report_of(
-    used: Sequence[tuple[Session, SessionUsage]], now_ms: int, purpose: str | None = None
+    used: Sequence[tuple[Session, SessionUsage]],
+    now_ms: int,
+    purpose: str | None = None,
+    fits: Sequence[Fit] = tuple(Fit),
 ) -> UsageReport:
     """Return the report of sessions and their usage.
 
@@ -41,13 +44,18 @@ def report_of(
     """
     if not used:
         raise UsageError("nothing to report: no session of that purpose is known here")
-    return UsageReport.of(used, now_ms=now_ms, purpose=purpose)
+    return UsageReport.of(used, now_ms=now_ms, purpose=purpose, fits=fits)
 
 
-def joined(reports: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
-    """Return one report of the sessions whose usage is known; None if there is none."""
+def joined(
+    reports: Sequence[SessionReport], now_ms: int, purpose: str | None, fits: Sequence[Fit] = tuple(Fit)
+) -> UsageReport | None:
+    """Return one report of the sessions whose usage is known; None if there is none.
+
+    It has suggestions of ``fits``.
+    """
     used = [(each.granted, usage) for each in reports if (usage := each.usage) is not None]
-    return report_of(used, now_ms, purpose) if used else None
+    return report_of(used, now_ms, purpose, fits) if used else None
 
 
 def to_json(
