@@ -154,6 +154,9 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
                 stream.anchors[anchor[1].decode()] = max(named, int(anchor[2]))
         elif kind == b"chain":
             file.chains[number] = b",".join(_CHAIN_ID.findall(line))
+        elif kind == b"expired":
+            # It explains what is missing, so it must be proven.
+            file._sorts[number] = _MATCH
         elif kind not in _SORTS and _is_match(kind, line, int(match[3] or 0), question):
             file._sorts[number] = _MATCH
             blocks = _BLOCKS.search(line) if kind == b"decision" else None

@@ -117,6 +117,8 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
         yield f"that {vouched} records without a signature of the log are those of the log: the signer's word"
     if report.left_out and not report.compared:
         yield f"that {report.left_out} streams that were left out are of another time: the signer's word"
+    if report.expired:
+        yield f"records of {report.expired} streams that retention removed, as the log states"
     if report.missing_hosts:
         yield f"calls on hosts without a log here: {', '.join(map(printable, report.missing_hosts))}"
     if report.lost:

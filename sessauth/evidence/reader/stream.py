@@ -39,6 +39,15 @@ class RecordPlace:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class MissingFiles:
+    """The files of a stream before ``file`` are missing; ``previous`` is the chain before it, in hex."""
+
+    place: RecordPlace
+    file: int
+    previous: str
+
+
 @dataclass(slots=True)
 class StreamReading:
     """The extent of a stream in a pack, and the proof of its lines.
@@ -60,6 +69,9 @@ class StreamReading:
     latest_ms: int = 0
     ended: bool = False
     members: list[PackMember] = field(default_factory=list)
+    missing: MissingFiles | None = None
+    # Signed records of files that retention removed.
+    expired: list[Record] = field(default_factory=list)
 
 
 class StreamReader:
@@ -91,6 +103,7 @@ class StreamReader:
         # Shown lines since the last signature or closed line, and the first of them that is of the question.
         self._pending = 0
         self._match: RecordPlace | None = None
+        self._expired: list[Record] = []
 
     def read(self, file: BinaryIO, member: PackMember, number: int) -> str:
         """Read one file of the stream; return the member's SHA-256. Raises UnreadablePack."""
@@ -167,6 +180,8 @@ class StreamReader:
         if kind == "checkpoint":
             self._checkpoint(place, record, n, before)
         else:
+            if kind == "expired":
+                self._expired.append(record)
             if kind == "end":
                 following = record.get("next")
                 self._end = following if type(following) is int else -1
@@ -197,6 +212,7 @@ class StreamReader:
             self._find(EvidenceFault.UNLINKED, self._match, words)
         self.reading.vouched += self._pending
         self._pending, self._match = 0, None
+        self._expired.clear()
 
     def _begin(self, place: RecordPlace, record: Record, file: int, first: bool) -> None:
         """Judge the first record of a file, and go on from its number if it is the first of the pack."""
@@ -220,8 +236,7 @@ class StreamReader:
         at_ms = record.get("at_ms")
         late = type(at_ms) is not int or at_ms > self._question.since_ms - SLACK_MS
         if file and late:
-            words = f"files before file {file}, which may have records of the question, are not in the pack"
-            self._find(EvidenceFault.MISSING_FILE, place, words)
+            self.reading.missing = MissingFiles(place, file, str(record.get("previous")))
         if not file and (self.reading.n or self._head != bytes(32)):
             self._find(EvidenceFault.REMOVED, place, "the stream does not begin with n 0")
 
@@ -233,8 +248,10 @@ class StreamReader:
             self.reading.vouched += self._pending
         else:
             self.reading.proven += self._pending
+            self.reading.expired += self._expired
             self._next, self._end = self._end, None
         self._pending, self._match = 0, None
+        self._expired.clear()
 
     def _checkpoint_fault(self, record: Record, n: int, before: bytes) -> str:
         try:

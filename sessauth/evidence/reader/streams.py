@@ -11,6 +11,7 @@ from .archive import PackMember
 from .facts import Facts, StreamExtent
 from .findings import EvidenceFault, EvidenceFinding
 from .manifest import MANIFEST, PackManifest
+from .removed import RemovedFiles
 from .stream import StreamReader, StreamReading
 
 
@@ -35,6 +36,7 @@ class StreamsReader:
         self._hosts: dict[str, int] = {}
         self.readings: list[StreamReading] = []
         self.left_out = 0
+        self.expired = 0
         self.findings: list[EvidenceFinding] = []
 
     def read(self, member: PackMember) -> str:
@@ -81,18 +83,21 @@ class StreamsReader:
                 if {name: entry.get(name) for name in counted} != counted:
                     self._find(EvidenceFault.MISCOUNTED, f"stream {stream} has {counted} in the pack")
         self.left_out = len(left_out)
+        removed = RemovedFiles(self.readings, self._manifest.question)
+        self.findings += removed.missing(self.readings)
         for anchor in self._facts.anchors:
             self._anchors.setdefault(anchor.stream, []).append(anchor)
         for stream, anchors in self._anchors.items():
             reading_of = by_name.get(stream)
             if reading_of is not None:
                 self._compare(reading_of, anchors)
-            elif stream not in left_out:
+            elif stream not in left_out and not removed.covers(stream, anchors[-1].count):
                 place = anchors[-1].place
                 words = f"stream {stream}, named here with {anchors[-1].count} lines, is not in the pack"
                 self.findings.append(
                     EvidenceFinding(EvidenceFault.MISSING_STREAM, place.member, place.line, place.n, words)
                 )
+        self.expired = removed.used
         return self._facts
 
     def _end_stream(self) -> None:

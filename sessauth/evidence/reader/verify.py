@@ -52,6 +52,8 @@ class EvidenceReport:
     compared: bool = False
     # Streams of another time, and hosts that receipts name and that have no log in the pack.
     left_out: int = 0
+    # Streams of the time of the question that retention removed, or their first files.
+    expired: int = 0
     missing_hosts: tuple[str, ...] = ()
 
     @property
@@ -130,6 +132,7 @@ class _PackReading:
                     on_progress(number, len(self._members))
         facts = streams.close()
         self._report.streams, self._report.left_out = streams.readings, streams.left_out
+        self._report.expired = streams.expired
         self._report.findings += streams.findings
         self._sessions(facts, issuer)
         self._compare_members()
