@@ -114,6 +114,20 @@ class CallGroup(PlainFields):
         summary = self.paths.get(path[: at + 1] if inside else path[:-1], ValueSummary())
         return summary.kinds.get("object" if inside else "list", 0)
 
+    def always(self, path: Path) -> bool:
+        """Return True if each call had a value there; in lists, each element of all of them.
+
+        A list that was empty has no place for a value.
+        """
+        if ELEMENT not in path:
+            return path in self.paths and self.paths[path].found >= self.calls
+        place = path[: len(path) - path[::-1].index(ELEMENT)]
+        if place not in self.paths:
+            # All calls had something else there, and no list.
+            return self.always(place[:-1])
+        filled = path == place or (path in self.paths and self.paths[path].found >= self.places(path))
+        return filled and self.paths[place].clean and self.always(place[:-1])
+
     def is_whole_below(self, path: Path) -> bool:
         """Return True if all that objects and lists at a path have is at paths below it."""
         summary, place = self.paths[path], (*path, ELEMENT)

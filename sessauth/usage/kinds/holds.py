@@ -25,7 +25,7 @@ _NULL: Final = Json("null")
 def hold(place: Place) -> ArgumentHold:
     """Return the ways to hold the argument at a place; an object's members are held at their own paths."""
     tool, path, rules = place.tool, place.path, place.rules
-    argument, by_session, optional = scope_path(path), tool.at(path), not tool.always(path)
+    argument, by_session, optional = scope_path(path), tool.at(path), not tool.always(path, rules.least)
     result = ArgumentHold(path)
     if len(by_session) < rules.least:
         result.once.append((path, None))
@@ -36,7 +36,7 @@ def hold(place: Place) -> ArgumentHold:
         return result
     kinds = support(summary.kinds for summary in by_session.values())
     # `present` does not hold for null, so where null was given nothing must be.
-    required = not optional and "null" not in kinds
+    required = not optional and kinds.get("null", 0) < rules.least
     for kind in [kind for kind, sessions in kinds.items() if sessions >= rules.least]:
         of_kind = {n: summary for n, summary in by_session.items() if kind in summary.kinds}
         if kind == "text":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ...scopes.condition import Condition
-from ...scopes.operand import Exact, operands_of
+from ...scopes.operand import Exact, Operand, operands_of
 from ...scopes.operators import Accessor, Operator
 from ...scopes.value import Number, Value
 from ..argument_reader import ELEMENT, scope_path
@@ -70,9 +70,9 @@ def hold_list(
 
 def _hold_elements(result: ArgumentHold, place: Place, hold: Hold, required: bool) -> None:
     """Add one way for all elements: there is no "or" for each of them."""
-    inside = (*place.path, ELEMENT)
+    inside, rules = (*place.path, ELEMENT), place.rules
     kinds = support(summary.kinds for summary in place.tool.at(inside).values())
-    often = [kind for kind, sessions in kinds.items() if sessions >= place.rules.least]
+    often = [kind for kind, sessions in kinds.items() if sessions >= rules.least]
     result.once += [(inside, kind) for kind in kinds if kind not in often]
     if often == ["object"] and place.tree.members(inside):
         holds = [hold(place.at(path)) for path in place.tree.members(inside)]
@@ -88,16 +88,17 @@ def _hold_elements(result: ArgumentHold, place: Place, hold: Hold, required: boo
         held.ways = _as_one(held.ways)
         if len(held.ways) > 1:
             held.ways.clear()
-            given = place.tool.at(held.names).values()
-            always = place.tool.always(held.names) and not any("null" in each.kinds for each in given)
+            nulls = sum("null" in each.kinds for each in place.tool.at(held.names).values())
+            always = place.tool.always(held.names, rules.least) and nulls < rules.least
             held.leave_open("elements of several kinds", required=always)
             result.notes += held.notes[-1:]
-        if not held.ways and place.tool.always(held.names):
+        if not held.ways and place.tool.always(held.names, rules.least):
             # No value of a member that every element has is free: neither is the list.
             return
         for way in held.ways:
             whole = whole.then(way)
-    result.ways.append(whole)
+    if whole != Way():
+        result.ways.append(whole)
 
 
 def _as_one(ways: list[Way]) -> list[Way]:
@@ -116,14 +117,17 @@ def _as_one(ways: list[Way]) -> list[Way]:
 
 
 def _hold_scalars(
-    result: ArgumentHold, place: Place, elements: Sequence[frozenset[object]], required: bool
+    result: ArgumentHold, place: Place, elements: Sequence[frozenset[Operand]], required: bool
 ) -> None:
     """Add a way for lists of texts, of numbers or of truths."""
-    argument, rules, optional = scope_path(place.path), place.rules, not place.tool.always(place.path)
+    argument, rules = scope_path(place.path), place.rules
+    optional = not place.tool.always(place.path, rules.least)
     types = support({_kind(value) for value in of_session} for of_session in elements)
     if len([sessions for sessions in types.values() if sessions >= rules.least]) > 1:
         result.leave_open("lists of several types", required=required)
         return
+    rare = {value for of_session in elements for value in of_session if types[_kind(value)] < rules.least}
+    result.once += [(place.path, value) for value in ordered(rare)]
     texts = [frozenset(v for v in of_session if isinstance(v, str)) for of_session in elements]
     numbers = [[v for v in of_session if isinstance(v, Number | Exact)] for of_session in elements]
     if any(texts):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, TypeVar
 
 from ...scopes.value import Value
-from ..argument_reader import ELEMENT, Path
+from ..argument_reader import Path
 from ..grants import GrantLayer
 from ..profile import ALL, CallGroup
 from ..session_usage import SessionUsage
@@ -63,29 +64,49 @@ class ToolEvidence:
         """Return the values at a path, by session."""
         return {n: group.paths[path] for n, group in self.by_session.items() if path in group.paths}
 
-    def always(self, path: Path) -> bool:
-        """Return True if each call of each session had a value there; in lists, each element of all of them.
+    def lacking(self, path: Path) -> list[int]:
+        """Return the sessions that made a call without a value there."""
+        return [n for n, group in self.by_session.items() if not group.always(path)]
 
-        A list that was empty has no place for a value.
+    def always(self, path: Path, least: int) -> bool:
+        """Return True if fewer sessions than ``least`` made a call without a value there.
+
+        So one session alone of many does not make an argument optional.
         """
-        if ELEMENT not in path:
-            return all(
-                path in group.paths and group.paths[path].found >= group.calls
-                for group in self.by_session.values()
-            )
-        place = path[: len(path) - path[::-1].index(ELEMENT)]
-        groups = [group for group in self.by_session.values() if place in group.paths]
-        return self.always(place[:-1]) and all(
-            group.paths[place].clean
-            and (path == place or (path in group.paths and group.paths[path].found >= group.places(path)))
-            for group in groups
-        )
+        return len(self.lacking(path)) < least
 
     def rare(self, least: int) -> list[Path]:
         """Return the outermost paths that fewer sessions brought."""
         paths = sorted({path for group in self.by_session.values() for path in group.paths})
         rare = {path for path in paths if len(self.at(path)) < least}
         return [path for path in paths if path in rare and path[:-1] not in rare]
+
+    def rarely_missing(self, least: int) -> list[Path]:
+        """Return the outermost paths without a value in calls of fewer sessions only."""
+        paths = sorted({path for group in self.by_session.values() for path in group.paths})
+        missing = {path for path in paths if 0 < len(self.lacking(path)) < least}
+        return [path for path in paths if path in missing and path[:-1] not in missing]
+
+    def rare_types(self, least: int) -> list[tuple[Path, str]]:
+        """Return types that fewer sessions gave at a path, of the paths that more of them had."""
+        paths = sorted({path for group in self.by_session.values() for path in group.paths})
+        return [
+            (path, kind)
+            for path in paths
+            if len(self.at(path)) >= least
+            for kind, sessions in support(summary.kinds for summary in self.at(path).values()).items()
+            if sessions < least
+        ]
+
+    def unnamed(self, least: int) -> list[Path]:
+        """Return the objects in which fewer sessions gave a name that no path can hold.
+
+        The outermost one is ().
+        """
+        groups = self.by_session.values()
+        counts = Counter(path for group in groups for path, summary in group.paths.items() if summary.opaque)
+        counts[()] = sum(group.opaque for group in groups)
+        return sorted(path for path, sessions in counts.items() if 0 < sessions < least)
 
     def shared(self, least: int, *, rare: bool = False) -> CallGroup:
         """Return the paths and the types of values that so many sessions brought; ``rare``: other paths too.

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...scopes.operand import Exact, operand_to_text
-from ...scopes.value import Value
+from ...scopes.operand import Operand, operand_to_text
 from ..argument_reader import ELEMENT, Path, host_of, scope_path
 from ..grants import GrantLayer
 from ..open_arguments import ArgumentTree
@@ -28,7 +27,10 @@ CROWDED_VALUES: Final = "too many values to tell apart"
 
 @dataclass(frozen=True, slots=True)
 class BroughtOnce:
-    """A call of a tool, or a value of one of its arguments, that only one session made or gave."""
+    """A call of a tool, or a value of one of its arguments, that only one session made or gave.
+
+    ``value``: as scope text, or ``absent`` where all other sessions always gave the argument.
+    """
 
     session: str
     call: str
@@ -72,6 +74,8 @@ def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[Broug
     facts, rules = [session.facts for session in sessions], Rules(least=2)
     tree = ArgumentTree(tool.shared(1), ())
     for path in sorted(path for path in tool.whole.paths if ELEMENT not in path):
+        if not tool.reads and len(lacking := tool.lacking(path)) == 1:
+            yield BroughtOnce(sessions[lacking[0]].name, tool.label, str(scope_path(path)), "absent")
         below = [each for each in tool.whole.paths if each[: len(path)] == path]
         if not tool.reads or any(names_hosts(tool.at(each).values()) for each in below):
             held = hold(Place(tool, path, tree, facts, rules))
@@ -96,7 +100,7 @@ def _crowded(
             yield BroughtOnce(sessions[crowded[0]].name, tool.label, argument, CROWDED_VALUES)
 
 
-def _brought(summary: ValueSummary, value: Value | Exact) -> bool:
+def _brought(summary: ValueSummary, value: Operand) -> bool:
     """Return True if a session gave a value, or a path, a URL or a type that ``value`` is the head of."""
     if not isinstance(value, str):
         return value in (*(summary.values or ()), summary.low, summary.high)

@@ -13,7 +13,7 @@ from ... import limits
 from ...errors import ScopeError
 from ...scopes.argument_path import Path, ValueSource
 from ...scopes.condition import Condition
-from ...scopes.operand import Exact
+from ...scopes.operand import Operand
 from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment, SegmentKind
@@ -70,6 +70,7 @@ def scopes_by_kind(
     result.scopes += _unused_readers(granted, evidence)
     result.scopes = list(dict.fromkeys(result.scopes))
     result.notes = list(dict.fromkeys(result.notes))
+    result.once = list(dict.fromkeys(result.once))
     return result
 
 
@@ -156,8 +157,13 @@ def _changing(
     opened = {names_of(path) for held in holds for way in held.ways for path in way.free}
     rare = [path for path in tool.rare(rules.least) if not any(path[:n] in opened for n in range(len(path)))]
     result.once += [_words(tool, path) for path in rare]
+    result.once += [f"{tool.label} without {scope_path(path)}" for path in tool.rarely_missing(rules.least)]
+    result.once += [_words(tool, path, kind) for path, kind in tool.rare_types(rules.least)]
+    for path in tool.unnamed(rules.least):
+        place = f"{tool.label} {scope_path(path)}" if path else tool.label
+        result.once.append(f"{place}: a name that no condition can hold")
     result.notes += [f"{tool.label} {path}: {note}" for held in holds for path, note in held.notes]
-    if any(tool.always(held.names) and not held.ways for held in holds):
+    if any(tool.always(held.names, rules.least) and not held.ways for held in holds):
         # No value of an argument that every call has is free: neither is the call.
         return
     holds = [held for held in holds if held.ways]
@@ -218,5 +224,5 @@ def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterato
             yield scope
 
 
-def _words(tool: ToolEvidence, path: Names, value: Value | Exact | None = None) -> str:
+def _words(tool: ToolEvidence, path: Names, value: Operand | None = None) -> str:
     return f"{tool.label} {scope_path(path)}" + ("" if value is None else f" = {value}")

@@ -72,6 +72,9 @@ def held_texts(
     by_kind = {kind: [frozenset(v for v in each if text_kind(v) == kind) for each in known] for kind in found}
     named = (TextKind.NAME, TextKind.LABEL)
     names = [frozenset(v for v in each if text_kind(v) in named) for each in known]
+    held.once += sorted(
+        {v for each in known for v in each if text_kind(v) not in found and text_kind(v) not in named}
+    )
     _hold_names(held, [each for each in names if each], rules)
     _hold_folders(held, by_kind.get(TextKind.PATH, []), summaries, rules)
     _hold_hosts(held, by_kind, summaries, rules)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 from ...scopes.argument_path import Path
 from ...scopes.condition import Condition
-from ...scopes.operand import Exact
-from ...scopes.value import Value
+from ...scopes.operand import Operand
 from ..argument_reader import Path as Names
 from ..argument_reader import scope_path
 
-Once = tuple[Names, Value | Exact | None]
+Once = tuple[Names, Operand | None]
 """A value that too few sessions brought, with its path; None: all that is there."""
 
 
