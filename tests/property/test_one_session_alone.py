@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.kinds import layer_of, learnt_from, observed, permits, send
 
-CASES = 600
+CASES = 400
 NAMES = ("to", "items", "cc", "meta", "a.b", "x y")
 VALUES = ("ana", "ben", "main", "acme/web", "src/a.py")
 OTHERS = ("mallory", "etc/x.py", None, 7, True, ["mallory"], {"to": "mallory"}, [{"to": "mallory"}], {})
