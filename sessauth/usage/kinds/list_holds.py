@@ -74,6 +74,9 @@ def _hold_elements(result: ArgumentHold, place: Place, hold: Hold, required: boo
     kinds = support(summary.kinds for summary in place.tool.at(inside).values())
     often = [kind for kind, sessions in kinds.items() if sessions >= rules.least]
     result.once += [(inside, kind) for kind in kinds if kind not in often]
+    if often and place.tree.is_hidden(inside):
+        result.leave_open("elements that are not known completely", required=required)
+        return
     if often == ["object"] and place.tree.members(inside):
         holds = [hold(place.at(path)) for path in place.tree.members(inside)]
     elif often == ["list"]:

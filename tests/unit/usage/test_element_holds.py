@@ -49,6 +49,7 @@ def file(path: str = "src/a.py", mode: str = "file", content: str = LONG, **more
         ([[["a"], ["b"]]], 'v[] subset_of ["a", "b"]'),
         ([[[{"x": "a"}]]], 'v[][].x == "a"'),
         ([[{"x": "a/b.c"}, {"x": 1}]], "v[].x present"),
+        ([[{"x": "a", "": 1}]], "v present"),
         ([[{"x": "a"}, {"x": None}]], 'v[].x in ["a", null]'),
         ([[{"x": True}, {"x": None}, {}]], "v[].x? in [false, true, null]"),
     ],
