@@ -44,6 +44,7 @@ ATTACKS: list[Call] = [
     ("pay", PAY, {**HONEST[2], "items": [{"id": "a1", "other": 1}]}),
     ("pay", PAY, {**HONEST[2], "other": 1}),
     ("send", "mcp/bank/t3", {**TOOLS[3][2], "a2": "eve"}),
+    ("pay", PAY, {"items": HONEST[2]["items"]}),
     ("drop", "mcp/bank/drop", {}),
 ]
 
