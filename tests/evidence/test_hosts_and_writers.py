@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sessauth.audit import layout
 from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.cli.render.pack import to_lines
 from sessauth.clock import FixedClock
 from sessauth.evidence import question
 from sessauth.evidence.pack import PackSources, SessionPapers, write_pack
 from sessauth.evidence.reader.crypto import TrustedKeys, by_id
 from sessauth.evidence.reader.findings import EvidenceFault
 from sessauth.evidence.reader.verify import EvidenceReport, verify_pack
+from sessauth.model.receipt import HostStatus, VerifierState
 from tests.support.audit_log import SESSION, START_MS, change, decision, decisions, open_stream
 from tests.support.changes import opening
 from tests.support.evidence_packs import END_MS, make_pack
+from tests.support.receipts import CLOSED, SERVICE
 
 
 def pack_of(to: Path, *folders: Path, sign_with: Path | None = None) -> EvidenceReport:
@@ -46,6 +50,27 @@ def test_logs_of_several_hosts_are_one_pack(tmp_path: Path) -> None:
     assert report.proven and reading.facts.counts() == {"allowed": 6, "denied": 0, "claimed": 0, "changes": 1}
     kinds = {finding.kind for finding in verify_pack(tmp_path / "pack", two).findings}
     assert kinds == {EvidenceFault.UNTRUSTED_KEY, EvidenceFault.BAD_CHECKPOINT}
+
+
+def test_a_host_without_a_log_is_named(tmp_path: Path) -> None:
+    """A receipt names the hosts of its session; what one did whose log is not here is not proven."""
+    folder = tmp_path / "audit"
+    stream = open_stream(folder, FixedClock(START_MS), host="server/one")
+    stream.append(layout.body("decision", decision(1, revision=3)))
+    stream.close()
+    hosts = tuple(
+        HostStatus(name, VerifierState.ACKNOWLEDGED, 5, START_MS) for name in ("gateway-1", "server/one")
+    )
+    receipt = replace(CLOSED, session_id=SESSION, version=2, record=5, hosts=hosts).signed_by(SERVICE)
+    papers = SessionPapers(receipt.text)
+    keys = list(public_keys(folder / layout.PUBLIC_FILE).values())
+    sources = PackSources([(folder, keys)], {"keys": [SERVICE.public_jwk()]}, lambda session: papers, "test")
+    key = AuditKey.load(folder / layout.KEY_FILE)
+    write_pack(tmp_path / "pack", question.of_time(0, END_MS, "all"), sources, key, END_MS)
+    report = verify_pack(tmp_path / "pack", TrustedKeys(by_id(keys), by_id([SERVICE.public_key])))
+
+    assert (report.findings, report.missing_hosts) == ([], ("gateway-1",))
+    assert "  calls on hosts without a log here: gateway-1" in to_lines(report)
 
 
 def test_a_log_that_grows_meanwhile_is_cut_where_it_is_whole(tmp_path: Path) -> None:

@@ -49,7 +49,13 @@ def decisions(first: int, count: int) -> bytes:
 
 
 def open_stream(
-    folder: Path, clock: FixedClock, *, process: str = "control", index: bool = False, **options: int
+    folder: Path,
+    clock: FixedClock,
+    *,
+    process: str = "control",
+    index: bool = False,
+    host: str = "",
+    **options: int,
 ) -> AuditStream:
     """Begin a stream of a process that judges for ``mcp``."""
     return AuditStream.open_new(
@@ -61,6 +67,7 @@ def open_stream(
         options=StreamOptions(**options),
         clock=clock,
         index=index,
+        host=host,
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from sessauth._fast.codec import protobuf
 from sessauth.crypto.armor import RECEIPT_PREFIX, checked_text
 from sessauth.errors import InvalidReceipt
+from sessauth.evidence.reader import receipts as evidence
+from sessauth.evidence.reader.crypto import by_id
 from sessauth.model.receipt import ReceiptFault, ReceiptState, SignedReceipt, verify
 from tests.oracle import receipts as oracle
 from tests.support.vector_files import load
@@ -46,6 +48,31 @@ def test_each_vector_has_its_outcome(judge: Callable[..., str]) -> None:
     for vector in file["vectors"]:
         found = judge(bytes.fromhex(vector["receipt_hex"]), keys, *expected, vector.get("made_since_ms", 0))
         if str(found) != vector["expected"]:
+            wrong.append((vector["name"], found))
+
+    assert wrong == []
+
+
+def test_the_reader_of_evidence_proves_what_they_prove() -> None:
+    """The reader of packs gives the state of each good receipt, by its text, and refuses the others.
+
+    It leaves cluster, session and time to the pack.
+    """
+    file = load(FILE)
+    keys = by_id(bytes.fromhex(each) for each in file["keys_hex"])
+    elsewhere = {"OTHER_CLUSTER", "OTHER_SESSION", "TOO_OLD"}
+    states = {"CLOSED", "PARTIAL", "UNKNOWN"}
+
+    wrong = []
+    for vector in file["vectors"]:
+        text = checked_text(RECEIPT_PREFIX, bytes.fromhex(vector["receipt_hex"]))
+        try:
+            found = evidence.judge(text.encode() + b"\n", keys).state
+        except evidence.BadReceipt:
+            found = ""
+        expected = vector["expected"]
+        good = found in states if expected in elsewhere else found == (expected if expected in states else "")
+        if not good:
             wrong.append((vector["name"], found))
 
     assert wrong == []
