@@ -15,7 +15,7 @@ from sessauth.model.standing import ClusterStanding, HostStanding
 from tests.support.service import wait_until
 from tests.support.tls_pair import SERVER_PAIR
 
-from .conftest import Service, invoke, start_service, stop_service
+from .conftest import Ran, Service, invoke, start_service, stop_service
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +44,27 @@ def test_a_ready_server_is_one_screen(watched: Service) -> None:
     suspended = watched("session", "open", "--subject", "agent:b", "--ceiling", "read:a", "--json").json
     watched("session", "suspend", suspended["id"])
     token = watched("token", "mint", opened["id"], "--scope", "read:a", "--audience", "gw").out
-    answers = [
-        watched("check", "-", "read", name, "--audience", "gw", stdin=token).code for name in ("a", "b", "b")
-    ]
+    shown: list[Ran] = []
 
     def counted() -> bool:
-        found = watched("status", "--json").json
-        return bool(found["checks"] == 3 and found["audit_lines"] > 3)
+        """Check three calls, and ask; a slow machine's first calls may be over a minute ago."""
+        calls = [
+            watched("check", "-", "read", name, "--audience", "gw", stdin=token).code
+            for name in ("a", "b", "b")
+        ]
+        assert calls == [0, 1, 1]
+        shown.append(watched("status", "--json"))
+        found = shown[-1].json
+        return bool(
+            found["checks"] >= 3 and 3 * found["denials"] == 2 * found["checks"] and found["audit_lines"] > 3
+        )
 
-    assert answers == [0, 1, 1]
     assert wait_until(counted), watched("status").out
-    ran = watched("status", "--json")
-    found, lines = ran.json, watched("status").out
+    ran, lines = shown[-1], watched("status").out
+    found = ran.json
 
     assert (ran.code, found["serving"], found["not_ready"], found["role"]) == (0, True, "", "single")
     assert (found["active_sessions"], found["suspended_sessions"]) == (1, 1)
-    assert (found["checks"], found["denials"]) == (3, 2)
     assert (found["workers"], found["worker_restarts"]) == (1, 0)
     assert found["certificate_ends_at_ms"] // 1000 == int(
         SERVER_PAIR.certificate.not_valid_after_utc.timestamp()
@@ -69,7 +74,7 @@ def test_a_ready_server_is_one_screen(watched: Service) -> None:
     assert watched("audit", "verify", "--expect-head", found["audit_head"]).code == 0
     assert watched("audit", "verify", "--expect-head", "00" * 32).code == 1
     assert "2 living, 1 suspended" in lines
-    assert "2 of 3 denied" in lines
+    assert " denied, in the last " in lines
     assert lines.startswith("server       ready\n")
 
 
