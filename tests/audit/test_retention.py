@@ -13,6 +13,7 @@ from sessauth.audit.verify.verify import verify
 from sessauth.audit.write.retention import CHECK_MS, DAY_MS, AuditRetention, RetentionLimits
 from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock
+from sessauth.errors import StateUnusable
 from tests.support.changes import NOW
 
 ROTATE = 4_096
@@ -275,3 +276,33 @@ def test_it_looks_once_a_minute(log: Log) -> None:
     assert len(log.files(log.control)) == 5
     retention.apply(log.control, now_ms, CHECK_MS)
     assert len(log.files(log.control)) == 2
+
+
+def test_a_folder_is_verified_while_files_go(log: Log) -> None:
+    """A file that was listed and is gone is no fault: the folder is read again."""
+    log.fill(log.control, 6)
+    removed: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        if not removed:
+            removed.append(total)
+            log.retain(files=2)
+
+    report = verify(log.folder, on_progress=progress)
+
+    assert removed == [7]
+    assert report.intact
+    assert len(report.streams[0].files) == 2
+
+
+def test_a_folder_whose_files_keep_going_is_an_error(log: Log) -> None:
+    """It ends, and says so."""
+    log.fill(log.control, 6)
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            files = layout.files(log.folder)[log.control.stream_id]
+            files[sorted(files)[1]].unlink()
+
+    with pytest.raises(StateUnusable, match="while they are read"):
+        verify(log.folder, on_progress=progress)

@@ -104,6 +104,9 @@ class StreamCheck:
         """Verify one file; ``known``: the file before it is there."""
         try:
             data = path.read_bytes()
+        except FileNotFoundError:
+            # Retention removed it: the whole folder is read again.
+            raise
         except OSError as error:
             raise StateUnusable(f"can't read {path}: {error.strerror}", "WRONG_MODE") from None
         before, self._path = self._path, path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from ...errors import StateUnusable
 from .. import layout
@@ -16,6 +17,9 @@ from . import anchors
 from .expired import ExpiredFiles, MissingBegin
 from .findings import AuditReport, FindingKind, StreamState, VerificationFinding
 from .stream import StreamCheck
+
+# Retention removes files once a minute, so the second try hardly ever meets it again.
+_TRIES: Final = 3
 
 
 def verify(
@@ -42,6 +46,25 @@ def verify(
         StateUnusable: MISSING, if the folder can't be read.
         KeyFolderError: if there are no public keys.
     """
+    for _ in range(_TRIES):
+        try:
+            return _verify(folder, keys, expected_heads, since_ms, register, on_progress)
+        except FileNotFoundError:
+            # Retention removed a file that was listed; its record is in one that was read before.
+            continue
+    raise StateUnusable(
+        f"files of {folder} are removed while they are read; copy it, or try again", "MISSING"
+    )
+
+
+def _verify(
+    folder: Path,
+    keys: Mapping[bytes, bytes] | None,
+    expected_heads: Sequence[bytes],
+    since_ms: int,
+    register: StreamRegister | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> AuditReport:
     try:
         streams = layout.files(folder)
         strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
