@@ -133,7 +133,8 @@ def served() -> Iterator[Managed]:
 def test_a_watched_server_reports_that_it_goes_on(served: Managed) -> None:
     """At least twice within the watchdog's time."""
     for _ in range(3):
-        served.manager.wait("WATCHDOG=1", after=len(served.manager.messages))
+        number = len(served.manager.messages)
+        assert wait_until(lambda number=number: served.manager.received("WATCHDOG=1", after=number))  # type: ignore[misc]
 
 
 def test_a_stopped_server_is_silent(served: Managed) -> None:
