@@ -118,7 +118,7 @@ def _reading(
         yield scope
         return
     free = [scope_path(path) for path in paths if path not in sending]
-    whole = (*granted.conditions, *conditions)[: limits.MAX_CONDITIONS]
+    whole = tuple(dict.fromkeys((*granted.conditions, *conditions)))[: limits.MAX_CONDITIONS]
     if not free and not whole:
         whole = (_NO_ARGUMENT,)
     yield replace(scope, conditions=whole, free_paths=tuple(free), everything_free=False)
@@ -180,7 +180,8 @@ def _changing(
 def _scope(
     granted: Scope, tool: ToolEvidence, resource: tuple[Segment, ...], way: Way, result: KindScopes
 ) -> Scope:
-    conditions = [*granted.conditions, *way.conditions]
+    # The grant may hold an argument as its kind would.
+    conditions = list(dict.fromkeys((*granted.conditions, *way.conditions)))
     # What was always given must be given, as far as there is room for it.
     room = max(0, limits.MAX_CONDITIONS - len(conditions) - 1)
     required = way.required[:room]

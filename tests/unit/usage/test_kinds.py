@@ -220,6 +220,11 @@ def test_a_suggestion_stays_inside_the_grant() -> None:
     )
 
 
+def test_a_condition_that_grant_and_kind_share_stands_once() -> None:
+    """An argument that the grant holds to one name is held to it once."""
+    assert texts([[send(to="a")]], 'write:mcp/mail/* where to == "a"') == [HEAD + 'to == "a"']
+
+
 def test_scopes_with_needs_keep_them() -> None:
     """A scope that costs something is not split."""
     grant = "write:mcp/mail/** free * needs uses(3)"
