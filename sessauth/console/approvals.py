@@ -7,6 +7,7 @@ console without an approver key show how to grant elsewhere.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -68,7 +69,7 @@ class ApprovalPages:
             "record": asked.record,
             "text": text,
             "fault": fault,
-            "digest": asked.digest().hex() if text else "",
+            "shown": _shown(asked) if text else "",
             "waits": waits,
             "standing": len(asked.record.standing(now_ms)) if not fault else 0,
             "over": asked.record.expires_at_ms <= now_ms,
@@ -86,7 +87,7 @@ class ApprovalPages:
             return self._parts.pages.refused(request, NO_KEY)
         try:
             asked, _ = await self._fetch(request, fresh=True)
-            if asked.digest().hex() != request.state.form.get("digest", ""):
+            if _shown(asked) != request.state.form.get("shown", ""):
                 return self._parts.pages.refused(
                     request,
                     "What is asked for is not the call that the page showed; nothing was signed.",
@@ -150,6 +151,18 @@ class ApprovalPages:
         record = approval.record
         signed = any(each.public_key == self._public_key for each in record.statements)
         return self._public_key in record.keys and not signed
+
+
+def _shown(asked: ApprovalRequest) -> str:
+    """Return the digest of all that the page shows of a request, but for its signatures and answers.
+
+    The server may be another one behind the button than behind the page: not only the call is held, but the
+    session, the scope, the caller and the time too. Raises InvalidApproval if a part can't be shown.
+    """
+    record = dataclasses.replace(
+        asked.record, statements=(), status=ApprovalStatus.PENDING, denied_by="", reason=""
+    )
+    return hashlib.sha256(dataclasses.replace(asked, record=record).render().encode()).hexdigest()
 
 
 def _ids(request: Request) -> tuple[bytes, bytes]:

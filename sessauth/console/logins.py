@@ -20,12 +20,16 @@ MAX_LOGINS: Final = 32
 _MAX_SECRET_CHARS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Login:
-    """One browser's login: the token that its forms carry, and its end in ms since 1970."""
+    """One browser's login: the token that its forms carry, and its end in ms since 1970.
+
+    ``left`` is True behind a logout: pages that are open end with it.
+    """
 
     form_token: str
     expires_at_ms: int
+    left: bool = False
 
 
 class Logins:
@@ -54,7 +58,7 @@ class Logins:
         self._link = b""
         cookie = secrets.token_urlsafe(32)
         while len(self._logins) >= MAX_LOGINS:
-            del self._logins[next(iter(self._logins))]
+            self._logins.pop(next(iter(self._logins))).left = True
         login = Login(secrets.token_urlsafe(32), self._clock.now_ms() + self.login_ms)
         self._logins[_digest(cookie)] = login
         return cookie
@@ -70,7 +74,9 @@ class Logins:
 
     def leave(self, cookie: str) -> None:
         """End the login of a cookie."""
-        self._logins.pop(_digest(cookie), None)
+        login = self._logins.pop(_digest(cookie), None)
+        if login is not None:
+            login.left = True
 
 
 def _digest(secret: str) -> bytes:

@@ -137,8 +137,8 @@ class Pages:
         return "".join(loaded.blocks[block](loaded.new_context(dict(context))))
 
     def is_over(self, login: Login) -> bool:
-        """Return True if a login has ended by time."""
-        return self._clock.now_ms() >= login.expires_at_ms
+        """Return True if a login has ended: by time, by a logout, or because there were too many."""
+        return login.left or self._clock.now_ms() >= login.expires_at_ms
 
     def refused(self, request: Request, message: str, code: int = 403) -> HTMLResponse:
         """Return a page that says why nothing was done."""

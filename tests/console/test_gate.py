@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from sessauth.console import live, logins
 from sessauth.console.gate import HEADERS, MAX_FORM_BYTES
 from tests.console.conftest import HOST, ORIGIN, Browser, World, console
 
@@ -88,6 +92,30 @@ def test_a_login_ends(world: World) -> None:
         assert answer.status_code == 401 and "Enter" in answer.text
     with console(world) as browser:
         assert browser.post("/logout")[0] == 401
+
+
+@pytest.mark.parametrize("way", ["log out", "too many"])
+def test_a_page_that_is_open_ends_with_its_login(
+    world: World, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Nothing more is sent to it behind a logout, nor when another login took its place."""
+    began = threading.Event()
+    sent = live._event
+
+    def noted(name: str, html: str) -> bytes:
+        began.set()
+        return sent(name, html)
+
+    monkeypatch.setattr(live, "_event", noted)
+    with console(world) as browser, ThreadPoolExecutor(1) as pool:
+        page = pool.submit(browser.http.get, "/", headers={"accept": live.EVENT_STREAM})
+        assert began.wait(30)
+        if way == "log out":
+            assert browser.post("/logout")[0] == 401
+        else:
+            for _ in range(logins.MAX_LOGINS):
+                assert browser.logins.use_link(browser.logins.new_link())
+        assert page.result(30).text.endswith('event: over\ndata: ""\n\n')
 
 
 def test_a_form_of_another_site_does_nothing(world: World, changer: Browser) -> None:

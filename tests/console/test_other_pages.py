@@ -6,11 +6,14 @@ import html
 import logging
 import re
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.approvals.request import ApprovalRequest
+from sessauth.client import AsyncClient
 from tests.console.conftest import HIDDEN, IMAGE, SCRIPT, Browser, World, console
 from tests.console.test_session_pages import _has, _shown
 from tests.support.service import wait_until
@@ -49,8 +52,8 @@ class WaitingCall:
         return f"/approvals/{self.session.id.hex()}/{self.request().record.id.hex()}"
 
 
-def _digest(page: str) -> str:
-    found = re.search(r'name="digest" value="([0-9a-f]+)"', page)
+def _shown_digest(page: str) -> str:
+    found = re.search(r'name="shown" value="([0-9a-f]+)"', page)
     assert found, page
     return found[1]
 
@@ -66,7 +69,7 @@ def test_a_grant_is_signed_here(world: World, signer: Browser) -> None:
     assert [line for line in rendered.splitlines() if line not in html.unescape(page)] == []
     assert SCRIPT not in page and HIDDEN not in page and "\\u202e" in page
 
-    code, after = signer.post(f"{path}/grant", digest=_digest(page))
+    code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
     assert code == 200 and "1 of 1 signed; it is granted" in _shown(after)
     assert asked.check() and not asked.check()
 
@@ -82,7 +85,7 @@ def test_an_approval_that_was_answered_elsewhere(world: World, signer: Browser) 
             world.client.grant_approval(request, Approver(BOB))
         else:
             world.client.deny_approval(each.session.id, request.record.id, "not today")
-        code, after = signer.post(f"{path}/grant", digest=_digest(page))
+        code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
         assert code == 409 and f"is {words} now" in _shown(after)
         assert "Nobody can answer it any more" in _shown(signer.get(path))
     assert "not today" in _shown(after)
@@ -93,9 +96,9 @@ def test_the_second_of_two_signatures(world: World, signer: Browser) -> None:
     asked = WaitingCall(world, threshold=2)
     asked.check()
     path, page = asked.path, signer.get(asked.path)
-    code, after = signer.post(f"{path}/grant", digest=_digest(page))
+    code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
     assert code == 200 and "1 of 2 signed" in _shown(after)
-    code, again = signer.post(f"{path}/grant", digest=_digest(page))
+    code, again = signer.post(f"{path}/grant", shown=_shown_digest(page))
     assert code == 409 and "has signed already" in _shown(again)
 
 
@@ -105,13 +108,40 @@ def test_only_what_was_shown_is_signed(world: World, signer: Browser, changer: B
     asked.check()
     path = asked.path
     for digest in ("", "0" * 64):
-        code, page = signer.post(f"{path}/grant", digest=digest)
+        code, page = signer.post(f"{path}/grant", shown=digest)
         assert code == 409 and "nothing was signed" in _shown(page)
     page = changer.get(path)
-    assert "approval ui" in _shown(page) and 'name="digest"' not in page
-    assert changer.post(f"{path}/grant", digest="0" * 64)[0] == 403
+    assert "approval ui" in _shown(page) and 'name="shown"' not in page
+    assert changer.post(f"{path}/grant", shown="0" * 64)[0] == 403
     code, page = changer.post(f"{path}/deny", reason="<u>no</u>")
     assert code == 200 and "denied" in _shown(page) and "<u>" not in page
+
+
+def test_another_request_for_the_same_call_is_not_signed(world: World) -> None:
+    """A server that answers with another session's request behind the button gets no signature for it."""
+    shown, other = WaitingCall(world), WaitingCall(world)
+    for each in (shown, other):
+        each.check()
+    assert shown.request().digest() == other.request().digest()
+    path, swapped, handed_in = shown.path, other.request(), []
+
+    class Swapping(AsyncClient):
+        swaps = False
+
+        async def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
+            return swapped if Swapping.swaps else await super().get_approval(session_id, approval_id)
+
+        async def grant_approval(self, *given: Any, **options: Any) -> ApprovalRequest:
+            handed_in.append(given)
+            return await super().grant_approval(*given, **options)
+
+    connect = partial(Swapping, f"unix:{world.service.made.socket}", timeout_ms=10_000)
+    with console(world, audit=None, approver=ANN, approvals_only=True, connect=connect) as browser:
+        page = browser.get(path)
+        Swapping.swaps = True
+        code, after = browser.post(f"{path}/grant", shown=_shown_digest(page))
+    assert code == 409 and "nothing was signed" in _shown(after)
+    assert not handed_in and not other.request().record.statements
 
 
 def test_an_approvers_console_has_nothing_else(signer: Browser, reader: Browser, world: World) -> None:
