@@ -72,6 +72,9 @@ def test_many_end_in_one_command(service: Service) -> None:
         (("--subject", "a", "--request-id", "b"), "--request-id"),
         (("--subject", "a", "--refuse-new", "10"), "--refuse-new"),
         (("--subject", "x" * 1025), "--subject"),
+        (("--subject", "", "--label", "a=1"), "--subject"),
+        (("--owner", "", "--subject", "a"), "--owner"),
+        (("--subject", "", "--all", "--yes"), "--subject"),
     ],
 )
 def test_a_wrong_selection_ends_nothing(service: Service, words: tuple[str, ...], named: str) -> None:

@@ -30,8 +30,8 @@ LEAST_TIMEOUT_MS: Final = 25_000
 SHOWN: Final = 20
 
 _selector = with_options(
-    click.option("--subject", default="", help="Sessions of this subject."),
-    click.option("--owner", default="", help="Sessions of this owner."),
+    click.option("--subject", help="Sessions of this subject."),
+    click.option("--owner", help="Sessions of this owner."),
     click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit."),
     click.option("--all", "all_sessions", is_flag=True, help="Every session."),
 )
@@ -116,6 +116,11 @@ def _selected(selector: dict[str, Any]) -> bool:
     selector["labels"] = dict(labels)
     if len(selector["labels"]) != len(labels):
         raise UsageError("--label: a name is there twice, and no session has both values")
+    for name in ("subject", "owner"):
+        # As of a variable that is not set: without this part the others would select more than was meant.
+        if selector[name] == "":
+            raise UsageError(f"--{name}: is empty; leave it out, or say which")
+        selector[name] = selector[name] or ""
     parts = bool(selector["subject"] or selector["owner"] or labels)
     if parts and selector["all_sessions"]:
         raise UsageError("--all goes without --subject, --owner and --label")
