@@ -16,7 +16,9 @@ from sessauth.errors import StateUnusable, UsageError
 from sessauth.evidence import pack_file, question
 from sessauth.evidence.pack import write_pack
 from sessauth.evidence.reader.findings import EvidenceFault
-from tests.support.evidence_packs import END_MS, PackParts, session_question, sources
+from sessauth.evidence.reader.verify import verify_pack
+from tests.support.audit_log import START_MS
+from tests.support.evidence_packs import END_MS, PackParts, make_pack, session_question, sources
 from tests.support.markdown import Document
 from tests.support.pack_mutations import chained_anew, recounted
 from tests.support.tree import ROOT
@@ -132,6 +134,22 @@ def test_a_record_that_no_signature_covers_is_found(pack: MadePack) -> None:
     damaged = lines_of(close_next)(PackParts.of(pack.data)).signed(key)
 
     assert {each.kind for each in pack.judged(damaged.data()).findings} == {EvidenceFault.UNLINKED}
+
+
+def test_a_file_is_not_cut_behind_the_time_of_the_question(log: Path, tmp_path: Path) -> None:
+    """Records of one moment stand in no order: those of the question may be behind a later one."""
+    trusted = make_pack(log, tmp_path / "pack", session_question(log, until_ms=START_MS + 3000))
+    assert verify_pack(tmp_path / "pack", trusted).proven
+    parts = PackParts.of((tmp_path / "pack").read_bytes())
+    worker = next(name for name in parts.logs() if b'"allowed":true' in parts[name])[:40]
+    name = max(name for name in parts.logs() if name.startswith(worker))
+    lines = parts[name].splitlines(keepends=True)
+    assert json.loads(lines[1])["at_ms"] >= START_MS + 3000
+    parts[name] = b"".join(lines[:2])
+    cut = tmp_path / "cut"
+    cut.write_bytes(recounted(parts).signed(AuditKey.load(log / layout.KEY_FILE)).data())
+
+    assert {each.kind for each in verify_pack(cut, trusted).findings} == {EvidenceFault.TRUNCATED}
 
 
 def test_damaged_bytes_and_a_wrong_signature(pack: MadePack) -> None:

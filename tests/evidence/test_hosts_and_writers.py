@@ -17,6 +17,7 @@ from sessauth.evidence.pack import PackSources, SessionPapers, write_pack
 from sessauth.evidence.reader.crypto import TrustedKeys, by_id
 from sessauth.evidence.reader.findings import EvidenceFault
 from sessauth.evidence.reader.verify import EvidenceReport, verify_pack
+from sessauth.model.change import end_session
 from sessauth.model.receipt import HostStatus, VerifierState
 from tests.support.audit_log import SESSION, START_MS, change, decision, decisions, open_stream
 from tests.support.changes import opening
@@ -134,6 +135,19 @@ def test_a_folder_without_its_key_needs_another(tmp_path: Path) -> None:
 
     assert {finding.kind for finding in report.findings} == {EvidenceFault.UNTRUSTED_KEY}
     assert pack_of(tmp_path / "own", folder).proven
+
+
+def test_a_call_behind_the_end_is_found_in_each_incarnation(tmp_path: Path) -> None:
+    """A restored backup counts revisions anew: an end and a call of before it hide no later ones."""
+    folder = tmp_path / "audit"
+    for number, (incarnation, ended, allowed) in enumerate(((b"i", 8, 7), (b"j", 4, 5))):
+        stream = open_stream(folder, FixedClock(START_MS + number), incarnation=incarnation * 16)
+        stream.append(layout.body("change", change(number, end_session(str(number), SESSION), ended)))
+        stream.append(layout.body("decision", decision(number, revision=allowed)))
+        stream.close()
+
+    (found,) = pack_of(tmp_path / "pack", folder).findings
+    assert found.kind is EvidenceFault.SURVIVED and "revision 5; it ended at 4" in found.words
 
 
 def test_a_receipt_has_the_end_that_the_log_lacks(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,23 @@ def test_a_copy_of_the_log_finds_what_the_signer_hid(pack: MadePack, tmp_path: P
     assert pack.judged(forged).proven
     assert kinds(pack.judged(forged, folders=[pack.folder]).findings) == {EvidenceFault.HIDDEN}
     assert pack.judged(pack.data, folders=[pack.folder.parent]).proven
+
+
+@pytest.mark.parametrize("asked", ["session", "purpose"])
+def test_a_session_that_the_question_leaves_out_is_found(log: Path, tmp_path: Path, asked: str) -> None:
+    """Who signs a pack can't leave a session out by leaving it out of the question."""
+    made = session_question(log, "all")
+    less = frozenset({SESSION.hex()})
+    if asked == "purpose":
+        made, less = question.of_purpose([log], PURPOSE, 0, END_MS, "all"), frozenset({OTHER.hex()})
+    for show in ("all", "matching"):
+        to = tmp_path / show
+        trusted = make_pack(log, to, replace(made, sessions=less, show=show))
+        assert kinds(verify_pack(to, trusted, folders=[log]).findings) == {EvidenceFault.HIDDEN}
+        shown = verify_pack(to, trusted).findings
+        assert [each.kind for each in shown] == [EvidenceFault.HIDDEN] * (show == "all")
+    make_pack(log, tmp_path / "none", replace(session_question(log), sessions=frozenset()))
+    assert kinds(verify_pack(tmp_path / "none", trusted).findings) == {EvidenceFault.BAD_MANIFEST}
 
 
 def test_another_log_is_not_its_copy(pack: MadePack, tmp_path: Path) -> None:

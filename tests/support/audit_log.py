@@ -55,6 +55,7 @@ def open_stream(
     process: str = "control",
     index: bool = False,
     host: str = "",
+    incarnation: bytes = b"i" * 16,
     **options: int,
 ) -> AuditStream:
     """Begin a stream of a process that judges for ``mcp``."""
@@ -63,7 +64,7 @@ def open_stream(
         process=process,
         audience="mcp",
         cluster_id=b"c" * 16,
-        incarnation=b"i" * 16,
+        incarnation=incarnation,
         options=StreamOptions(**options),
         clock=clock,
         index=index,

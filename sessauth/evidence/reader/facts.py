@@ -27,8 +27,8 @@ class RecordCounts:
     first_ms: int = 0
     last_ms: int = 0
     last_allow_ms: int = 0
-    # The allow by the latest revision, and the state's incarnation.
-    allow: tuple[int, str, RecordPlace] | None = None
+    # The allow by the latest revision of each incarnation of the state: a restored one counts anew.
+    allows: dict[str, tuple[int, RecordPlace]] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return the counts that a manifest states."""
@@ -60,7 +60,8 @@ class Facts:
 
     question: PackQuestion
     sessions: dict[str, RecordCounts] = field(default_factory=dict)
-    ends: dict[str, RecordedEnd] = field(default_factory=dict)
+    # By session and incarnation.
+    ends: dict[tuple[str, str], RecordedEnd] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
     anchors: list[StreamExtent] = field(default_factory=list)
     findings: list[EvidenceFinding] = field(default_factory=list)
@@ -93,27 +94,27 @@ class Facts:
             facts = self.sessions[session] = RecordCounts(session)
         return facts
 
-    def end_of(self, session: str) -> RecordedEnd | None:
-        """Return the recorded end of a session, by itself or with an ancestor; None if none is shown."""
+    def end_of(self, session: str, incarnation: str) -> RecordedEnd | None:
+        """Return a session's shown end in an incarnation, by itself or with an ancestor; None without one."""
         found = []
         members: set[str] = set()
         while session and session not in members:
             members.add(session)
-            if session in self.ends:
-                found.append(self.ends[session])
+            if end := self.ends.get((session, incarnation)):
+                found.append(end)
             session = self.parents.get(session, "")
         return min(found, key=lambda end: end.revision, default=None)
 
     def survived(self) -> Iterator[EvidenceFinding]:
         """Yield a finding for each session that a call was allowed of by the state behind its end."""
         for facts in self.sessions.values():
-            end = self.end_of(facts.session)
-            if end is None or facts.allow is None:
-                continue
-            revision, incarnation, place = facts.allow
-            if incarnation == end.incarnation and revision >= end.revision:
-                words = f"a call of session {facts.session} was allowed at revision {revision}; it ended at "
-                yield _finding(EvidenceFault.SURVIVED, place, f"{words}{end.revision}")
+            for incarnation, (revision, place) in facts.allows.items():
+                end = self.end_of(facts.session, incarnation)
+                if end is not None and revision >= end.revision:
+                    words = (
+                        f"a call of session {facts.session} was allowed at revision {revision}; it ended at "
+                    )
+                    yield _finding(EvidenceFault.SURVIVED, place, f"{words}{end.revision}")
 
     def _decision(self, place: RecordPlace, record: Record) -> None:
         at_ms = record.get("at_ms")
@@ -136,8 +137,9 @@ class Facts:
             facts.allowed += 1
             facts.last_allow_ms = max(facts.last_allow_ms, at_ms)
             revision = record.get("revision")
-            if type(revision) is int and (facts.allow is None or revision > facts.allow[0]):
-                facts.allow = revision, self._incarnation, place
+            latest = facts.allows.get(self._incarnation)
+            if type(revision) is int and (latest is None or revision > latest[0]):
+                facts.allows[self._incarnation] = revision, place
         else:
             facts.denied += 1
 
@@ -149,7 +151,8 @@ class Facts:
         change = str(record.get("change")).lower()
         if record.get("outcome") == APPLIED:
             if change == "end_session" and revision > 0:
-                self.ends.setdefault(session, RecordedEnd(revision, self._incarnation, at_ms))
+                end = RecordedEnd(revision, self._incarnation, at_ms)
+                self.ends.setdefault((session, self._incarnation), end)
             elif change == "open_session":
                 self._opened(place, session, record)
         # Each host records all changes, and after a crash some twice.
@@ -165,10 +168,13 @@ class Facts:
     def _opened(self, place: RecordPlace, session: str, record: Record) -> None:
         try:
             body = base64.b64decode(str(record.get("body")), validate=True)
-            self.parents[session] = wire.parent_of(body)
+            self.parents[session], _ = wire.opening_of(body)
         except (binascii.Error, wire.Malformed):
             words = "the change that opens a session can't be read"
             self.findings.append(_finding(EvidenceFault.FOREIGN, place, words))
+        if opens_unnamed(self.question, "change", record):
+            words = f"session {session} is of the question, which does not name it"
+            self.findings.append(_finding(EvidenceFault.HIDDEN, place, words))
 
     def _anchor(self, place: RecordPlace, record: Record) -> None:
         stream, count, head = (record.get(name) for name in ("stream", "count", "head"))
@@ -177,6 +183,25 @@ class Facts:
         else:
             words = "a stream record without its fields"
             self.findings.append(_finding(EvidenceFault.FOREIGN, place, words))
+
+
+def opens_unnamed(question: PackQuestion, kind: str, record: Record) -> bool:
+    """Return True if a record opens a session that the question is about, and that is not among its sessions.
+
+    Without this who signs a pack could leave a child session out of it by leaving it out of the question.
+    """
+    at_ms, change = record.get("at_ms"), str(record.get("change")).lower()
+    if kind != "change" or change != "open_session" or record.get("outcome") != APPLIED:
+        return False
+    # A copy of the log goes on behind the time of the question.
+    late = type(at_ms) is not int or at_ms >= question.until_ms
+    if late or question.kind == "time" or record.get("session") in question.sessions:
+        return False
+    try:
+        parent, purpose = wire.opening_of(base64.b64decode(str(record.get("body")), validate=True))
+    except (binascii.Error, wire.Malformed):
+        return False
+    return parent in question.sessions or (question.kind == "purpose" and purpose == question.purpose)
 
 
 def _finding(kind: EvidenceFault, place: RecordPlace, words: str) -> EvidenceFinding:

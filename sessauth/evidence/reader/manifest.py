@@ -132,6 +132,8 @@ def _manifest(document: Mapping[str, Any]) -> PackManifest:
         _number(entry["until_ms"]),
         _one_of(entry["show"], SHOWS),
     )
+    if question.kind == "session" and question.root not in question.sessions:
+        raise ValueError("its question does not name its own session")
     members = tuple(
         MemberDigest(_typed(each["name"], str), _number(each["bytes"]), _hex(each["sha256"], 32))
         for each in document["members"]

@@ -12,9 +12,10 @@ from typing import BinaryIO, Final
 from . import archive
 from .archive import PackMember
 from .crypto import CHAIN_LABEL
+from .facts import opens_unnamed
 from .findings import EvidenceFault, EvidenceFinding
 from .manifest import PackQuestion
-from .stream import is_match, record_of
+from .stream import Record, is_match, record_of
 
 _NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9]{6}\.jsonl", re.ASCII)
 _TAIL: Final = 76
@@ -46,7 +47,7 @@ def compare(
         with path.open("rb") as original:
             for number, line in enumerate(original, start=1):
                 record = record_of(line[:-1])
-                if record is not None and is_match(question, record["kind"], record):
+                if record is not None and _is_due(question, record):
                     words = f"a record of the question is in a file that is not in the pack: {path}"
                     yield EvidenceFinding(EvidenceFault.HIDDEN, "", number, record["n"], words)
                     break
@@ -74,10 +75,15 @@ def _compare_file(
                 )
                 yield EvidenceFinding(EvidenceFault.CHANGED, member.name, number, n, words)
                 return
-            if not shown and is_match(question, record["kind"], record):
+            if not shown and _is_due(question, record):
                 words = "the pack does not show this record, which is of the question"
                 yield EvidenceFinding(EvidenceFault.HIDDEN, member.name, number, n, words)
             before = raw[-66:-2]
+
+
+def _is_due(question: PackQuestion, record: Record) -> bool:
+    kind = record["kind"]
+    return is_match(question, kind, record) or opens_unnamed(question, kind, record)
 
 
 def _chain(raw: bytes, before: bytes) -> bytes:

@@ -68,6 +68,8 @@ class StreamReading:
     unsigned: int = 0
     latest_ms: int = 0
     ended: bool = False
+    # The signed end of the last file names a later one, which was left out: it is of another time.
+    goes_on: bool = False
     members: list[PackMember] = field(default_factory=list)
     missing: MissingFiles | None = None
     # Signed records of files that retention removed.
@@ -128,8 +130,9 @@ class StreamReader:
         reading.ended = self._next == -1
         reading.unsigned = self._pending
         reading.vouched += self._pending
-        goes_on = self._next is not None and self._next >= 0
-        if goes_on and reading.latest_ms < self._question.until_ms + SLACK_MS:
+        followed = self._next is not None and self._next >= 0
+        reading.goes_on = followed and reading.latest_ms >= self._question.until_ms + SLACK_MS
+        if followed and not reading.goes_on:
             words = f"the stream goes on in file {self._next}, which is not in the pack"
             self._find(EvidenceFault.MISSING_FILE, self._last(), words)
         return reading

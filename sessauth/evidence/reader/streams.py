@@ -122,14 +122,11 @@ class StreamsReader:
                         self._contradicts(EvidenceFault.CHANGED, anchor, "names another line")
                 n += 1
         for number, others in wanted.items():
-            if number >= n and not self._goes_on(reading):
+            # Later files are left out behind the time of the question; a file is never left out in part.
+            if number >= n and not reading.goes_on:
                 self._contradicts(
                     EvidenceFault.TRUNCATED, others[0], f"has more lines than {n}, by this record"
                 )
-
-    def _goes_on(self, reading: StreamReading) -> bool:
-        """Return True if later files of the stream were left out, being behind the time of the question."""
-        return reading.latest_ms >= self._manifest.question.until_ms
 
     def _contradicts(self, kind: EvidenceFault, anchor: StreamExtent, words: str) -> None:
         place = anchor.place

@@ -227,12 +227,13 @@ class _PackReading:
         except receipts.BadReceipt as error:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"the receipt proves nothing: {error}")
             return None
-        end = facts.end_of(session)
+        end = facts.end_of(session, reading.incarnation)
         if reading.session != session:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"it is of another session than {session}")
         elif end is None:
-            facts.ends[session] = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
-        elif end.incarnation == reading.incarnation and end.revision != reading.revision:
+            end = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
+            facts.ends[session, reading.incarnation] = end
+        elif end.revision != reading.revision:
             words = f"it names the end at revision {reading.revision}, and the log has it at {end.revision}"
             self._find(EvidenceFault.BAD_RECEIPT, name, words)
         return reading

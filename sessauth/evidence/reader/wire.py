@@ -78,20 +78,21 @@ def decode(name: str, data: bytes) -> dict[str, Any]:
     return record
 
 
-def parent_of(change: bytes) -> str:
-    """Return the parent of an encoded Change that opens a session, in hex; "" if it has none.
+def opening_of(change: bytes) -> tuple[str, str]:
+    """Return parent, in hex, and purpose of an encoded Change that opens a session; "" for what it lacks.
 
     Raises Malformed if it is no such change.
     """
     for number, wire, value in _fields(change):
         if number == OPEN_SESSION and wire == _BYTES and isinstance(value, bytes):
-            parents = [found for field, _, found in _fields(value) if field == PARENT_ID]
-            return parents[0].hex() if parents and isinstance(parents[0], bytes) else ""
+            found = {field: each for field, _, each in _fields(value) if isinstance(each, bytes)}
+            return found.get(PARENT_ID, b"").hex(), found.get(PURPOSE, b"").decode("utf-8", "replace")
     raise Malformed("the change opens no session")
 
 
 # Fields of Change and of OpenSession in record.proto.
 OPEN_SESSION: Final = 10
+PURPOSE: Final = 2
 PARENT_ID: Final = 4
 
 
