@@ -153,16 +153,16 @@ class ApprovalPages:
         return self._public_key in record.keys and not signed
 
 
-def _shown(asked: ApprovalRequest) -> str:
+def _shown(approval: ApprovalRequest) -> str:
     """Return the digest of all that the page shows of a request, but for its signatures and answers.
 
     The server may be another one behind the button than behind the page: not only the call is held, but the
     session, the scope, the caller and the time too. Raises InvalidApproval if a part can't be shown.
     """
     record = dataclasses.replace(
-        asked.record, statements=(), status=ApprovalStatus.PENDING, denied_by="", reason=""
+        approval.record, statements=(), status=ApprovalStatus.PENDING, denied_by="", reason=""
     )
-    return hashlib.sha256(dataclasses.replace(asked, record=record).render().encode()).hexdigest()
+    return hashlib.sha256(dataclasses.replace(approval, record=record).render().encode()).hexdigest()
 
 
 def _ids(request: Request) -> tuple[bytes, bytes]:

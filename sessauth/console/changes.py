@@ -25,6 +25,7 @@ KINDS: Final = ("end", "suspend", "resume", "narrow")
 # Words of the log for a session that somebody else changed first.
 _OVERTAKEN: Final = frozenset({"ALREADY_ENDED", "EPOCH_MISMATCH", "WRONG_STATUS"})
 MAX_REASON_CHARS: Final = 256
+MAX_EPOCH_DIGITS: Final = 19
 READ_ONLY: Final = (
     "This console only shows. Start it with --allow-changes, or use the command line: "
     "sessauth session end, suspend, resume, narrow."
@@ -72,7 +73,8 @@ class SessionChanges:
 
     def _change(self, kind: str, session: Session, form: dict[str, str]) -> Awaitable[Any]:
         client, reason = self._parts.client, form.get("reason", "")[:MAX_REASON_CHARS]
-        epoch = int(form["epoch"]) if form.get("epoch", "").isdecimal() else 0
+        stated = form.get("epoch", "")
+        epoch = int(stated) if stated.isdecimal() and len(stated) <= MAX_EPOCH_DIGITS else 0
         if not epoch:
             raise UsageError("epoch: the form states none; load the page anew")
         # One id for each form: the same form sent twice is one change.
@@ -124,7 +126,10 @@ class SessionChanges:
         session_id = parts.session_id(request)
         for key in ("report", "census", "usage"):
             parts.answers.forget((key, session_id))
-        session = (await facts_of(parts, session_id)).session
+        try:
+            session = (await facts_of(parts, session_id)).session
+        except SessauthError as other:
+            return parts.live.failure(request, other)
         return parts.pages.answer(
             request,
             "overtaken.html",

@@ -53,8 +53,8 @@ class ClosurePage:
 
     async def download(self, request: Request) -> Response:
         """Answer with the signed receipt in its text form, as a file."""
-        session_id = self._parts.session_id(request)
         try:
+            session_id = self._parts.session_id(request)
             signed = await self._receipt(session_id)
         except SessauthError as error:
             return self._parts.live.failure(request, error)

@@ -214,3 +214,15 @@ def test_a_server_that_is_gone_is_said(world: World) -> None:
             assert answer.status_code == 503 and "can't be reached" in _shown(answer.text)
             code, page = browser.post(_page(session, "change", "suspend"), epoch="1")
             assert code == 503 and "Whether it was done is not known" in _shown(page)
+
+
+def test_an_address_or_a_form_that_nobody_sends_is_refused(world: World, changer: Browser) -> None:
+    """Ids that are none and epochs of many digits get a page that says so."""
+    for place in ("", "/receipt", "/closure", "/change/end"):
+        for name in ("zz", "%00", "9" * 300):
+            assert changer.http.get(f"/sessions/{name}{place}").status_code == 404
+    session = world.open()
+    for epoch in ("9" * 5000, "9" * 19, "-1", ""):
+        path = f"/sessions/{session.id.hex()}/change/suspend"
+        assert changer.post(path, epoch=epoch, step="do")[0] in (400, 409)
+    assert world.client.get_session(session.id).status.name == "ACTIVE"

@@ -136,6 +136,21 @@ def test_a_record_that_no_signature_covers_is_found(pack: MadePack) -> None:
     assert {each.kind for each in pack.judged(damaged.data()).findings} == {EvidenceFault.UNLINKED}
 
 
+@pytest.mark.parametrize("name", ["seq", "body", "session", "outcome", "at_ms", "revision", "change"])
+def test_a_field_of_another_type_is_a_finding(whole: MadePack, collector: AuditKey, name: str) -> None:
+    """A stranger's pack does not end its verification by an error."""
+    for value in ([], {}, "\u00e9", 1 << 200, None):
+        parts = PackParts.of(whole.data)
+        log = next(each for each in parts.logs() if b'"change":"open_session"' in parts[each])
+        lines = parts[log].splitlines(keepends=True)
+        number = next(number for number, line in enumerate(lines) if b'"change":"open_session"' in line)
+        record = {**json.loads(lines[number]), name: value}
+        text = json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+        parts[log] = b"".join([*lines[:number], text.encode() + b"\n", *lines[number + 1 :]])
+        report = whole.judged(parts.restated().signed(collector).data())
+        assert EvidenceFault.CHANGED in {each.kind for each in report.findings}
+
+
 def test_a_file_is_not_cut_behind_the_time_of_the_question(log: Path, tmp_path: Path) -> None:
     """Records of one moment stand in no order: those of the question may be behind a later one."""
     trusted = make_pack(log, tmp_path / "pack", session_question(log, until_ms=START_MS + 3000))

@@ -172,7 +172,7 @@ def test_a_copy_of_the_log_finds_what_the_signer_hid(pack: MadePack, tmp_path: P
 
 @pytest.mark.parametrize("asked", ["session", "purpose"])
 def test_a_session_that_the_question_leaves_out_is_found(log: Path, tmp_path: Path, asked: str) -> None:
-    """Who signs a pack can't leave a session out by leaving it out of the question."""
+    """The signer of a pack can't hide a session by not naming it in the question."""
     made = session_question(log, "all")
     less = frozenset({SESSION.hex()})
     if asked == "purpose":

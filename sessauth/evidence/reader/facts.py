@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -70,7 +69,7 @@ class Facts:
     sampled: int = 0
     records: int = 0
     _incarnation: str = ""
-    _changes: set[tuple[str, object]] = field(default_factory=set)
+    _changes: set[tuple[str, str]] = field(default_factory=set)
 
     def take(self, place: RecordPlace, kind: str, record: Record) -> None:
         """Take one shown record."""
@@ -156,7 +155,7 @@ class Facts:
             elif change == "open_session":
                 self._opened(place, session, record)
         # Each host records all changes, and after a crash some twice.
-        key = self._incarnation, record.get("seq")
+        key = self._incarnation, str(record.get("seq"))
         if session and self.question.asks(session, at_ms) and key not in self._changes:
             self._changes.add(key)
             self.records += 1
@@ -169,7 +168,7 @@ class Facts:
         try:
             body = base64.b64decode(str(record.get("body")), validate=True)
             self.parents[session], _ = wire.opening_of(body)
-        except (binascii.Error, wire.Malformed):
+        except ValueError:
             words = "the change that opens a session can't be read"
             self.findings.append(_finding(EvidenceFault.FOREIGN, place, words))
         if opens_unnamed(self.question, "change", record):
@@ -188,18 +187,18 @@ class Facts:
 def opens_unnamed(question: PackQuestion, kind: str, record: Record) -> bool:
     """Return True if a record opens a session that the question is about, and that is not among its sessions.
 
-    Without this who signs a pack could leave a child session out of it by leaving it out of the question.
+    Without this the signer of a pack could hide a child session by not naming it in the question.
     """
     at_ms, change = record.get("at_ms"), str(record.get("change")).lower()
     if kind != "change" or change != "open_session" or record.get("outcome") != APPLIED:
         return False
     # A copy of the log goes on behind the time of the question.
     late = type(at_ms) is not int or at_ms >= question.until_ms
-    if late or question.kind == "time" or record.get("session") in question.sessions:
+    if late or question.kind == "time" or str(record.get("session")) in question.sessions:
         return False
     try:
         parent, purpose = wire.opening_of(base64.b64decode(str(record.get("body")), validate=True))
-    except (binascii.Error, wire.Malformed):
+    except ValueError:
         return False
     return parent in question.sessions or (question.kind == "purpose" and purpose == question.purpose)
 
