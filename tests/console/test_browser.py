@@ -275,6 +275,16 @@ def test_two_people_press_at_once(visit: Visit, program: Program, world: World) 
     visit.faults.clear()
 
 
+def test_a_log_out_ends_every_page(visit: Visit, program: Program) -> None:
+    """A page that is open in another tab says that the login has ended."""
+    first, second = visit.page, visit.page.context.new_page()
+    first.goto(program.origin + "/hosts")
+    second.goto(program.origin + "/")
+    second.get_by_role("button", name="Log out").click()
+    playwright_api.expect(first.locator("#notice")).to_contain_text("login has ended", timeout=LONG)
+    visit.faults.clear()
+
+
 def test_a_link_and_a_login_end(chromium, program: Program, world: World, tmp_path: Path) -> None:
     """A used link logs nobody in; a page that is open when its login ends says so, and how to go on."""
     context = chromium.new_context()

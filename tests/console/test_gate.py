@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -62,6 +63,16 @@ def test_static_files_lead_nowhere_else(world: World) -> None:
         ):
             assert browser.http.get(f"/static/{path}").status_code in (401, 404), path
         assert browser.http.get("/static/console.css").status_code == 200
+
+
+def test_the_way_on_leads_to_this_console(world: World) -> None:
+    """The link of the page of those who are not logged in never leads to another site."""
+    with console(world) as browser:
+        browser.http.cookies.clear()
+        for path in ("//evil.example/x", "/%5cevil.example/x", "/%2f%5c/evil.example/x"):
+            page = browser.http.get(f"{ORIGIN}{path}").text
+            (link,) = re.findall(r'href="([^"]*evil[^"]*)"', page)
+            assert re.match(r"/[^/\\]", link), path
 
 
 def test_a_link_logs_in_once(world: World) -> None:
