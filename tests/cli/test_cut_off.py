@@ -228,3 +228,11 @@ def test_a_brake_that_is_missing_is_made_anew_set(home: Path) -> None:
     assert invoke("--home", home, "state", "check").code == 5
     assert invoke("--home", home, "thaw").out == "not frozen\n"
     assert invoke("--home", home, "state", "check").code == 0
+
+
+@pytest.mark.parametrize("reason", ["a\x1b[2Jb", "a\u202eb", "a\nb", "a\udcffb", "é" * 129])
+def test_a_reason_that_can_not_be_shown_freezes_nothing(home: Path, reason: str) -> None:
+    """Without a server too: it names the option, and the page holds no such text."""
+    ran = invoke("--home", home, "freeze", *HERE, "--reason", reason)
+    assert (ran.code, "--reason" in ran.err) == (2, True)
+    assert invoke("--home", home, "freeze", "--show", *HERE).out == "not frozen\n"

@@ -112,7 +112,8 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
     closed = 0 if report.compared else sum(each.closed for each in report.streams)
     vouched = 0 if report.compared else sum(each.vouched for each in report.streams)
     if closed:
-        yield f"that none of the {closed} closed records is of the question: the signer's word"
+        words = f"that none of the {closed} closed records is of the question, or opens a session of it"
+        yield f"{words}: the signer's word"
     if vouched:
         yield f"that {vouched} records without a signature of the log are those of the log: the signer's word"
     if report.left_out and not report.compared:

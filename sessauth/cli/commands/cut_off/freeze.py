@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,8 @@ from ...params import state_dir_option
 
 if TYPE_CHECKING:
     from ....client import Client
+
+MAX_REASON_BYTES: Final = 256
 
 _this_host = click.option(
     "--this-host", is_flag=True, help="This host alone, by its state folder: needs no server and no settings."
@@ -36,6 +38,9 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
     """
     if show and reason:
         raise UsageError("--reason: goes with no --show")
+    # As the server does. Without one, a text that can't be encoded must not stop the command half-way.
+    if not reason.isprintable() or len(reason.encode()) > MAX_REASON_BYTES:
+        raise UsageError(f"--reason: must be printable, {MAX_REASON_BYTES} bytes at most")
     wanted: Callable[[Client], object] = (lambda client: None) if show else lambda c: c.freeze(reason)
     state = None if this_host or folder else _by_server(settings, wanted, "reading" if show else "freezing")
     if state is None:
