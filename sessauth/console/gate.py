@@ -77,6 +77,10 @@ class PageGate:
             refusal = PlainTextResponse("this console answers to its own address only\n", 421)
             await refusal(scope, receive, guarded_send)
             return
+        if _is_part_of_another_page(headers):
+            refusal = PlainTextResponse("this console is no part of another page\n", 403)
+            await refusal(scope, receive, guarded_send)
+            return
         app: ASGIApp = self._app
         if not scope["path"].startswith(_OPEN):
             login = self._login(Request(scope))
@@ -135,6 +139,16 @@ class _OwnForm:
             return
         scope["state"]["form"] = form
         await self._app(scope, replay, send)
+
+
+def _is_part_of_another_page(headers: Headers) -> bool:
+    """Return True if a browser says that another place's page loads this as an image, a frame or a fetch.
+
+    A page of another port of this host is of the same site: it gets no answer to read, but its requests come
+    with the cookie, and a search of the whole log is work. A link from there is followed.
+    """
+    foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    return foreign and headers.get("sec-fetch-dest") != "document"
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -34,6 +34,21 @@ def test_another_host_is_not_answered(reader: Browser, host: str) -> None:
     assert "agent:" not in answer.text
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_no_page_of_another_port_loads_a_part(reader: Browser, site: str) -> None:
+    """Not as an image, a frame or a fetch, although a browser sends the cookie; a link is followed."""
+    for part in ("image", "iframe", "empty", "object", ""):
+        answer = reader.http.get(
+            "/decisions?whole=1", headers={"sec-fetch-site": site, "sec-fetch-dest": part}
+        )
+        assert answer.status_code == 403 and "Decisions" not in answer.text
+    for own in ("same-origin", "none"):
+        headers = {"sec-fetch-site": own, "sec-fetch-dest": "empty"}
+        assert reader.http.get("/", headers=headers).status_code == 200
+    link = {"sec-fetch-site": site, "sec-fetch-dest": "document"}
+    assert reader.http.get("/", headers=link).status_code == 200
+
+
 def test_nobody_sees_a_page_without_a_login(world: World) -> None:
     """Without a login each page is the way to one, and no change is made."""
     with console(world, allow_changes=True) as browser:
