@@ -161,6 +161,8 @@ def test_new_ones_are_refused_meanwhile(client: Client) -> None:
         (ban,) = client.list_bans()
         assert (ban.selector.subject, ban.reason, ban.set_by) == ("agent:a", "leak", "operator")
         assert ban.until_ms == done.refused_until_ms > ban.set_at_ms
+        again = client.end_sessions(subject="agent:a", refuse_new_ms=1)
+        assert again.refused_until_ms == client.list_bans()[0].until_ms == done.refused_until_ms
     finally:
         client.lift_ban(subject="agent:a")
     assert client.list_bans() == []

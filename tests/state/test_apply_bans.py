@@ -34,11 +34,12 @@ def until(rows: MemoryRows) -> list[tuple[str, int]]:
 
 
 def test_a_ban_takes_the_place_of_one_by_the_same_selector() -> None:
-    """Longer or shorter; lapsed ones go with the next change, and without any there is no row."""
+    """Until the later end of both; lapsed ones go with the next change, and without any there is no row."""
     rows = MemoryRows()
-    assert rows.do(ban("1")).applied
+    assert rows.do(ban("1", for_ms=90)).applied
     assert rows.do(ban("2", SessionSelector(owner="o"), 50)).applied
     assert rows.do(ban("3", for_ms=100, reason="why")).applied
+    assert rows.do(ban("3b", for_ms=60)).applied
     assert until(rows) == [("owner o", 50), ("subject agent:a", 100)]
     assert rows.do(ban("4", SessionSelector(all=True), 10), NOW + 50).applied
     assert until(rows) == [("subject agent:a", 100), ("all", 60)]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ... import limits
-from ...model.ban import MAX_BAN_MS, SessionSelector
+from ...model.ban import MAX_BAN_MS, SessionBan, SessionSelector
 from ...model.change import ban_sessions, end_session
 from ...model.session import Session, SessionStatus
 from ...state import layout
@@ -60,7 +60,12 @@ class CutOffService(Service):
             change_id = f"ban/{secrets.token_hex(16)}"
             ban = ban_sessions(change_id, selector, request.refuse_new_ms, reason, actor=call.principal.name)
             outcome = submit_and_wait(self._log, ban, call)
-            answer.refused_until_ms = outcome.at_ms + request.refuse_new_ms
+            answer.refused_until_ms = max(
+                [
+                    outcome.at_ms + request.refuse_new_ms,
+                    *(each.until_ms for each in self._bans() if each.selector == selector),
+                ]
+            )
 
         def matches(session: Session) -> bool:
             return owner_visible(session.owner, call) and selector.fits(
@@ -107,9 +112,12 @@ class CutOffService(Service):
 
     def list_bans(self, request: pb.ListBansRequest, call: CallContext) -> pb.ListBansResponse:
         """Return the bans that have not lapsed."""
+        bans = [record_pb2.SessionBan.FromString(ban.encode()) for ban in self._bans()]
+        return pb.ListBansResponse(bans=bans)
+
+    def _bans(self) -> tuple[SessionBan, ...]:
         with self._log.source().rows() as rows:
-            living = session_bans(rows).living(self._log.now_ms())
-        return pb.ListBansResponse(bans=[record_pb2.SessionBan.FromString(ban.encode()) for ban in living])
+            return session_bans(rows).living(self._log.now_ms())
 
     def lift_ban(self, request: pb.LiftBanRequest, call: CallContext) -> pb.LiftBanResponse:
         """Lift the ban by a selector."""

@@ -32,7 +32,10 @@ def session_bans(rows: Rows) -> SessionBans:
 
 
 def ban_sessions(rows: Rows, change: Change, revision: int) -> Effect:
-    """Set a ban in the place of one by the same selector, or lift that; drops those that lapsed."""
+    """Set a ban in the place of one by the same selector, or lift that; drops those that lapsed.
+
+    The later end of the two counts: what one operator refuses for an hour another does not open in a minute.
+    """
     body = cast("dict[str, Any]", change.body)
     selector = _selector(body.get("selector") or {})
     for_ms = int(body.get("for_ms", 0))
@@ -45,7 +48,8 @@ def ban_sessions(rows: Rows, change: Change, revision: int) -> Effect:
             raise RuleViolation(Rejection.NOT_FOUND, "selector: no ban by it, or it has lapsed")
         return Effect([_row(others)])
     reason = require_text("reason", body.get("reason", ""))
-    ban = SessionBan(selector, change.at_ms + for_ms, reason, change.actor, change.at_ms)
+    until_ms = max([change.at_ms + for_ms, *(ban.until_ms for ban in living if ban.selector == selector)])
+    ban = SessionBan(selector, until_ms, reason, change.actor, change.at_ms)
     if len(others) >= MAX_BANS:
         raise RuleViolation(Rejection.LIMIT, f"selector: there are {MAX_BANS} bans; lift some")
     return Effect([_row((*others, ban))])
