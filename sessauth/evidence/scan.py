@@ -81,7 +81,7 @@ def scan(folder: Path, question: PackQuestion) -> list[ScannedStream]:
             if not due:
                 break
             for name in due:
-                scanned[name] = _scan_stream(*found[name], question)
+                scanned[name] = _scan_stream(folder, *found[name], question)
     except OSError as error:
         message = f"can't read the audit folder {folder}: {error.strerror}"
         raise StateUnusable(message, "WRONG_MODE") from None
@@ -97,7 +97,9 @@ def _is_short(name: str, scanned: Mapping[str, ScannedStream]) -> bool:
     return bool(stream.files) and (stream.goes_on or stream.count < named)
 
 
-def _scan_stream(stream: bytes, files: Mapping[int, Path], question: PackQuestion) -> ScannedStream:
+def _scan_stream(
+    folder: Path, stream: bytes, files: Mapping[int, Path], question: PackQuestion
+) -> ScannedStream:
     begins = {number: _begin(path) for number, path in files.items()}
     process = str(begins[min(begins)][1])
     result = ScannedStream(stream, process)
@@ -112,13 +114,27 @@ def _scan_stream(stream: bytes, files: Mapping[int, Path], question: PackQuestio
         if number >= max(started, default=first) and begins[number][0] < question.until_ms + SLACK_MS
     ]
     tokens: set[bytes] = set()
-    for number in chosen:
-        path = files[number]
-        file = ScannedFile(number, path, os.stat(path).st_size)
-        _read_lines(file, question, tokens, result)
-        result.files.append(file)
     # Files behind the time of the question are left out.
-    result.goes_on = result.goes_on and chosen[-1] == last
+    left_out = chosen[-1] != last
+    while chosen:
+        for number in chosen:
+            path = files[number]
+            file = ScannedFile(number, path, os.stat(path).st_size)
+            _read_lines(file, question, tokens, result)
+            result.files.append(file)
+        if left_out or not result.goes_on:
+            break
+        # Its process went on meanwhile: what is new is less than another round would read.
+        files = {
+            number: path
+            for number, path in layout.files(folder).get(stream, {}).items()
+            if number > chosen[-1]
+        }
+        chosen = [
+            number for number in sorted(files) if _begin(files[number])[0] < question.until_ms + SLACK_MS
+        ]
+        left_out = len(chosen) < len(files)
+    result.goes_on = result.goes_on and not left_out
     for file in result.files:
         for line, blocks in file.chains.items():
             if blocks in tokens:

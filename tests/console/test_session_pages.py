@@ -49,7 +49,7 @@ def test_sessions_are_in_pages(world: World, reader: Browser) -> None:
     """A page has 25 rows, the pages together have each session once, and wild numbers are pages, too."""
     for number in range(30):
         world.open(f"agent:paged-{number}")
-    assert wait_until(lambda: "of 30" in _shown(reader.get("/?q=paged-")))
+    assert wait_until(lambda: "1 to 25 of 30" in _shown(reader.get("/?q=paged-")))
     pages = [_rows(reader.get(f"/?q=paged-&page={number}")) for number in (1, 2)]
 
     assert [len(page) for page in pages] == [25, 5]

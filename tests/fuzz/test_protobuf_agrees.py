@@ -13,14 +13,28 @@ from google.protobuf.message import DecodeError
 from sessauth._fast.codec import protobuf as wire
 from sessauth._fast.codec import schema
 from sessauth._fast.token.chain import Chain, FormError
-from sessauth.v1 import caller_statement_pb2, group_record_pb2, receipt_pb2, record_pb2, token_pb2
+from sessauth.v1 import (
+    caller_statement_pb2,
+    group_record_pb2,
+    log_record_pb2,
+    receipt_pb2,
+    record_pb2,
+    token_pb2,
+)
 from tests.fuzz.check_any_bytes import changed, seeds
 from tests.oracle.wire import Malformed
 from tests.oracle.wire import decode as oracle_decode
 
 _TYPES = {
     name: getattr(module, name)
-    for module in (token_pb2, record_pb2, receipt_pb2, group_record_pb2, caller_statement_pb2)
+    for module in (
+        token_pb2,
+        record_pb2,
+        log_record_pb2,
+        receipt_pb2,
+        group_record_pb2,
+        caller_statement_pb2,
+    )
     for name in schema.MESSAGES
     if hasattr(module, name)
 }

@@ -100,9 +100,11 @@ class Hung(CollectingSink):
         """Begin with a disk that hangs."""
         super().__init__()
         self.entered, self.let_go = threading.Event(), threading.Event()
+        self.thread: threading.Thread | None = None
 
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
         """Wait."""
+        self.thread = threading.current_thread()
         self.entered.set()
         assert self.let_go.wait(60)
 
@@ -110,10 +112,9 @@ class Hung(CollectingSink):
 def let_go(hung: Hung) -> None:
     """Have the disk answer again, and the thread end."""
     hung.let_go.set()
-    for thread in threading.enumerate():
-        if thread.name == "sessauth-recorder":
-            thread.join(60)
-            assert not thread.is_alive()
+    assert hung.thread is not None
+    hung.thread.join(60)
+    assert not hung.thread.is_alive()
 
 
 def test_a_disk_that_hangs_does_not_keep_the_process(
