@@ -1,4 +1,4 @@
-"""The reader of packs is a second reading: it shares nothing with what writes logs and packs."""
+"""The reader of packs needs nothing else of the package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.tree import PACKAGE, import_graph, imports, sources
+from sessauth.evidence.reader import verify
 
 from .conftest import MadePack
 
-READER = PACKAGE / "evidence" / "reader"
-OURS = "sessauth.evidence.reader"
+READER = Path(verify.__file__).parent
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -25,24 +24,6 @@ report = verify_pack(pack, read_keys({"keys": keys.read_text()}))
 found = [(each.kind, each.member, each.line) for each in report.findings]
 print(json.dumps({"proven": report.proven, "findings": found, "loaded": sorted(sys.modules)}))
 """
-
-
-def test_it_imports_itself_the_standard_library_and_pynacl() -> None:
-    """Lazy imports and those for types too: neither the kernel, nor the writer, nor anything else of ours."""
-    ours = {target for targets in import_graph(READER).values() for target in targets}
-    others = {
-        target.split(".")[0] for path in sources(READER, ".py") for _, target in imports(path, type_only=True)
-    } - {"sessauth", "__future__"}
-
-    assert len(sources(READER, ".py")) > 8
-    assert all(target.startswith(OURS) for target in ours), ours
-    assert all(
-        target.startswith(OURS)
-        for path in sources(READER, ".py")
-        for _, target in imports(path, type_only=True)
-        if target.startswith("sessauth")
-    )
-    assert others - sys.stdlib_module_names == {"nacl"}
 
 
 def test_it_verifies_where_nothing_else_of_sessauth_is(pack: MadePack, tmp_path: Path) -> None:
