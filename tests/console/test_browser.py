@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.support.service import wait_until
 
 CHROMIUM = shutil.which("chromium") or ""
 MISSING = "needs chromium (Debian's package) and playwright: .ci/run installs them"
-if not CHROMIUM and os.environ.get("SESSAUTH_TEST_CHROMIUM"):
+if os.environ.get("SESSAUTH_TEST_CHROMIUM") and not (CHROMIUM and find_spec("playwright")):
     raise RuntimeError(MISSING)
 playwright_api = pytest.importorskip("playwright.sync_api", reason=MISSING)
 pytestmark = [pytest.mark.skipif(not CHROMIUM, reason=MISSING)]

@@ -10,7 +10,7 @@ from ...audit import layout as audit_layout
 from ...audit import stream_register
 from ...audit.recording.missing_changes import lacking
 from ...audit.verify.verify import verify as verify_audit
-from ...errors import KeyFolderError, StateError, StateUnusable
+from ...errors import KeyFolderError, SessauthError, StateError, StateUnusable
 from ...model.session import SessionStatus
 from ...state import layout
 from ...state.host import brake
@@ -114,7 +114,8 @@ def _sessions(host: Host, reader: StateReader) -> Iterator[Finding]:
     known = {entry.name for entry in host.config.identities}
     try:
         known |= {each.principal.name for each in CredentialFile(host.config.credentials_file).list()}
-    except Exception:  # noqa: BLE001 - a finding of the files
+    except (SessauthError, OSError):
+        # The checks of the file find it.
         return
     owners: dict[str, int] = {}
     after = b""
