@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.client import Client
+from sessauth.errors import Unavailable
 from sessauth.server.services import cut_off
 from tests.support.service import running
 
@@ -108,6 +110,11 @@ def test_the_command_goes_on_until_nothing_remains(monkeypatch: pytest.MonkeyPat
         assert invoke(*here, "end", "--all", "--yes").out.splitlines()[-1].startswith("ended 1;")
 
 
+def unanswered(client: Client) -> None:
+    """Fail as a call to a server that went away."""
+    raise Unavailable("gone")
+
+
 def test_frozen_by_the_server(home: Path) -> None:
     """A server does it where one runs, in its name; with another host's address nothing is done here."""
     service = start_service(home)
@@ -118,6 +125,12 @@ def test_frozen_by_the_server(home: Path) -> None:
         assert not ran.err
         refused = service("session", "open", "--subject", "x", "--ceiling", "read:x")
         assert (refused.code, "FROZEN" in refused.err) == (3, True)
+        assert service("freeze", "--show").out == f"FROZEN: {text}\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Client, "get_freeze", unanswered)
+            ran = invoke("--home", home, "thaw")
+            assert (ran.code, "it was done" in ran.err) == (4, True)
+            assert invoke("--home", home, "freeze", "--reason", "drill").code == 4
         assert service("freeze", "--show").out == f"FROZEN: {text}\n"
         # One mechanism: by the server or by the folder, each ends the other's.
         assert invoke("--home", home, "thaw", *HERE).out == "not frozen\n"

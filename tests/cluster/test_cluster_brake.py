@@ -14,6 +14,7 @@ from sessauth.v1 import cluster_service_pb2
 from sessauth.v1 import cut_off_service_pb2 as pb
 from sessauth.v1 import record_pb2 as records
 from sessauth.v1 import session_service_pb2 as sessions
+from tests.cli.conftest import invoke
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.service import RpcError, running, wait_until
@@ -55,7 +56,9 @@ def typed(server: ClusterServer, *words: str) -> dict[str, object]:
     return dict(json.loads(result.output))
 
 
-def test_every_check_of_every_host_is_denied(pair: tuple[ClusterServer, ClusterServer]) -> None:
+def test_every_check_of_every_host_is_denied(
+    pair: tuple[ClusterServer, ClusterServer], caplog: pytest.LogCaptureFixture
+) -> None:
     """Set at a server that follows: it is the leader's change, and ends still go through."""
     one, two = pair
     token = mint(one.operator, open_session(one.operator).id).token
@@ -75,7 +78,10 @@ def test_every_check_of_every_host_is_denied(pair: tuple[ClusterServer, ClusterS
     )
     assert typed(two, "freeze", "--show")["braked"]
 
-    assert typed(one, "thaw") == {"braked": False, "reason": "", "host": "", "cluster": ""}
+    with caplog.at_level("INFO", "sessauth.server"):
+        assert typed(one, "thaw") == {"braked": False, "reason": "", "host": "", "cluster": ""}
+    changes = [getattr(each, "fields", {}) for each in caplog.records if each.message == "local_change"]
+    assert {"what": "cluster_brake_cleared", "reason": text, "actor": "operator"} in changes
     assert one.reason(token) is Reason.ALLOWED
     assert wait_until(lambda: two.reason(token) is Reason.ALLOWED)
 
@@ -103,6 +109,24 @@ def test_the_end_of_many_is_handed_on(pair: tuple[ClusterServer, ClusterServer])
     finally:
         two.operator.call("CutOffService/LiftBan", pb.LiftBanRequest(selector=selector))
     open_session(two.operator)
+
+
+def test_what_changes_nothing_needs_the_lead(
+    engine: OneEngine, pair: tuple[ClusterServer, ClusterServer]
+) -> None:
+    """A server that lost the lead, and does not know yet, can't say that all is frozen, thawed or ended."""
+    one, _ = pair
+    nobody = pb.EndSessionsRequest(selector=records.SessionSelector(subject="agent:nobody"))
+    for method, request in (
+        (FREEZE, pb.FreezeRequest(reason="again")),
+        (FREEZE, pb.FreezeRequest(reason="again")),
+        (THAW, pb.ThawRequest()),
+        (THAW, pb.ThawRequest()),
+        ("CutOffService/EndSessions", nobody),
+    ):
+        before = engine.head.number
+        one.operator.call(method, request)
+        assert engine.head.number > before, method
 
 
 def test_frozen_no_server_gives_authority(pair: tuple[ClusterServer, ClusterServer]) -> None:
@@ -158,6 +182,19 @@ def test_it_survives_a_take_over_and_a_restart(
         assert wait_until(lambda: again.reason(token) is Reason.ALLOWED)
     finally:
         again.stop()
+    _without_a_server(again)
+
+
+def _without_a_server(stopped: ClusterServer) -> None:
+    """Neither command claims what is the cluster's to do; a freeze by hand is ended by hand alone."""
+    home = stopped.config.home
+    frozen, thawed = (invoke("--home", home, word) for word in ("freeze", "thaw"))
+    assert (frozen.code, "this host alone was frozen" in frozen.err) == (4, True)
+    assert (thawed.code, "the cluster is not thawed" in thawed.err) == (4, True)
+    assert not frozen.out and not thawed.out
+    shown = invoke("--home", home, "freeze", "--show")
+    assert (shown.code, shown.out) == (0, "FROZEN: frozen by hand\n")
+    assert invoke("--home", home, "thaw", "--this-host").out == "not frozen\n"
 
 
 @pytest.mark.parametrize("reason", ["x" * 257, "a\nb", "a\0b"])

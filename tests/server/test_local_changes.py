@@ -19,7 +19,7 @@ from tests.cli.conftest import invoke
 from tests.support.recorded import records
 from tests.support.service import home_folder, wait_until
 
-FREEZES = ("frozen", "thawed")
+FREEZES = ("frozen", "frozen", "thawed")
 AUDIT = "[audit]\nenabled = true\nfsync_ms = 50\n"
 IDENTITY = '[[identities]]\nname = "edge"\nrole = "gateway"\nuri = "spiffe://x/edge"\n'
 CA = '[tcp]\nclient_ca = "ca.pem"\n'
@@ -76,8 +76,9 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         assert wait_until(lambda: len(_events(made)) == 5)
         with Client(str(made.socket), credential_file=made.credential_file, timeout_ms=20_000) as client:
             client.freeze("asked")
+            client.freeze("again")
             client.thaw()
-        assert wait_until(lambda: len(_events(made)) == 7)
+        assert wait_until(lambda: len(_events(made)) == 8)
         control.stop()
 
     expected = [
@@ -87,7 +88,8 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         ("brake_set", "frozen by hand: drill"),
         ("brake_cleared", "frozen by hand: drill"),
         ("brake_set", "frozen by operator: asked"),
-        ("brake_cleared", "frozen by operator: asked"),
+        ("brake_set", "frozen by operator: again"),
+        ("brake_cleared", "frozen by operator: again"),
     ]
     logged = [getattr(each, "fields", {}) for each in caplog.records if each.message == "local_change"]
     assert [(each["what"], each.get("name") or each["reason"]) for each in logged] == expected
@@ -96,6 +98,19 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
     assert verify(made.home / "audit").intact
     callers = [(each.message, each.fields["caller"]) for each in caplog.records if each.message in FREEZES]
     assert callers == [(word, "operator") for word in FREEZES]
+    actors = [each.get("actor", "") for each in records(made.home / "audit", "local")]
+    assert sorted(actors) == [""] * 5 + ["operator"] * 3
+
+
+def test_a_freeze_does_not_wait_for_a_disk_that_hangs(made: Initialised) -> None:
+    """While the recorded state is stored, which may take for ever, it goes through; only its record waits."""
+    control = Control(load(made.home, {}))
+    try:
+        with control.subsystems.local._lock, control.subsystems.local.brake_by("operator"):
+            control.log.brake_by_hand("now")
+        assert control.log.braked == "now"
+    finally:
+        control.stop()
 
 
 def test_the_next_start_records_what_was_done_without_a_server(made: Initialised) -> None:

@@ -54,7 +54,7 @@ _LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
     "cluster_brake_set": (8, "Enable", "Brake of the cluster"),
     "cluster_brake_cleared": (9, "Disable", "Brake of the cluster"),
 }
-_LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "chain"})
+_LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "actor", "chain"})
 _MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
 
 
@@ -105,12 +105,12 @@ def change_event(record: Mapping[str, Any]) -> Event:
 
 def local_event(record: Mapping[str, Any]) -> Event:
     """Return the event of a change beside the log."""
-    what = str(record.get("what", ""))
+    what, actor = str(record.get("what", "")), str(record.get("actor", ""))
     activity, name, entity = _LOCAL.get(what, (99, what or "Unknown", "Machine"))
     result = classified(3004, activity, name, MEDIUM if what.endswith("brake_set") else LOW, record)
     result |= {
         "entity": {"type_id": 99, "type": entity, "name": str(record.get("name") or entity)},
-        "actor": {"app_name": "unknown"},
+        "actor": {"user": {"name": actor}} if actor else {"app_name": "unknown"},
         "status_id": 1,
         "status": "Success",
         "message": f"{what} {record.get('name', '')}".strip(),

@@ -190,7 +190,15 @@ def _row(entry: Entry) -> list[object]:
         cells = [record.get("change"), record.get("outcome"), "", session, record.get("actor")]
         cells += [f"seq {record.get('seq')}", record.get("id")]
     elif entry.kind == "local":
-        cells = [record.get("what"), record.get("reason"), "", "", "", record.get("name"), ""]
+        cells = [
+            record.get("what"),
+            record.get("reason"),
+            "",
+            "",
+            record.get("actor"),
+            record.get("name"),
+            "",
+        ]
     else:
         cells = [entry.kind, record.get("why"), "", "", "", f"{record.get('count')} records", ""]
     return [moment(entry.at_ms), *("" if cell is None else cell for cell in cells)]

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -29,6 +29,8 @@ from .identities import Identities
 FILE: Final = "local.json"
 FILE_MODE: Final = 0o600
 _MAX_FILE_BYTES: Final = 16 << 20
+# The most that a freeze waits for a record of it.
+LOCK_SECONDS: Final = 0.2
 
 # By name: the public fields of an entry, and a digest of its secret.
 Entries: TypeAlias = dict[str, dict[str, Any]]
@@ -71,6 +73,8 @@ class LocalChanges:
         self._waiting: list[bytes] = []
         # Since when all of ``_last`` is recorded and not yet stored.
         self._recorded_at: int | None = None
+        # Callers that the server freezes or thaws for at this moment.
+        self._callers: list[str] = []
 
     def poll(self) -> None:
         """Log the differences, and store the state once its records are durable."""
@@ -100,10 +104,35 @@ class LocalChanges:
             if self._recorded_at is not None and not self._waiting:
                 self._store()
 
-    def _compare(self) -> None:
+    @contextmanager
+    def brake_by(self, caller: str) -> Iterator[None]:
+        """Name ``caller`` in the records of the brake's changes meanwhile, each of which gets one of its own.
+
+        Never waits for the disk and never fails, since a freeze may not: then a record lacks the caller.
+        """
+        self._compare_brakes()
+        self._callers.append(caller)
+        try:
+            yield
+        finally:
+            self._compare_brakes()
+            self._callers.remove(caller)
+
+    def _compare_brakes(self) -> None:
+        # The lock is held while the state is stored.
+        if not self._lock.acquire(timeout=LOCK_SECONDS):
+            return
+        try:
+            self._compare(reads=False)
+        except Exception as error:  # noqa: BLE001 - the next poll finds it
+            event(logging.ERROR, "background_task_failed", task="local changes", error=repr(error))
+        finally:
+            self._lock.release()
+
+    def _compare(self, *, reads: bool = True) -> None:
         # A file that can't be read accepts nobody, and each call fails.
         with suppress(ConfigError):
-            self._loaded = self._credentials.current()
+            self._loaded = self._credentials.current() if reads else self._loaded
         loaded = self._loaded
         if loaded is None:
             return
@@ -121,7 +150,10 @@ class LocalChanges:
             return
         found = list(_differences(self._last, now))
         self._last = now
+        callers = self._callers[-1:]
         for what, fields in found:
+            if callers and "brake_" in what:
+                fields["actor"] = callers[0]
             level = logging.WARNING if what.endswith("brake_set") else logging.INFO
             event(level, "local_change", what=what, **fields)
             if self._records:

@@ -113,7 +113,7 @@ def _services(parts: ServiceParts, status: StatusService) -> Sequence[RpcService
         CredentialService(log, parts.authenticator),
         ApprovalService(log, parts.require_grants),
         ClusterService(log, part, clock),
-        CutOffService(log),
+        CutOffService(log, subsystems.local.brake_by),
         EventService(log, subsystems.events, clock),
         EvidenceService(log, registry, receipts),
         FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),

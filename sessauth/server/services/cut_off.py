@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -44,9 +45,12 @@ class CutOffService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["CutOffService"]
 
-    def __init__(self, log: StateWriter) -> None:
-        """Write to ``log``."""
+    def __init__(
+        self, log: StateWriter, brake_by: Callable[[str], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        """Write to ``log``; while ``brake_by(caller)`` is entered, changes of the brake are that caller's."""
         self._log = log
+        self._brake_by = brake_by
 
     def end_sessions(self, request: pb.EndSessionsRequest, call: CallContext) -> pb.EndSessionsResponse:
         """End what a selector fits, in commits of bounded size; first of all refuse new ones, if wanted."""
@@ -108,6 +112,9 @@ class CutOffService(Service):
             answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
             done += len(part)
         answer.remaining = len(ids) - done
+        if self._log.is_carried and not answer.ended:
+            # Nothing was written, and the rows of a server that lost the lead lack what another opened.
+            wait_for_commit(self._log.decide(_prove_lead, 0, only_removes_authority=True), call)
         answer.revision = self._log.head().revision
 
     def list_bans(self, request: pb.ListBansRequest, call: CallContext) -> pb.ListBansResponse:
@@ -131,21 +138,23 @@ class CutOffService(Service):
         if len(reason.encode()) > brake_row.MAX_REASON_BYTES or not reason.isprintable():
             raise invalid("reason", f"must be printable, {brake_row.MAX_REASON_BYTES} bytes at most")
         caller = call.principal.name
-        if self._log.is_carried:
-            write = partial(brake_row.set_brake, reason=reason, principal=caller)
-            self._write_row(write, call, removes=True)
-        else:
-            # No commit: this works on a disk that is full or hangs.
-            self._log.brake_by_hand(f"frozen by {caller}" + (f": {reason}" if reason else ""))
+        with self._brake_by(caller):
+            if self._log.is_carried:
+                write = partial(brake_row.set_brake, reason=reason, principal=caller)
+                self._write_row(write, call, removes=True)
+            else:
+                # No commit: this works on a disk that is full or hangs.
+                self._log.brake_by_hand(f"frozen by {caller}" + (f": {reason}" if reason else ""))
         event(logging.WARNING, "frozen", caller=caller, reason=reason)
         return pb.FreezeResponse()
 
     def thaw(self, request: pb.ThawRequest, call: CallContext) -> pb.ThawResponse:
         """Release what :meth:`freeze` took."""
-        if self._log.is_carried:
-            self._write_row(brake_row.release_brake, call, removes=False)
-        else:
-            self._log.release_by_hand()
+        with self._brake_by(call.principal.name):
+            if self._log.is_carried:
+                self._write_row(brake_row.release_brake, call, removes=False)
+            else:
+                self._log.release_by_hand()
         event(logging.WARNING, "thawed", caller=call.principal.name)
         return pb.ThawResponse()
 
@@ -183,6 +192,12 @@ def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> li
             group.log(end_session(change_id, session_id, reason, actor=actor))
         ended.append(session_id)
     return _selected(group.rows, ended)
+
+
+def _prove_lead(group: Group) -> None:
+    """Have a record carried that changes nothing: it is refused if another server leads by now."""
+    group.require_leading()
+    group.begins_term = group.dirty = True
 
 
 def _selected(rows: TxnRows, ids: Sequence[bytes]) -> list[pb.SelectedSession]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,10 +42,17 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
     # As the server does. Without one, a text that can't be encoded must not stop the command half-way.
     if not reason.isprintable() or len(reason.encode()) > MAX_REASON_BYTES:
         raise UsageError(f"--reason: must be printable, {MAX_REASON_BYTES} bytes at most")
-    wanted: Callable[[Client], object] = (lambda client: None) if show else lambda c: c.freeze(reason)
-    state = None if this_host or folder else _by_server(settings, wanted, "reading" if show else "freezing")
-    if state is None:
-        state = _by_folder(settings, folder, None if show else lambda at: _hold(at, reason))
+    change: Callable[[Client], object] | None = None if show else lambda client: client.freeze(reason)
+    answer = None if this_host or folder else _by_server(settings, change)
+    if isinstance(answer, dict):
+        settings.show(answer, [_line(answer)])
+        return
+    alone = answer is not None and not show and _in_cluster(settings)
+    if answer is not None and not alone:
+        warn(f"{'reading' if show else 'freezing'} this host alone, by its state folder: {answer}")
+    state = _by_folder(settings, folder, None if show else lambda at: _hold(at, reason))
+    if alone:
+        raise Unavailable(f"this host alone was frozen, by its state folder; its cluster is not: {answer}")
     settings.show(state, [_line(state)])
 
 
@@ -56,27 +64,38 @@ def thaw(settings: Settings, this_host: bool, folder: Path | None) -> None:
     """End a freeze: sessions that have not ended meanwhile go on.
 
     With --this-host also the brake of a write that failed, once a write succeeds again; the server must be
-    stopped for that. Fails while checks stay denied for another cause, and names it.
+    stopped for that. Fails while checks stay denied for another cause, and names it. In a cluster a server
+    must answer: a host's own freeze is ended by --this-host alone.
     """
-    state = None if this_host or folder else _by_server(settings, lambda client: client.thaw(), "thawing")
-    if state is None:
+    state = None if this_host or folder else _by_server(settings, lambda client: client.thaw())
+    if state is not None and not isinstance(state, dict):
+        if _in_cluster(settings):
+            raise Unavailable(f"the cluster is not thawed; --this-host ends this host's own freeze: {state}")
+        warn(f"thawing this host alone, by its state folder: {state}")
+    if not isinstance(state, dict):
         state = _by_folder(settings, folder, _release)
     if state["braked"]:
         raise StateError(f"checks are still denied: {state['reason']}; {_remedy(state)}")
     settings.show(state, [_line(state)])
 
 
-def _by_server(settings: Settings, work: Callable[[Client], object], doing: str) -> dict[str, Any] | None:
-    """Have the server do it; None, and a warning, if the server of this host does not answer."""
+def _by_server(
+    settings: Settings, change: Callable[[Client], object] | None
+) -> dict[str, Any] | ConfigError | Unavailable:
+    """Have the server do it, and return how it stands; the error if the server of this host can't."""
+    done = False
     try:
         with settings.client() as client:
-            work(client)
+            if change is not None:
+                change(client)
+                done = True
             found = client.get_freeze()
     except (ConfigError, Unavailable) as error:
+        if done:
+            raise Unavailable(f"it was done, and the server did not say how it stands: {error}") from error
         if not _is_local(settings):
             raise
-        warn(f"{doing} this host alone, by its state folder: {error}")
-        return None
+        return error
     return {
         "braked": bool(found.brake),
         "reason": found.brake,
@@ -103,6 +122,29 @@ def _by_folder(
             "host": by_hand.reason if by_hand.engaged else "",
             "cluster": brake.cluster_reason_of(page),
         }
+
+
+def _in_cluster(settings: Settings) -> bool:
+    """Return True if this host belongs to a cluster, by its settings or by its state folder."""
+    from ....server.config.config import state_dir_at
+    from ....state.lmdb.reader import StateReader
+    from ....state.replication.position import read_position
+
+    with suppress(ConfigError):
+        config = settings.config()
+        if config.cluster.enabled or config.follow.servers:
+            return True
+    try:
+        reader = StateReader.open(state_dir_at(settings.home)[0])
+    except (ConfigError, StateError):
+        return False
+    try:
+        with reader.rows() as rows:
+            return read_position(rows) is not None
+    except StateError:
+        return False
+    finally:
+        reader.close()
 
 
 def _is_local(settings: Settings) -> bool:
@@ -135,7 +177,12 @@ def _hold(folder: Path, reason: str) -> None:
     from ....state.layout import BRAKE_FILE
 
     # A lost page is created anew: its former setting is unknown.
-    create(folder / BRAKE_FILE)
+    if not (folder / BRAKE_FILE).exists():
+        try:
+            create(folder / BRAKE_FILE)
+        except OSError as error:
+            message = f"{folder / BRAKE_FILE} can't be made ({error.strerror}); run it as the service's user"
+            raise StateUnusable(message, "WRONG_MODE") from error
     page = Brake(folder / BRAKE_FILE)
     page.engage("frozen by hand" + (f": {reason}" if reason else ""), by_hand=True)
     page.close()
