@@ -6,16 +6,19 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process import control
 from sessauth.server.process.init import initialise
 from sessauth.server.process.service_manager import MAX_STATUS_CHARS, ServiceManager
 from sessauth.state.host.brake import Brake
@@ -235,8 +238,9 @@ def test_a_reload_refuses_a_private_key_that_others_can_read(served: Managed) ->
 
 
 def test_a_drain_is_reported() -> None:
-    """STOPPING=1 comes before the process ends."""
+    """STOPPING=1 comes before the process ends; and READY=1 came once the worker served."""
     with managed() as found:
+        assert found.events("worker_ready")
         assert found.server.terminate() == 0
         assert found.manager.received("STOPPING=1")
 
@@ -263,6 +267,36 @@ def test_an_abstract_address_is_written_to() -> None:
 
         assert receiver.recv(4096).decode() == f"READY=1\nSTATUS={'s' * MAX_STATUS_CHARS}"
         assert environment == {"OTHER": "x"}
+
+
+def test_a_reload_while_it_starts_or_drains_is_not_reported(tmp_path: Path) -> None:
+    """READY=1 before the workers serve, or behind STOPPING=1, would be untrue."""
+    systemd, manager = Manager(tmp_path / "notify"), ServiceManager(str(tmp_path / "notify"))
+    for step in (lambda: None, lambda: manager.ready("serving"), manager.stopping):
+        step()
+        manager.reloading()
+        manager.reloaded("again")
+    systemd.received("x")
+    systemd.receiver.close()
+
+    first = [message.split("\n")[0] for message in systemd.messages]
+    assert first == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+
+
+def test_a_worker_that_never_serves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes serve; and a stop is not waited out."""
+    monkeypatch.setattr(control, "WORKERS_SECONDS", 0.05)
+    asked: list[float] = []
+    starting: Any = SimpleNamespace(
+        supervisor=SimpleNamespace(wait_ready=asked.append),
+        serving=SimpleNamespace(is_polling=lambda: True),
+        stopping=threading.Event(),
+    )
+    control.Control._wait_workers(starting, ServiceManager())
+    assert len(asked) > 1
+    starting.stopping.set()
+    monkeypatch.setattr(control, "WORKERS_SECONDS", 600.0)
+    control.Control._wait_workers(starting, ServiceManager())
 
 
 def test_the_watchdog_of_another_process_is_not_fed() -> None:

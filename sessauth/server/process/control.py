@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import os
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -52,6 +53,9 @@ from .supervisor import Supervisor
 # After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
 POLL_SECONDS: Final = 0.5
+# A worker that is not ready by then has been started more than once.
+WORKERS_SECONDS: Final = 30.0
+READY_POLL_SECONDS: Final = 0.02
 
 
 class Control:
@@ -282,8 +286,10 @@ class Control:
         """
         manager = manager or ServiceManager()
         self.start()
-        manager.ready(self.readiness.words())
         reload_on_hangup(partial(self._reload, manager))
+        self._wait_workers(manager)
+        if not self.stopping.is_set():
+            manager.ready(self.readiness.words())
         # Polled: a signal that another thread gets does not interrupt a wait of this one.
         while not self.stopping.wait(min(POLL_SECONDS, manager.pause_seconds or POLL_SECONDS)):
             manager.status(self.readiness.words())
@@ -297,10 +303,22 @@ class Control:
         if self.failure is not None:
             raise self.failure
 
+    def _wait_workers(self, manager: ServiceManager) -> None:
+        """Wait until each worker can serve, :data:`WORKERS_SECONDS` at most: without one, the others do."""
+        until = time.monotonic() + WORKERS_SECONDS
+        while not self.supervisor.wait_ready(0.0) and time.monotonic() < until:
+            manager.status("workers start")
+            if self.serving.is_polling():
+                manager.alive()
+            if self.stopping.wait(READY_POLL_SECONDS):
+                return
+
     def _reload(self, manager: ServiceManager) -> None:
         manager.reloading()
-        self.reloader.reload()
-        manager.ready(self.readiness.words())
+        try:
+            self.reloader.reload()
+        finally:
+            manager.reloaded(self.readiness.words())
 
     def stop(self) -> None:
         """Drain: report NOT_SERVING, end running calls here and in the workers, then close the state."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import MutableMapping
 from typing import Final
@@ -31,6 +32,9 @@ class ServiceManager:
         self.pause_seconds = watchdog_seconds / 2
         self._alive_at = 0.0
         self._reported = False
+        # From ``READY=1`` until ``STOPPING=1``. A reload comes from another thread.
+        self._serves = False
+        self._order = threading.Lock()
 
     @classmethod
     def of_environment(cls, environ: MutableMapping[str, str]) -> ServiceManager:
@@ -44,17 +48,33 @@ class ServiceManager:
         return cls(address, int(watchdog) / 1e6 if watched and address else 0.0)
 
     def ready(self, status: str) -> None:
-        """State that the process serves, or that it does again after :meth:`reloading`."""
+        """State that the process serves."""
+        with self._order:
+            self._serves = True
+            self._send_ready(status)
+
+    def reloading(self) -> None:
+        """State that the settings are read again, until :meth:`reloaded`; nothing unless it serves."""
+        with self._order:
+            if self._serves:
+                now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+                self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+
+    def reloaded(self, status: str) -> None:
+        """State that the process serves again; nothing if it did not before, or drains by now."""
+        with self._order:
+            if self._serves:
+                self._send_ready(status)
+
+    def _send_ready(self, status: str) -> None:
         self._status = _line(status)
         self._send("READY=1", f"STATUS={self._status}")
 
-    def reloading(self) -> None:
-        """State that the settings are read again, until :meth:`ready`."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-
     def stopping(self) -> None:
         """State that the process drains."""
-        self._send("STOPPING=1", "STATUS=draining")
+        with self._order:
+            self._serves = False
+            self._send("STOPPING=1", "STATUS=draining")
 
     def status(self, status: str) -> None:
         """State in words how the process is, if that changed."""
