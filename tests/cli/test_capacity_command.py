@@ -21,3 +21,6 @@ def test_the_command_prints_settings(run: Run, tmp_path: Path) -> None:
     assert (wrong.code, "line 1" in wrong.err) == (2, True)
     assert lines[-2] == "[server]"
     assert lines[-1].startswith("map_size_bytes = ")
+    for option in ("--sessions-per-second", "--audit-days"):
+        no_number = run("capacity", "--sessions-per-second", 1, option, "nan")
+        assert (no_number.code, option in no_number.err) == (2, True)

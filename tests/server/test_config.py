@@ -52,6 +52,7 @@ def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ("[server]\nworkers = true\n", "server.workers"),
         ("[server]\nworkers = 65\n", "server.workers"),
         ('[server]\nlog_level = "LOUD"\n', "server.log_level"),
+        ("[server]\nmap_size_bytes = 70368744177665\n", "server.map_size_bytes"),
         ("server = 3\n", "server"),
         ("[limits]\ncheck_threads = 0\n", "limits.check_threads"),
         ("[sessions]\ndefault_ttl_ms = 90000000\n", "sessions.default_ttl_ms"),

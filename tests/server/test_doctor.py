@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import importlib.util
-import json
 import os
 import shutil
 import socket
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -23,7 +21,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.model.server_status import ServerStatus
 from sessauth.server.config.config import Config, from_dict, load
 from sessauth.server.doctor import examination, folder_checks, process_checks
-from sessauth.server.doctor.finding import ERROR, SEVERITIES, Finding
+from sessauth.server.doctor.finding import SEVERITIES, Finding
 from sessauth.server.doctor.host import Host
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
@@ -33,12 +31,10 @@ from sessauth.server.transport import choice
 from sessauth.state import backup
 from sessauth.state.host import brake
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.v1 import session_service_pb2 as sessions
-from tests.cli.conftest import COMMAND, invoke
 from tests.support.changes import opening
 from tests.support.issuer import SERVER, Issued
 from tests.support.markdown import Document
-from tests.support.service import home_folder, running
+from tests.support.service import home_folder
 from tests.support.tls_pair import CA, SERVER_PAIR
 from tests.support.tree import ROOT
 
@@ -113,10 +109,14 @@ def _suspect(place: Place, **changes: Any) -> None:
     place.status = dataclasses.replace(READY, **changes)
 
 
-def _hold_lock(place: Place) -> Callable[[], None]:
+def _follow(place: Place) -> None:
+    place.settings["follow"] = {"servers": ["localhost:1"], "credential": "gone", "insecure_tcp": True}
+
+
+def _hold_lock(place: Place, **more: str) -> Callable[[], None]:
     descriptor = os.open(place.home / "state" / "writer.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    place.status, place.more["silence"] = None, "no answer"
+    place.status, place.more = None, {"silence": "no answer", **more}
     return lambda: os.close(descriptor)
 
 
@@ -239,7 +239,12 @@ def _remove_keys(place: Place) -> None:
 # By id, what brings the fault about. A function that is returned undoes it.
 FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "settings": _read_settings,
+    "not_examined": lambda place, patch: patch.delattr(process_checks, "lock_holder"),
     "open_file": lambda place, _: (place.home / "keys").chmod(0o755),
+    "folder_unusable": lambda place, _: (place.home / "usage").write_text("in the way"),
+    "membership": lambda place, _: _follow(place),
+    "host_key": lambda place, _: _follow(place),
+    "not_asked": lambda place, _: _hold_lock(place, refusal="the credential is not accepted"),
     "state_unusable": lambda place, _: (place.home / "state" / "data.mdb").write_bytes(b"x" * 9_000),
     "brake": lambda place, _: _brake(place, lambda page: page.engage("set by hand", by_hand=True)),
     "cluster_alarm": lambda place, _: _brake(place, lambda page: page.raise_alarm("FORK: another log")),
@@ -321,42 +326,6 @@ def test_the_page_lists_every_finding() -> None:
     rows = [line.split("|") for line in page.sections(2)["Doctor"].splitlines() if line.startswith("| `")]
 
     assert {row[1].strip().strip("`"): row[2].strip() for row in rows} == dict(SEVERITIES)
-
-
-def test_the_command_exits_by_severity(made: Path) -> None:
-    """0, 1 and 2; in JSON each finding has its severity."""
-    with home_folder() as folder:
-        shutil.copytree(made, folder / "h")
-        warned = invoke("--home", folder / "h", "doctor", "--json")
-        (folder / "h" / "keys").chmod(0o755)
-        failed = invoke("--home", folder / "h", "doctor", "--json")
-        lines = invoke("--home", folder / "h", "doctor").out
-
-    assert (warned.code, warned.json["errors"]) == (1, 0)
-    assert [each["id"] for each in warned.json["findings"]] == ["not_running"]
-    assert failed.code == 2
-    assert (failed.json["findings"][0]["id"], failed.json["findings"][0]["severity"]) == ("open_file", ERROR)
-    assert "run chmod 0700" in lines
-    assert lines.startswith("ERROR  open_file: ")
-
-
-def test_a_running_server_is_asked() -> None:
-    """A sound one has no finding; orphans of a removed issuer are found while it runs."""
-    with running() as service:
-        issuer = service.add("builder", "issuer")
-        issuer.call(
-            "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
-        )
-        home = service.made.home
-        assert CredentialFile(home / "state" / "credentials.toml").remove("builder")
-        # In a process of its own: this one writes the state.
-        command = [*COMMAND, "--home", str(home), "doctor", "--json"]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-
-    found = json.loads(ran.stdout)
-    assert ran.returncode == 1, ran.stderr
-    assert [each["id"] for each in found["findings"]] == ["orphaned_sessions"]
-    assert "'builder' (1)" in found["findings"][0]["words"]
 
 
 def test_no_lock_is_taken(place: Place) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock
+from sessauth.errors import ConfigError
 from sessauth.model.session import Session, SessionStatus
 from sessauth.server.config.sections import UsageSettings
 from sessauth.server.usage import store
@@ -170,6 +171,13 @@ def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
     told.usage_bytes = 300_000
     usage_store.add(told)
     assert usage_store.report(session_id).observation.lost == 30
+
+
+def test_a_folder_that_is_none_names_the_setting(tmp_path: Path) -> None:
+    """The server does not start by it, and says which key is wrong."""
+    (tmp_path / "usage").write_text("")
+    with pytest.raises(ConfigError, match=r"usage\.dir: .* can't be read: Not a directory"):
+        UsageFiles(tmp_path / "usage", max_files=1, max_bytes=1)
 
 
 def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ SECTIONS: Mapping[str, type] = {
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 
+# Of the 128 TiB of addresses that a process has.
+MAX_MAP_BYTES: Final = 1 << 46
 # Used in errors.
 _TYPE_NAMES: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
@@ -304,6 +306,8 @@ def _check(config: Config) -> None:
     """Refuse values out of range and contradictions. Raises :class:`ConfigError`."""
     for name in SECTIONS:
         getattr(config, name).check()
+    if config.server.map_size_bytes > MAX_MAP_BYTES:
+        raise ConfigError(f"server.map_size_bytes: must be at most {MAX_MAP_BYTES}, 64 TiB")
     if config.tcp.check_address and config.server.workers == 0:
         raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
     if config.cluster.enabled and not config.tcp.address:

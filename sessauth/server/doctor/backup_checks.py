@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ...errors import StateUnusable
 from ...state.backup import MANIFEST_FILE, verify_backup
 from .finding import Finding, of_error
 from .host import Host
+
+# Clocks of machines that copy backups differ by less.
+_AHEAD_MS: Final = 60_000
 
 
 def find(host: Host) -> Iterator[Finding]:
@@ -23,7 +27,13 @@ def find(host: Host) -> Iterator[Finding]:
             )
             continue
         age_ms = host.clock.now_ms() - int((newest / MANIFEST_FILE).stat().st_mtime * 1000)
-        if age_ms > host.backup_age_ms:
+        if age_ms < -_AHEAD_MS:
+            yield Finding(
+                "backup_old",
+                f"the newest backup, {newest}, has a time ahead of the clock, so its age is unknown",
+                f"set the clock right; sessauth state backup {newest.parent}/NAME",
+            )
+        elif age_ms > host.backup_age_ms:
             yield Finding(
                 "backup_old",
                 f"the newest backup, {newest}, is {age_ms // 3_600_000} h old",
@@ -31,7 +41,7 @@ def find(host: Host) -> Iterator[Finding]:
             )
         try:
             verify_backup(newest)
-        except StateUnusable as error:
+        except (StateUnusable, OSError) as error:
             yield of_error("backup_unusable", error)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...client._target import load_credential
 from ...crypto.issuer_key import KeyStatus
-from ...errors import ConfigError, KeyFolderError, StateUnusable
+from ...errors import ConfigError, KeyFolderError, StateError, StateUnusable
+from ...model.group_record import ServerKey
 from ...state.host.proof_keys import HostProofKeys, keys_path
 from ...state.lmdb.reader import StateReader
+from ..cluster.membership import server_key_file
+from ..config.config import Config
 from ..keys.credentials import CredentialFile
 from ..keys.expiry import WARN_DAYS, stated_certificates
 from ..keys.issuer_keyring import KeyRing
@@ -25,6 +29,7 @@ def find(host: Host) -> Iterator[Finding]:
     yield from _credentials(host)
     yield from _proof_keys(host)
     yield from _issuer_key(host)
+    yield from _host_key(host.config)
 
 
 def _certificates(host: Host) -> Iterator[Finding]:
@@ -83,26 +88,46 @@ def _proof_keys(host: Host) -> Iterator[Finding]:
         )
 
 
+def _host_key(config: Config) -> Iterator[Finding]:
+    """Find what a host can't show to its cluster: the key of a server, or a follower's credential."""
+    try:
+        if config.cluster.enabled:
+            ServerKey.load(server_key_file(config))
+        elif config.follow.servers and config.follow.credential:
+            load_credential(config.path(config.follow.credential))
+    except KeyFolderError as error:
+        yield of_error(
+            "host_key", error, "put the key's file back, or 'sessauth cluster prepare' and admit it"
+        )
+    except ConfigError as error:
+        yield of_error("host_key", error, "put the credential into the file of follow.credential")
+
+
 def _issuer_key(host: Host) -> Iterator[Finding]:
     if host.config.follow.servers:
         return
     try:
         ring = KeyRing(host.config.keys_dir)
-        reader = StateReader.open(host.config.state_dir)
     except KeyFolderError as error:
         yield of_error("issuer_key", error)
         return
-    except StateUnusable:
+    try:
+        reader = StateReader.open(host.config.state_dir)
+    except StateError:
         # A finding of the folder.
         return
     try:
         with reader.rows() as rows:
             records = [record for record in map(rows.key, rows.key_ids()) if record is not None]
+    except StateUnusable as error:
+        yield of_error("state_unusable", error)
+        return
+    finally:
+        reader.close()
+    try:
         problem = ring.problem(records)
     except (KeyFolderError, OSError) as error:
         problem = str(error)
-    finally:
-        reader.close()
     if problem:
         states = ", ".join(f"{each.id.hex()[:8]} {KeyStatus(each.status).name}" for each in records)
         yield Finding(

@@ -12,8 +12,11 @@ ERROR: Final = "error"
 # By id. An error denies calls or loses data, now or at the next start; a warning may come to that.
 SEVERITIES: Final[Mapping[str, str]] = {
     "settings": ERROR,
+    "not_examined": ERROR,
     "open_file": ERROR,
+    "folder_unusable": ERROR,
     "state_unusable": ERROR,
+    "membership": ERROR,
     "brake": ERROR,
     "cluster_alarm": ERROR,
     "stale": ERROR,
@@ -26,6 +29,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "disk_small": WARNING,
     "not_running": WARNING,
     "not_answering": ERROR,
+    "not_asked": WARNING,
     "not_ready": ERROR,
     "workers_down": ERROR,
     "other_version": WARNING,
@@ -37,6 +41,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "few_cores": WARNING,
     "proof_keys": ERROR,
     "issuer_key": ERROR,
+    "host_key": ERROR,
     "credentials": ERROR,
     "no_operator": WARNING,
     "orphaned_sessions": WARNING,

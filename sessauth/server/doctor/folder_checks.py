@@ -18,6 +18,7 @@ from ...state.integrity.verify import verify as verify_state
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.reader import StateReader
 from ...state.lmdb.rows import TxnRows
+from ...state.replication.position import read_position
 from ..keys.credentials import CredentialFile
 from .finding import Finding, of_error
 from .host import Host
@@ -40,6 +41,7 @@ def find(host: Host) -> Iterator[Finding]:
         return
     try:
         yield from _brake(host)
+        yield from _membership(host, reader)
         yield from _clock(host, reader)
         yield from _room(host, reader)
         yield from _sessions(host, reader)
@@ -73,6 +75,26 @@ def _brake(host: Host) -> Iterator[Finding]:
             "stale",
             "the state of this host is not known to be current, which denies every check",
             "start the server, or see that it reaches its cluster: its log says 'no proof of freshness'",
+        )
+
+
+def _membership(host: Host, reader: StateReader) -> Iterator[Finding]:
+    """Find settings that name a cluster which the folder does not belong to, and the reverse."""
+    config = host.config
+    with reader.rows() as rows:
+        member = read_position(rows) is not None
+    if member and not config.cluster.enabled and not config.follow.servers:
+        yield Finding(
+            "membership",
+            f"{config.state_dir} belongs to a cluster, and the settings name none",
+            "configure [cluster] or [follow]; 'sessauth cluster leave' makes it a single host's",
+        )
+    elif not member and (config.cluster.enabled or config.follow.servers):
+        section = "cluster" if config.cluster.enabled else "follow"
+        yield Finding(
+            "membership",
+            f"section [{section}] is there, and {config.state_dir} belongs to no cluster",
+            f"'sessauth cluster begin', or join with another state folder; else remove [{section}]",
         )
 
 

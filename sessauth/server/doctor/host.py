@@ -16,15 +16,17 @@ DAY_MS = 86_400_000
 class Host:
     """The input of an examination.
 
-    ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``. ``deep``
-    reads the whole state and the whole audit. ``backups`` are folders of backups, of which the newest must be
-    younger than ``backup_age_ms``.
+    ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``, or if it
+    could not be asked as an operator or an auditor, for the reason ``refusal``. ``deep`` reads the whole
+    state and the whole audit. ``backups`` are folders of backups, of which the newest must be younger than
+    ``backup_age_ms``.
     """
 
     config: Config
     clock: Clock
     status: ServerStatus | None = None
     silence: str = ""
+    refusal: str = ""
     deep: bool = False
     backups: tuple[Path, ...] = ()
     backup_age_ms: int = DAY_MS

@@ -33,6 +33,14 @@ def find(host: Host) -> Iterator[Finding]:
     holder = lock_holder(host.config.state_dir, host.proc)
     if host.status is not None:
         yield from _running(host.status)
+    elif holder and host.refusal:
+        yield Finding(
+            "not_asked",
+            f"process {holder} has the state's lock, and its server could not be asked how it is: "
+            f"{host.refusal}",
+            "name an operator's or an auditor's credential with --credential-file; 'sessauth credential add' "
+            "makes one",
+        )
     elif holder:
         yield Finding(
             "not_answering",
@@ -43,7 +51,7 @@ def find(host: Host) -> Iterator[Finding]:
     else:
         yield Finding("not_running", "no server runs on this state", "sessauth serve")
         yield from _addresses(host.config)
-    yield from _parts(host.config)
+    yield from _parts(host)
     yield from _limits(host, holder or os.getpid())
     yield from _synchronisation()
 
@@ -122,12 +130,14 @@ def _bind_problem(address: str) -> str:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
-    except (OSError, ConfigError) as error:
+    except (OSError, ValueError, ConfigError) as error:
+        # ValueError: a name that can be none of a host.
         return getattr(error, "strerror", None) or str(error)
     return ""
 
 
-def _parts(config: Config) -> Iterator[Finding]:
+def _parts(host: Host) -> Iterator[Finding]:
+    config = host.config
     if len(os.fsencode(config.check_socket(max(0, config.server.workers - 1)))) > MAX_SOCKET_PATH_BYTES:
         yield Finding(
             "socket_path",
@@ -154,12 +164,19 @@ def _parts(config: Config) -> Iterator[Finding]:
                 f"a setting of [{extra if extra != 'postgres' else 'cluster'}] needs {module}",
                 f"pip install 'sessauth[{extra}]'",
             )
+    exporter = config.tracing.exporter.partition(":")[0]
+    if config.tracing.enabled and host.status is None and not _is_installed(exporter):
+        yield Finding(
+            "missing_extra",
+            f"tracing.exporter needs {exporter}, unless the process has a tracer provider of its own",
+            "install the package that it comes from, as 'pip install opentelemetry-exporter-otlp-proto-http'",
+        )
 
 
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
+    except ImportError:
         return False
 
 

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from ...errors import ConfigError
 from ..log import event
 
 MAGIC: Final = b"sessauth/usage/1\n"
@@ -139,6 +140,8 @@ def _found(folder: Path) -> list[tuple[bytes, int, int]]:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ConfigError(f"usage.dir: {folder} can't be read: {error.strerror or error}") from error
     for entry in entries:
         if entry.name.startswith(".") and entry.name.endswith(".new"):
             Path(entry.path).unlink(missing_ok=True)

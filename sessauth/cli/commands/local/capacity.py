@@ -10,20 +10,20 @@ from ...output import Progress, fields, json_fields
 
 
 @click.command()
-@click.option("--sessions-per-second", type=click.FloatRange(0, 1e6), required=True, help="Openings.")
+@click.option("--sessions-per-second", type=params.NumberRange(0, 1e6), required=True, help="Openings.")
 @click.option(
-    "--decisions-per-second", type=click.FloatRange(0, 1e9), default=0.0, help="Checks, of all processes."
+    "--decisions-per-second", type=params.NumberRange(0, 1e9), default=0.0, help="Checks, of all processes."
 )
 @click.option("--ttl", "ttl_ms", type=params.duration, default="1h", show_default=True, help="Of a session.")
 @click.option(
     "--changes-per-session",
-    type=click.FloatRange(1, 1e6),
+    type=params.NumberRange(1, 1e6),
     default=2.0,
     show_default=True,
     help="Its opening, its end, and the narrowings, revocations and costs in between.",
 )
 @click.option(
-    "--audit-days", type=click.FloatRange(0, 36_500), default=30.0, show_default=True, help="Stored audit."
+    "--audit-days", type=params.NumberRange(0, 36_500), default=30.0, show_default=True, help="Stored audit."
 )
 @click.option("--ceiling-file", default="", help="Scopes of a usual session, one a line.")
 @with_settings

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from ....errors import SessauthError
+from ....errors import SessauthError, Unavailable, UsageError
 from ... import params
 from ...context import Settings, with_settings
 from ...output import json_fields, printable
 
 if TYPE_CHECKING:
-    from ....model.server_status import ServerStatus
     from ....server.config.config import Config
     from ....server.doctor.finding import Finding
     from ....server.doctor.host import Host
@@ -48,9 +48,19 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
     from ....server.doctor.examination import examine
     from ....server.doctor.host import Host
 
+    if settings.target is not None:
+        raise UsageError("--target: the doctor examines this host; name its home folder with --home")
+
     def host_of(config: Config) -> Host:
-        status, silence = _ask(settings)
-        return Host(config, settings.clock, status, silence, deep, backups, backup_age_ms)
+        asked = replace(settings, home=config.home)
+        host = Host(config, settings.clock, deep=deep, backups=backups, backup_age_ms=backup_age_ms)
+        try:
+            with asked.client() as client:
+                return replace(host, status=client.server_status())
+        except Unavailable as error:
+            return replace(host, silence=str(error))
+        except SessauthError as error:
+            return replace(host, refusal=str(error))
 
     found = examine(settings.config, host_of)
     errors = sum(each.severity == "error" for each in found)
@@ -62,15 +72,6 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
     settings.show(document, _lines(found, errors))
     if found:
         click.get_current_context().exit(ERRORS if errors else WARNINGS)
-
-
-def _ask(settings: Settings) -> tuple[ServerStatus | None, str]:
-    """Return the status of the host's server, or None and why there is none."""
-    try:
-        with settings.client() as client:
-            return client.server_status(), ""
-    except SessauthError as error:
-        return None, str(error)
 
 
 def _lines(found: list[Finding], errors: int) -> list[str]:

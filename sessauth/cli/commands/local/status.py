@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import click
 
-from ....errors import Unavailable
+from ....errors import Rejected, Unavailable
 from ... import failures
 from ...context import Settings, with_settings
 
@@ -26,7 +27,9 @@ def status(settings: Settings) -> None:
         with settings.client() as client:
             found = client.server_status()
             if found.role != "single":
-                standing = client.cluster_standing()
+                # The status is there without it: a server that is too busy, or belongs to no cluster.
+                with suppress(Unavailable, Rejected):
+                    standing = client.cluster_standing()
     except Unavailable as error:
         if not settings.is_local:
             raise
