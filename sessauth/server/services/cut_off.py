@@ -170,7 +170,8 @@ class CutOffService(Service):
 
     def _write_row(self, write: Callable[[Group], None], call: CallContext, *, removes: bool) -> None:
         def work(group: Group) -> None:
-            group.require_leading()
+            # Where the row is as wanted, nothing else is written.
+            _prove_lead(group)
             write(group)
 
         wait_for_commit(self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes), call)

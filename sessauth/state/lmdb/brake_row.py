@@ -26,19 +26,16 @@ def cluster_brake(rows: TxnRows) -> ClusterBrake | None:
 
 
 def set_brake(group: HostGroup, reason: str, principal: str) -> None:
-    """Have every host of the cluster deny every check. Set for this reason already, it stays as it was.
-
-    The row is written in any case: a server that lost the lead, whose rows are old, is refused by the log.
-    """
+    """Have every host of the cluster deny every check; does nothing if it is set for this reason."""
     before = cluster_brake(group.rows)
     if before is None or before.reason != reason:
-        before = ClusterBrake(reason, principal, group.at_ms)
-    group.put_carried(layout.EVIDENCE, BRAKE, before.encode())
+        group.put_carried(layout.EVIDENCE, BRAKE, ClusterBrake(reason, principal, group.at_ms).encode())
 
 
 def release_brake(group: HostGroup) -> None:
-    """Let checks allow again, where no other brake is set. Written in any case, as by :func:`set_brake`."""
-    group.delete_carried(layout.EVIDENCE, BRAKE)
+    """Let checks allow again, where no other brake is set."""
+    if cluster_brake(group.rows) is not None:
+        group.delete_carried(layout.EVIDENCE, BRAKE)
 
 
 def is_brake_row(key: bytes, value: bytes) -> bool:
