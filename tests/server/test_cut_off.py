@@ -11,7 +11,9 @@ import pytest
 
 from sessauth.client import Client, EndedSessions
 from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError
+from sessauth.model.approval import SignedApproval
 from sessauth.model.ban import MAX_BAN_MS
+from sessauth.model.change import answer_approval
 from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.server.process.init import initialise
@@ -232,9 +234,15 @@ def test_an_opening_on_its_way_is_refused_too(service: Service, client: Client) 
     assert service.control is not None
     client.freeze()
     try:
-        with pytest.raises(Rejected) as refused:
-            service.control.log.submit(opening("late")).result()
-        assert refused.value.word == "FROZEN"
+        signed = SignedApproval(bytes(32), bytes(64), b"statement")
+        for late in (opening("late"), answer_approval("late", bytes(16), bytes(16), statement=signed)):
+            with pytest.raises(Rejected) as refused:
+                service.control.log.submit(late).result()
+            assert refused.value.word == "FROZEN"
+        denied = service.control.log.submit(
+            answer_approval("denied", bytes(16), bytes(16), deny=True)
+        ).result()
+        assert denied.rejection == "NOT_FOUND"
     finally:
         client.thaw()
     assert service.control.log.submit(opening("late")).result().applied

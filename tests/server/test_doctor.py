@@ -328,6 +328,29 @@ def test_the_page_lists_every_finding() -> None:
     assert {row[1].strip().strip("`"): row[2].strip() for row in rows} == dict(SEVERITIES)
 
 
+def test_the_remedy_of_a_brake_is_by_its_holds(place: Place) -> None:
+    """Thawed is a freeze alone, by whoever may: not a failed write, whose cause is to be removed first."""
+    _brake(place, lambda page: page.engage("the disk"))
+    failed = place.examine()["brake"].remedy
+    _brake(place, lambda page: page.set_for_cluster("cluster frozen by desk"))
+    both = place.examine()["brake"].remedy
+    _brake(place, lambda page: page.engage("frozen by hand", by_hand=True))
+    all_three = place.examine()["brake"].remedy
+
+    assert "thaw" not in failed and "start the server again" in failed
+    assert failed in both and "'sessauth thaw' at a server" in both and "--this-host" not in both
+    assert both.partition("; ")[2] in all_three and "'sessauth thaw --this-host'" in all_three
+
+
+def test_a_user_that_can_not_read_is_told_to_be_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file that it may not read would be a finding of its own."""
+    monkeypatch.setattr(examination.os, "geteuid", lambda: 4_000_000_000)
+    (found,) = place.examine().values()
+    assert found.id == "not_examined" and "root" in found.remedy
+
+
 def test_no_lock_is_taken(place: Place) -> None:
     """The holder is read from the kernel's table."""
     undo = _hold_lock(place)

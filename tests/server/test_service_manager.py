@@ -299,6 +299,15 @@ def test_a_worker_that_never_serves_is_not_waited_for(monkeypatch: pytest.Monkey
     control.Control._wait_workers(starting, ServiceManager())
 
 
+def test_a_reload_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The next SIGHUP is heard too, and the manager does not wait for this one."""
+    running: Any = SimpleNamespace(
+        reloader=SimpleNamespace(reload=lambda: 1 / 0), readiness=SimpleNamespace(words=lambda: "serving")
+    )
+    control.Control._reload(running, ServiceManager())
+    assert [record.message for record in caplog.records] == ["background_task_failed"]
+
+
 def test_the_watchdog_of_another_process_is_not_fed() -> None:
     """WATCHDOG_PID names the process that is watched."""
     other = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +20,7 @@ from sessauth.errors import StateUnusable
 from sessauth.model.change import revoke
 from sessauth.state import layout
 from sessauth.state.host import preflight
+from sessauth.state.host.brake import Brake
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
@@ -137,6 +140,19 @@ def test_another_users_file_is_refused(folder: Path, name: str) -> None:
     os.chown(folder / name, 4242, -1)
     assert problem(folder, writer=True)[0] == "WRONG_OWNER"
     assert problem(folder, writer=False)[0] == "WRONG_OWNER"
+
+
+def test_a_brake_page_that_this_user_can_not_reach(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one that is missing: it would be made anew."""
+
+    def refused(path: Path, **_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refused)
+        with pytest.raises(StateUnusable, match="service's user") as error:
+            Brake(folder / layout.BRAKE_FILE)
+    assert error.value.problem == "WRONG_MODE"
 
 
 def test_a_reader_in_another_pid_namespace_is_refused(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import ConfigError
@@ -25,9 +26,23 @@ def examine(load: Callable[[], Config], host_of: Callable[[Config], Host]) -> li
         config = load()
     except ConfigError as error:
         return [of_error("settings", error, "correct the key; 'sessauth freeze' works meanwhile")]
+    owner = _other_owner(config)
+    if owner is not None:
+        words = f"this user is neither root nor user {owner}, who owns {config.state_dir}: it can't read all"
+        return [Finding("not_examined", words, "run it as the service's user, or as root")]
     host = host_of(config)
     found = [finding for part in _PARTS for finding in _findings(part, host)]
     return sorted(found, key=lambda finding: finding.severity != ERROR)
+
+
+def _other_owner(config: Config) -> int | None:
+    """Return the user of the state folder, if this one is another and not root."""
+    try:
+        owner = config.state_dir.stat().st_uid
+    except OSError:
+        # A finding of the folder.
+        return None
+    return None if os.geteuid() in (0, owner) else owner
 
 
 def _findings(part: Callable[[Host], Iterator[Finding]], host: Host) -> Iterator[Finding]:

@@ -58,12 +58,23 @@ def find(host: Host) -> Iterator[Finding]:
 def _brake(host: Host) -> Iterator[Finding]:
     with brake.reader_page(host.config.state_dir / layout.BRAKE_FILE) as page:
         reason, alarm, stale = brake.reason_of(page), brake.alarm_of(page), brake.is_stale(page)
-    if reason is not None:
-        yield Finding(
-            "brake",
-            f"every check on this host is denied: {reason}",
-            "remove the cause; 'sessauth thaw' ends a freeze, with --this-host one of this host",
+        remedies = (
+            (
+                brake.failed_of(page),
+                "remove the cause of the failed write, then start the server again, which tries a write",
+            ),
+            (
+                brake.by_hand_of(page).engaged,
+                "'sessauth thaw --this-host' ends the freeze of this host, once you know that all is well",
+            ),
+            (
+                bool(brake.cluster_reason_of(page)),
+                "'sessauth thaw' at a server ends the cluster's freeze, once you know that all is well",
+            ),
         )
+    if reason is not None:
+        remedy = "; ".join(text for holds, text in remedies if holds)
+        yield Finding("brake", f"every check on this host is denied: {reason}", remedy or "see the message")
     if alarm:
         yield Finding(
             "cluster_alarm",

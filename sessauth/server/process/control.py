@@ -315,10 +315,9 @@ class Control:
 
     def _reload(self, manager: ServiceManager) -> None:
         manager.reloading()
-        try:
-            self.reloader.reload()
-        finally:
-            manager.reloaded(self.readiness.words())
+        # A fault of it must not end the thread of the signal.
+        try_once("reload", self.reloader.reload)
+        manager.reloaded(self.readiness.words())
 
     def stop(self) -> None:
         """Drain: report NOT_SERVING, end running calls here and in the workers, then close the state."""

@@ -78,14 +78,22 @@ def create(path: Path) -> None:
 
 
 def check_brake_is_there(path: Path) -> None:
-    """Raise StateUnusable MISSING if the page is gone, and with it the knowledge whether it was engaged."""
-    if not path.exists():
+    """Raise StateUnusable MISSING if the page is gone, and with it the knowledge whether it was engaged.
+
+    WRONG_MODE if this user can't know.
+    """
+    try:
+        path.stat()
+    except PermissionError as error:
+        message = f"{path} can't be reached; run it as the service's user, or give this user access to it"
+        raise StateUnusable(message, "WRONG_MODE") from error
+    except OSError as error:
         message = (
             f"{path} is missing, and with it whether the brake was set; make it anew, set, with 'sessauth "
             "freeze --this-host', and release it with 'sessauth thaw --this-host' once you know that nothing "
             "is wrong"
         )
-        raise StateUnusable(message, "MISSING")
+        raise StateUnusable(message, "MISSING") from error
 
 
 def reader_page(path: Path) -> mmap.mmap:
@@ -104,6 +112,11 @@ def reason_of(page: mmap.mmap) -> str | None:
 
 def _reasons(page: mmap.mmap, bits: int) -> str:
     return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bits & bit)
+
+
+def failed_of(page: mmap.mmap) -> bool:
+    """Return True if a failed write holds a page."""
+    return bool(page[0] & _FAILED)
 
 
 def by_hand_of(page: mmap.mmap) -> ManualBrake:

@@ -173,11 +173,15 @@ def _state_dir(settings: Settings, folder: Path | None) -> Path:
 
 
 def _hold(folder: Path, reason: str) -> None:
-    from ....state.host.brake import Brake, create
+    from ....state.host.brake import Brake, check_brake_is_there, create
     from ....state.layout import BRAKE_FILE
 
-    # A lost page is created anew: its former setting is unknown.
-    if not (folder / BRAKE_FILE).exists():
+    try:
+        check_brake_is_there(folder / BRAKE_FILE)
+    except StateUnusable as missing:
+        if missing.problem != "MISSING":
+            raise
+        # A lost page is created anew: its former setting is unknown.
         try:
             create(folder / BRAKE_FILE)
         except OSError as error:
