@@ -56,6 +56,16 @@ def typed(server: ClusterServer, *words: str) -> dict[str, object]:
     return dict(json.loads(result.output))
 
 
+def opens(server: ClusterServer) -> bool:
+    """Open a session; False while the server has not heard of the thaw: a follower hears of it later."""
+    try:
+        return bool(open_session(server.operator).id)
+    except RpcError as refused:
+        if refused.word != "FROZEN":
+            raise
+        return False
+
+
 def test_every_check_of_every_host_is_denied(
     pair: tuple[ClusterServer, ClusterServer], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +152,7 @@ def test_frozen_no_server_gives_authority(pair: tuple[ClusterServer, ClusterServ
         two.operator.call("SessionService/KeepAlive", sessions.KeepAliveRequest(session_id=leased.id))
     finally:
         one.operator.call(THAW, pb.ThawRequest())
-    open_session(two.operator)
+    assert wait_until(lambda: opens(two))
 
 
 def test_the_host_of_the_leader_frozen_by_itself(pair: tuple[ClusterServer, ClusterServer]) -> None:
@@ -161,7 +171,7 @@ def test_the_host_of_the_leader_frozen_by_itself(pair: tuple[ClusterServer, Clus
             assert refused.value.word == "FROZEN"
     finally:
         assert not typed(one, "thaw", "--state", state)["braked"]
-    open_session(two.operator)
+    assert wait_until(lambda: opens(two))
 
 
 def test_it_survives_a_take_over_and_a_restart(

@@ -18,6 +18,7 @@ from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
+from tests.support.descriptors import descriptors
 from tests.support.proof_forger import MAC, agreement, nonce, prove
 from tests.unit.fast.test_leaks import FEW, FEW_BYTES, heap_bytes
 from tests.vectors.cases_proofs import HOST, WHO, bound
@@ -103,7 +104,7 @@ def test_nothing_is_kept_of_proofs(given: Given, way: str) -> None:
     run(3000)
     gc.collect()
     counted = {name: sys.getrefcount(thing) for name, thing in vars(given).items()}
-    files = len(list(Path("/proc/self/fd").iterdir()))
+    files = descriptors()
     blocks, heap = sys.getallocatedblocks(), heap_bytes()
     run(CALLS)
     gc.collect()
@@ -112,5 +113,4 @@ def test_nothing_is_kept_of_proofs(given: Given, way: str) -> None:
     assert {n: c for n, c in found.items() if abs(c - counted[n]) > FEW // 100} == {}
     assert sys.getallocatedblocks() - blocks < FEW
     assert heap_bytes() - heap < FEW_BYTES
-    # Fewer: a file of an earlier test was closed meanwhile.
-    assert len(list(Path("/proc/self/fd").iterdir())) <= files
+    assert descriptors() - files < FEW // 100
