@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -134,8 +135,20 @@ def cli(settings: Settings, /, **options: Any) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line."""
-    cli.main()
+    """Run the command line.
+
+    An interrupted command ends without destructors: those of a gRPC call that was cut off can wait forever.
+    """
+    try:
+        cli.main()
+    except SystemExit as leaving:
+        if leaving.code != failures.INTERRUPTED:
+            raise
+        with suppress(OSError):
+            sys.stdout.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(failures.INTERRUPTED)
 
 
 if __name__ == "__main__":

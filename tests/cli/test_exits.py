@@ -135,6 +135,27 @@ def test_interrupt_is_quiet() -> None:
     assert err.strip() == b"sessauth: interrupted"
 
 
+def test_an_interrupted_command_ends_whatever_its_destructors_do() -> None:
+    """One of gRPC's waits forever behind a call that was interrupted at the wrong moment."""
+    script = """
+import sys, threading
+from sessauth.cli import main as command
+class Stuck:
+    def __del__(self):
+        threading.Event().wait()
+def interrupted():
+    stuck = Stuck()
+    stuck.itself = stuck
+    print("said")
+    sys.exit(130)
+command.cli.main = interrupted
+command.main()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (failures.INTERRUPTED, b"said\n", b"")
+
+
 def _unread(descriptor: int) -> int:
     waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
     return int.from_bytes(waiting, sys.byteorder)

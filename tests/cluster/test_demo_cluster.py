@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.cli.demo.cluster.interruption import NUMBERS, Interruption
 from tests.support.etcd_cluster import program
 from tests.support.service import wait_until
 
@@ -85,6 +86,27 @@ def test_an_interrupted_demo_leaves_nothing(number: int) -> None:
     assert time.monotonic() - began < 15
     assert wait_until(lambda: not _left(folder), 5), _left(folder)
     assert not Path(folder).exists()
+
+
+def test_a_signal_that_a_destructor_swallows_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next check raises it, and the handlers are restored behind the block."""
+    swallowed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: swallowed.append(lost.exc_type))
+
+    class Closing:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = [signal.getsignal(number) for number in NUMBERS]
+    with Interruption() as interruption:
+        interruption.check()
+        Closing()
+        assert swallowed == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
+        interruption.ignore()
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
 def test_without_etcd_one_line_says_how_to_get_it() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from ....server.process.init import initialise
 from .checks import HostChecks
 from .engine import Engine
 from .hosts import POLL_SECONDS, WAIT_SECONDS, DemoHost, DemoServer, configure_host, configure_server
+from .interruption import Interruption
 from .process import DemoProcess, ReservedPorts
 
 T = TypeVar("T")
@@ -31,8 +31,9 @@ T = TypeVar("T")
 class DemoCluster:
     """All parts, in a folder of their own. They start one by one, and all end with the block."""
 
-    def __init__(self, folder: Path, opened: ExitStack) -> None:
+    def __init__(self, folder: Path, opened: ExitStack, interruption: Interruption) -> None:
         """Prepare it; nothing runs yet. Raises UsageError if etcd is not installed."""
+        self.interruption = interruption
         self._folder = folder
         self._opened = opened
         self.servers: list[DemoServer] = []
@@ -107,6 +108,7 @@ class DemoCluster:
         """
         until = time.monotonic() + WAIT_SECONDS
         while not (value := ready()):
+            self.interruption.check()
             if time.monotonic() > until or not process.runs:
                 raise Unavailable(f"{process.name} is not ready in time; it logged:\n{process.last_lines()}")
             time.sleep(POLL_SECONDS)
@@ -168,20 +170,11 @@ def open_cluster() -> Iterator[DemoCluster]:
     """
     # The package logs each fault that the demo makes; that is no line of the story.
     logging.getLogger("sessauth").addHandler(logging.NullHandler())
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
     # The system's own folder: a socket's path has at most 107 bytes, whatever TMPDIR says.
     folder = tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp", ignore_cleanup_errors=True)
-    try:
-        with folder as path, ExitStack() as opened:
-            try:
-                yield DemoCluster(Path(path), opened)
-            finally:
-                # A second Ctrl-C would leave processes behind.
-                for number in before:
-                    signal.signal(number, signal.SIG_IGN)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with Interruption() as interruption, folder as path, ExitStack() as opened:
+        try:
+            yield DemoCluster(Path(path), opened, interruption)
+        finally:
+            # A second Ctrl-C would leave processes behind.
+            interruption.ignore()

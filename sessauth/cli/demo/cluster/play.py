@@ -21,11 +21,13 @@ def run(write: Write, *, as_json: bool = False) -> int:
     """
     began = time.monotonic()
 
-    def show(text: str) -> None:
-        if not as_json:
-            write(text)
-
     with open_cluster() as cluster:
+
+        def show(text: str) -> None:
+            cluster.interruption.check()
+            if not as_json:
+                write(text)
+
         story = Story(cluster, show)
         show(
             "Three members of etcd, two servers, two hosts that follow, and on each of these a verifier that"
