@@ -124,7 +124,8 @@ def test_a_check_that_was_answered_on_the_loop_is_refused(pair: Pair) -> None:
     before = direct_calls()
     assert [reason() for _ in range(5)] == [Reason.ALLOWED] * 5 and direct_calls() > before
     # A commit that changes no caller forgets none.
-    open_session(pair.two.operator)
+    revision = open_session(pair.two.operator).revision
+    assert wait_until(lambda: pair.two.control.log.head().revision >= revision)
     before = direct_calls()
     assert [reason() for _ in range(5)] == [Reason.ALLOWED] * 5 and direct_calls() == before + 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.state.host.proof_keys import HostProofKeys
+from sessauth.state.lmdb.reader import StateReader
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -42,13 +43,23 @@ def cluster() -> Iterator[Cluster]:
 
 
 def token_of(cluster: Cluster, scope: str, holder: HolderKey | None = None) -> tuple[str, int]:
-    """Return a token, bound to ``holder`` if there is one, and the revision of its session."""
+    """Return a token, bound to ``holder`` if there is one, and its session's revision; both hosts have it."""
     opening = sessions.OpenSessionRequest(subject="a", ceiling=["read:**"])
     session = cluster.ask("SessionService/OpenSession", opening).session
     minting = tokens.MintRequest(session_id=session.id, scopes=[scope], audience=["gw"])
     if holder is not None:
         minting.next_key, minting.proof_key = holder.public.next_key, holder.public.proof_key
-    return cluster.ask("TokenService/Mint", minting).token, session.revision
+    token = cluster.ask("TokenService/Mint", minting).token
+    for host in cluster.hosts:
+        with closing(StateReader.open(host.config.state_dir)) as reader:
+            assert wait_until(lambda at=reader: revision_of(at) >= session.revision)  # type: ignore[misc]
+    return token, session.revision
+
+
+def revision_of(reader: StateReader) -> int:
+    """Return the revision that a host's folder has reached."""
+    with reader.rows() as rows:
+        return rows.head().revision
 
 
 def worker_of(host: ServerHost) -> Caller:

@@ -108,6 +108,18 @@ def test_a_call_reads_no_row_while_nothing_changed(folder: Folder, monkeypatch: 
     assert reads == ["begin"] and folder.callers.loaded is loaded
 
 
+def test_callers_stay_accepted_though_the_host_has_no_file(folder: Folder) -> None:
+    """The file is looked for every 200 ms; that it is still not there replaces nothing."""
+    ann = folder.add("ann")
+    assert folder.role(ann) == "gateway" and not folder.file.file.current().entries
+    loaded = folder.callers.loaded
+
+    folder.callers.fresh_until = 0.0
+
+    assert folder.callers.current() is loaded
+    assert folder.callers.accepted_before(ann.encode()) is not None
+
+
 def test_an_id_that_is_ahead_of_the_rows_hides_no_removal(folder: Folder) -> None:
     """LMDB writes a commit's id into the file a moment before a transaction reads its rows."""
     ann = folder.add("ann")

@@ -259,7 +259,10 @@ class CredentialFile(CredentialSource):
             try:
                 found = self._path.stat()
             except FileNotFoundError:
-                self.loaded, self._stamp, self.fresh_until = Loaded(), None, 0.0
+                # The same object as long as nothing changes: another one has every caller looked up again.
+                if self.loaded.entries:
+                    self.loaded = Loaded()
+                self._stamp, self.fresh_until = None, 0.0
                 return self.loaded
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
             if stamp != self._stamp:
