@@ -131,14 +131,18 @@ def test_an_operator_is_told_to_ask_a_server(
 
 
 def test_receipts_name_the_follower_and_are_the_servers(hosts: Hosts) -> None:
-    """Made by the leader; the follower's host has the end before that."""
+    """Made by the leader; closed once the follower's host has the end."""
     session_id, _ = session_with(hosts)
     end(hosts.one.operator, session_id)
     request = evidence.GetReceiptRequest(session_id=session_id)
-    signed = hosts.one.operator.call("EvidenceService/GetReceipt", request).receipt
-    receipt = receipt_pb2.Receipt.FromString(signed.payload)
-    assert {host.name for host in receipt.hosts} >= {"f"}
-    assert receipt.state == receipt_pb2.RECEIPT_STATE_CLOSED
+
+    def is_closed() -> bool:
+        signed = hosts.one.operator.call("EvidenceService/GetReceipt", request).receipt
+        receipt = receipt_pb2.Receipt.FromString(signed.payload)
+        assert {host.name for host in receipt.hosts} >= {"f"}
+        return receipt.state == receipt_pb2.RECEIPT_STATE_CLOSED
+
+    assert wait_until(is_closed)
     assert wait_until(lambda: hosts.follower.control.log.receipt(session_id) is not None)
     with pytest.raises(RpcError) as refused:
         hosts.follower.operator.call("EvidenceService/GetReceipt", request)
