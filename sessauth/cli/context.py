@@ -101,6 +101,15 @@ class Settings:
             "timeout_ms": self.timeout_ms,
         }
 
+    def sent_credential(self) -> str:
+        """Return what a server that refused the credential was sent, as the end of an error's message."""
+        from ..client._target import resolve_credential_file, resolve_target
+
+        terms = self._client_terms()
+        file = resolve_credential_file(terms["credential_file"], resolve_target(terms["target"]))
+        sent = f"that of {file}" if file else "the certificate alone" if self.tls_certificate else "none"
+        return f"; sent was {sent} (--credential-file, SESSAUTH_CREDENTIAL_FILE)"
+
     def config(self, **overrides: str) -> Config:
         """Return the configuration of the home folder. Raises ConfigError.
 

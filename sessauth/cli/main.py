@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import SessauthError, UsageError
+from ..errors import SessauthError, Unauthenticated, UsageError
 from . import failures
 from .context import Settings
 from .params import PATH
@@ -69,6 +70,15 @@ class SessauthGroup(click.Group):
             raise TypeError(f"{place} is no command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command to run; an unknown name is refused with the names that are alike."""
+        alike = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS)
+        if alike:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, alike))}?")
+        return super().resolve_command(ctx, args)
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run, and exit with one of the documented codes."""
         extra["standalone_mode"] = False
@@ -96,6 +106,8 @@ class SessauthGroup(click.Group):
         except SessauthError as error:
             options = failures.options_of(settings.command)
             message = failures.with_option_names(str(error), options)
+            if isinstance(error, Unauthenticated):
+                message += settings.sent_credential()
             failures.report(error, message, as_json=settings.json)
             code = failures.exit_code(error)
         except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied

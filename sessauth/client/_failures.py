@@ -172,7 +172,7 @@ def unreadable() -> ServerError:
 def _tls_hint(target: str) -> str:
     # gRPC reports a failed handshake only as a closed connection.
     if is_local(target):
-        return ""
+        return ". If it runs elsewhere, name it: SESSAUTH_HOME or SESSAUTH_TARGET"
     return (
         ". If one does, the handshake of TLS may have failed: see whether it speaks TLS, whether its "
         "certificate is signed by the given CA and names the host, and whether it wants one of the client "

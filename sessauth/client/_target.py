@@ -162,22 +162,29 @@ def check_credential(credential: str, origin: str) -> str:
     return credential
 
 
-def resolve_credential(credential: str | None, file: Path | None, target: str) -> str:
-    """Return the credential to present, or "" for none.
+def resolve_credential_file(file: Path | None, target: str) -> Path | None:
+    """Return the file of the credential to present to a resolved target, or None.
 
-    In this order: ``credential`` itself, ``file``, the file that ``$SESSAUTH_CREDENTIAL_FILE``
-    names, and for a Unix socket the operator's file of the home that the socket lies in. Raises
-    ConfigError as ``load_credential`` does, except that the last is skipped when it does not exist.
+    In this order: ``file``, the one that ``$SESSAUTH_CREDENTIAL_FILE`` names, and for a Unix socket the
+    operator's of the home that the socket lies in, if it exists.
     """
-    if credential is not None:
-        return check_credential(credential, "the argument") if credential else ""
-    if file is not None:
-        return load_credential(file)
     named = os.environ.get("SESSAUTH_CREDENTIAL_FILE", "")
-    if named:
-        return load_credential(Path(named))
+    if file is not None or named:
+        return file or Path(named)
     if is_local(target):
         beside = Path(target.removeprefix("unix:")).parent.parent / CREDENTIAL_NAME
         if beside.exists():
-            return load_credential(beside)
-    return ""
+            return beside
+    return None
+
+
+def resolve_credential(credential: str | None, file: Path | None, target: str) -> str:
+    """Return the credential to present, or "" for none.
+
+    That is ``credential`` itself, else what the file of :func:`resolve_credential_file` holds. Raises
+    ConfigError as ``load_credential`` does.
+    """
+    if credential is not None:
+        return check_credential(credential, "the argument") if credential else ""
+    found = resolve_credential_file(file, target)
+    return load_credential(found) if found is not None else ""

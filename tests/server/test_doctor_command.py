@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from sessauth.server.config.config import from_dict
-from sessauth.server.doctor import place_checks, process_checks
+from sessauth.server.doctor import place_checks
 from sessauth.server.doctor.finding import ERROR
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
+from sessauth.server.rpc.listen import bind_problem
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.cli.conftest import COMMAND, invoke
 from tests.support.service import home_folder, running
@@ -93,7 +94,7 @@ def test_another_hosts_server_does_not_answer_for_this_one(
 @pytest.mark.parametrize("name", ["x" * 70, "a..b", "a\0b"])
 def test_a_name_that_no_host_can_have(name: str) -> None:
     """It can't be listened on, which is the finding."""
-    assert process_checks._bind_problem(f"{name}:80")
+    assert bind_problem(f"{name}:80")
 
 
 def test_a_place_that_can_not_be_made(tmp_path: Path) -> None:

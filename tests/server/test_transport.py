@@ -5,6 +5,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import cast
 
 import grpc
@@ -19,6 +20,8 @@ from sessauth.server.process.init import initialise
 from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.deadline import Deadline
+from sessauth.server.rpc.listen import bind_tcp
+from sessauth.server.transport.loop import GrpcServer
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
@@ -366,7 +369,14 @@ def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         (home / "sessauth.toml").write_text(f'[tcp]\naddress = "{address}"\ninsecure_tcp = true\n')
 
-        with pytest.raises(ConfigError, match="can't be listened on"):
-            Control(server_config.load(home, {}))
+        config = server_config.load(home, {})
+        with pytest.raises(
+            ConfigError, match=r"^tcp\.address: .* can't be listened on: Address already in use"
+        ):
+            Control(config)
 
         assert not made.socket.exists()
+        # A worker's address is another setting.
+        deaf = cast(GrpcServer, SimpleNamespace(add_port=lambda *_: 0))
+        with pytest.raises(ConfigError, match=r"^tcp\.check_address: .*: Address already in use"):
+            bind_tcp(deaf, config, address, "tcp.check_address")

@@ -146,7 +146,7 @@ def to_lines(
         return ["no session"]
     lines = observed_lines(reports, report)
     lines += table(
-        ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "TOLD BY"),
+        ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "REPORTED BY"),
         [
             (
                 each.session.id.hex(),

@@ -16,9 +16,8 @@ from ...errors import ConfigError
 from ...model.server_status import ServerStatus
 from ...state import layout
 from ..config.config import Config
-from ..config.sections import host_and_port
 from ..process.server_status import version
-from ..rpc.listen import MAX_SOCKET_PATH_BYTES
+from ..rpc.listen import MAX_SOCKET_PATH_BYTES, bind_problem
 from ..transport.choice import choose
 from .finding import Finding, of_error
 from .host import Host
@@ -105,7 +104,7 @@ def _addresses(config: Config) -> Iterator[Finding]:
         ("metrics.address", config.metrics.address),
     )
     for setting, address in stated:
-        problem = _bind_problem(address) if address else ""
+        problem = bind_problem(address) if address else ""
         if problem:
             yield Finding(
                 "address_taken",
@@ -120,20 +119,6 @@ def _addresses(config: Config) -> Iterator[Finding]:
             f"a server of another state listens on {config.socket}",
             "stop it, or state another server.run_dir",
         )
-
-
-def _bind_problem(address: str) -> str:
-    try:
-        host, port = host_and_port(address)
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, where = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-    except (OSError, ValueError, ConfigError) as error:
-        # ValueError: a name that can be none of a host.
-        return getattr(error, "strerror", None) or str(error)
-    return ""
 
 
 def _parts(host: Host) -> Iterator[Finding]:

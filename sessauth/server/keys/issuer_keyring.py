@@ -27,7 +27,10 @@ class KeyRing:
         try:
             mode = folder.stat().st_mode
         except OSError as error:
-            raise KeyFolderError(f"{folder}: {error.strerror}; make it with 'sessauth init'") from error
+            raise KeyFolderError(
+                f"{folder}: {error.strerror}; run 'sessauth init', or name another home folder "
+                "(--home, SESSAUTH_HOME)"
+            ) from error
         if not folder.is_dir() or mode & 0o077:
             raise KeyFolderError(f"{folder}: must be a folder with mode 0700; run: chmod 700 {folder}")
 

@@ -103,7 +103,10 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     # The last two steps of an init; one that was interrupted before them is resumed.
     for existing in (credential_file, config.credentials_file):
         if existing.exists():
-            raise ConfigError(f"{existing}: exists; this folder was initialised before, choose another home")
+            raise ConfigError(
+                f"{existing}: exists; this folder was initialised before: serve it, or name another home "
+                "(--home, SESSAUTH_HOME)"
+            )
     make_folders(config)
     preflight.check(config)
     log = StateWriter.open(

@@ -132,7 +132,7 @@ def run(
             publisher = Publisher(page, verifier, serving, watching, audit)
         serving.bind_unix(config.check_socket(index))
         if config.tcp.check_address:
-            serving.bind_tcp(config.tcp.check_address)
+            serving.bind_tcp(config.tcp.check_address, "tcp.check_address")
         grace_ms = 0
         registering = RegistrationLoop(
             verifier.view, source, partial(_register, channel), worker_name(index), 0

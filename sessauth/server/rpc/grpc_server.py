@@ -110,9 +110,9 @@ class Serving:
         bind_unix(self._server, path)
         self._sockets.append(path)
 
-    def bind_tcp(self, address: str) -> int:
-        """Listen on TCP; returns the port. Raises ConfigError."""
-        return bind_tcp(self._server, self._config, address)
+    def bind_tcp(self, address: str, setting: str = "tcp.address") -> int:
+        """Listen on TCP; returns the port. Raises ConfigError, which names ``setting``."""
+        return bind_tcp(self._server, self._config, address, setting)
 
     def start(self) -> None:
         """Begin to answer."""

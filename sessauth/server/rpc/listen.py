@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import limits
 from ...errors import ConfigError
 from ..config.config import Config
+from ..config.sections import host_and_port
 from ..keys.certificates import Certificates
 from ..log import event
 from ..transport.loop import GrpcServer
@@ -91,10 +92,26 @@ def _remove_stale(path: Path) -> None:
     raise ConfigError(f"{path}: another server listens there")
 
 
-def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str) -> int:
+def bind_problem(address: str) -> str:
+    """Return why HOST:PORT can't be listened on; empty if it can. Binds without listening."""
+    try:
+        host, port = host_and_port(address)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except (OSError, ValueError, ConfigError) as error:
+        # ValueError: a name that can be none of a host.
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str, setting: str) -> int:
     """Listen on TCP with TLS, or without if ``insecure_tcp`` says so; returns the port.
 
-    Raises ConfigError if a certificate file can't be read or the address can't be had.
+    ``setting`` is the one that states the address. Raises ConfigError if a certificate file can't be read or
+    the address can't be had.
     """
     try:
         if config.tcp.insecure_tcp:
@@ -109,7 +126,9 @@ def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str) ->
             tls: Any = server.tls(Certificates(config))
             port = server.add_port(address, tls)
     except (RuntimeError, OSError, ValueError) as error:
-        raise ConfigError(f"tcp.address: {address} can't be listened on: {error}") from error
+        raise ConfigError(f"{setting}: {address} can't be listened on: {error}") from error
     if not port:
-        raise ConfigError(f"tcp.address: {address} can't be listened on")
+        # gRPC says nothing more.
+        problem = bind_problem(address) or "gRPC refused it"
+        raise ConfigError(f"{setting}: {address} can't be listened on: {problem}")
     return port
