@@ -26,9 +26,12 @@ TYPED := $(subst /,.,$(basename $(wildcard sessauth/_fast/*/*.pyi)))
 help: ## show the targets
 	grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# An environment without pip is what an attempt leaves where ensurepip is missing (Debian: python3-venv).
 $(INSTALLED): pyproject.toml
 	if [ -z "$(PYTHON)" ]; then echo "no Python >= 3.11 found; name one: make PYTHON=/path/to/python" >&2; exit 1; fi
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	    echo "$(PYTHON) is no Python >= 3.11; name one: make PYTHON=/path/to/python" >&2; exit 1; fi
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	SESSAUTH_LINK_ONLY=1 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .

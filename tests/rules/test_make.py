@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,30 @@ def test_every_target_can_be_planned(target: str) -> None:
     answer = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
 
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("version", "said"), [("old", "is no Python >= 3.11"), ("new", "made again")])
+def test_make_names_a_python_that_is_too_old_and_mends_an_environment_without_pip(
+    version: str, said: str, tmp_path: Path
+) -> None:
+    """A Python that is named is looked at; what a venv without ensurepip left is made again."""
+    named, left = tmp_path / "python", tmp_path / "venv" / "bin" / "python"
+    named.write_text(f'#!/bin/sh\ncase "$1" in -c) [ {version} = new ];; *) echo made again >&2;; esac\n')
+    left.parent.mkdir(parents=True)
+    left.write_text("#!/bin/sh\nexit 1\n")
+    for each in (named, left):
+        each.chmod(0o755)
+
+    answer = subprocess.run(
+        ["make", "install", f"PYTHON={named}", f"VENV={left.parents[1]}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert answer.returncode != 0
+    assert said in answer.stderr
 
 
 def test_ci_fails_when_a_section_fails() -> None:
