@@ -4,7 +4,7 @@
     data = signed.encode()                       # what the engine carries
     SignedGroup.decode(data).is_signed_by(public_key)
 
-docs/cluster.md defines the rules by which a host takes a record.
+docs/cluster-internals.md defines the rules by which a host takes a record.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m tests.cluster.cuts [CASE...]
 
-Each case prints a line for docs/cluster.md, or as JSON with --json. Nothing of it needs root.
+Each case prints a line for docs/cluster-internals.md, or as JSON with --json. Nothing of it needs root.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m tests.cluster.figures
 
-Each line of docs/cluster.md's table of figures is one function here.
+Each line of docs/cluster-internals.md's table of figures is one function here.
 """
 
 from __future__ import annotations
