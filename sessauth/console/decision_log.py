@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from ..audit.read.reader import Entry
 
 # Decisions that are held; older ones are in the log.
 HELD: Final = 20_000
-# Of what is there at the beginning, the end of each file is read.
+# Of what is there at the beginning, the end of each file is read, the newest files first.
 FIRST_BYTES: Final = 4 * 1024 * 1024
 STEP_BYTES: Final = 1024 * 1024
 PAUSE_S: Final = 0.3
@@ -31,6 +32,8 @@ class DecisionLog:
         """Follow ``folder``; nothing is read yet."""
         self.folder = folder
         self.entries: deque[Entry] = deque(maxlen=HELD)
+        # From then on every decision of the folder is held; ms since 1970.
+        self.whole_since_ms = 0
         # The cause of a folder that can't be read; empty if it can.
         self.fault = ""
         self._read_to: dict[Path, int] = {}
@@ -44,16 +47,43 @@ class DecisionLog:
 
     def read(self) -> int:
         """Read what was written since; return the number of new decisions."""
+        first, fault = not self._read_to, ""
         try:
             files = [path for numbered in layout.files(self.folder).values() for path in numbered.values()]
-            found = [entry for path in files for entry in self._of_file(path)]
+            if first:
+                files.sort(key=_written_ms, reverse=True)
         except OSError as error:
             self.fault = f"can't read {self.folder}: {error.strerror}"
             return 0
-        self.fault = ""
+        found: list[Entry] = []
+        for path in files:
+            try:
+                found += self._of_file(path, skip=first and len(found) >= HELD)
+            except FileNotFoundError:
+                # Retention removed it meanwhile.
+                continue
+            except OSError as error:
+                fault = f"can't read {path}: {error.strerror}"
+        self.fault = fault
+        self._read_to = {path: self._read_to[path] for path in files if path in self._read_to}
         found.sort(key=lambda entry: entry.at_ms)
+        dropped = islice(chain(self.entries, found), max(0, len(self.entries) + len(found) - HELD))
+        self._lacks_until(max((entry.at_ms for entry in dropped), default=-1))
         self.entries.extend(found)
         return len(found)
+
+    def allowed_calls(self, sessions: Collection[str], since_ms: int) -> Iterator[LoggedDecision]:
+        """Yield the allowed calls of sessions, by their ids in hex, that are held, of that time on."""
+        for entry in tuple(self.entries):
+            record = entry.record
+            if (
+                record.get("session") in sessions
+                and record.get("allowed") is True
+                and entry.at_ms >= since_ms
+            ):
+                decision = LoggedDecision.of(record)
+                if not decision.token_only:
+                    yield decision
 
     def find(self, query: Query, most: int) -> list[LoggedDecision]:
         """Return the latest decisions that match, the newest first, at most ``most``."""
@@ -65,11 +95,24 @@ class DecisionLog:
                     break
         return found
 
-    def _of_file(self, path: Path) -> Iterator[Entry]:
+    def _lacks_until(self, at_ms: int) -> None:
+        self.whole_since_ms = max(self.whole_since_ms, at_ms + 1)
+
+    def _of_file(self, path: Path, *, skip: bool) -> list[Entry]:
+        """Return what was written to a file since; of one to ``skip`` nothing of what it has now."""
         size = path.stat().st_size
         at = self._read_to.get(path, -1)
-        if at < 0:
-            at = max(0, size - FIRST_BYTES)
+        if at < 0 and skip:
+            self._lacks_until(_written_ms(path))
+            self._read_to[path] = size
+            return []
+        begin = max(0, size - FIRST_BYTES) if at < 0 else at
+        entries = list(self._entries(path, begin))
+        if at < 0 and begin:
+            self._lacks_until(entries[0].at_ms if entries else _written_ms(path))
+        return entries
+
+    def _entries(self, path: Path, at: int) -> Iterator[Entry]:
         stream, _ = layout.parse_name(path.name) or (b"", 0)
         with path.open("rb") as file:
             file.seek(at)
@@ -84,3 +127,7 @@ class DecisionLog:
                     if _NEEDLE in line and (record := layout.parse(line)) is not None:
                         yield Entry(stream, path, 0, record)
         self._read_to[path] = at
+
+
+def _written_ms(path: Path) -> int:
+    return int(path.stat().st_mtime * 1000)
