@@ -56,6 +56,7 @@ class PageGate:
         self._app = app
         self._logins = logins
         self._pages = pages
+        self._address = hosts[0]
         self._hosts = frozenset(hosts)
         self._origins = frozenset(f"http://{host}" for host in hosts)
 
@@ -74,7 +75,9 @@ class PageGate:
 
         headers = Headers(scope=scope)
         if headers.getlist("host") == [] or any(h not in self._hosts for h in headers.getlist("host")):
-            refusal = PlainTextResponse("this console answers to its own address only\n", 421)
+            refusal = PlainTextResponse(
+                f"this console answers to its own address only: {self._address}\n", 421
+            )
             await refusal(scope, receive, guarded_send)
             return
         if _is_part_of_another_page(headers):

@@ -117,7 +117,9 @@ class Pages:
         login = getattr(request.state, "login", None)
         return {
             "now_ms": self._clock.now_ms(),
-            "path": request.url.path,
+            # As it was sent: the path of ``url`` is parsed anew, and differs from it.
+            "path": request.scope["path"],
+            "query": request.url.query,
             "form_token": login.form_token if login else "",
             "logged_in": login is not None,
             "reach": self.reach,

@@ -53,9 +53,7 @@ def serve(
     """
     port = bound.getsockname()[1]
     logins = Logins(SystemClock(), login_ms=login_ms)
-    app = application(
-        connect, logins, (f"{HOST}:{port}", f"localhost:{port}"), terms, stopping=lambda: server.should_exit
-    )
+    app = application(connect, logins, host_headers(port), terms, stopping=lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -95,6 +93,12 @@ def serve(
         asyncio.run(run())
     finally:
         bound.close()
+
+
+def host_headers(port: int) -> list[str]:
+    """Return the values of the header Host that browsers send to a port of loopback."""
+    # The port of the scheme is left out.
+    return [name if port == 80 else f"{name}:{port}" for name in (HOST, "localhost")]
 
 
 def minutes_of_a_link() -> int:

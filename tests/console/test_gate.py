@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
+from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.routing import Route
 
 from sessauth.console import live, logins
 from sessauth.console.gate import HEADERS, MAX_FORM_BYTES
@@ -64,6 +67,39 @@ def test_nobody_sees_a_page_without_a_login(world: World) -> None:
         assert world.client.get_session(session.id).status.name == "ACTIVE"
 
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def test_every_route_is_behind_the_gate(world: World) -> None:
+    """Each path and method, those to come too: its own host and site, a login, and a form of that login."""
+    with console(world, allow_changes=True) as browser:
+        routes = browser.http.app._app.routes  # type: ignore[attr-defined]
+        paths = [re.sub(r"{\w+}", "00" * 16, each.path) for each in routes if isinstance(each, Route)]
+        assert len(paths) > 15
+        right = f"form_token={browser.form_token()}"
+        own, none, other = {"origin": ORIGIN}, {"cookie": "x=y"}, {"origin": "http://127.0.0.1:8098"}
+        part = {"sec-fetch-site": "same-site", "sec-fetch-dest": "empty"}
+        for path, method in itertools.product(paths, METHODS):
+
+            def code(form: str, *headers: dict[str, str], path: str = path, method: str = method) -> int:
+                sent = dict(ChainMap(*headers, {"content-type": "application/x-www-form-urlencoded"}))
+                http = browser.http
+                return http.request(
+                    method, path, content=form, headers=sent, follow_redirects=False
+                ).status_code
+
+            assert code(right, own, {"host": "evil.example"}) == 421
+            assert code(right, own, part) == 403
+            if path.startswith("/login/"):
+                continue
+            assert code(right, own, none) == 401, (method, path)
+            if method not in ("GET", "HEAD"):
+                refused = [code(right), code(right, other), code(right[:-1], own), code("", own)]
+                assert refused == [403] * 4, (method, path)
+                if path != "/logout":
+                    assert code(right, own) in (200, 404, 405) or path.endswith("/grant")
+
+
 def test_static_files_lead_nowhere_else(world: World) -> None:
     """The folder that needs no login has its own files alone, however the address is written."""
     with console(world) as browser:
@@ -84,10 +120,21 @@ def test_the_way_on_leads_to_this_console(world: World) -> None:
     """The link of the page of those who are not logged in never leads to another site."""
     with console(world) as browser:
         browser.http.cookies.clear()
-        for path in ("//evil.example/x", "/%5cevil.example/x", "/%2f%5c/evil.example/x"):
+        for path in (
+            "//evil.example/x",
+            "/%5cevil.example/x",
+            "/%2f%5c/evil.example/x",
+            # Browsers take tabs and line feeds out of an address.
+            "/%09/evil.example/x",
+            "/%0a%5cevil.example/x",
+            "/%0d%09//evil.example/x",
+        ):
             page = browser.http.get(f"{ORIGIN}{path}").text
             (link,) = re.findall(r'href="([^"]*evil[^"]*)"', page)
-            assert re.match(r"/[^/\\]", link), path
+            assert re.match(r"/[A-Za-z0-9%]", link), path
+        assert (
+            'href="/decisions?session=ab&amp;x=%22"' in browser.http.get("/decisions?session=ab&x=%22").text
+        )
 
 
 def test_a_link_logs_in_once(world: World) -> None:
