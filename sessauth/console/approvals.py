@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -47,9 +48,10 @@ class ApprovalPages:
         found = await parts.answers.get(
             ("approvals", status), lambda: parts.client.list_approvals(status=status, page_size=MAX_ROWS)
         )
+        now_ms = parts.clock.now_ms()
         rows = sorted(found.value.approvals, key=lambda each: each.record.requested_at_ms, reverse=True)
         return "approvals.html", {
-            "rows": [(each.record, self._is_mine(each)) for each in rows],
+            "rows": [(each.record, each.record.waits(now_ms) and self._is_mine(each)) for each in rows],
             "more": bool(found.value.next_page_token),
             "status": status,
             "statuses": STATUSES,
@@ -94,10 +96,9 @@ class ApprovalPages:
                     409,
                 )
             signed = self._approver.grant(asked)
-            await self._parts.answers.ask(self._parts.client.grant_approval(asked, signed))
         except SessauthError as error:
             return await self._failed(request, error)
-        return self._again(request)
+        return await self._answer(request, self._parts.client.grant_approval(asked, signed))
 
     async def deny(self, request: Request) -> Response:
         """Deny the call until the request expires."""
@@ -106,12 +107,20 @@ class ApprovalPages:
             return parts.pages.refused(request, READ_ONLY)
         reason = request.state.form.get("reason", "")[:MAX_REASON_CHARS]
         try:
-            await parts.answers.ask(parts.client.deny_approval(*_ids(request), reason))
+            ids = _ids(request)
         except SessauthError as error:
-            return await self._failed(request, error)
-        return self._again(request)
+            return parts.live.failure(request, error)
+        return await self._answer(request, parts.client.deny_approval(*ids, reason))
 
-    def _again(self, request: Request) -> Response:
+    async def _answer(self, request: Request, change: Awaitable[ApprovalRequest]) -> Response:
+        """Hand an answer in, and lead back to the approval; or say what became of it."""
+        try:
+            await self._parts.answers.ask(change)
+        except (InvalidApproval, Rejected) as error:
+            return await self._failed(request, error)
+        except SessauthError as error:
+            again = "Look at the approval before you press once more."
+            return self._parts.live.not_made(request, error, again)
         session_id, approval_id = _ids(request)
         for status in STATUSES:
             self._parts.answers.forget(("approvals", status))
@@ -124,18 +133,22 @@ class ApprovalPages:
         key = ("approval", session_id, approval_id)
         if fresh:
             parts.answers.forget(key)
-        found = await parts.answers.get(key, lambda: parts.client.get_approval(session_id, approval_id))
+            asked = await parts.answers.ask(parts.client.get_approval(session_id, approval_id))
+            at_ms = parts.answers.reach.answered_at_ms
+        else:
+            found = await parts.answers.get(key, lambda: parts.client.get_approval(session_id, approval_id))
+            asked, at_ms = found.value, found.at_ms
         try:
             session = await parts.answers.get(
                 ("session", session_id), lambda: parts.client.get_session(session_id)
             )
         except (PermissionDenied, Unavailable):
-            return found.value, found.at_ms
-        named = dataclasses.replace(found.value, subject=session.value.subject, purpose=session.value.purpose)
-        return named, found.at_ms
+            return asked, at_ms
+        named = dataclasses.replace(asked, subject=session.value.subject, purpose=session.value.purpose)
+        return named, at_ms
 
     async def _failed(self, request: Request, error: SessauthError) -> Response:
-        """Say what happened: it was answered elsewhere, it is over, or no answer came."""
+        """Say what happened: it was answered elsewhere, or it is over; nothing was done."""
         if not isinstance(error, InvalidApproval | Rejected):
             return self._parts.live.failure(request, error)
         try:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..client import EventKind, SessionEvent
-from ..errors import NotFound, SessauthError, Unavailable
+from ..errors import NotFound, PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_ANCESTORS
 from ..model.session import EndCause, Session, SessionStatus
 from .recent import RecentAnswers
@@ -27,7 +27,9 @@ EVENTS: Final = 2_000
 SINGLY: Final = 200
 PAUSE_S: Final = 0.25
 RETRY_S: Final = 1.0
+BRAKE_S: Final = 2.0
 _ORDER: Final = (SessionStatus.ACTIVE, SessionStatus.SUSPENDED, SessionStatus.ENDED)
+_ENDS: Final = (EventKind.ENDED, EventKind.LAPSED)
 _LOG: Final = logging.getLogger("sessauth.console")
 
 
@@ -39,6 +41,7 @@ class Board:
         self._answers = answers
         self._sessions: dict[bytes, Session] = {}
         self._sorted: list[Session] | None = None
+        self._children: dict[bytes, list[Session]] = {}
         self._dirty: set[bytes] = set()
         self._stale = False
         self._news = asyncio.Event()
@@ -51,7 +54,7 @@ class Board:
 
     async def run(self) -> None:
         """Stay current until cancelled."""
-        await asyncio.gather(self._watch(), self._read())
+        await asyncio.gather(self._watch(), self._read(), self._ask_brake())
 
     async def wait(self, seconds: float) -> None:
         """Return when something changed, at the latest after ``seconds``."""
@@ -65,6 +68,10 @@ class Board:
         """Return all sessions: the living first, the newest first."""
         if self._sorted is None:
             self._sorted = sorted(map(self.current, self._sessions.values()), key=_place)
+            self._children = {}
+            for session in self._sorted:
+                if session.parent_id:
+                    self._children.setdefault(session.parent_id, []).append(session)
         return self._sorted
 
     def current(self, session: Session) -> Session:
@@ -84,9 +91,17 @@ class Board:
             reason=above.reason,
         )
 
-    def find(self, session_id: bytes) -> Session | None:
-        """Return a session as it was read last, None if it is not known."""
-        return self._sessions.get(session_id)
+    def beginning(self, digits: str) -> list[bytes]:
+        """Return the ids of the sessions whose ids in hex begin so."""
+        return [session_id for session_id in self._sessions if session_id.hex().startswith(digits)]
+
+    def ancestors(self, session: Session) -> list[Session]:
+        """Return the sessions above one that are known, its parent first."""
+        found: list[Session] = []
+        while len(found) < MAX_ANCESTORS and (above := self._sessions.get(session.parent_id)):
+            found.append(above)
+            session = above
+        return found
 
     def put(self, session: Session) -> None:
         """Take over a session that was read elsewhere."""
@@ -96,22 +111,21 @@ class Board:
 
     def events_of(self, session_id: bytes) -> list[SessionEvent]:
         """Return the latest events of a session, the newest first; those of its ancestors' ends too."""
+        session = self._sessions.get(session_id)
+        above = {each.id for each in self.ancestors(session)} if session else ()
         return [
             event
             for event in reversed(self.events)
-            if event.session_id == session_id or session_id in event.inherited_by
+            if event.session_id == session_id or (event.kind in _ENDS and event.session_id in above)
         ]
 
     def descendants(self, session_id: bytes) -> list[Session]:
         """Return the sessions below one, parents before their children."""
-        children: dict[bytes, list[Session]] = {}
-        for session in self.ordered():
-            if session.parent_id:
-                children.setdefault(session.parent_id, []).append(session)
+        self.ordered()
         found: list[Session] = []
         open_ids = deque([session_id])
         while open_ids:
-            for child in children.get(open_ids.popleft(), ()):
+            for child in self._children.get(open_ids.popleft(), ()):
                 found.append(child)
                 open_ids.append(child.id)
         return found
@@ -143,13 +157,18 @@ class Board:
         if event.kind is EventKind.RESTORED:
             self._stale = True
         elif event.kind is EventKind.PURGED:
-            self._sessions.pop(event.session_id, None)
-            self._sorted = None
+            self._forget(event.session_id)
+            # A reading of all that is under way may have it still.
+            self._dirty.add(event.session_id)
         else:
             self._dirty.add(event.session_id)
-            if event.kind in (EventKind.ENDED, EventKind.LAPSED):
+            if event.kind in _ENDS:
                 self._dirty.update(each.id for each in self.descendants(event.session_id))
         self.changed()
+
+    def _forget(self, session_id: bytes) -> None:
+        if self._sessions.pop(session_id, None) is not None:
+            self._sorted = None
 
     def changed(self) -> None:
         """Wake those who wait."""
@@ -176,13 +195,25 @@ class Board:
                     _LOG.warning("sessions can't be read: %s", type(error).__name__)
                 await asyncio.sleep(RETRY_S)
 
+    async def _ask_brake(self) -> None:
+        """Note whether the server denies every check; some roles may not ask."""
+        while True:
+            try:
+                status = await self._answers.ask(self._answers.client.server_status())
+                self._answers.reach.brake = status.brake or status.cluster_brake
+            except PermissionDenied:
+                return
+            except SessauthError:
+                # The top of each page says if the server is lost.
+                pass
+            await asyncio.sleep(BRAKE_S)
+
     async def _read_some(self, ids: Iterable[bytes]) -> None:
         for session_id in ids:
             try:
                 self.put(await self._answers.ask(self._answers.client.get_session(session_id)))
             except NotFound:
-                self._sessions.pop(session_id, None)
-                self._sorted = None
+                self._forget(session_id)
         self.read_at_ms = self._answers.clock.now_ms()
 
     async def _read_all(self) -> None:

@@ -13,11 +13,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ..errors import NotFound, Rejected, SessauthError, Unavailable, UsageError
+from ..errors import NotFound, Rejected, SessauthError, UsageError
 from ..model.session import Session, SessionStatus
 from ..usage.generalize import Fit
-from .hits import MAX_CHILDREN, preview, preview_narrowing, read_scopes
-from .one_session import SessionFacts, children_facts, ended_by, facts_of
+from .hits import affected, preview, preview_narrowing, read_scopes
+from .one_session import CHANGING, SessionFacts, actor_of, facts_of
 from .pages import moment
 from .parts import ConsoleParts
 
@@ -58,20 +58,25 @@ class SessionChanges:
         try:
             if kind not in KINDS:
                 raise NotFound("there is no such change")
-            facts = await facts_of(parts, parts.session_id(request))
+            session_id = parts.session_id(request)
             if kind == "narrow" and form.get("step") != "do":
+                facts = await facts_of(parts, session_id)
                 return await self._preview(request, facts, kind, form.get("scopes", ""))
             if not parts.terms.allow_changes:
                 return parts.pages.refused(request, READ_ONLY)
-            await parts.answers.ask(self._change(kind, facts.session, form))
+            # Nothing is read first: an end must not wait for what a page shows.
+            await parts.answers.ask(self._change(kind, session_id, form))
         except SessauthError as error:
             return await self._failed(request, kind, error)
-        for key in ("report", "census", "usage"):
-            parts.answers.forget((key, facts.session.id))
-        place = f"/sessions/{facts.session.id.hex()}"
+        self._forget(session_id)
+        place = f"/sessions/{session_id.hex()}"
         return RedirectResponse(f"{place}/closure" if kind == "end" else place, 303)
 
-    def _change(self, kind: str, session: Session, form: dict[str, str]) -> Awaitable[Any]:
+    def _forget(self, session_id: bytes) -> None:
+        for key in CHANGING:
+            self._parts.answers.forget((key, session_id))
+
+    def _change(self, kind: str, session_id: bytes, form: dict[str, str]) -> Awaitable[Any]:
         client, reason = self._parts.client, form.get("reason", "")[:MAX_REASON_CHARS]
         stated = form.get("epoch", "")
         epoch = int(stated) if stated.isdecimal() and len(stated) <= MAX_EPOCH_DIGITS else 0
@@ -81,22 +86,21 @@ class SessionChanges:
         request_id = form.get("request_id", "")
         if kind == "end":
             # No epoch: an end must not fail because somebody narrowed the session meanwhile.
-            return client.end(session.id, reason, request_id=request_id)
+            return client.end(session_id, reason, request_id=request_id)
         if kind == "suspend":
-            return client.suspend(session.id, reason, expected_epoch=epoch, request_id=request_id)
+            return client.suspend(session_id, reason, expected_epoch=epoch, request_id=request_id)
         if kind == "resume":
-            return client.resume(session.id, reason, expected_epoch=epoch, request_id=request_id)
+            return client.resume(session_id, reason, expected_epoch=epoch, request_id=request_id)
         scopes = read_scopes(form.get("scopes", ""))
-        return client.narrow(session.id, scopes, expected_epoch=epoch, request_id=request_id)
+        return client.narrow(session_id, scopes, expected_epoch=epoch, request_id=request_id)
 
     async def _preview(self, request: Request, facts: SessionFacts, kind: str, text: str) -> Response:
         parts, now_ms = self._parts, self._parts.clock.now_ms()
-        children = [each for each in facts.children if each.status is not SessionStatus.ENDED]
-        censuses = await children_facts(parts, children[:MAX_CHILDREN])
+        hit = await affected(parts, facts)
         if kind == "narrow" and text:
-            hits = preview_narrowing(facts, text, censuses, parts.log, now_ms)
+            hits = preview_narrowing(hit, text, parts.log, now_ms)
         else:
-            hits = preview(facts, censuses, parts.log, now_ms)
+            hits = preview(hit, parts.log, now_ms)
         return parts.pages.answer(
             request,
             "change.html",
@@ -112,20 +116,11 @@ class SessionChanges:
     async def _failed(self, request: Request, kind: str, error: SessauthError) -> Response:
         """Say what happened: somebody was faster, the server refused, or nobody knows."""
         parts = self._parts
-        overtaken = isinstance(error, Rejected) and error.word in _OVERTAKEN
-        if not overtaken:
-            if isinstance(error, Unavailable):
-                return parts.pages.answer(
-                    request,
-                    "message.html",
-                    code=503,
-                    title="No answer came",
-                    message=f"Whether it was done is not known: {error}. Send it again: it counts once.",
-                )
-            return parts.live.failure(request, error)
+        if not isinstance(error, Rejected) or error.word not in _OVERTAKEN:
+            again = "Load this page anew to send the same form again: it counts once."
+            return parts.live.not_made(request, error, again)
         session_id = parts.session_id(request)
-        for key in ("report", "census", "usage"):
-            parts.answers.forget((key, session_id))
+        self._forget(session_id)
         try:
             session = (await facts_of(parts, session_id)).session
         except SessauthError as other:
@@ -136,8 +131,8 @@ class SessionChanges:
             code=409,
             session=session,
             kind=kind,
-            actor=ended_by(parts.board.events_of(session_id)),
-            word=error.word if isinstance(error, Rejected) else "",
+            actor=actor_of(session, parts.board.events_of(session_id)),
+            word=error.word,
         )
 
 

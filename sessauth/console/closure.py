@@ -1,4 +1,4 @@
-"""The closure page: who can't allow a call of an ended session any more, enforcer by enforcer."""
+"""The closure page: who can't allow a call of an ended session any more, verifier by verifier."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ..errors import Rejected, SessauthError
+from ..errors import Rejected, SessauthError, Unavailable
 from ..model.receipt import SignedReceipt
-from .one_session import ended_by
+from .one_session import actor_of
 from .parts import ConsoleParts
+from .recent import leads_elsewhere
+from .sessions import session_of
 
 MEANS: Final = {
     "CLOSED": "No verifier that was registered can allow a call of it any more.",
     "PARTIAL": "Not all have acknowledged the end yet, or permits are open.",
     "UNKNOWN": "Who was registered when it ended can't be known.",
 }
+# The word for a receipt of a session that has not ended.
+_LIVES: Final = "WRONG_STATUS"
 
 
 class ClosurePage:
@@ -30,18 +34,24 @@ class ClosurePage:
         """Return the template and its values."""
         parts = self._parts
         session_id = parts.session_id(request)
-        found = await parts.answers.get(("session", session_id), lambda: parts.client.get_session(session_id))
+        found = await session_of(parts, session_id)
+        session = parts.board.current(found.value)
         values: dict[str, Any] = {
-            "session": parts.board.current(found.value),
+            "session": session,
             "receipt": None,
             "at_ms": found.at_ms,
             "means": "",
+            "refusal": "",
+            "actor": actor_of(session, parts.board.events_of(session_id)),
         }
-        values["actor"] = ended_by(parts.board.events_of(session_id))
         try:
             signed = await self._receipt(session_id)
-        except Rejected:
-            # It lives: the page says so, and turns when the session ends.
+        except (Rejected, Unavailable) as error:
+            # Of a session that lives the page says so, and turns when the session ends.
+            if not isinstance(error, Rejected) and not leads_elsewhere(error):
+                raise
+            if not isinstance(error, Rejected) or error.word != _LIVES:
+                values["refusal"] = str(error)
             return "closure.html", values
         receipt = signed.unverified
         values |= {

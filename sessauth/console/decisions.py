@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import re
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -23,6 +24,7 @@ VERDICTS: Final = ("any", "allowed", "denied", "observe mode alone")
 MAX_WANTED_CHARS: Final = 1_100
 # A search of the whole log reads all of it.
 WHOLE_MS: Final = 15_000
+_WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class DecisionPages:
@@ -38,8 +40,10 @@ class DecisionPages:
         if wanted["verdict"] not in VERDICTS:
             wanted["verdict"] = VERDICTS[0]
         log, whole = self._parts.log, request.query_params.get("whole") == "1"
+        session = self._session(wanted["session"].lower())
         values: dict[str, Any] = {
             "wanted": wanted,
+            "unclear": bool(wanted["session"]) and not session,
             "verdicts": VERDICTS,
             "whole": whole,
             "log": log,
@@ -50,13 +54,20 @@ class DecisionPages:
         }
         if log is None:
             return "decisions.html", values
-        query = _query(wanted)
+        query = _query({**wanted, "session": session or wanted["session"]})
         if whole:
-            found = await self._parts.answers.get(
+            found = await self._parts.answers.compute(
                 ("log", *wanted.values()), lambda: asyncio.to_thread(_search, log, query), WHOLE_MS
             )
-            return "decisions.html", {**values, "rows": found.value, "live": False}
+            return "decisions.html", {**values, "rows": found.value, "live": False, "at_ms": found.at_ms}
         return "decisions.html", {**values, "rows": log.find(query, MAX_ROWS), "held": len(log.entries)}
+
+    def _session(self, digits: str) -> str:
+        """Return the whole id of the session that a text stands for; empty if there is no such one."""
+        if _WHOLE_ID.fullmatch(digits):
+            return digits
+        found = self._parts.board.beginning(digits) if digits else []
+        return found[0].hex() if len(found) == 1 else ""
 
     async def one(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Return the template and the values of one decision."""
@@ -64,7 +75,7 @@ class DecisionPages:
         if log is None:
             raise NotFound("no audit is read here, so single decisions are not known")
         reading = FolderReader(log.folder)
-        found = await self._parts.answers.get(
+        found = await self._parts.answers.compute(
             ("decision", decision_id),
             lambda: asyncio.to_thread(load_context, reading, decision_id),
             WHOLE_MS,
@@ -85,7 +96,7 @@ class DecisionPages:
 def _query(wanted: dict[str, str]) -> Query:
     verdict = wanted["verdict"]
     return Query(
-        session=wanted["session"].lower(),
+        session=wanted["session"],
         reason=wanted["reason"].upper(),
         action=wanted["action"],
         resource=wanted["resource"],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from .._fast.scopes import containment
-from ..audit.read.query import Query
 from ..client import BlockCensus, Census
 from ..errors import ScopeError, UsageError
 from ..model.session import Session, SessionStatus
@@ -18,11 +17,11 @@ from ..usage.grants import CEILING, GrantLayer, ceilings
 from ..usage.kinds.observed import Observed
 from ..usage.kinds.price import SessionPrice, price_of
 from .decision_log import DecisionLog
-from .one_session import SessionFacts
+from .one_session import NO_CENSUS, SessionFacts, read_each
+from .parts import ConsoleParts
 
 WINDOW_MS: Final = 600_000
 MAX_CALLS: Final = 40
-MAX_DECISIONS: Final = 5_000
 MAX_TOKENS: Final = 60
 MAX_CHILDREN: Final = 50
 
@@ -51,43 +50,83 @@ class HitToken:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """The preview of a change. ``exact``: calls are counted from the audit, within the last minutes."""
+    """The preview of a change.
+
+    ``window_ms``: calls are those of so many last ms in the audit of this machine; 0: those of the last
+    minutes, counted since the session was opened. ``unknown`` names what could not be read.
+    """
 
     children: Sequence[Session]
     tokens: Sequence[HitToken]
     more_tokens: int
     calls: Sequence[RecentCalls]
-    exact: bool
+    window_ms: int
     permits: int
     approvals: int
     price: SessionPrice | None = None
     # Faults of a narrowing: what can't be read, and whether it narrows nothing.
     fault: str = ""
     nothing: str = ""
-    scopes: Sequence[Scope] = field(default=())
+    unknown: Sequence[str] = ()
 
 
-def preview(facts: SessionFacts, censuses: Sequence[Census], log: DecisionLog | None, now_ms: int) -> Hits:
-    """Return what an end or a suspension hits: every token of the session and of its living children."""
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """All that a change affects: a session, and the living ones below it.
+
+    ``read`` are those below that could be read, each as it is now, with its census.
+    """
+
+    facts: SessionFacts
+    living: Sequence[Session]
+    read: Sequence[tuple[Session, Census]]
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The session, and those below it that could be read."""
+        return [self.facts.session, *(session for session, _ in self.read)]
+
+    @property
+    def censuses(self) -> list[Census]:
+        """The census of each."""
+        return [self.facts.census, *(census for _, census in self.read)]
+
+    def unknown(self) -> Iterator[str]:
+        """Yield what a preview lacks, in words."""
+        if self.facts.elsewhere:
+            yield f"how the session was used. {self.facts.elsewhere}"
+        elif any(census is NO_CENSUS for census in self.censuses):
+            yield "which tokens are in use, of all or of some of the sessions"
+        if unread := len(self.living) - len(self.read):
+            yield f"tokens, permits and approvals of {unread} of the child sessions"
+
+
+async def affected(parts: ConsoleParts, facts: SessionFacts) -> Affected:
+    """Read what a change of a session affects, as far as it can be had."""
     living = [each for each in facts.children if each.status is not SessionStatus.ENDED]
-    tokens = [token for census in (facts.census, *censuses) for token in _tokens(census)]
-    calls, exact = _calls(facts, living, log, now_ms)
+    read = await read_each(parts, living[:MAX_CHILDREN])
+    return Affected(facts, living, [each for each in read if each is not None])
+
+
+def preview(hit: Affected, log: DecisionLog | None, now_ms: int) -> Hits:
+    """Return what an end or a suspension hits: every token of the session and of its living children."""
+    tokens = [_token(block) for census in hit.censuses for block in _last_blocks(census)]
+    calls, window_ms = _calls(hit, log, now_ms)
     return Hits(
-        children=living,
+        children=hit.living,
         tokens=tokens[:MAX_TOKENS],
         more_tokens=max(0, len(tokens) - MAX_TOKENS),
         calls=calls,
-        exact=exact,
-        permits=facts.session.open_permits,
-        approvals=facts.session.open_approvals,
+        window_ms=window_ms,
+        permits=sum(each.open_permits for each in hit.sessions),
+        approvals=sum(each.open_approvals for each in hit.sessions),
+        unknown=list(hit.unknown()),
     )
 
 
-def preview_narrowing(
-    facts: SessionFacts, text: str, censuses: Sequence[Census], log: DecisionLog | None, now_ms: int
-) -> Hits:
+def preview_narrowing(hit: Affected, text: str, log: DecisionLog | None, now_ms: int) -> Hits:
     """Return what a narrowing to the scopes in ``text``, one a line, hits; with its fault, if it has one."""
-    before = preview(facts, censuses, log, now_ms)
+    before, facts = preview(hit, log, now_ms), hit.facts
     try:
         scopes = read_scopes(text)
     except UsageError as error:
@@ -105,7 +144,7 @@ def preview_narrowing(
         for number, layer in enumerate(layers)
         if containment.contains(records, layer, same_facts=True)[0] == 1
     ]
-    judged = [_judged(token, block, records) for token, block in _tokens_with_blocks(facts, censuses)]
+    judged = [_judged(block, records) for census in hit.censuses for block in _last_blocks(census)]
     return replace(
         before,
         fault=f"nothing of it lies inside the ceiling: {refused[0]}" if refused else "",
@@ -113,7 +152,6 @@ def preview_narrowing(
         tokens=judged[:MAX_TOKENS],
         calls=[replace(call, verdict=_call_verdict(call, scopes)) for call in before.calls],
         price=_price(facts, scopes),
-        scopes=scopes,
     )
 
 
@@ -135,12 +173,8 @@ def read_scopes(text: str) -> list[Scope]:
     return scopes
 
 
-def _tokens(census: Census) -> Iterator[HitToken]:
-    """Yield the tokens that are not revoked: blocks that were the last of a chain in some call."""
-    yield from (_token(block) for block in _last_blocks(census))
-
-
 def _last_blocks(census: Census) -> Iterator[BlockCensus]:
+    """Yield the tokens that are not revoked: blocks that were the last of a chain in some call."""
     below = Counter[bytes]()
     for block in census.blocks:
         below[block.observation.parent_id] += block.observation.calls
@@ -156,15 +190,8 @@ def _token(block: BlockCensus) -> HitToken:
     return HitToken(used.block_id, block.info.label if block.info else "", used.allowed, used.last_ms)
 
 
-def _tokens_with_blocks(
-    facts: SessionFacts, censuses: Sequence[Census]
-) -> Iterator[tuple[HitToken, BlockCensus]]:
-    for census in (facts.census, *censuses):
-        yield from ((_token(block), block) for block in _last_blocks(census))
-
-
-def _judged(token: HitToken, block: BlockCensus, scopes: list[dict[str, Any]]) -> HitToken:
-    info = block.info
+def _judged(block: BlockCensus, scopes: list[dict[str, Any]]) -> HitToken:
+    token, info = _token(block), block.info
     if info is None or not info.scopes:
         return token
     verdicts = {
@@ -178,25 +205,29 @@ def _judged(token: HitToken, block: BlockCensus, scopes: list[dict[str, Any]]) -
     return replace(token, verdict="loses all" if verdicts == {-1} else "keeps a part")
 
 
-def _calls(
-    facts: SessionFacts, children: Sequence[Session], log: DecisionLog | None, now_ms: int
-) -> tuple[list[RecentCalls], bool]:
-    """Return the allowed calls of the last minutes, the most frequent first; and if they are counted so."""
-    since_ms = now_ms - WINDOW_MS
+def _calls(hit: Affected, log: DecisionLog | None, now_ms: int) -> tuple[list[RecentCalls], int]:
+    """Return the allowed calls of the last minutes, the most frequent first; and ``Hits.window_ms``.
+
+    An audit that has none of them may not be that of the calls: then what verifiers reported counts.
+    """
+    since_ms, window_ms = now_ms - WINDOW_MS, 0
     if log is not None and not log.fault:
+        window_ms = min(WINDOW_MS, max(0, now_ms - log.whole_since_ms))
         counts: Counter[tuple[str, str]] = Counter()
         last: dict[tuple[str, str], int] = {}
-        for session in (facts.session, *children[:MAX_CHILDREN]):
-            query = Query(session=session.id.hex(), allowed=True, since_ms=since_ms)
-            for each in log.find(query, MAX_DECISIONS):
-                key = (each.action, each.resource)
-                counts[key] += 1
-                last[key] = max(last.get(key, 0), each.at_ms)
-        return [RecentCalls(*key, count, last[key]) for key, count in counts.most_common(MAX_CALLS)], True
-    usage = facts.report.usage
+        ids = {each.id.hex() for each in (hit.facts.session, *hit.living)}
+        for each in log.allowed_calls(ids, now_ms - window_ms):
+            key = (each.action, each.resource)
+            counts[key] += 1
+            last[key] = max(last.get(key, 0), each.at_ms)
+        if counts:
+            top = counts.most_common(MAX_CALLS)
+            return [RecentCalls(*key, count, last[key]) for key, count in top], window_ms
+    usage = hit.facts.report.usage
     rows = [] if usage is None else [row for row in usage.calls if row[1].last_ms >= since_ms]
     rows.sort(key=lambda row: -row[1].calls)
-    return [RecentCalls(*key, span.calls, span.last_ms) for key, span in rows[:MAX_CALLS]], False
+    found = [RecentCalls(*key, span.calls, span.last_ms) for key, span in rows[:MAX_CALLS]]
+    return found, 0 if found else window_ms
 
 
 def _call_verdict(call: RecentCalls, scopes: Sequence[Scope]) -> str:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from starlette.requests import Request
 
 from ..audit.read.query import Query
-from ..client import BlockCensus, Census, SessionEvent, SessionReport
-from ..errors import PermissionDenied, SessauthError
+from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, SessionReport
+from ..errors import PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.session import Session, SessionStatus
 from ..scopes.scope import Scope
 from ..scopes.value import value_of, value_to_text
 from ..usage.generalize import Fit
+from ..usage.observations import SessionObservation
 from ..usage.report import LayerUse, UsageReport
 from .parts import ConsoleParts
-from .recent import FRESH_MS, DatedAnswer
-from .sessions import report_of
+from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
+from .sessions import report_of, session_of
 
 MAX_DECISIONS: Final = 25
 MAX_EVENTS: Final = 12
@@ -29,13 +31,28 @@ MAX_CHILDREN: Final = 60
 # Suggestions are computed anew so often at most.
 USAGE_MS: Final = 4_000
 CENSUS_MS: Final = 2_000
+# Answers to forget when a session was changed here.
+CHANGING: Final = ("session", "receipt", "report", "census", "usage")
+_CHANGES: Final = frozenset(
+    {
+        EventKind.NARROWED,
+        EventKind.FACTS_CHANGED,
+        EventKind.SUSPENDED,
+        EventKind.RESUMED,
+        EventKind.REVOKED,
+    }
+)
+_AT_ONCE: Final = 8
+# Of a session whose tokens this console may not, or can't, learn.
+NO_CENSUS: Final = Census((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """All that is known of a session: from the server, from events, from the audit of this machine.
 
-    ``usage`` is None where the server does not collect what calls looked like.
+    ``usage`` is None where the server does not collect what calls looked like. ``elsewhere`` says who knows
+    the use of the session, if this server does not: its observation and census are empty then.
     """
 
     session: Session
@@ -44,21 +61,37 @@ class SessionFacts:
     usage: UsageReport | None
     children: Sequence[Session]
     at_ms: int
+    elsewhere: str = ""
 
 
 async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
     """Return what is known of a session. Raises what the client raises."""
-    report, census = await asyncio.gather(
-        report_of(parts, session_id, FRESH_MS),
-        parts.answers.get(("census", session_id), lambda: _census(parts, session_id), CENSUS_MS),
-    )
+    elsewhere = ""
+    try:
+        report, dated_census = await asyncio.gather(
+            report_of(parts, session_id, FRESH_MS),
+            parts.answers.get(("census", session_id), lambda: _census(parts, session_id), CENSUS_MS),
+        )
+        census = dated_census.value
+    except Unavailable as error:
+        if not leads_elsewhere(error):
+            raise
+        report, census, elsewhere = await _without_use(parts, session_id), NO_CENSUS, str(error)
     parts.board.put(report.value.session)
-    usage: DatedAnswer[UsageReport | None] = await parts.answers.get(
+    usage: DatedAnswer[UsageReport | None] = await parts.answers.compute(
         ("usage", session_id), lambda: asyncio.to_thread(_usage, report.value, parts.clock.now_ms()), USAGE_MS
     )
     children = parts.board.descendants(session_id)
     session = parts.board.current(report.value.session)
-    return SessionFacts(session, report.value, census.value, usage.value, children, report.at_ms)
+    return SessionFacts(session, report.value, census, usage.value, children, report.at_ms, elsewhere)
+
+
+async def _without_use(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[SessionReport]:
+    """Return a report of what a server knows that does not lead: the grants, and no use."""
+    found = await session_of(parts, session_id)
+    inherited = tuple(layer for above in parts.board.ancestors(found.value) for layer in above.ceilings)
+    unused = SessionObservation(session_id)
+    return DatedAnswer(SessionReport(found.value, inherited, unused, (), (Missing.HOST,)), found.at_ms)
 
 
 async def _census(parts: ConsoleParts, session_id: bytes) -> Census:
@@ -66,7 +99,7 @@ async def _census(parts: ConsoleParts, session_id: bytes) -> Census:
     try:
         return await parts.client.get_census(session_id)
     except PermissionDenied:
-        return Census((), (), ())
+        return NO_CENSUS
 
 
 def _usage(report: SessionReport, now_ms: int) -> UsageReport | None:
@@ -94,6 +127,7 @@ class OneSession:
             "session": session,
             "over": session.status is SessionStatus.ENDED,
             "at_ms": facts.at_ms,
+            "elsewhere": facts.elsewhere,
             "observation": facts.report.observation,
             "verifiers": facts.report.verifiers,
             "missing": [each.name for each in facts.report.missing],
@@ -105,20 +139,29 @@ class OneSession:
             "children": facts.children[:MAX_CHILDREN],
             "more_children": max(0, len(facts.children) - MAX_CHILDREN),
             "depths": depths(session_id, facts.children),
-            "blocks": list(block_rows(facts.census))[:MAX_BLOCK_ROWS],
+            "blocks": list(islice(block_rows(facts.census), MAX_BLOCK_ROWS)),
             "more_blocks": max(0, len(facts.census.blocks) - MAX_BLOCK_ROWS),
             "late": facts.census.late,
             "decisions": decisions,
             "log": parts.log,
             "events": events[:MAX_EVENTS],
-            "ended_by": ended_by(events),
+            "actor": actor_of(session, events),
         }
 
 
-def ended_by(events: Sequence[SessionEvent]) -> str:
-    """Return the principal that ended or suspended a session last, as far as events say it; else empty."""
-    kinds = ("ENDED", "SUSPENDED", "NARROWED", "RESUMED")
-    return next((event.actor for event in events if event.kind.name in kinds), "")
+def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
+    """Return the principal whose change made a session what it is; empty if no event says so.
+
+    A later change may have no event here yet, or none at all. Nobody ends a session that ends by itself.
+    """
+    for event in events:
+        if session.ended_at_ms:
+            made = event.kind is EventKind.ENDED and event.at_ms == session.ended_at_ms
+        else:
+            made = event.kind in _CHANGES and event.revision == session.revision
+        if made:
+            return event.actor
+    return ""
 
 
 def layer_rows(facts: SessionFacts) -> Iterator[dict[str, Any]]:
@@ -162,6 +205,9 @@ def block_rows(census: Census) -> Iterator[dict[str, Any]]:
     known = {block.observation.block_id for block in census.blocks}
     tops = [block for block in census.blocks if block.observation.parent_id not in known]
     left = dict.fromkeys(known)
+    children: dict[bytes, list[BlockCensus]] = {}
+    for block in census.blocks:
+        children.setdefault(block.observation.parent_id, []).append(block)
 
     def below(block: BlockCensus, depth: int) -> Iterator[dict[str, Any]]:
         if block.observation.block_id not in left:
@@ -177,7 +223,7 @@ def block_rows(census: Census) -> Iterator[dict[str, Any]]:
             "revoked": block.revoked,
         }
         if depth < MAX_BLOCKS:
-            for child in census.children(block.observation.block_id):
+            for child in children.get(block.observation.block_id, ()):
                 yield from below(child, depth + 1)
 
     for block in (*tops, *census.blocks):
@@ -192,13 +238,22 @@ def depths(session_id: bytes, children: Sequence[Session]) -> dict[bytes, int]:
     return found
 
 
-async def children_facts(parts: ConsoleParts, children: Sequence[Session]) -> list[Census]:
-    """Return the censuses of sessions, as far as they can be had."""
-    found = []
-    for child in children:
-        try:
-            found.append(await parts.client.get_census(child.id))
-        except SessauthError:
-            # A preview without a child's tokens says how many children there are all the same.
-            continue
-    return found
+async def read_each(parts: ConsoleParts, sessions: Sequence[Session]) -> list[tuple[Session, Census] | None]:
+    """Return each of some sessions as it is now, with its census; None for one that can't be read."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(child: Session) -> tuple[Session, Census] | None:
+        async with gate:
+            try:
+                session = await session_of(parts, child.id)
+            except SessauthError:
+                return None
+            try:
+                census = await parts.answers.get(
+                    ("census", child.id), lambda: _census(parts, child.id), CENSUS_MS
+                )
+            except SessauthError:
+                return session.value, NO_CENSUS
+            return session.value, census.value
+
+    return await asyncio.gather(*map(read, sessions))

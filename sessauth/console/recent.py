@@ -19,6 +19,8 @@ MAX_ANSWERS: Final = 512
 FRESH_MS: Final = 400
 # While the server is lost one call in so long tries it.
 AGAIN_MS: Final = 1_000
+# The reason of a server that was reached, and leaves this to the one that leads.
+_NOT_LEADER: Final = "NOT_LEADER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,21 @@ class DatedAnswer(Generic[T]):
 
 @dataclass(slots=True)
 class Reach:
-    """Times of a server: lost (0: it answers), tried last while lost, answered last; and the fault."""
+    """Times of a server: lost (0: it answers), tried last while lost, answered last; and the fault.
+
+    ``brake`` is the cause for which it denies every check, empty if it does not, or if it can't be asked.
+    """
 
     lost_at_ms: int = 0
     tried_at_ms: int = 0
     fault: str = ""
     answered_at_ms: int = 0
+    brake: str = ""
+
+
+def leads_elsewhere(error: Exception) -> bool:
+    """Return True for the answer of a server of a cluster that leaves the question to the one that leads."""
+    return isinstance(error, Unavailable) and error.reason == _NOT_LEADER
 
 
 class RecentAnswers:
@@ -69,22 +80,40 @@ class RecentAnswers:
         """Return the answer to ``ask``, one that is at most ``fresh_ms`` old, or the last one there was.
 
         Raises:
-            Unavailable: if the server can't be reached and never answered this.
+            Unavailable: if the server can't be reached and never answered this, or leaves it to another one.
             SessauthError: for any other failure, whatever was answered before.
         """
         found = self._answers.get(key)
-        now_ms = self.clock.now_ms()
         # A lost server is not waited for by every part of every page.
-        lost = self.reach.lost_at_ms and now_ms - self.reach.tried_at_ms < AGAIN_MS
-        if found is not None and (lost or now_ms - found.at_ms < fresh_ms):
+        lost = self.reach.lost_at_ms and self._is_within(self.reach.tried_at_ms, AGAIN_MS)
+        if found is not None and (lost or self._is_within(found.at_ms, fresh_ms)):
             return cast("DatedAnswer[T]", found)
+        if lost:
+            raise Unavailable(self.reach.fault)
         try:
-            value = await self._ask_once(key, ask)
-        except Unavailable:
-            if found is None:
+            value = await self._once(key, lambda: self.ask(ask()))
+        except Unavailable as error:
+            if found is None or leads_elsewhere(error):
                 raise
             return cast("DatedAnswer[T]", found)
-        answer = DatedAnswer(value, self.reach.answered_at_ms)
+        return self._put(key, DatedAnswer(value, self.reach.answered_at_ms))
+
+    async def compute(self, key: object, make: Callable[[], Awaitable[T]], fresh_ms: int) -> DatedAnswer[T]:
+        """Return what ``make`` makes here, anew after ``fresh_ms``: no server is asked, so none is reached.
+
+        Raises what ``make`` raises.
+        """
+        found = self._answers.get(key)
+        if found is not None and self._is_within(found.at_ms, fresh_ms):
+            return cast("DatedAnswer[T]", found)
+        at_ms = self.clock.now_ms()
+        return self._put(key, DatedAnswer(await self._once(key, make), at_ms))
+
+    def _is_within(self, at_ms: int, most_ms: int) -> bool:
+        """Return True if a time was less than ``most_ms`` ago. One to come, of a clock set back, was not."""
+        return 0 <= self.clock.now_ms() - at_ms < most_ms
+
+    def _put(self, key: object, answer: DatedAnswer[T]) -> DatedAnswer[T]:
         self._answers[key] = answer
         self._answers.move_to_end(key)
         while len(self._answers) > MAX_ANSWERS:
@@ -96,20 +125,26 @@ class RecentAnswers:
         try:
             value = await ask
         except Unavailable as error:
+            if leads_elsewhere(error):
+                self._reached()
+                raise
             self.reach.lost_at_ms = self.reach.lost_at_ms or self.clock.now_ms()
             self.reach.fault, self.reach.tried_at_ms = str(error), self.clock.now_ms()
             raise
-        self.reach.lost_at_ms, self.reach.answered_at_ms = 0, self.clock.now_ms()
+        self._reached()
         return value
+
+    def _reached(self) -> None:
+        self.reach.lost_at_ms, self.reach.answered_at_ms = 0, self.clock.now_ms()
 
     def forget(self, key: object) -> None:
         """Have the next ``get`` ask, after a change."""
         self._answers.pop(key, None)
 
-    async def _ask_once(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask, or wait for the one who asks already."""
+    async def _once(self, key: object, make: Callable[[], Awaitable[T]]) -> T:
+        """Ask or compute, or wait for the one who does already."""
         if (asking := self._running.get(key)) is None:
-            asking = asyncio.ensure_future(self.ask(ask()))
+            asking = asyncio.ensure_future(make())
             self._running[key] = asking
             asking.add_done_callback(lambda done: self._finished(key, done))
         return cast("T", await asyncio.shield(asking))

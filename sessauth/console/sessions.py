@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from ..client import SessionReport
-from ..errors import SessauthError
+from ..errors import PermissionDenied, SessauthError
 from ..model.session import Session, SessionStatus
+from ..usage.observations import SessionObservation
 from .parts import ConsoleParts
-from .recent import DatedAnswer
+from .recent import DatedAnswer, leads_elsewhere
 
 ROWS: Final = 25
 # Counts of calls come from verifiers' reports, which are seconds apart themselves.
@@ -40,16 +41,13 @@ class SessionsPage:
         last = max(0, (len(found) - 1) // ROWS)
         number = min(_number(request.query_params.get("page", "1")) - 1, last)
         rows = found[number * ROWS : (number + 1) * ROWS]
-        reports = await self._reports(rows)
+        read = await self._read(rows)
         living = sum(each.status is not SessionStatus.ENDED for each in every)
         return "sessions.html", {
             "rows": [
-                {
-                    "session": board.current(report.session) if report else each,
-                    "observation": report.observation if report else None,
-                }
+                {"session": board.current(session), "observation": observation}
                 for each in rows
-                for report in (reports.get(each.id),)
+                for session, observation in (read.get(each.id, (each, None)),)
             ],
             "q": wanted,
             "status": status,
@@ -65,22 +63,27 @@ class SessionsPage:
             "after": _address(wanted, status, number + 2) if number < last else "",
         }
 
-    async def _reports(self, rows: list[Session]) -> dict[bytes, SessionReport]:
-        """Return the reports of the living sessions that are shown, as far as they can be had."""
+    async def _read(self, rows: list[Session]) -> dict[bytes, tuple[Session, SessionObservation | None]]:
+        """Return the living sessions that are shown as they are now, as far as they can be had."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def report(session: Session) -> SessionReport | None:
+        async def read(session: Session) -> tuple[Session, SessionObservation | None]:
             async with gate:
                 try:
-                    found = await report_of(self._parts, session.id, COUNTS_MS)
-                    return found.value
-                except SessauthError:
+                    report = (await report_of(self._parts, session.id, COUNTS_MS)).value
+                    return report.session, report.observation
+                except SessauthError as error:
                     # The row is shown without counts; the top of the page says if the server is lost.
-                    return None
+                    if not isinstance(error, PermissionDenied) and not leads_elsewhere(error):
+                        return session, None
+                try:
+                    return (await session_of(self._parts, session.id)).value, None
+                except SessauthError:
+                    return session, None
 
-        asked = [each for each in rows if each.status is not SessionStatus.ENDED]
-        found = await asyncio.gather(*map(report, asked))
-        return {session.id: each for session, each in zip(asked, found, strict=True) if each}
+        living = [each for each in rows if each.status is not SessionStatus.ENDED]
+        found = await asyncio.gather(*map(read, living))
+        return {session.id: each for session, each in zip(living, found, strict=True)}
 
 
 async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> DatedAnswer[SessionReport]:
@@ -88,6 +91,11 @@ async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> Da
     return await parts.answers.get(
         ("report", session_id), lambda: parts.client.get_report(session_id), fresh_ms
     )
+
+
+async def session_of(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[Session]:
+    """Return a session as it is now, with its numbers of open permits and approvals, and no use."""
+    return await parts.answers.get(("session", session_id), lambda: parts.client.get_session(session_id))
 
 
 def _has(session: Session, status: str) -> bool:

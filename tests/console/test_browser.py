@@ -187,7 +187,7 @@ def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: W
     assert Path(download.value.path()).read_text().startswith("sessauth_receipt_")
 
 
-def test_a_closure_turns_enforcer_by_enforcer(visit: Visit, program: Program, world: World) -> None:
+def test_a_closure_turns_verifier_by_verifier(visit: Visit, program: Program, world: World) -> None:
     """A gateway that hangs is waited for by name; the page turns green when it answers, without a reload."""
     made, page = world.service.made, visit.page
     session = world.open("agent:closing")
@@ -316,6 +316,9 @@ def test_a_console_that_stops_is_said(chromium, world: World, tmp_path: Path) ->
         expect_current(page, "agent:orchestrator")
     playwright_api.expect(page.locator("#notice")).to_contain_text("does not answer", timeout=LONG)
     assert "agent:orchestrator" in page.content()
+    # An alert is read out whenever its text changes: it states a time, and no age that runs.
+    notice = page.locator("#notice").inner_text()
+    assert re.search(r"what was known at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", notice)
     context.close()
 
 

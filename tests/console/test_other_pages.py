@@ -87,6 +87,8 @@ def test_an_approval_that_was_answered_elsewhere(world: World, signer: Browser) 
             world.client.deny_approval(each.session.id, request.record.id, "not today")
         code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
         assert code == 409 and f"is {words} now" in _shown(after)
+        assert request.record.id.hex() in (rows := signer.get(f"/approvals?status={words}"))
+        assert "yours to answer" not in rows
         assert "Nobody can answer it any more" in _shown(signer.get(path))
     assert "not today" in _shown(after)
 
@@ -163,6 +165,8 @@ def test_decisions_are_searched_and_explained(world: World, reader: Browser) -> 
     assert denied.count('<tr id="d-') == 2 and "<img" not in denied
     assert reader.get(f"/decisions?session={session}&verdict=allowed").count('<tr id="d-') == 5
     assert reader.get(f"/decisions?session={session}&resource=mcp/github/*").count('<tr id="d-') == 6
+    assert reader.get(f"/decisions?session={session[:8]}&action=write").count('<tr id="d-') == 1
+    assert "only one known session has" in reader.get("/decisions?session=zz")
     assert "None matches" in reader.get("/decisions?reason=REVOKED")
     whole = reader.get(f"/decisions?session={session}&action=write&whole=1")
     assert whole.count('<tr id="d-') == 1 and "of the whole log" in whole

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from functools import partial
 
 import pytest
 
-from sessauth.client import Client
+from sessauth.client import AsyncClient, Client
+from sessauth.errors import NotFound
 from sessauth.model.receipt import SignedReceipt, verify
 from tests.console.conftest import HIDDEN, IMAGE, SCRIPT, Browser, World, console
 from tests.support.service import running, wait_until
@@ -155,6 +157,27 @@ def test_a_narrowing_says_what_it_hits(world: World, changer: Browser) -> None:
     assert not world.client.check(token, "write", "mcp/github/drop", "{}", audience="gateway")
 
 
+def test_a_preview_counts_what_is_open_below(world: World, changer: Browser) -> None:
+    """Permits of child sessions end, too; what could not be read is named; observe mode refuses nothing."""
+    session = world.open("agent:above", observe=True)
+    child = world.open("agent:with-permit", parent_id=session.id)
+    token = world.client.mint(child.id, ["read:mcp/github/** free * needs uses(3)"], ["gateway"])
+    assert world.client.check(token, "read", "mcp/github/get", "{}", audience="gateway", permit_ms=60_000)
+    path = _page(session, "change", "end")
+    assert _has(changer, path, "1 living child session") and _has(changer, path, "1 open permit ")
+    assert "Not known here" not in changer.get(path)
+    page = changer.post(_page(session, "change", "narrow"), scopes="read:mcp/github/get free *")[1]
+    assert "its ceiling refuses nothing, nor does this narrowing" in _shown(page)
+
+    async def forget(*_: object) -> None:
+        raise NotFound("no such session")
+
+    reading = type("Reading", (AsyncClient,), {"get_session": forget})
+    connect = partial(reading, f"unix:{world.service.made.socket}", timeout_ms=10_000)
+    with console(world, connect=connect) as browser:
+        assert _has(browser, path, "Not known here: tokens, permits and approvals of 1 of the child sessions")
+
+
 @pytest.mark.parametrize(
     ("scopes", "words"),
     [
@@ -210,10 +233,15 @@ def test_a_server_that_is_gone_is_said(world: World) -> None:
                 assert wait_until(lambda path=path: "can't be reached" in _shown(browser.get(path)))
                 text = _shown(browser.get(path))
                 assert "agent:left" in text and "This page shows what was known" in text
+            page = browser.get("/")
+            assert (
+                """role="alert">The server can't be reached</strong> for""" in page
+                and "aria-live" not in page
+            )
             answer = browser.http.get(_page(other))
             assert answer.status_code == 503 and "can't be reached" in _shown(answer.text)
             code, page = browser.post(_page(session, "change", "suspend"), epoch="1")
-            assert code == 503 and "Whether it was done is not known" in _shown(page)
+            assert code == 503 and "so nothing was done" in _shown(page)
 
 
 def test_an_address_or_a_form_that_nobody_sends_is_refused(world: World, changer: Browser) -> None:

@@ -19,7 +19,7 @@ from sessauth.console.app import application
 from sessauth.console.logins import Logins
 from sessauth.console.parts import ConsoleTerms
 from sessauth.console.sessions import ROWS
-from sessauth.errors import NotFound
+from sessauth.errors import NotFound, PermissionDenied
 from sessauth.model.session import Session, SessionStatus
 from tests.console.conftest import HOST, ORIGIN, World
 from tests.support.service import wait_until
@@ -53,6 +53,9 @@ class _Crowd:
         first = int(page_token or 0)
         more = str(first + page_size) if first + page_size < len(self.sessions) else ""
         return SessionPage(tuple(self.sessions[first : first + page_size]), more)
+
+    async def server_status(self) -> Any:
+        raise PermissionDenied("an issuer's credential")
 
     async def get_report(self, _: bytes) -> Any:
         self.reports += 1

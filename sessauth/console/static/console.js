@@ -8,9 +8,15 @@
   let stream = null;
   let heardAt = Date.now();
 
+  // An alert is read out whenever it changes, so its text has a time that stands, and no running age.
   const say = (text) => {
-    notice.textContent = text;
+    if (notice.textContent !== text) notice.textContent = text;
     notice.hidden = !text;
+  };
+
+  const silent = () => {
+    const at = new Date(heardAt).toISOString().slice(0, 19).replace("T", " ");
+    say(`The console does not answer. This page shows what was known at ${at} UTC.`);
   };
 
   const keyed = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id : "");
@@ -89,13 +95,17 @@
       if (stream && stream.readyState === EventSource.CLOSED) {
         close();
         fetch(location.href, { headers: { accept: "text/html" } })
-          .then((answer) => (answer.status === 401 ? say(OVER) : setTimeout(open, 2000)))
-          .catch(() => setTimeout(open, 2000));
+          .then((answer) => (answer.status === 401 ? say(OVER) : again()))
+          .catch(again);
         return;
       }
-      const seconds = Math.round((Date.now() - heardAt) / 1000);
-      say(`The console does not answer. This page shows what was known ${seconds} s ago.`);
+      silent();
     };
+  };
+
+  const again = () => {
+    silent();
+    setTimeout(open, 2000);
   };
 
   const close = () => {
