@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -86,6 +87,11 @@ class RegisterWriter:
         # At the first time there is nothing to compare with: the keys that lie in the folder are trusted.
         self._keys = _published(folder) if register is None else register.keys
         self._earlier = () if register is None else register.anchors
+
+    @property
+    def keys(self) -> Mapping[bytes, bytes]:
+        """Public keys that signed the log, by id; grows with a new one."""
+        return self._keys
 
     def update(self, stream: AuditStream, *, now: bool = False) -> None:
         """Write how far a stream is on the disk, if that is due or ``now``."""

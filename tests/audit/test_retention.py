@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sessauth._fast.record import line_chain
 from sessauth.audit import layout
+from sessauth.audit.checkpoint import checkpoint_body
+from sessauth.audit.keys import AuditKey
 from sessauth.audit.verify.findings import AuditReport, FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.audit.write.retention import CHECK_MS, DAY_MS, AuditRetention, RetentionLimits
@@ -243,6 +246,42 @@ def test_a_file_that_was_changed_is_not_removed(log: Log, caplog: pytest.LogCapt
     assert changed.exists()
     assert "is not what was written" in caplog.text
     assert not log.verified().intact
+
+
+def test_a_forged_end_removes_nothing(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes to the folder can end another's file, long ago; its removal is not signed."""
+    worker = log.stream("worker-0")
+    worker.append(RECORD)
+    for _ in range(3):
+        log.tick()
+    data, ancient = worker.path.read_bytes(), log.clock.now_ms() - 9 * DAY_MS
+    count = data.count(b"\n")
+    end = layout.body("end", {"at_ms": ancient, "next": -1})
+    key, last = AuditKey.generate(), bytes.fromhex(data[-67:-3].decode())
+    sealed, head, _ = line_chain.seal(end, count, last)
+    signed = checkpoint_body(key, worker.stream_id, count + 1, head, ancient)
+    worker.path.write_bytes(data + sealed + line_chain.seal(signed, count + 1, head)[0])
+
+    log.retain(days=1)
+
+    assert worker.path.exists() and "is not what was written" in caplog.text
+    assert not log.verified().intact
+
+
+def test_files_that_an_earlier_key_signed_go_too(log: Log) -> None:
+    """A log whose key was changed: the register of the state knows the earlier ones."""
+    worker = log.stream("worker-0")
+    log.fill(worker, 1)
+    earlier = {log.control.key.key_id: log.control.key.public_key}
+    log.control.close()
+    log.clock.advance(2 * DAY_MS)
+    (log.folder / layout.KEY_FILE).unlink()
+    log.control = log.stream("control", index=True)
+    for keys, left in ((None, 1), (earlier, 0)):
+        AuditRetention(log.folder, RetentionLimits(days=1), keys).apply(log.control, log.clock.now_ms(), 0)
+        assert (log.folder / layout.file_name(worker.stream_id, 0)).exists() == left
+
+    assert FindingKind.FOREIGN not in _kinds(log.verified())
 
 
 def test_a_kill_between_record_and_removal_does_no_harm(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 Only files with a signed end go, the oldest of a stream first. A record names the file's stream, its number,
 its lines and the chain of the last one, so that verification knows the removal from one that nobody recorded.
+The signature of the end is verified before: else a forged end would make the log sign another's removal.
 Records that verification still needs are carried into the newest stream before their file goes.
 """
 
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..._fast.record import line_chain
 from ...crypto.pem import sync_path
 from .. import layout
+from ..checkpoint import checkpoint_fault
 from ..keys import AuditKey
 from ..verify.findings import FindingKind, VerificationFinding
 from ..verify.stream import StreamCheck
@@ -30,6 +33,8 @@ CHECK_MS: Final = 60_000
 MAX_FILES: Final = 64
 # Has the end of a file and its checkpoint.
 _TAIL_BYTES: Final = 4_096
+# The chain in a line, without a line feed.
+_CHAIN: Final = slice(-66, -2)
 # Fields that a line adds to its body.
 _OF_LINES: Final = ("n", "kind", "chain")
 _CARRIED: Final = (f',"kind":"{KIND}",'.encode(), b',"kind":"stream",')
@@ -89,10 +94,13 @@ class RetentionLimits:
 class AuditRetention:
     """Applies limits to an audit folder. Used by the thread of the stream that records the removals."""
 
-    def __init__(self, folder: Path, limits: RetentionLimits) -> None:
-        """Remove nothing yet."""
+    def __init__(
+        self, folder: Path, limits: RetentionLimits, keys: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Remove nothing yet. ``keys`` are those that signed the log before, by id; they may grow."""
         self._folder = folder
         self._limits = limits
+        self._keys = {} if keys is None else keys
         self._next_ms: int | None = None
         # Closed files don't change.
         self._known: dict[Path, ClosedFile] = {}
@@ -130,12 +138,13 @@ class AuditRetention:
         going: list[ClosedFile] = []
         damaged: set[bytes] = set()
         first = {stream: min(files) for stream, files in layout.files(self._folder).items()}
+        keys = {**self._keys, key.key_id: key.public_key}
         for file, why in due:
             if file.stream in damaged:
                 continue
-            carried = _carried(file, key, first, now_ms)
+            carried = _carried(file, keys, first, now_ms) if _is_ended(file, keys) else None
             if carried is None:
-                # Copied from there, a forged record would be signed. And the file is evidence.
+                # Its removal, or what is copied from it, would be signed. And the file is evidence.
                 damaged.add(file.stream)
                 _log.error("audit: %s is not what was written, so it is not removed", file.path)
                 continue
@@ -196,7 +205,29 @@ def _closed_file(stream: bytes, number: int, path: Path, size: int, *, newest: b
     return ClosedFile(path, stream, number, size, at_ms, head.count, head.chain, newest)
 
 
-def _carried(file: ClosedFile, key: AuditKey, first: Mapping[bytes, int], now_ms: int) -> list[bytes] | None:
+def _is_ended(file: ClosedFile, keys: Mapping[bytes, bytes]) -> bool:
+    """Return True if the last lines of a file are its end and a signature of it. Raises OSError."""
+    with file.path.open("rb") as opened:
+        opened.seek(max(0, file.size - _TAIL_BYTES))
+        before, *ending = opened.read().split(b"\n")[-4:-1]
+    records = [layout.parse(line) or {} for line in ending]
+    try:
+        previous, head = (bytes.fromhex(line[_CHAIN].decode("ascii")) for line in (before, ending[0]))
+        following = file.number + 1 if not file.last else -1
+        return (
+            (records[0]["n"], records[0]["kind"], records[0]["next"]) == (file.count - 2, "end", following)
+            and line_chain.link(ending[0][: -layout.TAIL_BYTES], previous) == head
+            and not checkpoint_fault(records[1], file.stream, file.count - 1, head, keys)
+            and (records[1]["at_ms"], records[1]["chain"]) == (file.at_ms, file.head)
+            and line_chain.link(ending[1][: -layout.TAIL_BYTES], head).hex() == file.head
+        )
+    except (ValueError, KeyError, IndexError):
+        return False
+
+
+def _carried(
+    file: ClosedFile, keys: Mapping[bytes, bytes], first: Mapping[bytes, int], now_ms: int
+) -> list[bytes] | None:
     """Return the records in a file that verification still needs, dated ``now_ms``.
 
     They are ends of streams that are still there, removals of whole streams, and removals of the file before
@@ -206,7 +237,7 @@ def _carried(file: ClosedFile, key: AuditKey, first: Mapping[bytes, int], now_ms
     lines = [line for line in data.split(b"\n") if any(mark in line[:_KIND_WITHIN] for mark in _CARRIED)]
     if not lines:
         return []
-    check = StreamCheck(file.stream, {file.number: file.path}, {key.key_id: key.public_key}, sys.maxsize)
+    check = StreamCheck(file.stream, {file.number: file.path}, keys, sys.maxsize)
     for _ in check.run():
         pass
     faults = [finding for finding in check.findings if not finding.is_note and not _is_cut(finding, file)]

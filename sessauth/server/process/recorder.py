@@ -47,10 +47,11 @@ class ServerRecorder(ProcessRecorder):
         if config.audit.enabled:
             folder = config.audit_dir
             feed = LocalFeed(source)
-            changes = register = None
+            changes = register = retention = None
             if local is not None:
                 changes = ChangeFollower(feed, folder)
                 register = RegisterWriter(config.state_dir, folder, clock, config.audit.checkpoint_ms)
+                retention = AuditRetention(folder, config.audit.limits, register.keys)
             self.open_audit(
                 config.audit.options(folder),
                 feed.head(),
@@ -59,7 +60,7 @@ class ServerRecorder(ProcessRecorder):
                 changes=changes,
                 local=local,
                 register=register,
-                retention=None if local is None else AuditRetention(folder, config.audit.limits),
+                retention=retention,
                 host=config.host,
             )
 
