@@ -195,3 +195,10 @@ audit_dirs_option = click.option(
 audit_dir_option = click.option(
     "--dir", "folder", type=PATH, help="The audit folder. Default: that of the home folder."
 )
+bound_option = click.option(
+    "--bound",
+    "bound_ms",
+    type=duration,
+    default=3_000,
+    help="How long a host may allow after the end (staleness_ms).  [default: 3s]",
+)

@@ -249,7 +249,7 @@ def test_a_file_that_was_changed_is_not_removed(log: Log, caplog: pytest.LogCapt
 
 
 def test_a_forged_end_removes_nothing(log: Log, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever writes to the folder can end another's file, long ago; its removal is not signed."""
+    """A writer to the folder can end another's file, long ago; its removal is not signed."""
     worker = log.stream("worker-0")
     worker.append(RECORD)
     for _ in range(3):

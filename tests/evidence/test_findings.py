@@ -15,6 +15,7 @@ from sessauth.audit.keys import AuditKey
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.evidence import pack_file, question
 from sessauth.evidence.pack import write_pack
+from sessauth.evidence.reader import streams
 from sessauth.evidence.reader.findings import EvidenceFault
 from sessauth.evidence.reader.verify import verify_pack
 from tests.support.audit_log import START_MS
@@ -209,3 +210,59 @@ def test_a_folder_that_is_gone_is_named(log: Path, tmp_path: Path) -> None:
         write_pack(tmp_path / "pack", question.of_time(0, END_MS, "all"), gone, key, END_MS)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_paper_is_one_sessions_and_a_session_has_records(whole: MadePack, collector: AuditKey) -> None:
+    """No two sessions have one receipt, and none is shown of which the log has nothing."""
+    parts = PackParts.of(whole.data)
+    sessions = json.loads(parts["manifest.json"])["sessions"]
+    (papers,) = (each for each in sessions if each["receipt"])
+    other = {**papers, "session": "00" * 16, "allowed": 0, "denied": 0, "claimed": 0, "changes": 0}
+    found = whole.judged(parts.restated(sessions=[*sessions, other]).signed(collector).data()).findings
+
+    assert [(each.kind, each.member) for each in found] == [
+        (EvidenceFault.OTHER_MEMBER, papers["receipt"]),
+        (EvidenceFault.OTHER_MEMBER, papers["report"]),
+        (EvidenceFault.MISCOUNTED, "manifest.json"),
+    ]
+
+
+def test_a_pack_without_a_log_proves_nothing(whole: MadePack, collector: AuditKey) -> None:
+    """A key that signs packs, and no log, can't prove a session by a receipt alone."""
+    parts = PackParts.of(whole.data)
+    parts.members = [each for each in parts.members if not each[0].startswith("log/")]
+    document = json.loads(parts["manifest.json"])
+    streams = [{"stream": each["stream"], "process": ""} for each in document["hosts"][0]["streams"]]
+    for each in document["sessions"]:
+        each |= {"allowed": 0, "denied": 0, "claimed": 0, "changes": 0}
+    emptied = parts.restated(**{**document, "hosts": [{"streams": [], "left_out": streams}]})
+
+    found = {each.kind for each in whole.judged(emptied.signed(collector).data()).findings}
+    assert found == {EvidenceFault.MISSING_STREAM, EvidenceFault.BAD_RECEIPT}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"made_at_ms": END_MS - 1},
+        {"hosts": [{}] * 1_001},
+        {"sessions": [{}] * 10_001},
+        {"made_by": "," * 4_000_001},
+        {"made_at_ms": 10**4_000},
+    ],
+    ids=["later than its making", "hosts", "sessions", "values", "a time"],
+)
+def test_a_manifest_is_bounded(whole: MadePack, collector: AuditKey, changed: dict[str, object]) -> None:
+    """Neither memory nor time is spent on one that no writer makes."""
+    parts = PackParts.of(whole.data)
+    (found,) = whole.judged(parts.restated(**changed).signed(collector).data()).findings
+
+    assert found.kind is EvidenceFault.BAD_MANIFEST and len(found.words) < 5_000
+
+
+def test_findings_are_bounded(whole: MadePack, collector: AuditKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack of nothing but faults is not read to its end."""
+    monkeypatch.setattr(streams, "MAX_FINDINGS", 3)
+    damaged = lines_of(lambda lines: [b"x\n"] * 50)(PackParts.of(whole.data)).signed(collector)
+
+    assert "more than 3 findings" in whole.judged(damaged.data()).findings[-1].words

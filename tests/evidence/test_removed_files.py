@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from sessauth.audit import layout
 from sessauth.audit.write.retention import AuditRetention, RetentionLimits
 from sessauth.audit.write.stream import AuditStream
 from sessauth.clock import FixedClock
@@ -84,3 +86,46 @@ def test_files_that_were_removed_by_hand_are_missing(retained: RetainedLog, tmp_
 
     assert [each.kind for each in one_more.findings] == [EvidenceFault.MISSING_FILE]
     assert {each.kind for each in all_gone.findings} == {EvidenceFault.MISSING_STREAM}
+
+
+def test_another_hosts_record_explains_nothing(retained: RetainedLog, tmp_path: Path) -> None:
+    """Each host removes its own files: the key of one can't account for what is missing at another."""
+    retained.retain(files=4)
+    record = next(
+        line
+        for path in retained.folder.glob(f"{retained.control.stream_id.hex()}-*.jsonl")
+        for line in path.read_bytes().splitlines()
+        if b'"kind":"expired"' in line
+    )
+    gone, *_ = retained.files()
+    forged = {**json.loads(record), "file": int(gone.stem[-6:]), "head": json.loads(_last(gone))["chain"]}
+    del forged["n"], forged["chain"], forged["kind"]
+    other = open_stream(tmp_path / "other", FixedClock(START_MS))
+    other.append(layout.body("expired", forged))
+    other.close()
+    gone.unlink()
+
+    report = pack_of(tmp_path / "pack", retained.folder, tmp_path / "other")
+    assert [each.kind for each in report.findings] == [EvidenceFault.MISSING_FILE]
+    # Recorded by its own host, it is no fault.
+    retained.control.append(layout.body("expired", forged))
+    retained.tick()
+    assert pack_of(tmp_path / "own", retained.folder, tmp_path / "other").proven
+
+
+def test_a_removed_stream_that_nobody_names_any_more_is_said(retained: RetainedLog, tmp_path: Path) -> None:
+    """The stream that named it was removed too: the record of its removal is all that is left."""
+    assert retained.retain(files=1) == 0
+    for _ in range(60):
+        retained.control.append(decisions(0, 4))
+    retained.tick()
+    retained.retain(files=1)
+    assert len(list(retained.folder.glob("*.jsonl"))) == 1
+    report = pack_of(tmp_path / "pack", retained.folder)
+
+    # The control stream's own files, and the worker's stream.
+    assert (report.findings, report.expired) == ([], 2)
+
+
+def _last(path: Path) -> bytes:
+    return path.read_bytes().splitlines()[-1]

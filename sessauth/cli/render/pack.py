@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...evidence.reader.manifest import PackQuestion
+from ...evidence.reader.manifest import PackManifest, PackQuestion
 from ...evidence.reader.verify import EvidenceReport, SessionReading
 from ..output import json_fields, moment, printable, table
 
@@ -30,7 +30,7 @@ def to_json(report: EvidenceReport) -> dict[str, Any]:
             }
             for each in report.streams
         ],
-        "sessions": [_session_json(each) for each in report.sessions],
+        "sessions": [_session_json(each, verified=report.issuer_trusted) for each in report.sessions],
     }
 
 
@@ -56,7 +56,7 @@ def to_lines(report: EvidenceReport) -> list[str]:
         for each in report.streams
     ]
     lines += [*table(headers, rows), ""]
-    lines += _session_lines(report.sessions)
+    lines += _session_lines(report)
     reservations = list(_reservations(report))
     lines += ["not proven:", *[f"  {words}" for words in reservations], ""]
     if report.proven:
@@ -77,19 +77,21 @@ def _question_json(question: PackQuestion) -> dict[str, Any]:
     return json_fields(question, sessions=sorted(question.sessions))
 
 
-def _session_json(reading: SessionReading) -> dict[str, Any]:
+def _session_json(reading: SessionReading, *, verified: bool) -> dict[str, Any]:
     facts = reading.facts
+    receipt = None if reading.receipt is None else {**json_fields(reading.receipt), "verified": verified}
     return {
         "session": facts.session,
         **facts.counts(),
         "first_ms": facts.first_ms,
         "last_ms": facts.last_ms,
         "last_allow_ms": facts.last_allow_ms,
-        "receipt": None if reading.receipt is None else json_fields(reading.receipt),
+        "receipt": receipt,
     }
 
 
-def _session_lines(readings: list[SessionReading]) -> list[str]:
+def _session_lines(report: EvidenceReport) -> list[str]:
+    readings = report.sessions
     headers = ("SESSION", "ALLOWED", "DENIED", "CLAIMED", "CHANGES", "LAST ALLOW", "RECEIPT")
     rows = [
         (
@@ -99,12 +101,24 @@ def _session_lines(readings: list[SessionReading]) -> list[str]:
             each.facts.claimed,
             each.facts.changes,
             moment(each.facts.last_allow_ms) or "none",
-            each.receipt.state if each.receipt else "none",
+            "none" if not each.receipt else each.receipt.state if report.issuer_trusted else "UNVERIFIED",
         )
         for each in readings[:_SHOWN_SESSIONS]
     ]
     more = len(readings) - _SHOWN_SESSIONS
     return [*table(headers, rows), *([f"and {more} more sessions"] if more > 0 else []), ""] if rows else []
+
+
+def _limits(stated: PackManifest, unopened: int) -> Iterator[str]:
+    """Yield what the question leaves out, and what was before the log."""
+    question = stated.question
+    if question.until_ms < stated.made_at_ms:
+        yield f"what was done from {moment(question.until_ms)} on: the question ends there"
+    if unopened:
+        words = f"what {unopened} of {len(question.sessions)} sessions did before the log here"
+        yield f"{words}, which lacks their opening"
+    if question.kind == "purpose":
+        yield "that no session of the purpose was opened before the log begins"
 
 
 def _reservations(report: EvidenceReport) -> Iterator[str]:
@@ -118,10 +132,19 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
         yield f"that {vouched} records without a signature of the log are those of the log: the signer's word"
     if report.left_out and not report.compared:
         yield f"that {report.left_out} streams that were left out are of another time: the signer's word"
+    running = [each.signed_ms for each in report.streams if not each.ended and not each.goes_on]
+    if running:
+        words = f"records behind the last signature of {len(running)} streams that did not end"
+        yield f"{words}, the newest at {moment(max(running)) or 'no time'}"
+    if report.manifest is not None:
+        yield from _limits(report.manifest, report.unopened)
     if report.expired:
         yield f"records of {report.expired} streams that retention removed, as the log states"
     if report.missing_hosts:
         yield f"calls on hosts without a log here: {', '.join(map(printable, report.missing_hosts))}"
+    if report.short_hosts:
+        words = "calls on hosts whose log here stops before a session ended"
+        yield f"{words}: {', '.join(map(printable, report.short_hosts))}"
     if report.lost:
         yield f"{report.lost} records that the log lost, as it states"
     if report.sampled:
@@ -129,6 +152,10 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
     without = sum(each.receipt is None for each in report.sessions)
     if without:
         yield f"that {without} of {len(report.sessions)} sessions are closed: they have no receipt here"
+    open_ones = sum(each.receipt is not None and each.receipt.state != "CLOSED" for each in report.sessions)
+    if open_ones:
+        words = "by their receipts, verifiers may still allow calls of them"
+        yield f"that {open_ones} of {len(report.sessions)} sessions are closed: {words}"
     if report.reports:
         yield "reports of usage: the service's word"
     if report.sessions and not report.issuer_trusted:

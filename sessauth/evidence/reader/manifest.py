@@ -18,7 +18,11 @@ MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 SHOWS: Final = ("matching", "signed", "all")
 KINDS: Final = ("session", "purpose", "time")
-_MAX_BYTES: Final = 256 << 20
+MAX_SESSIONS: Final = 10_000
+MAX_HOSTS: Final = 1_000
+# Those of the largest pack: 200,000 members, each with a stream of its own.
+_MAX_BYTES: Final = 64 << 20
+_MAX_VALUES: Final = 4_000_000
 _SIGNATURE_BYTES: Final = 129
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
@@ -109,6 +113,9 @@ def _signature_faults(
 
 def _parse(data: bytes) -> PackManifest:
     try:
+        # Each value needs far more memory than its bytes.
+        if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+            raise ValueError(f"it has more than {_MAX_VALUES} values")
         document = json.loads(data)
         if canonical(document) != data:
             raise ValueError("it is not in its one form")
@@ -134,12 +141,20 @@ def _manifest(document: Mapping[str, Any]) -> PackManifest:
     )
     if question.kind == "session" and question.root not in question.sessions:
         raise ValueError("its question does not name its own session")
+    made_at_ms = _number(document["made_at_ms"])
+    if not question.since_ms < question.until_ms <= made_at_ms:
+        raise ValueError("its question is of a time that is none, or goes on behind its making")
+    if (
+        len(document["hosts"]) > MAX_HOSTS
+        or max(len(document["sessions"]), len(entry["sessions"])) > MAX_SESSIONS
+    ):
+        raise ValueError(f"it has more than {MAX_HOSTS} hosts, or {MAX_SESSIONS} sessions")
     members = tuple(
         MemberDigest(_typed(each["name"], str), _number(each["bytes"]), _hex(each["sha256"], 32))
         for each in document["members"]
     )
     return PackManifest(
-        _number(document["made_at_ms"]),
+        made_at_ms,
         question,
         members,
         [_typed(each, dict) for each in document["hosts"]],

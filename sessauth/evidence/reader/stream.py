@@ -16,17 +16,19 @@ from typing import Any, BinaryIO, Final
 from . import archive
 from .archive import PackMember
 from .crypto import CHAIN_LABEL, CHECKPOINT_LABEL, verify
-from .findings import EvidenceFault, EvidenceFinding
+from .findings import EvidenceFault, EvidenceFinding, damaged
 from .manifest import PackQuestion
 
 # The time by which records of one stream may be out of order.
 SLACK_MS: Final = 10_000
 _TAIL: Final = 76
 _CLOSED: Final = re.compile(rb"[0-9a-f]{64}", re.ASCII)
-_MAX_FINDINGS: Final = 100
+MAX_FINDINGS: Final = 100
 # The line behind a begin signs it: they are written at once.
 _SECOND: Final = 2
 _NO_SIGNATURE: Final = "no signature stands behind the begin of the file"
+# Kinds of records that each pack shows in its files.
+ALWAYS_SHOWN: Final = frozenset({"begin", "end", "checkpoint", "stream", "expired"})
 Record = Mapping[str, Any]
 
 
@@ -59,6 +61,7 @@ class StreamReading:
 
     stream: str
     process: str = ""
+    host: str = ""
     first: int = 0
     n: int = 0
     shown: int = 0
@@ -67,6 +70,8 @@ class StreamReading:
     vouched: int = 0
     unsigned: int = 0
     latest_ms: int = 0
+    # The time of the last signature.
+    signed_ms: int = 0
     ended: bool = False
     # The signed end of the last file names a later one, which was left out: it is of another time.
     goes_on: bool = False
@@ -125,7 +130,7 @@ class StreamReader:
         return hashed.hexdigest()
 
     def close(self) -> StreamReading:
-        """Judge the end of the stream."""
+        """Judge the end of the stream. Raises UnreadablePack if it has too many findings."""
         reading = self.reading
         reading.ended = self._next == -1
         reading.unsigned = self._pending
@@ -230,7 +235,7 @@ class StreamReader:
             self._find(EvidenceFault.FOREIGN, place, words)
         if not first:
             return
-        self.reading.process = str(record.get("process", ""))
+        self.reading.process, self.reading.host = str(record.get("process", "")), str(record.get("host", ""))
         try:
             self._head = bytes.fromhex(record["previous"])[:32].ljust(32, b"\0")
         except (KeyError, ValueError, TypeError):
@@ -252,6 +257,7 @@ class StreamReader:
         else:
             self.reading.proven += self._pending
             self.reading.expired += self._expired
+            self.reading.signed_ms = record["at_ms"]
             self._next, self._end = self._end, None
         self._pending, self._match = 0, None
         self._expired.clear()
@@ -276,16 +282,21 @@ class StreamReader:
         return RecordPlace(member, 0, self.reading.n - 1)
 
     def _find(self, kind: EvidenceFault, place: RecordPlace, words: str) -> None:
-        if len(self.findings) < _MAX_FINDINGS:
-            self.findings.append(EvidenceFinding(kind, place.member, place.line, place.n, words))
+        self.findings.append(EvidenceFinding(kind, place.member, place.line, place.n, words))
+        if len(self.findings) > MAX_FINDINGS:
+            raise damaged(f"more than {MAX_FINDINGS} findings in one stream", member=place.member)
 
 
 def is_match(question: PackQuestion, kind: str, record: Record) -> bool:
-    """Return True if a record is a decision or a change of the question."""
+    """Return True if a record is of the question: a decision, a change, or one that concerns all sessions."""
     at_ms = record.get("at_ms")
-    if kind not in ("decision", "change") or type(at_ms) is not int:
+    if type(at_ms) is not int or kind == "chain" or kind in ALWAYS_SHOWN:
         return False
-    return any(question.asks(str(record.get(name)), at_ms) for name in ("session", "claimed"))
+    if kind in ("decision", "change"):
+        named = [str(record[name]) for name in ("session", "claimed") if record.get(name)]
+        if named or kind == "decision":
+            return any(question.asks(session, at_ms) for session in named or [""])
+    return question.since_ms <= at_ms < question.until_ms
 
 
 def record_of(raw: bytes) -> Record | None:

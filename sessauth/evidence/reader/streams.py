@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from . import archive
 from .archive import PackMember
 from .facts import Facts, StreamExtent
-from .findings import EvidenceFault, EvidenceFinding
-from .manifest import MANIFEST, PackManifest
+from .findings import EvidenceFault, EvidenceFinding, UnreadablePack, damaged
+from .manifest import MANIFEST, MAX_SESSIONS, PackManifest
 from .removed import RemovedFiles
 from .stream import StreamReader, StreamReading
+
+# Of all streams; a pack with more is no pack of a log.
+MAX_FINDINGS: Final = 10_000
 
 
 class StreamsReader:
@@ -24,20 +27,24 @@ class StreamsReader:
         stated: PackManifest,
         keys: Sequence[Mapping[bytes, bytes]],
         heads: Sequence[bytes],
+        findings: list[EvidenceFinding],
     ) -> None:
-        """Take the keys of each host's log, by id, and chains that some line must have."""
+        """Take the keys of each host's log, by id, and chains that some line must have.
+
+        What is found is appended to ``findings``.
+        """
         self._heads = set(heads)
         self._file = file
         self._manifest = stated
         self._keys = keys
-        self._facts = Facts(stated.question)
+        self._facts = Facts(stated.question, MAX_SESSIONS)
         self._current: tuple[str, StreamReader] | None = None
         self._anchors: dict[str, list[StreamExtent]] = {}
         self._hosts: dict[str, int] = {}
         self.readings: list[StreamReading] = []
         self.left_out = 0
         self.expired = 0
-        self.findings: list[EvidenceFinding] = []
+        self.findings = findings
 
     def read(self, member: PackMember) -> str:
         """Read one member; return its SHA-256. Raises UnreadablePack."""
@@ -54,7 +61,11 @@ class StreamsReader:
                 stream,
                 StreamReader(stream, keys, self._manifest.question, self._facts.take, self._heads),
             )
-        return self._current[1].read(self._file, member, int(number))
+        try:
+            return self._current[1].read(self._file, member, int(number))
+        except UnreadablePack:
+            self.findings += self._current[1].findings
+            raise
 
     def close(self) -> Facts:
         """Compare streams with each other and with the manifest; return the facts."""
@@ -63,12 +74,18 @@ class StreamsReader:
             words = f"no line has the chain {head.hex()}: what it ended was cut off"
             self.findings.append(EvidenceFinding(EvidenceFault.TRUNCATED, "", 0, -1, words))
         self.findings += self._facts.findings
+        if not any(reading.shown for reading in self.readings):
+            words = "no line of a log is in the pack: nothing of the question is proven"
+            self._find(EvidenceFault.MISSING_STREAM, words)
         by_name = {reading.stream: reading for reading in self.readings}
+        by_host: dict[int, set[str]] = {number: set() for number in range(len(self._manifest.hosts))}
+        for stream, number in self._hosts.items():
+            by_host.setdefault(number, set()).add(stream)
         left_out: set[str] = set()
-        for number, host in enumerate(self._manifest.hosts):
+        for number, here in sorted(by_host.items()):
+            host = self._manifest.hosts[number] if number < len(self._manifest.hosts) else {}
             stated = {str(each.get("stream")): each for each in _dicts(host.get("streams"))}
             left_out |= {str(each.get("stream")) for each in _dicts(host.get("left_out"))}
-            here = {stream for stream, of in self._hosts.items() if of == number}
             for stream in sorted(stated.keys() - here):
                 words = f"stream {stream} is in the manifest, and not in the pack"
                 self._find(EvidenceFault.MISSING_STREAM, words)
@@ -84,18 +101,21 @@ class StreamsReader:
                     self._find(EvidenceFault.MISCOUNTED, f"stream {stream} has {counted} in the pack")
         self.left_out = len(left_out)
         removed = RemovedFiles(self.readings, self._manifest.question)
-        self.findings += removed.missing(self.readings)
+        self.findings += removed.missing()
         for anchor in self._facts.anchors:
             self._anchors.setdefault(anchor.stream, []).append(anchor)
         for stream, anchors in self._anchors.items():
             reading_of = by_name.get(stream)
             if reading_of is not None:
                 self._compare(reading_of, anchors)
-            elif stream not in left_out and not removed.covers(stream, anchors[-1].count):
-                place = anchors[-1].place
-                words = f"stream {stream}, named here with {anchors[-1].count} lines, is not in the pack"
+                continue
+            most = max(anchors, key=lambda anchor: anchor.count)
+            if stream not in left_out and not removed.covers(stream, most.count, most.place.member):
+                words = f"stream {stream}, named here with {most.count} lines, is not in the pack"
                 self.findings.append(
-                    EvidenceFinding(EvidenceFault.MISSING_STREAM, place.member, place.line, place.n, words)
+                    EvidenceFinding(
+                        EvidenceFault.MISSING_STREAM, most.place.member, most.place.line, most.place.n, words
+                    )
                 )
         self.expired = removed.used
         return self._facts
@@ -107,6 +127,8 @@ class StreamsReader:
         self.readings.append(reader.close())
         self.findings += reader.findings
         self._current = None
+        if len(self.findings) > MAX_FINDINGS:
+            raise damaged(f"more than {MAX_FINDINGS} findings: it is not read further", EvidenceFault.FOREIGN)
 
     def _compare(self, reading: StreamReading, anchors: Sequence[StreamExtent]) -> None:
         """Compare the chains of a stream's lines with those that are recorded elsewhere."""

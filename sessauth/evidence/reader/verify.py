@@ -12,16 +12,19 @@ from typing import Any, BinaryIO, Final
 from . import archive, crypto, manifest, originals, receipts
 from .archive import PackMember
 from .crypto import TrustedKeys
-from .facts import Facts, RecordCounts, RecordedEnd
+from .ends import BOUND_MS, RecordedEnd
+from .facts import Facts, RecordCounts
 from .findings import EvidenceFault, EvidenceFinding, UnreadablePack
 from .manifest import PackManifest
 from .receipts import ReceiptReading
+from .removed import host_of
 from .stream import StreamReading
 from .streams import StreamsReader
 
 KEYS: Final = "keys.json"
 _FIRST: Final = ("README.txt", "controls.json", KEYS)
 _MAX_SMALL_BYTES: Final = 16 << 20
+_MAX_KEYS_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class EvidenceReport:
     # Streams of the time of the question that retention removed, or their first files.
     expired: int = 0
     missing_hosts: tuple[str, ...] = ()
+    # Hosts whose log ends before a session did, and sessions of the question whose opening is not shown.
+    short_hosts: tuple[str, ...] = ()
+    unopened: int = 0
 
     @property
     def proven(self) -> bool:
@@ -68,6 +74,7 @@ def verify_pack(
     *,
     heads: Sequence[bytes] = (),
     folders: Sequence[Path] = (),
+    bound_ms: int = BOUND_MS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvidenceReport:
     """Verify a pack.
@@ -77,6 +84,7 @@ def verify_pack(
         trusted: keys from elsewhere.
         heads: chains, 32 bytes each, that some line must have: anchors from elsewhere.
         folders: audit folders, or folders of them, to compare the pack with: a copy of the log.
+        bound_ms: how long a host may allow calls behind the end of their session.
         on_progress: called behind each file with the number of files read, and of all files.
 
     Raises:
@@ -88,7 +96,8 @@ def verify_pack(
             members = archive.index(file)
             report.manifest, found = manifest.read(file, members, trusted)
             report.findings += found
-            _PackReading(file, members, report.manifest, trusted, report).run(heads, on_progress)
+            reading = _PackReading(file, members, report.manifest, trusted, report)
+            reading.run(heads, bound_ms, on_progress)
             if folders:
                 report.findings += originals.compare(file, members, report.manifest.question, folders)
                 report.compared = True
@@ -116,7 +125,9 @@ class _PackReading:
         self._report = report
         self._digests: dict[str, str] = {}
 
-    def run(self, heads: Sequence[bytes], on_progress: Callable[[int, int], None] | None) -> None:
+    def run(
+        self, heads: Sequence[bytes], bound_ms: int, on_progress: Callable[[int, int], None] | None
+    ) -> None:
         """Read all members, and compare them."""
         names = [member.name for member in self._members]
         if tuple(names[:3]) != _FIRST or len(set(names)) != len(names):
@@ -124,7 +135,7 @@ class _PackReading:
                 EvidenceFault.OTHER_MEMBER, "", "members are missing, in another order, or there twice"
             )
         keys, issuer = self._keys()
-        streams = StreamsReader(self._file, self._manifest, keys, heads)
+        streams = StreamsReader(self._file, self._manifest, keys, heads, self._report.findings)
         for number, member in enumerate(self._members):
             if member.name.startswith("log/"):
                 self._digests[member.name] = streams.read(member)
@@ -133,8 +144,9 @@ class _PackReading:
         facts = streams.close()
         self._report.streams, self._report.left_out = streams.readings, streams.left_out
         self._report.expired = streams.expired
-        self._report.findings += streams.findings
         self._sessions(facts, issuer)
+        self._report.findings += facts.ends.survived(bound_ms)
+        self._extent(facts)
         self._compare_members()
 
     def _find(self, kind: EvidenceFault, member: str, words: str) -> None:
@@ -145,7 +157,8 @@ class _PackReading:
         found = self._by_name.get(name)
         if found is None:
             return b""
-        data = archive.content(self._file, found, _MAX_SMALL_BYTES)
+        limit = _MAX_KEYS_BYTES if name == KEYS else _MAX_SMALL_BYTES
+        data = archive.content(self._file, found, limit)
         self._digests[name] = hashlib.sha256(data).hexdigest()
         return data
 
@@ -196,8 +209,7 @@ class _PackReading:
             if session in stated:
                 self._find(EvidenceFault.BAD_MANIFEST, manifest.MANIFEST, f"session {session} stands twice")
             stated[session] = entry
-            receipt, report = str(entry.get("receipt", "")), str(entry.get("report", ""))
-            used |= {receipt, report}
+            receipt, report = self._papers(entry, used)
             reading = self._receipt(session, receipt, facts, issuer) if receipt else None
             if report:
                 self._check_report(session, report)
@@ -207,16 +219,43 @@ class _PackReading:
                 words = f"the manifest counts {counts} of session {session}, the log has {found.counts()}"
                 self._find(EvidenceFault.MISCOUNTED, manifest.MANIFEST, words)
             self._report.sessions.append(SessionReading(found, reading))
-        missing = (facts.sessions.keys() | self._manifest.question.sessions) - stated.keys()
-        for session in sorted(missing):
-            words = f"session {session} is not in the manifest"
+        due = facts.sessions.keys() | self._manifest.question.sessions
+        for session in sorted(due ^ stated.keys()):
+            words = f"session {session} is {'not' if session in due else 'of no record and'} in the manifest"
             self._find(EvidenceFault.MISCOUNTED, manifest.MANIFEST, words)
         for member in self._members:
             if member.name.startswith(("receipts/", "reports/")) and member.name not in used:
                 self._find(EvidenceFault.OTHER_MEMBER, member.name, "it belongs to no session")
-        named = {name for each in self._report.sessions if each.receipt for name in each.receipt.hosts}
-        self._report.missing_hosts = tuple(sorted(named - facts.hosts))
-        self._report.findings += facts.survived()
+
+    def _papers(self, entry: Mapping[str, Any], used: set[str]) -> tuple[str, str]:
+        """Return the members with a session's receipt and report, "" without one; each is one session's."""
+        found = []
+        for kind in ("receipt", "report"):
+            name = str(entry.get(kind, ""))
+            if name and (name in used or not name.startswith(f"{kind}s/")):
+                self._find(EvidenceFault.OTHER_MEMBER, name, f"it is another's, or no {kind}")
+                name = ""
+            used.add(name)
+            found.append(name)
+        return found[0], found[1]
+
+    def _extent(self, facts: Facts) -> None:
+        """Compare the extent of the log with the sessions: their openings, their ends, their hosts."""
+        report, question = self._report, self._manifest.question
+        named = {name for each in report.sessions if each.receipt for name in each.receipt.hosts}
+        report.missing_hosts = tuple(sorted(named - facts.hosts))
+        report.unopened = sum(not facts.ends.is_opened(session) for session in question.sessions)
+        ends = [facts.ends.first_end_of(each.facts.session) for each in report.sessions]
+        last_ms = max((end.at_ms for end in ends if end and end.at_ms < question.until_ms), default=0)
+        hosts: dict[str, list[StreamReading]] = {}
+        for stream in report.streams:
+            hosts.setdefault(host_of(stream.members[0].name), []).append(stream)
+        report.short_hosts = tuple(
+            max(stream.host for stream in streams) or f"log {number}"
+            for number, streams in hosts.items()
+            if max(stream.signed_ms for stream in streams) < last_ms
+            and not all(stream.ended for stream in streams)
+        )
 
     def _receipt(
         self, session: str, name: str, facts: Facts, issuer: Mapping[bytes, bytes]
@@ -227,16 +266,32 @@ class _PackReading:
         except receipts.BadReceipt as error:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"the receipt proves nothing: {error}")
             return None
-        end = facts.end_of(session, reading.incarnation)
+        end = facts.ends.end_of(session, reading.incarnation)
+        stated = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
         if reading.session != session:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"it is of another session than {session}")
         elif end is None:
-            end = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
-            facts.ends[session, reading.incarnation] = end
-        elif end.revision != reading.revision:
-            words = f"it names the end at revision {reading.revision}, and the log has it at {end.revision}"
+            words = self._missing_end(session, stated, facts)
+            if words:
+                self._find(EvidenceFault.BAD_RECEIPT, name, words)
+            facts.ends.end(session, stated)
+        elif end != stated:
+            words = (
+                f"it names the end at revision {stated.revision} and {stated.at_ms} ms, and the log has it"
+            )
+            words = f"{words} at {end.revision} and {end.at_ms} ms"
             self._find(EvidenceFault.BAD_RECEIPT, name, words)
         return reading
+
+    def _missing_end(self, session: str, end: RecordedEnd, facts: Facts) -> str:
+        """Return why the log should have the end of a receipt, "" if it need not have it."""
+        question = self._manifest.question
+        if question.asks(session, end.at_ms) and not facts.ends.is_known(end.incarnation):
+            return f"its end is of incarnation {end.incarnation}, of which the log has nothing"
+        shown = all(question.asks(each, end.at_ms) for each in facts.ends.lineage(session))
+        if shown and facts.ends.is_recorded(session, end.incarnation):
+            return "the log has the opening of its session and not its end: it was cut, or lost that"
+        return ""
 
     def _check_report(self, session: str, name: str) -> None:
         self._report.reports += 1

@@ -90,8 +90,20 @@ def opening_of(change: bytes) -> tuple[str, str]:
     raise Malformed("the change opens no session")
 
 
-# Fields of Change and of OpenSession in record.proto.
+def incarnation_of(change: bytes) -> str:
+    """Return the incarnation, in hex, that an encoded Change begins. Raises Malformed if it begins none."""
+    for number, wire, value in _fields(change):
+        if number == NEW_INCARNATION and wire == _BYTES and isinstance(value, bytes):
+            for field, _, each in _fields(value):
+                if field == INCARNATION and isinstance(each, bytes):
+                    return each.hex()
+    raise Malformed("the change begins no incarnation")
+
+
+# Fields of Change, of OpenSession and of NewIncarnation in record.proto.
 OPEN_SESSION: Final = 10
+NEW_INCARNATION: Final = 20
+INCARNATION: Final = 1
 PURPOSE: Final = 2
 PARENT_ID: Final = 4
 

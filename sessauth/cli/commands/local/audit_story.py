@@ -14,19 +14,11 @@ from ...io import read_bytes
 from ...output import Progress
 from ...params import Ref
 
-DEFAULT_BOUND_MS = 3_000
-
 
 @click.command("story")
 @click.argument("session_id", type=params.session_id)
 @params.audit_dirs_option
-@click.option(
-    "--bound",
-    "bound_ms",
-    type=params.duration,
-    default=DEFAULT_BOUND_MS,
-    help="How long a host may allow after the end (staleness_ms).  [default: 3s]",
-)
+@params.bound_option
 @click.option(
     "--receipt", "receipt_file", help="File with the session's receipt: each host in it must have a log here."
 )

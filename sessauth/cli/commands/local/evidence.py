@@ -13,7 +13,7 @@ from ....errors import UsageError
 from ... import lookup, params
 from ...context import Settings, with_settings
 from ...output import Progress, printable
-from ...params import Ref, audit_dirs_option
+from ...params import Ref, audit_dirs_option, bound_option
 
 if TYPE_CHECKING:
     from ....audit.read.hosts import AuditHost
@@ -52,6 +52,7 @@ _MAX_KEY_BYTES = 1 << 20
 @click.option(
     "--max-bytes", type=click.IntRange(min=1), default=4 << 30, help="The longest pack.", show_default=True
 )
+@bound_option
 @with_settings
 @click.pass_context
 def evidence(
@@ -69,6 +70,7 @@ def evidence(
     no_server: bool,
     argument_values: bool,
     max_bytes: int,
+    bound_ms: int,
 ) -> None:
     """Write one file that shows an auditor what sessions did, and verify it.
 
@@ -95,7 +97,7 @@ def evidence(
     question = _question(hosts, session_id, purpose, since_ms, min(until_ms or now_ms, now_ms), show)
     with pack_sources(settings, hosts, no_server=no_server, argument_values=argument_values) as sources:
         write_pack(out, question, sources, key, now_ms, max_bytes)
-    report = _verify(out, trusted_keys(sources, key.public_key))
+    report = _verify(out, trusted_keys(sources, key.public_key), bound_ms)
     written = [f"written  {printable(str(out))}, {out.stat().st_size} bytes"]
     document = {"out": str(out), "bytes": out.stat().st_size, **view.to_json(report)}
     settings.show(document, [*written, *view.to_lines(report)], ok=report.proven)
@@ -131,6 +133,7 @@ def evidence(
     multiple=True,
     help="An audit folder, or a folder of them, to compare the pack with: a copy of the log. Repeatable.",
 )
+@bound_option
 @with_settings
 def verify(
     settings: Settings,
@@ -139,6 +142,7 @@ def verify(
     signer_files: Sequence[Path],
     heads: Sequence[bytes],
     folders: Sequence[Path],
+    bound_ms: int,
 ) -> None:
     """Say, without a server, what a pack proves.
 
@@ -147,7 +151,7 @@ def verify(
     from ...render import pack as view
 
     trusted = replace(_keys(key_files, "--key"), signers=_keys(signer_files, "--signer").audit)
-    report = _verify(pack, trusted, heads, folders)
+    report = _verify(pack, trusted, bound_ms, heads, folders)
     settings.show(view.to_json(report), view.to_lines(report), ok=report.proven)
 
 
@@ -179,12 +183,18 @@ def _question(
 
 
 def _verify(
-    pack: Path, trusted: TrustedKeys, heads: Sequence[bytes] = (), folders: Sequence[Path] = ()
+    pack: Path,
+    trusted: TrustedKeys,
+    bound_ms: int,
+    heads: Sequence[bytes] = (),
+    folders: Sequence[Path] = (),
 ) -> EvidenceReport:
     from ....evidence.reader.verify import verify_pack
 
     try:
         with Progress("verifying") as progress:
-            return verify_pack(pack, trusted, heads=heads, folders=folders, on_progress=progress)
+            return verify_pack(
+                *(pack, trusted), heads=heads, folders=folders, bound_ms=bound_ms, on_progress=progress
+            )
     except OSError as error:
         raise UsageError(f"can't read {printable(str(error.filename))}: {error.strerror}") from None
