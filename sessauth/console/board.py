@@ -49,8 +49,9 @@ class Board:
         # False until all were read once; ``more``: there are more than are read.
         self.complete = False
         self.more = False
-        self.read_at_ms = 0
         self.revision = 0
+        # What a server that is there refuses, and why.
+        self._faults: dict[str, str] = {}
 
     async def run(self) -> None:
         """Stay current until cancelled."""
@@ -140,14 +141,27 @@ class Board:
                         # All are read behind the beginning of the events, so that none falls between.
                         self._stale |= not established
                         established = True
+                        self._faults.pop("events", None)
                         self._answers.reach.lost_at_ms = 0
                         self._answers.reach.answered_at_ms = self._answers.clock.now_ms()
                         self._take(event)
             except SessauthError as error:
-                if not isinstance(error, Unavailable):
-                    _LOG.warning("events can't be read: %s", type(error).__name__)
+                self._refused("events", error)
                 self._stale = True
                 await asyncio.sleep(RETRY_S)
+
+    @property
+    def fault(self) -> str:
+        """The refusal of a server that is there, empty if it answers or is lost."""
+        return next(iter(self._faults.values()), "")
+
+    def _refused(self, part: str, error: SessauthError) -> None:
+        """Note a refusal, for the page and once for the terminal; a server that is lost refuses nothing."""
+        if isinstance(error, Unavailable) or str(error) == self._faults.get(part):
+            return
+        self._faults[part] = str(error)
+        _LOG.warning("%s can't be read: %s", part, type(error).__name__)
+        self.changed()
 
     def _take(self, event: SessionEvent) -> None:
         self.revision = max(self.revision, event.revision)
@@ -182,6 +196,7 @@ class Board:
                     self._stale = False
                     self._dirty.clear()
                     await self._read_all()
+                    self._faults.pop("sessions", None)
                 elif self._dirty:
                     dirty, self._dirty = self._dirty, set()
                     await self._read_some(dirty)
@@ -191,8 +206,7 @@ class Board:
                     await asyncio.sleep(PAUSE_S / 5)
             except SessauthError as error:
                 self._stale = True
-                if not isinstance(error, Unavailable):
-                    _LOG.warning("sessions can't be read: %s", type(error).__name__)
+                self._refused("sessions", error)
                 await asyncio.sleep(RETRY_S)
 
     async def _ask_brake(self) -> None:
@@ -214,7 +228,6 @@ class Board:
                 self.put(await self._answers.ask(self._answers.client.get_session(session_id)))
             except NotFound:
                 self._forget(session_id)
-        self.read_at_ms = self._answers.clock.now_ms()
 
     async def _read_all(self) -> None:
         """Read all sessions, the living first, so that these are shown before the rest is known."""
@@ -236,7 +249,6 @@ class Board:
                 self.changed()
         self._sessions, self._sorted = found, None
         self.complete, self.more = True, more
-        self.read_at_ms = self._answers.clock.now_ms()
         self.changed()
 
 

@@ -42,8 +42,9 @@ _FAILURES: Final[tuple[tuple[tuple[type[SessauthError], ...], str, int], ...]] =
     ((PermissionDenied,), "Not permitted", 403),
     ((Unauthenticated,), "The server does not accept the console's credential", 502),
     ((Unavailable,), "The server can't be reached", 503),
-    ((Rejected, StateError), "The server refused", 409),
+    ((Rejected,), "The server refused", 409),
     ((ServerError,), "The server failed", 502),
+    ((StateError,), "Nothing to show", 503),
 )
 _OTHERS: Final = ("Nothing to show", 400)
 
@@ -77,7 +78,7 @@ class LivePages:
     def failure(self, request: Request, error: SessauthError) -> Response:
         """Return the page of an error."""
         title, code = _title_and_code(error)
-        if code == _OTHERS[1] and request.method == "POST":
+        if title == _OTHERS[0] and request.method == "POST":
             title = "Nothing was done"
         return self._pages.answer(request, "message.html", code=code, title=title, message=str(error))
 

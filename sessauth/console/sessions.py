@@ -57,6 +57,7 @@ class SessionsPage:
             "known": len(every),
             "more": board.more,
             "complete": board.complete,
+            "fault": board.fault,
             "at_ms": self._parts.answers.reach.answered_at_ms,
             "first": number * ROWS + 1 if rows else 0,
             "before": _address(wanted, status, number) if number else "",

@@ -19,7 +19,14 @@ from sessauth.console.board import Board
 from sessauth.console.one_session import actor_of
 from sessauth.console.recent import RecentAnswers
 from sessauth.console.serving import host_headers
-from sessauth.errors import OutcomeUnknown, SessauthError, StateFull, Unavailable, Unreachable
+from sessauth.errors import (
+    OutcomeUnknown,
+    SessauthError,
+    StateFull,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
 from sessauth.model.session import EndCause, SessionStatus
 from tests.console.conftest import Browser, World, console
 from tests.console.test_other_pages import ANN, WaitingCall, _shown_digest
@@ -63,6 +70,14 @@ def test_a_server_that_does_not_lead_is_no_lost_one(world: World) -> None:
         assert _has(browser, _page(session, "closure"), "No receipt can be made here: b leads the cluster")
         assert _has(browser, _page(session, "closure"), "The session ended at")
         assert "can't be reached" not in browser.get("/")
+
+
+def test_a_refusal_to_list_sessions_is_shown(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The page says why it has none, and the terminal once; it is no list of no sessions."""
+    error = Unauthenticated("the credential is missing or not accepted")
+    with _failing_console(world, error, "list_sessions") as browser:
+        assert _has(browser, "/", "Sessions can't be read: the credential is missing or not accepted")
+    assert caplog.text.count("sessions can't be read") == 1
 
 
 def test_what_became_of_a_change_is_said(world: World) -> None:
