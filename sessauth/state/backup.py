@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import lmdb
 
@@ -61,7 +61,11 @@ class Manifest:
         path = folder / MANIFEST_FILE
         try:
             raw: dict[str, Any] = json.loads(path.read_text())
-            return cls(**raw)
+            found = cls(**raw)
+            for name, kind in get_type_hints(cls).items():
+                if type(getattr(found, name)) is not kind:
+                    raise TypeError(f"{name}: is no {kind.__name__}")
+            return found
         except FileNotFoundError as error:
             raise StateUnusable(
                 f"{path} is missing: not a backup, or not a finished one", "MISSING"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.client import Client
-from sessauth.errors import Unavailable
+from sessauth.errors import StateUnusable, Unavailable
 from sessauth.server.services import cut_off
 from tests.support.service import running
 
@@ -115,6 +115,11 @@ def unanswered(client: Client) -> None:
     raise Unavailable("gone")
 
 
+def unusable(client: Client, reason: str) -> None:
+    """Fail as a server whose credentials can't be read."""
+    raise StateUnusable("the server's state is not usable", "STATE_UNUSABLE")
+
+
 def test_frozen_by_the_server(home: Path) -> None:
     """A server does it where one runs, in its name; with another host's address nothing is done here."""
     service = start_service(home)
@@ -132,6 +137,10 @@ def test_frozen_by_the_server(home: Path) -> None:
             assert (ran.code, "it was done" in ran.err) == (4, True)
             assert invoke("--home", home, "freeze", "--reason", "drill").code == 4
         assert service("freeze", "--show").out == f"FROZEN: {text}\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Client, "freeze", unusable)
+            ran = invoke("--home", home, "freeze", "--reason", "anyway")
+        assert (ran.code, ran.out) == (0, "FROZEN: frozen by hand: anyway\n")
         # One mechanism: by the server or by the folder, each ends the other's.
         assert invoke("--home", home, "thaw", *HERE).out == "not frozen\n"
         opened(service, "x")

@@ -199,7 +199,7 @@ def _without_a_server(stopped: ClusterServer) -> None:
     """Neither command claims what is the cluster's to do; a freeze by hand is ended by hand alone."""
     home = stopped.config.home
     frozen, thawed = (invoke("--home", home, word) for word in ("freeze", "thaw"))
-    assert (frozen.code, "this host alone was frozen" in frozen.err) == (4, True)
+    assert (frozen.code, "this host alone is known to be frozen" in frozen.err) == (4, True)
     assert (thawed.code, "the cluster is not thawed" in thawed.err) == (4, True)
     assert not frozen.out and not thawed.out
     shown = invoke("--home", home, "freeze", "--show")

@@ -53,6 +53,8 @@ def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ("[server]\nworkers = 65\n", "server.workers"),
         ('[server]\nlog_level = "LOUD"\n', "server.log_level"),
         ("[server]\nmap_size_bytes = 70368744177665\n", "server.map_size_bytes"),
+        ('[tcp]\ninsecure_tcp = true\naddress = "127.0.0.1:99999"\n', "tcp.address"),
+        ('[tcp]\ninsecure_tcp = true\ncheck_address = "127.0.0.1"\n', "tcp.check_address"),
         ("server = 3\n", "server"),
         ("[limits]\ncheck_threads = 0\n", "limits.check_threads"),
         ("[sessions]\ndefault_ttl_ms = 90000000\n", "sessions.default_ttl_ms"),

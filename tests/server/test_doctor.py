@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -340,6 +341,23 @@ def test_the_remedy_of_a_brake_is_by_its_holds(place: Place) -> None:
     assert "thaw" not in failed and "start the server again" in failed
     assert failed in both and "'sessauth thaw' at a server" in both and "--this-host" not in both
     assert both.partition("; ")[2] in all_three and "'sessauth thaw --this-host'" in all_three
+
+
+def test_a_backup_that_only_looks_like_one(place: Place) -> None:
+    """Backups of another service, of a time to come, and with a manifest that is none."""
+    _backup(place, age_days=-2)
+    ahead = place.examine()["backup_old"]
+    initialise(place.home / "other")
+    shutil.rmtree(place.home / "backups" / "one")
+    backup.backup(place.home / "other" / "state", place.home / "backups" / "one")
+    foreign = place.examine()["backup_unusable"]
+    manifest = place.home / "backups" / "one" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": "1"}))
+    wrong = place.examine()["backup_unusable"]
+
+    assert "ahead of the clock" in ahead.words
+    assert "of another service" in foreign.words
+    assert "format: is no int" in wrong.words
 
 
 def test_a_user_that_can_not_read_is_told_to_be_another(

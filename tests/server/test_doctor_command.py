@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.server.config.config import from_dict
-from sessauth.server.doctor import place_checks
+from sessauth.server.doctor import place_checks, process_checks
 from sessauth.server.doctor.finding import ERROR
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
@@ -121,6 +122,21 @@ def test_a_place_that_can_not_be_made(tmp_path: Path) -> None:
         "no folder",
     ]
     assert place_checks._is_in_the_way(in_the_way.socket)
+    assert place_checks._is_own_file(tmp_path / "file", os.geteuid())
+    assert place_checks._is_own_file(tmp_path / "none yet", os.geteuid())
+    assert not place_checks._is_own_file(tmp_path / "file", os.geteuid() + 1)
+    assert not place_checks._is_own_file(tmp_path / "link", os.geteuid())
+    tmp_path.chmod(0o777)
+    assert place_checks._is_open_to_all(tmp_path)
+
+
+def test_two_settings_of_one_address() -> None:
+    """Each can be bound alone; together they can't."""
+    one, same, every = ("127.0.0.1", 7443), ("127.0.0.1", 7443), ("0.0.0.0", 7443)
+    free, other = ("127.0.0.1", 0), ("10.0.0.1", 7443)
+    for pair, found in (((one, same), 1), ((one, every), 1), ((one, other), 0), ((free, free), 0)):
+        stated = dict(zip(("tcp.address", "metrics.address"), pair, strict=True))
+        assert len(list(process_checks._shared_ports(stated))) == found
 
 
 def test_another_users_folder(tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ def test_a_folder_that_is_none_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "usage").write_text("")
     with pytest.raises(ConfigError, match=r"usage\.dir: .* can't be read: Not a directory"):
         UsageFiles(tmp_path / "usage", max_files=1, max_bytes=1)
+    (tmp_path / "other" / ".x.new").mkdir(parents=True)
+    assert not UsageFiles(tmp_path / "other", max_files=1, max_bytes=1).session_ids()
 
 
 def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:

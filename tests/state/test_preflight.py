@@ -155,6 +155,14 @@ def test_a_brake_page_that_this_user_can_not_reach(folder: Path, monkeypatch: py
     assert error.value.problem == "WRONG_MODE"
 
 
+def test_a_lock_that_is_no_file(folder: Path) -> None:
+    """It can't be taken, and is named."""
+    (folder / layout.WRITER_LOCK_FILE).unlink(missing_ok=True)
+    (folder / layout.WRITER_LOCK_FILE).mkdir()
+    with pytest.raises(StateUnusable, match=r"writer\.lock can't be opened"):
+        StateWriter.open(folder)
+
+
 def test_a_reader_in_another_pid_namespace_is_refused(folder: Path) -> None:
     """LMDB tells live readers by process id, so all count in one namespace; the writer sets it anew."""
     set_owner_field(folder, "pid_namespace", "pid:[1]")

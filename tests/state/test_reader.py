@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from sessauth.clock import SystemClock
@@ -251,6 +252,14 @@ def test_a_swapped_folder_is_noticed(state_dir: Path, how: str) -> None:
         assert not reader.files_unchanged()
     finally:
         reader.close()
+
+
+def test_damage_that_lmdb_finds_is_no_internal_error(writer: StateWriter, state_dir: Path) -> None:
+    """A page is read when a row of it is: long after the folder was opened."""
+    writer.submit(opening("one")).result()
+    with pytest.raises(StateUnusable, match="restore it from a backup") as damaged, writer.source().rows():
+        raise lmdb.CorruptedError("mdb_cursor_get: Located page was wrong type")
+    assert damaged.value.problem == "CORRUPT"
 
 
 def test_one_process_opens_a_folder_once(writer: StateWriter, state_dir: Path) -> None:

@@ -34,6 +34,7 @@ from .sections import (
     TracingSettings,
     UsageSettings,
     check_identities,
+    host_and_port,
 )
 
 
@@ -306,6 +307,11 @@ def _check(config: Config) -> None:
     """Refuse values out of range and contradictions. Raises :class:`ConfigError`."""
     for name in SECTIONS:
         getattr(config, name).check()
+    for name in ("address", "check_address"):
+        stated = getattr(config.tcp, name)
+        if stated:
+            # gRPC would take a port of another number for one that is too large, and 443 for none.
+            host_and_port(stated, f"tcp.{name}")
     if config.server.map_size_bytes > MAX_MAP_BYTES:
         raise ConfigError(f"server.map_size_bytes: must be at most {MAX_MAP_BYTES}, 64 TiB")
     if config.tcp.check_address and config.server.workers == 0:

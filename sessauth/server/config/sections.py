@@ -216,13 +216,13 @@ class MetricsSettings:
                 )
 
 
-def host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str, setting: str = "metrics.address") -> tuple[str, int]:
     """Return the parts of HOST:PORT, or of [HOST]:PORT for IPv6. Raises ConfigError."""
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"metrics.address: must be HOST:PORT, not {address!r}")
+        raise ConfigError(f"{setting}: must be HOST:PORT, not {address!r}")
     return host, int(port)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ...errors import StateUnusable
+from ...errors import StateError, StateUnusable
 from ...state.backup import MANIFEST_FILE, verify_backup
+from ...state.lmdb.reader import StateReader
 from .finding import Finding, of_error
 from .host import Host
 
@@ -40,9 +41,29 @@ def find(host: Host) -> Iterator[Finding]:
                 f"sessauth state backup {newest.parent}/NAME, from a timer",
             )
         try:
-            verify_backup(newest)
+            manifest, _ = verify_backup(newest)
         except (StateUnusable, OSError) as error:
             yield of_error("backup_unusable", error)
+            continue
+        if _cluster_id(host) not in ("", manifest.cluster_id):
+            yield Finding(
+                "backup_unusable",
+                f"{newest} is of another service than {host.config.state_dir}, so a restore refuses it",
+                "name the folder of this service's backups",
+            )
+
+
+def _cluster_id(host: Host) -> str:
+    """Return the id that backups of this host's state have; empty if the state can't be read."""
+    try:
+        reader = StateReader.open(host.config.state_dir)
+    except StateError:
+        # A finding of the folder.
+        return ""
+    try:
+        return reader.head().cluster_id.hex()
+    finally:
+        reader.close()
 
 
 def newest_backup(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...state import layout
 from ..config.config import Config
 from .finding import Finding
 from .host import Host
@@ -28,6 +29,17 @@ def find(host: Host) -> Iterator[Finding]:
                 f"{setting}: {folder} can't be written by the service: {problem}",
                 f"give that folder to user {owner}, or state another {setting}",
             )
+    if config.audit.enabled and _is_open_to_all(config.audit_dir):
+        yield Finding(
+            "open_file", f"everybody may write in {config.audit_dir}", f"run chmod o-w {config.audit_dir}"
+        )
+    lock = config.state_dir / layout.WRITER_LOCK_FILE
+    if not _is_own_file(lock, owner):
+        yield Finding(
+            "folder_unusable",
+            f"{lock} is no file of user {owner}, so the service can't lock its state",
+            "move it away; the service makes it",
+        )
     for path in (config.socket, *map(config.check_socket, range(config.server.workers))):
         if _is_in_the_way(path):
             yield Finding(
@@ -80,6 +92,22 @@ def _allows(found: os.stat_result, uid: int) -> bool:
     else:
         groups = os.getgrouplist(user.pw_name, user.pw_gid)
     return found.st_gid in groups and bool(found.st_mode & stat.S_IWGRP)
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    try:
+        return bool(folder.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def _is_own_file(path: Path, owner: int) -> bool:
+    """Return True if a path is a plain file of a user, or nothing yet."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return True
+    return stat.S_ISREG(found.st_mode) and found.st_uid == owner
 
 
 def _is_in_the_way(path: Path) -> bool:

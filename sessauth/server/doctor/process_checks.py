@@ -7,8 +7,9 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from ...errors import ConfigError
 from ...model.server_status import ServerStatus
 from ...state import layout
 from ..config.config import Config
+from ..config.sections import host_and_port
 from ..process.server_status import version
 from ..rpc.listen import MAX_SOCKET_PATH_BYTES, bind_problem
 from ..transport.choice import choose
@@ -24,6 +26,7 @@ from .host import Host
 
 # Connections, streams and files of the state: a default of 1024 is soon full.
 LEAST_OPEN_FILES: Final = 4_096
+_ANY: Final = frozenset({"0.0.0.0", "::"})
 _TIMEDATECTL: Final = ("timedatectl", "show", "--property", "NTPSynchronized", "--value")
 
 
@@ -111,6 +114,7 @@ def _addresses(config: Config) -> Iterator[Finding]:
                 f"{setting} {address} can't be listened on: {problem}",
                 f"stop the program that has it ('ss -ltnp' names it), or correct {setting}",
             )
+    yield from _shared_ports({setting: host_and_port(address) for setting, address in stated if address})
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.settimeout(1.0)
         probe.connect(str(config.socket))
@@ -119,6 +123,17 @@ def _addresses(config: Config) -> Iterator[Finding]:
             f"a server of another state listens on {config.socket}",
             "stop it, or state another server.run_dir",
         )
+
+
+def _shared_ports(stated: Mapping[str, tuple[str, int]]) -> Iterator[Finding]:
+    """Find settings that take an address from each other."""
+    for (one, (host, port)), (other, (its_host, its_port)) in combinations(stated.items(), 2):
+        if port and port == its_port and (host == its_host or not _ANY.isdisjoint((host, its_host))):
+            yield Finding(
+                "address_taken",
+                f"{one} and {other} are the same address, port {port}",
+                f"state another port for {other}",
+            )
 
 
 def _parts(host: Host) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -144,7 +145,9 @@ def _found(folder: Path) -> list[tuple[bytes, int, int]]:
         raise ConfigError(f"usage.dir: {folder} can't be read: {error.strerror or error}") from error
     for entry in entries:
         if entry.name.startswith(".") and entry.name.endswith(".new"):
-            Path(entry.path).unlink(missing_ok=True)
+            # One that can't be removed is in nobody's way.
+            with suppress(OSError):
+                Path(entry.path).unlink()
         if not entry.name.endswith(SUFFIX):
             continue
         try:

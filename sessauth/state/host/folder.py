@@ -109,9 +109,13 @@ class WriterLock:
     """The lock of the one writer of a folder; the kernel releases it when the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Take the lock; raises StateUnusable IN_USE if another writer has it."""
+        """Take the lock; raises StateUnusable IN_USE if a writer has it, WRONG_MODE if it is no file."""
         path = state_dir / layout.WRITER_LOCK_FILE
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, layout.DATA_MODE)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, layout.DATA_MODE)
+        except OSError as error:
+            message = f"{path} can't be opened ({error.strerror}); move it away, and the service makes it"
+            raise StateUnusable(message, "WRONG_MODE") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -163,10 +163,13 @@ class LmdbSource:
 
     @contextmanager
     def rows(self) -> Iterator[TxnRows]:
-        """Give the rows of one consistent read."""
+        """Give the rows of one consistent read. Raises StateUnusable CORRUPT if LMDB can't read them."""
         txn = self.reading()
         try:
             yield TxnRows(txn, self.tables)
+        except lmdb.Error as error:
+            message = f"{self.env.path()}: {error}; restore it from a backup"
+            raise StateUnusable(message, "CORRUPT") from error
         finally:
             txn.abort()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ....errors import ConfigError, StateError, StateUnusable, Unavailable, UsageError
+from ....errors import ConfigError, SessauthError, StateError, StateUnusable, Unavailable, UsageError
 from ...context import Settings, with_settings
 from ...output import printable, warn
 from ...params import state_dir_option
@@ -43,7 +43,9 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
     if not reason.isprintable() or len(reason.encode()) > MAX_REASON_BYTES:
         raise UsageError(f"--reason: must be printable, {MAX_REASON_BYTES} bytes at most")
     change: Callable[[Client], object] | None = None if show else lambda client: client.freeze(reason)
-    answer = None if this_host or folder else _by_server(settings, change)
+    # Whatever keeps the server from it; its refusal of the caller, or of the reason, stands.
+    failures = (ConfigError, Unavailable, StateError)
+    answer = None if this_host or folder else _by_server(settings, change, failures)
     if isinstance(answer, dict):
         settings.show(answer, [_line(answer)])
         return
@@ -52,7 +54,10 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
         warn(f"{'reading' if show else 'freezing'} this host alone, by its state folder: {answer}")
     state = _by_folder(settings, folder, None if show else lambda at: _hold(at, reason))
     if alone:
-        raise Unavailable(f"this host alone was frozen, by its state folder; its cluster is not: {answer}")
+        raise Unavailable(
+            "this host alone is known to be frozen, by its state folder; type it again, here or at another "
+            f"server, for its cluster: {answer}"
+        )
     settings.show(state, [_line(state)])
 
 
@@ -67,7 +72,8 @@ def thaw(settings: Settings, this_host: bool, folder: Path | None) -> None:
     stopped for that. Fails while checks stay denied for another cause, and names it. In a cluster a server
     must answer: a host's own freeze is ended by --this-host alone.
     """
-    state = None if this_host or folder else _by_server(settings, lambda client: client.thaw())
+    failures = (ConfigError, Unavailable)
+    state = None if this_host or folder else _by_server(settings, lambda client: client.thaw(), failures)
     if state is not None and not isinstance(state, dict):
         if _in_cluster(settings):
             raise Unavailable(f"the cluster is not thawed; --this-host ends this host's own freeze: {state}")
@@ -80,9 +86,9 @@ def thaw(settings: Settings, this_host: bool, folder: Path | None) -> None:
 
 
 def _by_server(
-    settings: Settings, change: Callable[[Client], object] | None
-) -> dict[str, Any] | ConfigError | Unavailable:
-    """Have the server do it, and return how it stands; the error if the server of this host can't."""
+    settings: Settings, change: Callable[[Client], object] | None, failures: tuple[type[SessauthError], ...]
+) -> dict[str, Any] | SessauthError:
+    """Have the server do it, and return how it stands; one of ``failures`` if that of this host can't."""
     done = False
     try:
         with settings.client() as client:
@@ -90,7 +96,7 @@ def _by_server(
                 change(client)
                 done = True
             found = client.get_freeze()
-    except (ConfigError, Unavailable) as error:
+    except failures as error:
         if done:
             raise Unavailable(f"it was done, and the server did not say how it stands: {error}") from error
         if not _is_local(settings):
