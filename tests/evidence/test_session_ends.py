@@ -75,9 +75,8 @@ def test_a_late_call_by_an_earlier_state_survived(tmp_path: Path) -> None:
     report = pack_of(tmp_path / "late", folder)
     trusted = TrustedKeys(public_keys(folder / layout.PUBLIC_FILE))
 
-    assert survivors(report) == [
-        f"a call of session {CHILD.hex()} was allowed {BOUND_MS + 1} ms behind its end"
-    ]
+    (words,) = survivors(report)
+    assert words.startswith(f"a call of session {CHILD.hex()} was allowed {BOUND_MS + 1} ms behind its end,")
     assert verify_pack(tmp_path / "late", trusted, bound_ms=BOUND_MS).proven
 
 
@@ -98,7 +97,7 @@ def test_no_session_outlives_its_incarnation(tmp_path: Path) -> None:
     changes(ended, (20, END, 3))
     ended.close()
     (words,) = survivors(pack_of(tmp_path / "ended", folder))
-    assert words.endswith("was allowed 8981 ms behind its end")
+    assert "was allowed 8981 ms behind its end" in words
 
 
 @pytest.mark.parametrize("runs_on", ["verifier", "control"])

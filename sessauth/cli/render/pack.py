@@ -154,7 +154,7 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
         yield f"that {without} of {len(report.sessions)} sessions are closed: they have no receipt here"
     open_ones = sum(each.receipt is not None and each.receipt.state != "CLOSED" for each in report.sessions)
     if open_ones:
-        words = "by their receipts, verifiers may still allow calls of them"
+        words = "their receipts are PARTIAL or UNKNOWN"
         yield f"that {open_ones} of {len(report.sessions)} sessions are closed: {words}"
     if report.reports:
         yield "reports of usage: the service's word"

@@ -137,7 +137,8 @@ class SessionEnds:
             if end is not None and calls.revision >= end.revision:
                 words, place = f"at revision {calls.revision}; it ended at {end.revision}", calls.by_revision
             elif first is not None and calls.at_ms > first.at_ms + bound_ms + CLOCK_MS:
-                words, place = f"{calls.at_ms - first.at_ms} ms behind its end", calls.by_time
+                late_ms = calls.at_ms - first.at_ms
+                words, place = f"{late_ms} ms behind its end, later than hosts may (--bound)", calls.by_time
             elif self._is_of_earlier(session, incarnation):
                 words, place = f"in incarnation {incarnation}, which ended it", calls.by_time
             else:
