@@ -50,6 +50,12 @@ def files(folder: Path) -> dict[bytes, dict[int, Path]]:
     return by_stream
 
 
+def unreadable(error: OSError, folder: object) -> str:
+    """Return the message for an audit folder that can't be read."""
+    hint = "; audit.enabled = true has a server write one" if isinstance(error, FileNotFoundError) else ""
+    return f"can't read the audit folder {folder}: {error.strerror}{hint}"
+
+
 def body(kind: str, record: Mapping[str, Any]) -> bytes:
     """Return a record as a body for :meth:`AuditStream.append`: compact JSON, UTF-8, a line feed."""
     text = json.dumps({"kind": kind, **record}, ensure_ascii=False, separators=(",", ":"))

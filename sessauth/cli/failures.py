@@ -81,6 +81,7 @@ _MENTION: Final = re.compile(
     r"(?<![\w./'-])(?:items?(?:\[\d+\])?\.)?(?P<name>[a-z]+(?:_[a-z]+)*(?:\.[a-z]+)?)"
     r"(?P<value>=(?:True|'[^']*')?)?(?P<index>\[\d+\])?(?P<end>[:,]?)"
 )
+_WORD: Final = re.compile(r"[A-Z][A-Z_]+: ")
 _QUOTED: Final = re.compile(r"'[^']*'")
 
 
@@ -135,14 +136,16 @@ def options_of(context: click.Context | None) -> dict[str, str]:
 def with_option_names(message: str, options: Mapping[str, str]) -> str:
     """Replace parameters in a message by their names in ``options``; unknown ones stay.
 
-    A word is a parameter if it opens the message and a colon, comma or index follows, if ``=`` follows it,
-    or if it has an underscore or, like ``tls.key``, a dot.
+    A word is a parameter if it opens the message, behind a rejection's ``WORD: `` too, and a colon, comma or
+    index follows, if ``=`` follows it, or if it has an underscore or, like ``tls.key``, a dot.
     """
+    word = _WORD.match(message)
+    first = word.end() if word else 0
     quoted = [match.span() for match in _QUOTED.finditer(message)]
 
     def replace(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"] or ""
-        opens = match.start() == 0 and (match["end"] or match["index"])
+        opens = match.start() == first and (match["end"] or match["index"])
         inside = any(start < match.start() < end for start, end in quoted)
         option = _option(name, options)
         if inside or option is None or not (opens or value or "_" in name or "." in name):

@@ -146,6 +146,8 @@ def test_a_parameter_with_an_option_of_its_own_is_not_in_the_table() -> None:
         ("repeat it with request_id 'a1' to learn", "repeat it with --request-id 'a1' to learn"),
         ("item.retry_id: must be at most 64 bytes", "--retry-id: must be at most 64 bytes"),
         ("where[2]: is no condition", "--where[2]: is no condition"),
+        ("WIDENS: where: scope 0 is wider", "WIDENS: --where: scope 0 is wider"),
+        ("DENIED: the source: is unclear", "DENIED: the source: is unclear"),
         # Other commands' parameters and other words stay as they are.
         ("proofs.key_lifetime_ms: must be at least 5", "proofs.key_lifetime_ms: must be at least 5"),
         ("unix:/srv/timeout_ms/s can't be reached", "unix:/srv/timeout_ms/s can't be reached"),

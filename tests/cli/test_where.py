@@ -64,3 +64,4 @@ def test_a_home_that_was_never_made_is_named_with_its_knob(run: Run) -> None:
     """Neither a command nor a start in the wrong home ends without the options that name the home."""
     assert "SESSAUTH_HOME" in run("session", "list").err
     assert "(--home, SESSAUTH_HOME)" in run("serve").err
+    assert "audit.enabled" in run("audit", "verify").err

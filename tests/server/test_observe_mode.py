@@ -131,10 +131,10 @@ def test_minting_beyond_the_ceiling_warns(world: World) -> None:
     session, _ = world.open(ceiling=CEILING[:1])
     made = world.operator.mint(session.id, MINTED, ["gw"])
     assert "a scope may be wider than the session's ceiling, which is in observe mode" in made.warnings
-    with pytest.raises(Rejected, match="sticks out"):
+    with pytest.raises(Rejected, match="is wider than"):
         world.operator.mint(session.id, MINTED, ["gw"], strict=True)
     world.operator.narrow(session.id, enforce=True)
-    with pytest.raises(Rejected, match="sticks out"):
+    with pytest.raises(Rejected, match="is wider than"):
         world.operator.mint(session.id, MINTED, ["gw"])
 
 

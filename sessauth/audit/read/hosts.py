@@ -37,8 +37,7 @@ def audit_hosts(folders: Sequence[Path]) -> list[AuditHost]:
     try:
         found = [host for folder in folders for host in _hosts_in(folder)]
     except OSError as error:
-        message = f"can't read the audit folder {error.filename}: {error.strerror}"
-        raise StateUnusable(message, "MISSING") from None
+        raise StateUnusable(layout.unreadable(error, error.filename), "MISSING") from None
     found = list({host.folder.resolve(): host for host in found}.values())
     names = Counter(host.name for host in found)
     return sorted(

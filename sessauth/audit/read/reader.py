@@ -62,8 +62,7 @@ class FolderReader:
             found = layout.files(self._folder)
             began = {stream: _began(min(files.items())[1]) for stream, files in found.items()}
         except OSError as error:
-            message = f"can't read the audit folder {self._folder}: {error.strerror}"
-            raise StateUnusable(message, "MISSING") from None
+            raise StateUnusable(layout.unreadable(error, self._folder), "MISSING") from None
         order = sorted(found, key=lambda stream: (began[stream], stream))
         return {stream: [found[stream][number] for number in sorted(found[stream])] for stream in order}
 

@@ -69,7 +69,7 @@ def _verify(
         streams = layout.files(folder)
         strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
     except OSError as error:
-        raise StateUnusable(f"can't read the audit folder {folder}: {error.strerror}", "MISSING") from None
+        raise StateUnusable(layout.unreadable(error, folder), "MISSING") from None
     if keys is None:
         keys = register.keys if register is not None else public_keys(folder / layout.PUBLIC_FILE)
     findings = [

@@ -82,6 +82,8 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
         for request in listed.approvals
     ]
     lines = table(("SESSION", "APPROVAL", "SIGNED", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows)
+    if not rows:
+        lines = ["none"]
     if listed.next_page_token:
         lines.append(f"more: --page {listed.next_page_token}")
     settings.show(

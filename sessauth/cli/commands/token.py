@@ -14,6 +14,7 @@ from ...tokens.token import Token
 from .. import lookup, params
 from ..call_options import with_options
 from ..context import Settings, with_settings
+from ..failures import options_of, with_option_names
 from ..io import read_holder, read_token, text_of, write_new
 from ..output import fields, moment_and_distance, warn
 from ..params import Ref, token_argument, token_out_option
@@ -85,7 +86,7 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
     }
     if not settings.json:
         for warning in made.warnings:
-            warn(warning)
+            warn(with_option_names(warning, options_of(settings.command)))
     if out is None:
         settings.show({**document, "token": text}, [text])
         return

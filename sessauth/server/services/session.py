@@ -57,7 +57,7 @@ class SessionService(Service):
         if not request.subject:
             raise invalid("subject", "is required: whom or what the session is for")
         if request.ttl_ms > self._settings.max_ttl_ms:
-            raise invalid("ttl_ms", f"must be at most {self._settings.max_ttl_ms} (sessions.max_ttl_ms)")
+            raise invalid("ttl_ms", f"must be at most {self._settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
         if parent_id:
             self._session(parent_id, call)

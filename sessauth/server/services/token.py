@@ -188,7 +188,7 @@ def _require_within(members: list[Session], scopes: list[Scope], *, strict: bool
                 [dict(scope) for scope in layer], records, same_facts=True, same_session=depth == 0
             )
             if verdict < 0 and (strict or not session.observe):
-                raise WidensAuthority(f"scopes: {part} sticks out of the session's ceiling", part)
+                raise WidensAuthority(f"scopes: {part} is wider than the session's ceiling", part)
             if verdict == 0 and strict:
                 raise WidensAuthority(
                     f"scopes: {part} is not proven to lie inside the session's ceiling", part

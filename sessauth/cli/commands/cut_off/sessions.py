@@ -187,7 +187,12 @@ def _lines(done: EndedSessions, dry_run: bool, now_ms: int) -> list[str]:
         lines.append(f"and {count - SHOWN} more; --json lists the first 1000")
     if dry_run:
         return [*lines, f"would end {count}"]
-    lines.append(f"ended {count}" + (f"; none is allowed from revision {done.revision} on" if count else ""))
+    what = (
+        f"none is allowed from revision {done.revision} on"
+        if count
+        else "no session that lives is of this selection"
+    )
+    lines.append(f"ended {count}; {what}")
     if done.refused_until_ms:
         lines.append(f"new ones are refused until {moment_and_distance(done.refused_until_ms, now_ms)}")
     return lines
