@@ -50,7 +50,19 @@ def verify(folder: Path | None = None) -> None:
         raise ImportError(f"the kernel was not built: {_HINT}") from None
     for name in built:
         if not any((folder / f"{name}{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
-            raise ImportError(f"the kernel's extension {name} is missing: {_HINT}")
+            raise ImportError(_missing(folder, name))
     for name, digest in digests(folder).items():
         if built.get(name) != digest:
             raise ImportError(f"the kernel's extension {name} is older than its source: {_HINT}")
+
+
+def _missing(folder: Path, name: str) -> str:
+    """Return the message for an extension that this Python has none of."""
+    others = sorted(path.name.split(".")[1] for path in folder.glob(f"{name}.*.so"))
+    if not others:
+        return f"the kernel's extension {name} is missing: {_HINT}"
+    return (
+        f"the kernel is built for {', '.join(others)}, and {sys.executable} is Python "
+        f"{sys.version.split()[0]}: use the Python that built it (in a checkout `. .venv/bin/activate`), or "
+        "`python setup.py build_ext --inplace` with this one"
+    )

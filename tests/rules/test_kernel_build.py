@@ -71,6 +71,18 @@ def test_a_missing_extension_is_refused(copy: Path, module: str) -> None:
     assert "make build" in answer.stderr or "build_ext" in answer.stderr
 
 
+def test_a_kernel_of_another_python_is_named(copy: Path) -> None:
+    """A build for another Python is not called missing: the message names both, and the way out."""
+    for built in copy.glob("codec/protobuf.*.so"):
+        built.rename(built.with_name("protobuf.cpython-399-x86_64-linux-gnu.so"))
+
+    answer = _import(copy, "codec/protobuf")
+
+    assert answer.returncode != 0
+    assert "built for cpython-399-x86_64-linux-gnu, and" in answer.stderr
+    assert ".venv/bin/activate" in answer.stderr
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_stale_extension_is_refused(copy: Path, module: str) -> None:
     """A source that changed after the build makes the import fail, and the message says what to do."""
