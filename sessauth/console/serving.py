@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 GRACE_SECONDS: Final = 1
 MAX_CONNECTIONS: Final = 128
+# In the background the terminal is looked at so often.
+BACKGROUND_S: Final = 1
 
 
 def bind(port: int) -> socket.socket:
@@ -73,15 +75,25 @@ def serve(
         announce(f"http://{HOST}:{port}/login/{logins.new_link()}")
 
     def entered() -> None:
-        if os.read(sys.stdin.fileno(), 1024):
+        loop = asyncio.get_running_loop()
+        try:
+            typed = os.read(sys.stdin.fileno(), 1024)
+        except OSError:
+            # Another command has the terminal, and what is typed is for that one.
+            loop.remove_reader(sys.stdin)
+            loop.call_later(BACKGROUND_S, loop.add_reader, sys.stdin, entered)
+            return
+        if typed:
             link()
         else:
-            asyncio.get_running_loop().remove_reader(sys.stdin)
+            loop.remove_reader(sys.stdin)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, link)
         if sys.stdin.isatty():
+            # A read in the background then fails, and does not stop the process.
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
             loop.add_reader(sys.stdin, entered)
         link()
         await server.serve(sockets=[bound])

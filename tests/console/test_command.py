@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pty
 import re
+import shlex
+import signal
 import socket
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import httpx
@@ -61,6 +66,38 @@ def test_enter_prints_another_link(world: World) -> None:
     assert process.returncode == 0
     secrets = re.findall(r"/login/(\S+)", "".join(links))
     assert len(set(secrets)) == 2
+    os.close(ours)
+    os.close(theirs)
+
+
+def _take_terminal() -> None:
+    """Make the child's standard input the terminal of a session of its own."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_in_the_background_it_goes_on_serving(world: World) -> None:
+    """Lines that are typed for another command neither stop it nor print a link."""
+    ours, theirs = pty.openpty()
+    home = str(world.service.made.home)
+    command = shlex.join([sys.executable, "-m", "sessauth.cli.main", "--home", home, "console"])
+    shell = ["bash", "-m", "-c", f"{command} & echo $!; wait"]
+    with subprocess.Popen(
+        shell, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, preexec_fn=_take_terminal
+    ) as process:
+        assert process.stdout
+        console_pid = int(process.stdout.readline())
+        try:
+            origin = process.stdout.readline().split()[-1].partition("/login")[0]
+            process.stdout.readline()
+            for _ in range(5):
+                os.write(ours, b"\n")
+                assert httpx.get(origin, timeout=30).status_code == 401
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(console_pid, signal.SIGTERM)
+                os.kill(console_pid, signal.SIGCONT)
+        assert "login" not in process.stdout.read()
     os.close(ours)
     os.close(theirs)
 

@@ -180,6 +180,7 @@ def test_a_page_that_is_open_ends_with_its_login(
         return sent(name, html)
 
     monkeypatch.setattr(live, "_event", noted)
+    monkeypatch.setattr(live, "TICK_S", live.PAUSE_S)
     with console(world) as browser, ThreadPoolExecutor(1) as pool:
         page = pool.submit(browser.http.get, "/", headers={"accept": live.EVENT_STREAM})
         assert began.wait(30)
