@@ -10,7 +10,7 @@ import pytest
 from sessauth.audit import layout
 from sessauth.audit.keys import AuditKey, public_keys
 from sessauth.audit.write.stream import AuditStream
-from sessauth.cli.render.pack import to_lines
+from sessauth.cli.render.pack import to_json, to_lines
 from sessauth.clock import FixedClock
 from sessauth.evidence import question
 from sessauth.evidence.pack import PackSources, SessionPapers, write_pack
@@ -181,3 +181,25 @@ def test_what_the_extent_of_the_log_leaves_open_is_said(tmp_path: Path) -> None:
     assert "calls on hosts whose log here stops before a session ended: edge-1" in lines
     early = papers_pack(tmp_path / "early", folder, ended_ms=90_000, until_ms=START_MS + 60_000)
     assert "  what was done from 2026-09-21T14:14:20Z on: the question ends there" in to_lines(early)
+
+
+def test_a_receipt_that_is_not_closed_or_not_verified_is_said(tmp_path: Path) -> None:
+    """The word of one whose key came with the pack is not shown; the word of one that waits is repeated."""
+    folder = tmp_path / "audit"
+    control = stream_of(folder)
+    changes(control, (0, OPENING, 2), (20, END, 6))
+    control.close()
+    closed = papers_pack(tmp_path / "pack", folder, ended_ms=20)
+    (session,) = closed.sessions
+    assert session.receipt is not None
+    waits = replace(closed, sessions=[replace(session, receipt=replace(session.receipt, state="PARTIAL"))])
+    unverified = replace(closed, issuer_trusted=False)
+    receipts = [to_json(report)["sessions"][0]["receipt"] for report in (closed, unverified)]
+
+    assert "their receipts are PARTIAL or UNKNOWN" in "\n".join(to_lines(waits))
+    rows = [
+        next(line for line in to_lines(report) if line.startswith(SESSION.hex()))
+        for report in (closed, unverified)
+    ]
+    assert [row.split()[-1] for row in rows] == ["CLOSED", "UNVERIFIED"]
+    assert [receipt["verified"] for receipt in receipts] == [True, False]
