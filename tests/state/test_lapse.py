@@ -138,6 +138,24 @@ def test_a_child_of_an_ended_parent_ends_as_such(writer: StateWriter, clock: Fix
     assert cause(writer, b"c" * 16) is EndCause.PARENT_ENDED
 
 
+@pytest.mark.parametrize("lease_ms", [0, LEASE])
+def test_the_parents_end_is_the_cause_if_it_came_first(
+    writer: StateWriter, clock: FixedClock, lease_ms: int
+) -> None:
+    """Not the child's own time, which passed later; a child that was over before has a cause of its own."""
+    for parent, child in ((ID, b"c" * 16), (b"p" * 16, b"d" * 16)):
+        writer.submit(opening(parent.hex(), parent, ttl_ms=2 * HOUR)).result()
+        opened = opening(child.hex(), child, parent_id=parent, lease_ms=lease_ms, ttl_ms=HOUR)
+        writer.submit(opened).result()
+    clock.advance(lease_ms - 1 if lease_ms else HOUR - 1)
+    writer.submit(end_session("first", ID)).result()
+    clock.advance(2)
+    writer.submit(end_session("later", b"p" * 16)).result()
+    assert writer.sweep().ended == 2
+    assert cause(writer, b"c" * 16) is EndCause.PARENT_ENDED
+    assert cause(writer, b"d" * 16) is (EndCause.LEASE_LAPSED if lease_ms else EndCause.EXPIRED)
+
+
 def test_ended_sessions_are_purged_past_their_hard_end(state_dir: Path, clock: FixedClock) -> None:
     """A row goes only after the hard end and the time it is kept; its revocations go with it."""
     keep = Retention(ended_ms=HOUR)

@@ -311,17 +311,19 @@ class Group:
         self.rows.put(layout.DUE, _due_key(due_ms, session_id, item), b"")
 
     def lapse(self, session: Session) -> EndCause | None:
-        """Return the cause for which a session that has not ended is over by now; None if it is not."""
+        """Return the cause for which a session that has not ended is over by now; None if it is not.
+
+        An ancestor's end is the cause if it came before the session's own time.
+        """
         if session.status is SessionStatus.ENDED:
             return None
-        if self._lease_lapsed(session):
-            return EndCause.LEASE_LAPSED
-        if self.at_ms >= session.expires_at_ms:
-            return EndCause.EXPIRED
+        expired = EndCause.EXPIRED if self.at_ms >= session.expires_at_ms else None
+        own = EndCause.LEASE_LAPSED if self._lease_lapsed(session) else expired
         line = ancestors(self.rows, session)
-        if line is None or any(member.status is SessionStatus.ENDED for member in line):
-            return EndCause.PARENT_ENDED
-        return None
+        ended = [member.ended_at_ms for member in line or () if member.status is SessionStatus.ENDED]
+        if own is None:
+            return EndCause.PARENT_ENDED if line is None or ended else None
+        return EndCause.PARENT_ENDED if ended and min(ended) < session.ends_at_ms() else own
 
     def end(self, session: Session, cause: EndCause) -> None:
         """Log the end of a session by the writer itself."""
