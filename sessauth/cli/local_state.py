@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..clock import SystemClock
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
 from ..model.lineage import ceiling_layers
 from ..state.host.proof_reader import ProofReader
+from ..state.lmdb.effective_status import effective_status, judged_at_ms
 from ..state.lmdb.reader import StateReader
 from ..state.lmdb.rows import TxnRows
 from ..tokens.token import Token
@@ -48,7 +50,8 @@ def token_state(state: Path, token: Token) -> TokenStateInfo:
             for index, block_id in enumerate(token.block_ids)
             if rows.is_revoked(token.session_id, block_id)
         )
-        session = rows.session(token.session_id)
+        now_ms = judged_at_ms(rows, SystemClock().now_ms())
+        session = effective_status(rows, token.session_id, now_ms)
     issuer_key = keys.get(token.issuer_key_id)
     return TokenStateInfo(
         {key.id: key.public_key for key in keys.values()},

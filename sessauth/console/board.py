@@ -1,7 +1,8 @@
 """The sessions as the console knows them, kept current by the server's events.
 
 A server lists sessions by id; people want the living first, the newest first. So all are read once, and then
-those that events name. Leases move without events: rows that are shown are read anew.
+those that events name, with their descendants where these inherit the change. Leases move without events, and
+an issuer gets none of another's session that its own inherits from: rows that are shown are read anew.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from ..client import EventKind, SessionEvent
 from ..errors import NotFound, PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_ANCESTORS
-from ..model.session import EndCause, Session, SessionStatus
+from ..model.session import Session, SessionStatus
 from .recent import RecentAnswers
 
 # Sessions of one status that are read; of more the board says so.
@@ -28,6 +28,8 @@ SINGLY: Final = 200
 PAUSE_S: Final = 0.25
 RETRY_S: Final = 1.0
 BRAKE_S: Final = 2.0
+# Kinds of events that move the status of all descendants too.
+_INHERITED: Final = (EventKind.ENDED, EventKind.LAPSED, EventKind.SUSPENDED, EventKind.RESUMED)
 _ORDER: Final = (SessionStatus.ACTIVE, SessionStatus.SUSPENDED, SessionStatus.ENDED)
 _ENDS: Final = (EventKind.ENDED, EventKind.LAPSED)
 _LOG: Final = logging.getLogger("sessauth.console")
@@ -43,6 +45,8 @@ class Board:
         self._sorted: list[Session] | None = None
         self._children: dict[bytes, list[Session]] = {}
         self._dirty: set[bytes] = set()
+        # Those of the dirty ones whose descendants are to be read after them.
+        self._moved: set[bytes] = set()
         self._stale = False
         self._news = asyncio.Event()
         self.events: deque[SessionEvent] = deque(maxlen=EVENTS)
@@ -68,29 +72,12 @@ class Board:
     def ordered(self) -> list[Session]:
         """Return all sessions: the living first, the newest first."""
         if self._sorted is None:
-            self._sorted = sorted(map(self.current, self._sessions.values()), key=_place)
+            self._sorted = sorted(self._sessions.values(), key=_place)
             self._children = {}
             for session in self._sorted:
                 if session.parent_id:
                     self._children.setdefault(session.parent_id, []).append(session)
         return self._sorted
-
-    def current(self, session: Session) -> Session:
-        """Return a session as it is: one below an ended session has ended too, without a row that says so."""
-        above = session
-        for _ in range(MAX_ANCESTORS):
-            if session.ended_at_ms or above.ended_at_ms or above.parent_id not in self._sessions:
-                break
-            above = self._sessions[above.parent_id]
-        if session.ended_at_ms or not above.ended_at_ms:
-            return session
-        return replace(
-            session,
-            status=SessionStatus.ENDED,
-            ended_at_ms=above.ended_at_ms,
-            end_cause=EndCause.PARENT_ENDED,
-            reason=above.reason,
-        )
 
     def beginning(self, digits: str) -> list[bytes]:
         """Return the ids of the sessions whose ids in hex begin so."""
@@ -176,8 +163,8 @@ class Board:
             self._dirty.add(event.session_id)
         else:
             self._dirty.add(event.session_id)
-            if event.kind in _ENDS:
-                self._dirty.update(each.id for each in self.descendants(event.session_id))
+            if event.kind in _INHERITED:
+                self._moved.add(event.session_id)
         self.changed()
 
     def _forget(self, session_id: bytes) -> None:
@@ -195,11 +182,15 @@ class Board:
                 if self._stale or len(self._dirty) > SINGLY:
                     self._stale = False
                     self._dirty.clear()
+                    self._moved.clear()
                     await self._read_all()
                     self._faults.pop("sessions", None)
                 elif self._dirty:
                     dirty, self._dirty = self._dirty, set()
+                    moved, self._moved = self._moved, set()
                     await self._read_some(dirty)
+                    # Only now: a session that was opened below one shortly before is known by now.
+                    self._dirty.update(each.id for above in moved for each in self.descendants(above))
                     self.changed()
                 else:
                     await self.wait(PAUSE_S)

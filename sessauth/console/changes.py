@@ -142,10 +142,13 @@ def _not_possible(session: Session, kind: str) -> str:
         return (
             f"The session ended at {moment(session.ended_at_ms)} UTC; nothing of it can be changed any more."
         )
-    if kind == "suspend" and session.status is SessionStatus.SUSPENDED:
+    if kind == "suspend" and session.status is SessionStatus.SUSPENDED and not session.inherited_from:
         return "The session is suspended already."
     if kind == "resume" and session.status is SessionStatus.ACTIVE:
         return "The session is not suspended."
+    if kind == "resume" and session.inherited_from:
+        above = session.inherited_from.hex()
+        return f"The session is suspended with session {above}, below which it is; resume that one."
     return ""
 
 

@@ -35,7 +35,7 @@ class ClosurePage:
         parts = self._parts
         session_id = parts.session_id(request)
         found = await session_of(parts, session_id)
-        session = parts.board.current(found.value)
+        session = found.value
         values: dict[str, Any] = {
             "session": session,
             "receipt": None,

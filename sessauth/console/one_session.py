@@ -82,7 +82,7 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
         ("usage", session_id), lambda: asyncio.to_thread(_usage, report.value, parts.clock.now_ms()), USAGE_MS
     )
     children = parts.board.descendants(session_id)
-    session = parts.board.current(report.value.session)
+    session = report.value.session
     return SessionFacts(session, report.value, census, usage.value, children, report.at_ms, elsewhere)
 
 

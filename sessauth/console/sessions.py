@@ -42,10 +42,13 @@ class SessionsPage:
         number = min(_number(request.query_params.get("page", "1")) - 1, last)
         rows = found[number * ROWS : (number + 1) * ROWS]
         read = await self._read(rows)
+        for each in rows:
+            if each.id in read and read[each.id][0].status is not each.status:
+                board.put(read[each.id][0])
         living = sum(each.status is not SessionStatus.ENDED for each in every)
         return "sessions.html", {
             "rows": [
-                {"session": board.current(session), "observation": observation}
+                {"session": session, "observation": observation}
                 for each in rows
                 for session, observation in (read.get(each.id, (each, None)),)
             ],

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..scopes.value import Plain, value_from_record, value_to_record
 
 ScopeRecord = Mapping[str, object]
-_IN_OTHER_ROWS = ("lease_deadline_ms", "open_permits", "open_approvals")
+_IN_OTHER_ROWS = ("lease_deadline_ms", "open_permits", "open_approvals", "inherited_from")
 
 
 class SessionStatus(IntEnum):
@@ -68,6 +68,9 @@ class Session(Record):
     each layer, unless the session is in ``observe`` mode, which ended at ``enforced_at_ms`` (0: it did not).
     ``lease_deadline_ms`` is 0 without a lease. ``open_permits`` were neither committed nor released,
     ``open_approvals`` wait for an answer: both are 0 where a session was read by itself.
+
+    A session that a server answers with has its effective status, as a check finds it. If an ancestor has
+    ended or is suspended, so is the session, and ``inherited_from`` is that ancestor's id; else it is empty.
     """
 
     message: ClassVar[str] = "SessionRecord"
@@ -96,6 +99,7 @@ class Session(Record):
     open_approvals: int = 0
     observe: bool = False
     enforced_at_ms: int = 0
+    inherited_from: bytes = b""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Session(_message.Message):
-    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "lease_deadline_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision", "open_permits", "open_approvals", "observe", "enforced_at_ms")
+    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "lease_deadline_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision", "open_permits", "open_approvals", "observe", "enforced_at_ms", "inherited_from")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Session(_message.Message):
     OPEN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
     ENFORCED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    INHERITED_FROM_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     subject: str
     purpose: str
@@ -65,7 +66,8 @@ class Session(_message.Message):
     open_approvals: int
     observe: bool
     enforced_at_ms: int
-    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ...) -> None: ...
+    inherited_from: bytes
+    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ..., inherited_from: _Optional[bytes] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
     __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe")

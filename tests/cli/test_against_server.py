@@ -163,6 +163,34 @@ def test_inspect_by_server_and_state(service: Service, tmp_path: Path) -> None:
     assert (by_state["verdict"], by_state["session_status"]) == ("VERIFIED", "ACTIVE")
 
 
+def test_what_is_below_an_ended_session_is_shown_ended(service: Service, tmp_path: Path) -> None:
+    """`get` names the session that it inherits it from; `list` and a token's inspection show it, too."""
+    parent = _open(service, "--label", "family=one")
+    child = _open(service, "--label", "family=one", "--parent", parent)
+    token = _mint(service, child, tmp_path / "t")
+    service("session", "suspend", parent)
+    suspended = service("session", "list", "--label", "family=one", "--status", "suspended", "--json").json
+    service("session", "end", parent, "--reason", "all of them")
+    shown = service("session", "get", child).out.splitlines()
+    listed = service("session", "list", "--label", "family=one").out
+    ended = service("session", "list", "--label", "family=one", "--all", "--json").json["sessions"]
+    inspected = service("token", "inspect", token, "--state", service.home / "state", "--json").json
+
+    assert {each["id"] for each in suspended["sessions"]} == {parent, child}
+    assert {tuple(line.split()) for line in shown} >= {
+        ("status", "ENDED"),
+        ("inherited", "from", parent),
+        ("cause", "PARENT_ENDED"),
+        ("reason", "all", "of", "them"),
+    }
+    assert "none lives" in listed
+    assert {each["id"]: (each["status"], each["inherited_from"]) for each in ended} == {
+        parent: ("ENDED", ""),
+        child: ("ENDED", parent),
+    }
+    assert inspected["session_status"] == "ENDED"
+
+
 def test_facts_narrow_suspend_resume(service: Service) -> None:
     """Each change of a session shows in the answer, and narrow, suspend and resume move the epoch."""
     session = _open(service, "--fact", "case=c1", "--visible-fact", "level:=2.5")

@@ -129,6 +129,23 @@ def test_a_suspension_is_made_and_taken_back(world: World, changer: Browser) -> 
     assert world.client.get_session(session.id).status.name == "ACTIVE"
 
 
+def test_a_status_is_inherited_as_the_server_says(world: World, changer: Browser) -> None:
+    """A session below a suspended one is suspended, says by which, and can't be resumed by itself."""
+    session = world.open("agent:above")
+    child = world.open("agent:held-below", parent_id=session.id)
+    search = "/?q=agent:held-below&status=suspended"
+    assert wait_until(lambda: child.id.hex() in _rows(changer.get("/?q=agent:held-below")))
+    world.client.suspend(session.id, "wait")
+    assert wait_until(lambda: child.id.hex() in _rows(changer.get(search)))
+    assert _has(changer, _page(child), f"inherited from {session.id.hex()[:8]}")
+    text = changer.get(_page(child))
+    assert "Suspend …" in text and "Resume …" not in text
+    assert f"suspended with session {session.id.hex()}" in changer.get(_page(child, "change", "resume"))
+    assert "suspended already" not in changer.get(_page(child, "change", "suspend"))
+    world.client.resume(session.id)
+    assert wait_until(lambda: child.id.hex() not in _rows(changer.get(search)))
+
+
 def test_a_narrowing_says_what_it_hits(world: World, changer: Browser) -> None:
     """Each recent call and each token has what becomes of it; then the narrowing is made."""
     session = world.open("agent:wide", ceiling=["read:mcp/** free *", "write:mcp/** free *"])

@@ -7,7 +7,9 @@ from sessauth.model.change import request_approval
 from sessauth.model.costs import once_change_id
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb
+from sessauth.v1.cut_off_service_pb2 import EndSessionsRequest
 from sessauth.v1.token_pb2 import Number, Value
+from sessauth.v1.usage_service_pb2 import GetReportRequest
 from tests.support.costs import pending_record, spending
 from tests.support.service import Caller, RpcError, Service
 
@@ -148,6 +150,46 @@ def test_filters_limit_the_list(operator: Caller) -> None:
     assert ids(subject="filter-parent") == [parent.id]
     assert ids(parent_id=parent.id, status=record_pb2.SESSION_STATUS_ACTIVE) == []
     assert ids(parent_id=parent.id, status=record_pb2.SESSION_STATUS_ENDED) == [child.id]
+
+
+def test_a_session_is_shown_and_listed_with_its_effective_status(service: Service, operator: Caller) -> None:
+    """Get, list, report and cut-off agree; an issuer reads no reason of another's session."""
+    issuer = service.add("inheriting", "issuer")
+    parent = _open(operator, labels={"line": "inherits"}).session
+    child = _open(operator, labels={"line": "inherits"}, parent_id=parent.id, owner="inheriting").session
+
+    def views(caller: Caller) -> list[pb.Session]:
+        report = caller.call("UsageService/GetReport", GetReportRequest(session_id=child.id)).reports[0]
+        listing = pb.ListSessionsRequest(parent_id=parent.id)
+        listed = caller.call("SessionService/ListSessions", listing).sessions[0]
+        listing = pb.ListSessionsRequest(id_prefix=child.id.hex(), status=listed.status)
+        found = caller.call("SessionService/ListSessions", listing).sessions[0]
+        shown = caller.call("SessionService/GetSession", pb.GetSessionRequest(session_id=child.id)).session
+        return [shown, listed, found, report.session]
+
+    def alike(status: int, **fields: object) -> None:
+        for caller, reason in ((operator, "not for them"), (issuer, "")):
+            for each in views(caller):
+                assert (each.status, each.inherited_from, each.reason) == (status, parent.id, reason)
+                assert (each.epoch, each.revision) == (child.epoch, child.revision)
+                assert {name: getattr(each, name) for name in fields} == fields
+
+    suspending = pb.SuspendSessionRequest(session_id=parent.id, reason="not for them")
+    operator.call("SessionService/SuspendSession", suspending)
+    alike(record_pb2.SESSION_STATUS_SUSPENDED, ended_at_ms=0)
+    ending = pb.EndSessionRequest(session_id=parent.id, reason="not for them")
+    ended = operator.call("SessionService/EndSession", ending).session
+    assert (ended.inherited_from, ended.end_cause) == (b"", record_pb2.END_CAUSE_ASKED)
+    cause = record_pb2.END_CAUSE_PARENT_ENDED
+    alike(record_pb2.SESSION_STATUS_ENDED, ended_at_ms=ended.ended_at_ms, end_cause=cause)
+
+    def count(status: int) -> int:
+        listing = pb.ListSessionsRequest(labels={"line": "inherits"}, status=status)
+        return len(operator.call("SessionService/ListSessions", listing).sessions)
+
+    assert [count(status) for status in (0, 1, 2, 3)] == [2, 0, 0, 2]
+    matched = EndSessionsRequest(selector=record_pb2.SessionSelector(owner="inheriting"), dry_run=True)
+    assert operator.call("CutOffService/EndSessions", matched).matched == 0
 
 
 @pytest.mark.parametrize(

@@ -303,5 +303,5 @@ class OneByOne(RuleBasedStateMachine):
         """Status, epoch, open permits and waiting approvals of every session are the model's."""
         for session in self.sessions:
             shown = self.server.operator.get_session(session.id)
-            assert (shown.status, shown.epoch) == (session.status, session.epoch)
+            assert (shown.status, shown.epoch) == (session.effective, session.epoch)
             assert (shown.open_permits, shown.open_approvals) == (len(session.permits), session.waiting)

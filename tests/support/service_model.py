@@ -184,6 +184,13 @@ class ModelSession:
         return all(each.status is SessionStatus.ACTIVE for each in self.line)
 
     @property
+    def effective(self) -> SessionStatus:
+        """The status that a server shows."""
+        if self.over:
+            return SessionStatus.ENDED
+        return SessionStatus.ACTIVE if self.acting else SessionStatus.SUSPENDED
+
+    @property
     def waiting(self) -> int:
         """Number of approvals that wait for an answer."""
         return sum(

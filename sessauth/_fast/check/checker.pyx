@@ -24,11 +24,13 @@ from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.stage_runner cimport clear_match, set_fault
 from sessauth._fast.check.recording_runner cimport RecordingRunner, Prepared, text_is_text
+from sessauth._fast.check.stages cimport check_session_alive
+from sessauth._fast.check.view cimport SessionEntry
 from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.proof cimport ProofKeys
 
-__all__ = ["Checker"]
+__all__ = ["Checker", "session_refusal"]
 
 cdef str NOTHING = ""
 cdef bytes NO_PROOF = b""
@@ -386,3 +388,12 @@ cdef inline int _hold(list references, object thing) except -1:
     if thing is not None:
         references.append(thing)
     return 0
+
+
+def session_refusal(int status, uint64_t expires_at_ms, uint64_t lease_ms, uint64_t lease_deadline_ms, uint64_t now_ms):
+    """Return the reason to deny all calls of a session by its own row, SESSION_ENDED for any end; 0 if it lives."""
+    cdef SessionEntry entry = SessionEntry.__new__(SessionEntry)
+    cdef CheckOutcome out
+    entry.status, entry.expires_at_ms = status, expires_at_ms
+    entry.lease_ms, entry.lease_deadline_ms = lease_ms, lease_deadline_ms
+    return 0 if check_session_alive(entry, now_ms, &out) else out.reason

@@ -349,3 +349,37 @@ def number(bytes data not None, uint32_t field):
         elif wire != WIRE_BYTES or tag_number == field or not read_bytes(&reader, &inner):
             raise WireError("not a record, or no number")
     return 0
+
+
+def fields(bytes data not None, tuple numbers not None):
+    """Return the values of some fields of an encoded record, without reading the rest; None for an absent one.
+
+    ``numbers`` are the fields' numbers, ascending. A value is an int or bytes. Raises WireError for bytes that are
+    not canonical up to the last of the fields.
+    """
+    cdef WireReader reader
+    cdef WireReader inner
+    cdef uint32_t tag_number, wire
+    cdef uint64_t number = 0
+    cdef Py_ssize_t at = 0
+    cdef bint wanted
+    cdef list values = [None] * len(numbers)
+    reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
+    reader.end = reader.p + PyBytes_GET_SIZE(data)
+    while reader.p < reader.end:
+        if not read_tag(&reader, &tag_number, &wire):
+            raise WireError("not a record")
+        while at < len(numbers) and <uint32_t> numbers[at] < tag_number:
+            at += 1
+        if at == len(numbers):
+            break
+        wanted = tag_number == <uint32_t> numbers[at]
+        if wire == WIRE_VARINT and read_varint(&reader, &number):
+            if wanted:
+                values[at] = number
+        elif wire == WIRE_BYTES and read_bytes(&reader, &inner):
+            if wanted:
+                values[at] = PyBytes_FromStringAndSize(<const char *> inner.p, inner.end - inner.p)
+        else:
+            raise WireError("not a record")
+    return values

@@ -38,6 +38,7 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
         [
             ("session", session.id.hex()),
             ("status", session.status.name),
+            ("inherited from", session.inherited_from.hex()),
             ("observe mode", _observe_mode(session)),
             ("reason", session.reason),
             *_stated(session),

@@ -15,6 +15,7 @@ from ...model.session import SessionStatus
 from ...state import layout
 from ...state.host import brake
 from ...state.integrity.verify import verify as verify_state
+from ...state.lmdb.effective_status import effective_session, judged_at_ms
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.reader import StateReader
 from ...state.lmdb.rows import TxnRows
@@ -151,13 +152,13 @@ def _sessions(host: Host, reader: StateReader) -> Iterator[Finding]:
         # The checks of the file find it.
         return
     owners: dict[str, int] = {}
-    after = b""
+    after, now_ms = b"", host.clock.now_ms()
     while True:
         with reader.rows() as rows:
             ids = rows.ids_after(after, 1_024)
             for after in ids:
-                session = rows.session(after)
-                if session is not None and session.status != SessionStatus.ENDED:
+                session = effective_session(rows, after, judged_at_ms(rows, now_ms))
+                if session is not None and session.status is not SessionStatus.ENDED:
                     owners[session.owner] = owners.get(session.owner, 0) + 1
         if len(ids) < 1_024:
             break

@@ -36,7 +36,9 @@ READY: Final = gauge("ready", "Whether the control process reports SERVING.")
 BUILD_INFO: Final = gauge("build_info", "The version that runs; always 1.", "version")
 
 REVISION_AGE: Final = gauge("revision_unchanged_seconds", "Time since the revision last changed.")
-SESSIONS: Final = gauge("sessions", "Sessions by status; ended ones until they are purged.", "status")
+SESSIONS: Final = gauge(
+    "sessions", "Sessions by effective status; ended ones until they are purged.", "status"
+)
 PERMITS: Final = gauge("open_permits", "Permits that were neither committed nor released.")
 APPROVALS: Final = gauge("waiting_approvals", "Approvals that wait for an answer.")
 STATE_USED: Final = gauge("state_used_bytes", "Space that the rows of the state take of its map.")

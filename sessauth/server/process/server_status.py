@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ...audit import stream_register
+from ...clock import SystemClock
 from ...errors import SessauthError, StateError
 from ...model.server_status import ServerStatus
 from ...state import layout
@@ -98,7 +99,7 @@ def folder_status(config: Config) -> ServerStatus:
         with reader.rows() as rows:
             head, position = rows.head(), read_position(rows)
             used = rows.used_bytes(int(reader.env.stat()["psize"]))
-        counts, size = statistics.take(reader), int(reader.env.info()["map_size"])
+        counts, size = statistics.take(reader, SystemClock().now_ms()), int(reader.env.info()["map_size"])
     finally:
         reader.close()
     with brake_page.reader_page(config.state_dir / layout.BRAKE_FILE) as page:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from typing import ClassVar, Final, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ...model.lineage import SessionLookup
 from ...model.session import Session
 from ..rpc.access import ISSUER
 from ..rpc.call import CallContext
@@ -45,6 +48,25 @@ def require_visible(session: Session | None, call: CallContext) -> Session:
     if session is None or not owner_visible(session.owner, call):
         raise refused("NOT_FOUND", "session_id: no such session")
     return session
+
+
+def readable(sessions: SessionLookup, call: CallContext) -> Callable[[Session], Session]:
+    """Return a function that returns a session as the caller may read it.
+
+    It withholds the reason of an end or a suspension that was inherited from a session that the caller does
+    not see.
+    """
+
+    @cache
+    def sees(ancestor_id: bytes) -> bool:
+        ancestor = sessions.get_session(ancestor_id)
+        return ancestor is not None and owner_visible(ancestor.owner, call)
+
+    def read(session: Session) -> Session:
+        hidden = session.inherited_from and call.principal.role == ISSUER and not sees(session.inherited_from)
+        return replace(session, reason="") if hidden else session
+
+    return read
 
 
 def require_unix_socket(call: CallContext) -> None:

@@ -19,7 +19,7 @@ from ..rpc.access import ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import always_permitted, change_from, submit_and_wait, wait_for_commit
-from .base import Service, deadline_checked, require_visible
+from .base import Service, deadline_checked, readable, require_visible
 
 R = TypeVar("R")
 
@@ -79,13 +79,15 @@ class SessionService(Service):
 
     def get_session(self, request: pb.GetSessionRequest, call: CallContext) -> pb.GetSessionResponse:
         """Return one session."""
-        session = self._session(request_fields.session_id(request.session_id), call)
-        return pb.GetSessionResponse(session=request_fields.session_message(session))
+        return pb.GetSessionResponse(
+            session=self._message(request_fields.session_id(request.session_id), call)
+        )
 
     def list_sessions(self, request: pb.ListSessionsRequest, call: CallContext) -> pb.ListSessionsResponse:
         """Return one page of the sessions that match all filters; an issuer sees its own.
 
-        The search is bounded, so a page may be short although another one follows.
+        The filter of statuses goes by effective ones, as they are shown. The search is bounded, so a page may
+        be short although another one follows.
         """
         size = request_fields.page_size(request.page_size)
         request_fields.optional_session_id(request.parent_id, "parent_id")
@@ -99,8 +101,9 @@ class SessionService(Service):
             found, last, more = self._log.page_of_sessions(after, size + 1, matches, int(request.status))
         if len(found) > size:
             last = found[size - 1].id
+        read = readable(self._log, call)
         return pb.ListSessionsResponse(
-            sessions=[request_fields.session_message(session) for session in found[:size]],
+            sessions=[request_fields.session_message(read(session)) for session in found[:size]],
             next_page_token=request_fields.page_token(last) if more else "",
         )
 
@@ -173,8 +176,12 @@ class SessionService(Service):
     def _response(
         self, response: Callable[..., R], outcome: ChangeOutcome, session_id: bytes, call: CallContext
     ) -> R:
-        session = request_fields.session_message(self._session(session_id, call))
-        return response(session=session, revision=outcome.revision)
+        return response(session=self._message(session_id, call), revision=outcome.revision)
+
+    def _message(self, session_id: bytes, call: CallContext) -> pb.Session:
+        """Return a session with its effective status."""
+        session = require_visible(self._log.effective_session(session_id), call)
+        return request_fields.session_message(readable(self._log, call)(session))
 
 
 def _ceiling(request: pb.OpenSessionRequest | pb.NarrowSessionRequest) -> list[ScopeRecord]:

@@ -17,9 +17,9 @@ from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..usage.cluster_usage import ClusterUsage, require_host
 from ..usage.host_report import read_report
-from ..usage.session_entry import census_message
+from ..usage.session_entry import census_message, set_session
 from ..usage.store import UsageStore
-from .base import Service, deadline_checked, owner_visible, require_unix_socket
+from .base import Service, deadline_checked, owner_visible, readable, require_unix_socket
 
 # Bound of one response in bytes; a client takes 12 MiB.
 MAX_RESPONSE_BYTES: Final = 8 << 20
@@ -131,6 +131,10 @@ class UsageService(Service):
         report = usage.report(request_fields.session_id(session_id))
         if report is None or not owner_visible(report.session.owner, call):
             raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
+        # A stored report has the session's own status.
+        session = self._log.effective_session(session_id)
+        if session is not None:
+            set_session(report, readable(self._log, call)(session))
         return report
 
 

@@ -134,16 +134,20 @@ def read_entry(data: bytes, now_ms: int) -> SessionUsageEntry | None:
 
 def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:
     """Return a report of a session's authority: its record and its ``inherited`` ceiling layers."""
-    granted = request_fields.session_message(session)
-    # The report outlives the session.
-    request_fields.mask_texts(granted)
-    return pb.SessionReport(
-        session=granted,
+    report = pb.SessionReport(
         inherited=[
             record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
             for layer in inherited
         ],
     )
+    set_session(report, session)
+    return report
+
+
+def set_session(report: pb.SessionReport, session: Session) -> None:
+    """Put a session's record into a report, with tokens masked: the report outlives the session."""
+    report.session.CopyFrom(request_fields.session_message(session))
+    request_fields.mask_texts(report.session)
 
 
 def census_message(report: pb.SessionReport, is_revoked: Callable[[bytes], bool]) -> pb.GetCensusResponse:

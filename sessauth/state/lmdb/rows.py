@@ -6,18 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
-from typing import Any, Final
+from typing import Any
 
 import lmdb
 
-from ..._fast.codec import protobuf
 from ..._fast.codec.protobuf import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
 from ...model.lineage import ceiling_layers, lineage
 from ...model.log_records import Head
-from ...model.session import Session, SessionStatus
+from ...model.session import Session
 from ...scopes.scope import Scope
 from .. import layout
 from ..rules.cost_rows import CostRows, corrupt
@@ -29,10 +28,6 @@ from .incarnations import current_session
 def field_number(message: str, name: str) -> int:
     """Return the number of a record's field, for ``protobuf.number``, which decodes that field alone."""
     return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
-
-
-_STATUS: Final = field_number("SessionRecord", "status")
-_REVISION: Final = field_number("SessionRecord", "revision")
 
 
 def stored_ceilings(source: SessionSource, session_id: bytes) -> list[list[Scope]]:
@@ -53,14 +48,6 @@ def stored_lineage(source: SessionSource, session_id: bytes) -> list[Session]:
         return list(lineage(read(session_id), read))
     finally:
         txn.abort()
-
-
-def status_in(session: bytes, head: Head) -> int:
-    """Return the number of a session's current status by its row, without decoding the rest of it."""
-    status = protobuf.number(session, _STATUS)
-    if status and protobuf.number(session, _REVISION) < head.incarnation_revision:
-        return SessionStatus.ENDED
-    return status
 
 
 class TxnRows(CostRows):
@@ -108,11 +95,6 @@ class TxnRows(CostRows):
         decode = partial(Session.decode, lease_deadline_ms=lease_deadline_ms)
         session = self.decoded(layout.SESSIONS, session_id, decode, "session %s", session_id)
         return None if session is None else current_session(self, session)
-
-    def session_status(self, session_id: bytes) -> int:
-        """Return the number of a session's current status without decoding the rest of its row; 0: no row."""
-        data = self.get(layout.SESSIONS, session_id)
-        return 0 if data is None else status_in(data, self.current)
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ...clock import SystemClock
 from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalRecord
 from ...model.change import ChangeOutcome
@@ -17,9 +18,11 @@ from ...model.registration import RegistrationRecord
 from ...model.session import Session, SessionStatus
 from .. import layout
 from ..lmdb import credential_rows, evidence_rows, host_rows
+from ..lmdb.effective_status import effective_session, effective_status, judged_at_ms, with_status
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from . import statistics as census
+from .guarded_clock import GuardedClock
 
 _LIST_CHUNK = 512
 # The most sessions that one page is searched for in, so that no call occupies a thread of its pool for long.
@@ -32,14 +35,24 @@ _ID_BYTES = 16
 class StateQueries:
     """Reads through a source. Each call is one consistent read, unless its docstring says otherwise."""
 
-    def __init__(self, source: LmdbSource) -> None:
-        """Read through ``source``."""
+    def __init__(self, source: LmdbSource, clock: GuardedClock | None = None) -> None:
+        """Read through ``source``; ``clock`` decides what is over by its time."""
         self._source = source
+        self._clock = clock or GuardedClock(SystemClock())
 
     def get_session(self, session_id: bytes) -> Session | None:
-        """Return a session with its lease deadline and its numbers of open permits and approvals."""
+        """Return a session with its lease deadline and its numbers of open permits and approvals.
+
+        Its status is that of its own row.
+        """
         with self._source.rows() as rows:
             session = rows.leased_session(session_id)
+            return None if session is None else rows.with_open(session)
+
+    def effective_session(self, session_id: bytes) -> Session | None:
+        """Return a session as :meth:`get_session` does, with its effective status."""
+        with self._source.rows() as rows:
+            session = effective_session(rows, session_id, judged_at_ms(rows, self._wall_ms()))
             return None if session is None else rows.with_open(session)
 
     def list_sessions(
@@ -47,6 +60,7 @@ class StateQueries:
     ) -> list[Session]:
         """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that match the predicate.
 
+        They have their effective status, for the predicate too.
         The table is read in steps that are each consistent, so that a long list blocks the reuse of no page.
         """
         sessions: list[Session] = []
@@ -69,10 +83,12 @@ class StateQueries:
         second value is the last id read, the third is True if rows may follow it.
         """
         sessions: list[Session] = []
+        wall_ms = self._wall_ms()
         for number, (rows, session_id) in enumerate(self._scan(layout.SESSIONS, after, _LIST_CHUNK), 1):
             after = session_id
-            if not status or rows.session_status(session_id) == status:
-                session = rows.leased_session(session_id)
+            found = effective_status(rows, session_id, judged_at_ms(rows, wall_ms))
+            if found is not None and status in (0, found.status):
+                session = with_status(rows, session_id, found)
                 if session is not None and (predicate is None or predicate(session)):
                     sessions.append(rows.with_open(session))
             if len(sessions) == limit or number == SEARCHED_ROWS:
@@ -80,14 +96,17 @@ class StateQueries:
         return sessions, after, False
 
     def living_sessions(self, matches: Callable[[Session], bool]) -> list[bytes]:
-        """Return the ids of all sessions that have not ended and match, ascending.
+        """Return the ids of all sessions that match and that no written end concerns, ascending.
 
-        The table is read in steps that are each consistent: one that is opened meanwhile may be missing.
+        An end of an ancestor counts. A time that has passed does not: the clock may be set back before the
+        sweep writes the end. The table is read in steps that are each consistent: one that is opened
+        meanwhile may be missing.
         """
         return [
             session_id
             for rows, session_id in self._scan(layout.SESSIONS, b"", _LIST_CHUNK)
-            if rows.session_status(session_id) not in (0, SessionStatus.ENDED)
+            if (found := effective_status(rows, session_id, 0)) is not None
+            and found.status is not SessionStatus.ENDED
             and (session := rows.session(session_id)) is not None
             and matches(session)
         ]
@@ -100,12 +119,13 @@ class StateQueries:
         Reads no other row.
         """
         sessions: list[Session] = []
+        wall_ms = self._wall_ms()
         first = int(digits.ljust(2 * _ID_BYTES, "0"), 16)
         after = max(after, (first - 1).to_bytes(_ID_BYTES, "big") if first else b"")
         for rows, session_id in self._scan(layout.SESSIONS, after, limit):
             if not session_id.hex().startswith(digits):
                 break
-            session = rows.leased_session(session_id)
+            session = effective_session(rows, session_id, judged_at_ms(rows, wall_ms))
             if session is not None and predicate(session):
                 sessions.append(rows.with_open(session))
                 if len(sessions) == limit:
@@ -114,7 +134,7 @@ class StateQueries:
 
     def census(self) -> census.StateStatistics:
         """Count all sessions, and open permits and approvals; takes some microseconds a session."""
-        return census.take(self._source)
+        return census.take(self._source, self._wall_ms())
 
     def room(self) -> tuple[int, int]:
         """Return the bytes of the map that hold rows, and the size of the map."""
@@ -215,6 +235,9 @@ class StateQueries:
         """Return the time before which registrations are not known, in ms since 1970; 0: all are known."""
         with self._source.rows() as rows:
             return evidence_rows.since_ms(rows)
+
+    def _wall_ms(self) -> int:
+        return self._clock.read().at_ms
 
     def _scan(
         self, table: str, after: bytes, step: int, prefix: bytes = b""

@@ -41,8 +41,7 @@ class StateWriter(StateQueries):
     ) -> None:
         """Create the writer of opened resources; :meth:`open` calls it."""
         self._lock, source, self._brake, self._continuity = opened
-        super().__init__(source)
-        self._clock = GuardedClock(clock)
+        super().__init__(source, GuardedClock(clock))
         self._retention = retention
         map_bytes = int(source.env.info()["map_size"])
         most = layout.GROUP_BYTES if carried is None else layout.CARRIED_GROUP_BYTES

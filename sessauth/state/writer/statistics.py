@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..._fast.codec import protobuf
-from ...model.log_records import Head
 from ...model.session import SessionStatus
 from .. import layout
+from ..lmdb.effective_status import effective_status, judged_at_ms
 from ..lmdb.environment import LmdbSource
-from ..lmdb.rows import field_number, status_in
+from ..lmdb.rows import field_number
 from ..rules import cost_rows
 
 # Rows that one transaction reads: a longer one blocks the reuse of pages, a shorter one costs more.
@@ -23,7 +23,7 @@ _APPROVALS_EPOCH: Final = field_number("SessionCounts", "approvals_epoch")
 
 @dataclass(slots=True)
 class StateStatistics:
-    """Sessions by status, and the open permits and pending approvals of those that have not ended."""
+    """Sessions by effective status; the open permits and pending approvals of those that have not ended."""
 
     active: int = 0
     suspended: int = 0
@@ -31,13 +31,12 @@ class StateStatistics:
     permits: int = 0
     approvals: int = 0
 
-    def _add(self, session: bytes, counts: bytes | None, head: Head) -> None:
-        """Count a session by its row and its counts."""
-        status = status_in(session, head)
-        if status == SessionStatus.ENDED:
+    def _add(self, status: SessionStatus, session: bytes, counts: bytes | None) -> None:
+        """Count a session by its status, its row and its counts."""
+        if status is SessionStatus.ENDED:
             self.ended += 1
             return
-        if status == SessionStatus.SUSPENDED:
+        if status is SessionStatus.SUSPENDED:
             self.suspended += 1
         else:
             self.active += 1
@@ -47,8 +46,8 @@ class StateStatistics:
                 self.approvals += protobuf.number(counts, _APPROVALS)
 
 
-def take(source: LmdbSource) -> StateStatistics:
-    """Count the rows of all sessions, in steps that are each one consistent read.
+def take(source: LmdbSource, wall_ms: int) -> StateStatistics:
+    """Count the rows of all sessions as they are at a wall time, in steps that are each one consistent read.
 
     Takes some microseconds a session. Raises StateError if the state can't be read.
     """
@@ -56,11 +55,12 @@ def take(source: LmdbSource) -> StateStatistics:
     after = b""
     while True:
         with source.rows() as rows:
-            ids = rows.ids_after(after, CHUNK)
+            ids, now_ms = rows.ids_after(after, CHUNK), judged_at_ms(rows, wall_ms)
             for after in ids:
                 session = rows.get(layout.SESSIONS, after)
-                if session is not None:
+                found = effective_status(rows, after, now_ms)
+                if session is not None and found is not None:
                     counts = rows.get(layout.COUNTERS, cost_rows.counts_key(after))
-                    census._add(session, counts, rows.head())
+                    census._add(found.status, session, counts)
         if len(ids) < CHUNK:
             return census

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from sessauth._fast.codec.protobuf import WireError, number
+from sessauth._fast.codec.protobuf import WireError, fields, number
 from sessauth._fast.record.counters import (
     CHECK_BOUNDS_NS,
     COUNTERS_BYTES,
@@ -211,3 +211,20 @@ def test_a_number_is_read_out_of_a_record() -> None:
     for wrong, field in ((b"\x0a\xff", 2), (b"\x0d\x00\x00", 2), (record, 2), (b"\x08", 1)):
         with pytest.raises(WireError):
             number(wrong, field)
+
+
+def test_some_fields_are_read_out_of_a_record() -> None:
+    """Their numbers and bytes, None for what is absent; bytes that are no record are refused."""
+    record = pb.CheckStreamRequest(id=7, item=pb.CheckItem(action=b"a"), watch=True).SerializeToString()
+    by_number = pb.CheckStreamRequest.DESCRIPTOR.fields_by_name
+    id_, item, watch = (by_number[name].number for name in ("id", "item", "watch"))
+    expected = {id_: 7, item: pb.CheckItem(action=b"a").SerializeToString(), watch: 1, 90: None}
+
+    wanted = tuple(sorted(expected))
+    assert fields(record, wanted) == [expected[each] for each in wanted]
+    assert fields(record, (item,)) == [expected[item]]
+    assert fields(record, ()) == []
+    assert fields(b"", wanted) == [None] * 4
+    for wrong in (b"\x0a\xff", b"\x0d\x00\x00", b"\x08"):
+        with pytest.raises(WireError):
+            fields(wrong, (2,))

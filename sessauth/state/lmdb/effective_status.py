@@ -1,0 +1,116 @@
+"""Effective status: the status of a session as a check finds it, by its own row and those of its ancestors.
+
+An end or a suspension is one row, whatever the number of descendants. A time that has passed is no row at all
+until the sweep. A check finds these at each call. Here the kernel's same rule judges the same rows, anew for
+each read, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from ..._fast.check.checker import session_refusal
+from ..._fast.codec import protobuf
+from ...limits import MAX_ANCESTORS
+from ...model.session import EndCause, Session, SessionStatus
+from ...reasons import Reason
+from .. import layout
+from .rows import TxnRows, field_number
+
+# Ascending.
+_FIELDS: Final = tuple(
+    field_number("SessionRecord", name)
+    for name in ("parent_id", "status", "expires_at_ms", "lease_ms", "end_cause", "revision")
+)
+
+
+# As numbers: these are compared for each row of a table.
+_SUSPENDED: Final = int(Reason.SESSION_SUSPENDED)
+_ENDED: Final = int(SessionStatus.ENDED)
+_PARENT_ENDED: Final = int(EndCause.PARENT_ENDED)
+
+
+class EffectiveStatus(NamedTuple):
+    """The effective status of a session.
+
+    ``decided_by`` is the id of the session whose row decides it: its own or an ancestor's. An end decides
+    before a suspension, and the nearer row before the farther one, unless all it holds is its parent's end.
+    ``reason`` is a check's; 0 for an active session.
+    """
+
+    status: SessionStatus
+    decided_by: bytes
+    reason: int
+
+
+def judged_at_ms(rows: TxnRows, wall_ms: int) -> int:
+    """Return the time by which a check judges at a time of the wall clock: never behind a logged change."""
+    return max(wall_ms, rows.current.clock_floor_ms)
+
+
+def effective_status(rows: TxnRows, session_id: bytes, now_ms: int) -> EffectiveStatus | None:
+    """Return the effective status of a session at ``now_ms``; None if there is no such session.
+
+    Decodes no row as a whole. Raises WireError for a row that is none.
+    """
+    ended = suspended = None
+    member_id = session_id
+    for _ in range(MAX_ANCESTORS + 1):
+        row = rows.get(layout.SESSIONS, member_id)
+        if row is None:
+            break
+        parent_id, status, expires_at_ms, lease_ms, cause, revision = protobuf.fields(row, _FIELDS)
+        if (revision or 0) < rows.current.incarnation_revision:
+            status = _ENDED
+        deadline_ms = int.from_bytes(rows.get(layout.LEASES, member_id) or b"", "big") if lease_ms else 0
+        reason = session_refusal(status or 0, expires_at_ms or 0, lease_ms or 0, deadline_ms, now_ms)
+        if reason == _SUSPENDED:
+            suspended = suspended or EffectiveStatus(SessionStatus.SUSPENDED, member_id, reason)
+        elif reason:
+            ended = EffectiveStatus(SessionStatus.ENDED, member_id, reason)
+            if cause != _PARENT_ENDED:
+                return ended
+        if not parent_id:
+            return ended or suspended or EffectiveStatus(SessionStatus.ACTIVE, session_id, 0)
+        member_id = parent_id
+    if member_id == session_id:
+        return None
+    # An ancestor is gone, or there are too many.
+    return ended or EffectiveStatus(SessionStatus.ENDED, member_id, Reason.UNKNOWN_SESSION)
+
+
+def effective_session(rows: TxnRows, session_id: bytes, now_ms: int) -> Session | None:
+    """Return a session with its lease deadline and its effective status; None if there is no such session."""
+    found = effective_status(rows, session_id, now_ms)
+    return None if found is None else with_status(rows, session_id, found)
+
+
+def with_status(rows: TxnRows, session_id: bytes, found: EffectiveStatus) -> Session | None:
+    """Return a session with its lease deadline and the effective status that was ``found`` in the same read.
+
+    Time and reason of an end, and the reason of a suspension, are those of the session that decides.
+    """
+    session = rows.leased_session(session_id)
+    own = found.decided_by == session_id
+    if session is None or (own and found.status is session.status):
+        return session
+    decider = session if own else rows.leased_session(found.decided_by)
+    shown = replace(session, status=found.status, inherited_from=b"" if own else found.decided_by)
+    if found.status is SessionStatus.SUSPENDED:
+        return replace(shown, reason="" if decider is None else decider.reason)
+    cause = EndCause.PARENT_ENDED
+    if own:
+        lapsed = found.reason == Reason.LEASE_LAPSED
+        cause = EndCause.LEASE_LAPSED if lapsed else EndCause.EXPIRED
+    ended_at_ms, reason = _end(decider or session, found.reason)
+    return replace(shown, ended_at_ms=ended_at_ms, end_cause=cause, reason=reason)
+
+
+def _end(session: Session, reason: int) -> tuple[int, str]:
+    """Return when a session ended and why; no reason where its row does not hold the end yet."""
+    if session.status is SessionStatus.ENDED:
+        return session.ended_at_ms, session.reason
+    if reason == Reason.LEASE_LAPSED:
+        return session.lease_deadline_ms, ""
+    return session.expires_at_ms, ""
