@@ -77,6 +77,8 @@ def test_many_end_in_one_command(service: Service) -> None:
         (("--subject", "x" * 1025), "--subject"),
         (("--subject", "", "--label", "a=1"), "--subject"),
         (("--owner", "", "--subject", "a"), "--owner"),
+        (("--subject", "a", "--subject", "b"), "--subject"),
+        (("--owner", "a", "--owner", "b"), "--owner"),
         (("--subject", "", "--all", "--yes"), "--subject"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.export import ocsf
+from sessauth.audit.export import ocsf, ocsf_changes
 from sessauth.audit.read.reader import FolderReader
 from sessauth.audit.verify.verify import verify
 from sessauth.client import Client
@@ -100,15 +100,28 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
     assert callers == [(word, "operator") for word in FREEZES]
     actors = [each.get("actor", "") for each in records(made.home / "audit", "local")]
     assert sorted(actors) == [""] * 5 + ["operator"] * 3
+    thawed = [each for each in records(made.home / "audit", "local") if each["what"] == "brake_cleared"]
+    handed_on = [ocsf_changes.local_event(each)["actor"] for each in thawed]
+    assert {"user": {"name": "operator"}} in handed_on and {"app_name": "unknown"} in handed_on
 
 
-def test_a_freeze_does_not_wait_for_a_disk_that_hangs(made: Initialised) -> None:
+def test_a_freeze_does_not_wait_for_a_disk_that_hangs(
+    made: Initialised, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the recorded state is stored, which may take for ever, it goes through; only its record waits."""
     control = Control(load(made.home, {}))
     try:
-        with control.subsystems.local._lock, control.subsystems.local.brake_by("operator"):
+        local = control.subsystems.local
+        with local._lock, local.brake_by("operator"):
             control.log.brake_by_hand("now")
         assert control.log.braked == "now"
+        local.poll()
+        monkeypatch.delattr(local, "_credentials")
+        monkeypatch.delattr(local, "_identities")
+        with local.brake_by("operator"):
+            control.log.brake_by_hand("again")
+        assert b'"actor":"operator"' in local._waiting[-1]
+        monkeypatch.undo()
     finally:
         control.stop()
 

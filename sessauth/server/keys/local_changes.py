@@ -68,6 +68,7 @@ class LocalChanges:
         self._lock = threading.Lock()
         self._last = _read(self._path)
         self._loaded: Loaded | None = None
+        self._entries: Iterable[Identity] = ()
         # The inputs of ``_last``: while they are the same there is nothing to compare.
         self._parts: tuple[object, ...] = ()
         self._waiting: list[bytes] = []
@@ -130,13 +131,15 @@ class LocalChanges:
             self._lock.release()
 
     def _compare(self, *, reads: bool = True) -> None:
-        # A file that can't be read accepts nobody, and each call fails.
-        with suppress(ConfigError):
-            self._loaded = self._credentials.current() if reads else self._loaded
-        loaded = self._loaded
+        if reads:
+            # A file that can't be read accepts nobody, and each call fails.
+            with suppress(ConfigError):
+                self._loaded = self._credentials.current()
+            self._entries = self._identities.entries
+        loaded, entries = self._loaded, self._entries
         if loaded is None:
             return
-        entries, by_hand, of_cluster = self._identities.entries, self._brake(), self._cluster_brake()
+        by_hand, of_cluster = self._brake(), self._cluster_brake()
         if (loaded, entries, by_hand, of_cluster) == self._parts:
             return
         self._parts = loaded, entries, by_hand, of_cluster

@@ -30,8 +30,9 @@ LEAST_TIMEOUT_MS: Final = 25_000
 SHOWN: Final = 20
 
 _selector = with_options(
-    click.option("--subject", help="Sessions of this subject."),
-    click.option("--owner", help="Sessions of this owner."),
+    # Several only to be refused: of two subjects the last one would end, and the first one live on.
+    click.option("--subject", multiple=True, help="Sessions of this subject."),
+    click.option("--owner", multiple=True, help="Sessions of this owner."),
     click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit."),
     click.option("--all", "all_sessions", is_flag=True, help="Every session."),
 )
@@ -117,10 +118,13 @@ def _selected(selector: dict[str, Any]) -> bool:
     if len(selector["labels"]) != len(labels):
         raise UsageError("--label: a name is there twice, and no session has both values")
     for name in ("subject", "owner"):
+        stated: Sequence[str] = selector[name]
+        if len(stated) > 1:
+            raise UsageError(f"--{name}: is there twice; type the command for each")
         # As of a variable that is not set: without this part the others would select more than was meant.
-        if selector[name] == "":
+        if "" in stated:
             raise UsageError(f"--{name}: is empty; leave it out, or say which")
-        selector[name] = selector[name] or ""
+        selector[name] = "".join(stated)
     parts = bool(selector["subject"] or selector["owner"] or labels)
     if parts and selector["all_sessions"]:
         raise UsageError("--all goes without --subject, --owner and --label")
