@@ -24,7 +24,8 @@ from tests.support.changes import NOW
 
 def call_with(seconds: float) -> CallContext:
     """A call that has so long to go."""
-    return cast(CallContext, SimpleNamespace(remaining=seconds))
+    principal = SimpleNamespace(name="operator")
+    return cast(CallContext, SimpleNamespace(remaining=seconds, principal=principal))
 
 
 def test_what_was_not_begun_is_given_up() -> None:

@@ -309,7 +309,7 @@ def _check(config: Config) -> None:
         getattr(config, name).check()
     for name in ("address", "check_address"):
         stated = getattr(config.tcp, name)
-        if stated:
+        if stated and not stated.startswith("unix:"):
             # gRPC would take a port of another number for one that is too large, and 443 for none.
             host_and_port(stated, f"tcp.{name}")
     if config.server.map_size_bytes > MAX_MAP_BYTES:

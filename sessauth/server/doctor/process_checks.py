@@ -101,20 +101,22 @@ def _running(status: ServerStatus) -> Iterator[Finding]:
 
 def _addresses(config: Config) -> Iterator[Finding]:
     """Find addresses that another program has. Binds without listening."""
-    stated = (
+    settings = (
         ("tcp.address", config.tcp.address),
         ("tcp.check_address", config.tcp.check_address),
         ("metrics.address", config.metrics.address),
     )
-    for setting, address in stated:
-        problem = bind_problem(address) if address else ""
+    # gRPC takes the path of a socket too.
+    stated = {setting: text for setting, text in settings if text and not text.startswith("unix:")}
+    for setting, address in stated.items():
+        problem = bind_problem(address)
         if problem:
             yield Finding(
                 "address_taken",
                 f"{setting} {address} can't be listened on: {problem}",
                 f"stop the program that has it ('ss -ltnp' names it), or correct {setting}",
             )
-    yield from _shared_ports({setting: host_and_port(address) for setting, address in stated if address})
+    yield from _shared_ports({setting: host_and_port(address) for setting, address in stated.items()})
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
         probe.settimeout(1.0)
         probe.connect(str(config.socket))
