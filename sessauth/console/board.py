@@ -31,7 +31,6 @@ BRAKE_S: Final = 2.0
 # Kinds of events that move the status of all descendants too.
 _INHERITED: Final = (EventKind.ENDED, EventKind.LAPSED, EventKind.SUSPENDED, EventKind.RESUMED)
 _ORDER: Final = (SessionStatus.ACTIVE, SessionStatus.SUSPENDED, SessionStatus.ENDED)
-_ENDS: Final = (EventKind.ENDED, EventKind.LAPSED)
 _LOG: Final = logging.getLogger("sessauth.console")
 
 
@@ -98,13 +97,13 @@ class Board:
             self._sorted = None
 
     def events_of(self, session_id: bytes) -> list[SessionEvent]:
-        """Return the latest events of a session, the newest first; those of its ancestors' ends too."""
+        """Return the latest events of a session, the newest first; those that it inherits too."""
         session = self._sessions.get(session_id)
         above = {each.id for each in self.ancestors(session)} if session else ()
         return [
             event
             for event in reversed(self.events)
-            if event.session_id == session_id or (event.kind in _ENDS and event.session_id in above)
+            if event.session_id == session_id or (event.kind in _INHERITED and event.session_id in above)
         ]
 
     def descendants(self, session_id: bytes) -> list[Session]:

@@ -158,7 +158,9 @@ def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
         if session.ended_at_ms:
             made = event.kind is EventKind.ENDED and event.at_ms == session.ended_at_ms
         else:
-            made = event.kind in _CHANGES and event.revision == session.revision
+            # The row of a session that is suspended with one above it has not changed.
+            inherited = event.kind is EventKind.SUSPENDED and event.session_id == session.inherited_from
+            made = event.kind in _CHANGES and (event.revision == session.revision or inherited)
         if made:
             return event.actor
     return ""

@@ -206,9 +206,12 @@ def test_nobody_ends_a_session_that_ends_by_itself(world: World) -> None:
 
 
 def test_the_end_of_a_parent_is_on_its_childs_page(world: World, reader: Browser) -> None:
-    """The page names who ended it, although events name the parent alone."""
+    """The page names who ended or suspended it, although events name the parent alone."""
     parent = world.open("agent:parent")
     child = world.open("agent:its-child", parent_id=parent.id)
+    world.client.suspend(parent.id)
+    assert _has(reader, _page(child), "changed by operator")
+    assert _has(reader, _page(child), f"suspended: the session above, {parent.id.hex()[:8]} , by operator")
     world.client.end(parent.id, "for both")
     assert _has(reader, _page(child), "ended by operator")
     assert _has(reader, _page(child), f"ended: the session above, {parent.id.hex()[:8]} , by operator")
