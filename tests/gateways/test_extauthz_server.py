@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ def test_an_address_must_be_free_and_of_the_loopback(world: World, tmp_path: Pat
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError):
             server.listen(str(tmp_path / "file"))
+        with (
+            socket.create_server(("127.0.0.1", 0)) as taken,
+            pytest.raises(ConfigError, match="Address"),
+        ):
+            server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
     finally:
         server.stop(0)
 

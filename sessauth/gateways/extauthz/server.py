@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ..._fast.rpc_codec.direct import DirectCaller, DirectMethod
 from ...errors import ConfigError, UsageError
 from ...server import log as server_log
-from ...server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_unix, options
+from ...server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_problem, bind_unix, options
 from ...server.rpc.pool import BoundedPool, PoolShare
 from ...server.transport.loop import GrpcServer
 from ...server.transport.receiving import Receiving
@@ -86,7 +86,8 @@ class AuthorizerServer:
         except (RuntimeError, OSError, ValueError) as error:
             raise ConfigError(f"listen: {address} can't be listened on: {error}") from error
         if not bound:
-            raise ConfigError(f"listen: {address} can't be listened on")
+            problem = bind_problem(address) or "gRPC refused it"
+            raise ConfigError(f"listen: {address} can't be listened on: {problem}")
         return f"{host}:{bound}"
 
     def start(self) -> None:

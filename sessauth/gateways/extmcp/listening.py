@@ -11,6 +11,7 @@ from typing import Any, Final
 import grpc
 
 from ...errors import ConfigError, UsageError
+from ...server.rpc.listen import bind_problem
 from .policy import ExtMcpPolicy
 from .v1 import ext_mcp_pb2 as messages
 
@@ -57,8 +58,10 @@ class ExtMcpServer:
             if host not in LOOPBACK and not insecure_tcp:
                 raise UsageError(f"listen: others reach {address}: use a socket, or --insecure-tcp")
             return f"{host}:{self._server.add_insecure_port(address)}"
-        except RuntimeError:
-            raise ConfigError(f"listen: {address} can't be listened on") from None
+        except RuntimeError as error:
+            # gRPC's own message names no cause.
+            problem = str(error) if "/" in address or not colon else bind_problem(address) or str(error)
+            raise ConfigError(f"listen: {address} can't be listened on: {problem}") from None
 
     def start(self) -> None:
         """Begin to answer."""

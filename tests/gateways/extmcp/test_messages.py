@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from sessauth import ToolCatalog
 from sessauth.clock import SystemClock
 from sessauth.crypto.armor import proof_text
-from sessauth.errors import UsageError
+from sessauth.errors import ConfigError, UsageError
 from sessauth.gateways.extmcp.listening import SERVICE, ExtMcpServer
 from sessauth.gateways.extmcp.policy import ExtMcpPolicy
 from sessauth.gateways.extmcp.v1 import ext_mcp_pb2 as messages
@@ -335,6 +336,8 @@ def test_a_socket_is_closed_to_others(world: World, tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     with pytest.raises(UsageError, match="others reach"):
         server.listen("0.0.0.0:0")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="Address"):
+        server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
     server.stop(None)
     with pytest.raises(UsageError, match="two of tools"):
         ExtMcpPolicy(world.server.verifier, [world.catalogue, world.catalogue])
