@@ -39,7 +39,9 @@ def test_one_story_of_all_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert (one.reason(token), two.reason(token)) == (Reason.ALLOWED, Reason.ALLOWED)
         end(one.operator, session.id)
         request = evidence.GetReceiptRequest(session_id=session.id)
-        assert wait_until(lambda: two.reason(token) is Reason.SESSION_ENDED)
+        ended = one.control.log.head().revision
+        assert wait_until(lambda: two.control.log.head().revision >= ended)
+        assert two.reason(token) is Reason.SESSION_ENDED
         receipt = one.operator.call("EvidenceService/GetReceipt", request).receipt
         assert receipt
     hosts = audit_hosts([tmp_path])

@@ -62,6 +62,7 @@ def test_the_demo_of_a_cluster_plays_to_its_end() -> None:
     with _demo("--json") as demo:
         shown, errors = demo.communicate(timeout=200)
 
+    assert shown, errors
     report = json.loads(shown)
     assert [step for step in report["steps"] if not step["as_expected"]] == []
     assert (demo.returncode, errors) == (0, "")

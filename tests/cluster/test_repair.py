@@ -109,7 +109,13 @@ def test_what_ends_an_alarm_ends_the_sessions_too(
     answer = adopt(one.config, end_sessions=True)
 
     assert answer["record"] == engine.head.number
-    assert stopped_reason(one, token) is Reason.SESSION_ENDED
+    assert len(engine.answers) == 1
+    engine.answers.clear()
+    again = ClusterServer(one.config, one.operator.credential)
+    try:
+        assert wait_until(lambda: again.reason(token) is Reason.SESSION_ENDED)
+    finally:
+        again.stop()
 
 
 def test_a_server_that_was_behind_does_not_lead_at_another_engine(
