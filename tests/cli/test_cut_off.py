@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessauth.client import Client
-from sessauth.errors import StateUnusable, Unavailable
+from sessauth.errors import StateError, StateUnusable, Unavailable
 from sessauth.server.services import cut_off
 from tests.support.service import running
 
@@ -111,6 +112,34 @@ def test_the_command_goes_on_until_nothing_remains(monkeypatch: pytest.MonkeyPat
         ran = invoke(*here, "end", "--all")
         assert (ran.code, "would end 1 sessions; add --yes" in ran.err) == (2, True)
         assert invoke(*here, "end", "--all", "--yes").out.splitlines()[-1].startswith("ended 1;")
+
+
+def test_a_call_that_fails_behind_others_leaves_their_number(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On stderr, and each call has its line in the server's log, the failed one too."""
+    monkeypatch.setattr(cut_off, "ENDS_A_COMMIT", 2)
+    monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
+    end_part, parts = cut_off._end_part, iter((True, False))
+
+    def fail_once(*given: Any, **more: Any) -> Any:
+        if not next(parts):
+            raise StateError("the disk is full")
+        return end_part(*given, **more)
+
+    monkeypatch.setattr(cut_off, "_end_part", fail_once)
+    with running() as made:
+        here = ("--home", made.made.home, "--timeout-ms", 10_000, "session")
+        for _ in range(3):
+            assert invoke(*here, "open", "--subject", "a", "--ceiling", "read:x", "--quiet").code == 0
+        caplog.clear()
+        ran = invoke(*here, "end", "--subject", "a")
+    assert ran.code not in (0, 1)
+    assert "2 sessions were ended, and up to 1 remain; type it again" in ran.err
+    lines = [
+        record.__dict__["fields"] for record in caplog.records if record.getMessage() == "sessions_ended"
+    ]
+    assert [(line["ended"], line["remaining"]) for line in lines] == [(2, 1), (0, 1)]
 
 
 def unanswered(client: Client) -> None:

@@ -83,17 +83,20 @@ class CutOffService(Service):
             with self._log.source().rows() as rows:
                 answer.sessions.extend(_selected(rows, ids[:MAX_SHOWN]))
         else:
-            self._end(ids, reason, call, answer)
-            event(
-                logging.WARNING,
-                "sessions_ended",
-                caller=call.principal.name,
-                selector=str(selector),
-                reason=reason,
-                ended=answer.ended,
-                remaining=answer.remaining,
-                refused_until_ms=answer.refused_until_ms,
-            )
+            try:
+                self._end(ids, reason, call, answer)
+            finally:
+                # Also of a call that fails: what it ended stays so.
+                event(
+                    logging.WARNING,
+                    "sessions_ended",
+                    caller=call.principal.name,
+                    selector=str(selector),
+                    reason=reason,
+                    ended=answer.ended,
+                    remaining=answer.remaining,
+                    refused_until_ms=answer.refused_until_ms,
+                )
         return answer
 
     def _end(
@@ -102,7 +105,7 @@ class CutOffService(Service):
         """End these sessions while there is time; each commit is whole, and what it ended stays so."""
         until = time.monotonic() + min(WORK_SECONDS, call.remaining - RESERVE_SECONDS)
         size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
-        done = 0
+        done, answer.remaining = 0, len(ids)
         while done < len(ids) and (not done or time.monotonic() < until):
             part = ids[done : done + ENDS_A_COMMIT]
             work = partial(_end_part, ids=part, reason=reason, actor=call.principal.name)
@@ -111,7 +114,7 @@ class CutOffService(Service):
             answer.ended += len(ended)
             answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
             done += len(part)
-        answer.remaining = len(ids) - done
+            answer.remaining = len(ids) - done
         if self._log.is_carried and not answer.ended:
             # Nothing was written, and the rows of a server that lost the lead lack what another opened.
             wait_for_commit(self._log.decide(_prove_lead, 0, only_removes_authority=True), call)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from ....errors import Unavailable, UsageError
+from ....errors import SessauthError, Unavailable, UsageError
 from ....model.ban import SessionBan
 from ... import lookup, params
 from ...call_options import with_options
 from ...context import Settings, with_settings
-from ...output import moment_and_distance, table
+from ...output import moment_and_distance, table, warn
 from ...params import Ref
 from ...render import receipt as receipt_view
 from ...render import session as session_view
@@ -152,10 +152,17 @@ def _confirm(count: int) -> None:
 def _end_selected(
     client: Client, selector: dict[str, Any], reason: str, *, dry_run: bool, refuse_new_ms: int
 ) -> EndedSessions:
-    """Repeat the call until nothing remains; return the sum. Raises Unavailable if a call ends nothing."""
+    """Repeat the call until nothing remains; return the sum. Raises Unavailable if a call ends nothing.
+
+    A call that fails behind others leaves a warning of what they ended.
+    """
     done = client.end_sessions(**selector, reason=reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
     while done.remaining and not dry_run:
-        more = client.end_sessions(**selector, reason=reason)
+        try:
+            more = client.end_sessions(**selector, reason=reason)
+        except SessauthError:
+            warn(f"{done.ended} sessions were ended, and up to {done.remaining} remain; type it again")
+            raise
         if more.remaining and not more.ended:
             raise Unavailable(f"{done.ended} sessions were ended, and {more.remaining} remain; type it again")
         done = replace(
