@@ -126,7 +126,8 @@ def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str, se
             tls: Any = server.tls(Certificates(config))
             port = server.add_port(address, tls)
     except (RuntimeError, OSError, ValueError) as error:
-        raise ConfigError(f"{setting}: {address} can't be listened on: {error}") from error
+        problem = bind_problem(address) or str(error)
+        raise ConfigError(f"{setting}: {address} can't be listened on: {problem}") from error
     if not port:
         # gRPC says nothing more.
         problem = bind_problem(address) or "gRPC refused it"

@@ -19,7 +19,10 @@ from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 # Names that no gateway reads, which are left out.
-PLAIN = ("accept", "user-agent", "cookie", ":scheme", "x-forwarded-for")
+PLAIN = (
+    *("accept", "accept-encoding", "accept-language", "user-agent", "x-request-id", "x-forwarded-for"),
+    *("x-forwarded-proto", "x-envoy-internal", ":authority", ":scheme", "traceparent", "cookie"),
+)
 
 NAMES = TEXTS.filter(bool) | st.sampled_from(PLAIN)
 
