@@ -117,7 +117,7 @@ def test_the_command_goes_on_until_nothing_remains(monkeypatch: pytest.MonkeyPat
 def test_a_call_that_fails_behind_others_leaves_their_number(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On stderr, and each call has its line in the server's log, the failed one too."""
+    """A warning has it; each call has its line in the server's log, the failed one too."""
     monkeypatch.setattr(cut_off, "ENDS_A_COMMIT", 2)
     monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
     end_part, parts = cut_off._end_part, iter((True, False))

@@ -22,7 +22,7 @@ from sessauth.state.lmdb import environment
 from sessauth.state.lmdb.commit_id import open_commit_id
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.verifier.verifier import Verifier
-from tests.support.descriptors import FOLDER, leaks_descriptors
+from tests.support.leaks import FOLDER, leaks_descriptors
 from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, NOW, SESSION, root, token
 

@@ -25,8 +25,8 @@ from tests.support.http2_frames import (
     window_update,
 )
 from tests.support.http2_loop import LoopFixture, RawClient
+from tests.support.leaks import growth
 from tests.support.tls_pair import PLAIN, client_settings
-from tests.unit.fast.test_leaks import heap_bytes
 
 FEW = 300
 # Of each call, connection or handshake: less than one allocation's smallest size.
@@ -142,14 +142,13 @@ def test_nothing_is_kept(way: str, count: int) -> None:
     run(max(count // 5, 100))
     gc.collect()
     counted = {name: sys.getrefcount(each) for name, each in served.world.held().items()}
-    blocks, heap = sys.getallocatedblocks(), heap_bytes()
-    run(count)
-    gc.collect()
+    few_bytes = FEW_BYTES_EACH * count + (1 << 16)
+    grown = growth(lambda: run(count), FEW, few_bytes)
     found = {name: sys.getrefcount(each) for name, each in served.world.held().items()}
 
     assert {name: n - counted[name] for name, n in found.items() if abs(n - counted[name]) > 2} == {}
-    assert sys.getallocatedblocks() - blocks < FEW
-    assert heap_bytes() - heap < FEW_BYTES_EACH * count + (1 << 16)
+    assert grown.blocks < FEW
+    assert grown.heap_bytes < few_bytes
     served.fixture.close()
     assert served.fixture.loop.connections == 0
     assert not served.fixture.faults

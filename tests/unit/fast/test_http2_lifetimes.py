@@ -20,10 +20,10 @@ import pytest
 from sessauth._fast.http2.call import NativeCall
 from sessauth._fast.http2.loop import Loop
 from sessauth._fast.http2.tls import TlsContext
-from tests.support.descriptors import leaks_descriptors
 from tests.support.http2_calls import call, request_fields
 from tests.support.http2_frames import DATA, END_HEADERS, HEADERS, RESET, block, frame, message, reset
 from tests.support.http2_loop import MAX_MESSAGE, LoopFixture, RawClient, kinds, returns_within
+from tests.support.leaks import leaks_descriptors
 from tests.support.tls_pair import CA, client_settings
 
 FIELDS = request_fields(b"/a.B/C")

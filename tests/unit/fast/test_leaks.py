@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import sys
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +19,7 @@ from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.commit_id_source import CommitIdSource
+from tests.support.leaks import growth
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, key, link, root, token
@@ -29,27 +28,6 @@ CALLS = 100_000
 # A reference or allocation that each call kept would be CALLS of them.
 FEW = 300
 FEW_BYTES = 16 * CALLS // 8
-
-
-class _Mallinfo2(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
-
-
-def heap_bytes() -> int:
-    """Bytes of the C heap that are in use; where the C library does not say, what is resident."""
-    try:
-        ask = ctypes.CDLL(None).mallinfo2
-    except (AttributeError, OSError):
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
-    ask.restype = _Mallinfo2
-    info = ask()
-    return int(info.uordblks) + int(info.hblkhd)
 
 
 class Given:
@@ -387,11 +365,9 @@ def test_nothing_is_kept(way: str) -> None:
     run(3000)
     gc.collect()
     counted = {name: sys.getrefcount(thing) for name, thing in GIVEN.all().items()}
-    blocks, heap = sys.getallocatedblocks(), heap_bytes()
-    run(CALLS)
-    gc.collect()
+    grown = growth(lambda: run(CALLS), FEW, FEW_BYTES)
     found = {name: sys.getrefcount(thing) for name, thing in GIVEN.all().items()}
 
     assert {n: c for n, c in found.items() if abs(c - counted[n]) > FEW // 100} == {}
-    assert sys.getallocatedblocks() - blocks < FEW
-    assert heap_bytes() - heap < FEW_BYTES
+    assert grown.blocks < FEW
+    assert grown.heap_bytes < FEW_BYTES

@@ -18,9 +18,9 @@ from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.descriptors import descriptors
+from tests.support.leaks import descriptors, growth
 from tests.support.proof_forger import MAC, agreement, nonce, prove
-from tests.unit.fast.test_leaks import FEW, FEW_BYTES, heap_bytes
+from tests.unit.fast.test_leaks import FEW, FEW_BYTES
 from tests.vectors.cases_proofs import HOST, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, token
 
@@ -105,12 +105,10 @@ def test_nothing_is_kept_of_proofs(given: Given, way: str) -> None:
     gc.collect()
     counted = {name: sys.getrefcount(thing) for name, thing in vars(given).items()}
     files = descriptors()
-    blocks, heap = sys.getallocatedblocks(), heap_bytes()
-    run(CALLS)
-    gc.collect()
+    grown = growth(lambda: run(CALLS), FEW, FEW_BYTES)
     found = {name: sys.getrefcount(thing) for name, thing in vars(given).items()}
 
     assert {n: c for n, c in found.items() if abs(c - counted[n]) > FEW // 100} == {}
-    assert sys.getallocatedblocks() - blocks < FEW
-    assert heap_bytes() - heap < FEW_BYTES
+    assert grown.blocks < FEW
+    assert grown.heap_bytes < FEW_BYTES
     assert descriptors() - files < FEW // 100

@@ -14,10 +14,10 @@ from sessauth._fast.redecide.redecide import Redecider, Redecision
 from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Level, Reason, Stage, SurveyVerdict
 from tests.support import bulk_sessions
+from tests.support.leaks import heap_bytes
 from tests.support.token_forger import assemble
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
-from tests.unit.fast.test_leaks import heap_bytes
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, root, token
 
 CALLS = 20_000

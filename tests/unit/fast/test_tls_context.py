@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sessauth._fast.http2.tls import TlsContext, available
 from sessauth._fast.http2.tls_endpoint import TlsEndpoint, self_test
-from tests.support.descriptors import leaks_descriptors
+from tests.support.leaks import leaks_descriptors
 from tests.support.tls_pair import (
     CA,
     PLAIN,
