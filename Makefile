@@ -2,7 +2,7 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo demo-cluster demo-console serve test test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
+.PHONY: help install build demo demo-cluster demo-console serve test test-slow test-all test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
         bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
@@ -70,8 +70,13 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list --all' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
-test: $(BUILT) ## the test suite, a few minutes
-	$(RUN) -m pytest -q -n $(JOBS) $(ARGS)
+test: $(BUILT) ## what starts no process and does not wait, a few minutes
+	$(RUN) -m pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
+
+test-slow: $(BUILT) ## the others; more at a time than there are cores, since most of them wait
+	$(RUN) -m pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m slow $(ARGS)
+
+test-all: test test-slow ## the whole suite
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
 	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 SESSAUTH_PACK_CASES=10000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)

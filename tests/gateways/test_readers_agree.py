@@ -28,7 +28,7 @@ from tests.gateways.requests import (
     message,
 )
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 Headers: TypeAlias = Sequence[tuple[str, str | bytes]]
 NUMBERS = {"parse_int": Decimal, "parse_float": Decimal}
 

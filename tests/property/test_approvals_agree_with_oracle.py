@@ -18,7 +18,7 @@ from tests.support.token_forger import id16
 from tests.vectors.cases_approvals import APPROVAL, NAMES, OTHER, SMALL_ORDER, WANTED, sign, statement
 from tests.vectors.world import NOW
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 10
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 10
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 
 # What a statement may say instead; most of it makes it count for nothing.

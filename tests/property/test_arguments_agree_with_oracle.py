@@ -30,7 +30,7 @@ from tests.property.mutations import mutate_bytes
 from tests.property.random_values import members
 from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 5
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 5
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 _WIDE = (
     "a",

@@ -19,7 +19,7 @@ from tests.property.random_chains import Draft, random_scope
 from tests.property.random_values import random_condition
 from tests.support.token_forger import Key, Record, assemble, ending, key, sign
 
-FAMILIES = min(int(os.environ.get("SESSAUTH_CASES", "20000")) // 40, 3000)
+FAMILIES = min(int(os.environ.get("SESSAUTH_CASES", "2000")) // 40, 3000)
 
 # What a block that is added can bring to light before a scope is asked.
 _BEFORE = frozenset(

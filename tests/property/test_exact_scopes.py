@@ -20,7 +20,7 @@ from sessauth.usage.suggest import suggest
 from tests.oracle.canonical import NoForm, form
 from tests.oracle.json_values import parse_object
 
-CHANGES = int(os.environ.get("SESSAUTH_CASES", "20000"))
+CHANGES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 GRANT = Scope.parse("pay:x")
 NAMES = ("a", "b", "to", "items", "note", "\u00e9", "a.b", "[]", "x y", "no", "_", "args")

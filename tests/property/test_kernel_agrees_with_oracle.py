@@ -11,7 +11,7 @@ from tests.oracle.constants import Reason
 from tests.property.generator import batch
 from tests.property.judges import Kernel, Tally, oracle
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 SHOWN = 3
 

@@ -22,7 +22,7 @@ from tests.support.commit_id_source import CommitIdSource
 from tests.support.decision_fields import DecisionContent, expected, without_time
 from tests.support.token_forger import assemble, ending, id16, sign
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 SHOWN = 3
 _WITHOUT_TIME = ("wire", "wire batch", "wire table")

@@ -19,7 +19,7 @@ from tests.support.commit_id_source import CommitIdSource
 from tests.support.proof_forger import proof_keys
 from tests.vectors.world import NOW
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 10
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 10
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 _BEHIND_SIGNATURE = {Reason.PROOF_UNAVAILABLE, Reason.REPLAYED, Reason.STALE_PROOF, Reason.NEEDS_SERVER}
 

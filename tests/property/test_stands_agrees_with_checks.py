@@ -14,7 +14,7 @@ from tests.oracle.model import OracleDecision
 from tests.property.generator import Case, batch
 from tests.property.judges import Kernel
 
-BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "20000")) // 60)
+BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "2000")) // 60)
 STANDS = OracleDecision(Reason.ALLOWED)
 # Nothing of a call is read before the end of these.
 OF_THE_TOKEN = frozenset(range(Stage.DECODE, Stage.SCOPE))

@@ -29,7 +29,7 @@ from tests.support.vector_files import read_view, write_fact, write_scope
 from tests.support.view_source import MemorySource
 from tests.vectors.world import AUDIENCE, NOW, VIEWS, child, root, token
 
-BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "20000")) // 60)
+BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "2000")) // 60)
 BOUND = 3
 # What stands before the call is looked at; unknown kinds are told at the token too.
 OF_THE_TOKEN = frozenset(range(Stage.DECODE, Stage.SCOPE))

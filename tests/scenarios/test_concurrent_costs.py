@@ -21,7 +21,7 @@ from tests.support.service import wait_until
 from tests.support.service_machine import CALLS, NUMBERS, OneByOne
 from tests.support.service_model import Call
 
-EXAMPLES = max(4, int(os.environ.get("SESSAUTH_CASES", "20000")) // 2000)
+EXAMPLES = max(4, int(os.environ.get("SESSAUTH_CASES", "2000")) // 2000)
 STEPS = 70
 CROWD = 12
 

@@ -29,7 +29,7 @@ from tests.vectors.world import AUDIENCE, NOW, root, token
 
 MAP = 8 << 20
 VALID = token(root("read:files/**"))
-CASES = max(20, int(os.environ.get("SESSAUTH_CASES", "20000")) // 400)
+CASES = max(20, int(os.environ.get("SESSAUTH_CASES", "2000")) // 400)
 PLACES = ("state", "link", "relative")
 # What is done with which of four readers; a fork is of all.
 STEPS = st.lists(

@@ -16,7 +16,7 @@ from sessauth._fast.codec.errors import FormError
 from sessauth._fast.rpc_codec.ext_authz import ExtAuthzRequest
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
+CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 # Names that no gateway reads, which are left out.
 PLAIN = (

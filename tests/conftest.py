@@ -1,0 +1,40 @@
+"""Marks the tests that start processes or wait, and holds the others to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.slow_tests import is_slow
+
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
+started: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a process or waits as slow."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_slow(item):
+            item.add_marker("slow")
+
+
+def pytest_configure() -> None:
+    """Note what starts a process."""
+    sys.addaudithook(lambda event, _: started.append(event) if event in STARTS else None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Forget what an earlier test started."""
+    started.clear()
+    return (yield)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Fail a test that started a process, though nothing that it names says so."""
+    if started and not item.get_closest_marker("slow"):
+        pytest.fail(
+            "a test that is not marked slow started a process: mark it, see tests/support/slow_tests.py"
+        )
