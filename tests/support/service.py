@@ -103,7 +103,13 @@ class Caller:
 
     def __post_init__(self) -> None:
         """Open the channel; each caller has connections of its own."""
-        options = (("grpc.use_local_subchannel_pool", 1), *self.options)
+        options = (
+            ("grpc.use_local_subchannel_pool", 1),
+            # A server that was started again is found at once, not after a pause that grew meanwhile.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 200),
+            *self.options,
+        )
         if self.channel_credentials is None:
             self.channel = grpc.insecure_channel(self.target, options=options)
         else:
