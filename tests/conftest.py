@@ -32,9 +32,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     return (yield)
 
 
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Fail a test that started a process, though nothing that it names says so."""
+    result = yield
     if started and not item.get_closest_marker("slow"):
-        pytest.fail(
-            "a test that is not marked slow started a process: mark it, see tests/support/slow_tests.py"
-        )
+        pytest.fail("started a process: mark it slow, see tests/support/slow_tests.py")
+    return result

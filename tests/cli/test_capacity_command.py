@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from .conftest import Run
 
 
+@pytest.mark.slow
 def test_the_command_prints_settings(run: Run, tmp_path: Path) -> None:
     """Its lines are a part of sessauth.toml; its options reach the formulas."""
     few = run("capacity", "--sessions-per-second", 1, "--json").json

@@ -56,6 +56,7 @@ def _conformance(run: Run, command: str, *options: object) -> Ran:
     return run("conformance", "--run", command, "--json", *options)
 
 
+@pytest.mark.slow
 def test_the_oracle_agrees(run: Run) -> None:
     """The oracle, as a program of its own, gives every answer that vectors and kernel give."""
     ran = _conformance(run, f"{sys.executable} {ORACLE}", "--cases", 800)
@@ -85,6 +86,7 @@ def test_generated_questions_are_of_all_sorts() -> None:
     assert len(reasons) >= len(Reason) // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "fault"),
     [
@@ -123,6 +125,7 @@ def test_a_judge_that_gives_no_answer_is_begun_anew(run: Run, tmp_path: Path, de
     assert fault in ran.json["disagreements"][0]["fault"]
 
 
+@pytest.mark.slow
 def test_a_judge_that_never_answers_is_given_up(run: Run) -> None:
     """No more questions follow after so many in a row, and the result is no agreement."""
     ran = _conformance(run, "false", "--cases", 0)
@@ -132,6 +135,7 @@ def test_a_judge_that_never_answers_is_given_up(run: Run) -> None:
     assert ran.json["without_answer"] == sum(ran.json["asked"].values()) == MAX_FAULTS_IN_A_ROW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "member"),
     [
@@ -162,6 +166,7 @@ def test_each_member_of_an_answer_is_compared(run: Run, tmp_path: Path, deed: st
     assert f"{len(written) - 2} more disagreements are not shown" in ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -161,6 +161,7 @@ def _unread(descriptor: int) -> int:
     return int.from_bytes(waiting, sys.byteorder)
 
 
+@pytest.mark.slow
 def test_serve_drains_on_ctrl_c(tmp_path: Path) -> None:
     """A server that is interrupted at its terminal drains and exits with 0."""
     from .conftest import start_service

@@ -1,7 +1,8 @@
 """Find the tests that start processes or wait, which ``make test`` leaves to ``make test-all``.
 
-A test is slow if it, one of its fixtures or anything that they use of ``tests/`` names a call that starts a
-process or sleeps. Nothing is listed by hand, so nothing goes stale: a new test sorts itself.
+A test is slow if it, one of its fixtures or anything of ``tests/`` and ``benchmarks/`` that they use names a
+call that starts a process or sleeps. No list of tests has to be kept; only where the package itself starts a
+process does the test say so, with the mark ``slow``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ STARTS_OR_WAITS = frozenset(
         "execve",
         "fork",
         "forkpty",
+        "getfixturevalue",
         "multiprocessing",
         "posix_spawn",
         "pty",
@@ -71,7 +73,8 @@ def _starts_or_waits(*begin: Any) -> bool:
 
 def _is_ours(value: Any) -> bool:
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    return isinstance(value, property | staticmethod | classmethod) or str(name).startswith("tests.")
+    wraps = isinstance(value, property | staticmethod | classmethod)
+    return wraps or str(name).startswith(("tests.", "benchmarks."))
 
 
 def _functions(value: Any) -> Iterator[FunctionType]:
