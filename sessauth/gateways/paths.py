@@ -12,6 +12,7 @@ from .._fast.call.argument_forms import canonical
 from .._fast.call.rpc_message import require_distinct_names
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
+from ..guard.services.places import MARK
 from ..limits import MAX_RESOURCE_BYTES, MAX_SEGMENTS
 from ..scopes.scope import Scope
 from .arguments import of_values
@@ -30,6 +31,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # Some servers and frameworks take their value for the request's method. In JSON it is a member at any depth.
 _OVERRIDES: Final = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
 _OVERRIDE: Final = re.compile(rb'"_method":', re.IGNORECASE)
+_MARKED: Final = b'"?'
 
 
 def path_of(raw: str) -> str | None:
@@ -76,14 +78,16 @@ def is_resource(text: str) -> bool:
     return True
 
 
-def query_of(query: str | None, body: bytes) -> bytes:
+def query_of(query: str | None, body: bytes, *, bare: bool) -> bytes:
     """Return the arguments of a call in their canonical form: the query's names, and the body's members.
 
-    A value of the query is a text. Raises Refused, also for a name that both have.
+    A value of the query is a text. Its name begins with ``?`` unless the method is one whose servers read no
+    body: which place an upstream takes a name from is not known here. Raises Refused, also for a name that
+    both have.
     """
     try:
         pairs = _pairs(query) if query else {}
-        arguments = canonical(pairs)
+        arguments = canonical(pairs if bare else {MARK + name: value for name, value in pairs.items()})
         if not body:
             return arguments
         members = canonical(body)
@@ -92,10 +96,15 @@ def query_of(query: str | None, body: bytes) -> bytes:
             raise Refused(Fault.BODY_FORM, "a member that some servers take for the method")
         if members == b"{}":
             return arguments
-        if not pairs:
+        if not pairs and _MARKED not in members:
             return of_values(members)
         # A number may have more digits than Python reads.
-        names = [*pairs, *json.loads(members, parse_int=float)]
+        of_body = list(json.loads(members, parse_int=float))
+        if any(name.startswith(MARK) for name in of_body):
+            raise Refused(Fault.BODY_FORM, "a member with the name of an argument of the query")
+        if not pairs:
+            return of_values(members)
+        names = [*pairs, *of_body]
         if len({name.casefold() for name in names}) < len(names):
             raise Refused(Fault.QUERY_FORM, "a name that the body has too")
         return of_values(canonical(arguments[:-1] + b"," + members[1:]))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import UsageError
+from ..guard.services.places import BARE_QUERY
 from .headers import Headers
 from .mapped import Call as Call
 from .mapped import Fault as Fault
@@ -108,6 +109,6 @@ class RequestMapper:
         action = ACTIONS.get(method)
         if action is None:
             raise Refused(Fault.METHOD, "a method without an action")
-        arguments = query_of(query, body)
+        arguments = query_of(query, body, bare=method in BARE_QUERY)
         token, proof = read.token()
         return Call(token, proof, action, resource_of(self._http, decoded), arguments)

@@ -124,7 +124,7 @@ class GuardMiddleware:
                 body = await request.read()
                 if body:
                     routes.require_json(headers)
-            arguments = routes.route_arguments(scope.get("query_string", b""), body)
+            arguments = routes.route_arguments(scope.get("query_string", b""), body, route.places)
             call = routes.named_call(method, path, route.action, route.resource.fill(values))
         except (SessauthError, ValueError, RecursionError) as error:
             self._guard.refuse(name, BAD_CALL, cause=error)

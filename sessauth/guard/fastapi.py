@@ -10,7 +10,8 @@ dependency runs, so the server in front bounds them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, get_args
 
 from fastapi import HTTPException, Request, WebSocketException
 from fastapi.requests import HTTPConnection
@@ -23,6 +24,7 @@ from .call import CallTerms
 from .denied import BAD_CALL
 from .guard import Guard
 from .services import routes
+from .services.places import BARE_QUERY, Places
 from .services.presented import AUTHORIZATION, PROOF, bearer, one_proof
 from .services.resource_template import ResourceTemplate
 
@@ -67,7 +69,8 @@ async def _judge(
     try:
         terms["proof"] = one_proof(headers.get(PROOF, ()))
         body = await _body(connection, headers) if judges_body else b""
-        arguments = routes.route_arguments(scope.get("query_string", b""), body)
+        places = _places(method, getattr(scope.get("route"), "dependant", None))
+        arguments = routes.route_arguments(scope.get("query_string", b""), body, places)
         values = routes.path_values(connection.path_params)
         call = routes.named_call(method, path, action, template.fill(values))
     except (SessauthError, ValueError, RecursionError) as error:
@@ -89,3 +92,31 @@ async def _body(connection: HTTPConnection, headers: dict[str, list[str]]) -> by
     if len(body) > MAX_JSON_BYTES:
         raise TooLarge(f"body: more than {MAX_JSON_BYTES} bytes")
     return body
+
+
+def _places(method: str, operation: Any) -> Places:
+    """Return where a path operation takes its arguments from, by FastAPI's own table of its parameters."""
+    if operation is None:
+        return Places(method not in BARE_QUERY)
+    of_query, of_body = set(_names(operation, "query_params")), set(_names(operation, "body_params"))
+    of_headers = {*_names(operation, "header_params"), *_names(operation, "cookie_params")}
+    return Places(
+        method not in BARE_QUERY or bool(of_body),
+        frozenset(of_query - of_body),
+        frozenset(of_headers - of_query - of_body),
+    )
+
+
+def _names(operation: Any, place: str) -> Iterator[str]:
+    """Yield the names that an operation and its dependencies take from a place, members of models too."""
+    for parameter in getattr(operation, place):
+        info = parameter.field_info
+        fields = [(parameter.name, info)]
+        for kind in (info.annotation, *get_args(info.annotation)):
+            fields += getattr(kind, "model_fields", {}).items()
+        for name, field in fields:
+            alias = field.validation_alias or field.alias or name
+            if isinstance(alias, str):
+                yield alias
+    for dependency in operation.dependencies:
+        yield from _names(dependency, place)

@@ -20,10 +20,10 @@ def test_the_method_is_the_action(method: str, action: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_the_members_of_a_body_are_arguments(method: str) -> None:
-    """Their canonical form, together with the names of the query."""
+    """Their canonical form, together with those of the query, whose names no body can have."""
     mapped = MAPPER.map(method, "/v1/x?b=%20z&A=1", [BEARER, JSON], b'{ "c": 1.0, "a-a": [ ] }')
 
-    assert mapped == Call(TOKEN, "", "write", "api/v1/x", b'{"A":"1","a-a":[],"b":" z","c":1}')
+    assert mapped == Call(TOKEN, "", "write", "api/v1/x", b'{"?A":"1","?b":" z","a-a":[],"c":1}')
 
 
 def test_an_empty_body_is_stated() -> None:
@@ -107,6 +107,25 @@ def test_a_query_that_servers_read_differently_is_refused(query: str) -> None:
     assert isinstance(mapped, Refusal) and mapped.fault is Fault.QUERY_FORM
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("GET", b'{"mode":"dry"}'), ("HEAD", b'{"mode":"dry"}'), ("DELETE", b'{"?mode":"dry"}')],
+)
+def test_a_name_of_the_query_is_bare_where_servers_read_no_body(method: str, arguments: bytes) -> None:
+    """Some read one of a DELETE, so that another place may have the name there."""
+    mapped = get("/v1/x?mode=dry", method=method)
+    assert isinstance(mapped, Call) and mapped.arguments == arguments
+
+
+@pytest.mark.parametrize("name", ["?mode", "\\u003fmode", "?"])
+@pytest.mark.parametrize("path", ["/a", "/a?b=1"])
+def test_a_member_of_a_body_is_no_argument_of_the_query(name: str, path: str) -> None:
+    """One deeper in the body can't be taken for one."""
+    mapped = post(b'{"%b":"dry"}' % name.encode(), path=path)
+    assert isinstance(mapped, Refusal) and mapped.fault is Fault.BODY_FORM
+    assert isinstance(post(b'{"a":{"%b":1}}' % name.encode(), path=path), Call)
+
+
 def test_a_name_of_query_and_body_is_refused() -> None:
     """Names that differ in case count as one."""
     mapped = post(b'{"Path":1}', path="/a?path=1")
@@ -144,7 +163,7 @@ def test_a_body_that_is_not_one_strict_object_is_refused(body: bytes) -> None:
 def test_a_number_of_any_length_raises_nothing() -> None:
     """Python reads at most 4,300 digits."""
     mapped = post(b'{"n":%b}' % (b"1" * 9_000), path="/a?b=1")
-    assert isinstance(mapped, Call) and mapped.arguments == b'{"b":"1","n":%b}' % (b"1" * 9_000)
+    assert isinstance(mapped, Call) and mapped.arguments == b'{"?b":"1","n":%b}' % (b"1" * 9_000)
 
 
 def test_a_query_and_a_body_that_are_too_large_together_are_refused() -> None:

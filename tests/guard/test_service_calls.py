@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth.errors import UsageError
 from sessauth.guard.services.methods import ServiceMethod
+from sessauth.guard.services.places import Places
 from sessauth.guard.services.presented import bearer, one_proof
 from sessauth.guard.services.resource_template import ResourceTemplate
 from sessauth.guard.services.routes import RouteTable, ServiceRoute, require_json, route_arguments
@@ -152,16 +153,16 @@ def test_one_bearer_token_and_one_proof() -> None:
     ("query", "body", "arguments"),
     [
         (b"", b"", b"{}"),
-        (b"a=1&b=", b"", b'{"a":"1","b":""}'),
+        (b"a=1&b=", b"", b'{"?a":"1","?b":""}'),
         (b"", b'{ "amount": 1.10 }', b'{"amount":1.10}'),
-        (b"z=%C3%A4+b", b'{"amount":1E400}', '{"amount":1E400,"z":"ä b"}'.encode()),
-        (b"a=1", b"{}", b'{"a":"1"}'),
-        (b"a=1", b" { } ", b'{"a":"1"}'),
+        (b"z=%C3%A4+b", b'{"amount":1E400}', '{"?z":"ä b","amount":1E400}'.encode()),
+        (b"a=1", b"{}", b'{"?a":"1"}'),
+        (b"a=1", b" { } ", b'{"?a":"1"}'),
     ],
 )
 def test_arguments_of_a_query_and_a_body(query: bytes, body: bytes, arguments: bytes) -> None:
     """Their members together; numbers stay as they were written."""
-    assert route_arguments(query, body) == arguments
+    assert route_arguments(query, body, Places()) == arguments
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_arguments_of_a_query_and_a_body(query: bytes, body: bytes, arguments: b
 def test_what_two_readers_could_read_differently_is_refused(query: bytes, body: bytes) -> None:
     """A name that stands twice, above all."""
     with pytest.raises(UsageError):
-        route_arguments(query, body)
+        route_arguments(query, body, Places())
 
 
 @given(
@@ -195,16 +196,17 @@ def test_what_two_readers_could_read_differently_is_refused(query: bytes, body: 
     st.dictionaries(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="utf-8"))),
 )
 def test_arguments_are_those_of_both_or_refused(body: dict[str, Any], query: dict[str, str]) -> None:
-    """Any names: refused exactly if one stands in both."""
+    """Any names: refused exactly if one stands in both, or begins with the mark of the query's."""
     import json
     from urllib.parse import urlencode
 
     raw, text = urlencode(query).encode(), json.dumps(body).encode()
-    if body.keys() & query.keys():
+    if body.keys() & query.keys() or any(name.startswith("?") for name in (*body, *query)):
         with pytest.raises(UsageError):
-            route_arguments(raw, text)
+            route_arguments(raw, text, Places())
     else:
-        assert route_arguments(raw, text) == canonical({**body, **query})
+        marked = {f"?{name}": value for name, value in query.items()}
+        assert route_arguments(raw, text, Places()) == canonical({**body, **marked})
 
 
 @pytest.mark.parametrize(

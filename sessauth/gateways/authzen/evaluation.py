@@ -21,8 +21,9 @@ from ...errors import UsageError
 from ...guard import Guard, ToolDenied
 from ...guard.call import CallTerms
 from ...guard.services.call_table import CallTable, NamedCall
+from ...guard.services.places import MARK, Places
 from ...guard.services.resource_template import ResourceTemplate
-from ..json_parts import elements, members, strict_object, string
+from ..json_parts import elements, members, object_text, strict_object, string
 
 SUBJECT: Final = "sessauth"
 TOOL: Final = "tool"
@@ -111,7 +112,13 @@ class AuthZenEvaluator:
         terms: CallTerms = {"token": token if subject_type == SUBJECT else ""}
         if "proof" in context:
             terms["proof"] = _string(context, "context", "proof")
-        guard, tool = self._tool(name, identity) if kind == TOOL else self._call(name, kind, identity)
+        if kind == TOOL:
+            if "query" in context:
+                raise UsageError("context.query: a tool has none")
+            guard, tool = self._tool(name, identity)
+        else:
+            guard, tool = self._call(name, kind, identity)
+            arguments = _of_places(arguments, _object(context, "query") if "query" in context else {})
         try:
             decision = await guard.acheck(tool, arguments.encode(), **terms)
         except ToolDenied as denied:
@@ -146,6 +153,18 @@ class AuthZenEvaluator:
         except UsageError:
             raise UsageError("resource: type and id are no resource") from None
         return self._guard, NamedCall(f"{action} {resource}", action, resource)
+
+
+def _of_places(arguments: str, query: Mapping[str, str]) -> str:
+    """Return the arguments of a request with those of its query. Raises UsageError for a name of another."""
+    values = members(arguments)
+    if any(name.startswith(MARK) for name in values):
+        raise UsageError("context.arguments: a name begins with ?, as only those of context.query do")
+    if not query:
+        return arguments
+    if values.keys() & query.keys():
+        raise UsageError("context.query: has a name of context.arguments")
+    return object_text({**values, **Places().named(query)})
 
 
 def _denied(denied: ToolDenied) -> Answer:

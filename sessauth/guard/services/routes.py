@@ -7,20 +7,22 @@
     ])
     guard = Guard(verifier, ROUTES)
 
-The arguments of a call are the members of its query and of its JSON body together. A name that is in both, or
-twice in one, is refused: two readers could take another one each.
+The arguments of a call are those of its query and the members of its JSON body, each under the name of its
+place (:mod:`~.places`). A name that is in both, or twice in one, is refused: two readers could take another
+one each.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from ...errors import UsageError
 from ...scopes.call_arguments import canonical, encode
 from .call_table import CallTable, NamedCall, ServiceCall
+from .places import BARE_QUERY, Places
 from .resource_template import ResourceTemplate
 
 WEBSOCKET: Final = "WEBSOCKET"
@@ -40,10 +42,17 @@ _KINDS: Final = {
 class ServiceRoute:
     """One route: its method and path, its action and resource."""
 
-    __slots__ = ("_pattern", "action", "judges_body", "method", "path", "resource")
+    __slots__ = ("_pattern", "action", "judges_body", "method", "path", "places", "resource")
 
     def __init__(
-        self, method: str, path: str, action: str, resource: str, *, judges_body: bool = True
+        self,
+        method: str,
+        path: str,
+        action: str,
+        resource: str,
+        *,
+        judges_body: bool = True,
+        query: Collection[str] = (),
     ) -> None:
         """Describe a route.
 
@@ -54,15 +63,20 @@ class ServiceRoute:
             action: as scopes name it.
             resource: a template whose places are those of the path; ``{name*}`` for one of ``:path``.
             judges_body: False for an upload whose body is neither read nor judged.
+            query: the names that the application takes from the query, of a request that may have a body;
+                scopes name them without ``?``, and in a body they are refused.
 
         Raises:
-            UsageError: for a path or template that can't be read.
+            UsageError: for a path or template that can't be read, and a text in the place of names.
         """
+        if isinstance(query, str):
+            raise UsageError("query: is a list of names")
         self.method = method
         self.path = path
         self.action = action
         self.resource = ResourceTemplate(resource)
         self.judges_body = judges_body
+        self.places = Places(method not in BARE_QUERY, frozenset(query))
         self._pattern = _pattern(path)
 
     def match(self, path: str) -> dict[str, str] | None:
@@ -105,7 +119,7 @@ class RouteTable(CallTable):
         if found is None:
             raise UsageError(f"{method} {path!a} is not in the table of routes")
         route, values = found
-        arguments = route_arguments(query, body if route.judges_body else b"")
+        arguments = route_arguments(query, body if route.judges_body else b"", route.places)
         return ServiceCall(route.action, route.resource.fill(values), arguments)
 
 
@@ -114,14 +128,14 @@ def named_call(method: str, path: str, action: str, resource: str) -> NamedCall:
     return NamedCall(f"{method} {path}", action, resource)
 
 
-def route_arguments(query: bytes, body: bytes) -> bytes:
-    """Return the arguments of a query string and a JSON body: their members together, in canonical form.
+def route_arguments(query: bytes, body: bytes, places: Places) -> bytes:
+    """Return the arguments of a query string and a JSON body together, in canonical form.
 
-    Values of a query are texts.
+    Values of a query are texts. Names are those of ``places``.
 
     Raises:
         UsageError: for a body that is no JSON object, a query that is no UTF-8 or too long, and a name that
-            stands twice.
+            stands twice or where the handler does not take it from.
     """
     try:
         pairs = parse_qsl(
@@ -133,12 +147,13 @@ def route_arguments(query: bytes, body: bytes) -> bytes:
     if len(values) != len(pairs):
         raise UsageError("query: a name stands twice")
     of_body = canonical(body)
+    if body:
+        places.require_body(values, of_body)
     if not values:
         return of_body
-    of_query = encode(values)
+    of_query = encode(places.named(values))
     if of_body == b"{}":
         return canonical(of_query)
-    # The canonical form refuses a name that is in both.
     return canonical(of_query[:-1] + b"," + of_body[1:])
 
 

@@ -84,6 +84,45 @@ def test_tools_and_resources(
 
 
 @pytest.mark.parametrize(
+    ("scope", "context", "allowed"),
+    [
+        ('"?mode" == "dry"', {"query": {"mode": "dry"}}, True),
+        ('"?mode" == "dry" free job', {"query": {"mode": "dry"}, "arguments": {"job": 1}}, True),
+        ('"?mode" == "dry"', {"arguments": {"mode": "dry"}}, False),
+        ('mode == "dry"', {"query": {"mode": "dry"}}, False),
+        ('mode == "dry"', {"arguments": {"mode": "dry"}}, True),
+    ],
+)
+def test_arguments_of_a_query_have_names_of_their_own(
+    world: World, pdp: httpx.Client, scope: str, context: dict[str, Any], allowed: bool
+) -> None:
+    """An enforcement point states them apart, since a handler reads them apart."""
+    minted = world.token(f"write:orders/* where {scope}", session=world.session(ceiling=CEILING))
+    request = request_for(minted.present().text, "write", **context)
+
+    assert decided(pdp, request)["decision"] is allowed
+
+
+@pytest.mark.parametrize(
+    ("resource", "context"),
+    [
+        (("orders", "17"), {"arguments": {"?mode": "dry"}}),
+        (("orders", "17"), {"arguments": {"mode": "dry"}, "query": {"mode": "dry"}}),
+        (("orders", "17"), {"query": {"?mode": "dry"}}),
+        (("orders", "17"), {"query": "mode=dry"}),
+        (("tool", "pay"), {"query": {"amount": 5}}),
+    ],
+)
+def test_a_name_in_another_place_than_its_own_is_an_error(
+    pdp: httpx.Client, token: str, resource: tuple[str, str], context: dict[str, Any]
+) -> None:
+    """A body could else meet a condition about the query; a tool has no query."""
+    response = pdp.post(ONE, json=request_for(token, "write", resource, **context))
+
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
     ("kind", "identity"), [("user", "{token}"), ("sessauth", ""), ("sessauth", "x"), ("sessauth", "{token}x")]
 )
 def test_a_subject_that_is_no_token_is_denied(
