@@ -42,6 +42,23 @@ def test_a_plain_request_reaches_the_upstream(gateway: Gateway) -> None:
     assert_refused(gateway, gateway.send("GET", "/v1/customers/7/orders", line), 403)
 
 
+def test_an_argument_of_the_query_meets_no_condition_about_the_body(gateway: Gateway) -> None:
+    """The upstream would run with its default: it takes the name from the other place."""
+    session = gateway.session()
+    for scope, path, body, status in (
+        ("mode", "/v1/customers/7?mode=dry", b'{"job":"wipe"}', 403),
+        ("mode", "/v1/customers/7", b'{"job":"wipe","mode":"dry"}', 200),
+        ('"?mode"', "/v1/customers/7?mode=dry", b'{"job":"wipe"}', 200),
+        ('"?mode"', "/v1/customers/7", b'{"job":"wipe","mode":"dry"}', 403),
+        ('"?mode"', "/v1/customers/7", b'{"job":"wipe","?mode":"dry"}', 400),
+    ):
+        gateway.upstream.requests.clear()
+        token = gateway.token(session, scopes=(f'write:api/v1/customers/* where {scope} == "dry" free job',))
+        reply = gateway.send("POST", path, f"authorization: Bearer {token}", JSON_LINE, body=body)
+        assert reply.status == status
+        assert len(gateway.upstream.requests) == (status == 200)
+
+
 def test_a_denied_call_is_answered_in_the_words_of_the_protocol(gateway: Gateway) -> None:
     """An error of JSON-RPC with the message's id; 403 and the decision's id."""
     token = gateway.token()

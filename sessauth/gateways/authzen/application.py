@@ -1,7 +1,8 @@
 """The HTTP binding of the Authorization API: an ASGI application without a framework.
 
 Every answer but 200 is an error of the request, with a text as its body. A denial is 200 with
-``"decision": false``.
+``"decision": false``. A proxy that looks at the status alone would let it pass, so its subrequests are
+refused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 import logging
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
+from ...crypto.armor import PRESENTED_PREFIX
 from ...errors import UsageError
 from ...guard.asgi import Gone, Incoming, Receive, Scope, Send, TooLarge
 from ...guard.services.presented import AUTHORIZATION, bearer
@@ -26,6 +29,15 @@ RECEIVE_SECONDS: Final = 10.0
 _REQUEST_ID: Final = "x-request-id"
 _MAX_REQUEST_ID: Final = 1_024
 _JSON: Final = "application/json"
+# By these a subrequest of a proxy (auth_request, forward_auth) states the request that it is about.
+_ORIGINAL_TARGET: Final = ("x-original-uri", "x-original-url", "x-forwarded-uri")
+_ORIGINAL_METHOD: Final = ("x-original-method", "x-forwarded-method")
+_SUBREQUEST: Final = (
+    "this looks like a subrequest of nginx's auth_request or the like, which lets a denial of AuthZEN pass:"
+    " its status is 200"
+)
+# Callers that are told of in the log; a stranger could else fill it.
+_MAX_WARNED: Final = 64
 _log: Final = logging.getLogger("sessauth.gateways.authzen")
 
 Authenticate = Callable[[str], bool | None]
@@ -57,6 +69,8 @@ class AuthZenApp:
         """
         self._evaluator = evaluator
         self._authenticate = authenticate
+        self._warned: set[str] = set()
+        self._prefix = _path_of(identifier)
         self._metadata = json.dumps(
             {
                 "policy_decision_point": identifier,
@@ -100,6 +114,9 @@ class AuthZenApp:
             return self._metadata
         if path not in (EVALUATION, EVALUATIONS):
             raise FaultyRequest(404, "nothing is served here")
+        if _is_subrequest(headers, method, (path, self._prefix + path)):
+            self._warn(scope)
+            raise FaultyRequest(403, _SUBREQUEST)
         if method != "POST":
             raise FaultyRequest(405, "an evaluation is requested with POST", allow="POST")
         self._admit(headers)
@@ -111,6 +128,13 @@ class AuthZenApp:
             return json.dumps(await evaluate(body))
         except UsageError as error:
             raise FaultyRequest(400, str(error)) from None
+
+    def _warn(self, scope: Scope) -> None:
+        """Tell the operator of a caller that asks by subrequests, once."""
+        caller = (scope.get("client") or ("a local socket",))[0]
+        if caller not in self._warned and len(self._warned) < _MAX_WARNED:
+            self._warned.add(caller)
+            _log.warning("refused %s: %s", caller, _SUBREQUEST)
 
     def _admit(self, headers: dict[str, list[str]]) -> None:
         if self._authenticate is None:
@@ -137,3 +161,22 @@ class AuthZenApp:
             raise FaultyRequest(413, str(error)) from None
         except TimeoutError:
             raise FaultyRequest(408, "the body did not come in time") from None
+
+
+def _is_subrequest(headers: dict[str, list[str]], method: str, paths: tuple[str, str]) -> bool:
+    """Return True for a request that is about another one, or has a token in the place of a credential."""
+    if bearer(headers.get(AUTHORIZATION, [])).startswith(PRESENTED_PREFIX):
+        return True
+    targets = [value for name in _ORIGINAL_TARGET for value in headers.get(name, [])]
+    methods = [value for name in _ORIGINAL_METHOD for value in headers.get(name, [])]
+    # A proxy in front of the decision point may state the request that it passes on.
+    return any(_path_of(target) not in paths for target in targets) or any(
+        value != method for value in methods
+    )
+
+
+def _path_of(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return ""

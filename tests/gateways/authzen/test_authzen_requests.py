@@ -194,3 +194,47 @@ def test_the_longest_batch_is_answered(pdp: httpx.Client, token: str) -> None:
     answers = decided(pdp, request, BATCH)["evaluations"]
 
     assert [answer["decision"] for answer in answers] == [True] * MAX_EVALUATIONS
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Original-URI", "X-Original-URL", "X-Original-Method", "X-Forwarded-Uri", "X-Forwarded-Method"]
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_subrequest_of_a_proxy_is_refused(
+    pdp: httpx.Client, token: str, method: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such proxies look at the status, and a denial's is 200. The operator is told, once for each caller."""
+    for value in ("/v1/plans/1", "https://shop.example/access/v1/evaluation/x", "DELETE"):
+        headers = {name: value}
+        response = pdp.request(method, ONE, json=request_for(token), headers=headers)
+        assert (response.status_code, "auth_request" in response.text) == (403, True)
+
+    assert len([text for text in caplog.messages if "auth_request" in text]) == 1
+
+
+def test_a_token_in_the_place_of_a_callers_credential_is_a_subrequest(
+    pdp: httpx.Client, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proxy passed the headers of its own client on. The token is not logged."""
+    response = pdp.post(ONE, json=request_for(token), headers={"authorization": f"Bearer {token}"})
+
+    assert response.status_code == 403
+    assert "auth_request" in caplog.text and token not in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "/pdp"])
+def test_a_proxy_in_front_of_the_decision_point_is_none(world: World, token: str, prefix: str) -> None:
+    """It names the request that it passes on, by the path that callers know."""
+    headers = {
+        "X-Original-URI": prefix + ONE,
+        "X-Original-URL": f"https://pdp.example{prefix}{ONE}",
+        "X-Original-Method": "POST",
+        "X-Forwarded-Uri": prefix + ONE,
+        "X-Forwarded-For": "192.0.2.1",
+        "Authorization": "Bearer another",
+    }
+    evaluator = AuthZenEvaluator(world.server.verifier, audience=AUDIENCE)
+    with serving(AuthZenApp(evaluator, IDENTIFIER + prefix)) as client:
+        response = client.post(ONE, json=request_for(token), headers=headers)
+
+    assert response.json()["decision"] is True
