@@ -96,7 +96,9 @@ def _check_http(mapped: Call, method: str, target: str, body: bytes) -> None:
     members = json.loads(body, **NUMBERS) if body else {}
     assert len({name.casefold() for name, _ in query} | {name.casefold() for name in members}) >= len(query)
     mark = "" if method in ("GET", "HEAD") else "?"
-    assert {**{mark + name: value for name, value in query}, **members} == json.loads(mapped.arguments, **NUMBERS)
+    assert {**{mark + name: value for name, value in query}, **members} == json.loads(
+        mapped.arguments, **NUMBERS
+    )
 
 
 def _check(mapped: Mapped, method: str, target: str, headers: Headers, body: bytes) -> str:
