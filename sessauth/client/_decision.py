@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from .._fast.rpc_codec.client_messages import DecisionReader
 from ..approvals.request import ApprovalRequest
-from ..decisions.decision import DecisionBase
+from ..decisions.decision import DecisionBase, answer
 from ..model.approval import ApprovalRecord
 from ..reasons import Level, Reason, Stage
 from ..scopes.scope import Scope
@@ -20,6 +20,7 @@ from ..v1 import record_pb2
 E = TypeVar("E", bound=IntEnum)
 
 
+@answer
 @dataclass(frozen=True, slots=True, repr=False)
 class RemoteDecision(DecisionBase):
     """A server's decision about a call, with the fields of ``DecisionBase``.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard, TypeVar
 
 from .._fast.check import decision as _kernel
-from .._fast.check.decision import Decision, bind_enums
+from .._fast.check.decision import Decision, StoredDecision, bind_enums
 from ..errors import SessauthError
 from ..reasons import Level, Reason, Stage
 from .decision_fields import DecisionFields
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..tokens.token import Token
 
 __all__ = ["Decision", "DecisionBase", "Denied"]
+
+D = TypeVar("D", bound=type)
 
 
 class DecisionBase(DecisionFields, ABC):
@@ -130,3 +132,21 @@ bind_enums(
     restore,
 )
 DecisionBase.register(Decision)
+
+_ANSWERS: Final[set[type]] = {Decision, StoredDecision}
+
+
+def answer(decision_class: D) -> D:
+    """Have the decisions of a class taken for answers of a verifier; those of its subclasses are not."""
+    _ANSWERS.add(decision_class)
+    return decision_class
+
+
+def is_answer(value: object) -> TypeGuard[DecisionBase]:
+    """Return True for a decision that this package made; an imitation may call anything allowed."""
+    return type(value) in _ANSWERS
+
+
+def allows(value: object) -> bool:
+    """Return True for an answer that is ALLOWED, and for nothing else that is true."""
+    return is_answer(value) and value.allowed is True and value.reason is Reason.ALLOWED

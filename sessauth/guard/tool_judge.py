@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-from ..decisions.decision import DecisionBase
+from ..decisions.decision import DecisionBase, allows, is_answer
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
 from ..errors import UnknownTool
 from ..limits import MAX_BATCH_ITEMS
@@ -101,11 +101,11 @@ class ToolJudge:
             proof = yield from self._proof_of_method(method, request, terms)
             more = {"proof": proof} if proof else {}
             options |= {**more, "method": method}
-            decision: DecisionBase = yield from self._ask(method, "check_tool", request, options)
+            decision = yield from self._decision(method, "check_tool", request, options)
             if proof and not terms.get("proof") and self._drops_keys(decision):
                 options["proof"] = yield from self._proof_of_method(method, request, {})
-                decision = yield from self._ask(method, "check_tool", request, options)
-            if not decision:
+                decision = yield from self._decision(method, "check_tool", request, options)
+            if not allows(decision):
                 raise ToolDenied(method, decision=decision)
         except ToolDenied as denied:
             self.refuse(denied)
@@ -115,8 +115,10 @@ class ToolJudge:
     def commit(self, call: ToolCall, permit: bytes) -> Steps[None]:
         """Have the permit of a call used up. Raises ToolDenied, and nothing for a guard that observes."""
         try:
-            decision = yield from self._ask(call.tool, "commit", (permit, *call.request), dict(call.options))
-            if not decision:
+            decision = yield from self._decision(
+                call.tool, "commit", (permit, *call.request), dict(call.options)
+            )
+            if not allows(decision):
                 raise ToolDenied(call.tool, decision=decision)
         except ToolDenied as denied:
             self.refuse(denied)
@@ -139,7 +141,7 @@ class ToolJudge:
                 part = known[start : start + MAX_BATCH_ITEMS]
                 verdicts = yield from self.survey(token, self.catalogue.candidates(part), options)
                 may = zip(part, verdicts, strict=True)
-                shown.update(name for name, verdict in may if verdict is not SurveyVerdict.NO)
+                shown.update(name for name, verdict in may if is_possible(verdict))
         except ToolDenied as denied:
             self._report(denied)
             shown = set()
@@ -188,7 +190,7 @@ class ToolJudge:
             if isinstance(tool, str):
                 # Asked all the same, so that the refusal is recorded.
                 request = (token, self.catalogue, tool, judged)
-                decision = yield from self._ask(tool, "check_tool", request, options)
+                decision = yield from self._decision(tool, "check_tool", request, options)
             raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision) from None
         proof = yield from self._proof(tool, (token, action, resource, judged), terms)
         call_id = terms.get("call_id", "")
@@ -252,10 +254,10 @@ class ToolJudge:
             options["retry_id"] = call.retry_id
         if permit_ms and self.charges:
             options["permit_ms"] = permit_ms
-        decision: DecisionBase = yield from self._ask(call.tool, "check", call.request, options)
+        decision = yield from self._decision(call.tool, "check", call.request, options)
         if call.proof_made and self._drops_keys(decision):
             options["proof"] = yield from self._proof(call.tool, call.request, {})
-            decision = yield from self._ask(call.tool, "check", call.request, options)
+            decision = yield from self._decision(call.tool, "check", call.request, options)
         request = getattr(decision, "approval", None)
         if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
             # A failure of the callback is its own: it may be the framework's way to wait.
@@ -266,9 +268,20 @@ class ToolJudge:
                 if call.proof_made:
                     # A person may take longer than a proof counts.
                     options["proof"] = yield from self._proof(call.tool, call.request, {})
-                decision = yield from self._ask(call.tool, "check", call.request, options)
-        if not decision:
+                decision = yield from self._decision(call.tool, "check", call.request, options)
+        if not allows(decision):
             raise ToolDenied(call.tool, decision=decision)
+        return decision
+
+    def _decision(
+        self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Steps[DecisionBase]:
+        """Return the verifier's decision. Raises ToolDenied NO_ANSWER for everything else, true or not."""
+        decision = yield from self._ask(tool, method, args, options)
+        if not is_answer(decision):
+            denied = ToolDenied(tool, NO_ANSWER)
+            _log.warning("no answer about tool %a: %s is no decision", denied.tool, type(decision).__name__)
+            raise denied
         return decision
 
     def _ask(self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Steps[Any]:
@@ -286,6 +299,11 @@ class ToolJudge:
             _log.warning("no answer about tool %a: %s", denied.tool, type(error).__name__)
             _log.debug("the failure", exc_info=error)
             raise denied from error
+
+
+def is_possible(verdict: object) -> bool:
+    """Return True for the verdict on a call that may be allowed."""
+    return verdict is SurveyVerdict.YES or verdict is SurveyVerdict.MAYBE
 
 
 def _presented(token: AnyToken | None) -> str | bytes:

@@ -14,11 +14,10 @@ from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from ..decisions.survey import Candidate
-from ..reasons import SurveyVerdict
 from .call import ToolCall
 from .denied import WITHDRAWN, ToolDenied
 from .driving import Steps, drive, drive_async
-from .tool_judge import ToolJudge
+from .tool_judge import ToolJudge, is_possible
 
 T = TypeVar("T")
 
@@ -90,7 +89,7 @@ def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
     options = {name: value for name, value in call.options.items() if name != "tool"}
     try:
         verdicts = yield from judge.survey(call.token, [candidate], options)
-        return verdicts[0] is not SurveyVerdict.NO or judge.observing
+        return is_possible(verdicts[0]) or judge.observing
     except Exception:  # noqa: BLE001 - a thread that watches would end, and the call go on
         return judge.observing
 

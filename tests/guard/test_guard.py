@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth import HolderKey, Reason, ToolCatalog, UsageError, WidensAuthority
+from sessauth import HolderKey, ToolCatalog, UsageError, WidensAuthority
 from sessauth.client import AsyncClient
 from sessauth.clock import SystemClock
 from sessauth.errors import NotExtendable, Unavailable
 from sessauth.guard import Guard, ToolDenied
 from sessauth.verifier.base import BaseVerifier
-from tests.guard.world import TOOLS, Broken, World
+from tests.guard.world import TOOLS, Broken, World, allowed
 from tests.support.view_source import MemorySource
 
 PAY = "write:mcp/tools/pay where amount <= 100"
@@ -287,7 +287,7 @@ def test_whatever_fails_nothing_runs(failure: type[Exception], where: str, await
             def method(*_: object, **__: object) -> Any:
                 if name == where:
                     raise failure("what the agent must not see")
-                return _Allowed()
+                return allowed()
 
             return method
 
@@ -309,22 +309,6 @@ def test_whatever_fails_nothing_runs(failure: type[Exception], where: str, await
 
     assert ran == []
     assert "must not see" not in str(caught.value)
-
-
-class _Allowed:
-    """An allow with a permit."""
-
-    allowed = True
-    permit = b"p"
-    approval = None
-
-    def __bool__(self) -> bool:
-        return True
-
-    @property
-    def reason(self) -> Reason:
-        """The reason of an allow."""
-        return Reason.ALLOWED
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sessauth import Token, ToolCatalog
+from sessauth import Reason, Token, ToolCatalog
 from sessauth.client import Client
+from sessauth.client._decision import RemoteDecision
 from sessauth.guard import Guard, ToolDenied
+from sessauth.reasons import Level, Stage
 from tests.support.server_fixture import AUDIENCE, ServerFixture
 
 SERVER: Final = "tools"
@@ -37,6 +39,15 @@ class Broken:
             raise RuntimeError(f"{name} is broken")
 
         return method
+
+
+def allowed(kind: type[RemoteDecision] = RemoteDecision) -> RemoteDecision:
+    """Return an allow with a permit, as a server gives it."""
+    numbers = {"index": -1, "scope": -1, "clause": -1, "argument": "", "matched_index": 0, "matched_scope": 0}
+    ids: dict[str, Any] = {"session_id": b"s" * 16, "block_ids": (), "decision_id": b"d" * 16}
+    times = {"epoch": 0, "revision": 1, "view_age_ms": 0, "expires_at_ms": 0}
+    answer: dict[str, Any] = {"allowed": True, "reason": Reason.ALLOWED, "stage": Stage.NONE}
+    return kind(**answer, level=Level.NONE, **numbers, **ids, **times, permit=b"p" * 32)
 
 
 @dataclass
