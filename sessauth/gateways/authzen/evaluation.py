@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ...decisions.decision import allows
 from ...decisions.outward import Outward
 from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
 from ...errors import UsageError
@@ -126,7 +127,7 @@ class AuthZenEvaluator:
         except Exception as error:  # noqa: BLE001 - an evaluation without a decision is denied
             _log.error("an evaluation could not be made: %s", type(error).__name__)
             return _denied(ToolDenied(name))
-        if not decision:
+        if not allows(decision):
             return _denied(ToolDenied(name, decision=decision))
         return {"decision": True, "context": {"id": decision.decision_id.hex()}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ...decisions.decision import DecisionBase
+from ...decisions.decision import DecisionBase, allows
 from ...decisions.outward import Outward
 from ..headers import PROOF, TOKEN
 from ..mapped import Fault
@@ -55,7 +55,7 @@ _BEFORE, _BETWEEN, _AFTER = _split_template()
 
 def allow(decision: DecisionBase) -> bytes:
     """Return the answer that lets a request pass. Raises ValueError for a denial."""
-    if not decision:
+    if not allows(decision):
         raise ValueError("only an allow lets a request pass")
     return pass_with(decision.session_id, decision.decision_id)
 

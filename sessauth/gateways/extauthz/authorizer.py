@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..._fast.check.recording_runner import Prepared
 from ..._fast.codec.errors import FormError
 from ..._fast.rpc_codec.ext_authz import ExtAuthzRequest
-from ...decisions.decision import DecisionBase
+from ...decisions.decision import DecisionBase, allows, is_answer
 from ...decisions.outward import Outward, outward
 from ...reasons import Reason, Stage
 from ...server.log import event, fault
@@ -63,7 +63,9 @@ class ExtAuthz:
                 return refuse(mapped.fault, mapped.mcp, mapped.request_id)
             if decision is None:
                 return None
-            if decision:
+            if not is_answer(decision):
+                raise TypeError(f"{type(decision).__name__} is no decision")
+            if allows(decision):
                 return allow(decision)
             _log_denial(decision, mapped)
             return deny(outward(decision), mcp, request_id, decision.decision_id)
@@ -137,7 +139,7 @@ class ExtAuthz:
         A token that does not stand is denied as for any other tool: strangers can't find out tools' names.
         """
         stands = self._stands(TokenOnly(call.token, call.method), request, may_wait)
-        if not stands:
+        if not allows(stands):
             return stands
         decision = self._verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         self._verifier.record_decision(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..._fast.call.rpc_message import RpcMessage
 from ..._fast.codec.errors import FormError
-from ...decisions.decision import DecisionBase
+from ...decisions.decision import DecisionBase, allows
 from ...decisions.outward import Outward
 from ...decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST, ToolCatalog
 from ...errors import UsageError
@@ -164,7 +164,7 @@ def _token_of(response: messages.McpResponse) -> str:
 
 def _allowed(name: str, decision: DecisionBase | None) -> DecisionBase:
     """Return a decision that allows. Raises ToolDenied for any other."""
-    if decision is None or not decision:
+    if not allows(decision):
         raise ToolDenied(name, decision=decision)
     return decision
 
