@@ -24,6 +24,7 @@ class CallTerms(TypedDict, total=False):
             not be chosen by the agent, who could else pay once and call twice.
         source: the agent's IP address.
         peer: the identities of the agent's certificate.
+        session: the id of the session that the token must be of, 16 bytes.
     """
 
     token: AnyToken
@@ -31,6 +32,7 @@ class CallTerms(TypedDict, total=False):
     call_id: str
     source: str
     peer: Sequence[str]
+    session: bytes
 
 
 @dataclass(slots=True)

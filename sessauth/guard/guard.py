@@ -21,7 +21,7 @@ from .driving import drive, drive_async
 from .functions import activated, decorated
 from .hold import Hold
 from .tool_judge import Approve, Mode, OnDenied, ToolJudge
-from .watching import arun_watched, run_watched
+from .watching import arun_standing, arun_watched, run_watched
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -181,6 +181,14 @@ class Guard:
             return await do()
 
         return await arun_watched(self._judge, held.call, start)
+
+    async def arun_standing(self, do: Callable[[], Awaitable[T]], **terms: Unpack[CallTerms]) -> T:
+        """Call ``do()``, and cancel it when the token stands no more; an adapter for streams calls this.
+
+        Raises:
+            ToolDenied: if it was cancelled for that.
+        """
+        return await arun_standing(self._judge, terms, do)
 
     def refuse(self, tool: str, reason: str = BAD_CALL, *, cause: BaseException | None = None) -> None:
         """Refuse a call that could not be read as one; an adapter calls this.

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 from collections.abc import Container, Mapping
+from functools import cache
 from typing import Any, Final
 
 from ..crypto.armor import proof_text
@@ -41,7 +43,10 @@ PROTOCOL_PARAMS: Final = frozenset({"_meta", "inputResponses", "requestState"})
 """Parameters of the protocol itself, which are no arguments of a method."""
 
 VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+GUARDED: Final = "sessauth.mcp"
+"""The member of an ASGI scope that a :class:`~.services.mcp_http.GuardedMcpApp` has let through."""
 _CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+_log: Final = logging.getLogger("sessauth.guard")
 _WAITS: Final = "This call waits for a person's approval"
 
 
@@ -118,6 +123,8 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
         request: the HTTP request; None where there is none.
     """
     meta, headers = meta_of(params), getattr(request, "headers", None)
+    if request is not None and GUARDED not in getattr(request, "scope", ()):
+        _warn_unguarded()
     authorization = headers.getlist("authorization") if headers else []
     proofs = [*(headers.getlist(PROOF_HEADER) if headers else []), *([meta[PROOF]] if PROOF in meta else [])]
     tokens = [value[7:].strip() if value[:7].lower() == "bearer " else "" for value in authorization]
@@ -129,6 +136,15 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
         return {"token": token}
     # What is no proof, or two of them, is denied as such.
     return {"token": token, "proof": proofs[0] if len(proofs) == 1 and isinstance(proofs[0], str) else "-"}
+
+
+@cache
+def _warn_unguarded() -> None:
+    """Tell the operator, once, of an application whose middleware sees only a part of what comes."""
+    _log.warning(
+        "MCP over HTTP without sessauth.guard.services.mcp_http.GuardedMcpApp: "
+        "streams, answers to the server and the end of a session need no token"
+    )
 
 
 def judged_params(params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from ..decisions.decision import DecisionBase, allows, is_answer
+from ..decisions.survey import Candidate
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
 from ..errors import UnknownTool
 from ..limits import MAX_BATCH_ITEMS
@@ -158,6 +159,17 @@ class ToolJudge:
         )
         return verdicts
 
+    def stands(self, terms: CallTerms) -> Steps[bool]:
+        """Return True while the token of a call stands, or the guard only observes. Nothing is recorded."""
+        # Of which call they are is no matter: a token that does not stand is refused before its scopes.
+        candidate = Candidate("read", self.catalogue.server)
+        try:
+            token, options = self._presented_with(TOOLS_LIST, terms)
+            verdicts = yield from self._ask(TOOLS_LIST, "list_allowed", (token, [candidate]), options)
+            return self.observing or verdicts.reason is Reason.ALLOWED
+        except Exception:  # noqa: BLE001 - what waits for it would go on
+            return self.observing
+
     def refuse(self, denied: ToolDenied) -> None:
         """Tell the operator of a refusal, and raise it unless the guard only observes."""
         self._report(denied)
@@ -215,7 +227,7 @@ class ToolJudge:
         token = terms.get("token", self._presented)
         if not token:
             raise ToolDenied(tool, NO_TOKEN)
-        origin = {name: terms[name] for name in ("source", "peer") if terms.get(name)}
+        origin = {name: terms[name] for name in ("source", "peer", "session") if terms.get(name)}
         return token, {**self.options, **origin}
 
     def _bytes_of(self, tool: str, arguments: Arguments) -> bytes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..decisions.survey import Candidate
-from .call import ToolCall
+from .call import CallTerms, ToolCall
 from .denied import WITHDRAWN, ToolDenied
 from .driving import Steps, drive, drive_async
 from .tool_judge import ToolJudge, is_possible
@@ -67,8 +67,23 @@ async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaita
     Raises:
         ToolDenied: WITHDRAWN if it was cancelled for that.
     """
+    return await _arun_until(_apoll(judge, call), judge, call.tool, do)
+
+
+async def arun_standing(judge: ToolJudge, terms: CallTerms, do: Callable[[], Awaitable[T]]) -> T:
+    """Run a task that is cancelled when the token of ``terms`` stands no more.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it was cancelled for that.
+    """
+    return await _arun_until(_apoll_token(judge, terms), judge, "", do)
+
+
+async def _arun_until(
+    end: Coroutine[Any, Any, None], judge: ToolJudge, name: str, do: Callable[[], Awaitable[T]]
+) -> T:
     tool = asyncio.ensure_future(do())
-    watch = asyncio.ensure_future(_apoll(judge, call))
+    watch = asyncio.ensure_future(end)
     try:
         await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
         # Where both are done the permission ended first or at once: its result is not given out.
@@ -78,7 +93,7 @@ async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaita
         for task in (tool, watch):
             task.cancel()
         await asyncio.gather(tool, watch, return_exceptions=True)
-    denied = ToolDenied(call.tool, WITHDRAWN)
+    denied = ToolDenied(name, WITHDRAWN)
     judge.refuse(denied)
     raise denied
 
@@ -107,4 +122,11 @@ def _poll(judge: ToolJudge, call: ToolCall, ended: threading.Event, done: thread
 
 async def _apoll(judge: ToolJudge, call: ToolCall) -> None:
     while await drive_async(_stands(judge, call)):
+        await asyncio.sleep(_interval_s(judge))
+
+
+async def _apoll_token(judge: ToolJudge, terms: CallTerms) -> None:
+    # It was judged just now, and most answers end before it is asked about again.
+    await asyncio.sleep(_interval_s(judge))
+    while await drive_async(judge.stands(terms)):
         await asyncio.sleep(_interval_s(judge))

@@ -17,6 +17,7 @@ from mcp.shared.exceptions import MCPError
 from sessauth.guard import Guard
 from sessauth.guard.fastmcp import SessauthFastMCPMiddleware
 from sessauth.guard.mcp_terms import Credentials
+from sessauth.guard.services.mcp_http import GuardedMcpApp
 from tests.guard.eight import EightTests, adapter
 from tests.guard.test_mcp import InProcess, _Text, over_http, served, shown_by
 from tests.guard.world import World
@@ -86,7 +87,7 @@ class OverHttp(InProcess):
         """Connect a client."""
         credentials = Credentials(_Text(token)) if token else None
         async with (
-            served(server(world, guard).http_app(path="/mcp")) as url,
+            served(GuardedMcpApp(server(world, guard).http_app(path="/mcp"), guard)) as url,
             over_http(url, credentials, self.mode) as client,
         ):
             yield client

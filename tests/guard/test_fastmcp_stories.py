@@ -12,14 +12,17 @@ pytest.importorskip("fastmcp", reason="needs FastMCP: tests/guard/requirements/l
 import mcp_types
 from fastmcp import Client, FastMCP
 from mcp.shared.exceptions import MCPError
+from starlette.middleware import Middleware
 
 from sessauth import HolderKey, Prover
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.guard.fastmcp import SessauthFastMCPMiddleware
 from sessauth.guard.mcp_client import SessauthAuth
 from sessauth.guard.mcp_terms import Credentials
+from sessauth.guard.services.mcp_http import GuardedMcpApp
 from tests.guard.test_fastmcp import server
 from tests.guard.test_mcp import over_http, served
+from tests.guard.test_mcp_stories import REFUSED_SIDE, http_side
 from tests.guard.world import SERVER, World
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -133,3 +136,11 @@ def test_tools_of_a_mounted_server_are_judged(world: World) -> None:
 
     assert asyncio.run(main()) == ([], "not allowed")
     assert world.ran == []
+
+
+def test_each_request_over_http_needs_the_token_of_its_session(world: World) -> None:
+    """As with the SDK, whose streams and sessions these are."""
+    guard = world.guard()
+    app = server(world, guard).http_app(path="/mcp", middleware=[Middleware(GuardedMcpApp, guard=guard)])
+
+    assert asyncio.run(http_side(world, app)) == (REFUSED_SIDE, ["broken off", "401", "401"])

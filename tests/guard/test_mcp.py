@@ -24,6 +24,7 @@ from sessauth.guard import Guard
 from sessauth.guard.mcp import SessauthMiddleware
 from sessauth.guard.mcp_client import SessauthAuth, authorized
 from sessauth.guard.mcp_terms import Credentials
+from sessauth.guard.services.mcp_http import GuardedMcpApp
 from tests.guard.eight import EightTests, adapter
 from tests.guard.world import World
 
@@ -166,7 +167,7 @@ class OverHttp(InProcess):
         """Connect a client."""
         credentials = Credentials(_Text(token)) if token else None
         async with (
-            served(server(world, guard).streamable_http_app()) as url,
+            served(GuardedMcpApp(server(world, guard).streamable_http_app(), guard)) as url,
             over_http(url, credentials, self.mode) as client,
         ):
             yield client

@@ -25,6 +25,7 @@ from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.guard.mcp import SessauthMiddleware
 from sessauth.guard.mcp_client import SessauthAuth, authorized
 from sessauth.guard.mcp_terms import PROOF, TOKEN, Credentials, call_terms
+from sessauth.guard.services.mcp_http import GuardedMcpApp
 from tests.guard.test_mcp import connected, over_http, served, server
 from tests.guard.world import SERVER, TOOLS, World
 from tests.support.server_fixture import AUDIENCE
@@ -287,3 +288,61 @@ def test_a_list_of_another_middleware_is_filtered_too(world: World) -> None:
     result: Any = asyncio.run(judged)
 
     assert [tool["name"] for tool in result["tools"]] == ["get_weather", "pay"]
+
+
+INITIALIZE = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"elicitation": {}},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+ANSWER = {"jsonrpc": "2.0", "id": 77, "result": {"action": "accept"}}
+
+
+async def http_side(world: World, app: Any) -> tuple[dict[str, list[int]], list[str]]:
+    """Return the status of a session's requests with each token, and how its stream ended with it."""
+    token, other = world.token(), world.token()
+    accept = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+    statuses: dict[str, list[int]] = {}
+    async with served(app) as url, httpx2.AsyncClient(timeout=30, headers=accept) as http:
+
+        def bearer(each: Any) -> dict[str, str]:
+            return {"authorization": f"Bearer {each.present().text}"} if each else {}
+
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE}
+        opened = await http.post(url, json=message, headers=bearer(token))
+        mcp_id = {"mcp-session-id": opened.headers["mcp-session-id"]}
+        ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+        await http.post(url, json=ready, headers={**mcp_id, **bearer(token)})
+        for name, each in (("none", None), ("other", other), ("own", token)):
+            headers = {**mcp_id, **bearer(each)}
+            answered = await http.post(url, json=ANSWER, headers=headers)
+            async with http.stream("GET", url, headers=headers) as stream:
+                statuses[name] = [answered.status_code, stream.status_code]
+            if each is not token:
+                statuses[name].append((await http.delete(url, headers=headers)).status_code)
+        ends: list[str] = []
+        # Of the stream before this one the server may not know yet that it was closed.
+        second = await http.post(url, json=message, headers=bearer(token))
+        mcp_id = {"mcp-session-id": second.headers["mcp-session-id"]}
+        try:
+            async with http.stream("GET", url, headers={**mcp_id, **bearer(token)}) as stream:
+                await asyncio.to_thread(world.end, token)
+                async for _ in stream.aiter_bytes():
+                    pass
+        except httpx2.RemoteProtocolError:
+            ends.append("broken off")
+        for method in ("GET", "DELETE"):
+            ended = await http.request(method, url, headers={**mcp_id, **bearer(token)})
+            ends.append(str(ended.status_code))
+    return statuses, ends
+
+
+REFUSED_SIDE = {"none": [401] * 3, "other": [404] * 3, "own": [202, 200]}
+
+
+def test_each_request_over_http_needs_the_token_of_its_session(world: World) -> None:
+    """The stream, answers to the server and the end; the stream is broken off when the session ends."""
+    guard = world.guard()
+    app = GuardedMcpApp(server(world, guard).streamable_http_app(), guard)
+
+    assert asyncio.run(http_side(world, app)) == (REFUSED_SIDE, ["broken off", "401", "401"])
