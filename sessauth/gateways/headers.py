@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from ..guard.services.mcp_sessions import HEADER as MCP_SESSION
 from .mapped import Fault, Refused
 
 TOKEN: Final = "x-sessauth-token"
@@ -14,7 +15,7 @@ PROOF: Final = "x-sessauth-proof"
 _READ: Final = frozenset(
     {
         *("authorization", TOKEN, PROOF, "content-type", "content-length", "content-encoding"),
-        *("transfer-encoding", "connection", "mcp-method", "mcp-name", "mcp-protocol-version"),
+        *("transfer-encoding", "connection", MCP_SESSION, "mcp-method", "mcp-name", "mcp-protocol-version"),
     }
 )
 # By these a server serves another method or path than the gateway reads, or another protocol afterwards.

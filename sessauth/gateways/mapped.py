@@ -25,6 +25,8 @@ class Fault(Enum):
     UNKNOWN_TOOL = (403, Outward.DENIED.jsonrpc, Outward.DENIED.text)
     NOT_SERVED = (404, -32601, "nothing is served here")
     METHOD = (405, -32601, "this method is not served here")
+    # The code and status of the MCP SDK, at which clients open another session.
+    MCP_SESSION = (404, -32600, "Session not found")
     PARTIAL_BODY = (413, -32600, "the body is larger than the gateway passes on")
     BODY_TYPE = (415, -32600, "the body must be application/json, without content-encoding")
     TOKEN_FORM = (400, -32600, "send one token, as Authorization: Bearer, and at most one proof")
@@ -48,6 +50,7 @@ class Call(NamedTuple):
 
     ``method`` and ``tool`` are those of MCP, empty for another call. ``facts`` are the
     catalogue's about the tool. ``request_id`` is the JSON of the message's id, empty where it has none.
+    ``mcp_session`` is what the request states as its ``Mcp-Session-Id``.
     """
 
     token: str
@@ -60,6 +63,7 @@ class Call(NamedTuple):
     tool: str = ""
     mcp: bool = False
     request_id: bytes = b""
+    mcp_session: str = ""
 
 
 class TokenOnly(NamedTuple):
@@ -69,6 +73,7 @@ class TokenOnly(NamedTuple):
     method: str
     mcp: bool = True
     request_id: bytes = b""
+    mcp_session: str = ""
 
 
 class Refusal(NamedTuple):

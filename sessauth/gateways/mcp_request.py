@@ -14,6 +14,8 @@ from .._fast.codec.errors import FormError
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
 from ..guard.mcp_terms import PROTOCOL_PARAMS
+from ..guard.services.mcp_sessions import HEADER as MCP_SESSION
+from ..guard.services.mcp_sessions import MAX_ID_CHARS
 from .arguments import of_values
 from .headers import Headers
 from .mapped import Call, Fault, Refusal, Refused, TokenOnly
@@ -24,6 +26,8 @@ _NOTIFICATION: Final = "notifications/"
 _NAMED: Final = frozenset({TOOLS_CALL, "prompts/get", "resources/read"})
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=")
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
+# Visible characters, as the protocol has it; two lines may be joined with a comma.
+_SESSION: Final = re.compile(r"[!-+\--~]+")
 _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -36,7 +40,7 @@ def map_message(
         if method not in ("GET", "DELETE"):
             raise Refused(Fault.METHOD, "no method of MCP")
         _require_no_message_headers(headers)
-        return TokenOnly(headers.token()[0], "")
+        return TokenOnly(headers.token()[0], "", mcp_session=_session(headers))
     try:
         message = RpcMessage(body)
     except FormError as error:
@@ -54,7 +58,7 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
     if not method:
         # An answer to a request of the server (2025-11-25).
         _require_no_message_headers(headers)
-        return TokenOnly(headers.token()[0], "", True, message.id)
+        return TokenOnly(headers.token()[0], "", True, message.id, _session(headers))
     if not _METHOD.fullmatch(method):
         raise Refused(Fault.BODY_FORM, "method has a form that no method has")
     _compare(message, headers)
@@ -72,9 +76,20 @@ def _map(catalogue: ToolCatalog, message: RpcMessage, headers: Headers) -> Call 
         detail = "not in the catalogue"
         return Refusal(Fault.UNKNOWN_TOOL, detail, True, message.id, token, method, tool, message.arguments)
     if action == HANDSHAKE:
-        return TokenOnly(token, method, True, message.id)
+        return TokenOnly(token, method, True, message.id, _session(headers))
     arguments = of_values(message.arguments, () if tool else PROTOCOL_PARAMS)
-    return Call(token, proof, action, resource, arguments, facts, method, tool, True, message.id)
+    session = _session(headers)
+    return Call(token, proof, action, resource, arguments, facts, method, tool, True, message.id, session)
+
+
+def _session(headers: Headers) -> str:
+    """Return the id of the session of MCP; empty without one. Raises Refused for one that can't be bound."""
+    mcp_session = headers.get(MCP_SESSION)
+    if mcp_session is None:
+        return ""
+    if len(mcp_session) > MAX_ID_CHARS or not _SESSION.fullmatch(mcp_session):
+        raise Refused(Fault.HEADER_FORM, "mcp-session-id has a form that no id has, or is too long")
+    return mcp_session
 
 
 def _require_no_message_headers(headers: Headers) -> None:

@@ -96,6 +96,18 @@ def test_an_ended_session_ends_its_calls(gateway: Gateway) -> None:
     assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
+def test_an_id_of_mcp_is_of_the_session_that_used_it_first(gateway: Gateway) -> None:
+    """Another session's token reaches neither its stream nor its end, and answers nothing for it."""
+    first, second = gateway.token(), gateway.token()
+    answer = b'{"jsonrpc":"2.0","id":7,"result":{"action":"accept"}}'
+    for token, status in ((first, 200), (second, 404)):
+        lines = (f"authorization: Bearer {token}", "mcp-session-id: s-envoy")
+        assert gateway.send("GET", "/mcp", *lines).status == status
+        assert gateway.send("POST", "/mcp", *lines, JSON_LINE, body=answer).status == status
+        assert gateway.send("DELETE", "/mcp", *lines).status == status
+    assert len(gateway.upstream.requests) == 3
+
+
 def test_a_call_that_costs_is_charged(gateway: Gateway) -> None:
     """The server is asked; after the last use there is no more."""
     token = gateway.token(scopes=("read:mcp/demo/get_weather needs uses(2)",))

@@ -22,14 +22,18 @@ from tests.guard.world import SERVER, Broken, World
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s"}}'
 
 
-def request(token: str, tool: str = "get_weather") -> bytes:
-    """Return Envoy's question about a tool call."""
-    body = CALL % tool.encode()
+def request(token: str, tool: str = "get_weather", method: str = "POST", mcp_id: str = "") -> bytes:
+    """Return Envoy's question about a tool call, or about a stream or the end of a session."""
+    body = CALL % tool.encode() if method == "POST" else b""
     made = pb.CheckRequest()
     http = made.attributes.request.http
-    http.method, http.path, http.size, http.raw_body = "POST", "/mcp", len(body), body
+    http.method, http.path, http.size, http.raw_body = method, "/mcp", len(body), body
     lines = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    for name, value in {**lines, "x-envoy-auth-partial-body": "false"}.items():
+    if body:
+        lines["x-envoy-auth-partial-body"] = "false"
+    if mcp_id:
+        lines["mcp-session-id"] = mcp_id
+    for name, value in lines.items():
         http.header_map.headers.add(key=name, raw_value=value.encode())
     return bytes(made.SerializeToString())
 
@@ -101,6 +105,28 @@ def test_calls_are_judged(start: Callable[..., Asked], world: World) -> None:
             assert asked.ask(request("sessauth_token_x", tool)).denied_response.status.code == 401
     world.end(token)
     assert asked.ask(request(text)).denied_response.status.code == 401
+
+
+def test_an_id_of_mcp_is_of_the_session_that_used_it_first(world: World) -> None:
+    """Other tokens of that session have it too; to another session's it is not found, for any method."""
+    authorizer = ExtAuthz(world.server.verifier, RequestMapper(mcp={"/mcp": world.catalogue}))
+    session = world.session()
+    mine, also, other = world.token(session=session), world.token(session=session), world.token()
+
+    def status(token: Any, method: str, mcp_id: str) -> int:
+        data = request(token.present().text, method=method, mcp_id=mcp_id)
+        answer = pb.CheckResponse.FromString(authorizer.answer_now(data) or authorizer.answer(data))
+        return answer.denied_response.status.code
+
+    assert status(mine, "GET", "s-1") == 0
+    for method in ("GET", "POST", "DELETE"):
+        # The second answer is of the loop, which knows the token by then.
+        assert [status(also, method, "s-1") for _ in range(2)] == [0, 0]
+        assert [status(other, method, "s-1") for _ in range(2)] == [404, 404]
+        assert status(other, method, "s-2") == 0
+        assert status(mine, method, "s-2") == 404
+    world.end(mine)
+    assert status(also, "GET", "s-1") == 401
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\x0a\x00", b"x" * 100_000])

@@ -53,6 +53,27 @@ def test_a_tool_call_has_action_resource_facts_and_arguments() -> None:
     )
 
 
+def test_a_message_names_its_session_of_mcp() -> None:
+    """A call, the handshake, an answer, a stream and the end; none where the header is not there."""
+    line = ("Mcp-Session-Id", "s-1")
+    bodies = (call(), message("ping"), {"jsonrpc": "2.0", "id": 1, "result": {}})
+    for mapped in (
+        *(post(body, line) for body in bodies),
+        get("/mcp", line),
+        get("/mcp", line, method="DELETE"),
+    ):
+        assert isinstance(mapped, Call | TokenOnly) and mapped.mcp_session == "s-1"
+    without = post(message("ping"))
+    assert isinstance(without, TokenOnly) and without.mcp_session == ""
+
+
+@pytest.mark.parametrize("values", [[""], ["a,b"], ["a b"], ["\xe4"], ["a" * 257], ["a", "a"]])
+def test_an_id_that_two_readers_could_read_differently_is_refused(values: list[str]) -> None:
+    """It would be bound as another one than the server's."""
+    mapped = post(message("ping"), *(("mcp-session-id", value) for value in values))
+    assert isinstance(mapped, Refusal) and mapped.fault is Fault.HEADER_FORM
+
+
 def test_a_modern_call_repeats_method_and_name() -> None:
     """A name in base64 too."""
     assert isinstance(_modern(call(**MODERN_META), "tools/call", "get_weather"), Call)

@@ -10,6 +10,7 @@ from ..._fast.codec.errors import FormError
 from ..._fast.rpc_codec.ext_authz import ExtAuthzRequest
 from ...decisions.decision import DecisionBase, allows, is_answer
 from ...decisions.outward import Outward, outward
+from ...guard.services.mcp_sessions import McpSessions
 from ...reasons import Reason, Stage
 from ...server.log import event, fault
 from ...verifier.base import BaseVerifier
@@ -32,6 +33,7 @@ class ExtAuthz:
         self._verifier = verifier
         self._mapper = mapper
         self._prepared: dict[str, Prepared] = {}
+        self._sessions = McpSessions()
 
     def answer_now(self, data: bytes) -> bytes | None:
         """Return the answer of a small request that needs neither a signature nor a server.
@@ -65,9 +67,12 @@ class ExtAuthz:
                 return None
             if not is_answer(decision):
                 raise TypeError(f"{type(decision).__name__} is no decision")
-            if allows(decision):
+            if allows(decision) and self._is_bound(mapped, decision):
                 return allow(decision)
             _log_denial(decision, mapped)
+            if allows(decision) or decision.reason is Reason.WRONG_SESSION:
+                # The verifier was told of no session but that of the id of MCP.
+                return refuse(Fault.MCP_SESSION, mcp, request_id)
             return deny(outward(decision), mcp, request_id, decision.decision_id)
         except FormError as error:
             event(logging.WARNING, "refused", fault=Fault.HEADER_FORM.name, detail=error.detail)
@@ -91,7 +96,7 @@ class ExtAuthz:
 
     def _judge(self, call: Call, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
         prepared = self._prepared.get(call.token)
-        options = _options(request)
+        options = self._options(call, request)
         if call.proof:
             options["proof"] = call.proof
         verifier, token = self._verifier, call.token if prepared is None else prepared
@@ -127,7 +132,7 @@ class ExtAuthz:
         if prepared is None and not may_wait:
             return None
         decision: DecisionBase = self._verifier.stands(
-            message.token if prepared is None else prepared, **_options(request)
+            message.token if prepared is None else prepared, **self._options(message, request)
         )
         if prepared is None and decision:
             self._prepare(message.token)
@@ -147,6 +152,22 @@ class ExtAuthz:
         )
         return decision
 
+    def _options(self, mapped: Call | TokenOnly, request: ExtAuthzRequest) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if request.source:
+            options["source"] = request.source
+        if request.principal.startswith(_SPIFFE):
+            options["peer"] = (request.principal,)
+        if mapped.mcp_session and (owner := self._sessions.owner(mapped.mcp_session)):
+            options["session"] = owner
+        return options
+
+    def _is_bound(self, mapped: Mapped, decision: DecisionBase) -> bool:
+        """Return True unless another token was the first to use the session of MCP of an allowed request."""
+        if isinstance(mapped, Refusal) or not mapped.mcp_session:
+            return True
+        return self._sessions.bind(mapped.mcp_session, decision.session_id)
+
 
 def _log_denial(decision: DecisionBase, mapped: Mapped) -> None:
     event(
@@ -157,12 +178,3 @@ def _log_denial(decision: DecisionBase, mapped: Mapped) -> None:
         method=mapped.method,
         resource=mapped.resource if isinstance(mapped, Call) else "",
     )
-
-
-def _options(request: ExtAuthzRequest) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if request.source:
-        options["source"] = request.source
-    if request.principal.startswith(_SPIFFE):
-        options["peer"] = (request.principal,)
-    return options
