@@ -127,7 +127,7 @@ class AuthZenEvaluator:
         except Exception as error:  # noqa: BLE001 - an evaluation without a decision is denied
             _log.error("an evaluation could not be made: %s", type(error).__name__)
             return _denied(ToolDenied(name))
-        if not allows(decision):
+        if decision is None or not allows(decision):
             return _denied(ToolDenied(name, decision=decision))
         return {"decision": True, "context": {"id": decision.decision_id.hex()}}
 

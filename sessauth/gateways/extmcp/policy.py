@@ -164,7 +164,7 @@ def _token_of(response: messages.McpResponse) -> str:
 
 def _allowed(name: str, decision: DecisionBase | None) -> DecisionBase:
     """Return a decision that allows. Raises ToolDenied for any other."""
-    if not allows(decision):
+    if decision is None or not allows(decision):
         raise ToolDenied(name, decision=decision)
     return decision
 
