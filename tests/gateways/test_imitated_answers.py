@@ -75,7 +75,7 @@ def test_no_answer_to_envoy_is_made_of_an_imitation(answer: Any) -> None:
 
 @pytest.mark.parametrize("answer", REAL, ids=lambda each: type(each).__name__)
 def test_an_evaluation_is_true_by_a_verifiers_own_allow_alone(answer: Any) -> None:
-    """Of a resource and of a tool."""
+    """A resource and a tool alike."""
     evaluator = AuthZenEvaluator(Answering(answer), [CATALOGUE])
     for action, resource in (("write", ("orders", "17")), ("call", ("tool", "pay"))):
         body = json.dumps(request_for("sessauth_token_x", action, resource)).encode()

@@ -139,7 +139,7 @@ def test_tools_of_a_mounted_server_are_judged(world: World) -> None:
 
 
 def test_each_request_over_http_needs_the_token_of_its_session(world: World) -> None:
-    """As with the SDK, whose streams and sessions these are."""
+    """Streams and sessions are those of the SDK, and so are the refusals."""
     guard = world.guard()
     app = server(world, guard).http_app(path="/mcp", middleware=[Middleware(GuardedMcpApp, guard=guard)])
 
