@@ -96,6 +96,10 @@ def operations(world: World, guard: Guard) -> Any:
     def query(job: dict[str, Any], mode: str = "live") -> None:
         world.run("query", mode=mode)
 
+    router = fastapi.APIRouter(prefix="/included")
+    router.post("/query", dependencies=[write])(query)
+    app.include_router(router)
+
     @app.post("/alias", dependencies=[write])
     def alias(job: dict[str, Any], kind: Annotated[str, fastapi.Query(alias="mode")] = "live") -> None:
         world.run("alias", mode=kind)
@@ -169,6 +173,8 @@ REFUSED = (403, "")
         ("POST", "/body?mode=dry", WIPE, REFUSED),
         ("POST", "/query?mode=dry", WIPE, (200, "dry")),
         ("POST", "/query", DRY, REFUSED),
+        ("POST", "/included/query?mode=dry", WIPE, (200, "dry")),
+        ("POST", "/included/query", DRY, REFUSED),
         ("POST", "/alias?mode=dry", WIPE, (200, "dry")),
         ("POST", "/alias?kind=dry", WIPE, REFUSED),
         ("POST", "/alias", DRY, REFUSED),
