@@ -13,19 +13,29 @@ import pytest
 
 pytest.importorskip("agents", reason="OpenAI Agents is tested where it is installed")
 
-from agents import RunConfig, Runner, WebSearchTool, function_tool, set_tracing_disabled
+from agents import (
+    Agent,
+    Handoff,
+    RunConfig,
+    Runner,
+    WebSearchTool,
+    function_tool,
+    handoff,
+    set_tracing_disabled,
+)
 from agents.exceptions import ModelBehaviorError
 from agents.items import ModelResponse
 from agents.models.interface import Model
 from agents.usage import Usage
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
+from sessauth import ToolCatalog, UsageError
 from sessauth.decisions.outward import Outward
-from sessauth.guard import Guard
+from sessauth.guard import Guard, ToolDenied
 from sessauth.guard.agents.openai_agents import GuardedAgent
 from tests.guard.agent_tools import functions
 from tests.guard.eight import EightTests, adapter
-from tests.guard.world import World
+from tests.guard.world import TOOLS, World
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 set_tracing_disabled(True)
@@ -167,3 +177,90 @@ def test_a_running_tool_is_cancelled_when_its_session_ends(world: World) -> None
 
     assert shown == "answers: ['not allowed: no valid token']"
     assert len(world.ran) == 1
+
+
+def plain_of(world: World, model: Model | None = None) -> Agent[Any]:
+    """Return an agent with the same tools, and no guard."""
+    return Agent(name="plain", model=model or Scripted(), tools=[*map(function_tool, functions(world))])
+
+
+WAYS: dict[str, Any] = {
+    "handoff": lambda plain: {"handoffs": [plain]},
+    "with options": lambda plain: {"handoffs": [handoff(plain, tool_name_override="go")]},
+    "tool": lambda plain: {"tools": [plain.as_tool("get_weather", "Ask it.")]},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("later", [False, True])
+def test_an_agent_without_a_guard_is_refused(world: World, way: str, later: bool) -> None:
+    """Its tools would run unchecked: a target of a handoff, and an agent as a tool, also one added later."""
+    guard = world.guard(token=world.token())
+    options = WAYS[way](plain_of(world))
+
+    if not later:
+        with pytest.raises(UsageError, match="'plain' has no guard"):
+            GuardedAgent(name="agent", model=Scripted(), guard=guard, **options)
+        return
+    agent = agent_of(world, Scripted(), guard)
+    for name, values in options.items():
+        vars(agent)[name].extend(values)
+    with pytest.raises(UsageError, match="'plain' has no guard"):
+        run(agent)
+
+
+def test_a_handoff_that_finds_its_agent_late_reaches_no_unguarded_one(world: World) -> None:
+    """Nobody knows the target before the model calls it."""
+
+    async def find(*_: Any) -> Any:
+        return plain_of(world, Scripted([("drop_tables", {})]))
+
+    late = Handoff("transfer_to_plain", "", {}, find, "plain")
+    agent = agent_of(world, Scripted([("transfer_to_plain", {})]), world.guard(token=world.token()))
+    agent.handoffs.append(late)
+
+    with pytest.raises(UsageError, match="'plain' has no guard"):
+        run(agent)
+    assert world.ran == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "outcome"),
+    [
+        ("write:mcp/tools/transfer_to_next", "pay done"),
+        ("write:mcp/tools/transfer_to_next where amount <= 5", ToolDenied),
+        ("write:mcp/tools/pay where amount <= 5", ModelBehaviorError),
+    ],
+    ids=["in scope", "with other arguments", "never in scope"],
+)
+def test_a_handoff_of_the_catalogue_is_judged(world: World, scope: str, outcome: Any) -> None:
+    """It is hidden, or ends the run; where it leads on the other agent's guard judges."""
+    world.catalogue = ToolCatalog.from_mcp("tools", [*TOOLS, {"name": "transfer_to_next"}])
+    following = agent_of(
+        world, Scripted([("pay", {"amount": 5}), ("pay", {"amount": 500})]), world.guard(token=world.token())
+    )
+    following.name, following.model.ids = "next", itertools.count(9)  # type: ignore[union-attr]
+    agent = agent_of(world, Scripted([("transfer_to_next", {})]), world.guard(token=world.token(scope)))
+    agent.handoffs.append(following)
+
+    if isinstance(outcome, str):
+        assert "'pay done', 'not allowed'" in run(agent)
+    else:
+        with pytest.raises(outcome):
+            run(agent, None)
+    assert world.ran == ([("pay", {"amount": 5})] if isinstance(outcome, str) else [])
+
+
+def test_a_clone_hands_off_by_its_own_guard(world: World) -> None:
+    """Its handoffs are its origin's, and judged by another guard."""
+    world.catalogue = ToolCatalog.from_mcp("tools", [*TOOLS, {"name": "transfer_to_next"}])
+    turns = [[("transfer_to_next", {})] for _ in range(2)]
+    following = GuardedAgent(name="next", model=Scripted(), guard=world.guard(token=world.token()))
+    token = world.token("write:mcp/tools/transfer_to_next")
+    agent = agent_of(world, Scripted(turns[0]), world.guard(token=token))
+    agent.handoffs.append(following)
+    clone = agent.clone(model=Scripted(turns[1]), guard=world.guard(token=world.token()))
+
+    with pytest.raises(ModelBehaviorError, match="transfer_to_next"):
+        run(clone, None)
+    assert run(agent, None) == 'answers: [\'{"assistant": "next"}\']'

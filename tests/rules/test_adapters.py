@@ -16,7 +16,7 @@ from tests.support.tree import PACKAGE
 GUARD = PACKAGE / "guard"
 ADAPTERS = (
     *("agents/langchain", "agents/pydantic_ai", "agents/openai_agents", "agents/google_adk", "agents/crewai"),
-    *("mcp", "mcp_client", "fastmcp"),
+    *("agents/openai_handoffs", "mcp", "mcp_client", "fastmcp"),
 )
 MAX_LINES = 60
 # Packages that guards must not load. Most are not even installed where this runs; grpc is.

@@ -16,23 +16,37 @@ from agents import Agent, FunctionTool
 from agents.tool_context import ToolContext
 
 from .adapter import GuardChoice, arun_or_refuse, choose
+from .openai_handoffs import GuardedBase, own_handoffs, require_guarded_tools, set_handoffs
 
 
 @dataclass
-class GuardedAgent(Agent[Any]):
+class GuardedAgent(Agent[Any], GuardedBase):
     """An agent with a guard. A function that chooses the guard is given the run's context.
 
-    Tools that run at the provider are hidden, since their calls can't be judged. A handoff is no call of a
-    tool: the agent that it leads to needs a guard of its own.
+    Tools that run at the provider are hidden, since their calls can't be judged. Agents that it hands off to,
+    or has as tools, must be guarded too.
     """
 
     guard: GuardChoice = None
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for an agent without a guard among the tools and handoffs."""
+        super().__post_init__()
+        require_guarded_tools(self.tools)
+
     async def get_all_tools(self, run_context: Any) -> list[Any]:
-        """Return the tools that may be shown, those of MCP servers too, each judged when it is called."""
+        """Return the tools that may be shown, those of MCP servers too, each judged when it is called.
+
+        Raises:
+            UsageError: for a tool that is an agent without a guard.
+        """
         tools = [tool for tool in await super().get_all_tools(run_context) if isinstance(tool, FunctionTool)]
+        require_guarded_tools(tools)
         shown = await choose(self.guard, run_context).avisible([tool.qualified_name for tool in tools])
         return [guarded_tool(tool, self.guard) for tool in tools if tool.qualified_name in shown]
+
+
+GuardedAgent.handoffs = property(own_handoffs, set_handoffs)
 
 
 def guarded_tool(tool: FunctionTool, guard: GuardChoice = None) -> FunctionTool:
