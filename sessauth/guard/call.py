@@ -20,8 +20,11 @@ class CallTerms(TypedDict, total=False):
         token: the token that the call came with. Empty: it came with none, and is denied. Left out: the
             guard's own token.
         proof: the holder's proof of this call. Left out: made by the guard's prover, if it has one.
-        call_id: the framework's id of this attempt. A call that is repeated under it is charged once. It must
-            not be chosen by the agent, who could else pay once and call twice.
+        call_id: the framework's id of this attempt. A call that is repeated under it is charged once until
+            its tool is started; from then on, in this process, it is another run. It must not be chosen by
+            the agent.
+        interrupts: exceptions by which a tool has the framework call it again later. A run that ends by one
+            was none: the call that continues it is not charged again.
         source: the agent's IP address.
         peer: the identities of the agent's certificate.
         session: the id of the session that the token must be of, 16 bytes.
@@ -30,6 +33,7 @@ class CallTerms(TypedDict, total=False):
     token: AnyToken
     proof: bytes | str
     call_id: str
+    interrupts: tuple[type[BaseException], ...]
     source: str
     peer: Sequence[str]
     session: bytes
@@ -51,6 +55,7 @@ class ToolCall:
     proof: bytes | str
     proof_made: bool
     retry_id: bytes
+    interrupts: tuple[type[BaseException], ...]
     options: dict[str, Any]
 
     @property

@@ -9,6 +9,7 @@ from ..scopes.call_arguments import Arguments
 from .call import ToolCall, judged_bytes
 from .denied import CHANGED, USED, ToolDenied
 from .driving import Steps, drive, drive_async
+from .started_calls import started
 from .tool_judge import ToolJudge
 
 
@@ -81,6 +82,9 @@ class Hold:
             yield from self._judge.commit(call, permit)
             # The server took its time, in which others may have changed them.
             self.require_same(arguments)
+        if not started.start(call.retry_id):
+            # Two attempts were judged at once, and charged once.
+            self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
 
     def _release(self) -> Steps[None]:
         permit, self._permit = self._permit, b""
@@ -92,17 +96,23 @@ class Hold:
         """Return the hold."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Release it unless it was committed."""
+        self._ended_by(error)
         self.release()
 
     async def __aenter__(self) -> Self:
         """Return the hold."""
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Release it unless it was committed."""
+        self._ended_by(error)
         await self.arelease()
+
+    def _ended_by(self, error: BaseException | None) -> None:
+        if self._call is not None and isinstance(error, self._call.interrupts):
+            started.forget(self._call.retry_id)
 
 
 def _same(arguments: Arguments, judged: bytes) -> bool:

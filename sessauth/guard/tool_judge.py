@@ -27,6 +27,7 @@ from ..verifier.server_backed import ServerBackedVerifier
 from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of
 from .denied import BAD_CALL, NO_ANSWER, NO_TOKEN, ToolDenied
 from .driving import Steps
+from .started_calls import started
 
 Mode = Literal["enforce", "observe"]
 Approve = Callable[[Any], Any]
@@ -207,6 +208,9 @@ class ToolJudge:
         proof = yield from self._proof(tool, (token, action, resource, judged), terms)
         call_id = terms.get("call_id", "")
         retry_id = retry_id_of(call_id, tool, judged) if self.charges else b""
+        if retry_id in started:
+            # The tool may have done its work before it failed.
+            retry_id = b""
         return ToolCall(
             tool=tool,
             action=action,
@@ -217,6 +221,7 @@ class ToolJudge:
             proof=proof,
             proof_made=bool(proof) and not terms.get("proof"),
             retry_id=retry_id,
+            interrupts=terms.get("interrupts", ()),
             options={**options, "tool": facts},
         )
 

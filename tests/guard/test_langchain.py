@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("langchain", reason="LangChain is tested where it is installed")
 
 from langchain.agents import create_agent
+from langchain.agents.middleware import ToolRetryMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -152,6 +153,31 @@ def test_a_step_that_is_run_again_is_charged_once(world: World) -> None:
     assert agent.invoke(GO, THREAD)["__interrupt__"][0].value == "how much?"
     assert answers(agent.invoke(Command(resume=7), THREAD)) == ["pay done"]
     assert world.ran == [("pay", {"amount": 7})]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("retry_first", [False, True])
+@pytest.mark.parametrize("uses", [1, 2])
+def test_each_run_of_a_retry_is_charged(world: World, awaited: bool, retry_first: bool, uses: int) -> None:
+    """The tool may have done its work before it failed, wherever the middleware that runs it again stands."""
+
+    def pay(amount: int) -> str:
+        """Pay, and lose the answer of the bank."""
+        world.run("pay", amount=amount)
+        raise TimeoutError
+
+    guard = ToolGuardMiddleware(world.guard(token=world.token(f"{PAY} needs uses({uses})")))
+    retry = ToolRetryMiddleware(max_retries=3, initial_delay=0, jitter=False)
+    agent = create_agent(
+        Model(turns=[[("pay", {"amount": 5})]]),
+        [StructuredTool.from_function(pay)],
+        middleware=[retry, guard] if retry_first else [guard, retry],
+    )
+
+    result = asyncio.run(agent.ainvoke(GO)) if awaited else agent.invoke(GO)
+
+    assert answers(result) == ["not allowed"]
+    assert len(world.ran) == uses
 
 
 @pytest.mark.parametrize("answer", ["signed", "granted", "refused"])

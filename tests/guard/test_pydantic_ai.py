@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 pytest.importorskip("pydantic_ai", reason="PydanticAI is tested where it is installed")
 
-from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults
+from pydantic_ai import Agent, ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.capabilities import AbstractCapability, NativeTool
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.native_tools import WebSearchTool
 
@@ -132,6 +140,57 @@ def test_an_id_that_two_calls_of_a_step_share_is_charged_twice(world: World) -> 
 
     assert run(agent_of(world, model, guard, **options)).output == 1
     assert len(world.ran) == 1
+
+
+def test_each_run_of_a_retry_is_charged(world: World) -> None:
+    """The tool may have done its work before it failed, and another capability runs it again."""
+
+    class Retry(AbstractCapability[Any]):
+        async def wrap_tool_execute(
+            self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any
+        ) -> Any:
+            with suppress(TimeoutError):
+                return await handler(args)
+            return await handler(args)
+
+    def pay(amount: int) -> str:
+        world.run("pay", amount=amount)
+        raise TimeoutError
+
+    guard = world.guard(token=world.token(f"{PAY} needs uses(1)"))
+    agent = Agent(
+        FunctionModel(Model([ToolCallPart("pay", {"amount": 5})])),
+        tools=[pay],
+        capabilities=[ToolGuardCapability(guard), Retry()],
+    )
+
+    assert run(agent).output == "answers: ['not allowed']"
+    assert len(world.ran) == 1
+
+
+def test_a_tool_that_asks_for_approval_itself_is_charged_once(world: World) -> None:
+    """PydanticAI calls it again in the run that continues, of a history that was stored meanwhile."""
+
+    def pay(ctx: RunContext[Any], amount: int) -> str:
+        if not ctx.tool_call_approved:
+            raise ApprovalRequired
+        return world.run("pay", amount=amount)
+
+    guard = world.guard(token=world.token(f"{PAY} needs uses(1)"))
+    agent: Agent[Any, Any] = Agent(
+        FunctionModel(Model([ToolCallPart("pay", {"amount": 5}, tool_call_id="1")])),
+        tools=[pay],
+        capabilities=[ToolGuardCapability(guard)],
+        output_type=[str, DeferredToolRequests],
+    )
+
+    history = ModelMessagesTypeAdapter.validate_json(run(agent).all_messages_json())
+    shown = []
+    for _ in range(2):
+        results = DeferredToolResults(approvals={"1": True})
+        shown.append(run(agent, message_history=history, deferred_tool_results=results).output)
+
+    assert shown == ["answers: ['pay done']", "answers: ['not allowed']"]
 
 
 @pytest.mark.parametrize("granted", [False, True])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from ...decisions.tool_catalog import TOOLS_LIST
 from ...scopes.call_arguments import Arguments
 from ..active import current_guard
+from ..call import CallTerms
 from ..denied import NO_ANSWER, NO_GUARD, ToolDenied
 from ..guard import Guard
 
@@ -45,11 +46,11 @@ def run_or_refuse(
     tool: str,
     arguments: Arguments,
     refusal: Callable[[ToolDenied], Any],
-    call_id: str = "",
+    **terms: Unpack[CallTerms],
 ) -> Any:
     """Return the answer of ``do()`` if the call is allowed; else what ``refusal`` makes of the ToolDenied."""
     try:
-        return choose(guard, context, tool).run(tool, arguments, do, call_id=call_id)
+        return choose(guard, context, tool).run(tool, arguments, do, **terms)
     except ToolDenied as denied:
         return refusal(denied)
 
@@ -61,11 +62,11 @@ async def arun_or_refuse(
     tool: str,
     arguments: Arguments,
     refusal: Callable[[ToolDenied], Any],
-    call_id: str = "",
+    **terms: Unpack[CallTerms],
 ) -> Any:
     """Do as :func:`run_or_refuse`, awaited."""
     try:
-        return await choose(guard, context, tool).arun(tool, arguments, do, call_id=call_id)
+        return await choose(guard, context, tool).arun(tool, arguments, do, **terms)
     except ToolDenied as denied:
         return refusal(denied)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import ToolMessage
+from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from ...approvals.request import ApprovalRequest
 from ...model.approval import SignedApproval
+from ..call import CallTerms
 from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, run_or_refuse
 
 
@@ -23,12 +27,14 @@ class ToolGuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._guard = guard
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """Run a tool if the call is allowed."""
-        return run_or_refuse(lambda: handler(request), self._guard, *_call(request))
+        """Run a tool if the call is allowed, and judge each further run that a later middleware makes."""
+        inner, call, terms = request.override(tool=_once(request, self._guard)), *_call(request)
+        return run_or_refuse(lambda: handler(inner), self._guard, *call, **terms)
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Do as :meth:`wrap_tool_call`, awaited."""
-        return await arun_or_refuse(lambda: handler(request), self._guard, *_call(request))
+        inner, call, terms = request.override(tool=_once(request, self._guard)), *_call(request)
+        return await arun_or_refuse(lambda: handler(inner), self._guard, *call, **terms)
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Hide tools, and with them those that run at the provider (dicts), where no call is judged."""
@@ -49,12 +55,35 @@ def ask_by_interrupt(request: ApprovalRequest) -> SignedApproval | bool:
     return SignedApproval.from_text(answer) if isinstance(answer, str) else answer is True
 
 
-def _call(request: Any) -> tuple[Any, str, Any, Callable[[Exception], ToolMessage], str]:
+def _once(request: Any, guard: GuardChoice) -> Any:
+    """Return a copy of the request's tool: its first run was judged, each further one is."""
+    if request.tool is None:
+        return None
+    tool, copied, judged = request.tool, copy.copy(request.tool), [True]
+    call, _ = _call(request)
+
+    def invoke(given: Any, *args: Any, **options: Any) -> Any:
+        do = partial(tool.invoke, given, *args, **options)
+        return do() if judged and judged.pop() else run_or_refuse(do, guard, *call)
+
+    async def ainvoke(given: Any, *args: Any, **options: Any) -> Any:
+        do = partial(tool.ainvoke, given, *args, **options)
+        return await (do() if judged and judged.pop() else arun_or_refuse(do, guard, *call))
+
+    # Of the instance: tools are models of pydantic, which refuses other names.
+    vars(copied).update(invoke=invoke, ainvoke=ainvoke)
+    return copied
+
+
+def _call(request: Any) -> tuple[tuple[Any, str, Any, Callable[[Exception], ToolMessage]], CallTerms]:
     call, context, state = request.tool_call, request.runtime, request.state
     refusal = {"name": call["name"], "tool_call_id": call["id"], "status": "error"}
     messages = state if isinstance(state, list) else dict(state).get("messages", [])
     siblings = [each["id"] for message in messages[-1:] for each in getattr(message, "tool_calls", ())]
     # A task that LangGraph runs again, after an interrupt or a crash, keeps its id.
     task = getattr(getattr(context, "execution_info", None), "task_id", "")
-    call_id = attempt_id(task, call["id"], siblings)
-    return context, call["name"], call["args"], lambda denied: ToolMessage(str(denied), **refusal), call_id
+    terms: CallTerms = {
+        "call_id": attempt_id(task, call["id"], siblings),
+        "interrupts": (GraphInterrupt,),
+    }
+    return (context, call["name"], call["args"], lambda denied: ToolMessage(str(denied), **refusal)), terms

@@ -11,6 +11,7 @@ from pydantic_ai.toolsets import WrapperToolset
 
 from ...decisions.outward import Outward
 from ...errors import UsageError
+from ..call import CallTerms
 from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, jsonable
 
 
@@ -65,8 +66,14 @@ class GuardedToolset(WrapperToolset[Any]):
                 raise ApprovalRequired
             return ToolDenied(str(denied))
 
-        siblings = [getattr(p, "tool_call_id", None) for step in ctx.messages[-1:] for p in step.parts]
-        call_id = attempt_id(f"{ctx.run_id}/{ctx.run_step}", ctx.tool_call_id, siblings)
-        call = super().call_tool
-        asked = (self.capability.guard, ctx, name, jsonable(tool_args), refusal, call_id)
-        return await arun_or_refuse(lambda: call(name, tool_args, ctx, tool), *asked)
+        call, asked = super().call_tool, (self.capability.guard, ctx, name, jsonable(tool_args), refusal)
+        terms: CallTerms = {"call_id": _call_id(ctx), "interrupts": (ApprovalRequired,)}
+        return await arun_or_refuse(lambda: call(name, tool_args, ctx, tool), *asked, **terms)
+
+
+def _call_id(ctx: Any) -> str:
+    # By the response that has the call. Another run makes a call of it again only once it is approved.
+    response = ctx.messages[-1]
+    run_id = response.run_id if ctx.tool_call_approved else ctx.run_id
+    siblings = [getattr(part, "tool_call_id", None) for part in response.parts]
+    return attempt_id(f"{run_id}/{response.timestamp}", ctx.tool_call_id, siblings)
