@@ -20,8 +20,8 @@ def guarded(name: str = "") -> Callable[[F], F]:
     """Return a decorator: each call of the function is judged by the guard that is active then.
 
     The arguments are judged under the names of the parameters, defaults included; the leading ``self`` or
-    ``cls`` of a method is left out. A generator is judged when it is iterated first, and not watched. Without
-    an active guard each call is denied.
+    ``cls`` of a method is left out. A generator is judged when it is iterated first, a watched
+    one again before each item. Without an active guard each call is denied.
 
         @guarded()
         def delete_repo(owner: str, name: str) -> None: ...

@@ -2,16 +2,18 @@
 
 A watched call is surveyed again and again with its own arguments (token-format.md, section 9.12), which
 charges nothing and needs no proof. It goes on while that is not a NO. A verifier that does not answer ends it
-too.
+too. A generator is surveyed before it runs on and before each item is given out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import aclosing, closing
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from inspect import isasyncgen, isgenerator
+from typing import Any, Final, TypeVar, cast
 
 from ..decisions.survey import Candidate
 from .call import CallTerms, ToolCall
@@ -55,6 +57,8 @@ def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
         done.set()
         _ended.reset(context)
         thread.join()
+    if isgenerator(result):
+        return cast("T", _watched_items(judge, call, result))
     if event.is_set():
         # Never of a guard that observes: its calls always stand.
         judge.refuse(ToolDenied(call.tool, WITHDRAWN))
@@ -88,7 +92,8 @@ async def _arun_until(
         await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
         # Where both are done the permission ended first or at once: its result is not given out.
         if not watch.done():
-            return tool.result()
+            result = tool.result()
+            return cast("T", _awatched_items(judge, call, result)) if isasyncgen(result) else result
     finally:
         for task in (tool, watch):
             task.cancel()
@@ -96,6 +101,40 @@ async def _arun_until(
     denied = ToolDenied(name, WITHDRAWN)
     judge.refuse(denied)
     raise denied
+
+
+def _watched_items(judge: ToolJudge, call: ToolCall, items: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run a generator, and give out its items, while its permission stands. Raises ToolDenied WITHDRAWN."""
+    sent = None
+    with closing(items):
+        while True:
+            drive(_require_standing(judge, call))
+            try:
+                item = items.send(sent)
+            except StopIteration as done:
+                return cast("T", done.value)
+            drive(_require_standing(judge, call))
+            sent = yield item
+
+
+async def _awatched_items(
+    judge: ToolJudge, call: ToolCall, items: AsyncGenerator[Any]
+) -> AsyncGenerator[Any]:
+    """Do as :func:`_watched_items`, awaited."""
+    async with aclosing(items):
+        while True:
+            await drive_async(_require_standing(judge, call))
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            await drive_async(_require_standing(judge, call))
+            yield item
+
+
+def _require_standing(judge: ToolJudge, call: ToolCall) -> Steps[None]:
+    if not (yield from _stands(judge, call)):
+        judge.refuse(ToolDenied(call.tool, WITHDRAWN))
 
 
 def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -190,3 +190,80 @@ def test_a_survey_that_gives_nothing_ends_the_call(world: World) -> None:
         guard.run("get_weather", CITY, lambda: threading.Event().wait(1))
 
     assert caught.value.reason == "WITHDRAWN"
+
+
+@ENDINGS
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_generator_stops_at_its_next_item(world: World, withdraw: Any, awaited: bool) -> None:
+    """Its body does not run on, and is closed."""
+    token = world.token()
+    guard = world.guard(token=token, watch=True)
+    ticks: list[Any] = []
+
+    @guard.tool("get_weather")
+    def ticking(city: str) -> Iterator[int]:
+        try:
+            for tick in range(8):
+                ticks.append(tick)
+                yield tick
+        finally:
+            ticks.append("closed")
+
+    @guard.tool("get_weather")
+    async def aticking(city: str) -> AsyncIterator[int]:
+        try:
+            for tick in range(8):
+                ticks.append(tick)
+                yield tick
+        finally:
+            ticks.append("closed")
+
+    async def use() -> None:
+        async for tick in aticking("Bern"):
+            if tick == 1:
+                await asyncio.to_thread(withdraw, world, token)
+
+    def use_blocking() -> None:
+        for tick in ticking("Bern"):
+            if tick == 1:
+                withdraw(world, token)
+
+    with pytest.raises(ToolDenied) as caught:
+        asyncio.run(use()) if awaited else use_blocking()
+
+    assert caught.value.reason == "WITHDRAWN"
+    assert ticks == [0, 1, "closed"]
+
+
+def test_an_item_that_is_too_late_is_not_given_out(world: World) -> None:
+    """The permission ended while the generator made it."""
+    token = world.token()
+    guard = world.guard(token=token, watch=True)
+
+    @guard.tool("get_weather")
+    def ticking(city: str) -> Iterator[str]:
+        yield "before"
+        world.end(token)
+        yield "too late"
+
+    items = ticking("Bern")
+
+    assert next(items) == "before"
+    with pytest.raises(ToolDenied, match="no valid token"):
+        next(items)
+
+
+def test_a_watched_generator_is_sent_values_and_returns_one(world: World) -> None:
+    """As it does without the watch."""
+    guard = world.guard(token=world.token(), watch=True)
+
+    @guard.tool("get_weather")
+    def adding(city: str) -> Generator[str, str, str]:
+        return "returned " + (yield "first")
+
+    items = adding("Bern")
+
+    assert next(items) == "first"
+    with pytest.raises(StopIteration) as caught:
+        items.send("sent")
+    assert caught.value.value == "returned sent"
