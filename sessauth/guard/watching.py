@@ -92,8 +92,8 @@ async def _arun_until(
         await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
         # Where both are done the permission ended first or at once: its result is not given out.
         if not watch.done():
-            result = tool.result()
-            return cast("T", _awatched_items(judge, call, result)) if isasyncgen(result) else result
+            result: Any = tool.result()
+            return cast("T", _awatched_items(judge, call, result) if _is_stream(result) else result)
     finally:
         for task in (tool, watch):
             task.cancel()
@@ -130,6 +130,11 @@ async def _awatched_items(
                 return
             await drive_async(_require_standing(judge, call))
             yield item
+
+
+def _is_stream(result: object) -> bool:
+    # Not a type guard, which would have items of no type.
+    return isasyncgen(result)
 
 
 def _require_standing(judge: ToolJudge, call: ToolCall) -> Steps[None]:

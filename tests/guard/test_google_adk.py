@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
 pytest.importorskip("google.adk", reason="Google ADK is tested where it is installed")
 
-from google.adk.agents import LlmAgent
+from google.adk.agents import LiveRequestQueue, LlmAgent
 from google.adk.apps import App
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_response import LlmResponse
@@ -205,6 +206,90 @@ def test_a_request_of_many_callbacks_is_charged_once(world: World) -> None:
         run(world, guard, model_of([("pay", {"amount": 5})]), Again("again"))
         == "answers: [{'result': 'pay done'}]"
     )
+
+
+class Live(Model):
+    """A model of a live session, which makes its calls, and ends when a tool has answered them all."""
+
+    @asynccontextmanager
+    async def connect(self, llm_request: Any) -> Any:
+        """Note what is offered where the connection is opened."""
+        sets = llm_request.config.tools or []
+        self.offered[:] = [each.name for some in sets for each in some.function_declarations or []]
+        self.offered += ["of the provider" for some in sets if some.google_search]
+        yield Connection(self.turns)
+
+
+class Connection:
+    """A live connection: the given calls, then nothing."""
+
+    def __init__(self, turns: list[list[tuple[str, dict[str, Any]]]]) -> None:
+        """Take the calls of each turn."""
+        self.turns, self.answers = turns, asyncio.Event()
+
+    async def send_content(self, content: Any, **_: Any) -> None:
+        """Note that the tools have answered."""
+        if any(part.function_response for part in content.parts):
+            self.answers.set()
+
+    async def receive(self) -> Any:
+        """Give the calls."""
+        for calls in self.turns:
+            made = [
+                types.FunctionCall(id=f"call_{n}", name=name, args=args)
+                for n, (name, args) in enumerate(calls)
+            ]
+            parts = [types.Part(function_call=call) for call in made]
+            yield LlmResponse(content=types.Content(role="model", parts=parts), turn_complete=True)
+        await self.answers.wait()
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+async def live(model: Live, tools: list[Any], plugin: BasePlugin, **options: Any) -> list[Any]:
+    """Run a live session until its first answers, and return them."""
+    agent = LlmAgent(name="agent", model=model, tools=tools, **options)
+    runner = InMemoryRunner(app=App(name="test", root_agent=agent, plugins=[plugin]))
+    session = await runner.session_service.create_session(app_name="test", user_id="user")
+    queue, answers = LiveRequestQueue(), []
+    events = runner.run_live(user_id="user", session_id=session.id, live_request_queue=queue)
+    async with asyncio.timeout(60), aclosing(events):
+        async for event in events:
+            answers += [each.response for each in event.get_function_responses()]
+            if answers:
+                break
+    await runner.close()
+    return answers
+
+
+def test_a_live_session_is_opened_with_the_tools_that_may_be_shown(world: World) -> None:
+    """None that is hidden, and none of the provider; the calls of all are judged."""
+    model = Live(
+        model="fake",
+        turns=[[("pay", {"amount": 5}), ("pay", {"amount": 500}), ("delete_repo", {"name": "x"})]],
+        offered=[],
+    )
+    plugin = ToolGuardPlugin(world.guard(token=world.token()))
+
+    answers = asyncio.run(live(model, [*functions(world), SEARCH], plugin))
+
+    assert set(model.offered) == {"get_weather", "pay"}
+    assert sorted(map(str, answers)) == [
+        "{'error': 'not allowed'}",
+        "{'error': 'not allowed'}",
+        "{'result': 'pay done'}",
+    ]
+    assert world.ran == [("pay", {"amount": 5})]
+
+
+def test_a_live_session_without_a_guard_is_not_opened(world: World) -> None:
+    """Its tools could not be hidden."""
+    model = Live(model="fake", turns=[], offered=["none"])
+
+    with pytest.raises(Exception, match="not done"):
+        asyncio.run(live(model, functions(world), ToolGuardPlugin()))
+    assert model.offered == ["none"]
 
 
 def test_an_agent_has_a_guard_of_its_own(world: World) -> None:
