@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypedDict
+from threading import Lock
+from typing import Any, Final, NamedTuple, TypedDict
 
 from ..scopes.call_arguments import Arguments, canonical, encode
 from ..tokens.token import Token
 
 AnyToken = Token | str | bytes
+
+# About 10 MB. A call that is repeated after so many others counts as one that was never started.
+MAX_STARTED: Final = 65_536
 
 
 class CallTerms(TypedDict, total=False):
@@ -25,6 +29,8 @@ class CallTerms(TypedDict, total=False):
             the agent.
         interrupts: exceptions by which a tool has the framework call it again later. A run that ends by one
             was none: the call that continues it is not charged again.
+        origin: the name of the MCP server that the tool is of, as the framework knows it. Left out: it is the
+            program's own.
         source: the agent's IP address.
         peer: the identities of the agent's certificate.
         session: the id of the session that the token must be of, 16 bytes.
@@ -34,6 +40,7 @@ class CallTerms(TypedDict, total=False):
     proof: bytes | str
     call_id: str
     interrupts: tuple[type[BaseException], ...]
+    origin: str
     source: str
     peer: Sequence[str]
     session: bytes
@@ -98,3 +105,40 @@ def retry_id_of(call_id: str, tool: str, arguments: bytes) -> bytes:
         hashed.update(len(part).to_bytes(8, "big"))
         hashed.update(part)
     return hashed.digest()
+
+
+class StartedCalls:
+    """The retry ids of the newest calls whose tools were started; an empty id is none.
+
+    Once a tool was started the same call under the same id is another run.
+    """
+
+    def __init__(self, most: int = MAX_STARTED) -> None:
+        """Keep the ``most`` newest."""
+        self._most = most
+        self._lock = Lock()
+        self._ids: dict[bytes, None] = {}
+
+    def __contains__(self, retry_id: bytes) -> bool:
+        """Return True if the tool of such a call was started."""
+        return retry_id in self._ids
+
+    def start(self, retry_id: bytes) -> bool:
+        """Note the start of a tool; return False if one was started under this id before."""
+        with self._lock:
+            if retry_id in self._ids:
+                return False
+            if retry_id:
+                self._ids[retry_id] = None
+            if len(self._ids) > self._most:
+                del self._ids[next(iter(self._ids))]
+            return True
+
+    def forget(self, retry_id: bytes) -> None:
+        """Have the next call under this id continue the one that was started."""
+        with self._lock:
+            self._ids.pop(retry_id, None)
+
+
+# Of the process: a program may make a guard for each call.
+started: Final = StartedCalls()

@@ -20,6 +20,7 @@ from .denied import BAD_CALL, ToolDenied
 from .driving import drive, drive_async
 from .functions import activated, decorated
 from .hold import Hold
+from .origins import OWN, Catalogues
 from .tool_judge import Approve, Mode, OnDenied, ToolJudge
 from .watching import arun_standing, arun_watched, run_watched
 
@@ -28,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Guard:
-    """A check in front of the tools of one catalogue, for any number of calls, threads and tasks.
+    """A check in front of an agent's tools, for any number of calls, threads and tasks.
 
     Methods with a leading ``a`` are awaited and never block the event loop. Every failure inside, of a
     verifier, its server, a prover, is a :class:`ToolDenied`. Only an explicit ALLOWED lets a call be made.
@@ -37,7 +38,7 @@ class Guard:
     def __init__(
         self,
         verifier: Any,
-        catalogue: ToolCatalog,
+        catalogue: Catalogues,
         *,
         token: AnyToken | None = None,
         prover: Any = None,
@@ -54,7 +55,9 @@ class Guard:
         Args:
             verifier: a ``Verifier`` in this process, with a server behind it or not, a ``Client`` of a
                 server, or for the awaited methods an ``AsyncVerifier`` or ``AsyncClient``; not closed here.
-            catalogue: the tools that the operator pinned. Another tool is denied.
+            catalogue: the tools that the operator pinned, of one MCP server or the program's own; another
+                tool is denied. With tools of several servers, a catalogue for each by the server's name, and
+                under ``""`` that of the program's own.
             token: the token of all calls, where the agent runs in this process; an open one can be handed on
                 by :meth:`child`. None: each call brings its own.
             prover: a :class:`~sessauth.Prover`, or an ``AsyncProver`` for the awaited methods: proves the
@@ -72,7 +75,8 @@ class Guard:
             on_denied: called with each :class:`ToolDenied`, for the operator.
 
         Raises:
-            UsageError: if ``mode`` is none, or ``permit_ms`` is out of range or the verifier has no server.
+            UsageError: if two catalogues are of one server, ``mode`` is none, or ``permit_ms`` is out of
+                range or the verifier has no server.
             NotExtendable: for an open token without its secret.
         """
         if mode not in ("enforce", "observe"):
@@ -91,8 +95,8 @@ class Guard:
 
     @property
     def catalogue(self) -> ToolCatalog:
-        """The tools that may be called."""
-        return self._judge.catalogue
+        """The program's own tools; of a guard with one catalogue those of its server, too."""
+        return self._judge.origins.of(OWN)
 
     @property
     def observing(self) -> bool:

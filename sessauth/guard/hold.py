@@ -6,10 +6,9 @@ from typing import Self
 
 from ..decisions.decision import DecisionBase
 from ..scopes.call_arguments import Arguments
-from .call import ToolCall, judged_bytes
+from .call import ToolCall, judged_bytes, started
 from .denied import CHANGED, USED, ToolDenied
 from .driving import Steps, drive, drive_async
-from .started_calls import started
 from .tool_judge import ToolJudge
 
 

@@ -24,10 +24,10 @@ from ..tokens.token import Token
 from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
 from ..verifier.server_backed import ServerBackedVerifier
-from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of
+from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of, started
 from .denied import BAD_CALL, NO_ANSWER, NO_TOKEN, ToolDenied
 from .driving import Steps
-from .started_calls import started
+from .origins import OWN, Catalogues, Origins
 
 Mode = Literal["enforce", "observe"]
 Approve = Callable[[Any], Any]
@@ -44,7 +44,7 @@ class ToolJudge:
     def __init__(
         self,
         verifier: Any,
-        catalogue: ToolCatalog,
+        catalogue: Catalogues,
         token: AnyToken | None,
         prover: Any,
         options: dict[str, Any],
@@ -54,7 +54,7 @@ class ToolJudge:
     ) -> None:
         """Take the parameters of :class:`~.guard.Guard`; ``options`` are those of every check."""
         self.verifier = verifier
-        self.catalogue = catalogue
+        self.origins = Origins(catalogue)
         self.token = token
         self.prover = prover
         self.options = options
@@ -99,7 +99,7 @@ class ToolJudge:
         """Judge a call of an MCP method other than ``tools/call``; returns and raises as :meth:`judge`."""
         try:
             token, options = self._presented_with(method, terms)
-            request = (token, self.catalogue, "", self._bytes_of(method, params))
+            request = (token, self._catalogue(terms), "", self._bytes_of(method, params))
             proof = yield from self._proof_of_method(method, request, terms)
             more = {"proof": proof} if proof else {}
             options |= {**more, "method": method}
@@ -134,14 +134,14 @@ class ToolJudge:
 
     def visible(self, tools: Iterable[str], terms: CallTerms) -> Steps[list[str]]:
         """Return the tools that the token could call with some arguments; none if that can't be known."""
-        names = list(tools)
-        known = [name for name in names if isinstance(name, str) and name in self.catalogue]
+        names, catalogue = list(tools), self._catalogue(terms)
+        known = [name for name in names if isinstance(name, str) and name in catalogue]
         try:
             token, options = self._presented_with(TOOLS_LIST, terms)
             shown: set[str] = set()
             for start in range(0, len(known), MAX_BATCH_ITEMS):
                 part = known[start : start + MAX_BATCH_ITEMS]
-                verdicts = yield from self.survey(token, self.catalogue.candidates(part), options)
+                verdicts = yield from self.survey(token, catalogue.candidates(part), options)
                 may = zip(part, verdicts, strict=True)
                 shown.update(name for name, verdict in may if is_possible(verdict))
         except ToolDenied as denied:
@@ -195,14 +195,14 @@ class ToolJudge:
     def _read(self, tool: str, arguments: Arguments, terms: CallTerms) -> Steps[ToolCall]:
         """Return the call in the form that is judged, with a proof if the guard makes them."""
         token, options = self._presented_with(tool, terms)
-        judged = self._bytes_of(tool, arguments)
+        judged, catalogue = self._bytes_of(tool, arguments), self._catalogue(terms)
         try:
-            action, resource, facts = self.catalogue.ask(tool)
+            action, resource, facts = catalogue.ask(tool)
         except (UnknownTool, TypeError):
             decision = None
             if isinstance(tool, str):
                 # Asked all the same, so that the refusal is recorded.
-                request = (token, self.catalogue, tool, judged)
+                request = (token, catalogue, tool, judged)
                 decision = yield from self._decision(tool, "check_tool", request, options)
             raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision) from None
         proof = yield from self._proof(tool, (token, action, resource, judged), terms)
@@ -232,8 +232,11 @@ class ToolJudge:
         token = terms.get("token", self._presented)
         if not token:
             raise ToolDenied(tool, NO_TOKEN)
-        origin = {name: terms[name] for name in ("source", "peer", "session") if terms.get(name)}
-        return token, {**self.options, **origin}
+        caller = {name: terms[name] for name in ("source", "peer", "session") if terms.get(name)}
+        return token, {**self.options, **caller}
+
+    def _catalogue(self, terms: CallTerms) -> ToolCatalog:
+        return self.origins.of(terms.get("origin", OWN))
 
     def _bytes_of(self, tool: str, arguments: Arguments) -> bytes:
         try:

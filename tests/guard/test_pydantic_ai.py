@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("pydantic_ai", reason="PydanticAI is tested where it is installed")
 
+from fastmcp import FastMCP
 from pydantic_ai import Agent, ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.capabilities import AbstractCapability, NativeTool
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -278,3 +280,21 @@ def test_a_running_tool_is_cancelled_when_its_session_ends(world: World) -> None
 
     assert run(agent).output == "answers: ['not allowed: no valid token']"
     assert len(world.ran) == 1
+
+
+@pytest.mark.parametrize("name", ["tools", "evil", None])
+def test_a_tool_is_that_of_its_server(world: World, name: str | None) -> None:
+    """A tool of another server, or of one without a name, is hidden, and does not run."""
+    server: Any = FastMCP("server")
+
+    @server.tool
+    def pay() -> str:
+        return world.run("pay")
+
+    model = Model([ToolCallPart("pay", {})])
+    capability = ToolGuardCapability(world.guard(token=world.token("write:mcp/tools/pay")))
+    agent = Agent(FunctionModel(model), toolsets=[MCPToolset(server, id=name)], capabilities=[capability])
+
+    run(agent)
+
+    assert len(world.ran) == len(model.offered) == (name == "tools")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessauth.guard import Guard, ToolDenied
-from sessauth.guard.started_calls import StartedCalls
+from sessauth.guard.call import StartedCalls
 from tests.guard.world import World
 
 TWICE = "write:mcp/tools/pay where amount <= 100 needs uses(2)"

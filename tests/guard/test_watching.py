@@ -254,7 +254,7 @@ def test_an_item_that_is_too_late_is_not_given_out(world: World) -> None:
 
 
 def test_a_watched_generator_is_sent_values_and_returns_one(world: World) -> None:
-    """As it does without the watch."""
+    """It does the same without the watch."""
     guard = world.guard(token=world.token(), watch=True)
 
     @guard.tool("get_weather")

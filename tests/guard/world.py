@@ -55,7 +55,7 @@ class World:
     """The server and what happened: ``ran`` has each call that reached a tool, ``denied`` each refusal."""
 
     server: ServerFixture
-    catalogue: ToolCatalog = field(default_factory=lambda: ToolCatalog.from_mcp(SERVER, TOOLS))
+    catalogue: Any = field(default_factory=lambda: ToolCatalog.from_mcp(SERVER, TOOLS))
     ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     denied: list[ToolDenied] = field(default_factory=list)
 

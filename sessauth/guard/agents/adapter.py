@@ -71,6 +71,15 @@ async def arun_or_refuse(
         return refusal(denied)
 
 
+async def ashown(guard: Guard, tools: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of ``tools``, each a name and its origin, that may be shown."""
+    names: dict[str, list[str]] = {}
+    for name, origin in tools:
+        names.setdefault(origin, []).append(name)
+    shown = [(origin, await guard.avisible(each, origin=origin)) for origin, each in names.items()]
+    return {(name, origin) for origin, each in shown for name in each}
+
+
 def jsonable(arguments: dict[str, Any]) -> Any:
     """Return the JSON values of arguments that pydantic validated: of a date its text, of a model its fields.
 

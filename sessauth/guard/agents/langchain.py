@@ -62,12 +62,12 @@ def _once(request: Any, guard: GuardChoice) -> Any:
     tool, copied, judged = request.tool, copy.copy(request.tool), [True]
     call, _ = _call(request)
 
-    def invoke(given: Any, *args: Any, **options: Any) -> Any:
-        do = partial(tool.invoke, given, *args, **options)
+    def invoke(call_input: Any, *args: Any, **options: Any) -> Any:
+        do = partial(tool.invoke, call_input, *args, **options)
         return do() if judged and judged.pop() else run_or_refuse(do, guard, *call)
 
-    async def ainvoke(given: Any, *args: Any, **options: Any) -> Any:
-        do = partial(tool.ainvoke, given, *args, **options)
+    async def ainvoke(call_input: Any, *args: Any, **options: Any) -> Any:
+        do = partial(tool.ainvoke, call_input, *args, **options)
         return await (do() if judged and judged.pop() else arun_or_refuse(do, guard, *call))
 
     # Of the instance: tools are models of pydantic, which refuses other names.

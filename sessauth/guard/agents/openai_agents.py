@@ -15,7 +15,7 @@ from typing import Any
 from agents import Agent, FunctionTool
 from agents.tool_context import ToolContext
 
-from .adapter import GuardChoice, arun_or_refuse, choose
+from .adapter import GuardChoice, arun_or_refuse, ashown, choose
 from .openai_handoffs import GuardedBase, own_handoffs, require_guarded_tools, set_handoffs
 
 
@@ -42,8 +42,8 @@ class GuardedAgent(Agent[Any], GuardedBase):
         """
         tools = [tool for tool in await super().get_all_tools(run_context) if isinstance(tool, FunctionTool)]
         require_guarded_tools(tools)
-        shown = await choose(self.guard, run_context).avisible([tool.qualified_name for tool in tools])
-        return [guarded_tool(tool, self.guard) for tool in tools if tool.qualified_name in shown]
+        shown = await ashown(choose(self.guard, run_context), map(_origin, tools))
+        return [guarded_tool(tool, self.guard) for tool in tools if _origin(tool) in shown]
 
 
 GuardedAgent.handoffs = property(own_handoffs, set_handoffs)
@@ -51,12 +51,19 @@ GuardedAgent.handoffs = property(own_handoffs, set_handoffs)
 
 def guarded_tool(tool: FunctionTool, guard: GuardChoice = None) -> FunctionTool:
     """Return a copy of ``tool`` whose calls are judged by the JSON that the tool is given."""
-    name, invoke = tool.qualified_name, tool.on_invoke_tool
+    (name, origin), invoke = _origin(tool), tool.on_invoke_tool
 
     async def judged(context: ToolContext[Any], arguments: str) -> Any:
         # No call id: the model chooses it, and the SDK has no id of its own for what it would run again.
-        return await arun_or_refuse(lambda: invoke(context, arguments), guard, context, name, arguments, str)
+        asked = (guard, context, name, arguments, str)
+        return await arun_or_refuse(lambda: invoke(context, arguments), *asked, origin=origin)
 
     copied = copy.copy(tool)
     copied.on_invoke_tool = judged
     return copied
+
+
+def _origin(tool: FunctionTool) -> tuple[str, str]:
+    """Return the name of a tool and of the MCP server that it is of, both as the server has them."""
+    server, name = (tool._mcp_tool_binding or ("", tool.qualified_name))[:2]
+    return name, server

@@ -12,7 +12,8 @@ from pydantic_ai.toolsets import WrapperToolset
 from ...decisions.outward import Outward
 from ...errors import UsageError
 from ..call import CallTerms
-from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, jsonable
+from ..origins import OWN, UNNAMED
+from .adapter import GuardChoice, arun_or_refuse, ashown, attempt_id, choose, jsonable
 
 
 @dataclass
@@ -42,8 +43,8 @@ class ToolGuardCapability(AbstractCapability[Any]):
     async def prepare_model_request(self, ctx: Any, request_context: Any) -> Any:
         """Hide tools, and with them those that run at the provider, where no call is judged."""
         offer = request_context.model_request_parameters
-        shown = await choose(self.guard, ctx).avisible([tool.name for tool in offer.function_tools])
-        tools = [tool for tool in offer.function_tools if tool.name in shown]
+        shown = await ashown(choose(self.guard, ctx), map(_origin, offer.function_tools))
+        tools = [tool for tool in offer.function_tools if _origin(tool) in shown]
         offer = replace(offer, function_tools=tools, native_tools=[])
         return replace(request_context, model_request_parameters=offer)
 
@@ -68,7 +69,14 @@ class GuardedToolset(WrapperToolset[Any]):
 
         call, asked = super().call_tool, (self.capability.guard, ctx, name, jsonable(tool_args), refusal)
         terms: CallTerms = {"call_id": _call_id(ctx), "interrupts": (ApprovalRequired,)}
+        terms["origin"] = _origin(tool.tool_def)[1]
         return await arun_or_refuse(lambda: call(name, tool_args, ctx, tool), *asked, **terms)
+
+
+def _origin(tool: Any) -> tuple[str, str]:
+    # The keys that a toolset of an MCP server marks its tools with.
+    of_server = {"annotations", "task"} <= (tool.metadata or {}).keys()
+    return tool.name, (tool.toolset_id or UNNAMED) if of_server else OWN
 
 
 def _call_id(ctx: Any) -> str:
