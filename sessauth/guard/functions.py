@@ -42,12 +42,15 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
     def decorate(function: F) -> F:
         tool = name or function.__name__
-        signature, runs, is_method = inspect.signature(function), _run_by(function), _is_method(function)
+        runs, is_method = _run_by(function), _is_method(getattr(function, "func", function))
+        whole, bound_args, bound_values = _unbound(function)
+        signature = inspect.signature(whole)
 
         def judged(args: tuple[Any, ...], values: dict[str, Any]) -> tuple[CallGuard, dict[str, Any]]:
             guard = find()
             if guard is None:
                 raise ToolDenied(tool, NO_GUARD)
+            args, values = (*bound_args, *args), {**bound_values, **values}
             return guard, _arguments(tool, signature, args, values, is_method=is_method)
 
         if inspect.iscoroutinefunction(runs):
@@ -99,6 +102,17 @@ def _run_by(function: Any) -> Any:
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the function that a partial one completes, with the arguments that it has already."""
+    args: tuple[Any, ...] = ()
+    values: dict[str, Any] = {}
+    while isinstance(function, functools.partial | staticmethod):
+        if isinstance(function, functools.partial):
+            args, values = (*function.args, *args), {**function.keywords, **values}
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function, args, values
 
 
 def _is_method(function: Any) -> bool:

@@ -162,8 +162,12 @@ def test_a_method_is_judged_without_its_object(world: World) -> None:
         def get_weather(self, city: str) -> str:
             return world.run("get_weather", city=city)
 
-    with world.guard(token=world.token('read:mcp/tools/get_weather where city == "Bern"')).activate():
+    guard = world.guard(token=world.token('read:mcp/tools/get_weather where city == "Bern"'))
+    with guard.activate():
         assert Desk().get_weather("Bern") == "get_weather done"
+        assert functools.partial(Desk.get_weather, Desk())("Bern") == "get_weather done"
+        plain: Any = inspect.unwrap(Desk.get_weather)
+        assert guard.tool("get_weather")(functools.partial(plain, Desk()))("Bern") == "get_weather done"
         with pytest.raises(ToolDenied):
             Desk().get_weather("Rome")
 
@@ -236,7 +240,7 @@ def test_whatever_is_called_as_a_coroutine_is_judged_as_one(world: World) -> Non
     async def pay(to: str, amount: int) -> str:
         return world.run("pay", to=to, amount=amount)
 
-    guard = world.guard(token=world.token())
+    guard = world.guard(token=world.token("write:mcp/tools/pay where amount <= 100 free to"))
     forms: list[Any] = [Pay(), functools.partial(pay, "a"), staticmethod(functools.partial(pay, "a"))]
     for form in forms:
         judged = guard.tool("pay")(form)
@@ -244,3 +248,29 @@ def test_whatever_is_called_as_a_coroutine_is_judged_as_one(world: World) -> Non
         assert asyncio.run(judged(amount=50)) == "pay done"
         with pytest.raises(ToolDenied):
             asyncio.run(judged(amount=500))
+
+
+@pytest.mark.parametrize("bound", [("a",), ("b",)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_a_partial_function_has_already_is_judged(
+    world: World, bound: tuple[str, ...], nested: bool
+) -> None:
+    """By position or by name: the tool is given it like the rest."""
+
+    def pay(to: str, amount: int, /, note: str = "") -> str:
+        return world.run("pay", to=to, amount=amount)
+
+    scope = 'write:mcp/tools/pay where to == "a" and amount <= 100 and note == "n"'
+    guard = world.guard(token=world.token(scope))
+    form: Any = functools.partial(pay, *bound, note="n")
+    judged = guard.tool("pay")(functools.partial(staticmethod(form), 5) if nested else form)
+
+    def call() -> str:
+        return str(judged() if nested else judged(5))
+
+    if bound == ("a",):
+        assert call() == "pay done"
+    else:
+        with pytest.raises(ToolDenied):
+            call()
+    assert len(world.ran) == (bound == ("a",))
