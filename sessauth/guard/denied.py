@@ -37,9 +37,13 @@ _OUTWARD = {
 }
 _OUTWARD |= {
     NO_ANSWER: Outward.UNAVAILABLE,
-    NO_GUARD: Outward.UNAVAILABLE,
+    NO_GUARD: Outward.DENIED,
     WITHDRAWN: Outward.UNAUTHENTICATED,
 }
+
+
+FORGOTTEN_GUARD = "no guard is active here: pass one, or call within guard.activate()"
+"""The note of a refusal with NO_GUARD, for the developer."""
 
 
 class ToolDenied(SessauthError):
@@ -56,14 +60,23 @@ class ToolDenied(SessauthError):
     """
 
     def __init__(
-        self, tool: object, reason: str = "", decision: DecisionBase | None = None, *, observed: bool = False
+        self,
+        tool: object,
+        reason: str = "",
+        decision: DecisionBase | None = None,
+        detail: str = "",
+        *,
+        observed: bool = False,
     ) -> None:
-        """Refuse a call by a decision, or for a ``reason`` of this module."""
+        """Refuse a call by a decision, or for a ``reason`` of this module; an agent may see ``detail``."""
         self.reason = reason or (decision.reason.name if decision is not None else NO_ANSWER)
         self.outward = _OUTWARD.get(self.reason) or outward(decision)
         if self.outward is Outward.ALLOWED:
             self.outward = Outward.DENIED
-        super().__init__(self.outward.text)
+        super().__init__(self.outward.text + detail)
+        if self.reason == NO_GUARD:
+            self.add_note(FORGOTTEN_GUARD)
+        self._detail = detail
         self.tool = (tool if isinstance(tool, str) else ascii(tool))[:MAX_TOOL_CHARS]
         self.decision = decision
         self.observed = observed
@@ -73,6 +86,6 @@ class ToolDenied(SessauthError):
         """The id of the decision, 16 bytes; empty without one. An agent may be given it."""
         return self.decision.decision_id if self.decision is not None else b""
 
-    def __reduce__(self) -> tuple[type[Self], tuple[object, str, DecisionBase | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[object, str, DecisionBase | None, str]]:
         """Have it pickled and copied by its parts."""
-        return type(self), (self.tool, self.reason, self.decision)
+        return type(self), (self.tool, self.reason, self.decision, self._detail)

@@ -21,7 +21,7 @@ from .driving import drive, drive_async
 from .functions import activated, decorated
 from .hold import Hold
 from .origins import OWN, Catalogues
-from .tool_judge import Approve, Mode, OnDenied, ToolJudge
+from .tool_judge import Approve, Explain, Mode, OnDenied, ToolJudge
 from .watching import arun_standing, arun_watched, run_watched
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Guard:
         approve: Approve | None = None,
         watch: bool = False,
         on_denied: OnDenied | None = None,
+        explain: Explain = "answer",
     ) -> None:
         """Guard the tools of ``catalogue``.
 
@@ -73,21 +74,28 @@ class Guard:
                 it raises passes through: it may be a framework's interrupt.
             watch: stop a running tool when its permission ends (:mod:`sessauth.guard.watching`).
             on_denied: called with each :class:`ToolDenied`, for the operator.
+            explain: what an agent is told of a refusal. ``answer``: one sentence. ``decision``: the id of the
+                decision too, by which the operator finds it. ``scope``: also what its own token permits
+                instead, where that refused the call; never of a ceiling.
 
         Raises:
-            UsageError: if two catalogues are of one server, ``mode`` is none, or ``permit_ms`` is out of
-                range or the verifier has no server.
+            UsageError: if two catalogues are of one server, ``mode`` or ``explain`` is none, or ``permit_ms``
+                is out of range or the verifier has no server.
             NotExtendable: for an open token without its secret.
         """
         if mode not in ("enforce", "observe"):
             raise UsageError(f"mode: is 'enforce' or 'observe', not {mode!r}")
+        if explain not in ("answer", "decision", "scope"):
+            raise UsageError(f"explain: is 'answer', 'decision' or 'scope', not {explain!r}")
         if not 0 <= permit_ms <= MAX_PERMIT_MS:
             raise UsageError(f"permit_ms: {permit_ms} is not between 0 and {MAX_PERMIT_MS}")
         options = {
             **({"audience": audience} if audience else {}),
             **({"session": session} if session else {}),
         }
-        self._judge = ToolJudge(verifier, catalogue, token, prover, options, mode, approve, on_denied)
+        self._judge = ToolJudge(
+            verifier, catalogue, token, prover, options, mode, approve, on_denied, explain
+        )
         if permit_ms and not self._judge.charges:
             raise UsageError("permit_ms: only a server gives permits; open the verifier with server=")
         self._permit_ms = permit_ms

@@ -17,7 +17,7 @@ from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
 from ..errors import UnknownTool
 from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval
-from ..reasons import Reason, SurveyVerdict
+from ..reasons import Level, Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
 from ..tokens.prover import AsyncProver, Prover
 from ..tokens.token import Token
@@ -25,15 +25,20 @@ from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
 from ..verifier.server_backed import ServerBackedVerifier
 from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of, started
-from .denied import BAD_CALL, NO_ANSWER, NO_TOKEN, ToolDenied
+from .denied import BAD_CALL, MAX_TOOL_CHARS, NO_ANSWER, NO_TOKEN, ToolDenied
 from .driving import Steps
 from .origins import OWN, Catalogues, Origins
 
 Mode = Literal["enforce", "observe"]
+Explain = Literal["answer", "decision", "scope"]
 Approve = Callable[[Any], Any]
 OnDenied = Callable[[ToolDenied], None]
 
 T = TypeVar("T")
+
+# Of the log, however many tools a server has, and however often it has others.
+MAX_HIDDEN_NAMED: Final = 50
+MAX_HIDDEN_LINES: Final = 100
 
 _log: Final = logging.getLogger("sessauth.guard")
 
@@ -51,6 +56,7 @@ class ToolJudge:
         mode: Mode,
         approve: Approve | None,
         on_denied: OnDenied | None,
+        explain: Explain,
     ) -> None:
         """Take the parameters of :class:`~.guard.Guard`; ``options`` are those of every check."""
         self.verifier = verifier
@@ -61,6 +67,8 @@ class ToolJudge:
         self.observing = mode == "observe"
         self._approve = approve
         self._on_denied = on_denied
+        self._explain = explain
+        self._hidden: set[str] = set()
         # A verifier in this process answers at once; what asks a server must not run on an event loop.
         self.embedded = isinstance(verifier, BaseVerifier | AsyncVerifier)
         self._blocks = not self.embedded or isinstance(verifier, ServerBackedVerifier)
@@ -108,7 +116,7 @@ class ToolJudge:
                 options["proof"] = yield from self._proof_of_method(method, request, {})
                 decision = yield from self._decision(method, "check_tool", request, options)
             if not allows(decision):
-                raise ToolDenied(method, decision=decision)
+                raise ToolDenied(method, decision=decision, detail=self._detail(token, decision))
         except ToolDenied as denied:
             self.refuse(denied)
             return denied.decision
@@ -121,7 +129,7 @@ class ToolJudge:
                 call.tool, "commit", (permit, *call.request), dict(call.options)
             )
             if not allows(decision):
-                raise ToolDenied(call.tool, decision=decision)
+                raise ToolDenied(call.tool, decision=decision, detail=self._detail(call.token, decision))
         except ToolDenied as denied:
             self.refuse(denied)
 
@@ -149,7 +157,33 @@ class ToolJudge:
             shown = set()
         if self.observing:
             return names
+        self._log_hidden([name for name in names if name not in shown], known)
         return [name for name in names if name in shown]
+
+    def _log_hidden(self, hidden: Sequence[object], known: Sequence[str]) -> None:
+        """Log hidden tools, the same ones once: a developer would look for them elsewhere."""
+        names = [each if isinstance(each, str) else ascii(each) for each in hidden[:MAX_HIDDEN_NAMED]]
+        names = [name[:MAX_TOOL_CHARS] for name in names]
+        key = "\0".join(names)
+        if not hidden or key in self._hidden or len(self._hidden) >= MAX_HIDDEN_LINES:
+            return
+        self._hidden.add(key)
+        denied = ", ".join(ascii(name) for name in names if name in known) or "none"
+        unknown = ", ".join(ascii(name) for name in names if name not in known) or "none"
+        _log.info("hidden tools: never in scope: %s; not in the catalogue: %s", denied, unknown)
+
+    def _detail(self, token: AnyToken, decision: DecisionBase | None) -> str:
+        """Return what an agent is told beside the answer, by the operator's choice."""
+        if self._explain == "answer" or decision is None or not decision.decision_id:
+            return ""
+        detail = f" (decision {decision.decision_id.hex()})"
+        if self._explain == "decision" or decision.level != Level.BLOCK or decision.stage is not Stage.SCOPE:
+            return detail
+        try:
+            # Of its own token only, which a holder can read; a server's explanation knows ceilings too.
+            return f"{detail}: {DecisionBase.explain(decision, token)}"
+        except Exception:  # noqa: BLE001 - the refusal stands
+            return detail
 
     def survey(
         self, token: AnyToken, candidates: Sequence[Any], options: dict[str, Any]
@@ -204,7 +238,8 @@ class ToolJudge:
                 # Asked all the same, so that the refusal is recorded.
                 request = (token, catalogue, tool, judged)
                 decision = yield from self._decision(tool, "check_tool", request, options)
-            raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision) from None
+            detail = self._detail(token, decision)
+            raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision, detail) from None
         proof = yield from self._proof(tool, (token, action, resource, judged), terms)
         call_id = terms.get("call_id", "")
         retry_id = retry_id_of(call_id, tool, judged) if self.charges else b""
@@ -290,7 +325,7 @@ class ToolJudge:
                     options["proof"] = yield from self._proof(call.tool, call.request, {})
                 decision = yield from self._decision(call.tool, "check", call.request, options)
         if not allows(decision):
-            raise ToolDenied(call.tool, decision=decision)
+            raise ToolDenied(call.tool, decision=decision, detail=self._detail(call.token, decision))
         return decision
 
     def _decision(

@@ -255,7 +255,7 @@ def test_whatever_is_called_as_a_coroutine_is_judged_as_one(world: World) -> Non
 def test_what_a_partial_function_has_already_is_judged(
     world: World, bound: tuple[str, ...], nested: bool
 ) -> None:
-    """By position or by name: the tool is given it like the rest."""
+    """The tool is given it like the rest, by position or by name."""
 
     def pay(to: str, amount: int, /, note: str = "") -> str:
         return world.run("pay", to=to, amount=amount)

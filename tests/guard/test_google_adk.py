@@ -287,7 +287,7 @@ def test_a_live_session_without_a_guard_is_not_opened(world: World) -> None:
     """Its tools could not be hidden."""
     model = Live(model="fake", turns=[], offered=["none"])
 
-    with pytest.raises(Exception, match="not done"):
+    with pytest.raises(Exception, match="not allowed"):
         asyncio.run(live(model, functions(world), ToolGuardPlugin()))
     assert model.offered == ["none"]
 

@@ -125,6 +125,16 @@ def test_a_tool_node_of_ones_own_is_guarded(world: World, awaited: bool) -> None
     assert world.ran == [("pay", {"amount": 5})]
 
 
+def test_a_refusal_has_the_id_of_its_decision(world: World) -> None:
+    """The artifact of the message has it, which no model sees."""
+    agent = agent_of(world, Model(turns=[[("pay", {"amount": 500})]]), world.guard(token=world.token()))
+
+    messages = agent.invoke(GO)["messages"]
+
+    artifacts = [message.artifact for message in messages if isinstance(message, ToolMessage)]
+    assert artifacts == [{"decision": world.denied[-1].decision_id.hex()}]
+
+
 @pytest.mark.parametrize("turns", [[2], [1, 1]], ids=["in one step", "in two steps"])
 def test_an_id_that_the_model_uses_twice_is_charged_twice(world: World, turns: list[int]) -> None:
     """The same call under the same id: two calls, which need two uses."""
@@ -243,8 +253,14 @@ def test_a_sub_agent_has_a_guard_of_its_own(world: World, way: str) -> None:
     assert world.ran == [("pay", {"amount": 1})]
 
 
-@pytest.mark.parametrize("choice", [None, lambda runtime: None, lambda runtime: 1 / 0])
-def test_without_a_guard_nothing_runs(world: World, choice: Any) -> None:
+UNANSWERED = "not done: no answer about the permission; try again later"
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [(None, "not allowed"), (lambda runtime: None, "not allowed"), (lambda runtime: 1 / 0, UNANSWERED)],
+)
+def test_without_a_guard_nothing_runs(world: World, choice: Any, text: str) -> None:
     """None is active, or the function that chooses it has none or fails."""
     node = ToolGuardMiddleware(choice)
     tools = [StructuredTool.from_function(function) for function in functions(world)]
@@ -255,7 +271,7 @@ def test_without_a_guard_nothing_runs(world: World, choice: Any) -> None:
 
     shown = answers(graph.compile().invoke({"messages": [call]}))
 
-    assert shown == ["not done: no answer about the permission; try again later"]
+    assert shown == [text]
     assert world.ran == []
 
 

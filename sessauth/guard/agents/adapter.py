@@ -10,7 +10,7 @@ from ...decisions.tool_catalog import TOOLS_LIST
 from ...scopes.call_arguments import Arguments
 from ..active import current_guard
 from ..call import CallTerms
-from ..denied import NO_ANSWER, NO_GUARD, ToolDenied
+from ..denied import FORGOTTEN_GUARD, NO_ANSWER, NO_GUARD, ToolDenied
 from ..guard import Guard
 
 GuardChoice = Guard | Callable[[Any], Guard | None] | None
@@ -34,7 +34,7 @@ def choose(choice: GuardChoice, context: object, tool: str = TOOLS_LIST) -> Guar
         raise denied from error
     if not isinstance(guard, Guard):
         denied = ToolDenied(tool, NO_GUARD)
-        _log.warning("denied: tool %a, reason %s", denied.tool, denied.reason)
+        _log.warning("denied: tool %a, reason %s: %s", denied.tool, denied.reason, FORGOTTEN_GUARD)
         raise denied
     return guard
 

@@ -15,6 +15,7 @@ from langgraph.types import interrupt
 from ...approvals.request import ApprovalRequest
 from ...model.approval import SignedApproval
 from ..call import CallTerms
+from ..denied import ToolDenied
 from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, run_or_refuse
 
 
@@ -75,15 +76,17 @@ def _once(request: Any, guard: GuardChoice) -> Any:
     return copied
 
 
-def _call(request: Any) -> tuple[tuple[Any, str, Any, Callable[[Exception], ToolMessage]], CallTerms]:
+def _call(request: Any) -> tuple[tuple[Any, str, Any, Callable[[ToolDenied], ToolMessage]], CallTerms]:
     call, context, state = request.tool_call, request.runtime, request.state
     refusal = {"name": call["name"], "tool_call_id": call["id"], "status": "error"}
     messages = state if isinstance(state, list) else dict(state).get("messages", [])
     siblings = [each["id"] for message in messages[-1:] for each in getattr(message, "tool_calls", ())]
     # A task that LangGraph runs again, after an interrupt or a crash, keeps its id.
     task = getattr(getattr(context, "execution_info", None), "task_id", "")
-    terms: CallTerms = {
-        "call_id": attempt_id(task, call["id"], siblings),
-        "interrupts": (GraphInterrupt,),
-    }
-    return (context, call["name"], call["args"], lambda denied: ToolMessage(str(denied), **refusal)), terms
+    terms: CallTerms = {"call_id": attempt_id(task, call["id"], siblings), "interrupts": (GraphInterrupt,)}
+
+    def refused(denied: ToolDenied) -> ToolMessage:
+        # The artifact is not for the model.
+        return ToolMessage(str(denied), artifact={"decision": denied.decision_id.hex()}, **refusal)
+
+    return (context, call["name"], call["args"], refused), terms

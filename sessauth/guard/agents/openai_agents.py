@@ -15,6 +15,7 @@ from typing import Any
 from agents import Agent, FunctionTool
 from agents.tool_context import ToolContext
 
+from ..origins import OWN
 from .adapter import GuardChoice, arun_or_refuse, ashown, choose
 from .openai_handoffs import GuardedBase, own_handoffs, require_guarded_tools, set_handoffs
 
@@ -40,9 +41,11 @@ class GuardedAgent(Agent[Any], GuardedBase):
         Raises:
             UsageError: for a tool that is an agent without a guard.
         """
-        tools = [tool for tool in await super().get_all_tools(run_context) if isinstance(tool, FunctionTool)]
+        every = await super().get_all_tools(run_context)
+        tools = [tool for tool in every if isinstance(tool, FunctionTool)]
         require_guarded_tools(tools)
-        shown = await ashown(choose(self.guard, run_context), map(_origin, tools))
+        names = [_origin(tool) if isinstance(tool, FunctionTool) else (tool.name, OWN) for tool in every]
+        shown = await ashown(choose(self.guard, run_context), names)
         return [guarded_tool(tool, self.guard) for tool in tools if _origin(tool) in shown]
 
 
@@ -65,5 +68,5 @@ def guarded_tool(tool: FunctionTool, guard: GuardChoice = None) -> FunctionTool:
 
 def _origin(tool: FunctionTool) -> tuple[str, str]:
     """Return the name of a tool and of the MCP server that it is of, both as the server has them."""
-    server, name = (tool._mcp_tool_binding or ("", tool.qualified_name))[:2]
+    server, name = (tool._mcp_tool_binding or (OWN, tool.qualified_name))[:2]
     return name, server

@@ -43,7 +43,8 @@ class ToolGuardCapability(AbstractCapability[Any]):
     async def prepare_model_request(self, ctx: Any, request_context: Any) -> Any:
         """Hide tools, and with them those that run at the provider, where no call is judged."""
         offer = request_context.model_request_parameters
-        shown = await ashown(choose(self.guard, ctx), map(_origin, offer.function_tools))
+        names = [*map(_origin, offer.function_tools), *((each.kind, OWN) for each in offer.native_tools)]
+        shown = await ashown(choose(self.guard, ctx), names)
         tools = [tool for tool in offer.function_tools if _origin(tool) in shown]
         offer = replace(offer, function_tools=tools, native_tools=[])
         return replace(request_context, model_request_parameters=offer)
