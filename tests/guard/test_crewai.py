@@ -174,6 +174,41 @@ def test_a_guarded_tool_is_judged_once(world: World, hooks: list[Any], model: ty
 
 
 @MODELS
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_each_run_of_a_retry_is_charged(
+    world: World, hooks: list[Any], model: type[Native], wrapped: bool
+) -> None:
+    """CrewAI runs a tool that failed again, up to six times: it may have done its work before."""
+
+    @tool("pay")
+    def pay(amount: int) -> str:
+        """Pay, and lose the answer of the bank."""
+        world.run("pay", amount=amount)
+        raise TimeoutError
+
+    guard = world.guard(token=world.token("write:mcp/tools/pay needs uses(1)"))
+    hooks.append(guard_calls(guard))
+    calls = [("pay", {"amount": 5}), ("pay", {"amount": 6})]
+
+    run(model(model="fake", turns=calls, offered=[]), guarded_tools([pay], guard) if wrapped else [pay])
+
+    assert world.ran == [("pay", {"amount": 5})]
+
+
+@MODELS
+def test_a_tool_that_the_hook_judged_runs_again_in_another_call(
+    world: World, hooks: list[Any], model: type[Native]
+) -> None:
+    """Each call is judged, and makes one run."""
+    hooks.append(guard_calls(world.guard(token=world.token())))
+    calls = [("pay", {"amount": amount}) for amount in (5, 6, 500)]
+
+    run(model(model="fake", turns=list(calls), offered=[]), tools_of(world))
+
+    assert world.ran == calls[:2]
+
+
+@MODELS
 def test_another_hook_can_not_change_a_call_after_the_check(
     world: World, hooks: list[Any], model: type[Native]
 ) -> None:

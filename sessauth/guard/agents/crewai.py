@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from crewai.hooks import register_before_tool_call_hook
@@ -11,6 +12,7 @@ from crewai.tools import BaseTool, ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name as named
 from pydantic import Field
 
+from ..denied import USED, ToolDenied
 from .adapter import GuardChoice, choose, jsonable, run_or_refuse
 
 
@@ -47,12 +49,36 @@ def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
         try:
             if not isinstance(getattr(call.tool, "_original_tool", None), GuardedTool):
                 choose(guard, call, call.tool_name).check(call.tool_name, jsonable(call.tool_input))
+                _allow_one_run(call.tool)
         except Exception:  # noqa: BLE001 - CrewAI runs the tool if a hook raises
             return False
         return None
 
     register_before_tool_call_hook(judged)
     return judged
+
+
+def _allow_one_run(tool: Any) -> None:
+    """Let the tool of a judged call run once: CrewAI runs one that failed again, without its hooks."""
+    func = getattr(tool, "func", None)
+    if func is not None and not hasattr(func, "sessauth_runs"):
+        runs: list[None] = []
+
+        @wraps(func)
+        def run(*args: Any, **values: Any) -> Any:
+            if not runs:
+                raise ToolDenied(tool.name, USED)
+            runs.pop()
+            return func(*args, **values)
+
+        @wraps(func)
+        async def arun(*args: Any, **values: Any) -> Any:
+            return await run(*args, **values)
+
+        tool.func = arun if asyncio.iscoroutinefunction(func) else run
+        tool.func.sessauth_runs = runs
+    if func is not None:
+        tool.func.sessauth_runs[:] = [None]
 
 
 def _never(*_: Any) -> bool:
