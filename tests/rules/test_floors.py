@@ -58,7 +58,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "langchain_core": ("guard.agents.langchain",),
     "langgraph": ("guard.agents.langchain",),
     "pydantic_ai": ("guard.agents.pydantic_ai",),
-    "agents": ("guard.agents.openai_agents",),
+    "agents": ("guard.agents.openai_agents", "guard.agents.openai_handoffs"),
     "crewai": ("guard.agents.crewai",),
     "pydantic": ("guard.agents.crewai",),
     "pydantic_core": ("guard.agents.adapter",),
