@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,52 +10,13 @@ import pytest
 from sessauth.approvals.approver import ApproverKey
 from sessauth.gateways.mcp_proxy.child import Child
 from sessauth.gateways.mcp_proxy.http1 import HttpError
-from sessauth.gateways.mcp_proxy.messages import Message
-from sessauth.gateways.mcp_proxy.proxy import McpProxy
 from sessauth.gateways.mcp_proxy.serve import ConnectionEnd, _from_client
 from tests.guard.world import TOOLS, World
+from tests.support.mcp_proxied import Proxied
 
 CALL = {"name": "get_weather", "arguments": {"city": "a"}}
 SAMPLING = {"a": {"method": "sampling/createMessage", "params": {}}}
 ELICITATION = {"mode": "url", "elicitationId": "1", "url": "https://example.com", "message": "Sign in"}
-
-
-class Proxied:
-    """A proxy between a list of what the client gets and a list of what the server gets."""
-
-    def __init__(self, world: World, token: Any, *, failure: OSError | None = None, **options: Any) -> None:
-        """Put a guard of the world in it; with ``failure`` no message reaches the server."""
-        self.client: list[Any] = []
-        self.server: list[Any] = []
-        self.attempts = 0
-        self._failure = failure
-        self.guard = world.guard(token=token, **options)
-        self.proxy = McpProxy(self.guard, world.catalogue, self._to_client, self._to_server)
-
-    async def _to_client(self, text: str) -> None:
-        self.client.append(json.loads(text))
-
-    async def _to_server(self, message: Message) -> None:
-        self.attempts += 1
-        if self._failure is not None:
-            raise self._failure
-        self.server.append(json.loads(message.text))
-
-    async def asks(self, number: int, method: str, params: dict[str, Any] | None = None) -> None:
-        """Have the client send a request that is forwarded or refused."""
-        count = len(self.client) + len(self.server)
-        await self.sends(self.proxy.client_line, id=number, method=method, params=params or {})
-        while self._failure is None and len(self.client) + len(self.server) == count:
-            await asyncio.sleep(0.01)
-
-    async def answers(self, **message: Any) -> None:
-        """Have the server send a message."""
-        await self.sends(self.proxy.server_line, **message)
-        await asyncio.sleep(0.05)
-
-    async def sends(self, take: Callable[[bytes], Awaitable[None]], **message: Any) -> None:
-        """Send a message."""
-        await take(json.dumps({"jsonrpc": "2.0", **message}).encode())
 
 
 def _answers(world: World, message: dict[str, Any], *scopes: str, **options: Any) -> list[Any]:

@@ -63,7 +63,7 @@ def test_requests_of_the_server_need_a_scope(world: World) -> None:
         wire.handshake()
         wire.send(id=1, method="tools/call", params={"name": "get_weather", "arguments": {"city": "a"}})
         assert [wire.read().get("method") for _ in range(2)] == ["ping", None]
-        assert wait_until(lambda: len(wire.received()) == 6)
+        assert wait_until(lambda: [method for method, _ in wire.received()].count(None) == 3)
         refused = [error for method, error in wire.received() if method is None]
 
         assert [error["code"] for error in refused] == [-31002] * 3
@@ -105,13 +105,14 @@ def test_no_line_of_the_server_is_two(world: World) -> None:
 
 
 def test_a_tool_that_changed_is_hidden_and_refused(world: World) -> None:
-    """A description that a server changes later reaches no model until it is pinned again."""
+    """It is refused whether the client lists or not; its description reaches no model."""
     with Wire(world, world.token(), way="changed") as wire:
         wire.handshake()
-        assert text_of(wire.call("get_weather", {"city": "a"})) == "get_weather done"
+        assert text_of(wire.call("get_weather", {"city": "a"})) == "not allowed"
         assert [tool["name"] for tool in wire.ask("tools/list")["result"]["tools"]] == ["pay"]
         assert text_of(wire.call("get_weather", {"city": "a"})) == "not allowed"
-        assert wait_until(lambda: b"get_weather" in wire.errors)
+        assert text_of(wire.call("pay", {"amount": 5})) == "pay done"
+        assert wait_until(lambda: b"not defined as pinned" in wire.errors)
 
 
 def test_a_server_that_stays_is_ended(world: World) -> None:

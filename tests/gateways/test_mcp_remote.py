@@ -18,6 +18,7 @@ from sessauth.gateways.mcp_proxy.events import event_data
 from sessauth.gateways.mcp_proxy.http1 import HttpError, Url, exchange
 from sessauth.gateways.mcp_proxy.lines import LineTooLong
 from tests.guard.world import World
+from tests.support.mcp_server import TOOLS
 from tests.support.mcp_wire import INITIALIZE, MODERN, Wire, text_of
 
 RESULT = {"content": [{"type": "text", "text": "get_weather done"}]}
@@ -50,7 +51,7 @@ def message(body: bytes, **more: Any) -> bytes:
 
 
 class HttpServer:
-    """A server whose calls are answered by a function; the handshake is done for it."""
+    """A server whose calls are answered by a function; handshake and list are done for it."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -64,6 +65,8 @@ class HttpServer:
         if name == "initialize":
             info = {"serverInfo": {"name": "tools"}, "protocolVersion": "2025-11-25", "capabilities": {}}
             return reply(message(body, result=info), "200 OK", "application/json", "Mcp-Session-Id: s-1")
+        if name == "tools/list":
+            return reply(message(body, result={"tools": TOOLS}))
         if name != "tools/call":
             return reply(b"", "202 Accepted")
         answer: bytes = self._call(body)
@@ -136,11 +139,12 @@ def test_answers_in_each_form(world: World, kind: str) -> None:
 def test_headers_state_what_the_body_does(world: World) -> None:
     """A server of 2026-07-28 compares the two."""
     answer, server = called(world, lambda body: reply(message(body, result=RESULT)), modern=True)
-    [(_, headers, body)] = server.requests
+    (_, listed, _), (_, headers, body) = server.requests
 
     assert text_of(answer) == "get_weather done"
     assert (headers["mcp-method"], headers["mcp-name"]) == ("tools/call", "get_weather")
-    assert headers["mcp-protocol-version"] == "2026-07-28"
+    assert headers["mcp-protocol-version"] == listed["mcp-protocol-version"] == "2026-07-28"
+    assert listed["mcp-method"] == "tools/list"
     assert json.loads(body)["params"]["arguments"] == {"city": "aé"}
 
 

@@ -11,12 +11,12 @@ from ...decisions.catalogue_tool import Tool
 from ...decisions.tool_catalog import TOOLS_LIST, ToolCatalog
 from ...errors import UsageError
 from .lines import LineTooLong, Upstream
+from .listing import all_pages
 from .messages import METHOD_NOT_FOUND, BadMessage, Kind, Message, error_line, line, read_server
 
 VERSION: Final = "2025-11-25"
 MODERN_VERSION: Final = "2026-07-28"
 ANSWER_S: Final = 60.0
-_MAX_PAGES: Final = 1000
 _CLIENT: Final = {"name": "sessauth", "version": "1"}
 _MODERN: Final = {
     "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
@@ -106,28 +106,16 @@ class _Listing:
         answer = await self._ask(
             "initialize", {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": _CLIENT}
         )
-        if "error" in answer:
+        if "error" in answer.value:
             # From 2026-07-28 on there is no handshake.
             modern = True
         else:
             await self._send(Kind.NOTIFICATION, "notifications/initialized")
-        found: list[dict[str, Any]] = []
-        params: dict[str, Any] = {"_meta": _MODERN} if modern else {}
-        for _ in range(_MAX_PAGES):
-            answer = await self._ask(TOOLS_LIST, params)
-            result = answer.get("result", {})
-            tools = result.get("tools")
-            if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-                raise UsageError(
-                    f"the server did not list its tools: {answer.get('error', 'no list')!a:.200}"
-                )
-            found += tools
-            if not isinstance(cursor := result.get("nextCursor"), str):
-                return found
-            params = {**params, "cursor": cursor}
-        raise UsageError(f"the server's list of tools has more than {_MAX_PAGES} pages")
+        return await all_pages(
+            lambda params: self._ask(TOOLS_LIST, params), {"_meta": _MODERN} if modern else {}
+        )
 
-    async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, method: str, params: dict[str, Any]) -> Message:
         self._id += 1
         await self._send(Kind.REQUEST, method, params)
         async for data in self._lines:
@@ -136,7 +124,7 @@ class _Listing:
             except BadMessage:
                 continue
             if message.kind is Kind.RESPONSE and message.id == self._id:
-                return message.value
+                return message
             if message.kind is Kind.REQUEST:
                 text = error_line(message.id, METHOD_NOT_FOUND, "not supported")
                 await self._upstream.send(Message(Kind.RESPONSE, message.id, "", text, {}))

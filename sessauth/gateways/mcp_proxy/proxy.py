@@ -6,7 +6,8 @@ out by two callables. Every request is judged by the guard and forwarded in the 
 - ``tools/call`` as a call of the tool, other requests as methods of the protocol;
 - requests of the server to the client (sampling, elicitation, roots) as methods of the protocol as well,
   whether they come as requests or within another message;
-- of ``tools/list`` only tools that the token could call, as they were pinned, are shown.
+- of ``tools/list`` only tools that the token could call, as they were pinned, are shown;
+- a tool is called only if the proxy itself has seen its present definition, and that is the pinned one.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...decisions.tool_catalog import TOOLS_CALL, ToolCatalog
-from ...errors import UsageError
+from ...decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST, ToolCatalog
 from ...guard import Guard, ToolDenied
-from ...guard.mcp_terms import APPROVAL, OWN, PROTOCOL_PARAMS, error_of, is_modern, meta_of, tool_refusal
+from ...guard.mcp_terms import OWN, PROTOCOL_PARAMS, error_of, is_modern, meta_of, tool_refusal
 from ..json_parts import array_text, elements, members, object_text
+from .listing import Listing
 from .messages import (
     INVALID_REQUEST,
     BadMessage,
@@ -37,9 +38,12 @@ from .messages import (
     read_client,
     read_server,
 )
-from .within import judged_params, requests_within
+from .within import judged_params, requests_within, without_approval
 
+INITIALIZE: Final = "initialize"
+INITIALIZED: Final = "notifications/initialized"
 CANCELLED: Final = "notifications/cancelled"
+LIST_CHANGED: Final = "notifications/tools/list_changed"
 # Requests of one client that are under way at once.
 MAX_PENDING: Final = 256
 # The longest name of a tool; MCP recommends 128 at most.
@@ -93,7 +97,6 @@ class McpProxy:
             on_arguments: called with the arguments of each call that is to be judged, as JSON.
         """
         self._guard = guard
-        self._catalogue = catalogue
         self._to_client = to_client
         self._to_server = to_server
         self._approval_url = approval_url
@@ -101,8 +104,9 @@ class McpProxy:
         self._pending: dict[Key, Pending] = {}
         self._of_server: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        # Tools that the server now defines otherwise than pinned.
-        self._changed: set[str] = set()
+        # Answers to requests of the proxy's own.
+        self._own: dict[Key, asyncio.Future[Message]] = {}
+        self._listing = Listing(catalogue, self._list_page, self._run)
 
     async def client_line(self, data: bytes) -> None:
         """Take a line of the client."""
@@ -179,6 +183,8 @@ class McpProxy:
         if len(self._pending) >= MAX_PENDING:
             await self._to_client(error_line(message.id, -32603, "too many requests at once"))
             return
+        if message.method == INITIALIZE:
+            self._listing.handshake(begins=True)
         pending = Pending(message)
         self._pending[message.key] = pending
         pending.task = self._run(self._judge(pending))
@@ -218,14 +224,14 @@ class McpProxy:
             raise BadMessage("a call has a name and arguments")
         if any(_OF_CALL.get(member.casefold(), member) != member for member in message.params):
             raise BadMessage("a parameter's name differs from the protocol's in case only")
-        if name in self._changed and not self._guard.observing:
-            _log.warning("denied: tool %a, reason CHANGED", name)
-            raise ToolDenied(name, "CHANGED")
+        await self._require_listed(name, message)
         parts = members(message.text)
         params = members(parts["params"])
-        forwarded = _without_approval(message, parts, params)
+        forwarded = without_approval(message, parts, params)
 
         async def do() -> Message:
+            # The tools may have changed since the call was judged.
+            await self._require_listed(name, message)
             pending.answer = asyncio.get_running_loop().create_future()
             pending.forwarded = True
             try:
@@ -244,6 +250,25 @@ class McpProxy:
         answer: Message = await self._guard.arun(name, judged.encode(), do)
         return answer
 
+    async def _require_listed(self, name: str, message: Message) -> None:
+        if not self._guard.observing:
+            await self._listing.require(name, message.params.get("arguments", {}), message.params)
+
+    async def _list_page(self, params: dict[str, Any]) -> Message:
+        """Ask the server for a page of its tools, under an id that no client guesses."""
+        value = {"id": f"sessauth-{secrets.token_hex(8)}", "method": TOOLS_LIST, "params": params}
+        message = Message(Kind.REQUEST, value["id"], TOOLS_LIST, line(**value), value)
+        answer = self._own[message.key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._to_server(message)
+            return await answer
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                await self._cancel_at_server(message)
+            raise
+        finally:
+            del self._own[message.key]
+
     async def _notify(self, message: Message) -> None:
         if message.method == CANCELLED:
             of = message.params.get("requestId")
@@ -261,6 +286,8 @@ class McpProxy:
         except ToolDenied:
             return
         await self._to_server(message)
+        if message.method == INITIALIZED:
+            self._listing.begin()
 
     async def _cancel_at_server(self, message: Message) -> None:
         params = {"requestId": message.id, "reason": "no longer wanted or no longer allowed"}
@@ -269,6 +296,8 @@ class McpProxy:
         await self._to_server(Message(Kind.NOTIFICATION, "", CANCELLED, text, value))
 
     async def _refuse(self, message: Message, denied: ToolDenied) -> None:
+        if message.method == INITIALIZE:
+            self._listing.handshake(begins=False)
         if message.method == TOOLS_CALL:
             result = tool_refusal(denied, message.params, approval_url=self._approval_url)
             await self._to_client(line(id=message.id, result=result))
@@ -278,12 +307,18 @@ class McpProxy:
     # -- answers and requests of the server
 
     async def _answered(self, message: Message) -> None:
+        if (own := self._own.get(message.key)) is not None:
+            if not own.done():
+                own.set_result(message)
+            return
         pending = self._pending.get(message.key)
         if pending is None or not pending.forwarded or pending.is_answered:
             _log.warning("the server answered what was not asked; dropped")
             return
         if pending.answer is None:
             del self._pending[message.key]
+        if pending.message.method == INITIALIZE:
+            self._listing.handshake(begins=False)
         result = message.value.get("result", {})
         try:
             # Whatever the method: it may be the late answer to a request that was cancelled, under its id.
@@ -303,26 +338,10 @@ class McpProxy:
 
     async def _filtered(self, request: Message, answer: Message) -> Message:
         """Return a list of tools without those that are not pinned as they are, or can't be called."""
-        definitions = answer.value["result"]["tools"]
-        names = [tool.get("name") if isinstance(tool, dict) else None for tool in definitions]
-        twice = {name for name, number in Counter(names).items() if number > 1}
-        known = [
-            name in self._catalogue and name not in twice if isinstance(name, str) else False
-            for name in names
-        ]
-        pinned = [tool for tool, is_known in zip(definitions, known, strict=True) if is_known]
-        listed = {tool["name"] for tool in pinned}
-        try:
-            changed = set(self._catalogue.changed(pinned)) & listed
-        except UsageError:
-            # A definition has a form that none was pinned with.
-            changed = listed
-        for name in sorted(changed - self._changed):
-            _log.warning("the tool %a is not defined as pinned: pin it again", name)
-        self._changed = (self._changed - listed) | changed
+        names = self._listing.note(answer.value["result"]["tools"])
         if self._guard.observing:
             return answer
-        shown = set(await self._guard.avisible(sorted(listed - changed)))
+        shown = set(await self._guard.avisible(sorted(filter(None, names))))
         whole = members(answer.text)
         result = members(whole["result"])
         kept = zip(names, elements(result["tools"]), strict=True)
@@ -344,6 +363,8 @@ class McpProxy:
             await self._guard.acheck_method(method, params)
 
     async def _server_notification(self, message: Message) -> None:
+        if message.method == LIST_CHANGED:
+            self._listing.changed()
         try:
             await self._judge_within(message)
         except ToolDenied:
@@ -375,17 +396,3 @@ class McpProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _without_approval(message: Message, parts: dict[str, str], params: dict[str, str]) -> Message:
-    """Return a call without the answer to an input request of ours, which the server did not make."""
-    responses = message.params.get("inputResponses")
-    if not isinstance(responses, dict) or APPROVAL not in responses:
-        return message
-    rest = members(params["inputResponses"])
-    del rest[APPROVAL]
-    params = {**params, "inputResponses": object_text(rest)}
-    if not rest:
-        del params["inputResponses"]
-    text = object_text({**parts, "params": object_text(params)})
-    return Message(message.kind, message.id, message.method, text, message.value)

@@ -1,14 +1,15 @@
 """Requests to the client that a server puts into other messages.
 
 From 2026-07-28 on results and notifications about tasks hold input requests; in 2025-11-25 an error may ask
-the user to visit addresses.
+the user to visit addresses. A client answers input requests, of which one is the proxy's own, by its next
+request.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ...guard.mcp_terms import PROTOCOL_PARAMS
+from ...guard.mcp_terms import APPROVAL, PROTOCOL_PARAMS
 from ..json_parts import elements, members, object_text
 from .messages import BadMessage, Kind, Message
 
@@ -41,6 +42,20 @@ def requests_within(message: Message) -> list[tuple[str, bytes]]:
         shown = elements(texts_of_data["elicitations"])
         found += [(_ELICIT, judged_params({"params": _object(text)})) for text in shown]
     return found
+
+
+def without_approval(message: Message, parts: dict[str, str], params: dict[str, str]) -> Message:
+    """Return a call without the answer to an input request of ours, which the server did not make."""
+    responses = message.params.get("inputResponses")
+    if not isinstance(responses, dict) or APPROVAL not in responses:
+        return message
+    rest = members(params["inputResponses"])
+    del rest[APPROVAL]
+    params = {**params, "inputResponses": object_text(rest)}
+    if not rest:
+        del params["inputResponses"]
+    text = object_text({**parts, "params": object_text(params)})
+    return Message(message.kind, message.id, message.method, text, message.value)
 
 
 def _request(request: object, text: str) -> tuple[str, bytes]:
