@@ -14,7 +14,7 @@ from ..argument_reader import scope_path
 from ..value_summary import ValueSummary
 from .list_holds import Place, hold_list
 from .observed import support
-from .scalar_holds import add_texts, held_range, range_conditions, text_conditions
+from .scalar_holds import add_range, add_texts, text_conditions
 from .text_holds import Rules, held_texts
 from .ways import ArgumentHold
 
@@ -79,9 +79,7 @@ def _numbers(
     if len({bound for bounds in ranges for bound in bounds}) == 1 and len(ranges) >= rules.proves:
         result.hold(Condition(argument, Operator.EQUAL, ranges[0][:1], optional=optional))
         return
-    bounds, once = held_range(ranges, rules)
-    result.once += [(result.names, number) for number in once]
-    result.hold(*range_conditions(argument, bounds, optional))
+    add_range(result, argument, ranges, rules, optional=optional, each=False)
 
 
 def _fact(by_session: Mapping[int, ValueSummary], facts: Sequence[Mapping[str, Value]]) -> str:

@@ -15,7 +15,7 @@ from ..argument_reader import Path as Names
 from ..open_arguments import ArgumentTree
 from ..value_summary import ValueSummary, ordered
 from .observed import ToolEvidence, support
-from .scalar_holds import add_texts, decimal, held_range, range_conditions, text_conditions
+from .scalar_holds import add_range, add_texts, decimal, text_conditions
 from .text_holds import Rules, held_texts
 from .ways import ArgumentHold, Way
 
@@ -148,9 +148,7 @@ def _hold_scalars(
     elif any(numbers):
         ranges = [(min(each, key=decimal), max(each, key=decimal)) for each in numbers if each]
         if len(ranges) >= rules.least:
-            bounds, once = held_range(ranges, rules)
-            result.once += [(place.path, number) for number in once]
-            result.hold(*range_conditions(argument, bounds, optional, each=True))
+            add_range(result, argument, ranges, rules, optional=optional, each=True)
     elif any(elements):
         result.hold(Condition(argument, Operator.SUBSET_OF, (False, True), optional=optional))
     else:

@@ -62,7 +62,7 @@ def price_of(layer: GrantLayer, session: Observed, scopes: Sequence[Scope]) -> S
 
 def _denied(scopes: Sequence[Scope], action: str, resource: str, group: CallGroup) -> int:
     fitting = [scope for scope in scopes if _is_for(scope, action, resource)]
-    return min((_refused(scope, group) for scope in fitting), default=group.calls)
+    return min((refused(scope, group) for scope in fitting), default=group.calls)
 
 
 def _is_for(scope: Scope, action: str, resource: str) -> bool:
@@ -72,7 +72,7 @@ def _is_for(scope: Scope, action: str, resource: str) -> bool:
     return GrantLayer(CEILING, [bare]).matching_positions(action, resource)[0][1] >= 0
 
 
-def _refused(scope: Scope, group: CallGroup) -> int:
+def refused(scope: Scope, group: CallGroup) -> int:
     """Return about how many calls of a group a scope refuses: by the argument that it refuses most of."""
     conditions = [c for c in scope.conditions if not reads_more_than_arguments(c)]
     closed = bool(scope.conditions or scope.free_paths) and not scope.everything_free

@@ -53,26 +53,34 @@ def text_conditions(argument: Path, held: TextHold, optional: bool, *, each: boo
     return ways
 
 
-def held_range(ranges: Sequence[Range], rules: Rules) -> tuple[Range, list[Number | Exact]]:
+def held_range(ranges: Sequence[Range], rules: Rules) -> tuple[Range | None, list[Number | Exact]]:
     """Return the range that enough sessions reached, rounded, and the extremes beyond it.
 
-    An extreme that one session alone brought counts only as far as rounding reaches.
+    An extreme that one session alone brought counts only as far as rounding reaches. The range is None if no
+    number lies in what enough sessions reached, as with two sessions whose numbers differ.
     """
     lows = sorted((low for low, _ in ranges), key=decimal)
     highs = sorted((high for _, high in ranges), key=decimal, reverse=True)
     low, high = outward(lows[rules.least - 1], highs[rules.least - 1])
+    if decimal(low) > decimal(high):
+        return None, [lows[0], highs[0]]
     return (low, high), [n for n in (lows[0], highs[0]) if not decimal(low) <= decimal(n) <= decimal(high)]
 
 
-def range_conditions(
-    argument: Path, bounds: Range, optional: bool, *, each: bool = False
-) -> tuple[Condition, ...]:
-    """Return the two conditions of a range."""
-    operators = (Operator.GREATER_EQUAL, Operator.LESS_EQUAL)
-    return tuple(
-        Condition(argument, operator, (bound,), each=each, optional=optional)
-        for operator, bound in zip(operators, bounds, strict=True)
-    )
+def add_range(
+    result: ArgumentHold, argument: Path, ranges: Sequence[Range], rules: Rules, *, optional: bool, each: bool
+) -> None:
+    """Add the way of a range, if enough sessions share one."""
+    bounds, once = held_range(ranges, rules)
+    result.once += [(result.names, number) for number in once]
+    if bounds is not None:
+        operators = (Operator.GREATER_EQUAL, Operator.LESS_EQUAL)
+        result.hold(
+            *(
+                Condition(argument, operator, (bound,), each=each, optional=optional)
+                for operator, bound in zip(operators, bounds, strict=True)
+            )
+        )
 
 
 def decimal(number: Number | Exact) -> Decimal:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import islice, product
-from math import prod
 from typing import Final
 
 from ... import limits
@@ -26,11 +25,14 @@ from ..tighten import CallFamily, is_inside, resource_of
 from .holds import hold
 from .list_holds import Place
 from .observed import Observed, ToolEvidence
+from .price import refused
 from .text_holds import Rules, names_hosts
 from .ways import Way
 
 # Scopes that the calls of one tool may become, where an argument has values of several types.
 MAX_WAYS: Final = 4
+# Combinations of kinds of values that are compared with the calls.
+MAX_COMBINATIONS: Final = 64
 # The name of no argument: a condition on it closes a scope that has nothing else to say of arguments.
 _NO_ARGUMENT: Final = Condition(Path(("_",)), Operator.ABSENT)
 _CLOSED_WORLD: Final = Condition(Path(("open_world",), ValueSource.TOOL), Operator.EQUAL, (False,))
@@ -168,13 +170,25 @@ def _changing(
         return
     holds = [held for held in holds if held.ways]
     resource = _resource(granted, tool)
-    combinations = prod(len(held.ways) for held in holds)
-    if combinations > MAX_WAYS:
+    combinations = product(*(held.ways for held in holds))
+    scopes = [
+        _scope(granted, tool, resource, reduce(Way.then, ways, Way()), result)
+        for ways in islice(combinations, MAX_COMBINATIONS)
+    ]
+    # What sessions share of one argument may go with nothing that they share of another.
+    used = [scope for scope in scopes if _admits_any(scope, tool)]
+    if not used:
+        result.once.append(f"{tool.label}: no call has all that sessions share")
+    if len(used) > MAX_WAYS:
         result.notes.append(
-            f"{tool.label}: only {MAX_WAYS} of {combinations} combinations of kinds are suggested"
+            f"{tool.label}: only {MAX_WAYS} of {len(used)} combinations of kinds are suggested"
         )
-    for ways in islice(product(*(held.ways for held in holds)), MAX_WAYS):
-        yield _scope(granted, tool, resource, reduce(Way.then, ways, Way()), result)
+    yield from used[:MAX_WAYS]
+
+
+def _admits_any(scope: Scope, tool: ToolEvidence) -> bool:
+    """Return True if a scope admits a call, as far as the values of each session tell."""
+    return any(refused(scope, group) < group.calls for group in tool.by_session.values())
 
 
 def _scope(
