@@ -20,6 +20,7 @@ from ..scopes.operand import Exact, Operand, operands_of
 from ..scopes.operators import Accessor, Operator
 from ..scopes.segment import Segment, SegmentKind
 from ..scopes.value import NANOS, Number
+from .kinds.languages import is_language
 from .value_summary import ValueSummary, ordered
 
 _RECURRING_VALUES: Final = 24
@@ -76,7 +77,9 @@ def segment(granted: Segment, summary: ValueSummary) -> Segment:
     return granted
 
 
-def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
+def conditions(
+    path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fit, *, changes: bool
+) -> list[Condition]:
     """Return conditions that hold for each of ``calls`` calls; none if there is no such condition.
 
     Args:
@@ -84,9 +87,10 @@ def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fi
         summary: the values there.
         calls: the number of calls; calls without a value there make the conditions optional.
         fit: of the suggestion.
+        changes: the tool may change something, so that its programs are held by their values in each fit.
     """
     argument, optional = Path(path), summary.found < calls
-    if fit is Fit.EXACT and summary.values:
+    if summary.values and (fit is Fit.EXACT or (changes and is_language(path, [summary]))):
         return [_among(argument, summary.values, optional)]
     if set(summary.kinds) == {"list"}:
         return _list_conditions(argument, summary, optional, fit)

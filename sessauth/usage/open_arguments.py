@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ..scopes.argument_path import Path
+from ..scopes.operators import Operator
 from ..scopes.scope import Scope
 from .argument_reader import ELEMENT, names_of, scope_path
 from .argument_reader import Path as Names
@@ -74,6 +75,19 @@ def free_paths(granted: Scope, arguments: ArgumentTree) -> tuple[tuple[Path, ...
     if not arguments.known:
         return (), True
     return tuple(map(scope_path, arguments.all())), False
+
+
+def opens(scope: Scope, path: Names) -> bool:
+    """Return True if a scope permits any value at a path; a condition at, above or below it holds it."""
+    presence = (Operator.PRESENT, Operator.ABSENT)
+    held = [names_of(c.path) for c in scope.conditions if c.path.is_argument and c.operator not in presence]
+    if any(path[: len(names)] == names[: len(path)] for names in held):
+        return False
+    free = [names_of(each) for each in scope.free_paths]
+    free += [
+        names_of(c.path) for c in scope.conditions if c.path.is_argument and c.operator == Operator.PRESENT
+    ]
+    return not is_closed(scope) or any(path[: len(names)] == names for names in free)
 
 
 def is_closed(scope: Scope) -> bool:

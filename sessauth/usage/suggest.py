@@ -21,6 +21,7 @@ from .kinds.observed import Observed, least_sessions, tools, used_layers
 from .kinds.once import CROWDED_CALLS
 from .kinds.scopes import KindScopes, scopes_by_kind
 from .kinds.text_holds import MAX_NAMES, Rules
+from .opened import LEFT_OPEN, opened
 from .profile import NOTHING, CallGroup
 from .session_usage import SessionUsage
 from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, tighten_names, work_of
@@ -33,18 +34,22 @@ _MAX_WORK: Final = limits.MAX_WORK // 4
 
 @dataclass(frozen=True, slots=True)
 class SuggestionPart:
-    """The suggestion for one granted scope: ``tightened``, ``kept``, or ``dropped`` as never used."""
+    """The suggestion for one granted scope: ``tightened``, ``kept``, or ``dropped`` as never used.
+
+    ``is_open``: some of its arguments are open, although the fit is to hold all of them: then it is kept.
+    """
 
     index: int
     granted: Scope
     scopes: tuple[Scope, ...]
+    is_open: bool = False
 
     @property
     def outcome(self) -> str:
         """``tightened``, ``kept`` or ``dropped``."""
         if not self.scopes:
             return "dropped"
-        return "kept" if self.scopes == (self.granted,) else "tightened"
+        return "kept" if self.is_open or self.scopes == (self.granted,) else "tightened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def suggest(
             SuggestionPart(index, scope, tuple(tighten(scope, calls, fit, most)) if calls else ())
             for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
         )
-        suggestion = Suggestion(layer.id, fit, parts)
+        suggestion = _with_notes(Suggestion(layer.id, fit, parts), evidence)
         why = _fault(suggestion, _largest(group for calls in evidence for _, _, group in calls), max_bytes)
         if not why:
             return suggestion
@@ -137,7 +142,21 @@ def suggest(
         SuggestionPart(index, scope, (scope,) if calls else ())
         for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
-    return Suggestion(layer.id, fit, used, why)
+    return _with_notes(Suggestion(layer.id, fit, used, why), evidence)
+
+
+def _with_notes(suggestion: Suggestion, evidence: Sequence[Evidence]) -> Suggestion:
+    """Name the arguments that a suggestion leaves open, and mark the parts of the exact fit that do."""
+    found = [
+        opened(part.scopes, calls, suggestion.fit)
+        for part, calls in zip(suggestion.parts, evidence, strict=True)
+    ]
+    exact = suggestion.fit is Fit.EXACT
+    parts = tuple(
+        replace(part, is_open=exact and any(line.endswith(LEFT_OPEN) for line in lines))
+        for part, lines in zip(suggestion.parts, found, strict=True)
+    )
+    return replace(suggestion, parts=parts, notes=tuple(line for lines in found for line in lines))
 
 
 def _without_the_largest(

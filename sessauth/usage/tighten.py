@@ -21,6 +21,7 @@ from ..scopes.segment import Segment, SegmentKind
 from .argument_reader import ELEMENT, names_of
 from .argument_reader import Path as Names
 from .generalize import Fit, conditions, is_listed, segment
+from .kinds.languages import READ
 from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
 from .profile import CallGroup
 from .value_summary import ValueSummary
@@ -181,7 +182,7 @@ def _closest(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
 def _with_free_as_granted(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     """Return a scope with conditions on observed arguments; others are as open as before."""
     scope = _without_conditions(granted, kind, fit)
-    more = _conditions(granted, kind.group, fit)
+    more = _conditions(granted, kind, fit)
     wide = not is_closed(granted) and bool(more)
     # A granted condition that a new one on the same argument implies is left out.
     granted_conditions = [
@@ -203,13 +204,14 @@ def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     )
 
 
-def _conditions(granted: Scope, group: CallGroup, fit: Fit) -> list[Condition]:
+def _conditions(granted: Scope, kind: CallFamily, fit: Fit) -> list[Condition]:
+    group, changes = kind.group, kind.actions != {READ}
     room = limits.MAX_CONDITIONS - len(granted.conditions)
     new_conditions: list[Condition] = []
     for path, summary in _places(group, fit, room):
         new = [
             condition
-            for condition in conditions(path, summary, group.calls, fit)
+            for condition in conditions(path, summary, group.calls, fit, changes=changes)
             if not any(_implies(known, condition) for known in granted.conditions)
         ]
         if len(new_conditions) + len(new) <= room:

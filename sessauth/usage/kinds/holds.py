@@ -12,10 +12,11 @@ from ...scopes.operators import Operator
 from ...scopes.value import Value
 from ..argument_reader import scope_path
 from ..value_summary import ValueSummary
+from .languages import is_language
 from .list_holds import Place, hold_list
 from .observed import support
 from .scalar_holds import add_range, add_texts, text_conditions
-from .text_holds import Rules, held_texts
+from .text_holds import Rules, held_programs, held_texts
 from .ways import ArgumentHold
 
 _SCALARS: Final = ("text", "number", "truth")
@@ -41,7 +42,11 @@ def hold(place: Place) -> ArgumentHold:
         of_kind = {n: summary for n, summary in by_session.items() if kind in summary.kinds}
         if kind == "text":
             texts = [_text_values(summary) for summary in of_kind.values()]
-            held = held_texts(texts, list(of_kind.values()), rules)
+            summaries = list(of_kind.values())
+            run = not tool.reads and is_language(path, summaries)
+            held = held_programs(texts, rules) if run else held_texts(texts, summaries, rules)
+            if run and None in texts:
+                result.once.append((path, None))
             add_texts(result, path, held, text_conditions(argument, held, optional), required=required)
         elif kind == "number":
             _numbers(result, argument, of_kind, rules, optional)

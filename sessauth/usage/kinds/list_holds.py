@@ -14,9 +14,10 @@ from ..argument_reader import ELEMENT, scope_path
 from ..argument_reader import Path as Names
 from ..open_arguments import ArgumentTree
 from ..value_summary import ValueSummary, ordered
+from .languages import is_language
 from .observed import ToolEvidence, support
 from .scalar_holds import add_range, add_texts, decimal, text_conditions
-from .text_holds import Rules, held_texts
+from .text_holds import Rules, held_programs, held_texts
 from .ways import ArgumentHold, Way
 
 _SEVERAL: Final = "lists of several kinds of elements"
@@ -135,7 +136,11 @@ def _hold_scalars(
     numbers = [[v for v in of_session if isinstance(v, Number | Exact)] for of_session in elements]
     if any(texts):
         filled = [each for each in texts if each]
-        held = held_texts(filled, [ValueSummary() for _ in filled], rules)
+        run = not place.tool.reads and is_language(place.path, place.tool.at(place.path).values())
+        if run:
+            held = held_programs(filled, rules)
+        else:
+            held = held_texts(filled, [ValueSummary() for _ in filled], rules)
         if held.names and not (held.folders or held.hosts or held.stems or held.domains):
             conditions = [Condition(argument, Operator.SUBSET_OF, tuple(held.names), optional=optional)]
         else:

@@ -14,9 +14,8 @@ from ..grants import GrantLayer
 from ..profile import ALL, CallGroup
 from ..session_usage import SessionUsage
 from ..value_summary import ValueSummary
+from .languages import READ
 
-# The action of tools that a catalogue pins as reading.
-READ: Final = "read"
 # From so many sessions on, what only one of them brought is not free: it is asked for.
 ENOUGH_SESSIONS: Final = 5
 _TOOL_SEGMENTS: Final = 3

@@ -61,11 +61,12 @@ def price_of(layer: GrantLayer, session: Observed, scopes: Sequence[Scope]) -> S
 
 
 def _denied(scopes: Sequence[Scope], action: str, resource: str, group: CallGroup) -> int:
-    fitting = [scope for scope in scopes if _is_for(scope, action, resource)]
+    fitting = [scope for scope in scopes if is_for(scope, action, resource)]
     return min((refused(scope, group) for scope in fitting), default=group.calls)
 
 
-def _is_for(scope: Scope, action: str, resource: str) -> bool:
+def is_for(scope: Scope, action: str, resource: str) -> bool:
+    """Return True if a scope may be meant for calls: by action and resource."""
     if resource == ALL:
         return action in scope.actions or "*" in scope.actions
     bare = Scope(scope.actions, scope.resource, everything_free=True)

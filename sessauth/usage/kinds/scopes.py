@@ -20,9 +20,10 @@ from ...scopes.value import Value
 from ..argument_reader import ELEMENT, names_of, scope_path
 from ..argument_reader import Path as Names
 from ..generalize import Fit
-from ..open_arguments import ArgumentTree, is_closed
+from ..open_arguments import ArgumentTree, is_closed, opens
 from ..tighten import CallFamily, is_inside, resource_of
 from .holds import hold
+from .languages import PROGRAM, is_language
 from .list_holds import Place
 from .observed import Observed, ToolEvidence
 from .price import refused
@@ -64,16 +65,38 @@ def scopes_by_kind(
             continue
         make = _reading if tool.reads and tool.tool else _changing
         try:
-            for scope in make(granted, tool, facts, rules, result):
-                inside = is_inside([granted], [scope])
-                result.scopes.append(scope if inside else _unheld(granted, tool, result))
+            found = [
+                scope if is_inside([granted], [scope]) else _unheld(granted, tool, result)
+                for scope in make(granted, tool, facts, rules, result)
+            ]
         except ScopeError:
-            result.scopes.append(_unheld(granted, tool, result))
+            found = [_unheld(granted, tool, result)]
+        result.scopes += _without_programs(found, tool, result)
     result.scopes += _unused_readers(granted, evidence)
     result.scopes = list(dict.fromkeys(result.scopes))
-    result.notes = list(dict.fromkeys(result.notes))
+    # Programs come first: whoever may run any needs nothing else.
+    result.notes = sorted(dict.fromkeys(result.notes), key=lambda note: PROGRAM not in note)
     result.once = list(dict.fromkeys(result.once))
     return result
+
+
+def _without_programs(scopes: Sequence[Scope], tool: ToolEvidence, result: KindScopes) -> list[Scope]:
+    """Return the scopes under which no program is run that no session ran; the others are named."""
+    kept = []
+    programs = programs_of(tool)
+    for scope in scopes:
+        if opened := [path for path in programs if opens(scope, path)]:
+            result.once += [f"{_words(tool, path)}: {PROGRAM} that no condition can hold" for path in opened]
+        else:
+            kept.append(scope)
+    return kept
+
+
+def programs_of(tool: ToolEvidence) -> list[Names]:
+    """Return the arguments of a tool that are run; none of one that reads."""
+    if tool.reads:
+        return []
+    return [path for path in sorted(tool.whole.paths) if is_language(path, tool.at(path).values())]
 
 
 def _as_granted(granted: Scope, tool: ToolEvidence) -> Scope:

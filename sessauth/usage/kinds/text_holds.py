@@ -9,6 +9,7 @@ from typing import Final
 from ...scopes.value import Value
 from ..argument_reader import host_of
 from ..value_summary import ValueSummary
+from .languages import PROGRAM
 from .observed import ENOUGH_SESSIONS, support
 from .texts import TextKind, domain_of, folder_of, site_of, stem_of, text_kind
 
@@ -78,6 +79,14 @@ def held_texts(
     _hold_names(held, [each for each in names if each], rules)
     _hold_folders(held, by_kind.get(TextKind.PATH, []), summaries, rules)
     _hold_hosts(held, by_kind, summaries, rules)
+    return held
+
+
+def held_programs(values: Sequence[frozenset[str] | None], rules: Rules) -> TextHold:
+    """Return the programs that enough sessions ran, word for word: any other one is not permitted."""
+    names, once = _often([value or frozenset() for value in values], rules)
+    held = TextHold(names=sorted(names[: rules.names]), once=[*names[rules.names :], *once])
+    held.notes.append(f"{PROGRAM}: only those that were run are held, {len(held.names)} of them")
     return held
 
 
