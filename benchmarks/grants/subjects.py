@@ -10,7 +10,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.kinds.observed import Observed, tools
-from sessauth.usage.kinds.scopes import scopes_by_kind
+from sessauth.usage.kinds.room import KindSuggester, RoomPlan
 from sessauth.usage.kinds.text_holds import Rules
 from sessauth.usage.session_usage import SessionUsage
 from sessauth.usage.suggest import suggest
@@ -66,8 +66,8 @@ def suggestions(
 
 
 def _once(layer: GrantLayer, observed: Sequence[Observed]) -> Sequence[Scope]:
-    calls = tools(layer, 0, observed)
-    return joined(scopes_by_kind(layer.scopes[0], calls, observed, Rules(least=1)).scopes)
+    suggester = KindSuggester(layer.scopes[:1], [tools(layer, 0, observed)], observed, Rules(least=1))
+    return joined(suggester.make(RoomPlan())[0].scopes)
 
 
 def _names(server: Server, sessions: Sequence[Session]) -> list[Scope]:

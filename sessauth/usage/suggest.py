@@ -19,12 +19,13 @@ from .generalize import Fit
 from .grants import GrantLayer
 from .kinds.observed import Observed, least_sessions, tools, used_layers
 from .kinds.once import CROWDED_CALLS
-from .kinds.scopes import KindScopes, scopes_by_kind
-from .kinds.text_holds import MAX_NAMES, Rules
+from .kinds.room import KindSuggester, room_plans
+from .kinds.scopes import KindScopes
+from .kinds.text_holds import Rules
 from .opened import LEFT_OPEN, opened
 from .profile import NOTHING, CallGroup
 from .session_usage import SessionUsage
-from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, tighten_names, work_of
+from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, work_of
 
 # A token has at most 8 KiB, and a suggestion must be short enough to be read.
 MAX_BYTES: Final = 4096
@@ -187,39 +188,35 @@ def _without_the_largest(
 def _by_kind(
     layer: GrantLayer, sessions: Sequence[Observed], evidence: list[Evidence], max_bytes: int
 ) -> Suggestion:
-    """Return the suggestion by kinds; one that is too long lists fewer values, never more calls."""
+    """Return the suggestion by kinds; without room for all of it the rarest tools are held less closely."""
     active = sum(layer.id in used_layers(each.usage) for each in sessions)
-    largest = _largest_of(layer, sessions, least_sessions(active))
-    for names in (MAX_NAMES, MAX_NAMES // 2, MAX_NAMES // 4):
-        rules, results = Rules(least=least_sessions(active), names=names), list[KindScopes]()
-        for index, scope in enumerate(layer.scopes):
-            if scope.needs is None and not scope.has_unknown_kind:
-                results.append(scopes_by_kind(scope, tools(layer, index, sessions), sessions, rules))
-            else:
-                calls = evidence[index]
-                results.append(KindScopes(tighten(scope, calls, Fit.LOOSE) if calls else []))
+    least = least_sessions(active)
+    largest = _largest_of(layer, sessions, least)
+    split = [n for n, each in enumerate(layer.scopes) if each.needs is None and not each.has_unknown_kind]
+    granted = [layer.scopes[index] for index in split]
+    found = [tools(layer, index, sessions) for index in split]
+    suggester = KindSuggester(granted, found, sessions, Rules(least=least))
+    whole = {
+        index: KindScopes(tighten(layer.scopes[index], calls, Fit.LOOSE) if calls else [])
+        for index, calls in enumerate(evidence)
+        if index not in split
+    }
+    for plan in room_plans(sum(map(len, found))):
+        results = whole | dict(zip(split, suggester.make(plan), strict=True))
         suggestion = Suggestion(
             layer.id,
             Fit.KINDS,
             tuple(
-                SuggestionPart(index, layer.scopes[index], tuple(joined(result.scopes)))
-                for index, result in enumerate(results)
+                SuggestionPart(index, scope, tuple(joined(results[index].scopes)))
+                for index, scope in enumerate(layer.scopes)
             ),
-            notes=tuple(note for result in results for note in result.notes),
-            once=tuple(words for result in results for words in result.once),
+            notes=tuple(note for index in sorted(results) for note in results[index].notes),
+            once=tuple(words for index in sorted(results) for words in results[index].once),
         )
         why = _fault(suggestion, largest, max_bytes)
         if not why:
             return suggestion
-    return replace(suggestion, parts=_names_only(layer, evidence), why=why)
-
-
-def _names_only(layer: GrantLayer, evidence: list[Evidence]) -> tuple[SuggestionPart, ...]:
-    """Return parts that hold only the tools or actions that were used."""
-    return tuple(
-        SuggestionPart(index, scope, tuple(tighten_names(scope, calls)) if calls else ())
-        for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
-    )
+    return replace(suggestion, why=why)
 
 
 def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:

@@ -102,19 +102,6 @@ def _kinds(evidence: Evidence, fit: Fit) -> Iterable[CallFamily]:
     return kinds.values()
 
 
-def tighten_names(granted: Scope, evidence: Evidence) -> list[Scope]:
-    """Return scopes for the tools that were used, each as open as ``granted``."""
-    if granted.needs is not None or granted.has_unknown_kind:
-        return [granted]
-    parts = []
-    for action, resource, group in evidence:
-        whole = CallFamily({action}, group, group)
-        fit = Fit.EXACT if resource.startswith("mcp/") else Fit.LOOSE
-        scope = replace(granted, actions=(action,), resource=resource_of(granted.resource, whole, fit))
-        parts.append(scope if is_inside([granted], [scope]) else granted)
-    return joined(dict.fromkeys(parts))
-
-
 def joined(scopes: Iterable[Scope]) -> list[Scope]:
     """Join scopes that differ only in their actions, or in their last segment."""
     resources: dict[Scope, set[str]] = {}

@@ -256,9 +256,11 @@ class McpProxy:
 
     async def _list_page(self, params: dict[str, Any]) -> Message:
         """Ask the server for a page of its tools, under an id that no client guesses."""
-        value = {"id": f"sessauth-{secrets.token_hex(8)}", "method": TOOLS_LIST, "params": params}
-        message = Message(Kind.REQUEST, value["id"], TOOLS_LIST, line(**value), value)
-        answer = self._own[message.key] = asyncio.get_running_loop().create_future()
+        own_id = f"sessauth-{secrets.token_hex(8)}"
+        value: dict[str, Any] = {"id": own_id, "method": TOOLS_LIST, "params": params}
+        message = Message(Kind.REQUEST, own_id, TOOLS_LIST, line(**value), value)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._own[message.key] = answer
         try:
             await self._to_server(message)
             return await answer

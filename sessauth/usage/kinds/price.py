@@ -120,14 +120,18 @@ def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: Valu
         for name in reversed(path[1:]):
             below = [below] if name == ELEMENT else {name: below}
         refused += not queries.matches(scope, b"a", b"a", encode({path[0]: below}))[0]
+    listed = {operand for condition in conditions for operand in condition.values}
+    if any(value in listed for value in filter(_is_digest, summary.values or ())):
+        # A value of which only the digest is known is compared with digests alone.
+        return refused
     return summary.found if values and refused == len(values) else refused
 
 
 def _values(summary: ValueSummary) -> Iterator[object]:
     """Yield a value for each that is known, as JSON."""
-    for value in summary.values or ():
-        yield _plain(value)
-    if summary.values is None and "text" in summary.kinds:
+    known = summary.values or ()
+    yield from (_plain(value) for value in known if not _is_digest(value))
+    if "text" in summary.kinds and (summary.values is None or any(map(_is_digest, known))):
         yield (summary.prefix or "") + _UNKNOWN
     if "list" in summary.kinds:
         yield [_plain(value) for value in summary.elements or ()] if summary.elements is not None else [{}]
@@ -135,6 +139,10 @@ def _values(summary: ValueSummary) -> Iterator[object]:
         yield None
     if "object" in summary.kinds:
         yield {}
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, Json) and not value.form
 
 
 def _plain(value: object) -> object:

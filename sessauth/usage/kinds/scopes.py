@@ -51,33 +51,40 @@ class KindScopes:
     once: list[str] = field(default_factory=list)
 
 
-def scopes_by_kind(
-    granted: Scope, evidence: Sequence[ToolEvidence], sessions: Sequence[Observed], rules: Rules
+def scopes_of_tool(
+    granted: Scope, tool: ToolEvidence, sessions: Sequence[Observed], rules: Rules
 ) -> KindScopes:
-    """Return scopes inside ``granted`` for the next session.
+    """Return scopes inside ``granted`` for the calls of one tool in the next session.
 
     A call that only one session made is not among them if ``rules`` ask for more.
     """
-    result, facts = KindScopes(), [session.facts for session in sessions]
-    for tool in evidence:
-        if tool.sessions < rules.least and not (tool.reads and tool.tool):
-            result.once.append(tool.label)
-            continue
-        make = _reading if tool.reads and tool.tool else _changing
-        try:
-            found = [
-                scope if is_inside([granted], [scope]) else _unheld(granted, tool, result)
-                for scope in make(granted, tool, facts, rules, result)
-            ]
-        except ScopeError:
-            found = [_unheld(granted, tool, result)]
-        result.scopes += _without_programs(found, tool, result)
-    result.scopes += _unused_readers(granted, evidence)
-    result.scopes = list(dict.fromkeys(result.scopes))
-    # Programs come first: whoever may run any needs nothing else.
-    result.notes = sorted(dict.fromkeys(result.notes), key=lambda note: PROGRAM not in note)
-    result.once = list(dict.fromkeys(result.once))
+    result = KindScopes()
+    reading = tool.reads and tool.tool
+    if tool.sessions < rules.least and not reading:
+        result.once.append(tool.label)
+        return result
+    make = _reading if reading else _bare if rules.bare else _changing
+    try:
+        found = [
+            scope if is_inside([granted], [scope]) else _unheld(granted, tool, result)
+            for scope in make(granted, tool, [session.facts for session in sessions], rules, result)
+        ]
+    except ScopeError:
+        found = [_unheld(granted, tool, result)]
+    result.scopes = _without_programs(found, tool, result)
     return result
+
+
+def combined(granted: Scope, evidence: Sequence[ToolEvidence], results: Sequence[KindScopes]) -> KindScopes:
+    """Return the scopes of all tools of a granted scope, and for reading tools that were not used."""
+    scopes = [scope for each in results for scope in each.scopes]
+    # Programs come first: whoever may run any needs nothing else.
+    notes = sorted((note for each in results for note in each.notes), key=lambda note: PROGRAM not in note)
+    return KindScopes(
+        list(dict.fromkeys((*scopes, *_unused_readers(granted, evidence)))),
+        list(dict.fromkeys(notes)),
+        list(dict.fromkeys(words for each in results for words in each.once)),
+    )
 
 
 def _without_programs(scopes: Sequence[Scope], tool: ToolEvidence, result: KindScopes) -> list[Scope]:
@@ -86,7 +93,7 @@ def _without_programs(scopes: Sequence[Scope], tool: ToolEvidence, result: KindS
     programs = programs_of(tool)
     for scope in scopes:
         if opened := [path for path in programs if opens(scope, path)]:
-            result.once += [f"{_words(tool, path)}: {PROGRAM} that no condition can hold" for path in opened]
+            result.once += [f"{_words(tool, path)}: {PROGRAM}, which would be open" for path in opened]
         else:
             kept.append(scope)
     return kept
@@ -166,6 +173,14 @@ def _reads_host(condition: Condition) -> bool:
         str(value).endswith("/") for value in condition.values
     )
     return bool(condition.accessor) or site
+
+
+def _bare(
+    granted: Scope, tool: ToolEvidence, facts: Sequence[Mapping[str, Value]], rules: Rules, result: KindScopes
+) -> Iterator[Scope]:
+    """Yield a scope for a tool with any arguments that the grant permits."""
+    result.notes.append(f"{tool.label}: no room for its arguments; they are as open as granted")
+    yield _as_granted(granted, tool)
 
 
 def _changing(

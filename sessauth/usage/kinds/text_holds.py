@@ -28,12 +28,14 @@ class Rules:
     """Bounds of evidence.
 
     ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on one value
-    counts as constant, and labels as words. ``names``: values of one argument that are listed.
+    counts as constant, and labels as words. ``names``: values of one argument that are listed. ``bare``: of a
+    tool that changes something no argument is held, since there is no room.
     """
 
     least: int = 1
     proves: int = 3
     names: int = MAX_NAMES
+    bare: bool = False
 
 
 @dataclass(slots=True)
@@ -151,7 +153,9 @@ def _hold_names(held: TextHold, values: Sequence[frozenset[str]], rules: Rules) 
 
 
 def _too_varied(rules: Rules, *, own: bool) -> str:
-    return "names that differ in every session" if own else f"more than {rules.names} names"
+    if own:
+        return "names that differ in every session"
+    return f"more than {rules.names} names" if rules.names else "no room for its names"
 
 
 def _hold_folders(

@@ -55,6 +55,14 @@ def test_the_price_agrees_with_the_kernel_where_calls_differ_in_one_place() -> N
         assert denied(others, [call]) == (not permits(scopes, call))
 
 
+def test_a_long_text_is_free_where_any_is() -> None:
+    """A report knows it by its digest only."""
+    others = [[send(to="a", body=f"{n}" * 300)] for n in range(3)]
+
+    assert denied(others, [send(to="a", body="x" * 300)]) == 0
+    assert denied(others, [send(to="b", body="x" * 300)]) == 1
+
+
 def test_of_many_sessions_some_are_judged() -> None:
     """Evenly chosen, at most so many."""
     empty = [Observed(observed(LAYER, []).usage)] * 100
