@@ -21,6 +21,7 @@ from .profile import ALL, CallGroup
 from .session_usage import SessionUsage
 from .suggest import Suggestion, evidence_of, suggest
 from .value_summary import KINDS, values_to_json
+from .verdict import verdict
 
 FORMAT: Final = 1
 
@@ -84,8 +85,10 @@ class LayerUse:
         return sum(scope.span.calls > 0 for scope in self.scopes)
 
     def to_dict(self, fit: Fit = Fit.KINDS) -> dict[str, object]:
-        """Return plain values for JSON; the price is of ``fit``."""
+        """Return plain values for JSON; verdict and price are of ``fit``."""
+        prices = self.prices(fit)
         return {
+            "verdict": verdict(self.suggestion(fit), prices),
             "id": self.layer.id,
             "kind": self.layer.kind,
             "sessions": self.sessions,
@@ -95,7 +98,7 @@ class LayerUse:
             "calls_by_unknown_scope": self.unknown,
             "scopes": [each.to_dict() for each in self.scopes],
             "suggestions": {each.fit.value: each.to_dict() for each in self.suggestions},
-            "price": {"fit": fit.value, "sessions": [each.to_dict() for each in self.prices(fit)]},
+            "price": {"fit": fit.value, "sessions": [each.to_dict() for each in prices]},
             "brought_once": [each.to_dict() for each in self.once],
         }
 

@@ -201,7 +201,8 @@ def _by_kind(
         for index, calls in enumerate(evidence)
         if index not in split
     }
-    for plan in room_plans(sum(map(len, found))):
+    number, cause = sum(map(len, found)), ""
+    for plan in room_plans(number):
         results = whole | dict(zip(split, suggester.make(plan), strict=True))
         suggestion = Suggestion(
             layer.id,
@@ -215,7 +216,9 @@ def _by_kind(
         )
         why = _fault(suggestion, largest, max_bytes)
         if not why:
-            return suggestion
+            bare = f"{plan.bare} of {number} tools, since {cause}" if plan.bare else ""
+            return replace(suggestion, why=bare)
+        cause = cause or why
     return replace(suggestion, why=why)
 
 

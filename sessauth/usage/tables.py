@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..scopes.needs import Approval
 from ..scopes.value import quoted, shows
 from .generalize import Fit
+from .kinds.price import SessionPrice
 from .report import LayerUse, UsageReport
+from .verdict import verdict
 
 MAX_ROWS = 20
+VERDICT = "verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,24 @@ def sections(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | Non
         fit: of the suggestions.
         approval: who is asked about what is new. None: it is denied.
     """
-    all_sections = [_summary(report), _time(report)]
-    for layer in report.layers:
-        all_sections += [_scopes(layer), _suggestion(layer, fit, approval), _price(layer, fit, approval)]
+    prices = [layer.prices(fit) for layer in report.layers]
+    all_sections = [_verdicts(report, fit, approval, prices), _summary(report), _time(report)]
+    for layer, of_layer in zip(report.layers, prices, strict=True):
+        all_sections += [_scopes(layer), _suggestion(layer, fit, approval)]
+        all_sections.append(_price(layer, fit, approval, of_layer))
         all_sections += [_once(layer), _left_out(layer, fit), _not_held(layer, fit)]
     all_sections += [_resources(report), _denied(report), _wanted(report), _incomplete(report)]
     return [section for section in all_sections if section.rows or section.lines]
+
+
+def _verdicts(
+    report: UsageReport, fit: Fit, approval: Approval | None, prices: Sequence[Sequence[SessionPrice]]
+) -> Section:
+    lines = [
+        f"{layer.layer.kind}, {fit}: {verdict(layer.suggestion(fit), each, asking=approval is not None)}"
+        for layer, each in zip(report.layers, prices, strict=True)
+    ]
+    return Section(VERDICT, lines=tuple(lines))
 
 
 def _summary(report: UsageReport) -> Section:
@@ -82,13 +98,12 @@ def _suggestion(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section
     lines = [str(scope) for scope in scopes]
     if suggestion.why:
         lines.append(f"(as granted where used: {suggestion.why})")
-    title = f"enough, {layer.layer.kind}, {fit}"
+    title = f"suggested, {layer.layer.kind}, {fit}"
     return Section(title + (", new calls by approval: for tokens" if approval else ""), lines=tuple(lines))
 
 
-def _price(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section:
+def _price(layer: LayerUse, fit: Fit, approval: Approval | None, prices: Sequence[SessionPrice]) -> Section:
     """Return what the suggestion would have cost the sessions, each judged by the others."""
-    prices = layer.prices(fit)
     if not prices:
         return Section("")
     word = "asked about" if approval else "denied"

@@ -76,7 +76,7 @@ def report(
         usage.write_svg(whole, svg, Fit(fit))
     if scopes_only:
         scopes = usage.suggested(whole, Fit(fit), layer, approval)
-        for line in usage.cautions(reports, whole, layer) if whole else ():
+        for line in usage.cautions(reports, whole, layer, Fit(fit)) if whole else ():
             click.echo(f"sessauth: {line}", err=True)
         settings.show({"scopes": scopes}, scopes)
         return

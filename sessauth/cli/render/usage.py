@@ -15,7 +15,8 @@ from ...usage.grants import CEILING
 from ...usage.kinds.observed import ENOUGH_SESSIONS
 from ...usage.report import LayerUse, UsageReport
 from ...usage.svg import picture
-from ...usage.tables import sections
+from ...usage.tables import VERDICT, sections
+from ...usage.verdict import open_programs
 from ..output import json_value, moment, printable, table
 from .census import host_lines, late_lines, missing_lines
 from .observed import observed_lines
@@ -100,9 +101,13 @@ def _selected(report: UsageReport, layer: str) -> Sequence[LayerUse]:
     return [each for each in report.layers if each.layer.id.startswith(layer)] if layer else report.ceilings
 
 
-def cautions(reports: Sequence[SessionReport], report: UsageReport, layer: str = "") -> list[str]:
-    """Return what a reader of the suggested scopes alone would miss: few sessions, parts that are missing."""
-    lines = list(missing_lines(sorted({why for each in reports for why in each.missing})))
+def cautions(
+    reports: Sequence[SessionReport], report: UsageReport, layer: str = "", fit: Fit = Fit.KINDS
+) -> list[str]:
+    """Return what a reader of the suggested scopes alone would miss: open programs, few sessions, gaps."""
+    programs = [place for each in _selected(report, layer) for place in open_programs(each.suggestion(fit))]
+    lines = [f"this ceiling runs any program: {place}" for place in programs]
+    lines += list(missing_lines(sorted({why for each in reports for why in each.missing})))
     observed = sum(each.observation.observed for each in reports)
     if observed and any(each.layer.kind == CEILING for each in _selected(report, layer)):
         outside = f"observe mode alone allowed {observed} calls outside of the ceiling that this is made from"
@@ -144,7 +149,10 @@ def to_lines(
     """Return the sessions and their joined report as lines."""
     if not reports:
         return ["no session"]
-    lines = observed_lines(reports, report)
+    found = [NO_USAGE] if report is None else report_lines(report, fit, approval)
+    # The verdict stands before all else.
+    head = found.index("") if found[0] == VERDICT else 0
+    lines = [*found[:head], *([""] if head else []), *observed_lines(reports, report)]
     lines += table(
         ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "REPORTED BY"),
         [
@@ -160,7 +168,7 @@ def to_lines(
             for each in reports
         ],
     )
-    lines += ["", *([NO_USAGE] if report is None else report_lines(report, fit, approval))]
+    lines += [*([] if head else [""]), *found[head:]]
     late = [line for each in reports for line in late_lines(each.observation.late.values())]
     missing = sorted({why for each in reports for why in each.missing})
     hosts = host_lines(reports[0].hosts)

@@ -14,6 +14,7 @@ from sessauth.usage.kinds.observed import Observed
 from sessauth.usage.kinds.once import BroughtOnce, brought_once
 from sessauth.usage.kinds.price import MAX_JUDGED, judged, price_of
 from sessauth.usage.report import UsageReport
+from sessauth.usage.verdict import verdict
 from tests.support.kinds import GRANT, Call, layer_of, learnt, learnt_from, observed, permits, send
 from tests.support.usage_example import OPENED_MS, session
 
@@ -127,6 +128,17 @@ def test_the_report_has_the_price_and_what_it_did_not_hold() -> None:
     asked = "\n".join(report_lines(made, Fit.KINDS, APPROVAL))
     (layer,) = made.to_dict()["layers"]  # type: ignore[misc]
 
+    assert lines.startswith(
+        "verdict\n  ceiling, kinds: denies 17 % of these sessions' calls, each judged by the others;"
+    )
+    assert lines.splitlines()[1].endswith(
+        "1 not tightened; 1 left out; not to be enforced as it is: "
+        "observe more sessions, or use --new approval"
+    )
+    assert asked.splitlines()[1].endswith(
+        "asks about 17 % of these sessions' calls, each judged by the others; 1 not tightened; 1 left out"
+    )
+    assert layer["verdict"] == lines.splitlines()[1].removeprefix("  ceiling, kinds: ")  # type: ignore[index]
     assert "about 1 of 6 calls denied, in 1 of 6 sessions" in lines
     assert "about 1 of 6 calls asked about, in 1 of 6 sessions: 0.17 questions a session" in asked
     assert "write:mcp/mail/send body: free text" in lines
@@ -135,6 +147,32 @@ def test_the_report_has_the_price_and_what_it_did_not_hold() -> None:
     assert [each["denied"] for each in layer["price"]["sessions"]] == [0, 0, 0, 0, 0, 1]  # type: ignore[index]
     assert layer["brought_once"][0]["value"] == '"b"'  # type: ignore[index]
     assert layer["suggestions"]["kinds"]["left_out"] == ["write:mcp/mail/send to = b"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "fit", "words"),
+    [
+        (
+            [[send(command=f"{chr(65 + n)} of {n}") for n in range(33)]] * 2,
+            Fit.LOOSE,
+            "denies 0 % of these sessions' calls, each judged by the others; "
+            "runs any program: write:mcp/mail/send command; not to be enforced as it is",
+        ),
+        (
+            [[send(to="a")]],
+            Fit.KINDS,
+            "of one session alone: what it denies is not known; not to be enforced as it is",
+        ),
+        ([[send(to="a")]] * 6, Fit.KINDS, "denies 0 % of these sessions' calls, each judged by the others"),
+    ],
+)
+def test_the_verdict_is_one_line(sessions: list[list[Call]], fit: Fit, words: str) -> None:
+    """It says what a suggestion denies and runs, and whether it may be enforced."""
+    [layer] = report(*sessions).layers
+    found = verdict(layer.suggestion(fit), layer.prices(fit))
+
+    assert found.startswith(words)
+    assert ("not to be enforced" in found) == ("not to be enforced" in words)
 
 
 def test_one_session_has_no_price() -> None:

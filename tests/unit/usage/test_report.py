@@ -103,7 +103,7 @@ def test_the_table_is_for_people() -> None:
     for title in (
         "time",
         "granted, ceiling",
-        "enough, ceiling, kinds",
+        "suggested, ceiling, kinds",
         "used",
         "denied",
         "wanted and not granted",

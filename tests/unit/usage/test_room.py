@@ -43,7 +43,8 @@ def test_what_was_used_most_is_held_whatever_the_number_of_tools(tools: int) -> 
     assert not permits(scopes, ("write", "mcp/desk/wipe", {}))
     bare = sum("no room for its arguments" in note for note in suggestion.notes)
     assert bool(bare) == (tools > 5) and bare < tools - 1
-    assert not suggestion.why
+    cause = "since the suggestion would be too long"
+    assert suggestion.why == (f"{bare} of {tools} tools, {cause}" if bare else "")
 
 
 def test_tools_that_take_the_same_arguments_share_a_scope() -> None:
