@@ -48,7 +48,7 @@ def _verdicts(
     report: UsageReport, fit: Fit, approval: Approval | None, prices: Sequence[Sequence[SessionPrice]]
 ) -> Section:
     lines = [
-        f"{layer.layer.kind}, {fit}: {verdict(layer.suggestion(fit), each, asking=approval is not None)}"
+        f"{layer.layer.kind}, {fit}: {verdict(layer.suggestion(fit), each, by_approval=approval is not None)}"
         for layer, each in zip(report.layers, prices, strict=True)
     ]
     return Section(VERDICT, lines=tuple(lines))

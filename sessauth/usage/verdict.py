@@ -15,13 +15,13 @@ _MOST_DENIED: Final = 5
 _NAMED: Final = 3
 
 
-def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, asking: bool = False) -> str:
+def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, by_approval: bool = False) -> str:
     """Return what an operator must know before a suggestion is used.
 
     Args:
         suggestion: for one granted list of scopes.
         prices: of the sessions, each judged by what the others suggest; none of one session alone.
-        asking: what is new is not denied: a person is asked.
+        by_approval: what is new is not denied: a person is asked.
     """
     if not suggestion.scopes:
         return "nothing is suggested: no call was allowed, or by too few sessions"
@@ -29,10 +29,9 @@ def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, asking: b
     running = open_programs(suggestion)
     facts = [f"as granted where used: {suggestion.why}"] if suggestion.why else []
     if calls:
-        share = (
-            f"{'asks about' if asking else 'denies'} {100 * denied / calls:.0f} % of these sessions' calls"
-        )
-        facts.append(f"{share}, each judged by the others")
+        verb = "asks about" if by_approval else "denies"
+        share = f"{100 * denied / calls:.0f} % of these sessions' calls, each judged by the others"
+        facts.append(f"{verb} {share}")
     else:
         facts.append("of one session alone: what it denies is not known")
     if running:
@@ -41,7 +40,7 @@ def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, asking: b
         facts.append(f"{others} not tightened")
     if suggestion.once:
         facts.append(f"{len(suggestion.once)} left out")
-    if not asking and (running or suggestion.why or not calls or 100 * denied > _MOST_DENIED * calls):
+    if not by_approval and (running or suggestion.why or not calls or 100 * denied > _MOST_DENIED * calls):
         facts.append("not to be enforced as it is: observe more sessions, or use --new approval")
     return "; ".join(facts)
 
