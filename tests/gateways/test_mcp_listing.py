@@ -137,7 +137,7 @@ def test_without_a_list_nothing_is_called(
     world: World, answer: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages, bytes and time are bounded; a server that lists again is called again."""
-    monkeypatch.setattr(listing, "LIST_S", 0.2 if answer is None else 10.0)
+    monkeypatch.setattr(listing, "LIST_S", 0.2 if answer is None else 30.0)
     monkeypatch.setattr(listing, "MAX_BYTES", 10_000)
     monkeypatch.setattr(listing, "MAX_PAGES", 5)
 
@@ -146,6 +146,7 @@ def test_without_a_list_nothing_is_called(
         made.listing, made.pages = answer, None if answer is None else made.pages
         refused = await called(made)
         made.listing, made.pages = None, [list(TOOLS)]
+        monkeypatch.setattr(listing, "LIST_S", 30.0)
         return [refused, await called(made, 2)]
 
     assert asyncio.run(main()) == [UNAVAILABLE, "forwarded"]
