@@ -20,13 +20,13 @@ from .changes import SessionChanges
 from .closure import ClosurePage
 from .decision_log import DecisionLog
 from .decisions import DecisionPages
-from .gate import PageGate, cookie_name
+from .gate import PageGate, cookie_name, peer_uid
 from .hosts import HostsPage
 from .inspector import TokenInspector
 from .live import LivePages
-from .logins import Logins
+from .logins import Login, Logins
 from .one_session import OneSession
-from .pages import FOLDER, Pages
+from .pages import FOLDER, Pages, base_of
 from .parts import ConsoleParts, ConsoleTerms
 from .recent import RecentAnswers
 from .sessions import SessionsPage
@@ -83,7 +83,7 @@ def application(
     inner = Starlette(
         routes=[
             Mount("/static", StaticFiles(directory=FOLDER / "static")),
-            *_login_routes(logins),
+            *_login_routes(logins, pages),
             *_routes(parts),
         ],
         lifespan=lifespan,
@@ -92,25 +92,36 @@ def application(
     return PageGate(inner, logins=logins, pages=pages, hosts=hosts)
 
 
-def _login_routes(logins: Logins) -> list[Route]:
+def _login_routes(logins: Logins, pages: Pages) -> list[Route]:
+    async def link(request: Request) -> Response:
+        # Programs that look at a link before a person does, and browsers that load ahead, use up nothing.
+        if not logins.is_link(request.path_params["secret"]):
+            return pages.expired(request)
+        return pages.answer(request, "link.html")
+
     async def login(request: Request) -> Response:
-        cookie = logins.use_link(request.path_params["secret"])
-        if cookie is None:
-            # The first page says how to go on; a login that this browser has already still counts.
-            return RedirectResponse("/", 303)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            cookie_name(request), cookie, max_age=logins.login_ms // 1000, httponly=True, samesite="strict"
-        )
+        made = logins.use_link(request.path_params["secret"], peer_uid(request.scope))
+        if made is None:
+            return pages.expired(request)
+        cookie, login = made
+        answer = RedirectResponse(f"{login.base}/", 303)
+        name, path = cookie_name(request), f"{login.base}/"
+        answer.set_cookie(name, cookie, path=path, httponly=True, samesite="strict")
         return answer
 
     async def logout(request: Request) -> Response:
-        logins.leave(request.cookies.get(cookie_name(request), ""))
-        answer = RedirectResponse("/", 303)
-        answer.delete_cookie(cookie_name(request), httponly=True, samesite="strict")
+        login: Login = request.state.login
+        logins.leave(login)
+        answer = RedirectResponse(f"{login.base}/", 303)
+        name, path = cookie_name(request), f"{login.base}/"
+        answer.delete_cookie(name, path=path, httponly=True, samesite="strict")
         return answer
 
-    return [Route("/login/{secret}", login), Route("/logout", logout, methods=["POST"])]
+    return [
+        Route("/login/{secret}", link),
+        Route("/login/{secret}", login, methods=["POST"]),
+        Route("/logout", logout, methods=["POST"]),
+    ]
 
 
 def _routes(parts: ConsoleParts) -> list[Route]:
@@ -118,7 +129,11 @@ def _routes(parts: ConsoleParts) -> list[Route]:
     changes, closure, inspector = SessionChanges(parts), ClosurePage(parts), TokenInspector(parts)
     decisions = DecisionPages(parts)
     if parts.terms.approvals_only:
-        return [Route("/", RedirectResponse("/approvals", 303)), *_approval_routes(parts)]
+
+        async def first(request: Request) -> Response:
+            return RedirectResponse(f"{base_of(request)}/approvals", 303)
+
+        return [Route("/", first), *_approval_routes(parts)]
     return [
         *_approval_routes(parts),
         Route("/decisions", live(decisions.list)),

@@ -18,6 +18,8 @@ from ..approvals.approver import Approver
 from ..approvals.request import ApprovalRequest
 from ..errors import InvalidApproval, PermissionDenied, Rejected, SessauthError, Unavailable
 from ..model.approval import ApprovalStatus
+from .logins import Login, SigningCodes
+from .pages import base_of
 from .parts import ConsoleParts, id_of
 
 STATUSES: Final = ("waiting", "granted", "denied", "used")
@@ -26,6 +28,10 @@ MAX_REASON_CHARS: Final = 256
 NO_KEY: Final = (
     "This console has no approver key. On the approver's machine: sessauth approval ui --approver-key FILE, "
     "or sessauth approval grant."
+)
+WRONG_CODE: Final = (
+    "This is not the code that the terminal shows for this call, or it is over; nothing was signed. "
+    "Press Sign once more: the terminal then shows another."
 )
 READ_ONLY: Final = "This console only shows. Start it with --allow-changes, or use sessauth approval deny."
 
@@ -38,6 +44,7 @@ class ApprovalPages:
         self._parts = parts
         key = parts.terms.approver
         self._approver = Approver(key, parts.clock) if key else None
+        self._codes = SigningCodes(parts.clock)
         self._public_key = key.public_key if key else b""
 
     async def list(self, request: Request) -> tuple[str, dict[str, Any]]:
@@ -75,6 +82,7 @@ class ApprovalPages:
             "waits": waits,
             "standing": len(asked.record.standing(now_ms)) if not fault else 0,
             "over": asked.record.expires_at_ms <= now_ms,
+            "asks_code": False,
             "grantable": waits and self._is_mine(asked),
             "deniable": waits
             and asked.record.status is ApprovalStatus.PENDING
@@ -84,21 +92,36 @@ class ApprovalPages:
         }
 
     async def grant(self, request: Request) -> Response:
-        """Sign the call that the page showed, and hand the signature in."""
+        """Sign the call that the page showed, once its code is typed, and hand the signature in."""
         if self._approver is None:
             return self._parts.pages.refused(request, NO_KEY)
+        form, login = request.state.form, request.state.login
         try:
             asked, _ = await self._fetch(request, fresh=True)
-            if _shown(asked) != request.state.form.get("shown", ""):
+            shown = _shown(asked)
+            if shown != form.get("shown", ""):
                 return self._parts.pages.refused(
                     request,
                     "What is asked for is not the call that the page showed; nothing was signed.",
                     409,
                 )
+            # What can't be signed is refused before a person types a code.
             signed = self._approver.grant(asked)
+            if not form.get("code"):
+                return await self._ask_code(request, asked, login, shown)
+            if not self._codes.use(login, shown, form["code"]):
+                return self._parts.pages.refused(request, WRONG_CODE)
         except SessauthError as error:
             return await self._failed(request, error)
         return await self._answer(request, self._parts.client.grant_approval(asked, signed))
+
+    async def _ask_code(
+        self, request: Request, approval: ApprovalRequest, login: Login, shown: str
+    ) -> Response:
+        """Have the terminal show a code, and ask for it below what it signs."""
+        self._parts.terms.show_code(self._codes.new(login, shown), approval)
+        template, values = await self.one(request)
+        return self._parts.pages.answer(request, template, **{**values, "asks_code": True})
 
     async def deny(self, request: Request) -> Response:
         """Deny the call until the request expires."""
@@ -125,7 +148,8 @@ class ApprovalPages:
         for status in STATUSES:
             self._parts.answers.forget(("approvals", status))
         self._parts.answers.forget(("approval", session_id, approval_id))
-        return RedirectResponse(f"/approvals/{session_id.hex()}/{approval_id.hex()}", 303)
+        place = f"/approvals/{session_id.hex()}/{approval_id.hex()}"
+        return RedirectResponse(f"{base_of(request)}{place}", 303)
 
     async def _fetch(self, request: Request, *, fresh: bool = False) -> tuple[ApprovalRequest, int]:
         """Return an approval, with its session's subject and purpose if the credential may read them."""

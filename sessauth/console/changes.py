@@ -18,7 +18,7 @@ from ..model.session import Session, SessionStatus
 from ..usage.generalize import Fit
 from .hits import affected, preview, preview_narrowing, read_scopes
 from .one_session import CHANGING, SessionFacts, actor_of, facts_of
-from .pages import moment
+from .pages import base_of, moment
 from .parts import ConsoleParts
 
 KINDS: Final = ("end", "suspend", "resume", "narrow")
@@ -69,7 +69,7 @@ class SessionChanges:
         except SessauthError as error:
             return await self._failed(request, kind, error)
         self._forget(session_id)
-        place = f"/sessions/{session_id.hex()}"
+        place = f"{base_of(request)}/sessions/{session_id.hex()}"
         return RedirectResponse(f"{place}/closure" if kind == "end" else place, 303)
 
     def _forget(self, session_id: bytes) -> None:

@@ -84,29 +84,28 @@ class PageGate:
             refusal = PlainTextResponse("this console is no part of another page\n", 403)
             await refusal(scope, receive, guarded_send)
             return
-        app: ASGIApp = self._app
+        app, inner = self._routed(scope, headers)
+        await app(inner, receive, guarded_send)
+
+    def _routed(self, scope: Scope, headers: Headers) -> tuple[ASGIApp, Scope]:
+        """Return the answering application, and the request without the login's prefix."""
+        login = None
         if not scope["path"].startswith(_OPEN):
-            login = self._login(Request(scope))
+            _, prefix, *rest = scope["path"].split("/", 2)
+            cookies = _cookies(headers, cookie_name(Request(scope)))
+            login = self._logins.find(cookies, prefix, peer_uid(scope))
             if login is None:
-                app = self._pages.expired(Request(scope))
-            else:
-                scope.setdefault("state", {})["login"] = login
-                app = self._if_own_form(scope, headers, login)
-        await app(scope, receive, guarded_send)
-
-    def _login(self, request: Request) -> Login | None:
-        cookie = request.cookies.get(cookie_name(request))
-        return self._logins.find(cookie) if cookie else None
-
-    def _if_own_form(self, scope: Scope, headers: Headers, login: Login) -> ASGIApp:
-        """Return the application for requests that change nothing, and for forms of our own pages."""
+                return self._pages.expired(Request(scope)), scope
+            state = {**scope.get("state", {}), "login": login}
+            scope = {**scope, "path": "/" + "".join(rest), "state": state}
+            if scope["path"].startswith(_OPEN):
+                return self._pages.refused(Request(scope), "There is no such page.", 404), scope
         if scope["method"] in ("GET", "HEAD"):
-            return self._app
+            return self._app, scope
         if headers.get("origin") not in self._origins:
-            return self._pages.refused(
-                Request(scope), "This form was sent by another site; nothing was done."
-            )
-        return _OwnForm(self._app, self._pages, login)
+            foreign = "This form was sent by another site; nothing was done."
+            return self._pages.refused(Request(scope), foreign), scope
+        return _OwnForm(self._app, self._pages, login) if login else self._app, scope
 
 
 class _OwnForm:
@@ -161,6 +160,18 @@ def _fields(body: bytes) -> dict[str, str]:
     except ValueError:
         return {}
     return dict(pairs)
+
+
+def _cookies(headers: Headers, name: str) -> list[str]:
+    """Return the values of every cookie of a name: another port of this host may set one, too."""
+    pairs = [part.strip().partition("=") for each in headers.getlist("cookie") for part in each.split(";")]
+    return [value for key, _, value in pairs if key == name]
+
+
+def peer_uid(scope: Scope) -> int | None:
+    """Return the user at the other end of a request's connection, None if the system does not say."""
+    uid: int | None = scope.get("state", {}).get("peer_uid")
+    return uid
 
 
 def cookie_name(request: Request) -> str:

@@ -70,6 +70,12 @@ def short_id(id_: bytes) -> str:
     return id_.hex()[:8]
 
 
+def base_of(request: Request) -> str:
+    """Return the beginning of the path of every page of the request's login, empty without one."""
+    login: Login | None = getattr(request.state, "login", None)
+    return login.base if login else ""
+
+
 def token_field(value: str) -> Markup:
     """Return the hidden field of each form: the token of the login."""
     return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, value)
@@ -120,6 +126,7 @@ class Pages:
             # As it was sent: the path of ``url`` is parsed anew, and differs from it.
             "path": request.scope["path"],
             "query": request.url.query,
+            "base": base_of(request),
             "form_token": login.form_token if login else "",
             "logged_in": login is not None,
             "reach": self.reach,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 
 from ..approvals.approver import ApproverKey
+from ..approvals.request import ApprovalRequest
 from ..client import AsyncClient
 from ..clock import Clock
 from ..errors import NotFound
@@ -23,7 +25,8 @@ class ConsoleTerms:
     """Terms of a console: what it may change, who signs in it, where the audit is.
 
     ``audit``: the folder of this machine's audit, None if it is not to be read. ``server``: the address that
-    is shown on each page, so that two consoles are told apart.
+    is shown on each page, so that two consoles are told apart. ``show_code`` shows a code on the approver's
+    terminal, with the request that it signs.
     """
 
     allow_changes: bool = False
@@ -32,6 +35,7 @@ class ConsoleTerms:
     # The approvals alone, for an approver's machine.
     approvals_only: bool = False
     server: str = ""
+    show_code: Callable[[str, ApprovalRequest], None] = lambda _code, _request: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Browser:
 
     http: TestClient
     logins: Logins
+    codes: list[str]
 
     def get(self, path: str, **headers: str) -> str:
         """Return a page that must be there."""
@@ -97,8 +98,23 @@ class Browser:
         return answer.status_code, answer.text
 
     def log_in(self) -> None:
-        """Use a new one-time link."""
-        self.http.get(f"/login/{self.logins.new_link()}")
+        """Use a new one-time link; paths are then below the login's prefix."""
+        self.http.base_url = ORIGIN
+        log_in(self.http, f"/login/{self.logins.new_link()}")
+
+    def sign(self, path: str, shown: str) -> tuple[int, str]:
+        """Press Sign, and type the code of the terminal; return the last code and page."""
+        code, page = self.post(f"{path}/grant", shown=shown)
+        if 'name="code"' not in page:
+            return code, page
+        return self.post(f"{path}/grant", shown=shown, code=self.codes[-1])
+
+
+def log_in(http: TestClient, link: str) -> None:
+    """Press the button of a one-time link; paths are then below the login's prefix."""
+    answer = http.post(link, headers={"origin": ORIGIN}, follow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    http.base_url = ORIGIN + answer.headers["location"]
 
 
 @contextmanager
@@ -113,11 +129,16 @@ def console(
     """A console, and a browser that is logged in."""
     logins = Logins(SystemClock(), login_ms=login_ms)
     target = f"unix:{world.service.made.socket}"
-    given = {"audit": world.service.made.home / "audit", **terms}
+    codes: list[str] = []
+    given = {
+        "audit": world.service.made.home / "audit",
+        "show_code": lambda code, _: codes.append(code),
+        **terms,
+    }
     connect = connect or partial(AsyncClient, target, timeout_ms=timeout_ms)
     app = application(connect, logins, (HOST,), ConsoleTerms(**given))
     with TestClient(app, base_url=ORIGIN) as http:
-        browser = Browser(http, logins)
+        browser = Browser(http, logins, codes)
         browser.log_in()
         yield browser
 

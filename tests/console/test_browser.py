@@ -6,10 +6,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +15,8 @@ import pytest
 
 from sessauth.approvals.approver import ApproverKey
 from tests.console.conftest import IMAGE, SCRIPT, World
+from tests.support.console_program import Program, previewing, started
 from tests.support.registered_gateway import Gateway
-from tests.support.service import wait_until
 
 CHROMIUM = shutil.which("chromium") or ""
 MISSING = "needs chromium (Debian's package) and playwright: .ci/run installs them"
@@ -34,55 +31,11 @@ RESOLVE = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
 SERIOUS = ("serious", "critical")
 
 
-@dataclass
-class Program:
-    """A console as a process, started by its command."""
-
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    @property
-    def links(self) -> list[str]:
-        """The links that it printed."""
-        return re.findall(r"http://\S+/login/\S+", self.output.read_text())
-
-    @property
-    def origin(self) -> str:
-        """Its address."""
-        return self.links[0].partition("/login")[0]
-
-    def new_link(self) -> str:
-        """Have it print another link, and return it."""
-        count = len(self.links)
-        self.process.send_signal(signal.SIGUSR1)
-        assert wait_until(lambda: len(self.links) > count)
-        return self.links[-1]
-
-
-@contextmanager
-def started(world: World, output: Path, *command: str) -> Iterator[Program]:
-    """A console that runs, and ends well when it is told to."""
-    home = world.service.made.home
-    arguments = [sys.executable, "-m", "sessauth.cli.main", "--home", str(home), "--timeout-ms", "10000"]
-    with output.open("wb") as file:
-        process = subprocess.Popen([*arguments, *command], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    program = Program(process, output)
-    try:
-        assert wait_until(lambda: bool(program.links)), output.read_text()
-        yield program
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
-    # Nothing was printed but links: no error, and nothing of what was looked at.
-    links = r"log in  http://\S+\n|        once, within \d+ minutes; Enter prints another\n?"
-    assert re.sub(links, "", output.read_text()) == ""
-
-
 @pytest.fixture(scope="module")
 def program(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Give a console that may change sessions."""
     output = tmp_path_factory.mktemp("console") / "output"
-    with started(world, output, "console", "--allow-changes") as running:
+    with started(world.service.made.home, output, "console", "--allow-changes") as running:
         yield running
 
 
@@ -101,10 +54,20 @@ class Visit:
     """A page, and what went wrong on it."""
 
     page: object
+    # The beginning of the address of each page of the login.
+    base: str
     faults: list[str]
     requests: list[str]
     # True where an attack, or a refusal, is what the test is about: the browser reports these.
     attacked: bool = False
+
+
+def log_in(page, link: str) -> str:
+    """Press the button of a link; return the beginning of the address of each page of the login."""
+    page.goto(link)
+    with page.expect_navigation(url=re.compile("^(?!.*/login/)")):
+        page.get_by_role("button", name="Log in").click()
+    return "/".join(page.url.split("/")[:4])
 
 
 @pytest.fixture
@@ -119,8 +82,7 @@ def visit(chromium, program: Program) -> Iterator[Visit]:
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(program.new_link())
-    visit = Visit(page, faults, requests)
+    visit = Visit(page, log_in(page, program.new_link()), faults, requests)
     yield visit
     assert page.title() != "taken"
     if not visit.attacked:
@@ -149,7 +111,7 @@ def _updated(page) -> None:
 def test_sessions_are_live(visit: Visit, program: Program, world: World) -> None:
     """A session that is opened elsewhere appears, and one that ends goes, without a reload; focus stays."""
     page = visit.page
-    page.goto(program.origin + "/?q=agent:live")
+    page.goto(visit.base + "/?q=agent:live")
     session = world.open("agent:live-one")
     row = page.locator(f"#s-{session.id.hex()}")
     row.wait_for()
@@ -165,7 +127,7 @@ def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: W
     """Tab and Enter alone lead from the list to the closure, which turns green by itself."""
     session = world.open("agent:keys", purpose="by hand")
     page = visit.page
-    page.goto(program.origin + "/?q=agent:keys")
+    page.goto(visit.base + "/?q=agent:keys")
     expect_current(page, "agent:keys")
 
     def tab_to(name: str) -> None:
@@ -193,7 +155,7 @@ def test_a_closure_turns_verifier_by_verifier(visit: Visit, program: Program, wo
     session = world.open("agent:closing")
     with Gateway(made.state_dir, made.socket, made.credential_file, "gateway-slow", 60_000) as gateway:
         gateway.process.send_signal(signal.SIGSTOP)
-        page.goto(f"{program.origin}/sessions/{session.id.hex()}/change/end")
+        page.goto(f"{visit.base}/sessions/{session.id.hex()}/change/end")
         with page.expect_navigation():
             page.get_by_role("button", name="End this session").click()
         row = page.get_by_role("row").filter(has_text="gateway-slow")
@@ -211,11 +173,11 @@ def test_a_decision_appears(visit: Visit, program: Program, world: World) -> Non
     session = world.open("agent:caller")
     token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"])
     page = visit.page
-    page.goto(f"{program.origin}/sessions/{session.id.hex()}")
+    page.goto(f"{visit.base}/sessions/{session.id.hex()}")
     world.client.check(token, "read", IMAGE, "{}", audience="gateway")
     expect_current(page, IMAGE)
     expect_current(page, "1 denied")
-    page.goto(f"{program.origin}/decisions?session={session.id.hex()}")
+    page.goto(f"{visit.base}/decisions?session={session.id.hex()}")
     world.client.check(token, "read", "mcp/github/live", "{}", audience="gateway")
     expect_current(page, "mcp/github/live")
 
@@ -224,10 +186,10 @@ def test_an_agents_text_is_no_script(visit: Visit, program: Program, world: Worl
     """Texts that try to be a page's own are text, also in parts that are replaced."""
     page = visit.page
     for path in ("/", f"/sessions/{world.session.id.hex()}", "/decisions?verdict=denied"):
-        page.goto(program.origin + path)
+        page.goto(visit.base + path)
         _updated(page)
         assert page.locator("main script, main img").count() == 0
-    page.goto(f"{program.origin}/sessions/{world.session.id.hex()}")
+    page.goto(f"{visit.base}/sessions/{world.session.id.hex()}")
     expect_current(page, SCRIPT)
     # The policy holds even where a page would let one through.
     attack = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')"
@@ -241,9 +203,9 @@ def test_another_site_frames_and_sends_nothing(visit: Visit, program: Program, w
     """A page elsewhere can't frame the console, and its form does nothing, whoever is logged in."""
     session = world.open("agent:framed")
     page = visit.page
-    target = f"{program.origin}/sessions/{session.id.hex()}/change/end"
+    target = f"{visit.base}/sessions/{session.id.hex()}/change/end"
     attack = (
-        f'<iframe src="{program.origin}/"></iframe><form method="post" action="{target}">'
+        f'<iframe src="{visit.base}/"></iframe><form method="post" action="{target}">'
         '<input name="epoch" value="1"><input name="step" value="do"></form>'
     )
     page.route("http://evil.example/", lambda route: route.fulfill(body=attack, content_type="text/html"))
@@ -255,6 +217,21 @@ def test_another_site_frames_and_sends_nothing(visit: Visit, program: Program, w
         page.evaluate("document.forms[0].submit()")
     assert "Not logged in" in page.content() or "another site" in page.content()
     assert world.client.get_session(session.id).status.name == "ACTIVE"
+    visit.attacked = True
+
+
+def test_another_port_gets_no_cookie(visit: Visit, program: Program) -> None:
+    """A program on another port of this host, that a link leads to, is sent no login."""
+    with previewing() as preview:
+        visit.page.goto(f"http://localhost:{preview.server_port}/")
+        visit.page.wait_for_url("**/last")
+    came = preview.cookies
+    assert came["localhost/"] == "" and "127.0.0.1/last" in came
+    assert {value for key, value in came.items() if key.startswith("127.")} <= {"", "theirs=1"}
+    # An address without the prefix of the login leads to the page of it.
+    visit.page.goto(program.origin + "/decisions?verdict=denied")
+    visit.page.wait_for_url(f"{visit.base}/decisions?verdict=denied")
+    expect_current(visit.page, IMAGE)
     visit.attacked = True
 
 
@@ -272,7 +249,7 @@ def test_two_people_press_at_once(visit: Visit, program: Program, world: World) 
     session = world.open("agent:both")
     first, second = visit.page, visit.page.context.new_page()
     for page in (first, second):
-        page.goto(f"{program.origin}/sessions/{session.id.hex()}/change/suspend")
+        page.goto(f"{visit.base}/sessions/{session.id.hex()}/change/suspend")
         page.get_by_label("Reason").fill("mine" if page is first else "theirs")
     for page in (first, second):
         with page.expect_navigation():
@@ -286,8 +263,8 @@ def test_two_people_press_at_once(visit: Visit, program: Program, world: World) 
 def test_a_log_out_ends_every_page(visit: Visit, program: Program) -> None:
     """A page that is open in another tab says that the login has ended."""
     first, second = visit.page, visit.page.context.new_page()
-    first.goto(program.origin + "/hosts")
-    second.goto(program.origin + "/")
+    first.goto(visit.base + "/hosts")
+    second.goto(visit.base + "/")
     second.get_by_role("button", name="Log out").click()
     playwright_api.expect(first.locator("#notice")).to_contain_text("login has ended", timeout=LONG)
     visit.attacked = True
@@ -297,10 +274,14 @@ def test_a_link_and_a_login_end(chromium, program: Program, world: World, tmp_pa
     """A used link logs nobody in; a page that is open when its login ends says so, and how to go on."""
     context = chromium.new_context()
     page = context.new_page()
-    page.goto(program.links[-1])
+    link = program.new_link()
+    log_in(page, link)
+    context.clear_cookies()
+    page.goto(link)
+    page.wait_for_url(f"{program.origin}/*/")
     assert "press Enter in the terminal" in page.locator("main").inner_text()
-    with started(world, tmp_path / "short", "console", "--login-for", "3s") as short:
-        page.goto(short.links[-1])
+    with started(world.service.made.home, tmp_path / "short", "console", "--login-for", "3s") as short:
+        log_in(page, short.links[-1])
         playwright_api.expect(page.locator("#notice")).to_contain_text("login has ended", timeout=LONG)
         page.reload()
         assert "Not logged in" in page.content()
@@ -311,8 +292,8 @@ def test_a_console_that_stops_is_said(chromium, world: World, tmp_path: Path) ->
     """The page stays, and says that it is old."""
     context = chromium.new_context()
     page = context.new_page()
-    with started(world, tmp_path / "gone", "console") as short:
-        page.goto(short.links[-1])
+    with started(world.service.made.home, tmp_path / "gone", "console") as short:
+        log_in(page, short.links[-1])
         expect_current(page, "agent:orchestrator")
     playwright_api.expect(page.locator("#notice")).to_contain_text("does not answer", timeout=LONG)
     assert "agent:orchestrator" in page.content()
@@ -334,11 +315,20 @@ def test_an_approver_signs_in_a_browser(chromium, world: World, tmp_path: Path) 
     approval = world.client.list_approvals(session_id=session.id).approvals[0].record
     context = chromium.new_context()
     page = context.new_page()
-    with started(world, tmp_path / "ui", "approval", "ui", "--approver-key", str(tmp_path / "ann.key")) as ui:
-        page.goto(ui.links[-1])
+    with started(
+        world.service.made.home,
+        tmp_path / "ui",
+        "approval",
+        "ui",
+        "--approver-key",
+        str(tmp_path / "ann.key"),
+    ) as ui:
+        log_in(page, ui.links[-1])
         page.goto(f"{ui.origin}/approvals/{session.id.hex()}/{approval.id.hex()}")
         expect_current(page, SCRIPT)
         page.get_by_role("button", name="Sign: this call may happen, once").click()
+        page.get_by_label("Code that the terminal shows").fill(ui.code())
+        page.keyboard.press("Enter")
         expect_current(page, "it is granted")
         assert page.title() != "taken"
     context.close()
@@ -364,7 +354,7 @@ def test_every_page_is_accessible(visit: Visit, program: Program, world: World) 
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         for path in paths:
-            page.goto(program.origin + path)
+            page.goto(visit.base + path)
             page.wait_for_load_state("domcontentloaded")
             violations = axe.run(page)["violations"]
             serious = [each for each in violations if each["impact"] in SERIOUS]
@@ -376,6 +366,6 @@ def test_every_page_is_accessible(visit: Visit, program: Program, world: World) 
 def test_ten_thousand_sessions_do_not_hitch(visit: Visit, program: Program) -> None:
     """Rows that a page holds don't grow with the sessions that there are."""
     page = visit.page
-    page.goto(program.origin + "/?status=all")
+    page.goto(visit.base + "/?status=all")
     _updated(page)
     assert 0 < page.locator("tbody tr").count() <= 25

@@ -111,8 +111,10 @@ def test_the_demo_serves_living_sessions() -> None:
             home = Path(process.stdout.readline().split("--home ")[1].split()[0])
             link = process.stdout.readline().split()[-1]
             with httpx.Client(follow_redirects=True) as http:
-                assert "Sessions" in http.get(link).text
                 origin = link.partition("/login")[0]
+                first = http.post(link, headers={"origin": origin})
+                assert "Sessions" in first.text
+                origin = str(first.url).rstrip("/")
                 assert wait_until(lambda: _is_alive(http.get(f"{origin}/").text))
                 assert "prod/api" in http.get(f"{origin}/approvals").text
         finally:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
+import socket
 import threading
 from collections import ChainMap
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from sessauth.console import live, logins
+from sessauth.clock import SystemClock
+from sessauth.console import live, logins, serving
 from sessauth.console.gate import HEADERS, MAX_FORM_BYTES
 from tests.console.conftest import HOST, ORIGIN, Browser, World, console
 
@@ -20,8 +29,9 @@ def test_every_answer_has_the_headers(reader: Browser) -> None:
     """Pages, files, refusals, redirects and unknown addresses say what a browser may do with them."""
     for path in ("/", "/static/console.js", "/login/wrong", "/nothing-here", "/sessions/zz"):
         for host in (HOST, "evil.example"):
-            answer = reader.http.get(path, headers={"host": host}, follow_redirects=False)
-            assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
+            for place in (ORIGIN, ""):
+                answer = reader.http.get(place + path, headers={"host": host}, follow_redirects=False)
+                assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
 
     policy = HEADERS["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
@@ -112,8 +122,8 @@ def test_static_files_lead_nowhere_else(world: World) -> None:
             "",
             "x/../../hosts",
         ):
-            assert browser.http.get(f"/static/{path}").status_code in (401, 404), path
-        assert browser.http.get("/static/console.css").status_code == 200
+            assert browser.http.get(f"{ORIGIN}/static/{path}").status_code in (401, 404), path
+        assert browser.http.get(f"{ORIGIN}/static/console.css").status_code == 200
 
 
 def test_the_way_on_leads_to_this_console(world: World) -> None:
@@ -133,29 +143,122 @@ def test_the_way_on_leads_to_this_console(world: World) -> None:
             (link,) = re.findall(r'href="([^"]*evil[^"]*)"', page)
             assert re.match(r"/[A-Za-z0-9%]", link), path
         assert (
-            'href="/decisions?session=ab&amp;x=%22"' in browser.http.get("/decisions?session=ab&x=%22").text
+            'href="/decisions?session=ab&amp;x=%22"'
+            in browser.http.get(f"{ORIGIN}/decisions?session=ab&x=%22").text
         )
 
 
 def test_a_link_logs_in_once(world: World) -> None:
-    """A link makes one login, an older one none, and a wrong one none."""
+    """A button makes one login, an older or wrong link none; programs that look at a link use up nothing."""
     with console(world) as browser:
-        browser.http.cookies.clear()
-        older, link = browser.logins.new_link(), browser.logins.new_link()
-        assert browser.http.get(f"/login/{older}").status_code == 401
-        assert browser.http.get(f"/login/{link}").status_code == 200
-        cookie = browser.http.get("/").request.headers["cookie"]
-        browser.http.cookies.clear()
-        assert browser.http.get(f"/login/{link}").status_code == 401
-        assert browser.http.get("/", headers={"cookie": cookie}).status_code == 200
+        http, own = browser.http, {"origin": ORIGIN}
+        http.cookies.clear()
+        older, link = (f"{ORIGIN}/login/{browser.logins.new_link()}" for _ in range(2))
+        assert http.get(older).status_code == http.post(older, headers=own).status_code == 401
+        for _ in range(2):
+            assert http.head(link).status_code == 200 and "Log in here" in http.get(link).text
+        for foreign in ({}, {"origin": "null"}, {"origin": "http://127.0.0.1:3001"}):
+            assert http.post(link, headers=foreign).status_code == 403
+        first = http.post(link, headers=own)
+        assert first.status_code == 200
+        cookie = first.request.headers["cookie"]
+        http.cookies.clear()
+        assert http.post(link, headers=own).status_code == 401
+        assert http.get(str(first.url), headers={"cookie": cookie}).status_code == 200
 
 
-def test_the_cookie_is_for_this_site_alone(world: World) -> None:
-    """Scripts can't read it, and no other site's page sends it."""
+def test_the_cookie_is_for_the_pages_of_its_login_alone(world: World) -> None:
+    """Scripts can't read it, no other site's page sends it, and it is for a path that no other port knows."""
     with console(world) as browser:
-        answer = browser.http.get(f"/login/{browser.logins.new_link()}", follow_redirects=False)
-        words = answer.headers["set-cookie"].lower()
-        assert "httponly" in words and "samesite=strict" in words and "max-age=3600" in words
+        link = f"{ORIGIN}/login/{browser.logins.new_link()}"
+        answer = browser.http.post(link, headers={"origin": ORIGIN}, follow_redirects=False)
+        cookie, *words = answer.headers["set-cookie"].split("; ")
+        place = answer.headers["location"]
+        assert sorted(words) == ["HttpOnly", f"Path={place}", "SameSite=strict"]
+        assert re.fullmatch(r"/[A-Za-z0-9_-]{22}/", place)
+        browser.http.cookies.clear()
+        other = f"/{'A' * 22}/"
+        for path, code in ((place, 200), ("/", 401), (other, 401), (f"{place}login/x", 404)):
+            assert browser.http.get(ORIGIN + path, headers={"cookie": cookie}).status_code == code, path
+        # Another port of the host sets a cookie of the name, for every path: it comes last or first.
+        name = cookie.partition("=")[0]
+        for both in (f"{cookie}; {name}=theirs", f"{name}=theirs; {cookie}"):
+            assert browser.http.get(ORIGIN + place, headers={"cookie": both}).status_code == 200
+
+
+def test_a_login_is_of_one_user_of_the_machine() -> None:
+    """Another user's request with its cookie is of no login, nor is one whose user is not known."""
+    kept = logins.Logins(SystemClock())
+    cookie, login = kept.use_link(kept.new_link(), 1000) or ("", None)
+    assert login
+    for uid, found in ((1000, login), (1001, None), (0, None), (None, None)):
+        assert kept.find([cookie], login.prefix, uid) is found
+    assert kept.find([cookie], "", 1000) is None
+
+
+@pytest.mark.skipif(not serving.SOCKETS.exists(), reason="needs Linux's table of connections")
+def test_the_user_of_a_connection_is_known() -> None:
+    """The system states who is at the other end, until that end begins to close."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as peer, server.accept()[0] as own:
+            ends = own.getpeername(), own.getsockname()
+            assert serving.connected_uid(*ends) == os.getuid()
+            peer.shutdown(socket.SHUT_WR)
+            assert own.recv(1) == b""
+            assert serving.connected_uid(*ends) is None
+        assert serving.connected_uid(("127.0.0.1", 1), ends[1]) is None
+
+
+@pytest.fixture
+def answering() -> Iterator[tuple[str, int]]:
+    """Give the address of a server as the console has it."""
+
+    async def peer(request: Request) -> Response:
+        return Response(str(request.state.peer_uid))
+
+    app = Starlette(routes=[Route("/", peer)])
+    bound = serving.bind(0)
+    server = serving.server_of(app)
+    thread = threading.Thread(target=server.run, args=([bound],))
+    thread.start()
+    yield bound.getsockname()
+    server.should_exit = True
+    thread.join()
+    bound.close()
+
+
+def _ask(connection: socket.socket) -> str:
+    """Send a request over a connection, and return the answer's text."""
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.read().decode()
+
+
+def test_silent_connections_keep_nobody_out(answering: tuple[str, int]) -> None:
+    """The oldest of many give way, also after an answer; a request among them is answered."""
+    user = str(os.getuid()) if serving.SOCKETS.exists() else "None"
+    with contextlib.ExitStack() as stack:
+        silent = []
+        for number in range(serving.MAX_CONNECTIONS + 10):
+            silent.append(stack.enter_context(socket.create_connection(answering, 30)))
+            if number % 2:
+                assert _ask(silent[-1]) == user
+        with socket.create_connection(answering, 30) as asks:
+            assert _ask(asks) == user
+        for each in silent[: -serving.MAX_SILENT]:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1000) == b""
+
+
+def test_a_silent_connection_ends(answering: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a complete head of a request is closed, whatever trickles in."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
+    for begun in (b"", b"GET / HTTP/1.1\r\n"):
+        with socket.create_connection(answering, 30) as silent:
+            silent.sendall(begun)
+            with contextlib.suppress(ConnectionResetError):
+                assert silent.recv(1000) == b""
 
 
 def test_a_login_ends(world: World) -> None:

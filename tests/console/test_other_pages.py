@@ -69,9 +69,35 @@ def test_a_grant_is_signed_here(world: World, signer: Browser) -> None:
     assert [line for line in rendered.splitlines() if line not in html.unescape(page)] == []
     assert SCRIPT not in page and HIDDEN not in page and "\\u202e" in page
 
-    code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
+    code, after = signer.sign(path, _shown_digest(page))
     assert code == 200 and "1 of 1 signed; it is granted" in _shown(after)
     assert asked.check() and not asked.check()
+
+
+def test_a_cookie_alone_signs_nothing(world: World, signer: Browser) -> None:
+    """A signature takes the code that the terminal shows: for this call and login, typed once, in time."""
+    asked, other = WaitingCall(world), WaitingCall(world)
+    for each in (asked, other):
+        each.check()
+    shown = {each: _shown_digest(signer.get(each.path)) for each in (asked, other)}
+
+    def press(each: WaitingCall, code: str) -> tuple[int, str]:
+        return signer.post(f"{each.path}/grant", shown=shown[each], code=code)
+
+    assert press(asked, "abcd-efgh")[0] == 403
+    code, page = press(asked, "")
+    assert code == 200 and "Code that the terminal shows" in _shown(page) and signer.codes[-1] not in page
+    assert press(other, signer.codes[-1])[0] == 403
+    # One try used it up.
+    assert press(asked, signer.codes[-1])[0] == 403
+    press(asked, "")
+    other_login = Browser(signer.http, signer.logins, signer.codes)
+    other_login.log_in()
+    assert press(asked, signer.codes[-1])[0] == 403
+    assert not asked.request().record.statements and not other.request().record.statements
+    press(asked, "")
+    code, page = press(asked, signer.codes[-1].upper().replace("-", " "))
+    assert code == 200 and "it is granted" in _shown(page)
 
 
 def test_an_approval_that_was_answered_elsewhere(world: World, signer: Browser) -> None:
@@ -85,7 +111,7 @@ def test_an_approval_that_was_answered_elsewhere(world: World, signer: Browser) 
             world.client.grant_approval(request, Approver(BOB))
         else:
             world.client.deny_approval(each.session.id, request.record.id, "not today")
-        code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
+        code, after = signer.sign(path, _shown_digest(page))
         assert code == 409 and f"is {words} now" in _shown(after)
         assert request.record.id.hex() in (rows := signer.get(f"/approvals?status={words}"))
         assert "yours to answer" not in rows
@@ -98,9 +124,9 @@ def test_the_second_of_two_signatures(world: World, signer: Browser) -> None:
     asked = WaitingCall(world, threshold=2)
     asked.check()
     path, page = asked.path, signer.get(asked.path)
-    code, after = signer.post(f"{path}/grant", shown=_shown_digest(page))
+    code, after = signer.sign(path, _shown_digest(page))
     assert code == 200 and "1 of 2 signed" in _shown(after)
-    code, again = signer.post(f"{path}/grant", shown=_shown_digest(page))
+    code, again = signer.sign(path, _shown_digest(page))
     assert code == 409 and "has signed already" in _shown(again)
 
 
@@ -148,7 +174,7 @@ def test_another_request_for_the_same_call_is_not_signed(world: World) -> None:
 
 def test_an_approvers_console_has_nothing_else(signer: Browser, reader: Browser, world: World) -> None:
     """Sessions, tokens and changes are no pages of it; a reader's console denies nothing."""
-    assert signer.http.get("/").url.path == "/approvals"
+    assert signer.http.get("/").url.path.endswith("/approvals")
     assert "signs approvals" in signer.get("/approvals") and "read only" in reader.get("/approvals")
     for path in ("/decisions", "/hosts", "/token", f"/sessions/{world.session.id.hex()}"):
         assert signer.http.get(path).status_code == 404

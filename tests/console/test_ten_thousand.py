@@ -21,7 +21,7 @@ from sessauth.console.parts import ConsoleTerms
 from sessauth.console.sessions import ROWS
 from sessauth.errors import NotFound, PermissionDenied
 from sessauth.model.session import Session, SessionStatus
-from tests.console.conftest import HOST, ORIGIN, World
+from tests.console.conftest import HOST, ORIGIN, World, log_in
 from tests.support.service import wait_until
 
 
@@ -70,7 +70,7 @@ def _looking(crowd: _Crowd) -> Any:
     logins = Logins(SystemClock())
     app = application(lambda: crowd, logins, (HOST,), ConsoleTerms())
     with TestClient(app, base_url=ORIGIN) as http:
-        http.get(f"/login/{logins.new_link()}")
+        log_in(http, f"/login/{logins.new_link()}")
         assert wait_until(lambda: "being read" not in http.get("/").text)
         yield http
 

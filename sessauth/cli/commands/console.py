@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...approvals.safe_text import visible
 from ...errors import ConfigError
 from ..context import Settings, with_settings
 from ..params import PATH, duration
+
+if TYPE_CHECKING:
+    from ...approvals.request import ApprovalRequest
 
 PORT = click.option(
     "--port", type=click.IntRange(0, 65_535), default=0, help="On 127.0.0.1. Default: a free one."
@@ -38,6 +42,7 @@ def serve_console(settings: Settings, *, port: int, login_ms: int, **terms: Any)
         ConfigError: if a part of the console is not installed, or the port is in use.
     """
     try:
+        from ...console.logins import CODE_MS
         from ...console.parts import ConsoleTerms
         from ...console.serving import bind, minutes_of_a_link, serve
     except ImportError as error:
@@ -47,11 +52,21 @@ def serve_console(settings: Settings, *, port: int, login_ms: int, **terms: Any)
     bound = bind(port)
     minutes = minutes_of_a_link()
 
+    def show_code(code: str, approval: ApprovalRequest) -> None:
+        record = approval.record
+        document = {"code": code, "session_id": record.session_id.hex(), "approval_id": record.id.hex()}
+        lines = [
+            f"sign    {visible(record.action)} {visible(record.resource)}",
+            f"        session {record.session_id.hex()}, approval {record.id.hex()}",
+            f"        code {code}: type it in the page that asks for it, within {CODE_MS // 60_000} minutes",
+        ]
+        settings.show(document, lines)
+
     def announce(link: str) -> None:
         words = f"        once, within {minutes} minutes; Enter prints another"
         settings.show({"link": link, "minutes": minutes}, [f"log in  {link}", words])
 
-    named = {"server": settings.address(), **terms}
+    named = {"server": settings.address(), "show_code": show_code, **terms}
     serve(connect, bound, ConsoleTerms(**named), announce, login_ms=login_ms)
 
 

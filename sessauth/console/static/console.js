@@ -113,6 +113,20 @@
     stream = null;
   };
 
+  // The address of a page without the login's prefix leads to the page of it. What a page stores is of its own
+  // port alone; cookies are not.
+  const KEPT = "sessauth-login";
+  const base = document.body.dataset.base;
+  const kept = localStorage.getItem(KEPT) || "";
+  if (base) {
+    localStorage.setItem(KEPT, base);
+  } else if (location.pathname.startsWith(`${kept}/`)) {
+    localStorage.removeItem(KEPT);
+  } else if (/^\/[\w-]+$/.test(kept) && "refused" in document.body.dataset) {
+    const path = location.pathname.startsWith("/login/") ? "/" : location.pathname;
+    location.replace(kept + path + location.search);
+  }
+
   if ("live" in document.body.dataset) {
     // A browser has six connections to one place: pages that nobody looks at give theirs back.
     document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
