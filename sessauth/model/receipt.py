@@ -31,6 +31,9 @@ HOSTS_VERSION: Final = 2
 # 256 verifiers and 1,024 hosts of some 100 bytes each, and a reason.
 MAX_TEXT_CHARS: Final = 262_144
 
+# The time for which a host may allow calls after an end that it does not know of, and 2 s between clocks.
+LATE_MS: Final = 3_000 + 2_000
+
 _SIZES: Final = {"cluster_id": 16, "incarnation": 16, "session_id": 16}
 
 
@@ -157,6 +160,12 @@ class Receipt(Record):
         if wrong:
             raise InvalidReceipt(f"the receipt contradicts itself: {wrong}", ReceiptFault.INCONSISTENT)
         return receipt
+
+    @property
+    def allowed_late_ms(self) -> int:
+        """How long after the end a call was still allowed, in ms; 0 if that is no longer than hosts may."""
+        late_ms = self.last_allow_ms - self.ended_at_ms
+        return late_ms if late_ms > LATE_MS else 0
 
     @property
     def waiting(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.model.receipt import SignedReceipt
 from sessauth.tokens.issuer import Issuer
 from sessauth.verifier.receipt_check import CoverageKind, check_token_against
-from tests.support.receipts import CLOSED, PARTIAL, SERVICE, STRANGER
+from tests.support.receipts import CLOSED, LATE, PARTIAL, SERVICE, STRANGER
 
 from .conftest import COMMAND, Run, Service
 
@@ -106,6 +106,7 @@ def test_each_token_is_held_against_it(run: Run, folder: Path, tmp_path: Path) -
     [
         (CLOSED.signed_by(SERVICE).text, 0, "receipt CLOSED"),
         (PARTIAL.signed_by(SERVICE).text, 1, "waits for gw-1"),
+        (LATE.signed_by(SERVICE).text, 0, "A CALL WAS ALLOWED 5001 ms AFTER THE END"),
         (CLOSED.signed_by(STRANGER).text, 1, "none of those given"),
         (CLOSED.signed_by(SERVICE).text[:-1], 2, "truncated"),
         ("", 2, "not a receipt"),

@@ -12,6 +12,7 @@ from sessauth.client import AsyncClient, Client
 from sessauth.errors import NotFound
 from sessauth.model.receipt import SignedReceipt, verify
 from tests.console.conftest import HIDDEN, IMAGE, SCRIPT, Browser, World, console
+from tests.support.receipts import LATE, SERVICE
 from tests.support.service import running, wait_until
 
 
@@ -116,6 +117,21 @@ def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> 
     assert receipt.state.name == "CLOSED"
     assert _has(changer, _page(child), "parent ended")
     assert wait_until(lambda: child.id.hex() in _rows(changer.get("/?q=agent:below&status=ended")))
+
+
+def test_a_call_after_the_end_is_on_the_closure_page(world: World) -> None:
+    """The page says in red what the receipt itself knows of calls that went on."""
+    session = world.open("agent:goes-on")
+    world.client.end(session.id)
+
+    class Late(AsyncClient):
+        async def get_receipt(self, session_id: bytes) -> SignedReceipt:
+            return LATE.signed_by(SERVICE)
+
+    connect = partial(Late, f"unix:{world.service.made.socket}", timeout_ms=10_000)
+    with console(world, connect=connect) as browser:
+        page = browser.get(_page(session, "closure"))
+    assert '<p class="lost">A call was allowed 5s after the end' in page
 
 
 def test_a_suspension_is_made_and_taken_back(world: World, changer: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,12 +125,14 @@ def papers_pack(
     hosts: tuple[str, ...] = (),
     incarnation: bytes = b"i" * 16,
     until_ms: int = END_MS,
+    **stated: Any,
 ) -> EvidenceReport:
     """Write a pack with a receipt of an end by revision 6, and verify it."""
     receipt = replace(
         CLOSED, session_id=SESSION, revision=6, ended_at_ms=START_MS + ended_ms, made_at_ms=END_MS
     )
     receipt = replace(receipt, verifiers=(replace(CLOSED.verifiers[0], revision=6),), incarnation=incarnation)
+    receipt = replace(receipt, **stated)
     if hosts:
         there = tuple(HostStatus(name, VerifierState.ACKNOWLEDGED, 5, END_MS) for name in hosts)
         receipt = replace(receipt, version=2, record=5, hosts=there)

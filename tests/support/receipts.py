@@ -31,6 +31,8 @@ CLOSED = Receipt(
     verifiers=(CONTROL,),
 )
 PARTIAL = replace(CLOSED, state=ReceiptState.PARTIAL, verifiers=(WAITING, CONTROL))
+# A call was allowed after the end, later than hosts may.
+LATE = replace(CLOSED, last_allow_ms=NOW + 5_001)
 
 
 def receipt(**given: Any) -> Receipt:

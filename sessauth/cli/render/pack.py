@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...evidence.reader.manifest import PackManifest, PackQuestion
@@ -86,17 +86,20 @@ def _session_json(reading: SessionReading, *, verified: bool) -> dict[str, Any]:
         "first_ms": facts.first_ms,
         "last_ms": facts.last_ms,
         "last_allow_ms": facts.last_allow_ms,
+        "observed": facts.observed,
+        "observe": reading.observe,
         "receipt": receipt,
     }
 
 
 def _session_lines(report: EvidenceReport) -> list[str]:
     readings = report.sessions
-    headers = ("SESSION", "ALLOWED", "DENIED", "CLAIMED", "CHANGES", "LAST ALLOW", "RECEIPT")
+    headers = ("SESSION", "ALLOWED", "OBSERVED", "DENIED", "CLAIMED", "CHANGES", "LAST ALLOW", "RECEIPT")
     rows = [
         (
             each.facts.session,
             each.facts.allowed,
+            each.facts.observed,
             each.facts.denied,
             each.facts.claimed,
             each.facts.changes,
@@ -106,17 +109,37 @@ def _session_lines(report: EvidenceReport) -> list[str]:
         for each in readings[:_SHOWN_SESSIONS]
     ]
     more = len(readings) - _SHOWN_SESSIONS
-    return [*table(headers, rows), *([f"and {more} more sessions"] if more > 0 else []), ""] if rows else []
+    if not rows:
+        return []
+    lines = [*table(headers, rows), *([f"and {more} more sessions"] if more > 0 else [])]
+    return [*lines, *_observe_lines(readings), ""]
 
 
-def _limits(stated: PackManifest, unopened: int) -> Iterator[str]:
+def _observe_lines(readings: Sequence[SessionReading]) -> list[str]:
+    """Return a line on sessions in observe mode; none without them."""
+    observing = sum(each.observe for each in readings)
+    if not observing:
+        return []
+    calls = sum(each.facts.observed for each in readings)
+    allowed = sum(each.facts.allowed for each in readings)
+    return [
+        f"OBSERVE MODE: {observing} of {len(readings)} session(s), for their lives or a part of them; their "
+        f"ceilings refused nothing then: {calls} of {allowed} allowed calls by that alone"
+    ]
+
+
+def _limits(stated: PackManifest, report: EvidenceReport) -> Iterator[str]:
     """Yield what the question leaves out, and what was before the log."""
     question = stated.question
     if question.until_ms < stated.made_at_ms:
         yield f"what was done from {moment(question.until_ms)} on: the question ends there"
-    if unopened:
-        words = f"what {unopened} of {len(question.sessions)} sessions did before the log here"
+    if report.unopened:
+        words = f"what {report.unopened} of {len(report.sessions)} sessions did before the log here"
         yield f"{words}, which lacks their opening"
+    if report.untitled:
+        title = "are of the purpose or descend" if question.kind == "purpose" else "descend"
+        words = f"that {report.untitled} of {len(report.sessions)} sessions {title} from one that is"
+        yield f"{words}, as their openings would show: the signer's word"
     if question.kind == "purpose":
         yield "that no session of the purpose was opened before the log begins"
 
@@ -137,7 +160,7 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
         words = f"records behind the last signature of {len(running)} streams that did not end"
         yield f"{words}, the newest at {moment(max(running)) or 'no time'}"
     if report.manifest is not None:
-        yield from _limits(report.manifest, report.unopened)
+        yield from _limits(report.manifest, report)
     if report.expired:
         yield f"records of {report.expired} streams that retention removed, as the log states"
     if report.missing_hosts:
@@ -156,6 +179,15 @@ def _reservations(report: EvidenceReport) -> Iterator[str]:
     if open_ones:
         words = "their receipts are PARTIAL or UNKNOWN"
         yield f"that {open_ones} of {len(report.sessions)} sessions are closed: {words}"
+    if report.unrecorded:
+        words = "their receipts name an allowed call that is later than any record here"
+        yield f"what {report.unrecorded} of {len(report.sessions)} sessions did last: {words}"
+    observing = sum(each.observe for each in report.sessions)
+    if observing:
+        words = "they were in observe mode"
+        yield f"that the ceilings of {observing} of {len(report.sessions)} sessions held: {words}"
+    if report.manifest is not None:
+        yield "README.txt, controls.json, and the words of the manifest on its maker: the signer's word"
     if report.reports:
         yield "reports of usage: the service's word"
     if report.sessions and not report.issuer_trusted:

@@ -32,6 +32,8 @@ def summary(receipt: Receipt) -> str:
     if receipt.open_permits:
         pending.append(f"{receipt.open_permits} permits open")
     line = f"receipt {receipt.state.name}: {'; '.join(pending) or _MEANS[receipt.state]}"
+    if receipt.allowed_late_ms:
+        line = f"{line}; A CALL WAS ALLOWED {receipt.allowed_late_ms} ms AFTER THE END"
     return f"{line}; it was in observe mode" if receipt.observe else line
 
 

@@ -10,13 +10,19 @@ from .ends import RecordedEnd, SessionEnds
 from .findings import EvidenceFault, EvidenceFinding, damaged
 from .manifest import PackQuestion
 from .stream import MAX_FINDINGS, Record, RecordPlace
+from .wire import SessionOpening
 
 APPLIED = "APPLIED"
+# The place of an allowed call that a ceiling in observe mode would have refused.
+CEILING = "CEILING"
 
 
 @dataclass(slots=True)
 class RecordCounts:
-    """Counts of one session's records. ``claimed`` calls were denied before their signature was verified."""
+    """Counts of one session's records. ``claimed`` calls were denied before their signature was verified.
+
+    Observe mode alone allowed ``observed`` of the allowed calls.
+    """
 
     session: str
     allowed: int = 0
@@ -26,6 +32,7 @@ class RecordCounts:
     first_ms: int = 0
     last_ms: int = 0
     last_allow_ms: int = 0
+    observed: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the counts that a manifest states."""
@@ -34,11 +41,15 @@ class RecordCounts:
 
 @dataclass(frozen=True, slots=True)
 class StreamExtent:
-    """The extent of a stream as another one records it: so many lines, the last with this chain, in hex."""
+    """The extent of a stream as another one records it: so many lines, the last with this chain, in hex.
+
+    ``at_ms`` is the time of the record.
+    """
 
     stream: str
     count: int
     head: str
+    at_ms: int
     place: RecordPlace
 
 
@@ -56,6 +67,9 @@ class Facts:
     anchors: list[StreamExtent] = field(default_factory=list)
     findings: list[EvidenceFinding] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
+    clusters: set[str] = field(default_factory=set)
+    # Sessions that were opened in observe mode.
+    observing: set[str] = field(default_factory=set)
     lost: int = 0
     sampled: int = 0
     records: int = 0
@@ -71,6 +85,7 @@ class Facts:
             of = str(record.get("stream")), record.get("file"), str(record.get("incarnation"))
             self.ends.begin(*of, record.get("at_ms"))
             self.hosts.add(str(record.get("host", "")))
+            self.clusters.add(str(record.get("cluster", "")))
         elif kind == "lost":
             count = record.get("count")
             self.lost += count if type(count) is int and count > 0 else 1
@@ -89,8 +104,12 @@ class Facts:
     def _decision(self, place: RecordPlace, record: Record) -> None:
         at_ms = record.get("at_ms")
         session, claimed = record.get("session"), record.get("claimed")
+        allowed, revision = record.get("allowed"), record.get("revision")
         if type(at_ms) is not int:
             self._find(EvidenceFault.FOREIGN, place, "a decision without a time")
+            return
+        if type(allowed) is not bool or (allowed and type(revision) is not int):
+            self._find(EvidenceFault.FOREIGN, place, "a decision without its answer, or its revision")
             return
         named = session if isinstance(session, str) and session else claimed
         if not isinstance(named, str) or not self.question.asks(named, at_ms):
@@ -103,11 +122,12 @@ class Facts:
             self.sampled += 1
         if named is not session:
             facts.claimed += 1
-        elif record.get("allowed") is True:
+        elif allowed and type(revision) is int:
             facts.allowed += 1
+            at = record.get("at")
+            facts.observed += isinstance(at, dict) and at.get("level") == CEILING
             facts.last_allow_ms = max(facts.last_allow_ms, at_ms)
-            revision = record.get("revision")
-            self.ends.allow(facts.session, revision if type(revision) is int else 0, at_ms, place)
+            self.ends.allow(facts.session, revision, at_ms, place)
         else:
             facts.denied += 1
 
@@ -147,18 +167,29 @@ class Facts:
     def _opened(self, place: RecordPlace, session: str, record: Record) -> None:
         try:
             body = base64.b64decode(str(record.get("body")), validate=True)
-            parent, _ = wire.opening_of(body)
-            self.ends.open(session, parent)
+            opening = wire.opening_of(body)
         except ValueError:
             self._find(EvidenceFault.FOREIGN, place, "the change that opens a session can't be read")
+            return
+        self.ends.open(session, opening.parent)
+        if opening.observe and (session in self.question.sessions or self.question.kind == "time"):
+            self.observing.add(session)
+        if session in self.question.sessions and not _is_named_rightly(self.question, session, opening):
+            words = f"the question names session {session}, and its opening is not of the question"
+            self._find(EvidenceFault.BAD_MANIFEST, place, words)
         if opens_unnamed(self.question, "change", record):
             words = f"session {session} is of the question, which does not name it"
             self._find(EvidenceFault.HIDDEN, place, words)
 
     def _anchor(self, place: RecordPlace, record: Record) -> None:
-        stream, count, head = (record.get(name) for name in ("stream", "count", "head"))
-        if isinstance(stream, str) and type(count) is int and count > 0 and isinstance(head, str):
-            self.anchors.append(StreamExtent(stream, count, head, place))
+        stream, count, head, at_ms = (record.get(name) for name in ("stream", "count", "head", "at_ms"))
+        if (
+            isinstance(stream, str)
+            and isinstance(head, str)
+            and type(count) is type(at_ms) is int
+            and count > 0
+        ):
+            self.anchors.append(StreamExtent(stream, count, head, at_ms, place))
         else:
             self._find(EvidenceFault.FOREIGN, place, "a stream record without its fields")
 
@@ -180,7 +211,22 @@ def opens_unnamed(question: PackQuestion, kind: str, record: Record) -> bool:
     if late or question.kind == "time" or str(record.get("session")) in question.sessions:
         return False
     try:
-        parent, purpose = wire.opening_of(base64.b64decode(str(record.get("body")), validate=True))
+        opening = wire.opening_of(base64.b64decode(str(record.get("body")), validate=True))
     except ValueError:
         return False
-    return parent in question.sessions or (question.kind == "purpose" and purpose == question.purpose)
+    return opening.parent in question.sessions or _is_of_purpose(question, opening)
+
+
+def _is_named_rightly(question: PackQuestion, session: str, opening: SessionOpening) -> bool:
+    """Return True if a session that a question names is its root, of its purpose, or the child of one of it.
+
+    The title of a pack says so of all of them, and its signer wrote that.
+    """
+    if session == question.root:
+        # What the others descend from descends from none of them.
+        return opening.parent not in question.sessions
+    return opening.parent in question.sessions or _is_of_purpose(question, opening)
+
+
+def _is_of_purpose(question: PackQuestion, opening: SessionOpening) -> bool:
+    return question.kind == "purpose" and opening.purpose == question.purpose

@@ -119,7 +119,7 @@ def _parse(data: bytes) -> PackManifest:
         document = json.loads(data)
         if canonical(document) != data:
             raise ValueError("it is not in its one form")
-        if document["format"] != FORMAT:
+        if type(document["format"]) is not int or document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r}; this version reads {FORMAT}")
         return _manifest(document)
     except KeyError as error:

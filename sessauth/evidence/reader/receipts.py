@@ -27,11 +27,14 @@ class ReceiptReading:
     """The proof of a receipt: the state's word, and the end. Ids are hex, times ms since 1970."""
 
     session: str
+    cluster: str
     incarnation: str
     state: str
     revision: int
     ended_at_ms: int
     made_at_ms: int
+    # The last allowed call that the service knew of; 0: it knew of none.
+    last_allow_ms: int
     observe: bool
     waiting: tuple[str, ...]
     hosts: tuple[str, ...]
@@ -56,11 +59,13 @@ def judge(data: bytes, keys: Mapping[bytes, bytes]) -> ReceiptReading:
     both = [*receipt["verifiers"], *receipt["hosts"]]
     return ReceiptReading(
         receipt["session_id"].hex(),
+        receipt["cluster_id"].hex(),
         receipt["incarnation"].hex(),
         STATES[receipt["state"]],
         receipt["revision"],
         receipt["ended_at_ms"],
         receipt["made_at_ms"],
+        receipt["last_allow_ms"],
         bool(receipt["observe"]),
         tuple(each["name"] for each in both if each["state"] == _WAITING),
         tuple(host["name"] for host in receipt["hosts"]),

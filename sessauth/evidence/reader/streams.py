@@ -110,6 +110,16 @@ class StreamsReader:
                 self._compare(reading_of, anchors)
                 continue
             most = max(anchors, key=lambda anchor: anchor.count)
+            grown = self._grown(anchors) if stream in left_out else None
+            if grown is not None:
+                words = (
+                    f"stream {stream} was left out as one of another time, and grew within it, as named here"
+                )
+                place = grown.place
+                missing = EvidenceFinding(
+                    EvidenceFault.MISSING_STREAM, place.member, place.line, place.n, words
+                )
+                self.findings.append(missing)
             if stream not in left_out and not removed.covers(stream, most.count, most.place.member):
                 words = f"stream {stream}, named here with {most.count} lines, is not in the pack"
                 self.findings.append(
@@ -119,6 +129,13 @@ class StreamsReader:
                 )
         self.expired = removed.used
         return self._facts
+
+    def _grown(self, anchors: Sequence[StreamExtent]) -> StreamExtent | None:
+        """Return a record by which a stream had more lines than before, both within the question's time."""
+        question = self._manifest.question
+        within = [each for each in anchors if question.since_ms <= each.at_ms < question.until_ms]
+        within.sort(key=lambda each: each.at_ms)
+        return next((each for each in within if each.count > within[0].count), None)
 
     def _end_stream(self) -> None:
         if self._current is None:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 from . import archive, crypto, manifest, originals, receipts
 from .archive import PackMember
 from .crypto import TrustedKeys
-from .ends import BOUND_MS, RecordedEnd
+from .ends import BOUND_MS, CLOCK_MS, RecordedEnd
 from .facts import Facts, RecordCounts
 from .findings import EvidenceFault, EvidenceFinding, UnreadablePack
 from .manifest import PackManifest
@@ -29,10 +29,20 @@ _MAX_KEYS_BYTES: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class SessionReading:
-    """One session of the pack: its counts, and its receipt if it has a good one."""
+    """One session of the pack: its counts, and its receipt if it has a good one.
+
+    ``opened_observing``: the log shows that it was opened in observe mode.
+    """
 
     facts: RecordCounts
     receipt: ReceiptReading | None
+    opened_observing: bool = False
+
+    @property
+    def observe(self) -> bool:
+        """True if it was in observe mode, for its life or a part of it."""
+        by_receipt = self.receipt is not None and self.receipt.observe
+        return by_receipt or self.opened_observing or self.facts.observed > 0
 
 
 @dataclass(slots=True)
@@ -61,6 +71,10 @@ class EvidenceReport:
     # Hosts whose log ends before a session did, and sessions of the question whose opening is not shown.
     short_hosts: tuple[str, ...] = ()
     unopened: int = 0
+    # Sessions that the question names, its own one excepted, and whose opening is not shown.
+    untitled: int = 0
+    # Sessions whose receipts name an allowed call in the time that is later than any record here.
+    unrecorded: int = 0
 
     @property
     def proven(self) -> bool:
@@ -144,7 +158,7 @@ class _PackReading:
         facts = streams.close()
         self._report.streams, self._report.left_out = streams.readings, streams.left_out
         self._report.expired = streams.expired
-        self._sessions(facts, issuer)
+        self._sessions(facts, issuer, bound_ms)
         self._report.findings += facts.ends.survived(bound_ms)
         self._extent(facts)
         self._compare_members()
@@ -199,7 +213,7 @@ class _PackReading:
             issuer = _common(issuer, self._trusted.issuer)
         return hosts, issuer
 
-    def _sessions(self, facts: Facts, issuer: Mapping[bytes, bytes]) -> None:
+    def _sessions(self, facts: Facts, issuer: Mapping[bytes, bytes], bound_ms: int) -> None:
         """Judge receipts and reports, and compare the counts."""
         self._report.lost, self._report.sampled = facts.lost, facts.sampled
         stated: dict[str, Mapping[str, Any]] = {}
@@ -210,15 +224,15 @@ class _PackReading:
                 self._find(EvidenceFault.BAD_MANIFEST, manifest.MANIFEST, f"session {session} stands twice")
             stated[session] = entry
             receipt, report = self._papers(entry, used)
-            reading = self._receipt(session, receipt, facts, issuer) if receipt else None
+            reading = self._receipt(session, receipt, facts, issuer, bound_ms) if receipt else None
             if report:
                 self._check_report(session, report)
             found = facts.sessions.get(session) or RecordCounts(session)
             counts = {name: entry.get(name) for name in found.counts()}
-            if counts != found.counts():
+            if counts != found.counts() or any(type(count) is not int for count in counts.values()):
                 words = f"the manifest counts {counts} of session {session}, the log has {found.counts()}"
                 self._find(EvidenceFault.MISCOUNTED, manifest.MANIFEST, words)
-            self._report.sessions.append(SessionReading(found, reading))
+            self._report.sessions.append(SessionReading(found, reading, session in facts.observing))
         due = facts.sessions.keys() | self._manifest.question.sessions
         for session in sorted(due ^ stated.keys()):
             words = f"session {session} is {'not' if session in due else 'of no record and'} in the manifest"
@@ -244,7 +258,20 @@ class _PackReading:
         report, question = self._report, self._manifest.question
         named = {name for each in report.sessions if each.receipt for name in each.receipt.hosts}
         report.missing_hosts = tuple(sorted(named - facts.hosts))
-        report.unopened = sum(not facts.ends.is_opened(session) for session in question.sessions)
+        # Anybody can claim a session that never was.
+        known = {
+            each.facts.session
+            for each in report.sessions
+            if each.facts.allowed or each.facts.denied or each.facts.changes
+        }
+        unopened = {each for each in question.sessions | known if not facts.ends.is_opened(each)}
+        report.unopened = len(unopened)
+        report.untitled = len(unopened & (question.sessions - {question.root}))
+        report.unrecorded = sum(
+            each.facts.last_allow_ms < each.receipt.last_allow_ms < question.until_ms
+            for each in report.sessions
+            if each.receipt
+        )
         ends = [facts.ends.first_end_of(each.facts.session) for each in report.sessions]
         last_ms = max((end.at_ms for end in ends if end and end.at_ms < question.until_ms), default=0)
         hosts: dict[str, list[StreamReading]] = {}
@@ -258,7 +285,7 @@ class _PackReading:
         )
 
     def _receipt(
-        self, session: str, name: str, facts: Facts, issuer: Mapping[bytes, bytes]
+        self, session: str, name: str, facts: Facts, issuer: Mapping[bytes, bytes], bound_ms: int
     ) -> ReceiptReading | None:
         """Judge a session's receipt, and compare it with the log."""
         try:
@@ -270,6 +297,10 @@ class _PackReading:
         stated = RecordedEnd(reading.revision, reading.incarnation, reading.ended_at_ms)
         if reading.session != session:
             self._find(EvidenceFault.BAD_RECEIPT, name, f"it is of another session than {session}")
+        elif reading.cluster not in facts.clusters:
+            self._find(
+                EvidenceFault.BAD_RECEIPT, name, f"it is of the cluster {reading.cluster}, and no log is"
+            )
         elif end is None:
             words = self._missing_end(session, stated, facts)
             if words:
@@ -281,6 +312,12 @@ class _PackReading:
             )
             words = f"{words} at {end.revision} and {end.at_ms} ms"
             self._find(EvidenceFault.BAD_RECEIPT, name, words)
+        late_ms = reading.last_allow_ms - reading.ended_at_ms
+        if late_ms > bound_ms + CLOCK_MS:
+            words = (
+                f"a call was allowed {late_ms} ms after the end, by the receipt itself, later than hosts may"
+            )
+            self._find(EvidenceFault.SURVIVED, name, f"{words} (--bound)")
         return reading
 
     def _missing_end(self, session: str, end: RecordedEnd, facts: Facts) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 _VARINT, _BYTES = 0, 2
@@ -78,15 +79,24 @@ def decode(name: str, data: bytes) -> dict[str, Any]:
     return record
 
 
-def opening_of(change: bytes) -> tuple[str, str]:
-    """Return parent, in hex, and purpose of an encoded Change that opens a session; "" for what it lacks.
+@dataclass(frozen=True, slots=True)
+class SessionOpening:
+    """An encoded Change that opens a session: parent, in hex, and purpose; "" for what it lacks."""
 
-    Raises Malformed if it is no such change.
-    """
+    parent: str
+    purpose: str
+    observe: bool
+
+
+def opening_of(change: bytes) -> SessionOpening:
+    """Return the opening in an encoded Change. Raises Malformed if it opens no session."""
     for number, wire, value in _fields(change):
         if number == OPEN_SESSION and wire == _BYTES and isinstance(value, bytes):
-            found = {field: each for field, _, each in _fields(value) if isinstance(each, bytes)}
-            return found.get(PARENT_ID, b"").hex(), found.get(PURPOSE, b"").decode("utf-8", "replace")
+            fields = list(_fields(value))
+            found = {field: each for field, _, each in fields if isinstance(each, bytes)}
+            purpose = found.get(PURPOSE, b"").decode("utf-8", "replace")
+            observe = any(field == OBSERVE and each for field, _, each in fields)
+            return SessionOpening(found.get(PARENT_ID, b"").hex(), purpose, observe)
     raise Malformed("the change opens no session")
 
 
@@ -106,6 +116,7 @@ NEW_INCARNATION: Final = 20
 INCARNATION: Final = 1
 PURPOSE: Final = 2
 PARENT_ID: Final = 4
+OBSERVE: Final = 12
 
 
 def _value(kind: str, wire: int, value: int | bytes) -> Any:
