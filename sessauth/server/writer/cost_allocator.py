@@ -118,6 +118,7 @@ class CostAllocator:
     def charge(self, claims: CostClaims) -> int:
         """Choose each block's first scope whose needs are met; returns :data:`CHARGED` or a reason."""
         self.session_id, self.epoch = claims.session_id, claims.epoch
+        missing: tuple[int, int, UnmetNeed] | None = None
         for block, block_id, scopes in claims:
             unmet_needs = []
             for scope, price, amount in scopes:
@@ -127,15 +128,23 @@ class CostAllocator:
                     break
                 unmet_needs.append((scope, unmet))
             else:
-                scope, self.unmet = unmet_needs[0]
-                claims.fail(block, scope, self.unmet.argument)
-                return self.unmet.reason
+                scope, unmet = unmet_needs[0]
+                if unmet.reason is not Reason.APPROVAL_REQUIRED:
+                    return self._fail(claims, unmet, block, scope)
+                # Nobody is asked to approve a call that another block denies.
+                missing = missing or (block, scope, unmet)
         open_permits = self._account.counts(self.session_id).open_permits if self._terms.wants_permit else 0
         if open_permits >= limits.MAX_OPEN_PERMITS:
-            self.unmet = UnmetNeed(Reason.BUDGET_EXHAUSTED)
-            claims.fail()
-            return self.unmet.reason
+            return self._fail(claims, UnmetNeed(Reason.BUDGET_EXHAUSTED))
+        if missing is not None:
+            block, scope, unmet = missing
+            return self._fail(claims, unmet, block, scope)
         return CHARGED
+
+    def _fail(self, claims: CostClaims, unmet: UnmetNeed, block: int = -1, scope: int = -1) -> int:
+        self.unmet = unmet
+        claims.fail(block, scope, unmet.argument)
+        return unmet.reason
 
     def _allocate(
         self,
@@ -147,6 +156,18 @@ class CostAllocator:
         amount: tuple[int, int] | None,
     ) -> UnmetNeed | None:
         """Allocate the cost of one scope; if a need is not met, return it and allocate nothing."""
+        use = UseClaim(block_id, scope, price.uses) if price.uses else None
+        if use is not None and self._used(use) >= use.limit:
+            return UnmetNeed(Reason.USES_EXHAUSTED)
+        charge = None
+        if price.limit is not None:
+            if amount is None:
+                return UnmetNeed(Reason.CONDITION_FAILED, price.argument)
+            # A root block shares its ledger with the others of its session.
+            ledger = ledger_id(price.name, price.unit, block_id if block else b"")
+            charge = BudgetClaim(ledger, Number(*amount), Number(*price.limit))
+            if self._charged(ledger) + nanos(charge.amount) > nanos(charge.limit):
+                return UnmetNeed(Reason.BUDGET_EXHAUSTED)
         approval_id = b""
         if price.threshold:
             terms = ApprovalTerms(
@@ -163,18 +184,6 @@ class CostAllocator:
             if not outcome:
                 return UnmetNeed(outcome.reason, terms=terms, approval_id=outcome.approval_id)
             approval_id = outcome.approval_id
-        use = UseClaim(block_id, scope, price.uses) if price.uses else None
-        if use is not None and self._used(use) >= use.limit:
-            return UnmetNeed(Reason.USES_EXHAUSTED)
-        charge = None
-        if price.limit is not None:
-            if amount is None:
-                return UnmetNeed(Reason.CONDITION_FAILED, price.argument)
-            # A root block shares its ledger with the others of its session.
-            ledger = ledger_id(price.name, price.unit, block_id if block else b"")
-            charge = BudgetClaim(ledger, Number(*amount), Number(*price.limit))
-            if self._charged(ledger) + nanos(charge.amount) > nanos(charge.limit):
-                return UnmetNeed(Reason.BUDGET_EXHAUSTED)
         if approval_id:
             self.allocation.approval_ids.append(approval_id)
         if use is not None:
