@@ -18,7 +18,7 @@ _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 3
 class ApprovalRequest:
     """A requested approval with facts of its session, for a person to decide by.
 
-    ``subject`` and ``purpose`` are the session's, empty if the caller may not read sessions. The record may
+    ``subject`` and ``purpose`` are the session's, as the server says. The record may
     come from anywhere: :meth:`statement` trusts no part that it can compute.
     """
 

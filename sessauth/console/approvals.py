@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ..approvals.approver import Approver
 from ..approvals.request import ApprovalRequest
-from ..errors import InvalidApproval, PermissionDenied, Rejected, SessauthError, Unavailable
+from ..errors import InvalidApproval, Rejected, SessauthError
 from ..model.approval import ApprovalStatus
 from .logins import Login, SigningCodes
 from .pages import base_of
@@ -58,7 +58,7 @@ class ApprovalPages:
         now_ms = parts.clock.now_ms()
         rows = sorted(found.value.approvals, key=lambda each: each.record.requested_at_ms, reverse=True)
         return "approvals.html", {
-            "rows": [(each.record, each.record.waits(now_ms) and self._is_mine(each)) for each in rows],
+            "rows": [(each, each.record.waits(now_ms) and self._is_mine(each)) for each in rows],
             "more": bool(found.value.next_page_token),
             "status": status,
             "statuses": STATUSES,
@@ -152,24 +152,15 @@ class ApprovalPages:
         return RedirectResponse(f"{base_of(request)}{place}", 303)
 
     async def _fetch(self, request: Request, *, fresh: bool = False) -> tuple[ApprovalRequest, int]:
-        """Return an approval, with its session's subject and purpose if the credential may read them."""
+        """Return an approval, and when the server answered."""
         parts, (session_id, approval_id) = self._parts, _ids(request)
         key = ("approval", session_id, approval_id)
         if fresh:
             parts.answers.forget(key)
             asked = await parts.answers.ask(parts.client.get_approval(session_id, approval_id))
-            at_ms = parts.answers.reach.answered_at_ms
-        else:
-            found = await parts.answers.get(key, lambda: parts.client.get_approval(session_id, approval_id))
-            asked, at_ms = found.value, found.at_ms
-        try:
-            session = await parts.answers.get(
-                ("session", session_id), lambda: parts.client.get_session(session_id)
-            )
-        except (PermissionDenied, Unavailable):
-            return asked, at_ms
-        named = dataclasses.replace(asked, subject=session.value.subject, purpose=session.value.purpose)
-        return named, at_ms
+            return asked, parts.answers.reach.answered_at_ms
+        found = await parts.answers.get(key, lambda: parts.client.get_approval(session_id, approval_id))
+        return found.value, found.at_ms
 
     async def _failed(self, request: Request, error: SessauthError) -> Response:
         """Say what happened: it was answered elsewhere, or it is over; nothing was done."""

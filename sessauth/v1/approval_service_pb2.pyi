@@ -23,12 +23,22 @@ class ListApprovalsRequest(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.ApprovalStatus, str]] = ..., public_key: _Optional[bytes] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListApprovalsResponse(_message.Message):
-    __slots__ = ("approvals", "next_page_token")
+    __slots__ = ("approvals", "next_page_token", "sessions")
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     approvals: _containers.RepeatedCompositeFieldContainer[_record_pb2.ApprovalRecord]
     next_page_token: str
-    def __init__(self, approvals: _Optional[_Iterable[_Union[_record_pb2.ApprovalRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    sessions: _containers.RepeatedCompositeFieldContainer[ApprovalSession]
+    def __init__(self, approvals: _Optional[_Iterable[_Union[_record_pb2.ApprovalRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., sessions: _Optional[_Iterable[_Union[ApprovalSession, _Mapping]]] = ...) -> None: ...
+
+class ApprovalSession(_message.Message):
+    __slots__ = ("subject", "purpose")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    purpose: str
+    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ...) -> None: ...
 
 class GetApprovalRequest(_message.Message):
     __slots__ = ("session_id", "approval_id")
@@ -39,10 +49,12 @@ class GetApprovalRequest(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ..., approval_id: _Optional[bytes] = ...) -> None: ...
 
 class GetApprovalResponse(_message.Message):
-    __slots__ = ("approval",)
+    __slots__ = ("approval", "session")
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     approval: _record_pb2.ApprovalRecord
-    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ...) -> None: ...
+    session: ApprovalSession
+    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ..., session: _Optional[_Union[ApprovalSession, _Mapping]] = ...) -> None: ...
 
 class GrantApprovalRequest(_message.Message):
     __slots__ = ("request_id", "session_id", "approval_id", "statement")
@@ -57,12 +69,14 @@ class GrantApprovalRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., approval_id: _Optional[bytes] = ..., statement: _Optional[_Union[_token_pb2.SignedApproval, _Mapping]] = ...) -> None: ...
 
 class GrantApprovalResponse(_message.Message):
-    __slots__ = ("approval", "revision")
+    __slots__ = ("approval", "revision", "session")
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     approval: _record_pb2.ApprovalRecord
     revision: int
-    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    session: ApprovalSession
+    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ..., revision: _Optional[int] = ..., session: _Optional[_Union[ApprovalSession, _Mapping]] = ...) -> None: ...
 
 class DenyApprovalRequest(_message.Message):
     __slots__ = ("request_id", "session_id", "approval_id", "reason")
@@ -77,9 +91,11 @@ class DenyApprovalRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., approval_id: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DenyApprovalResponse(_message.Message):
-    __slots__ = ("approval", "revision")
+    __slots__ = ("approval", "revision", "session")
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     approval: _record_pb2.ApprovalRecord
     revision: int
-    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    session: ApprovalSession
+    def __init__(self, approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ..., revision: _Optional[int] = ..., session: _Optional[_Union[ApprovalSession, _Mapping]] = ...) -> None: ...

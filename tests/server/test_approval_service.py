@@ -9,6 +9,7 @@ import pytest
 
 from sessauth.approvals.approver import Approver
 from sessauth.approvals.request import ApprovalRequest
+from sessauth.client import Client
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import record_pb2, token_pb2
@@ -75,6 +76,23 @@ def test_what_waits_is_listed_and_read(
         assert listed(caller, session_id=session.id) == [requested.id]
         assert ApprovalRecord.decode(get(caller, requested).SerializeToString()) == requested
     assert sign("ann", requested).public_key == approver("ann").public_key
+
+
+def test_each_answer_names_who_asks_and_what_for(service: Service) -> None:
+    """The subject and the purpose of the session come with each approval, for programs as for people."""
+    with Client(f"unix:{service.made.socket}", timeout_ms=10_000) as client:
+        opened = client.open_session(subject="ci", purpose="release 1.2", ceiling=["*:**"])
+        granted, denied = (ask(service, opened) for _ in range(2))
+        answers = [
+            *client.list_approvals(session_id=opened.id).approvals,
+            client.get_approval(opened.id, granted.id),
+            client.grant_approval(client.get_approval(opened.id, granted.id), sign("ann", granted)),
+            client.deny_approval(opened.id, denied.id, "no"),
+        ]
+
+    assert len(answers) == 5
+    assert {(each.subject, each.purpose) for each in answers} == {("ci", "release 1.2")}
+    assert 'purpose    "release 1.2"' in answers[0].render()
 
 
 def test_two_approvers_make_it_granted(service: Service, person: Caller, session: sessions.Session) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from ...approvals.approver import DEFAULT_TTL_MS, Approver, ApproverKey
 from ...approvals.request import ApprovalRequest
-from ...errors import ServerError, UsageError
+from ...errors import UsageError
 from .. import lookup, params
 from ..context import Settings, with_settings
 from ..io import write_new
@@ -34,18 +33,6 @@ def approval() -> None:
 def _find(client: Client, session: Ref, approval: Ref) -> tuple[bytes, bytes]:
     session_id = lookup.session(client, session)
     return session_id, lookup.approval(client, session_id, approval)
-
-
-def _fetch(client: Client, session_ref: Ref, approval_ref: Ref) -> ApprovalRequest:
-    """Return an approval, with its session's subject and purpose if the caller may read them."""
-    session_id, approval_id = _find(client, session_ref, approval_ref)
-    request = client.get_approval(session_id, approval_id)
-    try:
-        session = client.get_session(session_id)
-    except ServerError:
-        # The credential may not read sessions; the approval is shown without them.
-        return request
-    return dataclasses.replace(request, subject=session.subject, purpose=session.purpose)
 
 
 def _show(settings: Settings, request: ApprovalRequest) -> None:
@@ -74,6 +61,7 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
             request.record.session_id.hex(),
             request.record.id.hex(),
             f"{len(request.record.statements)}/{request.record.threshold}",
+            request.subject,
             request.record.action,
             request.record.resource,
             request.record.gateway,
@@ -81,7 +69,9 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
         ]
         for request in listed.approvals
     ]
-    lines = table(("SESSION", "APPROVAL", "SIGNED", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows)
+    lines = table(
+        ("SESSION", "APPROVAL", "SIGNED", "SUBJECT", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows
+    )
     if not rows:
         lines = ["none"]
     if listed.next_page_token:
@@ -102,7 +92,7 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
 def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
     """Show all that an approver decides by and signs."""
     with settings.client() as client:
-        request = _fetch(client, session_id, approval_id)
+        request = client.get_approval(*_find(client, session_id, approval_id))
     _show(settings, request)
 
 
@@ -148,7 +138,7 @@ def grant(
     """
     approver = Approver(ApproverKey.load(key_file), settings.clock)
     with settings.client() as client:
-        request = _fetch(client, session_id, approval_id)
+        request = client.get_approval(*_find(client, session_id, approval_id))
         shown = request.render()
         _require_consent(settings, shown, yes=yes)
         signed = approver.grant(request, ttl_ms=ttl_ms)

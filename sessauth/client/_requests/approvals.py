@@ -116,15 +116,18 @@ def _change(
 def _approval(
     answer: pb.GetApprovalResponse | pb.GrantApprovalResponse | pb.DenyApprovalResponse,
 ) -> ApprovalRequest:
-    return _request(answer.approval)
+    return _request(answer.approval, answer.session)
 
 
 def _page(answer: pb.ListApprovalsResponse) -> ApprovalPage:
-    return ApprovalPage(tuple(map(_request, answer.approvals)), answer.next_page_token)
+    # A server of before names no sessions.
+    named = [*answer.sessions, *[pb.ApprovalSession()] * (len(answer.approvals) - len(answer.sessions))]
+    return ApprovalPage(tuple(map(_request, answer.approvals, named)), answer.next_page_token)
 
 
-def _request(message: record_pb2.ApprovalRecord) -> ApprovalRequest:
+def _request(message: record_pb2.ApprovalRecord, session: pb.ApprovalSession) -> ApprovalRequest:
     try:
-        return ApprovalRequest(ApprovalRecord.decode(message.SerializeToString()))
+        record = ApprovalRecord.decode(message.SerializeToString())
+        return ApprovalRequest(record, session.subject, session.purpose)
     except ValueError as error:
         raise newer_server(error) from None

@@ -49,12 +49,14 @@ class ApprovalService(Service):
         return pb.ListApprovalsResponse(
             approvals=[request_fields.approval_message(record) for record in page],
             next_page_token=request_fields.page_token(last),
+            sessions=[self._session(record.session_id) for record in page],
         )
 
     def get_approval(self, request: pb.GetApprovalRequest, call: CallContext) -> pb.GetApprovalResponse:
         """Return one approval."""
         record = self._approval(*_ids(request), call)
-        return pb.GetApprovalResponse(approval=request_fields.approval_message(record))
+        session = self._session(record.session_id)
+        return pb.GetApprovalResponse(approval=request_fields.approval_message(record), session=session)
 
     def grant_approval(self, request: pb.GrantApprovalRequest, call: CallContext) -> pb.GrantApprovalResponse:
         """Add a signed statement; rejected with BAD_APPROVAL if it does not count."""
@@ -75,6 +77,13 @@ class ApprovalService(Service):
             raise refused("NOT_FOUND", "approval_id: no such approval")
         return record
 
+    def _session(self, session_id: bytes) -> pb.ApprovalSession:
+        """Return who asks, and for what: every role that reads approvals may read sessions."""
+        session = self._log.get_session(session_id)
+        if session is None:
+            return pb.ApprovalSession()
+        return pb.ApprovalSession(subject=session.subject, purpose=session.purpose)
+
     def _answer(
         self,
         response: Callable[..., R],
@@ -86,7 +95,8 @@ class ApprovalService(Service):
         change = change_from(request, call, answer_approval, *ids, **answer)
         outcome = submit_and_wait(self._log, change, call)
         approval = request_fields.approval_message(self._approval(*ids, call))
-        return response(approval=approval, revision=outcome.revision)
+        session = self._session(ids[0])
+        return response(approval=approval, revision=outcome.revision, session=session)
 
     def _filter(
         self, request: pb.ListApprovalsRequest, call: CallContext
