@@ -7,6 +7,7 @@ together, reorders its surroundings, or looks like a line of ours.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,6 +25,9 @@ _MARKS: Final = frozenset({"Mn", "Me"})
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 _END_OF_DATES_MS: Final = 253_402_300_800_000
 _INDENT: Final = "  "
+_WORD: Final = re.compile(r"[^\W\d_]+")
+# Scripts with letters that look like those of another one, by the first words of their letters' names.
+_ALIKE: Final = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE"})
 
 
 def visible(text: str) -> str:
@@ -39,6 +43,22 @@ def visible(text: str) -> str:
     return "".join([*shown, '"'])
 
 
+def is_plain(text: str) -> bool:
+    """Return True if a text may be shown without quotes: nothing of it misleads, and it begins with none."""
+    if text.startswith('"') or text != " ".join(text.split()):
+        return False
+    return not any(_misleads(char, text[max(0, place - 2) : place]) for place, char in enumerate(text))
+
+
+def mixes_scripts(text: str) -> bool:
+    """Return True if a word has letters of several scripts that look alike, as Latin and Cyrillic."""
+    return any(len(_scripts(word)) > 1 for word in _WORD.findall(text))
+
+
+def _scripts(word: str) -> set[str]:
+    return {unicodedata.name(char, "").partition(" ")[0] for char in word} & _ALIKE
+
+
 def _misleads(char: str, before: str) -> bool:
     if char == " ":
         return before == "  "
@@ -46,7 +66,9 @@ def _misleads(char: str, before: str) -> bool:
         return not char.isprintable()
     if _is_mark(char) and (not before or unicodedata.combining(before[-1]) or all(map(_is_mark, before))):
         return True
-    return not char.isprintable() or char in _BLANK or is_right_to_left(char)
+    # What encloses a character hides it.
+    encloses = unicodedata.category(char) == "Me"
+    return encloses or not char.isprintable() or char in _BLANK or is_right_to_left(char)
 
 
 def _is_mark(char: str) -> bool:

@@ -10,16 +10,18 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from ..approvals.safe_text import visible
 from ..audit.read.query import Query
 from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, SessionReport
 from ..errors import PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.session import Session, SessionStatus
 from ..scopes.scope import Scope
-from ..scopes.value import value_of, value_to_text
+from ..scopes.value import Value, value_of, value_to_text
 from ..usage.generalize import Fit
 from ..usage.observations import SessionObservation
 from ..usage.report import LayerUse, UsageReport
+from .pages import stated
 from .parts import ConsoleParts
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
 from .sessions import report_of, session_of
@@ -131,9 +133,7 @@ class OneSession:
             "observation": facts.report.observation,
             "verifiers": facts.report.verifiers,
             "missing": [each.name for each in facts.report.missing],
-            "facts": [
-                (each.name, value_to_text(value_of(each.value)), each.visible) for each in session.facts
-            ],
+            "facts": [(each.name, _fact_text(value_of(each.value)), each.visible) for each in session.facts],
             "layers": list(layer_rows(facts)),
             "usage": facts.usage,
             "children": facts.children[:MAX_CHILDREN],
@@ -147,6 +147,11 @@ class OneSession:
             "events": events[:MAX_EVENTS],
             "actor": actor_of(session, events),
         }
+
+
+def _fact_text(value: Value) -> str:
+    """Return a fact's value to be shown as it is: a text in quotes, so that it is none of another type."""
+    return visible(value) if isinstance(value, str) else stated(value_to_text(value))
 
 
 def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:

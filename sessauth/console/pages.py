@@ -16,9 +16,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from ..approvals.safe_text import visible
+from ..approvals.safe_text import is_plain, mixes_scripts, visible
 from ..clock import Clock
-from ..scopes.value import shows
 from .logins import Login
 from .recent import Reach
 
@@ -32,15 +31,25 @@ NAVIGATION: Final = (
     ("Token", "/token"),
 )
 FORM_TOKEN: Final = "form_token"
+_CLAMPED_CHARS: Final = 40
+_MIXED: Final = Markup(
+    ' <span class="pill denied" title="A word has letters of several scripts.">mixed scripts</span>'
+)
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
 
 
 def stated(text: object, most: int = MAX_TEXT_CHARS) -> Markup:
-    """Return a text that others chose, safe to read: as it is, or quoted with escapes."""
+    """Return a text that others chose, safe to read: as it is, or quoted with escapes.
+
+    A word with letters of several scripts that look alike is marked.
+    """
     whole = str(text)
     short = whole if len(whole) <= most else whole[: most - 1] + "…"
-    plain = short if shows(short) and short == " ".join(short.split()) else visible(short)
-    return Markup("<bdi>{}</bdi>").format(plain)
+    shown = short if is_plain(short) else visible(short)
+    # Tables show two lines of a long text, and all of it under the pointer.
+    title = Markup(' title="{}"').format(shown) if len(shown) > _CLAMPED_CHARS else ""
+    mark = _MIXED if mixes_scripts(short) else ""
+    return Markup("<bdi{}>{}</bdi>{}").format(title, shown, mark)
 
 
 def span(ms: int) -> str:

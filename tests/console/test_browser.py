@@ -199,6 +199,25 @@ def test_an_agents_text_is_no_script(visit: Visit, program: Program, world: Worl
     visit.attacked = True
 
 
+def test_an_agents_texts_hide_no_column(visit: Visit, world: World) -> None:
+    """Subjects and denied calls of the widest texts widen no table of a desk, and heighten no row."""
+    wide = world.open("agent:" + " " * 60 + "x", purpose="\u0301" * 100)
+    token = world.client.mint(wide.id, ["read:mcp/github/* free *"], ["gateway"])
+    for action in (" " * 60 + "x", "y" * 64):
+        assert not world.client.check(token, action, "mcp/" + "z" * 900, "{}", audience="gateway")
+    page = visit.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    for path in ("/", "/decisions?verdict=denied", f"/sessions/{wide.id.hex()}"):
+        page.goto(visit.base + path)
+        expect_current(page, "\\u0020" * 3)
+        hidden = (
+            "[...document.querySelectorAll('.scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+        )
+        assert max(page.evaluate(hidden)) <= 0, path
+        rows = "[...document.querySelectorAll('.scroll tbody tr')].map((each) => each.clientHeight)"
+        assert max(page.evaluate(rows)) < 100, path
+
+
 def test_another_site_frames_and_sends_nothing(visit: Visit, program: Program, world: World) -> None:
     """A page elsewhere can't frame the console, and its form does nothing, whoever is logged in."""
     session = world.open("agent:framed")

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.approvals.request import ApprovalRequest
-from sessauth.approvals.safe_text import json_lines, moment_text, read_arguments, visible
+from sessauth.approvals.safe_text import (
+    is_plain,
+    json_lines,
+    mixes_scripts,
+    moment_text,
+    read_arguments,
+    visible,
+)
 from sessauth.errors import InvalidApproval
 from tests.support.approvals import held, record, request_digest
 
@@ -222,3 +229,31 @@ def test_what_is_shown_is_the_whole_of_the_arguments(arguments: dict[str, Any]) 
     for line in lines:
         assert line.isprintable()
         assert not any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in line)
+
+
+def test_a_text_is_plain_only_if_nothing_of_it_misleads() -> None:
+    """Blank look-alikes, piled marks, reordered letters, padding and texts in quotes are not plain."""
+    for text in ("agent:one", "Zoe\u0301 \u00fcber", 'ticket "4711"', "", "\u65e5\u672c"):
+        assert is_plain(text), text
+    piled = "a" + "\u0301" * 60
+    hidden = (
+        "\u2800",
+        "\u3164",
+        "\u115f",
+        "pay\u034froll",
+        "a\ufe0f",
+        "a\u20dd",
+        "\u05d0\u05d1",
+        "\u202e",
+        "\u200b",
+    )
+    for text in (piled, *hidden, " a", "a ", "a  b", "a\nb", '"agent:good"'):
+        assert not is_plain(text), ascii(text)
+
+
+def test_a_word_of_several_scripts_is_found() -> None:
+    """Letters that look alike are of one script in a word; words of different ones may follow each other."""
+    for text in ("p\u0430yroll", "read:\u0410dmin", "\u03bfperator1"):
+        assert mixes_scripts(text), ascii(text)
+    for text in ("payroll", "\u043f\u0440\u0438\u0432\u0435\u0442 agent", "\u65e5\u672cABC", "a1_\u0431", ""):
+        assert not mixes_scripts(text), ascii(text)
