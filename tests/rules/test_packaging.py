@@ -49,6 +49,23 @@ def test_a_wheel_holds_every_module_and_its_types(wheel_files: set[str]) -> None
     assert "sessauth/py.typed" in wheel_files
 
 
+def test_type_checkers_find_the_installed_package(tmp_path: Path) -> None:
+    """A program outside of the tree has the types of the client, in an editable install too."""
+    pytest.importorskip("mypy", reason="needs mypy (group dev)")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from sessauth.errors import UsageError\n\nUsageError.no_such\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", program.name]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MYPY", "PYTHON"))
+    }
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert ran.stdout.splitlines()[-1].startswith("Found 1 error"), ran.stdout
+    assert 'has no attribute "no_such"' in ran.stdout
+
+
 def test_a_wheel_holds_the_pages_of_the_console(wheel_files: set[str]) -> None:
     """Its templates, its stylesheet, its script and its picture are installed, and no file of others."""
     folders = [PACKAGE / "console" / name for name in ("templates", "static")]
