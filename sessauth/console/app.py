@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -87,9 +88,16 @@ def application(
             *_routes(parts),
         ],
         lifespan=lifespan,
+        exception_handlers={404: partial(_no_page, pages), 405: partial(_no_page, pages)},
     )
     # Around all of it, so that the answer to a mistake of ours has the headers, too.
     return PageGate(inner, logins=logins, pages=pages, hosts=hosts)
+
+
+async def _no_page(pages: Pages, request: Request, _: Exception) -> Response:
+    return pages.answer(
+        request, "message.html", code=404, title="Nothing to show", message="There is no such page."
+    )
 
 
 def _login_routes(logins: Logins, pages: Pages) -> list[Route]:

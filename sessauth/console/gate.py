@@ -91,13 +91,13 @@ class PageGate:
         """Return the answering application, and the request without the login's prefix."""
         login = None
         if not scope["path"].startswith(_OPEN):
-            _, prefix, *rest = scope["path"].split("/", 2)
+            prefix, _, rest = scope["path"].removeprefix("/").partition("/")
             cookies = _cookies(headers, cookie_name(Request(scope)))
             login = self._logins.find(cookies, prefix, peer_uid(scope))
             if login is None:
                 return self._pages.expired(Request(scope)), scope
             state = {**scope.get("state", {}), "login": login}
-            scope = {**scope, "path": "/" + "".join(rest), "state": state}
+            scope = {**scope, "path": f"/{rest}", "state": state}
             if scope["path"].startswith(_OPEN):
                 return self._pages.refused(Request(scope), "There is no such page.", 404), scope
         if scope["method"] in ("GET", "HEAD"):

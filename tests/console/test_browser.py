@@ -368,6 +368,7 @@ def test_every_page_is_accessible(visit: Visit, program: Program, world: World) 
     paths = [
         *("/", session, f"{session}/change/end", f"{session}/change/narrow"),
         *(f"/sessions/{ended.id.hex()}/closure", "/approvals", "/decisions", "/hosts", "/token"),
+        "/nothing-here",
     ]
     found = {}
     for scheme in ("light", "dark"):

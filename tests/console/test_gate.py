@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -12,6 +13,7 @@ from collections import ChainMap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -108,6 +110,26 @@ def test_every_route_is_behind_the_gate(world: World) -> None:
                 assert refused == [403] * 4, (method, path)
                 if path != "/logout":
                     assert code(right, own) in (200, 404, 405) or path.endswith("/grant")
+
+
+def test_an_address_of_nothing_is_a_page(world: World) -> None:
+    """It has a title and a way back, for those who are logged in; a request for no path is answered too."""
+    with console(world) as browser:
+        for method, path in (("GET", "/nothing-here"), ("GET", "/static-"), ("PUT", "/hosts")):
+            headers = {"origin": ORIGIN, "content-type": "application/x-www-form-urlencoded"}
+            form = f"form_token={browser.form_token()}"
+            answer = browser.http.request(method, path, headers=headers, content=form)
+            assert answer.status_code == 404 and "There is no such page" in answer.text
+            assert '<html lang="en">' in answer.text and "Sessions</a>" in answer.text
+        scope = {"type": "http", "method": "OPTIONS", "path": "*", "headers": [(b"host", HOST.encode())]}
+        given = {"query_string": b"", "scheme": "http", "server": ("127.0.0.1", 8099)}
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(browser.http.app({**scope, **given}, None, send))  # type: ignore[arg-type]
+        assert sent[0]["status"] == 401
 
 
 def test_static_files_lead_nowhere_else(world: World) -> None:

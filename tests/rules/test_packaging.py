@@ -53,9 +53,7 @@ def test_type_checkers_find_the_installed_package(tmp_path: Path) -> None:
     """A program outside of the tree has the types of the client, in an editable install too."""
     pytest.importorskip("mypy", reason="needs mypy (group dev)")
     program = tmp_path / "program.py"
-    program.write_text(
-        "from sessauth.errors import UsageError\n\nUsageError.no_such\n"
-    )
+    program.write_text("from sessauth.errors import UsageError\n\nUsageError.no_such\n")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", program.name]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MYPY", "PYTHON"))
