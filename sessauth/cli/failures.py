@@ -109,7 +109,10 @@ def report(error: SessauthError, message: str, *, as_json: bool) -> None:
             document["candidates"] = candidates
         click.echo(json.dumps({"error": document}), err=True)
     else:
-        click.echo(f"sessauth: {printable(message)}", err=True)
+        first, *others = map(printable, message.split("\n"))
+        click.echo(f"sessauth: {first}", err=True)
+        for line in others:
+            click.echo(f"  {line}", err=True)
         for line in candidates:
             click.echo(f"  {printable(line)}", err=True)
 

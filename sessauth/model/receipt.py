@@ -163,7 +163,7 @@ class Receipt(Record):
 
     @property
     def allowed_late_ms(self) -> int:
-        """How long after the end a call was still allowed, in ms; 0 if that is no longer than hosts may."""
+        """The ms after the end at which a call was still allowed; 0 if hosts may allow for as long."""
         late_ms = self.last_allow_ms - self.ended_at_ms
         return late_ms if late_ms > LATE_MS else 0
 

@@ -44,6 +44,13 @@ EXPECTED = {
 }
 
 
+def test_an_error_of_several_lines_is_printed_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is indented, so that none looks like a line of ours, and its other controls are escapes."""
+    failures.report(errors.UsageError(), "it did not start:\nserving\n\x1b[2J", as_json=False)
+
+    assert capsys.readouterr().err == 'sessauth: it did not start:\n  serving\n  "\\u001b[2J"\n'
+
+
 @pytest.mark.parametrize("kind", _classes(errors.SessauthError)[1:], ids=lambda kind: kind.__name__)
 def test_each_error_has_its_exit_code(kind: type[errors.SessauthError]) -> None:
     """The exit code of an error is that of its nearest family in the error tree."""

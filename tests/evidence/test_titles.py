@@ -161,7 +161,7 @@ def test_sessions_without_an_opening_are_counted_for_a_time(tmp_path: Path) -> N
 
 
 def test_observe_mode_is_said(tmp_path: Path) -> None:
-    """Of a session whose ceiling refused nothing the log shows it, without a receipt too."""
+    """The log shows that a session's ceiling refused nothing, without a receipt too."""
     folder = tmp_path / "audit"
     stream = stream_of(folder)
     changes(stream, (0, opening("1", SESSION, "read:files/**", observe=True), 2))

@@ -106,6 +106,14 @@ def test_a_broken_folder_is_refused(
     assert {path for path in before if before[path] != after.get(path)} <= {folder / "owner.json"}
 
 
+def test_only_a_writer_without_a_folder_is_sent_to_init(tmp_path: Path) -> None:
+    """A verifier with a wrong path is asked for the right one: init would make a second service."""
+    messages = {writer: problem(tmp_path / "none", writer=writer)[1] for writer in (True, False)}
+
+    assert "run init" in messages[True] and "run init" not in messages[False]
+    assert "is this the path of the service's state folder" in messages[False]
+
+
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
     """A file is not a folder; a folder with other files is not made into a state folder."""
     (tmp_path / "file").touch()

@@ -106,10 +106,13 @@ def _check_folder(folder: Path, *, writer: bool, creating: bool) -> None:
     try:
         status = folder.stat()
     except FileNotFoundError:
-        refuse(
-            "MISSING",
-            f"{folder} does not exist; run init, for a further server 'cluster join', or restore a backup",
+        # A reader that is sent to init would make a second, empty service.
+        remedy = (
+            "run init, for a further server 'cluster join', or restore a backup"
+            if writer
+            else "is this the path of the service's state folder, on the host where it runs?"
         )
+        refuse("MISSING", f"{folder} does not exist; {remedy}")
     except PermissionError:
         refuse("WRONG_MODE", f"{folder} can't be reached; give this user search access to the folders above")
     if not stat.S_ISDIR(status.st_mode):
