@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from .. import errors
 from .._fast.base.token_mask import masked
+from ..state.writer.group_log import EngineFull
 
 DOMAIN: Final = "sessauth"
 MAX_DETAIL_CHARS: Final = 1_000
@@ -75,6 +76,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "SHUTTING_DOWN": Code.UNAVAILABLE,
     "WRITER_UNREACHABLE": Code.UNAVAILABLE,
     "ENGINE_UNREACHABLE": Code.UNAVAILABLE,
+    "ENGINE_FULL": Code.UNAVAILABLE,
     "NOT_IN_CLUSTER": Code.FAILED_PRECONDITION,
     "NOT_LEADER": Code.UNAVAILABLE,
     "OLD_FORMAT": Code.FAILED_PRECONDITION,
@@ -98,6 +100,7 @@ WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.OutcomeUnknown, "OUTCOME_UNKNOWN"),
     (errors.NotLeader, "NOT_LEADER"),
     (errors.KeyFolderError, "KEY_FOLDER"),
+    (EngineFull, "ENGINE_FULL"),
     (errors.StateError, "STATE_UNUSABLE"),
     (concurrent.futures.TimeoutError, "DEADLINE_EXCEEDED"),
 )

@@ -267,6 +267,22 @@ def test_trimmed_records_are_reported_as_gone(engine: Engine) -> None:
     assert one.read(10, 100) == [(11, b"11")]
 
 
+def test_a_compaction_takes_no_record(engine: Engine) -> None:
+    """Nor beats, nor the lead; a second one at once is as good, and the engine has room."""
+    one = engine.open()
+    writer = LogWriter(one, new_leader(one))
+    writer.append(b"1", b"2")
+    one.barrier("one", b"beat")
+
+    one.compact()
+    one.compact()
+
+    assert one.read(0, 10) == [(1, b"1"), (2, b"2")]
+    assert one.beats() == {"one": b"beat"}
+    writer.append(b"3")
+    assert one.room().size > 0 and not one.room().full
+
+
 def test_a_retry_behind_a_trimmed_log_is_not_fenced(engine: Engine) -> None:
     """Nobody can know any more whether the record is under its number: unknown, never fenced."""
     one = engine.open()

@@ -16,15 +16,18 @@ from sessauth.carriers.etcd.keys import ClusterKeys, encode_head
 from sessauth.carriers.etcd.members import Members
 from sessauth.carriers.etcd.messages import (
     RANGE,
+    STATUS,
     TXN,
     WATCH,
 )
 from sessauth.carriers.etcd.v1 import etcd_pb2 as pb
 from sessauth.state.replication.carrier import (
     Appended,
+    AppendStatus,
     Barrier,
     CarrierError,
     CompactedRecords,
+    EngineRoom,
     Leader,
     LogHead,
 )
@@ -88,16 +91,21 @@ def append(carrier: EtcdCarrier, give_up_ms: int = 3_000) -> Appended:
     return carrier.append(TERM, HEAD, RECORD, NEW.digest, give_up_ms)
 
 
-@pytest.mark.parametrize("refusal", [TOO_LARGE, NO_SPACE, DENIED])
+@pytest.mark.parametrize(
+    ("refusal", "status"), [(TOO_LARGE, REFUSED), (NO_SPACE, AppendStatus.FULL), (DENIED, REFUSED)]
+)
 def test_a_refusal_is_definitive(
-    members: list[FakeEtcd], carrier: EtcdCarrier, refusal: tuple[grpc.StatusCode, str]
+    members: list[FakeEtcd],
+    carrier: EtcdCarrier,
+    refusal: tuple[grpc.StatusCode, str],
+    status: AppendStatus,
 ) -> None:
     """No other member is asked, and the reason is etcd's."""
     members[0].answers[TXN] = [refusal]
 
     answer = append(carrier)
 
-    assert answer.status is REFUSED
+    assert answer.status is status
     assert refusal[1] in answer.detail
     assert members[1].requests == []
 
@@ -261,6 +269,18 @@ def test_a_beat_is_on_condition_of_the_one_before(members: list[FakeEtcd], carri
     assert {(compare.result, compare.target) for compare in compared} == {(0, 2)}
 
 
+def test_the_room_is_that_of_the_largest_member(members: list[FakeEtcd], carrier: EtcdCarrier) -> None:
+    """One that is silent is left out; an alarm of any member counts for all, as it does in etcd."""
+    said = [
+        pb.StatusResponse(header=header(), db_size=5_000),
+        pb.StatusResponse(header=header(), db_size=4_000, errors=["memberID:1 alarm:NOSPACE "]),
+    ]
+    for member, status in zip(members, said, strict=False):
+        member.answers[STATUS] = [status.SerializeToString()]
+
+    assert carrier.room() == EngineRoom(5_000, 0, full=True)
+
+
 def _calls(carrier: EtcdCarrier) -> list[Callable[[], object]]:
     leader = Leader("one", "one:1", TERM)
     return [
@@ -271,6 +291,7 @@ def _calls(carrier: EtcdCarrier) -> list[Callable[[], object]]:
         lambda: carrier.lead("one", "one:1", 1_000),
         lambda: carrier.hold(leader),
         lambda: carrier.trim(5),
+        carrier.compact,
         lambda: carrier.append(TERM, HEAD, RECORD, NEW.digest, 1),
         lambda: carrier.resign(leader),
     ]

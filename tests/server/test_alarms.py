@@ -36,6 +36,9 @@ HEALTHY = {
     "cluster_alarm": "0x30",
     "cluster_brake": "0x30",
     "refusing_servers": "0x30",
+    "engine_bytes": "10000000x30",
+    "engine_quota_bytes": "0x30",
+    "engine_full": "0x30",
     "carried_record": "5000+10x30",
     # The tests' time begins in 1970.
     "tls_certificate_end_seconds": "7776000x30",
@@ -78,6 +81,8 @@ ILL: dict[str, dict[str, str]] = {
     "ClusterAlarm": {"cluster_alarm": "0x9 1x20"},
     "ClusterBrakeIsSet": {"cluster_brake": "0x9 1x20"},
     "FollowerIsRefused": {"refusing_servers": "0x9 1x20"},
+    "EngineFillsUp": {"engine_bytes": "10000000x9 1400000000x20"},
+    "EngineIsFull": {"engine_full": "0x9 1x20"},
     "HostIsBehind": {OTHER_HOST: "5000+10x9 8000+10x20"},
     "CertificateEnds": {"tls_certificate_end_seconds": "7776000x9 600000x20"},
     "CertificateHasEnded": {"tls_certificate_end_seconds": "7776000x9 87000x20"},

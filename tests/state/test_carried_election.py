@@ -12,6 +12,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import NotLeader, OutcomeUnknown, Rejected, StateError
 from sessauth.model.change import end_session, set_key_status
+from sessauth.server.status import word_of
 from sessauth.state.replication.carrier import Appended, AppendStatus, BeatReplaced, CarrierError, Leader
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
@@ -113,13 +114,23 @@ def test_an_append_without_an_answer(tmp_path: Path, effect: bool) -> None:
         assert two.member.tables() == one.member.tables()
 
 
-def test_a_refused_record_leaves_the_lead(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "word", "message"),
+    [
+        (AppendStatus.REFUSED, "STATE_UNUSABLE", "refused the record"),
+        (AppendStatus.FULL, "ENGINE_FULL", "is full and takes no write"),
+    ],
+)
+def test_a_refused_record_leaves_the_lead(
+    tmp_path: Path, status: AppendStatus, word: str, message: str
+) -> None:
     """The engine takes no such request: callers hear why, and the next change is written."""
     with hosts_of(tmp_path) as (engine, (one, _)):
         one.member.lead()
-        engine.answers = [(AppendStatus.REFUSED, False)]
-        with pytest.raises(StateError, match="refused the record"):
+        engine.answers = [(status, False)]
+        with pytest.raises(StateError, match=message) as refused:
             one.member.writer.submit(opening("large")).result()
+        assert word_of(refused.value) == word
         assert one.leads and not one.member.writer.braked
         assert one.member.writer.submit(opening("next")).result().applied
 

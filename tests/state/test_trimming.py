@@ -1,9 +1,20 @@
-"""The leader trims what is both old and far behind, and nothing else."""
+"""The leader trims what is both old and far behind, and nothing else; each server compacts every minute."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import pytest
+
 from sessauth.clock import FixedClock
-from sessauth.state.replication.trimming import PERIOD_MS, RETAINED_MS, RETAINED_RECORDS, Trimmer
+from sessauth.state.replication.carrier import CarrierError, EngineRoom
+from sessauth.state.replication.trimming import (
+    PERIOD_MS,
+    RETAINED_MS,
+    RETAINED_RECORDS,
+    Compactor,
+    Trimmer,
+)
 from tests.support.carried import OneEngine
 from tests.support.changes import NOW
 
@@ -41,3 +52,35 @@ def test_a_second_step_within_a_minute_asks_nothing() -> None:
     assert trimmer.step(100_000) == 0
     trimmer.forget()
     assert trimmer.step(100_000) == 0
+
+
+def test_the_history_goes_each_minute_from_the_first_one_on() -> None:
+    """However few records there are, and whoever leads: beats alone fill an engine."""
+    engine, clock = OneEngine(), FixedClock(NOW)
+    compactor = Compactor(engine, clock)
+    for minute in range(1, 6):
+        compactor.step()
+        compactor.step()
+        assert engine.compacted == minute
+        clock.advance(PERIOD_MS)
+
+
+def test_an_engine_that_is_full_is_told_once() -> None:
+    """Again only after it had room; a minute in which it is silent changes nothing."""
+    engine, clock, told = OneEngine(), FixedClock(NOW), list[EngineRoom]()
+    compactor = Compactor(engine, clock, told.append)
+    full, free = EngineRoom(2_000, 2_000, full=True), EngineRoom(100, 2_000, full=False)
+    for room, silent in (
+        (free, False),
+        (full, False),
+        (full, True),
+        (full, False),
+        (free, False),
+        (full, False),
+    ):
+        engine.has_room, engine.silent = room, silent
+        with pytest.raises(CarrierError) if silent else nullcontext():
+            compactor.step()
+        assert compactor.room == room
+        clock.advance(PERIOD_MS)
+    assert told == [full, full]

@@ -17,6 +17,7 @@ from sessauth.state.replication.carrier import (
     Barrier,
     CarrierError,
     CompactedRecords,
+    EngineRoom,
     Leader,
     LogHead,
 )
@@ -39,6 +40,8 @@ class OneEngine:
     leading: Leader | None = None
     terms: int = 0
     trimmed: int = 0
+    compacted: int = 0
+    has_room: EngineRoom = field(default_factory=lambda: EngineRoom(0, 0, full=False))
     # Answers of the next appends instead of APPENDED; ``lost`` ones took effect.
     answers: list[tuple[AppendStatus, bool]] = field(default_factory=list)
     silent: bool = False
@@ -112,6 +115,16 @@ class OneEngine:
     def trim(self, up_to: int) -> None:
         """Forget the beginning."""
         self.trimmed = up_to
+
+    def compact(self) -> None:
+        """Count it."""
+        self._answer()
+        self.compacted += 1
+
+    def room(self) -> EngineRoom:
+        """Return the room that a test states."""
+        self._answer()
+        return self.has_room
 
     def seed(self, current: LogHead, head: LogHead) -> bool:
         """Replace the head, if it is the current one."""

@@ -18,6 +18,7 @@ from sessauth.state.replication.carrier import (
     Barrier,
     CarrierError,
     CompactedRecords,
+    EngineRoom,
     Leader,
     LogHead,
 )
@@ -299,6 +300,15 @@ class MemoryCarrier:
     def trim(self, up_to: int) -> None:
         """Remove records up to this number."""
         self._reached().trim(up_to)
+
+    def compact(self) -> None:
+        """Do nothing: no history is kept."""
+        self._reached()
+
+    def room(self) -> EngineRoom:
+        """Return the size of the records."""
+        self._reached()
+        return EngineRoom(sum(map(len, self._engine.save().log.values())), 0, full=False)
 
     def seed(self, current: LogHead, head: LogHead) -> bool:
         """Replace the head, if it is the current one."""

@@ -13,7 +13,7 @@ from ...state.replication.carrier import (
     LogHead,
 )
 from .keys import ClusterKeys, decode_head, encode_head
-from .members import CallRefused, Members
+from .members import CallRefused, Members, NoSpace
 from .messages import TXN, absent, created_at, get, has_value, only, put, transaction, value_of
 from .v1 import etcd_pb2 as pb
 
@@ -55,8 +55,10 @@ class AppendCall:
             return members.ask(TXN, self._request, self._judge, give_up_ms / 1000, lost=self._lose)
         except CallRefused as refusal:
             # An attempt without an answer may have appended it, or still do so.
-            status = AppendStatus.UNKNOWN if self._lost else AppendStatus.REFUSED
-            return Appended(status, str(refusal))
+            if self._lost:
+                return Appended(AppendStatus.UNKNOWN, str(refusal))
+            full = isinstance(refusal, NoSpace)
+            return Appended(AppendStatus.FULL if full else AppendStatus.REFUSED, str(refusal))
         except CarrierError as error:
             return Appended(AppendStatus.UNKNOWN, str(error))
 

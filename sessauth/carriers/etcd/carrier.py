@@ -20,6 +20,7 @@ from ...state.replication.carrier import (
     Barrier,
     CarrierError,
     CompactedRecords,
+    EngineRoom,
     Leader,
     LogHead,
 )
@@ -35,6 +36,7 @@ from .messages import (
     KEEP_ALIVE,
     RANGE,
     REVOKE,
+    STATUS,
     TXN,
     Transaction,
     absent,
@@ -55,6 +57,8 @@ from .v1 import etcd_pb2 as pb
 _TRIM_STEP: Final = 1000
 # A lease that can't be revoked lapses.
 _REVOKE_S: Final = 1.0
+# The alarm of a cluster of which a member reached its quota.
+_NO_SPACE: Final = "NOSPACE"
 # A barrier whose beat another attempt of this server overtook is tried again.
 _BEAT_TRIES: Final = 8
 
@@ -245,13 +249,16 @@ class EtcdCarrier:
         self._watch.wait(after, timeout_ms)
 
     def trim(self, up_to: int) -> None:
-        """Remove records up to this number, and etcd's history of keys."""
+        """Remove records up to this number."""
         first, head = self._ends()
         last = min(up_to, head.number)
         for begin in range(first, last + 1, _TRIM_STEP) if first else ():
             end = self._keys.record(min(begin + _TRIM_STEP, last + 1))
             request = pb.DeleteRangeRequest(key=self._keys.record(0), range_end=end)
             self._members.ask(DELETE_RANGE, request, parse(pb.DeleteRangeResponse))
+
+    def compact(self) -> None:
+        """Have etcd forget its history of keys, which nobody reads: a watch begins at what is there."""
         revision = self._members.ask(
             RANGE, get(self._keys.head).request_range, parse(pb.RangeResponse)
         ).header.revision
@@ -261,6 +268,13 @@ class EtcdCarrier:
             # It was compacted up to here already.
             if refusal.code is not grpc.StatusCode.OUT_OF_RANGE:
                 raise
+
+    def room(self) -> EngineRoom:
+        """Return the room of the largest member. etcd before 3.6 does not tell its quota."""
+        answers = self._members.ask_all(STATUS, pb.StatusRequest(), parse(pb.StatusResponse))
+        largest = max(answers, key=lambda answer: answer.db_size)
+        full = any(_NO_SPACE in error for answer in answers for error in answer.errors)
+        return EngineRoom(largest.db_size, largest.db_size_quota, full)
 
     def seed(self, current: LogHead, head: LogHead) -> bool:
         """Replace the head, if it is the current one."""

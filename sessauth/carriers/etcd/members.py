@@ -55,6 +55,7 @@ _REFUSALS: Final = frozenset(
 # What etcd itself says, or its gRPC of a request. Others, as a limit of this client, may be of an answer:
 # its call took effect.
 _BY_ETCD: Final = ("etcdserver: ", "grpc: received message larger than max")
+_NO_SPACE: Final = "database space exceeded"
 _T = TypeVar("_T")
 
 
@@ -65,6 +66,10 @@ class CallRefused(CarrierError):
         """Keep the code."""
         super().__init__(detail)
         self.code = code
+
+
+class NoSpace(CallRefused):
+    """etcd reached its quota, and takes no write until its alarm is disarmed."""
 
 
 class AnswerTooLarge(CarrierError):
@@ -158,6 +163,22 @@ class Members:
                 self.leave(member)
         raise failure
 
+    def ask_all(self, method: str, request: Message, parse: Callable[[bytes], _T]) -> list[_T]:
+        """Call all members once; return the good answers. Raises CarrierError without one."""
+        data = request.SerializeToString()
+        answers: queue.SimpleQueue[tuple[int, grpc.Future[bytes]]] = queue.SimpleQueue()
+        found, failure = [], CarrierError("no member answered")
+        for member in range(len(self._addresses)):
+            self._begin(member, method, data, ATTEMPT_S, answers)
+        for _ in self._addresses:
+            try:
+                found.append(parse(self._result(*answers.get())))
+            except CarrierError as error:
+                failure = error
+        if not found:
+            raise failure
+        return found
+
     def call(self, member: int, method: str, data: bytes, timeout_s: float = ATTEMPT_S) -> bytes:
         """Call one member. Raises CarrierError."""
         try:
@@ -174,7 +195,7 @@ class Members:
         details = (error.details() if isinstance(error, grpc.Call) else None) or ""
         text = f"etcd at {self._addresses[member]}: {code.name}: {details[:200]}"
         if code in _REFUSALS and details.startswith(_BY_ETCD):
-            return CallRefused(code, text)
+            return (NoSpace if details.endswith(_NO_SPACE) else CallRefused)(code, text)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return AnswerTooLarge(text)
         return CarrierError(text)

@@ -19,6 +19,7 @@ GRANT: Final = "/etcdserverpb.Lease/LeaseGrant"
 REVOKE: Final = "/etcdserverpb.Lease/LeaseRevoke"
 KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 WATCH: Final = "/etcdserverpb.Watch/Watch"
+STATUS: Final = "/etcdserverpb.Maintenance/Status"
 
 _EQUAL: Final = 0
 _LESS: Final = 2

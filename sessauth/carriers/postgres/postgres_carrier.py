@@ -18,6 +18,7 @@ from ...state.replication.carrier import (
     Barrier,
     CarrierError,
     CompactedRecords,
+    EngineRoom,
     Leader,
     LogHead,
 )
@@ -182,11 +183,19 @@ class PostgresCarrier:
                 session.notified(min(end, now + _LOOK_S))
 
     def trim(self, up_to: int) -> None:
-        """Remove records up to this number. PostgreSQL frees their room by its vacuum."""
+        """Remove records up to this number."""
         while True:
             ((removed,), _) = self._sessions.ask(self._schema.trim(min(up_to, _MAX_NUMBER), _TRIM_STEP))
             if len(removed) < _TRIM_STEP:
                 return
+
+    def compact(self) -> None:
+        """Do nothing: PostgreSQL's own vacuum frees the room."""
+
+    def room(self) -> EngineRoom:
+        """Return the size of the database. Its quota is the disk's."""
+        ((found,), _) = self._sessions.ask(self._schema.size)
+        return EngineRoom(integer(found[0][0]), 0, full=False)
 
     def seed(self, current: LogHead, head: LogHead) -> bool:
         """Replace the head, if it is the current one."""

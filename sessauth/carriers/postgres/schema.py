@@ -51,6 +51,7 @@ class Schema:
         self.listen: Final = Statement(f"LISTEN {name}")
         self.notify: Final = Statement(f"NOTIFY {name}")
         self.leader: Final = Statement(f"SELECT term, name, address FROM {name}.leader WHERE {_LIVE}")
+        self.size: Final = Statement("SELECT pg_database_size(current_database())")
         self.lock_leader: Final = Statement(f"SELECT term FROM {name}.leader FOR UPDATE")
         self.lock_head: Final = Statement(f"SELECT number FROM {name}.head FOR UPDATE")
         # Commits with the standby what no other statement of a transaction writes.

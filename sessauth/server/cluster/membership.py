@@ -16,12 +16,12 @@ from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, Leader
+from ...state.replication.carrier import Carrier, EngineRoom, Leader
 from ...state.replication.election import Election
 from ...state.replication.engine_source import EngineSource
 from ...state.replication.follower import Follower
 from ...state.replication.freshness import Freshness
-from ...state.replication.trimming import Trimmer
+from ...state.replication.trimming import Compactor, Trimmer
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log
@@ -61,6 +61,7 @@ class Membership(ClusterPart):
         self.carried.on_step_down = self._on_step_down
         self._opened: tuple[Follower, Freshness, Election] | None = None
         self._trimmer: Trimmer | None = None
+        self._compactor: Compactor | None = None
         self._formats: FormatRaiser | None = None
         self._calls: LeaderCalls | None = None
 
@@ -103,6 +104,7 @@ class Membership(ClusterPart):
         self.feed.parts = Parts(required=settings.require_client_certificates)
         self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms, settings.address)
         self._trimmer = Trimmer(self.carrier, clock)
+        self._compactor = Compactor(self.carrier, clock, self._on_full)
         self._formats = FormatRaiser(log, self.carried)
         self._hand_on(log, clock, authenticator, follower)
 
@@ -149,6 +151,11 @@ class Membership(ClusterPart):
         """The number of the last record that this host holds."""
         return self._opened[0].position.number if self._opened is not None else 0
 
+    @property
+    def room(self) -> EngineRoom:
+        """The room of the engine, as it said last."""
+        return EngineRoom(0, 0, full=False) if self._compactor is None else self._compactor.room
+
     def term(self) -> int:
         """Return the term that this server leads in, 0 if it does not lead."""
         leader = self.carried.leader
@@ -171,6 +178,7 @@ class Membership(ClusterPart):
         """Return tasks that run once a second."""
         return [
             ("trimming", self.trim),
+            *([("compaction", self._compactor.step)] if self._compactor is not None else ()),
             *([("hosts", self.hosts.poll)] if self.hosts is not None else ()),
             *([("format", self._formats.poll)] if self._formats is not None else ()),
         ]
@@ -218,6 +226,15 @@ class Membership(ClusterPart):
 
     def _on_step_down(self, reason: str) -> None:
         server_log.event(logging.WARNING, "not_leading", error=reason)
+
+    def _on_full(self, room: EngineRoom) -> None:
+        server_log.event(
+            logging.CRITICAL,
+            "engine_full",
+            bytes=room.size,
+            quota=room.quota,
+            meaning="every host denies until room was made there: docs/operations/engine.md",
+        )
 
     def _on_alarm(self, alarm: RecordRefused) -> None:
         self.carried.step_down(f"{alarm.fault}: {alarm}")

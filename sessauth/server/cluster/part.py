@@ -8,7 +8,7 @@ from typing import Final
 
 from ...clock import Clock
 from ...errors import NotLeader, RecordRefused
-from ...state.replication.carrier import CarrierError
+from ...state.replication.carrier import CarrierError, EngineRoom
 from ...state.replication.follower import Follower
 from ...state.writer.group_log import GroupLog
 from ...state.writer.state_writer import StateWriter
@@ -65,6 +65,11 @@ class ClusterPart:
     def record(self) -> int:
         """The number of the last record that this host holds, 0 without one."""
         return 0
+
+    @property
+    def room(self) -> EngineRoom:
+        """The room of the engine, as far as this process was told."""
+        return EngineRoom(0, 0, full=False)
 
     @property
     def refused_by(self) -> Sequence[str]:

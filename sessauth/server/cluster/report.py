@@ -8,7 +8,7 @@ from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_pa
 from ...state.layout import BRAKE_FILE
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
-from ...state.replication.carrier import Carrier, CarrierError
+from ...state.replication.carrier import Carrier, CarrierError, EngineRoom
 from ...state.replication.position import read_position
 from ..config.config import Config
 from .log_format import holding_back, readers
@@ -28,10 +28,14 @@ def report(config: Config) -> dict[str, object]:
     standing = folder(config)
     cluster = bytes.fromhex(str(standing["cluster_id"]))
     carrier = open_carrier(config, cluster)
+    room = EngineRoom(0, 0, full=False)
     try:
+        room = carrier.room()
         leader = carrier.leader()
         standing |= {
             "engine": "answers",
+            "engine_bytes": room.size,
+            "engine_quota_bytes": room.quota,
             "engine_record": carrier.barrier(f"{config.cluster.name}/status", b"").head.number,
             "leader": leader.name if leader is not None else "",
             "leader_address": leader.address if leader is not None else "",
@@ -39,7 +43,9 @@ def report(config: Config) -> dict[str, object]:
             "format_held_back_by": _holding_back(config, carrier),
         }
     except CarrierError as error:
-        standing["engine"] = f"does not answer: {error}"
+        standing["engine"] = (
+            f"is full, and takes no write: {error}" if room.full else f"does not answer: {error}"
+        )
     finally:
         carrier.close()
     return standing

@@ -69,6 +69,13 @@ CLUSTER_ALARM: Final = gauge(
 REFUSING_SERVERS: Final = gauge(
     "refusing_servers", "Servers of follow.servers that refuse this host as a follower."
 )
+ENGINE_BYTES: Final = gauge(
+    "engine_bytes", "Size of the storage of the cluster's engine; 0 on a host that has no access to it."
+)
+ENGINE_QUOTA: Final = gauge(
+    "engine_quota_bytes", "Size at which the engine takes no more writes; 0 if it does not tell."
+)
+ENGINE_FULL: Final = gauge("engine_full", "Whether the engine has no room and takes no write.")
 
 # Ends of sessions, and their watchers.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by their state.", "state")

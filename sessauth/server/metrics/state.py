@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ...errors import SessauthError
 from ...metrics import families as judging
 from ...metrics.samples import family, histogram
+from ...state.replication.carrier import EngineRoom
 from ...state.writer.committer import COMMIT_BOUNDS_NS, GROUP_BOUNDS
 from ...state.writer.state_writer import StateWriter
 from . import families as f
@@ -61,6 +62,11 @@ class ClusterNumbers(Protocol):
     @property
     def record(self) -> int:
         """The number of the last record that is here."""
+        ...
+
+    @property
+    def room(self) -> EngineRoom:
+        """The room of the engine."""
         ...
 
     @property
@@ -135,6 +141,10 @@ class StateNumbers:
         alarm = None if self._cluster is None else self._cluster.alarm
         yield family(f.CLUSTER_ALARM, float(alarm is not None))
         yield family(f.REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
+        room = EngineRoom(0, 0, full=False) if self._cluster is None else self._cluster.room
+        yield family(f.ENGINE_BYTES, float(room.size))
+        yield family(f.ENGINE_QUOTA, float(room.quota))
+        yield family(f.ENGINE_FULL, float(room.full))
 
     def _state(self) -> Iterator[Family]:
         self._read_revision()

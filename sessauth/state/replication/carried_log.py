@@ -17,7 +17,7 @@ from ...errors import NotLeader, OutcomeUnknown
 from ...model.group_record import FORMAT, SERVER_OWNER, CarriedPosition, GroupRecord, record_digest
 from ..lmdb.rows import TxnRows
 from ..writer.group import Group
-from ..writer.group_log import EngineRefused, GroupTooLarge
+from ..writer.group_log import EngineFull, EngineRefused, GroupTooLarge
 from .carrier import MAX_RECORD_BYTES, Appended, AppendStatus, Carrier, Leader, LogHead
 from .position import read_position, write_position
 
@@ -175,5 +175,11 @@ class CarriedLog:
             raise OutcomeUnknown(
                 f"the engine did not answer ({result.detail}), so the change may or may not be durable; "
                 "retry with the same request id"
+            )
+        if result.status is AppendStatus.FULL:
+            _log.error("the engine has no room for record %d: %s", number, result.detail)
+            raise EngineFull(
+                "the cluster's engine is full and takes no write, so nothing was written; make room there "
+                "(docs/operations/engine.md), then ask again"
             )
         raise EngineRefused(f"the engine refused the record: {result.detail}")

@@ -47,7 +47,9 @@ class AppendStatus(Enum):
     FENCED = "fenced"
     """It is not and can never be: another server leads, or the log goes on differently."""
     REFUSED = "refused"
-    """It is not: the engine takes no such request (too large, no space, no permission)."""
+    """It is not: the engine takes no such request (too large, no permission)."""
+    FULL = "full"
+    """It is not: the engine has no room left, and takes no write at all."""
     UNKNOWN = "unknown"
     """No member answered for as long as the caller waits: it may become durable at any moment."""
 
@@ -87,6 +89,15 @@ class Barrier:
     head: LogHead
     engine_id: str
     engine_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRoom:
+    """The size of the engine's storage in bytes, its quota (0: not told), and True if it takes no write."""
+
+    size: int
+    quota: int
+    full: bool
 
 
 class LogSource(Protocol):
@@ -163,7 +174,15 @@ class Carrier(Protocol):
         ...
 
     def trim(self, up_to: int) -> None:
-        """Remove records up to this number, inclusive, and free their room. Raises CarrierError."""
+        """Remove records up to this number, inclusive. Raises CarrierError."""
+        ...
+
+    def compact(self) -> None:
+        """Free the room of what was removed or overwritten, where an engine keeps it. Raises CarrierError."""
+        ...
+
+    def room(self) -> EngineRoom:
+        """Return the room of the member that has the least. Raises CarrierError if none answers."""
         ...
 
     def seed(self, current: LogHead, head: LogHead) -> bool:

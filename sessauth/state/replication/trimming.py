@@ -1,15 +1,20 @@
 """Trimming: the leader has the engine forget records that every host can do without.
 
-A host that needs one of them takes a snapshot, so nothing depends on it.
+A host that needs one of them takes a snapshot, so nothing depends on it. Each server has the engine free the
+room of what was overwritten, whoever leads: servers write beats also while nobody does.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from ...clock import Clock
-from .carrier import Carrier
+from .carrier import Carrier, CarrierError, EngineRoom
+
+_log = logging.getLogger(__name__)
 
 # A host that was away for less than both catches up by records.
 RETAINED_RECORDS: Final = 10_000
@@ -47,3 +52,33 @@ class Trimmer:
     def forget(self) -> None:
         """Begin anew: another server leads."""
         self._marks.clear()
+
+
+class Compactor:
+    """Has the engine free its history each minute, from the first one on, and knows its room."""
+
+    def __init__(
+        self, carrier: Carrier, clock: Clock, on_full: Callable[[EngineRoom], None] = lambda room: None
+    ) -> None:
+        """Ask nothing yet. ``on_full`` is called once whenever the engine becomes full."""
+        self._carrier = carrier
+        self._clock = clock
+        self._on_full = on_full
+        self._due_ms = 0
+        # As far as it was told; none yet.
+        self.room = EngineRoom(0, 0, False)
+
+    def step(self) -> None:
+        """Compact and ask for the room, if a minute has passed. Call it every second. Raises CarrierError."""
+        now_ms = self._clock.steady_ms()
+        if now_ms < self._due_ms:
+            return
+        self._due_ms = now_ms + PERIOD_MS
+        try:
+            self._carrier.compact()
+        except CarrierError as error:
+            # Its room is of interest all the more.
+            _log.warning("the engine's history was not compacted: %s", error)
+        was_full, self.room = self.room.full, self._carrier.room()
+        if self.room.full and not was_full:
+            self._on_full(self.room)

@@ -16,6 +16,10 @@ class EngineRefused(StateError):
     """The engine of the log takes no such record; the message has its reason."""
 
 
+class EngineFull(EngineRefused):
+    """The engine of the log has no room, and takes no record at all."""
+
+
 class GroupLog(Protocol):
     """The order of groups that all servers of a cluster share."""
 
