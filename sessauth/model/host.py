@@ -66,7 +66,8 @@ class ServerBeat(Record):
     """A server's own number of the last record, and the hosts that asked it for a barrier within their bound.
 
     ``number`` rises with each beat of a process, which has run for ``age_ms`` and ``reads`` a format of the
-    carried log, as its hosts do; 0: the oldest.
+    carried log, as its hosts do; 0: the oldest. ``at_ms`` is its wall clock, ``not_leading`` the reason that
+    keeps it from leading though nobody does, and ``clock_differs`` names servers with other clocks.
     """
 
     cluster_id: bytes
@@ -76,6 +77,9 @@ class ServerBeat(Record):
     applied: int
     hosts: tuple[HostApplied, ...] = ()
     reads: int = 0
+    at_ms: int = 0
+    not_leading: str = ""
+    clock_differs: str = ""
 
     def signed_by(self, key: MessageKey) -> SignedBeat:
         """Return this beat, signed by the server's key."""

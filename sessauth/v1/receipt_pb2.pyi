@@ -147,7 +147,7 @@ class HostRecord(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ..., address: _Optional[str] = ...) -> None: ...
 
 class ServerBeat(_message.Message):
-    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads")
+    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads", "at_ms", "not_leading", "clock_differs")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,9 @@ class ServerBeat(_message.Message):
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    NOT_LEADING_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_DIFFERS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     server: str
     number: int
@@ -162,7 +165,10 @@ class ServerBeat(_message.Message):
     applied: int
     hosts: _containers.RepeatedCompositeFieldContainer[HostApplied]
     reads: int
-    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ..., reads: _Optional[int] = ...) -> None: ...
+    at_ms: int
+    not_leading: str
+    clock_differs: str
+    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ..., reads: _Optional[int] = ..., at_ms: _Optional[int] = ..., not_leading: _Optional[str] = ..., clock_differs: _Optional[str] = ...) -> None: ...
 
 class HostApplied(_message.Message):
     __slots__ = ("name", "instance", "applied", "reads")

@@ -472,6 +472,9 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (5, "applied", "uint64", False, False, ""),
         (6, "hosts", "message", True, False, "HostApplied"),
         (7, "reads", "uint32", False, False, ""),
+        (8, "at_ms", "uint64", False, False, ""),
+        (9, "not_leading", "string", False, False, ""),
+        (10, "clock_differs", "string", False, False, ""),
     ),
     "HostApplied": (
         (1, "name", "string", False, False, ""),

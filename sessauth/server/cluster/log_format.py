@@ -10,11 +10,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ...crypto.issuer_key import KeyStatus
-from ...model.group_record import FORMAT, OLDEST_FORMAT, SERVER_OWNER, CarriedPosition
-from ...model.host import SERVER_PREFIX, HostRecord, SignedBeat
+from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedPosition
+from ...model.host import SERVER_PREFIX, HostRecord
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.rows import TxnRows
+from ...state.replication.beats import genuine_beats
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.position import read_position
 from ...state.writer.group import Group
@@ -28,15 +28,8 @@ _NO_INSTANCE: Final = b""
 
 def readers(rows: TxnRows, beats: Mapping[str, bytes]) -> Readers:
     """Return the formats that hosts said they read, by genuine beats of this cluster's servers."""
-    cluster_id, found = rows.head().cluster_id, Readers()
-    keys = [
-        key for key in map(rows.key, rows.key_ids()) if key is not None and key.status is KeyStatus.ACTIVE
-    ]
-    for server, data in beats.items():
-        own = {key.id: key.public_key for key in keys if key.owner == SERVER_OWNER + server}
-        beat = SignedBeat.read(data, own)
-        if beat is None or (beat.cluster_id, beat.server) != (cluster_id, server):
-            continue
+    found = Readers()
+    for server, beat in genuine_beats(rows, beats).items():
         found[SERVER_PREFIX + server, _NO_INSTANCE] = beat.reads or OLDEST_FORMAT
         for host in beat.hosts:
             if not host.name.startswith(SERVER_PREFIX):

@@ -21,6 +21,7 @@ from ...state.replication.election import Election
 from ...state.replication.engine_source import EngineSource
 from ...state.replication.follower import Follower
 from ...state.replication.freshness import Freshness
+from ...state.replication.peers import Peers
 from ...state.replication.trimming import Compactor, Trimmer
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
@@ -62,6 +63,7 @@ class Membership(ClusterPart):
         self._opened: tuple[Follower, Freshness, Election] | None = None
         self._trimmer: Trimmer | None = None
         self._compactor: Compactor | None = None
+        self._peers: Peers | None = None
         self._formats: FormatRaiser | None = None
         self._calls: LeaderCalls | None = None
 
@@ -70,7 +72,13 @@ class Membership(ClusterPart):
         settings = self._config.cluster
         followed = FollowedHosts()
         beats = BeatWriter(
-            log.head().cluster_id, settings.name, self._key, followed, lambda: follower.position.number, clock
+            log.head().cluster_id,
+            settings.name,
+            self._key,
+            followed,
+            lambda: follower.position.number,
+            clock,
+            lambda: (election.reason, peers.clock_differs),
         )
         source = EngineSource(self.carrier, settings.name, beats, beats.stored)
         follower = Follower(
@@ -90,6 +98,7 @@ class Membership(ClusterPart):
             bound_ms=settings.staleness_ms,
             registered_ms=lambda: self._registered_ms(log),
         )
+        self._peers = peers = Peers(self.carrier, settings.name, log.source(), clock, self._on_differ)
         election = Election(
             self.carried,
             follower,
@@ -97,7 +106,9 @@ class Membership(ClusterPart):
             settings.address,
             ttl_ms=settings.lead_ttl_ms,
             on_lead=self._on_lead,
+            peers=peers,
         )
+        self.carried.reasons = self._reasons
         self._opened = follower, freshness, election
         registration = HostRegistration(log, follower.wait_for)
         self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
@@ -152,6 +163,11 @@ class Membership(ClusterPart):
         return self._opened[0].position.number if self._opened is not None else 0
 
     @property
+    def clock_differs(self) -> str:
+        """The servers whose clocks differ from this one's, and by how much."""
+        return "" if self._peers is None else self._peers.clock_differs
+
+    @property
     def room(self) -> EngineRoom:
         """The room of the engine, as it said last."""
         return EngineRoom(0, 0, full=False) if self._compactor is None else self._compactor.room
@@ -178,6 +194,7 @@ class Membership(ClusterPart):
         """Return tasks that run once a second."""
         return [
             ("trimming", self.trim),
+            *([("clocks", self._peers.poll)] if self._peers is not None else ()),
             *([("compaction", self._compactor.step)] if self._compactor is not None else ()),
             *([("hosts", self.hosts.poll)] if self.hosts is not None else ()),
             *([("format", self._formats.poll)] if self._formats is not None else ()),
@@ -219,6 +236,13 @@ class Membership(ClusterPart):
         record = log.host(SERVER_PREFIX + self._config.cluster.name)
         return 0 if record is None or record.leaving else record.staleness_ms
 
+    def _reasons(self) -> str:
+        """Return why no server leads, as each of them says."""
+        if self._opened is None or self._peers is None:
+            return ""
+        said = {**self._peers.reasons, self._config.cluster.name: self._opened[2].reason}
+        return "; ".join(f"{name}: {reason or 'says nothing'}" for name, reason in sorted(said.items()))
+
     def _on_lead(self) -> None:
         leader = self.carried.leader
         if leader is not None:
@@ -226,6 +250,9 @@ class Membership(ClusterPart):
 
     def _on_step_down(self, reason: str) -> None:
         server_log.event(logging.WARNING, "not_leading", error=reason)
+
+    def _on_differ(self, which: str) -> None:
+        server_log.event(logging.WARNING, "clock_differs", clock=which)
 
     def _on_full(self, room: EngineRoom) -> None:
         server_log.event(

@@ -67,6 +67,11 @@ class ClusterPart:
         return 0
 
     @property
+    def clock_differs(self) -> str:
+        """The servers whose clocks differ from this one's, and by how much; empty: none is known."""
+        return ""
+
+    @property
     def room(self) -> EngineRoom:
         """The room of the engine, as far as this process was told."""
         return EngineRoom(0, 0, full=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ...errors import ConfigError, NotLeader, StateError
 from ...model.group_record import CarriedPosition
@@ -12,7 +14,7 @@ from ...state.host import brake
 from ...state.layout import BRAKE_FILE
 from ...state.replication.alarm import StoredAlarm
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, CarrierError, LogHead
+from ...state.replication.carrier import Carrier, CarrierError, Leader, LogHead
 from ...state.replication.leaving import end_all
 from ...state.replication.position import read_position
 from ...state.writer.group import Group
@@ -21,6 +23,9 @@ from ..config.config import Config
 from .begin import require_settings, server_key
 from .heads import HostHead, folder_head
 from .membership import open_carrier
+
+LEAD_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 0.1
 
 
 def adopt(
@@ -59,6 +64,76 @@ def adopt(
     finally:
         carrier.close()
     return {**document, "not_asked": ", ".join(unsure), "ahead": ", ".join(ahead)}
+
+
+def lower_clock_floor(config: Config) -> dict[str, object]:
+    """Have the cluster's clock floor be this host's time, since a leader's clock was ahead.
+
+    It ends every session: what was decided by the wrong time counts no more. This server must be stopped, and
+    its folder hold the whole log. Raises ConfigError if the engine does not answer, StateError if the floor
+    is not ahead, if records are missing here, or if a server leads.
+    """
+    require_settings(config)
+    name = config.cluster.name
+    cluster = folder_head(config.state_dir, SERVER_PREFIX + name)[0].cluster_id
+    carrier = open_carrier(config, cluster)
+    carried = CarriedLog(carrier, name, server_key(config))
+    try:
+        with StateWriter.open(
+            config.state_dir, map_size=config.server.map_size_bytes, carried=carried
+        ) as writer:
+            return lower_floor(writer, carried, config.cluster.address, config.cluster.lead_ttl_ms)
+    except CarrierError as error:
+        raise ConfigError(f"cluster.engine: {error}") from error
+    finally:
+        carrier.close()
+
+
+def lower_floor(writer: StateWriter, carried: CarriedLog, address: str, ttl_ms: int) -> dict[str, object]:
+    """Append the record that has an opened folder's clock floor be its wall clock. Raises as above."""
+    carrier, now_ms, before_ms = carried.carrier, writer.now_ms(), writer.head().clock_floor_ms
+    if before_ms <= now_ms:
+        raise StateError("the log's last time is not ahead of this host's clock: there is nothing to lower")
+    leader = _lead(carrier, carried.server, address, ttl_ms)
+    try:
+        barrier = carrier.barrier(f"{carried.server}/adopt", b"")
+        with writer.source().rows() as rows:
+            position = read_position(rows) or CarriedPosition()
+        if barrier.head != LogHead(position.number, position.digest):
+            raise StateError(
+                f"the log ends at record {barrier.head.number}, and this folder holds {position.number}: "
+                "start the server, let it follow to the end, stop it, and ask again"
+            )
+
+        def decide(group: Group) -> None:
+            """Begin a term and an incarnation in one record."""
+            carried.begin_term(group)
+            end_all("the clock floor was lowered", now_ms)(group)
+
+        carried.lead(leader, barrier.engine_id)
+        writer.run(decide)
+    except NotLeader as error:
+        raise StateError(f"the lead was lost meanwhile: {error}") from error
+    finally:
+        carried.end_term()
+        carrier.resign(leader)
+    return {
+        "server": carried.server,
+        "record": position.number + 1,
+        "clock_floor_ms_before": before_ms,
+        "clock_floor_ms": now_ms,
+        "sessions": "all ended",
+    }
+
+
+def _lead(carrier: Carrier, name: str, address: str, ttl_ms: int) -> Leader:
+    """Take the lead. Servers that may not lead hold it for moments. Raises StateError."""
+    end = time.monotonic() + LEAD_SECONDS
+    while (leader := carrier.lead(name, address, ttl_ms)) is None:
+        if time.monotonic() >= end:
+            raise StateError("a server leads; stop all of them first")
+        time.sleep(PAUSE_SECONDS)
+    return leader
 
 
 def clear_alarm(state_dir: Path) -> dict[str, object]:

@@ -8,6 +8,7 @@ from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_pa
 from ...state.layout import BRAKE_FILE
 from ...state.lmdb.host_rows import hosts
 from ...state.lmdb.reader import StateReader
+from ...state.replication.beats import genuine_beats
 from ...state.replication.carrier import Carrier, CarrierError, EngineRoom
 from ...state.replication.position import read_position
 from ..config.config import Config
@@ -40,7 +41,7 @@ def report(config: Config) -> dict[str, object]:
             "leader": leader.name if leader is not None else "",
             "leader_address": leader.address if leader is not None else "",
             "term": leader.term if leader is not None else 0,
-            "format_held_back_by": _holding_back(config, carrier),
+            **_said(config, carrier, led=leader is not None),
         }
     except CarrierError as error:
         standing["engine"] = (
@@ -60,17 +61,30 @@ def _followed(config: Config) -> dict[str, object]:
     return {**standing, "follows": ", ".join(config.follow.servers), "stale": stale}
 
 
-def _holding_back(config: Config, carrier: Carrier) -> str:
-    """Return the hosts that did not say that they read the latest format; empty once it is written."""
+def _said(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
+    """Return what servers said by their last beats.
+
+    ``format_held_back_by``: hosts that did not say that they read the latest format; empty once it is
+    written. ``not_leading``: why each does not lead, while nobody does. ``clock_differs``: whose clocks do.
+    """
     beats = carrier.beats()
     reader = StateReader.open(config.state_dir)
     try:
         with reader.rows() as rows:
-            if (read_position(rows) or CarriedPosition()).writes >= FORMAT:
-                return ""
-            return ", ".join(holding_back(hosts(rows), readers(rows, beats)))
+            said, held = genuine_beats(rows, beats), list[str]()
+            if (read_position(rows) or CarriedPosition()).writes < FORMAT:
+                held = holding_back(hosts(rows), readers(rows, beats))
     finally:
         reader.close()
+    return {
+        "format_held_back_by": ", ".join(held),
+        "not_leading": "; ".join(
+            f"{name}: {beat.not_leading}" for name, beat in said.items() if beat.not_leading and not led
+        ),
+        "clock_differs": "; ".join(
+            f"{name} is {beat.clock_differs}" for name, beat in said.items() if beat.clock_differs
+        ),
+    }
 
 
 def folder(config: Config) -> dict[str, object]:

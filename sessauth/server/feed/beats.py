@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Final
 
 from ...clock import Clock
 from ...crypto.signing_key import MessageKey
 from ...model.group_record import FORMAT
 from ...model.host import HostApplied, ServerBeat
 from .hosts import FollowedHosts
+
+# Characters of a reason, or of the clocks that differ.
+MOST_TEXT: Final = 300
 
 
 class BeatWriter:
@@ -23,14 +27,19 @@ class BeatWriter:
         hosts: FollowedHosts,
         applied: Callable[[], int],
         clock: Clock,
+        says: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
-        """Sign as ``server``; ``applied()`` returns the number of the last record that its folder holds."""
+        """Sign as ``server``; ``applied()`` returns the number of the last record that its folder holds.
+
+        ``says()`` returns why this server does not lead, and which clocks differ from its own.
+        """
         self._cluster_id = cluster_id
         self._server = server
         self._key = key
         self._hosts = hosts
         self._applied = applied
         self._clock = clock
+        self._says = says
         self._began_ms: int | None = None
         self._numbers = itertools.count(1)
 
@@ -49,6 +58,7 @@ class BeatWriter:
             HostApplied(report.host, report.instance, report.applied, report.reads)
             for report in self._hosts.active(now_ms)
         )
+        not_leading, clock_differs = (text[:MOST_TEXT] for text in self._says())
         beat = ServerBeat(
             self._cluster_id,
             self._server,
@@ -57,5 +67,8 @@ class BeatWriter:
             self._applied(),
             hosts,
             FORMAT,
+            self._clock.now_ms(),
+            not_leading,
+            clock_differs,
         )
         return beat.signed_by(self._key).encode()

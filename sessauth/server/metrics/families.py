@@ -69,6 +69,9 @@ CLUSTER_ALARM: Final = gauge(
 REFUSING_SERVERS: Final = gauge(
     "refusing_servers", "Servers of follow.servers that refuse this host as a follower."
 )
+CLOCK_DIFFERS: Final = gauge(
+    "clock_differs", "Whether the wall clock is more than 2 s off that of another server of the cluster."
+)
 ENGINE_BYTES: Final = gauge(
     "engine_bytes", "Size of the storage of the cluster's engine; 0 on a host that has no access to it."
 )

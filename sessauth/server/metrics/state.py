@@ -65,6 +65,11 @@ class ClusterNumbers(Protocol):
         ...
 
     @property
+    def clock_differs(self) -> str:
+        """The servers whose clocks differ from this one's."""
+        ...
+
+    @property
     def room(self) -> EngineRoom:
         """The room of the engine."""
         ...
@@ -141,6 +146,7 @@ class StateNumbers:
         alarm = None if self._cluster is None else self._cluster.alarm
         yield family(f.CLUSTER_ALARM, float(alarm is not None))
         yield family(f.REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
+        yield family(f.CLOCK_DIFFERS, float(bool(self._cluster is not None and self._cluster.clock_differs)))
         room = EngineRoom(0, 0, full=False) if self._cluster is None else self._cluster.room
         yield family(f.ENGINE_BYTES, float(room.size))
         yield family(f.ENGINE_QUOTA, float(room.quota))

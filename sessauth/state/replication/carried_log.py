@@ -38,6 +38,8 @@ class CarriedLog:
         self._leader: Leader | None = None
         self._other: Leader | None = None
         self._engine_id = ""
+        # What the servers say why none of them leads, for callers; empty: nothing.
+        self.reasons: Callable[[], str] = str
         # Called with a reason whenever this server stops leading, on whatever thread noticed.
         self.on_step_down: Callable[[str], None] = lambda reason: None
 
@@ -106,7 +108,9 @@ class CarriedLog:
             return None
         other = self._other
         if other is None:
-            return NotLeader("no server of the cluster leads at the moment; try again")
+            reasons = self.reasons()
+            said = f" ({reasons})" if reasons else ""
+            return NotLeader(f"no server of the cluster leads at the moment{said}; try again")
         return NotLeader(f"{other.name} leads the cluster; ask it at {other.address}", other.address)
 
     def has_active_key(self, rows: TxnRows) -> bool:

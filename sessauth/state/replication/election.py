@@ -18,6 +18,7 @@ from .carried_log import CarriedLog
 from .carrier import BeatReplaced, CarrierError, Leader
 from .follower import Follower
 from .freshness import contradiction, other_engine
+from .peers import Peers
 
 _log = logging.getLogger(__name__)
 TTL_MS: Final = 5_000
@@ -39,8 +40,12 @@ class Election:
         *,
         ttl_ms: int = TTL_MS,
         on_lead: Callable[[], None] = lambda: None,
+        peers: Peers | None = None,
     ) -> None:
-        """Serve at ``address`` (host:port) when leading. Starts nothing yet."""
+        """Serve at ``address`` (host:port) when leading, which the clocks of ``peers`` must permit.
+
+        Starts nothing yet.
+        """
         self._carried = carried
         self._carrier = carried.carrier
         self._follower = follower
@@ -48,6 +53,9 @@ class Election:
         self._address = address
         self._ttl_ms = ttl_ms
         self._on_lead = on_lead
+        self._peers = peers
+        # Why this server does not lead though nobody does; empty: it leads, or another one does.
+        self.reason = ""
         self._closing = threading.Event()
         self._held_at = 0.0
         # The key that this server took last; not given back yet.
@@ -77,6 +85,7 @@ class Election:
                     self._carried.step_down(f"the alarm was raised: {self._follower.alarm}", leader)
                     self._give_back()
                 else:
+                    self._require_peers(leader)
                     self._hold(leader)
             except CarrierError as error:
                 _log.warning("the engine can't be asked who leads: %s", error)
@@ -111,10 +120,17 @@ class Election:
 
     def _try_to_lead(self) -> None:
         if self._follower.alarm is not None or self._writer.failed:
+            self._refuse("it is in alarm" if self._follower.alarm is not None else "its disk failed")
             return
         other = self._carrier.leader()
         self._carried.follow(other)
-        if other is not None or not self._has_active_key():
+        if other is not None:
+            self.reason = ""
+            return
+        if not self._has_active_key():
+            self._refuse("its key is not active")
+            return
+        if not self._peers_agree():
             return
         asked_at = time.monotonic()
         leader = self._carrier.lead(self._carried.server, self._address, self._ttl_ms)
@@ -124,7 +140,7 @@ class Election:
         try:
             self._take_over(leader)
         except (CarrierError, SessauthError) as error:
-            _log.warning("could not take the lead: %s", error)
+            self._refuse(str(error))
             self._carried.step_down(f"the take-over failed: {error}", leader)
             self._give_back()
 
@@ -147,12 +163,40 @@ class Election:
             raise StateError("this server's key is not active, so no other host would take its records")
         self._carried.lead(leader, barrier.engine_id)
         self._writer.run(self._carried.begin_term)
+        self.reason = ""
         _log.info("this server leads from term %d on", leader.term)
         self._on_lead()
 
     def _has_active_key(self) -> bool:
         with self._writer.source().rows() as rows:
             return self._carried.has_active_key(rows)
+
+    def _refuse(self, reason: str) -> None:
+        """Keep the reason, and log it once: it is found again four times a second."""
+        if not self.reason:
+            _log.warning("could not take the lead: %s", reason)
+        self.reason = reason
+
+    def _peers_agree(self) -> bool:
+        """Return True if this server may lead by the clocks of the others, as far as they are known."""
+        if self._peers is None:
+            return True
+        if not self._peers.settle():
+            return False
+        try:
+            self._peers.require_clock(self._writer.head().clock_floor_ms)
+        except StateError as error:
+            self._refuse(str(error))
+            return False
+        return True
+
+    def _require_peers(self, leader: Leader) -> None:
+        """Give the lead back if this clock is ahead by now: others would deny by what it stamps."""
+        if self._peers is not None:
+            try:
+                self._peers.require_clock(self._writer.head().clock_floor_ms)
+            except StateError as error:
+                self._carried.step_down(str(error), leader)
 
     def _require_clock(self) -> None:
         """Raise StateError if this host's clock would hold back the times of leases and expiries."""

@@ -50,14 +50,17 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
         return writer.head()
 
 
-def end_all(reason: str) -> Callable[[Group], None]:
-    """Return a job that begins a new incarnation, which ends every session for ``reason``."""
+def end_all(reason: str, clock_floor_ms: int | None = None) -> Callable[[Group], None]:
+    """Return a job that begins a new incarnation, which ends every session for ``reason``.
+
+    ``clock_floor_ms`` replaces the time that no host judges before; None: it stays.
+    """
 
     def begin(group: Group) -> None:
         change = new_incarnation(
             f"{layout.SYSTEM_PREFIX}incarnation/{group.rows.current.seq + 1}",
             os.urandom(16),
-            group.at_ms,
+            group.at_ms if clock_floor_ms is None else clock_floor_ms,
             reason,
             actor=layout.SYSTEM_ACTOR,
         )

@@ -113,9 +113,19 @@ def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, .
 @click.option("--keep-sessions", is_flag=True, help="You vouch that hosts that are silent hold no more.")
 @click.option("--end-sessions", is_flag=True, help="End every session in any case.")
 @click.option("--force", is_flag=True, help="Go on though a host holds more; ends every session.")
+@click.option(
+    "--clock-floor",
+    type=click.Choice(["now"]),
+    help="The log has a time that lies ahead: have it go on by this host's clock. Ends every session.",
+)
 @with_settings
 def adopt(
-    settings: Settings, addresses: tuple[str, ...], keep_sessions: bool, end_sessions: bool, force: bool
+    settings: Settings,
+    addresses: tuple[str, ...],
+    keep_sessions: bool,
+    end_sessions: bool,
+    force: bool,
+    clock_floor: str | None,
 ) -> None:
     """Have a log that the engine lost go on from this server's folder; the server must be stopped.
 
@@ -124,7 +134,13 @@ def adopt(
     """
     from ....server.cluster.heads import survey
     from ....server.cluster.repair import adopt as adopt_folder
+    from ....server.cluster.repair import lower_clock_floor
 
+    if clock_floor is not None:
+        if addresses or keep_sessions or end_sessions or force:
+            raise UsageError("--clock-floor is given alone: nothing was lost, and every session ends")
+        settings.show_fields(lower_clock_floor(settings.config()))
+        return
     if keep_sessions and (end_sessions or force):
         raise UsageError("--keep-sessions excludes --end-sessions and --force")
     config = settings.config()
