@@ -88,7 +88,7 @@ def cluster(tmp_path: Path, told: list[str]) -> Iterator[Cluster]:
 def test_a_server_ahead_of_most_others_may_not_lead(
     cluster: Cluster, told: list[str], others: dict[str, int], floor: int, differs: str, refused: bool
 ) -> None:
-    """What differs is told once; two seconds are permitted."""
+    """A difference is told once; two seconds are permitted."""
     cluster.hear(others, rounds=4)
 
     assert cluster.peers.clock_differs == differs
@@ -134,7 +134,7 @@ def test_a_slow_look_accuses_nobody(cluster: Cluster) -> None:
 
 
 def test_a_server_that_starts_looks_before_it_leads(cluster: Cluster) -> None:
-    """With beats of others there it takes a second; a server that is alone need not wait."""
+    """It takes a second where beats of others are; a server that is alone need not wait."""
     alone = Peers(OneEngine(), "one", cluster.one.member.writer.source(), cluster.clock)
     assert alone.settle()
 

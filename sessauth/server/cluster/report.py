@@ -41,7 +41,7 @@ def report(config: Config) -> dict[str, object]:
             "leader": leader.name if leader is not None else "",
             "leader_address": leader.address if leader is not None else "",
             "term": leader.term if leader is not None else 0,
-            **_said(config, carrier, led=leader is not None),
+            **_by_beats(config, carrier, led=leader is not None),
         }
     except CarrierError as error:
         standing["engine"] = (
@@ -61,7 +61,7 @@ def _followed(config: Config) -> dict[str, object]:
     return {**standing, "follows": ", ".join(config.follow.servers), "stale": stale}
 
 
-def _said(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
+def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
     """Return what servers said by their last beats.
 
     ``format_held_back_by``: hosts that did not say that they read the latest format; empty once it is

@@ -27,11 +27,11 @@ class BeatWriter:
         hosts: FollowedHosts,
         applied: Callable[[], int],
         clock: Clock,
-        says: Callable[[], tuple[str, str]] = lambda: ("", ""),
+        standing: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
         """Sign as ``server``; ``applied()`` returns the number of the last record that its folder holds.
 
-        ``says()`` returns why this server does not lead, and which clocks differ from its own.
+        ``standing()`` returns why this server does not lead, and which clocks differ from its own.
         """
         self._cluster_id = cluster_id
         self._server = server
@@ -39,7 +39,7 @@ class BeatWriter:
         self._hosts = hosts
         self._applied = applied
         self._clock = clock
-        self._says = says
+        self._standing = standing
         self._began_ms: int | None = None
         self._numbers = itertools.count(1)
 
@@ -58,7 +58,7 @@ class BeatWriter:
             HostApplied(report.host, report.instance, report.applied, report.reads)
             for report in self._hosts.active(now_ms)
         )
-        not_leading, clock_differs = (text[:MOST_TEXT] for text in self._says())
+        not_leading, clock_differs = (text[:MOST_TEXT] for text in self._standing())
         beat = ServerBeat(
             self._cluster_id,
             self._server,

@@ -33,7 +33,7 @@ class _Clock:
 
 
 class Peers:
-    """What the other servers say. Any thread may call; :meth:`poll` once a second."""
+    """The last words of the other servers. Any thread may call; :meth:`poll` once a second."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Peers:
         self._clock = clock
         self._on_differ = on_differ
         self._lock = threading.Lock()
-        self._looked_ms: int | None = None
+        self._polled_ms: int | None = None
         # Since when others are looked for; -1: there are none.
         self._since_ms: int | None = None
         self._beats: dict[str, bytes] = {}
@@ -69,7 +69,7 @@ class Peers:
             with self._source.rows() as rows:
                 genuine = genuine_beats(rows, beats)
             self._read(genuine, beats, began_ms)
-            self._looked_ms, self._beats = began_ms, beats
+            self._polled_ms, self._beats = began_ms, beats
             if self._since_ms is None:
                 self._since_ms = began_ms if genuine else -1
             names = frozenset(self._differing())
@@ -83,7 +83,7 @@ class Peers:
             self.poll()
         if self._since_ms is None or self._since_ms < 0:
             return True
-        if self._looked_ms is not None and self._looked_ms - self._since_ms >= LOOK_MS:
+        if self._polled_ms is not None and self._polled_ms - self._since_ms >= LOOK_MS:
             return True
         if self._clock.steady_ms() - self._since_ms >= LOOK_MS:
             self.poll()
@@ -120,7 +120,7 @@ class Peers:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why servers say that they don't lead, by name; empty for a silent one."""
+        """The reasons that keep servers from leading, as each says, by name; empty for a silent one."""
         return self._reasons
 
     def _read(self, genuine: dict[str, ServerBeat], beats: dict[str, bytes], began_ms: int) -> None:
@@ -132,9 +132,9 @@ class Peers:
         self._reasons = {name: live[name].not_leading if name in live else "" for name in genuine}
         clocks = {name: clock for name, clock in self._clocks.items() if name in genuine}
         for name, beat in live.items():
-            if beat.at_ms and self._looked_ms is not None:
+            if beat.at_ms and self._polled_ms is not None:
                 # It was written between the begin of the look before and the end of this one.
-                clocks[name] = _Clock(beat.at_ms - ended_ms, beat.at_ms - self._looked_ms)
+                clocks[name] = _Clock(beat.at_ms - ended_ms, beat.at_ms - self._polled_ms)
         self._clocks = clocks
 
     def _differing(self) -> dict[str, int]:
