@@ -74,9 +74,10 @@ class Settings:
 
     def address(self) -> str:
         """Return the address of the server, as a person reads it. Raises ConfigError."""
-        from ..client._target import resolve_target
+        from ..client._target import resolve_targets
 
-        return resolve_target(self._client_terms()["target"]).removeprefix("unix:")
+        targets = resolve_targets(self._client_terms()["target"])
+        return ", ".join(target.removeprefix("unix:") for target in targets)
 
     def _client_terms(self) -> dict[str, Any]:
         """Return the arguments of a client. Raises ConfigError."""
@@ -103,10 +104,10 @@ class Settings:
 
     def sent_credential(self) -> str:
         """Return what a server that refused the credential was sent, as the end of an error's message."""
-        from ..client._target import resolve_credential_file, resolve_target
+        from ..client._target import resolve_credential_file, resolve_targets
 
         terms = self._client_terms()
-        file = resolve_credential_file(terms["credential_file"], resolve_target(terms["target"]))
+        file = resolve_credential_file(terms["credential_file"], resolve_targets(terms["target"])[0])
         sent = f"that of {file}" if file else "the certificate alone" if self.tls_certificate else "none"
         return f"; sent was {sent} (--credential-file, SESSAUTH_CREDENTIAL_FILE)"
 

@@ -122,7 +122,9 @@ class SessauthGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--home", type=PATH, help="Folder of a local service [SESSAUTH_HOME].")
-@click.option("--target", help="Socket path or HOST:PORT of the server [SESSAUTH_TARGET].")
+@click.option(
+    "--target", help="Socket path or HOST:PORT of the server; of several, with commas [SESSAUTH_TARGET]."
+)
 @click.option(
     "--credential-file",
     type=PATH,

@@ -107,6 +107,18 @@ class Failure:
             and self.message.startswith(_NEVER_SENT)
         )
 
+    @property
+    def elsewhere(self) -> bool:
+        """True if another server may answer well: this one gave no answer, or does not lead."""
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+    @property
+    def brief(self) -> str:
+        """The server's word and message, or the reason for its silence."""
+        if self.word:
+            return f"{self.word}: {self.message}"
+        return self._last_part() or self.code.name
+
     def error(
         self, *, target: str, timeout_ms: int, request_id: str = "", sent_before: bool = False
     ) -> SessauthError:
@@ -118,7 +130,7 @@ class Failure:
         if self.word == "STATE_FULL":
             return StateFull(self.message)
         if self.word == "OUTCOME_UNKNOWN":
-            return OutcomeUnknown(self.message + _repeat_hint(request_id))
+            return OutcomeUnknown(self.message + repeat_hint(request_id))
         if self.word == "STATE_UNUSABLE":
             return StateUnusable(self.message, self.word)
         if self.word == "MALFORMED_TOKEN":
@@ -145,7 +157,7 @@ class Failure:
                 f"there, start one: 'sessauth serve', or 'make serve' in a checkout{_tls_hint(target)}"
             )
         if self.code in _UNAVAILABLE:
-            return Unavailable(self._unavailable(target, timeout_ms) + _repeat_hint(request_id), self.word)
+            return Unavailable(self._unavailable(target, timeout_ms) + repeat_hint(request_id), self.word)
         return ServerError(f"{self.code.name}: {self.message}", self.word, self.field)
 
     def _lacks_field(self) -> bool:
@@ -180,7 +192,8 @@ def _tls_hint(target: str) -> str:
     )
 
 
-def _repeat_hint(request_id: str) -> str:
+def repeat_hint(request_id: str) -> str:
+    """Return the end of a message about a change that may have been made; empty without an id."""
     if not request_id:
         return ""
     return f". The change may have been made: repeat it with request_id {request_id!r} to learn its outcome"

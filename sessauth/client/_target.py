@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,9 @@ _CA_FILES: Final = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+
+
+_PATH: Final = ("unix:", "/", "./", "../")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,23 @@ def resolve_target(target: str | None) -> str:
     if ":" not in target:
         raise ConfigError(f"target: {target!r} is neither a socket path nor HOST:PORT")
     return target
+
+
+def resolve_targets(target: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the gRPC targets of servers that know the same: a sequence, or one text with commas in between.
+
+    A path is one target, whatever is in it. Raises ConfigError as :func:`resolve_target` does, and for none.
+    """
+    if target is None:
+        target = os.environ.get("SESSAUTH_TARGET") or None
+    if target is None or isinstance(target, str):
+        several = target is not None and "," in target and not target.startswith(_PATH)
+        stated = [each.strip() for each in target.split(",")] if several and target else [target]
+    else:
+        stated = list(target)
+    if not stated:
+        raise ConfigError("target: empty; give a socket path, HOST:PORT, or several of them")
+    return tuple(dict.fromkeys(resolve_target(each) for each in stated))
 
 
 def is_local(target: str) -> bool:

@@ -175,7 +175,7 @@ def test_clients_that_lost_their_worker_do_not_come_back_at_once(tmp_path: Path)
         thread.start()
         for _ in range(CLIENTS):
             client = stack.enter_context(Client(path, ""))
-            check = client._transport.channels.control.channel.unary_unary(CHECK)
+            check = client._transport.channels.controls[0].channel.unary_unary(CHECK)
             calls.append(check.future(b"", timeout=4, wait_for_ready=True))
         assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         listening.shutdown(socket.SHUT_RDWR)

@@ -199,6 +199,8 @@ class AsyncCheckCalls(AsyncKeyCalls):
                 yield int(answer.id), decision_from_message(answer.decision)
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(handle)
             raise failure.error(target=handle.target, timeout_ms=stream_timeout_ms) from None
         finally:
             stream.cancel()

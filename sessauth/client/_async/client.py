@@ -47,7 +47,7 @@ class AsyncClient(
 
     def __init__(
         self,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         credential: str | None = None,
         *,
         credential_file: Path | None = None,
@@ -62,7 +62,9 @@ class AsyncClient(
         """Make a client; nothing connects before the first call.
 
         Args:
-            target: a socket path or HOST:PORT. None: ``$SESSAUTH_TARGET``, else the default socket.
+            target: a socket path or HOST:PORT, or those of several servers of a cluster, of which one is
+                asked after the other: a sequence, or a text with commas in between. None:
+                ``$SESSAUTH_TARGET``, else the default socket.
             credential: the API key. None: from ``credential_file``, else from the file that
                 ``$SESSAUTH_CREDENTIAL_FILE`` names, else the operator's beside a local socket.
                 Empty: none, as with mTLS.

@@ -27,7 +27,7 @@ class Transport(CallMetadata):
 
     def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
         """Make the call and return its result. Raises the errors of ``Failure.error``."""
-        retries = RetryState(call, timeout_ms)
+        retries = RetryState(call, timeout_ms, self.channels.servers(call.checks))
         while True:
             handle = self.channels.pick(call.checks)
             try:
@@ -35,7 +35,10 @@ class Transport(CallMetadata):
                     call.request, timeout=retries.remaining_s(), metadata=self.metadata
                 )
             except grpc.RpcError as error:
-                verdict = retries.judge(Failure.read(cast("RpcFailure", error)), handle.target)
+                failure = Failure.read(cast("RpcFailure", error))
+                if failure.elsewhere:
+                    self.channels.leave(handle)
+                verdict = retries.judge(failure, handle.target)
             else:
                 return call.convert(answer)
             if isinstance(verdict, SessauthError):

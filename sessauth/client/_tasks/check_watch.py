@@ -47,8 +47,7 @@ class AsyncWatch:
 
     async def __aenter__(self) -> Self:
         """Open the stream."""
-        handle = self._transport.channels.pick(checks=True)
-        self._target = handle.target
+        self._handle = handle = self._transport.channels.pick(checks=True)
         method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
         self._stream = method(timeout=self._stream_timeout_ms / 1000, metadata=self._transport.metadata)
         self._reader = asyncio.create_task(self._read())
@@ -80,7 +79,7 @@ class AsyncWatch:
                 return await waiter
         except TimeoutError:
             self._forget_later(request.id)
-            raise not_answered(self._target, self._timeout_ms) from None
+            raise not_answered(self._handle.target, self._timeout_ms) from None
         except asyncio.CancelledError:
             self._forget_later(request.id)
             raise
@@ -129,7 +128,7 @@ class AsyncWatch:
             await asyncio.shield(self._reader)
 
     async def _read(self) -> None:
-        error: SessauthError = Unavailable(f"{self._target} ended the stream; open another watch")
+        error: SessauthError = Unavailable(f"{self._handle.target} ended the stream; open another watch")
         try:
             async for answer in self._stream:
                 if answer is None:
@@ -141,7 +140,9 @@ class AsyncWatch:
                     self._withdrawn.put_nowait(call)
         except grpc.RpcError as failed:
             failure = Failure.read(cast("RpcFailure", failed))
-            error = failure.error(target=self._target, timeout_ms=self._stream_timeout_ms)
+            if failure.elsewhere:
+                self._transport.channels.leave(self._handle)
+            error = failure.error(target=self._handle.target, timeout_ms=self._stream_timeout_ms)
         except asyncio.CancelledError:
             # The call was cancelled, by close() or because the channel was closed.
             error = closed()

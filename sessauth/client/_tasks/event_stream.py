@@ -42,16 +42,18 @@ class AsyncEventStream(WatchPosition):
 
     async def _receive(self) -> pb.WatchSessionsResponse:
         """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
-        handle = self._transport.channels.pick(checks=False)
         if self._stream is None:
-            self._open(handle, self._transport.metadata)
+            self._handle = self._transport.channels.pick(checks=False)
+            self._open(self._handle, self._transport.metadata)
         stream, began_s = self._stream, time.monotonic()
         try:
             async with asyncio.timeout(events.QUIET_SECONDS):
                 response = await stream.read()
         except TimeoutError:
             stream.cancel()
-            raise Unavailable(f"{handle.target} said nothing for {events.QUIET_SECONDS:.0f} s") from None
+            raise Unavailable(
+                f"{self._handle.target} said nothing for {events.QUIET_SECONDS:.0f} s"
+            ) from None
         except asyncio.CancelledError:
             # Either close() cancelled the stream, or the waiting task was cancelled.
             if self._closed.is_set() and stream.cancelled():
@@ -60,9 +62,11 @@ class AsyncEventStream(WatchPosition):
             raise
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(self._handle)
             raise failure.error(
-                target=handle.target, timeout_ms=round(1000 * (time.monotonic() - began_s))
+                target=self._handle.target, timeout_ms=round(1000 * (time.monotonic() - began_s))
             ) from None
         if not isinstance(response, pb.WatchSessionsResponse):
-            raise Unavailable(f"{handle.target} ended the stream")
+            raise Unavailable(f"{self._handle.target} ended the stream")
         return response

@@ -36,8 +36,8 @@ class Watch:
     ) -> None:
         """Open the stream."""
         self._proofs = proofs
-        handle = transport.channels.pick(checks=True)
-        self._target = handle.target
+        self._handle = handle = transport.channels.pick(checks=True)
+        self._channels = transport.channels
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
         self._calls = PendingCalls(audience)
@@ -79,7 +79,7 @@ class Watch:
         except TimeoutError:
             with self._lock:
                 self._requests.put(self._calls.forget(request.id))
-            raise not_answered(self._target, self._timeout_ms) from None
+            raise not_answered(self._handle.target, self._timeout_ms) from None
 
     def forget(self, call: WatchedCall) -> None:
         """Watch a call no longer: it is done. This makes room for another one."""
@@ -125,7 +125,7 @@ class Watch:
         self.close()
 
     def _read(self, stream: Any) -> None:
-        error: SessauthError = Unavailable(f"{self._target} ended the stream; open another watch")
+        error: SessauthError = Unavailable(f"{self._handle.target} ended the stream; open another watch")
         try:
             for answer in stream:
                 with self._lock:
@@ -134,9 +134,11 @@ class Watch:
                     self._withdrawn.put(call)
         except grpc.RpcError as failed:
             failure = Failure.read(cast("RpcFailure", failed))
+            if failure.elsewhere:
+                self._channels.leave(self._handle)
             # The stream is its own exception: a traceback would make it refer to itself.
             failed.__traceback__ = None
-            error = failure.error(target=self._target, timeout_ms=self._stream_timeout_ms)
+            error = failure.error(target=self._handle.target, timeout_ms=self._stream_timeout_ms)
         with self._lock:
             self._ended = self._ended or error
             self._calls.end(self._ended)

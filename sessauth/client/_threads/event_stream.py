@@ -46,9 +46,9 @@ class EventStream(WatchPosition):
 
     def _receive(self) -> pb.WatchSessionsResponse:
         """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
-        handle = self._transport.channels.pick(checks=False)
         if self._stream is None:
-            self._open(handle, self._transport.metadata)
+            self._handle = self._transport.channels.pick(checks=False)
+            self._open(self._handle, self._transport.metadata)
             self._start_guard()
         if self._closed.is_set():
             # It was closed before there was a stream to cancel.
@@ -57,13 +57,15 @@ class EventStream(WatchPosition):
         try:
             return cast("pb.WatchSessionsResponse", next(self._stream))
         except StopIteration:
-            raise Unavailable(f"{handle.target} ended the stream") from None
+            raise Unavailable(f"{self._handle.target} ended the stream") from None
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(self._handle)
             # The stream is its own exception: a traceback would make it refer to itself, and so to the watch.
             error.__traceback__ = None
             raise failure.error(
-                target=handle.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since_s))
+                target=self._handle.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since_s))
             ) from None
         finally:
             self._waits_since_s = 0.0
