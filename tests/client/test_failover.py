@@ -111,7 +111,7 @@ def pair(make_server: Callable[[str], FakeServer]) -> tuple[FakeServer, FakeServ
 def test_a_change_is_made_by_the_server_that_can(
     pair: tuple[FakeServer, FakeServer], ask: Ask, one: Answer, two: Answer
 ) -> None:
-    """By one request id, as often as it takes."""
+    """One request id is used, as often as it takes."""
     for server, answer in zip(pair, (one, two), strict=True):
         server.answers[OPEN] = answer
 
@@ -124,7 +124,7 @@ def test_a_change_is_made_by_the_server_that_can(
 def test_a_silent_server_is_left_in_time(
     pair: tuple[FakeServer, FakeServer], ask: Ask, over: threading.Event
 ) -> None:
-    """After its part of the deadline, so that the other one has the rest."""
+    """It has its part of the deadline, and the other one the rest."""
     pair[0].answers[OPEN], pair[1].answers[OPEN] = silent(over), OPENED
 
     assert ask([server.target for server in pair], 20_000, "change") is None
@@ -234,7 +234,7 @@ def test_a_live_session_is_renewed_at_the_server_that_leads(pair: tuple[FakeServ
 def test_targets_are_a_list_or_a_text(
     monkeypatch: pytest.MonkeyPatch, stated: Any, targets: tuple[str, ...]
 ) -> None:
-    """As an argument, and in the environment; a path is one target."""
+    """The argument and the environment are read alike; a path is one target."""
     assert resolve_targets(stated) == targets
     if isinstance(stated, str):
         monkeypatch.setenv("SESSAUTH_TARGET", stated)
@@ -242,7 +242,7 @@ def test_targets_are_a_list_or_a_text(
 
 
 def test_time_is_left_for_each_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three, the first has a third; the last second is not cut into pieces."""
+    """A third for the first of three; the last second is not cut into pieces."""
     now = 1_000.0
     monkeypatch.setattr(_transport, "time", SimpleNamespace(monotonic=lambda: now))
     call = _transport.RpcRequest("S/M", b"", bytes, bytes, request_id="r")
