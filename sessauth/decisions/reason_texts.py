@@ -33,7 +33,8 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.LEASE_LAPSED: "the orchestrator missed the deadline of the lease of this session or of an "
     "ancestor; that is final, so open another session",
     Reason.WRONG_SESSION: "the token belongs to another session than the one that the caller states",
-    Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
+    Reason.STALE_STATE: "the verifier's view is too old to allow by, or older than was asked for; retry once "
+    "it has caught up",
     Reason.SESSION_EXPIRED: "the hard end of the session or of an ancestor has passed; open another",
     Reason.STATE_BRAKED: "the brake of this host is engaged: a change could not be made durable, or an "
     "operator froze the host or its cluster; remove the cause, or thaw it, to go on",

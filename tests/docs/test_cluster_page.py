@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ from tests.support.typed_page import TypedPage, typed_page
 PAGE = Document(ROOT / "docs" / "cluster.md")
 MARK = "tests/docs/test_cluster_page.py"
 HOME: Final = Path(".local/state/sessauth")
-FOLLOWER: Final = f"spiffe://example.org/follower/{platform.node()}"
+# The name that the page's settings state, which is none of this machine.
+FOLLOWER: Final = "spiffe://example.org/follower/host-1"
 SESSION = "session=$(sessauth session open --quiet --subject agent --ceiling 'read:files/**')"
 MINT = "sessauth token mint $session --scope 'read:files/**' --audience gw --out agent.token"
 
@@ -46,7 +46,8 @@ class Hosts:
         engine = EtcdCluster(folder, 3, tls.options)
         opened.callback(engine.close)
         engine.start()
-        self._ca = Issued.ca("servers")
+        # One of the servers, and one of the hosts that follow.
+        self._ca, self._hosts_ca = Issued.ca("servers"), Issued.ca("followers")
         self._pair = self._ca.issue("localhost", [x509.DNSName("localhost")])
         self._places = {
             **{f"{name}.internal:7443": f"localhost:{free_port()}" for name in ("one", "two")},
@@ -72,8 +73,8 @@ class Hosts:
         write(tls / "etcd-ca.pem", (engine / "ca.pem").read_bytes())
         write(tls / "servers-ca.pem", self._ca.pem)
         write(home / "servers-ca.pem", self._ca.pem)
-        write(tls / "hosts-ca.pem", self._ca.pem)
-        host = self._ca.issue("host-1", [x509.UniformResourceIdentifier(FOLLOWER)], usage=CLIENT)
+        write(tls / "hosts-ca.pem", self._hosts_ca.pem + self._ca.pem)
+        host = self._hosts_ca.issue("host-1", [x509.UniformResourceIdentifier(FOLLOWER)], usage=CLIENT)
         write(home / "host-1.pem", host.pem)
         write(home / "host-1.key", host.key_pem).chmod(0o600)
         for name in ("etcd-client.pem", "etcd-client.key"):

@@ -12,6 +12,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.model.group_record import record_digest
 from sessauth.state.replication.carrier import Barrier, CarrierError, LogHead
+from sessauth.state.replication.freshness import LOG_MS
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
 from tests.support.changes import NOW, opening
@@ -45,6 +46,28 @@ def test_a_host_that_is_behind_has_no_proof(tmp_path: Path) -> None:
         two.member.follow()
         two.freshness._prove()
         assert len(two.grants.written) == 1 and two.freshness.proven == two.member.number
+
+
+def test_a_missing_proof_is_logged_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried twice a second; a proof in between makes the next failure a new one."""
+    clock = FixedClock(NOW)
+    with hosts_of(tmp_path, clock) as (_, (one, two)):
+        one.member.lead()
+        two.member.follow()
+        two.freshness._prove()
+        lines = []
+        for passed_ms in (0, 500, LOG_MS, 0):
+            clock.advance(passed_ms)
+            if not lines:
+                one.member.writer.submit(opening("late")).result().raise_if_rejected()
+            two.freshness._prove()
+            lines.append(caplog.text.count("is not here after"))
+        assert lines == [1, 1, 2, 2]
+        two.member.follow()
+        two.freshness._prove()
+        one.member.writer.submit(opening("again")).result().raise_if_rejected()
+        two.freshness._prove()
+        assert caplog.text.count("is not here after") == 3
 
 
 def test_an_alarm_while_a_proof_is_made(tmp_path: Path) -> None:

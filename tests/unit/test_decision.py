@@ -146,7 +146,8 @@ def test_a_denial_says_what_failed_and_what_would_be_allowed(
         ),
         (
             {"at_least_revision": 9},
-            "STALE_STATE: the verifier's view is older than was asked for; retry once it has caught up",
+            "STALE_STATE: the verifier's view is too old to allow by, or older than was asked for; "
+            "retry once it has caught up",
         ),
     ],
 )

@@ -21,7 +21,7 @@ from .._transport import Endpoint, resolve_endpoint
 # What a server refuses a host for, and the setting to look at.
 _KNOBS: Final = {
     "NOT_IN_CLUSTER": "follow.servers",
-    "OTHER_HOST": "follow.certificate",
+    "OTHER_HOST": "follow.host_name, follow.certificate",
     "NAME_TAKEN": "follow.host_name",
     "LIMIT": "follow.host_name",
 }

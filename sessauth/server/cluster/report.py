@@ -36,7 +36,7 @@ def report(config: Config) -> dict[str, object]:
         standing |= {
             "engine": "answers",
             "engine_bytes": room.size,
-            "engine_quota_bytes": room.quota,
+            "engine_quota": room.quota,
             "engine_record": carrier.barrier(f"{config.cluster.name}/status", b"").head.number,
             "leader": leader.name if leader is not None else "",
             "leader_address": leader.address if leader is not None else "",

@@ -24,6 +24,8 @@ BOUND_MS: Final = 3_000
 PERIOD_MS: Final = 500
 # A follower that does not hold the head by then reads a dead stream, whatever that says.
 APPLY_MS: Final = 700
+# Between lines of the log about proofs that are missing.
+LOG_MS: Final = 60_000
 
 
 class Freshness:
@@ -63,6 +65,8 @@ class Freshness:
         self._thread = threading.Thread(target=self._run, name="sessauth-freshness", daemon=True)
         self._report = report
         self._last: Barrier | None = None
+        # Time of the last line about a missing proof; None: there was a proof since.
+        self._logged_ms: int | None = None
         self._decisions = follower.decisions
         # The number that was proven last, for acknowledgements.
         self.proven = 0
@@ -88,7 +92,7 @@ class Freshness:
             try:
                 self._prove()
             except CarrierError as error:
-                _log.warning("no proof of freshness: %s", error)
+                self._missed(f"no proof of freshness: {error}")
             except Exception:  # noqa: BLE001 - the thread must go on
                 _log.exception("proving freshness failed")
             self._due.wait(PERIOD_MS / 1000)
@@ -112,7 +116,7 @@ class Freshness:
         if alarm is None:
             self._last = barrier
             if not self._follower.wait_for(barrier.head.number, APPLY_MS):
-                _log.warning("record %d is not here after %d ms", barrier.head.number, APPLY_MS)
+                self._missed(f"record {barrier.head.number} is not here after {APPLY_MS} ms")
                 return
             # What was read may be another log than the one that the barrier is of.
             position = self._follower.position
@@ -124,11 +128,19 @@ class Freshness:
         # By rows at or behind the barrier: a host that they don't name may be in no receipt.
         bound_ms = min(self._bound_ms, self._registered_ms())
         if not bound_ms:
-            _log.warning("no proof of freshness: this host is not registered in the cluster yet")
+            self._missed("no proof of freshness: this host is not registered in the cluster yet")
             return
         self._follower.unless_alarmed(lambda: self._grant(barrier, began_ms + bound_ms))
 
+    def _missed(self, problem: str) -> None:
+        """Log a missing proof once, and each minute while there is none: it is tried twice a second."""
+        now_ms = self._clock.steady_ms()
+        if self._logged_ms is None or now_ms - self._logged_ms >= LOG_MS:
+            self._logged_ms = now_ms
+            _log.warning("%s", problem)
+
     def _grant(self, barrier: Barrier, until_ms: int) -> None:
+        self._logged_ms = None
         self.proven = barrier.head.number
         self._extend(until_ms)
 
