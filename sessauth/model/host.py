@@ -6,7 +6,7 @@ engine can withhold an acknowledgement, never make one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .._fast.codec.record import Record
@@ -20,6 +20,8 @@ INSTANCE_BYTES: Final = 16
 MAX_HOSTS: Final = 1_024
 # Names that one credential may register: each needs one of its own, and a replaced machine another name.
 MAX_HOSTS_OF_PRINCIPAL: Final = 4
+# Behind a server's name, that of the beat that lists its hosts.
+LIST_SUFFIX: Final = "/hosts"
 _LABEL: Final = b"sessauth/beat/v1\x00"
 
 
@@ -67,7 +69,8 @@ class ServerBeat(Record):
 
     ``number`` rises with each beat of a process, which has run for ``age_ms`` and ``reads`` a format of the
     carried log, as its hosts do; 0: the oldest. ``at_ms`` is its wall clock, ``not_leading`` the reason that
-    keeps it from leading though nobody does, and ``clock_differs`` names servers with other clocks.
+    keeps it from leading though nobody does, and ``clock_differs`` names servers with other clocks. Hosts of
+    which nothing changed stand in an earlier beat of the same ``process``, whose number is ``listed``.
     """
 
     cluster_id: bytes
@@ -80,6 +83,19 @@ class ServerBeat(Record):
     at_ms: int = 0
     not_leading: str = ""
     clock_differs: str = ""
+    process: bytes = b""
+    listed: int = 0
+
+    def with_hosts(self, other: ServerBeat | None) -> ServerBeat | None:
+        """Return this beat with the hosts that ``other`` lists for it; None if they are not known by that.
+
+        A later list of the same process does as well: it has each host that may be fresh by either.
+        """
+        if not self.listed:
+            return self
+        if other is None or other.process != self.process or not other.number == other.listed >= self.listed:
+            return None
+        return replace(self, hosts=other.hosts)
 
     def signed_by(self, key: MessageKey) -> SignedBeat:
         """Return this beat, signed by the server's key."""

@@ -147,7 +147,7 @@ class HostRecord(_message.Message):
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., instances: _Optional[int] = ..., leaving: bool = ..., address: _Optional[str] = ...) -> None: ...
 
 class ServerBeat(_message.Message):
-    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads", "at_ms", "not_leading", "clock_differs")
+    __slots__ = ("cluster_id", "server", "number", "age_ms", "applied", "hosts", "reads", "at_ms", "not_leading", "clock_differs", "process", "listed")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,8 @@ class ServerBeat(_message.Message):
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     NOT_LEADING_FIELD_NUMBER: _ClassVar[int]
     CLOCK_DIFFERS_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    LISTED_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     server: str
     number: int
@@ -168,7 +170,9 @@ class ServerBeat(_message.Message):
     at_ms: int
     not_leading: str
     clock_differs: str
-    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ..., reads: _Optional[int] = ..., at_ms: _Optional[int] = ..., not_leading: _Optional[str] = ..., clock_differs: _Optional[str] = ...) -> None: ...
+    process: bytes
+    listed: int
+    def __init__(self, cluster_id: _Optional[bytes] = ..., server: _Optional[str] = ..., number: _Optional[int] = ..., age_ms: _Optional[int] = ..., applied: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostApplied, _Mapping]]] = ..., reads: _Optional[int] = ..., at_ms: _Optional[int] = ..., not_leading: _Optional[str] = ..., clock_differs: _Optional[str] = ..., process: _Optional[bytes] = ..., listed: _Optional[int] = ...) -> None: ...
 
 class HostApplied(_message.Message):
     __slots__ = ("name", "instance", "applied", "reads")

@@ -11,9 +11,13 @@ from typing import Any, Final, cast
 import pytest
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
+from sessauth.clock import FixedClock
 from sessauth.model.group_record import ServerKey
 from sessauth.model.host import HostApplied, ServerBeat
+from sessauth.server.feed.beats import BeatWriter
+from sessauth.server.feed.hosts import FollowedHosts, HostReport
 from sessauth.state.replication.carrier import AppendStatus, CarrierError
+from sessauth.state.replication.engine_source import EngineSource
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster
 from tests.support.log_writer import LogWriter, new_leader
 
@@ -21,6 +25,8 @@ CLUSTER: Final = b"c" * 16
 KEY: Final = ServerKey(b"k" * 32)
 # Two servers that prove twice a second, and their two followers in between.
 BEATS_A_MINUTE: Final = 450
+# Of one server: they begin 50 ms apart.
+BARRIERS_AN_HOUR: Final = 72_000
 MOST_BYTES: Final = 10_000_000
 QUOTA: Final = 1 << 20
 
@@ -53,6 +59,25 @@ def test_beats_of_an_idle_cluster_do_not_fill_etcd(tmp_path: Path) -> None:
     assert sizes[-1] < min(sizes[0] + 3 * minute_bytes, MOST_BYTES)
 
 
+def test_a_thousand_hosts_that_say_nothing_new_write_little(tmp_path: Path) -> None:
+    """Twenty barriers a second of their server are 50 MB an hour at most, before a compaction."""
+    clock, followed = FixedClock(1_000_000), FollowedHosts()
+    for number in range(1_000):
+        followed.store(HostReport(f"host-{number}", "p", b"i" * 16, 7, clock.steady_ms(), 3_000, 2))
+    with etcd_cluster(tmp_path, 1, {"unsafe-no-fsync": "true"}) as cluster:
+        carrier = EtcdCarrier(cluster.addresses, CLUSTER)
+        beats = BeatWriter(CLUSTER, "one", KEY, followed, lambda: 7, clock)
+        source = EngineSource(carrier, "one", beats, beats.stored, beats.hosts)
+        source.barrier()
+        before = _file(cluster)
+        for _ in range(BEATS_A_MINUTE):
+            source.barrier()
+        carrier.close()
+        hourly = (_file(cluster) - before) * BARRIERS_AN_HOUR // BEATS_A_MINUTE
+    sys.stdout.write(f"bytes an hour: {hourly}\n")
+    assert 0 < hourly <= 50_000_000
+
+
 @pytest.fixture
 def full(tmp_path: Path) -> EtcdCluster:
     """Prepare a member whose quota is small."""
@@ -60,9 +85,9 @@ def full(tmp_path: Path) -> EtcdCluster:
 
 
 def _fill(carrier: EtcdCarrier) -> None:
-    """Write twice as much as the quota permits."""
-    for number in range(20):
-        carrier.barrier("one", b"%d" % number * 100_000)
+    """Write until it is refused: etcd counts what it has committed, each 100 ms."""
+    for number in range(5_000):
+        carrier.barrier("one", b"%d" % number * 20_000)
 
 
 def _maintain(cluster: EtcdCluster, what: str, **terms: str) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class World:
     def beat(self) -> None:
         """Have the second server follow, and make a barrier."""
         self.two.follow()
-        self.engine.barrier("two", self.beat_of_two())
-        self.beat_of_two.stored()
+        beat = self.beat_of_two
+        EngineSource(self.engine, "two", beat, beat.stored, beat.hosts).barrier()
 
     def states(self, revision: int, evidence: HostEvidence | None = None) -> dict[str, VerifierState]:
         """Return the states against an end."""
@@ -241,6 +241,53 @@ def test_a_server_that_began_anew_knows_nobody(world: World) -> None:
     later = world.end("b")
     world.engine.barrier("two", ServerBeat(cluster, "two", 2, PAST_MS, 0).signed_by(signer).encode())
     assert world.states(later)[HOST] is OUTLIVED
+
+
+@pytest.mark.parametrize("lost", ["list", "process"])
+def test_a_beat_whose_list_is_not_there_hides_nobody(world: World, lost: str) -> None:
+    """Any host may have asked just now; the server's own record counts all the same."""
+    world.ask(0)
+    world.clock.advance(2 * PAST_MS)
+    world.beat()
+    end = world.end()
+    assert world.states(end)[HOST] is OUTLIVED
+    world.ask(0)
+    if lost == "list":
+        del world.engine.beat_of["two/hosts"]
+    else:
+        key = ServerKey(b"two".ljust(32, b"k"))
+        other = FollowedHosts()
+        other.store(HostReport("host-2", "p", b"i" * 16, 0, world.clock.steady_ms(), BOUND_MS))
+        cluster = world.one.writer.head().cluster_id
+        later = BeatWriter(cluster, "two", key, other, lambda: 0, world.clock)
+        world.engine.barrier("two/hosts", later.hosts.changed())
+    end = world.end("b")
+    world.engine.barrier("two", world.beat_of_two())
+    assert world.states(end)[HOST] is WAITING
+
+
+def test_hosts_are_listed_anew_only_when_they_change(world: World) -> None:
+    """A list that had no answer is written again, and a later one stands for an earlier one."""
+    beat, listed = world.beat_of_two, list[bytes]()
+
+    def asked(applied: int) -> bool:
+        """Return True if a list is written for what a host says."""
+        world.ask(applied)
+        listed.append(world.engine.beat_of.get("two/hosts", b""))
+        return listed[-1] != listed[-2]
+
+    listed.append(b"")
+    assert [asked(number) for number in (0, 0, 1, 1, 2)] == [True, False, True, False, True]
+    world.clock.advance(2 * PAST_MS)
+    world.beat()
+    assert beat.hosts.number == 0
+
+    world.engine.silent = True
+    with pytest.raises(CarrierError):
+        world.ask(2)
+    world.engine.silent = False
+    world.clock.advance(2 * PAST_MS)
+    assert asked(2) and beat.hosts.number > 0
 
 
 @pytest.mark.parametrize("forge", ["stranger", "other server", "other cluster", "altered", "no beat"])

@@ -475,6 +475,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (8, "at_ms", "uint64", False, False, ""),
         (9, "not_leading", "string", False, False, ""),
         (10, "clock_differs", "string", False, False, ""),
+        (11, "process", "bytes", False, False, ""),
+        (12, "listed", "uint64", False, False, ""),
     ),
     "HostApplied": (
         (1, "name", "string", False, False, ""),

@@ -80,7 +80,7 @@ class Membership(ClusterPart):
             clock,
             lambda: (election.reason, peers.clock_differs),
         )
-        source = EngineSource(self.carrier, settings.name, beats, beats.stored)
+        source = EngineSource(self.carrier, settings.name, beats, beats.stored, beats.hosts)
         follower = Follower(
             source,
             log,

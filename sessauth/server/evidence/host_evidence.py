@@ -18,7 +18,7 @@ from ...clock import Clock
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...errors import NotLeader, SessauthError
 from ...model.group_record import SERVER_OWNER
-from ...model.host import SERVER_PREFIX, HostRecord, ServerBeat, SignedBeat, server_instance
+from ...model.host import LIST_SUFFIX, SERVER_PREFIX, HostRecord, ServerBeat, SignedBeat, server_instance
 from ...model.receipt import HostStatus, VerifierState
 from ...state.lmdb import host_rows
 from ...state.replication.carried_log import CarriedLog
@@ -128,6 +128,8 @@ class HostEvidence:
         self._term = 0
         # The last beat of each server.
         self._beats: dict[str, bytes] = {}
+        # The last list of hosts of each server, and its bytes.
+        self._lists: dict[str, tuple[bytes, ServerBeat | None]] = {}
         self._lock = threading.Lock()
         self._entries: dict[str, HostEntry] = {}
         self._marks: dict[int, EndMark] = {}
@@ -288,6 +290,7 @@ class HostEvidence:
             if beats is None or term != self._term:
                 self._term = term
                 self._beats.clear()
+                self._lists.clear()
                 for entry in self._entries.values():
                     entry.proved_ms = now_ms
             own = self._entries.get(SERVER_PREFIX + self._carried.server)
@@ -298,8 +301,20 @@ class HostEvidence:
                     continue
                 if server in servers:
                     self._beats[server] = data
-                    beat = self._genuine(server, data, servers[server])
-                    self._apply_beat(beat or ServerBeat(self._cluster_id, server, 0, 0, 0), now_ms, at_ms)
+                    listed = (beats or {}).get(server + LIST_SUFFIX, b"")
+                    self._apply_beat(self._beat(server, data, listed, servers[server]), now_ms, at_ms)
+
+    def _beat(self, server: str, data: bytes, listed: bytes, keys: list[KeyRecord]) -> ServerBeat:
+        """Return a server's beat with its hosts; if these are not known, one by which any may be fresh."""
+        beat = self._genuine(server, data, keys)
+        if beat is None:
+            return ServerBeat(self._cluster_id, server, 0, 0, 0)
+        if not beat.listed:
+            return beat
+        known = self._lists.get(server)
+        if known is None or known[0] != listed:
+            known = self._lists[server] = (listed, self._genuine(server, listed, keys))
+        return beat.with_hosts(known[1]) or replace(beat, age_ms=0, hosts=())
 
     def _genuine(self, server: str, data: bytes, keys: list[KeyRecord]) -> ServerBeat | None:
         """Return a server's beat; None if it proves nothing.

@@ -23,7 +23,8 @@ class BeatReplaced(CarrierError):
     """Another process wrote a beat with this server's name: this one proves nothing until it is restarted."""
 
     def __init__(self, name: str) -> None:
-        """Name the server."""
+        """Name the server, whose list of hosts is a beat too."""
+        name = name.partition("/")[0]
         super().__init__(
             f"another process runs as server {name!r} (a copy of it, or its successor); this one can't prove "
             "freshness and can't lead: stop one of them"
