@@ -266,30 +266,6 @@ def test_a_beat_whose_list_is_not_there_hides_nobody(world: World, lost: str) ->
     assert world.states(end)[HOST] is WAITING
 
 
-def test_hosts_are_listed_anew_only_when_they_change(world: World) -> None:
-    """A list that had no answer is written again, and a later one stands for an earlier one."""
-    beat, listed = world.beat_of_two, list[bytes]()
-
-    def asked(applied: int) -> bool:
-        """Return True if a list is written for what a host says."""
-        world.ask(applied)
-        listed.append(world.engine.beat_of.get("two/hosts", b""))
-        return listed[-1] != listed[-2]
-
-    listed.append(b"")
-    assert [asked(number) for number in (0, 0, 1, 1, 2)] == [True, False, True, False, True]
-    world.clock.advance(2 * PAST_MS)
-    world.beat()
-    assert beat.hosts.number == 0
-
-    world.engine.silent = True
-    with pytest.raises(CarrierError):
-        world.ask(2)
-    world.engine.silent = False
-    world.clock.advance(2 * PAST_MS)
-    assert asked(2) and beat.hosts.number > 0
-
-
 @pytest.mark.parametrize("forge", ["stranger", "other server", "other cluster", "altered", "no beat"])
 def test_the_engine_can_make_no_acknowledgement(world: World, forge: str) -> None:
     """A beat that its server did not sign says nothing; whoever it hides may have asked just now."""
