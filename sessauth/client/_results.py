@@ -49,9 +49,9 @@ class SelectedSession:
 class EndedSessions:
     """Counts of one call that ended many sessions, and the first 1000 of them.
 
-    ``matched`` had not ended when the call began; ``remaining`` were left when its time was over. None of the
-    ended ones is allowed from ``revision`` on. ``refused_until_ms``: until when new ones are refused, in ms
-    since 1970; 0: they are not.
+    ``matched`` had not ended when the search found them. ``remaining`` is 0 once the search is complete; else
+    ``next_page_token`` is where the next call goes on. None of the ended ones is allowed from ``revision``
+    on. ``refused_until_ms``: until when new ones are refused, in ms since 1970; 0: they are not.
     """
 
     matched: int
@@ -60,6 +60,7 @@ class EndedSessions:
     revision: int
     sessions: tuple[SelectedSession, ...]
     refused_until_ms: int
+    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/cut_off_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"|\n\x12\x45ndSessionsRequest\x12.\n\x08selector\x18\x01 \x01(\x0b\x32\x1c.sessauth.v1.SessionSelector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x15\n\rrefuse_new_ms\x18\x04 \x01(\x04\"\xa4\x01\n\x13\x45ndSessionsResponse\x12\x0f\n\x07matched\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x11\n\tremaining\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12.\n\x08sessions\x18\x05 \x03(\x0b\x32\x1c.sessauth.v1.SelectedSession\x12\x18\n\x10refused_until_ms\x18\x06 \x01(\x04\"L\n\x0fSelectedSession\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"\x11\n\x0fListBansRequest\"9\n\x10ListBansResponse\x12%\n\x04\x62\x61ns\x18\x01 \x03(\x0b\x32\x17.sessauth.v1.SessionBan\"@\n\x0eLiftBanRequest\x12.\n\x08selector\x18\x01 \x01(\x0b\x32\x1c.sessauth.v1.SessionSelector\"#\n\x0fLiftBanResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\x1f\n\rFreezeRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x46reezeResponse\"\r\n\x0bThawRequest\"\x0e\n\x0cThawResponse\"U\n\x11GetFreezeResponse\x12\r\n\x05\x62rake\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nin_cluster\x18\x04 \x01(\x08\"\x12\n\x10GetFreezeRequest2\xbc\x03\n\rCutOffService\x12P\n\x0b\x45ndSessions\x12\x1f.sessauth.v1.EndSessionsRequest\x1a .sessauth.v1.EndSessionsResponse\x12G\n\x08ListBans\x12\x1c.sessauth.v1.ListBansRequest\x1a\x1d.sessauth.v1.ListBansResponse\x12\x44\n\x07LiftBan\x12\x1b.sessauth.v1.LiftBanRequest\x1a\x1c.sessauth.v1.LiftBanResponse\x12\x41\n\x06\x46reeze\x12\x1a.sessauth.v1.FreezeRequest\x1a\x1b.sessauth.v1.FreezeResponse\x12;\n\x04Thaw\x12\x18.sessauth.v1.ThawRequest\x1a\x19.sessauth.v1.ThawResponse\x12J\n\tGetFreeze\x12\x1d.sessauth.v1.GetFreezeRequest\x1a\x1e.sessauth.v1.GetFreezeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/cut_off_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\x90\x01\n\x12\x45ndSessionsRequest\x12.\n\x08selector\x18\x01 \x01(\x0b\x32\x1c.sessauth.v1.SessionSelector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x15\n\rrefuse_new_ms\x18\x04 \x01(\x04\x12\x12\n\npage_token\x18\x05 \x01(\t\"\xbd\x01\n\x13\x45ndSessionsResponse\x12\x0f\n\x07matched\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x11\n\tremaining\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12.\n\x08sessions\x18\x05 \x03(\x0b\x32\x1c.sessauth.v1.SelectedSession\x12\x18\n\x10refused_until_ms\x18\x06 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\"L\n\x0fSelectedSession\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"\x11\n\x0fListBansRequest\"9\n\x10ListBansResponse\x12%\n\x04\x62\x61ns\x18\x01 \x03(\x0b\x32\x17.sessauth.v1.SessionBan\"@\n\x0eLiftBanRequest\x12.\n\x08selector\x18\x01 \x01(\x0b\x32\x1c.sessauth.v1.SessionSelector\"#\n\x0fLiftBanResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\x1f\n\rFreezeRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x46reezeResponse\"\r\n\x0bThawRequest\"\x0e\n\x0cThawResponse\"U\n\x11GetFreezeResponse\x12\r\n\x05\x62rake\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nin_cluster\x18\x04 \x01(\x08\"\x12\n\x10GetFreezeRequest2\xbc\x03\n\rCutOffService\x12P\n\x0b\x45ndSessions\x12\x1f.sessauth.v1.EndSessionsRequest\x1a .sessauth.v1.EndSessionsResponse\x12G\n\x08ListBans\x12\x1c.sessauth.v1.ListBansRequest\x1a\x1d.sessauth.v1.ListBansResponse\x12\x44\n\x07LiftBan\x12\x1b.sessauth.v1.LiftBanRequest\x1a\x1c.sessauth.v1.LiftBanResponse\x12\x41\n\x06\x46reeze\x12\x1a.sessauth.v1.FreezeRequest\x1a\x1b.sessauth.v1.FreezeResponse\x12;\n\x04Thaw\x12\x18.sessauth.v1.ThawRequest\x1a\x19.sessauth.v1.ThawResponse\x12J\n\tGetFreeze\x12\x1d.sessauth.v1.GetFreezeRequest\x1a\x1e.sessauth.v1.GetFreezeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.cut_off_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDSESSIONSREQUEST']._serialized_start=76
-  _globals['_ENDSESSIONSREQUEST']._serialized_end=200
-  _globals['_ENDSESSIONSRESPONSE']._serialized_start=203
-  _globals['_ENDSESSIONSRESPONSE']._serialized_end=367
-  _globals['_SELECTEDSESSION']._serialized_start=369
-  _globals['_SELECTEDSESSION']._serialized_end=445
-  _globals['_LISTBANSREQUEST']._serialized_start=447
-  _globals['_LISTBANSREQUEST']._serialized_end=464
-  _globals['_LISTBANSRESPONSE']._serialized_start=466
-  _globals['_LISTBANSRESPONSE']._serialized_end=523
-  _globals['_LIFTBANREQUEST']._serialized_start=525
-  _globals['_LIFTBANREQUEST']._serialized_end=589
-  _globals['_LIFTBANRESPONSE']._serialized_start=591
-  _globals['_LIFTBANRESPONSE']._serialized_end=626
-  _globals['_FREEZEREQUEST']._serialized_start=628
-  _globals['_FREEZEREQUEST']._serialized_end=659
-  _globals['_FREEZERESPONSE']._serialized_start=661
-  _globals['_FREEZERESPONSE']._serialized_end=677
-  _globals['_THAWREQUEST']._serialized_start=679
-  _globals['_THAWREQUEST']._serialized_end=692
-  _globals['_THAWRESPONSE']._serialized_start=694
-  _globals['_THAWRESPONSE']._serialized_end=708
-  _globals['_GETFREEZERESPONSE']._serialized_start=710
-  _globals['_GETFREEZERESPONSE']._serialized_end=795
-  _globals['_GETFREEZEREQUEST']._serialized_start=797
-  _globals['_GETFREEZEREQUEST']._serialized_end=815
-  _globals['_CUTOFFSERVICE']._serialized_start=818
-  _globals['_CUTOFFSERVICE']._serialized_end=1262
+  _globals['_ENDSESSIONSREQUEST']._serialized_start=77
+  _globals['_ENDSESSIONSREQUEST']._serialized_end=221
+  _globals['_ENDSESSIONSRESPONSE']._serialized_start=224
+  _globals['_ENDSESSIONSRESPONSE']._serialized_end=413
+  _globals['_SELECTEDSESSION']._serialized_start=415
+  _globals['_SELECTEDSESSION']._serialized_end=491
+  _globals['_LISTBANSREQUEST']._serialized_start=493
+  _globals['_LISTBANSREQUEST']._serialized_end=510
+  _globals['_LISTBANSRESPONSE']._serialized_start=512
+  _globals['_LISTBANSRESPONSE']._serialized_end=569
+  _globals['_LIFTBANREQUEST']._serialized_start=571
+  _globals['_LIFTBANREQUEST']._serialized_end=635
+  _globals['_LIFTBANRESPONSE']._serialized_start=637
+  _globals['_LIFTBANRESPONSE']._serialized_end=672
+  _globals['_FREEZEREQUEST']._serialized_start=674
+  _globals['_FREEZEREQUEST']._serialized_end=705
+  _globals['_FREEZERESPONSE']._serialized_start=707
+  _globals['_FREEZERESPONSE']._serialized_end=723
+  _globals['_THAWREQUEST']._serialized_start=725
+  _globals['_THAWREQUEST']._serialized_end=738
+  _globals['_THAWRESPONSE']._serialized_start=740
+  _globals['_THAWRESPONSE']._serialized_end=754
+  _globals['_GETFREEZERESPONSE']._serialized_start=756
+  _globals['_GETFREEZERESPONSE']._serialized_end=841
+  _globals['_GETFREEZEREQUEST']._serialized_start=843
+  _globals['_GETFREEZEREQUEST']._serialized_end=861
+  _globals['_CUTOFFSERVICE']._serialized_start=864
+  _globals['_CUTOFFSERVICE']._serialized_end=1308
 # @@protoc_insertion_point(module_scope)

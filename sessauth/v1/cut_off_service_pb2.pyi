@@ -8,32 +8,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EndSessionsRequest(_message.Message):
-    __slots__ = ("selector", "reason", "dry_run", "refuse_new_ms")
+    __slots__ = ("selector", "reason", "dry_run", "refuse_new_ms", "page_token")
     SELECTOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     REFUSE_NEW_MS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     selector: _record_pb2.SessionSelector
     reason: str
     dry_run: bool
     refuse_new_ms: int
-    def __init__(self, selector: _Optional[_Union[_record_pb2.SessionSelector, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: bool = ..., refuse_new_ms: _Optional[int] = ...) -> None: ...
+    page_token: str
+    def __init__(self, selector: _Optional[_Union[_record_pb2.SessionSelector, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: bool = ..., refuse_new_ms: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class EndSessionsResponse(_message.Message):
-    __slots__ = ("matched", "ended", "remaining", "revision", "sessions", "refused_until_ms")
+    __slots__ = ("matched", "ended", "remaining", "revision", "sessions", "refused_until_ms", "next_page_token")
     MATCHED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     matched: int
     ended: int
     remaining: int
     revision: int
     sessions: _containers.RepeatedCompositeFieldContainer[SelectedSession]
     refused_until_ms: int
-    def __init__(self, matched: _Optional[int] = ..., ended: _Optional[int] = ..., remaining: _Optional[int] = ..., revision: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[SelectedSession, _Mapping]]] = ..., refused_until_ms: _Optional[int] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, matched: _Optional[int] = ..., ended: _Optional[int] = ..., remaining: _Optional[int] = ..., revision: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[SelectedSession, _Mapping]]] = ..., refused_until_ms: _Optional[int] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SelectedSession(_message.Message):
     __slots__ = ("id", "epoch", "subject", "owner")

@@ -72,8 +72,8 @@ class CutOffServiceServicer(object):
     """
 
     def EndSessions(self, request, context):
-        """Ends every session that a selector fits. Roles: operator; issuer for the sessions it owns. Repeat it while
-        `remaining` is not 0: what was ended stays so.
+        """Ends every session that a selector fits, as the search finds them. Roles: operator; issuer for the sessions it
+        owns. Repeat it with `next_page_token` until that is empty: what was ended stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -135,7 +135,7 @@ def test_a_call_that_fails_behind_others_leaves_their_number(
         caplog.clear()
         ran = invoke(*here, "end", "--subject", "a")
     assert ran.code not in (0, 1)
-    assert "2 sessions were ended, and up to 1 remain; type it again" in ran.err
+    assert "2 sessions were ended, and stay so; type it again to end the others" in ran.err
     lines = [
         record.__dict__["fields"] for record in caplog.records if record.getMessage() == "sessions_ended"
     ]

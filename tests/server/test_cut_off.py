@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessauth.client import Client, EndedSessions
-from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError
+from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError, UsageError
 from sessauth.model.approval import SignedApproval
 from sessauth.model.ban import MAX_BAN_MS
 from sessauth.model.change import answer_approval
@@ -18,6 +18,7 @@ from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.server.process.init import initialise
 from sessauth.server.services import cut_off
+from sessauth.state.writer import queries
 from sessauth.v1 import cut_off_service_pb2 as pb
 from sessauth.v1 import record_pb2 as records
 from tests.support.changes import opening
@@ -193,14 +194,51 @@ def test_two_who_end_at_once_end_each_once(client: Client, monkeypatch: pytest.M
 def test_what_is_too_much_for_one_call_is_ended_by_the_next(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer says how many remain; none of what was ended is undone."""
+    """Each goes on where the last one stopped, and the last says that the search is complete."""
     monkeypatch.setattr(cut_off, "ENDS_A_COMMIT", 3)
     monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
     open_some(client, 8, "agent:long")
-    found = [client.end_sessions(subject="agent:long") for _ in range(4)]
-    assert [(each.matched, each.ended, each.remaining) for each in found] == [
-        (8, 3, 5), (5, 3, 2), (2, 2, 0), (0, 0, 0),
-    ]  # fmt: skip
+    found = [client.end_sessions(subject="agent:long")]
+    while found[-1].next_page_token:
+        found.append(client.end_sessions(subject="agent:long", page_token=found[-1].next_page_token))
+    assert [each.ended for each in found if each.ended] == [3, 3, 2]
+    assert all(each.matched == each.ended for each in found)
+    assert [bool(each.remaining) for each in found] == [True] * (len(found) - 1) + [False]
+    assert client.end_sessions(subject="agent:long", dry_run=True).matched == 0
+
+
+def test_a_selection_ends_while_it_is_searched(
+    client: Client, monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    """A call whose time is over before it has searched all has ended what it found until then."""
+    monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "LIVING_ROWS", 2)
+    ids = open_some(client, 6, "agent:part")
+    first = client.end_sessions(subject="agent:part", reason="leak")
+    assert (first.matched, bool(first.next_page_token), bool(first.remaining)) == (first.ended, True, True)
+
+    assert service.control is not None
+    searched, page = [], service.control.log.page_of_living
+
+    def counted(after: bytes, *rest: Any) -> Any:
+        searched.append(after)
+        return page(after, *rest)
+
+    monkeypatch.setattr(service.control.log, "page_of_living", counted)
+    done = first
+    while done.next_page_token:
+        done = client.end_sessions(subject="agent:part", page_token=done.next_page_token)
+    assert not done.remaining
+    assert searched == sorted(set(searched)) and b"" not in searched
+    assert not any(living(client, ids))
+
+
+def test_a_page_token_of_others_ends_nothing(client: Client) -> None:
+    """It is refused by its name."""
+    ids = open_some(client, 1)
+    with pytest.raises(UsageError, match="page_token"):
+        client.end_sessions(subject="agent:a", page_token="zz")
+    assert living(client, ids) == [True]
 
 
 def test_ten_thousand_by_label(service: Service, client: Client) -> None:
@@ -218,7 +256,7 @@ def test_ten_thousand_by_label(service: Service, client: Client) -> None:
     done = client.end_sessions(labels={"run": "a"})
     total = done.ended
     while done.remaining:
-        done = client.end_sessions(labels={"run": "a"})
+        done = client.end_sessions(labels={"run": "a"}, page_token=done.next_page_token)
         total += done.ended
 
     assert total == 9_900

@@ -26,7 +26,7 @@ def selector(subject: str, owner: str, labels: Mapping[str, str] | None, all_: b
 
 
 def end_sessions(
-    parts: SessionSelector, reason: str, dry_run: bool, refuse_new_ms: int
+    parts: SessionSelector, reason: str, dry_run: bool, refuse_new_ms: int, page_token: str
 ) -> RpcRequest[EndedSessions]:
     """Describe EndSessions. What was ended is left alone by a repeat."""
     request = pb.EndSessionsRequest(
@@ -34,6 +34,7 @@ def end_sessions(
         reason=reason,
         dry_run=dry_run,
         refuse_new_ms=check_count("refuse_new_ms", refuse_new_ms),
+        page_token=page_token,
     )
     return RpcRequest("CutOffService/EndSessions", request, pb.EndSessionsResponse, _ended)
 

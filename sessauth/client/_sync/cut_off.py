@@ -26,14 +26,16 @@ class CutOffCalls(Calls):
         reason: str = "",
         dry_run: bool = False,
         refuse_new_ms: int = 0,
+        page_token: str = "",
     ) -> EndedSessions:
         """End every session that fits all parts, or ``all_sessions``, with all tokens and children.
 
         With ``refuse_new_ms``, at most a day, new ones that fit are refused (BANNED) for so long, from before
-        the first end on; operators only. Repeat the call while the result's ``remaining`` is not 0.
+        the first end on; operators only. Sessions end while the server searches, for some seconds a call:
+        repeat it with the result's ``next_page_token`` as ``page_token`` until that is empty.
         """
         parts = cut_off_calls.selector(subject, owner, labels, all_sessions)
-        return self._run(cut_off_calls.end_sessions(parts, reason, dry_run, refuse_new_ms))
+        return self._run(cut_off_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
 
     def list_bans(self) -> list[SessionBan]:
         """Return the bans of new sessions that have not lapsed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
@@ -28,12 +28,12 @@ from ..rpc.access import OPERATOR
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import submit_and_wait, wait_for_commit
-from .base import Service, deadline_checked, owner_visible
+from .base import Service, owner_visible
 
 # Ends that share a commit: few enough that an opening or a use beside them waits for milliseconds.
 ENDS_A_COMMIT: Final = 64
-# The most that a call works. One that is longer leaves the rest to the next.
-WORK_SECONDS: Final = 20.0
+# The most that a call works. The next one goes on, so a short time loses nothing.
+WORK_SECONDS: Final = 5.0
 # Reserve of a call's time for its last commit and its answer.
 RESERVE_SECONDS: Final = 0.5
 MAX_SHOWN: Final = 1000
@@ -53,8 +53,9 @@ class CutOffService(Service):
         self._brake_by = brake_by
 
     def end_sessions(self, request: pb.EndSessionsRequest, call: CallContext) -> pb.EndSessionsResponse:
-        """End what a selector fits, in commits of bounded size; first of all refuse new ones, if wanted."""
+        """End what a selector fits, part by part while it searches; first refuse new ones, if wanted."""
         selector = _selector(request.selector)
+        after = request_fields.page_start(request.page_token)
         reason = request_fields.text(request.reason, "reason")
         _require_ban(request, call)
         # A follower may not hold all of it yet.
@@ -76,15 +77,15 @@ class CutOffService(Service):
                 session.subject, session.owner, session.labels
             )
 
-        ids = self._log.living_sessions(deadline_checked(matches, call))
-        answer.matched = len(ids)
+        parts = self._parts(after, matches, call, answer)
         if request.dry_run:
-            answer.remaining = len(ids)
-            with self._log.source().rows() as rows:
-                answer.sessions.extend(_selected(rows, ids[:MAX_SHOWN]))
+            for ids in parts:
+                with self._log.source().rows() as rows:
+                    answer.sessions.extend(_selected(rows, ids[: MAX_SHOWN - len(answer.sessions)]))
+            answer.remaining = answer.matched
         else:
             try:
-                self._end(ids, reason, call, answer)
+                self._end(parts, reason, call, answer)
             finally:
                 # Also of a call that fails: what it ended stays so.
                 event(
@@ -99,22 +100,40 @@ class CutOffService(Service):
                 )
         return answer
 
-    def _end(
-        self, ids: Sequence[bytes], reason: str, call: CallContext, answer: pb.EndSessionsResponse
-    ) -> None:
-        """End these sessions while there is time; each commit is whole, and what it ended stays so."""
+    def _parts(
+        self,
+        after: bytes,
+        matches: Callable[[Session], bool],
+        call: CallContext,
+        answer: pb.EndSessionsResponse,
+    ) -> Iterator[list[bytes]]:
+        """Yield the ids that match, in parts of one commit, while there is time; at least one part.
+
+        The answer says where the next call goes on. It moves once the caller took the part.
+        """
         until = time.monotonic() + min(WORK_SECONDS, call.remaining - RESERVE_SECONDS)
-        size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
-        done, answer.remaining = 0, len(ids)
-        while done < len(ids) and (not done or time.monotonic() < until):
-            part = ids[done : done + ENDS_A_COMMIT]
-            work = partial(_end_part, ids=part, reason=reason, actor=call.principal.name)
+        answer.remaining, more = 1, True
+        while more:
+            ids, after, more = self._log.page_of_living(after, ENDS_A_COMMIT, matches)
             call.raise_if_expired()
+            answer.matched += len(ids)
+            if ids:
+                yield ids
+            if more and time.monotonic() >= until:
+                answer.next_page_token = request_fields.page_token(after)
+                return
+        answer.remaining = 0
+
+    def _end(
+        self, parts: Iterable[list[bytes]], reason: str, call: CallContext, answer: pb.EndSessionsResponse
+    ) -> None:
+        """End these sessions; each commit is whole, and what it ended stays so."""
+        size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
+        for ids in parts:
+            work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
             ended = wait_for_commit(self._log.decide(work, size, only_removes_authority=True), call)
             answer.ended += len(ended)
             answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
-            done += len(part)
-            answer.remaining = len(ids) - done
         if self._log.is_carried and not answer.ended:
             # Nothing was written, and the rows of a server that lost the lead lack what another opened.
             wait_for_commit(self._log.decide(_prove_lead, 0, only_removes_authority=True), call)

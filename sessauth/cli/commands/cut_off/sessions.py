@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. The session has ended"
-# A call ends what it can in its time: a short one would only ask more often.
+# A call works for some seconds at most; the rest is for a server that is slow to answer.
 LEAST_TIMEOUT_MS: Final = 25_000
 SHOWN: Final = 20
 
@@ -63,8 +63,8 @@ def end(
 ) -> None:
     """End a session for good, with every token and every child of it, and say what proves it.
 
-    Or all sessions that fit --subject, --owner and every --label, or --all: the server finds and ends them,
-    and the command asks again until none remains.
+    Or all sessions that fit --subject, --owner and every --label, or --all: the server ends them as it finds
+    them, and the command asks again until it has looked at each.
     """
     selected = _selected(selector)
     if bool(session_id) == selected:
@@ -79,7 +79,7 @@ def end(
     with settings.client() as client:
         long = client.with_timeout(max(settings.timeout_ms, LEAST_TIMEOUT_MS))
         if selector["all_sessions"] and not (yes or dry_run):
-            _confirm(long.end_sessions(**selector, dry_run=True).matched)
+            _confirm(_end_selected(long, selector, "", dry_run=True, refuse_new_ms=0).matched)
         done = _end_selected(long, selector, reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
     settings.show(_document(done, dry_run), _lines(done, dry_run, settings.clock.now_ms()))
 
@@ -152,25 +152,28 @@ def _confirm(count: int) -> None:
 def _end_selected(
     client: Client, selector: dict[str, Any], reason: str, *, dry_run: bool, refuse_new_ms: int
 ) -> EndedSessions:
-    """Repeat the call until nothing remains; return the sum. Raises Unavailable if a call ends nothing.
+    """Repeat the call until the search is complete; return the sum.
 
-    A call that fails behind others leaves a warning of what they ended.
+    A call that fails after others leaves a warning of what they ended. Raises Unavailable if an earlier
+    server, which gives no token, ends nothing.
     """
     done = client.end_sessions(**selector, reason=reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
-    while done.remaining and not dry_run:
+    while done.next_page_token or (done.remaining and not dry_run):
+        token = done.next_page_token
         try:
-            more = client.end_sessions(**selector, reason=reason)
+            more = client.end_sessions(**selector, reason=reason, dry_run=dry_run, page_token=token)
         except SessauthError:
-            warn(f"{done.ended} sessions were ended, and up to {done.remaining} remain; type it again")
+            if not dry_run:
+                warn(f"{done.ended} sessions were ended, and stay so; type it again to end the others")
             raise
-        if more.remaining and not more.ended:
+        if more.remaining and not (more.ended or more.next_page_token):
             raise Unavailable(f"{done.ended} sessions were ended, and {more.remaining} remain; type it again")
         done = replace(
-            done,
+            more,
+            matched=done.matched + (more.matched if token else 0),
             ended=done.ended + more.ended,
-            remaining=more.remaining,
-            revision=more.revision,
             sessions=(*done.sessions, *more.sessions)[:1000],
+            refused_until_ms=done.refused_until_ms,
         )
     return done
 
