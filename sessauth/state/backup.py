@@ -29,12 +29,13 @@ from .host import preflight
 from .host.folder import replace_file
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
-from .lmdb import brake_row, credential_rows, evidence_rows, incarnations
+from .lmdb import brake_row, credential_rows, evidence_rows, incarnations, tallies
 from .lmdb.environment import LmdbSource, open_environment, open_tables
 from .lmdb.reader import StateReader
 from .lmdb.rows import TxnRows
 from .replication.leaving import drop_hosts_and_brake
 from .writer.group import Group
+from .writer.opening import RESTORING
 from .writer.state_writer import StateWriter
 
 _log = logging.getLogger(__name__)
@@ -187,6 +188,8 @@ def restore(
                 writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
             env.close()
+        if writer.braked_by_hand.engaged and writer.braked_by_hand.reason == RESTORING:
+            writer.release_by_hand()
         return writer.head()
 
 
@@ -222,6 +225,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
             continue
         with backed_up.txn.cursor(db=backed_up.tables[name]) as source:
             rows.fill(name, source.iternext())
+    if layout.TALLIES not in backed_up.tables:
+        tallies.build(rows.txn, rows.tables)
     for known in known_keys:
         restored = rows.key(known.id)
         # Another cluster's folder can only lower the status of a restored key. Its own keys are not ours.

@@ -23,13 +23,15 @@ LOCK_MODE: Final = 0o660
 
 # A writer of an earlier format would ignore the tables of a later one when it purges and restores. Readers of
 # format 1 never read them.
-FORMAT: Final = 5
+FORMAT: Final = 6
 # From this format on a folder has an anchor.
 ANCHOR_FORMAT: Final = 4
 # A reader of an earlier format would not see that a new incarnation ended a session by its one row.
 INCARNATION_FORMAT: Final = 4
 # A reader of an earlier format can't read the row of a session in observe mode.
 OBSERVE_FORMAT: Final = 5
+# A writer of an earlier format would not count what it revokes.
+TALLY_FORMAT: Final = 6
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -57,7 +59,9 @@ TRACE_PREFIX: Final = b"\xff"
 TRACE_OWNER_BYTES: Final = 128
 # This host's own as well: registrations, and finished receipts.
 EVIDENCE: Final = "evidence"
-LATER_TABLES: Final = (PERMITS, APPROVALS, RESULTS, EVIDENCE)
+# Format 6 added it: the number of a session's revoked blocks by their first bytes. It follows from REVOKED.
+TALLIES: Final = "tallies"
+LATER_TABLES: Final = (PERMITS, APPROVALS, RESULTS, EVIDENCE, TALLIES)
 TABLES: Final = (
     SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
     *LATER_TABLES,

@@ -52,7 +52,7 @@ cdef class StageRunner:
     cdef bint _signature(
         self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *input, CheckOutcome *out
     ) except -1
-    cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1
+    cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session, CheckOutcome *out) except -1
 
 # Set an allow. Every stage passed.
 cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil

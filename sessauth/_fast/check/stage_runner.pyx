@@ -30,6 +30,8 @@ from sessauth._fast.check.lineage cimport Lineage, lineage_add, lineage_clear
 from sessauth._fast.check.proof_stage cimport proof_is_costly, consume_nonce
 from sessauth._fast.check.stages cimport judge_audience, check_session_alive, judge_scope, judge_time
 from sessauth._fast.check.view cimport (
+    BLOCK_REVOKED,
+    BLOCK_UNPROVEN,
     KEY_ACTIVE,
     KEY_DISTRUSTED,
     KEY_PREPARED,
@@ -199,7 +201,9 @@ cdef class StageRunner:
         out.epoch = session.epoch
         if not judge_time(chain, input, out) or not judge_audience(chain, input, out):
             return False
-        if chain.revocation_mark != session.revocation_mark and not self._find_revocation(point, chain, session):
+        if chain.revocation_mark != session.revocation_mark and not self._find_revocation(
+            point, chain, session, out
+        ):
             return False
         return chain.revoked_index < 0 or deny_block(out, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
@@ -292,17 +296,22 @@ cdef class StageRunner:
         self.cache.add(chain)
         return True
 
-    cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1:
-        """Find the first revoked block. False if the read point needs a read."""
+    cdef bint _find_revocation(
+        self, ReadPoint *point, Chain chain, SessionEntry session, CheckOutcome *out
+    ) except -1:
+        """Find the first revoked block. False if the read point needs a read, or if it is denied."""
         cdef int first_revoked = -1
-        cdef int i
+        cdef int i, found
         if session.revoked_count and not chain.compute_ids():
             raise MemoryError
         for i in range(chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
-            if self.view.revoked(point, chain.session_id, block_id):
+            found = self.view.revoked(point, session, block_id)
+            if found == BLOCK_REVOKED:
                 first_revoked = i
                 break
+            if found == BLOCK_UNPROVEN:
+                return deny(out, STAGE_SESSION, STALE_STATE)
             if point.needs_read:
                 return False
         # Revocations of a session only grow, so the result is valid while their number is the same.

@@ -22,6 +22,10 @@ cdef enum:
     KEY_ACTIVE = 2
     KEY_RETIRED = 3
     KEY_DISTRUSTED = 4
+    BLOCK_NOT_REVOKED = 0
+    BLOCK_REVOKED = 1
+    # The rows of the session's revocations do not add up: some are lost.
+    BLOCK_UNPROVEN = 2
 
 # The compiled rules of a session: the layers of its ceiling, and the facts that their conditions read. `observe`: its
 # ceiling refuses nothing.
@@ -110,4 +114,9 @@ cdef class View:
     # None also if the read point needs a read.
     cdef SessionEntry session(self, ReadPoint *point, bytes session_id, uint64_t now_ms)
     cdef KeyEntry key(self, ReadPoint *point, bytes key_id)
-    cdef bint revoked(self, ReadPoint *point, bytes session_id, bytes block_id) except -1
+    # One of the three; of a read point that needs a read, BLOCK_NOT_REVOKED.
+    cdef int revoked(self, ReadPoint *point, SessionEntry session, bytes block_id) except -1
+    cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1
+    cdef bint _adds_up(
+        self, object transaction, bytes prefix, bytes key, uint64_t count, uint64_t total, bint has_total
+    ) except -1

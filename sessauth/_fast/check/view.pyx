@@ -10,6 +10,9 @@ A source has ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort
 revoked keys meta`` and a ``brake`` buffer. Byte 0 of that denies everything; a whole page may have the freshness bound
 of the host too. The source may have a ``commit_id``, and ``files_unchanged() -> bool``, which is called at intervals
 and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
+
+A source of rows on a disk has ``tallies``, a table or None, and then its transactions a ``cursor(db=…)``: a session
+whose revocations do not add up to its own number of them is denied STALE_STATE.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
@@ -23,6 +26,7 @@ from sessauth._fast.base.clock cimport steady_ms as steady_now_ms
 from sessauth._fast.base.limits cimport MAX_SCOPES
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
+from sessauth._fast.check.tally cimport BLOCK_ID_BYTES, SESSION_ID_BYTES, TALLY_LIMIT, last_number, read_tally
 from sessauth._fast.token.condition cimport parse_facts
 from sessauth._fast.token.scope cimport parse_scopes
 
@@ -297,8 +301,53 @@ cdef class View:
         self._keys[name] = entry
         return entry
 
-    cdef bint revoked(self, ReadPoint *point, bytes session_id, bytes block_id) except -1:
+    cdef int revoked(self, ReadPoint *point, SessionEntry session, bytes block_id) except -1:
         if point.transaction == NULL:
             point.needs_read = True
-            return False
-        return (<object> point.transaction).get(session_id + block_id, db=self.source.revoked) is not None
+            return BLOCK_NOT_REVOKED
+        transaction = <object> point.transaction
+        if transaction.get(session.id + block_id, db=self.source.revoked) is not None:
+            return BLOCK_REVOKED
+        tallies = getattr(self.source, "tallies", None)
+        if tallies is None or self._proves_absence(transaction, tallies, session, block_id):
+            return BLOCK_NOT_REVOKED
+        return BLOCK_UNPROVEN
+
+    cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1:
+        """Follow the tallies (state/lmdb/tallies.py) to the few rows among which the block would stand."""
+        cdef uint64_t count = session.revoked_count
+        cdef uint64_t total = 0
+        cdef Py_ssize_t depth = 0
+        while count > TALLY_LIMIT:
+            if depth == BLOCK_ID_BYTES:
+                return False
+            raw = transaction.get(session.id + block_id[:depth], db=tallies)
+            if raw is None or not read_tally(bytes(raw), session.id, block_id, depth, &count, &total):
+                return False
+            depth += 1
+            if count == 0:
+                return True
+        return self._adds_up(
+            transaction, session.id + block_id[:depth], session.id + block_id, count, total, depth > 0
+        )
+
+    cdef bint _adds_up(
+        self, object transaction, bytes prefix, bytes key, uint64_t count, uint64_t total, bint has_total
+    ) except -1:
+        """Return True if as many revoked blocks as that begin with the prefix, and the key is none of them."""
+        cdef bytes previous = b""
+        cdef bytes found
+        cursor = transaction.cursor(db=self.source.revoked)
+        more = cursor.set_range(prefix)
+        while more:
+            found = bytes(cursor.key())
+            if not found.startswith(prefix):
+                break
+            # A page that stands twice has its rows twice, in no order.
+            if count == 0 or len(found) != SESSION_ID_BYTES + BLOCK_ID_BYTES or found <= previous or found == key:
+                return False
+            count -= 1
+            total -= last_number(found)
+            previous = found
+            more = cursor.next()
+        return count == 0 and (total == 0 or not has_total)

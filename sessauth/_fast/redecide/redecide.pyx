@@ -205,8 +205,10 @@ cdef class Redecider(StageRunner):
             return False
         if not knows_state:
             return True
-        if chain.revocation_mark != session.revocation_mark:
-            self._find_revocation(point, chain, session)
+        if chain.revocation_mark != session.revocation_mark and not self._find_revocation(
+            point, chain, session, outcome
+        ):
+            return False
         return chain.revoked_index < 0 or deny_block(outcome, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
     cdef bint _session_alive(

@@ -1,9 +1,14 @@
-"""Verification of a whole state: all rows decode and are consistent, and the log leads to its head."""
+"""Verification of a whole state: all rows decode and are consistent, and the log leads to its head.
+
+Rows of sessions are verified by ranges of session ids, so that a large state can be in steps.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,13 +21,18 @@ from ...model.change import Change, ChangeOutcome
 from ...model.costs import nanos
 from ...model.log_records import ChangeResult, SessionTrace
 from .. import layout
+from ..lmdb import tallies
+from ..lmdb.environment import LmdbSource
 from ..lmdb.evidence_rows import verify_evidence
 from ..lmdb.incarnations import verify_incarnations
 from ..lmdb.rows import TxnRows, field_number
+from ..lmdb.span import ALL, END, MAX_KEY_BYTES, Span
 from ..rules import cost_rows
 from ..rules.apply import chain_digest
 
 _PROGRESS_EVERY: Final = 256
+# Few enough that a step takes some milliseconds.
+SESSIONS_A_STEP: Final = 128
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 _SESSION = 16
 # The bytes of a key of each kind after the session id and the byte of the kind.
@@ -56,24 +66,85 @@ def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None)
 
     ``on_progress`` is called now and then with the number of sessions read, and the number of all.
     """
-    try:
+    with _corrupt():
         verify_incarnations(rows)
         return Verified(
-            _sessions(rows, on_progress),
-            _revoked(rows),
+            _sessions(rows, ALL, on_progress),
+            _revoked(rows, ALL),
             len([rows.key(key) for key in rows.key_ids()]),
             _log(rows),
             _outcomes(rows),
-            *_costs(rows),
+            *_costs(rows, ALL),
             *verify_evidence(rows),
         )
+
+
+class Verification:
+    """Verifies a state in steps, each of one consistent read, while it may be written; for one thread."""
+
+    def __init__(self, source: LmdbSource) -> None:
+        """Begin before the first session."""
+        self._source = source
+        self._after = b""
+        self._rest: list[Callable[[TxnRows], object]] = [verify_incarnations, _keys_of_issuers, _outcomes]
+        self._rest += [verify_evidence, _log]
+        self._sessions_done = False
+
+    @property
+    def done(self) -> bool:
+        """True once every row was verified."""
+        return self._sessions_done and not self._rest
+
+    def work(self, seconds: float) -> bool:
+        """Verify for so long, one step at least; return :attr:`done`.
+
+        Raises StateUnusable CORRUPT at the first wrong row.
+        """
+        until = time.monotonic() + seconds
+        while not self.done:
+            with self._source.rows() as rows, _corrupt():
+                self._step(rows)
+            if time.monotonic() >= until:
+                break
+        return self.done
+
+    def _step(self, rows: TxnRows) -> None:
+        if self._sessions_done:
+            self._rest[0](rows)
+            del self._rest[0]
+            return
+        ids = rows.ids_after(self._after, SESSIONS_A_STEP)
+        self._sessions_done = len(ids) < SESSIONS_A_STEP
+        # Rows without their session stand between two ids, before the first or after the last.
+        until = END if self._sessions_done else ids[-1] + b"\xff" * MAX_KEY_BYTES
+        span = Span(self._after + b"\xff" * MAX_KEY_BYTES if self._after else b"", until)
+        _sessions(rows, span, None)
+        _revoked(rows, span)
+        _costs(rows, span)
+        self._after = ids[-1] if ids else self._after
+
+
+@contextmanager
+def _corrupt() -> Iterator[None]:
+    """Raise StateUnusable CORRUPT for a row that is wrong or can't be read."""
+    try:
+        yield
     except (ValueError, lmdb.Error) as error:
         raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error
 
 
-def _sessions(rows: TxnRows, on_progress: Callable[[int, int], None] | None) -> int:
+def _keys_of_issuers(rows: TxnRows) -> None:
+    for key in rows.key_ids():
+        rows.key(key)
+
+
+def _session_ids(rows: TxnRows, span: Span) -> Iterator[bytes]:
+    return span.keys(rows.txn, rows.tables[layout.SESSIONS])
+
+
+def _sessions(rows: TxnRows, span: Span, on_progress: Callable[[int, int], None] | None) -> int:
     count, total = 0, int(rows.txn.stat(rows.tables[layout.SESSIONS])["entries"])
-    for session_id in rows.session_ids():
+    for session_id in _session_ids(rows, span):
         if on_progress is not None and not count % _PROGRESS_EVERY:
             on_progress(count, total)
         session = rows.leased_session(session_id)
@@ -85,20 +156,19 @@ def _sessions(rows: TxnRows, on_progress: Callable[[int, int], None] | None) -> 
     return count
 
 
-def _revoked(rows: TxnRows) -> int:
-    """Compare each session's count of revoked blocks with the rows."""
-    counts: dict[bytes, int] = {}
-    with rows.txn.cursor(db=rows.tables[layout.REVOKED]) as cursor:
-        for key in cursor.iternext(keys=True, values=False):
-            session_id = bytes(key[:16])
-            counts[session_id] = counts.get(session_id, 0) + 1
-    for session_id in rows.session_ids():
+def _revoked(rows: TxnRows, span: Span) -> int:
+    """Compare each session's count of revoked blocks with the rows, and the tallies."""
+    keys = span.keys(rows.txn, rows.tables[layout.REVOKED])
+    counts = Counter(key[:_SESSION] for key in keys)
+    total = counts.total()
+    for session_id in _session_ids(rows, span):
         row = rows.get(layout.SESSIONS, session_id) or b""
         if protobuf.number(row, _REVOKED_COUNT) != counts.pop(session_id, 0):
             raise ValueError(f"session {session_id.hex()} has lost revocations")
     if counts:
         raise ValueError(f"revocations of session {min(counts).hex()} without the session")
-    return int(rows.txn.stat(rows.tables[layout.REVOKED])["entries"])
+    tallies.verify(rows.txn, rows.tables, span)
+    return total
 
 
 def _log(rows: TxnRows) -> int:
@@ -142,55 +212,54 @@ def _outcomes(rows: TxnRows) -> int:
     return count
 
 
-def _costs(rows: TxnRows) -> tuple[int, int, int]:
+def _costs(rows: TxnRows, span: Span) -> tuple[int, int, int]:
     """Return the numbers of counters, permits and approvals.
 
     Raises ValueError or StateUnusable at the first wrong row.
     """
-    permits, reserved = _permits(rows)
-    approvals = _approvals(rows)
-    return _counters(rows, reserved), permits, approvals
+    permits, reserved = _permits(rows, span)
+    approvals = _approvals(rows, span)
+    return _counters(rows, reserved, span), permits, approvals
 
 
-def _keys(rows: TxnRows, table: str) -> Iterator[bytes]:
+def _keys(rows: TxnRows, table: str, span: Span) -> Iterator[bytes]:
     """Yield the keys of a table; raises ValueError at a key without its session."""
     if table not in rows.tables:
         return
     session_id = b""
-    with rows.txn.cursor(db=rows.tables[table]) as cursor:
-        for key in map(bytes, cursor.iternext(keys=True, values=False)):
-            if key[:_SESSION] != session_id:
-                session_id = key[:_SESSION]
-                if rows.session(session_id) is None:
-                    raise ValueError(f"{table} of session {session_id.hex()} without the session")
-            yield key
+    for key in span.keys(rows.txn, rows.tables[table]):
+        if key[:_SESSION] != session_id:
+            session_id = key[:_SESSION]
+            if rows.session(session_id) is None:
+                raise ValueError(f"{table} of session {session_id.hex()} without the session")
+        yield key
 
 
-def _permits(rows: TxnRows) -> tuple[int, Counter[bytes]]:
+def _permits(rows: TxnRows, span: Span) -> tuple[int, Counter[bytes]]:
     """Compare each session's count of permits with the rows.
 
     Returns the number of permits, and the reserve that each ledger must have, by its key.
     """
     reserved: Counter[bytes] = Counter()
     open_permits: Counter[bytes] = Counter()
-    for key in _keys(rows, layout.PERMITS):
+    for key in _keys(rows, layout.PERMITS, span):
         permit = rows.permit(key[:_SESSION], key[_SESSION:])
         if permit is None or permit.handle != key:
             raise ValueError(f"permit {key.hex()} stands under another id")
         open_permits[permit.session_id] += 1
         for claim in permit.reserved:
             reserved[cost_rows.ledger_key(permit.session_id, claim.ledger)] += nanos(claim.amount)
-    for session_id in rows.session_ids():
+    for session_id in _session_ids(rows, span):
         if rows.counts(session_id).open_permits != open_permits[session_id]:
             raise ValueError(f"session {session_id.hex()} has lost permits")
     return open_permits.total(), reserved
 
 
-def _approvals(rows: TxnRows) -> int:
+def _approvals(rows: TxnRows, span: Span) -> int:
     """Compare each session's count of pending approvals with the rows; return the number of approvals."""
     count = 0
     waiting: Counter[bytes] = Counter()
-    for key in _keys(rows, layout.APPROVALS):
+    for key in _keys(rows, layout.APPROVALS, span):
         record = rows.approval(key[:_SESSION], key[_SESSION:])
         if record is None or record.session_id + record.id != key:
             raise ValueError(f"approval {key.hex()} stands under another id")
@@ -201,17 +270,17 @@ def _approvals(rows: TxnRows) -> int:
         if record.status is ApprovalStatus.PENDING and record.epoch == counts.approvals_epoch:
             waiting[record.session_id] += 1
         count += 1
-    for session_id in rows.session_ids():
+    for session_id in _session_ids(rows, span):
         if rows.counts(session_id).open_approvals != waiting[session_id]:
             raise ValueError(f"session {session_id.hex()} has lost approvals")
     return count
 
 
-def _counters(rows: TxnRows, reserved: Counter[bytes]) -> int:
+def _counters(rows: TxnRows, reserved: Counter[bytes], span: Span) -> int:
     """Read every counter, and return their number; each ledger's reserve must be that of the permits."""
     count = 0
     counted: Counter[bytes] = Counter()
-    for key in _keys(rows, layout.COUNTERS):
+    for key in _keys(rows, layout.COUNTERS, span):
         session_id, kind, rest = key[:_SESSION], key[_SESSION : _SESSION + 1], key[_SESSION + 1 :]
         if _KEY_BYTES.get(kind) != len(rest):
             raise ValueError(f"counter {key.hex()} is of no known kind")
@@ -229,7 +298,7 @@ def _counters(rows: TxnRows, reserved: Counter[bytes]) -> int:
         count += 1
     if +reserved:
         raise ValueError(f"ledger {min(+reserved).hex()} is gone")
-    for session_id in rows.session_ids():
+    for session_id in _session_ids(rows, span):
         if rows.counts(session_id).counters != counted[session_id]:
             raise ValueError(f"session {session_id.hex()} has lost counters")
     return count

@@ -145,6 +145,11 @@ class LmdbSource:
                 return commit_id
         return None
 
+    @property
+    def tallies(self) -> Any:
+        """The handle of the tallies of revoked blocks; None for a folder that has none yet."""
+        return self.tables.get(layout.TALLIES)
+
     def called_for(self) -> tuple[int, int]:
         """Return the caller that verifiers acknowledge to, and the revision."""
         return brake.called_for(self.brake)

@@ -22,7 +22,10 @@ from .. import layout
 from ..rules.cost_rows import CostRows, corrupt
 from ..rules.effects import Delete, DeletePrefix, Put
 from ..rules.ports import SessionSource
+from . import tallies
 from .incarnations import current_session
+
+_ID_BYTES = 16
 
 
 def field_number(message: str, name: str) -> int:
@@ -154,14 +157,21 @@ class TxnRows(CostRows):
         self.txn.delete(key, db=self.tables[table])
 
     def perform(self, writes: tuple[Put | Delete | DeletePrefix, ...]) -> None:
-        """Write the effects of a change."""
+        """Write the effects of a change, and the tallies of the blocks that it revokes."""
+        revoked: dict[bytes, list[bytes]] = {}
         for write in writes:
             if isinstance(write, Put):
                 self.put(write.table, write.key, write.value)
+                if write.table == layout.REVOKED:
+                    revoked.setdefault(write.key[:_ID_BYTES], []).append(write.key[_ID_BYTES:])
             elif isinstance(write, Delete):
                 self.delete(write.table, write.key)
             else:
                 self._delete_prefix(write.table, write.prefix)
+                if write.table == layout.REVOKED:
+                    tallies.drop(self.txn, self.tables, write.prefix)
+        for session_id, block_ids in revoked.items():
+            tallies.add(self.txn, self.tables, session_id, block_ids)
 
     def _delete_prefix(self, table: str, prefix: bytes) -> None:
         with self.txn.cursor(db=self.tables[table]) as cursor:

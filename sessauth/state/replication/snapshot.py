@@ -12,7 +12,7 @@ from typing import Final
 from ...errors import RecordRefused
 from ...model.group_record import FORMAT, CarriedPosition
 from .. import layout
-from ..lmdb import brake_row, credential_rows, evidence_rows, host_rows
+from ..lmdb import brake_row, credential_rows, evidence_rows, host_rows, tallies
 from ..lmdb.rows import TxnRows
 from ..rules.bans import BANS
 from ..writer.group import Group
@@ -71,6 +71,8 @@ def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) 
         if name in snapshot.tables:
             with snapshot.txn.cursor(db=snapshot.tables[name]) as source:
                 rows.fill(name, source.iternext())
+    if layout.TALLIES not in snapshot.tables:
+        tallies.build(rows.txn, rows.tables)
     _replace(rows, snapshot, layout.META, lambda key: key not in _LOCAL_META)
     _replace(rows, snapshot, layout.EVIDENCE, lambda key: key.startswith(_CARRIED_EVIDENCE))
     rows.current = head

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import lmdb
+
 from .. import layout
 from ..lmdb.environment import LmdbSource
 from .group import Group
@@ -27,6 +29,7 @@ class GroupSource:
         self.leases = source.leases
         self.revoked = source.revoked
         self.keys = source.keys
+        self.tallies = source.tallies
         self.meta = source.meta
         self.brake = source.brake
         self._identity = 0
@@ -71,6 +74,10 @@ class GroupReading:
             return self._group.rows.current.encode()
         value: bytes | None = self._get(key, db=db)
         return value
+
+    def cursor(self, *, db: Any) -> lmdb.Cursor:
+        """Return a cursor over a table."""
+        return self._group.rows.txn.cursor(db=db)
 
     def abort(self) -> None:
         """Do nothing: the transaction is the group's."""

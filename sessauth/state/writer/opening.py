@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import lmdb
 
@@ -18,12 +18,15 @@ from ..host import access, brake, preflight
 from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
 from ..integrity.verify import verify
-from ..lmdb import brake_row, evidence_rows
+from ..lmdb import brake_row, evidence_rows, tallies
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
 from ..replication.position import read_position
 from .continuity import Continuity, identities
 from .group import Group
+
+# The reason of the brake while a restore replaces the rows.
+RESTORING: Final = "a restore did not end; restore again, or thaw once 'sessauth state check' finds nothing"
 
 
 class Opened(NamedTuple):
@@ -73,7 +76,7 @@ def open_writing(
         _write_anchor(state_dir, anchor_file, source, behind=behind)
         _upgrade_format(source)
         if page.failed:
-            _recover(source, page)
+            _recover(source, page, restoring=restoring)
         _write_anchor(state_dir, anchor_file, source, behind=behind)
         continuity = Continuity(state_dir, source, anchor_file, before, behind=behind)
     except BaseException as error:
@@ -249,6 +252,8 @@ def _upgrade_format(source: LmdbSource) -> None:
         head = rows.head()
     if head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
         return
+    # An earlier program may have written a state of this format, as a cluster's snapshot.
+    had_tallies = layout.TALLIES in source.tables
     try:
         with source.env.begin(write=True) as txn:
             for name in layout.LATER_TABLES:
@@ -256,6 +261,8 @@ def _upgrade_format(source: LmdbSource) -> None:
             if head.format < evidence_rows.FORMAT:
                 since = head.clock_floor_ms.to_bytes(8, "big")
                 txn.put(evidence_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
+            if head.format < layout.TALLY_FORMAT or not had_tallies:
+                tallies.build(txn, source.tables)
             raised = replace(head, format=layout.FORMAT)
             txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
     except lmdb.Error as error:
@@ -263,10 +270,16 @@ def _upgrade_format(source: LmdbSource) -> None:
         raise StateUnusable(message, "NO_SPACE") from error
 
 
-def _recover(source: LmdbSource, page: brake.Brake) -> None:
-    """Release a brake that an earlier writer engaged, if all rows verify and a write is durable."""
-    with source.rows() as rows:
-        verify(rows)
+def _recover(source: LmdbSource, page: brake.Brake, *, restoring: bool) -> None:
+    """Release a brake that an earlier writer engaged, if all rows verify and a write is durable.
+
+    Rows that a restore replaces need not verify: until then the brake is held in its name.
+    """
+    if not restoring:
+        with source.rows() as rows:
+            verify(rows)
+    elif not page.by_hand.engaged:
+        page.engage(RESTORING, by_hand=True)
     try:
         with source.env.begin(write=True) as txn:
             txn.put(layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES), db=source.tables[layout.META])
