@@ -53,6 +53,10 @@ from .supervisor import Supervisor
 # After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
 POLL_SECONDS: Final = 0.5
+# The time for which a start waits for the verification of the state, and the time that the verification then
+# has in each turn of the background.
+VERIFY_AT_START_SECONDS: Final = 2.0
+VERIFY_A_TURN_SECONDS: Final = 0.1
 # A worker that is not ready by then has been started more than once.
 WORKERS_SECONDS: Final = 30.0
 READY_POLL_SECONDS: Final = 0.02
@@ -89,6 +93,8 @@ class Control:
                 carried=self.part.carried,
             )
             opened.callback(self.log.close)
+            # A large state is read on in the background.
+            self.log.verify(VERIFY_AT_START_SECONDS)
             self._compose(opened)
             self._opened = opened.pop_all()
 
@@ -188,6 +194,7 @@ class Control:
         self._background = Background(
             [
                 ("same state", self._require_same_state),
+                ("verification", self._verify_on),
                 ("polling", self._require_polling),
                 ("sweep", log.sweep),
                 ("proof keys", self.host_keys.rotate),
@@ -259,10 +266,20 @@ class Control:
         try:
             self.log.check_files()
         except StateUnusable as error:
-            if not self.stopping.is_set():
-                self.failure = error
-                server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
-                self.stopping.set()
+            self._stop_for("state_replaced", error)
+
+    def _verify_on(self) -> None:
+        """Stop when a row of the state is wrong: every check denies by then."""
+        try:
+            self.log.verify(VERIFY_A_TURN_SECONDS)
+        except StateUnusable as error:
+            self._stop_for("state_corrupt", error)
+
+    def _stop_for(self, name: str, error: StateUnusable) -> None:
+        if not self.stopping.is_set():
+            self.failure = error
+            server_log.event(logging.ERROR, name, problem=error.problem, error=str(error))
+            self.stopping.set()
 
     def _require_polling(self) -> None:
         """Stop when calls are not polled, twice in a row: the process itself may have been stopped once.

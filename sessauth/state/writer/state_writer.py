@@ -14,6 +14,7 @@ from ...model.change import Change, ChangeOutcome, Rejection
 from .. import layout
 from ..host.brake import ManualBrake
 from ..integrity.anchor import Anchored
+from ..integrity.verify import Verification
 from ..lmdb.environment import LmdbSource
 from ..rules.apply import encode_or_refuse, only_removes_authority
 from . import opening
@@ -50,6 +51,7 @@ class StateWriter(StateQueries):
         self._committer = Committer(
             source, self._brake, self._queue, self._clock, retention, self._continuity, carried
         )
+        self._verification = Verification(source)
         self._readers_checked_ms = clock.now_ms()
         self._closed = False
 
@@ -279,6 +281,18 @@ class StateWriter(StateQueries):
         """Run ``work`` in a commit of its own, and return its result once that is durable."""
         self._require_own_process()
         return self._queue.add(Job(work, 0, alone=True)).result()
+
+    def verify(self, seconds: float) -> bool:
+        """Read on in the whole state for so long, one step at least; return True once all was read.
+
+        If a row is wrong, every check of the host denies from now on. Raises StateUnusable CORRUPT.
+        """
+        self._require_own_process()
+        try:
+            return self._verification.work(seconds)
+        except StateUnusable as error:
+            self._brake.engage(f"{error.problem}: {error}")
+            raise
 
     def check_files(self) -> None:
         """Check that the files are those that were opened, and have the bytes that were written last.
