@@ -31,6 +31,7 @@ from sessauth.server.process.server_status import version
 from sessauth.server.transport import choice
 from sessauth.state import backup
 from sessauth.state.host import brake
+from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 from tests.support.issuer import SERVER, Issued
@@ -166,7 +167,7 @@ def _orphan(place: Place) -> None:
 
 
 def _fill(patch: pytest.MonkeyPatch, share: float) -> None:
-    patch.setattr(folder_checks.TxnRows, "used_bytes", lambda rows, page: int(share * MAP_BYTES))
+    patch.setattr(TxnRows, "used_bytes", lambda rows, page: int(share * MAP_BYTES))
 
 
 def _disk(patch: pytest.MonkeyPatch, free: int, least: int = folder_checks.LEAST_DISK_BYTES) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StateError, StateUnusable
-from ...state.backup import MANIFEST_FILE, verify_backup
+from ...state.backup import MANIFEST_FILE
+from ...state.integrity.apart import BACKUP, read_apart
 from ...state.lmdb.reader import StateReader
 from .finding import Finding, of_error
 from .host import Host
@@ -41,11 +42,11 @@ def find(host: Host) -> Iterator[Finding]:
                 f"sessauth state backup {newest.parent}/NAME, from a timer",
             )
         try:
-            manifest, _ = verify_backup(newest)
+            manifest = read_apart(newest, BACKUP).manifest
         except (StateUnusable, OSError) as error:
             yield of_error("backup_unusable", error)
             continue
-        if _cluster_id(host) not in ("", manifest.cluster_id):
+        if manifest is not None and _cluster_id(host) not in ("", manifest.cluster_id):
             yield Finding(
                 "backup_unusable",
                 f"{newest} is of another service than {host.config.state_dir}, so a restore refuses it",
@@ -55,6 +56,9 @@ def find(host: Host) -> Iterator[Finding]:
 
 def _cluster_id(host: Host) -> str:
     """Return the id that backups of this host's state have; empty if the state can't be read."""
+    if host.state_fault is not None:
+        # A finding of the folder.
+        return ""
     try:
         reader = StateReader.open(host.config.state_dir)
     except StateError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from ...errors import ConfigError
+from ...errors import ConfigError, StateError
+from ...state.integrity.apart import FOLDER, WHOLE, read_apart
 from ..config.config import Config
 from . import backup_checks, file_checks, folder_checks, place_checks, process_checks
 from .finding import ERROR, Finding, of_error
@@ -30,9 +32,18 @@ def examine(load: Callable[[], Config], host_of: Callable[[Config], Host]) -> li
     if owner is not None:
         words = f"this user is neither root nor user {owner}, who owns {config.state_dir}: it can't read all"
         return [Finding("not_examined", words, "run it as the service's user, or as root")]
-    host = host_of(config)
+    host = _with_state_fault(host_of(config))
     found = [finding for part in _PARTS for finding in _findings(part, host)]
     return sorted(found, key=lambda finding: finding.severity != ERROR)
+
+
+def _with_state_fault(host: Host) -> Host:
+    """Have another process read the state first: LMDB ends one at some damages."""
+    try:
+        read_apart(host.config.state_dir, WHOLE if host.deep else FOLDER)
+    except StateError as error:
+        return replace(host, state_fault=error)
+    return host
 
 
 def _other_owner(config: Config) -> int | None:

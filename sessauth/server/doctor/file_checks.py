@@ -111,6 +111,9 @@ def _issuer_key(host: Host) -> Iterator[Finding]:
     except KeyFolderError as error:
         yield of_error("issuer_key", error)
         return
+    if host.state_fault is not None:
+        # A finding of the folder.
+        return
     try:
         reader = StateReader.open(host.config.state_dir)
     except StateError:

@@ -14,11 +14,9 @@ from ...errors import KeyFolderError, SessauthError, StateError, StateUnusable
 from ...model.session import SessionStatus
 from ...state import layout
 from ...state.host import brake
-from ...state.integrity.verify import verify as verify_state
 from ...state.lmdb.effective_status import effective_session, judged_at_ms
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.reader import StateReader
-from ...state.lmdb.rows import TxnRows
 from ...state.replication.position import read_position
 from ..keys.credentials import CredentialFile
 from .finding import Finding, of_error
@@ -33,6 +31,8 @@ _SHOWN: Final = 5
 def find(host: Host) -> Iterator[Finding]:
     """Yield the findings."""
     try:
+        if host.state_fault is not None:
+            raise host.state_fault
         reader = StateReader.open(host.config.state_dir)
     except StateUnusable as error:
         yield of_error("state_unusable", StateUnusable(f"{error.problem}: {error}", error.problem))
@@ -46,9 +46,6 @@ def find(host: Host) -> Iterator[Finding]:
         yield from _clock(host, reader)
         yield from _room(host, reader)
         yield from _sessions(host, reader)
-        if host.deep:
-            with reader.reading() as txn:
-                verify_state(TxnRows(txn, reader.tables))
         yield from _audit(host, reader)
     except StateUnusable as error:
         yield of_error("state_unusable", error)

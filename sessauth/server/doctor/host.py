@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...clock import Clock
+from ...errors import StateError
 from ...model.server_status import ServerStatus
 from ..config.config import Config
 
@@ -19,7 +20,7 @@ class Host:
     ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``, or if it
     could not be asked as an operator or an auditor, for the reason ``refusal``. ``deep`` reads the whole
     state and the whole audit. ``backups`` are folders of backups, of which the newest must be younger than
-    ``backup_age_ms``.
+    ``backup_age_ms``. With a ``state_fault`` the state can't be read, and nothing of it is examined.
     """
 
     config: Config
@@ -31,3 +32,4 @@ class Host:
     backups: tuple[Path, ...] = ()
     backup_age_ms: int = DAY_MS
     proc: Path = Path("/proc")
+    state_fault: StateError | None = None

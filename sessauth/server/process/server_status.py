@@ -16,6 +16,7 @@ from ...errors import SessauthError, StateError
 from ...model.server_status import ServerStatus
 from ...state import layout
 from ...state.host import brake as brake_page
+from ...state.integrity.apart import read_apart
 from ...state.lmdb.reader import StateReader
 from ...state.replication.position import read_position
 from ...state.writer import statistics
@@ -94,6 +95,7 @@ class StatusReport:
 
 def folder_status(config: Config) -> ServerStatus:
     """Return what the folder of a server that does not run shows. Raises StateUnusable."""
+    read_apart(config.state_dir)
     reader = StateReader.open(config.state_dir)
     try:
         with reader.rows() as rows:

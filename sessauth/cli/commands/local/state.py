@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ....errors import UsageError
+from ....errors import StateUnusable, UsageError
 from ... import failures
 from ...context import Settings, with_settings
 from ...output import Progress, document_fields
@@ -30,8 +30,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     With --backup a backup is read, as a restore reads it first; nothing is changed.
     """
     from ....server.process import preflight
-    from ....state.integrity.verify import verify
-    from ...local_state import reading
+    from ....state.integrity.apart import WHOLE, read_apart
 
     if backed_up is not None:
         if folder is not None:
@@ -42,8 +41,11 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         config = settings.config()
         folder = config.state_dir
         preflight.check(config)
-    with reading(folder) as rows, Progress("verifying") as progress:
-        head, counts = rows.head(), verify(rows, progress)
+    with Progress("verifying") as progress:
+        read = read_apart(folder, WHOLE, progress)
+    head, counts = read.head, read.counts
+    if head is None or counts is None:
+        raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
     brake, stale = _brake_reason(folder), _is_stale(folder)
     document = {
         "state_dir": str(folder),
@@ -66,11 +68,13 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
 
 def _check_backup(settings: Settings, folder: Path) -> None:
     """Show the contents of a backup. Raises StateUnusable if it can't be restored."""
-    from ....state.backup import verify_backup
+    from ....state.integrity.apart import BACKUP, read_apart
 
     with Progress("verifying") as progress:
-        manifest, counts = verify_backup(folder, progress)
-    document = {"backup": str(folder), **asdict(manifest), **asdict(counts)}
+        read = read_apart(folder, BACKUP, progress)
+    if read.manifest is None or read.counts is None:
+        raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
+    document = {"backup": str(folder), **asdict(read.manifest), **asdict(read.counts)}
     settings.show_fields(document)
 
 
