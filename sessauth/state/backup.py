@@ -26,7 +26,7 @@ from ..model.change import new_incarnation
 from ..model.log_records import Head
 from . import layout
 from .host import preflight
-from .host.folder import replace_file
+from .host.folder import read_file, replace_file
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
 from .lmdb import brake_row, credential_rows, evidence_rows, incarnations, tallies
@@ -61,7 +61,7 @@ class Manifest:
         """Read a backup's manifest; raises StateUnusable MISSING or CORRUPT."""
         path = folder / MANIFEST_FILE
         try:
-            raw: dict[str, Any] = json.loads(path.read_text())
+            raw: dict[str, Any] = json.loads(read_file(path))
             found = cls(**raw)
             for name, kind in get_type_hints(cls).items():
                 if type(getattr(found, name)) is not kind:

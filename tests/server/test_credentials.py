@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import string
 import threading
 import time
@@ -168,3 +169,14 @@ def test_an_unreadable_file_forgets_whom_it_accepted(file: CredentialFile, tmp_p
 
     (tmp_path / "credentials.toml").write_text(whole)
     assert file.authenticate(text) is not None
+
+
+def test_a_pipe_in_its_place_does_not_block(file: CredentialFile, tmp_path: Path) -> None:
+    """Nobody writes into it, so that reading it by its name would wait for ever: it is no plain file."""
+    text = file.add("issuer", "issuer")
+    (tmp_path / "credentials.toml").unlink()
+    os.mkfifo(tmp_path / "credentials.toml", 0o600)
+    file.fresh_until = 0.0
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="plain file"):
+            file.authenticate(text)

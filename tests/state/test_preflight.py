@@ -269,6 +269,20 @@ except StateUnusable as error:
 
 
 @pytest.mark.parametrize("writer", [True, False], ids=["writer", "reader"])
+@pytest.mark.parametrize("name", [layout.OWNER_FILE, layout.BRAKE_FILE])
+def test_a_pipe_in_the_place_of_a_file_does_not_block(folder: Path, name: str, writer: bool) -> None:
+    """Nobody writes into it, so that reading it would wait for ever: it is refused."""
+    path = folder / name
+    mode = path.stat().st_mode & 0o777
+    path.unlink()
+    os.mkfifo(path)
+    path.chmod(mode)
+    # A writer writes its own owner's file anew.
+    if (name, writer) != (layout.OWNER_FILE, True):
+        assert problem(folder, writer=writer)[0] in ("FOREIGN", "CORRUPT")
+
+
+@pytest.mark.parametrize("writer", [True, False], ids=["writer", "reader"])
 @pytest.mark.parametrize("start", [64, 8192])
 def test_pages_of_zeros_are_corrupt(folder: Path, start: int, writer: bool) -> None:
     """A fault that LMDB finds only when a table is opened or read has the same word."""

@@ -26,7 +26,7 @@ from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError
 from ...model.credential import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
-from ...state.host.folder import replace_file
+from ...state.host.folder import read_file, replace_file
 from ..config.sections import RESERVED
 
 PREFIX = "sessauth_key_"
@@ -297,14 +297,16 @@ class CredentialFile(CredentialSource):
 def _read(path: Path) -> dict[str, StoredCredential]:
     entries: dict[str, StoredCredential] = {}
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(read_file(path).decode())
         for name, row in table.get("credential", {}).items():
             principal = Principal(name, row["role"], tuple(row.get("audiences", ())))
             secret_hash = bytes.fromhex(row["secret_blake2b"])
             if principal.role not in ROLES or len(secret_hash) != 32 or not NAME.fullmatch(name):
                 raise ConfigError(f"{path}: credential {name!r} has a role, hash or name that is none")
             entries[name] = StoredCredential(principal, secret_hash)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: can't be read as hashed credentials: {type(error).__name__}") from error
     return entries
 

@@ -20,7 +20,7 @@ from ...audit import layout
 from ...clock import Clock
 from ...errors import ConfigError
 from ...state.host.brake import ManualBrake
-from ...state.host.folder import replace_file
+from ...state.host.folder import read_file, replace_file
 from ..config.sections import Identity
 from ..log import event
 from .credentials import CredentialFile, Loaded, StoredCredential
@@ -180,9 +180,8 @@ def _read(path: Path) -> dict[str, Any]:
         "cluster_brake": {"reason": ""},
     }
     try:
-        with path.open("rb") as file:
-            # A file of before has no part of the cluster's brake.
-            found = {"cluster_brake": nothing["cluster_brake"], **json.loads(file.read(_MAX_FILE_BYTES))}
+        # A file of before has no part of the cluster's brake.
+        found = {"cluster_brake": nothing["cluster_brake"], **json.loads(read_file(path)[:_MAX_FILE_BYTES])}
         if {name: type(part) for name, part in found.items()} == dict.fromkeys(nothing, dict):
             return dict(found)
     except (OSError, ValueError, TypeError):

@@ -336,7 +336,8 @@ class Brake:
 def _map(path: Path, flags: int, access: int) -> mmap.mmap:
     check_brake_is_there(path)
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC)
+        # A pipe in its place must not block; its size is 0.
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         message = f"{path} can't be opened ({error.strerror}); give this user access to it"
         raise StateUnusable(message, "WRONG_MODE") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -35,7 +37,7 @@ class Owner:
         """Read ``owner.json``; raises StateUnusable MISSING, WRONG_MODE or CORRUPT."""
         path = state_dir / layout.OWNER_FILE
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(read_file(path))
             return cls(int(raw["format"]), int(raw["pid"]), str(raw["pid_namespace"]), int(raw["data_bytes"]))
         except FileNotFoundError as error:
             message = f"{path} is missing; start the server once on this folder, or run init"
@@ -59,6 +61,15 @@ def pid_namespace() -> str:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file whole; raises OSError, also for what is no plain file: a pipe would block its reader."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return file.read()
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
