@@ -79,7 +79,7 @@ test-slow: $(BUILT) ## the others; more at a time than there are cores, since mo
 test-all: test test-slow ## the whole suite
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
-	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 SESSAUTH_PACK_CASES=10000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 SESSAUTH_PACK_CASES=10000 SESSAUTH_DAMAGES=3000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
 
 # Its environment has 830 MB.
 test-crewai: $(BUILT) ## the adapter for CrewAI, in an environment of its own

@@ -105,7 +105,7 @@ def lose(session_id: bytes, table_name: str, at: int) -> Damage:
 def exchange(txn: lmdb.Transaction, rows: TxnRows) -> None:
     """Put the first tally of each session in the other one's place."""
     handle = rows.tables[layout.TALLIES]
-    first, second = bytes(txn.get(ID, db=handle)), bytes(txn.get(OTHER, db=handle))
+    first, second = txn.get(ID, b"", db=handle), txn.get(OTHER, b"", db=handle)
     txn.put(ID, second, db=handle)
     txn.put(OTHER, first, db=handle)
 
@@ -114,7 +114,7 @@ def replace_one(txn: lmdb.Transaction, rows: TxnRows) -> None:
     """Put another block in the place of one: the number is right."""
     handle = rows.tables[layout.REVOKED]
     key = rows.keys_after(layout.REVOKED, b"", 1, ID)[0]
-    value = txn.get(key, db=handle)
+    value = txn.get(key, b"", db=handle)
     txn.delete(key, db=handle)
     txn.put(key[:-1] + bytes((key[-1] ^ 1,)), value, db=handle)
 

@@ -35,6 +35,7 @@ _SLOT: Final = struct.Struct("=8s Q 16s 16s Q Q 32s Q 16s 16s")
 _SUM: Final = struct.Struct("=I")
 # No writer reaches it; larger numbers could overflow their fields.
 _MOST: Final = (1 << 63) - 1
+_SEQ_BYTES = 8
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _NOBODY: Final = bytes(16)
 _DO: Final = (
@@ -208,7 +209,11 @@ def _leads_to(anchored: Anchored, rows: TxnRows, head: Head) -> bool:
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:
         more = cursor.set_range((seq + 1).to_bytes(8, "big"))
         while more:
-            seq = int.from_bytes(cursor.key(), "big")
+            key = bytes(cursor.key())
+            if len(key) != _SEQ_BYTES:
+                # A page of another table.
+                return False
+            seq = int.from_bytes(key, "big")
             digest = chain_digest(digest, seq, bytes(cursor.value()))
             more = cursor.next()
     return (seq, digest) == (head.seq, head.digest or bytes(32))
