@@ -130,7 +130,7 @@ class Committer:
         self._source.reap_readers()
         for job in jobs:
             if not job.only_removes_authority:
-                job.fail(StateFull("the map of the state is full; purge ended sessions, or raise map_size"))
+                job.fail(StateFull("the map of the state is full; raise server.map_size_bytes and restart"))
             elif self._commit([job]) is _Written.MAP_FULL:
                 self._fail_unknown([job], "the map of the state is full")
 

@@ -127,7 +127,7 @@ class Group:
         if self.full:
             raise StateFull(
                 "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
-                "written; purge ended sessions, or raise map_size and restart"
+                "written; stop the server, raise server.map_size_bytes and start it again"
             )
         if self.suspect:
             raise StateError(self.suspect)
