@@ -70,7 +70,7 @@ WRONG: dict[str, Callable[[TxnRows], None]] = {
 def test_each_wrong_row_is_found_in_steps(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, step: int
 ) -> None:
-    """In steps of any size, and at once; the brake is set then, and stays over a new start."""
+    """Steps of any size find it; the brake is set then, and stays over a new start."""
     monkeypatch.setattr(verify, "SESSIONS_A_STEP", step)
     with opened(state_dir) as writer:
         assert not writer.verify(0.0)

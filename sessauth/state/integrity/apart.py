@@ -83,7 +83,7 @@ def read_apart(
 
 def _read(what: str, folder: Path) -> dict[str, Any]:
     if what == BACKUP:
-        manifest, counts = verify_backup(folder, _tell_progress)
+        manifest, counts = verify_backup(folder, _write_progress)
         return {"manifest": asdict(manifest), "counts": asdict(counts)}
     reader = StateReader.open(folder)
     try:
@@ -95,7 +95,7 @@ def _read(what: str, folder: Path) -> dict[str, Any]:
                 rows.key(key_id)
             answer: dict[str, Any] = {"head": head.encode().hex()}
             if what == WHOLE:
-                answer["counts"] = asdict(verify(rows, _tell_progress))
+                answer["counts"] = asdict(verify(rows, _write_progress))
                 return answer
         statistics.take(reader, SystemClock().now_ms())
         return answer
@@ -103,11 +103,11 @@ def _read(what: str, folder: Path) -> dict[str, Any]:
         reader.close()
 
 
-def _tell_progress(done: int, of_all: int) -> None:
-    _tell({"progress": (done, of_all)})
+def _write_progress(done: int, of_all: int) -> None:
+    _write_answer({"progress": (done, of_all)})
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _write_answer(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
@@ -116,9 +116,9 @@ def _main(what: str, folder: str) -> None:
     # A core would hold rows of the state.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        _tell(_read(what, Path(folder)))
+        _write_answer(_read(what, Path(folder)))
     except StateUnusable as error:
-        _tell({"problem": error.problem, "message": str(error)})
+        _write_answer({"problem": error.problem, "message": str(error)})
 
 
 if __name__ == "__main__":
