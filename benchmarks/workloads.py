@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from benchmarks import tokens
 from benchmarks.state_setup import World
 from benchmarks.tokens import ARGUMENTS, FOUR_CONDITIONS, RESOURCE, eight_scopes
+from sessauth.crypto.armor import presented_text
 from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
@@ -83,6 +84,12 @@ def presented(made: Sequence[Token]) -> tuple[Call, ...]:
 def root(world: World, count: int = 1) -> Workload:
     """Sealed roots of one block: eight scopes, the last one fits and has four conditions."""
     return Workload("root", scopes(world, 8, count).calls)
+
+
+def as_text(workload: Workload) -> Workload:
+    """Return the same calls with their tokens as every Bearer header carries them."""
+    calls = (call._replace(token=presented_text(call.token).encode()) for call in workload.calls)
+    return Workload(f"{workload.name}-text", tuple(calls), workload.reason)
 
 
 def scopes(world: World, scope_count: int, count: int = 1) -> Workload:

@@ -142,6 +142,8 @@ def service_call(spec: Spec, place: Place) -> Call:
         return Call(place.server, place.targets, cerbos.METHOD, (cerbos.request(3),), cerbos.require_allowed)
     if spec.question in (rows_table.CHECK, rows_table.END):
         method, messages, require = "Check", requests.checks(), server_home.require_allowed
+    elif spec.question == rows_table.CHECK_TEXT:
+        method, messages, require = "Check", requests.as_text().checks(), server_home.require_allowed
     elif spec.question == rows_table.STREAM:
         method, messages, require = "CheckStream", requests.stream(), server_home.require_stream_allowed
     elif spec.question == rows_table.HEALTH:

@@ -17,7 +17,7 @@ ONE_OF_TWO, TWO, CONTROL = "one-of-two", "two", "control"
 ECHO, ECHO_TLS, NATIVE_ECHO, CERBOS = "echo", "echo-tls", "native-echo", "cerbos"
 ECHOES: Final = frozenset({ECHO, ECHO_TLS, NATIVE_ECHO})
 # Questions. "batch-N" is CheckBatch of N items, of a few tokens; with DISTINCT, each of its own.
-CHECK, STREAM, HEALTH, POLICY, END = "check", "stream", "health", "policy", "end"
+CHECK, CHECK_TEXT, STREAM, HEALTH, POLICY, END = "check", "check-text", "stream", "health", "policy", "end"
 DISTINCT: Final = "-distinct"
 # Drivers: h2load unless stated. A stub of grpc in Python, and ``Client``, make one call after the other.
 STUB, CLIENT = "stub", "client"
@@ -64,6 +64,7 @@ def _specs() -> Iterable[Spec]:
     yield Spec("service/check-alone", WORKER, CHECK, ALONE)
     yield Spec("floor/echo", ECHO, CHECK, BUSY)
     yield Spec("service/check", WORKER, CHECK, BUSY)
+    yield Spec("service/check-text", WORKER, CHECK_TEXT, BUSY)
     yield Spec("floor/native-echo", NATIVE_ECHO, CHECK, BUSY)
     yield Spec("service/audit-on", RECORDED, CHECK, BUSY, full=True)
     yield Spec("service/overload", WORKER, CHECK, OVERLOAD, full=True)
@@ -138,6 +139,7 @@ def _readings() -> Iterable[Reading]:
     floors = {
         "service/check-alone": "floor/echo-alone",
         "service/check": "floor/echo",
+        "service/check-text": PEAK,
         "service/audit-on": PEAK,
         "service/overload": PEAK,
         "service/check-tls": "floor/echo-tls",
@@ -165,6 +167,7 @@ def _readings() -> Iterable[Reading]:
     yield Reading("floor/echo-tls-cpu", "", "floor/echo-tls", CPU)
     yield Reading("floor/cerbos-per-core", "", "floor/cerbos", PER_CORE)
     yield Reading("service/check-cpu", "floor/native-echo-cpu", PEAK, CPU)
+    yield Reading("service/check-text-cpu", "service/check-cpu", "service/check-text", CPU)
     yield Reading("service/check-cpu-echo", "floor/echo-cpu", PEAK, CPU)
     yield Reading("service/check-tls-cpu-echo", "floor/echo-tls-cpu", "service/check-tls", CPU)
     yield Reading("service/check-per-core", "floor/cerbos-per-core", PEAK, PER_CORE)

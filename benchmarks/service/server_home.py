@@ -15,6 +15,7 @@ from benchmarks.state_setup import CEILING
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, HOUR_MS, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
 from sessauth.client import Client
+from sessauth.crypto.armor import presented_text
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
 from sessauth.tokens.token import Token
@@ -116,6 +117,10 @@ class Requests:
             resource=RESOURCE.encode(),
             arguments=ARGUMENTS.replace(b'"per_page":50', b'"per_page":%d' % page_size),
         )
+
+    def as_text(self) -> Requests:
+        """Return requests with the same tokens as text."""
+        return Requests(tuple(presented_text(token).encode() for token in self.tokens))
 
     def checks(self) -> tuple[bytes, ...]:
         """Return a Check request for each token."""

@@ -76,3 +76,6 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     for size in SIZES:
         yield Row(Batch(f"batch/{size}", world, root, size), single)
     yield Row(BatchLookedAt("batch/256-looked-at", world, root, 256), single)
+    yield Row(
+        Batch("batch/256-text", world, workloads.as_text(root), 256), Batch("batch/256", world, root, 256)
+    )

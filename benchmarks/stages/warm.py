@@ -20,6 +20,7 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     one_block = Warm("warm/root", world, root)
     yield Row(one_block, lookup)
     yield Row(WarmPrepared("warm/prepared", world, root), lookup)
+    yield Row(Warm("warm/text", world, workloads.as_text(root)), one_block)
     for blocks in CHAINS:
         yield Row(Warm(f"warm/chain-{blocks}", world, workloads.chain(world, blocks)), one_block)
     for scopes in (1, 64):

@@ -10,7 +10,6 @@ from typing import Any
 
 from .._fast.check.checker import Checker
 from .._fast.check.view import View
-from ..crypto.armor import read_proof
 from ..reasons import Level, Reason, Stage
 from .memory_state import MemoryState, host_keys
 from .questions import complete
@@ -82,7 +81,7 @@ class KernelJudge:
                 folder = Path(self._folder.name) / str(self._hosts)
                 folder.mkdir()
                 proofs = host_keys(view["host"], folder, now_ms)
-            self._checkers[key] = Checker(View(MemoryState(view)), read_proof=read_proof, proofs=proofs)
+            self._checkers[key] = Checker(View(MemoryState(view)), proofs=proofs)
         return self._checkers[key]
 
 

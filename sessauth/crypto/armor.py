@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-from .._fast.codec import base64url, protobuf
+from .._fast.codec import base64url, protobuf, text_form
 from ..errors import MalformedToken
 from ..limits import MAX_TOKEN_BYTES
 
@@ -23,9 +23,8 @@ RECEIPT_PREFIX = "sessauth_receipt_"
 # A proof of one call, good for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
-_CHECK_CHARS = 6
-# The presented form of the largest token.
-MAX_PRESENTED_CHARS = len(PRESENTED_PREFIX) + -(-MAX_TOKEN_BYTES * 4 // 3) + 1 + _CHECK_CHARS
+# The presented form of the largest token: 4/3 of it, prefix, dot and checksum.
+_MAX_PRESENTED_CHARS = len(PRESENTED_PREFIX) + -(-MAX_TOKEN_BYTES * 4 // 3) + 7
 # The stored form of the largest token: 4/3 of it and its seed, prefix and checksum.
 _MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
 
@@ -43,23 +42,6 @@ def stored_text(data: bytes, seed: bytes) -> str:
 def proof_text(data: bytes) -> str:
     """Return the text of an encoded Proof."""
     return checked_text(PROOF_PREFIX, data)
-
-
-def read_proof(proof: bytes | str) -> bytes:
-    """Return the encoded Proof of a text, or other bytes as they are.
-
-    A text that is damaged, or that of something else, comes back as it is too: it is the encoding of no
-    proof, and denied as such.
-    """
-    if not isinstance(proof, bytes | str):
-        raise TypeError(f"the proof is bytes or str, not {type(proof).__name__}")
-    text = proof.decode("ascii", "replace") if isinstance(proof, bytes) else proof
-    if text.startswith(PROOF_PREFIX):
-        try:
-            return read_checked(PROOF_PREFIX, text, "proof")
-        except (MalformedToken, UnicodeError):
-            pass
-    return proof if isinstance(proof, bytes) else proof.encode("utf-8", "replace")
 
 
 def is_stored_text(text: str) -> bool:
@@ -84,7 +66,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
             raise MalformedToken("the stored token holds no seed of 32 bytes")
         return record["token"], record["next_secret"]
     if text.startswith(PRESENTED_PREFIX):
-        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=MAX_PRESENTED_CHARS), b""
+        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=_MAX_PRESENTED_CHARS), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
 
 
@@ -114,18 +96,12 @@ def read_checked(prefix: str, text: str, kind: str, *, max_chars: int = _MAX_TEX
         raise MalformedToken(f"not {article} {kind}: its text begins with {prefix}")
     if len(text) > max_chars:
         raise MalformedToken(f"not {article} {kind}: more than {max_chars} characters")
-    covered, dot, check = text.partition(".")
-    if not dot or len(check) < _CHECK_CHARS:
+    data = text_form.decode(text, len(prefix))
+    if data == text_form.TRUNCATED:
         raise MalformedToken(f"the {kind} is truncated: its end is missing, copy it whole")
-    body = covered[len(prefix) :]
-    if not text.isascii() or _check(covered) != check:
+    if data == text_form.DAMAGED:
         raise MalformedToken(f"the {kind} is damaged: its checksum is wrong, copy it again")
-    try:
-        data = base64url.decode(body)
-    except ValueError:
-        data = b""
-    # Also refuses unused bits that are not zero, so that a token has one text.
-    if not body or base64url.encode(data) != body:
+    if not isinstance(data, bytes):
         raise MalformedToken(
             f"the {kind} is malformed: its base64url is empty or not canonical, it was not made so"
         )

@@ -13,11 +13,10 @@ from .._fast.check.checker import Checker
 from .._fast.check.recording_runner import Prepared
 from .._fast.check.survey import Survey
 from .._fast.check.view import View
-from ..crypto.armor import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
 from ..decisions.decision import Decision
 from ..decisions.survey import Verdicts
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
-from ..errors import MalformedToken, UnknownTool
+from ..errors import UnknownTool
 from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
@@ -62,8 +61,7 @@ class BaseVerifier(Checker):
             audience=audience,
             cache_bytes=cache_bytes,
             session_cache_bytes=session_cache_bytes,
-            present=_presented,
-            read_proof=read_proof,
+            token_type=Token,
             proofs=proofs,
         )
         verifier._owned = None
@@ -239,20 +237,3 @@ class BaseVerifier(Checker):
     ) -> None:
         """Close it."""
         self.close()
-
-
-def _presented(token: bytes | str | Token) -> bytes | Reason:
-    """Return the bytes of a token in another form, or the reason for denying a text that is no token."""
-    if isinstance(token, Token):
-        return token.data
-    if not isinstance(token, bytes | str):
-        raise TypeError(f"the token is bytes, str or Token, not {type(token).__name__}")
-    text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
-    if is_stored_text(text):
-        return Reason.OPEN_TOKEN
-    if len(text) > MAX_PRESENTED_CHARS:
-        return Reason.TOKEN_TOO_LARGE
-    try:
-        return read_text(text)[0]
-    except (MalformedToken, UnicodeError):
-        return Reason.MALFORMED_TOKEN

@@ -8,13 +8,13 @@ import zlib
 import pytest
 
 from sessauth._fast.codec import protobuf
+from sessauth._fast.codec.text_form import proof_bytes
 from sessauth._fast.crypto import ed25519
 from sessauth.crypto.armor import (
     is_stored_text,
     parse_proof,
     presented_text,
     proof_text,
-    read_proof,
     read_text,
     stored_text,
 )
@@ -57,8 +57,8 @@ def test_a_proof_has_a_text_of_its_own() -> None:
     text = proof_text(DATA)
 
     assert text == by_hand("sessauth_proof_", DATA)
-    assert parse_proof(text) == read_proof(text) == read_proof(text.encode()) == DATA
-    assert read_proof(text[:-1]) == text[:-1].encode()
+    assert parse_proof(text) == proof_bytes(text) == proof_bytes(text.encode()) == DATA
+    assert proof_bytes(text[:-1]) == text[:-1].encode()
     for bad, told in (
         (text[:-8], "truncated"),
         (text[:-1] + ".", "damaged"),

@@ -37,10 +37,15 @@ cdef class ChainCache:
 
     # The cached chain of exactly these bytes, or None.
     cdef Chain find(self, bytes_t p, size_t n)
+    # The same by exactly this text form, if the cache keeps it. A miss is not counted.
+    cdef Chain find_text(self, bytes_t p, size_t n)
+    # Keep the text form of a cached chain, unless that is beyond its session's quota.
+    cdef int keep_text(self, Chain chain, bytes_t p, size_t n) except -1
     # Number of leading blocks that are verified already.
     cdef int verified_blocks(self, Chain chain) noexcept
     cdef int add(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept
+    cdef uint64_t _hash_half(self, bytes_t half) noexcept
     cdef CacheEntry *_find_run(self, Chain chain, int count) noexcept
     cdef bint _insert(self, uint64_t tag, Chain chain) noexcept
     cdef void _erase(self, CacheEntry *slot) noexcept

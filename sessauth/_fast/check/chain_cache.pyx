@@ -13,15 +13,19 @@ Replacement is S3-FIFO (Yang et al., SOSP 2023). New chains enter a small queue 
 hit again. Ghost entries of recently evicted chains let a returning one enter the main queue at once. A hit only
 increments a counter. In addition no session may use more than its quota: a flood of one-off tokens from one
 agent displaces that agent's own. All weights are in bytes.
+
+A chain that is presented as text more than once keeps its text, by which it is then found without decoding. The text
+counts as part of its weight.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from sessauth._fast.token.chain cimport Chain, Link, last_signature
+from sessauth._fast.token.chain cimport Chain, Link, last_signature, text_signature
 
 from nacl.bindings import randombytes
 
@@ -42,6 +46,8 @@ cdef enum:
     # More probes mean an attempt at collisions, or bad luck: such a chain is not cached.
     MAX_PROBES = 64
     COUNT_BITS = 15
+    # A bytes object, with the allocator's overhead.
+    TEXT_BYTES = 48
 
 
 cdef void link_init(Link *link) noexcept:
@@ -143,6 +149,50 @@ cdef class ChainCache:
         self.misses += 1
         return None
 
+    cdef Chain find_text(self, bytes_t p, size_t n):
+        cdef unsigned char half[16]
+        cdef CacheEntry *slot
+        cdef Chain chain
+        cdef uint64_t tag
+        cdef size_t i
+        if not text_signature(p, n, half):
+            return None
+        tag = self._hash_half(half)
+        i = (tag >> 8) & self._mask
+        while True:
+            slot = &self._slots[i]
+            if slot.chain == NULL:
+                return None
+            if (slot.tag ^ tag) <= COUNT_BITS:
+                chain = <Chain> slot.chain
+                if (
+                    chain.text is not None
+                    and <size_t> PyBytes_GET_SIZE(chain.text) == n
+                    and <int> (slot.tag & COUNT_BITS) == chain.block_count - 1
+                    and memcmp(PyBytes_AS_STRING(chain.text), p, n) == 0
+                ):
+                    self.hits += 1
+                    if chain.hits < MAX_HITS:
+                        chain.hits += 1
+                    return chain
+            i = (i + 1) & self._mask
+
+    cdef int keep_text(self, Chain chain, bytes_t p, size_t n) except -1:
+        cdef _Share share = self._shares.get(chain.session_id)
+        cdef size_t weight = n + TEXT_BYTES
+        if share is None or chain.text is not None or share.used + weight > self.quota:
+            return 0
+        while chain.cached_bytes and self.used + weight > self.capacity:
+            self._make_room()
+        if chain.cached_bytes:
+            chain.text = PyBytes_FromStringAndSize(<const char *> p, n)
+            chain.cached_bytes += weight
+            self.used += weight
+            share.used += weight
+            if chain.queue == IN_SMALL:
+                self._small_used += weight
+        return 0
+
     cdef int verified_blocks(self, Chain chain) noexcept:
         """Return the number of leading blocks in the longest verified run."""
         cdef int count
@@ -212,9 +262,12 @@ cdef class ChainCache:
         return 0
 
     cdef uint64_t _hash(self, bytes_t signature) noexcept:
-        """Return the keyed hash of a signature, its low four bits zero; never 0."""
+        return self._hash_half(signature + 32)
+
+    cdef uint64_t _hash_half(self, bytes_t half) noexcept:
+        """Return the keyed hash of a signature, by its second half, its low four bits zero; never 0."""
         cdef uint64_t words[2]
-        memcpy(words, signature + 32, 16)
+        memcpy(words, half, 16)
         return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
 
     cdef CacheEntry *_find_run(self, Chain chain, int count) noexcept:
@@ -327,6 +380,8 @@ cdef class ChainCache:
         self._count -= 1
         self.evicted += 1
         share.used -= chain.cached_bytes
+        chain.cached_bytes = 0
+        chain.text = None
         if share.chains.behind.owner == NULL:
             del self._shares[chain.session_id]
         Py_DECREF(chain)

@@ -11,7 +11,6 @@ from sessauth._fast.token.proof cimport ProofKeys
 cdef class Checker(RecordingRunner):
     # Keys that verify proofs. A check uses the keys that it started with.
     cdef public ProofKeys proofs
-    cdef object _read_proof
 
     cdef Decision _judge_call(
         self, CheckInput *input, object token, object action, object resource, object arguments, object tool, bytes session,

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from sessauth._fast.call.argument_forms import _Arguments
@@ -19,8 +19,7 @@ class Checker(RecordingRunner):
         audience: str = "",
         cache_bytes: int = 67108864,
         session_cache_bytes: int = 0,
-        present: Callable[[Any], bytes | int] | None = None,
-        read_proof: Callable[[Any], bytes] | None = None,
+        token_type: type | None = None,
         proofs: ProofKeys | None = None,
     ) -> Self: ...
     @property

@@ -26,6 +26,7 @@ from sessauth._fast.check.stage_runner cimport clear_match, set_fault
 from sessauth._fast.check.recording_runner cimport RecordingRunner, Prepared, text_is_text
 from sessauth._fast.check.stages cimport check_session_alive
 from sessauth._fast.check.view cimport SessionEntry
+from sessauth._fast.codec.text_form cimport proof_bytes
 from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.proof cimport ProofKeys
@@ -39,9 +40,8 @@ cdef bytes NO_PROOF = b""
 cdef class Checker(RecordingRunner):
     """Judges requests against one view; one for each process, for any number of threads.
 
-    ``audience`` names this verifier. ``present`` converts a token in another form than bytes into its bytes, or
-    into the number of the reason of its denial. ``read_proof`` converts a proof's text into its bytes, or into
-    bytes that are no proof. ``proofs`` verifies proofs (``_fast/token/proof.pyx``) and may be replaced at any
+    ``audience`` names this verifier. Tokens are bytes, texts, handles of ``prepare``, or objects of ``token_type``,
+    whose ``data`` is a token's bytes. ``proofs`` verifies proofs (``_fast/token/proof.pyx``) and may be replaced at any
     time; with None every proof is denied PROOF_UNAVAILABLE. ``decision_queue``, None until it is set, receives a
     record of every decision (``_fast/record/queue.pyx``). ``counters``, likewise, counts them
     (``_fast/record/counters.pyx``).
@@ -54,14 +54,12 @@ cdef class Checker(RecordingRunner):
         str audience not None="",
         cache_bytes=None,
         session_cache_bytes=None,
-        present=None,
-        read_proof=None,
+        token_type=None,
         ProofKeys proofs=None,
     ):
         # StageRunner reads the others. They are named here so that unknown parameters are refused.
         self.audience = audience
-        self._present = present
-        self._read_proof = read_proof
+        self._token_type = token_type
         self.proofs = proofs
 
     def check(
@@ -174,7 +172,7 @@ cdef class Checker(RecordingRunner):
         cdef Chain chain = None
         cdef object data = token
         cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
-        cdef Prepared prepared
+        cdef int refused = 0
         cdef CheckCounters counters = self.counters
         cdef int64_t started = 0 if counters is None else counters.begin()
         if not PyBytes_CheckExact(arguments):
@@ -182,17 +180,18 @@ cdef class Checker(RecordingRunner):
         if not PyBytes_CheckExact(tool):
             tool = judged_bytes(tool)
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._prepare_input(token)
-            if prepared.reason:
-                out = self.refuse(STAGE_DECODE, prepared.reason)
+            data = self.read_token(token, &refused)
+            if data is None:
+                out = self.refuse(STAGE_DECODE, refused)
                 if self.decision_queue is not None or counters is not None:
                     self.record_decision(
                         out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms,
                         token_only=input.token_only,
                     )  # fmt: skip
                 return out
-            data = prepared.data
-            chain = prepared.chain
+            if type(data) is Chain:
+                chain = data
+                data = chain.raw
         slice_of(data, &input.token)
         _held_action = slice_of(action, &input.action)
         _held_resource = slice_of(resource, &input.resource)
@@ -299,15 +298,26 @@ cdef class Checker(RecordingRunner):
         It saves the lookup of the token only: every call is judged anew. A malformed token is denied when it is
         checked. The handle keeps the chain in memory beside the cache's bytes.
         """
-        cdef Prepared prepared = self._prepare_input(token)
+        cdef Prepared prepared
         cdef CheckOutcome ignored
         cdef CheckInput input
-        if prepared.checker is None and prepared.reason == 0:
+        cdef object data
+        cdef int reason = 0
+        if type(token) is Prepared and ((<Prepared> token).checker is self or (<Prepared> token).reason):
+            return token
+        data = self.read_token(token, &reason)
+        prepared = Prepared.__new__(Prepared)
+        prepared.checker = self
+        prepared.reason = reason
+        if type(data) is Chain:
+            prepared.chain = data
+            prepared.data = prepared.chain.raw
+        elif data is not None:
             input_init(&input)
             outcome_init(&ignored)
-            slice_of(prepared.data, &input.token)
-            prepared.chain = self.chain_of(&input, prepared.data, &ignored)
-        prepared.checker = self
+            slice_of(data, &input.token)
+            prepared.data = data
+            prepared.chain = self.chain_of(&input, data, &ignored)
         return prepared
 
     def refuse(self, int stage, int reason, str argument=None):
@@ -327,7 +337,8 @@ cdef class Checker(RecordingRunner):
 
     cdef int _read_call(self, object call, Item *item, list references) except -1:
         """Point an item at the parts of a call's tuple. Raises TypeError for another form."""
-        cdef Prepared prepared
+        cdef Chain chain
+        cdef object data
         cdef CheckInput *input = &item.input
         if not isinstance(call, tuple) or not 3 <= len(call) <= 10:
             raise TypeError("a call is a tuple of token, action, resource and at most seven more parts")
@@ -337,15 +348,15 @@ cdef class Checker(RecordingRunner):
             references.append(parts)
         token = parts[0]
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._prepare_input(token)
-            references.append(prepared)
-            if prepared.reason:
-                item.refused = prepared.reason
-            else:
-                token = prepared.data
-            if prepared.chain is not None:
-                Py_INCREF(prepared.chain)
-                item.chain = <PyObject *> prepared.chain
+            data = self.read_token(token, &item.refused)
+            if type(data) is Chain:
+                chain = data
+                Py_INCREF(chain)
+                item.chain = <PyObject *> chain
+                token = chain.raw
+            elif data is not None:
+                token = data
+            references.append(token)
         if not item.refused:
             slice_of(token, &input.token)
         elif isinstance(token, (bytes, str)):
@@ -377,9 +388,9 @@ cdef class Checker(RecordingRunner):
         # The keys may have been replaced since the last check.
         self.recheck_if_due()
         proofs = self.proofs
-        if self._read_proof is not None and (not PyBytes_CheckExact(proof) or text_is_text(proof)):
-            proof = self._read_proof(proof)
-        slice_of(<bytes?> proof, &input.proof)
+        if not PyBytes_CheckExact(proof) or text_is_text(proof):
+            proof = proof_bytes(proof)
+        slice_of(proof, &input.proof)
         input.proofs = NULL if proofs is None else <PyObject *> proofs
         return proof, proofs
 

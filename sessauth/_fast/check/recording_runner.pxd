@@ -17,9 +17,12 @@ cdef class Prepared:
 
 cdef class RecordingRunner(BatchRunner):
     cdef readonly str audience
-    cdef object _present
+    cdef object _token_type
 
-    cdef Prepared _prepare_input(self, object token)
+    # The bytes of a token in any form, or its chain from the cache; None if it is refused, with the reason.
+    cdef object read_token(self, object token, int *reason)
+    # The same for a text form.
+    cdef object read_text(self, bytes_t p, size_t n, int *reason)
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     # Record an item's outcome, once. `watched`: it withdraws an allow.
     cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept

@@ -6,18 +6,40 @@ Decisions that are answered later are recorded here.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
+from sessauth._fast.base.limits cimport MALFORMED_TOKEN, MAX_TOKEN_BYTES, OPEN_TOKEN, TOKEN_TOO_LARGE
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.argument_forms cimport json_slice
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, input_init, outcome_free, slice_of, set_argument
+from sessauth._fast.call.check_state cimport (
+    CheckInput,
+    CheckOutcome,
+    PyUnicode_1BYTE_DATA,
+    PyUnicode_GET_LENGTH,
+    PyUnicode_IS_COMPACT_ASCII,
+    input_init,
+    outcome_free,
+    set_argument,
+    slice_of,
+)
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.batch_runner cimport BatchRunner
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.recording_runner cimport text_is_text
+from sessauth._fast.codec.text_form cimport (
+    CHECK_CHARS,
+    PRESENTED_CHARS,
+    PRESENTED_PREFIX,
+    STORED_CHARS,
+    STORED_PREFIX,
+    decode_text,
+)
 from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.record.queue cimport DecisionQueue
+from sessauth._fast.token.chain cimport Chain
 
 __all__ = ["RecordingRunner", "Prepared"]
 
@@ -50,7 +72,8 @@ cdef class RecordingRunner(BatchRunner):
         """
         cdef CheckInput input
         cdef CheckOutcome outcome
-        cdef Prepared prepared
+        cdef object data
+        cdef int reason = 0
         cdef DecisionQueue queue = self.decision_queue
         if self.counters is not None:
             self.counters.count_outcome(&decision.outcome)
@@ -58,8 +81,9 @@ cdef class RecordingRunner(BatchRunner):
             return
         input_init(&input)
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._prepare_input(token)
-            token = token if prepared.data is None else prepared.data
+            data = self.read_token(token, &reason)
+            if data is not None:
+                token = (<Chain> data).raw if type(data) is Chain else data
         references = [
             _slice_or_empty(token, &input.token),
             _slice_or_empty(action, &input.action),
@@ -114,25 +138,54 @@ cdef class RecordingRunner(BatchRunner):
             watched,
         )
 
-    cdef Prepared _prepare_input(self, object token):
-        """Return a handle for a token in any form."""
-        cdef Prepared out
+    cdef object read_token(self, object token, int *reason):
+        cdef Prepared prepared
+        cdef bytes data
         if type(token) is Prepared:
-            if (<Prepared> token).checker is self or (<Prepared> token).reason:
-                return token
-            token = (<Prepared> token).data
-        out = Prepared.__new__(Prepared)
-        if isinstance(token, bytes) and (self._present is None or not text_is_text(token)):
-            out.data = bytes(token)
-            return out
-        if self._present is None:
-            raise TypeError(f"bytes expected, got {type(token).__name__}")
-        presented = self._present(token)
-        if isinstance(presented, bytes):
-            out.data = presented
+            prepared = token
+            if prepared.reason:
+                reason[0] = prepared.reason
+                return None
+            return <bytes?> prepared.data if prepared.checker is not self or prepared.chain is None else prepared.chain
+        if isinstance(token, bytes):
+            data = token if PyBytes_CheckExact(token) else bytes(token)
+            if not text_is_text(data):
+                return data
+        elif isinstance(token, str):
+            if PyUnicode_CheckExact(token) and PyUnicode_IS_COMPACT_ASCII(token):
+                return self.read_text(PyUnicode_1BYTE_DATA(token), PyUnicode_GET_LENGTH(token), reason)
+            # What is not ASCII is in no text form. Replaced, it stays one character.
+            data = (<str> token).encode("ascii", "replace")
+        elif self._token_type is not None and isinstance(token, self._token_type):
+            return <bytes?> token.data
         else:
-            out.reason = presented
-        return out
+            raise TypeError(f"the token is bytes, str or Token, not {type(token).__name__}")
+        return self.read_text(<bytes_t> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), reason)
+
+    cdef object read_text(self, bytes_t p, size_t n, int *reason):
+        cdef Chain chain = self.cache.find_text(p, n)
+        cdef bytes data = None
+        cdef int fault
+        if chain is not None:
+            return chain
+        if n >= STORED_CHARS and memcmp(p, STORED_PREFIX, STORED_CHARS) == 0:
+            reason[0] = OPEN_TOKEN
+        elif n > PRESENTED_CHARS + (MAX_TOKEN_BYTES * 4 + 2) // 3 + CHECK_CHARS:
+            reason[0] = TOKEN_TOO_LARGE
+        else:
+            if n >= PRESENTED_CHARS and memcmp(p, PRESENTED_PREFIX, PRESENTED_CHARS) == 0:
+                data = decode_text(p, n, PRESENTED_CHARS, &fault)
+            if data is None:
+                reason[0] = MALFORMED_TOKEN
+        if data is None:
+            return None
+        chain = self.cache.find(<bytes_t> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        if chain is None:
+            # The stage that parses it looks again.
+            self.cache.misses -= 1
+            return data
+        self.cache.keep_text(chain, p, n)
+        return chain
 
 
 cdef object _slice_or_empty(object text, TextSlice *out):

@@ -36,7 +36,8 @@ cdef class CheckMessage(ItemOptions):
     cdef bint shifted
 
     # Replace a token in text form by its bytes, or set the reason of its denial.
-    cdef int decode_text(self, TextSlice *token, int *refused) except -1
+    # Replaces a token in text form by its bytes. The chain, if it is cached, is borrowed from the references.
+    cdef int read_text(self, TextSlice *token, int *refused, PyObject **chain) except -1
     cdef int _set_proof(self, CheckInput *input) except -1
     cdef int _use_table_token(self, Py_ssize_t i) except -1
     cdef int _look_up(self, TokenTableEntry *entry) except -1

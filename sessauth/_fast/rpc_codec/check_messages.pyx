@@ -19,7 +19,7 @@ from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_runner cimport Prepared, is_text
+from sessauth._fast.check.recording_runner cimport is_text
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_tag, field_varint
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, utf8_valid
 from sessauth._fast.rpc_codec.decision_writer cimport ByteBuffer, out_free, out_init, put_decision, put_number
@@ -166,7 +166,9 @@ cdef class CheckMessage(ItemOptions):
             if self.token_indexes != NULL and self.token_indexes[i]:
                 self._use_table_token(i)
             elif is_text(self.items[i].input.token.p, self.items[i].input.token.n):
-                self.decode_text(&self.items[i].input.token, &self.items[i].refused)
+                self.read_text(&self.items[i].input.token, &self.items[i].refused, &self.items[i].chain)
+                if self.items[i].chain != NULL:
+                    Py_INCREF(<object> self.items[i].chain)
         self.checker.judge_timed(self, first, end, now_ms)
 
     def answer(self, explain, elsewhere=()):
@@ -214,13 +216,17 @@ cdef class CheckMessage(ItemOptions):
         finally:
             out_free(&out)
 
-    cdef int decode_text(self, TextSlice *token, int *refused) except -1:
-        """Replace a token in text form by its bytes."""
-        cdef Prepared prepared = self.checker._prepare_input(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
-        refused[0] = prepared.reason
-        if not prepared.reason:
-            self.references.append(prepared)
-            slice_of(prepared.data, token)
+    cdef int read_text(self, TextSlice *token, int *refused, PyObject **chain) except -1:
+        cdef object data
+        refused[0] = 0
+        data = self.checker.read_text(token.p, token.n, refused)
+        if data is None:
+            return 0
+        self.references.append(data)
+        if type(data) is Chain:
+            chain[0] = <PyObject *> data
+            data = (<Chain> data).raw
+        slice_of(data, token)
         return 0
 
     cdef int _set_proof(self, CheckInput *input) except -1:
@@ -254,8 +260,8 @@ cdef class CheckMessage(ItemOptions):
         cdef CheckOutcome outcome
         cdef Chain chain
         if is_text(entry.token.p, entry.token.n):
-            self.decode_text(&entry.token, &entry.refused)
-            if entry.refused:
+            self.read_text(&entry.token, &entry.refused, &entry.chain)
+            if entry.refused or entry.chain != NULL:
                 return 0
         input_init(&input)
         outcome_init(&outcome)

@@ -151,11 +151,11 @@ cdef bint _find_cached_tokens(CheckMessage message) except -1:
 cdef PyObject *_find_cached(CheckMessage message, TextSlice *token, int *refused) except? NULL:
     """Return the chain of a token, borrowed from the cache; NULL if it was not verified before."""
     cdef ChainCache cache = message.checker.cache
+    cdef PyObject *kept = NULL
     cdef Chain chain
     if is_text(token.p, token.n):
-        message.decode_text(token, refused)
-        if refused[0]:
-            return NULL
+        message.read_text(token, refused, &kept)
+        return kept
     chain = cache.find(token.p, token.n)
     if chain is None:
         # The thread that judges the call counts the miss.

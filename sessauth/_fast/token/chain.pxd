@@ -57,6 +57,8 @@ cdef class Chain:
     cdef size_t cached_bytes
     cdef Link queue_link
     cdef Link session_link
+    # The text form, if the cache keeps it.
+    cdef bytes text
     # Behind all fields that a check reads: BLAKE2b-256 of raw, once computed.
     cdef unsigned char *digest
     # Marks of the decision queue: the segment that owns the chain, the drain of its payloads, the stream that has them.
@@ -76,3 +78,5 @@ cdef class Chain:
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong)
 # The last block's signature in a possible token, or NULL. Nothing else is validated.
 cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil
+# Sixteen bytes of that signature, from its second half, in a possible text form. False without one.
+cdef bint text_signature(bytes_t p, size_t n, unsigned char *out) noexcept nogil

@@ -19,6 +19,7 @@ from sessauth._fast.base.limits cimport (
 )
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WireReader, read_bytes, read_tag, read_varint
+from sessauth._fast.codec.text_form cimport CHECK_CHARS, PRESENTED_CHARS, body_bytes
 from sessauth._fast.crypto.ed25519 cimport acceptable, blake2b_256, verify_signed
 from sessauth._fast.token.block cimport ENDING_BOUND, ENDING_OPEN, ENDING_SEALED, Block, parse_block
 from sessauth._fast.token.condition cimport count_run
@@ -351,6 +352,29 @@ cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil:
             return p + at + 2
         at += length
     return NULL
+
+
+cdef bint text_signature(bytes_t p, size_t n, unsigned char *out) noexcept nogil:
+    """Find the signature as ``last_signature`` does, and decode no more than that takes."""
+    cdef unsigned char head[4]
+    cdef size_t at = 2
+    cdef size_t length
+    if n < PRESENTED_CHARS + CHECK_CHARS:
+        return False
+    p += PRESENTED_CHARS
+    n = (n - PRESENTED_CHARS - CHECK_CHARS) * 3 // 4
+    while at + 4 + SIGNATURE_BYTES <= n:
+        body_bytes(p, at + 1, 2, head)
+        length = head[0]
+        at += 2
+        if length >= 0x80:
+            length = (length & 0x7F) | (<size_t> head[1] << 7)
+            at += 1
+        if at + length == n and length >= 2 + SIGNATURE_BYTES:
+            body_bytes(p, at + 2 + SIGNATURE_BYTES // 2, 16, out)
+            return True
+        at += length
+    return False
 
 
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong):

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
 from sessauth._fast.crypto import ed25519
 from sessauth._fast.token import proof
 from sessauth._fast.token.chain import Chain
 from sessauth._fast.token.proof import ProofKeys
-from sessauth.crypto.armor import PROOF_PREFIX, proof_text, read_proof
+from sessauth.crypto.armor import PROOF_PREFIX, proof_text
 from sessauth.reasons import Reason
 from tests.oracle import proofs as oracle
 from tests.oracle.model import OracleRequest
@@ -46,7 +45,7 @@ def judged(checker: Checker, made: Any, **said: Any) -> Reason:
 @pytest.fixture
 def checker(tmp_path: Path) -> Checker:
     """A checker with the keys of the vectors' host and a table of its own."""
-    made = bulk_sessions.checker(read_proof=read_proof)
+    made = bulk_sessions.checker()
     made.proofs = proof_keys(HOSTS["host"], tmp_path, NOW)
     return made
 
@@ -241,8 +240,8 @@ def test_no_text_is_no_proof(checker: Checker) -> None:
     assert judged(checker, "") is judged(checker, b"") is Reason.PROOF_REQUIRED
     with pytest.raises(TypeError):
         judged(checker, 7)
-    with pytest.raises(TypeError):
-        Checker(View(bulk_sessions.source())).check(TOKEN, "read", "a", proof="text")
+    for text in ("text", PROOF_PREFIX, f"{PROOF_PREFIX}AAAA.AAAAAA", "\ud800"):
+        assert judged(checker, text) is Reason.BAD_PROOF
 
 
 def test_a_bound_chain_weighs_what_it_keeps(checker: Checker) -> None:
