@@ -19,6 +19,7 @@ STAGES: Final = (
     "benchmarks.stages.guarded",
     "benchmarks.stages.cold",
     "benchmarks.stages.denials",
+    "benchmarks.stages.worst",
     "benchmarks.stages.proofs",
     "benchmarks.stages.batch",
     "benchmarks.stages.recorded",

@@ -9,17 +9,13 @@ from libc.string cimport memchr, memcmp
 
 from sessauth._fast.base.char_classes cimport IN_ACTION, kinds
 from sessauth._fast.base.limits cimport MAX_ACTION_CHARS, MAX_STRING_BYTES
+from sessauth._fast.base.search cimport find
 
 cdef extern from * nogil:
     """
-    #define _GNU_SOURCE 1
-    #include <string.h>
     typedef unsigned __int128 sessauth_u128;
-    /* memmem is linear in glibc and in the BSDs, but glibc declares it under _GNU_SOURCE only. */
-    extern void *memmem(const void *, size_t, const void *, size_t);
     """
     ctypedef unsigned long long u128 "sessauth_u128"
-    void *memmem(const void *, size_t, const void *, size_t)
 
 
 cdef bint has_control(bytes_t p, size_t n) noexcept nogil:
@@ -157,7 +153,7 @@ cdef bint _glob_segment(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noe
             return pn <= tn and memcmp(pattern, text + tn - pn, pn) == 0
         piece = star - pattern
         if piece:
-            match = <bytes_t> memmem(text, tn, pattern, piece)
+            match = find(text, tn, pattern, piece)
             if match == NULL:
                 return 0
             tn -= (match - text) + piece
