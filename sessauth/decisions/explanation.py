@@ -91,7 +91,7 @@ def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
     if decision.matched_index >= len(blocks):
         return f" by block {decision.matched_index}, scope {decision.matched_scope}"
     block = blocks[decision.matched_index]
-    return f" by {block.name}, scope {decision.matched_scope} `{block.scopes[decision.matched_scope]}`"
+    return f" by {block.name}, scope {decision.matched_scope} `{_cut(block.scopes[decision.matched_scope])}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class _Failure:
         text = f"{self.clause}: condition {clause} on argument `{_shown(argument)}` does not hold"
         in_block = self.block.where if self.block and self.decision.scope < 0 else ()
         conditions = scope.conditions if scope else in_block
-        return f"{text}; it would allow `{conditions[clause]}`" if clause < len(conditions) else text
+        return f"{text}; it would allow `{_cut(conditions[clause])}`" if clause < len(conditions) else text
 
     @property
     def where(self) -> str:
@@ -200,7 +200,7 @@ class _Failure:
         """The scope in it, or its own conditions."""
         if self.decision.scope < 0:
             return f"{self.where}, where"
-        shown = f" `{self.scope}`" if self.scope else ""
+        shown = f" `{_cut(self.scope)}`" if self.scope else ""
         return f"{self.where}, scope {self.decision.scope}{shown}"
 
     @property
@@ -227,14 +227,19 @@ def _mentioned(scope: Scope) -> str:
 
 
 def _listed(items: Sequence[object]) -> str:
-    shown = ", ".join(f"`{item}`" for item in items[:_MAX_LISTED])
+    shown = ", ".join(f"`{_cut(item)}`" for item in items[:_MAX_LISTED])
     return shown + (f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else "")
 
 
 def _shown(text: str) -> str:
     """Return a text of an agent or a holder so that it can't disturb a terminal or fill a log."""
-    short = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
+    short = _cut(text)
     return short if shows(short) else quoted(short)
+
+
+def _cut(item: object) -> str:
+    text = str(item)
+    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
 def _only(texts: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_wo
 from tests.support.compare import judge_request
 from tests.support.decision_fields import DecisionContent, by_message, by_object, call_of
 
+# Denials of one message that are explained with their token.
+_EXPLAINED = 8
 _REFUSED = ("sessauth_token_AAAA", "sessauth_secret_AAAA", "no token", b"sessauth_token_!")
 
 
@@ -280,13 +282,14 @@ def _is_encodable(call: TimedCall) -> bool:
     return call.request.token_only or bool(call.request.action and call.request.resource)
 
 
-def _explain(decision: Any, token: bytes) -> str:
-    return f"{decision.reason.name} of {len(token)}"
+def _explain(decision: Any, token: bytes | None) -> str:
+    return decision.reason.name if token is None else f"{decision.reason.name} of {len(token)}"
 
 
-def _content(message: pb.Decision, call: TimedCall) -> DecisionContent:
+def _content(message: pb.Decision, call: TimedCall, denied_before: int = 0) -> DecisionContent:
     content = by_message(message)
-    expected = "" if content.outcome.allowed else f"{content.outcome.reason.name} of {len(call.token)}"
+    token = call.token if denied_before < _EXPLAINED else None
+    expected = "" if content.outcome.allowed else _explain(content.outcome, token)
     assert message.explanation == expected
     return content
 
@@ -343,8 +346,10 @@ class OnWireTogether(_Together):
             for first in range(0, len(group), part):
                 message.judge(message.audience, None, first, part, now_ms=like.now_ms)
             answers = pb.CheckBatchResponse.FromString(message.answer(_explain)).decisions
+            denied = 0
             for at, answer in zip(group, answers, strict=True):
-                contents[at] = _content(answer, calls[at])
+                contents[at] = _content(answer, calls[at], denied)
+                denied += not answer.allowed
         return contents
 
 

@@ -10,6 +10,10 @@ from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.codec.protobuf cimport WireReader
 from sessauth._fast.rpc_codec.item_options cimport ItemOptions
 
+cdef enum:
+    # Denials of one message that are explained in full.
+    MAX_EXPLANATIONS = 8
+
 # A token in a batch's table.
 cdef struct TokenTableEntry:
     TextSlice token

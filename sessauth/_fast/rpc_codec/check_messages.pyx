@@ -174,6 +174,7 @@ cdef class CheckMessage(ItemOptions):
     def answer(self, explain, elsewhere=()):
         """Return the response's bytes. ``explain(decision, token)`` returns the text of a denial.
 
+        Its token is None from the ninth denial on: reading tokens would take longer than judging the calls.
         Records the items' decisions, except those in ``elsewhere``, which another process decided and records.
         """
         cdef ByteBuffer out
@@ -182,6 +183,7 @@ cdef class CheckMessage(ItemOptions):
         cdef Decision decision
         cdef Py_ssize_t i
         cdef bytes text = NOTHING
+        cdef int denied = 0
         cdef bytes more = NOTHING
         if self.checker.decision_queue is not None or self.checker.counters is not None:
             self.record_answers(self.checker, elsewhere)
@@ -194,7 +196,11 @@ cdef class CheckMessage(ItemOptions):
                 chain = self.chain_of(item)
                 if item.outcome.signature_valid and not chain.compute_ids():
                     raise MemoryError
-                text = NOTHING if item.outcome.allowed else (<str?> explain(self[i], self.token_of(i))).encode()
+                text = NOTHING
+                if not item.outcome.allowed:
+                    denied += 1
+                    token = self.token_of(i) if denied <= MAX_EXPLANATIONS else None
+                    text = (<str?> explain(self[i], token)).encode()
                 decision = self.override_of(i)
                 if self.attached is not None:
                     more = self.attached.get(i, NOTHING)

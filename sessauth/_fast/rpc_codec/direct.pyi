@@ -11,7 +11,7 @@ class DirectMethod:
         cls,
         kind: str,
         checker: Checker,
-        explain: Callable[[Decision, bytes], str],
+        explain: Callable[[Decision, bytes | None], str],
         times: Histograms | None = None,
         row: int = 0,
     ) -> DirectMethod: ...

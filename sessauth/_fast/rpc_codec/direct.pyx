@@ -1,11 +1,15 @@
 """Answers to checks that need no thread: every token was verified before, and nothing waits for the writer.
 
+A loop answers one request after the other, so none may take long. How long one can take at most is estimated before
+it is judged, by the bytes of its arguments and by what its tokens compare them with. Ceilings are left out: they are the
+operator's own.
+
 Whatever else a request is, or lacks, is answered by the service: this module refuses nothing.
 """
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
 from sessauth._fast.base.clock cimport monotonic_ns
@@ -16,15 +20,25 @@ from sessauth._fast.check.chain_cache cimport ChainCache
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.recording_runner cimport is_text
 from sessauth._fast.record.counters cimport Histograms
-from sessauth._fast.rpc_codec.check_messages cimport CheckMessage, TokenTableEntry
+from sessauth._fast.rpc_codec.check_messages cimport MAX_EXPLANATIONS, CheckMessage, TokenTableEntry
+from sessauth._fast.token.block cimport Block
 from sessauth._fast.token.chain cimport Chain
+from sessauth._fast.token.condition cimport OP_GLOB, OP_SUBSET_OF, SOURCE_ELEMENTS, Condition, is_json
+from sessauth._fast.token.scope cimport Scope
 
 __all__ = ["DirectCaller", "DirectMethod"]
 
 cdef enum:
-    # Items of one answer, and those of them that are denied: an explanation costs more than a check.
     MAX_ITEMS = 256
-    MAX_DENIED = 8
+    # In ns: as long as three signatures take to verify.
+    MAX_COST = 150000
+    # Bytes of the denied tokens: to read them for an explanation costs more than a check.
+    MAX_EXPLAINED = 512
+    # What an item takes, and a pattern however short the text, in ns.
+    ITEM_COST = 50
+    PATTERN_COST = 100
+    # What a byte of JSON takes to read, in quarters of a ns: small numbers and names take most.
+    BYTE_COST = 14
 
 
 cdef class DirectMethod:
@@ -70,7 +84,7 @@ cdef class DirectCaller:
         if not _is_plain(message, method._most):
             return None
         audience = self._audience_of(message)
-        if audience is None or not _find_cached_tokens(message):
+        if audience is None or not _find_cached_tokens(message) or not _is_cheap(message):
             return None
         message.judge(audience, self._gate)
         if not _is_final(message):
@@ -109,13 +123,66 @@ cdef bint _is_final(CheckMessage message) noexcept:
     cdef Py_ssize_t i
     cdef Item *item
     cdef int denied = 0
+    cdef size_t explained = 0
     for i in range(message.count):
         item = &message.items[i]
         if not item.outcome.allowed:
             denied += 1
-            if item.outcome.stage == STAGE_NEEDS or denied > MAX_DENIED:
+            explained += item.input.token.n if denied <= MAX_EXPLANATIONS else 0
+            if item.outcome.stage == STAGE_NEEDS or explained > MAX_EXPLAINED:
                 return False
     return True
+
+
+cdef bint _is_cheap(CheckMessage message) noexcept:
+    """Return True if judging the items takes MAX_COST at most, whatever the arguments are."""
+    cdef Py_ssize_t i
+    cdef Item *item
+    cdef PyObject *chain
+    cdef PyObject *known = NULL
+    cdef uint64_t once = ITEM_COST, by_byte = BYTE_COST, cost = 0
+    for i in range(message.count):
+        item = &message.items[i]
+        chain = item.chain
+        if chain == NULL and message.token_indexes != NULL and message.token_indexes[i]:
+            chain = message.table[message.token_indexes[i] - 1].chain
+        # An item without a token is denied at once.
+        if chain != NULL and chain != known:
+            known = chain
+            _cost_of(<Chain> chain, &once, &by_byte)
+        cost += once + (item.input.arguments.n + item.input.tool.n) * by_byte // 4
+        if cost > MAX_COST:
+            return False
+    return True
+
+
+cdef void _cost_of(Chain chain, uint64_t *once, uint64_t *by_byte) noexcept nogil:
+    """Estimate what a chain's conditions take, in ns for a call, and in quarters of a ns for a byte of its JSON."""
+    cdef Block *block
+    cdef Scope *scope
+    cdef int i, k
+    once[0] = ITEM_COST + chain.length // 4
+    by_byte[0] = BYTE_COST
+    for i in range(chain.block_count):
+        block = &chain.blocks[i]
+        _add_conditions(block.where, block.where_count, once, by_byte)
+        for k in range(block.scopes.count):
+            scope = &block.scopes.scopes[k]
+            _add_conditions(scope.conditions, scope.condition_count, once, by_byte)
+
+
+cdef void _add_conditions(const Condition *conditions, int count, uint64_t *once, uint64_t *by_byte) noexcept nogil:
+    cdef const Condition *c
+    cdef int i
+    for i in range(count):
+        c = &conditions[i]
+        # Each name of its path may be looked for among all of an object's.
+        by_byte[0] += c.path.count
+        if c.op == OP_GLOB:
+            once[0] += PATTERN_COST * c.count
+            by_byte[0] += 4 * c.count
+        elif c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS or is_json(c):
+            by_byte[0] += 4 + c.count
 
 
 cdef bint _find_cached_tokens(CheckMessage message) except -1:

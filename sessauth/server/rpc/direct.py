@@ -32,7 +32,7 @@ class DirectChecks:
     """The parts of a check: the kernel, the texts of denials, the gates of failed signatures, the meter."""
 
     checker: Checker
-    explain: Callable[[Decision, bytes], str]
+    explain: Callable[[Decision, bytes | None], str]
     gates: Gates
     page: Page | None = None
 

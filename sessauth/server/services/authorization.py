@@ -19,6 +19,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from ... import limits
 from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...decisions.decision import Decision
+from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import SessauthError
 from ...model.caller_statement import ItemProof
 from ...reasons import Level, Reason, Stage
@@ -211,8 +212,8 @@ class AuthorizationService:
         """Return the audience of a judged message."""
         return _audience(message.audience, call.principal.audiences)
 
-    def explain(self, decision: Decision, token: bytes) -> str:
-        """Explain a denial to a gateway's operator.
+    def explain(self, decision: Decision, token: bytes | None) -> str:
+        """Explain a denial to a gateway's operator; without the token, by the reason alone.
 
         The token's contents are part of it only behind a valid signature.
         """
@@ -221,6 +222,8 @@ class AuthorizationService:
         # A verified signature is at fault at its block.
         if decision.reason == Reason.BAD_SIGNATURE and decision.index < 0:
             return FAILURE_LIMIT_TEXT
+        if token is None:
+            return f"{decision.reason.name}: {REASON_TEXTS[decision.reason]}"
         layers = stored_ceilings(self._source, decision.session_id) if decision.level == Level.CEILING else ()
         return decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)
 

@@ -39,7 +39,7 @@ class Judging(Protocol):
         """Return the audience of a message."""
         ...
 
-    def explain(self, decision: Decision, token: bytes) -> str:
+    def explain(self, decision: Decision, token: bytes | None) -> str:
         """Explain a denial to a gateway's operator."""
         ...
 
