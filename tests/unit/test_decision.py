@@ -44,6 +44,18 @@ def test_an_allowed_decision_is_true(memory: MemoryFixture, token: Token) -> Non
     assert decision.explain() == "ALLOWED by block 1, scope 0"
 
 
+def test_a_long_scope_is_shown_by_its_beginning(memory: MemoryFixture) -> None:
+    """Of a scope, and of each of those that are listed, an explanation has 200 characters."""
+    names = ", ".join(f'"{number:010}"' for number in range(60))
+    long = memory.mint(f"read:files/* where n in [{names}]", *[f"read:files/{'x' * 300}"] * 9)
+
+    failed = memory.check(long, "read", "files/a", b'{"n":"x"}').explain(long)
+    assert f'scope 0 `read:files/* where n in ["{0:010}"' in failed and failed.count("…") == 2
+    assert len(failed) < 600
+    listed = memory.check(long, "write", "a").explain(long)
+    assert listed.count("…") == 8 and listed.endswith("and 2 more") and len(listed) < 2000
+
+
 def test_a_denied_decision_is_false_and_raises_itself(memory: MemoryFixture, token: Token) -> None:
     """Denied holds the decision and names reason and stage."""
     decision = memory.check(token, "delete", "x")

@@ -25,6 +25,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+from sessauth._fast.check.link_ring cimport link_add, link_init, link_remove, release_all
 from sessauth._fast.token.chain cimport Chain, Link, last_signature, text_signature
 
 from nacl.bindings import randombytes
@@ -48,34 +49,6 @@ cdef enum:
     COUNT_BITS = 15
     # A bytes object, with the allocator's overhead.
     TEXT_BYTES = 48
-
-
-cdef void link_init(Link *link) noexcept:
-    link.before = link
-    link.behind = link
-    link.owner = NULL
-
-
-cdef void link_add(Link *end, Link *link) noexcept:
-    """Insert a link before the end of a ring."""
-    link.before = end.before
-    link.behind = end
-    end.before.behind = link
-    end.before = link
-
-
-cdef void link_remove(Link *link) noexcept:
-    link.before.behind = link.behind
-    link.behind.before = link.before
-
-
-cdef void release_all(Link *end):
-    cdef Link *link = end.behind
-    cdef PyObject *owner
-    while link.owner != NULL:
-        owner = link.owner
-        link = link.behind
-        Py_DECREF(<object> owner)
 
 
 cdef class _Share:

@@ -6,7 +6,7 @@ from sessauth._fast.check.batch import Batch
 from sessauth._fast.check.chain_cache import ChainCache
 from sessauth._fast.check.cost_claims import _CostHandler
 from sessauth._fast.check.decision import Decision
-from sessauth._fast.check.recording_runner import Prepared, RecordingRunner
+from sessauth._fast.check.recording_runner import RecordingRunner
 from sessauth._fast.check.view import View
 from sessauth._fast.token.proof import ProofKeys
 
@@ -83,7 +83,6 @@ class Checker(RecordingRunner):
         record: bool = True,
         record_needs: bool = True,
     ) -> Batch: ...
-    def prepare(self, token: Any) -> Prepared: ...
     def refuse(self, stage: int, reason: int, argument: str | None = None) -> Decision: ...
 
 def session_refusal(

@@ -23,7 +23,7 @@ from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.stage_runner cimport clear_match, set_fault
-from sessauth._fast.check.recording_runner cimport RecordingRunner, Prepared, text_is_text
+from sessauth._fast.check.recording_runner cimport RecordingRunner, text_is_text
 from sessauth._fast.check.stages cimport check_session_alive
 from sessauth._fast.check.view cimport SessionEntry
 from sessauth._fast.codec.text_form cimport proof_bytes
@@ -291,34 +291,6 @@ cdef class Checker(RecordingRunner):
                 if record_needs or batch.items[i].outcome.stage != STAGE_NEEDS:
                     self.record_item(batch, &batch.items[i], False)
         return batch
-
-    def prepare(self, token not None):
-        """Return a handle that ``check`` accepts in place of the token, for callers that use it again.
-
-        It saves the lookup of the token only: every call is judged anew. A malformed token is denied when it is
-        checked. The handle keeps the chain in memory beside the cache's bytes.
-        """
-        cdef Prepared prepared
-        cdef CheckOutcome ignored
-        cdef CheckInput input
-        cdef object data
-        cdef int reason = 0
-        if type(token) is Prepared and ((<Prepared> token).checker is self or (<Prepared> token).reason):
-            return token
-        data = self.read_token(token, &reason)
-        prepared = Prepared.__new__(Prepared)
-        prepared.checker = self
-        prepared.reason = reason
-        if type(data) is Chain:
-            prepared.chain = data
-            prepared.data = prepared.chain.raw
-        elif data is not None:
-            input_init(&input)
-            outcome_init(&ignored)
-            slice_of(data, &input.token)
-            prepared.data = data
-            prepared.chain = self.chain_of(&input, data, &ignored)
-        return prepared
 
     def refuse(self, int stage, int reason, str argument=None):
         """Return a denial for a call that is refused before it reaches the kernel.

@@ -21,6 +21,7 @@ from sessauth._fast.call.check_state cimport (
     PyUnicode_IS_COMPACT_ASCII,
     input_init,
     outcome_free,
+    outcome_init,
     set_argument,
     slice_of,
 )
@@ -101,6 +102,34 @@ cdef class RecordingRunner(BatchRunner):
             set_argument(&outcome, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         queue.put(&input, &outcome, decision.chain, <bytes_t> PyBytes_AS_STRING(decision.prefix), decision.number, False)
         outcome_free(&outcome)
+
+    def prepare(self, token not None):
+        """Return a handle that ``check`` accepts in place of the token, for callers that use it again.
+
+        It saves the lookup of the token only: every call is judged anew. A malformed token is denied when it is
+        checked. The handle keeps the chain in memory beside the cache's bytes.
+        """
+        cdef Prepared prepared
+        cdef CheckOutcome ignored
+        cdef CheckInput input
+        cdef object data
+        cdef int reason = 0
+        if type(token) is Prepared and ((<Prepared> token).checker is self or (<Prepared> token).reason):
+            return token
+        data = self.read_token(token, &reason)
+        prepared = Prepared.__new__(Prepared)
+        prepared.checker = self
+        prepared.reason = reason
+        if type(data) is Chain:
+            prepared.chain = data
+            prepared.data = prepared.chain.raw
+        elif data is not None:
+            input_init(&input)
+            outcome_init(&ignored)
+            slice_of(data, &input.token)
+            prepared.data = data
+            prepared.chain = self.chain_of(&input, data, &ignored)
+        return prepared
 
     def record_batch_item(self, Batch batch not None, Py_ssize_t i, *, bint watched=False):
         """Record one decision of a batch that was judged with ``record=False``.

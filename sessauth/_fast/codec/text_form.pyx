@@ -32,13 +32,13 @@ cdef uint32_t SUMS[8][256]
 
 
 cdef void _fill_tables() noexcept:
-    cdef uint32_t i, k, value
+    cdef uint32_t i, k, value, _
     memset(VALUES, NO_VALUE, 256)
     for i in range(64):
         VALUES[<unsigned char> ALPHABET[i]] = <unsigned char> i
     for i in range(256):
         value = i
-        for k in range(8):
+        for _ in range(8):
             value = (value >> 1) ^ (0xEDB88320u if value & 1 else 0)
         SUMS[0][i] = value
     for k in range(1, 8):

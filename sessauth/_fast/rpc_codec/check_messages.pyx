@@ -80,18 +80,6 @@ cdef class CheckMessage(ItemOptions):
         """The permit of a Commit; empty if it states none, and for other messages."""
         return PyBytes_FromStringAndSize(<const char *> self.stated_permit.p, self.stated_permit.n)
 
-    def session_bytes(self, Py_ssize_t i):
-        """Return the length of the item's session id; 0 if not stated."""
-        return self._item(i).input.session.n
-
-    def peer_count(self, Py_ssize_t i):
-        """Return the number of identities in the item."""
-        return self._item(i).input.peer_count
-
-    def states(self, Py_ssize_t i):
-        """Return two flags: the item states an action, and a resource."""
-        return self._item(i).input.action.n > 0, self._item(i).input.resource.n > 0
-
     def token_index(self, Py_ssize_t i):
         """Return the index of the item's token in the table, from 1; 0 for its own token, and once judged."""
         self._item(i)

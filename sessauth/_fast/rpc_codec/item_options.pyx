@@ -46,6 +46,18 @@ cdef class ItemOptions(Batch):
     def __dealloc__(self):
         arena_free(&self.arena)
 
+    def session_bytes(self, Py_ssize_t i):
+        """Return the length of the item's session id; 0 if not stated."""
+        return self._item(i).input.session.n
+
+    def peer_count(self, Py_ssize_t i):
+        """Return the number of identities in the item."""
+        return self._item(i).input.peer_count
+
+    def states(self, Py_ssize_t i):
+        """Return two flags: the item states an action, and a resource."""
+        return self._item(i).input.action.n > 0, self._item(i).input.resource.n > 0
+
     def approvals(self, Py_ssize_t i):
         """Return the first 16 SignedApprovals of the item, encoded as received."""
         self._item(i)

@@ -361,8 +361,7 @@ cdef bint text_signature(bytes_t p, size_t n, unsigned char *out) noexcept nogil
     cdef size_t length
     if n < PRESENTED_CHARS + CHECK_CHARS:
         return False
-    p += PRESENTED_CHARS
-    n = (n - PRESENTED_CHARS - CHECK_CHARS) * 3 // 4
+    p, n = p + PRESENTED_CHARS, (n - PRESENTED_CHARS - CHECK_CHARS) * 3 // 4
     while at + 4 + SIGNATURE_BYTES <= n:
         body_bytes(p, at + 1, 2, head)
         length = head[0]
