@@ -45,7 +45,7 @@ def test_an_allowed_decision_is_true(memory: MemoryFixture, token: Token) -> Non
 
 
 def test_a_long_scope_is_shown_by_its_beginning(memory: MemoryFixture) -> None:
-    """Of a scope, and of each of those that are listed, an explanation has 200 characters."""
+    """An explanation has 200 characters of a scope, and of each of those that it lists."""
     names = ", ".join(f'"{number:010}"' for number in range(60))
     long = memory.mint(f"read:files/* where n in [{names}]", *[f"read:files/{'x' * 300}"] * 9)
 

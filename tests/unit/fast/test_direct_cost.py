@@ -1,4 +1,4 @@
-"""What an event loop judges itself: only requests that are known to be cheap before they are judged."""
+"""Direct answers of an event loop: only to requests that are known to be cheap before they are judged."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_an_item_without_a_token_is_denied(loop: _Loop) -> None:
 
 
 def test_a_few_denials_are_explained_and_many_bytes_of_tokens_are_not(loop: _Loop) -> None:
-    """To read tokens for explanations takes longer than to judge the calls: a thread does that."""
+    """Denials of more than 512 bytes of tokens are explained by a thread, and are not answered here."""
     chain = loop.token(PLAIN)
     allowed, denied = item(chain), item(chain, action=b"write")
     decisions = loop.batch([allowed, denied, denied])

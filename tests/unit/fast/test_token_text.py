@@ -130,7 +130,7 @@ def test_kept_texts_stay_within_the_caches_bytes() -> None:
 
 
 def test_a_kept_text_is_judged_by_the_state_of_now() -> None:
-    """What is kept is the decoding of a text, and no decision."""
+    """A kept text spares its decoding, and no judgement."""
     checker = bulk_sessions.checker()
     text = presented_text(token(root(READ)))
     for _ in range(3):
