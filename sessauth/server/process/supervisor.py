@@ -2,7 +2,8 @@
 
 A worker is started with exec, never forked from a process that runs gRPC. It drains when its pipe on stdin
 closes, also when this process is killed. Its lines on stdout are its heartbeat; one that is silent too long
-is killed and replaced. A worker that fails again and again is started less and less often.
+is killed and replaced. While a worker starts, the CPU time that it gets is its sign of life: a slow machine
+delays a start and does not end it. A worker that fails again and again is started less and less often.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from typing import Final
 
 import sessauth
 
+from ...state.host.processes import cpu_ticks
 from ..config.config import Config
 from ..keys.credentials import WorkerCredential
 from ..log import event
 from ..periodic import Background
 
+# Without CPU time, of a worker that starts; twice as long after each start that failed.
 START_SECONDS: Final = 20.0
+LONGEST_START_SECONDS: Final = 320.0
 SILENT_SECONDS: Final = 5.0
+# A supervisor that did not run itself has not seen that a worker was silent.
+LONGEST_LOOK_SECONDS: Final = 1.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.1
@@ -48,17 +54,58 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+class Starts:
+    """The starts of the workers of one supervisor. After one that failed they come one after the other."""
+
+    def __init__(self) -> None:
+        """Limit the first starts."""
+        # How long a worker that starts may get no CPU time.
+        self.seconds = START_SECONDS
+        self._starting: set[int] = set()
+        self._failed: set[int] = set()
+
+    def may_start(self) -> bool:
+        """Return True if another worker may start now."""
+        return not (self._failed and self._starting)
+
+    def started(self, index: int) -> None:
+        """Note that the process of place ``index`` starts."""
+        self._starting.add(index)
+
+    def ready(self, index: int) -> None:
+        """Note that worker ``index`` is ready. Once no place is left that failed, the first limits hold."""
+        self._starting.discard(index)
+        self._failed.discard(index)
+        if not self._failed:
+            self.seconds = START_SECONDS
+
+    def ended(self, index: int) -> None:
+        """Note that the process of place ``index`` ended; before it was ready, its start failed."""
+        if index in self._starting:
+            self._starting.discard(index)
+            self._failed.add(index)
+            self.seconds = min(2 * self.seconds, LONGEST_START_SECONDS)
+
+
 class Worker:
     """One place for a worker, and the process that fills it now."""
 
-    def __init__(self, config: Config, index: int, credential: WorkerCredential, metrics: int = -1) -> None:
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        credential: WorkerCredential,
+        metrics: int = -1,
+        starts: Starts | None = None,
+    ) -> None:
         """Prepare place ``index``; :meth:`start` fills it with a process with ``credential``.
 
-        ``metrics`` is the descriptor of the process's page, -1 for none.
+        ``metrics`` is the descriptor of the process's page, -1 for none. ``starts`` are those of all places.
         """
         self._config = config
         self._credential = credential
         self._metrics = metrics
+        self._starts = starts or Starts()
         self.index = index
         self.ready = threading.Event()
         self.records = True
@@ -67,7 +114,12 @@ class Worker:
         # The settings are the first line of a process's stdin.
         self._writing = threading.Lock()
         self._started = 0.0
-        self._alive_at = 0.0
+        self._reported_slow = False
+        self._lines = 0
+        # Lines and CPU time at the last look, when that was, and since how many seconds they are the same.
+        self._signs = (0, 0)
+        self._looked_at = 0.0
+        self._silent_seconds = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._start_at = 0.0
 
@@ -95,7 +147,10 @@ class Worker:
             start_new_session=True,
         )
         self._process = process
-        self._started = self._alive_at = time.monotonic()
+        self._starts.started(self.index)
+        self._started = self._looked_at = time.monotonic()
+        self._silent_seconds = 0.0
+        self._reported_slow = False
         threading.Thread(
             target=self._listen, args=(process,), name=f"sessauth-worker-{self.index}", daemon=True
         ).start()
@@ -105,6 +160,7 @@ class Worker:
                 "index": self.index,
                 "credential": self._credential.text,
                 "metrics": self._metrics,
+                "start_seconds": self._starts.seconds,
             }
         )
         try:
@@ -127,12 +183,11 @@ class Worker:
         now = time.monotonic()
         process = self._process
         if process is not None and process.poll() is None:
-            if now - self._alive_at > (SILENT_SECONDS if self.ready.is_set() else START_SECONDS):
-                process.kill()
-                event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid)
+            self._look(process, now)
             return
         if process is not None:
             self.ready.clear()
+            self._starts.ended(self.index)
             event(logging.ERROR, "worker_died", index=self.index, pid=process.pid, status=process.returncode)
             self._close_pipes(process)
             self._process = None
@@ -140,11 +195,31 @@ class Worker:
                 self._pause = FIRST_PAUSE_SECONDS
             self._start_at = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-        if now >= self._start_at:
+        if now >= self._start_at and self._starts.may_start():
             # If no process can be started the next attempt waits too.
             self._start_at = now + self._pause
             self.restarts += 1
             self.start()
+
+    def _look(self, process: subprocess.Popen[str], now: float) -> None:
+        """Kill a process without a sign of life for too long."""
+        ready = self.ready.is_set()
+        if ready:
+            self._starts.ready(self.index)
+        signs = (self._lines, 0 if ready else cpu_ticks(process.pid))
+        if signs == self._signs:
+            self._silent_seconds += min(now - self._looked_at, LONGEST_LOOK_SECONDS)
+        else:
+            self._silent_seconds = 0.0
+        self._signs, self._looked_at = signs, now
+        limit = SILENT_SECONDS if ready else self._starts.seconds
+        if self._silent_seconds > limit:
+            process.kill()
+            fields = {"ready": ready, "seconds": limit}
+            event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid, **fields)
+        elif not ready and not self._reported_slow and now - self._started > START_SECONDS:
+            self._reported_slow = True
+            event(logging.WARNING, "worker_starts_slowly", index=self.index, pid=process.pid)
 
     def stop(self, within_seconds: float) -> None:
         """Let the process drain; kill it if it takes longer than ``within_seconds``."""
@@ -171,7 +246,7 @@ class Worker:
         try:
             for line in process.stdout:
                 if process is self._process:
-                    self._alive_at = time.monotonic()
+                    self._lines += 1
                     if line == "ready\n":
                         self.ready.set()
                     else:
@@ -205,8 +280,9 @@ class Supervisor:
         ``metrics`` holds the descriptor of each one's page; empty: no pages.
         """
         self._config = config
+        starts = Starts()
         self.workers = [
-            Worker(config, index, credential, metrics[index] if metrics else -1)
+            Worker(config, index, credential, metrics[index] if metrics else -1, starts)
             for index in range(config.server.workers)
         ]
         tasks = [(f"worker {worker.index}", worker.supervise) for worker in self.workers]

@@ -48,8 +48,6 @@ from .recorder import ServerRecorder
 from .signals import ignore_harmless, set_on
 
 ALIVE_SECONDS = 0.5
-# A control process that starts listens soon; its workers judge nothing before they are registered.
-REGISTERED_SECONDS = 10.0
 SAME_FILES_SECONDS = 0.1
 REPORT_MS = 1_000
 # How long a thread of a pool may hold up the loop that answers checks; Python's default is ten times as long.
@@ -66,7 +64,15 @@ def main() -> int:
     set_on(stop, signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
-        run(config, int(settings["index"]), stop, sys.stdout, settings["credential"], settings["metrics"])
+        run(
+            config,
+            int(settings["index"]),
+            stop,
+            sys.stdout,
+            settings["credential"],
+            settings["metrics"],
+            start_seconds=settings["start_seconds"],
+        )
     except (SessauthError, OSError) as error:
         # OSError: the pipe to a parent that is gone.
         log.event(logging.ERROR, "worker_failed", index=settings["index"], error=repr(error))
@@ -75,12 +81,19 @@ def main() -> int:
 
 
 def run(
-    config: Config, index: int, stop: threading.Event, out: IO[str], credential: str, metrics: int = -1
+    config: Config,
+    index: int,
+    stop: threading.Event,
+    out: IO[str],
+    credential: str,
+    metrics: int = -1,
+    *,
+    start_seconds: float,
 ) -> None:
     """Serve as worker ``index`` until ``stop`` is set.
 
     ``credential`` is that of the control process, for calls that need the writer. ``metrics`` is the
-    descriptor of this process's page, -1 for none.
+    descriptor of this process's page, -1 for none. The control process has ``start_seconds`` to register it.
     """
     page = Page.inherited(metrics) if metrics >= 0 else None
     source = StateReader.open(config.state_dir)
@@ -139,7 +152,7 @@ def run(
         )
         try:
             recorder.start()
-            _wait_registered(registering, stop)
+            _wait_registered(registering, stop, start_seconds)
             serving.start()
             _require_progress(serving, source)
             health.set_ready(True)
@@ -180,16 +193,16 @@ def _register(channel: VerifierChannel, registration: Registration) -> int:
         raise ServerError(f"the control process did not register this worker: {error}") from error
 
 
-def _wait_registered(registering: RegistrationLoop, stop: threading.Event) -> None:
+def _wait_registered(registering: RegistrationLoop, stop: threading.Event, seconds: float) -> None:
     """Wait until the control process counts this worker among those that judge.
 
-    Raises ServerError if it does not in time.
+    Raises ServerError if it does not within ``seconds``.
     """
     registering.start()
-    until = time.monotonic() + REGISTERED_SECONDS
+    until = time.monotonic() + seconds
     while not registering.registered and not stop.wait(POLL_SECONDS):
         if time.monotonic() >= until:
-            raise ServerError(f"not registered within {REGISTERED_SECONDS:.0f} s: {registering.problem}")
+            raise ServerError(f"not registered within {seconds:.0f} s: {registering.problem}")
 
 
 def _serve_until(

@@ -8,6 +8,7 @@ from typing import Final
 
 # In /proc/PID/stat, behind the command's name in parentheses.
 _STATE: Final = 0
+_CPU: Final = slice(11, 13)
 _STARTED: Final = 19
 _OVER: Final = frozenset("ZXx")
 
@@ -16,6 +17,11 @@ def started(process_id: int, proc: Path = Path("/proc")) -> int:
     """Return the start of a process in clock ticks since boot; 0 if it is unknown."""
     fields = _stat(process_id, proc)
     return int(fields[_STARTED]) if fields else 0
+
+
+def cpu_ticks(process_id: int, proc: Path = Path("/proc")) -> int:
+    """Return the CPU time of a process in clock ticks, the kernel's part included; 0 if it is unknown."""
+    return sum(map(int, _stat(process_id, proc)[_CPU]))
 
 
 def is_gone(process_id: int, began: int, proc: Path = Path("/proc")) -> bool:
