@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,30 @@ def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float)
     forwarder.close()
 
     assert refused.value.reason == "WRITER_UNREACHABLE"
+
+
+def _read_to_the_end(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
+
+
+def test_a_slow_control_process_gets_time_to_answer_a_connection(tmp_path: Path) -> None:
+    """A connection that the control process accepts late is kept, not given up for another one."""
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as caller:
+        listener.bind(str(tmp_path / "sessauth.sock"))
+        listener.listen()
+        listener.settimeout(30)
+        forwarder = Forwarder(tmp_path / "sessauth.sock", "x")
+        call = CallContext("Check", RULES[METHOD], None, Principal("gw-1", "gateway"))  # type: ignore[arg-type]
+        call.deadline = time.monotonic() + 30
+        refused = caller.submit(forwarder.forward, "Check", b"", call)
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                _read_to_the_end(connection)
+        forwarder.close()
+        assert isinstance(refused.exception(30), ServerError | ValueError)
 
 
 def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckRequest) -> None:

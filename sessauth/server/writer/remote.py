@@ -25,10 +25,11 @@ from .handed_items import UNDECIDED, decode_decisions, encode_items
 from .port import Decisions
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
-# The socket of a control process that starts again is there within a second.
+# The socket of a control process that starts again is there within a second. An attempt may take longer: on a
+# busy machine a connection that is given up early is never made.
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
 )
