@@ -259,6 +259,31 @@ def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) 
     assert session_id in usage_store.files
 
 
+def test_a_full_disk_is_logged_once_a_minute(
+    usage_store: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ended sessions can't be written, one line a minute says so, and counts the others."""
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(store, "event", lambda level, name, **fields: lines.append({"event": name, **fields}))
+
+    def refuse(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(usage_store.files, "write", refuse)
+    for number in range(1, 4):
+        session_id = usage_store.open(number)
+        usage_store.add(observed(session_id, block("r")))
+        usage_store.end(session_id)
+
+    for _ in range(5):
+        usage_store.tend(1_000)
+    assert [line["event"] for line in lines] == ["usage_not_written"]
+
+    usage_store.tend(store.NOT_WRITTEN_MS)
+    assert len(lines) == 2
+    assert lines[1]["not_logged"] >= 4
+
+
 def test_a_stop_does_not_wait_for_a_slow_disk(
     usage_store: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,8 @@ POLLED_SESSIONS: Final = 200
 WRITING_SECONDS: Final = 0.2
 # Quiet time before a written session is written again or evicted: late uses come together.
 QUIET_MS: Final = 10_000
+# A full disk must not be filled by the log of it: of failures, one is logged in this time.
+NOT_WRITTEN_MS: Final = 60_000
 # Bound of a stop: thousands of files on a slow disk must not keep the process from ending.
 CLOSING_SECONDS: Final = 1.5
 
@@ -86,6 +88,9 @@ class UsageStore:
         self._full = False
         self._senders: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._lost = LossMarker()
+        # Failures to write that were not logged since the last that was, and when the next one may be.
+        self._not_logged = 0
+        self._log_at_ms = 0
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
         self.on_used_after_end: OnUsedAfterEnd | None = None
         self.on_change: OnChange | None = None
@@ -302,12 +307,22 @@ class UsageStore:
         try:
             self._files.write(session_id, report.SerializeToString())
         except OSError as error:
-            event(logging.ERROR, "usage_not_written", session=session_id.hex(), error=str(error))
+            self._log_not_written(session_id, error)
             return False
         with self._lock:
             entry.written = version
             entry.final = report if report.session.ended_at_ms else None
         return True
+
+    def _log_not_written(self, session_id: bytes, error: OSError) -> None:
+        now_ms = self._clock.steady_ms()
+        if now_ms < self._log_at_ms:
+            self._not_logged += 1
+            return
+        self._log_at_ms = now_ms + NOT_WRITTEN_MS
+        not_logged, self._not_logged = self._not_logged, 0
+        fields = {"session": session_id.hex(), "not_logged": not_logged}
+        event(logging.ERROR, "usage_not_written", error=str(error), **fields)
 
     def _report(
         self, session: Session | None, layers: Layers, entry: SessionUsageEntry | None
