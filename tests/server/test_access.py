@@ -227,6 +227,25 @@ def test_who_called_is_known_by_a_digest_alone(service_of_its_own: Service) -> N
     assert not any(secret in digest or digest in caller.credential.encode() for digest in known)
 
 
+def test_a_credential_has_one_text_on_the_wire(service_of_its_own: Service) -> None:
+    """One space stands between ``Bearer`` and the key, nothing around it; the cache has one plan for it."""
+    service = service_of_its_own
+    caller = service.add("spaced", "auditor")
+    for word in ("Bearer", "bearer", "BEARER"):
+        metadata = [("authorization", f"{word} {caller.credential}")]
+        caller.call("KeyService/ListKeys", keys.ListKeysRequest(), metadata=metadata)
+    for text in (f" {caller.credential}", f"   {caller.credential}", f"{caller.credential} ", "", " "):
+        with pytest.raises(RpcError) as refused:
+            caller.call(
+                "KeyService/ListKeys", keys.ListKeysRequest(), metadata=[("authorization", f"Bearer {text}")]
+            )
+        assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert service.control is not None
+
+    routes = service.control.serving._router._routes
+    assert len(routes["/sessauth.v1.KeyService/ListKeys"].plans_by_credential) == 1
+
+
 def test_a_second_credential_is_refused_though_the_first_is_known(service_of_its_own: Service) -> None:
     """A caller that is known and sends another ``authorization`` entry as well is UNAUTHENTICATED."""
     caller = service_of_its_own.operator

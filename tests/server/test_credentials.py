@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import string
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.errors import ConfigError
+from sessauth.errors import ConfigError, StateUnusable
 from sessauth.server.keys.credentials import RELOAD_SECONDS, CredentialFile, Principal, parse
 
 
@@ -23,7 +24,6 @@ def test_a_credential_is_its_owners(file: CredentialFile) -> None:
     text = file.add("gateway-1", "gateway", ["gw", "other audience"])
 
     assert file.authenticate(text) == Principal("gateway-1", "gateway", ("gw", "other audience"))
-    assert file.authenticate(text + "\n") is not None
     for wrong in [
         text[:-1],
         text + "A",
@@ -31,6 +31,12 @@ def test_a_credential_is_its_owners(file: CredentialFile) -> None:
         "",
         "sessauth_key__",
         text[1:],
+        *(
+            before + text + behind
+            for before in ("", " ", "\t")
+            for behind in ("", " ", "\n")
+            if before + behind
+        ),
     ]:
         assert file.authenticate(wrong) is None
     flipped = text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1]
@@ -47,6 +53,77 @@ def test_a_credential_has_one_text(file: CredentialFile) -> None:
     assert file.authenticate(text) is not None
     for bits in (1, 2, 3):
         assert parse(text[:-1] + alphabet[last + bits]) is None
+
+
+def test_each_credential_has_one_place_in_the_cache(file: CredentialFile) -> None:
+    """In whatever forms one caller comes, the cache has one entry for it, and one for the next."""
+    first, second = file.add("a", "gateway"), file.add("b", "gateway")
+
+    for text in [first, *(" " * count + first for count in range(5000)), second]:
+        file.authenticate(text)
+
+    assert len(file.loaded.accepted) == 2
+    assert file.accepted_before(second.encode()) == Principal("b", "gateway")
+
+
+def _fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every new file fail as on a full disk."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sessauth.server.keys.credentials.replace_file", refuse)
+
+
+@pytest.mark.parametrize("gone", [("a",), ("b",), ("c",), ("a", "c"), ("a", "b", "c")])
+def test_a_full_disk_keeps_no_credential(
+    file: CredentialFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[str, ...]
+) -> None:
+    """Removing needs no room: the entry is overwritten, readers see that, and the other entries stay."""
+    texts = {
+        "a": file.add("a", "operator"),
+        "b": file.add("b", "gateway", ["x", "y"]),
+        "c": file.add("c", "auditor"),
+    }
+    other = CredentialFile(tmp_path / "credentials.toml")
+    assert all(other.authenticate(text) for text in texts.values())
+    size = (tmp_path / "credentials.toml").stat().st_size
+    _fill(monkeypatch)
+
+    assert all(file.remove(name) for name in gone)
+
+    other.fresh_until = 0.0
+    accepted = {name for name, text in texts.items() if other.authenticate(text)}
+    assert accepted == {entry.principal.name for entry in file.list()} == set(texts) - set(gone)
+    assert (tmp_path / "credentials.toml").stat().st_size == size
+
+
+def test_a_full_disk_takes_no_new_credential(file: CredentialFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding on a full disk is the state's fault, NO_SPACE, and changes nothing."""
+    text = file.add("a", "operator")
+    _fill(monkeypatch)
+
+    with pytest.raises(StateUnusable, match="free some space") as refused:
+        file.add("b", "operator")
+
+    assert refused.value.problem == "NO_SPACE"
+    assert file.authenticate(text) is not None
+
+
+def test_a_file_of_another_form_is_not_overwritten(
+    file: CredentialFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry written by hand, which is not found in its place, is left alone and the disk is named."""
+    file.add("a", "operator")
+    path = tmp_path / "credentials.toml"
+    path.write_text(path.read_text().replace('[credential."a"]', "[credential.a]"))
+    before = path.read_bytes()
+    _fill(monkeypatch)
+
+    with pytest.raises(StateUnusable):
+        file.remove("a")
+
+    assert path.read_bytes() == before
 
 
 def test_the_file_holds_no_secret(file: CredentialFile, tmp_path: Path) -> None:

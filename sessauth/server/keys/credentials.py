@@ -3,11 +3,12 @@
 A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The
 file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
 file is written whole, under another name, and renamed into place; readers check its identity
-at most once in 200 ms.
+at most once in 200 ms. On a full disk a removed entry is overwritten where it stands.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hmac
 import os
@@ -16,7 +17,7 @@ import threading
 import time
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -24,15 +25,16 @@ from pathlib import Path
 
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
-from ...errors import ConfigError
+from ...errors import ConfigError, StateUnusable
 from ...model.credential import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
 from ...state.host.folder import read_file, replace_file
 from ..config.sections import RESERVED
 
+# The disk, or its owner's part of it.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PREFIX = "sessauth_key_"
 SECRET_CHARS = 43
 RELOAD_SECONDS = 0.2
-MAX_ACCEPTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,10 @@ class WorkerCredential:
 
 
 def parse(text: str) -> tuple[str, bytes] | None:
-    """Split a credential into its name and its 32-byte secret; None if it isn't one."""
-    text = text.strip()
+    """Split a credential into its name and its 32-byte secret; None if it isn't one.
+
+    One credential has one text, so nothing is stripped: what is cached by text has one entry for each.
+    """
     head, secret = text[: -SECRET_CHARS - 1], text[-SECRET_CHARS:]
     if not head.startswith(PREFIX) or text[len(head) : len(head) + 1] != "_":
         return None
@@ -122,7 +126,7 @@ def parse(text: str) -> tuple[str, bytes] | None:
         raw = base64url.decode(secret)
     except ValueError:
         return None
-    # One credential has one text: the unused bits of the last character are zero.
+    # The unused bits of the last character are zero.
     return (name, raw) if len(raw) == 32 and base64url.encode(raw) == secret else None
 
 
@@ -165,7 +169,7 @@ class CredentialSource(ABC):
         principal = loaded.accepted.get(digest)
         if principal is None:
             principal = self._judge(text, loaded.entries)
-            if principal is not None and len(loaded.accepted) < MAX_ACCEPTED:
+            if principal is not None:
                 loaded.accepted[digest] = principal
         return principal
 
@@ -274,15 +278,35 @@ class CredentialFile(CredentialSource):
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, StoredCredential]]:
-        """Lock the file, yield its entries, and write them back if nothing was raised."""
+        """Lock the file, yield its entries, and write them back if nothing was raised.
+
+        Raises StateUnusable NO_SPACE if more is to be stored and the disk is full.
+        """
+        try:
+            with self._locked():
+                entries = _read(self._path) if self._path.exists() else {}
+                before = dict(entries)
+                yield entries
+                try:
+                    _write(self._path, entries)
+                except OSError as error:
+                    # Taking authority away must not need room.
+                    if error.errno not in FULL or not _blank(self._path, before.keys() - entries, entries):
+                        raise
+                self.fresh_until = 0.0
+        except OSError as error:
+            if error.errno in FULL:
+                message = f"{self._path}: the file system is full; free some space"
+                raise StateUnusable(message, "NO_SPACE") from error
+            raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             self._give_group(lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            entries = _read(self._path) if self._path.exists() else {}
-            yield entries
-            _write(self._path, entries)
-            self.fresh_until = 0.0
+            yield
         finally:
             os.close(lock)
 
@@ -295,17 +319,22 @@ class CredentialFile(CredentialSource):
 
 
 def _read(path: Path) -> dict[str, StoredCredential]:
+    try:
+        return _entries(path, read_file(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _entries(path: Path, data: bytes) -> dict[str, StoredCredential]:
     entries: dict[str, StoredCredential] = {}
     try:
-        table = tomllib.loads(read_file(path).decode())
+        table = tomllib.loads(data.decode("utf-8"))
         for name, row in table.get("credential", {}).items():
             principal = Principal(name, row["role"], tuple(row.get("audiences", ())))
             secret_hash = bytes.fromhex(row["secret_blake2b"])
             if principal.role not in ROLES or len(secret_hash) != 32 or not NAME.fullmatch(name):
                 raise ConfigError(f"{path}: credential {name!r} has a role, hash or name that is none")
             entries[name] = StoredCredential(principal, secret_hash)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: can't be read as hashed credentials: {type(error).__name__}") from error
     return entries
@@ -320,3 +349,34 @@ def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
             f'secret_blake2b = "{entry.secret_hash.hex()}"\n'
         )
     replace_file(path, "".join(lines).encode(), 0o640)
+
+
+def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]) -> bool:
+    """Overwrite entries by empty lines where they stand, durably, which takes no space on the disk.
+
+    False, and nothing is done, if ``left`` would not be the file's entries then. A write that a crash cuts in
+    two leaves a file that can't be read, so nobody is accepted by it.
+    """
+    data = read_file(path)
+    ranges: list[tuple[int, int]] = []
+    for name in gone:
+        begin = data.find(f'[credential."{name}"]\n'.encode())
+        end = data.find(b"\n[", begin)
+        ranges.append((begin, end if end >= 0 else len(data)))
+    blanked = bytearray(data)
+    for begin, end in ranges:
+        blanked[begin:end] = b"\n" * (end - begin)
+    if any(begin < 0 for begin, _ in ranges) or _entries(path, bytes(blanked)) != left:
+        return False
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        for begin, end in ranges:
+            os.pwrite(descriptor, blanked[begin:end], begin)
+        # Readers know another content by it, and the clock of the file system may stand still for some ms.
+        after = os.fstat(descriptor).st_mtime_ns
+        os.utime(descriptor, ns=(before.st_atime_ns, max(after, before.st_mtime_ns + 1)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True

@@ -140,8 +140,8 @@ class Authenticator:
                 found = value
         if found is None:
             return None
-        if isinstance(found, str) and found[: len(BEARER)].lower() == BEARER:
-            text = found[len(BEARER) :]
+        text = credential_of_entry(found)
+        if text is not None:
             if self._workers is not None and text.isascii() and self._workers.is_text(text):
                 return self._workers.principal
             try:
@@ -187,6 +187,13 @@ class Authenticator:
         if found is None or found != principal:
             raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
         return authenticated_by
+
+
+def credential_of_entry(value: str | bytes | None) -> str | None:
+    """Return the text after ``Bearer`` and one space in an ``authorization`` entry; None if it has none."""
+    if isinstance(value, str) and value[: len(BEARER)].lower() == BEARER:
+        return value[len(BEARER) :]
+    return None
 
 
 def certificate_thumbprint(pem: bytes) -> str:

@@ -7,12 +7,12 @@ from hashlib import blake2b
 from typing import Final
 
 from ...errors import ServerError
-from ..keys.credentials import MAX_ACCEPTED, Loaded, Principal
+from ..keys.credentials import Loaded, Principal
 from ..status import refused
 from ..transport.receiving import Receiving
 from ..transport.rpc import Plan, Rpc
 from .access import ANYONE, ORIGINAL_CALLER, RULES, STATEMENT, Rule, pool_of, require_rules
-from .authenticate import AUTHORIZATION
+from .authenticate import AUTHORIZATION, credential_of_entry
 from .call import NOBODY
 from .method import Method
 from .pipeline import Pipeline
@@ -23,6 +23,8 @@ HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
 # Workers that drain still report observations.
 REPORT_OBSERVATIONS: Final = "/sessauth.v1.UsageService/ReportObservations"
+# Other hosts of a cluster may state any number of callers.
+MAX_PLANS: Final = 4096
 
 
 class Route:
@@ -45,7 +47,7 @@ class Route:
         self.forwarded = method.name == FORWARD
         # By the principal, and the name that its share of the pool has.
         self.plans: dict[tuple[Principal, str], Plan] = {}
-        # By the digest of an accepted ``authorization`` entry whose role reaches the method.
+        # By the digest of an accepted credential whose role reaches the method; each has one text.
         self.plans_by_credential: dict[bytes, Plan] = {}
 
 
@@ -135,7 +137,7 @@ class Router:
         if by_metadata and not route.forwarded and self._credentials.loaded is loaded:
             # The file was not replaced meanwhile, so the caller was authenticated by it.
             digest = _digest(rpc.metadata)
-            if digest and len(route.plans_by_credential) < MAX_ACCEPTED:
+            if digest:
                 route.plans_by_credential[digest] = rpc.plan
         self._receiving.begin(rpc)
 
@@ -162,8 +164,7 @@ class Router:
                 share = PoolShare(self._pools[pool], strangers=principal is NOBODY)
                 self._shares[pool, share_name] = share
             plan = self._pipeline.plan(route.method, route.rule, share, principal, self._deliver)
-            # Other hosts of a cluster may state any number of callers.
-            if len(route.plans) < MAX_ACCEPTED:
+            if len(route.plans) < MAX_PLANS:
                 route.plans[principal, share_name] = plan
         return plan
 
@@ -185,7 +186,7 @@ def _original_caller(metadata: Sequence[tuple[str, str | bytes]]) -> str:
 
 
 def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
-    """Return BLAKE2b-256 of the only ``authorization`` entry; empty if there is none, or several.
+    """Return BLAKE2b-256 of the credential in the only ``authorization`` entry, empty without.
 
     Empty too beside a statement of another caller, which is judged each time.
     """
@@ -197,6 +198,5 @@ def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
             found = value
         elif name == STATEMENT:
             return b""
-    if isinstance(found, str) and found.isascii():
-        return blake2b(found.encode(), digest_size=32).digest()
-    return b""
+    text = credential_of_entry(found)
+    return blake2b(text.encode(), digest_size=32).digest() if text and text.isascii() else b""
