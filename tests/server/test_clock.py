@@ -67,3 +67,28 @@ def test_a_wrong_clock_grants_nothing_and_ends_what_is_asked(stepped: Service, c
     clock.step_ms = 0
     assert wait_until(lambda: serves(operator))
     assert operator.call("SessionService/OpenSession", opening).session.id
+
+
+def test_a_clock_before_the_states_floor_is_not_ready(clock: _SteppedClock) -> None:
+    """A server that starts with a clock an hour behind its state denies every check, and reports that."""
+    with home_folder() as home:
+        service = Service(initialise(home))
+        config = server_config.from_dict({"home": str(home)})
+        opening = sessions.OpenSessionRequest(subject="agent", ceiling=["read:**"])
+        for clock.step_ms, problem in ((0, ""), (-HOUR_MS, "clock floor"), (-1_000, "")):
+            service.control = Control(config, clock)
+            service.control.start()
+            operator = service.operator
+            try:
+                found = service.control.readiness.problem()
+                assert (bool(found), problem in found) == (bool(problem), True)
+                if problem:
+                    assert not serves(operator)
+                else:
+                    assert wait_until(lambda operator=operator: serves(operator))
+                    operator.call("SessionService/OpenSession", opening)
+            finally:
+                for caller in service.callers:
+                    caller.close()
+                service.callers.clear()
+                service.control.stop()

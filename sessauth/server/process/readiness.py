@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ... import limits
 from ...errors import SessauthError
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
@@ -39,14 +40,20 @@ class Readiness:
     def problem(self) -> str:
         """Return why this process is not ready; empty if it is."""
         try:
-            self._log.head()
+            floor_ms = self._log.head().clock_floor_ms
             if self._part.alarm is not None:
                 return f"this host left its cluster's log: {self._part.alarm}"
             if self._log.braked:
                 return f"the brake denies every check: {self._log.braked}"
             if not self._verifier.view.current:
                 return "the state of this host is not known to be current, which denies every check"
-            self._log.now_ms()
+            late_ms = floor_ms - self._log.now_ms()
+            if late_ms > limits.CLOCK_STEP_MS:
+                # A clock that was wrong when the state was opened does not deviate from its own beginning.
+                return (
+                    f"the wall clock is {late_ms} ms before the state's clock floor, which denies every "
+                    "check: set the clock right, then restart the server"
+                )
             return self._keyring.problem(self._log.keys())
         except SessauthError as error:
             return str(error)
