@@ -30,6 +30,9 @@ def request_bytes(values: dict[str, list[bytes]]) -> bytes:
     [
         [],
         [("authorization", "")],
+        [("authorization", "Bearer")],
+        [("authorization", "Bearer ")],
+        [("authorization", " Bearer sessauth_key_gw-1_wrong ")],
         [("authorization", "Bearer sessauth_key_gw-1_wrong")],
         [("authorization", "Bearer sessauth_key_nobody_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")],
         [("authorization", "Basic Zm9vOmJhcg==")],

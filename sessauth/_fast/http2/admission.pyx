@@ -21,12 +21,14 @@ from sessauth._fast.http2.stream cimport (
     MESSAGE_PREFIX,
     Connection,
     Stream,
+    drop_body,
     expect,
     fail,
     message_size,
     unexpect,
 )
 from sessauth._fast.http2.tls cimport tls_peer_certificate
+from sessauth._fast.http2.waiting cimport owes, wait
 from sessauth._fast.rpc_codec.direct cimport DirectCaller
 
 cdef enum:
@@ -42,11 +44,17 @@ cdef uint64_t FAILED_GENERATION = <uint64_t> 1 << 63
 cdef int64_t SHORTEST_NS = 1_000_000
 
 
+cdef class Account:
+    """The bytes of answers that one caller has not read, on all its connections."""
+
+
 cdef class Admission:
     """Answers or admits the requests of a loop. See Loop for the parameters."""
 
     def __cinit__(self):
         self.commands = CommandQueue.__new__(CommandQueue)
+        # By the gate of a principal's failed signatures, of which each has one.
+        self._accounts = {}
         # Without one: it is closed even if the rest is never made.
         self.memory.epoll = -1
 
@@ -61,8 +69,7 @@ cdef class Admission:
         return 0
 
     cdef int advance_stream(self, Stream *stream) except -1:
-        """Answer a ready stream at once, admit it, or call back for it."""
-        cdef Py_ssize_t size
+        """Answer a ready stream at once, let it wait for its turn, or call back for it."""
         cdef bint closed = stream.closed
         if stream.call != NULL:
             self.called_back = True
@@ -77,20 +84,36 @@ cdef class Admission:
         if stream.closed:
             let_go(stream)
             return 0
-        if not stream.has_headers or stream.answer != ANSWER_NONE:
+        if not stream.has_headers or stream.answer != ANSWER_NONE or stream.is_waiting:
             return 0
+        if not owes(stream.connection) and self._goes_on_here(stream):
+            return 0
+        unexpect(stream)
+        wait(stream)
+        return 0
+
+    cdef int admit_waiting(self, Stream *stream) except -1:
+        """Answer a request whose turn it is, or admit it."""
+        if stream.needs_thread or not self._goes_on_here(stream):
+            unexpect(stream)
+            self.admit(stream)
+        return 0
+
+    cdef bint _goes_on_here(self, Stream *stream) except -1:
+        """Return True for a request that is answered here and now, or whose message is expected at once."""
+        cdef Py_ssize_t size
         if self._direct is not None and not stream.fault and self._may_be_direct(stream):
             size = message_size(stream)
             if size < 0 or not stream.ended:
                 if not stream.ended:
                     self._expect_message(stream)
-                    return 0
+                    return True
             elif stream.body_end - stream.body_begin == <size_t> size + MESSAGE_PREFIX:
                 if self._answer_directly(stream, size):
                     unexpect(stream)
-                    return 0
-        unexpect(stream)
-        return self.admit(stream)
+                    return True
+        stream.needs_thread = True
+        return False
 
     cdef bint _may_be_direct(self, const Stream *stream) except -1:
         cdef Vector path
@@ -129,6 +152,8 @@ cdef class Admission:
             if direct is None:
                 return NULL
             cache_caller(stream, direct)
+            if stream.connection.account == NULL:
+                self._set_account(stream.connection, direct)
             caller = <PyObject *> direct
         return caller
 
@@ -141,9 +166,7 @@ cdef class Admission:
         cdef int64_t left_ns
         text = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
         left_ns = timeout_ns(text.p, text.n)
-        if stream.expected_until_ns:
-            # The time since its headers came.
-            left_ns -= self.memory.now_ns - (stream.expected_until_ns - EXPECTED_NS)
+        left_ns -= self.memory.now_ns - stream.arrived_ns
         if left_ns < SHORTEST_NS:
             return False
         try:
@@ -162,6 +185,7 @@ cdef class Admission:
             return False
         if not answer(stream, PyBytes_AS_STRING(<bytes> reply), PyBytes_GET_SIZE(<bytes> reply)):
             fail(stream.connection)
+        drop_body(stream)
         self.answered += 1
         return True
 
@@ -177,6 +201,17 @@ cdef class Admission:
             authorization,
             self._facts(stream.connection),
         )
+
+    cdef int _set_account(self, Connection *connection, DirectCaller direct) except -1:
+        """Count a connection's unread answers with those of its caller's other connections."""
+        cdef Account account = self._accounts.get(direct._gate)
+        if account is None:
+            account = self._accounts[direct._gate] = Account.__new__(Account)
+        Py_INCREF(account)
+        connection.account = <PyObject *> account
+        connection.caller_unread = &account.unread
+        account.unread += connection.unread
+        return 0
 
     cdef int admit(self, Stream *stream) except -1:
         """Make the call of a stream, and let it be accepted."""

@@ -5,7 +5,6 @@ Everything here runs on the thread of the loop, without the interpreter lock.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free
 from libc.string cimport memcpy, strdup, strlen
 
 from sessauth._fast.http2.library cimport (
@@ -36,9 +35,11 @@ from sessauth._fast.http2.stream cimport (
     OutMessage,
     Stream,
     add_out,
+    drop_first_out,
     make_dirty,
     make_ready,
 )
+from sessauth._fast.http2.waiting cimport give_turn
 
 cdef enum:
     STATUS_BYTES = 12
@@ -81,15 +82,13 @@ cdef Py_ssize_t _read_body(
         out.written += part
         n += part
         if out.written == out.n:
-            stream.first_out = out.next
-            if stream.first_out == NULL:
-                stream.last_out = NULL
-            free(out)
+            drop_first_out(stream)
             if stream.call != NULL:
                 stream.written += 1
                 make_ready(stream)
     if n:
         stream.stalled_ns = 0
+        give_turn(stream.connection)
     if stream.first_out == NULL and stream.answer == ANSWER_FINISHING:
         flags[0] |= DATA_EOF | DATA_NO_END_STREAM
         if not _submit_status(stream, False):

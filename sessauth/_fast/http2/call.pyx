@@ -206,6 +206,7 @@ cdef NativeCall call_of(Stream *stream, CommandQueue commands):
     cdef NativeCall call = NativeCall.__new__(NativeCall)
     cdef Vector value
     cdef long long ns = -1
+    cdef long long waited_ns
     call.stream = stream
     call.commands = commands
     call._peer = <object> stream.connection.peer
@@ -215,8 +216,9 @@ cdef NativeCall call_of(Stream *stream, CommandQueue commands):
         value = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
         ns = timeout_ns(value.p, value.n)
     if ns >= 0:
-        stream.deadline_ns = stream.connection.loop.now_ns + ns
-    call.deadline = float("inf") if ns < 0 else time.time() + ns / 1e9
+        stream.deadline_ns = stream.arrived_ns + ns
+    waited_ns = stream.connection.loop.now_ns - stream.arrived_ns
+    call.deadline = float("inf") if ns < 0 else time.time() + (ns - waited_ns) / 1e9
     call.metadata = _metadata(stream)
     drop_headers(stream)
     return call

@@ -18,6 +18,7 @@ from sessauth._fast.http2.stream cimport (
     stream_unlink,
     take_ready,
     unexpect,
+    unwait,
 )
 from sessauth._fast.http2.tls cimport tls_free
 
@@ -65,7 +66,11 @@ cdef void _close(Connection *connection) noexcept:
     cdef Stream *following
     cdef PyObject *peer = connection.peer
     cdef PyObject *facts = connection.facts
-    connection.peer = connection.facts = NULL
+    cdef PyObject *account = connection.account
+    connection.peer = connection.facts = connection.account = NULL
+    if connection.caller_unread != NULL:
+        connection.caller_unread[0] -= connection.unread
+        connection.caller_unread = NULL
     # Closing is not enough: a copy of the descriptor, in a child before its exec, would keep the events coming.
     epoll_ctl(connection.loop.epoll, EPOLL_CTL_DEL, connection.fd, NULL)
     tls_free(connection.tls)
@@ -81,6 +86,7 @@ cdef void _close(Connection *connection) noexcept:
         following = stream.next
         stream.closed = True
         unexpect(stream)
+        unwait(stream)
         if stream.call != NULL:
             make_ready(stream)
         elif not stream.is_ready:
@@ -91,12 +97,14 @@ cdef void _close(Connection *connection) noexcept:
         free(connection)
     Py_XDECREF(peer)
     Py_XDECREF(facts)
+    Py_XDECREF(account)
 
 
 cdef void _unlink(Connection *connection) noexcept:
     """Take a connection from every list of its loop but that of failed ones, from which it was taken."""
     cdef LoopMemory *loop = connection.loop
     cdef Connection **place
+    cdef Connection *before = NULL
     if connection.next != NULL:
         connection.next.previous = connection.previous
     if connection.previous != NULL:
@@ -110,6 +118,15 @@ cdef void _unlink(Connection *connection) noexcept:
             place = &place[0].next_dirty
         place[0] = connection.next_dirty
         connection.is_dirty = False
+    if connection.has_turn:
+        place = &loop.first_turn
+        while place[0] != connection:
+            before = place[0]
+            place = &before.next_turn
+        place[0] = connection.next_turn
+        if loop.last_turn == connection:
+            loop.last_turn = before
+        connection.has_turn = False
     if connection.reads_again:
         place = &loop.first_again
         while place[0] != connection:

@@ -50,6 +50,7 @@ from sessauth._fast.http2.stream cimport (
     stream_new,
     stream_unlink,
     unexpect,
+    unwait,
 )
 
 cdef enum:
@@ -86,6 +87,8 @@ cdef bint prepare(LoopMemory *loop) noexcept nogil:
     nghttp2.session_callbacks_set_on_data_chunk_recv_callback(loop.callbacks, _on_data)
     nghttp2.session_callbacks_set_on_stream_close_callback(loop.callbacks, _on_stream_close)
     nghttp2.option_set_no_auto_window_update(loop.options, 1)
+    # Spaces around a value are the router's to refuse, with a status, as gRPC's server does.
+    nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation(loop.options, 1)
     nghttp2.option_set_max_outbound_ack(loop.options, MAX_ACKS)
     nghttp2.option_set_max_settings(loop.options, MAX_SETTINGS)
     nghttp2.option_set_max_continuations(loop.options, MAX_CONTINUATIONS)
@@ -238,7 +241,9 @@ cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexce
     if stream == NULL:
         return 0
     if frame.type == FRAME_HEADERS:
-        stream.has_headers = True
+        if not stream.has_headers:
+            stream.has_headers = True
+            stream.arrived_ns = connection.loop.now_ns
         make_ready(stream)
     elif frame.length == 0 and not frame.flags & FLAG_END_STREAM:
         _count_idle_frame(connection)
@@ -302,6 +307,7 @@ cdef int _on_stream_close(Session session, int32_t stream_id, uint32_t error, vo
         return 0
     stream.closed = True
     unexpect(stream)
+    unwait(stream)
     (<Connection *> user).busy_ns = (<Connection *> user).loop.now_ns
     if stream.call != NULL:
         make_ready(stream)

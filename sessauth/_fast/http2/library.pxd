@@ -90,6 +90,7 @@ cdef struct Nghttp2:
     int (*option_new)(void **) noexcept nogil
     void (*option_del)(void *) noexcept nogil
     void (*option_set_no_auto_window_update)(void *, int) noexcept nogil
+    void (*option_set_no_rfc9113_leading_and_trailing_ws_validation)(void *, int) noexcept nogil
     void (*option_set_max_outbound_ack)(void *, size_t) noexcept nogil
     void (*option_set_max_settings)(void *, size_t) noexcept nogil
     void (*option_set_max_continuations)(void *, size_t) noexcept nogil

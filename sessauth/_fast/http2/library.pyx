@@ -93,6 +93,7 @@ NAMES = (
     "option_new",
     "option_del",
     "option_set_no_auto_window_update",
+    "option_set_no_rfc9113_leading_and_trailing_ws_validation",
     "option_set_max_outbound_ack",
     "option_set_max_settings",
     "option_set_max_continuations",

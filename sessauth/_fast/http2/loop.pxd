@@ -22,6 +22,7 @@ cdef class Loop(Admission):
 
     cdef int _require_no_poll(self) except -1
     cdef int _turn(self, int64_t until_ns) except -1
+    cdef int _advance(self) except -1
     cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil
     cdef bint _may_linger(self) noexcept
     cdef int _linger(self, void *events) noexcept nogil

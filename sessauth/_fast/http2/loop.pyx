@@ -36,6 +36,7 @@ from sessauth._fast.http2.stream cimport (
     unexpect,
 )
 from sessauth._fast.http2.timers cimport sweep
+from sessauth._fast.http2.waiting cimport take_waiting, wait
 
 __all__ = ["Loop"]
 
@@ -59,9 +60,13 @@ cdef enum:
     # Steps of TLS handshakes in one turn: each takes up to half a ms.
     HANDSHAKES = 4
     BUFFER_BYTES = 64 << 10
+    # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
+    ADMISSIONS = 16
 
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t SWEEP_NS = SECOND // 2
+# After so long no further stream is gone on with before answers are written and sockets are read.
+cdef int64_t TURN_NS = SECOND // 500
 # Behind an answer the next call of the same client comes sooner than an idle core wakes.
 cdef int64_t LINGER_NS = 50_000
 
@@ -233,6 +238,8 @@ cdef class Loop(Admission):
         timeout = <int> ((max(wait_ns, 0) + 999_999) // 1_000_000)
         if self.commands.waiting or memory.first_ready != NULL or memory.first_again != NULL:
             timeout = 0
+        if memory.first_turn != NULL:
+            timeout = 0
         lingers = self.answered != self._answered_before and self._may_linger()
         self._answered_before = self.answered
         with nogil:
@@ -246,23 +253,41 @@ cdef class Loop(Admission):
             except Exception as error:
                 # The commands behind it go on.
                 self._fault(error)
-        if memory.first_ready != NULL:
-            if self._direct is not None:
-                self.refresh()
-            stream = take_ready(memory)
-            while stream != NULL:
-                self.advance_stream(stream)
-                stream = take_ready(memory)
-        while memory.first_expected != NULL and memory.first_expected.expected_until_ns <= memory.now_ns:
-            stream = memory.first_expected
-            unexpect(stream)
-            self.admit(stream)
+        if memory.first_ready != NULL or memory.first_expected != NULL or memory.first_turn != NULL:
+            self._advance()
         if memory.now_ns - self._swept_ns >= (STOPPING_SWEEP_NS if self.stopping else SWEEP_NS):
             self._sweep()
         with nogil:
             self._write_dirty()
         if memory.first_failed != NULL:
             reap(&self.memory)
+        return 0
+
+    cdef int _advance(self) except -1:
+        """Go on with ready streams, then with requests that wait: as many as there is time for in one turn."""
+        cdef LoopMemory *memory = &self.memory
+        cdef Stream *stream
+        cdef int64_t until = memory.now_ns + TURN_NS
+        cdef int _
+        if self._direct is not None:
+            self.refresh()
+        # Whoever is known, and asks what can be answered at once, comes first.
+        stream = take_ready(memory)
+        while stream != NULL:
+            self.advance_stream(stream)
+            stream = take_ready(memory) if monotonic_ns() < until else NULL
+        while memory.first_expected != NULL and memory.first_expected.expected_until_ns <= memory.now_ns:
+            stream = memory.first_expected
+            unexpect(stream)
+            # The message of a ready one may have come.
+            if not stream.is_ready:
+                stream.needs_thread = True
+                wait(stream)
+        for _ in range(ADMISSIONS):
+            stream = take_waiting(memory)
+            if stream == NULL:
+                break
+            self.admit_waiting(stream)
         return 0
 
     cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil:

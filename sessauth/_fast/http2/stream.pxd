@@ -60,6 +60,14 @@ cdef struct Stream:
     Stream *next_expected
     Stream *previous_expected
     int64_t expected_until_ns
+    # Among the requests of its connection that wait for their turn.
+    Stream *next_waiting
+    Stream *previous_waiting
+    bint is_waiting
+    # It needs a thread.
+    bint needs_thread
+    # When its headers had come.
+    int64_t arrived_ns
     # It is received while it is expected: one of the loop's `early`.
     bint is_early
     # The deadline of a call, 0 for none; it has passed before the answer.
@@ -126,6 +134,16 @@ cdef struct Connection:
     size_t out_begin
     size_t out_end
     size_t out_room
+    # Requests that wait for their turn, and the place among the connections that have such ones.
+    Stream *first_waiting
+    Stream *last_waiting
+    Connection *next_turn
+    bint has_turn
+    # Bytes of messages that the client has no window for, and those of all connections of its caller: a number
+    # of `account`, owned; NULL before the caller is known.
+    size_t unread
+    size_t *caller_unread
+    PyObject *account
     # The events that epoll waits for.
     uint32_t events
     bint failed
@@ -165,6 +183,9 @@ cdef struct LoopMemory:
     Stream *last_ready
     Stream *first_expected
     Stream *last_expected
+    # Connections whose requests wait for their turn.
+    Connection *first_turn
+    Connection *last_turn
     # Streams that are received before they are admitted.
     int early
     Connection *first_dirty
@@ -187,6 +208,8 @@ cdef void make_ready(Stream *stream) noexcept nogil
 cdef Stream *take_ready(LoopMemory *loop) noexcept nogil
 cdef void expect(Stream *stream, int64_t until_ns) noexcept nogil
 cdef void unexpect(Stream *stream) noexcept nogil
+# Take a request from those that wait.
+cdef void unwait(Stream *stream) noexcept nogil
 cdef void make_dirty(Connection *connection) noexcept nogil
 # The connection is closed as soon as nothing else uses it.
 cdef void fail(Connection *connection) noexcept nogil
@@ -200,5 +223,8 @@ cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil
 # Note a message that is too long or compressed, as soon as its prefix has come.
 cdef void check_prefix(Stream *stream) noexcept nogil
 cdef void drop_message(Stream *stream) noexcept nogil
+cdef void drop_body(Stream *stream) noexcept nogil
 cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil
+# Forget the first message of those that are sent.
+cdef void drop_first_out(Stream *stream) noexcept nogil
 cdef void drop_out(Stream *stream) noexcept nogil

@@ -84,10 +84,7 @@ cdef void stream_free(Stream *stream) noexcept nogil:
         free(stream.body)
         free(stream)
         return
-    if stream.body_room > KEPT_BODY:
-        free(stream.body)
-        stream.body = NULL
-        stream.body_room = 0
+    drop_body(stream)
     if stream.header_room > KEPT_HEADERS:
         free(stream.headers)
         stream.headers = NULL
@@ -154,6 +151,22 @@ cdef void unexpect(Stream *stream) noexcept nogil:
         stream.previous_expected.next_expected = stream.next_expected
     else:
         loop.first_expected = stream.next_expected
+
+
+cdef void unwait(Stream *stream) noexcept nogil:
+    """Take a stream from the requests that wait. Its connection may keep a turn for nothing."""
+    cdef Connection *connection = stream.connection
+    if not stream.is_waiting:
+        return
+    stream.is_waiting = False
+    if stream.next_waiting != NULL:
+        stream.next_waiting.previous_waiting = stream.previous_waiting
+    else:
+        connection.last_waiting = stream.previous_waiting
+    if stream.previous_waiting != NULL:
+        stream.previous_waiting.next_waiting = stream.next_waiting
+    else:
+        connection.first_waiting = stream.next_waiting
 
 
 cdef void make_dirty(Connection *connection) noexcept nogil:
@@ -251,6 +264,15 @@ cdef void drop_message(Stream *stream) noexcept nogil:
     check_prefix(stream)
 
 
+cdef void drop_body(Stream *stream) noexcept nogil:
+    """Forget the body, and free its memory if it is large."""
+    stream.body_begin = stream.body_end = 0
+    if stream.body_room > KEPT_BODY:
+        free(stream.body)
+        stream.body = NULL
+        stream.body_room = 0
+
+
 cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:
     """Add a message to those that are sent; False without memory."""
     cdef OutMessage *out = <OutMessage *> malloc(sizeof(OutMessage) + MESSAGE_PREFIX + n)
@@ -265,6 +287,7 @@ cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:
     out.bytes[3] = <uint8_t> (n >> 8)
     out.bytes[4] = <uint8_t> n
     memcpy(out.bytes + MESSAGE_PREFIX, message, n)
+    _count_unread(stream.connection, out.n)
     if stream.last_out != NULL:
         stream.last_out.next = out
     else:
@@ -275,9 +298,20 @@ cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:
 
 cdef void drop_out(Stream *stream) noexcept nogil:
     """Forget what was not sent."""
-    cdef OutMessage *out
     while stream.first_out != NULL:
-        out = stream.first_out
-        stream.first_out = out.next
-        free(out)
-    stream.last_out = NULL
+        drop_first_out(stream)
+
+
+cdef void drop_first_out(Stream *stream) noexcept nogil:
+    cdef OutMessage *out = stream.first_out
+    stream.first_out = out.next
+    if stream.first_out == NULL:
+        stream.last_out = NULL
+    _count_unread(stream.connection, -<Py_ssize_t> out.n)
+    free(out)
+
+
+cdef inline void _count_unread(Connection *connection, Py_ssize_t n) noexcept nogil:
+    connection.unread += n
+    if connection.caller_unread != NULL:
+        connection.caller_unread[0] += n

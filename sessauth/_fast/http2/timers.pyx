@@ -13,6 +13,7 @@ from sessauth._fast.http2.stream cimport (
     Stream,
     fail,
 )
+from sessauth._fast.http2.waiting cimport give_turn
 
 cdef enum:
     # gRPC's code.
@@ -59,6 +60,8 @@ cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcep
             leave(connection)
         elif connection.greeted and not connection.pinged_ns and now - connection.received_ns > KEEPALIVE_NS:
             ping(connection)
+        # Other connections of its caller may owe less by now.
+        give_turn(connection)
         connection = connection.next
 
 
