@@ -66,6 +66,8 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     # An operator denies everything for now.
     "FROZEN": Code.FAILED_PRECONDITION,
     "NOT_LIVE": Code.FAILED_PRECONDITION,
+    # A gateway came to the control process for a check.
+    "CHECKS_AT_WORKERS": Code.FAILED_PRECONDITION,
     "NO_ISSUER_KEY": Code.FAILED_PRECONDITION,
     "OVERLOADED": Code.RESOURCE_EXHAUSTED,
     "STATE_FULL": Code.RESOURCE_EXHAUSTED,

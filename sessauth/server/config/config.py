@@ -141,6 +141,14 @@ class Config:
         """True if the listeners take connections by TLS with a client certificate alone."""
         return bool(self.tcp.client_ca) and not self.tcp.insecure_tcp
 
+    @property
+    def check_addresses(self) -> str:
+        """The addresses of the workers, for people; empty without workers."""
+        if not self.server.workers:
+            return ""
+        tcp = f" or {self.tcp.check_address}" if self.tcp.check_address else ""
+        return f"{self.check_socket(0)}{tcp}"
+
     def check_socket(self, index: int) -> Path:
         """Return the Unix socket of check worker ``index``."""
         return self.run_dir / f"check-{index}.sock"
@@ -314,6 +322,12 @@ def _check(config: Config) -> None:
             host_and_port(stated, f"tcp.{name}")
     if config.server.map_size_bytes > MAX_MAP_BYTES:
         raise ConfigError(f"server.map_size_bytes: must be at most {MAX_MAP_BYTES}, 64 TiB")
+    if config.server.workers and not config.server.checks_at_control:
+        if config.tcp.address and not config.tcp.check_address:
+            raise ConfigError(
+                "server.checks_at_control: gateways that come by TCP have no other address; state "
+                "tcp.check_address too, or set it to true"
+            )
     if config.tcp.check_address and config.server.workers == 0:
         raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
     if config.cluster.enabled and not config.tcp.address:

@@ -47,6 +47,7 @@ class ServerSettings:
     map_size_bytes: int = 1 << 30
     # What serves the check workers' addresses: the native server on libnghttp2, or gRPC's own.
     check_server: str = "auto"
+    checks_at_control: bool = True
 
     def check(self) -> None:
         """Refuse values out of range."""

@@ -158,6 +158,7 @@ class Control:
             meter=page,
             tracing=self._tracing,
             hand_on=self.part.hand_on,
+            checks_at="" if config.server.checks_at_control else config.check_addresses,
         )
         opened.callback(self.serving.remove_sockets)
         self.serving.bind_unix(config.socket)

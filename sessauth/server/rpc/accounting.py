@@ -25,7 +25,9 @@ REFUSALS_PER_SECOND: Final = 50
 SERVER_FAULTS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
 SESSION_ID_BYTES: Final = 16
 # Refusals that concern the operator, not only the caller.
-OPERATOR_CONCERNS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
+OPERATOR_CONCERNS: Final = frozenset(
+    {"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED", "CHECKS_AT_WORKERS"}
+)
 
 
 class CallCounts:

@@ -57,12 +57,14 @@ class Serving:
         tracing: Tracing | None = None,
         direct: DirectChecks | None = None,
         hand_on: HandOn | None = None,
+        checks_at: str = "",
     ) -> None:
         """Prepare to serve ``methods``; nothing listens yet.
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
         call took, and ``tracing`` makes a span of it. With ``direct`` the native server serves, by default
-        gRPC's own. ``hand_on`` asks the leader of the cluster for what this server may not do.
+        gRPC's own. ``hand_on`` asks the leader of the cluster for what this server may not do. Gateways are
+        refused checks here if ``checks_at`` names the addresses where they are served.
         """
         self._config = config
         self._traced = tracing is not None
@@ -75,7 +77,7 @@ class Serving:
         slow_reader_seconds = config.limits.slow_reader_ms / 1000
         pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing, hand_on)
         receiving = Receiving(config.limits.receive_ms)
-        self._router = Router(list(methods), pipeline, self.pools, receiving)
+        self._router = Router(list(methods), pipeline, self.pools, receiving, checks_at)
         self._server = (
             GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
             if direct is None

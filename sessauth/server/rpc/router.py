@@ -11,7 +11,7 @@ from ..keys.credentials import Loaded, Principal
 from ..status import refused
 from ..transport.receiving import Receiving
 from ..transport.rpc import Plan, Rpc
-from .access import ANYONE, ORIGINAL_CALLER, RULES, STATEMENT, Rule, pool_of, require_rules
+from .access import ANYONE, GATEWAY, ORIGINAL_CALLER, RULES, STATEMENT, Rule, pool_of, require_rules
 from .authenticate import AUTHORIZATION, credential_of_entry
 from .call import NOBODY
 from .method import Method
@@ -21,6 +21,11 @@ from .pools import PoolSet
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
+# Served by the workers too.
+CHECKS: Final = frozenset(
+    f"/sessauth.v1.AuthorizationService/{name}"
+    for name in ("Check", "CheckBatch", "CheckStream", "ListAllowed")
+)
 # Workers that drain still report observations.
 REPORT_OBSERVATIONS: Final = "/sessauth.v1.UsageService/ReportObservations"
 # Other hosts of a cluster may state any number of callers.
@@ -59,9 +64,17 @@ class Router:
     """
 
     def __init__(
-        self, methods: Sequence[Method], pipeline: Pipeline, pools: PoolSet, receiving: Receiving
+        self,
+        methods: Sequence[Method],
+        pipeline: Pipeline,
+        pools: PoolSet,
+        receiving: Receiving,
+        checks_at: str = "",
     ) -> None:
-        """Serve ``methods``. Raises ConfigError if one has no rule."""
+        """Serve ``methods``. Raises ConfigError if one has no rule.
+
+        Gateways are refused checks here if ``checks_at`` names the addresses where they are served.
+        """
         require_rules(method.name for method in methods)
         self._pipeline = pipeline
         self._authenticator = pipeline.authenticator
@@ -75,6 +88,7 @@ class Router:
         self._shares: dict[tuple[str, str], PoolShare[Rpc]] = {}
         # The file that the cached plans were made under.
         self._cached_under: Loaded | None = None
+        self._checks_at = checks_at
         self._draining = False
 
     def drain(self) -> None:
@@ -123,6 +137,12 @@ class Router:
                 raise refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it")
             if principal is not NOBODY and principal.role not in route.rule.roles:
                 raise refused("PERMISSION_DENIED", "this credential may not do that")
+            if self._checks_at and route.method.name in CHECKS and self._is_gateways(rpc, principal):
+                raise refused(
+                    "CHECKS_AT_WORKERS",
+                    f"gateways check at the workers' address, {self._checks_at}, not at this one "
+                    "(server.checks_at_control)",
+                )
             if rpc.stated is not None and route.rule.streams:
                 raise refused("PERMISSION_DENIED", "streams are not handed on")
         except ServerError as error:
@@ -140,6 +160,11 @@ class Router:
             if digest:
                 route.plans_by_credential[digest] = rpc.plan
         self._receiving.begin(rpc)
+
+    @staticmethod
+    def _is_gateways(rpc: Rpc, principal: Principal) -> bool:
+        """Return True for a gateway's own call, and not one that another host of the cluster hands on."""
+        return principal.role == GATEWAY and rpc.stated is None
 
     def _deliver(self, rpc: Rpc, message: bytes | None) -> None:
         """Pass on a call's message, unless its caller was removed meanwhile: then refuse the call."""
