@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 import pytest
@@ -85,7 +86,7 @@ def test_a_clock_before_the_states_floor_is_not_ready(clock: _SteppedClock) -> N
                 if problem:
                     assert not serves(operator)
                 else:
-                    assert wait_until(lambda operator=operator: serves(operator))
+                    assert wait_until(partial(serves, operator))
                     operator.call("SessionService/OpenSession", opening)
             finally:
                 for caller in service.callers:
