@@ -224,7 +224,6 @@ cdef class Loop(Admission):
     cdef int _turn(self, int64_t until_ns) except -1:
         """Wait for events once, and do all that follows from them."""
         cdef LoopMemory *memory = &self.memory
-        cdef Stream *stream
         cdef int64_t wait_ns
         cdef uint64_t accepting = 0
         cdef int timeout
