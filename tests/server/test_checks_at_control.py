@@ -91,7 +91,7 @@ def test_half_sent_checks_of_a_gateway_leave_nothing_that_an_end_waits_behind(se
 
 
 def test_gateways_that_come_by_tcp_need_an_address_to_go_to() -> None:
-    """To refuse them at tcp.address without tcp.check_address is an error, but without workers."""
+    """Refusing them at tcp.address without tcp.check_address is an error, but without workers."""
     tcp = {"address": "127.0.0.1:0", "insecure_tcp": True}
     server = {"workers": 1, "checks_at_control": False}
     with pytest.raises(ConfigError, match=r"server\.checks_at_control: .*tcp\.check_address"):

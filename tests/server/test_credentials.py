@@ -56,7 +56,7 @@ def test_a_credential_has_one_text(file: CredentialFile) -> None:
 
 
 def test_each_credential_has_one_place_in_the_cache(file: CredentialFile) -> None:
-    """In whatever forms one caller comes, the cache has one entry for it, and one for the next."""
+    """One caller has one entry in the cache in whatever forms it comes, and the next one gets its own."""
     first, second = file.add("a", "gateway"), file.add("b", "gateway")
 
     for text in [first, *(" " * count + first for count in range(5000)), second]:

@@ -74,7 +74,7 @@ class IdleProcess:
         self.close()
         return self.returncode
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line on its stdout."""
         os.write(self._writing, f"{line}\n".encode())
 
@@ -126,7 +126,7 @@ def test_a_start_without_progress_is_ended_later_each_time(machine: SlowMachine,
         supervising.LONGEST_START_SECONDS
     ]
 
-    machine.processes[-1].say("ready")
+    machine.processes[-1].write_line("ready")
     assert supervisor.workers[0].ready.wait(10)
     machine.pass_seconds(supervisor, SILENT_SECONDS + 1.5)
     machine.pass_seconds(supervisor, START_SECONDS + 6)
@@ -146,7 +146,7 @@ def test_after_a_failed_start_workers_start_one_by_one(machine: SlowMachine, tmp
     assert machine.running() == [3]
 
     for number in (3, 4, 5):
-        machine.processes[number].say("ready")
+        machine.processes[number].write_line("ready")
         assert supervisor.workers[number - 3].ready.wait(10)
         machine.pass_seconds(supervisor, 1, ticks=1)
     assert machine.running() == [3, 4, 5]
@@ -156,7 +156,7 @@ def test_after_a_failed_start_workers_start_one_by_one(machine: SlowMachine, tmp
 def test_a_supervisor_that_did_not_run_kills_nobody(machine: SlowMachine, tmp_path: Path) -> None:
     """A minute in which the control process itself was stopped is no silence of its workers."""
     supervisor = _supervisor(tmp_path, 1)
-    machine.processes[0].say("ready")
+    machine.processes[0].write_line("ready")
     assert supervisor.workers[0].ready.wait(10)
 
     machine.pass_seconds(supervisor, 60, step=60.0)

@@ -35,7 +35,7 @@ START_SECONDS: Final = 20.0
 LONGEST_START_SECONDS: Final = 320.0
 SILENT_SECONDS: Final = 5.0
 # A supervisor that did not run itself has not seen that a worker was silent.
-LONGEST_LOOK_SECONDS: Final = 1.0
+LONGEST_POLL_SECONDS: Final = 1.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.1
@@ -116,9 +116,9 @@ class Worker:
         self._started = 0.0
         self._reported_slow = False
         self._lines = 0
-        # Lines and CPU time at the last look, when that was, and since how many seconds they are the same.
+        # Lines and CPU time at the last poll, when that was, and since how many seconds they are the same.
         self._signs = (0, 0)
-        self._looked_at = 0.0
+        self._polled_at = 0.0
         self._silent_seconds = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._start_at = 0.0
@@ -148,7 +148,7 @@ class Worker:
         )
         self._process = process
         self._starts.started(self.index)
-        self._started = self._looked_at = time.monotonic()
+        self._started = self._polled_at = time.monotonic()
         self._silent_seconds = 0.0
         self._reported_slow = False
         threading.Thread(
@@ -208,10 +208,10 @@ class Worker:
             self._starts.ready(self.index)
         signs = (self._lines, 0 if ready else cpu_ticks(process.pid))
         if signs == self._signs:
-            self._silent_seconds += min(now - self._looked_at, LONGEST_LOOK_SECONDS)
+            self._silent_seconds += min(now - self._polled_at, LONGEST_POLL_SECONDS)
         else:
             self._silent_seconds = 0.0
-        self._signs, self._looked_at = signs, now
+        self._signs, self._polled_at = signs, now
         limit = SILENT_SECONDS if ready else self._starts.seconds
         if self._silent_seconds > limit:
             process.kill()

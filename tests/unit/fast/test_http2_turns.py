@@ -57,7 +57,7 @@ def served() -> Iterator[LoopFixture]:
 
 
 def test_a_turn_admits_a_few_calls_and_each_connection_in_its_turn(served: LoopFixture) -> None:
-    """Of two clients, one of whom sends 250 calls and the other two, each has the same part of a turn."""
+    """Two clients, one of which sends 250 calls and the other two, have the same part of a turn."""
     many, few = served.client(), served.client()
     many.send(_strangers(250))
     few.send(_stranger(1, b"/few"), _stranger(3, b"/few"))
@@ -154,9 +154,9 @@ class _Callers:
 def test_unread_answers_are_bounded_for_all_connections_of_a_caller() -> None:
     """16 MiB of one caller: a further connection of it waits, one of another caller does not."""
 
-    def accept(given: NativeCall) -> None:
-        calls.append(given)
-        given.answer(bytes(MIB))
+    def accept(call_: NativeCall) -> None:
+        calls.append(call_)
+        call_.answer(bytes(MIB))
 
     calls: list[NativeCall] = []
     fixture = LoopFixture(accept, direct=_Callers(), direct_paths=[CHECK], certificate_facts=lambda _: {})
