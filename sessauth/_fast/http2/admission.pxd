@@ -7,9 +7,6 @@ from sessauth._fast.http2.commands cimport CommandQueue
 from sessauth._fast.http2.stream cimport Connection, LoopMemory, Stream
 from sessauth._fast.rpc_codec.direct cimport DirectCaller
 
-cdef class Account:
-    cdef size_t unread
-
 cdef class Admission:
     cdef LoopMemory memory
     cdef CommandQueue commands
@@ -18,7 +15,6 @@ cdef class Admission:
     cdef object _direct
     cdef frozenset _direct_paths
     cdef object _certificate_facts
-    cdef dict _accounts
     # Python was called for a call since this was last reset: its timers may have changed.
     cdef bint called_back
     # Calls that were answered on the loop.

@@ -4,6 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc
 
 from sessauth._fast.http2.answers cimport answer, finish, receive, refuse_request, reset
 from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
@@ -19,16 +20,18 @@ from sessauth._fast.http2.stream cimport (
     IS_GRPC_REQUEST,
     IS_POST,
     MESSAGE_PREFIX,
+    Account,
     Connection,
     Stream,
     drop_body,
     expect,
     fail,
     message_size,
+    owes,
     unexpect,
+    wait,
 )
 from sessauth._fast.http2.tls cimport tls_peer_certificate
-from sessauth._fast.http2.waiting cimport owes, wait
 from sessauth._fast.rpc_codec.direct cimport DirectCaller
 
 cdef enum:
@@ -44,17 +47,11 @@ cdef uint64_t FAILED_GENERATION = <uint64_t> 1 << 63
 cdef int64_t SHORTEST_NS = 1_000_000
 
 
-cdef class Account:
-    """The bytes of answers that one caller has not read, on all its connections."""
-
-
 cdef class Admission:
     """Answers or admits the requests of a loop. See Loop for the parameters."""
 
     def __cinit__(self):
         self.commands = CommandQueue.__new__(CommandQueue)
-        # By the gate of a principal's failed signatures, of which each has one.
-        self._accounts = {}
         # Without one: it is closed even if the rest is never made.
         self.memory.epoll = -1
 
@@ -204,12 +201,19 @@ cdef class Admission:
 
     cdef int _set_account(self, Connection *connection, DirectCaller direct) except -1:
         """Count a connection's unread answers with those of its caller's other connections."""
-        cdef Account account = self._accounts.get(direct._gate)
-        if account is None:
-            account = self._accounts[direct._gate] = Account.__new__(Account)
-        Py_INCREF(account)
-        connection.account = <PyObject *> account
-        connection.caller_unread = &account.unread
+        cdef PyObject *gate = <PyObject *> direct._gate
+        cdef Account *account = self.memory.accounts
+        while account != NULL and account.gate != gate:
+            account = account.next
+        if account == NULL:
+            account = <Account *> calloc(1, sizeof(Account))
+            if account == NULL:
+                raise MemoryError
+            Py_INCREF(direct._gate)
+            account.gate = gate
+            account.next = self.memory.accounts
+            self.memory.accounts = account
+        connection.account = account
         account.unread += connection.unread
         return 0
 

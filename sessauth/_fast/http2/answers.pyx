@@ -36,10 +36,10 @@ from sessauth._fast.http2.stream cimport (
     Stream,
     add_out,
     drop_first_out,
+    give_turn,
     make_dirty,
     make_ready,
 )
-from sessauth._fast.http2.waiting cimport give_turn
 
 cdef enum:
     STATUS_BYTES = 12

@@ -9,6 +9,7 @@ from sessauth._fast.http2.callers cimport drop_callers
 from sessauth._fast.http2.epoll cimport EPOLL_CTL_DEL, epoll_ctl
 from sessauth._fast.http2.library cimport nghttp2
 from sessauth._fast.http2.stream cimport (
+    Account,
     Connection,
     LoopMemory,
     Stream,
@@ -49,6 +50,8 @@ cdef void reap(LoopMemory *loop) noexcept:
 cdef void abandon(LoopMemory *loop) noexcept:
     cdef Connection *connection = loop.connections
     cdef Stream *stream
+    cdef Account *account
+    cdef PyObject *gate
     while connection != NULL:
         fail(connection)
         connection = connection.next
@@ -59,6 +62,12 @@ cdef void abandon(LoopMemory *loop) noexcept:
             (<NativeCall> stream.call).stream = NULL
         let_go(stream)
         stream = take_ready(loop)
+    while loop.accounts != NULL:
+        account = loop.accounts
+        loop.accounts = account.next
+        gate = account.gate
+        free(account)
+        Py_XDECREF(gate)
 
 
 cdef void _close(Connection *connection) noexcept:
@@ -66,11 +75,10 @@ cdef void _close(Connection *connection) noexcept:
     cdef Stream *following
     cdef PyObject *peer = connection.peer
     cdef PyObject *facts = connection.facts
-    cdef PyObject *account = connection.account
-    connection.peer = connection.facts = connection.account = NULL
-    if connection.caller_unread != NULL:
-        connection.caller_unread[0] -= connection.unread
-        connection.caller_unread = NULL
+    connection.peer = connection.facts = NULL
+    if connection.account != NULL:
+        connection.account.unread -= connection.unread
+        connection.account = NULL
     # Closing is not enough: a copy of the descriptor, in a child before its exec, would keep the events coming.
     epoll_ctl(connection.loop.epoll, EPOLL_CTL_DEL, connection.fd, NULL)
     tls_free(connection.tls)
@@ -97,7 +105,6 @@ cdef void _close(Connection *connection) noexcept:
         free(connection)
     Py_XDECREF(peer)
     Py_XDECREF(facts)
-    Py_XDECREF(account)
 
 
 cdef void _unlink(Connection *connection) noexcept:

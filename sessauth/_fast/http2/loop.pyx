@@ -33,10 +33,11 @@ from sessauth._fast.http2.stream cimport (
     fail,
     make_dirty,
     take_ready,
+    take_waiting,
     unexpect,
+    wait,
 )
 from sessauth._fast.http2.timers cimport sweep
-from sessauth._fast.http2.waiting cimport take_waiting, wait
 
 __all__ = ["Loop"]
 

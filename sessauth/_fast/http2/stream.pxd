@@ -47,6 +47,12 @@ cdef struct Caller:
     # A DirectCaller, owned; NULL: the place is free.
     PyObject *direct
 
+# A caller, known by the gate of its failed signatures, owned, and what its connections have not read.
+cdef struct Account:
+    Account *next
+    PyObject *gate
+    size_t unread
+
 cdef struct Stream:
     int32_t id
     Connection *connection
@@ -139,11 +145,10 @@ cdef struct Connection:
     Stream *last_waiting
     Connection *next_turn
     bint has_turn
-    # Bytes of messages that the client has no window for, and those of all connections of its caller: a number
-    # of `account`, owned; NULL before the caller is known.
+    # Bytes of messages that the client has no window for.
     size_t unread
-    size_t *caller_unread
-    PyObject *account
+    # Its caller's; NULL before the caller is known.
+    Account *account
     # The events that epoll waits for.
     uint32_t events
     bint failed
@@ -186,6 +191,7 @@ cdef struct LoopMemory:
     # Connections whose requests wait for their turn.
     Connection *first_turn
     Connection *last_turn
+    Account *accounts
     # Streams that are received before they are admitted.
     int early
     Connection *first_dirty
@@ -208,8 +214,16 @@ cdef void make_ready(Stream *stream) noexcept nogil
 cdef Stream *take_ready(LoopMemory *loop) noexcept nogil
 cdef void expect(Stream *stream, int64_t until_ns) noexcept nogil
 cdef void unexpect(Stream *stream) noexcept nogil
+# Add a request that needs a thread, or whose connection owes too much, after those of its connection.
+cdef void wait(Stream *stream) noexcept nogil
 # Take a request from those that wait.
 cdef void unwait(Stream *stream) noexcept nogil
+# Take the next request, one of each connection in its turn; NULL: none may go on now.
+cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil
+# Let a connection have its turn again, if requests of it wait and it does not owe too much.
+cdef void give_turn(Connection *connection) noexcept nogil
+# The client reads its answers so late that no more are made for it.
+cdef bint owes(const Connection *connection) noexcept nogil
 cdef void make_dirty(Connection *connection) noexcept nogil
 # The connection is closed as soon as nothing else uses it.
 cdef void fail(Connection *connection) noexcept nogil

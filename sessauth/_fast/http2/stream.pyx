@@ -24,6 +24,9 @@ cdef enum:
     KEPT_HEADERS = 64
     # Streams whose memory is kept: a flood leaves no more behind.
     KEPT_STREAMS = 1024
+    # Bytes of answers that a client has not read: of one connection, and of one caller's connections.
+    MAX_UNREAD = 1 << 20
+    MAX_CALLER_UNREAD = 16 << 20
 
 
 cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil:
@@ -167,6 +170,58 @@ cdef void unwait(Stream *stream) noexcept nogil:
         stream.previous_waiting.next_waiting = stream.next_waiting
     else:
         connection.first_waiting = stream.next_waiting
+
+
+cdef void wait(Stream *stream) noexcept nogil:
+    """Add a request to those of its connection that wait: many of one client hold up its own alone."""
+    cdef Connection *connection = stream.connection
+    stream.is_waiting = True
+    stream.next_waiting = NULL
+    stream.previous_waiting = connection.last_waiting
+    if connection.last_waiting != NULL:
+        connection.last_waiting.next_waiting = stream
+    else:
+        connection.first_waiting = stream
+    connection.last_waiting = stream
+    give_turn(connection)
+
+
+cdef void give_turn(Connection *connection) noexcept nogil:
+    cdef LoopMemory *loop = connection.loop
+    if connection.has_turn or connection.first_waiting == NULL or owes(connection):
+        return
+    connection.has_turn = True
+    connection.next_turn = NULL
+    if loop.last_turn != NULL:
+        loop.last_turn.next_turn = connection
+    else:
+        loop.first_turn = connection
+    loop.last_turn = connection
+
+
+cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil:
+    cdef Connection *connection
+    cdef Stream *stream
+    while loop.first_turn != NULL:
+        connection = loop.first_turn
+        loop.first_turn = connection.next_turn
+        if loop.first_turn == NULL:
+            loop.last_turn = NULL
+        connection.has_turn = False
+        # Its requests may have ended, or its answers waited, since it was given its turn.
+        if connection.first_waiting == NULL or connection.failed or owes(connection):
+            continue
+        stream = connection.first_waiting
+        unwait(stream)
+        give_turn(connection)
+        return stream
+    return NULL
+
+
+cdef bint owes(const Connection *connection) noexcept nogil:
+    return connection.unread >= MAX_UNREAD or (
+        connection.account != NULL and connection.account.unread >= MAX_CALLER_UNREAD
+    )
 
 
 cdef void make_dirty(Connection *connection) noexcept nogil:
@@ -313,5 +368,5 @@ cdef void drop_first_out(Stream *stream) noexcept nogil:
 
 cdef inline void _count_unread(Connection *connection, Py_ssize_t n) noexcept nogil:
     connection.unread += n
-    if connection.caller_unread != NULL:
-        connection.caller_unread[0] += n
+    if connection.account != NULL:
+        connection.account.unread += n

@@ -12,8 +12,8 @@ from sessauth._fast.http2.stream cimport (
     LoopMemory,
     Stream,
     fail,
+    give_turn,
 )
-from sessauth._fast.http2.waiting cimport give_turn
 
 cdef enum:
     # gRPC's code.
