@@ -197,7 +197,7 @@ class ToolJudge:
     def stands(self, terms: CallTerms) -> Steps[bool]:
         """Return True while the token of a call stands, or the guard only observes. Nothing is recorded."""
         # Of which call they are is no matter: a token that does not stand is refused before its scopes.
-        candidate = Candidate("read", self.catalogue.server)
+        candidate = Candidate("read", self._catalogue(terms).server)
         try:
             token, options = self._presented_with(TOOLS_LIST, terms)
             verdicts = yield from self._ask(TOOLS_LIST, "list_allowed", (token, [candidate]), options)

@@ -71,7 +71,8 @@ async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaita
     Raises:
         ToolDenied: WITHDRAWN if it was cancelled for that.
     """
-    return await _arun_until(_apoll(judge, call), judge, call.tool, do)
+    result: Any = await _arun_until(_apoll(judge, call), judge, call.tool, do)
+    return cast("T", _awatched_items(judge, call, result) if _is_stream(result) else result)
 
 
 async def arun_standing(judge: ToolJudge, terms: CallTerms, do: Callable[[], Awaitable[T]]) -> T:
@@ -92,8 +93,7 @@ async def _arun_until(
         await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
         # Where both are done the permission ended first or at once: its result is not given out.
         if not watch.done():
-            result: Any = tool.result()
-            return cast("T", _awatched_items(judge, call, result) if _is_stream(result) else result)
+            return tool.result()
     finally:
         for task in (tool, watch):
             task.cancel()
