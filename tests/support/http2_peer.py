@@ -131,8 +131,13 @@ class Peer:
         stream = self.take_stream()
         if body is None:
             sent = h2.headers(stream, entries, h2.END_HEADERS | h2.END_STREAM)
-        else:
+        elif len(body) <= INITIAL_WINDOW:
             sent = h2.headers(stream, entries) + h2.data(stream, body)
+        else:
+            # More than a window takes waiting for updates, which come once the server knows the caller.
+            self.send(h2.headers(stream, entries))
+            self.send_bodies({stream: body}, 10.0)
+            sent = h2.data(stream, b"")
         self.send(sent + rest)
         return self.answer(stream)
 
