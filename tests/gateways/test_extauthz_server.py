@@ -96,7 +96,7 @@ def test_calls_are_judged(start: Callable[..., Asked], world: World) -> None:
         set_by_us = {line.header.key: line.append_action for line in allowed.ok_response.headers}
         assert set_by_us == {"x-sessauth-session": 2, "x-sessauth-decision": 2}
         assert set(allowed.ok_response.headers_to_remove) == {
-            *("authorization", "x-sessauth-token", "x-sessauth-proof", *REPEATING),
+            *("authorization", "x-sessauth-token", "x-sessauth-proof", "x-sessauth-refusal", *REPEATING),
         }
         for tool in ("delete_repo", "drop_tables"):
             denied = asked.ask(request(text, tool))

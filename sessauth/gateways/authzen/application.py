@@ -154,6 +154,11 @@ class AuthZenApp:
             raise FaultyRequest(400, str(error)) from None
         if not headers["content-type"][0].lower().startswith(_JSON):
             raise FaultyRequest(400, "body: its content type is application/json")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy in front may have read the other length (RFC 9112, section 6.1).
+            raise FaultyRequest(
+                400, "body: it has a content-length and a transfer-encoding; send one of them"
+            )
         try:
             async with asyncio.timeout(RECEIVE_SECONDS):
                 return await Incoming(receive, MAX_JSON_BYTES).read()

@@ -41,7 +41,7 @@ def _split_template() -> tuple[bytes, bytes, bytes]:
         ok_response=OkHttpResponse(
             # Set in every answer: a forged line of the client would pass otherwise.
             headers=[_line(SESSION, _SESSION_PLACE.decode()), _line(DECISION, _DECISION_PLACE.decode())],
-            headers_to_remove=["authorization", PROOF, TOKEN, *REPEATING],
+            headers_to_remove=["authorization", PROOF, TOKEN, REFUSAL, *REPEATING],
         )
     )
     template.status.SetInParent()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -125,6 +127,20 @@ def test_other_requests(
     response = pdp.request(method, path, content=body, headers={"content-type": kind})
 
     assert (response.status_code, response.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+
+
+def test_a_body_with_two_lengths_is_refused(pdp: httpx.Client, token: str) -> None:
+    """A proxy in front may have read the other one: chunks and a Content-Length are two."""
+    body = json.dumps(request_for(token)).encode()
+    connection = HTTPConnection(str(pdp.base_url.host), pdp.base_url.port, timeout=10)
+    connection.putrequest("POST", ONE)
+    for name, value in (*JSON.items(), ("content-length", "3"), ("transfer-encoding", "chunked")):
+        connection.putheader(name, value)
+    connection.endheaders(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    with closing(connection):
+        response = connection.getresponse()
+        assert response.status == 400
+        assert b"transfer-encoding" in response.read()
 
 
 def test_a_long_body_is_refused(pdp: httpx.Client, token: str) -> None:
