@@ -39,6 +39,8 @@ HOW_TO_GET = (
 compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 # GCC for x86 clears a few hundred bytes by an instruction that takes longer to begin than storing them takes.
 CLEAR_BY_STORES = "-mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign"
+# What only the making of a token asks, never a check, is made small.
+SMALL = {"constants", "containment", "implication"}
 link_args: list[str] = []
 if DEBUG:
     compile_args += ["-O0", "-g"]
@@ -172,7 +174,7 @@ setup(
             [str(path)],
             # The stamp covers every .pxd, so each of them makes all extensions stale.
             depends=[str(pxd) for pxd in sorted(FAST.rglob("*.pxd"))],
-            extra_compile_args=compile_args,
+            extra_compile_args=[*compile_args, "-Os"] if path.stem in SMALL else list(compile_args),
             extra_link_args=link_args,
         )
         for path in sorted(FAST.rglob("*.pyx"))

@@ -207,6 +207,7 @@ def test_without_a_service_the_servers_absence_is_said(run: Run) -> None:
     assert run("thaw").code == 4
 
 
+@pytest.mark.slow
 def test_this_host_by_hand(home: Path) -> None:
     """Frozen with a reason, shown, ``state check`` exits with 5; and thawed. No server runs."""
     assert invoke("--home", home, "freeze", "--show", *HERE).out == "not frozen\n"
@@ -271,6 +272,7 @@ def test_the_brake_of_a_failed_write_is_released_by_a_probe(home: Path) -> None:
     assert invoke("--home", home, "freeze", "--show", *HERE).out == "not frozen\n"
 
 
+@pytest.mark.slow
 def test_a_brake_that_is_missing_is_made_anew_set(home: Path) -> None:
     """Check and serve say what to type; typed, every check denies until a person releases it."""
     (home / "state" / "brake").unlink()

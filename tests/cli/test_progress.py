@@ -61,6 +61,7 @@ def test_a_terminal_sees_it_and_keeps_nothing_of_it(home: Path, tmp_path: Path) 
         assert "\x1b" not in out and "cluster id" in out
 
 
+@pytest.mark.slow
 def test_nobody_else_does(home: Path, tmp_path: Path) -> None:
     """Without a terminal stderr stays empty."""
     for args in (
@@ -72,6 +73,7 @@ def test_nobody_else_does(home: Path, tmp_path: Path) -> None:
         assert (ran.code, ran.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_backup_is_checked_before_it_is_needed(home: Path, tmp_path: Path) -> None:
     """A sound one says what it holds; a damaged one, or none, is refused by its word; no state is read."""
     backup = tmp_path / "backup"

@@ -8,6 +8,9 @@ import pytest
 
 from .conftest import Run, Service, invoke, start_service, stop_service
 
+# The package reads the state in a process of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home() -> Iterator[Path]:

@@ -27,6 +27,7 @@ def measured() -> RowSizes:
     return measure()
 
 
+@pytest.mark.slow
 def test_the_estimate_holds_for_ten_thousand_sessions(measured: RowSizes, tmp_path: Path) -> None:
     """Within a fifth: a real folder, with sessions of other lengths of text, half of them ended."""
     scopes = [dict(Scope.parse(text).to_record()) for text in CEILING]
@@ -82,6 +83,7 @@ def test_no_load_takes_the_least_room() -> None:
     assert found.map_size_bytes == 64 << 20
 
 
+@pytest.mark.slow
 def test_a_larger_ceiling_takes_more(measured: RowSizes) -> None:
     """Scopes are in the session's row and in the change that opened it."""
     larger = measure(

@@ -40,6 +40,9 @@ from tests.support.service import home_folder
 from tests.support.tls_pair import CA, SERVER_PAIR
 from tests.support.tree import ROOT
 
+# The package reads the state in a process of its own.
+pytestmark = pytest.mark.slow
+
 READY: Final = ServerStatus(version=version(), role="single")
 DAY_MS: Final = 86_400_000
 # The file of a state has the size of its map, and is copied for each test.

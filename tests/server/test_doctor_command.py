@@ -21,6 +21,9 @@ from sessauth.v1 import session_service_pb2 as sessions
 from tests.cli.conftest import COMMAND, invoke
 from tests.support.service import home_folder, running
 
+# The package reads the state in a process of its own.
+pytestmark = pytest.mark.slow
+
 MAP_BYTES = 4 << 20
 
 

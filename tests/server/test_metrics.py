@@ -89,6 +89,7 @@ def measured() -> Iterator[Measured]:
         yield Measured(service, workers, traffic)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_decisions_of_all_processes(measured: Measured) -> None:
     """Each decision that was answered is counted once, wherever it was asked for, and timed once."""
     page = measured.scrape()

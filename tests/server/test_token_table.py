@@ -18,7 +18,6 @@ from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import base as verifier_module
 from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
@@ -125,28 +124,18 @@ def test_a_token_of_the_table_is_looked_up_once(batch_case: BatchCase, minted: l
     assert batch_case.verifier.signatures == 4
 
 
-def test_a_text_of_the_table_is_read_once(
-    service: Service, minted: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A token in text form costs its decoding once, right or wrong, and is not read when no item names it."""
-    read: list[str] = []
-    real = verifier_module.read_text
-
-    def counting(text: str) -> tuple[bytes, bytes]:
-        read.append(text)
-        return real(text)
-
-    monkeypatch.setattr(verifier_module, "read_text", counting)
-    assert service.control is not None
-    source = service.control.log.source()
-    verifier = Verifier(source)
-    one = BatchCase(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
+def test_a_text_of_the_table_is_read_once(batch_case: BatchCase, minted: list[bytes]) -> None:
+    """However many items name it, right or wrong, and not at all when no item names it."""
     table = [Token.parse(token).text.encode() for token in minted[:2]] + [b"sessauth_token_!"]
+    items = [_item(1), _item(3)] * 150
+    # The second time a text is found by its bytes, the third time without decoding.
+    reasons = [batch_case.reasons(items, table) for _ in range(2)]
+    before = batch_case.verifier.cache.hits
 
-    reasons = one.reasons([_item(1), _item(3)] * 150, table)
+    reasons.append(batch_case.reasons(items, table))
 
-    assert reasons == [pb.REASON_ALLOWED, pb.REASON_MALFORMED_TOKEN] * 150
-    assert sorted(read) == ["sessauth_token_!", table[0].decode()]
+    assert reasons == [[pb.REASON_ALLOWED, pb.REASON_MALFORMED_TOKEN] * 150] * 3
+    assert batch_case.verifier.cache.hits - before == 1
 
 
 def test_a_forged_token_of_the_table_is_looked_at_once(batch_case: BatchCase, minted: list[bytes]) -> None:

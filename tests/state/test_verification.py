@@ -24,6 +24,9 @@ from tests.support.changes import opening
 from tests.support.costs import spending, use
 from tests.support.token_forger import id16
 
+# The package reads the state in a process of its own.
+pytestmark = pytest.mark.slow
+
 NOW = 1_790_000_000_000
 MAP = 16 << 20
 IDS = sorted(id16(f"session {number}") for number in range(20))

@@ -267,20 +267,24 @@ class Control:
         try:
             self.log.check_files()
         except StateUnusable as error:
-            self._stop_for("state_replaced", error)
+            if self._stop_for(error):
+                server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
 
     def _verify_on(self) -> None:
         """Stop when a row of the state is wrong: every check denies by then."""
         try:
             self.log.verify(VERIFY_A_TURN_SECONDS)
         except StateUnusable as error:
-            self._stop_for("state_corrupt", error)
+            if self._stop_for(error):
+                server_log.event(logging.ERROR, "state_corrupt", problem=error.problem, error=str(error))
 
-    def _stop_for(self, name: str, error: StateUnusable) -> None:
-        if not self.stopping.is_set():
-            self.failure = error
-            server_log.event(logging.ERROR, name, problem=error.problem, error=str(error))
-            self.stopping.set()
+    def _stop_for(self, error: StateUnusable) -> bool:
+        """Stop for the first such error; True if it is that one."""
+        if self.stopping.is_set():
+            return False
+        self.failure = error
+        self.stopping.set()
+        return True
 
     def _require_polling(self) -> None:
         """Stop when calls are not polled, twice in a row: the process itself may have been stopped once.

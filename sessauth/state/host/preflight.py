@@ -106,11 +106,12 @@ def _check_folder(folder: Path, *, writer: bool, creating: bool) -> None:
     try:
         status = folder.stat()
     except FileNotFoundError:
-        # A reader that is sent to init would make a second, empty service.
+        # A reader that is only sent to init would make a second, empty service.
         remedy = (
             "run init, for a further server 'cluster join', or restore a backup"
             if writer
-            else "is this the path of the service's state folder, on the host where it runs?"
+            else "is this the path of the service's state folder, on the host where it runs? "
+            "(a new service is made by 'init', for a further server 'cluster join')"
         )
         refuse("MISSING", f"{folder} does not exist; {remedy}")
     except PermissionError:

@@ -369,9 +369,10 @@ def test_batches_in_threads_at_once() -> None:
 
 
 def test_a_view_of_a_plain_checker() -> None:
-    """Without a reader of texts a text is bytes like any others, and a str is a caller's mistake."""
+    """It reads texts, as bytes and as str; what is neither is a caller's mistake."""
     checker = Checker(View(source()), audience=AUDIENCE)
-    assert reasons(checker, [(b"sessauth_token_AAAA", *FILES)]) == [Reason.MALFORMED_TOKEN]
+    for text in ("sessauth_token_AAAA", b"sessauth_token_AAAA"):
+        assert reasons(checker, [(text, *FILES)]) == [Reason.MALFORMED_TOKEN]
     with pytest.raises(TypeError):
-        checker.check_batch([("sessauth_token_AAAA", *FILES)])
+        checker.check_batch([(7, *FILES)])
     assert bulk_sessions.judge(checker, VALID).allowed
