@@ -44,6 +44,7 @@ HEADINGS: Final = {
     "proof": "warm checks of bound tokens, each with a proof",
     "audit": "warm checks whose decisions are recorded",
     "cold": "whole checks, with the signatures that nothing kept",
+    "worst": "the most expensive calls of at most 64 KB, against a signature",
     "batch": "checks of one batch in process, per check",
     "threads": "threads that share one verifier, per check",
     "refusal": "what a forger can make us spend",

@@ -85,10 +85,10 @@ class LayerUse:
         return sum(scope.span.calls > 0 for scope in self.scopes)
 
     def to_dict(self, fit: Fit = Fit.KINDS) -> dict[str, object]:
-        """Return plain values for JSON; verdict and price are of ``fit``."""
+        """Return plain values for JSON; verdict and price are of ``fit``. No suggestions, no verdict."""
         prices = self.prices(fit)
         return {
-            "verdict": verdict(self.suggestion(fit), prices),
+            **({"verdict": verdict(self.suggestion(fit), prices)} if self.suggestions else {}),
             "id": self.layer.id,
             "kind": self.layer.kind,
             "sessions": self.sessions,

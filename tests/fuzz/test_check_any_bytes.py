@@ -10,6 +10,7 @@ from tests.support import bulk_sessions
 from tests.vectors.world import root, token
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 20260711])
 def test_the_invariant_holds(seed: int) -> None:
     """50,000 calls of each seed hold it by every way, and come out in many ways, allowed among them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sessauth import limits
 from sessauth.decisions.decision import Decision
+from sessauth.decisions.reason_texts import REASON_TEXTS
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.call import CallContext
@@ -24,6 +25,8 @@ from tests.support.no_writer import NoWriter
 from tests.support.raw_requests import read_by_protobuf
 
 LEVELS = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
+# Denials of a batch that are explained with their tokens.
+EXPLAINED = 8
 TOO_MANY_FAILURES = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
@@ -71,8 +74,14 @@ class ChecksByMessages:
             if item.token_index:
                 item.token = request.tokens[item.token_index - 1]
         response = pb.CheckBatchResponse()
+        denied = 0
         for item in request.items:
-            self._judge(response.decisions.add(), item, audience, request.at_least_revision, call.principal)
+            answer = response.decisions.add()
+            self._judge(answer, item, audience, request.at_least_revision, call.principal)
+            denied += not answer.allowed
+            if not answer.allowed and denied > EXPLAINED and answer.explanation != TOO_MANY_FAILURES:
+                reason = Reason(answer.reason)
+                answer.explanation = f"{reason.name}: {REASON_TEXTS[reason]}"
         return response.SerializeToString()
 
     def check_stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:

@@ -39,6 +39,7 @@ class CheckMessage(ItemOptions):
         consume_nonce: bool = True,
         skip_proof: bool = False,
         proven: Container[int] | None = None,
+        timed: bool = True,
     ) -> None: ...
     def answer(
         self, explain: Callable[[Decision, bytes | None], str], elsewhere: Container[int] = ()

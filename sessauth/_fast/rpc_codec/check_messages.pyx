@@ -124,11 +124,13 @@ cdef class CheckMessage(ItemOptions):
         bint consume_nonce=True,
         bint skip_proof=False,
         proven=None,
+        bint timed=True,
     ):
         """Judge ``count`` items from ``first``, or all remaining ones, by one state and one time.
 
         ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
         wrong one. The others are as in ``Checker._check``; ``proven`` has the items that ``skip_proof`` counts for.
+        Without ``timed`` the time is left to the caller to count, who may judge the items again elsewhere.
         Earlier outcomes of these items are reset. Raises ValueError for items that are not well-formed.
         """
         cdef Py_ssize_t i, end = self.count if count < 0 else min(self.count, first + count)
@@ -157,7 +159,10 @@ cdef class CheckMessage(ItemOptions):
                 self.read_text(&self.items[i].input.token, &self.items[i].refused, &self.items[i].chain)
                 if self.items[i].chain != NULL:
                     Py_INCREF(<object> self.items[i].chain)
-        self.checker.judge_timed(self, first, end, now_ms)
+        if timed:
+            self.checker.judge_timed(self, first, end, now_ms)
+        else:
+            self.checker.judge_batch(self, first, end, now_ms)
 
     def answer(self, explain, elsewhere=()):
         """Return the response's bytes. ``explain(decision, token)`` returns the text of a denial.

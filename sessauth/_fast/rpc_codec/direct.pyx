@@ -19,7 +19,7 @@ from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.chain_cache cimport ChainCache
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.recording_runner cimport is_text
-from sessauth._fast.record.counters cimport Histograms
+from sessauth._fast.record.counters cimport CheckCounters, Histograms
 from sessauth._fast.rpc_codec.check_messages cimport MAX_EXPLANATIONS, CheckMessage, TokenTableEntry
 from sessauth._fast.token.block cimport Block
 from sessauth._fast.token.chain cimport Chain
@@ -77,6 +77,10 @@ cdef class DirectCaller:
         cdef CheckMessage message
         cdef bytes reply
         cdef str audience
+        cdef CheckCounters counters = method._checker.counters
+        cdef ChainCache cache = method._checker.cache
+        cdef int64_t began = 0
+        cdef uint64_t before, found
         try:
             message = CheckMessage(method._checker, data, method._kind)
         except ValueError:
@@ -84,11 +88,22 @@ cdef class DirectCaller:
         if not _is_plain(message, method._most):
             return None
         audience = self._audience_of(message)
-        if audience is None or not _find_cached_tokens(message) or not _is_cheap(message):
+        if audience is None:
             return None
-        message.judge(audience, self._gate)
+        # The thread that judges the call counts its hits.
+        before = cache.hits
+        if not _find_cached_tokens(message) or not _is_cheap(message):
+            cache.hits = before
+            return None
+        found = cache.hits - before
+        if counters is not None:
+            began = counters.begin()
+        message.judge(audience, self._gate, timed=False)
         if not _is_final(message):
+            cache.hits -= found
             return None
+        if counters is not None:
+            counters.add_time(began, message.count)
         reply = message.answer(method._explain)
         method.answered += 1
         if method._times is not None:

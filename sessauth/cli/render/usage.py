@@ -150,9 +150,9 @@ def to_lines(
     if not reports:
         return ["no session"]
     found = [NO_USAGE] if report is None else report_lines(report, fit, approval)
-    # The verdict stands before all else.
+    # Before all else: that ceilings refuse nothing, then the verdict.
     head = found.index("") if found[0] == VERDICT else 0
-    lines = [*found[:head], *([""] if head else []), *observed_lines(reports, report)]
+    lines = [*observed_lines(reports, report), *found[:head], *([""] if head else [])]
     lines += table(
         ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "REPORTED BY"),
         [
