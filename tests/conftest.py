@@ -26,7 +26,7 @@ def pytest_configure() -> None:
     def note(event: str, arguments: tuple[object, ...]) -> None:
         # The module ``platform`` asks uname, once in a process.
         if event in STARTS and "uname" not in str(arguments):
-            started.append(event)
+            started.append(f"{event} {arguments}")
 
     sys.addaudithook(note)
 
@@ -43,5 +43,5 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Fail a test that started a process, though nothing that it names says so."""
     result = yield
     if started and not item.get_closest_marker("slow"):
-        pytest.fail("started a process: mark it slow, see tests/support/slow_tests.py")
+        pytest.fail(f"mark it slow, see tests/support/slow_tests.py; it started {started[0][:200]}")
     return result

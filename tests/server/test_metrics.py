@@ -20,6 +20,9 @@ from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.scrape import Scrape, Traffic, scrape
 from tests.support.service import Caller, Service, running, serves, wait_until
 
+# The server starts its workers.
+pytestmark = pytest.mark.slow
+
 PERMIT_MS = 60_000
 PROCESSES = {"control", "worker-0", "worker-1"}
 # Values of labels: nothing that an agent, a session, a token or a gateway chooses.
@@ -89,7 +92,6 @@ def measured() -> Iterator[Measured]:
         yield Measured(service, workers, traffic)
 
 
-@pytest.mark.slow
 def test_the_page_has_the_decisions_of_all_processes(measured: Measured) -> None:
     """Each decision that was answered is counted once, wherever it was asked for, and timed once."""
     page = measured.scrape()

@@ -32,6 +32,9 @@ from tests.support.scrape import Traffic
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 from tests.support.span_capture import Spans
 
+# The server starts its workers.
+pytestmark = pytest.mark.slow
+
 CHECK = "AuthorizationService/Check"
 FORWARD = "ForwardService/Forward"
 TRACER = TracerProvider().get_tracer("tests")

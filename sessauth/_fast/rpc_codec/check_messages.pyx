@@ -1,8 +1,7 @@
 """Decoder of check requests and encoder of their responses, without protobuf objects.
 
-Unlike a token, a request is parsed as in any protobuf runtime: fields in any order, the last value of a scalar counts,
-repeated occurrences of a message are merged, unknown fields are skipped
-(proto/sessauth/v1/authorization_service.proto).
+Unlike a token, a request is parsed as in any protobuf runtime (proto/sessauth/v1/authorization_service.proto): fields in
+any order, the last value of a scalar counts, repeated occurrences of a message are merged, unknown fields are skipped.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -130,8 +129,8 @@ cdef class CheckMessage(ItemOptions):
 
         ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
         wrong one. The others are as in ``Checker._check``; ``proven`` has the items that ``skip_proof`` counts for.
-        Without ``timed`` the time is left to the caller to count, who may judge the items again elsewhere.
-        Earlier outcomes of these items are reset. Raises ValueError for items that are not well-formed.
+        Without ``timed`` the caller counts the time. Earlier outcomes of these items are reset. Raises ValueError for items
+        that are not well-formed.
         """
         cdef Py_ssize_t i, end = self.count if count < 0 else min(self.count, first + count)
         cdef TextSlice shared
@@ -139,9 +138,7 @@ cdef class CheckMessage(ItemOptions):
             raise IndexError("no such item")
         if not self.well_formed():
             raise ValueError("an item is not well-formed")
-        self.references.append(slice_of(audience, &shared))
-        self.references.append(audience)
-        self.references.append(gate)
+        self.references += [slice_of(audience, &shared), audience, gate]
         self.reset(first, end)
         if self.options != NULL or self.overrides is not None or self.attached is not None:
             self._reset_overrides(first, end)
@@ -175,9 +172,8 @@ cdef class CheckMessage(ItemOptions):
         cdef Chain chain
         cdef Decision decision
         cdef Py_ssize_t i
-        cdef bytes text = NOTHING
         cdef int denied = 0
-        cdef bytes more = NOTHING
+        cdef bytes text = NOTHING, more = NOTHING
         if self.checker.decision_queue is not None or self.checker.counters is not None:
             self.record_answers(self.checker, elsewhere)
         out_init(&out)
@@ -192,8 +188,7 @@ cdef class CheckMessage(ItemOptions):
                 text = NOTHING
                 if not item.outcome.allowed:
                     denied += 1
-                    token = self.token_of(i) if denied <= MAX_EXPLANATIONS else None
-                    text = (<str?> explain(self[i], token)).encode()
+                    text = (<str?> explain(self[i], self.token_of(i) if denied <= MAX_EXPLANATIONS else None)).encode()
                 decision = self.override_of(i)
                 if self.attached is not None:
                     more = self.attached.get(i, NOTHING)
