@@ -1,6 +1,6 @@
 """Decoder of check requests and encoder of their responses, without protobuf objects.
 
-Unlike a token, a request is parsed as in any protobuf runtime (proto/sessauth/v1/authorization_service.proto): fields in
+Unlike a token, a request is parsed as by protobuf runtimes (proto/sessauth/v1/authorization_service.proto): fields in
 any order, the last value of a scalar counts, repeated occurrences of a message are merged, unknown fields are skipped.
 """
 
@@ -129,8 +129,8 @@ cdef class CheckMessage(ItemOptions):
 
         ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
         wrong one. The others are as in ``Checker._check``; ``proven`` has the items that ``skip_proof`` counts for.
-        Without ``timed`` the caller counts the time. Earlier outcomes of these items are reset. Raises ValueError for items
-        that are not well-formed.
+        Without ``timed`` the caller counts the time. Earlier outcomes of these items are reset. Raises ValueError for
+        items that are not well-formed.
         """
         cdef Py_ssize_t i, end = self.count if count < 0 else min(self.count, first + count)
         cdef TextSlice shared
