@@ -74,7 +74,7 @@ test: $(BUILT) ## what starts no process and does not wait, a few minutes
 	$(RUN) -m pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
 
 test-slow: $(BUILT) ## the others; more at a time than there are cores, since most of them wait
-	$(RUN) -m pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m slow $(ARGS)
+	$(RUN) -m pytest -q -n $$((2 * $(JOBS))) --dist loadfile -m slow $(ARGS)
 
 test-all: test test-slow ## the whole suite
 

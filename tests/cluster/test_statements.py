@@ -249,16 +249,18 @@ def test_no_credential_leaves_the_host(
     before = judge.from_statement
 
     def listen(rpc: Any) -> Any:
+        # The other server's own calls may come between.
         sent.append(tuple(rpc.metadata))
         return before(rpc)
 
     monkeypatch.setattr(judge, "from_statement", listen)
     open_session(pair[1].operator)
-    (metadata,) = sent
-    names = [name for name, _ in metadata]
-    assert names.count("sessauth-statement-bin") == 1
-    assert "authorization" not in names
-    assert pair[1].operator.credential[-43:] not in str(metadata)
+    assert sent
+    for metadata in sent:
+        names = [name for name, _ in metadata]
+        assert names.count("sessauth-statement-bin") == 1
+        assert "authorization" not in names
+        assert pair[1].operator.credential[-43:] not in str(metadata)
 
 
 def test_a_caller_with_too_many_audiences_is_not_handed_on(pair: tuple[ClusterServer, ClusterServer]) -> None:

@@ -285,10 +285,12 @@ def test_both_see_what_another_process_writes(home: Path) -> None:
 import sys
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
-with StateWriter.open(sys.argv[1]) as writer:
+with StateWriter.open(sys.argv[1], map_size=int(sys.argv[2])) as writer:
     writer.submit(opening("one")).result().raise_if_rejected()
 """
-    subprocess.run([sys.executable, "-c", script, str(home / "state")], check=True, cwd=ROOT, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", script, str(home / "state"), str(MAP)], check=True, cwd=ROOT, timeout=60
+    )
 
     after = [reader.head().revision for reader in readers]
     assert after[0] == after[1] > before[0] == before[1]

@@ -260,6 +260,7 @@ class ModelSession:
                 return Expected(Reason.BAD_PERMIT)
             return Expected(Reason.ALLOWED, again=first[2])
         bill = Bill()
+        missing: Expected | None = None
         for number, block_id, offers in paid:
             refused = []
             for place, offer in offers:
@@ -270,18 +271,17 @@ class ModelSession:
                 wanted = (terms, offer) if reason is Reason.APPROVAL_REQUIRED else None
                 refused.append(Expected(reason, wanted=wanted))
             else:
-                return refused[0]
-        return Expected(Reason.ALLOWED, bill)
+                if refused[0].reason is not Reason.APPROVAL_REQUIRED:
+                    return refused[0]
+                # Nobody is asked to approve a call that another block denies.
+                missing = missing or refused[0]
+        return missing or Expected(Reason.ALLOWED, bill)
 
     def _meet(
         self, offer: Offer, block_id: bytes, terms: Terms, bill: Bill, answer: tuple[ModelRequest, int] | None
     ) -> Reason:
         _, block, place, _, call = terms
         request = self.in_force(terms) if offer.threshold else None
-        if offer.threshold:
-            reason = _approved(offer, terms, request, answer)
-            if reason is not Reason.ALLOWED:
-                return reason
         if offer.uses and self.uses[block_id, place] >= offer.uses:
             return Reason.USES_EXHAUSTED
         ledger = (offer.budget, block_id if block else b"")
@@ -289,6 +289,10 @@ class ModelSession:
             return Reason.CONDITION_FAILED
         if offer.budget and self.held(ledger) + (call.cost or 0) > offer.limit:
             return Reason.BUDGET_EXHAUSTED
+        if offer.threshold:
+            reason = _approved(offer, terms, request, answer)
+            if reason is not Reason.ALLOWED:
+                return reason
         if offer.uses:
             bill.uses.append((block_id, place, offer.uses))
         if offer.budget:
