@@ -273,8 +273,7 @@ class ModelSession:
             else:
                 if refused[0].reason is not Reason.APPROVAL_REQUIRED:
                     return refused[0]
-                # Nobody is asked to approve a call that another block denies.
-                missing = missing or refused[0]
+                missing = missing or refused[0]  # No approval is asked for what another block denies.
         return missing or Expected(Reason.ALLOWED, bill)
 
     def _meet(
@@ -289,10 +288,8 @@ class ModelSession:
             return Reason.CONDITION_FAILED
         if offer.budget and self.held(ledger) + (call.cost or 0) > offer.limit:
             return Reason.BUDGET_EXHAUSTED
-        if offer.threshold:
-            reason = _approved(offer, terms, request, answer)
-            if reason is not Reason.ALLOWED:
-                return reason
+        if offer.threshold and (reason := _approved(offer, terms, request, answer)) is not Reason.ALLOWED:
+            return reason
         if offer.uses:
             bill.uses.append((block_id, place, offer.uses))
         if offer.budget:
