@@ -149,4 +149,7 @@ def is_answer(value: object) -> TypeGuard[DecisionBase]:
 
 def allows(value: object) -> bool:
     """Return True for an answer that is ALLOWED, and for nothing else that is true."""
+    if type(value) is Decision:
+        # The kernel's own type: it says so for this reason alone.
+        return value.allowed is True
     return is_answer(value) and value.allowed is True and value.reason is Reason.ALLOWED

@@ -125,11 +125,12 @@ class StartedCalls:
 
     def start(self, retry_id: bytes) -> bool:
         """Note the start of a tool; return False if one was started under this id before."""
+        if not retry_id:
+            return True
         with self._lock:
             if retry_id in self._ids:
                 return False
-            if retry_id:
-                self._ids[retry_id] = None
+            self._ids[retry_id] = None
             if len(self._ids) > self._most:
                 del self._ids[next(iter(self._ids))]
             return True
