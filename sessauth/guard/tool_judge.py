@@ -332,7 +332,9 @@ class ToolJudge:
         self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Steps[DecisionBase]:
         """Return the verifier's decision. Raises ToolDenied NO_ANSWER for everything else, true or not."""
-        decision = yield from self._ask(tool, method, args, options)
+        # As in _ask, without its frame: this is on the way of every call.
+        function: Any = getattr(self.verifier, method, None)
+        decision = yield from self._answer(tool, Step(function, args, options, self._blocks))
         if not is_answer(decision):
             denied = ToolDenied(tool, NO_ANSWER)
             _log.warning("no answer about tool %a: %s is no decision", denied.tool, type(decision).__name__)
