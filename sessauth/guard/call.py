@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Lock
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, TypedDict
 
 from ..scopes.call_arguments import Arguments, canonical, encode
 from ..tokens.token import Token
@@ -54,35 +54,20 @@ class ToolCall:
     """
 
     tool: str
+    token: AnyToken
     action: str
     resource: str
-    facts: bytes
     arguments: bytes
-    token: AnyToken
-    proof: bytes | str
-    proof_made: bool
-    retry_id: bytes
-    interrupts: tuple[type[BaseException], ...]
     options: dict[str, Any]
+    interrupts: tuple[type[BaseException], ...] = ()
+    proof: bytes | str = b""
+    proof_made: bool = False
+    retry_id: bytes = b""
 
     @property
     def request(self) -> tuple[AnyToken, str, str, bytes]:
         """The parameters of ``check`` and ``commit``."""
         return self.token, self.action, self.resource, self.arguments
-
-
-class Step(NamedTuple):
-    """A function to call for the logic that blocking and awaited guards share.
-
-    ``blocks`` is True for one that must not run on an event loop, ``waits`` for one that may wait for a
-    person.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    options: dict[str, Any]
-    blocks: bool
-    waits: bool = False
 
 
 def judged_bytes(arguments: Arguments) -> bytes:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..errors import UsageError
-from .call import Step
 
 T = TypeVar("T")
+# A function to call for the logic that blocking and awaited guards share, its arguments and options; and how.
+Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], int]
 Steps = Generator[Step, Any, T]
+
+AT_ONCE: Final = 0
+# It must not run on an event loop.
+BLOCKS: Final = 1
+# It may wait for a person, too.
+WAITS: Final = 2
 
 
 def drive(steps: Steps[T]) -> T:
@@ -25,8 +32,14 @@ def drive(steps: Steps[T]) -> T:
     try:
         step = next(steps)
         while True:
-            answer, error = _outcome(step)
-            if _is_awaitable(answer):
+            error: BaseException | None = None
+            try:
+                function, args, options, _ = step
+                answer = function(*args, **options)
+            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+                answer, error = None, raised
+            # As _is_awaitable, without its frame.
+            if hasattr(type(answer), "__await__"):
                 if inspect.iscoroutine(answer):
                     # It would else warn that nobody awaited it.
                     answer.close()
@@ -45,7 +58,7 @@ async def drive_async(steps: Steps[T]) -> T:
         while True:
             error: BaseException | None
             try:
-                if step.blocks and not inspect.iscoroutinefunction(step.function):
+                if step[3] and not inspect.iscoroutinefunction(step[0]):
                     answer, error = await _outcome_in_thread(step)
                 else:
                     answer, error = _outcome(step)
@@ -60,7 +73,7 @@ async def drive_async(steps: Steps[T]) -> T:
 
 
 async def _outcome_in_thread(step: Step) -> tuple[Any, BaseException | None]:
-    if not step.waits:
+    if step[3] != WAITS:
         return await asyncio.to_thread(_outcome, step)
     # A thread of its own: the loop's are few, and all other calls would wait for the same person.
     pool = ThreadPoolExecutor(1, "sessauth-guard-approve")
@@ -81,7 +94,8 @@ def _outcome(step: Step) -> tuple[Any, BaseException | None]:
 
     Nothing is raised here: a StopIteration that came out of a thread would never reach the waiting task.
     """
+    function, args, options, _ = step
     try:
-        return step.function(*step.args, **step.options), None
+        return function(*args, **options), None
     except BaseException as error:  # noqa: BLE001 - for the logic to judge
         return None, error

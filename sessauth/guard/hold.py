@@ -98,7 +98,8 @@ class Hold:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Release it unless it was committed."""
         self._ended_by(error)
-        self.release()
+        if self._open:
+            self.release()
 
     async def __aenter__(self) -> Self:
         """Return the hold."""
@@ -107,7 +108,8 @@ class Hold:
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Release it unless it was committed."""
         self._ended_by(error)
-        await self.arelease()
+        if self._open:
+            await self.arelease()
 
     def _ended_by(self, error: BaseException | None) -> None:
         if self._call is not None and isinstance(error, self._call.interrupts):

@@ -1,7 +1,7 @@
 """The logic of a guard, once for blocking and awaited use: what is judged, and what each failure means.
 
-The generators here yield the functions to call (:class:`~.call.Step`) and are sent the answers, or have the
-failures thrown into them. A failure of a verifier or prover becomes a refusal.
+The generators here yield the functions to call (``Step`` of :mod:`~.driving`) and are sent the answers, or
+have the failures thrown into them. A failure of a verifier or prover becomes a refusal.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..tokens.token import Token
 from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
 from ..verifier.server_backed import ServerBackedVerifier
-from .call import AnyToken, CallTerms, Step, ToolCall, judged_bytes, retry_id_of, started
+from .call import AnyToken, CallTerms, ToolCall, judged_bytes, retry_id_of, started
 from .denied import BAD_CALL, MAX_TOOL_CHARS, NO_ANSWER, NO_TOKEN, ToolDenied
-from .driving import Steps
+from .driving import AT_ONCE, BLOCKS, WAITS, Step, Steps
 from .origins import OWN, Catalogues, Origins
 
 Mode = Literal["enforce", "observe"]
@@ -39,6 +39,9 @@ T = TypeVar("T")
 # Of the log, however many tools a server has, and however often it has others.
 MAX_HIDDEN_NAMED: Final = 50
 MAX_HIDDEN_LINES: Final = 100
+
+_TERMS: Final = frozenset(CallTerms.__annotations__)
+_NOT_OF_CALLER: Final = _TERMS - {"source", "peer", "session"}
 
 _log: Final = logging.getLogger("sessauth.guard")
 
@@ -71,7 +74,8 @@ class ToolJudge:
         self._hidden: set[str] = set()
         # A verifier in this process answers at once; what asks a server must not run on an event loop.
         self.embedded = isinstance(verifier, BaseVerifier | AsyncVerifier)
-        self._blocks = not self.embedded or isinstance(verifier, ServerBackedVerifier)
+        at_once = self.embedded and not isinstance(verifier, ServerBackedVerifier)
+        self._how = AT_ONCE if at_once else BLOCKS
         # Without a server behind it a verifier knows neither permits nor retry ids.
         self.charges = hasattr(verifier, "commit")
         # The holder's copy of an open token is sealed once, which costs a signature.
@@ -224,7 +228,7 @@ class ToolJudge:
 
     def step(self, function: Callable[..., Any], *args: Any, **options: Any) -> Step:
         """Return the step of a call of the verifier."""
-        return Step(function, args, options, self._blocks)
+        return function, args, options, self._how
 
     def _read(self, tool: str, arguments: Arguments, terms: CallTerms) -> Steps[ToolCall]:
         """Return the call in the form that is judged, with a proof if the guard makes them."""
@@ -240,35 +244,28 @@ class ToolJudge:
                 decision = yield from self._decision(tool, "check_tool", request, options)
             detail = self._detail(token, decision)
             raise ToolDenied(tool, Reason.UNKNOWN_TOOL.name, decision, detail) from None
-        proof = yield from self._proof(tool, (token, action, resource, judged), terms)
-        call_id = terms.get("call_id", "")
-        retry_id = retry_id_of(call_id, tool, judged) if self.charges else b""
-        if retry_id in started:
-            # The tool may have done its work before it failed.
-            retry_id = b""
-        return ToolCall(
-            tool=tool,
-            action=action,
-            resource=resource,
-            facts=facts,
-            arguments=judged,
-            token=token,
-            proof=proof,
-            proof_made=bool(proof) and not terms.get("proof"),
-            retry_id=retry_id,
-            interrupts=terms.get("interrupts", ()),
-            options={**options, "tool": facts},
-        )
+        options["tool"] = facts
+        call = ToolCall(tool, token, action, resource, judged, options, terms.get("interrupts", ()))
+        if self.prover is not None or "proof" in terms:
+            call.proof = yield from self._proof(tool, call.request, terms)
+            call.proof_made = bool(call.proof) and not terms.get("proof")
+        if self.charges and "call_id" in terms:
+            retry_id = retry_id_of(terms["call_id"], tool, judged)
+            # The tool of one that was started may have done its work before it failed.
+            call.retry_id = b"" if retry_id in started else retry_id
+        return call
 
     def _presented_with(self, tool: str, terms: CallTerms) -> tuple[AnyToken, dict[str, Any]]:
-        if unknown := terms.keys() - CallTerms.__annotations__.keys():
+        if not terms.keys() <= _TERMS:
             # A misspelt token would be the guard's own.
-            raise TypeError(f"terms of a call: {', '.join(sorted(unknown))}")
+            raise TypeError(f"terms of a call: {', '.join(sorted(terms.keys() - _TERMS))}")
         token = terms.get("token", self._presented)
         if not token:
             raise ToolDenied(tool, NO_TOKEN)
-        caller = {name: terms[name] for name in ("source", "peer", "session") if terms.get(name)}
-        return token, {**self.options, **caller}
+        options = dict(self.options)
+        if not terms.keys() <= _NOT_OF_CALLER:
+            options.update({name: terms[name] for name in ("source", "peer", "session") if terms.get(name)})
+        return token, options
 
     def _catalogue(self, terms: CallTerms) -> ToolCatalog:
         return self.origins.of(terms.get("origin", OWN))
@@ -284,7 +281,7 @@ class ToolJudge:
             return proof
         if self.prover is None:
             return b""
-        made: bytes = yield from self._answer(tool, Step(self.prover.prove, call, {}, blocks=True))
+        made: bytes = yield from self._answer(tool, (self.prover.prove, call, {}, BLOCKS))
         return made
 
     def _proof_of_method(self, method: str, request: tuple[Any, ...], terms: CallTerms) -> Steps[bytes | str]:
@@ -304,7 +301,9 @@ class ToolJudge:
 
     def _check(self, call: ToolCall, permit_ms: int) -> Steps[DecisionBase]:
         """Judge a call, once more where a person has approved it. Raises ToolDenied."""
-        options = {**call.options, **({"proof": call.proof} if call.proof else {})}
+        options = dict(call.options)
+        if call.proof:
+            options["proof"] = call.proof
         if call.retry_id:
             options["retry_id"] = call.retry_id
         if permit_ms and self.charges:
@@ -316,7 +315,7 @@ class ToolJudge:
         request = getattr(decision, "approval", None)
         if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
             # A failure of the callback is its own: it may be the framework's way to wait.
-            answer = yield Step(self._approve, (request,), {}, blocks=True, waits=True)
+            answer = yield self._approve, (request,), {}, WAITS
             if answer:
                 if isinstance(answer, SignedApproval):
                     options["approvals"] = (answer,)
@@ -332,9 +331,12 @@ class ToolJudge:
         self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Steps[DecisionBase]:
         """Return the verifier's decision. Raises ToolDenied NO_ANSWER for everything else, true or not."""
-        # As in _ask, without its frame: this is on the way of every call.
+        # As _ask, without its frames: this is on the way of every call.
         function: Any = getattr(self.verifier, method, None)
-        decision = yield from self._answer(tool, Step(function, args, options, self._blocks))
+        try:
+            decision = yield function, args, options, self._how
+        except Exception as error:
+            raise _no_answer(tool, error) from error
         if not is_answer(decision):
             denied = ToolDenied(tool, NO_ANSWER)
             _log.warning("no answer about tool %a: %s is no decision", denied.tool, type(decision).__name__)
@@ -345,22 +347,27 @@ class ToolJudge:
         """Call a method of the verifier. Raises ToolDenied NO_ANSWER whatever fails."""
         # A verifier that lacks the method fails when the step runs, where failures deny.
         function: Any = getattr(self.verifier, method, None)
-        return (yield from self._answer(tool, Step(function, args, options, self._blocks)))
+        return (yield from self._answer(tool, (function, args, options, self._how)))
 
     def _answer(self, tool: str, step: Step) -> Steps[Any]:
         try:
             return (yield step)
         except Exception as error:
-            # The message may quote what the agent sent; the kind of the failure is enough to find it.
-            denied = ToolDenied(tool, NO_ANSWER)
-            _log.warning("no answer about tool %a: %s", denied.tool, type(error).__name__)
-            _log.debug("the failure", exc_info=error)
-            raise denied from error
+            raise _no_answer(tool, error) from error
 
 
 def is_possible(verdict: object) -> bool:
     """Return True for the verdict on a call that may be allowed."""
     return verdict is SurveyVerdict.YES or verdict is SurveyVerdict.MAYBE
+
+
+def _no_answer(tool: str, error: Exception) -> ToolDenied:
+    """Log a failure, and return the refusal that it means."""
+    # The message may quote what the agent sent; the kind of the failure is enough to find it.
+    denied = ToolDenied(tool, NO_ANSWER)
+    _log.warning("no answer about tool %a: %s", denied.tool, type(error).__name__)
+    _log.debug("the failure", exc_info=error)
+    return denied
 
 
 def _presented(token: AnyToken | None) -> str | bytes:

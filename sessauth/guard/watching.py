@@ -144,7 +144,7 @@ def _require_standing(judge: ToolJudge, call: ToolCall) -> Steps[None]:
 
 def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
     """Return True while the call may go on."""
-    candidate = Candidate(call.action, call.resource, call.arguments, call.facts)
+    candidate = Candidate(call.action, call.resource, call.arguments, call.options["tool"])
     options = {name: value for name, value in call.options.items() if name != "tool"}
     try:
         verdicts = yield from judge.survey(call.token, [candidate], options)
