@@ -239,7 +239,7 @@ def test_a_killed_server_took_it_once(server: ServerFixture) -> None:
 def test_without_the_control_process_what_costs_is_denied(server: ServerFixture) -> None:
     """A stopped control process: workers and embedded verifiers go on with what is free, and nothing else."""
     _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
-    quick = [server.workers[0].with_timeout(1_500), server.workers[1].with_timeout(1_500)]
+    quick = [server.workers[0].with_timeout(3_000), server.workers[1].with_timeout(3_000)]
     os.kill(server.process.process.pid, signal.SIGSTOP)
     try:
         for client in quick:

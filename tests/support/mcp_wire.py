@@ -160,6 +160,9 @@ class Wire:
         """Stop it."""
         self.process.kill()
         self.process.wait()
+        # A stream that is closed while it is read raises in the thread that reads it.
+        for thread in self._threads:
+            thread.join(10)
         shutil.rmtree(self.folder)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             with suppress(BrokenPipeError):

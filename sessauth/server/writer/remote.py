@@ -48,7 +48,8 @@ INTERNAL_REASONS: Final = frozenset(
         "INTERNAL",
     }
 )
-# Reserve of a call's time for an answer of the worker itself.
+# Reserve of a call's time for the worker's own answer: a share of it, since a busy machine takes longer.
+RESERVE_SHARE: Final = 0.1
 RESERVE_SECONDS: Final = 0.02
 UNREACHABLE: Final = "WRITER_UNREACHABLE"
 
@@ -78,7 +79,7 @@ class Forwarder:
             ServerError: the control process refused the call, with its own reason; WRITER_UNREACHABLE if it
                 can't be reached, can't serve, or does not answer within the call's deadline.
         """
-        seconds = call.remaining - RESERVE_SECONDS
+        seconds = call.remaining - max(RESERVE_SECONDS, call.remaining * RESERVE_SHARE)
         if seconds <= 0.0:
             raise refused("WRITER_UNREACHABLE", "no time is left to ask the control process")
         message = forward_pb.ForwardRequest(
