@@ -58,6 +58,8 @@ MAX_OPEN_APPROVALS: Final = 64
 APPROVAL_TTL_MS: Final = 24 * 3_600_000
 # The arguments that an approver is shown must fit into a change of the log.
 MAX_APPROVAL_ARGUMENT_BYTES: Final = 32_768
+# So must the text of its scope; escapes make it longer than the token.
+MAX_APPROVAL_SCOPE_BYTES: Final = 16_384
 
 # The time that a registered verifier may allow calls without a report. A pause of its process must not cost a
 # renewal, due every third of it; a dead verifier leaves receipts open for so long.

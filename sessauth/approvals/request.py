@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from .._fast.token.proof import request_digest
 from ..errors import InvalidApproval
-from ..model.approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
+from ..model.approval import ApprovalCharge, ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
 from ..scopes.needs import key_text
-from .safe_text import is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
+from ..scopes.value import Number
+from .safe_text import is_plain, is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
 
 _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 32))
 
@@ -18,13 +20,15 @@ _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 3
 class ApprovalRequest:
     """A requested approval with facts of its session, for a person to decide by.
 
-    ``subject`` and ``purpose`` are the session's, as the server says. The record may
-    come from anywhere: :meth:`statement` trusts no part that it can compute.
+    ``subject`` and ``purpose`` are the session's, and ``left`` is what is left of the budget of each of the
+    record's charges, as the server says. The record may come from anywhere: :meth:`statement` trusts no part
+    that it can compute.
     """
 
     record: ApprovalRecord
     subject: str = ""
     purpose: str = ""
+    left: tuple[Number, ...] = ()
 
     def digest(self) -> bytes:
         """Return the request digest of action, resource and arguments, as :meth:`render` shows them."""
@@ -69,6 +73,10 @@ class ApprovalRequest:
         stated = {name: getattr(record, name) for name in ApprovalStatement.__slots__}
         return ApprovalStatement(**{**stated, "expires_at_ms": ends_at_ms})
 
+    def budget_texts(self) -> list[str]:
+        """Return for each charge the budget, the amount and what is left; too little is said to be."""
+        return [_budget_text(charge, left) for charge, left in self._charges()]
+
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
         record = self.record
@@ -77,6 +85,16 @@ class ApprovalRequest:
             **{name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()},
             "subject": self.subject,
             "purpose": self.purpose,
+            "charges": [
+                {
+                    "budget": charge.name,
+                    "unit": charge.unit,
+                    "amount": str(charge.amount),
+                    "limit": str(charge.limit),
+                    "left": None if left is None else str(left),
+                }
+                for charge, left in self._charges()
+            ],
             "arguments": record.arguments.decode("utf-8", "backslashreplace"),
             "labels": list(record.labels),
             "keys": [key_text(key) for key in record.keys],
@@ -101,7 +119,8 @@ class ApprovalRequest:
             arguments = read_arguments(record.arguments)
             texts = [
                 *(record.action, record.resource, *texts_in(arguments)),
-                *(*record.labels, record.gateway, self.subject, self.purpose),
+                *(*record.labels, record.gateway, self.subject, self.purpose, record.scope_text),
+                *(text for charge in record.charges for text in (charge.name, charge.unit)),
             ]
             for text in texts:
                 text.encode()
@@ -126,6 +145,10 @@ class ApprovalRequest:
         if self.purpose:
             yield f"purpose    {visible(self.purpose)}"
         yield f"scope      block {record.block}, scope {record.scope} of token {record.block_id.hex()}"
+        if record.scope_text:
+            text = record.scope_text
+            yield f"           {text if is_plain(text) else visible(text)}"
+        yield from (f"budget     {text}" for text in self.budget_texts())
         yield f"signed     {len(record.statements)} of {record.threshold}; it is {record.status.name.lower()}"
         yield from (f"key        {key_text(key)}{self._signed_by(key)}" for key in record.keys)
         yield f"asked      {moment_text(record.requested_at_ms)}"
@@ -135,8 +158,21 @@ class ApprovalRequest:
         yield f"digest     {self.digest().hex()}"
         yield f"approval   {record.id.hex()}"
 
+    def _charges(self) -> Iterator[tuple[ApprovalCharge, Number | None]]:
+        """Yield each charge, and what is left of its budget if the server said so."""
+        return zip_longest(self.record.charges, self.left[: len(self.record.charges)])
+
     def _signed_by(self, key: bytes) -> str:
         return " (signed)" if any(signed.public_key == key for signed in self.record.statements) else ""
+
+
+def _budget_text(charge: ApprovalCharge, left: Number | None) -> str:
+    unit = f" {visible(charge.unit)}" if charge.unit else ""
+    text = f"{visible(charge.name)}: {charge.amount}{unit} for this call"
+    if left is None:
+        return f"{text}, of {charge.limit} in all"
+    too_little = ": too little" if left.to_decimal() < charge.amount.to_decimal() else ""
+    return f"{text}, {left} of {charge.limit} left{too_little}"
 
 
 def _as_written(text: str) -> str:

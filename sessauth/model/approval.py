@@ -13,6 +13,7 @@ from .._fast.codec import protobuf
 from .._fast.codec.record import Record
 from ..crypto.armor import APPROVAL_PREFIX, checked_text, read_checked
 from ..errors import InvalidApproval, MalformedToken
+from ..scopes.value import Number
 
 LABEL = b"sessauth/approval/v1\x00"
 
@@ -115,11 +116,23 @@ class SignedApproval(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalCharge(Record):
+    """A budget of ``limit`` that a call would take ``amount`` from; ``ledger`` is its id (32 bytes)."""
+
+    name: str
+    unit: str
+    ledger: bytes
+    amount: Number
+    limit: Number
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalRecord(Record):
     """A requested approval: the call that a person reads, and the answers. Times are ms since 1970.
 
     ``threshold`` of ``keys`` must sign. ``labels`` are those of the chain's blocks, outermost first;
-    ``gateway`` is the principal that requested it.
+    ``gateway`` is the principal that requested it. ``scope_text`` is the scope's text, and ``charges`` are
+    the call's to budgets; a server of before, and a cluster that writes an earlier format, states neither.
     """
 
     id: bytes
@@ -143,6 +156,8 @@ class ApprovalRecord(Record):
     denied_by: str = ""
     reason: str = ""
     revision: int = 0
+    scope_text: str = ""
+    charges: tuple[ApprovalCharge, ...] = ()
 
     def standing(self, now_ms: int) -> tuple[SignedApproval, ...]:
         """Return the statements that have not expired; each was verified before it was stored."""

@@ -105,6 +105,11 @@ def nanos(number: Number) -> int:
     return number.units * NANOS + number.nanos
 
 
+def left_of(limit: Number, ledger: Ledger) -> Number:
+    """Return the part of ``limit`` that is neither spent nor reserved, at least 0."""
+    return Number(*divmod(max(nanos(limit) - nanos(ledger.spent) - nanos(ledger.reserved), 0), NANOS))
+
+
 def ledger_id(name: str, unit: str, block_id: bytes = b"") -> bytes:
     """Return the ledger of a budget (``docs/token-format.md``, section 9.10).
 

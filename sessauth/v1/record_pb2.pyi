@@ -416,7 +416,7 @@ class SettlePermit(_message.Message):
     def __init__(self, permit_id: _Optional[bytes] = ..., gateway: _Optional[str] = ..., settlement: _Optional[_Union[Settlement, str]] = ...) -> None: ...
 
 class ApprovalRecord(_message.Message):
-    __slots__ = ("id", "session_id", "block_id", "block", "scope", "epoch", "request_digest", "threshold", "keys", "action", "resource", "arguments", "labels", "gateway", "requested_at_ms", "expires_at_ms", "status", "statements", "denied_by", "reason", "revision")
+    __slots__ = ("id", "session_id", "block_id", "block", "scope", "epoch", "request_digest", "threshold", "keys", "action", "resource", "arguments", "labels", "gateway", "requested_at_ms", "expires_at_ms", "status", "statements", "denied_by", "reason", "revision", "scope_text", "charges")
     ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +438,8 @@ class ApprovalRecord(_message.Message):
     DENIED_BY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_TEXT_FIELD_NUMBER: _ClassVar[int]
+    CHARGES_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     session_id: bytes
     block_id: bytes
@@ -459,7 +461,23 @@ class ApprovalRecord(_message.Message):
     denied_by: str
     reason: str
     revision: int
-    def __init__(self, id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., block_id: _Optional[bytes] = ..., block: _Optional[int] = ..., scope: _Optional[int] = ..., epoch: _Optional[int] = ..., request_digest: _Optional[bytes] = ..., threshold: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., arguments: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., gateway: _Optional[str] = ..., requested_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., status: _Optional[_Union[ApprovalStatus, str]] = ..., statements: _Optional[_Iterable[_Union[_token_pb2.SignedApproval, _Mapping]]] = ..., denied_by: _Optional[str] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    scope_text: str
+    charges: _containers.RepeatedCompositeFieldContainer[ApprovalCharge]
+    def __init__(self, id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., block_id: _Optional[bytes] = ..., block: _Optional[int] = ..., scope: _Optional[int] = ..., epoch: _Optional[int] = ..., request_digest: _Optional[bytes] = ..., threshold: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., arguments: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., gateway: _Optional[str] = ..., requested_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., status: _Optional[_Union[ApprovalStatus, str]] = ..., statements: _Optional[_Iterable[_Union[_token_pb2.SignedApproval, _Mapping]]] = ..., denied_by: _Optional[str] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., scope_text: _Optional[str] = ..., charges: _Optional[_Iterable[_Union[ApprovalCharge, _Mapping]]] = ...) -> None: ...
+
+class ApprovalCharge(_message.Message):
+    __slots__ = ("name", "unit", "ledger", "amount", "limit")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    unit: str
+    ledger: bytes
+    amount: _token_pb2.Number
+    limit: _token_pb2.Number
+    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., ledger: _Optional[bytes] = ..., amount: _Optional[_Union[_token_pb2.Number, _Mapping]] = ..., limit: _Optional[_Union[_token_pb2.Number, _Mapping]] = ...) -> None: ...
 
 class RequestApproval(_message.Message):
     __slots__ = ("approval",)

@@ -18,7 +18,7 @@ from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApprov
 from sessauth.model.approval_rules import check_statement, terms_of
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.approval_requests import ask
-from tests.support.approvals import KEYS, approver, record, request_digest, statement
+from tests.support.approvals import KEYS, SPENDING, approver, record, request_digest, statement
 from tests.support.service import Service, running
 
 from .conftest import COMMAND, Ran, Run, invoke
@@ -47,7 +47,7 @@ def session(server: Service) -> sessions.Session:
 @pytest.fixture
 def pending(server: Service, session: sessions.Session) -> ApprovalRecord:
     """An approval that waits for two of three keys."""
-    return ask(server, session)
+    return ask(server, session, **SPENDING)
 
 
 @pytest.fixture
@@ -89,13 +89,13 @@ def test_what_waits_is_listed(command: Run, pending: ApprovalRecord) -> None:
     """Both ids are whole, to be copied; filters are session, key and status; JSON has the same."""
     session_id, approval_id = ids(pending)
     shown = command("approval", "list", "--session", session_id)
-    mine = command(
-        "approval", "list", "--session", session_id, "--public-key", approver("ann").text, "--json"
-    )
-    others = command("approval", "list", "--session", session_id, "--public-key", approver("dan").text)
+    by_key = ("approval", "list", "--session", session_id, "--public-key")
+    mine = command(*by_key, approver("ann").text, "--json")
+    others = command(*by_key, approver("dan").text)
     used = command("approval", "list", "--session", session_id, "--status", "used")
 
-    assert (session_id in shown.out, approval_id in shown.out, "0/2" in shown.out) == (True, True, True)
+    for part in (session_id, approval_id, "0/2", "ticket 12", "10 of 10 left  deploy:prod/**\n"):
+        assert part in shown.out
     assert [each["id"] for each in mine.json["approvals"]] == [approval_id]
     assert others.out == used.out == "none\n"
 

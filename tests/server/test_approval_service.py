@@ -11,12 +11,13 @@ from sessauth.approvals.approver import Approver
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.client import Client
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
+from sessauth.scopes.value import Number
 from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.oracle.crypto import digest
 from tests.support.approval_requests import ask
-from tests.support.approvals import approver, record
+from tests.support.approvals import SPENDING, approver, record
 from tests.support.service import Caller, RpcError, Service
 
 
@@ -79,10 +80,10 @@ def test_what_waits_is_listed_and_read(
 
 
 def test_each_answer_names_who_asks_and_what_for(service: Service) -> None:
-    """The subject and the purpose of the session come with each approval, for programs as for people."""
+    """Subject, purpose and what is left of a budget come with each approval, for programs as for people."""
     with Client(f"unix:{service.made.socket}", timeout_ms=10_000) as client:
         opened = client.open_session(subject="ci", purpose="release 1.2", ceiling=["*:**"])
-        granted, denied = (ask(service, opened) for _ in range(2))
+        granted, denied = (ask(service, opened, **SPENDING) for _ in range(2))
         answers = [
             *client.list_approvals(session_id=opened.id).approvals,
             client.get_approval(opened.id, granted.id),
@@ -92,7 +93,9 @@ def test_each_answer_names_who_asks_and_what_for(service: Service) -> None:
 
     assert len(answers) == 5
     assert {(each.subject, each.purpose) for each in answers} == {("ci", "release 1.2")}
-    assert 'purpose    "release 1.2"' in answers[0].render()
+    assert {each.left for each in answers} == {(Number(10),)}
+    for part in ('purpose    "release 1.2"', "   deploy:prod/**\n", '4 "EUR" for this call, 10 of 10 left'):
+        assert part in answers[0].render()
 
 
 def test_two_approvers_make_it_granted(service: Service, person: Caller, session: sessions.Session) -> None:

@@ -1,4 +1,4 @@
-"""Approvals are asked for calls that can be paid, and for no others."""
+"""Approvals are asked for calls that can be paid, and for no others; they say out of which budgets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.reasons import Reason
+from sessauth.state.writer.group import Group
 from tests.support.writer_fixture import WriterFixture
 
 
@@ -86,3 +87,29 @@ def test_nobody_is_asked_while_no_permit_can_be_had(
     denied = writer.check(writer.mint(f"read:doc/** needs {APPROVED}"), permit_ms=1000)
 
     assert denied.decision.reason is Reason.BUDGET_EXHAUSTED and denied.approval is None
+
+
+def test_an_approver_is_told_the_scope_and_the_budgets_of_all_blocks(writer: WriterFixture) -> None:
+    """The record has the text of the scope that lacks the approval, and each block's charge."""
+    paid = 'read:doc/** free * needs budget("trip", 10, "EUR", cost)'
+    asking = f'read:doc/** free * needs {APPROVED}, budget("day", 9.5, cost)'
+    token = writer.mint(paid, ending="open").attenuate(scopes=["read:doc/9 free *", asking])
+    asked = writer.check(token, arguments=b'{"cost": 4}').approval
+
+    assert asked is not None and (asked.block, asked.scope, asked.scope_text) == (1, 1, asking)
+    shown = [(each.name, each.unit, str(each.amount), str(each.limit)) for each in asked.charges]
+    assert shown == [("trip", "EUR", "4", "10"), ("day", "", "4", "9.5")]
+    before = writer.state_writer.left(asked.session_id, asked.charges)
+    assert writer.check(writer.mint(paid), arguments=b'{"cost": 8}').decision
+    after = writer.state_writer.left(asked.session_id, asked.charges)
+    assert [list(map(str, left)) for left in (before, after)] == [["10", "9.5"], ["2", "9.5"]]
+
+
+def test_a_cluster_of_an_earlier_format_asks_without_them(
+    writer: WriterFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that can't read the scope and the budgets of an approval are not sent any."""
+    monkeypatch.setattr(Group, "writes", 1)
+    asked = writer.check(writer.mint(UNPAYABLE["budget"][0][0]), arguments=b'{"cost": 4}').approval
+
+    assert asked is not None and (asked.scope_text, asked.charges) == ("", ())

@@ -6,8 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from sessauth.approvals.approver import ApproverKey
-from sessauth.model.approval import ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
+from sessauth.model.approval import (
+    ApprovalCharge,
+    ApprovalRecord,
+    ApprovalStatement,
+    ApprovalStatus,
+    SignedApproval,
+)
 from sessauth.model.approval_rules import ApprovalTerms, terms_of
+from sessauth.scopes.value import Number
 from tests.oracle.crypto import digest
 from tests.support.token_forger import id16, key
 from tests.vectors.world import NOW
@@ -15,6 +22,11 @@ from tests.vectors.world import NOW
 HOUR_MS = 3_600_000
 ACTION, RESOURCE, ARGUMENTS = "deploy", "prod/api", b'{"version": "1.2"}'
 KEYS = ("ann", "bob", "cas")
+# What an approval that takes 4 EUR of 10 says of its scope.
+SPENDING = {
+    "scope_text": "deploy:prod/**",
+    "charges": (ApprovalCharge("trip", "EUR", bytes(32), Number(4), Number(10)),),
+}
 
 
 def approver(name: str) -> ApproverKey:

@@ -20,6 +20,8 @@ from sessauth.approvals.safe_text import (
     visible,
 )
 from sessauth.errors import InvalidApproval
+from sessauth.model.approval import ApprovalCharge
+from sessauth.scopes.value import Number
 from tests.support.approvals import held, record, request_digest
 
 ESC = "\x1b"
@@ -52,6 +54,33 @@ def test_everything_that_is_signed_and_who_asks_is_shown() -> None:
     ):
         assert part in text
     assert text.count("key  ") == 3
+
+
+SPENT = ApprovalCharge("trip\x1b", "EUR", bytes(32), Number(8), Number(10))
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ((Number(9, 500_000_000),), ': 8 "EUR" for this call, 9.5 of 10 left\n'),
+        ((Number(2),), ': 8 "EUR" for this call, 2 of 10 left: too little\n'),
+        ((), ': 8 "EUR" for this call, of 10 in all\n'),
+    ],
+)
+def test_the_scope_and_what_is_left_are_shown(left: tuple[Number, ...], said: str) -> None:
+    """A person reads what allows the call, and if it can be paid; texts of the token's maker are escaped."""
+    scope = 'pay:desk/** where amount <= 50 needs budget("trip", 10, "EUR", amount)'
+    request = ApprovalRequest(record(scope_text=scope, charges=(SPENT,)), left=left)
+
+    assert f"\n           {scope}\n" in request.render()
+    assert said in request.render() and ESC not in request.render()
+    assert ESC not in ApprovalRequest(record(scope_text=f"pay:{ESC}[2K")).render()
+    assert request.to_dict()["charges"] == [
+        {
+            **{"budget": "trip\x1b", "unit": "EUR", "amount": "8", "limit": "10"},
+            "left": str(left[0]) if left else None,
+        }
+    ]
 
 
 def test_the_digest_that_is_shown_is_computed() -> None:

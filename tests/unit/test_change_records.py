@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import pytest
 
 from sessauth._fast.codec.protobuf import WireError, decode, encode
+from sessauth.audit.recording.change_follower import recorded_body
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
+from sessauth.model.approval import ApprovalRecord
 from sessauth.model.ban import SessionSelector
 from sessauth.model.change import (
     Change,
@@ -37,6 +40,7 @@ from sessauth.model.costs import Settlement, retry_change_id, settle_permit
 from sessauth.model.log_records import Head
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.scopes.value import Number
+from tests.support.approvals import SPENDING, record
 from tests.support.changes import scopes
 from tests.support.costs import charge, pending_record, signing, spending, use
 
@@ -176,3 +180,12 @@ def test_heads_and_keys_read_back() -> None:
     assert Head.decode(head.encode()) == head
     key = KeyRecord(b"k" * 32, b"p" * 32, KeyStatus.RETIRED, "svc", 1, 2, 3, 0, 4)
     assert KeyRecord.decode(key.encode()) == key
+
+
+def test_no_value_of_an_approval_is_recorded() -> None:
+    """The audit has the call's scope, and neither its arguments nor the amounts that they charge."""
+    change = request_approval("1", record(**SPENDING)).stamped(1)
+    recorded = Change.decode(base64.b64decode(recorded_body(change, change.encode())))
+
+    asked = ApprovalRecord.from_record(dict(recorded.body["approval"]))  # type: ignore[call-overload]
+    assert asked == record(scope_text="deploy:prod/**", arguments=b"")

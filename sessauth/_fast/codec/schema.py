@@ -325,6 +325,15 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (19, "denied_by", "string", False, False, ""),
         (20, "reason", "string", False, False, ""),
         (21, "revision", "uint64", False, False, ""),
+        (22, "scope_text", "string", False, False, ""),
+        (23, "charges", "message", True, False, "ApprovalCharge"),
+    ),
+    "ApprovalCharge": (
+        (1, "name", "string", False, False, ""),
+        (2, "unit", "string", False, False, ""),
+        (3, "ledger", "bytes", False, False, ""),
+        (4, "amount", "message", False, False, "Number"),
+        (5, "limit", "message", False, False, "Number"),
     ),
     "RequestApproval": (
         (1, "approval", "message", False, False, "ApprovalRecord"),

@@ -141,14 +141,15 @@ def _body(logged: LogEntry, now_ms: int) -> bytes:
 
 
 def recorded_body(change: Change, encoded: bytes) -> str:
-    """Return the recorded body of a change, as base64: without the arguments for an approver's eyes.
+    """Return the recorded body of a change, as base64, without what only an approver may see.
 
     The log holds no value of an argument, and a replay has the same result without them. Tokens in texts are
     masked.
     """
     approval = change.body.get("approval") if change.kind is ChangeKind.REQUEST_APPROVAL else None
     if isinstance(approval, dict):
-        change = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}})
+        without_values = {**approval, "arguments": b"", "charges": []}
+        change = replace(change, body={**change.body, "approval": without_values})
     if isinstance(approval, dict) or _PREFIX in encoded:
         change_id, actor = masked(change.id), masked(change.actor)
         encoded = replace(change, id=change_id, actor=actor, body=_masked(change.body)).encode()

@@ -21,6 +21,10 @@ from .console import LOGIN, PORT, serve_console
 if TYPE_CHECKING:
     from ...client import Client
 
+_COLUMNS = (
+    *("SESSION", "APPROVAL", "SIGNED", "SUBJECT", "PURPOSE", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"),
+    *("BUDGET", "SCOPE"),
+)
 _STATUSES = ("waiting", "pending", "granted", "denied", "used")
 _approval = click.argument("approval_id", type=params.approval_id)
 
@@ -62,18 +66,17 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
             request.record.id.hex(),
             f"{len(request.record.statements)}/{request.record.threshold}",
             request.subject,
+            request.purpose,
             request.record.action,
             request.record.resource,
             request.record.gateway,
             moment_and_distance(request.record.expires_at_ms, now_ms),
+            "; ".join(request.budget_texts()),
+            request.record.scope_text,
         ]
         for request in listed.approvals
     ]
-    lines = table(
-        ("SESSION", "APPROVAL", "SIGNED", "SUBJECT", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows
-    )
-    if not rows:
-        lines = ["none"]
+    lines = table(_COLUMNS, rows) if rows else ["none"]
     if listed.next_page_token:
         lines.append(f"more: --page {listed.next_page_token}")
     settings.show(

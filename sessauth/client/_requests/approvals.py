@@ -8,6 +8,7 @@ from ...approvals.approver import Approver
 from ...approvals.request import ApprovalRequest
 from ...errors import UsageError
 from ...model.approval import ApprovalRecord, SignedApproval
+from ...scopes.value import Number
 from ...v1 import approval_service_pb2 as pb
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import record_pb2, token_pb2
@@ -128,6 +129,7 @@ def _page(answer: pb.ListApprovalsResponse) -> ApprovalPage:
 def _request(message: record_pb2.ApprovalRecord, session: pb.ApprovalSession) -> ApprovalRequest:
     try:
         record = ApprovalRecord.decode(message.SerializeToString())
-        return ApprovalRequest(record, session.subject, session.purpose)
+        left = tuple(Number(each.units, each.nanos) for each in session.left)
+        return ApprovalRequest(record, session.subject, session.purpose, left)
     except ValueError as error:
         raise newer_server(error) from None

@@ -15,6 +15,7 @@ from ...model.change import answer_approval
 from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ...v1 import approval_service_pb2 as pb
+from ...v1 import token_pb2
 from .. import request_fields
 from ..rpc.access import GATEWAY
 from ..rpc.call import CallContext
@@ -49,13 +50,13 @@ class ApprovalService(Service):
         return pb.ListApprovalsResponse(
             approvals=[request_fields.approval_message(record) for record in page],
             next_page_token=request_fields.page_token(last),
-            sessions=[self._session(record.session_id) for record in page],
+            sessions=[self._session(record) for record in page],
         )
 
     def get_approval(self, request: pb.GetApprovalRequest, call: CallContext) -> pb.GetApprovalResponse:
         """Return one approval."""
         record = self._approval(*_ids(request), call)
-        session = self._session(record.session_id)
+        session = self._session(record)
         return pb.GetApprovalResponse(approval=request_fields.approval_message(record), session=session)
 
     def grant_approval(self, request: pb.GrantApprovalRequest, call: CallContext) -> pb.GrantApprovalResponse:
@@ -77,12 +78,14 @@ class ApprovalService(Service):
             raise refused("NOT_FOUND", "approval_id: no such approval")
         return record
 
-    def _session(self, session_id: bytes) -> pb.ApprovalSession:
-        """Return who asks, and for what: every role that reads approvals may read sessions."""
-        session = self._log.get_session(session_id)
+    def _session(self, record: ApprovalRecord) -> pb.ApprovalSession:
+        """Return who asks, what for and out of what: every role that reads approvals may read sessions."""
+        session = self._log.get_session(record.session_id)
         if session is None:
             return pb.ApprovalSession()
-        return pb.ApprovalSession(subject=session.subject, purpose=session.purpose)
+        left = self._log.left(record.session_id, record.charges)
+        messages = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in left]
+        return pb.ApprovalSession(subject=session.subject, purpose=session.purpose, left=messages)
 
     def _answer(
         self,
@@ -94,8 +97,8 @@ class ApprovalService(Service):
         ids = _ids(request)
         change = change_from(request, call, answer_approval, *ids, **answer)
         outcome = submit_and_wait(self._log, change, call)
-        approval = request_fields.approval_message(self._approval(*ids, call))
-        session = self._session(ids[0])
+        record = self._approval(*ids, call)
+        approval, session = request_fields.approval_message(record), self._session(record)
         return response(approval=approval, revision=outcome.revision, session=session)
 
     def _filter(

@@ -8,7 +8,7 @@ together, or neither is.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
@@ -18,11 +18,12 @@ from ..._fast.check.decision import Decision
 from ..._fast.check.view import View
 from ..._fast.token.proof import request_digest
 from ...errors import Rejected
-from ...model.approval import ApprovalRecord
+from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.approval_rules import ApprovalTerms
 from ...model.caller_statement import ItemProof
 from ...model.change import Change, ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
+from ...model.group_record import FORMAT
 from ...reasons import Reason, Stage
 from ...state.host.proof_reader import TakesProofs
 from ...state.lmdb.environment import LmdbSource
@@ -292,7 +293,7 @@ class WriterAuthorizer:
         unmet = costs.unmet
         if unmet is None or unmet.terms is None or unmet.reason is not Reason.APPROVAL_REQUIRED:
             return WriterDecision(decision)
-        approval = _requested_approval(group, request, unmet.terms, unmet.approval_id)
+        approval = _requested_approval(group, request, unmet.terms, unmet.approval_id, costs.charges)
         return WriterDecision(decision, approval=approval)
 
     def _submit(self, decision: Decision, change: Change, group: Group) -> WriterDecision:
@@ -324,7 +325,11 @@ def _permit_ids(permit: bytes) -> tuple[bytes, bytes]:
 
 
 def _requested_approval(
-    group: Group, request: CallRequest, terms: ApprovalTerms, approval_id: bytes
+    group: Group,
+    request: CallRequest,
+    terms: ApprovalTerms,
+    approval_id: bytes,
+    charges: tuple[ApprovalCharge, ...],
 ) -> ApprovalRecord | None:
     """Return the approval that waits for an answer, requested now if none does.
 
@@ -338,6 +343,7 @@ def _requested_approval(
         return waiting
     if len(request.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         return None
+    blocks = Token.parse(request.token).inspect().blocks
     record = ApprovalRecord(
         # The id of approvals that were granted beforehand, so that others can be added to them.
         id=approval_id or secrets.token_bytes(APPROVAL_ID_BYTES),
@@ -345,8 +351,12 @@ def _requested_approval(
         action=request.action.decode(),
         resource=request.resource.decode(),
         arguments=request.arguments,
-        labels=tuple(block.label for block in Token.parse(request.token).inspect().blocks if block.label),
+        labels=tuple(block.label for block in blocks if block.label),
         gateway=request.gateway,
     )
+    # Hosts of an earlier version can't read more of it.
+    if group.writes >= FORMAT:
+        scope_text = str(blocks[terms.block].scopes[terms.scope])
+        record = replace(record, scope_text=scope_text, charges=charges)
     outcome = group.submit(request_approval(once_change_id(), record, actor=request.gateway))
     return rows.approval(record.session_id, record.id) if outcome.applied else None

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from ... import limits
 from ..._fast.check.cost_claims import CostClaims, Price
-from ...model.approval import ApprovalRecord
+from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.approval_rules import ApprovalOutcome, ApprovalTerms, judge_approvals
 from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id, nanos
 from ...reasons import Reason
@@ -61,13 +61,15 @@ class PaymentTerms:
 class UnmetNeed:
     """The reason why a scope's needs are not met.
 
-    If its approval is missing, ``terms`` are that approval's, and ``approval_id`` is set if it was requested.
+    If its approval is missing, ``terms`` are that approval's, ``approval_id`` is set if it was requested, and
+    ``charge`` is what the scope would take from its budget.
     """
 
     reason: Reason
     argument: str = ""
     terms: ApprovalTerms | None = None
     approval_id: bytes = b""
+    charge: ApprovalCharge | None = None
 
 
 @dataclass(slots=True)
@@ -103,7 +105,8 @@ class CostAllocator:
     """Meets the needs of one call from the rows of an account.
 
     Afterwards ``allocation`` has the call's costs, ``epoch`` and ``session_id`` are those it was judged by,
-    and ``unmet`` is the reason why it is not paid for; None if it is, or if it was not charged.
+    and ``unmet`` is the reason why it is not paid for; None if it is, or if it was not charged. ``charges``
+    are the budgets that it would be charged to with the approvals that it lacks.
     """
 
     def __init__(self, account: CostReader, terms: PaymentTerms) -> None:
@@ -114,6 +117,7 @@ class CostAllocator:
         self.session_id = b""
         self.epoch = 0
         self.unmet: UnmetNeed | None = None
+        self.charges: tuple[ApprovalCharge, ...] = ()
 
     def charge(self, claims: CostClaims) -> int:
         """Choose each block's first scope whose needs are met; returns :data:`CHARGED` or a reason."""
@@ -133,6 +137,7 @@ class CostAllocator:
                     return self._fail(claims, unmet, block, scope)
                 # Nobody is asked to approve a call that another block denies.
                 missing = missing or (block, scope, unmet)
+                self._note(unmet.charge)
         open_permits = self._account.counts(self.session_id).open_permits if self._terms.wants_permit else 0
         if open_permits >= limits.MAX_OPEN_PERMITS:
             return self._fail(claims, UnmetNeed(Reason.BUDGET_EXHAUSTED))
@@ -159,7 +164,7 @@ class CostAllocator:
         use = UseClaim(block_id, scope, price.uses) if price.uses else None
         if use is not None and self._used(use) >= use.limit:
             return UnmetNeed(Reason.USES_EXHAUSTED)
-        charge = None
+        charge = named = None
         if price.limit is not None:
             if amount is None:
                 return UnmetNeed(Reason.CONDITION_FAILED, price.argument)
@@ -168,6 +173,7 @@ class CostAllocator:
             charge = BudgetClaim(ledger, Number(*amount), Number(*price.limit))
             if self._charged(ledger) + nanos(charge.amount) > nanos(charge.limit):
                 return UnmetNeed(Reason.BUDGET_EXHAUSTED)
+            named = ApprovalCharge(price.name, price.unit, ledger, charge.amount, charge.limit)
         approval_id = b""
         if price.threshold:
             terms = ApprovalTerms(
@@ -182,7 +188,7 @@ class CostAllocator:
             )
             outcome = self._approved(terms, claims.checked_at_ms)
             if not outcome:
-                return UnmetNeed(outcome.reason, terms=terms, approval_id=outcome.approval_id)
+                return UnmetNeed(outcome.reason, "", terms, outcome.approval_id, named)
             approval_id = outcome.approval_id
         if approval_id:
             self.allocation.approval_ids.append(approval_id)
@@ -190,7 +196,13 @@ class CostAllocator:
             self.allocation.uses.append(use)
         if charge is not None:
             self.allocation.budgets.append(charge)
+            self._note(named)
         return None
+
+    def _note(self, charge: ApprovalCharge | None) -> None:
+        """Keep a charge for the approver, that of a scope whose approval is missing included."""
+        if charge is not None:
+            self.charges += (charge,)
 
     def _approved(self, terms: ApprovalTerms, now_ms: int) -> ApprovalOutcome:
         def is_used(approval_id: bytes) -> bool:

@@ -98,6 +98,13 @@ def _require_form(request: ApprovalRecord, session: Session) -> None:
     if len(request.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         most = limits.MAX_APPROVAL_ARGUMENT_BYTES
         raise RuleViolation(Rejection.LIMIT, f"approval.arguments: an approver is shown at most {most} bytes")
+    if len(request.scope_text.encode()) > limits.MAX_APPROVAL_SCOPE_BYTES:
+        most = limits.MAX_APPROVAL_SCOPE_BYTES
+        raise RuleViolation(
+            Rejection.LIMIT, f"approval.scope_text: an approver is shown at most {most} bytes"
+        )
+    for charge in require_count("approval.charges", request.charges, limits.MAX_BLOCKS):
+        require_size("approval.charges.ledger", charge.ledger, 32)
     for label in require_count("approval.labels", request.labels, limits.MAX_BLOCKS):
         require_text("approval.labels", label)
     require_text("approval.gateway", request.gateway, required=True)

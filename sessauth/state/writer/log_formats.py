@@ -49,6 +49,9 @@ def change_format(change: Change) -> int:
     """Return the format that a change came with: of its kind, or of what a later one added to it."""
     if change.body.get("observe") or change.body.get("enforce"):
         return FORMAT
+    approval = change.body.get("approval")
+    if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):
+        return FORMAT
     return kind_format(change.kind)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ...clock import SystemClock
 from ...crypto.issuer_key import KeyRecord
-from ...model.approval import ApprovalRecord
+from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.change import ChangeOutcome
-from ...model.costs import Permit, SessionCounts
+from ...model.costs import Permit, SessionCounts, left_of
 from ...model.credential import CredentialRecord
 from ...model.host import HostRecord
 from ...model.log_records import Head
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from ...model.session import Session, SessionStatus
+from ...scopes.value import Number
 from .. import layout
 from ..lmdb import credential_rows, evidence_rows, host_rows
 from ..lmdb.effective_status import effective_session, effective_status, judged_at_ms, with_status
@@ -185,6 +186,12 @@ class StateQueries:
         """Return a requested approval of any status, until the sweep removes it after its expiry."""
         with self._source.rows() as rows:
             return rows.approval(session_id, approval_id)
+
+    def left(self, session_id: bytes, charges: Sequence[ApprovalCharge]) -> list[Number]:
+        """Return what is left of the budget of each charge: neither spent nor reserved, at least 0."""
+        with self._source.rows() as rows:
+            ledgers = [rows.ledger(session_id, charge.ledger) for charge in charges]
+        return [left_of(charge.limit, ledger) for charge, ledger in zip(charges, ledgers, strict=True)]
 
     def approvals(
         self,
