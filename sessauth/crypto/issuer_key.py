@@ -46,12 +46,13 @@ def key_id(public_key: bytes) -> bytes:
 def public_jwk(public_key: bytes) -> dict[str, str]:
     """Return an Ed25519 public key as a JSON Web Key (RFC 8037, RFC 9864).
 
-    ``kid`` is its RFC 7638 thumbprint.
+    ``kid`` is its RFC 7638 thumbprint, ``issuer_key_id`` the id in hex that tokens and receipts name it by.
     """
     required = {"crv": "Ed25519", "kty": "OKP", "x": base64url.encode(public_key)}
     canonical = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()
     thumbprint = base64url.encode(hashlib.sha256(canonical).digest())
-    return {**required, "kid": thumbprint, "alg": "Ed25519", "use": "sig"}
+    named = {"kid": thumbprint, "issuer_key_id": ed25519.digest(public_key).hex()}
+    return {**required, **named, "alg": "Ed25519", "use": "sig"}
 
 
 class KeyStatus(IntEnum):

@@ -125,11 +125,12 @@ def test_saving_into_a_missing_folder_says_why(tmp_path: Path) -> None:
 
 
 def test_the_public_jwk_is_that_of_the_rfc() -> None:
-    """The example of RFC 8037 gives its public key and its thumbprint as kid."""
-    jwk = IssuerKey(bytes.fromhex(RFC8037_SEED)).public_jwk()
+    """The example of RFC 8037 gives its public key and its thumbprint as kid, beside the id in tokens."""
+    key = IssuerKey(bytes.fromhex(RFC8037_SEED))
+    jwk = key.public_jwk()
 
     assert jwk["x"] == RFC8037_X
-    assert jwk["kid"] == RFC8037_KID
+    assert (jwk["kid"], jwk["issuer_key_id"]) == (RFC8037_KID, key.key_id.hex())
     assert (jwk["kty"], jwk["crv"], jwk["alg"], jwk["use"]) == ("OKP", "Ed25519", "Ed25519", "sig")
     assert "d" not in jwk
 
