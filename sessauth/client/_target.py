@@ -101,14 +101,16 @@ def default_home() -> Path:
     return Path(set_home) if set_home else Path.home() / ".local" / "state" / "sessauth"
 
 
-def resolve_target(target: str | None) -> str:
+def resolve_target(target: str | Path | None) -> str:
     """Return a gRPC target for ``target``, ``$SESSAUTH_TARGET``, or the socket of the default home.
 
-    A path, with or without ``unix:`` in front, is a Unix socket. Raises ConfigError for an empty
-    target and for a socket path that the system can't address.
+    A Path and the text of one, with or without ``unix:`` in front, is a Unix socket. Raises ConfigError
+    for an empty target and for a socket path that the system can't address.
     """
     if target is None:
         target = os.environ.get("SESSAUTH_TARGET") or str(default_home() / "run" / SOCKET_NAME)
+    if isinstance(target, Path):
+        target = f"unix:{target}"
     if not target:
         raise ConfigError("target: empty; give a socket path or HOST:PORT")
     path = target.removeprefix("unix:")
@@ -125,18 +127,19 @@ def resolve_target(target: str | None) -> str:
     return target
 
 
-def resolve_targets(target: str | Sequence[str] | None) -> tuple[str, ...]:
+def resolve_targets(target: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     """Return the gRPC targets of servers that know the same: a sequence, or one text with commas in between.
 
     A path is one target, whatever is in it. Raises ConfigError as :func:`resolve_target` does, and for none.
     """
     if target is None:
         target = os.environ.get("SESSAUTH_TARGET") or None
+    stated: list[str | Path | None]
     if target is None or isinstance(target, str):
         several = target is not None and "," in target and not target.startswith(_PATH)
         stated = [each.strip() for each in target.split(",")] if several and target else [target]
     else:
-        stated = list(target)
+        stated = [target] if isinstance(target, Path) else list(target)
     if not stated:
         raise ConfigError("target: empty; give a socket path, HOST:PORT, or several of them")
     return tuple(dict.fromkeys(resolve_target(each) for each in stated))

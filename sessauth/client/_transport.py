@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
@@ -97,12 +98,12 @@ class Endpoint:
 
 
 def resolve_endpoint(
-    target: str | Sequence[str] | None,
+    target: str | Path | Sequence[str] | None,
     credential: str | None,
     credential_file: Any,
     tls: Tls | None,
     insecure_tcp: bool,
-    check_target: str | Sequence[str] | None,
+    check_target: str | Path | Sequence[str] | None,
 ) -> Endpoint:
     """Return the endpoint for a client's arguments.
 
@@ -110,7 +111,7 @@ def resolve_endpoint(
     although ``insecure_tcp`` is not set.
     """
     resolved = resolve_targets(target)
-    targets = [check_target] if isinstance(check_target, str) else list(check_target or ())
+    targets = [check_target] if isinstance(check_target, str | Path) else list(check_target or ())
     checks = tuple(resolve_target(each) for each in targets)
     for address in (*resolved, *checks):
         if not is_local(address) and tls is None and not insecure_tcp:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sessauth.client import Client, Tls
-from sessauth.client._target import load_credential, resolve_credential, resolve_target
+from sessauth.client._target import load_credential, resolve_credential, resolve_target, resolve_targets
+from sessauth.client._transport import resolve_endpoint
 from sessauth.errors import ConfigError, UsageError
 from sessauth.server.config.config import default_home as server_home
 
@@ -40,6 +41,14 @@ def test_relative_socket_becomes_absolute(path: str, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
 
     assert resolve_target(path) == f"unix:{tmp_path}/a.sock"
+
+
+def test_a_path_is_a_socket(tmp_path: Path) -> None:
+    """A Path is taken where its text is, a relative one too, and alone or among several."""
+    one, two = tmp_path / "one.sock", Path("two.sock")
+    endpoint = resolve_endpoint(one, "", None, None, False, two)
+    assert (endpoint.targets, endpoint.check_targets) == ((f"unix:{one}",), (f"unix:{two.absolute()}",))
+    assert resolve_targets([one, two]) == (f"unix:{one}", f"unix:{two.absolute()}")
 
 
 def test_socket_path_too_long_is_said() -> None:

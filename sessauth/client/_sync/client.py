@@ -50,14 +50,14 @@ class Client(
 
     def __init__(
         self,
-        target: str | Sequence[str] | None = None,
+        target: str | Path | Sequence[str] | None = None,
         credential: str | None = None,
         *,
         credential_file: Path | None = None,
         tls: Tls | None = None,
         insecure_tcp: bool = False,
         timeout_ms: int = 2000,
-        check_target: str | Sequence[str] | None = None,
+        check_target: str | Path | Sequence[str] | None = None,
         holder: HolderKey | None = None,
         issuer_keys: IssuerKeys | None = None,
         trace: bool = False,
