@@ -19,7 +19,9 @@ from crewai import Agent, Crew, Task
 from crewai.hooks import register_before_tool_call_hook, unregister_before_tool_call_hook
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools import tool
+from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 
+from sessauth import ToolCatalog
 from sessauth.decisions.outward import Outward
 from sessauth.guard import Guard
 from sessauth.guard.agents.crewai import guard_calls, guarded_tools
@@ -248,3 +250,32 @@ def test_a_result_is_not_given_out_again_after_the_end(world: World) -> None:
 
     assert world.ran == [WEATHER]
     assert "not allowed: no valid token" in shown
+
+
+@MODELS
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(("server", "runs"), [("desk", True), ("lab", False), ("evil", False)])
+def test_a_tool_of_an_mcp_server_is_judged_by_the_catalogue_of_its_server(
+    world: World, hooks: list[Any], model: type[Native], wrapped: bool, server: str, runs: bool
+) -> None:
+    """Another server's tool of the same name is another tool, whether a wrapper judges it or the hook."""
+
+    class Search(MCPToolWrapper):
+        """A tool of CrewAI's own MCP client, without a connection."""
+
+        def _run(self, **values: Any) -> str:
+            return world.run("search", **values)
+
+    desk = ToolCatalog.from_mcp("desk", [{"name": "search"}])
+    world.catalogue = {"desk": desk, "lab": ToolCatalog.from_mcp("lab", [{"name": "search"}])}
+    token = world.token("write:mcp/desk/search", session=world.session(ceiling=["write:mcp/**"]))
+    guard = world.guard(token=token)
+    hooks.append(guard_calls(guard))
+    tools = [Search({}, "search", {}, server)]
+
+    run(
+        model(model="fake", turns=[(f"{server}_search", {})], offered=[]),
+        guarded_tools(tools, guard) if wrapped else tools,
+    )
+
+    assert world.ran == ([("search", {})] if runs else [])

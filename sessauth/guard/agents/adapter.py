@@ -71,13 +71,23 @@ async def arun_or_refuse(
         return refusal(denied)
 
 
-async def ashown(guard: Guard, tools: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+def shown(guard: Guard, tools: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return those of ``tools``, each a name and its origin, that may be shown."""
+    found = [(origin, guard.visible(each, origin=origin)) for origin, each in _by_origin(tools)]
+    return {(name, origin) for origin, each in found for name in each}
+
+
+async def ashown(guard: Guard, tools: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Do as :func:`shown`, awaited."""
+    found = [(origin, await guard.avisible(each, origin=origin)) for origin, each in _by_origin(tools)]
+    return {(name, origin) for origin, each in found for name in each}
+
+
+def _by_origin(tools: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:
     names: dict[str, list[str]] = {}
     for name, origin in tools:
         names.setdefault(origin, []).append(name)
-    shown = [(origin, await guard.avisible(each, origin=origin)) for origin, each in names.items()]
-    return {(name, origin) for origin, each in shown for name in each}
+    return names.items()
 
 
 def jsonable(arguments: dict[str, Any]) -> Any:

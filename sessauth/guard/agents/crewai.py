@@ -13,7 +13,8 @@ from crewai.utilities.string_utils import sanitize_tool_name as named
 from pydantic import Field
 
 from ..denied import USED, ToolDenied
-from .adapter import GuardChoice, choose, jsonable, run_or_refuse
+from ..origins import OWN
+from .adapter import GuardChoice, choose, jsonable, run_or_refuse, shown
 
 
 class GuardedTool(BaseTool):
@@ -31,15 +32,16 @@ class GuardedTool(BaseTool):
             result = self.tool._run(**values)
             return asyncio.run(result) if asyncio.iscoroutine(result) else result
 
-        asked = (self.guard, self, named(self.name), jsonable(values))
-        return run_or_refuse(do, *asked, lambda denied: ToolFailure(message=str(denied)))
+        name, origin = _origin(self.tool)
+        asked = (self.guard, self, name, jsonable(values))
+        return run_or_refuse(do, *asked, lambda denied: ToolFailure(message=str(denied)), origin=origin)
 
 
 def guarded_tools(tools: Sequence[BaseTool], guard: GuardChoice = None) -> list[GuardedTool]:
     """Return the tools that may be shown, guarded. A function that chooses the guard is given the tool."""
-    shown = choose(guard, None).visible([named(tool.name) for tool in tools])
+    visible = shown(choose(guard, None), map(_origin, tools))
     own = {"guard": guard, "cache_function": _never}
-    return [GuardedTool(**{**dict(tool), **own, "tool": tool}) for tool in tools if named(tool.name) in shown]
+    return [GuardedTool(**{**dict(tool), **own, "tool": tool}) for tool in tools if _origin(tool) in visible]
 
 
 def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
@@ -47,8 +49,10 @@ def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
 
     def judged(call: Any) -> bool | None:
         try:
-            if not isinstance(getattr(call.tool, "_original_tool", None), GuardedTool):
-                choose(guard, call, call.tool_name).check(call.tool_name, jsonable(call.tool_input))
+            tool = getattr(call.tool, "_original_tool", None)
+            if not isinstance(tool, GuardedTool):
+                name, origin = _origin(tool, call.tool_name)
+                choose(guard, call, name).check(name, jsonable(call.tool_input), origin=origin)
                 _allow_one_run(call.tool)
         except Exception:  # noqa: BLE001 - CrewAI runs the tool if a hook raises
             return False
@@ -56,6 +60,12 @@ def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
 
     register_before_tool_call_hook(judged)
     return judged
+
+
+def _origin(tool: Any, name: str = "") -> tuple[str, str]:
+    """Return the name of a tool and of the MCP server that it is of, as CrewAI's own client states them."""
+    server = getattr(tool, "server_name", None)
+    return (name or named(tool.name), OWN) if server is None else (tool.original_tool_name, server)
 
 
 def _allow_one_run(tool: Any) -> None:
