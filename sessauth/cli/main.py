@@ -15,7 +15,7 @@ import click
 
 from ..errors import SessauthError, Unauthenticated, UsageError
 from . import failures
-from .context import Settings
+from .context import Settings, json_option
 from .params import PATH
 
 # Names of commands, and their "module:attribute": imported when the command runs.
@@ -73,7 +73,15 @@ class SessauthGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command to run; an unknown name is refused with the names that are alike."""
+        """Find the command to run; an unknown name is refused with the names that are alike.
+
+        ``help`` in front of a command's words asks for that command's help.
+        """
+        if args[0] == "help":
+            if not args[1:]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            args = [*args[1:], "--help"]
         alike = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS)
         if alike:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, alike))}?")
@@ -138,6 +146,7 @@ class SessauthGroup(click.Group):
 @click.option("--tls-server-name", default="", help="Name to expect in the server's certificate.")
 @click.option("--insecure-tcp", is_flag=True, help="Permit TCP without TLS; tokens travel in the clear.")
 @click.version_option(package_name="sessauth")
+@json_option
 @click.pass_obj
 def cli(settings: Settings, /, **options: Any) -> None:
     """Sessions for AI agents: open one, mint tokens, check every call, end it.

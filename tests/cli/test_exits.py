@@ -95,7 +95,16 @@ def test_errors_in_json(run: Run) -> None:
     assert (error["kind"], set(error)) == ("Unreachable", {"kind", "word", "message"})
 
 
-@pytest.mark.parametrize("args", [("session", "get", "--json"), ("keys", "retire", "zz", "--json")])
+def test_help_is_a_command_too(run: Run) -> None:
+    """Of a command it is that command's help, alone that of all."""
+    assert run("help", "session", "end").out == run("session", "end", "--help").out
+    assert run("help").out == run("--help").out
+    assert "nothing" in run("help", "nothing").err
+
+
+@pytest.mark.parametrize(
+    "args", [("session", "get", "--json"), ("keys", "retire", "zz", "--json"), ("--json", "session", "get")]
+)
 def test_usage_errors_in_json(run: Run, args: tuple[str, ...]) -> None:
     """A missing or unreadable argument with --json is one JSON document on stderr too."""
     ran = run(*args)
