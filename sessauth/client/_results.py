@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -299,3 +300,15 @@ class Census:
     def children(self, block_id: bytes = b"") -> Sequence[BlockCensus]:
         """Return the blocks that were attenuated from a block; without one, the root blocks."""
         return [block for block in self.blocks if block.observation.parent_id == block_id]
+
+    def tokens(self) -> Sequence[BlockCensus]:
+        """Return the last block of each token that made a call, and is not revoked."""
+        below = Counter[bytes]()
+        for block in self.blocks:
+            below[block.observation.parent_id] += block.observation.calls
+        # Calls of a block count for all above it; what is left were its own.
+        return [
+            block
+            for block in self.blocks
+            if block.observation.calls > below[block.observation.block_id] and not block.revoked
+        ]

@@ -110,7 +110,7 @@ async def affected(parts: ConsoleParts, facts: SessionFacts) -> Affected:
 
 def preview(hit: Affected, log: DecisionLog | None, now_ms: int) -> Hits:
     """Return what an end or a suspension hits: every token of the session and of its living children."""
-    tokens = [_token(block) for census in hit.censuses for block in _last_blocks(census)]
+    tokens = [_token(block) for census in hit.censuses for block in census.tokens()]
     calls, window_ms = _calls(hit, log, now_ms)
     return Hits(
         children=hit.living,
@@ -144,7 +144,7 @@ def preview_narrowing(hit: Affected, text: str, log: DecisionLog | None, now_ms:
         for number, layer in enumerate(layers)
         if containment.contains(records, layer, same_facts=True)[0] == 1
     ]
-    judged = [_judged(block, records) for census in hit.censuses for block in _last_blocks(census)]
+    judged = [_judged(block, records) for census in hit.censuses for block in census.tokens()]
     return replace(
         before,
         fault=f"nothing of it lies inside the ceiling: {refused[0]}" if refused else "",
@@ -171,18 +171,6 @@ def read_scopes(text: str) -> list[Scope]:
     if not scopes:
         raise UsageError("no scope is stated: write at least one, or end the session")
     return scopes
-
-
-def _last_blocks(census: Census) -> Iterator[BlockCensus]:
-    """Yield the tokens that are not revoked: blocks that were the last of a chain in some call."""
-    below = Counter[bytes]()
-    for block in census.blocks:
-        below[block.observation.parent_id] += block.observation.calls
-    for block in census.blocks:
-        # Calls of a block count for all above it; what is left were its own.
-        own = block.observation.calls > below[block.observation.block_id]
-        if own and not block.revoked:
-            yield block
 
 
 def _token(block: BlockCensus) -> HitToken:

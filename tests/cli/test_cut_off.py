@@ -64,12 +64,25 @@ def test_many_end_in_one_command(service: Service) -> None:
     opened(service, "agent:cut")
 
 
+def test_the_end_of_one_session_is_previewed(service: Service) -> None:
+    """A dry run shows the session, its children and what of it is in use, and ends nothing."""
+    parent = opened(service, "agent:boss")
+    child = opened(service, "agent:helper", "--parent", parent)
+    dry = service("session", "end", parent, "--dry-run")
+
+    assert (dry.code, "agent:boss" in dry.out, f"{child}  agent:helper" in dry.out) == (0, True, True)
+    assert dry.out.splitlines()[-1].startswith("would end 2: 0 tokens in use, 0 calls allowed so far, 0 open")
+    counted = service("session", "end", parent[:8], "--dry-run", "--json").json
+    assert (counted["dry_run"], counted["sessions"], counted["children"]) == (True, 2, [child])
+    assert service("session", "get", parent, "--json").json["status"] == "ACTIVE"
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         ((), "--subject"),
         (("ab" * 16, "--subject", "a"), "SESSION_ID"),
-        (("ab" * 16, "--dry-run"), "--dry-run"),
+        (("ab" * 16, "--refuse-new", "10m"), "--refuse-new"),
         (("--all", "--owner", "a"), "--all"),
         (("--all",), "--yes"),
         (("--label", "a=1", "--label", "a=2"), "--label"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from ....errors import SessauthError, Unavailable, UsageError
+from ....errors import PermissionDenied, SessauthError, Unavailable, UsageError
 from ....model.ban import SessionBan
+from ....model.session import Session, SessionStatus
 from ... import lookup, params
 from ...call_options import with_options
 from ...context import Settings, with_settings
@@ -28,6 +29,7 @@ NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. T
 # A call works for some seconds at most; the rest is for a server that is slow to answer.
 LEAST_TIMEOUT_MS: Final = 25_000
 SHOWN: Final = 20
+MAX_PAGE: Final = 1000
 
 _selector = with_options(
     # Several only to be refused: of two subjects the last one would end, and the first one live on.
@@ -70,9 +72,12 @@ def end(
     if bool(session_id) == selected:
         raise UsageError("give SESSION_ID, or --subject, --owner, --label or --all")
     if session_id:
-        if dry_run or refuse_new_ms or yes:
-            raise UsageError("--dry-run, --refuse-new and --yes go without SESSION_ID")
-        _end_one(settings, session_id, reason, request_id)
+        if refuse_new_ms or yes:
+            raise UsageError("--refuse-new and --yes go without SESSION_ID")
+        if dry_run:
+            _preview_one(settings, session_id)
+        else:
+            _end_one(settings, session_id, reason, request_id)
         return
     if request_id:
         raise UsageError("--request-id: goes with SESSION_ID; what was ended is left alone by a repeat")
@@ -139,6 +144,55 @@ def _end_one(settings: Settings, session_id: Ref, reason: str, request_id: str) 
     document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)
     lines.append(NO_RECEIPT if signed is None else receipt_view.summary(signed.unverified))
     settings.show(document, lines)
+
+
+def _preview_one(settings: Settings, session_id: Ref) -> None:
+    """Show what an end of one session hits: its child sessions, and the tokens in use of all of them."""
+    with settings.client() as client:
+        session = client.get_session(lookup.session(client, session_id))
+        hit = [] if session.status is SessionStatus.ENDED else [session, *_living_below(client, session.id)]
+        unread, tokens, allowed = 0, 0, 0
+        for each in hit:
+            try:
+                census = client.get_census(each.id)
+            except (PermissionDenied, Unavailable):
+                unread += 1
+                continue
+            tokens += len(census.tokens())
+            allowed += sum(block.observation.allowed for block in census.children())
+    counts = {
+        "sessions": len(hit),
+        "tokens": tokens,
+        "allowed": allowed,
+        "open_permits": sum(each.open_permits for each in hit),
+        "open_approvals": sum(each.open_approvals for each in hit),
+        "unread": unread,
+    }
+    lines = session_view.to_lines(session, settings.clock.now_ms())
+    if len(hit) > 1:
+        below = [(each.id.hex(), each.subject, each.owner) for each in hit[1 : SHOWN + 1]]
+        lines += ["", "child sessions", *table(("ID", "SUBJECT", "OWNER"), below)]
+    lines.append(
+        f"would end {len(hit)}: {tokens} tokens in use, {allowed} calls allowed so far, "
+        f"{counts['open_permits']} open permits, {counts['open_approvals']} approvals that wait"
+    )
+    if unread:
+        lines.append(f"of {unread} of them the tokens can't be read with this credential, or at this server")
+    below_ids = [each.id.hex() for each in hit[1:]]
+    settings.show({"dry_run": True, **session_view.to_json(session), **counts, "children": below_ids}, lines)
+
+
+def _living_below(client: Client, session_id: bytes) -> Iterator[Session]:
+    """Yield the sessions below one that have not ended."""
+    token = ""
+    while True:
+        page = client.list_sessions(parent_id=session_id, page_size=MAX_PAGE, page_token=token)
+        for session in page.sessions:
+            if session.status is not SessionStatus.ENDED:
+                yield session
+                yield from _living_below(client, session.id)
+        if not (token := page.next_page_token):
+            return
 
 
 def _confirm(count: int) -> None:
