@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ..errors import NotFound, Rejected, SessauthError, UsageError
 from ..model.session import Session, SessionStatus
+from ..scopes.scope import Scope
 from ..usage.generalize import Fit
 from .hits import affected, preview, preview_narrowing, read_scopes
 from .one_session import CHANGING, SessionFacts, actor_of, facts_of
@@ -108,6 +109,7 @@ class SessionChanges:
             kind=kind,
             hits=hits,
             text=text,
+            ceiling=_ceiling(facts) if kind == "narrow" else [],
             request_id=secrets.token_hex(16),
             at_ms=facts.at_ms,
             fault=_not_possible(facts.session, kind),
@@ -134,6 +136,12 @@ class SessionChanges:
             actor=actor_of(session, parts.board.events_of(session_id)),
             word=error.word,
         )
+
+
+def _ceiling(facts: SessionFacts) -> list[list[str]]:
+    """Return the scopes of each layer in force, those of parents first; the session's latest is the last."""
+    own, inherited = facts.session.ceilings, facts.report.inherited
+    return [[str(Scope.from_record(scope)) for scope in layer] for layer in (*inherited, *own)]
 
 
 def _not_possible(session: Session, kind: str) -> str:

@@ -109,10 +109,13 @@ def _has(session: Session, status: str) -> bool:
 
 
 def _fits(session: Session, wanted: str) -> bool:
-    if not wanted:
-        return True
-    texts = (session.subject, session.purpose, session.owner, *session.labels.values())
-    return session.id.hex().startswith(wanted.lower()) or any(wanted in text for text in texts)
+    """Return True if each word begins the id, or is in a text of the session; a label is ``name=value``."""
+    labels = [f"{name}={value}" for name, value in session.labels.items()]
+    texts = [text.casefold() for text in (session.subject, session.purpose, session.owner, *labels)]
+    return all(
+        session.id.hex().startswith(word) or any(word in text for text in texts)
+        for word in wanted.casefold().split()
+    )
 
 
 def _number(text: str) -> int:

@@ -48,6 +48,31 @@ def test_sessions_are_shown_the_living_first(world: World, reader: Browser) -> N
     assert "No session fits" in reader.get("/?q=nothing-like-it")
 
 
+def test_sessions_are_found_by_words(world: World, reader: Browser) -> None:
+    """In any case, by several words of several texts, and by a label as name=value."""
+    found = world.open("agent:Mailer-Bad", purpose="Newsletter of ticket 4711", labels={"team": "sales"})
+    assert wait_until(lambda: found.id.hex() in _rows(reader.get("/")))
+    for wanted in (
+        "mailer-bad",
+        "4711 NEWSLETTER",
+        "team%3Dsales+mailer",
+        f"sales+{found.id.hex()[:6].upper()}",
+    ):
+        assert _rows(reader.get(f"/?q={wanted}")) == [found.id.hex()]
+    assert _rows(reader.get("/?q=mailer+4712")) == []
+
+
+def test_a_narrowing_begins_with_the_ceiling(world: World, changer: Browser) -> None:
+    """The page shows the layers in force, and its box has the session's own."""
+    session = world.open("agent:wide")
+    child = world.open("agent:lower", parent_id=session.id, ceiling=["read:mcp/github/get free *"])
+    page = html.unescape(changer.get(_page(child, "change", "narrow")))
+
+    assert ">read:mcp/github/get free *</textarea>" in page
+    assert "Ceiling in force" in page and "read:mcp/github/** free *" in page
+    assert "What it hits" not in page
+
+
 def test_sessions_are_in_pages(world: World, reader: Browser) -> None:
     """A page has 25 rows, the pages together have each session once, and wild numbers are pages, too."""
     for number in range(30):
@@ -109,6 +134,7 @@ def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> 
     assert _has(changer, _page(session, "closure"), "CLOSED No verifier")
     text = _shown(changer.get(_page(session, "closure")))
     assert "no longer <b>needed</b>" in text and "acknowledged" in text
+    assert f"sessauth evidence --session {session.id.hex()} --out" in text
     answer = changer.http.get(_page(session, "receipt"))
     assert (
         answer.headers["content-disposition"] == f'attachment; filename="closure-{session.id.hex()}.receipt"'
