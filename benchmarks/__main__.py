@@ -70,7 +70,9 @@ def _progress(text: str) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="the short form: fewer rounds, and the gates that these can judge"
+        "--quick",
+        action="store_true",
+        help="the short form: fewer rounds, and the gates that these can judge",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")

@@ -35,6 +35,11 @@ class LiveState:
         self._ended = False
         self._lapses_at_s = time.monotonic() + session.lease_ms / 1000
 
+    def __repr__(self) -> str:
+        """Return one line: the session, and whether it is lost or ended."""
+        end = " ended" if self._ended else " lost" if self._lost else ""
+        return f"<LiveSession {self.id.hex()}{end}>"
+
     @property
     def id(self) -> bytes:
         """The session's id, 16 bytes."""

@@ -242,6 +242,10 @@ class SignedReceipt(Record):
     issuer_key_id: bytes
     signature: bytes
 
+    def __repr__(self) -> str:
+        """Return one line, with nothing of the payload: it is unverified."""
+        return f"<SignedReceipt of {len(self.payload)} bytes, unverified, by key {self.issuer_key_id.hex()}>"
+
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Read the text form.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Required, Self, TypedDict
 from .._fast.codec import protobuf
 from .._fast.codec.record import Record
 from ..errors import UsageError
+from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
 
 ScopeRecord = Mapping[str, object]
@@ -100,6 +101,12 @@ class Session(Record):
     observe: bool = False
     enforced_at_ms: int = 0
     inherited_from: bytes = b""
+
+    def __repr__(self) -> str:
+        """Return one line: the id in hex, the status, the parties, and the ceiling as scope text."""
+        ceiling = [[str(Scope.from_record(scope)) for scope in layer] for layer in self.ceilings]
+        parties = f"subject={self.subject!r} purpose={self.purpose!r} owner={self.owner!r}"
+        return f"<Session {self.id.hex()} {self.status.name} {parties} ceiling={ceiling}>"
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 def check_id(name: str, value: bytes, size: int) -> bytes:
     """Return ``value`` if it is ``size`` bytes. Raises UsageError naming ``name`` otherwise."""
+    if isinstance(value, str):
+        raise UsageError(f"{name}: must be {size} bytes, not text; of hex, bytes.fromhex(text)")
     if len(value) != size:
         raise UsageError(f"{name}: must be {size} bytes")
     return value
@@ -57,6 +59,8 @@ def change(
     *,
     repeatable: bool = True,
 ) -> RpcRequest[T]:
-    """Return the call of a change, under ``request_id`` or a new one."""
+    """Return the call of a change, under ``request_id`` or a new one. Raises UsageError for bytes."""
+    if not isinstance(request_id, str):
+        raise UsageError("request_id: must be text; of bytes, their hex()")
     request.request_id = request_id or uuid.uuid4().hex
     return RpcRequest(method, request, answer, convert, repeatable, request.request_id)

@@ -142,6 +142,8 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 
 
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
+    if isinstance(item.retry_id, str):
+        raise UsageError("retry_id: must be bytes, not text; of text, its encode()")
     if len(item.retry_id) > MAX_RETRY_ID_BYTES:
         raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
     return check_pb.CheckItem(

@@ -1,0 +1,71 @@
+"""Ids and values as callers state them and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessauth.client._live_state import LiveState
+from sessauth.client._requests import sessions, tokens
+from sessauth.client._results import CheckItem
+from sessauth.errors import UsageError
+from sessauth.model.receipt import SignedReceipt
+from sessauth.model.session import EndCause, Session, SessionStatus
+from sessauth.scopes.scope import Scope
+
+HEX = "42c28f013e133dc2d7c12483d8dc23cf"
+SESSION = Session(
+    id=bytes.fromhex(HEX),
+    subject="agent:one",
+    purpose="ticket 12",
+    owner="operator",
+    parent_id=b"",
+    status=SessionStatus.ACTIVE,
+    epoch=1,
+    ceilings=((Scope.parse("read:files/** free *").to_record(),),),
+    facts=(),
+    labels={},
+    opened_at_ms=1,
+    expires_at_ms=2,
+    lease_ms=0,
+    issuer_key_ids=(),
+    revoked_count=0,
+    ended_at_ms=0,
+    end_cause=EndCause.UNSPECIFIED,
+    reason="",
+    revision=1,
+)
+TOKEN: Any = b"token"
+TEXT: Any = HEX
+BYTES: Any = bytes.fromhex(HEX)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: sessions.get_session(TEXT), "session_id: must be 16 bytes, not text; of hex, bytes.fromhex"),
+        (lambda: sessions.suspend(BYTES, "", 0, BYTES), "request_id: must be text; of bytes, their hex"),
+        (
+            lambda: tokens.item_message(CheckItem(TOKEN, "read", "a", retry_id=TEXT)),
+            "retry_id: must be bytes, not text; of text, its encode",
+        ),
+    ],
+)
+def test_an_id_of_the_other_type_is_refused_in_words(call: Callable[[], object], said: str) -> None:
+    """The error names the id, the type that it has, and how to make one of it."""
+    with pytest.raises(UsageError, match=said.replace(".", r"\.")):
+        call()
+
+
+def test_values_are_shown_in_one_line() -> None:
+    """Ids are hex and scopes are text; of a receipt nothing is shown that is not verified."""
+    parties = "subject='agent:one' purpose='ticket 12' owner='operator'"
+
+    assert repr(SESSION) == f"<Session {HEX} ACTIVE {parties} ceiling=[['read:files/** free *']]>"
+    assert repr(LiveState(SESSION)) == f"<LiveSession {HEX}>"
+    assert (
+        repr(SignedReceipt(b"payload", b"key", b"sig"))
+        == "<SignedReceipt of 7 bytes, unverified, by key 6b6579>"
+    )
