@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -331,6 +332,21 @@ def test_the_page_lists_every_finding() -> None:
     rows = [line.split("|") for line in page.sections(2)["Doctor"].splitlines() if line.startswith("| `")]
 
     assert {row[1].strip().strip("`"): row[2].strip() for row in rows} == dict(SEVERITIES)
+
+
+def test_the_remedy_of_lost_workers_names_what_the_log_has(place: Place) -> None:
+    """Each event of a worker that is gone by itself, a silent one among them, and no other."""
+    _suspect(place, workers=2, ready_workers=1)
+    logged = {
+        event
+        for name in ("supervisor.py", "worker.py")
+        for text in [(ROOT / "sessauth" / "server" / "process" / name).read_text(encoding="utf-8")]
+        for event in re.findall(r'logging\.ERROR, "(worker_\w+)"', text)
+    }
+
+    assert set(re.findall(r"worker_\w+", place.examine()["workers_down"].remedy)) == logged - {
+        "worker_did_not_drain"
+    }
 
 
 def test_the_remedy_of_a_brake_is_by_its_holds(place: Place) -> None:

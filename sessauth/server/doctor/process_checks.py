@@ -83,7 +83,7 @@ def _running(status: ServerStatus) -> Iterator[Finding]:
             "workers_down",
             f"{status.workers - status.ready_workers} of {status.workers} workers are not ready, "
             f"{status.worker_restarts} were started again",
-            "the log says why: worker_died, worker_failed",
+            "the log says why: worker_silent, worker_died, worker_died_at_start, worker_failed",
         )
     if status.version != version():
         yield Finding(
