@@ -180,3 +180,12 @@ def test_bad_input_says_what_and_writes_nothing(
 
     assert ran.code == code and words in ran.err, ran.out + ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_pack_is_said_in_one_line(tmp_path: Path, run: Run) -> None:
+    """A fault of the whole file names no member."""
+    path = tmp_path / "empty.pack"
+    path.write_bytes(b"")
+    ran = run("evidence", "verify", str(path))
+
+    assert (ran.code, ran.out.startswith("DAMAGED: the ")) == (1, True), ran.out

@@ -38,9 +38,10 @@ def to_lines(report: EvidenceReport) -> list[str]:
     """Return a report as lines."""
     lines = []
     for finding in report.findings[:_SHOWN_FINDINGS]:
-        place = finding.member + (f":{finding.line}" if finding.line else "")
+        place = f" {finding.member}" if finding.member else ""
+        place += f":{finding.line}" if finding.line else ""
         number = f" (n {finding.n})" if finding.n >= 0 else ""
-        lines.append(printable(f"{finding.kind.value} {place}{number}: {finding.words}"))
+        lines.append(printable(f"{finding.kind.value}{place}{number}: {finding.words}"))
     if len(report.findings) > _SHOWN_FINDINGS:
         lines.append(f"and {len(report.findings) - _SHOWN_FINDINGS} more findings")
     stated = report.manifest
