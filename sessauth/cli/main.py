@@ -51,6 +51,16 @@ COMMANDS: Mapping[str, str] = {
     "demo": "commands.local.service:demo",
 }
 
+# The same names as the help shows them.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Service": ("init", "serve", "follow", "status", "doctor", "capacity", "console", "demo"),
+    "Sessions": ("session", "freeze", "thaw", "approval", "approver-key", "decision"),
+    "Tokens and calls": ("token", "holder-key", "check", "permit", "allowed"),
+    "Tools and gateways": ("catalogue", "mcp", "gateway", "conformance"),
+    "Evidence": ("audit", "evidence"),
+    "Administration": ("keys", "credential", "state", "cluster"),
+}
+
 
 class SessauthGroup(click.Group):
     """The top command: imports subcommands lazily and maps every error to its exit code."""
@@ -69,6 +79,13 @@ class SessauthGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{place} is no command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, each with its whole first sentence."""
+        for section, names in SECTIONS.items():
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            with formatter.section(section):
+                formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in commands if each])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

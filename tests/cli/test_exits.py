@@ -14,7 +14,7 @@ import pytest
 
 from sessauth import Denied, errors
 from sessauth.cli import failures
-from sessauth.cli.main import cli
+from sessauth.cli.main import COMMANDS, SECTIONS, cli
 from sessauth.decisions.decision import DecisionBase
 from sessauth.guard import ToolDenied
 
@@ -93,6 +93,14 @@ def test_errors_in_json(run: Run) -> None:
 
     error = json.loads(ran.err)["error"]
     assert (error["kind"], set(error)) == ("Unreachable", {"kind", "word", "message"})
+
+
+def test_help_has_each_command_once_in_a_section(run: Run) -> None:
+    """No sentence of it is cut off."""
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
+    shown = run("--help").out
+    assert "…" not in shown and "..." not in shown.replace("[ARGS]...", "")
+    assert all(f"\n{section}:\n" in shown for section in SECTIONS)
 
 
 def test_help_is_a_command_too(run: Run) -> None:
