@@ -104,7 +104,7 @@ def test_help_has_each_command_once_in_a_section(run: Run) -> None:
 
 
 def test_help_is_a_command_too(run: Run) -> None:
-    """Of a command it is that command's help, alone that of all."""
+    """It shows the help of the command that follows, alone the help of all."""
     assert run("help", "session", "end").out == run("session", "end", "--help").out
     assert run("help").out == run("--help").out
     assert "nothing" in run("help", "nothing").err

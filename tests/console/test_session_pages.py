@@ -49,7 +49,7 @@ def test_sessions_are_shown_the_living_first(world: World, reader: Browser) -> N
 
 
 def test_sessions_are_found_by_words(world: World, reader: Browser) -> None:
-    """In any case, by several words of several texts, and by a label as name=value."""
+    """The case does not matter; several words may be of several texts; a label is name=value."""
     found = world.open("agent:Mailer-Bad", purpose="Newsletter of ticket 4711", labels={"team": "sales"})
     assert wait_until(lambda: found.id.hex() in _rows(reader.get("/")))
     for wanted in (

@@ -32,15 +32,13 @@ class GuardedTool(BaseTool):
             result = self.tool._run(**values)
             return asyncio.run(result) if asyncio.iscoroutine(result) else result
 
-        name, origin = _origin(self.tool)
-        asked = (self.guard, self, name, jsonable(values))
-        return run_or_refuse(do, *asked, lambda denied: ToolFailure(message=str(denied)), origin=origin)
+        (name, origin), refusal = _origin(self.tool), lambda denied: ToolFailure(message=str(denied))
+        return run_or_refuse(do, self.guard, self, name, jsonable(values), refusal, origin=origin)
 
 
 def guarded_tools(tools: Sequence[BaseTool], guard: GuardChoice = None) -> list[GuardedTool]:
     """Return the tools that may be shown, guarded. A function that chooses the guard is given the tool."""
-    visible = shown(choose(guard, None), map(_origin, tools))
-    own = {"guard": guard, "cache_function": _never}
+    visible, own = shown(choose(guard, None), map(_origin, tools)), {"guard": guard, "cache_function": _never}
     return [GuardedTool(**{**dict(tool), **own, "tool": tool}) for tool in tools if _origin(tool) in visible]
 
 
@@ -49,8 +47,7 @@ def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
 
     def judged(call: Any) -> bool | None:
         try:
-            tool = getattr(call.tool, "_original_tool", None)
-            if not isinstance(tool, GuardedTool):
+            if not isinstance(tool := getattr(call.tool, "_original_tool", None), GuardedTool):
                 name, origin = _origin(tool, call.tool_name)
                 choose(guard, call, name).check(name, jsonable(call.tool_input), origin=origin)
                 _allow_one_run(call.tool)
