@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -150,3 +152,24 @@ def test_a_server_whose_calls_are_not_polled_ends(monkeypatch: pytest.MonkeyPatc
         assert control is not None
         assert wait_until(control.stopping.is_set)
         assert "were not polled" in str(control.failure)
+
+
+def test_a_clock_that_steps_back_holds_no_poll_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait of grpcio ends by the wall clock: it is over when that is set back by an hour, too."""
+    polled = core.Core([])
+    clock, waits = [10_000.0], [0]
+
+    def wait(deadline: float) -> SimpleNamespace:
+        """Do as ``CompletionQueue.poll``: it reads the clock anew for each 200 ms that it waits."""
+        until = 0.0
+        while until != deadline:
+            until = min(clock[0] + 0.2, deadline)
+            clock[0] = until if waits[0] else until - 3_600
+            waits[0] += 1
+            assert waits[0] < 100
+        return SimpleNamespace(completion_type=polled._timeout)
+
+    monkeypatch.setattr(polled, "_queue", SimpleNamespace(poll=wait))
+    passed = itertools.count(0.0, 0.05)
+    monkeypatch.setattr(core, "time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: next(passed)))
+    assert polled.poll(1.0) is None

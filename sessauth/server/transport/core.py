@@ -32,6 +32,9 @@ NAMES: Final = (
     *("SendMessageOperation", "SendStatusFromServerOperation"),
 )
 TESTED: Final = "grpcio>=1.76,<1.86"
+# Deadlines count by the wall clock, which grpcio reads anew every 200 ms until one is reached: with a later
+# one, a clock that is set back would hold the wait up for as long as it was set back.
+WAIT_SECONDS: Final = 0.1
 NO_FLAGS: Final = 0
 OK: Final = 0
 DETAILS: Final = "grpc-status-details-bin"
@@ -84,8 +87,14 @@ class Core:
 
     def poll(self, seconds: float) -> Event | None:
         """Return the next event; None if there is none within ``seconds``."""
-        event = self._queue.poll(time.time() + seconds)
-        return None if event.completion_type == self._timeout else event
+        end = time.monotonic() + seconds
+        while True:
+            left = max(end - time.monotonic(), 0.0)
+            event = self._queue.poll(time.time() + min(left, WAIT_SECONDS))
+            if event.completion_type != self._timeout:
+                return event
+            if left <= WAIT_SECONDS:
+                return None
 
     def shut_down(self, tag: Tag) -> None:
         """Accept nothing more; the event comes when every call has ended."""
