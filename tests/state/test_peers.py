@@ -100,6 +100,32 @@ def test_a_server_ahead_of_most_others_may_not_lead(
         cluster.peers.require_clock(NOW + floor)
 
 
+@pytest.mark.parametrize(
+    ("two", "step", "refused"),
+    [
+        (0, -TEN_MINUTES, True),
+        (0, -1_900, False),
+        # Behind the log itself; and one that no longer runs.
+        (-TEN_MINUTES, -TEN_MINUTES, False),
+        (None, -TEN_MINUTES, False),
+    ],
+)
+def test_a_leader_whose_clock_is_set_back_leaves_it_to_another_one(
+    cluster: Cluster, two: int | None, step: int, refused: bool
+) -> None:
+    """Unless that one can't lead: alone it still writes ends."""
+    cluster.hear({"two": two or 0})
+    if two is None:
+        cluster.peers.poll()
+    cluster.clock.step(step)
+
+    if refused:
+        with pytest.raises(StateError, match=f"this host's clock is {-step} ms behind the log"):
+            cluster.peers.require_not_behind(NOW)
+    else:
+        cluster.peers.require_not_behind(NOW)
+
+
 def test_a_beat_that_does_not_move_says_nothing_of_a_clock(cluster: Cluster) -> None:
     """Its server may have died long ago; nor does one that nobody signed."""
     cluster.say({"two": -TEN_MINUTES})

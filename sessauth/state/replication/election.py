@@ -185,16 +185,22 @@ class Election:
             return False
         try:
             self._peers.require_clock(self._writer.head().clock_floor_ms)
+            self._require_clock()
         except StateError as error:
             self._refuse(str(error))
             return False
         return True
 
     def _require_peers(self, leader: Leader) -> None:
-        """Give the lead back if this clock is ahead by now: others would deny by what it stamps."""
+        """Give the lead back if this clock is ahead by now: others would deny by what it stamps.
+
+        So it is if the clock was set back: a server that is not behind may give authority.
+        """
         if self._peers is not None:
+            floor_ms = self._writer.head().clock_floor_ms
             try:
-                self._peers.require_clock(self._writer.head().clock_floor_ms)
+                self._peers.require_clock(floor_ms)
+                self._peers.require_not_behind(floor_ms)
             except StateError as error:
                 self._carried.step_down(str(error), leader)
 

@@ -58,6 +58,8 @@ class Peers:
         self._since_ms: int | None = None
         self._beats: dict[str, bytes] = {}
         self._clocks: dict[str, _Clock] = {}
+        # Those whose beat moved between the last two looks.
+        self._live: frozenset[str] = frozenset()
         self._reasons: dict[str, str] = {}
         self._logged: frozenset[str] = frozenset()
 
@@ -110,6 +112,19 @@ class Peers:
                 "right, and restart that server"
             )
 
+    def require_not_behind(self, floor_ms: int) -> None:
+        """Raise StateError if this clock is behind ``floor_ms``, and that of a server that runs is not.
+
+        Without another one this server writes the ends that it is asked for.
+        """
+        behind_ms = floor_ms - self._clock.now_ms()
+        least_ms = floor_ms - MOST_OFF_MS - self._clock.steady_ms()
+        clocks = self._clocks
+        if behind_ms > MOST_OFF_MS and any(
+            name in clocks and clocks[name].most >= least_ms for name in self._live
+        ):
+            raise StateError(f"this host's clock is {behind_ms} ms behind the log; set it right")
+
     @property
     def clock_differs(self) -> str:
         """The servers with other clocks, and how this one stands to each, for operators; empty: none."""
@@ -135,7 +150,7 @@ class Peers:
             if beat.at_ms and self._polled_ms is not None:
                 # It was written between the begin of the look before and the end of this one.
                 clocks[name] = _Clock(beat.at_ms - ended_ms, beat.at_ms - self._polled_ms)
-        self._clocks = clocks
+        self._clocks, self._live = clocks, frozenset(live)
 
     def _differing(self) -> dict[str, int]:
         """Return how far this clock is ahead of others, negative: behind, where that is certain."""
