@@ -7,11 +7,13 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from sessauth.clock import SystemClock
 from sessauth.errors import NotLeader, OutcomeUnknown, StateError
 from sessauth.model.change import ChangeOutcome
 from sessauth.state.integrity.verify import verify
-from sessauth.state.replication.carrier import AppendStatus, CompactedRecords
+from sessauth.state.replication.carrier import AppendStatus, CarrierError, CompactedRecords
 from sessauth.state.replication.engine_source import EngineSource
 from sessauth.state.replication.follower import Follower
 from tests.support.carried import OneEngine
@@ -97,6 +99,32 @@ def test_a_source_that_repeats_itself(tmp_path: Path) -> None:
         time.sleep(0.5)
         two.follower.close()
         assert 1 <= len(jobs) <= 12 and not two.alarms
+
+
+@pytest.mark.parametrize("error", [CarrierError("no answer"), StateError("the brake is engaged")])
+def test_what_can_not_be_followed_is_logged_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """It is tried ten times a second; records that were applied make the next failure a new one."""
+    with hosts_of(tmp_path) as (engine, (one, two)):
+        one.member.lead()
+        read, attempts, failing = engine.read, [0], threading.Event()
+        failing.set()
+
+        def fail(after: int, limit: int) -> list[tuple[int, bytes]]:
+            attempts[0] += 1
+            if failing.is_set():
+                raise error
+            return read(after, limit)
+
+        two.follower._source.read = fail  # type: ignore[method-assign]
+        two.follower.start()
+        until(lambda: attempts[0] > 3)
+        assert caplog.text.count(str(error)) == 1
+        failing.clear()
+        until(lambda: two.member.number == engine.head.number)
+        failing.set()
+        until(lambda: caplog.text.count(str(error)) == 2, "the next failure")
 
 
 def test_a_snapshot_that_fails_oddly(tmp_path: Path) -> None:

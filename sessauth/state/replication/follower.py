@@ -27,6 +27,8 @@ WAIT_MS: Final = 500
 _BEHIND: Final = "OLD"
 # Between attempts while the source does not answer.
 PAUSE_SECONDS: Final = 0.1
+# Between lines of the log about failures of one kind.
+LOG_SECONDS: Final = 60.0
 # In an alarm, between looks for an operator's decision, and how far one look goes.
 DECISION_SECONDS: Final = 1.0
 DECISION_PAGES: Final = 16
@@ -72,6 +74,8 @@ class Follower:
         self._has_end = False
         # The highest number that was read.
         self._read = 0
+        # By level, when the next failure of that kind is logged; none: at once.
+        self._log_at: dict[int, float] = {}
 
     def start(self) -> None:
         """Start the thread."""
@@ -150,15 +154,22 @@ class Follower:
                 self.raise_alarm(alarm, self._read)
                 self._closing.wait(DECISION_SECONDS)
             except CarrierError as error:
-                _log.warning("the carried log can't be read: %s", error)
+                self._log_failure(logging.WARNING, "the carried log can't be read: %s", error)
                 self._closing.wait(PAUSE_SECONDS)
             except (StateError, NotLeader, OutcomeUnknown) as error:
                 # The folder's own trouble: its brake says so, and a later attempt may succeed.
-                _log.error("records could not be applied: %s", error)
+                self._log_failure(logging.ERROR, "records could not be applied: %s", error)
                 self._closing.wait(PAUSE_SECONDS)
             except Exception:  # noqa: BLE001 - the thread must go on
                 _log.exception("following failed")
                 self._closing.wait(1.0)
+
+    def _log_failure(self, level: int, message: str, error: Exception) -> None:
+        """Log a failure once, and each minute until records are applied: it is met ten times a second."""
+        now = time.monotonic()
+        if now >= self._log_at.get(level, now):
+            self._log_at[level] = now + LOG_SECONDS
+            _log.log(level, message, error)
 
     def _look_for_decision(self, stored: StoredAlarm) -> None:
         """End the alarm if an operator had the log go on behind it, from what this host holds."""
@@ -217,6 +228,7 @@ class Follower:
             return apply_records(group, encoded), group.has_end
 
         reached, self._has_end = self._writer.run(work)
+        self._log_at.clear()
         with self._moved:
             self._moved.notify_all()
         if reached <= before:
