@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from .log import event
 
 SECONDS: Final = 1.0
+# Between lines of the log about a task that goes on failing for the same cause.
+LOG_SECONDS: Final = 60.0
 
 
 class Background:
@@ -24,6 +27,8 @@ class Background:
         """Run the ``(name, task)`` pairs in their order, with pauses of ``seconds``."""
         self._tasks = tasks
         self._seconds = seconds
+        # The last failure of each task, and when it was logged.
+        self._logged: dict[str, tuple[str, float]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -37,16 +42,37 @@ class Background:
         if self._thread.is_alive():
             self._thread.join()
 
+    def run_once(self) -> None:
+        """Run each task once; a failure is logged, and each minute while it stays the same."""
+        for name, task in self._tasks:
+            failure = _failure(task)
+            before, at = self._logged.get(name, ("", 0.0))
+            now = time.monotonic()
+            if not failure:
+                self._logged.pop(name, None)
+            elif failure != before or now - at >= LOG_SECONDS:
+                self._logged[name] = failure, now
+                _log_failure(name, failure)
+
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            for name, task in self._tasks:
-                try_once(name, task)
+            self.run_once()
 
 
 def try_once(name: str, task: Callable[[], object]) -> None:
     """Run a task that will be tried again; a failure is logged."""
+    if failure := _failure(task):
+        _log_failure(name, failure)
+
+
+def _failure(task: Callable[[], object]) -> str:
+    """Run a task; return its failure, empty if there is none."""
     try:
         task()
     except Exception as error:  # noqa: BLE001 - the next turn tries again; it must not end the thread
-        text = f"{type(error).__name__}: {error}"
-        event(logging.ERROR, "background_task_failed", task=name, error=text)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _log_failure(name: str, failure: str) -> None:
+    event(logging.ERROR, "background_task_failed", task=name, error=failure)
