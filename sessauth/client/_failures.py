@@ -110,7 +110,12 @@ class Failure:
     @property
     def elsewhere(self) -> bool:
         """True if another server may answer well: this one gave no answer, or does not lead."""
-        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return self.code in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            # By a server that ends: this client cancels no call that it would repeat.
+            grpc.StatusCode.CANCELLED,
+        )
 
     @property
     def brief(self) -> str:

@@ -32,6 +32,8 @@ OPENED = always(
 NOT_LEADER = failing(grpc.StatusCode.UNAVAILABLE, "no server leads at the moment", "NOT_LEADER")
 UNKNOWN = failing(grpc.StatusCode.UNAVAILABLE, "the engine did not answer", "OUTCOME_UNKNOWN")
 UNUSABLE = failing(grpc.StatusCode.UNAVAILABLE, "its log says why", "STATE_UNUSABLE")
+# Of a server that is killed, or stops and waits no longer.
+CANCELLED = failing(grpc.StatusCode.CANCELLED, "CANCELLED")
 FULL = failing(grpc.StatusCode.UNAVAILABLE, "the engine is full", "ENGINE_FULL")
 REJECTED = failing(grpc.StatusCode.FAILED_PRECONDITION, "no", "BANNED")
 
@@ -103,6 +105,7 @@ def pair(make_server: Callable[[str], FakeServer]) -> tuple[FakeServer, FakeServ
         (NOT_LEADER, OPENED),
         (UNKNOWN, OPENED),
         (UNUSABLE, OPENED),
+        (CANCELLED, OPENED),
         # A take-over: nobody leads for longer than two attempts.
         (in_turn(*[NOT_LEADER] * 5), in_turn(*[NOT_LEADER] * 5, OPENED)),
         (in_turn(UNKNOWN, NOT_LEADER), in_turn(NOT_LEADER, NOT_LEADER, OPENED)),
