@@ -42,7 +42,7 @@ class GuardedClock:
             return ClockReading(wall_ms)
         return ClockReading(
             min(wall_ms, expected_ms),
-            f"the wall clock moved by {round(moved_ms / 1000)} s against the monotonic one since the state was "
-            "opened, so only ends, suspensions, narrowings, revocations and distrust are written; set the clock "
-            "right, or restart the server if it is right now",
+            f"the wall clock moved by {round(moved_ms / 1000)} s against the monotonic one since the state "
+            "was opened, so only ends, suspensions, narrowings, revocations and distrust are written; set "
+            "the clock right, or restart the server if it is right now",
         )
