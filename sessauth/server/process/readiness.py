@@ -50,9 +50,9 @@ class Readiness:
             late_ms = floor_ms - self._log.now_ms()
             if late_ms > limits.CLOCK_STEP_MS:
                 # A clock that was wrong when the state was opened does not deviate from its own beginning.
-                # In minutes: what is logged when it changes.
+                # In whole minutes: it is logged whenever it changes.
                 return (
-                    f"the wall clock is {late_ms // 60_000} min before the state's clock floor, which denies "
+                    f"the wall clock is {-(-late_ms // 60_000)} min before the state's clock floor, which denies "
                     "every check: set the clock right, then restart the server"
                 )
             return self._keyring.problem(self._log.keys())
