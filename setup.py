@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -39,8 +40,6 @@ HOW_TO_GET = (
 compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 # GCC for x86 clears a few hundred bytes by an instruction that takes longer to begin than storing them takes.
 CLEAR_BY_STORES = "-mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign"
-# What only the making of a token asks, never a check, is made small.
-SMALL = {"constants", "containment", "implication"}
 link_args: list[str] = []
 if DEBUG:
     compile_args += ["-O0", "-g"]
@@ -64,6 +63,19 @@ DIRECTIVES = {
 }
 
 
+def load_stamp() -> ModuleType:
+    """Return the kernel's ``_stamp``. The package itself can't be imported yet: it would miss the stamp."""
+    spec = importlib.util.spec_from_file_location("_stamp", FAST / "_stamp.py")
+    stamp = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stamp)
+    return stamp
+
+
+STAMP = load_stamp()
+# The files of each module: its own, then those that it includes.
+MODULES: dict[str, list[Path]] = STAMP.modules(FAST)
+
+
 class build_ext_and_stamp(build_ext):  # noqa: N801
     """Translate and compile, say how far that is, and note beside the extensions what they are built from."""
 
@@ -79,11 +91,7 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
             translate(self.extensions)
         self._counted, self._count = itertools.count(1), len(self.extensions)
         super().run()
-        # The package itself can't be imported yet: it would miss the stamp.
-        spec = importlib.util.spec_from_file_location("_stamp", FAST / "_stamp.py")
-        stamp = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(stamp)
-        stamp.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
+        STAMP.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
         if self.inplace:
             remove_orphans()
 
@@ -112,10 +120,10 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
 
 
 def remove_orphans() -> None:
-    """Remove extensions and C files in the tree whose source was moved or removed."""
+    """Remove extensions and C files in the tree whose source was moved, removed or included elsewhere."""
     for suffix in (".c", ".so"):
         for path in FAST.rglob(f"*{suffix}"):
-            if not path.with_name(path.name.split(".")[0] + ".pyx").exists():
+            if path.with_name(path.name.split(".")[0]).relative_to(FAST).as_posix() not in MODULES:
                 path.unlink()
 
 
@@ -133,12 +141,10 @@ def require_compiler() -> None:
 
 def translate(extensions: list[Extension]) -> None:
     """Put C in the place of each extension's source. Shows progress where the C is not up to date."""
-    newest = max(path.stat().st_mtime for path in FAST.rglob("*.pxd"))
     stale, fresh = [], []
     for extension in extensions:
-        source = Path(extension.sources[0])
-        made = source.with_suffix(".c")
-        needed = max(newest, source.stat().st_mtime)
+        made = Path(extension.sources[0]).with_suffix(".c")
+        needed = max(Path(path).stat().st_mtime for path in extension.depends)
         (fresh if made.exists() and made.stat().st_mtime > needed else stale).append(extension)
     terms = {"compiler_directives": DIRECTIVES, "nthreads": os.cpu_count() or 1}
     made_of = {
@@ -170,15 +176,13 @@ setup(
     if LINK_ONLY
     else [
         Extension(
-            ".".join(path.with_suffix("").parts),
-            [str(path)],
+            ".".join(files[0].with_suffix("").parts),
+            [str(files[0])],
             # The stamp covers every .pxd, so each of them makes all extensions stale.
-            depends=[str(pxd) for pxd in sorted(FAST.rglob("*.pxd"))],
-            extra_compile_args=[*compile_args, "-Os"] if path.stem in SMALL else list(compile_args),
+            depends=[str(path) for path in [*files, *sorted(FAST.rglob("*.pxd"))]],
+            extra_compile_args=list(compile_args),
             extra_link_args=link_args,
         )
-        for path in sorted(FAST.rglob("*.pyx"))
-        # The native server waits by epoll.
-        if LINUX or "http2" not in path.parts
+        for files in MODULES.values()
     ],
 )

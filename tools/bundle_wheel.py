@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 LIBRARY: Final = "libnghttp2.so.14"
-FOLDER: Final = "sessauth/_fast/http2/"
+FOLDER: Final = "sessauth/_fast/"
 LICENCE: Final = Path("/usr/share/doc/libnghttp2-14/copyright")
 
 

@@ -58,7 +58,7 @@ def wrong_with(wheel: Path) -> list[str]:
         names = archive.namelist()
     faults = [f"holds the source {name}" for name in names if name.endswith((".c", ".pyx", ".pxd"))]
     for needed in (LIBRARY, f"{LIBRARY}.licence"):
-        if f"sessauth/_fast/http2/{needed}" not in names:
+        if f"sessauth/_fast/{needed}" not in names:
             faults.append(f"lacks {needed}")
     glibc = re.search(r"manylinux_2_(\d+)_", wheel.name)
     if glibc is None or int(glibc[1]) > NEWEST_GLIBC:
@@ -119,7 +119,7 @@ def used(installed: Path, bare: Mapping[str, str], control: int, folder: Path) -
         for line in Path(f"/proc/{worker}/maps").read_text().splitlines()
         if "nghttp2.so" in line
     }
-    own = next(installed.glob(f"lib/*/site-packages/sessauth/_fast/http2/{LIBRARY}"))
+    own = next(installed.glob(f"lib/*/site-packages/sessauth/_fast/{LIBRARY}"))
     if loaded != {str(own)}:
         faults.append(f"its worker loaded {sorted(loaded)}, and not {own} alone")
     return faults

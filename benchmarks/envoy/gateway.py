@@ -18,7 +18,7 @@ from benchmarks.service.h2load import NotUsable
 from benchmarks.service.processes import PYTHON, Server, running
 from benchmarks.service.server_home import Home
 from benchmarks.tokens import AUDIENCE, HOUR_MS
-from sessauth._fast.http2 import library
+from sessauth._fast import _http2
 from sessauth.client import Client
 from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.tokens.token import Token
@@ -57,7 +57,7 @@ def running_gateways(folder: Path) -> Iterator[Gateways]:
     """Run the server, both authorizers, the API and Envoy. Raises NotUsable."""
     envoy = program()
     try:
-        library.load()
+        _http2.load_nghttp2()
     except OSError as error:
         raise NotUsable(str(error)) from None
     with ExitStack() as stack:

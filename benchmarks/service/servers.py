@@ -15,7 +15,7 @@ from benchmarks.service.certificate import Certificate
 from benchmarks.service.load_spec import Target
 from benchmarks.service.processes import PYTHON, Server, running, workers
 from benchmarks.service.server_home import ColdTokens, Home, Requests
-from sessauth._fast.http2 import library
+from sessauth._fast import _http2 as http2
 
 TLS: Final = (rows_table.WORKER_TLS, rows_table.ECHO_TLS)
 NATIVE: Final = (
@@ -83,7 +83,7 @@ def running_places(folder: Path, wanted: Collection[str], cores: Cores) -> Itera
         if server is None or client is None:
             missing |= dict.fromkeys(TLS, certificate.NO_OPENSSL)
     try:
-        library.load()
+        http2.load_nghttp2()
     except OSError as error:
         missing |= dict.fromkeys(NATIVE, str(error))
     if cerbos.program() is None:

@@ -8,28 +8,45 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 _NAME = "build.json"
+_INCLUDE = re.compile(r'^include "([\w./]+)"$', re.M)
 _HINT = "build the kernel: `make build`, or `python setup.py build_ext --inplace`"
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return for each ``.pyx`` below a folder a digest of it and of all ``.pxd`` files, in hex.
+def modules(folder: Path) -> dict[str, list[Path]]:
+    """Return for each module below a folder its ``.pyx`` and the files that it includes, in their order.
 
-    The key is the path below the folder without its suffix, for example ``check/view``.
+    The key is the path below the folder without its suffix, for example ``_check``.
     """
+    sources = {path: [path, *_included(path)] for path in sorted(folder.rglob("*.pyx"))}
+    included = {path for files in sources.values() for path in files[1:]}
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): files
+        for path, files in sources.items()
+        if path not in included
+        # Where epoll is not, the native server is not built.
+        if sys.platform == "linux" or "http2" not in path.stem
+    }
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return for each module below a folder a digest of its files and of all ``.pxd`` files, in hex."""
     shared = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.pxd")))
     return {
-        path.relative_to(folder).with_suffix("").as_posix(): hashlib.blake2b(
-            path.read_bytes() + shared, digest_size=16
+        name: hashlib.blake2b(
+            b"".join(path.read_bytes() for path in files) + shared, digest_size=16
         ).hexdigest()
-        for path in sorted(folder.rglob("*.pyx"))
-        # Where epoll is not, the native server is not built.
-        if sys.platform == "linux" or "http2" not in path.relative_to(folder).parts
+        for name, files in modules(folder).items()
     }
+
+
+def _included(path: Path) -> list[Path]:
+    return [path.parent / name for name in _INCLUDE.findall(path.read_text(encoding="utf-8"))]
 
 
 def write(sources: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from sessauth._fast.http2.call import NativeCall
+from sessauth._fast._http2 import NativeCall
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.fuzz.check_any_bytes import changed
 from tests.fuzz.http2_sessions import BATCH, CHECK, GOOD, OTHER, UNKNOWN, Material, session

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth._fast.http2 import library
+from sessauth._fast import _http2 as http2
 from sessauth.errors import ConfigError, UsageError
 from sessauth.gateways.extauthz.answers import REPEATING
 from sessauth.gateways.extauthz.authorizer import ExtAuthz
@@ -70,7 +70,7 @@ def start(
         monkeypatch.setitem(__import__("sys").modules, "sessauth.server.transport.native", None)
     else:
         try:
-            library.load()
+            http2.load_nghttp2()
         except OSError as error:
             pytest.skip(str(error))
     running: list[Asked] = []

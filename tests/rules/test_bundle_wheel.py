@@ -42,7 +42,7 @@ def test_added_files_stand_in_the_record(tmp_path: Path) -> None:
 
 
 NAME = "sessauth-1-cp313-cp313-manylinux_2_34_x86_64.whl"
-LIBRARY = "sessauth/_fast/http2/libnghttp2.so.14"
+LIBRARY = "sessauth/_fast/libnghttp2.so.14"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from sessauth._fast import _stamp
 from tests.support.tree import PACKAGE
 
 KERNEL = PACKAGE / "_fast"
-# Paths below the kernel's folder, without the suffix: ``check/view``.
-MODULES = sorted(path.relative_to(KERNEL).with_suffix("").as_posix() for path in KERNEL.rglob("*.pyx"))
+# Each module's own file and those that it includes, by its path below the kernel's folder without the suffix.
+MODULES = _stamp.modules(KERNEL)
+# A module's own file, the last that it includes, and one that all depend on.
+SOURCES = sorted(
+    {path for files in MODULES.values() for path in (files[0], files[-1])} | {next(KERNEL.rglob("*.pxd"))}
+)
 
 
 @pytest.fixture
@@ -83,15 +88,31 @@ def test_a_kernel_of_another_python_is_named(copy: Path) -> None:
     assert ".venv/bin/activate" in answer.stderr
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_stale_extension_is_refused(copy: Path, module: str) -> None:
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_a_stale_extension_is_refused(copy: Path, path: Path) -> None:
     """A source that changed after the build makes the import fail, and the message says what to do."""
-    source = copy / f"{module}.pyx"
+    source = copy / path.relative_to(KERNEL)
     source.write_text(source.read_text(encoding="utf-8") + "\nCHANGED = True\n", encoding="utf-8")
     later = time.time() + 60
     os.utime(source, (later, later))
 
-    answer = _import(copy, module)
+    answer = _import(copy, "codec/errors")
 
     assert answer.returncode != 0
     assert "make build" in answer.stderr or "build_ext" in answer.stderr
+
+
+def test_every_source_is_of_one_module(copy: Path) -> None:
+    """No file is left out or included twice, and a change of one makes its module stale and no other."""
+    files = [path for paths in MODULES.values() for path in paths]
+    before = _stamp.digests(copy)
+
+    assert sorted(path for path in files if path.suffix == ".pyx") == sorted(KERNEL.rglob("*.pyx"))
+    assert len(files) == len(set(files))
+    for module, paths in MODULES.items():
+        source = copy / paths[-1].relative_to(KERNEL)
+        text = source.read_text(encoding="utf-8")
+        source.write_text(text + "\nCHANGED = True\n", encoding="utf-8")
+        changed = {name for name, digest in _stamp.digests(copy).items() if digest != before[name]}
+        source.write_text(text, encoding="utf-8")
+        assert changed == {module}

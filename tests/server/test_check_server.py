@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.http2 import library
+from sessauth._fast import _http2 as http2
 from sessauth.errors import ConfigError
 from sessauth.server.config.config import Config
 from sessauth.server.config.sections import ServerSettings, TcpSettings
@@ -91,13 +91,13 @@ def test_a_library_that_is_none_is_not_loaded(tmp_path: Path) -> None:
         (Path("libc.so.6"), "it has no function nghttp2_version"),
     ):
         script.write_text(
-            "from sessauth._fast.http2.library import load\n"
-            f"try: load([{str(path)!r}])\n"
+            "from sessauth._fast._http2 import load_nghttp2\n"
+            f"try: load_nghttp2([{str(path)!r}])\n"
             "except OSError as error: print(error)\n"
             "else: raise SystemExit('loaded')\n"
         )
         assert words in _output(script)
-    assert library.LIBRARY == "libnghttp2.so.14"
+    assert http2.NGHTTP2_LIBRARY == "libnghttp2.so.14"
 
 
 def _output(script: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth._fast.http2.loop import Loop
+from sessauth._fast._http2 import Loop
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process import control
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from sessauth._fast.http2 import library
+from sessauth._fast import _http2 as http2
 from sessauth.server.config.config import from_dict
 from sessauth.server.process import control
 from sessauth.server.process.init import initialise
@@ -30,7 +30,7 @@ SETTINGS_FRAME = 4
 
 def _is_there() -> bool:
     try:
-        library.load()
+        http2.load_nghttp2()
     except OSError:
         return False
     return True

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sessauth._fast.http2.call import NativeCall
-from sessauth._fast.http2.loop import Loop
-from sessauth._fast.http2.tls import TlsContext
+from sessauth._fast._http2 import Loop, NativeCall, TlsContext
 from tests.support.http2_calls import frames
 from tests.support.http2_frames import PREFACE, SETTINGS, frame
 

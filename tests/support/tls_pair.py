@@ -17,8 +17,7 @@ from typing import Final
 
 from cryptography import x509
 
-from sessauth._fast.http2.tls import TlsContext
-from sessauth._fast.http2.tls_endpoint import TlsEndpoint
+from sessauth._fast._http2 import TlsContext, TlsEndpoint
 from tests.support.issuer import SERVER, Issued, rsa_key
 
 DONE: Final = 1

@@ -6,37 +6,9 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc
 
-from sessauth._fast.http2.answers cimport answer, finish, receive, refuse_request, reset
-from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
-from sessauth._fast.http2.callers cimport cache_caller, cached_caller
-from sessauth._fast.http2.closing cimport let_go
-from sessauth._fast.http2.commands cimport CommandQueue
-from sessauth._fast.http2.library cimport CANCEL, Vector, nghttp2
-from sessauth._fast.http2.stream cimport (
-    ANSWER_FINISHING,
-    ANSWER_NONE,
-    FAULT_HEADERS,
-    IS_GRPC,
-    IS_GRPC_REQUEST,
-    IS_POST,
-    MESSAGE_PREFIX,
-    Account,
-    Connection,
-    Stream,
-    drop_body,
-    expect,
-    fail,
-    message_size,
-    owes,
-    unexpect,
-    wait,
-)
-from sessauth._fast.http2.tls cimport tls_peer_certificate
 from sessauth._fast.rpc_codec.direct cimport DirectCaller
 
 cdef enum:
-    # gRPC's code.
-    RESOURCE_EXHAUSTED = 8
     # Messages of up to 12 MiB each.
     MAX_EARLY = 4
 
@@ -49,6 +21,18 @@ cdef int64_t SHORTEST_NS = 1_000_000
 
 cdef class Admission:
     """Answers or admits the requests of a loop. See Loop for the parameters."""
+
+    cdef LoopMemory memory
+    cdef CommandQueue commands
+    cdef object _accept
+    cdef object _fault
+    cdef object _direct
+    cdef frozenset _direct_paths
+    cdef object _certificate_facts
+    # Python was called for a call since this was last reset: its timers may have changed.
+    cdef bint called_back
+    # Calls that were answered on the loop.
+    cdef readonly uint64_t answered
 
     def __cinit__(self):
         self.commands = CommandQueue.__new__(CommandQueue)

@@ -7,40 +7,6 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strdup, strlen
 
-from sessauth._fast.http2.library cimport (
-    CALLBACK_FAILURE,
-    CANCEL,
-    DATA_DEFERRED,
-    DATA_EOF,
-    DATA_NO_END_STREAM,
-    FLAG_END_STREAM,
-    FRAME_DATA,
-    FRAME_HEADERS,
-    FRAME_RST_STREAM,
-    NO_ERROR,
-    NV_NO_COPY,
-    Body,
-    Field,
-    FrameHeader,
-    ResetFrame,
-    Session,
-    nghttp2,
-)
-from sessauth._fast.http2.stream cimport (
-    ANSWER_BEGUN,
-    ANSWER_FINISHING,
-    ANSWER_NONE,
-    ANSWER_SENT,
-    Connection,
-    OutMessage,
-    Stream,
-    add_out,
-    drop_first_out,
-    give_turn,
-    make_dirty,
-    make_ready,
-)
-
 cdef enum:
     STATUS_BYTES = 12
 
@@ -130,6 +96,7 @@ cdef bint _submit_status(Stream *stream, bint alone) noexcept nogil:
     return refused == 0
 
 
+# Parts of an answer. False without memory; nothing was begun then.
 cdef bint answer(Stream *stream, const char *message, size_t n) noexcept nogil:
     if not add_out(stream, message, n):
         return False
@@ -149,6 +116,7 @@ cdef bint send_message(Stream *stream, const char *message, size_t n) noexcept n
     return _resume(stream)
 
 
+# `details` and `status_details` may be NULL; they are copied.
 cdef bint finish(Stream *stream, int status, const char *details, const char *status_details) noexcept nogil:
     if details != NULL:
         stream.details = strdup(details)
@@ -188,6 +156,7 @@ cdef void reset(Stream *stream, uint32_t error) noexcept nogil:
     make_dirty(stream.connection)
 
 
+# Let the client send as much as the next message needs.
 cdef void receive(Stream *stream) noexcept nogil:
     stream.receiving = True
     if stream.unconsumed:
@@ -196,6 +165,7 @@ cdef void receive(Stream *stream) noexcept nogil:
         make_dirty(stream.connection)
 
 
+# nghttp2 calls it for each frame that was sent.
 cdef int on_frame_sent(Session session, const FrameHeader *frame, void *user) noexcept nogil:
     cdef Stream *stream
     cdef uint32_t error

@@ -6,27 +6,6 @@ from urllib.parse import quote
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from sessauth._fast.http2.answers cimport answer, finish, receive, reset, send_message
-from sessauth._fast.http2.commands cimport Command, CommandQueue
-from sessauth._fast.http2.library cimport CANCEL, HeaderBuffer, Vector, nghttp2
-from sessauth._fast.http2.stream cimport (
-    ANSWER_FINISHING,
-    ANSWER_NONE,
-    ANSWER_SENT,
-    FAULT_COMPRESSED,
-    FAULT_SIZE,
-    MESSAGE_PREFIX,
-    Stream,
-    drop_headers,
-    drop_message,
-    fail,
-    make_ready,
-    message_size,
-    stated_size,
-)
-
-__all__ = ["NativeCall"]
-
 cdef enum:
     RECEIVE = 0
     ANSWER = 1
@@ -51,6 +30,20 @@ cdef bytes COMPRESSED_TEXT = b"compressed messages are not accepted; send them w
 
 cdef class NativeCall(Command):
     """One call on a stream of HTTP/2. The loop makes it."""
+
+    # NULL once the stream is closed. Only the thread of the loop reads it.
+    cdef Stream *stream
+    cdef CommandQueue commands
+    cdef readonly str method
+    # Pairs of names and values, as grpcio has them.
+    cdef readonly tuple metadata
+    # Seconds since 1970; infinite without a timeout.
+    cdef readonly double deadline
+    cdef str _peer
+    cdef object _facts
+    cdef object _on_end
+    cdef object _on_message
+    cdef object _on_written
 
     def peer(self):
         """Return the address of the client, as gRPC writes it."""
@@ -134,6 +127,7 @@ cdef class NativeCall(Command):
             fail(stream.connection)
         return 0
 
+    # Call back for what has happened to the stream. A closed one is no longer this call's, even if this raises.
     cdef int advance(self) except -1:
         cdef Stream *stream = self.stream
         if stream.closed:
@@ -254,6 +248,7 @@ cdef str _text(HeaderBuffer buffer):
         return data.decode("latin-1")
 
 
+# The value of a grpc-timeout header in ns; -1: it is none.
 cdef long long timeout_ns(const unsigned char *p, size_t n) noexcept nogil:
     cdef long long value = 0
     cdef unsigned char unit

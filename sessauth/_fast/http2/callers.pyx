@@ -7,10 +7,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.string cimport memcmp
 
-from sessauth._fast.http2.library cimport HeaderBuffer, Vector, nghttp2
-from sessauth._fast.http2.stream cimport CALLERS, Caller, Connection, Stream
 
-
+# The DirectCaller of a stream, borrowed; NULL: none is cached.
 cdef PyObject *cached_caller(const Stream *stream) noexcept:
     cdef Connection *connection = stream.connection
     cdef Caller *caller

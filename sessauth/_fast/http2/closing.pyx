@@ -4,29 +4,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdlib cimport free
 
-from sessauth._fast.http2.call cimport NativeCall
-from sessauth._fast.http2.callers cimport drop_callers
-from sessauth._fast.http2.epoll cimport EPOLL_CTL_DEL, epoll_ctl
-from sessauth._fast.http2.library cimport nghttp2
-from sessauth._fast.http2.stream cimport (
-    Account,
-    Connection,
-    LoopMemory,
-    Stream,
-    fail,
-    make_ready,
-    stream_free,
-    stream_unlink,
-    take_ready,
-    unexpect,
-    unwait,
-)
-from sessauth._fast.http2.tls cimport tls_free
 
-cdef extern from "<unistd.h>" nogil:
-    int close(int fd)
-
-
+# Free a closed stream, and its call.
 cdef void let_go(Stream *stream) noexcept:
     cdef Connection *connection = stream.connection
     cdef PyObject *call = stream.call
@@ -39,6 +18,7 @@ cdef void let_go(Stream *stream) noexcept:
     Py_XDECREF(call)
 
 
+# Close the sockets of failed connections. The calls of their streams become ready.
 cdef void reap(LoopMemory *loop) noexcept:
     cdef Connection *connection
     while loop.first_failed != NULL:
@@ -47,6 +27,7 @@ cdef void reap(LoopMemory *loop) noexcept:
         _close(connection)
 
 
+# Close every connection of a loop that ends, and let go of their calls. None is called back.
 cdef void abandon(LoopMemory *loop) noexcept:
     cdef Connection *connection = loop.connections
     cdef Stream *stream

@@ -15,12 +15,19 @@ cdef extern from "pythread.h":
 cdef class Command:
     """A target of commands."""
 
+    # Run on the thread of the loop.
     cdef int run(self, int operation, object first, object second, object third) except -1:
         raise NotImplementedError
 
 
 cdef class CommandQueue:
     """The commands of one loop, in their order."""
+
+    cdef object waiting
+    # A descriptor that is the queue's, of an eventfd that ends the loop's sleep; -1: none.
+    cdef int wake
+    cdef bint sleeping
+    cdef unsigned long thread
 
     def __cinit__(self):
         self.waiting = deque()
@@ -30,6 +37,7 @@ cdef class CommandQueue:
         if self.wake >= 0:
             close(self.wake)
 
+    # Run a command now, on the loop's own thread; else as soon as the loop goes on.
     cdef int post(self, Command target, int operation, object first, object second, object third) except -1:
         cdef uint64_t one = 1
         if PyThread_get_thread_ident() == self.thread and not self.waiting:

@@ -7,52 +7,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
-from sessauth._fast.http2.answers cimport on_frame_sent
-from sessauth._fast.http2.epoll cimport EPOLLIN
-from sessauth._fast.http2.library cimport (
-    CALLBACK_FAILURE,
-    CALLBACK_STREAM_FAILURE,
-    ENHANCE_YOUR_CALM,
-    FLAG_ACK,
-    FLAG_END_STREAM,
-    FRAME_DATA,
-    FRAME_HEADERS,
-    FRAME_PING,
-    FRAME_RST_STREAM,
-    FRAME_SETTINGS,
-    NO_ERROR,
-    SETTINGS_MAX_CONCURRENT_STREAMS,
-    SETTINGS_MAX_HEADER_LIST_SIZE,
-    FrameHeader,
-    HeaderBuffer,
-    Session,
-    Setting,
-    Vector,
-    nghttp2,
-)
-from sessauth._fast.http2.stream cimport (
-    AMBIGUOUS,
-    FAULT_HEADERS,
-    HAS_TE,
-    IS_GRPC,
-    IS_HTTP,
-    IS_POST,
-    Connection,
-    LoopMemory,
-    Stream,
-    add_body,
-    add_header,
-    check_prefix,
-    make_dirty,
-    make_ready,
-    message_size,
-    stream_free,
-    stream_new,
-    stream_unlink,
-    unexpect,
-    unwait,
-)
-
 cdef enum:
     # As grpcio's server is configured (server/rpc/listen.py).
     MAX_STREAMS = 256
@@ -77,6 +31,7 @@ cdef enum:
 cdef int64_t MIN_PING_INTERVAL_NS = 5_000_000_000
 
 
+# Make callbacks and options, once for a loop. False without memory.
 cdef bint prepare(LoopMemory *loop) noexcept nogil:
     if nghttp2.session_callbacks_new(&loop.callbacks) or nghttp2.option_new(&loop.options):
         return False
@@ -107,6 +62,7 @@ cdef void release(LoopMemory *loop) noexcept nogil:
         free(stream)
 
 
+# A connection on a socket that does not block; NULL without memory, and the socket stays open.
 cdef Connection *open_connection(LoopMemory *loop, int fd, void *tls) noexcept nogil:
     cdef Connection *connection = <Connection *> calloc(1, sizeof(Connection))
     cdef Setting settings[2]

@@ -7,14 +7,6 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.http2.connection cimport open_connection
-from sessauth._fast.http2.epoll cimport EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, epoll_ctl, epoll_event
-from sessauth._fast.http2.stream cimport Connection, fail, make_dirty
-from sessauth._fast.http2.tls cimport TlsContext, tls_free, tls_new
-
-cdef extern from "<unistd.h>" nogil:
-    int close(int fd)
-
 cdef enum:
     MAX_LISTENERS = 16
     # Connections that one listener opens in one turn.
@@ -25,6 +17,15 @@ cdef enum:
 
 cdef class Listeners:
     """The listeners of a loop. A connection above the limit of descriptors is closed at once."""
+
+    cdef LoopMemory *memory
+    # Pairs of a socket and the function that returns the TlsContext of a connection, or None.
+    cdef list sockets
+    cdef object fault
+    # Those that wait for the next sweep, since descriptors are short. A bit each.
+    cdef uint64_t _paused
+    cdef int most
+    cdef uint64_t refused
 
     def __cinit__(self):
         self.sockets = []

@@ -5,41 +5,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from sessauth._fast.base.clock cimport monotonic_ns
-from sessauth._fast.http2.admission cimport Admission
-from sessauth._fast.http2.answers cimport reset
-from sessauth._fast.http2.closing cimport abandon, reap
-from sessauth._fast.http2.connection cimport end_with, leave, prepare, release
-from sessauth._fast.http2.epoll cimport (
-    EPOLLERR,
-    EPOLLHUP,
-    EPOLLIN,
-    EPOLLOUT,
-    EPOLL_CLOEXEC,
-    EPOLL_CTL_ADD,
-    epoll_create1,
-    epoll_ctl,
-    epoll_event,
-    epoll_wait,
-)
-from sessauth._fast.http2.library cimport CANCEL, NO_ERROR
-from sessauth._fast.http2.library import load
-from sessauth._fast.http2.listeners cimport Listeners
-from sessauth._fast.http2.socket_io cimport read_from, write_to
-from sessauth._fast.http2.stream cimport (
-    ANSWER_SENT,
-    Connection,
-    LoopMemory,
-    Stream,
-    fail,
-    make_dirty,
-    take_ready,
-    take_waiting,
-    unexpect,
-    wait,
-)
-from sessauth._fast.http2.timers cimport sweep
-
-__all__ = ["Loop"]
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int value, int flags)
@@ -47,14 +12,9 @@ cdef extern from "<sys/eventfd.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     Py_ssize_t read(int fd, void *p, size_t n)
-    Py_ssize_t write(int fd, const void *p, size_t n)
-    int close(int fd)
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
-
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident()
 
 cdef enum:
     EVENTS = 256
@@ -64,7 +24,6 @@ cdef enum:
     # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
     ADMISSIONS = 16
 
-cdef int64_t SECOND = 1_000_000_000
 cdef int64_t SWEEP_NS = SECOND // 2
 # After so long no further stream is gone on with before answers are written and sockets are read.
 cdef int64_t TURN_NS = SECOND // 500
@@ -87,6 +46,20 @@ cdef class Loop(Admission):
     ``direct.generation()`` is a number that changes when a caller found earlier may be one no longer.
     """
 
+    cdef uint8_t *buffer
+    cdef Listeners _listeners
+    cdef int64_t _swept_ns
+    cdef int64_t _slow_reader_ns
+    cdef readonly bint stopping
+    # Calls that were answered before the last turn.
+    cdef uint64_t _answered_before
+    # Times in a row that the loop lingered for nothing, and turns behind answers.
+    cdef int _misses
+    cdef uint64_t _answering_turns
+    cdef bint _woken
+    # poll() runs.
+    cdef bint _polls
+
     def __cinit__(
         self,
         accept,
@@ -100,7 +73,7 @@ cdef class Loop(Admission):
         double slow_reader_seconds,
     ):
         cdef epoll_event event
-        load()
+        load_nghttp2()
         self._accept = accept
         self._fault = fault
         self._direct = direct

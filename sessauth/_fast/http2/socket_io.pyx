@@ -8,18 +8,6 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
-from sessauth._fast.http2.epoll cimport EPOLLIN, EPOLLOUT, EPOLL_CTL_MOD, epoll_ctl, epoll_event
-from sessauth._fast.http2.library cimport nghttp2
-from sessauth._fast.http2.stream cimport Connection, fail, make_dirty
-from sessauth._fast.http2.tls cimport (
-    HANDSHAKE_DONE,
-    HANDSHAKE_FAILED,
-    HANDSHAKE_WANTS_WRITE,
-    tls_handshake,
-    tls_read,
-    tls_write,
-)
-
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void *p, size_t n, int flags)
     Py_ssize_t send(int fd, const void *p, size_t n, int flags)

@@ -3,8 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from sessauth._fast.http2.library cimport HeaderBuffer, Session
-
 cdef enum:
     # A stream's part in the answer of its call.
     ANSWER_NONE = 0
@@ -205,40 +203,3 @@ cdef struct LoopMemory:
     uint64_t generation
     size_t max_message
     size_t max_headers
-
-cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil
-# The stream is closed, in no list, and has no call.
-cdef void stream_free(Stream *stream) noexcept nogil
-cdef void stream_unlink(Stream *stream) noexcept nogil
-cdef void make_ready(Stream *stream) noexcept nogil
-cdef Stream *take_ready(LoopMemory *loop) noexcept nogil
-cdef void expect(Stream *stream, int64_t until_ns) noexcept nogil
-cdef void unexpect(Stream *stream) noexcept nogil
-# Add a request that needs a thread, or whose connection owes too much, after those of its connection.
-cdef void wait(Stream *stream) noexcept nogil
-# Take a request from those that wait.
-cdef void unwait(Stream *stream) noexcept nogil
-# Take the next request, one of each connection in its turn; NULL: none may go on now.
-cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil
-# Let a connection have its turn again, if requests of it wait and it does not owe too much.
-cdef void give_turn(Connection *connection) noexcept nogil
-# The client reads its answers so late that no more are made for it.
-cdef bint owes(const Connection *connection) noexcept nogil
-cdef void make_dirty(Connection *connection) noexcept nogil
-# The connection is closed as soon as nothing else uses it.
-cdef void fail(Connection *connection) noexcept nogil
-cdef bint add_header(Stream *stream, HeaderBuffer name, HeaderBuffer value) noexcept nogil
-cdef void drop_headers(Stream *stream) noexcept nogil
-cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
-# The size that the prefix of the first message states. The prefix has come.
-cdef size_t stated_size(const Stream *stream) noexcept nogil
-# The length of the first message, which is complete; -1: it is not.
-cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil
-# Note a message that is too long or compressed, as soon as its prefix has come.
-cdef void check_prefix(Stream *stream) noexcept nogil
-cdef void drop_message(Stream *stream) noexcept nogil
-cdef void drop_body(Stream *stream) noexcept nogil
-cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil
-# Forget the first message of those that are sent.
-cdef void drop_first_out(Stream *stream) noexcept nogil
-cdef void drop_out(Stream *stream) noexcept nogil

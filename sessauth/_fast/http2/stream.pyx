@@ -4,18 +4,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from sessauth._fast.http2.library cimport HeaderBuffer, nghttp2
-from sessauth._fast.http2.stream cimport (
-    FAULT_COMPRESSED,
-    FAULT_SIZE,
-    Connection,
-    Header,
-    LoopMemory,
-    OutMessage,
-    MESSAGE_PREFIX,
-    Stream,
-)
-
 cdef enum:
     FIRST_HEADERS = 16
     FIRST_BODY = 1024
@@ -186,6 +174,7 @@ cdef void wait(Stream *stream) noexcept nogil:
     give_turn(connection)
 
 
+# Let a connection have its turn again, if requests of it wait and it does not owe too much.
 cdef void give_turn(Connection *connection) noexcept nogil:
     cdef LoopMemory *loop = connection.loop
     if connection.has_turn or connection.first_waiting == NULL or owes(connection):
@@ -199,6 +188,7 @@ cdef void give_turn(Connection *connection) noexcept nogil:
     loop.last_turn = connection
 
 
+# Take the next request, one of each connection in its turn; NULL: none may go on now.
 cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil:
     cdef Connection *connection
     cdef Stream *stream
@@ -218,6 +208,7 @@ cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil:
     return NULL
 
 
+# The client reads its answers so late that no more are made for it.
 cdef bint owes(const Connection *connection) noexcept nogil:
     return connection.unread >= MAX_UNREAD or (
         connection.account != NULL and connection.account.unread >= MAX_CALLER_UNREAD
@@ -232,6 +223,7 @@ cdef void make_dirty(Connection *connection) noexcept nogil:
         connection.loop.first_dirty = connection
 
 
+# The connection is closed as soon as nothing else uses it.
 cdef void fail(Connection *connection) noexcept nogil:
     if not connection.failed:
         connection.failed = True
@@ -290,11 +282,13 @@ cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
     return True
 
 
+# The size that the prefix of the first message states. The prefix has come.
 cdef size_t stated_size(const Stream *stream) noexcept nogil:
     cdef const uint8_t *p = stream.body + stream.body_begin
     return (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
 
 
+# The length of the first message, which is complete; -1: it is not.
 cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
     cdef size_t n = stream.body_end - stream.body_begin
     cdef size_t size
@@ -304,6 +298,7 @@ cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
     return <Py_ssize_t> size if n - MESSAGE_PREFIX >= size else -1
 
 
+# Note a message that is too long or compressed, as soon as its prefix has come.
 cdef void check_prefix(Stream *stream) noexcept nogil:
     if stream.body_end - stream.body_begin < MESSAGE_PREFIX:
         return
@@ -357,6 +352,7 @@ cdef void drop_out(Stream *stream) noexcept nogil:
         drop_first_out(stream)
 
 
+# Forget the first message of those that are sent.
 cdef void drop_first_out(Stream *stream) noexcept nogil:
     cdef OutMessage *out = stream.first_out
     stream.first_out = out.next

@@ -2,23 +2,11 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.http2.answers cimport finish, reset
-from sessauth._fast.http2.connection cimport leave, ping
-from sessauth._fast.http2.library cimport CANCEL
-from sessauth._fast.http2.stream cimport (
-    ANSWER_FINISHING,
-    ANSWER_NONE,
-    Connection,
-    LoopMemory,
-    Stream,
-    fail,
-    give_turn,
-)
-
 cdef enum:
     # gRPC's code.
     DEADLINE_EXCEEDED = 4
 
+# In nanoseconds, for the loop too.
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t HANDSHAKE_NS = 3 * SECOND
 cdef int64_t IDLE_NS = 300 * SECOND
@@ -29,6 +17,7 @@ cdef int64_t KEEPALIVE_NS = 10 * SECOND
 cdef int64_t PING_NS = 5 * SECOND
 
 
+# Look at every connection, twice a second. The client of one may leave bytes unread for `slow_reader_ns`.
 cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcept nogil:
     cdef Connection *connection = loop.connections
     cdef int64_t now = loop.now_ns

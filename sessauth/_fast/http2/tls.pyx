@@ -9,38 +9,18 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.limits cimport INT_MAX
 from libc.string cimport memcmp
 
-from sessauth._fast.http2.openssl cimport (
-    ALPN_ALERT_FATAL,
-    ALPN_OK,
-    CTRL_MIN_PROTOCOL,
-    CTRL_MODE,
-    CTRL_READ_AHEAD,
-    CTRL_SESSION_CACHE_MODE,
-    ERROR_WANT_READ,
-    ERROR_WANT_WRITE,
-    ERROR_ZERO_RETURN,
-    FLAG_PARTIAL_CHAIN,
-    FLAG_TRUSTED_FIRST,
-    LIBRARY_PEM,
-    MODE_ACCEPT_MOVING_WRITE_BUFFER,
-    MODE_ENABLE_PARTIAL_WRITE,
-    MODE_RELEASE_BUFFERS,
-    OP_NO_COMPRESSION,
-    OP_NO_RENEGOTIATION,
-    OP_NO_TICKET,
-    PEM_NO_START_LINE,
-    PURPOSE_SSL_CLIENT,
-    SESSION_CACHE_OFF,
-    TLS_1_2,
-    VERIFY_FAIL_IF_NO_PEER_CERT,
-    VERIFY_OK,
-    VERIFY_PEER,
-    load_openssl,
-    openssl,
-    reason_text,
-)
+cdef enum:
+    # Results of tls_handshake.
+    HANDSHAKE_DONE = 1
+    HANDSHAKE_WANTS_READ = 0
+    HANDSHAKE_WANTS_WRITE = -1
+    HANDSHAKE_FAILED = -2
+    # Results of tls_read and tls_write that are no number of bytes.
+    TLS_END = 0
+    TLS_WANTS_READ = -1
+    TLS_WANTS_WRITE = -2
+    TLS_FAILED = -3
 
-__all__ = ["TlsContext", "available"]
 
 # The suites of gRPC's servers. The client's order counts.
 cdef bytes SUITES_1_2 = (
@@ -54,7 +34,7 @@ cdef unsigned long NO_H2 = 1
 cdef const unsigned char *H2 = <const unsigned char *> b"h2"
 
 
-def available():
+def tls_available():
     """Return "" if TLS can be served, else the reason."""
     try:
         load_openssl()
@@ -70,6 +50,9 @@ cdef class TlsContext:
     CAs that must have signed the certificate of each client; all PEM. With None clients are not asked for one. Raises
     OSError, in OpenSSL's words, for what can't be used.
     """
+
+    # SSL_CTX; a connection that stands holds it too.
+    cdef void *ctx
 
     def __cinit__(self, bytes certificate not None, bytes private_key not None, bytes client_ca=None):
         load_openssl()
@@ -211,6 +194,7 @@ cdef int _select_h2(
     return ALPN_ALERT_FATAL
 
 
+# SSL of a connection on `fd`, which stays the caller's. Raises OSError.
 cdef void *tls_new(TlsContext context, int fd) except? NULL:
     openssl.ERR_clear_error()
     cdef void *ssl = openssl.SSL_new(context.ctx)
@@ -236,6 +220,7 @@ cdef Py_ssize_t _result(void *ssl, int result) noexcept nogil:
     return TLS_FAILED
 
 
+# Done means that "h2" was agreed on, and with a client CA that the client's certificate was verified.
 cdef int tls_handshake(void *ssl) noexcept nogil:
     openssl.ERR_clear_error()
     cdef int result = openssl.SSL_do_handshake(ssl)
@@ -251,6 +236,8 @@ cdef int tls_handshake(void *ssl) noexcept nogil:
     return HANDSHAKE_WANTS_WRITE if outcome == TLS_WANTS_WRITE else HANDSHAKE_FAILED
 
 
+# Decrypted bytes, at most one record. Read until TLS_WANTS_READ: records that came with the last one wait in memory,
+# where epoll does not see them.
 cdef Py_ssize_t tls_read(void *ssl, void *p, size_t n) noexcept nogil:
     cdef size_t count = 0
     openssl.ERR_clear_error()
@@ -258,6 +245,7 @@ cdef Py_ssize_t tls_read(void *ssl, void *p, size_t n) noexcept nogil:
     return <Py_ssize_t> count if result == 1 else _result(ssl, result)
 
 
+# Behind a result below 0 the same bytes must be written first.
 cdef Py_ssize_t tls_write(void *ssl, const void *p, size_t n) noexcept nogil:
     cdef size_t count = 0
     if n == 0:
@@ -274,6 +262,7 @@ cdef bint tls_alpn_is_h2(void *ssl) noexcept nogil:
     return n == 2 and memcmp(name, H2, 2) == 0
 
 
+# DER of the verified client certificate; empty without one.
 cdef bytes tls_peer_certificate(void *ssl):
     if openssl.SSL_is_init_finished(ssl) == 0 or openssl.SSL_get_verify_result(ssl) != VERIFY_OK:
         return b""
@@ -295,6 +284,7 @@ cdef bytes tls_peer_certificate(void *ssl):
     return der
 
 
+# The reason of the last failure; empty if there was none, or the peer closed the connection.
 cdef str tls_failure(void *ssl):
     cdef unsigned long error = <unsigned long> openssl.SSL_get_ex_data(ssl, 0)
     if error == 0:
@@ -308,6 +298,7 @@ cdef str tls_failure(void *ssl):
     return text
 
 
+# Sends the end of TLS if it can, and frees. Call it before the socket is closed. NULL is fine.
 cdef void tls_free(void *ssl) noexcept nogil:
     if ssl == NULL:
         return

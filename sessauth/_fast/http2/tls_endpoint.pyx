@@ -7,22 +7,7 @@ import socket
 import ssl as python_ssl
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from posix.unistd cimport close, dup
-
-from sessauth._fast.http2.tls cimport (
-    HANDSHAKE_DONE,
-    HANDSHAKE_WANTS_READ,
-    TlsContext,
-    tls_failure,
-    tls_free,
-    tls_handshake,
-    tls_new,
-    tls_peer_certificate,
-    tls_read,
-    tls_write,
-)
-
-__all__ = ["TlsEndpoint", "self_test"]
+from posix.unistd cimport dup
 
 
 cdef class TlsEndpoint:
@@ -70,7 +55,7 @@ cdef class TlsEndpoint:
         return tls_failure(self.ssl)
 
 
-def self_test(bytes certificate not None, bytes private_key not None):
+def tls_self_test(bytes certificate not None, bytes private_key not None):
     """Return "" if a client of Python's ssl can use a server with this certificate and key (PEM), else the reason.
 
     Makes a connection to itself, which takes a few ms, and passes bytes in each direction.

@@ -22,7 +22,7 @@ from ..log import event
 from ..process import preflight
 
 if TYPE_CHECKING:
-    from ..._fast.http2.tls import TlsContext
+    from ..._fast._http2 import TlsContext
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 # Tags of DER (X.690) and of RFC 5280, section 4.1.
@@ -268,9 +268,9 @@ def grpc_configuration(pem: PemFiles) -> grpc.ServerCertificateConfiguration:
 def native_tls(pem: PemFiles) -> TlsContext:
     """Return the files as the native event loop takes them."""
     # It is built for Linux only, as the loop is.
-    from ..._fast.http2 import tls
+    from ..._fast import _http2 as http2
 
-    return tls.TlsContext(*pem)
+    return http2.TlsContext(*pem)
 
 
 class Certificates:
@@ -301,9 +301,9 @@ class Certificates:
             pem = _pem_files(self._config)
         except OSError as error:
             return str(error)
-        from ..._fast.http2 import tls_endpoint
+        from ..._fast import _http2 as http2
 
-        return tls_endpoint.self_test(pem.certificate, pem.private_key)
+        return http2.tls_self_test(pem.certificate, pem.private_key)
 
     def native_context(self) -> TlsContext:
         """Return the context for a new connection: the same one until the files change.

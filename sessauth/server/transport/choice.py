@@ -53,12 +53,12 @@ def _without(wanted: str, why: str) -> CheckServer:
 
 # The native server is built for Linux only.
 def _load() -> str:
-    from ..._fast.http2 import library
+    from ..._fast import _http2 as http2
 
-    return library.load()
+    return http2.load_nghttp2()
 
 
 def _tls_problem() -> str:
-    from ..._fast.http2 import tls
+    from ..._fast import _http2 as http2
 
-    return tls.available()
+    return http2.tls_available()

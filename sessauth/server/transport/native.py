@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from ..._fast.http2.call import NativeCall
-from ..._fast.http2.loop import Loop
-from ..._fast.http2.tls import TlsContext
+from ..._fast._http2 import Loop, NativeCall, TlsContext
 from ..._fast.rpc_codec.direct import DirectCaller
 from ...errors import ConfigError
 from ..keys.certificates import Certificates

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from sessauth._fast.http2.call import NativeCall
+from sessauth._fast._http2 import NativeCall
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.fuzz.http2_sessions import CHECK, GOOD
 from tests.fuzz.http2_world import Quiet, tokens

@@ -17,9 +17,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.http2.call import NativeCall
-from sessauth._fast.http2.loop import Loop
-from sessauth._fast.http2.tls import TlsContext
+from sessauth._fast._http2 import Loop, NativeCall, TlsContext
 from tests.support.http2_calls import call, request_fields
 from tests.support.http2_frames import DATA, END_HEADERS, HEADERS, RESET, block, frame, message, reset
 from tests.support.http2_loop import MAX_MESSAGE, LoopFixture, RawClient, kinds, returns_within
@@ -191,8 +189,8 @@ def test_wrong_arguments_close_no_descriptor(wrong: str) -> None:
     """Standard input stays open."""
     script = f"""
 import os
-from sessauth._fast.http2.loop import Loop
-from sessauth._fast.http2.tls_endpoint import TlsEndpoint
+from sessauth._fast._http2 import Loop
+from sessauth._fast._http2 import TlsEndpoint
 try:
     {wrong}
 except TypeError:

@@ -11,8 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from sessauth._fast.http2.tls import TlsContext
-from sessauth._fast.http2.tls_endpoint import TlsEndpoint
+from sessauth._fast._http2 import TlsContext, TlsEndpoint
 from tests.support.authority import NEEDS_OPENSSL, OPENSSL
 from tests.support.tls_pair import (
     DONE,

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from sessauth._fast.http2.tls import TlsContext
+from sessauth._fast._http2 import TlsContext
 from tests.support.issuer import CLIENT, SERVER, Issued, rsa_key
 from tests.support.tls_pair import (
     CA,

@@ -9,8 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from sessauth._fast.http2.tls import TlsContext, available
-from sessauth._fast.http2.tls_endpoint import TlsEndpoint, self_test
+from sessauth._fast._http2 import TlsContext, TlsEndpoint, tls_available, tls_self_test
 from tests.support.leaks import leaks_descriptors
 from tests.support.tls_pair import (
     CA,
@@ -27,10 +26,10 @@ from tests.support.tls_pair import (
 
 def test_it_is_available() -> None:
     """The library is there, and certificates and keys are tried."""
-    assert available() == ""
-    assert self_test(SERVER_PAIR.pem, SERVER_PAIR.key_pem) == ""
-    assert self_test(RSA_PAIR.pem, RSA_PAIR.key_pem) == ""
-    assert "different key types" in self_test(RSA_PAIR.pem, SERVER_PAIR.key_pem)
+    assert tls_available() == ""
+    assert tls_self_test(SERVER_PAIR.pem, SERVER_PAIR.key_pem) == ""
+    assert tls_self_test(RSA_PAIR.pem, RSA_PAIR.key_pem) == ""
+    assert "different key types" in tls_self_test(RSA_PAIR.pem, SERVER_PAIR.key_pem)
 
 
 LOCKED = SERVER_PAIR.locked_key(serialization.BestAvailableEncryption(b"secret"))
@@ -57,7 +56,7 @@ def test_what_cannot_be_used_is_an_error(arguments: tuple[bytes, ...], reason: s
     """The error has OpenSSL's words, and leaves nothing behind that others would take for theirs."""
     with pytest.raises(OSError, match=reason):
         TlsContext(*arguments)
-    assert reason in self_test(*arguments[:2]) or len(arguments) > 2
+    assert reason in tls_self_test(*arguments[:2]) or len(arguments) > 2
     assert_served(connect(PLAIN, greet(client_settings())))
 
 
@@ -72,7 +71,7 @@ def test_keys_of_other_sorts_serve() -> None:
     """Ed25519 and P-384, of which the first is more than gRPC knows."""
     for key in (ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())):
         pair = CA.issue("localhost", key=key)
-        assert self_test(pair.pem, pair.key_pem) == ""
+        assert tls_self_test(pair.pem, pair.key_pem) == ""
 
 
 def test_a_connection_outlives_its_context() -> None:

@@ -1,3 +1,0 @@
-class Admission:
-    @property
-    def answered(self) -> int: ...

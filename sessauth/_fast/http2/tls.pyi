@@ -1,6 +1,0 @@
-class TlsContext:
-    def __init__(self, certificate: bytes, private_key: bytes, client_ca: bytes | None = None) -> None: ...
-
-def available() -> str: ...
-
-__all__: list[str]
