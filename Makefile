@@ -22,8 +22,8 @@ PEERS := .venv-peers/.installed
 RESULTS := benchmarks/results/local
 KERNEL := $(wildcard $(addprefix sessauth/_fast/,*.pyx *.pxd */*.pyx */*.pxd))
 # What is built: each .pyx that no other includes.
-MODULES := $(wildcard sessauth/_fast/*.pyx) $(filter-out sessauth/_fast/http2/%,$(wildcard sessauth/_fast/*/*.pyx))
-TYPED := $(subst /,.,$(basename $(wildcard sessauth/_fast/*.pyi sessauth/_fast/*/*.pyi)))
+MODULES := $(wildcard sessauth/_fast/*.pyx)
+TYPED := $(subst /,.,$(basename $(MODULES)))
 
 help: ## show the targets
 	grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 # Importing the kernel refuses a build that lacks a module; then this must not think it is done.
-ifneq ($(words $(wildcard sessauth/_fast/*.so sessauth/_fast/*/*.so sessauth/_fast/build.json)),$(words x $(MODULES)))
+ifneq ($(words $(wildcard sessauth/_fast/*.so sessauth/_fast/build.json)),$(words x $(MODULES)))
 .PHONY: $(BUILT)
 endif
 
@@ -194,5 +194,5 @@ package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 
 clean: ## remove everything that can be made again
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv .venv-proto .venv-peers
-	rm -f sessauth/_fast/*.c sessauth/_fast/*.so sessauth/_fast/*/*.c sessauth/_fast/*/*.so sessauth/_fast/build.json
+	rm -f sessauth/_fast/*.c sessauth/_fast/*.so sessauth/_fast/build.json
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from benchmarks.host_info import ROOT
 from benchmarks.measure import Loop
-from sessauth._fast.token.chain import Chain, signed_bytes
+from sessauth._fast._check import Chain, signed_bytes
 
 SOURCE: Final = Path(__file__).with_name("_floor.pyx")
 # The size that the lookup floor is defined by, in bytes.

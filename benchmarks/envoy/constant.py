@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import floors
 from benchmarks.service.native_echo import SOURCE
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth.gateways.extauthz.answers import pass_with
 from sessauth.gateways.extauthz.server import CHECK
 from sessauth.server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_unix

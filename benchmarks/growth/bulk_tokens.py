@@ -13,7 +13,7 @@ from typing import Final
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from benchmarks import tokens
-from sessauth._fast.token.chain import Chain, signed_bytes
+from sessauth._fast._check import Chain, signed_bytes
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.tokens.issuer import Issuer
 

@@ -21,9 +21,8 @@ from benchmarks.measure import NS_PER_US, Measurement
 from benchmarks.state_setup import opening
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
-from sessauth._fast.codec import protobuf
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token.chain import Chain, signed_bytes
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Chain, signed_bytes
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session
 from sessauth.reasons import Reason
@@ -56,10 +55,10 @@ class Family:
         secret = crypto_sign_seed_keypair(self.seed)[1]
         before, above = self.chain.raw, self.chain.signatures[-1]
         for number in range(count):
-            payload = protobuf.encode("Block", {"ending": 1, "label": f"agent-{number}"})
+            payload = kernel.encode_message("Block", {"ending": 1, "label": f"agent-{number}"})
             message = signed_bytes(self.chain.block_count, above, payload)
             block = {"signature": crypto_sign(message, secret)[:SIGNATURE_BYTES], "payload": payload}
-            yield before + protobuf.encode("Token", {"version": 0, "blocks": [block]})
+            yield before + kernel.encode_message("Token", {"version": 0, "blocks": [block]})
 
 
 def family(issuer: Issuer, session_id: bytes) -> Family:
@@ -84,8 +83,8 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
         verifier = Verifier(writer.source(), audience=AUDIENCE)
         for number in range(ROUNDS + 1):
             for name in NAMES:
-                session_id = ed25519.digest(f"{name}-{number}".encode())[:16]
-                neighbour = ed25519.digest(session_id)[:16]
+                session_id = kernel.digest(f"{name}-{number}".encode())[:16]
+                neighbour = kernel.digest(session_id)[:16]
                 send(writer, [opening(session_id), opening(neighbour)])
                 # The same work goes before either end: without children it is done for a neighbour's.
                 parents = (session_id, count) if name == NAMES[1] else (neighbour, SAMPLE)

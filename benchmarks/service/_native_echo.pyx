@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.rpc_codec.direct cimport DirectCaller
+from sessauth._fast._codec cimport DirectCaller
 
 
 cdef class EchoCaller(DirectCaller):

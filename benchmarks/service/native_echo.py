@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from benchmarks import floors
 from benchmarks.service.grpcio_echo import METHOD, unary
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth.server.config.sections import LimitSettings
 from sessauth.server.rpc import pools
 from sessauth.server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_unix

@@ -10,7 +10,7 @@ from benchmarks.measure import Row
 from benchmarks.stages.checks import Cold
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 
 CHAINS = (2, 4, 8, 16)
 # Tokens of a workload. Each has its own root, so that no prefix of one is a prefix of another.

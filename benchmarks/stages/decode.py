@@ -9,7 +9,7 @@ from benchmarks import floors, workloads
 from benchmarks.floors import fresh
 from benchmarks.measure import Loop, Row
 from benchmarks.state_setup import World
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 
 CHAINS = (4, 16)
 

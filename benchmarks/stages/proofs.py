@@ -16,8 +16,7 @@ from benchmarks.measure import Extra, NotMeasured, Row
 from benchmarks.state_setup import World
 from benchmarks.tokens import ARGUMENTS, RESOURCE
 from benchmarks.workloads import WrongDecision
-from sessauth._fast.nonces.table import ReplayTable
-from sessauth._fast.token.proof import ProofKeys, x25519_public
+from sessauth._fast._check import ProofKeys, ReplayTable, x25519_public
 from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason

@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from sessauth._fast.rpc_codec.direct import DirectCaller
+from sessauth._fast._codec import DirectCaller
 
 class Command: ...
 class CommandQueue: ...

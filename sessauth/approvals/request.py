@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from .._fast.token.proof import request_digest
+from .._fast._check import request_digest
 from ..errors import InvalidApproval
 from ..model.approval import ApprovalCharge, ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
 from ..scopes.needs import key_text

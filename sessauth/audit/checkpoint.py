@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from . import layout
 from .keys import AuditKey
 
@@ -60,6 +60,6 @@ def checkpoint_fault(
     public_key = keys.get(key_id)
     if public_key is None:
         return f"it names the key {key_id.hex()}, which is none of those that are trusted"
-    if not ed25519.verify(public_key, signed_message(stream, n, head, record["at_ms"]), signature):
+    if not kernel.verify(public_key, signed_message(stream, n, head, record["at_ms"]), signature):
         return "its signature is wrong"
     return ""

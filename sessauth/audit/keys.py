@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn, Self, TypeVar
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..crypto import pem
 from ..crypto.signing_key import MessageKey
 from ..errors import KeyFolderError, UsageError
@@ -122,9 +122,9 @@ def public_keys(path: Path) -> dict[bytes, bytes]:
         raise KeyFolderError(f"can't read the public keys {path}: {error.strerror}") from None
     except ValueError:
         keys = []
-    if not keys or not all(map(ed25519.acceptable_key, keys)):
+    if not keys or not all(map(kernel.acceptable_key, keys)):
         raise KeyFolderError(f"{path} holds no public keys of an audit log: 64 hex digits a line")
-    return {ed25519.digest(key): key for key in keys}
+    return {kernel.digest(key): key for key in keys}
 
 
 def _publish(path: Path, public_key: bytes) -> None:

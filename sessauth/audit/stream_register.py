@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..clock import Clock
 from ..errors import KeyFolderError, StateUnusable
 from ..state.host.folder import replace_file
@@ -57,7 +57,7 @@ def read(state_dir: Path) -> StreamRegister | None:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_BYTES))
         keys = [bytes.fromhex(text) for text in content["keys"]]
-        if not all(map(ed25519.acceptable_key, keys)):
+        if not all(map(kernel.acceptable_key, keys)):
             raise ValueError("no public key")
         anchors = tuple(StreamAnchor.read(record, str(path)) for record in content["streams"])
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def read(state_dir: Path) -> StreamRegister | None:
         raise StateUnusable(f"{path} can't be read: {error.strerror}", "WRONG_MODE") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StateUnusable(f"{path} is not what the server wrote ({error})", "CORRUPT") from None
-    return StreamRegister({ed25519.digest(key): key for key in keys}, anchors)
+    return StreamRegister({kernel.digest(key): key for key in keys}, anchors)
 
 
 class RegisterWriter:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, TypeVar
 
-from .._fast.rpc_codec.client_messages import DecisionReader
+from .._fast._codec import DecisionReader
 from ..approvals.request import ApprovalRequest
 from ..decisions.decision import DecisionBase, answer
 from ..model.approval import ApprovalRecord

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from ..crypto.issuer_key import KeyRecord
 from ..errors import ServerError, UsageError
 from ..model.session import Fact, Session
@@ -30,9 +30,9 @@ def session_from_message(message: session_pb.Session) -> Session:
     """
     values = field_values(message)
     try:
-        layers = [protobuf.decode("Ceiling", each.SerializeToString()) for each in message.ceilings]
+        layers = [kernel.decode_message("Ceiling", each.SerializeToString()) for each in message.ceilings]
         values["ceilings"] = [layer["scopes"] for layer in layers]
-        values["facts"] = [protobuf.decode("Fact", each.SerializeToString()) for each in message.facts]
+        values["facts"] = [kernel.decode_message("Fact", each.SerializeToString()) for each in message.facts]
         return Session(**Session.read_fields(values))
     except ValueError as error:
         raise newer_server(error) from None
@@ -74,8 +74,8 @@ def fact_messages(facts: Mapping[str, Plain], visible: Collection[str]) -> list[
 
 def _fact_message(fact: Fact) -> record_pb2.Fact:
     try:
-        return record_pb2.Fact.FromString(protobuf.encode("Fact", fact.to_record()))
-    except (UsageError, protobuf.WireError) as error:
+        return record_pb2.Fact.FromString(kernel.encode_message("Fact", fact.to_record()))
+    except (UsageError, kernel.WireError) as error:
         raise UsageError(f"facts: {fact.name}: {error}") from None
 
 

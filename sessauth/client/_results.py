@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Self
 
-from .._fast.call.argument_forms import judged
+from .._fast._check import judged
 from ..approvals.request import ApprovalRequest
 from ..errors import UsageError
 from ..model.approval import SignedApproval

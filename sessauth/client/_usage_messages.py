@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from .. import limits
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from ..errors import UsageError
 from ..usage.observations import (
     USAGE_FACTOR,
@@ -209,6 +209,6 @@ def _require_block(where: str, payload: bytes) -> None:
     try:
         if len(payload) > limits.MAX_TOKEN_BYTES:
             raise UsageError(f"{where}: at most {limits.MAX_TOKEN_BYTES} bytes")
-        protobuf.decode("Block", payload)
-    except protobuf.WireError as error:
+        kernel.decode_message("Block", payload)
+    except kernel.WireError as error:
         raise UsageError(f"{where}: is no block: {error}") from None

@@ -8,9 +8,7 @@ from functools import cache
 from random import Random
 from typing import Any, Final
 
-from .._fast.codec import protobuf
-from .._fast.crypto import ed25519
-from .._fast.token import chain as _kernel
+from .._fast import _check as kernel
 from ..tokens.inspection import Ending
 
 Record = dict[str, Any]
@@ -29,14 +27,14 @@ class Key:
 @cache
 def key(name: str) -> Key:
     """Return the key of a name."""
-    seed = ed25519.digest(b"sessauth conformance key " + name.encode())
-    public = ed25519.public_key(seed)
-    return Key(seed, public, ed25519.digest(public))
+    seed = kernel.digest(b"sessauth conformance key " + name.encode())
+    public = kernel.public_key(seed)
+    return Key(seed, public, kernel.digest(public))
 
 
 def name16(name: str) -> bytes:
     """Return the id of a name, 16 bytes."""
-    return ed25519.digest(b"sessauth conformance id " + name.encode())[:16]
+    return kernel.digest(b"sessauth conformance id " + name.encode())[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class BuiltChain:
                 record["may_seal"] = True
             linked.append(record)
             signers.append(following)
-        payloads = tuple(protobuf.encode("Block", record) for record in linked)
+        payloads = tuple(kernel.encode_message("Block", record) for record in linked)
         return cls(tuple(linked), payloads, tuple(signers[:-1]))
 
     @property
@@ -77,9 +75,9 @@ class BuiltChain:
         """The id of each block, 32 bytes."""
         ids, before = [], b""
         for index, (payload, signer) in enumerate(zip(self.payloads, self.signers, strict=True)):
-            covered = _kernel.signed_bytes(index, before, payload)
-            ids.append(ed25519.digest(covered))
-            before = ed25519.sign(signer.seed, covered)
+            covered = kernel.signed_bytes(index, before, payload)
+            ids.append(kernel.digest(covered))
+            before = kernel.sign(signer.seed, covered)
         return ids
 
 
@@ -87,9 +85,9 @@ def sign_chain(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
     """Return the token of payloads, each signed by its signer."""
     blocks, before = [], b""
     for index, (payload, signer) in enumerate(zip(payloads, signers, strict=True)):
-        before = ed25519.sign(signer.seed, _kernel.signed_bytes(index, before, payload))
+        before = kernel.sign(signer.seed, kernel.signed_bytes(index, before, payload))
         blocks.append({"signature": before, "payload": payload})
-    return protobuf.encode("Token", {"version": 1, "blocks": blocks})
+    return kernel.encode_message("Token", {"version": 1, "blocks": blocks})
 
 
 def damage(rng: Random, chain: BuiltChain) -> bytes:
@@ -132,7 +130,7 @@ def _unknown_kind(rng: Random, chain: BuiltChain) -> bytes:
     """Return a token with an unknown kind, and right signatures."""
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
-    record = protobuf.decode("Block", payloads[at])
+    record = kernel.decode_message("Block", payloads[at])
     places = [(segment, "kind") for scope in record["scopes"] for segment in scope["resource"]]
     places += [(path, "source") for scope in record["scopes"] for path in scope["free"]]
     for part in (record, *record["scopes"]):
@@ -141,17 +139,17 @@ def _unknown_kind(rng: Random, chain: BuiltChain) -> bytes:
     if places:
         inner, name = rng.choice(places)
         inner[name] = rng.choice(_KINDS)
-    payloads[at] = protobuf.encode("Block", record)
+    payloads[at] = kernel.encode_message("Block", record)
     return sign_chain(payloads, chain.signers)
 
 
 def _reordered(rng: Random, chain: BuiltChain) -> bytes:
-    blocks = protobuf.decode("Token", chain.token)["blocks"]
+    blocks = kernel.decode_message("Token", chain.token)["blocks"]
     if rng.random() < 0.5:
         blocks.append(rng.choice(blocks))
     else:
         rng.shuffle(blocks)
-    return protobuf.encode("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
+    return kernel.encode_message("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
 
 
 _WAYS: Final[tuple[Callable[[Random, BuiltChain], bytes], ...]] = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any, Final
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from ..errors import ScopeError
 from ..scopes.condition import Condition
 from ..scopes.operand import operand_to_record
@@ -162,7 +162,7 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
     session["facts"] = [_fact(name, text) for name, text in vocabulary.FACTS.items() if rng.random() < 0.8]
     layers = [_scopes(rng, *call) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     session["ceilings"] = [
-        [{"encoded_hex": protobuf.encode("Scope", {**scope, "needs": None}).hex()} for scope in layer]
+        [{"encoded_hex": kernel.encode_message("Scope", {**scope, "needs": None}).hex()} for scope in layer]
         for layer in layers
     ]
     return session
@@ -172,7 +172,11 @@ def _fact(name: str, text: str) -> dict[str, Any]:
     """Return a fact; its value is that of the text as an operand."""
     (operand,) = Condition.parse(f"x == {text}").values
     value = operand_to_record(operand)
-    return {"name": name, "value_hex": protobuf.encode("Value", value).hex(), "visible": name != "hidden"}
+    return {
+        "name": name,
+        "value_hex": kernel.encode_message("Value", value).hex(),
+        "visible": name != "hidden",
+    }
 
 
 def _request(

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._fast.check.checker import Checker
-from .._fast.check.view import View
+from .._fast._check import Checker, View
 from ..reasons import Level, Reason, Stage
 from .memory_state import MemoryState, host_keys
 from .questions import complete

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._fast.codec import protobuf
-from .._fast.crypto.ed25519 import digest
-from .._fast.nonces.table import ReplayTable
-from .._fast.token.proof import ProofKeys
+from .._fast import _check as kernel
+from .._fast._check import ProofKeys, ReplayTable, digest
 from ..crypto.issuer_key import KeyStatus
 from ..model.session import EndCause, SessionStatus
 
@@ -52,15 +50,15 @@ class MemoryState:
         for session in view["sessions"]:
             session_id = bytes.fromhex(session["id_hex"])
             record = _session(session_id, session) | {"revoked_count": len(revoked), "revision": revision}
-            self.sessions[session_id] = protobuf.encode("SessionRecord", record)
+            self.sessions[session_id] = kernel.encode_message("SessionRecord", record)
             if "lease_deadline_ms" in session:
                 self.leases[session_id] = session["lease_deadline_ms"].to_bytes(8, "big")
             for block_id in revoked:
                 self.revoked[session_id + block_id] = revision.to_bytes(8, "big")
         for key in view["keys"]:
             record = _key(key) | {"revision": revision}
-            self.keys[record["id"]] = protobuf.encode("KeyRecord", record)
-        self.meta: Rows = {b"head": protobuf.encode("Head", _head(revision))}
+            self.keys[record["id"]] = kernel.encode_message("KeyRecord", record)
+        self.meta: Rows = {b"head": kernel.encode_message("Head", _head(revision))}
 
     def begin(self) -> _Transaction:
         """Begin a read transaction."""
@@ -104,13 +102,17 @@ def _session(session_id: bytes, view: Mapping[str, Any]) -> dict[str, Any]:
         "status": _number(SessionStatus, view["status"]),
         "epoch": 1,
         "ceilings": [
-            {"scopes": [protobuf.decode("Scope", bytes.fromhex(scope["encoded_hex"])) for scope in layer]}
+            {
+                "scopes": [
+                    kernel.decode_message("Scope", bytes.fromhex(scope["encoded_hex"])) for scope in layer
+                ]
+            }
             for layer in view.get("ceilings", ())
         ],
         "facts": [
             {
                 "name": fact["name"],
-                "value": protobuf.decode("Value", bytes.fromhex(fact["value_hex"])),
+                "value": kernel.decode_message("Value", bytes.fromhex(fact["value_hex"])),
                 "visible": fact["visible"],
             }
             for fact in sorted(view.get("facts", ()), key=lambda fact: str(fact["name"]))

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from .._fast.scopes import containment
 from ..client import BlockCensus, Census
 from ..errors import ScopeError, UsageError
 from ..model.session import Session, SessionStatus
+from ..scopes import containment
 from ..scopes.scope import Scope
 from ..scopes.value import value_of
 from ..usage.grants import CEILING, GrantLayer, ceilings

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 
-from .._fast.codec import base64url, protobuf, text_form
+from .._fast import _check as kernel
+from .._fast.codec import base64url
 from ..errors import MalformedToken
 from ..limits import MAX_TOKEN_BYTES
 
@@ -36,7 +37,9 @@ def presented_text(data: bytes) -> str:
 
 def stored_text(data: bytes, seed: bytes) -> str:
     """Return the stored form of an encoded open Token: a secret, with the seed of its next key."""
-    return checked_text(STORED_PREFIX, protobuf.encode("StoredToken", {"token": data, "next_secret": seed}))
+    return checked_text(
+        STORED_PREFIX, kernel.encode_message("StoredToken", {"token": data, "next_secret": seed})
+    )
 
 
 def proof_text(data: bytes) -> str:
@@ -59,8 +62,8 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     """
     if is_stored_text(text):
         try:
-            record = protobuf.decode("StoredToken", read_checked(STORED_PREFIX, text, "token"))
-        except protobuf.WireError as error:
+            record = kernel.decode_message("StoredToken", read_checked(STORED_PREFIX, text, "token"))
+        except kernel.WireError as error:
             raise MalformedToken(f"the stored token is against the format: {error}") from None
         if len(record["next_secret"]) != 32:
             raise MalformedToken("the stored token holds no seed of 32 bytes")
@@ -96,10 +99,10 @@ def read_checked(prefix: str, text: str, kind: str, *, max_chars: int = _MAX_TEX
         raise MalformedToken(f"not {article} {kind}: its text begins with {prefix}")
     if len(text) > max_chars:
         raise MalformedToken(f"not {article} {kind}: more than {max_chars} characters")
-    data = text_form.decode(text, len(prefix))
-    if data == text_form.TRUNCATED:
+    data = kernel.text_form_bytes(text, len(prefix))
+    if data == kernel.TRUNCATED:
         raise MalformedToken(f"the {kind} is truncated: its end is missing, copy it whole")
-    if data == text_form.DAMAGED:
+    if data == kernel.DAMAGED:
         raise MalformedToken(f"the {kind} is damaged: its checksum is wrong, copy it again")
     if not isinstance(data, bytes):
         raise MalformedToken(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..errors import MalformedToken, UsageError
 from .armor import HOLDER_PREFIX, checked_text, read_checked
 
@@ -57,7 +57,7 @@ class HolderPublicKey:
         Raises:
             UsageError: naming the key that is at fault.
         """
-        if not isinstance(self.next_key, bytes) or not ed25519.acceptable_key(self.next_key):
+        if not isinstance(self.next_key, bytes) or not kernel.acceptable_key(self.next_key):
             raise UsageError("next_key: not an Ed25519 public key: 32 bytes, canonical, not of small order")
         if not isinstance(self.proof_key, bytes) or len(self.proof_key) not in (0, _KEY_BYTES):
             raise UsageError("proof_key: not an X25519 public key: 32 bytes, or none")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from .._fast import _check as kernel
 from .._fast.codec import base64url
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..errors import UsageError
 from .signing_key import MessageKey
 
@@ -38,9 +38,9 @@ def key_id(public_key: bytes) -> bytes:
     Raises:
         UsageError: if it is no acceptable public key: canonical and not of small order.
     """
-    if not ed25519.acceptable_key(public_key):
+    if not kernel.acceptable_key(public_key):
         raise UsageError("not an Ed25519 public key: 32 bytes, canonical, not of small order")
-    return ed25519.digest(public_key)
+    return kernel.digest(public_key)
 
 
 def public_jwk(public_key: bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..errors import UsageError
 from . import pem
 
@@ -30,12 +30,12 @@ class SigningKey:
         if not isinstance(seed, bytes) or len(seed) != 32:
             raise UsageError("the seed of an Ed25519 key is 32 bytes")
         self._seed = seed
-        self.public_key = ed25519.public_key(seed)
+        self.public_key = kernel.public_key(seed)
 
     @classmethod
     def generate(cls) -> Self:
         """Return a new key from the system's random source."""
-        return cls(ed25519.generate_seed())
+        return cls(kernel.generate_seed())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -72,11 +72,11 @@ class MessageKey(SigningKey):
     def __init__(self, seed: bytes) -> None:
         """Take the 32-byte seed of RFC 8032. Raises UsageError for another length."""
         super().__init__(seed)
-        self.key_id = ed25519.digest(self.public_key)
+        self.key_id = kernel.digest(self.public_key)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message``."""
-        return ed25519.sign(self._seed, message)
+        return kernel.sign(self._seed, message)
 
     def __repr__(self) -> str:
         """Show the key id, never the secret."""

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..clock import SystemClock
 from ..errors import UsageError
 from ..limits import PROOF_WINDOW_MS
@@ -51,8 +50,8 @@ class VerifierKey(Record):
             UsageError: if it is not canonical, or a part has another size.
         """
         try:
-            record = protobuf.decode("VerifierKey", payload)
-        except protobuf.WireError as error:
+            record = kernel.decode_message("VerifierKey", payload)
+        except kernel.WireError as error:
             raise UsageError(f"not a verifier key: {error}") from None
         for name, size in _SIZES.items():
             if len(record[name]) != size:
@@ -62,7 +61,7 @@ class VerifierKey(Record):
     @property
     def key_id(self) -> bytes:
         """The id that proofs name it by: BLAKE2b-256 of the public key."""
-        return ed25519.digest(self.public_key)
+        return kernel.digest(self.public_key)
 
     def signed_by(self, issuer: IssuerKey) -> SignedVerifierKey:
         """Return this key, vouched for by an issuer key."""
@@ -91,7 +90,7 @@ class SignedVerifierKey:
                 f"the verifier key is signed by issuer key {self.issuer_key_id.hex()}, which is none of "
                 "those given: it is of another cluster, or issuer_keys= is out of date"
             )
-        if not ed25519.verify(public_key, LABEL + self.payload, self.signature):
+        if not kernel.verify(public_key, LABEL + self.payload, self.signature):
             raise UsageError("the signature of the verifier key is wrong: don't prove anything for it")
         return VerifierKey.decode(self.payload)
 

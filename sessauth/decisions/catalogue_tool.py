@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..errors import UsageError
 from ..scopes.scope import Scope
 
@@ -55,7 +55,7 @@ class Tool:
             destructive=not read and hints.get("destructiveHint") is not False,
             idempotent=read or hints.get("idempotentHint") is True,
             open_world=hints.get("openWorldHint") is not False,
-            digest=ed25519.digest(whole).hex(),
+            digest=kernel.digest(whole).hex(),
         )
 
     @classmethod

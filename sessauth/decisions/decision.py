@@ -6,8 +6,8 @@ from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard, TypeVar
 
-from .._fast.check import decision as _kernel
-from .._fast.check.decision import Decision, StoredDecision, bind_enums
+from .._fast import _check as kernel
+from .._fast._check import Decision, StoredDecision, bind_enums
 from ..errors import SessauthError
 from ..reasons import Level, Reason, Stage
 from .decision_fields import DecisionFields
@@ -121,7 +121,7 @@ def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> Decision:
         ValueError: for facts that no decision has, above all for a denial that calls itself allowed; so do
             TypeError and OverflowError.
     """
-    return _kernel.restore(facts, fault)
+    return kernel.restore_decision(facts, fault)
 
 
 # Calling an enum costs several times a lookup, and gateways ask for every call.

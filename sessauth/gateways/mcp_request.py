@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .._fast.call.rpc_message import RpcMessage
+from .._fast._check import RpcMessage
 from .._fast.codec.errors import FormError
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool

@@ -8,8 +8,7 @@ import unicodedata
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from .._fast.call.argument_forms import canonical
-from .._fast.call.rpc_message import require_distinct_names
+from .._fast._check import canonical, require_distinct_names
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
 from ..guard.services.places import MARK

@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from .._fast.record.counters import CheckCounters
+from .._fast._check import CheckCounters
 from . import families as f
 from .samples import decision_families, family
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-    from .._fast.check.chain_cache import ChainCache
-    from .._fast.check.view import View
+    from .._fast._check import ChainCache, View
     from ..audit.recording.process import ProcessRecorder
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .._fast.record.counters import CHECK_BOUNDS_NS, CheckCounters
+from .._fast._check import CHECK_BOUNDS_NS, CheckCounters
 from ..reasons import Reason, Stage
 from . import families as f
 

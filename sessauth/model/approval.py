@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Self
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..crypto.armor import APPROVAL_PREFIX, checked_text, read_checked
 from ..errors import InvalidApproval, MalformedToken
@@ -70,8 +70,8 @@ class ApprovalStatement(Record):
     def decode(cls, data: bytes) -> Self:
         """Read an encoded ApprovalStatement; raises InvalidApproval if it is not canonical."""
         try:
-            return cls.from_record(protobuf.decode("ApprovalStatement", data))
-        except protobuf.WireError as error:
+            return cls.from_record(kernel.decode_message("ApprovalStatement", data))
+        except kernel.WireError as error:
             raise InvalidApproval(
                 f"the statement is not canonical: {error}", ApprovalFault.NOT_CANONICAL
             ) from None
@@ -89,8 +89,8 @@ class SignedApproval(Record):
     def decode(cls, data: bytes) -> Self:
         """Read an encoded SignedApproval; raises InvalidApproval if it is not canonical."""
         try:
-            return cls.from_record(protobuf.decode("SignedApproval", data))
-        except protobuf.WireError as error:
+            return cls.from_record(kernel.decode_message("SignedApproval", data))
+        except kernel.WireError as error:
             raise InvalidApproval(f"it is not canonical: {error}", ApprovalFault.NOT_CANONICAL) from None
 
     @classmethod

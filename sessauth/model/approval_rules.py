@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .. import limits
-from .._fast.crypto import ed25519
+from .._fast import _check as kernel
 from ..errors import InvalidApproval
 from ..reasons import Reason
 from .approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
@@ -83,7 +83,7 @@ def check_statement(
         )
     if signed.public_key not in terms.keys:
         raise InvalidApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
-    if not ed25519.acceptable_key(signed.public_key):
+    if not kernel.acceptable_key(signed.public_key):
         raise InvalidApproval(
             "the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY
         )
@@ -94,7 +94,7 @@ def check_statement(
             raise InvalidApproval(f"its {name} is not that of this call: ask for the approval again", fault)
     if statement.expires_at_ms <= now_ms:
         raise InvalidApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
-    if not ed25519.verify(signed.public_key, signed.signed_bytes(), signed.signature):
+    if not kernel.verify(signed.public_key, signed.signed_bytes(), signed.signature):
         raise InvalidApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
     return statement
 

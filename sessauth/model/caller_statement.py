@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..crypto.signing_key import MessageKey
 from .host import INSTANCE_BYTES
 
@@ -97,7 +97,7 @@ class SignedStatement(Record):
     @property
     def key_id(self) -> bytes:
         """The id of the key, 32 bytes."""
-        return ed25519.digest(self.public_key)
+        return kernel.digest(self.public_key)
 
     @classmethod
     def read(cls, data: bytes) -> tuple[SignedStatement, CallerStatement]:
@@ -115,7 +115,7 @@ class SignedStatement(Record):
 
     def is_genuine(self) -> bool:
         """Return True if the key that it names signed it."""
-        return ed25519.verify(self.public_key, _LABEL + self.payload, self.signature)
+        return kernel.verify(self.public_key, _LABEL + self.payload, self.signature)
 
 
 def new_statement_id() -> bytes:

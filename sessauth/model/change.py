@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
 from typing import Any, ClassVar, Self, Unpack
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..crypto.issuer_key import KeyStatus
 from ..errors import Rejected
@@ -95,18 +95,18 @@ class Change:
 
     def encode(self) -> bytes:
         """Return the canonical bytes; raises ``protobuf.WireError`` for a value out of range."""
-        return protobuf.encode("Change", self.to_record())
+        return kernel.encode_message("Change", self.to_record())
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read an encoded Change; raises ``protobuf.WireError`` if it is not canonical or has no body."""
-        record: dict[str, Any] = protobuf.decode("Change", data)
+        record: dict[str, Any] = kernel.decode_message("Change", data)
         for kind in ChangeKind:
             body = record.pop(kind.value)
             if body is not None:
                 break
         else:
-            raise protobuf.WireError("a Change without a body, or of a kind that this version does not know")
+            raise kernel.WireError("a Change without a body, or of a kind that this version does not know")
         names = {item.name for item in fields(cls)}
         return cls(kind=kind, body=body, **{name: value for name, value in record.items() if name in names})
 

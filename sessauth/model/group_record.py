@@ -13,8 +13,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..crypto.signing_key import MessageKey
 
 # Formats of records. Each change kind and carried row has the format that it came with, in
@@ -92,7 +92,7 @@ class SignedGroup(Record):
 
     def is_signed_by(self, public_key: bytes) -> bool:
         """Return True if this is a signature of ``public_key`` (32 bytes)."""
-        return len(self.signature) == 64 and ed25519.verify(public_key, _LABEL + self.payload, self.signature)
+        return len(self.signature) == 64 and kernel.verify(public_key, _LABEL + self.payload, self.signature)
 
 
 def record_digest(encoded: bytes) -> bytes:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..crypto.signing_key import MessageKey
 
 # The names of hosts that are servers; no follower can have such a name.
@@ -119,7 +119,7 @@ class SignedBeat(Record):
             key = public_keys.get(signed.key_id)
             if key is None or len(signed.signature) != 64:
                 return None
-            if not ed25519.verify(key, _LABEL + signed.payload, signed.signature):
+            if not kernel.verify(key, _LABEL + signed.payload, signed.signature):
                 return None
             return ServerBeat.decode(signed.payload)
         except ValueError:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, Self
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from .._fast.crypto import ed25519
 from ..crypto.armor import RECEIPT_PREFIX, checked_text, read_checked
 from ..crypto.issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
 from ..errors import InvalidReceipt, MalformedToken, UsageError
@@ -140,8 +139,8 @@ class Receipt(Record):
             InvalidReceipt: NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
         """
         try:
-            record = protobuf.decode("Receipt", payload)
-        except protobuf.WireError as error:
+            record = kernel.decode_message("Receipt", payload)
+        except kernel.WireError as error:
             raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
         version = record["version"]
         # No service makes a version 2 without hosts.
@@ -258,7 +257,7 @@ class SignedReceipt(Record):
             return cls.decode(read_checked(RECEIPT_PREFIX, text, "receipt", max_chars=MAX_TEXT_CHARS))
         except MalformedToken as error:
             raise InvalidReceipt(str(error), ReceiptFault.NOT_CANONICAL) from None
-        except protobuf.WireError as error:
+        except kernel.WireError as error:
             raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
 
     @property
@@ -304,7 +303,7 @@ def verify(
             "cluster, or the keys are out of date",
             ReceiptFault.UNKNOWN_KEY,
         )
-    if not ed25519.verify(public_key, LABEL + signed.payload, signed.signature):
+    if not kernel.verify(public_key, LABEL + signed.payload, signed.signature):
         raise InvalidReceipt("the signature is wrong: it was altered", ReceiptFault.BAD_SIGNATURE)
     receipt = Receipt.decode(signed.payload)
     if cluster_id and receipt.cluster_id != cluster_id:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Required, Self, TypedDict
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..errors import UsageError
 from ..scopes.scope import Scope
@@ -118,7 +118,7 @@ class Session(Record):
     @classmethod
     def decode(cls, data: bytes, lease_deadline_ms: int = 0) -> Self:
         """Read an encoded SessionRecord; raises ``protobuf.WireError`` if it is not canonical."""
-        return cls.from_record(protobuf.decode("SessionRecord", data), lease_deadline_ms)
+        return cls.from_record(kernel.decode_message("SessionRecord", data), lease_deadline_ms)
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SessionRecord, without the fields that have rows of their own."""

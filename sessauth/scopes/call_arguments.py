@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .._fast.call import argument_forms as _kernel
+from .._fast import _check as kernel
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
 
@@ -36,7 +36,7 @@ def encode(arguments: Arguments) -> bytes:
         TypeError: for another type, also of a value or of a member's name.
     """
     try:
-        return _kernel.encode(arguments)
+        return kernel.encode_arguments(arguments)
     except FormError as error:
         raise UsageError(f"arguments: {error}") from None
 
@@ -53,7 +53,7 @@ def canonical(arguments: Arguments) -> bytes:
         TypeError: as :func:`encode`.
     """
     try:
-        return _kernel.canonical(arguments)
+        return kernel.canonical(arguments)
     except FormError as error:
         raise UsageError(f"arguments: {error}") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .._fast.codec import protobuf
-from .._fast.scopes import queries as _kernel
+from .._fast import _check as kernel
+from .._fast import _codec as codec
 from ..errors import ScopeError
 
 
@@ -15,7 +15,7 @@ def checked_condition(record: Mapping[str, object]) -> bytes:
     Raises:
         ScopeError: if it is against the format.
     """
-    return _checked("Condition", record, _kernel.check_condition)
+    return _checked("Condition", record, codec.check_condition)
 
 
 def checked_scope(record: Mapping[str, object]) -> bytes:
@@ -24,12 +24,12 @@ def checked_scope(record: Mapping[str, object]) -> bytes:
     Raises:
         ScopeError: if it is against the format.
     """
-    return _checked("Scope", record, _kernel.check_scope)
+    return _checked("Scope", record, codec.check_scope)
 
 
 def _checked(message: str, record: Mapping[str, object], check: Callable[[bytes], object]) -> bytes:
     try:
-        data = protobuf.encode(message, record)
+        data = kernel.encode_message(message, record)
         check(data)
     except (ValueError, TypeError, OverflowError) as error:
         raise ScopeError(f"a {message.lower()} against the format: {error}") from None

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from .. import limits
-from .._fast.call import argument_forms, json_form
+from .._fast import _check as kernel
 from .._fast.codec import base64url
 from .._fast.codec.errors import FormError
 from ..errors import ScopeError
@@ -70,7 +70,7 @@ class Json:
     def of(cls, value: Any) -> Self:
         """Return a value of Python's types for JSON; a ``float`` as arguments have it (8.2)."""
         try:
-            return cls.parse(argument_forms.encode({"v": value})[5:-1])
+            return cls.parse(kernel.encode_arguments({"v": value})[5:-1])
         except FormError as error:
             raise ScopeError(f"a JSON value: {error}") from None
 
@@ -104,7 +104,7 @@ OperandLike = Plain | Exact | Json | None | Sequence[Any] | Mapping[str, Any]
 
 def _form(text: bytes) -> tuple[bytes, bytes]:
     try:
-        form, digest = json_form.form(text)
+        form, digest = kernel.json_form(text)
     except FormError as error:
         raise ScopeError(f"{text[:40].decode(errors='replace')!a}: {error}") from None
     return form or b"", digest

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._fast.scopes import queries as _kernel
+from .._fast import _codec as codec
 from .argument_path import Path
 from .condition import NO_ARGUMENTS, Condition, FactReference
 from .form import checked_scope
@@ -171,7 +171,7 @@ class Scope:
     @property
     def has_unknown_kind(self) -> bool:
         """True if it holds a kind of a later version, which every check denies."""
-        return _kernel.has_unknown_kind(self.encode())
+        return codec.has_unknown_kind(self.encode())
 
     def __str__(self) -> str:
         """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._fast.scopes import containment
+from . import containment
 from .condition import Condition
 from .operators import Operator
 from .scope import Scope

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, TextIO
 
-from .._fast.base.token_mask import masked
+from .._fast._check import masked
 
 LOGGER: Final = logging.getLogger("sessauth.server")
 STDERR: Final = 2

@@ -13,8 +13,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from .. import limits
-from .._fast.base.token_mask import masked
-from .._fast.codec import base64url, protobuf
+from .._fast import _check as kernel
+from .._fast._check import masked
+from .._fast.codec import base64url
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import KeyRecord
 from ..errors import ScopeError, ServerError, UsageError
@@ -152,8 +153,8 @@ def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:
     for index, message in enumerate(messages):
         encoded = message.SerializeToString(deterministic=True)
         try:
-            read.append(Fact.from_record(protobuf.decode("Fact", encoded)))
-        except (protobuf.WireError, UsageError) as error:
+            read.append(Fact.from_record(kernel.decode_message("Fact", encoded)))
+        except (kernel.WireError, UsageError) as error:
             raise invalid(f"{field}[{index}]", str(error)) from error
     return read
 
@@ -192,11 +193,12 @@ def session_message(session: Session) -> session_service_pb2.Session:
         **{name: getattr(session, name) for name in _SAME_IN_SESSION},
         status=record_pb2.SessionStatus.Name(session.status),
         ceilings=[
-            record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
+            record_pb2.Ceiling.FromString(kernel.encode_message("Ceiling", {"scopes": list(layer)}))
             for layer in session.ceilings
         ],
         facts=[
-            record_pb2.Fact.FromString(protobuf.encode("Fact", fact.to_record())) for fact in session.facts
+            record_pb2.Fact.FromString(kernel.encode_message("Fact", fact.to_record()))
+            for fact in session.facts
         ],
         end_cause=record_pb2.EndCause.Name(session.end_cause),
     )

@@ -17,7 +17,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from .. import errors
-from .._fast.base.token_mask import masked
+from .._fast._check import masked
 from ..state.writer.group_log import EngineFull
 
 DOMAIN: Final = "sessauth"

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from .. import limits
-from .._fast.crypto import ed25519
-from .._fast.scopes import containment
-from .._fast.token.chain import Chain
+from .._fast import _check as kernel
+from .._fast._check import Chain
 from ..crypto.armor import presented_text
 from ..crypto.holder_public_key import HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
+from ..scopes import containment
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from ..scopes.unmet import unmet_need
@@ -94,7 +94,7 @@ def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
         raise UsageError("key extends a bound token, and this one is open: leave it out")
     if not seed:
         raise NotExtendable("this open token came without its secret: extend the stored form")
-    return lambda message: ed25519.sign(seed, message)
+    return lambda message: kernel.sign(seed, message)
 
 
 def warnings_of(chain: Chain, scopes: Sequence[Scope]) -> tuple[str, ...]:

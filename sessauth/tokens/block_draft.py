@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
 from .. import limits
-from .._fast.codec import protobuf
-from .._fast.crypto import ed25519
-from .._fast.token import chain as _kernel
+from .._fast import _check as kernel
 from ..clock import Clock
 from ..crypto.holder_public_key import HolderPublicKey
 from ..errors import UsageError
@@ -30,7 +28,7 @@ Signer = Callable[[bytes], bytes]
 class Signed:
     """A chain that the kernel found well-formed, and the seed of its next key (empty unless open)."""
 
-    chain: _kernel.Chain
+    chain: kernel.Chain
     seed: bytes
 
 
@@ -155,24 +153,24 @@ class Draft:
         Raises:
             UsageError: if the chain would be beyond a limit or against the format.
         """
-        seed = ed25519.generate_seed() if self.ending is Ending.OPEN else b""
+        seed = kernel.generate_seed() if self.ending is Ending.OPEN else b""
         record = self._record(seed) | {"root": root, "issued_at_ms": issued_at_ms}
         try:
-            payload = protobuf.encode("Block", record)
+            payload = kernel.encode_message("Block", record)
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"the block can't be encoded: {error}") from None
-        signature = signer(_kernel.signed_bytes(index, previous_signature, payload))
+        signature = signer(kernel.signed_bytes(index, previous_signature, payload))
         version = 0 if before else 1
         block = {"signature": signature, "payload": payload}
-        data = before + protobuf.encode("Token", {"version": version, "blocks": [block]})
+        data = before + kernel.encode_message("Token", {"version": version, "blocks": [block]})
         if len(data) > limits.MAX_TOKEN_BYTES:
             raise UsageError(
                 f"the token would have {len(data)} bytes, the limit is {limits.MAX_TOKEN_BYTES}"
                 " (MAX_TOKEN_BYTES): state fewer or shorter scopes"
             )
         try:
-            return Signed(_kernel.Chain.parse(data), seed)
-        except _kernel.FormError as error:
+            return Signed(kernel.Chain.parse(data), seed)
+        except kernel.FormError as error:
             raise UsageError(f"the token would be against the format: {error.detail}") from None
 
     def _record(self, seed: bytes) -> dict[str, object]:
@@ -186,7 +184,7 @@ class Draft:
             "peer": list(self.peer),
             "max_blocks": self.max_blocks,
             "ending": int(self.ending),
-            "next_key": self.to.next_key if self.to else ed25519.public_key(seed) if seed else b"",
+            "next_key": self.to.next_key if self.to else kernel.public_key(seed) if seed else b"",
             "proof_key": self.to.proof_key if self.to else b"",
             "may_seal": self.may_seal,
             "label": self.label,
@@ -204,7 +202,7 @@ def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: by
     Raises:
         UsageError: naming the key.
     """
-    if ed25519.digest(to.next_key) == issuer_key_id:
+    if kernel.digest(to.next_key) == issuer_key_id:
         raise UsageError("to: its next_key is the issuer's own key, which is never a holder's")
     for name, key in (("next_key", to.next_key), ("proof_key", to.proof_key)):
         if key in used:

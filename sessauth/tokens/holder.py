@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from .. import limits
-from .._fast.codec import protobuf
-from .._fast.crypto import ed25519
-from .._fast.token import proof as _kernel
+from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto import pem
 from ..crypto.holder_public_key import HolderPublicKey
@@ -65,13 +63,13 @@ class HolderKey:
             raise UsageError("the two secrets of a holder's key are separate ones: make them with generate()")
         self._seed = seed
         self._proof_secret = proof_secret
-        self.public = HolderPublicKey(ed25519.public_key(seed), _kernel.x25519_public(proof_secret))
+        self.public = HolderPublicKey(kernel.public_key(seed), kernel.x25519_public(proof_secret))
         self._agreed: dict[tuple[bytes, bytes], bytes] = {}
 
     @classmethod
     def generate(cls) -> HolderKey:
         """Return a new key from the system's random source."""
-        return cls(ed25519.generate_seed(), secrets.token_bytes(_SECRET_BYTES))
+        return cls(kernel.generate_seed(), secrets.token_bytes(_SECRET_BYTES))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HolderKey:
@@ -99,7 +97,7 @@ class HolderKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message`` by the Ed25519 key."""
-        return ed25519.sign(self._seed, message)
+        return kernel.sign(self._seed, message)
 
     def prove(
         self,
@@ -144,15 +142,15 @@ class HolderKey:
             raise UsageError("now_ms: is beyond what the format can state")
         nonce = secrets.token_bytes(_NONCE_BYTES)
         key_id = verifier_key.key_id
-        digest = _kernel.request_digest(text_bytes(action), text_bytes(resource), encode(arguments))
-        proven = _kernel.covered_bytes(
+        digest = kernel.request_digest(text_bytes(action), text_bytes(resource), encode(arguments))
+        proven = kernel.covered_bytes(
             number, binding.signature, verifier_key.verifier_id, key_id, digest, time_ms, nonce
         )
         if number is ProofKind.MAC:
-            tag = _kernel.mac(self._agree(verifier_key, key_id), proven)
+            tag = kernel.mac(self._agree(verifier_key, key_id), proven)
         else:
             tag = self.sign(proven)
-        return protobuf.encode(
+        return kernel.encode_message(
             "Proof",
             {
                 "kind": number,
@@ -185,7 +183,7 @@ class HolderKey:
         agreed = self._agreed.get(name)
         if agreed is None:
             try:
-                agreed = _kernel.mac_key_of_holder(
+                agreed = kernel.mac_key_of_holder(
                     self._proof_secret,
                     verifier_key.public_key,
                     self.public.next_key,

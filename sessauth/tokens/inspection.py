@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from .._fast.codec import protobuf
-from .._fast.token.chain import Chain
+from .._fast import _check as kernel
+from .._fast._check import Chain
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 
@@ -49,7 +49,7 @@ class BlockInfo:
     @classmethod
     def read(cls, index: int, block_id: bytes, payload: bytes) -> BlockInfo:
         """Read the payload of a block of a well-formed chain."""
-        record = protobuf.decode("Block", payload)
+        record = kernel.decode_message("Block", payload)
         return cls(
             index=index,
             block_id=block_id,

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Unpack
 
-from .._fast.codec import protobuf
-from .._fast.crypto import ed25519
-from .._fast.token import chain as _kernel
+from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
 from ..crypto.holder_public_key import HolderSigner
@@ -61,10 +59,10 @@ class Token:
         """
         data, seed = _read(token)
         try:
-            chain = _kernel.Chain.parse(data)
-        except _kernel.FormError as error:
+            chain = kernel.Chain.parse(data)
+        except kernel.FormError as error:
             raise MalformedToken(f"the token is against the format: {error.detail}") from None
-        if seed and (chain.ending != Ending.OPEN or ed25519.public_key(seed) != chain.next_key):
+        if seed and (chain.ending != Ending.OPEN or kernel.public_key(seed) != chain.next_key):
             raise MalformedToken("the stored token and its secret don't belong together")
         return cls(Signed(chain, seed))
 
@@ -87,7 +85,7 @@ class Token:
     def binding(self) -> Binding | None:
         """The basis of proofs for it; None unless it is bound."""
         if self._binding is None and self.ending is Ending.BOUND:
-            last = protobuf.decode("Block", self._chain.payloads[-1])
+            last = kernel.decode_message("Block", self._chain.payloads[-1])
             self._binding = Binding(self._chain.signatures[-1], last["next_key"], last["proof_key"])
         return self._binding
 

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .. import limits
-from .._fast.base.token_mask import masked
-from .._fast.scopes import queries as _kernel
+from .._fast import _codec as codec
+from .._fast._check import masked
 from ..errors import ScopeError
 from ..scopes.argument_path import EACH, ValueSource
 from ..scopes.argument_path import Path as ScopePath
@@ -224,4 +224,4 @@ def _host_is(host: str) -> bytes:
 
 def _matches(scope: bytes, text: str) -> bool:
     document = json.dumps({"v": text}).encode()
-    return _kernel.matches(scope, b"a", b"a", document)[0]
+    return codec.matches(scope, b"a", b"a", document)[0]

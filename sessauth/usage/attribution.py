@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._fast.base.token_mask import masked
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
+from .._fast._check import masked
 from ..errors import SessauthError
 from ..model.session import Session
 from ..reasons import Level
@@ -22,7 +22,7 @@ from .grants import CEILING, GrantLayer
 from .profile import Position
 
 if TYPE_CHECKING:
-    from .._fast.record.decision_record import DecisionRecord
+    from .._fast._check import DecisionRecord
 
 # Cached sessions and root blocks; each entry holds its scopes, some KB at most.
 MAX_CACHED: Final = 1_024
@@ -72,7 +72,7 @@ class UsageAttributor:
         if block_ids and payloads and block_ids[0] not in self._roots:
             try:
                 _cache(self._roots, block_ids[0], GrantLayer.of_block(payloads[0]))
-            except protobuf.WireError:
+            except kernel.WireError:
                 # The block is of a later version: its scopes stay unknown.
                 return
 

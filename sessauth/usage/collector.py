@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .._fast.record.chain_calls import ChainCalls, add_up
+from .._fast._codec import ChainCalls, add_up
 from ..errors import PermissionDenied, UsageError
 from .attribution import LineageOf, UsageAttributor
 from .observations import (
@@ -28,7 +28,7 @@ from .observations import (
 from .session_usage import SessionUsage
 
 if TYPE_CHECKING:
-    from .._fast.record.decision_record import DecisionRecord
+    from .._fast._check import DecisionRecord
 
 EVERY_MS: Final = 200
 LONGEST_PAUSE_MS: Final = 3_200

@@ -14,8 +14,8 @@ from hashlib import blake2b
 from typing import Final
 
 from .. import limits
-from .._fast.codec import protobuf
-from .._fast.scopes import queries as _kernel
+from .._fast import _check as kernel
+from .._fast import _codec as codec
 from ..errors import ScopeError, UsageError
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
@@ -58,7 +58,7 @@ class GrantLayer:
     @classmethod
     def of_block(cls, payload: bytes) -> GrantLayer:
         """Return the layer of a root block's payload; raises ``protobuf.WireError`` for no block."""
-        return cls(MINTED, map(Scope.from_record, protobuf.decode("Block", payload)["scopes"]))
+        return cls(MINTED, map(Scope.from_record, kernel.decode_message("Block", payload)["scopes"]))
 
     def matching_positions(
         self, action: str, resource: str, arguments: bytes = b"", decided: int = -1
@@ -81,9 +81,9 @@ class GrantLayer:
         positions = []
         for index, query in enumerate(self._queries):
             # Without arguments first: most scopes are of another resource, and arguments may be long.
-            if _kernel.matches(query.scope, *call)[1] == _OUTSIDE:
+            if codec.matches(query.scope, *call)[1] == _OUTSIDE:
                 continue
-            if _kernel.matches(query.scope, *call, arguments)[0]:
+            if codec.matches(query.scope, *call, arguments)[0]:
                 positions.append((self.id, index))
                 if query.decides:
                     break
@@ -109,8 +109,8 @@ class GrantLayer:
 def _scope(text: object) -> Scope:
     try:
         data = base64.b64decode(field_readers.text(text, 4 * limits.MAX_TOKEN_BYTES), validate=True)
-        return Scope.from_record(protobuf.decode("Scope", data))
-    except (protobuf.WireError, ScopeError, ValueError):
+        return Scope.from_record(kernel.decode_message("Scope", data))
+    except (kernel.WireError, ScopeError, ValueError):
         raise UsageError("a usage record: expected an encoded scope") from None
 
 
@@ -121,7 +121,7 @@ def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
 
 def is_for(scope: Scope, action: str, resource: str) -> bool:
     """Return True if a scope is for an action on a resource, whatever the arguments."""
-    return bool(_kernel.matches(scope.encode(), action.encode(), resource.encode())[1] != _OUTSIDE)
+    return bool(codec.matches(scope.encode(), action.encode(), resource.encode())[1] != _OUTSIDE)
 
 
 def reads_more_than_arguments(condition: Condition) -> bool:

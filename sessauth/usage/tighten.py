@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .. import limits
-from .._fast.scopes import containment, implication
 from ..errors import ScopeError
+from ..scopes import containment, implication
 from ..scopes.argument_path import ValueSource
 from ..scopes.condition import Condition
+from ..scopes.constants import WorkBudget, WorkExceeded
 from ..scopes.operand import Json
 from ..scopes.operators import Accessor, Operator
 from ..scopes.scope import Scope
@@ -246,8 +247,8 @@ def _is_open(path: tuple[str, ...], summary: ValueSummary, group: CallGroup, dep
 
 def _implies(known: Condition, condition: Condition) -> bool:
     try:
-        return implication.implies(known.to_record(), condition.to_record(), True, implication.WorkBudget())
-    except implication.WorkExceeded:
+        return implication.implies(known.to_record(), condition.to_record(), True, WorkBudget())
+    except WorkExceeded:
         return False
 
 

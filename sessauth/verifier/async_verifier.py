@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._fast.check.recording_runner import Prepared
+from .._fast._check import Prepared
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Verdicts
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog

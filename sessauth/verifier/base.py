@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._fast.check.checker import Checker
-from .._fast.check.recording_runner import Prepared
-from .._fast.check.survey import Survey
-from .._fast.check.view import View
+from .._fast._check import Checker, Prepared, View
+from .._fast._codec import Survey
 from ..decisions.decision import Decision
 from ..decisions.survey import Verdicts
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
@@ -22,8 +20,7 @@ from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
 
 if TYPE_CHECKING:
-    from .._fast.check.batch import Batch
-    from .._fast.token.proof import ProofKeys
+    from .._fast._check import Batch, ProofKeys
     from ..audit.recording.process import ProcessRecorder
 
 # Enough for some 40,000 chains of usual size; see docs/operations/settings.md.

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .._fast.check.cost_claims import CostClaims
-from .._fast.check.recording_runner import Prepared
+from .._fast._check import CostClaims, Prepared
 from ..errors import StateError, UsageError
 from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from ..reasons import Reason
@@ -22,7 +21,7 @@ from .base import BaseVerifier
 from .registration import RegistrationLoop, StateProbe
 
 if TYPE_CHECKING:
-    from .._fast.check.decision import Decision
+    from .._fast._check import Decision
     from ..client import AsyncClient, Client
 
 _RETRY_ID_BYTES: Final = 16

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .._fast.codec import protobuf
+from .._fast import _check as kernel
 from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
 from ..model.receipt import Receipt
 from ..model.session import EndCause, SessionStatus
@@ -87,11 +87,11 @@ class _EndedState:
             "seq": receipt.revision,
             "digest": bytes(32),
         }
-        self.sessions = {receipt.session_id: protobuf.encode("SessionRecord", row)}
+        self.sessions = {receipt.session_id: kernel.encode_message("SessionRecord", row)}
         self.leases: dict[bytes, bytes] = {}
         self.revoked: dict[bytes, bytes] = {}
         self.keys: dict[bytes, bytes] = {}
-        self.meta = {layout.HEAD_KEY: protobuf.encode("Head", head)}
+        self.meta = {layout.HEAD_KEY: kernel.encode_message("Head", head)}
         self.brake = bytes(1)
 
     def begin(self) -> _MemoryTransaction:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from .._fast.check.view import View
+from .._fast._check import View
 from ..clock import Clock, SystemClock
 from ..errors import PermissionDenied, Rejected, SessauthError, StateError, Unauthenticated, UsageError
 from ..model.log_records import Head

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self, overload
 
-from .._fast.check.recording_runner import Prepared
+from .._fast._check import Prepared
 from .base import DEFAULT_CACHE_BYTES, BaseVerifier
 from .cost_judge import ServerAccess
 from .opening import open_verifier

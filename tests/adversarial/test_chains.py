@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.reasons import Reason

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.codec import protobuf
-from sessauth._fast.token.chain import Chain, FormError
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Chain, FormError
 from sessauth.reasons import Reason
 from tests.oracle.wire import MESSAGES, encode, write_varint
 from tests.support.state_fixture import StateFixture
@@ -192,8 +192,8 @@ def refused_all(state: StateFixture, payloads: Iterator[bytes]) -> int:
         forged = [payload, PAYLOADS[1]]
         data = assemble(forged, sign(forged, signers(2)))
         assert state.reason(data) is Reason.MALFORMED_TOKEN, payload.hex()
-        with pytest.raises(protobuf.WireError):
-            protobuf.decode("Block", payload)
+        with pytest.raises(kernel.WireError):
+            kernel.decode_message("Block", payload)
         count += 1
     return count
 
@@ -277,11 +277,11 @@ def test_the_largest_kind(value: int) -> None:
 
     if value < 2**31:
         assert Chain.parse(data).block_count == 1
-        assert protobuf.decode("Segment", segment)["kind"] == value
+        assert kernel.decode_message("Segment", segment)["kind"] == value
     else:
         with pytest.raises(FormError):
             Chain.parse(data)
-        with pytest.raises(protobuf.WireError):
-            protobuf.decode("Segment", segment)
-        with pytest.raises(protobuf.WireError):
-            protobuf.encode("Segment", {"kind": value})
+        with pytest.raises(kernel.WireError):
+            kernel.decode_message("Segment", segment)
+        with pytest.raises(kernel.WireError):
+            kernel.encode_message("Segment", {"kind": value})

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check import chain_cache as cache_module
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Checker, View
 from sessauth.reasons import Reason
 from tests.oracle.wire import encode
 from tests.support import bulk_sessions
@@ -108,7 +107,7 @@ def test_two_tokens_of_one_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = last_signature(first)[:8] + last_signature(second)[8:16]
     halves = last_signature(first)[32:40] + last_signature(second)[40:48]
     for chosen in (secret, halves):
-        monkeypatch.setattr(cache_module, "randombytes", lambda count, said=chosen: said[:count])
+        monkeypatch.setattr(kernel, "randombytes", lambda count, said=chosen: said[:count])
         for order in ((first, second), (second, first)):
             checker = bulk_sessions.checker()
             for data in order * 3:
@@ -121,7 +120,7 @@ def test_two_tokens_of_one_tag(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("secret", [bytes(16), b"\xff" * 16, bytes(8) + b"\xff" * 8])
 def test_a_secret_of_little_use(monkeypatch: pytest.MonkeyPatch, secret: bytes) -> None:
     """The secret only spreads: with any one, families of chains are judged as without a cache."""
-    monkeypatch.setattr(cache_module, "randombytes", lambda count: secret[:count])
+    monkeypatch.setattr(kernel, "randombytes", lambda count: secret[:count])
     checker = bulk_sessions.checker(cache_bytes=30_000, session_cache_bytes=30_000)
     for data in [*families(Random(3), 60)] * 2:
         assert (

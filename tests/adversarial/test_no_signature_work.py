@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, View
 from sessauth.model.change import end_session, suspend_session
 from sessauth.reasons import Reason
 from tests.oracle.wire import encode, write_varint

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._codec import CheckMessage
 from sessauth.model.change import end_session, narrow_session, resume_session, revoke, suspend_session
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope

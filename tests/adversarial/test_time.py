@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Checker, View
 from sessauth.limits import CLOCK_STEP_MS, ISSUED_AT_LEEWAY_MS
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
@@ -23,8 +22,8 @@ _LAST = 2**53 - 1
 
 def far_session(source: MemorySource) -> None:
     """Let the session live until the end of what times can state."""
-    record = protobuf.decode("SessionRecord", source.sessions[SESSION])
-    source.sessions[SESSION] = protobuf.encode("SessionRecord", {**record, "expires_at_ms": 2**64 - 1})
+    record = kernel.decode_message("SessionRecord", source.sessions[SESSION])
+    source.sessions[SESSION] = kernel.encode_message("SessionRecord", {**record, "expires_at_ms": 2**64 - 1})
 
 
 def timed(issued: int, expires: int, **fields: int) -> bytes:
@@ -120,8 +119,8 @@ def test_a_clock_behind_the_floor(floor_ahead_ms: int, expected: Reason) -> None
     now = time.time_ns() // 1_000_000
     source = bulk_sessions.source()
     far_session(source)
-    head = protobuf.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = protobuf.encode("Head", {**head, "clock_floor_ms": now + floor_ahead_ms})
+    head = kernel.decode_message("Head", source.meta[b"head"])
+    source.meta[b"head"] = kernel.encode_message("Head", {**head, "clock_floor_ms": now + floor_ahead_ms})
     checker = Checker(View(source))
     chain = timed(now - 1000, now + CLOCK_STEP_MS // 4)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
+from sessauth._fast._check import Checker
 from tests.oracle.check import check as oracle_check
 from tests.oracle.constants import Level, Reason, Stage
 from tests.oracle.model import OracleDecision

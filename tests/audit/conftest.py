@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.audit import layout
 from sessauth.audit.keys import ArgumentsKey
 from sessauth.clock import FixedClock

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.audit import layout
 from sessauth.audit.replay import ReplayFault, Standing, read_arguments, replay
 from sessauth.errors import StateUnusable

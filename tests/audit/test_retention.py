@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record import line_chain
+from sessauth._fast import _codec as codec
 from sessauth.audit import layout
 from sessauth.audit.checkpoint import checkpoint_body
 from sessauth.audit.keys import AuditKey
@@ -258,9 +258,9 @@ def test_a_forged_end_removes_nothing(log: Log, caplog: pytest.LogCaptureFixture
     count = data.count(b"\n")
     end = layout.body("end", {"at_ms": ancient, "next": -1})
     key, last = AuditKey.generate(), bytes.fromhex(data[-67:-3].decode())
-    sealed, head, _ = line_chain.seal(end, count, last)
+    sealed, head, _ = codec.seal(end, count, last)
     signed = checkpoint_body(key, worker.stream_id, count + 1, head, ancient)
-    worker.path.write_bytes(data + sealed + line_chain.seal(signed, count + 1, head)[0])
+    worker.path.write_bytes(data + sealed + codec.seal(signed, count + 1, head)[0])
 
     log.retain(days=1)
 

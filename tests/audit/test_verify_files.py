@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record import line_chain
+from sessauth._fast import _codec as codec
 from sessauth.audit import layout
 from sessauth.audit.keys import AuditKey
 from sessauth.audit.verify.findings import FindingKind
@@ -160,7 +160,7 @@ def test_a_cut_of_a_named_stream_is_found(tmp_path: Path) -> None:
 def _rechained(lines: list[bytes]) -> bytes:
     """Return lines with numbers and chains made anew, as anybody can who has no key."""
     bodies = b"".join(b"{" + line[line.index(b",") + 1 : -layout.TAIL_BYTES - 1] + b"}\n" for line in lines)
-    return line_chain.seal(bodies, 0, bytes(32))[0]
+    return codec.seal(bodies, 0, bytes(32))[0]
 
 
 def test_a_changed_line_with_a_new_chain_is_found_by_its_checkpoint(tmp_path: Path) -> None:

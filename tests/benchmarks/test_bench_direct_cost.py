@@ -11,7 +11,7 @@ import pytest
 from benchmarks import state_setup
 from benchmarks.state_setup import World
 from benchmarks.tokens import AUDIENCE, mint
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth.crypto.armor import presented_text
 from sessauth.reasons import Stage
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -15,7 +15,7 @@ from benchmarks.measure import Measurement, Plan
 from benchmarks.state_setup import opening
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import Workload, WrongDecision
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.model.change import add_key
 from sessauth.reasons import Reason

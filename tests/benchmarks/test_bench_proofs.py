@@ -9,7 +9,7 @@ from benchmarks.stages import proofs
 from benchmarks.stages.proofs import HOLDERS, Host, Proved
 from benchmarks.state_setup import World
 from benchmarks.workloads import WrongDecision
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import denied, realistic, tokens, workloads
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.reasons import Reason
 
 

@@ -10,8 +10,7 @@ import grpc
 import pytest
 
 from sessauth import errors
-from sessauth._fast.codec import protobuf
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import SystemClock
 from sessauth.crypto.holder_public_key import HolderPublicKey
@@ -57,7 +56,7 @@ def listed(*keys: tuple[int, int], issuer: IssuerKey = ISSUER) -> keys_pb.ListVe
     now_ms = SystemClock().now_ms()
     signed = [
         VerifierKey(
-            b"v" * 16, proof.x25519_public(bytes([number]) * 32), now_ms - 1000, now_ms + left_ms, b"c" * 16
+            b"v" * 16, kernel.x25519_public(bytes([number]) * 32), now_ms - 1000, now_ms + left_ms, b"c" * 16
         ).signed_by(issuer)
         for number, left_ms in keys
     ]
@@ -73,7 +72,7 @@ def listed(*keys: tuple[int, int], issuer: IssuerKey = ISSUER) -> keys_pb.ListVe
 
 def id_of(number: int) -> bytes:
     """The id of a host's key by number."""
-    return VerifierKey(b"v" * 16, proof.x25519_public(bytes([number]) * 32), 0, 1, b"c" * 16).key_id
+    return VerifierKey(b"v" * 16, kernel.x25519_public(bytes([number]) * 32), 0, 1, b"c" * 16).key_id
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def proofs(server: FakeServer) -> list[dict[str, object]]:
     sent = [
         check_pb.CheckRequest.FromString(each.request).item for each in server.seen if each.method == CHECK
     ]
-    return [protobuf.decode("Proof", item.proof) if item.proof else {} for item in sent]
+    return [kernel.decode_message("Proof", item.proof) if item.proof else {} for item in sent]
 
 
 def called(server: FakeServer) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from sessauth._fast.token.proof import x25519_public
+from sessauth._fast._check import x25519_public
 from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason

@@ -17,11 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.survey import Survey
-from sessauth._fast.record.audit_json import DecisionText
-from sessauth._fast.record.queue import DecisionQueue
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._check import Checker, DecisionQueue
+from sessauth._fast._codec import CheckMessage, DecisionText, Survey
 from sessauth.decisions.decision import Decision
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
-from sessauth._fast.codec import protobuf
-from sessauth._fast.record.queue import DecisionQueue
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Checker, DecisionQueue, View
+from sessauth._fast._codec import DirectCaller, DirectMethod
 from tests.fuzz.http2_sessions import BATCH, CHECK, GOOD, OTHER
 from tests.oracle import check as oracle
 from tests.support.token_forger import make
@@ -56,9 +54,9 @@ class World:
         view = read_view(VIEWS["plain"])
         source = MemorySource()
         source.load(*view)
-        record = protobuf.decode("SessionRecord", source.sessions[SESSION])
+        record = kernel.decode_message("SessionRecord", source.sessions[SESSION])
         record["expires_at_ms"] = BEGUN + DAY
-        source.sessions[SESSION] = protobuf.encode("SessionRecord", record)
+        source.sessions[SESSION] = kernel.encode_message("SessionRecord", record)
         sessions = dict(view[0].sessions)
         sessions[SESSION] = dataclasses.replace(sessions[SESSION], expires_at_ms=BEGUN + DAY)
         self._view = dataclasses.replace(view[0], sessions=sessions)

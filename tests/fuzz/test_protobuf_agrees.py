@@ -10,9 +10,9 @@ import pytest
 from google.protobuf import message as protobuf
 from google.protobuf.message import DecodeError
 
-from sessauth._fast.codec import protobuf as wire
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Chain, FormError
 from sessauth._fast.codec import schema
-from sessauth._fast.token.chain import Chain, FormError
 from sessauth.v1 import (
     caller_statement_pb2,
     group_record_pb2,
@@ -106,8 +106,8 @@ def _random_item(rng: random.Random, kind: str, inner: str, depth: int) -> Any:
 def compare(name: str, data: bytes) -> bool:
     """Return True if the kernel accepted; require that protobuf then reads and writes the same."""
     try:
-        record = wire.decode(name, data)
-    except wire.WireError:
+        record = kernel.decode_message(name, data)
+    except kernel.WireError:
         return False
     parsed = _TYPES[name]()
     try:
@@ -116,7 +116,7 @@ def compare(name: str, data: bytes) -> bool:
         raise AssertionError(f"{name} {data.hex()}: only the kernel accepts it") from error
     assert as_dict(name, parsed) == record, data.hex()
     assert parsed.SerializeToString(deterministic=True) == data, data.hex()
-    assert wire.encode(name, record) == data, data.hex()
+    assert kernel.encode_message(name, record) == data, data.hex()
     return True
 
 
@@ -131,7 +131,7 @@ def test_records_and_their_changes(name: str) -> None:
     rng = random.Random(f"records of {name}")
     accepted: Counter[bool] = Counter()
     for _ in range(150):
-        data = wire.encode(name, random_value(rng, name))
+        data = kernel.encode_message(name, random_value(rng, name))
         assert compare(name, data)
         for _ in range(6):
             accepted[compare(name, changed(rng, data))] += 1
@@ -144,15 +144,15 @@ def test_the_oracle_reads_the_same(name: str) -> None:
     """Kernel and oracle accept the same forms of a token's messages, with the same content."""
     rng = random.Random(f"forms of {name}")
     for _ in range(150):
-        data = wire.encode(name, random_value(rng, name))
+        data = kernel.encode_message(name, random_value(rng, name))
         for form in (data, *(changed(rng, data) for _ in range(6))):
             try:
                 expected: Any = oracle_decode(name, form)
             except Malformed:
                 expected = None
             try:
-                found: Any = wire.decode(name, form)
-            except wire.WireError:
+                found: Any = kernel.decode_message(name, form)
+            except kernel.WireError:
                 found = None
             assert found == expected, form.hex()
 

@@ -18,7 +18,7 @@ from sessauth import (
     VerifierKey,
     VerifierKeys,
 )
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from sessauth.clock import SystemClock
 from sessauth.guard import Guard, ToolDenied
 from tests.guard.world import AUDIENCE, World
@@ -29,7 +29,7 @@ HOLDER = HolderKey.generate()
 def _foreign() -> VerifierKeys:
     """Return keys of a host that is not the server's, as a restore may leave them with a holder."""
     now_ms, issuer = SystemClock().now_ms(), IssuerKey(bytes(range(32)))
-    key = VerifierKey(b"v" * 16, proof.x25519_public(b"x" * 32), now_ms, now_ms + 3_600_000, b"c" * 16)
+    key = VerifierKey(b"v" * 16, kernel.x25519_public(b"x" * 32), now_ms, now_ms + 3_600_000, b"c" * 16)
     return VerifierKeys([key.signed_by(issuer)], [issuer.public_key], now_ms=now_ms)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, View
 from tests.oracle.check import check, first_bad_signature
 from tests.oracle.decode import Refused, decode_token
 from tests.oracle.model import Chain, OracleDecision, OracleView

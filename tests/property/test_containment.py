@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.scopes import containment, implication
-from sessauth._fast.scopes import queries as kernel
+from sessauth._fast import _codec as codec
+from sessauth.scopes import containment, implication
 from sessauth.scopes.argument_path import Path
 from sessauth.scopes.condition import Condition
+from sessauth.scopes.constants import WorkBudget
 from sessauth.scopes.operators import Operator
 from sessauth.scopes.scope import Scope
 from tests.support.scope_strategies import (
@@ -62,7 +63,7 @@ def permits(
     scope: Scope, request: tuple[bytes, bytes, bytes], facts: list[dict[str, Any]] = FACT_RECORDS
 ) -> bool:
     """Ask the kernel."""
-    return kernel.matches(scope.encode(), *request, facts=facts)[0]
+    return codec.matches(scope.encode(), *request, facts=facts)[0]
 
 
 @st.composite
@@ -126,8 +127,8 @@ def test_a_proof_about_conditions_holds_for_every_value(
     """Answers hold also without a fact, and for a child that sees fewer facts than the parent."""
     child, parent = pair
     facts = [record for record in FACT_RECORDS if record["name"] not in missing]
-    implied = implication.implies(child.to_record(), parent.to_record(), False, implication.WorkBudget())
-    apart = implication.contradicts(child.to_record(), parent.to_record(), False, implication.WorkBudget())
+    implied = implication.implies(child.to_record(), parent.to_record(), False, WorkBudget())
+    apart = implication.contradicts(child.to_record(), parent.to_record(), False, WorkBudget())
     seen = [record for record in facts if record["name"] in visible]
 
     for arguments in ARGUMENTS if implied or apart else ():

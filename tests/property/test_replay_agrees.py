@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sessauth._fast._check import Chain
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.token.chain import Chain
 from sessauth.audit.read.logged_decision import LoggedDecision
 from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
 from sessauth.audit.replay.report import ReplayedCall

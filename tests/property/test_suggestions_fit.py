@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.scopes import containment
+from sessauth.scopes import containment
 from sessauth.scopes.scope import Scope
 from sessauth.usage.generalize import Fit
 from sessauth.usage.suggest import suggest

@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.survey import Survey
-from sessauth._fast.check.view import View
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain, Checker, View
+from sessauth._fast._codec import Survey
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.condition import Condition
 from sessauth.scopes.scope import Scope

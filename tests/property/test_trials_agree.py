@@ -8,8 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, View
 from sessauth.audit.replay import Trial, read_arguments, replay
 from sessauth.model.session import Session
 from sessauth.state import layout

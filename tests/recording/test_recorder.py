@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record.decision_record import DecisionRecord
+from sessauth._fast._check import DecisionRecord
 from sessauth.audit.recording import recorder as recorder_module
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.recording.process import ProcessRecorder

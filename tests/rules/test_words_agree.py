@@ -163,8 +163,10 @@ def test_the_kernel_reads_every_field_of_a_check() -> None:
     }
     item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
     reply = (KERNEL / "rpc_codec" / "decision_writer.pyx").read_text(encoding="utf-8")
-    body = reply[reply.index("    begin = _open(out, field)\n    _number(out, 1, outcome.allowed)") :]
-    written = {int(number) for number in re.findall(r"_(?:number|bytes|position)\(\s*out, (\d+),", body)}
+    body = reply[
+        reply.index("    begin = _begin_message(out, field)\n    _number(out, 1, outcome.allowed)") :
+    ]
+    written = {int(number) for number in re.findall(r"_(?:number|put_bytes|position)\(\s*out, (\d+),", body)}
 
     # The kernel's view is never older than the state, so `view_age_ms` is always the default.
     first, last = re.findall(r"^    ATTACHED_(?:FIRST|LAST) = (\d+)$", options, re.M)

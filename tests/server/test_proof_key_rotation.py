@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast._check import ReplayTable
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.verifier_key import VerifierKeys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from sessauth._fast.record.counters import CheckCounters
+from sessauth._fast._check import CheckCounters
 from sessauth.reasons import Reason, Stage
 from sessauth.server.metrics.recent import MinuteCounts, RecentDecisions
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sessauth._fast.token.proof import x25519_public
+from sessauth._fast._check import x25519_public
 from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
 from sessauth.errors import ServerError, StateError

@@ -8,7 +8,7 @@ from typing import cast
 import grpc
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._codec import CheckMessage
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext

@@ -6,12 +6,12 @@ import hashlib
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key, set_key_status
 from tests.support.changes import NOW, MemoryRows
 
-PUBLIC = ed25519.public_key(b"k" * 32)
+PUBLIC = kernel.public_key(b"k" * 32)
 KEY_ID = hashlib.blake2b(PUBLIC, digest_size=32).digest()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import Rejected, StateError, StateUnusable
@@ -50,8 +50,8 @@ def test_a_restore_ends_every_session(tmp_path: Path) -> None:
 
 def test_a_restore_over_a_later_state_takes_nothing_back(tmp_path: Path) -> None:
     """Sessions that ended or opened since the backup, and revoked blocks and distrusted keys, stay denied."""
-    public = ed25519.public_key(b"k" * 32)
-    later = ed25519.public_key(b"l" * 32)
+    public = kernel.public_key(b"k" * 32)
+    later = kernel.public_key(b"l" * 32)
     made(tmp_path / "state", ID)
     with StateWriter.open(tmp_path / "state", clock=FixedClock(NOW)) as writer:
         writer.submit(add_key("k", public, status=KeyStatus.ACTIVE)).result()
@@ -135,7 +135,7 @@ def test_another_clusters_backup_is_refused(tmp_path: Path) -> None:
 
 def test_a_forced_restore_keeps_no_strangers_key(tmp_path: Path) -> None:
     """A folder of another cluster leaves none of its issuer keys, but what it holds against ours."""
-    shared, ours, strange = (ed25519.public_key(letter * 32) for letter in (b"k", b"l", b"m"))
+    shared, ours, strange = (kernel.public_key(letter * 32) for letter in (b"k", b"l", b"m"))
     for name, keys in (("a", (shared, ours)), ("b", (shared, strange))):
         made(tmp_path / name)
         with StateWriter.open(tmp_path / name, clock=FixedClock(NOW)) as writer:

@@ -14,7 +14,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from sessauth._fast.check.commit_id import CommitId
+from sessauth._fast._check import CommitId
 from sessauth.model.change import resume_session, suspend_session
 from sessauth.reasons import Reason
 from sessauth.state import layout

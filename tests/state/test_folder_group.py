@@ -57,7 +57,7 @@ for line in sys.stdin:
 # A gateway that judges a bound token with a proof that proves nothing: with keys it says so.
 CHECK = f"""
 import time
-from sessauth._fast.check.checker import Checker
+from sessauth._fast._check import Checker
 verifier = Verifier.embedded(folder, audience="{AUDIENCE}")
 for line in sys.stdin:
     time.sleep(0.3)  # longer than it goes on without a look at the files

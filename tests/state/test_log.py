@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import StateError, StateUnusable
@@ -317,6 +317,6 @@ def test_modes_are_set_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_keys_are_listed(writer: StateWriter) -> None:
     """Issuer keys come back with their status."""
-    public = ed25519.public_key(b"k" * 32)
+    public = kernel.public_key(b"k" * 32)
     writer.submit(add_key("1", public, status=KeyStatus.ACTIVE)).result()
     assert [(key.public_key, key.status) for key in writer.keys()] == [(public, KeyStatus.ACTIVE)]

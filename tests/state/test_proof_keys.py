@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.nonces.table import ReplayTable
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys, ReplayTable
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.state import layout

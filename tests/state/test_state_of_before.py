@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from sessauth._fast.nonces.table import ReplayTable
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys, ReplayTable
 from sessauth.clock import FixedClock
 from sessauth.model.log_records import Head
 from sessauth.reasons import Level, Reason, Stage

@@ -8,11 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.decision import Decision
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Chain, Checker, Decision, View
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.token.chain import Chain
 from sessauth.audit import layout as audit_layout
 from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.model.change import Change, ChangeOutcome

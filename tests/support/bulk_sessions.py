@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.decision import Decision
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, Decision, View
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.model import OracleRequest
 from tests.oracle.scope_reader import read_scope

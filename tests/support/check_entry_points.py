@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys
+from sessauth._fast._codec import CheckMessage
 from sessauth.crypto.armor import PROOF_PREFIX, presented_text, proof_text
 from sessauth.limits import MAX_TOKEN_BYTES
 from sessauth.v1 import authorization_service_pb2 as pb

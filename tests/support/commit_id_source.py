@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from sessauth._fast.check.commit_id import CommitId
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import CommitId
 from tests.oracle.model import OracleView
 from tests.support.token_forger import Ceilings
 from tests.support.view_source import MemorySource
@@ -50,8 +50,8 @@ class CommitIdSource(MemorySource):
         self.epochs = {}
         for place, (session_id, row) in enumerate(self.sessions.items()):
             self.epochs[session_id] = self._number * 10 + place
-            record = {**protobuf.decode("SessionRecord", row), "epoch": self.epochs[session_id]}
-            self.sessions[session_id] = protobuf.encode("SessionRecord", record)
+            record = {**kernel.decode_message("SessionRecord", row), "epoch": self.epochs[session_id]}
+            self.sessions[session_id] = kernel.encode_message("SessionRecord", record)
         self._beat()
 
     def touch(self) -> None:

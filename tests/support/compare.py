@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessauth._fast.check.checker import Checker
+from sessauth._fast._check import Checker
 from tests.oracle.constants import Level, Reason, Stage
 from tests.oracle.model import OracleDecision, OracleRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
 from sessauth.model.approval import ApprovalRecord, ApprovalStatement, SignedApproval
 from sessauth.model.change import Change
 from sessauth.model.costs import BudgetClaim, UseClaim, consume, ledger_id, once_change_id
@@ -18,7 +18,7 @@ TOKEN = b"t" * 32
 REQUEST = b"r" * 32
 LEDGER = ledger_id("money", "EUR")
 SEEDS = tuple(bytes([number]) * 32 for number in range(1, 5))
-KEYS = tuple(map(ed25519.public_key, SEEDS))
+KEYS = tuple(map(kernel.public_key, SEEDS))
 
 
 def spending(session_id: bytes, change_id: str = "", **given: Any) -> Change:
@@ -56,4 +56,4 @@ def signing(record: ApprovalRecord, signer: int = 0, **stated: Any) -> SignedApp
         record.request_digest, NOW + HOUR,
     )  # fmt: skip
     unsigned = SignedApproval(KEYS[signer], bytes(64), replace(statement, **stated).encode())
-    return replace(unsigned, signature=ed25519.sign(SEEDS[signer], unsigned.signed_bytes()))
+    return replace(unsigned, signature=kernel.sign(SEEDS[signer], unsigned.signed_bytes()))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sessauth._fast.scopes import queries
+from sessauth._fast import _codec as codec
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
@@ -62,4 +62,4 @@ def permits(scopes: Sequence[Scope], call: Call, facts: Sequence[dict[str, Any]]
     action, resource, arguments = call
     data = json.dumps(arguments).encode()
     request = (action.encode(), resource.encode(), data)
-    return any(queries.matches(scope.encode(), *request, facts=list(facts))[0] for scope in scopes)
+    return any(codec.matches(scope.encode(), *request, facts=list(facts))[0] for scope in scopes)

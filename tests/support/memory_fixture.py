@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, View
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.decisions.decision import Decision

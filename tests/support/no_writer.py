@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessauth._fast.check.cost_claims import CostClaims
+from sessauth._fast._check import CostClaims
 from sessauth.reasons import Reason
 from sessauth.server.status import refused
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from nacl.bindings import crypto_scalarmult_base
 
-from sessauth._fast.nonces.table import ReplayTable
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys, ReplayTable
 from tests.oracle import proofs
 from tests.oracle.constants import ProofKind
 from tests.oracle.crypto import digest

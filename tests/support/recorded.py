@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast._check import DecisionQueue
 from sessauth.audit import layout
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.write.stream import AuditStream

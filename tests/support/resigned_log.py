@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.record import line_chain
+from sessauth._fast import _codec as codec
 from sessauth.audit import layout
 from sessauth.audit.checkpoint import checkpoint_body
 from sessauth.audit.keys import AuditKey
@@ -32,7 +32,7 @@ def reseal(folder: Path, to: Path, edit: Edit) -> None:
                 kind = record.pop("kind")
                 body = _body(kind, record, key, stream, count, head, edit)
                 if body:
-                    sealed, head, added = line_chain.seal(body, count, head)
+                    sealed, head, added = codec.seal(body, count, head)
                     count += added
                     lines.append(sealed)
             (to / layout.file_name(stream, number)).write_bytes(b"".join(lines))

@@ -21,6 +21,8 @@ _GENERATED = (
 )
 _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
 
+_CYTHON_INCLUDE = re.compile(r'^include "([\w./]+)"$', re.M)
+
 
 def is_generated(path: Path) -> bool:
     """Return whether a generator wrote ``path``."""
@@ -52,11 +54,17 @@ def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
     """Return ``(line, module)`` for each import that runs, and with ``type_only`` for all others too.
 
     ``TYPE_CHECKING`` blocks do not run. ``from a.b import c`` counts as ``a.b.c`` where that is a module of
-    the package, else as ``a.b``.
+    the package, else as ``a.b``. A file that Cython includes counts as imported.
     """
     text = path.read_text(encoding="utf-8")
     if path.suffix in {".pyx", ".pxd"}:
-        return list(_cython_imports(text))
+        return [
+            *_cython_imports(text),
+            *(
+                (text.count("\n", 0, match.start()) + 1, module_name(path.parent / match[1]))
+                for match in _CYTHON_INCLUDE.finditer(text)
+            ),
+        ]
     found: list[tuple[int, str]] = []
     _python_imports(ast.parse(text), path, found, type_only)
     return found

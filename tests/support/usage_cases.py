@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 
-from sessauth._fast.scopes import queries as kernel
+from sessauth._fast import _codec as codec
 from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment
 from sessauth.usage import limits
@@ -69,7 +69,7 @@ class Call:
     def is_permitted(self, scopes: Sequence[Scope], facts: list[dict[str, Any]] = FACTS) -> bool:
         """Ask the kernel whether a list of scopes permits it."""
         call = (self.action.encode(), self.resource.encode(), self.arguments)
-        return any(kernel.matches(scope.encode(), *call, facts=facts)[0] for scope in scopes)
+        return any(codec.matches(scope.encode(), *call, facts=facts)[0] for scope in scopes)
 
 
 CALLS = st.builds(

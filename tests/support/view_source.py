@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
 from tests.oracle.model import OracleSession, OracleView
 from tests.support.token_forger import Ceilings, value_record
 
@@ -55,7 +55,7 @@ class MemorySource:
         for session in view.sessions.values():
             of_it = view.revoked if revoked_session in (b"", session.id) else frozenset()
             record = _session(session, ceilings.get(session.id, ()), len(of_it), view.revision)
-            self.sessions[session.id] = protobuf.encode("SessionRecord", record)
+            self.sessions[session.id] = kernel.encode_message("SessionRecord", record)
             if session.lease_deadline_ms is not None:
                 self.leases[session.id] = session.lease_deadline_ms.to_bytes(8, "big")
             for block_id in of_it:
@@ -70,8 +70,8 @@ class MemorySource:
                 "retired_at_ms": key.retired_at_ms,
                 "revision": view.revision,
             }
-            self.keys[key.id] = protobuf.encode("KeyRecord", record)
-        self.meta[b"head"] = protobuf.encode("Head", self._head(view))
+            self.keys[key.id] = kernel.encode_message("KeyRecord", record)
+        self.meta[b"head"] = kernel.encode_message("Head", self._head(view))
         self.brake[0] = int(view.braked)
 
     def _head(self, view: OracleView) -> dict[str, Any]:

@@ -110,10 +110,10 @@ def test_a_changed_signature_does_not_count(where: int) -> None:
 
 def test_a_signature_without_the_label_does_not_count() -> None:
     """A signature for another purpose with the same key is wrong here."""
-    from sessauth._fast.crypto import ed25519
+    from sessauth._fast import _check as kernel
     from tests.support.token_forger import key
 
-    bare = replace(signed(), signature=ed25519.sign(key("approver ann").seed, statement().encode()))
+    bare = replace(signed(), signature=kernel.sign(key("approver ann").seed, statement().encode()))
 
     assert fault_of(bare) == FAULT.BAD_SIGNATURE
 
@@ -144,12 +144,12 @@ def _explicit_default(data: bytes) -> bytes:
 )
 def test_a_statement_is_canonical_or_nothing(change: Any) -> None:
     """Other bytes for the same content, rightly signed, are refused before the signature is looked at."""
-    from sessauth._fast.crypto import ed25519
+    from sessauth._fast import _check as kernel
     from tests.support.token_forger import key
 
     data = change(statement().encode())
     unsigned = SignedApproval(signed().public_key, b"", data)
-    signature = ed25519.sign(key("approver ann").seed, unsigned.signed_bytes())
+    signature = kernel.sign(key("approver ann").seed, unsigned.signed_bytes())
 
     assert fault_of(replace(unsigned, signature=signature)) in (FAULT.NOT_CANONICAL, FAULT.OTHER_SESSION)
 

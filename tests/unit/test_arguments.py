@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.survey import Survey
-from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast._check import DecisionQueue
+from sessauth._fast._codec import Survey
 from sessauth.client import CheckItem
 from sessauth.client._requests.tokens import item_message, list_allowed
 from sessauth.crypto.verifier_key import VerifierKey

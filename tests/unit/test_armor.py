@@ -7,9 +7,8 @@ import zlib
 
 import pytest
 
-from sessauth._fast.codec import protobuf
-from sessauth._fast.codec.text_form import proof_bytes
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import proof_bytes
 from sessauth.crypto.armor import (
     is_stored_text,
     parse_proof,
@@ -45,7 +44,7 @@ def test_the_stored_form_holds_the_secret_under_its_own_prefix() -> None:
     text = stored_text(DATA, SEED)
 
     assert text == by_hand(
-        "sessauth_secret_", protobuf.encode("StoredToken", {"token": DATA, "next_secret": SEED})
+        "sessauth_secret_", kernel.encode_message("StoredToken", {"token": DATA, "next_secret": SEED})
     )
     assert read_text(text) == (DATA, SEED)
     assert is_stored_text(text)
@@ -124,12 +123,12 @@ def test_a_text_beyond_any_token_is_refused_before_it_is_decoded() -> None:
 def test_a_stored_form_without_a_seed_is_refused(record: dict[str, bytes]) -> None:
     """The secret is 32 bytes."""
     with pytest.raises(MalformedToken, match="seed"):
-        read_text(by_hand("sessauth_secret_", protobuf.encode("StoredToken", record)))
+        read_text(by_hand("sessauth_secret_", kernel.encode_message("StoredToken", record)))
 
 
 def test_no_message_repeats_the_token() -> None:
     """Errors about a secret do not hold a part of it."""
-    text = stored_text(DATA, ed25519.generate_seed())
+    text = stored_text(DATA, kernel.generate_seed())
 
     for bad in (text[:-1], text[:-8], text + "A"):
         with pytest.raises(MalformedToken) as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment

@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from sessauth._fast.codec.protobuf import WireError, decode, encode
+from sessauth._fast._check import WireError, decode_message, encode_message
 from sessauth.audit.recording.change_follower import recorded_body
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
@@ -75,7 +75,7 @@ OF_EACH_KIND = [
 def test_every_kind_has_a_builder() -> None:
     """The builders above cover the kinds, and the kinds are the members of the message."""
     assert {change.kind for change in OF_EACH_KIND} == set(ChangeKind)
-    empty = decode("Change", encode("Change", {"format": 1}))
+    empty = decode_message("Change", encode_message("Change", {"format": 1}))
     assert {name for name, value in empty.items() if value is None} == {kind.value for kind in ChangeKind}
 
 
@@ -125,7 +125,7 @@ def test_a_digest_covers_content_and_not_the_clock() -> None:
 def test_a_change_without_a_known_body_is_refused() -> None:
     """A record of a kind that this version does not know is an error, never an empty change."""
     with pytest.raises(WireError, match="body"):
-        Change.decode(encode("Change", {"format": 1, "id": "x"}))
+        Change.decode(encode_message("Change", {"format": 1, "id": "x"}))
 
 
 def test_an_outcome_raises_its_rejection() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.scopes import containment
+from sessauth.scopes import containment
 from sessauth.scopes.condition import Condition
 from sessauth.scopes.scope import Scope
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from sessauth._fast.codec.protobuf import WireError
+from sessauth._fast._check import WireError
 from sessauth.limits import MAX_REQUEST_ID_BYTES
 from sessauth.model.costs import Ledger, Permit, SessionCounts, ledger_id, once_change_id, retry_change_id
 from sessauth.scopes.value import Number

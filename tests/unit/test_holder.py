@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.codec import protobuf
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.crypto.issuer_key import IssuerKey
@@ -24,7 +22,7 @@ from tests.support.memory_fixture import NOW_MS, MemoryFixture, memory_fixture
 
 READ = "read:files/**"
 SECRET = bytes(range(100, 132))
-HOST = VerifierKey(b"v" * 16, proof.x25519_public(SECRET), NOW_MS - 1, NOW_MS + 3_600_000, b"c" * 16)
+HOST = VerifierKey(b"v" * 16, kernel.x25519_public(SECRET), NOW_MS - 1, NOW_MS + 3_600_000, b"c" * 16)
 
 
 @pytest.fixture
@@ -134,9 +132,11 @@ def test_a_secret_shows_in_no_repr_and_no_pickle(holder: HolderKey) -> None:
 def test_a_mac_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
     """Each field, and the tag as the verifier computes it from its own secret."""
     token = memory.mint(READ, ending="", to=holder.public)
-    made = protobuf.decode("Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS))
+    made = kernel.decode_message(
+        "Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS)
+    )
 
-    shared = proof.x25519(SECRET, holder.public.proof_key)
+    shared = kernel.x25519(SECRET, holder.public.proof_key)
     key = h(
         b"sessauth/proof-mac/v1\x00"
         + shared
@@ -160,13 +160,13 @@ def test_a_mac_proof_is_what_the_document_says(memory: MemoryFixture, holder: Ho
 def test_a_signed_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
     """The tag is the signature by next_key; no arguments count as an empty object."""
     token = memory.mint(READ, ending="", to=holder.public)
-    made = protobuf.decode(
+    made = kernel.decode_message(
         "Proof", holder.prove(token, "read", "files/a", b"", HOST, kind="ed25519", now_ms=NOW_MS)
     )
 
     covered = proven_by_hand(token, made, digest_by_hand(b"read", b"files/a", b"{}"))
     assert made["kind"] == 1
-    assert ed25519.verify(holder.public.next_key, covered, made["tag"])
+    assert kernel.verify(holder.public.next_key, covered, made["tag"])
 
 
 def test_the_kind_follows_the_token(memory: MemoryFixture, holder: HolderKey) -> None:
@@ -175,7 +175,7 @@ def test_the_kind_follows_the_token(memory: MemoryFixture, holder: HolderKey) ->
     with_key, without = (memory.mint(READ, ending="", to=to) for to in (holder.public, other))
 
     kinds = [
-        protobuf.decode("Proof", holder.prove(token, "read", "files/a", b"", HOST))["kind"]
+        kernel.decode_message("Proof", holder.prove(token, "read", "files/a", b"", HOST))["kind"]
         for token in (with_key, without)
     ]
 
@@ -202,15 +202,15 @@ def test_a_second_proof_agrees_on_no_key(
 ) -> None:
     """One agreement for each key of a host, however many proofs are made for it."""
     agreed = []
-    agree = proof.mac_key_of_holder
+    agree = kernel.mac_key_of_holder
 
     def counted(*args: bytes) -> bytes:
         agreed.append(args[1])
         return agree(*args)
 
-    monkeypatch.setattr("sessauth.tokens.holder._kernel.mac_key_of_holder", counted)
+    monkeypatch.setattr("sessauth.tokens.holder.kernel.mac_key_of_holder", counted)
     token = memory.mint(READ, ending="", to=holder.public)
-    other = VerifierKey(HOST.verifier_id, proof.x25519_public(bytes(32)), 0, NOW_MS * 2, HOST.cluster_id)
+    other = VerifierKey(HOST.verifier_id, kernel.x25519_public(bytes(32)), 0, NOW_MS * 2, HOST.cluster_id)
 
     for host in (HOST, HOST, other, HOST, other):
         holder.prove(token, "read", "files/a", b"", host)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.errors import UsageError
 
-NEXT_KEY = ed25519.public_key(bytes(range(32)))
-PROOF_KEY = proof.x25519_public(bytes(range(32, 64)))
+NEXT_KEY = kernel.public_key(bytes(range(32)))
+PROOF_KEY = kernel.x25519_public(bytes(range(32, 64)))
 P = 2**255 - 19
 # The points of small order of Curve25519, and two other encodings of such.
 SMALL_ORDER_X25519 = [
@@ -74,7 +73,7 @@ def test_a_proof_key_of_small_order_is_refused(proof_key: str) -> None:
     key = bytes.fromhex(proof_key)
 
     with pytest.raises(ValueError, match="small order"):
-        proof.x25519(bytes(range(32)), key)
+        kernel.x25519(bytes(range(32)), key)
     with pytest.raises(UsageError, match="proof_key: of small order"):
         HolderPublicKey(NEXT_KEY, key)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth import AsyncProver, HolderKey, IssuerKey, Prover, Token, ToolCatalog, VerifierKey, VerifierKeys
-from sessauth._fast.codec import protobuf
-from sessauth._fast.token import proof as kernel
+from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.errors import MalformedToken, Unavailable, UnknownTool, UsageError
 from sessauth.limits import PROOF_WINDOW_MS
@@ -49,7 +48,7 @@ def _token(to: HolderKey | None = HOLDER) -> Token:
 
 def _number(proof: bytes, *numbers: int) -> int:
     """Return the number of the host's key that a proof is for."""
-    key_id = protobuf.decode("Proof", proof)["key_id"]
+    key_id = kernel.decode_message("Proof", proof)["key_id"]
     return next(number for number in numbers or (1, 2, 3) if _host_key(number).key_id == key_id)
 
 
@@ -167,7 +166,7 @@ def test_the_proof_is_that_of_the_call() -> None:
     binding = token.binding
     assert binding is not None
     for arguments in (b'{"a":1}', '{"a":1}', {"a": 1}):
-        made = protobuf.decode("Proof", prover.prove_tool(token.text, CATALOGUE, "get", arguments))
+        made = kernel.decode_message("Proof", prover.prove_tool(token.text, CATALOGUE, "get", arguments))
         digest = kernel.request_digest(b"read", b"mcp/github/get", encode(arguments))
         covered = kernel.covered_bytes(
             *(made["kind"], binding.signature, made["verifier_id"], made["key_id"], digest),
@@ -178,7 +177,7 @@ def test_the_proof_is_that_of_the_call() -> None:
         )
         assert (made["kind"], made["tag"]) == (2, kernel.mac(agreed, covered))
         assert made["time_ms"] == NOW
-    assert protobuf.decode("Proof", prover.prove(token, "read", "x", kind="ed25519"))["kind"] == 1
+    assert kernel.decode_message("Proof", prover.prove(token, "read", "x", kind="ed25519"))["kind"] == 1
     assert prover.prove(token, "read", "x") != prover.prove(token, "read", "x")
     with pytest.raises(UnknownTool):
         prover.prove_tool(token, CATALOGUE, "drop")

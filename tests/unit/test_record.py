@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.codec import base64url, protobuf
+from sessauth._fast import _check as kernel
+from sessauth._fast.codec import base64url
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.model.costs import BudgetClaim, Ledger, Permit
@@ -33,7 +34,7 @@ def test_a_message_may_have_another_name_than_its_class() -> None:
     claim = BudgetClaim(bytes(32), Number(1, 5), Number(9))
     permit = Permit(bytes(16), bytes(16), "gateway", 1, bytes(32), bytes(32), 7, (claim,))
 
-    assert permit.encode() == protobuf.encode("PermitRecord", permit.to_record())
+    assert permit.encode() == kernel.encode_message("PermitRecord", permit.to_record())
     assert Permit.decode(permit.encode()) == permit
     assert Ledger.decode(b"") == Ledger()
 
@@ -43,8 +44,8 @@ def test_an_unknown_number_of_an_enum_is_refused() -> None:
     record = KeyRecord(bytes(32), bytes(32), KeyStatus.ACTIVE).to_record()
 
     with pytest.raises(ValueError, match="not a valid KeyStatus"):
-        KeyRecord.decode(protobuf.encode("KeyRecord", {**record, "status": 99}))
-    with pytest.raises(protobuf.WireError):
+        KeyRecord.decode(kernel.encode_message("KeyRecord", {**record, "status": 99}))
+    with pytest.raises(kernel.WireError):
         KeyRecord.decode(b"\xff")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sessauth._fast.check.survey import Survey
+from sessauth._fast._codec import Survey
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
 from sessauth.model.log_records import Head

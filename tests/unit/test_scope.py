@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
 from sessauth.errors import ScopeError
 from sessauth.scopes.argument_path import Path, ValueSource
 from sessauth.scopes.condition import Condition, FactReference
@@ -202,8 +202,8 @@ TEXT = [{"text": "a"}]
 def test_kinds_of_a_later_version_are_kept_and_shown(change: dict[str, object], shown: str) -> None:
     """A scope with an unknown kind is read, reported, shown and encoded to the same bytes."""
     record = {"actions": ["read"], "resource": [{"kind": 1, "texts": ["a"]}], **change}
-    data = protobuf.encode("Scope", record)
-    scope = Scope.from_record(protobuf.decode("Scope", data))
+    data = kernel.encode_message("Scope", record)
+    scope = Scope.from_record(kernel.decode_message("Scope", data))
 
     assert scope.has_unknown_kind
     assert shown in str(scope)

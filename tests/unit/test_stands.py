@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from sessauth._fast.record.counters import CheckCounters
+from sessauth._fast._check import CheckCounters
 from sessauth.client import CheckItem
 from sessauth.clock import SystemClock
 from sessauth.crypto.issuer_key import IssuerKey
@@ -130,7 +130,7 @@ def test_a_record_of_a_token_alone_is_marked() -> None:
 
 def test_the_line_of_the_log_is_marked() -> None:
     """``token_only`` is true there, and absent for a call."""
-    from sessauth._fast.record.audit_json import DecisionText
+    from sessauth._fast._codec import DecisionText
 
     recorded = RecordedVerifier()
     recorded.verifier._check(PLAIN, b"", b"", token_only=True, now_ms=NOW)

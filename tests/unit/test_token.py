@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token.chain import Chain
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Chain
 from sessauth.crypto.armor import STORED_PREFIX, stored_text
 from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.crypto.issuer_key import IssuerKey
@@ -188,7 +188,7 @@ def test_a_secret_that_is_not_the_tokens_is_refused(memory: MemoryFixture) -> No
 
     for data in (opened.data, sealed.data):
         with pytest.raises(MalformedToken, match="belong together"):
-            Token.parse(stored_text(data, ed25519.generate_seed()))
+            Token.parse(stored_text(data, kernel.generate_seed()))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x01", b"\x08\x02", b"\x00", b"\xff" * 100, bytes(9000)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast._check import DecisionQueue
 from sessauth.errors import PermissionDenied, Unavailable, UsageError
 from sessauth.model.change import end_session
 from sessauth.model.session import Session

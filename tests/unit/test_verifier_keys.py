@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus, load_trusted_keys
 from sessauth.crypto.verifier_key import LEAVE_MS, SignedVerifierKey, VerifierKey, VerifierKeys
 from sessauth.errors import UsageError
@@ -21,7 +20,7 @@ OTHER = IssuerKey(bytes(range(1, 33)))
 
 def host_key(number: int = 1, begins_ms: int = NOW_MS - HOUR // 2, **given: bytes) -> VerifierKey:
     """A key of the host that lives an hour."""
-    public = proof.x25519_public(bytes([number]) * 32)
+    public = kernel.x25519_public(bytes([number]) * 32)
     return VerifierKey(
         **{
             "verifier_id": b"v" * 16,
@@ -39,12 +38,12 @@ def test_a_signed_key_is_what_the_document_says() -> None:
     key = host_key()
     signed = key.signed_by(ISSUER)
 
-    assert ed25519.verify(
+    assert kernel.verify(
         ISSUER.public_key, b"sessauth/verifier-key/v1\x00" + signed.payload, signed.signature
     )
     assert signed.issuer_key_id == ISSUER.key_id
     assert VerifierKey.decode(signed.payload) == key
-    assert key.key_id == ed25519.digest(key.public_key)
+    assert key.key_id == kernel.digest(key.public_key)
 
 
 def test_the_keys_that_an_issuer_vouches_for_are_taken() -> None:

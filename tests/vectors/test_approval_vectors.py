@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.token import proof
+from sessauth._fast import _check as kernel
 from tests.oracle import approvals as oracle
 from tests.oracle.approvals import Held, Verdict, Wanted
 from tests.oracle.proofs import request_digest
@@ -50,7 +50,7 @@ def test_each_vector_has_its_outcome(judge: Callable[..., tuple[Verdict, bytes]]
     assert wrong == []
 
 
-@pytest.mark.parametrize("digest", [request_digest, proof.request_digest], ids=["oracle", "kernel"])
+@pytest.mark.parametrize("digest", [request_digest, kernel.request_digest], ids=["oracle", "kernel"])
 def test_each_request_has_its_digest(digest: Callable[[bytes, bytes, bytes], bytes]) -> None:
     """Empty arguments count as two braces; a byte that moves to the next part makes another digest."""
     found = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.crypto import ed25519
+from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.crypto.issuer_key import IssuerKey
@@ -46,8 +46,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     for module in (issuers, holders):
         monkeypatch.setattr(module, "secrets", SimpleNamespace(token_bytes=take))
-    seeds = SimpleNamespace(generate_seed=take, public_key=ed25519.public_key, digest=ed25519.digest)
-    monkeypatch.setattr("sessauth.tokens.block_draft.ed25519", seeds)
+    seeds = SimpleNamespace(**{**vars(kernel), "generate_seed": take})
+    monkeypatch.setattr("sessauth.tokens.block_draft.kernel", seeds)
     return queue
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
 from sessauth.crypto.armor import RECEIPT_PREFIX, checked_text
 from sessauth.errors import InvalidReceipt
 from sessauth.evidence.reader import receipts as evidence
@@ -22,8 +22,8 @@ FILE = "receipts.json"
 def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes, made_since_ms: int) -> str:
     """Return the package's fault of the bytes, and of their text form."""
     try:
-        signed = SignedReceipt(**protobuf.decode("SignedReceipt", data))
-    except protobuf.WireError:
+        signed = SignedReceipt(**kernel.decode_message("SignedReceipt", data))
+    except kernel.WireError:
         with pytest.raises(InvalidReceipt) as caught:
             SignedReceipt.from_text(checked_text(RECEIPT_PREFIX, data))
         return caught.value.fault

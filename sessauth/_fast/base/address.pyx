@@ -5,7 +5,18 @@ Text that two parsers could read differently is refused.
 
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from sessauth._fast.base.text cimport bytes_t, is_digit, is_hex, is_letter
+cdef struct Address:
+    # 4 or 6. The address fills the first 4 or 16 octets, in network order.
+    int family
+    unsigned char octets[16]
+
+cdef struct Url:
+    bytes_t scheme
+    size_t scheme_n
+    bytes_t host
+    size_t host_n
+    int port            # -1: not stated, and the scheme has no default
+
 
 cdef extern from "arpa/inet.h" nogil:
     int inet_pton(int family, const char *text, void *out)

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from sessauth._fast.base.text cimport bytes_t
-
 cdef enum:
     # Bounds of a number with a value.
     MAX_DECIMAL_DIGITS = 1024
@@ -18,14 +16,3 @@ cdef struct Decimal:
     uint32_t count          # of significant digits
     bytes_t digits          # the first of them; a decimal point may stand between two
     int64_t adjusted        # the exponent of the first
-
-# Read a well-formed JSON number of n bytes. 0: it has no value.
-cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil
-# units + nanos / 10^9. The digits are written into `room`.
-cdef void decimal_of_number(int64_t units, uint32_t nanos, unsigned char *room, Decimal *out) noexcept nogil
-# Compare a and b: below, at or above 0.
-cdef int decimal_order(const Decimal *a, const Decimal *b) noexcept nogil
-# Write the canonical form, return its length.
-cdef size_t put_decimal(unsigned char *out, const Decimal *value) noexcept nogil
-# 1: the canonical form of a number that Number can't hold.
-cdef bint is_canonical_decimal(bytes_t p, size_t n) noexcept nogil

@@ -6,12 +6,8 @@ Nothing is rounded and no arithmetic is done: numbers are compared by sign, expo
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from sessauth._fast.base.text cimport bytes_t, is_digit, parse_number
 
-# Cimported by other modules of the kernel only.
-__all__ = []
-
-
+# Read a well-formed JSON number of n bytes. 0: it has no value.
 cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil:
     cdef bytes_t end = p + n
     cdef int64_t exponent = 0
@@ -58,6 +54,7 @@ cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil:
     return -MAX_DECIMAL_EXPONENT <= out.adjusted <= MAX_DECIMAL_EXPONENT
 
 
+# units + nanos / 10^9. The digits are written into `room`.
 cdef void decimal_of_number(int64_t units, uint32_t nanos, unsigned char *room, Decimal *out) noexcept nogil:
     cdef uint64_t whole = <uint64_t> units
     cdef uint32_t rest = nanos
@@ -118,6 +115,7 @@ cdef int _size_order(const Decimal *a, const Decimal *b) noexcept nogil:
     return (a.count > b.count) - (a.count < b.count)
 
 
+# Compare a and b: below, at or above 0.
 cdef int decimal_order(const Decimal *a, const Decimal *b) noexcept nogil:
     if a.negative != b.negative:
         return -1 if a.negative else 1
@@ -172,6 +170,7 @@ cdef size_t put_decimal(unsigned char *out, const Decimal *value) noexcept nogil
     return p + (16 - at) - out
 
 
+# 1: the canonical form of a number that Number can't hold.
 cdef bint is_canonical_decimal(bytes_t p, size_t n) noexcept nogil:
     cdef int64_t units
     cdef uint32_t nanos

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from sessauth._fast.base.char_classes cimport CLOSER, UNPLAIN
-
 cdef extern from * nogil:
     """
     #include <stddef.h>
@@ -63,11 +61,7 @@ cdef inline bint is_letter(unsigned char c) noexcept nogil:
 cdef inline bint is_hex(unsigned char c) noexcept nogil:
     return is_digit(c) or 0x41 <= c <= 0x46 or 0x61 <= c <= 0x66
 
-cdef bint has_control(bytes_t p, size_t n) noexcept nogil
-cdef bint has_percent_hex(bytes_t p, size_t n) noexcept nogil
-cdef bint is_text(bytes_t p, size_t n) noexcept nogil
 cdef bint is_action(bytes_t p, size_t n) noexcept nogil
-cdef bint is_fact_name(bytes_t p, size_t n) noexcept nogil
 cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
 
 cdef inline bint is_plain(bytes_t p, size_t n, int classes, bint dots_allowed) noexcept nogil:
@@ -76,14 +70,8 @@ cdef inline bint is_plain(bytes_t p, size_t n, int classes, bint dots_allowed) n
         return 0
     return (not classes & CLOSER and p[0] != 0x2E) or is_plain_checked(p, n, dots_allowed)
 
-cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
-cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil
-cdef bint is_under(bytes_t v, size_t vn, bytes_t w, size_t wn) noexcept nogil
-cdef bint is_glob(bytes_t p, size_t n) noexcept nogil
-cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil
 # parse_number for numbers with a fraction, an exponent or many digits.
 cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil
-
 
 cdef inline int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
     """Parse a JSON number. 1: a value; 0: well-formed but out of range; -1: not a number. *used is its length."""

@@ -7,10 +7,6 @@ docs/token-format.md: sections 4 (texts), 5 (plain segments), 6.7 (glob), 6.8 (u
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from sessauth._fast.base.char_classes cimport IN_ACTION, kinds
-from sessauth._fast.base.limits cimport MAX_ACTION_CHARS, MAX_STRING_BYTES
-from sessauth._fast.base.search cimport find
-
 cdef extern from * nogil:
     """
     typedef unsigned __int128 sessauth_u128;

@@ -8,10 +8,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 
-from sessauth._fast.base.text cimport bytes_t
-
-__all__ = ["is_masked", "masked"]
-
 cdef const char *MASK = "..."
 cdef const char *COMMON = "sessauth_"
 cdef const char *KINDS[5]
@@ -25,6 +21,8 @@ cdef bint _of_secret(unsigned char c) noexcept nogil:
     )
 
 
+# The length of the secret that begins here, 0 if none does. `shown`: the length of its visible prefix, which names
+# the kind.
 cdef size_t secret_at(bytes_t p, bytes_t end, size_t *shown) noexcept nogil:
     cdef size_t common = strlen(COMMON)
     cdef size_t n

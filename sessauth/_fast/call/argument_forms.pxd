@@ -2,9 +2,6 @@
 
 from cpython.bytes cimport PyBytes_CheckExact
 
-from sessauth._fast.call.check_state cimport slice_of
-from sessauth._fast.call.resource cimport TextSlice
-
 # Never raises for values that an agent controls: values without a JSON form become bytes that are denied.
 cdef bytes judged_bytes(object arguments)
 

@@ -5,7 +5,7 @@ equal bytes. Agents control values as well as texts: depth and size are bounded 
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal as PyDecimal
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AS_DOUBLE
@@ -14,11 +14,6 @@ from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
-
-from sessauth._fast.base.limits cimport MALFORMED_REQUEST, MAX_JSON_BYTES, MAX_JSON_DEPTH
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.canonical_json cimport STRING_FACTOR, canonical_of, put_string
-from sessauth._fast.record.json_writer cimport put_number
 
 from sessauth._fast.codec.errors import FormError
 
@@ -30,7 +25,6 @@ cdef extern from "Python.h":
     object PyNumber_ToBase(object number, int base)
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
-__all__ = ["canonical", "encode", "judged"]
 
 cdef enum:
     # Sign, 17 digits, point, leading or trailing zeros and exponent of a double.
@@ -46,7 +40,7 @@ cdef struct ArgumentBuffer:
     size_t room
 
 
-def encode(arguments not None):
+def encode_arguments(arguments not None):
     """Return the bytes of a call's arguments: bytes as they are, a str as UTF-8, a mapping in the canonical form.
 
     Raises FormError for values without a JSON form and values beyond the limits, TypeError for other types.
@@ -57,13 +51,13 @@ def encode(arguments not None):
 
 
 def judged(arguments not None):
-    """Return the bytes of ``encode``, or for values without a JSON form bytes that every verifier denies."""
+    """Return the bytes of ``encode_arguments``, or for values without a JSON form bytes that every verifier denies."""
     return judged_bytes(arguments)
 
 
 def canonical(arguments not None):
-    """Return the canonical form of arguments in any form. Raises as ``encode``, and FormError for bad JSON."""
-    cdef bytes text = encode(arguments)
+    """Return the canonical form of arguments in any form. Raises as ``encode_arguments``, and FormError for bad JSON."""
+    cdef bytes text = encode_arguments(arguments)
     cdef bytes out = canonical_of(<bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
     if out is None:
         raise _wrong("not a JSON object, or beyond the limits: docs/token-format.md, section 8")
@@ -157,7 +151,7 @@ cdef int _put_value(ArgumentBuffer *out, object value, int depth) except -1:
         if overflow:
             return _put_long(out, value)
         _need(out, MAX_DOUBLE_CHARS)
-        out.end = <unsigned char *> put_number(<char *> out.end, small)
+        out.end = <unsigned char *> put_json_number(<char *> out.end, small)
         return 0
     if isinstance(value, float):
         return _put_double(out, PyFloat_AS_DOUBLE(value))
@@ -165,10 +159,10 @@ cdef int _put_value(ArgumentBuffer *out, object value, int depth) except -1:
         return _put_list(out, value, depth + 1)
     if isinstance(value, (dict, Mapping)):
         return _put_object(out, value, depth + 1)
-    if isinstance(value, Decimal):
-        if not Decimal.is_finite(value):
+    if isinstance(value, PyDecimal):
+        if not PyDecimal.is_finite(value):
             raise _wrong("a number that is not finite")
-        return _put_ascii(out, Decimal.__str__(value).lower())
+        return _put_ascii(out, PyDecimal.__str__(value).lower())
     raise TypeError(f"a value of arguments is what JSON has, not {type(value).__name__}")
 
 
@@ -291,4 +285,4 @@ cdef unsigned char *_put_digits(unsigned char *out, const char *shortest) noexce
         out += count
     out[0] = 0x65
     out[1] = 0x2B if point > 0 else 0x2D
-    return <unsigned char *> put_number(<char *> out + 2, abs(point - 1))
+    return <unsigned char *> put_json_number(<char *> out + 2, abs(point - 1))

@@ -9,25 +9,12 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy
 
-from sessauth._fast.base.char_classes cimport STOP, kinds
-from sessauth._fast.base.text cimport bytes_t, is_digit
-from sessauth._fast.call.json_reader cimport (
-    TYPE_LIST,
-    TYPE_OBJECT,
-    TYPE_TEXT,
-    TYPE_TRUTH,
-    Document,
-    JsonNode,
-    document_free,
-    document_init,
-    read_document,
-)
-from sessauth._fast.record.json_writer cimport hex_digit, put_plain
-
-# Cimported by other modules of the kernel only.
-__all__ = []
+cdef enum:
+    # Most bytes for one byte of a string: \u and four digits.
+    STRING_FACTOR = 6
 
 
+# The canonical form, or None for bytes that are not arguments. Never longer than the input, unless that is empty.
 cdef bytes canonical_of(bytes_t p, size_t n):
     cdef Document document
     cdef const JsonNode **order = NULL
@@ -42,7 +29,7 @@ cdef bytes canonical_of(bytes_t p, size_t n):
             if formed:
                 order = <const JsonNode **> malloc(document.used * sizeof(JsonNode *))
                 if order != NULL:
-                    end = _put(start, document.nodes, document.nodes, order)
+                    end = _put_canonical(start, document.nodes, document.nodes, order)
         if not formed:
             return None
         if order == NULL:
@@ -53,6 +40,7 @@ cdef bytes canonical_of(bytes_t p, size_t n):
         document_free(&document)
 
 
+# The canonical form of an object of a document of `n` bytes, without one member (NULL: with all).
 cdef bytes canonical_node(const Document *document, const JsonNode *node, size_t n, const JsonNode *without):
     cdef bytes room = PyBytes_FromStringAndSize(NULL, n + 2)
     cdef unsigned char *start = <unsigned char *> PyBytes_AS_STRING(room)
@@ -60,12 +48,12 @@ cdef bytes canonical_node(const Document *document, const JsonNode *node, size_t
     cdef const JsonNode **order = <const JsonNode **> malloc(document.used * sizeof(JsonNode *))
     if order == NULL:
         raise MemoryError
-    end = _put_container(start, document.nodes, node, order, without)
+    end = _put_canonical_container(start, document.nodes, node, order, without)
     free(order)
     return PyBytes_FromStringAndSize(<const char *> start, end - start)
 
 
-cdef unsigned char *_put(
+cdef unsigned char *_put_canonical(
     unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order
 ) noexcept nogil:
     """Write a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
@@ -74,11 +62,11 @@ cdef unsigned char *_put(
     if node.type == TYPE_TRUTH:
         return <unsigned char *> put_plain(<char *> out, "true" if node.truth else "false")
     if node.type != TYPE_OBJECT and node.type != TYPE_LIST:
-        return _put_number(out, node.text)
-    return _put_container(out, nodes, node, order, NULL)
+        return _put_canonical_number(out, node.text)
+    return _put_canonical_container(out, nodes, node, order, NULL)
 
 
-cdef unsigned char *_put_container(
+cdef unsigned char *_put_canonical_container(
     unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order, const JsonNode *without
 ) noexcept nogil:
     """Write an object or a list but for one child."""
@@ -103,12 +91,12 @@ cdef unsigned char *_put_container(
             out = put_string(out, order[i].name, order[i].name_n)
             out[0] = 0x3A
             out += 1
-        out = _put(out, nodes, order[i], order + count)
+        out = _put_canonical(out, nodes, order[i], order + count)
     out[0] = 0x7D if is_object else 0x5D
     return out + 1
 
 
-cdef unsigned char *_put_number(unsigned char *out, bytes_t p) noexcept nogil:
+cdef unsigned char *_put_canonical_number(unsigned char *out, bytes_t p) noexcept nogil:
     """Copy a number, or null. The byte behind it belongs to neither."""
     if p[0] == 0x6E:
         return <unsigned char *> put_plain(<char *> out, "null")
@@ -119,6 +107,7 @@ cdef unsigned char *_put_number(unsigned char *out, bytes_t p) noexcept nogil:
     return out
 
 
+# Write a string with its quotes and return the end. `out` has room for STRING_FACTOR * n + 2 bytes.
 cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept nogil:
     cdef bytes_t end = p + n
     cdef bytes_t start

@@ -7,11 +7,6 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from sessauth._fast.base.limits cimport LEVEL_BLOCK
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.json_reader cimport Document
-from sessauth._fast.call.resource cimport TextSlice, Resource
-
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     unsigned char *PyUnicode_1BYTE_DATA(object text)
@@ -97,10 +92,6 @@ cdef class ScratchBox:
 
 # Copies a text. Without memory for it the argument stays unnamed.
 cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
-# Joins names with dots. A name without bytes is the element of a list whose index is its length.
-cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil
-# Points at the identities of a certificate. Returns their owners.
-cdef object set_peers(object peer, CheckInput *input)
 # slice_of for other objects than bytes and compact ASCII strings.
 cdef object slice_of_object(object text, TextSlice *out)
 
@@ -111,7 +102,6 @@ cdef inline void input_init(CheckInput *input) noexcept nogil:
     input.session.p = input.source.p = input.audience.p = input.proof.p = nothing
     input.verify_new_signatures = True
 
-
 cdef inline void outcome_init(CheckOutcome *outcome) noexcept nogil:
     memset(outcome, 0, sizeof(CheckOutcome))
     outcome.index = -1
@@ -121,7 +111,6 @@ cdef inline void outcome_init(CheckOutcome *outcome) noexcept nogil:
     outcome.matched_scope = -1
     outcome.observed_layer = -1
 
-
 cdef inline void outcome_free(CheckOutcome *outcome) noexcept nogil:
     if outcome.argument != NULL:
         free(outcome.argument)
@@ -130,11 +119,9 @@ cdef inline void outcome_free(CheckOutcome *outcome) noexcept nogil:
         free(outcome.observed_argument)
         outcome.observed_argument = NULL
 
-
 cdef inline void set_slice(TextSlice *out, bytes_t p, size_t n) noexcept nogil:
     out.p = p
     out.n = n
-
 
 cdef inline object slice_of(object text, TextSlice *out):
     """Point at bytes, or at a str as UTF-8. Return the new owner of the bytes, or None. TypeError for other types."""
@@ -146,13 +133,11 @@ cdef inline object slice_of(object text, TextSlice *out):
         return None
     return slice_of_object(text, out)
 
-
 cdef inline bint deny(CheckOutcome *out, int stage, int reason) noexcept nogil:
     out.allowed = False
     out.stage = stage
     out.reason = reason
     return False
-
 
 cdef inline bint deny_block(CheckOutcome *out, int stage, int reason, int index) noexcept nogil:
     out.level = LEVEL_BLOCK

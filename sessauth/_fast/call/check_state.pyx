@@ -5,10 +5,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.json_reader cimport document_free, document_init
-from sessauth._fast.record.json_writer cimport put_number
-
 
 @cython.final
 @cython.no_gc
@@ -32,6 +28,7 @@ cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexce
         memcpy(outcome.argument, text, n)
 
 
+# Joins names with dots. A name without bytes is the element of a list whose index is its length.
 cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil:
     cdef char index[24]
     cdef size_t n = 0
@@ -65,11 +62,12 @@ cdef size_t _put_index(char *out, size_t index) noexcept nogil:
     cdef char *end = out + 1
     out[0] = 0x5B
     if index != ANY_ELEMENT:
-        end = put_number(end, index)
+        end = put_json_number(end, index)
     end[0] = 0x5D
     return end + 1 - out
 
 
+# Points at the identities of a certificate. Returns their owners.
 cdef object set_peers(object peer, CheckInput *input):
     if isinstance(peer, (str, bytes)):
         raise TypeError("peer is a sequence of identities, not one")

@@ -9,38 +9,29 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy
 
-from sessauth._fast.base.char_classes cimport STOP, kinds
-from sessauth._fast.base.decimal cimport MAX_DECIMAL_BYTES, NUMBER_DIGITS, Decimal, decimal_of_number, put_decimal
-from sessauth._fast.base.limits cimport MALFORMED_TOKEN, MAX_JSON_BYTES, MAX_STRING_BYTES
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.canonical_json cimport compare_names, put_escape
-from sessauth._fast.call.json_reader cimport (
-    TYPE_DECIMAL,
-    TYPE_LIST,
-    TYPE_NUMBER,
-    TYPE_OBJECT,
-    TYPE_TEXT,
-    TYPE_TRUTH,
-    Document,
-    JsonNode,
-    decimal_of_node,
-    document_free,
-    document_init,
-    read_document,
-)
-from sessauth._fast.crypto.hashing cimport hash_add, hash_begin, hash_end
-
 from sessauth._fast.codec.errors import FormError
 
-__all__ = ["form"]
+cdef enum Formed:
+    HAS_NO_FORM = 0
+    HAS_FORM = 1
+    OUT_OF_WORK = 2
+
+# A form as far as comparisons need it: its length, its beginning, and its digest if `hashed`.
+cdef struct JsonForm:
+    size_t n
+    unsigned char start[MAX_STRING_BYTES]
+    bint hashed
+    Hashing hashing
+    unsigned char digest[DIGEST_BYTES]
+
 
 cdef enum:
-    # Bytes of text for one step of work.
+    # Bytes of text for one step of work, here as in a glob or a URL.
     BYTES_A_STEP = 16
-    LABEL_BYTES = 17
+    FORM_LABEL_BYTES = 17
 
 # With its zero byte at the end.
-cdef const char *LABEL = "sessauth/json/v1"
+cdef const char *FORM_LABEL = "sessauth/json/v1"
 cdef bytes_t BEFORE = <bytes_t> <const char *> '{"v":'
 
 # A value that is being formed.
@@ -50,7 +41,7 @@ cdef struct Forming:
     JsonForm *out
 
 
-def form(bytes text not None):
+def json_form(bytes text not None):
     """Return the equality form of a JSON text, None if it has more than 1024 bytes, and its digest.
 
     Raises FormError for bytes that are no JSON value within the limits of a request, and for one without a form.
@@ -80,6 +71,7 @@ cdef bint _read_value(Document *document, bytes_t p, size_t n) noexcept nogil:
     return n <= <size_t> MAX_JSON_BYTES and read_document(document, p, n) and document.nodes[0].count == 1
 
 
+# 1: n bytes are the equality form of a JSON value. `plain`: TYPE_TEXT, TYPE_NUMBER or TYPE_TRUTH, 0 for other values.
 cdef bint is_json_form(bytes_t p, size_t n, uint8_t *plain) noexcept nogil:
     cdef Document document
     cdef JsonForm out
@@ -102,6 +94,7 @@ cdef bint is_json_form(bytes_t p, size_t n, uint8_t *plain) noexcept nogil:
     return same
 
 
+# Form a value, for at most `work` steps, which are taken off. `out.hashed` is the caller's wish for a digest.
 cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *work, JsonForm *out) noexcept nogil:
     cdef Forming forming
     cdef const JsonNode **order = NULL
@@ -110,7 +103,7 @@ cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *wor
     out.n = 0
     if out.hashed:
         hash_begin(&out.hashing)
-        hash_add(&out.hashing, <bytes_t> LABEL, LABEL_BYTES)
+        hash_add(&out.hashing, <bytes_t> FORM_LABEL, FORM_LABEL_BYTES)
     if below:
         order = <const JsonNode **> malloc(below * sizeof(JsonNode *))
         if order == NULL:
@@ -118,7 +111,7 @@ cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *wor
     forming.nodes = nodes
     forming.work = work[0]
     forming.out = out
-    formed = _put(&forming, node, order) if _spend(&forming, 1) else OUT_OF_WORK
+    formed = _form_node(&forming, node, order) if _spend(&forming, 1) else OUT_OF_WORK
     free(order)
     work[0] = forming.work
     if out.hashed:
@@ -146,14 +139,14 @@ cdef inline void _add_char(Forming *forming, unsigned char c) noexcept nogil:
     _add(forming, &c, 1)
 
 
-cdef Formed _put(Forming *forming, const JsonNode *node, const JsonNode **order) noexcept nogil:
+cdef Formed _form_node(Forming *forming, const JsonNode *node, const JsonNode **order) noexcept nogil:
     """Add a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
     if node.type == TYPE_TEXT:
-        return _put_text(forming, node.text, node.units)
+        return _form_text(forming, node.text, node.units)
     if node.type == TYPE_OBJECT or node.type == TYPE_LIST:
-        return _put_container(forming, node, order)
+        return _form_container(forming, node, order)
     if node.type == TYPE_NUMBER or node.type == TYPE_DECIMAL:
-        return _put_number(forming, node)
+        return _form_number(forming, node)
     if node.type == TYPE_TRUTH:
         _add(forming, <bytes_t> (<const char *> "true" if node.truth else <const char *> "false"), 4 + (not node.truth))
         return HAS_FORM
@@ -163,7 +156,7 @@ cdef Formed _put(Forming *forming, const JsonNode *node, const JsonNode **order)
     return HAS_FORM
 
 
-cdef Formed _put_number(Forming *forming, const JsonNode *node) noexcept nogil:
+cdef Formed _form_number(Forming *forming, const JsonNode *node) noexcept nogil:
     cdef unsigned char digits[NUMBER_DIGITS]
     cdef unsigned char text[MAX_DECIMAL_BYTES]
     cdef Decimal value
@@ -179,7 +172,7 @@ cdef Formed _put_number(Forming *forming, const JsonNode *node) noexcept nogil:
     return HAS_FORM
 
 
-cdef Formed _put_text(Forming *forming, bytes_t p, size_t n) noexcept nogil:
+cdef Formed _form_text(Forming *forming, bytes_t p, size_t n) noexcept nogil:
     cdef unsigned char escape[8]
     cdef bytes_t end = p + n
     cdef bytes_t start
@@ -198,7 +191,7 @@ cdef Formed _put_text(Forming *forming, bytes_t p, size_t n) noexcept nogil:
     return HAS_FORM
 
 
-cdef Formed _put_container(Forming *forming, const JsonNode *node, const JsonNode **order) noexcept nogil:
+cdef Formed _form_container(Forming *forming, const JsonNode *node, const JsonNode **order) noexcept nogil:
     cdef bint is_object = node.type == TYPE_OBJECT
     cdef uint32_t at = <uint32_t> (node - forming.nodes) + 1
     cdef Formed formed
@@ -215,11 +208,11 @@ cdef Formed _put_container(Forming *forming, const JsonNode *node, const JsonNod
         if i:
             _add_char(forming, 0x2C)
         if is_object:
-            formed = _put_text(forming, order[i].name, order[i].name_n)
+            formed = _form_text(forming, order[i].name, order[i].name_n)
             if formed != HAS_FORM:
                 return formed
             _add_char(forming, 0x3A)
-        formed = _put(forming, order[i], order + node.count)
+        formed = _form_node(forming, order[i], order + node.count)
         if formed != HAS_FORM:
             return formed
     _add_char(forming, 0x7D if is_object else 0x5D)

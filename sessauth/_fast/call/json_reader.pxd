@@ -2,9 +2,6 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 
-from sessauth._fast.base.decimal cimport Decimal
-from sessauth._fast.base.text cimport bytes_t
-
 cdef enum:
     # Types of a JSON value. NOTHING and NO_VALUE compare with nothing.
     TYPE_NO_VALUE = 0
@@ -47,7 +44,6 @@ cdef inline void decimal_of_node(const JsonNode *node, Decimal *out) noexcept no
     out.digits = node.text + node.nanos
     out.count = node.count
     out.adjusted = node.units
-
 
 cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
     """Read a JSON object. 1: success; 0: malformed."""

@@ -8,12 +8,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp
 
-from sessauth._fast.base.char_classes cimport STOP, kinds, plain_run
-from sessauth._fast.base.decimal cimport Decimal, read_decimal
-from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_JSON_VALUES
-from sessauth._fast.base.text cimport bytes_t, parse_number, same
-from sessauth._fast.codec.protobuf cimport utf8_valid
-
 cdef struct Cursor:
     bytes_t p
     bytes_t end

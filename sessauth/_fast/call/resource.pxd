@@ -2,9 +2,6 @@
 
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.base.limits cimport MAX_SEGMENTS
-from sessauth._fast.base.text cimport bytes_t, mark
-
 cdef struct TextSlice:
     bytes_t p
     size_t n

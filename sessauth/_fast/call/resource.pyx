@@ -1,11 +1,5 @@
 """A resource, split into segments (docs/token-format.md, section 8)."""
 
-from sessauth._fast.base.char_classes cimport HIGH, SLASH, kinds
-from sessauth._fast.base.limits cimport MAX_RESOURCE_BYTES, MAX_SEGMENTS
-from sessauth._fast.base.text cimport bytes_t, is_plain
-from sessauth._fast.codec.protobuf cimport utf8_valid
-
-
 cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
     cdef bytes_t end = p + n
     cdef bytes_t start

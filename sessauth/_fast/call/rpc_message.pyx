@@ -9,24 +9,6 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, strlen
 
-from sessauth._fast.base.limits cimport MALFORMED_REQUEST
-from sessauth._fast.base.text cimport bytes_t, is_digit
-from sessauth._fast.call.canonical_json cimport STRING_FACTOR, canonical_node, put_string
-from sessauth._fast.call.json_reader cimport (
-    TYPE_NUMBER,
-    TYPE_OBJECT,
-    TYPE_TEXT,
-    Document,
-    JsonNode,
-    document_free,
-    document_init,
-    read_document,
-)
-
-from sessauth._fast.codec.errors import FormError
-
-__all__ = ["RpcMessage", "require_distinct_names"]
-
 cdef enum:
     # Digits of an id: below 2^53, so that each reader has the same number.
     MAX_ID_DIGITS = 15
@@ -191,10 +173,6 @@ cdef int _require_distinct(const Document *document) except -1:
         if len(names) < node.count:
             raise _wrong("an object has members whose names differ in case only")
     return 0
-
-
-cdef object _wrong(str detail):
-    return FormError(MALFORMED_REQUEST, detail)
 
 
 cdef inline bint _is(const JsonNode *node, const char *name) noexcept nogil:

@@ -3,10 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
-from sessauth._fast.check.lineage cimport Lineage
-from sessauth._fast.token.chain cimport Chain
-
 cdef struct Item:
     CheckInput input
     CheckOutcome outcome

@@ -4,12 +4,6 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 
-from sessauth._fast.base.limits cimport INTERNAL_ERROR
-from sessauth._fast.call.check_state cimport input_init, outcome_free, outcome_init
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport lineage_clear
-
 
 cdef class Batch:
     """The decisions of one batch, in the order of its calls: with a length, an index and an iterator.

@@ -2,11 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.call.check_state cimport CheckInput
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.stage_runner cimport StageRunner
-from sessauth._fast.check.view cimport ReadPoint
-
 cdef class BatchRunner(StageRunner):
     # Number the decisions of an allocated batch.
     cdef void name(self, Batch batch)

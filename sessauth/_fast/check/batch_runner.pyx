@@ -5,24 +5,6 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.limits cimport (
-    AUDIT_UNAVAILABLE,
-    BAD_SIGNATURE,
-    LEVEL_BLOCK,
-    MAX_TOKEN_BYTES,
-    STAGE_DECODE,
-    STAGE_NONE,
-)
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CheckInput, Scratch, ScratchBox, input_init, deny
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.stage_runner cimport StageRunner, allow, clear_match, set_fault
-from sessauth._fast.check.proof_stage cimport consume_nonce
-from sessauth._fast.check.stages cimport judge_scope
-from sessauth._fast.check.view cimport ReadPoint, SessionRules
-from sessauth._fast.token.chain cimport Chain, last_signature
-
 cdef enum:
     # Slots of the table of tokens that earlier items presented.
     SAME_TOKENS = 64
@@ -131,7 +113,7 @@ cdef class BatchRunner(StageRunner):
         if signature != NULL:
             k = signature[32] % SAME_TOKENS
             earlier = &batch.items[alike[k]]
-            if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.input.token, &earlier.input.token):
+            if alike[k] >= 0 and earlier.chain != NULL and _same_slice(&item.input.token, &earlier.input.token):
                 Py_INCREF(<object> earlier.chain)
                 item.chain = earlier.chain
                 return True
@@ -144,7 +126,7 @@ cdef class BatchRunner(StageRunner):
         return True
 
 
-cdef inline bint _equal(const TextSlice *a, const TextSlice *b) noexcept nogil:
+cdef inline bint _same_slice(const TextSlice *a, const TextSlice *b) noexcept nogil:
     return a.n == b.n and (a.p == b.p or memcmp(a.p, b.p, a.n) == 0)
 
 
@@ -168,8 +150,8 @@ cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
     """Compare the inputs of all stages before the scopes."""
     return (
         a.chain == b.chain
-        and _equal(&a.input.session, &b.input.session)
-        and _equal(&a.input.source, &b.input.source)
+        and _same_slice(&a.input.session, &b.input.session)
+        and _same_slice(&a.input.source, &b.input.source)
         and a.input.peer_count == b.input.peer_count
         and a.input.peers == b.input.peers
     )

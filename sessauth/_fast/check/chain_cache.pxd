@@ -3,9 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.token.chain cimport Chain, Link
-
 # A verified run of blocks from the root: the first `count` of a cached chain. The low four bits of the tag are
 # count - 1, the others a keyed hash of the last block's signature.
 cdef struct CacheEntry:

@@ -18,17 +18,14 @@ A chain that is presented as text more than once keeps its text, by which it is 
 counts as part of its weight.
 """
 
+from nacl.bindings import randombytes
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
-
-from sessauth._fast.check.link_ring cimport link_add, link_init, link_remove, release_all
-from sessauth._fast.token.chain cimport Chain, Link, last_signature, text_signature
-
-from nacl.bindings import randombytes
 
 cdef extern from * nogil:
     """

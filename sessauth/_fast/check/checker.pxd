@@ -2,12 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.call.check_state cimport CheckInput
-from sessauth._fast.check.batch cimport Item
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_runner cimport RecordingRunner
-from sessauth._fast.token.proof cimport ProofKeys
-
 cdef class Checker(RecordingRunner):
     # Keys that verify proofs. A check uses the keys that it started with.
     cdef public ProofKeys proofs

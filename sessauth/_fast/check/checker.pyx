@@ -5,34 +5,6 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.base.limits cimport ALLOWED, AUDIT_UNAVAILABLE, STAGE_DECODE, STAGE_NEEDS, STAGE_NONE
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.argument_forms cimport json_slice, judged_bytes
-from sessauth._fast.call.check_state cimport (
-    CheckInput,
-    CheckOutcome,
-    input_init,
-    deny,
-    outcome_free,
-    outcome_init,
-    slice_of,
-    set_peers,
-    set_slice,
-)
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.stage_runner cimport clear_match, set_fault
-from sessauth._fast.check.recording_runner cimport RecordingRunner, text_is_text
-from sessauth._fast.check.stages cimport check_session_alive
-from sessauth._fast.check.view cimport SessionEntry
-from sessauth._fast.codec.text_form cimport proof_bytes
-from sessauth._fast.record.counters cimport CheckCounters
-from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.proof cimport ProofKeys
-
-__all__ = ["Checker", "session_refusal"]
-
 cdef str NOTHING = ""
 cdef bytes NO_PROOF = b""
 
@@ -179,7 +151,7 @@ cdef class Checker(RecordingRunner):
             arguments = judged_bytes(arguments)
         if not PyBytes_CheckExact(tool):
             tool = judged_bytes(tool)
-        if not PyBytes_CheckExact(token) or text_is_text(token):
+        if not PyBytes_CheckExact(token) or holds_token_text(token):
             data = self.read_token(token, &refused)
             if data is None:
                 out = self.refuse(STAGE_DECODE, refused)
@@ -319,7 +291,7 @@ cdef class Checker(RecordingRunner):
         if parts is not call:
             references.append(parts)
         token = parts[0]
-        if not PyBytes_CheckExact(token) or text_is_text(token):
+        if not PyBytes_CheckExact(token) or holds_token_text(token):
             data = self.read_token(token, &item.refused)
             if type(data) is Chain:
                 chain = data
@@ -360,7 +332,7 @@ cdef class Checker(RecordingRunner):
         # The keys may have been replaced since the last check.
         self.recheck_if_due()
         proofs = self.proofs
-        if not PyBytes_CheckExact(proof) or text_is_text(proof):
+        if not PyBytes_CheckExact(proof) or holds_token_text(proof):
             proof = proof_bytes(proof)
         slice_of(proof, &input.proof)
         input.proofs = NULL if proofs is None else <PyObject *> proofs

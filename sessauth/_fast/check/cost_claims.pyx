@@ -4,28 +4,11 @@ Only a check with a cost handler runs this code, once all else allows. A scope's
 again, so that compiled scopes need not store them.
 """
 
+from collections import namedtuple
+
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
-
-from collections import namedtuple
-
-from sessauth._fast.base.limits cimport ALLOWED, LEVEL_BLOCK, LEVEL_NONE, STAGE_NEEDS, STAGE_NONE
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch, deny, set_argument
-from sessauth._fast.call.json_reader cimport TYPE_NUMBER, Document, JsonNode
-from sessauth._fast.check.view cimport SessionRules
-from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.scopes.evaluate cimport Context
-from sessauth._fast.scopes.json_lookup cimport find_node
-from sessauth._fast.scopes.match cimport MATCHED, OVERWORKED, MatchResult, match_scopes
-from sessauth._fast.token.block cimport Block
-from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.condition cimport Path, parse_path
-from sessauth._fast.token.scope cimport NO_NEEDS, ScopeList
-
-from sessauth._fast.codec.protobuf import decode
-
-__all__ = ["CostClaims", "Price"]
 
 cdef enum:
     # Field numbers of Block, Scope, Needs and Budget.
@@ -56,6 +39,18 @@ cdef class CostClaims:
     ``session_id``, ``block_ids`` (the root's first), ``epoch``, ``revision`` and ``checked_at_ms`` are those of the
     check so far.
     """
+
+    cdef readonly bytes session_id
+    cdef readonly tuple block_ids
+    cdef readonly uint64_t epoch
+    cdef readonly uint64_t revision
+    cdef readonly uint64_t checked_at_ms
+    cdef tuple _items
+    cdef dict _chosen
+    cdef bint _placed
+    cdef int _block
+    cdef int _scope
+    cdef bytes _argument
 
     def __len__(self):
         return len(self._items)
@@ -120,6 +115,7 @@ cdef class CostClaims:
         return deny(out, STAGE_NEEDS, reason)
 
 
+# The costs of a call whose scopes match. `scratch` holds its JSON, `rules` are those of the token's own session.
 cdef CostClaims build_claims(
     Chain chain, const SessionRules *rules, const CheckInput *input, Scratch *scratch, const CheckOutcome *outcome
 ):
@@ -184,7 +180,7 @@ cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
     reader.end = reader.p + block.payload.n
     if not _field(reader, BLOCK_SCOPES, scope, &reader) or not _field(reader, SCOPE_NEEDS, 0, &needs):
         raise RuntimeError("a scope that was compiled with needs states none")
-    record = decode("Needs", PyBytes_FromStringAndSize(<const char *> needs.p, needs.end - needs.p))
+    record = decode_message("Needs", PyBytes_FromStringAndSize(<const char *> needs.p, needs.end - needs.p))
     approval = record["approval"] or {"threshold": 0, "keys": ()}
     keys = tuple(approval["keys"])
     budget = record["budget"]

@@ -2,9 +2,6 @@
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport CheckOutcome
-from sessauth._fast.token.chain cimport Chain
-
 cdef class Decision:
     cdef CheckOutcome outcome
     cdef Chain chain

@@ -5,14 +5,8 @@ Enums and texts of a decision are not the kernel's: ``sessauth.decisions.decisio
 
 cimport cython
 
-from sessauth._fast.base.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, LEVEL_CEILING, MAX_BLOCKS, STAGE_NONE
-from sessauth._fast.call.check_state cimport CheckOutcome, outcome_init
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["Decision", "StoredDecision", "bind_enums", "restore"]
-
-cdef dict REASONS = {}
-cdef dict STAGES = {}
+cdef dict REASON_MEMBERS = {}
+cdef dict STAGE_MEMBERS = {}
 cdef object DECISION_BASE = None
 cdef object RESTORE = None
 # A pickle includes exceptions of this module only.
@@ -21,8 +15,8 @@ cdef str ERRORS = "sessauth.errors"
 
 def bind_enums(dict reasons not None, dict stages not None, decision_base, restore):
     """Bind enum members to numbers, the methods of ``decision_base`` to decisions, and the function that unpickles."""
-    global REASONS, STAGES, DECISION_BASE, RESTORE
-    REASONS, STAGES, DECISION_BASE, RESTORE = reasons, stages, decision_base, restore
+    global REASON_MEMBERS, STAGE_MEMBERS, DECISION_BASE, RESTORE
+    REASON_MEMBERS, STAGE_MEMBERS, DECISION_BASE, RESTORE = reasons, stages, decision_base, restore
 
 
 @cython.no_gc
@@ -59,12 +53,12 @@ cdef class Decision:
     @property
     def reason(self):
         """The ``Reason``."""
-        return REASONS.get(self.outcome.reason, self.outcome.reason)
+        return REASON_MEMBERS.get(self.outcome.reason, self.outcome.reason)
 
     @property
     def stage(self):
         """The ``Stage`` that refused; ``NONE`` if none did."""
-        return STAGES.get(self.outcome.stage, self.outcome.stage)
+        return STAGE_MEMBERS.get(self.outcome.stage, self.outcome.stage)
 
     @property
     def level(self):
@@ -199,7 +193,7 @@ cdef class StoredDecision(Decision):
 
 
 cdef tuple _facts(Decision decision):
-    """Return the facts of a decision, in the order that ``restore`` expects."""
+    """Return the facts of a decision, in the order that ``restore_decision`` expects."""
     cdef const CheckOutcome *outcome = &decision.outcome
     return (
         bool(outcome.allowed), outcome.reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause,
@@ -208,7 +202,7 @@ cdef tuple _facts(Decision decision):
     )  # fmt: skip
 
 
-def restore(tuple facts not None, fault=None):
+def restore_decision(tuple facts not None, fault=None):
     """Return the decision of some facts, with the exception behind INTERNAL_ERROR, if it was pickled.
 
     Raises ValueError, TypeError or OverflowError for facts that no decision has. In particular the flag and the
@@ -223,7 +217,7 @@ def restore(tuple facts not None, fault=None):
         out._argument, outcome.matched_index, outcome.matched_scope, out._session_id, outcome.epoch,
         out._block_ids, outcome.revision, outcome.expires_at_ms, outcome.checked_at_ms, decision_id,
     ) = facts  # fmt: skip
-    if not _is_whole(out, decision_id) or allowed is not (outcome.reason == ALLOWED):
+    if not _decision_is_whole(out, decision_id) or allowed is not (outcome.reason == ALLOWED):
         raise ValueError("these are not the facts of a decision")
     if allowed and not _could_allow(out):
         raise ValueError("these are not the facts of an allow")
@@ -237,7 +231,7 @@ def restore(tuple facts not None, fault=None):
     return out
 
 
-cdef bint _is_whole(StoredDecision out, bytes decision_id):
+cdef bint _decision_is_whole(StoredDecision out, bytes decision_id):
     """Return True if enums and ids are those of a possible decision."""
     cdef CheckOutcome *outcome = &out.outcome
     return (
@@ -246,8 +240,8 @@ cdef bint _is_whole(StoredDecision out, bytes decision_id):
         and out._block_ids is not None
         and decision_id is not None
         and len(decision_id) == 16
-        and outcome.reason in REASONS
-        and outcome.stage in STAGES
+        and outcome.reason in REASON_MEMBERS
+        and outcome.stage in STAGE_MEMBERS
         and 0 <= outcome.level <= LEVEL_BLOCK
         and len(out._block_ids) <= MAX_BLOCKS
         and all([type(each) is bytes and len(each) == 32 for each in out._block_ids])

@@ -10,9 +10,6 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.clock cimport steady_ms
-from sessauth._fast.base.limits cimport MAX_STALENESS_MS
-
 from sessauth._fast.base.boot import clock_id
 
 cdef enum:

@@ -3,9 +3,6 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from sessauth._fast.base.limits cimport MAX_ANCESTORS
-from sessauth._fast.check.view cimport SessionRules, SessionEntry
-
 # The rules of the session and of its ancestors, the nearest first. Owns a reference to each entry: another thread
 # may replace the view's entries while this one verifies.
 cdef struct Lineage:
@@ -18,7 +15,6 @@ cdef inline void lineage_add(Lineage *lineage, SessionEntry entry) noexcept:
     lineage.entries[lineage.count] = <PyObject *> entry
     lineage.rules[lineage.count] = &entry.rules
     lineage.count += 1
-
 
 cdef inline void lineage_clear(Lineage *lineage) noexcept:
     cdef int i

@@ -8,29 +8,6 @@ another reason consumes nothing (docs/token-format.md, section 9.9).
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from sessauth._fast.base.limits cimport *
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, deny_block
-from sessauth._fast.crypto.ed25519 cimport verify_signed
-from sessauth._fast.crypto.hashing cimport agree, blake2b_mac
-from sessauth._fast.nonces.table cimport table_insert
-from sessauth._fast.token.block cimport ENDING_BOUND, Block
-from sessauth._fast.token.chain cimport Chain, MacKeys
-from sessauth._fast.token.proof cimport (
-    NAME_BYTES,
-    PROOF_ED25519,
-    PROOF_MAC,
-    COVERED_BYTES,
-    SIGNATURE_BYTES,
-    Proof,
-    ProofKeys,
-    VerifierKey,
-    digest_request,
-    parse_proof,
-    put_mac_key,
-    put_covered_bytes,
-)
-
 cdef extern from * nogil:
     """
     #include <stdint.h>
@@ -47,6 +24,7 @@ cdef extern from * nogil:
     void give "sessauth_give"(uint32_t *lock)
 
 
+# Verify the proof for a chain with a bound last block, except the nonce. False: the outcome is a denial.
 cdef bint judge_proof(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
     cdef int reason
     if input.skip_proof:
@@ -120,6 +98,7 @@ cdef bint insert_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) 
     return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
 
 
+# True if verifying the proof probably needs a public-key operation.
 cdef bint proof_is_costly(Chain chain, const CheckInput *input) noexcept nogil:
     # An estimate without cost. A new host key also needs an agreement, once a token.
     if input.proof.n < 2:

@@ -4,11 +4,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_runner cimport BatchRunner
-from sessauth._fast.token.chain cimport Chain
-
 cdef class Prepared:
     cdef object checker
     cdef readonly bytes data
@@ -27,11 +22,10 @@ cdef class RecordingRunner(BatchRunner):
     # Record an item's outcome, once. `watched`: it withdraws an allow.
     cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept
 
-cdef inline bint is_text(bytes_t p, size_t n) noexcept nogil:
+cdef inline bint is_token_text(bytes_t p, size_t n) noexcept nogil:
     """Return 1 for a prefix of a token's text form."""
     return n > 9 and memcmp(p, <const char *> "sessauth_", 9) == 0
 
-
-cdef inline bint text_is_text(object token) noexcept:
-    """Apply ``is_text`` to a bytes object."""
-    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
+cdef inline bint holds_token_text(object token) noexcept:
+    """Apply ``is_token_text`` to a bytes object."""
+    return is_token_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))

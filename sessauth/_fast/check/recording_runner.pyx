@@ -10,40 +10,6 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.limits cimport MALFORMED_TOKEN, MAX_TOKEN_BYTES, OPEN_TOKEN, TOKEN_TOO_LARGE
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.argument_forms cimport json_slice
-from sessauth._fast.call.check_state cimport (
-    CheckInput,
-    CheckOutcome,
-    PyUnicode_1BYTE_DATA,
-    PyUnicode_GET_LENGTH,
-    PyUnicode_IS_COMPACT_ASCII,
-    input_init,
-    outcome_free,
-    outcome_init,
-    set_argument,
-    slice_of,
-)
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_runner cimport BatchRunner
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_runner cimport text_is_text
-from sessauth._fast.codec.text_form cimport (
-    CHECK_CHARS,
-    PRESENTED_CHARS,
-    PRESENTED_PREFIX,
-    STORED_CHARS,
-    STORED_PREFIX,
-    decode_text,
-)
-from sessauth._fast.record.counters cimport CheckCounters
-from sessauth._fast.record.queue cimport DecisionQueue
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["RecordingRunner", "Prepared"]
-
 
 @cython.final
 cdef class Prepared:
@@ -81,7 +47,7 @@ cdef class RecordingRunner(BatchRunner):
         if queue is None:
             return
         input_init(&input)
-        if not PyBytes_CheckExact(token) or text_is_text(token):
+        if not PyBytes_CheckExact(token) or holds_token_text(token):
             data = self.read_token(token, &reason)
             if data is not None:
                 token = (<Chain> data).raw if type(data) is Chain else data
@@ -178,7 +144,7 @@ cdef class RecordingRunner(BatchRunner):
             return <bytes?> prepared.data if prepared.checker is not self or prepared.chain is None else prepared.chain
         if isinstance(token, bytes):
             data = token if PyBytes_CheckExact(token) else bytes(token)
-            if not text_is_text(data):
+            if not holds_token_text(data):
                 return data
         elif isinstance(token, str):
             if PyUnicode_CheckExact(token) and PyUnicode_IS_COMPACT_ASCII(token):

@@ -2,15 +2,6 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch, ScratchBox
-from sessauth._fast.check.chain_cache cimport ChainCache
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport Lineage
-from sessauth._fast.check.view cimport KeyEntry, ReadPoint, SessionEntry, View
-from sessauth._fast.record.counters cimport CheckCounters
-from sessauth._fast.record.queue cimport DecisionQueue
-from sessauth._fast.token.chain cimport Chain
-
 cdef class StageRunner:
     cdef readonly View view
     cdef readonly ChainCache cache
@@ -54,9 +45,6 @@ cdef class StageRunner:
     ) except -1
     cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session, CheckOutcome *out) except -1
 
-# Set an allow. Every stage passed.
-cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil
 # A denial discloses no match.
 cdef void set_observed_position(CheckOutcome *out) noexcept nogil
-cdef void clear_match(CheckOutcome *out) noexcept nogil
 cdef void set_fault(CheckOutcome *out) noexcept nogil

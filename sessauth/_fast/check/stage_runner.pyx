@@ -4,47 +4,12 @@ Stages and order are those of docs/token-format.md, section 9. The first refusal
 after the last stage, sets ALLOWED: every failure before it, exceptions included, is a denial.
 """
 
+from nacl.bindings import randombytes
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
-
-from sessauth._fast.base.clock cimport steady_ms, wall_ms
-from sessauth._fast.base.limits cimport *
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport (
-    CheckInput,
-    CheckOutcome,
-    Scratch,
-    ScratchBox,
-    deny,
-    deny_block,
-    outcome_free,
-    outcome_init,
-)
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.chain_cache cimport ChainCache
-from sessauth._fast.check.cost_claims cimport CostClaims, build_claims
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport Lineage, lineage_add, lineage_clear
-from sessauth._fast.check.proof_stage cimport proof_is_costly, consume_nonce
-from sessauth._fast.check.stages cimport judge_audience, check_session_alive, judge_scope, judge_time
-from sessauth._fast.check.view cimport (
-    BLOCK_REVOKED,
-    BLOCK_UNPROVEN,
-    KEY_ACTIVE,
-    KEY_DISTRUSTED,
-    KEY_PREPARED,
-    KEY_RETIRED,
-    KeyEntry,
-    ReadPoint,
-    SessionEntry,
-    View,
-)
-from sessauth._fast.token.block cimport ENDING_OPEN
-from sessauth._fast.token.chain cimport Chain, parse_chain
-
-from nacl.bindings import randombytes
 
 cdef enum:
     # The longest time without a check for a replaced state folder or a stepped clock.
@@ -276,7 +241,7 @@ cdef class StageRunner:
             # The same call failed here before, and `gate` counted it.
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, input.wrong_index)
         if not input.verify_new_signatures or (
-            input.gate != NULL and not (<object> input.gate).may_fail(_text(&input.source))
+            input.gate != NULL and not (<object> input.gate).may_fail(_slice_text(&input.source))
         ):
             return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
         if chain.wrong_index < 0:
@@ -287,7 +252,7 @@ cdef class StageRunner:
         if chain.wrong_index >= 0:
             self.bad_signatures += 1
             if input.gate != NULL:
-                (<object> input.gate).failed(_text(&input.source))
+                (<object> input.gate).failed(_slice_text(&input.source))
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, chain.wrong_index)
         chain.signatures_valid = True
         # The view's own key objects: a dict finds identical keys faster than equal ones.
@@ -326,10 +291,11 @@ cdef class StageRunner:
         return ScratchBox.__new__(ScratchBox) if box is None else box
 
 
-cdef str _text(const TextSlice *part):
+cdef str _slice_text(const TextSlice *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8", "replace")
 
 
+# Set an allow. Every stage passed.
 cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil:
     if chain.expires_at_ms < out.expires_at_ms:
         out.expires_at_ms = chain.expires_at_ms

@@ -8,49 +8,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport strlen
 
-from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
-from sessauth._fast.base.limits cimport *
-from sessauth._fast.base.text cimport bytes_t, is_action, same
-from sessauth._fast.call.check_state cimport (
-    ANY_ELEMENT,
-    CONSUMES_PERMIT,
-    CheckInput,
-    CheckOutcome,
-    Scratch,
-    deny,
-    deny_block,
-    set_argument,
-    set_argument_path,
-    set_slice,
-)
-from sessauth._fast.call.json_reader cimport read_document
-from sessauth._fast.call.resource cimport TextSlice, split_resource
-from sessauth._fast.check.proof_stage cimport judge_proof
-from sessauth._fast.check.view cimport (
-    CAUSE_EXPIRED,
-    CAUSE_LEASE_LAPSED,
-    STATUS_ACTIVE,
-    STATUS_ENDED,
-    STATUS_SUSPENDED,
-    SessionRules,
-    SessionEntry,
-)
-from sessauth._fast.scopes.evaluate cimport Context, holds
-from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, MatchResult, match_scopes
-from sessauth._fast.token.block cimport ENDING_BOUND, Block
-from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.condition cimport (
-    SOURCE_ELEMENTS,
-    SOURCE_SESSION,
-    SOURCE_TOOL,
-    Path,
-    Texts,
-    is_each_element,
-    next_text,
-)
-from sessauth._fast.token.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
-from sessauth._fast.token.value cimport ByteSpan
-
 
 cdef bint check_session_alive(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil:
     cdef int reason

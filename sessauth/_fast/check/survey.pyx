@@ -11,48 +11,48 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from sessauth._fast.base.limits cimport (
+from sessauth._fast._check cimport (
     ALLOWED,
+    ENDING_BOUND,
     MAX_WORK,
+    MAYBE,
+    NO,
     STAGE_DECODE,
     STAGE_NEEDS,
     STAGE_PROOF,
-)
-from sessauth._fast.base.text cimport bytes_t, is_action
-from sessauth._fast.call.argument_forms cimport json_slice
-from sessauth._fast.call.check_state cimport (
+    YES,
+    Batch,
+    Block,
+    Chain,
     CheckInput,
     CheckOutcome,
+    Checker,
+    Item,
+    PartialCall,
+    ReadPoint,
     Scratch,
     ScratchBox,
-    deny,
-    outcome_free,
-    outcome_init,
-    slice_of,
-    set_slice,
-)
-from sessauth._fast.call.json_reader cimport read_document
-from sessauth._fast.call.resource cimport TextSlice, split_resource
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.check.stage_runner cimport set_fault
-from sessauth._fast.check.lineage cimport lineage_clear
-from sessauth._fast.check.stages cimport judge_kinds, judge_scope
-from sessauth._fast.check.three_valued cimport (
-    MAYBE,
-    NO,
-    YES,
-    PartialCall,
+    SessionRules,
+    TextSlice,
     and3,
+    bytes_t,
+    deny,
     eval_condition3,
     eval_scopes3,
+    is_action,
+    json_slice,
+    judge_kinds,
+    judge_scope,
+    lineage_clear,
+    outcome_free,
+    outcome_init,
+    read_document,
     read_facts_of,
+    set_fault,
+    set_slice,
+    slice_of,
+    split_resource,
 )
-from sessauth._fast.check.view cimport ReadPoint, SessionRules
-from sessauth._fast.token.block cimport ENDING_BOUND, Block
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["Survey"]
 
 # One candidate call. `given` is false for all possible arguments.
 cdef struct Candidate:

@@ -2,13 +2,6 @@
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.resource cimport TextSlice, Resource
-from sessauth._fast.check.view cimport SessionRules
-from sessauth._fast.scopes.evaluate cimport Context
-from sessauth._fast.token.condition cimport Condition
-from sessauth._fast.token.scope cimport Scope, ScopeList
-
 cdef enum Truth:
     # The numbers of the schema's Verdict.
     YES = 1
@@ -31,7 +24,6 @@ cdef inline int and3(int a, int b) noexcept nogil:
     if a == NO or b == NO:
         return NO
     return MAYBE if a == MAYBE or b == MAYBE else YES
-
 
 cdef inline void read_facts_of(const SessionRules *rules, Context *context) noexcept nogil:
     context.facts = rules.facts

@@ -6,18 +6,6 @@ gateway's facts about the tool. ``match`` and ``evaluate`` decide on scopes and 
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_JSON_VALUES
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.scopes.evaluate cimport holds
-from sessauth._fast.scopes.match cimport MATCHED, MatchResult, closed_paths, covers, match_scopes
-from sessauth._fast.token.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
-from sessauth._fast.token.condition cimport SOURCE_ELEMENTS, SOURCE_TOOL, Condition, is_argument, is_json, is_unknown
-from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
-
-cdef enum:
-    # Bytes of text for one step of work in a glob or a URL.
-    BYTES_A_STEP = 16
-
 
 cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil:
     cdef int out = NO

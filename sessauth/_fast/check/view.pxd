@@ -3,14 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.limits cimport MAX_CEILING_LAYERS
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.check.commit_id cimport CommitId
-from sessauth._fast.check.freshness cimport FreshnessBound, load_word
-from sessauth._fast.token.condition cimport Fact
-from sessauth._fast.token.scope cimport ScopeList
-
 cdef enum:
     STATUS_ACTIVE = 1
     STATUS_SUSPENDED = 2

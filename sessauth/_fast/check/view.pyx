@@ -21,17 +21,6 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from sessauth._fast.base.arena cimport arena_free, arena_init
-from sessauth._fast.base.clock cimport steady_ms as steady_now_ms
-from sessauth._fast.base.limits cimport MAX_SCOPES
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.check.tally cimport BLOCK_ID_BYTES, SESSION_ID_BYTES, TALLY_LIMIT, last_number, read_tally
-from sessauth._fast.token.condition cimport parse_facts
-from sessauth._fast.token.scope cimport parse_scopes
-
-from sessauth._fast.codec.protobuf import WireError, decode
-
 cdef enum:
     FIELD_CEILINGS = 8
     FIELD_FACTS = 9
@@ -99,7 +88,7 @@ cdef SessionEntry _session_entry(bytes raw):
     if PyBytes_GET_SIZE(raw) > 0xFFFF:
         return None
     try:
-        record = decode("SessionRecord", raw)
+        record = decode_message("SessionRecord", raw)
     except WireError:
         return None
     entry.raw = raw
@@ -129,7 +118,7 @@ cdef class KeyEntry:
 cdef int _read_head(object raw, ReadPoint *out) except -1:
     if raw is None:
         raise WireError("the state folder has no head")
-    record = decode("Head", bytes(raw))
+    record = decode_message("Head", bytes(raw))
     if record["min_reader_format"] > READER_FORMAT:
         raise WireError("the state folder wants a newer reader: upgrade sessauth")
     out.revision = record["revision"]
@@ -181,7 +170,7 @@ cdef class View:
         self._stale_at_ms = steady_ms
 
     cdef bint _bound_passed(self) noexcept:
-        cdef int64_t now_ms = steady_now_ms()
+        cdef int64_t now_ms = steady_ms()
         return (self._stale_at_ms != 0 and now_ms >= self._stale_at_ms) or self._host_bound.passed_at(now_ms)
 
     cdef bint is_unchanged(self, ReadPoint *out) noexcept:
@@ -283,7 +272,7 @@ cdef class View:
             self._keys.pop(key_id, None)
             return None
         try:
-            record = decode("KeyRecord", bytes(raw))
+            record = decode_message("KeyRecord", bytes(raw))
         except WireError:
             record = None
         # The signature library always reads 32 bytes.

@@ -1,7 +1,7 @@
 """The strict canonical subset of protobuf (docs/token-format.md, section 2).
 
-It has two users. The token decoder walks bytes with the reader below and builds no Python object. :func:`encode` and
-:func:`decode` convert records (sessions, keys, changes) from and to plain dicts by the generated table
+It has two users. The token decoder walks bytes with the reader below and builds no Python object. :func:`encode_message` and
+:func:`decode_message` convert records (sessions, keys, changes) from and to plain dicts by the generated table
 ``schema.MESSAGES``.
 
 A protobuf runtime accepts all bytes that this decoder accepts, with equal content, and encodes them to equal bytes.
@@ -12,11 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sessauth._fast.base.limits cimport MAX_NESTING
-
 from sessauth._fast.codec.schema import MESSAGES
-
-__all__ = ["WireError", "decode", "encode", "number"]
 
 
 class WireError(ValueError):
@@ -140,7 +136,7 @@ cdef class _Field:
 cdef dict _FIELDS = {name: tuple(_Field(row) for row in rows) for name, rows in MESSAGES.items()}
 
 
-def decode(str message not None, bytes data not None):
+def decode_message(str message not None, bytes data not None):
     """Return the fields of a message as a dict.
 
     Absent scalars have their default, absent messages and oneof members are None, repeated fields
@@ -231,7 +227,7 @@ cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_
     return (<bytes> data).decode("utf-8")
 
 
-def encode(str message not None, value not None):
+def encode_message(str message not None, value not None):
     """Return the canonical encoding of a mapping; missing and None fields are absent.
 
     Raises WireError for a value outside its field's range or type, or a name that the message does not
@@ -326,7 +322,7 @@ cdef int _encode_value(bytearray out, str message, _Field field, object item, in
     return 0
 
 
-def number(bytes data not None, uint32_t field):
+def read_number(bytes data not None, uint32_t field):
     """Return the number in one field of an encoded record, 0 if it is absent, without reading the rest.
 
     For counting over large tables. Raises WireError for bytes that are not canonical up to the field, and for a
@@ -351,7 +347,7 @@ def number(bytes data not None, uint32_t field):
     return 0
 
 
-def fields(bytes data not None, tuple numbers not None):
+def read_fields(bytes data not None, tuple numbers not None):
     """Return the values of some fields of an encoded record, without reading the rest; None for an absent one.
 
     ``numbers`` are the fields' numbers, ascending. A value is an int or bytes. Raises WireError for bytes that are

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from . import protobuf
+from sessauth._fast._check import decode_message, encode_message
 
 
 class Record:
@@ -36,8 +36,8 @@ class Record:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read an encoded message; raises ``protobuf.WireError`` if it is not canonical, else ValueError."""
-        return cls.from_record(protobuf.decode(cls.message or cls.__name__, data))
+        """Read an encoded message; raises ``WireError`` if it is not canonical, else ValueError."""
+        return cls.from_record(decode_message(cls.message or cls.__name__, data))
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of the message."""
@@ -48,8 +48,8 @@ class Record:
         return record
 
     def encode(self) -> bytes:
-        """Return the canonical bytes; raises ``protobuf.WireError`` for a value out of range."""
-        return protobuf.encode(self.message or type(self).__name__, self.to_record())
+        """Return the canonical bytes; raises ``WireError`` for a value out of range."""
+        return encode_message(self.message or type(self).__name__, self.to_record())
 
 
 _SCALARS = frozenset({bytes, str, int, bool, type(None)})

@@ -7,10 +7,18 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr, memcmp, memset
 
-from sessauth._fast.base.limits cimport MAX_TOKEN_BYTES
-from sessauth._fast.base.text cimport bytes_t
+cdef enum:
+    TEXT_TRUNCATED = 1
+    TEXT_DAMAGED = 2
+    TEXT_MALFORMED = 3
 
-__all__ = ["DAMAGED", "MALFORMED", "TRUNCATED", "decode", "proof_bytes"]
+cdef enum:
+    # Prefix of a presented token, and of the stored form, which nobody presents.
+    PRESENTED_CHARS = 15
+    STORED_CHARS = 16
+    # A `.` and the checksum.
+    CHECK_CHARS = 7
+
 
 TRUNCATED = TEXT_TRUNCATED
 DAMAGED = TEXT_DAMAGED
@@ -18,8 +26,8 @@ MALFORMED = TEXT_MALFORMED
 
 cdef const char *PROOF_PREFIX = "sessauth_proof_"
 cdef const char *ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-PRESENTED_PREFIX = "sessauth_token_"
-STORED_PREFIX = "sessauth_secret_"
+cdef const char *PRESENTED_PREFIX = "sessauth_token_"
+cdef const char *STORED_PREFIX = "sessauth_secret_"
 
 cdef enum:
     PROOF_CHARS = 15
@@ -121,6 +129,7 @@ cdef bytes decode_text(bytes_t p, size_t n, size_t prefix_chars, int *fault):
     return out
 
 
+# Decodes `count` bytes from byte `at` of a body that has them. Nothing is validated.
 cdef void body_bytes(bytes_t body, size_t at, size_t count, unsigned char *out) noexcept nogil:
     cdef bytes_t quad = body + at // 3 * 4
     cdef int place = <int> (at % 3)
@@ -138,7 +147,7 @@ cdef void body_bytes(bytes_t body, size_t at, size_t count, unsigned char *out) 
             quad += 4
 
 
-def decode(str text not None, Py_ssize_t prefix_chars):
+def text_form_bytes(str text not None, Py_ssize_t prefix_chars):
     """Return the bytes of a text after a prefix of so many characters, or one of the faults of this module.
 
     Raises ValueError if the text is no longer than that.

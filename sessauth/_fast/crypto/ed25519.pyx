@@ -17,8 +17,6 @@ from nacl._sodium import ffi, lib
 # Importing this calls sodium_init(), without which libsodium stays on its slow reference code.
 from nacl.bindings import randombytes
 
-__all__ = ["acceptable_key", "digest", "generate_seed", "public_key", "sign", "verify"]
-
 ctypedef int (*sign_open_t)(
     unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *
 ) noexcept nogil
@@ -38,7 +36,7 @@ ctypedef int (*blake2b_t)(
 ) noexcept nogil
 
 
-def _address(name):
+cdef uintptr_t _address(str name) except? 0:
     return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
 
 
@@ -58,11 +56,12 @@ _SMALL_ORDER = (
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 )
 cdef unsigned char _small_order[7][32]
-for _i, _text in enumerate(_SMALL_ORDER):
-    for _j, _byte in enumerate(bytes.fromhex(_text)):
+for _i, _point in enumerate(_SMALL_ORDER):
+    for _j, _byte in enumerate(bytes.fromhex(_point)):
         _small_order[_i][_j] = _byte
 
 
+# `signed` is signature ‖ message, `n` its length. 1: right.
 cdef bint verify_signed(const unsigned char *signed, size_t n, const unsigned char *public_key) noexcept nogil:
     cdef unsigned long long length = 0
     # With a null first argument libsodium verifies without a copy of the message.
@@ -156,7 +155,7 @@ def acceptable_key(bytes key not None):
     return PyBytes_GET_SIZE(key) == KEY_BYTES and acceptable(<const unsigned char *> PyBytes_AS_STRING(key))
 
 
-def _self_test():
+def _test_signatures():
     # RFC 8032, section 7.1, test 2; and the identity point, under which a lax library accepts one signature for every
     # message.
     seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
@@ -173,4 +172,4 @@ def _self_test():
         raise ImportError("libsodium, as PyNaCl loaded it, gives wrong answers: reinstall pynacl")
 
 
-_self_test()
+_test_signatures()

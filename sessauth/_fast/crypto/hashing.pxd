@@ -13,12 +13,7 @@ cdef struct Hashing:
 cdef void hash_begin(Hashing *hashing) noexcept nogil
 cdef void hash_add(Hashing *hashing, const unsigned char *data, size_t n) noexcept nogil
 cdef void hash_end(Hashing *hashing, unsigned char *out) noexcept nogil
-# BLAKE2b-256 under a key of 32 bytes.
-cdef void blake2b_mac(unsigned char *out, const unsigned char *key, const unsigned char *data, size_t n) noexcept nogil
 # BLAKE2b-128 under a key of 32 bytes.
 cdef void blake2b_16(unsigned char *out, const unsigned char *key, const unsigned char *data, size_t n) noexcept nogil
-# X25519. 0: the result is zero, which is not a key.
-cdef bint agree(unsigned char *out, const unsigned char *secret, const unsigned char *public) noexcept nogil
-cdef void agree_base(unsigned char *out, const unsigned char *secret) noexcept nogil
 # SipHash-2-4 under a key of 16 bytes.
 cdef uint64_t siphash(const unsigned char *data, size_t n, const unsigned char *key) noexcept nogil

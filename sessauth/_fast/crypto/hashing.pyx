@@ -6,26 +6,13 @@ Called as in ``ed25519``, through the addresses that PyNaCl's cffi exposes. Know
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.string cimport memset
 
-from nacl._sodium import ffi, lib
+from nacl._sodium import lib
 
 # Without it libsodium stays on its slow reference code.
 from nacl.bindings import sodium_init
 
-# Cimported by other modules of the kernel only.
-__all__ = []
-
 ctypedef int (*scalarmult_t)(unsigned char *, const unsigned char *, const unsigned char *) noexcept nogil
 ctypedef int (*scalarmult_base_t)(unsigned char *, const unsigned char *) noexcept nogil
-ctypedef int (*blake2b_t)(
-    unsigned char *,
-    size_t,
-    const unsigned char *,
-    unsigned long long,
-    const unsigned char *,
-    size_t,
-    const unsigned char *,
-    const unsigned char *,
-) noexcept nogil
 ctypedef int (*blake2b_init_t)(
     void *, const unsigned char *, size_t, size_t, const unsigned char *, const unsigned char *
 ) noexcept nogil
@@ -35,14 +22,8 @@ ctypedef int (*siphash_t)(
     unsigned char *, const unsigned char *, unsigned long long, const unsigned char *
 ) noexcept nogil
 
-
-cdef uintptr_t _address(str name) except? 0:
-    return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
-
-
 cdef scalarmult_t _scalarmult = <scalarmult_t> _address("crypto_scalarmult")
 cdef scalarmult_base_t _scalarmult_base = <scalarmult_base_t> _address("crypto_scalarmult_base")
-cdef blake2b_t _blake2b = <blake2b_t> _address("crypto_generichash_blake2b_salt_personal")
 cdef blake2b_init_t _init = <blake2b_init_t> _address("crypto_generichash_blake2b_init_salt_personal")
 cdef blake2b_update_t _update = <blake2b_update_t> _address("crypto_generichash_blake2b_update")
 cdef blake2b_final_t _final = <blake2b_final_t> _address("crypto_generichash_blake2b_final")
@@ -66,6 +47,7 @@ cdef void hash_end(Hashing *hashing, unsigned char *out) noexcept nogil:
     _final(_state(hashing), out, 32)
 
 
+# BLAKE2b-256 under a key of 32 bytes.
 cdef void blake2b_mac(unsigned char *out, const unsigned char *key, const unsigned char *data, size_t n) noexcept nogil:
     _blake2b(out, 32, data, n, key, 32, NULL, NULL)
 
@@ -74,6 +56,7 @@ cdef void blake2b_16(unsigned char *out, const unsigned char *key, const unsigne
     _blake2b(out, 16, data, n, key, 32, NULL, NULL)
 
 
+# X25519. 0: the result is zero, which is not a key.
 cdef bint agree(unsigned char *out, const unsigned char *secret, const unsigned char *public) noexcept nogil:
     cdef unsigned char any_bit = 0
     cdef int i
@@ -96,7 +79,7 @@ cdef uint64_t siphash(const unsigned char *data, size_t n, const unsigned char *
     return out
 
 
-cdef int _self_test() except -1:
+cdef int _test_hashes() except -1:
     # RFC 7748, section 6.1: the secret that Bob and Alice share, and his public key. BLAKE2b-256 of "abc". The vector of
     # fifteen bytes in the paper on SipHash.
     cdef unsigned char out[32]
@@ -121,4 +104,4 @@ cdef int _self_test() except -1:
 
 
 sodium_init()
-_self_test()
+_test_hashes()

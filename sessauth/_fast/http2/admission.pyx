@@ -6,7 +6,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc
 
-from sessauth._fast.rpc_codec.direct cimport DirectCaller
+from sessauth._fast._codec cimport DirectCaller
 
 cdef enum:
     # Messages of up to 12 MiB each.

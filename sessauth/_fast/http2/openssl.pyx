@@ -108,6 +108,7 @@ SSL_LIBRARY = "libssl.so.3"
 
 cdef bint _openssl_loaded = False
 
+
 # Loads the library, once. Raises OSError, with the reason, if it is not there or lacks a function.
 cdef int load_openssl() except -1:
     global _openssl_loaded
@@ -141,6 +142,7 @@ cdef int _fill_openssl(void *crypto_library, void *ssl_library) except -1:
     global openssl
     openssl = table
     return 0
+
 
 # The name of the reason of an error, such as "no shared cipher".
 cdef str reason_text(unsigned long error):

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from sessauth._fast.base.text cimport bytes_t
-
 cdef enum:
     BUCKET_WORDS = 16
 
@@ -30,8 +28,3 @@ cdef class ReplayTable:
     cdef readonly str path
 
     cdef int _open(self, str path) except -1
-
-# Consume a nonce, once on this host. ALLOWED, or the reason of the denial.
-cdef int table_insert(
-    Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
-) noexcept nogil

@@ -11,6 +11,7 @@ explains the locks.
 
 import mmap
 import os
+from nacl.bindings import randombytes
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
@@ -18,16 +19,8 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sessauth._fast.base.clock cimport steady_ms
-from sessauth._fast.base.limits cimport ALLOWED, PROOF_UNAVAILABLE, PROOF_WINDOW_MS, REPLAYED, STALE_PROOF
-from sessauth._fast.crypto.hashing cimport siphash
-
-from nacl.bindings import randombytes
-
 from sessauth._fast.nonces.table_file import TableError, open_file
 from sessauth._fast.nonces.table_file import create as create_file
-
-__all__ = ["ReplayTable", "TableError"]
 
 cdef extern from * nogil:
     """
@@ -92,7 +85,7 @@ cdef extern from * nogil:
 
 cdef enum:
     # As in table_file.
-    HEADER_BYTES = 4096
+    TABLE_HEADER_BYTES = 4096
     LATEST_AT = 40
     # A lock that is held for longer was left behind by a dead process.
     STEAL_AFTER_MS = 200
@@ -113,6 +106,7 @@ if stamps_begin(int.from_bytes(randombytes(8), "little")) != 0:
 
 # --- consuming a nonce -----------------------------------------------------------------------------
 
+# Consume a nonce, once on this host. ALLOWED, or the reason of the denial.
 cdef int table_insert(
     Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
 ) noexcept nogil:
@@ -120,7 +114,7 @@ cdef int table_insert(
     cdef uint64_t hash, mine
     cdef uint64_t *bucket
     cdef int reason
-    if table == NULL or not _is_whole(table):
+    if table == NULL or not _table_is_whole(table):
         return PROOF_UNAVAILABLE
     if time_ms + PROOF_WINDOW_MS < now_ms or time_ms > now_ms + PROOF_WINDOW_MS or time_ms < table.made_at_ms:
         return STALE_PROOF
@@ -138,7 +132,7 @@ cdef int table_insert(
     return reason if swap(bucket, mine, 0) else PROOF_UNAVAILABLE
 
 
-cdef bint _is_whole(Table *table) noexcept nogil:
+cdef bint _table_is_whole(Table *table) noexcept nogil:
     """Check name and length of the file, once a millisecond: the system call costs as much as a hash."""
     cdef int64_t now = steady_ms()
     if now == checked(&table.checked_ms):
@@ -291,11 +285,11 @@ cdef class ReplayTable:
         self.table.length = buffer.len
         PyBuffer_Release(&buffer)
         count = slots // BUCKET_WORDS
-        if self.table.length != HEADER_BYTES + count * 8 * (1 + BUCKET_WORDS):
+        if self.table.length != TABLE_HEADER_BYTES + count * 8 * (1 + BUCKET_WORDS):
             raise TableError(f"the replay table {path} was cut: start the server on this host")
         self.table.mask = count - 1
         self.table.latest_s = <uint64_t *> (base + LATEST_AT)
-        self.table.counters = <uint64_t *> (base + HEADER_BYTES)
+        self.table.counters = <uint64_t *> (base + TABLE_HEADER_BYTES)
         self.table.buckets = self.table.counters + count
         # A holder's quota: a thirty-second of the table in 64 s.
         self.table.quota = <uint32_t> (count * BUCKET_WORDS // 32)

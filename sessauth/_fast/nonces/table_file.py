@@ -8,6 +8,7 @@ one boot of the machine: a crash loses entries that are not on disk.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import struct
@@ -16,7 +17,6 @@ from typing import Final
 from nacl.bindings import randombytes
 
 from sessauth._fast.base import boot
-from sessauth._fast.crypto.ed25519 import digest
 from sessauth._fast.nonces.shared_file import share
 
 __all__ = ["TableError", "create", "open_file"]
@@ -130,7 +130,7 @@ def _header(slots: int, counts_from_ms: int, boot_id: bytes, secret: bytes) -> b
     """Return the header of an unused table."""
     fields = (_MAGIC, _FORMAT, slots, counts_from_ms, 0, boot_id, secret)
     bare = _HEADER.pack(*fields, bytes(_DIGEST_BYTES))
-    return bare[:-_DIGEST_BYTES] + digest(bare)[:_DIGEST_BYTES]
+    return bare[:-_DIGEST_BYTES] + hashlib.blake2b(bare, digest_size=32).digest()[:_DIGEST_BYTES]
 
 
 def _is_size(slots: int) -> bool:

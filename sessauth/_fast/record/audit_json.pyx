@@ -10,39 +10,37 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from sessauth._fast.base.limits cimport LEVEL_CEILING, LEVEL_NONE
-from sessauth._fast.crypto.hashing cimport blake2b_16, siphash
-from sessauth._fast.record.json_writer cimport (
-    TEXT_FACTOR,
-    begin_output,
-    end_output,
-    put_base64,
-    put_hex,
-    put_number,
-    put_plain,
-    put_text,
-)
-from sessauth._fast.record.decision_record cimport (
+from sessauth._fast._check cimport (
+    LEVEL_CEILING,
+    LEVEL_NONE,
     RECORD_ALLOWED,
     RECORD_CLAIMS_SESSION,
     RECORD_SIGNATURE_VALID,
     RECORD_TOKEN_ONLY,
     RECORD_WATCHED,
+    TEXT_FACTOR,
+    Chain,
     DecisionRecord,
     RecordHead,
     RecordParts,
+    begin_output,
+    blake2b_16,
+    end_output,
+    new_mark,
+    put_base64,
+    put_hex,
+    put_json_number,
+    put_plain,
+    put_text,
     record_id,
     record_parts,
+    siphash,
 )
-from sessauth._fast.record.queue cimport new_mark
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["DecisionText"]
 
 cdef enum:
     WORDS = 128
     # A line without its texts and blocks: names, numbers, words and ids.
-    PLAIN_BYTES = 1024
+    PLAIN_RECORD_BYTES = 1024
     BLOCK_BYTES = 67
     CHAIN_BLOCK_BYTES = 96
     WITH_CHAIN = 1
@@ -173,7 +171,7 @@ cdef class DecisionText:
         cdef unsigned char digest[16]
         cdef bint signature_valid = head.flags & RECORD_SIGNATURE_VALID != 0
         record_parts(head, &parts)
-        out = put_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
+        out = put_json_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
         record_id(head, digest)
         out = put_hex(put_plain(out, ',"id":"'), digest, 16)
         if head.flags & RECORD_ALLOWED:
@@ -187,7 +185,7 @@ cdef class DecisionText:
             out = _session(out, head, <Chain> head.chain)
         elif head.flags & RECORD_CLAIMS_SESSION:
             out = put_plain(put_hex(put_plain(out, ',"claimed":"'), parts.claimed, 16), '"')
-        out = put_number(put_plain(out, ',"revision":'), <int64_t> head.revision)
+        out = put_json_number(put_plain(out, ',"revision":'), <int64_t> head.revision)
         if signature_valid:
             out = _ids(out, <Chain> head.chain)
         out = put_text(put_plain(out, ',"action":'), &parts.action)
@@ -221,7 +219,7 @@ cdef size_t _most(const AuditLine *line) noexcept nogil:
     """Return an upper bound of the bytes of a record and its chain."""
     cdef const RecordHead *head = line.head
     cdef size_t texts = head.action_n + head.resource_n + head.source_n + head.audience_n + head.argument_n
-    cdef size_t most = PLAIN_BYTES + TEXT_FACTOR * texts
+    cdef size_t most = PLAIN_RECORD_BYTES + TEXT_FACTOR * texts
     if head.chain != NULL:
         most += _chain_most(<Chain> head.chain, line.flags & WITH_CHAIN != 0)
     return most
@@ -234,7 +232,7 @@ cdef size_t _chain_most(Chain chain, bint with_blocks) noexcept nogil:
 
 cdef char *_session(char *out, const RecordHead *head, Chain chain) noexcept nogil:
     out = put_hex(put_plain(out, ',"session":"'), chain.base + chain.root.session_id, 16)
-    return put_number(put_plain(out, '","epoch":'), <int64_t> head.epoch)
+    return put_json_number(put_plain(out, '","epoch":'), <int64_t> head.epoch)
 
 
 cdef char *_ids(char *out, Chain chain) noexcept nogil:
@@ -253,8 +251,8 @@ cdef char *_token(char *out, Chain chain) noexcept nogil:
 cdef char *_place(char *out, const RecordHead *head, const RecordParts *parts) noexcept nogil:
     """Write the matched scope and the position of a refusal."""
     if head.matched_index >= 0:
-        out = put_number(put_plain(out, ',"matched":['), head.matched_index)
-        out = put_plain(put_number(put_plain(out, ','), head.matched_scope), '],"at":')
+        out = put_json_number(put_plain(out, ',"matched":['), head.matched_index)
+        out = put_plain(put_json_number(put_plain(out, ','), head.matched_scope), '],"at":')
     else:
         out = put_plain(out, ',"matched":null,"at":')
     if head.level == LEVEL_NONE and parts.argument.n == 0:
@@ -265,15 +263,15 @@ cdef char *_place(char *out, const RecordHead *head, const RecordParts *parts) n
         out = put_plain(out, '{"level":"CEILING","index":')
     else:
         out = put_plain(out, '{"level":"BLOCK","index":')
-    out = put_number(put_plain(put_number(out, head.index), ',"scope":'), head.scope)
-    out = put_number(put_plain(out, ',"clause":'), head.clause)
+    out = put_json_number(put_plain(put_json_number(out, head.index), ',"scope":'), head.scope)
+    out = put_json_number(put_plain(out, ',"clause":'), head.clause)
     return put_plain(put_text(put_plain(out, ',"argument":'), &parts.argument), '}')
 
 
 cdef char *_blocks(char *out, const RecordHead *head, Chain chain) noexcept nogil:
     """Write the record of a chain's payloads, without signatures: enough for a replay, useless as a token."""
     cdef int i
-    out = put_number(put_plain(out, '{"kind":"chain","at_ms":'), <int64_t> head.at_ms)
+    out = put_json_number(put_plain(out, '{"kind":"chain","at_ms":'), <int64_t> head.at_ms)
     out = put_plain(out, ',"blocks":[')
     for i in range(chain.block_count):
         out = put_plain(out, ',{"id":"') if i else put_plain(out, '{"id":"')

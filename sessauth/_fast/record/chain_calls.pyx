@@ -3,17 +3,15 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.base.limits cimport LEVEL_CEILING
-from sessauth._fast.record.decision_record cimport (
+from sessauth._fast._check cimport (
+    LEVEL_CEILING,
     RECORD_ALLOWED,
     RECORD_TOKEN_ONLY,
     RECORD_WATCHED,
+    Chain,
     DecisionRecord,
     RecordHead,
 )
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["ChainCalls", "add_up"]
 
 
 @cython.final

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.call.check_state cimport CheckOutcome
-
 cdef enum:
     # Powers of two above the largest Stage and Reason.
     STAGES = 16

@@ -7,12 +7,6 @@ killed. Only one process writes to a memory, with the GIL or from one thread.
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.base.clock cimport monotonic_ns
-from sessauth._fast.base.limits cimport LEVEL_CEILING
-from sessauth._fast.call.check_state cimport CheckOutcome
-
-__all__ = ["CHECK_BOUNDS_NS", "COUNTERS_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
-
 cdef extern from * nogil:
     """
     #include <stdint.h>

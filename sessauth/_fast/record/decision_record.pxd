@@ -3,10 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.token.chain cimport Chain
-
 cdef enum:
     RECORD_ALLOWED = 1
     # All signatures are valid, so the token's content may be disclosed. Otherwise a digest follows the head.
@@ -18,7 +14,6 @@ cdef enum:
     RECORD_TOKEN_ONLY = 16
 
 cdef enum:
-    DIGEST_BYTES = 32
     SESSION_BYTES = 16
     PREFIX_BYTES = 8
 

@@ -5,11 +5,6 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport free, malloc
 
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["DecisionRecord"]
-
 
 @cython.final
 @cython.no_gc
@@ -140,14 +135,14 @@ cdef class DecisionRecord:
         """The action; at most 1 KiB, like the other texts."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
-        return _text(&parts.action)
+        return _record_text(&parts.action)
 
     @property
     def resource(self):
         """The resource."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
-        return _text(&parts.resource)
+        return _record_text(&parts.resource)
 
     @property
     def arguments(self):
@@ -161,14 +156,14 @@ cdef class DecisionRecord:
         """The audience of the check."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
-        return _text(&parts.audience)
+        return _record_text(&parts.audience)
 
     @property
     def source(self):
         """The agent's IP address as the gateway stated it, or empty."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
-        return _text(&parts.source)
+        return _record_text(&parts.source)
 
     @property
     def level(self):
@@ -195,7 +190,7 @@ cdef class DecisionRecord:
         """The name of the argument at fault; empty if there is none. Never its value."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
-        return _text(&parts.argument)
+        return _record_text(&parts.argument)
 
     @property
     def matched_index(self):
@@ -217,5 +212,5 @@ cdef class DecisionRecord:
         return f"<{type(self).__name__} {self.decision_id.hex()} allowed={self.allowed} reason={self.reason}>"
 
 
-cdef str _text(const TextSlice *part):
+cdef str _record_text(const TextSlice *part):
     return part.p[: part.n].decode("utf-8", "replace")

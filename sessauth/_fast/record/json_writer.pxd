@@ -4,8 +4,6 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, strlen
 
-from sessauth._fast.call.resource cimport TextSlice
-
 cdef enum:
     # Most bytes for one byte of a text: \u and four digits.
     TEXT_FACTOR = 6
@@ -14,9 +12,8 @@ cdef enum:
 cdef char *begin_output(PyObject **memory, size_t room) except NULL
 # Return the object, cut at `end`.
 cdef bytes end_output(PyObject *memory, const char *end)
-
 # Each returns the end of its output.
-cdef char *put_number(char *out, int64_t value) noexcept nogil
+cdef char *put_json_number(char *out, int64_t value) noexcept nogil
 cdef char *put_base64(char *out, const unsigned char *data, size_t n) noexcept nogil
 # A string with its quotes.
 cdef char *put_text(char *out, const TextSlice *part) noexcept nogil

@@ -9,13 +9,6 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.base.token_mask cimport MASK, secret_at
-from sessauth._fast.call.resource cimport TextSlice
-
-# Cimported by other modules of the kernel only.
-__all__ = []
-
 cdef const char *BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -34,7 +27,7 @@ cdef bytes end_output(PyObject *memory, const char *end):
     return out
 
 
-cdef char *put_number(char *out, int64_t value) noexcept nogil:
+cdef char *put_json_number(char *out, int64_t value) noexcept nogil:
     cdef char digits[20]
     cdef uint64_t rest = <uint64_t> value
     cdef int n = 0

@@ -12,10 +12,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from sessauth._fast.crypto.hashing cimport Hashing, hash_add, hash_begin, hash_end
-from sessauth._fast.record.json_writer cimport begin_output, end_output
-
-__all__ = ["link", "seal", "walk"]
+from sessauth._fast._check cimport Hashing, begin_output, end_output, hash_add, hash_begin, hash_end
 
 cdef enum:
     # Including its zero byte.
@@ -28,7 +25,7 @@ cdef enum:
     HEAD_BYTES = 9
 
 cdef const char *LABEL = "sessauth/audit-chain/v1"
-cdef const char *BODY = '{"kind":"'
+cdef const char *BODY_HEAD = '{"kind":"'
 cdef const char *NUMBER = '{"n":'
 cdef const char *KIND = ',"kind":"'
 cdef const char *CHAIN = ',"chain":"'
@@ -107,7 +104,7 @@ cdef Py_ssize_t _count(const char *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t count = 0
     while p < end:
         stop = <const char *> memchr(p, 10, end - p)
-        if stop == NULL or stop - p < HEAD_BYTES + 2 or memcmp(p, BODY, HEAD_BYTES) != 0 or (stop - 1)[0] != 125:
+        if stop == NULL or stop - p < HEAD_BYTES + 2 or memcmp(p, BODY_HEAD, HEAD_BYTES) != 0 or (stop - 1)[0] != 125:
             return -1 - count
         count += 1
         p = stop + 1

@@ -3,10 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
-from sessauth._fast.record.decision_record cimport RecordHead
-from sessauth._fast.token.chain cimport Chain
-
 cdef struct QueueSegment:
     char *memory
     size_t used

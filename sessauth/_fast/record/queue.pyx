@@ -12,28 +12,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from sessauth._fast.base.clock cimport wall_ms
-from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_TOKEN_BYTES
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.crypto.ed25519 cimport blake2b_256
-from sessauth._fast.record.decision_record cimport (
-    DIGEST_BYTES,
-    RECORD_ALLOWED,
-    RECORD_CLAIMS_SESSION,
-    RECORD_SIGNATURE_VALID,
-    RECORD_TOKEN_ONLY,
-    RECORD_WATCHED,
-    PREFIX_BYTES,
-    SESSION_BYTES,
-    DrainedRecords,
-    DecisionRecord,
-    RecordHead,
-)
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["DecisionQueue"]
-
 cdef enum:
     # Limit of each text. A longer action, resource, source or audience is invalid.
     MAX_TEXT_BYTES = 1024

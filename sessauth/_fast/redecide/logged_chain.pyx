@@ -9,15 +9,20 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
-from sessauth._fast.base.limits cimport MALFORMED_TOKEN, OPEN_TOKEN
-from sessauth._fast.token.block cimport ENDING_BOUND, ENDING_OPEN, Block
-from sessauth._fast.token.chain cimport SIGNATURE_BYTES, Chain, parse_chain
-from sessauth._fast.token.condition cimport SOURCE_TOOL, Condition
-from sessauth._fast.token.scope cimport ScopeList
-
+from sessauth._fast._check cimport (
+    ENDING_BOUND,
+    ENDING_OPEN,
+    MALFORMED_TOKEN,
+    OPEN_TOKEN,
+    SIGNATURE_BYTES,
+    SOURCE_TOOL,
+    Block,
+    Chain,
+    Condition,
+    ScopeList,
+    parse_chain,
+)
 from sessauth._fast.codec.errors import FormError
-
-__all__ = ["LoggedChain"]
 
 cdef enum:
     TAG_VERSION = 0x08
@@ -34,6 +39,13 @@ cdef class LoggedChain:
     ``root_id_matches`` is True if the first id is that of the first payload. The other ids also cover a signature,
     which the log does not have, so they are not verified.
     """
+
+    # Never cached, and never exposed.
+    cdef Chain chain
+    # A bit a block: the block requires a peer, and logs don't record peers.
+    cdef uint32_t peers
+    cdef bint reads_tool
+    cdef readonly bint root_id_matches
 
     def __cinit__(self, payloads not None, block_ids not None):
         """Take encoded blocks (bytes) without their signatures, and their ids (32 bytes each).
@@ -88,6 +100,7 @@ cdef bint _any_reads_tool(const Condition *conditions, int count) noexcept nogil
     return False
 
 
+# True if a condition of the scopes reads the gateway's facts about the tool.
 cdef bint reads_tool(const ScopeList *scopes) noexcept nogil:
     cdef int i
     for i in range(scopes.count):

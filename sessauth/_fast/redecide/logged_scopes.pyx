@@ -7,36 +7,59 @@ possible values of the unknown parts. The walk also checks if the record's own p
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
-from sessauth._fast.base.limits cimport (
+from sessauth._fast._check cimport (
     ALLOWED,
     CONDITION_FAILED,
     LEVEL_BLOCK,
     LEVEL_CEILING,
     MALFORMED_REQUEST,
     MAX_WORK,
-    OUT_OF_SCOPE,
-    STAGE_SCOPE,
-)
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch, deny
-from sessauth._fast.check.lineage cimport Lineage
-from sessauth._fast.check.three_valued cimport (
     MAYBE,
     NO,
+    NO_NEEDS,
+    OUT_OF_SCOPE,
+    STAGE_SCOPE,
     YES,
+    Block,
+    Chain,
+    CheckInput,
+    CheckOutcome,
+    Lineage,
     PartialCall,
+    Scope,
+    ScopeList,
+    Scratch,
     and3,
-    pattern_matches,
+    closed_paths,
+    deny,
     eval_condition3,
     eval_scope3,
     eval_scopes3,
+    pattern_matches,
     read_facts_of,
 )
-from sessauth._fast.scopes.match cimport closed_paths
-from sessauth._fast.token.block cimport Block
-from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
+
+# The position that a record states, the known parts of its call, and the consistency of the two.
+cdef struct LoggedPosition:
+    int reason
+    int level
+    int index
+    int scope
+    int clause
+    int matched_index
+    int matched_scope
+    bint knows_arguments
+    bint knows_facts
+    # The scopes can have refused at the record's position, or admitted by its matched scope.
+    bint fits
+    bint match_fits
+    # Of an allow: the ceilings in observe mode can have refused at its position, or not at all if it has none.
+    bint observed_fits
+    # A bit a block: a scope with needs can decide.
+    uint32_t may_cost
 
 
+# YES, NO or MAYBE. The outcome has the position of a NO. The request was read into `scratch`.
 cdef int evaluate_logged_scopes(
     Chain chain, const Lineage *lineage, const CheckInput *input, const Scratch *scratch,
     LoggedPosition *position, CheckOutcome *outcome

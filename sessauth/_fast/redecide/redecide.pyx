@@ -9,28 +9,40 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from sessauth._fast.base.limits cimport *
-from sessauth._fast.call.check_state cimport (
+from sessauth._fast._check cimport (
+    LEASE_LAPSED,
+    LEVEL_NONE,
+    MALFORMED_REQUEST,
+    NO,
+    REVOKED,
+    STAGE_REVOCATION,
+    STAGE_SCOPE,
+    STATUS_ENDED,
+    UNKNOWN_ISSUER,
+    UNKNOWN_KIND,
+    YES,
+    Chain,
     CheckInput,
     CheckOutcome,
+    Lineage,
+    ReadPoint,
     Scratch,
     ScratchBox,
-    input_init,
+    SessionEntry,
+    SessionRules,
+    StageRunner,
     deny_block,
+    input_init,
+    judge_audience,
+    judge_kinds,
+    judge_scope,
+    judge_time,
+    lineage_clear,
     outcome_free,
     outcome_init,
+    set_observed_position,
     slice_of,
 )
-from sessauth._fast.check.stage_runner cimport StageRunner, set_observed_position
-from sessauth._fast.check.lineage cimport Lineage, lineage_clear
-from sessauth._fast.check.stages cimport judge_audience, judge_kinds, judge_scope, judge_time
-from sessauth._fast.check.three_valued cimport NO, YES
-from sessauth._fast.check.view cimport STATUS_ENDED, ReadPoint, SessionRules, SessionEntry
-from sessauth._fast.redecide.logged_chain cimport LoggedChain, reads_tool
-from sessauth._fast.redecide.logged_scopes cimport LoggedPosition, evaluate_logged_scopes
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["Redecision", "Redecider"]
 
 
 @cython.final

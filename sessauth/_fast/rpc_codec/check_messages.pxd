@@ -2,13 +2,7 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
-
-from sessauth._fast.call.check_state cimport CheckInput
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Item
-from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.codec.protobuf cimport WireReader
-from sessauth._fast.rpc_codec.item_options cimport ItemOptions
+from sessauth._fast._check cimport CheckInput, Checker, Item, TextSlice, WireReader
 
 cdef enum:
     # Denials of one message that are explained in full.

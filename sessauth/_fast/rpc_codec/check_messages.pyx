@@ -10,22 +10,24 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from sessauth._fast.base.arena cimport arena_take
-from sessauth._fast.base.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, input_init, outcome_init, slice_of
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Item
-from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_runner cimport is_text
-from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_tag, field_varint
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, utf8_valid
-from sessauth._fast.rpc_codec.decision_writer cimport ByteBuffer, out_free, out_init, put_decision, put_number
-from sessauth._fast.rpc_codec.item_options cimport ItemOptions, append_slice
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["CheckMessage"]
+from sessauth._fast._check cimport (
+    MAX_BATCH_ITEMS, MAX_PEERS, WIRE_BYTES, WIRE_VARINT,
+    Chain,
+    CheckInput,
+    CheckOutcome,
+    Checker,
+    Decision,
+    Item,
+    TextSlice,
+    WireReader,
+    arena_take,
+    bytes_t,
+    input_init,
+    is_token_text,
+    outcome_init,
+    slice_of,
+    utf8_valid,
+)
 
 cdef enum:
     # Fields of CheckItem.
@@ -41,8 +43,6 @@ cdef enum:
     FIELD_PROOF = 10
     # A field of CheckBatchRequest alone.
     BATCH_TOKENS = 4
-
-cdef bytes NOTHING = b""
 
 
 cdef class CheckMessage(ItemOptions):
@@ -72,7 +72,7 @@ cdef class CheckMessage(ItemOptions):
     @property
     def audience(self):
         """The verifier that the request names; empty if it names none."""
-        return _text(&self.stated_audience)
+        return _slice_text(&self.stated_audience)
 
     @property
     def permit(self):
@@ -152,7 +152,7 @@ cdef class CheckMessage(ItemOptions):
                 self._set_proof(&self.items[i].input)
             if self.token_indexes != NULL and self.token_indexes[i]:
                 self._use_table_token(i)
-            elif is_text(self.items[i].input.token.p, self.items[i].input.token.n):
+            elif is_token_text(self.items[i].input.token.p, self.items[i].input.token.n):
                 self.read_text(&self.items[i].input.token, &self.items[i].refused, &self.items[i].chain)
                 if self.items[i].chain != NULL:
                     Py_INCREF(<object> self.items[i].chain)
@@ -226,7 +226,7 @@ cdef class CheckMessage(ItemOptions):
     cdef int _set_proof(self, CheckInput *input) except -1:
         """Point an item at the current proof keys, and replace a proof in text form by its bytes."""
         cdef object references = self.checker.proofs
-        if is_text(input.proof.p, input.proof.n):
+        if is_token_text(input.proof.p, input.proof.n):
             text = PyBytes_FromStringAndSize(<const char *> input.proof.p, input.proof.n)
             references = self.checker._set_proof(text, input)
         else:
@@ -253,7 +253,7 @@ cdef class CheckMessage(ItemOptions):
         cdef CheckInput input
         cdef CheckOutcome outcome
         cdef Chain chain
-        if is_text(entry.token.p, entry.token.n):
+        if is_token_text(entry.token.p, entry.token.n):
             self.read_text(&entry.token, &entry.refused, &entry.chain)
             if entry.refused or entry.chain != NULL:
                 return 0
@@ -309,7 +309,7 @@ cdef class CheckMessage(ItemOptions):
                 if field == 2:
                     if not utf8_valid(inner.p, inner.end - inner.p):
                         raise ValueError("the audience is not UTF-8")
-                    _set(&self.stated_audience, &inner)
+                    _set_slice(&self.stated_audience, &inner)
                     continue
                 if i < self.count and not self._read_item(inner, &self.items[i]):
                     raise ValueError("an item is no message")
@@ -318,12 +318,12 @@ cdef class CheckMessage(ItemOptions):
                 if not field_bytes(&reader, &inner):
                     raise ValueError("not a message")
                 if self.table != NULL:
-                    _set(&self.table[token].token, &inner)
+                    _set_slice(&self.table[token].token, &inner)
                     token += 1
             elif wire == WIRE_BYTES and field == 0 and not self.is_stream:
                 if not field_bytes(&reader, &inner):
                     raise ValueError("not a message")
-                _set(&self.stated_permit, &inner)
+                _set_slice(&self.stated_permit, &inner)
             elif wire == WIRE_VARINT and (field == 3 or self.is_stream and (field == 0 or field == 4)):
                 if not field_varint(&reader, &value):
                     raise ValueError("not a message")
@@ -355,7 +355,7 @@ cdef class CheckMessage(ItemOptions):
                 continue
             if not field_bytes(&reader, &inner):
                 return False
-            _set(&text, &inner)
+            _set_slice(&text, &inner)
             if number == FIELD_TOKEN:
                 item.input.token = text
             elif number == FIELD_ACTION:
@@ -391,10 +391,10 @@ cdef class CheckMessage(ItemOptions):
         return True
 
 
-cdef inline void _set(TextSlice *out, const WireReader *inner) noexcept nogil:
+cdef inline void _set_slice(TextSlice *out, const WireReader *inner) noexcept nogil:
     out.p = inner.p
     out.n = inner.end - inner.p
 
 
-cdef str _text(const TextSlice *part):
+cdef str _slice_text(const TextSlice *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8")

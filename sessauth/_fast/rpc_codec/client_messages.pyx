@@ -5,28 +5,28 @@ its errors, merged and unknown fields, and approvals stay its own.
 """
 
 cimport cython
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from sessauth._fast.base.limits cimport ALLOWED, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport slice_of
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.codec.protobuf cimport (
+from sessauth._fast._check cimport (
+    ALLOWED,
+    MAX_PEERS,
+    MAX_PERMIT_MS,
+    MAX_RETRY_ID_BYTES,
     WIRE_BYTES,
     WIRE_VARINT,
+    TextSlice,
     WireReader,
+    bytes_t,
     read_bytes,
     read_tag,
     read_varint,
+    slice_of,
     unzigzag,
     utf8_valid,
 )
-
-__all__ = ["DecisionReader", "check_request"]
 
 cdef enum:
     # Numbers in a varint's field that are neither flags, 64-bit numbers nor enums are 32 bits.
@@ -91,7 +91,7 @@ cdef inline unsigned char *_put_stated(unsigned char *out, int number, const Tex
     return _put(out, number, text) if text.n else out
 
 
-cdef inline bint _bytes(object value, TextSlice *out):
+cdef inline bint _set_bytes(object value, TextSlice *out):
     if not PyBytes_CheckExact(value):
         return False
     out.p, out.n = <bytes_t> PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
@@ -100,16 +100,16 @@ cdef inline bint _bytes(object value, TextSlice *out):
 
 cdef bint _bytes_or_text(object value, TextSlice *out, list owners) except -1:
     """Point at bytes, or at a str as UTF-8 in which lone surrogates are encoded too."""
-    if _bytes(value, out):
+    if _set_bytes(value, out):
         return True
-    return type(value) is str and _text(value, out, owners)
+    return type(value) is str and _set_text(value, out, owners)
 
 
 cdef bint _utf8(object value, TextSlice *out, list owners) except -1:
-    return type(value) is str and _text(value, out, owners) and utf8_valid(out.p, out.n)
+    return type(value) is str and _set_text(value, out, owners) and utf8_valid(out.p, out.n)
 
 
-cdef bint _text(object value, TextSlice *out, list owners) except -1:
+cdef bint _set_text(object value, TextSlice *out, list owners) except -1:
     owner = slice_of(value, out)
     if owner is not None:
         owners.append(owner)
@@ -148,16 +148,16 @@ def check_request(item, bytes token not None, audience, at_least_revision):
     revision, permit, peer_count = at_least_revision, permit_ms, len(peer)
     if peer_count > MAX_PEERS:
         return None
-    _bytes(token, &leading[0])
+    _set_bytes(token, &leading[0])
     if not (
         _bytes_or_text(action, &leading[1], owners)
         and _bytes_or_text(resource, &leading[2], owners)
-        and _bytes(arguments, &leading[3])
-        and _bytes(tool, &leading[4])
-        and _bytes(session, &leading[5])
+        and _set_bytes(arguments, &leading[3])
+        and _set_bytes(tool, &leading[4])
+        and _set_bytes(session, &leading[5])
         and _utf8(source, &leading[6], owners)
         and _bytes_or_text(item_proof, &proof, owners)
-        and _bytes(item_retry_id, &retry_id)
+        and _set_bytes(item_retry_id, &retry_id)
         and retry_id.n <= MAX_RETRY_ID_BYTES
         and _utf8(audience, &name, owners)
     ):
@@ -212,7 +212,7 @@ cdef class DecisionReader:
         cdef WireReader reader
         cdef WireReader message
         _begin(&reader, data)
-        if not _open(&reader, &message) or reader.p != reader.end:
+        if not _open_message(&reader, &message) or reader.p != reader.end:
             return None
         return self._decision(&message)
 
@@ -223,7 +223,7 @@ cdef class DecisionReader:
         cdef list decisions = []
         _begin(&reader, data)
         while reader.p < reader.end:
-            decision = self._decision(&message) if _open(&reader, &message) else None
+            decision = self._decision(&message) if _open_message(&reader, &message) else None
             if decision is None:
                 return None
             decisions.append(decision)
@@ -268,31 +268,32 @@ cdef class DecisionReader:
         decision = self.new(self.kind)
         reason = self.reasons.get(numbers[2])
         allowed = numbers[1] == 1 and numbers[2] == ALLOWED and reason is not None
-        _set(decision, "allowed", allowed)
-        _set(decision, "reason", self.reasons[0] if reason is None else reason)
-        _set(decision, "stage", _member(self.stages, numbers[3]))
-        _set(decision, "level", _member(self.levels, failed.level))
-        _set(decision, "index", failed.index if failed.stated else -1)
-        _set(decision, "scope", failed.scope if failed.stated else -1)
-        _set(decision, "clause", failed.clause if failed.stated else -1)
-        _set(decision, "argument", failed.argument.p[:failed.argument.n].decode("utf-8") if failed.argument.n else "")
-        _set(decision, "matched_index", matched.index if matched.stated else -1)
-        _set(decision, "matched_scope", matched.scope if matched.stated else -1)
-        _set(decision, "session_id", _part(&texts[6]))
-        _set(decision, "epoch", numbers[7])
-        _set(decision, "block_ids", () if block_ids is None else tuple(block_ids))
-        _set(decision, "revision", numbers[9])
-        _set(decision, "view_age_ms", numbers[10])
-        _set(decision, "expires_at_ms", numbers[11])
-        _set(decision, "decision_id", _part(&texts[12]))
-        _set(decision, "explanation", _part(&texts[13]).decode("utf-8") if texts[13].p < texts[13].end else "")
-        _set(decision, "permit", _part(&texts[14]))
-        _set(decision, "permit_expires_at_ms", numbers[15])
-        _set(decision, "approval", None)
+        _set_attribute(decision, "allowed", allowed)
+        _set_attribute(decision, "reason", self.reasons[0] if reason is None else reason)
+        _set_attribute(decision, "stage", _member(self.stages, numbers[3]))
+        _set_attribute(decision, "level", _member(self.levels, failed.level))
+        _set_attribute(decision, "index", failed.index if failed.stated else -1)
+        _set_attribute(decision, "scope", failed.scope if failed.stated else -1)
+        _set_attribute(decision, "clause", failed.clause if failed.stated else -1)
+        text = failed.argument.p[:failed.argument.n].decode("utf-8") if failed.argument.n else ""
+        _set_attribute(decision, "argument", text)
+        _set_attribute(decision, "matched_index", matched.index if matched.stated else -1)
+        _set_attribute(decision, "matched_scope", matched.scope if matched.stated else -1)
+        _set_attribute(decision, "session_id", _part(&texts[6]))
+        _set_attribute(decision, "epoch", numbers[7])
+        _set_attribute(decision, "block_ids", () if block_ids is None else tuple(block_ids))
+        _set_attribute(decision, "revision", numbers[9])
+        _set_attribute(decision, "view_age_ms", numbers[10])
+        _set_attribute(decision, "expires_at_ms", numbers[11])
+        _set_attribute(decision, "decision_id", _part(&texts[12]))
+        _set_attribute(decision, "explanation", _part(&texts[13]).decode("utf-8") if texts[13].p < texts[13].end else "")
+        _set_attribute(decision, "permit", _part(&texts[14]))
+        _set_attribute(decision, "permit_expires_at_ms", numbers[15])
+        _set_attribute(decision, "approval", None)
         return decision
 
 
-cdef inline int _set(object decision, str name, object value) except -1:
+cdef inline int _set_attribute(object decision, str name, object value) except -1:
     """Set a field of a frozen object, as its own constructor does."""
     return PyObject_GenericSetAttr(decision, name, value)
 
@@ -302,7 +303,7 @@ cdef inline void _begin(WireReader *reader, bytes data) noexcept:
     reader.end = reader.p + PyBytes_GET_SIZE(data)
 
 
-cdef inline bint _open(WireReader *reader, WireReader *message) noexcept nogil:
+cdef inline bint _open_message(WireReader *reader, WireReader *message) noexcept nogil:
     """Read the head of the message in field 1."""
     cdef uint32_t number, wire
     return read_tag(reader, &number, &wire) and number == 1 and wire == WIRE_BYTES and read_bytes(reader, message)

@@ -8,16 +8,19 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from sessauth._fast.base.limits cimport LEVEL_BLOCK, LEVEL_NONE, MAX_BLOCKS
-from sessauth._fast.call.check_state cimport CheckOutcome
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.token.chain cimport Chain
+from sessauth._fast._check cimport LEVEL_BLOCK, LEVEL_NONE, MAX_BLOCKS, Batch, Chain, CheckOutcome, Item
 
-__all__ = ["withdrawal"]
+# A growing buffer. `failed` is set without memory.
+cdef struct ByteBuffer:
+    unsigned char *p
+    size_t n
+    size_t room
+    bint failed
+
 
 cdef enum:
     # Upper bound of a Decision without its texts and block ids.
-    PLAIN_BYTES = 192
+    PLAIN_DECISION_BYTES = 192
     BLOCK_ID_BYTES = 34
 
 
@@ -75,7 +78,7 @@ cdef inline void _signed(ByteBuffer *out, int field, int64_t value) noexcept nog
     _number(out, field, (<uint64_t> value << 1) ^ <uint64_t> (value >> 63))
 
 
-cdef inline void _bytes(ByteBuffer *out, int field, const void *p, size_t n) noexcept nogil:
+cdef inline void _put_bytes(ByteBuffer *out, int field, const void *p, size_t n) noexcept nogil:
     _varint(out, (field << 3) | 2)
     _varint(out, n)
     memcpy(out.p + out.n, p, n)
@@ -87,7 +90,7 @@ cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexc
         _number(out, field, value)
 
 
-cdef inline size_t _open(ByteBuffer *out, int field) noexcept nogil:
+cdef inline size_t _begin_message(ByteBuffer *out, int field) noexcept nogil:
     """Begin a message of unknown length. Return its start."""
     _varint(out, (field << 3) | 2)
     out.n += 1
@@ -110,13 +113,13 @@ cdef inline void _close(ByteBuffer *out, size_t begin) noexcept nogil:
 cdef void _position(
     ByteBuffer *out, int field, int level, int index, int scope, int clause, const char *argument, size_t argument_n
 ) noexcept nogil:
-    cdef size_t begin = _open(out, field)
+    cdef size_t begin = _begin_message(out, field)
     _number(out, 1, level)
     _signed(out, 2, index)
     _signed(out, 3, scope)
     _signed(out, 4, clause)
     if argument_n and argument != NULL:
-        _bytes(out, 5, argument, argument_n)
+        _put_bytes(out, 5, argument, argument_n)
     _close(out, begin)
 
 
@@ -161,6 +164,8 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
         out_free(&out)
 
 
+# Write a Decision as field `field`. The caller computed the chain's ids if its signatures are valid. `more` are encoded
+# fields for the end of the message.
 cdef void put_decision(
     ByteBuffer *out,
     int field,
@@ -177,9 +182,9 @@ cdef void put_decision(
     cdef size_t begin
     cdef int i
     # Reserve an upper bound, so that no write below needs a check.
-    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + outcome.argument_n + explanation_n + more_n):
+    if not _reserve(out, PLAIN_DECISION_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + outcome.argument_n + explanation_n + more_n):
         return
-    begin = _open(out, field)
+    begin = _begin_message(out, field)
     _number(out, 1, outcome.allowed)
     _number(out, 2, outcome.reason)
     if not outcome.allowed:
@@ -191,19 +196,19 @@ cdef void put_decision(
     if outcome.allowed and outcome.matched_index >= 0:
         _position(out, 5, LEVEL_BLOCK, outcome.matched_index, outcome.matched_scope, -1, NULL, 0)
     if outcome.signature_valid:
-        _bytes(out, 6, chain.base + chain.root.session_id, 16)
+        _put_bytes(out, 6, chain.base + chain.root.session_id, 16)
     _number(out, 7, outcome.epoch)
     if outcome.signature_valid:
         for i in range(chain.block_count):
-            _bytes(out, 8, chain.ids + 32 * i, 32)
+            _put_bytes(out, 8, chain.ids + 32 * i, 32)
     _number(out, 9, outcome.revision)
     _number(out, 11, outcome.expires_at_ms)
     memcpy(decision_id, prefix, 8)
     for i in range(8):
         decision_id[8 + i] = <unsigned char> (number >> (56 - 8 * i))
-    _bytes(out, 12, decision_id, 16)
+    _put_bytes(out, 12, decision_id, 16)
     if explanation_n:
-        _bytes(out, 13, explanation, explanation_n)
+        _put_bytes(out, 13, explanation, explanation_n)
     if more_n:
         memcpy(out.p + out.n, more, more_n)
         out.n += more_n

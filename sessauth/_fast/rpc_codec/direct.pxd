@@ -1,10 +1,7 @@
 """Answers to checks that need no thread."""
 
 from libc.stdint cimport int64_t, uint64_t
-
-from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.record.counters cimport Histograms
-from sessauth._fast.rpc_codec.check_messages cimport CheckMessage
+from sessauth._fast._check cimport Checker, Histograms
 
 cdef class DirectMethod:
     cdef str _kind

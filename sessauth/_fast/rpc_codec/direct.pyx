@@ -12,21 +12,25 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.clock cimport monotonic_ns
-from sessauth._fast.base.limits cimport STAGE_NEEDS
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Item
-from sessauth._fast.check.chain_cache cimport ChainCache
-from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.check.recording_runner cimport is_text
-from sessauth._fast.record.counters cimport CheckCounters, Histograms
-from sessauth._fast.rpc_codec.check_messages cimport MAX_EXPLANATIONS, CheckMessage, TokenTableEntry
-from sessauth._fast.token.block cimport Block
-from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.condition cimport OP_GLOB, OP_SUBSET_OF, SOURCE_ELEMENTS, Condition, is_json
-from sessauth._fast.token.scope cimport Scope
-
-__all__ = ["DirectCaller", "DirectMethod"]
+from sessauth._fast._check cimport (
+    OP_GLOB,
+    OP_SUBSET_OF,
+    SOURCE_ELEMENTS,
+    STAGE_NEEDS,
+    Block,
+    Chain,
+    ChainCache,
+    CheckCounters,
+    Checker,
+    Condition,
+    Histograms,
+    Item,
+    Scope,
+    TextSlice,
+    is_json,
+    is_token_text,
+    monotonic_ns,
+)
 
 cdef enum:
     MAX_ITEMS = 256
@@ -235,7 +239,7 @@ cdef PyObject *_find_cached(CheckMessage message, TextSlice *token, int *refused
     cdef ChainCache cache = message.checker.cache
     cdef PyObject *kept = NULL
     cdef Chain chain
-    if is_text(token.p, token.n):
+    if is_token_text(token.p, token.n):
         message.read_text(token, refused, &kept)
         return kept
     chain = cache.find(token.p, token.n)

@@ -9,14 +9,8 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, strlen
 
-from sessauth._fast.base.limits cimport MALFORMED_REQUEST
-from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_tag, field_varint
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader
-from sessauth._fast.rpc_codec.direct cimport DirectCaller
-
+from sessauth._fast._check cimport MALFORMED_REQUEST, WIRE_BYTES, WIRE_VARINT, WireReader
 from sessauth._fast.codec.errors import FormError
-
-__all__ = ["ExtAuthzCaller", "ExtAuthzRequest"]
 
 cdef enum:
     # Numbers of fields.
@@ -120,10 +114,10 @@ cdef class ExtAuthzRequest:
                     self._add_line(&inner)
                 elif number == METHOD:
                     self._once(number)
-                    self.method = _text(&inner)
+                    self.method = _field_text(&inner)
                 elif number == PATH:
                     self._once(number)
-                    self.path = _text(&inner)
+                    self.path = _field_text(&inner)
                 elif number == BODY or number == RAW_BODY:
                     # Either form. In a text Envoy replaced bytes that are not UTF-8: it passes on another body.
                     self._once(BODY)
@@ -190,8 +184,8 @@ cdef class ExtAuthzRequest:
         if len(self.headers) == MAX_LINES:
             raise _malformed()
         self.headers.append((
-            _text(&key),
-            _text(&value) if texts else PyBytes_FromStringAndSize(<const char *> value.p, value.end - value.p),
+            _field_text(&key),
+            _field_text(&value) if texts else PyBytes_FromStringAndSize(<const char *> value.p, value.end - value.p),
         ))
         return 0
 
@@ -229,7 +223,7 @@ cdef bint _one(const WireReader *message, uint32_t wanted, WireReader *out) exce
     return found
 
 
-cdef str _text(const WireReader *part):
+cdef str _field_text(const WireReader *part):
     try:
         return PyUnicode_DecodeUTF8(<const char *> part.p, part.end - part.p, NULL) if part.p != NULL else ""
     except UnicodeDecodeError:
@@ -238,7 +232,7 @@ cdef str _text(const WireReader *part):
 
 cdef str _text_of(const WireReader *message, uint32_t number):
     cdef WireReader part
-    return _text(&part) if _one(message, number, &part) else ""
+    return _field_text(&part) if _one(message, number, &part) else ""
 
 
 cdef bint _is_plain_line(const WireReader *key) noexcept nogil:

@@ -1,13 +1,7 @@
 """Options of a request's items, and overrides by the writer."""
 
 from libc.stdint cimport uint32_t, uint64_t
-
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_runner cimport RecordingRunner
-from sessauth._fast.codec.protobuf cimport WireReader
+from sessauth._fast._check cimport Arena, Batch, Decision, Item, RecordingRunner, TextSlice, WireReader
 
 # The options of one item: approvals, the gateway's retry id, the deadline of a permit.
 cdef struct ItemOption:
@@ -39,6 +33,3 @@ cdef class ItemOptions(Batch):
     cdef int record_answers(self, RecordingRunner judge, object elsewhere) except -1
     # The decision that overrides an item's outcome, or None.
     cdef Decision override_of(self, Py_ssize_t i)
-
-# Append to at most 16 slices; above that only count. False without memory.
-cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept

@@ -10,21 +10,37 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from sessauth._fast.base.arena cimport Arena, arena_free, arena_init, arena_take
-from sessauth._fast.base.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, CheckInput, outcome_free, set_argument
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.proof_stage cimport consume_nonce as consume_proof_nonce
-from sessauth._fast.check.recording_runner cimport RecordingRunner
-from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_varint
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.record.queue cimport DecisionQueue
-from sessauth._fast.token.chain cimport Chain
-
-__all__ = ["ItemOptions"]
+from sessauth._fast._check cimport (
+    CONSUMES_ONCE,
+    CONSUMES_PERMIT,
+    MAX_APPROVAL_KEYS,
+    MAX_PEERS,
+    MAX_PERMIT_MS,
+    MAX_RETRY_ID_BYTES,
+    STAGE_NEEDS,
+    WIRE_BYTES,
+    WIRE_VARINT,
+    Arena,
+    Batch,
+    Chain,
+    CheckInput,
+    Decision,
+    DecisionQueue,
+    Item,
+    RecordingRunner,
+    TextSlice,
+    WireReader,
+    arena_free,
+    arena_init,
+    arena_take,
+    bytes_t,
+    consume_nonce as consume_proof_nonce,
+    outcome_free,
+    read_bytes,
+    read_tag,
+    read_varint,
+    set_argument,
+)
 
 cdef enum:
     # Fields of CheckItem.
@@ -63,7 +79,7 @@ cdef class ItemOptions(Batch):
         self._item(i)
         cdef ItemOption *option = NULL if self.options == NULL else &self.options[i]
         cdef int count = 0 if option == NULL else min(option.approval_count, <int> MAX_APPROVAL_KEYS)
-        return tuple([_bytes(&option.approvals[k]) for k in range(count)])
+        return tuple([_slice_bytes(&option.approvals[k]) for k in range(count)])
 
     def approval_count(self, Py_ssize_t i):
         """Return the number of SignedApprovals of the item."""
@@ -73,7 +89,7 @@ cdef class ItemOptions(Batch):
     def retry_id(self, Py_ssize_t i):
         """Return the gateway's id for a retried call; empty without one."""
         self._item(i)
-        return b"" if self.options == NULL else _bytes(&self.options[i].retry_id)
+        return b"" if self.options == NULL else _slice_bytes(&self.options[i].retry_id)
 
     def permit_ms(self, Py_ssize_t i):
         """Return the deadline in ms for committing the requested permit; 0 without one."""
@@ -109,14 +125,14 @@ cdef class ItemOptions(Batch):
         cdef int k
         return (
             self.token_of(i),
-            _bytes(&item.input.action),
-            _bytes(&item.input.resource),
-            _bytes(&item.input.arguments),
-            _bytes(&item.input.tool),
-            _bytes(&item.input.session),
-            _bytes(&item.input.source).decode(),
-            tuple([_bytes(&item.input.peers[k]).decode() for k in range(item.input.peer_count)]),
-            _bytes(&item.input.proof),
+            _slice_bytes(&item.input.action),
+            _slice_bytes(&item.input.resource),
+            _slice_bytes(&item.input.arguments),
+            _slice_bytes(&item.input.tool),
+            _slice_bytes(&item.input.session),
+            _slice_bytes(&item.input.source).decode(),
+            tuple([_slice_bytes(&item.input.peers[k]).decode() for k in range(item.input.peer_count)]),
+            _slice_bytes(&item.input.proof),
         )
 
     def override(self, Py_ssize_t i, Decision decision not None):
@@ -266,6 +282,7 @@ cdef class ItemOptions(Batch):
         return 0
 
 
+# Append to at most 16 slices; above that only count. False without memory.
 cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept:
     cdef TextSlice *slices = <TextSlice *> parts[0]
     if slices == NULL:
@@ -279,7 +296,7 @@ cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const 
     return True
 
 
-cdef inline bytes _bytes(const TextSlice *part):
+cdef inline bytes _slice_bytes(const TextSlice *part):
     # A slice that was never set has no pointer either.
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n) if part.n else b""
 

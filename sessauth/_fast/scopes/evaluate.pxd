@@ -5,13 +5,6 @@ The most common shapes are evaluated inline, since every warm check has a few. T
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.base.limits cimport MAX_PATH_SEGMENTS
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.json_reader cimport TYPE_NUMBER, Document, JsonNode
-from sessauth._fast.scopes.json_lookup cimport find_member
-from sessauth._fast.scopes.operand cimport equals_any, number_order, order_holds, order_is
-from sessauth._fast.token.condition cimport SHAPE_EQUALS, SHAPE_OTHER, Condition, Fact
-
 # The documents and facts that conditions read, and the work so far.
 cdef struct Context:
     const Document *arguments
@@ -30,7 +23,6 @@ cdef struct Context:
 cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil
 # `holds` for conditions of every shape.
 cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil
-
 
 cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *marked) noexcept nogil:
     """Evaluate a condition. False also when the work ran out; then the context is `overworked`.

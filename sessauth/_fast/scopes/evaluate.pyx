@@ -6,47 +6,6 @@ form of an object or a list allocates. Counted steps bound the work (section 9.8
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.base.address cimport Url, parse_url
-from sessauth._fast.base.limits cimport MAX_WORK
-from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_form cimport DIGEST_BYTES, HAS_FORM, OUT_OF_WORK, Formed, JsonForm, form_json
-from sessauth._fast.call.json_reader cimport (
-    TYPE_LIST,
-    TYPE_NO_VALUE,
-    TYPE_NUMBER,
-    TYPE_OBJECT,
-    TYPE_TEXT,
-    Document,
-    JsonNode,
-)
-from sessauth._fast.scopes.json_lookup cimport find_member, find_node
-from sessauth._fast.scopes.operand cimport Operand, compare, from_node, from_value
-from sessauth._fast.token.condition cimport (
-    ACCESSOR_COUNT,
-    ACCESSOR_HOST,
-    ACCESSOR_NONE,
-    ACCESSOR_PORT,
-    OP_ABSENT,
-    OP_GLOB,
-    OP_NOT_EQUAL,
-    OP_NOT_IN,
-    OP_PRESENT,
-    OP_SUBSET_OF,
-    SOURCE_ELEMENTS,
-    SOURCE_SESSION,
-    SOURCE_TOOL,
-    Condition,
-    Fact,
-    is_each_element,
-    is_json,
-    is_unknown,
-    next_text,
-)
-from sessauth._fast.token.value cimport TYPE_DIGEST, ByteSpan, Value
-
-cdef enum:
-    # Bytes of text for one step of work in a glob or a URL.
-    BYTES_A_STEP = 16
 
 cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
     """Count n × max(1, times) steps of work. 0: the check is over its limit."""

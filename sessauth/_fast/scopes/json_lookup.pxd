@@ -2,12 +2,6 @@
 
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Document, JsonNode
-from sessauth._fast.token.condition cimport Path, next_text
-from sessauth._fast.token.value cimport ByteSpan
-
-
 cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *of, bytes_t name, size_t n) noexcept nogil:
     """Return an object's member by exact name, or NULL. ``nodes`` are those of its document."""
     cdef uint32_t i = <uint32_t> (of - nodes) + 1
@@ -17,7 +11,6 @@ cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *o
             return nodes + i
         i = nodes[i].next
     return NULL
-
 
 cdef inline const JsonNode *find_node(const Document *document, const Path *path, bytes_t base) noexcept nogil:
     """Return the node at a path, or NULL. A path descends by exact names, through objects only."""

@@ -6,15 +6,6 @@ a tenth of a warm check.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.base.limits cimport MAX_PATH_SEGMENTS
-from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_LIST, TYPE_OBJECT, JsonNode
-from sessauth._fast.call.resource cimport TextSlice, Resource
-from sessauth._fast.scopes.evaluate cimport Context, spend
-from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, is_argument, next_text
-from sessauth._fast.token.value cimport ByteSpan
-from sessauth._fast.token.scope cimport Scope, ScopeList
-
 cdef enum Match:
     MATCHED = 0
     OUTSIDE = 1         # of every scope's actions or resources
@@ -44,7 +35,6 @@ cdef bint covered_elements(
     const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, MatchResult *out
 ) noexcept nogil
 
-
 cdef inline int mentions(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:
     """Compare a path with names.
 
@@ -62,7 +52,6 @@ cdef inline int mentions(const Path *path, bytes_t base, const TextSlice *names,
         if segment.n != names[i].n or not same(base + segment.at, names[i].p, names[i].n):
             return 0
     return 2 if path.count == count else 1
-
 
 cdef inline bint covered(
     const Scope *scope,
@@ -103,7 +92,6 @@ cdef inline bint covered(
         i = nodes[i].next
     return 1
 
-
 # The number of argument paths in a closed scope (section 6.5); -1: the scope admits any argument.
 cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     cdef int paths = scope.free_count
@@ -113,7 +101,6 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     for i in range(scope.condition_count):
         paths += is_argument(&scope.conditions[i].path)
     return paths
-
 
 # 1 if the scope names all arguments of the call. `marked`: the arguments that `holds` marked for this scope's
 # conditions, or 0. 0 also when the work ran out; then the context is `overworked`.

@@ -6,24 +6,6 @@ No other module matches scopes against requests. Only the name of a left-over ar
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_LIST, TYPE_OBJECT, JsonNode
-from sessauth._fast.call.resource cimport TextSlice, Resource
-from sessauth._fast.scopes.evaluate cimport Context, holds, spend
-from sessauth._fast.token.condition cimport SOURCE_ELEMENTS, Path, is_each_element, next_text
-from sessauth._fast.token.scope cimport (
-    NO_NEEDS,
-    SEGMENT_ANY,
-    SEGMENT_LITERAL,
-    SEGMENT_ONE_OF,
-    SEGMENT_PREFIX,
-    SEGMENT_REST,
-    Scope,
-    ScopeList,
-    Segment,
-)
-from sessauth._fast.token.value cimport ByteSpan
-
 
 cdef inline bint _action_matches(const Scope *scope, bytes_t base, TextSlice action) noexcept nogil:
     cdef int i

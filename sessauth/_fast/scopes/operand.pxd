@@ -5,12 +5,6 @@ Equality and order of plain values are inline, since every warm check has a few.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from sessauth._fast.base.decimal cimport Decimal
-from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH, JsonNode
-from sessauth._fast.token.condition cimport OP_GREATER, OP_LESS, OP_LESS_EQUAL, Condition
-from sessauth._fast.token.value cimport Value
-
 # An operand: from the request, a fact, a token, or the result of an accessor.
 cdef struct Operand:
     uint8_t type
@@ -22,13 +16,8 @@ cdef struct Operand:
     Decimal exact           # DECIMAL
     unsigned char lower[256]
 
-cdef void from_node(const JsonNode *node, Operand *out) noexcept nogil
-cdef void from_value(const Value *value, bytes_t base, Operand *out) noexcept nogil
-# 1 if the condition's relation holds for a value. `operand`: its fact or first value.
-cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const Operand *operand) noexcept nogil
 # Compare a node that is no NUMBER with the condition's number.
 cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil
-
 
 cdef inline bint equals_any(
     const Condition *c, bytes_t base, uint8_t type, bint truth, bytes_t text, int64_t units, uint32_t nanos
@@ -50,13 +39,11 @@ cdef inline bint equals_any(
             return 1
     return 0
 
-
 cdef inline int number_order(int64_t a_units, uint32_t a_nanos, int64_t b_units, uint32_t b_nanos) noexcept nogil:
     """Compare a and b: below, at or above 0."""
     if a_units != b_units:
         return -1 if a_units < b_units else 1
     return (a_nanos > b_nanos) - (a_nanos < b_nanos)
-
 
 cdef inline bint order_is(int op, int order) noexcept nogil:
     """Return 1 if this order satisfies an operator from ``<`` to ``>=``."""

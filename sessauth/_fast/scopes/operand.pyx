@@ -3,37 +3,6 @@
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
-from sessauth._fast.base.decimal cimport (
-    MAX_DECIMAL_BYTES,
-    NUMBER_DIGITS,
-    Decimal,
-    decimal_of_number,
-    decimal_order,
-    put_decimal,
-    read_decimal,
-)
-from sessauth._fast.base.text cimport bytes_t, glob_matches, is_under, same
-from sessauth._fast.call.json_reader cimport TYPE_DECIMAL, TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH, JsonNode, decimal_of_node
-from sessauth._fast.token.condition cimport (
-    OP_CIDR,
-    OP_EQUAL,
-    OP_GLOB,
-    OP_GREATER_EQUAL,
-    OP_IN,
-    OP_LESS,
-    OP_NOT_EQUAL,
-    OP_NOT_IN,
-    OP_STARTS_WITH,
-    OP_SUBSET_OF,
-    OP_UNDER,
-    Condition,
-)
-from sessauth._fast.token.value cimport Value, kind_of
-
-# Cimported by other modules of the kernel only.
-__all__ = []
-
 
 cdef void from_node(const JsonNode *node, Operand *out) noexcept nogil:
     out.type = node.type
@@ -57,7 +26,7 @@ cdef void from_value(const Value *value, bytes_t base, Operand *out) noexcept no
         read_decimal(out.text, out.n, &out.exact)
 
 
-cdef bint _equal(const Operand *a, const Operand *b) noexcept nogil:
+cdef bint _equal_operands(const Operand *a, const Operand *b) noexcept nogil:
     # A DECIMAL is never equal to a NUMBER: what a Number can hold is one.
     if a.type != b.type:
         return 0
@@ -124,13 +93,14 @@ cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil:
     return order_is(c.op, _order(&hand, &operand))
 
 
+# 1 if the condition's relation holds for a value. `operand`: its fact or first value.
 cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const Operand *operand) noexcept nogil:
     cdef int i
     cdef Operand other
     if c.op == OP_EQUAL:
-        return _equal(hand, operand)
+        return _equal_operands(hand, operand)
     if c.op == OP_NOT_EQUAL:
-        return _kind(hand) == _kind(operand) and TYPE_TEXT <= _kind(hand) <= TYPE_TRUTH and not _equal(hand, operand)
+        return _kind(hand) == _kind(operand) and TYPE_TEXT <= _kind(hand) <= TYPE_TRUTH and not _equal_operands(hand, operand)
     if c.op == OP_IN or c.op == OP_SUBSET_OF:
         return _equals_any(c, base, hand)
     if c.op == OP_NOT_IN:

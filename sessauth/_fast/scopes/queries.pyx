@@ -5,21 +5,39 @@ Checks don't use this module, but the same code evaluates both.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from sessauth._fast.base.arena cimport Arena, arena_free, arena_init
-from sessauth._fast.base.limits cimport MALFORMED_TOKEN
-from sessauth._fast.base.text cimport bytes_t, is_action
-from sessauth._fast.call.json_reader cimport Document, document_free, document_init, read_document
-from sessauth._fast.call.resource cimport TextSlice, Resource, split_resource
-from sessauth._fast.codec.protobuf cimport WireReader
-from sessauth._fast.scopes.evaluate cimport Context
-from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, MatchResult, left_text, match_scopes
-from sessauth._fast.token.condition cimport Condition, Fact, parse_condition, parse_facts
-from sessauth._fast.token.scope cimport UNKNOWN_NOWHERE, Scope, ScopeList, parse_scope
-
+from sessauth._fast._check cimport (
+    MALFORMED_TOKEN,
+    MATCHED,
+    OUTSIDE,
+    OVERWORKED,
+    UNKNOWN_NOWHERE,
+    Arena,
+    Condition,
+    Context,
+    Document,
+    Fact,
+    MatchResult,
+    Resource,
+    Scope,
+    ScopeList,
+    TextSlice,
+    WireReader,
+    arena_free,
+    arena_init,
+    bytes_t,
+    document_free,
+    document_init,
+    is_action,
+    left_text,
+    match_scopes,
+    parse_condition,
+    parse_facts,
+    parse_scope,
+    read_document,
+    split_resource,
+)
+from sessauth._fast._check import encode_message
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.codec.protobuf import encode
-
-__all__ = ["FormError", "check_condition", "check_scope", "has_unknown_kind", "matches"]
 
 
 def check_scope(bytes scope not None):
@@ -77,7 +95,7 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
     cdef const char *wrong
     cdef Fact *fact_array
     cdef int fact_count
-    cdef bytes record = encode("UpdateFacts", {"set": facts or []})
+    cdef bytes record = encode_message("UpdateFacts", {"set": facts or []})
     arena_init(&arena)
     document_init(&documents[0])
     document_init(&documents[1])

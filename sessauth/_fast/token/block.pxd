@@ -2,13 +2,6 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint64_t
 
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WireReader
-from sessauth._fast.token.condition cimport Condition, Texts
-from sessauth._fast.token.value cimport ByteSpan
-from sessauth._fast.token.scope cimport ScopeList
-
 cdef enum:
     ENDING_SEALED = 1
     ENDING_OPEN = 2
@@ -42,7 +35,3 @@ cdef struct Block:
     uint16_t proof_key
     int16_t unknown_scope
     int16_t unknown_clause
-
-cdef const char *parse_block(
-    WireReader reader, bytes_t base, Arena *arena, bint is_root, Root *root, Block *out
-) noexcept nogil

@@ -6,25 +6,6 @@ Relations between blocks are in ``chain``.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from sessauth._fast.base.address cimport Address, parse_cidr
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.limits cimport MAX_AUDIENCES, MAX_BLOCKS, MAX_CONDITIONS, MAX_SCOPES
-from sessauth._fast.base.text cimport bytes_t, is_text
-from sessauth._fast.codec.protobuf cimport (
-    WIRE_BYTES,
-    WIRE_VARINT,
-    WireReader,
-    read_bytes,
-    read_tag,
-    read_varint,
-    utf8_valid,
-)
-from sessauth._fast.token.condition cimport Texts, is_unknown, next_text, parse_conditions
-from sessauth._fast.token.value cimport ByteSpan, set_span
-from sessauth._fast.token.scope cimport UNKNOWN_NOWHERE, parse_scopes
-
-cdef const char *NO_MEMORY = "out of memory"
-
 cdef enum:
     FIELD_ROOT = 1
     FIELD_ISSUED_AT = 2

@@ -3,14 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.limits cimport MAX_BLOCKS
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.token.block cimport Block, Root
-
-cdef enum:
-    SIGNATURE_BYTES = 64
-
 # A link of a ring. The ring's end has no owner.
 cdef struct Link:
     Link *before
@@ -76,7 +68,3 @@ cdef class Chain:
 
 # Returns a Chain, or None with the reason, the block and the fault.
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong)
-# The last block's signature in a possible token, or NULL. Nothing else is validated.
-cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil
-# Sixteen bytes of that signature, from its second half, in a possible text form. False without one.
-cdef bint text_signature(bytes_t p, size_t n, unsigned char *out) noexcept nogil

@@ -8,34 +8,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from sessauth._fast.base.arena cimport arena_free, arena_init, arena_take
-from sessauth._fast.base.limits cimport (
-    CHAIN_TOO_LONG,
-    MALFORMED_TOKEN,
-    MAX_BLOCKS,
-    MAX_TOKEN_BYTES,
-    TOKEN_TOO_LARGE,
-    UNSUPPORTED_VERSION,
-)
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.codec.text_form cimport CHECK_CHARS, PRESENTED_CHARS, body_bytes
-from sessauth._fast.crypto.ed25519 cimport acceptable, blake2b_256, verify_signed
-from sessauth._fast.token.block cimport ENDING_BOUND, ENDING_OPEN, ENDING_SEALED, Block, parse_block
-from sessauth._fast.token.condition cimport count_run
-
 from sessauth._fast.codec.errors import FormError
 
-__all__ = ["Chain", "FormError", "signed_bytes"]
-
 cdef enum:
-    LABEL_BYTES = 18            # including its zero byte
+    BLOCK_LABEL_BYTES = 18      # including its zero byte
     HEADER_BYTES = 83           # label, index, previous signature
     # This object and the token's bytes object, with the allocator's overhead.
     CHAIN_BYTES = 424
     BLOCK_BYTES = 32 + 4 * 16
 
-cdef const char *LABEL = "sessauth/block/v1"
+cdef const char *BLOCK_LABEL = "sessauth/block/v1"
 
 
 cdef class Chain:
@@ -217,7 +199,7 @@ cdef class Chain:
         cdef Block *block
         cdef bytes_t key
         cdef int i
-        memcpy(signed + SIGNATURE_BYTES, LABEL, LABEL_BYTES)
+        memcpy(signed + SIGNATURE_BYTES, BLOCK_LABEL, BLOCK_LABEL_BYTES)
         for i in range(first, self.block_count):
             block = &self.blocks[i]
             memcpy(signed, self.base + block.signature, SIGNATURE_BYTES)
@@ -239,7 +221,7 @@ cdef class Chain:
         ids = <unsigned char *> arena_take(&self.arena, 32 * self.block_count)
         if ids == NULL:
             return 0
-        memcpy(signed, LABEL, LABEL_BYTES)
+        memcpy(signed, BLOCK_LABEL, BLOCK_LABEL_BYTES)
         for i in range(self.block_count):
             block = &self.blocks[i]
             self_header(self, i, signed)
@@ -330,11 +312,11 @@ cdef class Chain:
 
 cdef void self_header(Chain chain, int index, unsigned char *out) noexcept nogil:
     """Write index and previous signature behind the label."""
-    out[LABEL_BYTES] = <unsigned char> index
+    out[BLOCK_LABEL_BYTES] = <unsigned char> index
     if index == 0:
-        memset(out + LABEL_BYTES + 1, 0, SIGNATURE_BYTES)
+        memset(out + BLOCK_LABEL_BYTES + 1, 0, SIGNATURE_BYTES)
     else:
-        memcpy(out + LABEL_BYTES + 1, chain.base + chain.blocks[index - 1].signature, SIGNATURE_BYTES)
+        memcpy(out + BLOCK_LABEL_BYTES + 1, chain.base + chain.blocks[index - 1].signature, SIGNATURE_BYTES)
 
 
 cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil:
@@ -397,4 +379,4 @@ def signed_bytes(int index, bytes previous_signature not None, bytes payload not
     """
     if not 0 <= index < MAX_BLOCKS or len(previous_signature) != (SIGNATURE_BYTES if index else 0):
         raise ValueError("index 0 has no previous signature, 1 to 15 have one of 64 bytes")
-    return LABEL[:LABEL_BYTES] + bytes([index]) + (previous_signature or bytes(SIGNATURE_BYTES)) + payload
+    return BLOCK_LABEL[:BLOCK_LABEL_BYTES] + bytes([index]) + (previous_signature or bytes(SIGNATURE_BYTES)) + payload

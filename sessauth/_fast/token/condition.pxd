@@ -2,11 +2,6 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WireReader, read_bytes
-from sessauth._fast.token.value cimport TYPE_JSON, ByteSpan, Value
-
 cdef enum:
     SOURCE_UNKNOWN = 0
     SOURCE_ARGS = 1
@@ -84,15 +79,12 @@ cdef inline void next_text(bytes_t base, ByteSpan *text) noexcept nogil:
         p += 1
     text.at = <uint16_t> (p - base)
 
-
 cdef inline bint is_argument(const Path *path) noexcept nogil:
     return path.source == SOURCE_ARGS or path.source == SOURCE_ELEMENTS
-
 
 cdef inline bint is_each_element(bytes_t base, const ByteSpan *segment) noexcept nogil:
     """Return 1 if a segment of an ELEMENTS path is `[]`. Any other is a name behind a `.`."""
     return base[segment.at] == 0x5B
-
 
 cdef inline bint is_json(const Condition *c) noexcept nogil:
     """Return 1 if the values are JSON values."""
@@ -100,10 +92,6 @@ cdef inline bint is_json(const Condition *c) noexcept nogil:
 
 # Parsers return NULL, or the fault. Spans are relative to `base`.
 cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
-cdef const char *parse_conditions(
-    WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
-) noexcept nogil
-cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept nogil
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil
@@ -111,7 +99,6 @@ cdef int count_elements(WireReader reader, uint32_t number) noexcept nogil
 
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
-
 
 cdef inline int count_run(WireReader reader, uint32_t number) noexcept nogil:
     """Count the adjacent elements of a repeated field. The reader is behind the first tag."""

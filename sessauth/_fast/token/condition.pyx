@@ -5,22 +5,6 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from sessauth._fast.base.address cimport Address, parse_cidr
-from sessauth._fast.base.arena cimport Arena, arena_take
-from sessauth._fast.base.limits cimport MAX_FACTS, MAX_PATH_SEGMENTS, MAX_STRING_BYTES, MAX_VALUES
-from sessauth._fast.base.text cimport bytes_t, is_clean_path, is_fact_name, is_glob
-from sessauth._fast.call.json_reader cimport TYPE_NO_VALUE, TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH
-from sessauth._fast.codec.protobuf cimport (
-    WIRE_BYTES,
-    WIRE_VARINT,
-    WireReader,
-    read_bytes,
-    read_tag,
-    read_varint,
-    utf8_valid,
-)
-from sessauth._fast.token.value cimport kind_of, parse_value, same_value, set_span
-
 cdef const char *NO_MEMORY = "out of memory"
 
 

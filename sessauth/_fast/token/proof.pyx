@@ -10,16 +10,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport slice_of
-from sessauth._fast.call.resource cimport TextSlice
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
-from sessauth._fast.crypto.ed25519 cimport blake2b_256
-from sessauth._fast.crypto.hashing cimport Hashing, agree, agree_base, blake2b_mac, hash_add, hash_begin, hash_end
-from sessauth._fast.nonces.table cimport ReplayTable
-
-__all__ = ["ProofKeys", "mac", "mac_key_of_holder", "covered_bytes", "request_digest", "x25519", "x25519_public"]
-
 cdef enum:
     # Including the zero byte of each.
     REQUEST_LABEL_BYTES = 20
@@ -152,6 +142,7 @@ cdef void _add_part(Hashing *hashing, bytes_t p, size_t n) noexcept nogil:
     hash_add(hashing, p, n)
 
 
+# BLAKE2b-256 over the parts of a request that its holder knows.
 cdef void digest_request(
     unsigned char *out, bytes_t action, size_t action_n, bytes_t resource, size_t resource_n, bytes_t arguments, size_t n
 ) noexcept nogil:
@@ -191,6 +182,7 @@ cdef void put_covered_bytes(
     memcpy(out + 88, nonce, 16)
 
 
+# Derive the key of MACs, 32 bytes, from X25519's shared secret.
 cdef void put_mac_key(
     unsigned char *out,
     bytes_t shared,

@@ -2,12 +2,6 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
 
-from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WireReader
-from sessauth._fast.token.condition cimport Condition, Path
-from sessauth._fast.token.value cimport ByteSpan
-
 cdef enum:
     SEGMENT_UNKNOWN = 0
     SEGMENT_LITERAL = 1
@@ -56,6 +50,3 @@ cdef struct ScopeList:
     bytes_t base
 
 cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil
-cdef const char *parse_scopes(
-    WireReader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
-) noexcept nogil

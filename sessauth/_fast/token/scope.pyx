@@ -6,42 +6,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.arena cimport Arena, arena_take
-from sessauth._fast.base.limits cimport (
-    MAX_ACTIONS,
-    MAX_APPROVAL_KEYS,
-    MAX_CONDITIONS,
-    MAX_FREE_PATHS,
-    MAX_SEGMENT_TEXTS,
-    MAX_SEGMENTS,
-    MAX_STRING_BYTES,
-)
-from sessauth._fast.base.text cimport bytes_t, is_action, is_plain_segment, is_text
-from sessauth._fast.call.resource cimport MARKED_SEGMENTS, next_mark
-from sessauth._fast.codec.protobuf cimport (
-    WIRE_BYTES,
-    WIRE_VARINT,
-    WireReader,
-    read_bytes,
-    read_tag,
-    read_varint,
-    utf8_valid,
-)
-from sessauth._fast.token.condition cimport (
-    SOURCE_ARGS,
-    SOURCE_ELEMENTS,
-    SOURCE_UNKNOWN,
-    Path,
-    count_run,
-    is_unknown,
-    next_text,
-    parse_conditions,
-    parse_path,
-)
-from sessauth._fast.token.value cimport ByteSpan, parse_number_message, set_span
-
-cdef const char *NO_MEMORY = "out of memory"
-
 
 cdef inline bint _same_span(bytes_t base, const ByteSpan *a, const ByteSpan *b) noexcept nogil:
     return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0

@@ -2,9 +2,6 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WireReader
-
 cdef enum:
     # Types of values beside those of JSON: a JSON value, as its equality form or as the digest of that.
     TYPE_JSON = 16
@@ -23,14 +20,6 @@ cdef struct Value:
     uint32_t nanos
     int64_t units
 
-
 cdef inline void set_span(ByteSpan *out, bytes_t base, const WireReader *inner) noexcept nogil:
     out.at = <uint16_t> (inner.p - base)
     out.n = <uint16_t> (inner.end - inner.p)
-
-# Parsers return NULL, or the fault. Spans are relative to `base`.
-cdef const char *parse_value(WireReader reader, bytes_t base, Value *out) noexcept nogil
-cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil
-# The type that all values of one condition share.
-cdef uint8_t kind_of(const Value *value) noexcept nogil
-cdef bint same_value(bytes_t base, const Value *a, const Value *b) noexcept nogil

@@ -3,25 +3,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.decimal cimport is_canonical_decimal
-from sessauth._fast.base.limits cimport MAX_STRING_BYTES
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.json_form cimport DIGEST_BYTES, is_json_form
-from sessauth._fast.call.json_reader cimport TYPE_DECIMAL, TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH
-from sessauth._fast.codec.protobuf cimport (
-    WIRE_BYTES,
-    WIRE_VARINT,
-    WireReader,
-    read_bytes,
-    read_tag,
-    read_varint,
-    unzigzag,
-    utf8_valid,
-)
-
-# Cimported by other modules of the kernel only.
-__all__ = []
-
 
 cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
     cdef uint32_t number, wire
@@ -44,6 +25,7 @@ cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_
     return NULL
 
 
+# Parsers return NULL, or the fault. Spans are relative to `base`.
 cdef const char *parse_value(WireReader reader, bytes_t base, Value *out) noexcept nogil:
     cdef WireReader inner
     cdef uint32_t number, wire
@@ -100,6 +82,7 @@ cdef const char *parse_value(WireReader reader, bytes_t base, Value *out) noexce
     return NULL
 
 
+# The type that all values of one condition share.
 cdef uint8_t kind_of(const Value *value) noexcept nogil:
     if value.type == TYPE_DECIMAL:
         return TYPE_NUMBER

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._fast.codec.protobuf import WireError
+from ..._fast._check import WireError
 from ...crypto.issuer_key import KeyStatus
 from ...errors import UsageError
 from ...model.ban import SessionSelector

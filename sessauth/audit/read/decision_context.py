@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from ..._fast.codec.protobuf import WireError
+from ..._fast._check import WireError
 from ...decisions.explanation import explain_blocks
 from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import NotFound, UsageError

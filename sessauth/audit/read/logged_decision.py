@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from ..._fast.base.token_mask import is_masked
+from ..._fast._check import is_masked
 from ...decisions.decision import DecisionBase
 from ...reasons import Level, Reason, Stage
 

@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ..._fast.record.audit_json import DecisionText
-from ..._fast.record.decision_record import DecisionRecord
-from ..._fast.record.queue import DecisionQueue
+from ..._fast._check import DecisionQueue, DecisionRecord
+from ..._fast._codec import DecisionText
 from ...clock import Clock, SystemClock
 from ...reasons import Reason, Stage
 from .. import layout

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ..._fast.base.token_mask import masked
+from ..._fast._check import masked
 from ...errors import Rejected, StateUnusable
 from ...model.change import Change, ChangeKind, Rejection
 from ...model.log_records import Head

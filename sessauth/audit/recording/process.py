@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from ..._fast.check.checker import Checker
-from ..._fast.check.recording_runner import RecordingRunner
-from ..._fast.record.queue import DecisionQueue
+from ..._fast._check import Checker, DecisionQueue, RecordingRunner
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
 from ...model.log_records import Head

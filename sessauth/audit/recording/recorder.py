@@ -7,8 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from ..._fast.record.decision_record import DecisionRecord
-from ..._fast.record.queue import DecisionQueue
+from ..._fast._check import DecisionQueue, DecisionRecord
 from ...clock import Clock, SystemClock
 
 # How long a record waits at most, while the machine keeps up.

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..._fast.redecide.logged_chain import LoggedChain
-from ..._fast.redecide.redecide import Redecision
+from ..._fast._codec import LoggedChain, Redecision
 from ...reasons import Level, Reason, Stage, SurveyVerdict
 from ..read.logged_decision import LoggedDecision, verdict_text
 from .report import FOUND, ReplayedCall, Standing

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from ..._fast.check.view import View
+from ..._fast._check import View
+from ..._fast._codec import LoggedChain, Redecider, Redecision
 from ..._fast.codec.errors import FormError
-from ..._fast.redecide.logged_chain import LoggedChain
-from ..._fast.redecide.redecide import Redecider, Redecision
 from ...errors import StateUnusable
 from .. import layout
 from ..read.logged_decision import LoggedDecision

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ... import limits
-from ..._fast.codec.protobuf import WireError
+from ..._fast._check import WireError
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...model.change import Change, ChangeKind
 from ...model.log_records import Head

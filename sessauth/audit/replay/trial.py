@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ..._fast.check.view import View
-from ..._fast.redecide.redecide import Redecider, Redecision
+from ..._fast._check import View
+from ..._fast._codec import Redecider, Redecision
 from ...errors import UsageError
 from ...model.session import ScopeRecord, Session
 from ...reasons import Level, Reason, Stage, SurveyVerdict

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..._fast.record import line_chain
+from ..._fast import _codec as codec
 from .. import layout
 from .findings import FindingKind
 
@@ -109,7 +109,7 @@ class FileLines:
     def _walk(self, at: int) -> int:
         """Follow the chain in the kernel as far as it holds; return the offset of the break."""
         for head in self.heads:
-            right, stop, last, marks, back, latest = line_chain.walk(
+            right, stop, last, marks, back, latest = codec.walk(
                 self.data, at, self.n, head, self.latest_ms, CLOCK_SLACK_MS
             )
             if right:
@@ -169,7 +169,7 @@ class FileLines:
             self._changed(here, 1)
             content = self.data[line.start : line.end - 1]
             stated = _stated(content)
-            computed = line_chain.link(content[: -layout.TAIL_BYTES], self.heads[0])
+            computed = codec.link(content[: -layout.TAIL_BYTES], self.heads[0])
             self.heads = (computed,) if stated is None else (stated, computed)
             self.n += 1
             return line.end
@@ -213,7 +213,7 @@ class FileLines:
         if stated is not None:
             chains.append(stated)
         if index == here + 1:
-            chains += [line_chain.link(content[: -layout.TAIL_BYTES], head) for head in self.heads]
+            chains += [codec.link(content[: -layout.TAIL_BYTES], head) for head in self.heads]
         return chains
 
     def _before(self, index: int) -> bytes:
@@ -225,7 +225,7 @@ class FileLines:
         content = self.data[line.start : line.end - 1]
         inner = content[: -layout.TAIL_BYTES]
         heads = self.heads if before is None else (before,)
-        return any(content.endswith(_tail(line_chain.link(inner, head))) for head in heads)
+        return any(content.endswith(_tail(codec.link(inner, head))) for head in heads)
 
     def _accept(self, index: int, before: bytes | None) -> None:
         line = self._lines[index]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..._fast.record import line_chain
+from ..._fast import _codec as codec
 from ...crypto.pem import sync_path
 from .. import layout
 from ..checkpoint import checkpoint_fault
@@ -216,10 +216,10 @@ def _is_ended(file: ClosedFile, keys: Mapping[bytes, bytes]) -> bool:
         following = file.number + 1 if not file.last else -1
         return (
             (records[0]["n"], records[0]["kind"], records[0]["next"]) == (file.count - 2, "end", following)
-            and line_chain.link(ending[0][: -layout.TAIL_BYTES], previous) == head
+            and codec.link(ending[0][: -layout.TAIL_BYTES], previous) == head
             and not checkpoint_fault(records[1], file.stream, file.count - 1, head, keys)
             and (records[1]["at_ms"], records[1]["chain"]) == (file.at_ms, file.head)
-            and line_chain.link(ending[1][: -layout.TAIL_BYTES], head).hex() == file.head
+            and codec.link(ending[1][: -layout.TAIL_BYTES], head).hex() == file.head
         )
     except (ValueError, KeyError, IndexError):
         return False

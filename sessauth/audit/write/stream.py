@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from ..._fast.record import line_chain
+from ..._fast import _codec as codec
 from ...clock import Clock, SystemClock
 from ...crypto.pem import sync_path
 from ...errors import StateUnusable, UsageError
@@ -261,12 +261,12 @@ class AuditStream:
 
     def _put(self, file: StreamFile, bodies: bytes, sign_at_ms: int = -1) -> None:
         """Write records, and a checkpoint behind them if ``sign_at_ms`` is 0 or more, in one write."""
-        lines, head, added = line_chain.seal(bodies, self.count, self.head)
+        lines, head, added = codec.seal(bodies, self.count, self.head)
         count = self.count + added
         signed = self._signed
         if sign_at_ms >= 0:
             body = checkpoint_body(self.key, self.stream_id, count, head, sign_at_ms)
-            line, head, added = line_chain.seal(body, count, head)
+            line, head, added = codec.seal(body, count, head)
             lines += line
             signed = count = count + added
         if lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...errors import UsageError
 from ...model.ban import SessionBan, SessionSelector
 from ...v1 import cut_off_service_pb2 as pb
@@ -73,7 +73,7 @@ def get_freeze() -> RpcRequest[FreezeState]:
 def _message(parts: SessionSelector) -> record_pb2.SessionSelector:
     try:
         return record_pb2.SessionSelector.FromString(parts.encode())
-    except protobuf.WireError as error:
+    except kernel.WireError as error:
         raise UsageError(f"selector: {error}") from None
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from ..._fast.call.argument_forms import judged
-from ..._fast.rpc_codec import client_messages
+from ..._fast import _codec as codec
+from ..._fast._check import judged
 from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
 from ...decisions.survey import Candidate, Verdicts
@@ -184,7 +184,7 @@ def _repeatable(item: CheckItem) -> bool:
 def check_request(item: CheckItem, audience: str, at_least_revision: int) -> bytes:
     """Return the encoded CheckRequest. Raises the errors of protobuf for values of other types."""
     token = _presentable(item.token)
-    request = client_messages.check_request(item, token, audience, at_least_revision)
+    request = codec.check_request(item, token, audience, at_least_revision)
     if request is not None:
         return request
     message = check_pb.CheckRequest(

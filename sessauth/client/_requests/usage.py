@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...errors import ServerError, UsageError
 from ...tokens.inspection import BlockInfo
 from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
@@ -67,7 +67,9 @@ def _page(answer: pb.GetReportResponse) -> ReportPage:
 
 
 def _read_report(message: pb.SessionReport) -> SessionReport:
-    layers = [protobuf.decode("Ceiling", layer.SerializeToString())["scopes"] for layer in message.inherited]
+    layers = [
+        kernel.decode_message("Ceiling", layer.SerializeToString())["scopes"] for layer in message.inherited
+    ]
     return SessionReport(
         session=session_from_message(message.session),
         inherited=tuple(map(tuple, layers)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from ..._fast.check.recording_runner import Prepared
+from ..._fast._check import Prepared
+from ..._fast._codec import ExtAuthzRequest
 from ..._fast.codec.errors import FormError
-from ..._fast.rpc_codec.ext_authz import ExtAuthzRequest
 from ...decisions.decision import DecisionBase, allows, is_answer
 from ...decisions.outward import Outward, outward
 from ...guard.services.mcp_sessions import McpSessions

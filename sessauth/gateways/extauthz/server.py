@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from ..._fast._codec import DirectCaller, DirectMethod
 from ...errors import ConfigError, UsageError
 from ...server import log as server_log
 from ...server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_problem, bind_unix, options
@@ -123,7 +123,7 @@ class _DirectChecks:
     """Has the loop itself answer what needs no thread. Whoever reaches the socket may ask."""
 
     def __init__(self, authorizer: ExtAuthz, verifier: BaseVerifier) -> None:
-        from ..._fast.rpc_codec.ext_authz import ExtAuthzCaller
+        from ..._fast._codec import ExtAuthzCaller
 
         method = DirectMethod("check", verifier, lambda decision, token: "")
         self._caller = ExtAuthzCaller(method, (), authorizer.answer_now)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ..._fast.call.rpc_message import RpcMessage
+from ..._fast._check import RpcMessage
 from ..._fast.codec.errors import FormError
 from ...decisions.decision import DecisionBase, allows
 from ...decisions.outward import Outward

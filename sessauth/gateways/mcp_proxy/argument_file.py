@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from ..._fast.base.token_mask import masked
+from ..._fast._check import masked
 from ...errors import UsageError
 
 # The file stays below this size; later arguments are not recorded.

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from ..._fast.nonces.table import ReplayTable, TableError
+from ..._fast._check import ReplayTable, TableError
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
 from ...errors import ServerError, StateUnusable

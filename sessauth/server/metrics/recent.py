@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..._fast.record.counters import CheckCounters
+from ..._fast._check import CheckCounters
 from ...reasons import Reason
 
 MINUTE_SECONDS: Final = 60.0

@@ -14,7 +14,7 @@ from typing import Final
 
 import grpc
 
-from ..._fast.record.counters import COUNTERS_BYTES, CheckCounters, Histograms, histogram_bytes
+from ..._fast._check import COUNTERS_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
 from ..rpc.pools import POOL_NAMES
 

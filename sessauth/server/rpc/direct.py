@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ..._fast.check.checker import Checker
-from ..._fast.rpc_codec.direct import DirectCaller, DirectMethod
+from ..._fast._check import Checker
+from ..._fast._codec import DirectCaller, DirectMethod
 from ...decisions.decision import Decision
 from ...errors import ConfigError, ServerError
 from ..metrics.shared_page import Page, row_of

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from ... import limits
-from ..._fast.rpc_codec.check_messages import CheckMessage
+from ..._fast._codec import CheckMessage
 from ...decisions.decision import Decision
 from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import SessauthError

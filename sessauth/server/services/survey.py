@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ... import limits
-from ..._fast.check.survey import Survey
+from ..._fast._codec import Survey
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..rpc.call import CallContext

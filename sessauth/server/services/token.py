@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ... import limits
-from ..._fast.scopes import containment
 from ...clock import Clock
 from ...errors import WidensAuthority
 from ...model import change as changes
 from ...model.lineage import lineage
 from ...model.session import Session, SessionStatus
+from ...scopes import containment
 from ...scopes.scope import Scope
 from ...state.writer.state_writer import StateWriter
 from ...tokens.issuer import Issuer

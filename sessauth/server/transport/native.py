@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from ..._fast._codec import DirectCaller
 from ..._fast._http2 import Loop, NativeCall, TlsContext
-from ..._fast.rpc_codec.direct import DirectCaller
 from ...errors import ConfigError
 from ..keys.certificates import Certificates
 from ..log import fault

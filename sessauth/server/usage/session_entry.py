@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from google.protobuf.message import DecodeError
 
 from ... import limits
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...client._usage_messages import read_session, session_message
 from ...errors import UsageError
 from ...model.session import ScopeRecord, Session
@@ -136,7 +136,7 @@ def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]])
     """Return a report of a session's authority: its record and its ``inherited`` ceiling layers."""
     report = pb.SessionReport(
         inherited=[
-            record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
+            record_pb2.Ceiling.FromString(kernel.encode_message("Ceiling", {"scopes": list(layer)}))
             for layer in inherited
         ],
     )

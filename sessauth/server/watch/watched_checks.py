@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-from ..._fast.rpc_codec.check_messages import CheckMessage
-from ..._fast.rpc_codec.decision_writer import withdrawal
+from ..._fast._codec import CheckMessage, withdrawal
 from ...decisions.decision import Decision
 from ...reasons import Reason, Stage
 from ...v1 import authorization_service_pb2 as pb

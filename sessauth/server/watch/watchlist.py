@@ -18,7 +18,7 @@ from ...reasons import Stage
 from ...verifier.verifier import Verifier
 
 if TYPE_CHECKING:
-    from ..._fast.check.batch import Batch
+    from ..._fast._check import Batch
     from ...decisions.decision import Decision
 
 # Memory of a watched call beside its bytes. Its token's chain is held too, at up to three times its size.

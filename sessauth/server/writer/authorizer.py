@@ -13,10 +13,7 @@ from hashlib import blake2b
 from typing import Final
 
 from ... import limits
-from ..._fast.check.checker import Checker
-from ..._fast.check.decision import Decision
-from ..._fast.check.view import View
-from ..._fast.token.proof import request_digest
+from ..._fast._check import Checker, Decision, View, request_digest
 from ...errors import Rejected
 from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.approval_rules import ApprovalTerms

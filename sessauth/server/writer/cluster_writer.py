@@ -8,7 +8,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ..._fast.rpc_codec.check_messages import CheckMessage
+from ..._fast._codec import CheckMessage
 from ...errors import NotLeader, SessauthError
 from ...model.caller_statement import ItemProof
 from ...reasons import Reason

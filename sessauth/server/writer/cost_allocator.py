@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ... import limits
-from ..._fast.check.cost_claims import CostClaims, Price
+from ..._fast._check import CostClaims, Price
 from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.approval_rules import ApprovalOutcome, ApprovalTerms, judge_approvals
 from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id, nanos

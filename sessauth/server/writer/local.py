@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from ..._fast.rpc_codec.check_messages import CheckMessage
+from ..._fast._codec import CheckMessage
 from ...errors import NotLeader, SessauthError
 from ...model.caller_statement import ItemProof
 from ...state.host.proof_reader import TakesProofs

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from ..._fast.rpc_codec.check_messages import CheckMessage
+from ..._fast._codec import CheckMessage
 from ...v1 import authorization_service_pb2 as pb
 from ..rpc.call import CallContext
 

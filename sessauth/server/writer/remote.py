@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from ..._fast.rpc_codec.check_messages import CheckMessage
+from ..._fast._codec import CheckMessage
 from ...client._failures import Failure
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb

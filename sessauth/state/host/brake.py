@@ -28,9 +28,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..._fast.base import shared_byte
+from ..._fast import _check as kernel
+from ..._fast._check import FreshnessBound
 from ..._fast.base.boot import clock_id
-from ..._fast.check.freshness import FreshnessBound
 from ..._fast.nonces.shared_file import share
 from ...errors import StateError, StateUnusable
 from .. import layout
@@ -316,10 +316,10 @@ class Brake:
         self._page[at : at + len(data)] = data
 
     def _set(self, bit: int) -> None:
-        shared_byte.set_bits(self._page, bit)
+        kernel.set_bits(self._page, bit)
 
     def _clear(self, bit: int) -> None:
-        shared_byte.clear_bits(self._page, bit)
+        kernel.clear_bits(self._page, bit)
 
     def _count(self) -> None:
         (count,) = _HAND.unpack_from(self._page, _HAND_AT)

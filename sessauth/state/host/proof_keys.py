@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ... import limits
-from ..._fast.crypto import ed25519
-from ..._fast.token import proof as _kernel
+from ..._fast import _check as kernel
 from ...errors import StateUnusable
 from .. import layout
 from .folder import make_folder, replace_file
@@ -37,12 +36,12 @@ class HostProofKey:
     @classmethod
     def of(cls, secret: bytes, not_before_ms: int, expires_at_ms: int) -> Self:
         """Return the key of a secret, from which the public half is derived."""
-        return cls(secret, _kernel.x25519_public(secret), not_before_ms, expires_at_ms)
+        return cls(secret, kernel.x25519_public(secret), not_before_ms, expires_at_ms)
 
     @property
     def key_id(self) -> bytes:
         """The id that proofs name: BLAKE2b-256 of the public key."""
-        return ed25519.digest(self.public_key)
+        return kernel.digest(self.public_key)
 
     def counts(self, now_ms: int) -> bool:
         """Return True if proofs for it are accepted at ``now_ms``."""

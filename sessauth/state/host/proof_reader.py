@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from ..._fast.nonces.table import ReplayTable, TableError
-from ..._fast.token.proof import ProofKeys
+from ..._fast._check import ProofKeys, ReplayTable, TableError
 from ...errors import SessauthError
 from .proof_keys import HostProofKeys, keys_path, replay_path
 

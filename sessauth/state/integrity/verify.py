@@ -14,7 +14,7 @@ from typing import Final
 
 import lmdb
 
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...errors import StateUnusable
 from ...model.approval import ApprovalStatus
 from ...model.change import Change, ChangeOutcome
@@ -163,7 +163,7 @@ def _revoked(rows: TxnRows, span: Span) -> int:
     total = counts.total()
     for session_id in _session_ids(rows, span):
         row = rows.get(layout.SESSIONS, session_id) or b""
-        if protobuf.number(row, _REVOKED_COUNT) != counts.pop(session_id, 0):
+        if kernel.read_number(row, _REVOKED_COUNT) != counts.pop(session_id, 0):
             raise ValueError(f"session {session_id.hex()} has lost revocations")
     if counts:
         raise ValueError(f"revocations of session {min(counts).hex()} without the session")

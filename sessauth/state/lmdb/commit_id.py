@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from ..._fast.check.commit_id import CommitId
+from ..._fast._check import CommitId
 
 # A meta page: a page header of 16 bytes, then magic, version, address, map size, and the records of two
 # tables (48 bytes each; the first four of the first one are the page size), the last page, the id.

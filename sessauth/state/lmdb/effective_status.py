@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from ..._fast.check.checker import session_refusal
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
+from ..._fast._check import session_refusal
 from ...limits import MAX_ANCESTORS
 from ...model.session import EndCause, Session, SessionStatus
 from ...reasons import Reason
@@ -60,7 +60,7 @@ def effective_status(rows: TxnRows, session_id: bytes, now_ms: int) -> Effective
         row = rows.get(layout.SESSIONS, member_id)
         if row is None:
             break
-        parent_id, status, expires_at_ms, lease_ms, cause, revision = protobuf.fields(row, _FIELDS)
+        parent_id, status, expires_at_ms, lease_ms, cause, revision = kernel.read_fields(row, _FIELDS)
         if (revision or 0) < rows.current.incarnation_revision:
             status = _ENDED
         deadline_ms = int.from_bytes(rows.get(layout.LEASES, member_id) or b"", "big") if lease_ms else 0

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import lmdb
 from lmdb import _envid
 
-from ..._fast.check.commit_id import CommitId
+from ..._fast._check import CommitId
 from ...errors import StateError, StateUnusable
 from ...model.log_records import Head
 from .. import layout

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Protocol
 
-from ..._fast.codec.protobuf import WireError
+from ..._fast._check import WireError
 from ...model.log_records import Head, IncarnationRecord
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout

@@ -10,7 +10,7 @@ from typing import Any
 
 import lmdb
 
-from ..._fast.codec.protobuf import WireError
+from ..._fast._check import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ... import limits
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...crypto.issuer_key import KeyStatus
 from ...model.change import FORMAT, Change, ChangeKind, ChangeOutcome, Rejection
 from ...model.costs import Settlement
@@ -85,7 +85,7 @@ def encode_or_refuse(change: Change) -> tuple[bytes, str]:
         encoded = change.encode()
     except RuleViolation as refusal:
         return b"", refusal.detail
-    except (protobuf.WireError, KeyError, TypeError, UnicodeError) as error:
+    except (kernel.WireError, KeyError, TypeError, UnicodeError) as error:
         return b"", f"a field that can't be encoded: {error}"
     if len(encoded) > layout.MAX_CHANGE_BYTES:
         return b"", f"the change has {len(encoded)} bytes, at most {layout.MAX_CHANGE_BYTES} are taken"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ... import limits
-from ..._fast.crypto import ed25519
+from ..._fast import _check as kernel
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...model.change import Change, Rejection
 from ...model.log_records import IncarnationRecord
@@ -28,7 +28,7 @@ def add_key(rows: Rows, change: Change, revision: int) -> Effect:
     """Add an issuer key, prepared or active."""
     body = cast("dict[str, Any]", change.body)
     public_key = require_size("public_key", body.get("public_key", b""), 32)
-    if not ed25519.acceptable_key(public_key):
+    if not kernel.acceptable_key(public_key):
         raise invalid("public_key: not a canonical Ed25519 key of large order")
     status = body.get("status", 0)
     if status not in (KeyStatus.PREPARED, KeyStatus.ACTIVE):

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ... import limits
-from ..._fast.codec import protobuf
-from ..._fast.scopes import containment
-from ..._fast.scopes import queries as kernel_scope
+from ..._fast import _check as kernel
+from ..._fast import _codec as codec
 from ...model.change import Change, Rejection
 from ...model.lineage import lineage
 from ...model.session import ScopeRecord, Session, SessionStatus
+from ...scopes import containment
 from .. import layout
 from .ports import Rows
 
@@ -73,9 +73,9 @@ def validate_ceiling(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
         if record.get("needs") is not None:
             raise invalid(f"{where}: a ceiling carries no needs; put them into the token's scopes")
         try:
-            encoded = protobuf.encode("Scope", record)
-            kernel_scope.check_scope(encoded)
-            unknown = kernel_scope.has_unknown_kind(encoded)
+            encoded = kernel.encode_message("Scope", record)
+            codec.check_scope(encoded)
+            unknown = codec.has_unknown_kind(encoded)
         except ValueError as error:
             raise invalid(f"{where}: {getattr(error, 'detail', error)}") from error
         if unknown:

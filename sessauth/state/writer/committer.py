@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import lmdb
 
-from ..._fast.record.counters import Histograms
+from ..._fast._check import Histograms
 from ...errors import NotLeader, OutcomeUnknown, RecordRefused, StateError, StateFull, StateUnusable
 from .. import layout
 from ..host.brake import Brake

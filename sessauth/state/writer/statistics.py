@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ..._fast.codec import protobuf
+from ..._fast import _check as kernel
 from ...model.session import SessionStatus
 from .. import layout
 from ..lmdb.effective_status import effective_status, judged_at_ms
@@ -41,9 +41,9 @@ class StateStatistics:
         else:
             self.active += 1
         if counts is not None:
-            self.permits += protobuf.number(counts, _PERMITS)
-            if protobuf.number(counts, _APPROVALS_EPOCH) == protobuf.number(session, _EPOCH):
-                self.approvals += protobuf.number(counts, _APPROVALS)
+            self.permits += kernel.read_number(counts, _PERMITS)
+            if kernel.read_number(counts, _APPROVALS_EPOCH) == kernel.read_number(session, _EPOCH):
+                self.approvals += kernel.read_number(counts, _APPROVALS)
 
 
 def take(source: LmdbSource, wall_ms: int) -> StateStatistics:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..._fast.scopes import queries
+from ..._fast import _codec as codec
 from ...scopes.call_arguments import encode
 from ...scopes.condition import Condition
 from ...scopes.operand import Exact, Json
@@ -119,7 +119,7 @@ def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: Valu
         below = value
         for name in reversed(path[1:]):
             below = [below] if name == ELEMENT else {name: below}
-        refused += not queries.matches(scope, b"a", b"a", encode({path[0]: below}))[0]
+        refused += not codec.matches(scope, b"a", b"a", encode({path[0]: below}))[0]
     listed = {operand for condition in conditions for operand in condition.values}
     if any(value in listed for value in filter(_is_digest, summary.values or ())):
         # A value of which only the digest is known is compared with digests alone.

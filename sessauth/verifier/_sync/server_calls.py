@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..._fast.call.argument_forms import judged
-from ..._fast.check.recording_runner import Prepared
+from ..._fast._check import Prepared, judged
 from ...decisions.decision import DecisionBase
 from ...errors import SessauthError
 from ...model.approval import SignedApproval
@@ -19,7 +18,7 @@ from ...tokens.token import Token
 from ..cost_judge import CostJudge, new_retry_id, sendable
 
 if TYPE_CHECKING:
-    from ..._fast.check.batch import Batch
+    from ..._fast._check import Batch
     from ...client import Client, RemoteDecision
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 
-from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast._check import ReplayTable
 
 NOW = 1_800_000_000_000
 SIGNATURE = b"s" * 64

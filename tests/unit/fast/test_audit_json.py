@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.record.audit_json import DecisionText
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain
+from sessauth._fast._codec import DecisionText
 from sessauth.reasons import Reason, Stage
 from tests.support.recorded import RecordedVerifier, bodies
 from tests.vectors.world import AUDIENCE, NOW, SESSION, child, root, token

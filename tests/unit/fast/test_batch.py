@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.batch import Batch
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Batch, Checker, View
 from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.token.chain import Chain, FormError, signed_bytes
+from sessauth._fast._check import Chain, FormError, signed_bytes
 from sessauth.reasons import Reason
 from tests.oracle.crypto import digest
 from tests.oracle.crypto import signed_bytes as oracle_signed_bytes

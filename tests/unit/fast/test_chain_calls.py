@@ -7,9 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from sessauth._fast.record.chain_calls import ChainCalls, add_up
-from sessauth._fast.record.decision_record import DecisionRecord
-from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast._check import DecisionQueue, DecisionRecord
+from sessauth._fast._codec import ChainCalls, add_up
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
 from tests.vectors.world import AUDIENCE, NOW, child, root, token

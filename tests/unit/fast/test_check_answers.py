@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._codec import CheckMessage
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier

@@ -8,15 +8,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from sessauth._fast.codec.protobuf import WireError, fields, number
-from sessauth._fast.record.counters import (
+from sessauth._fast._check import (
     CHECK_BOUNDS_NS,
     COUNTERS_BYTES,
     CheckCounters,
     Histograms,
+    WireError,
     histogram_bytes,
+    read_fields,
+    read_number,
 )
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._codec import CheckMessage
 from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.reasons import Reason, Stage
@@ -204,13 +206,13 @@ def test_a_number_is_read_out_of_a_record() -> None:
     """The field that is asked for, 0 where it is not, and WireError for what is no record."""
     record = pb.CheckStreamRequest(id=7, item=pb.CheckItem(action=b"a"), watch=True).SerializeToString()
 
-    assert number(record, 1) == 7
-    assert number(record, 3) == 0
-    assert number(record, 9) == 0
-    assert number(b"", 1) == 0
+    assert read_number(record, 1) == 7
+    assert read_number(record, 3) == 0
+    assert read_number(record, 9) == 0
+    assert read_number(b"", 1) == 0
     for wrong, field in ((b"\x0a\xff", 2), (b"\x0d\x00\x00", 2), (record, 2), (b"\x08", 1)):
         with pytest.raises(WireError):
-            number(wrong, field)
+            read_number(wrong, field)
 
 
 def test_some_fields_are_read_out_of_a_record() -> None:
@@ -221,10 +223,10 @@ def test_some_fields_are_read_out_of_a_record() -> None:
     expected = {id_: 7, item: pb.CheckItem(action=b"a").SerializeToString(), watch: 1, 90: None}
 
     wanted = tuple(sorted(expected))
-    assert fields(record, wanted) == [expected[each] for each in wanted]
-    assert fields(record, (item,)) == [expected[item]]
-    assert fields(record, ()) == []
-    assert fields(b"", wanted) == [None] * 4
+    assert read_fields(record, wanted) == [expected[each] for each in wanted]
+    assert read_fields(record, (item,)) == [expected[item]]
+    assert read_fields(record, ()) == []
+    assert read_fields(b"", wanted) == [None] * 4
     for wrong in (b"\x0a\xff", b"\x0d\x00\x00", b"\x08"):
         with pytest.raises(WireError):
-            fields(wrong, (2,))
+            read_fields(wrong, (2,))

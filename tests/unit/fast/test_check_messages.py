@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.rpc_codec.decision_writer import withdrawal
+from sessauth._fast._codec import withdrawal
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.decision_fields import by_message, by_object, without_time
 from tests.support.raw_requests import (

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, View
 from sessauth.decisions.decision import Decision, Denied
 from sessauth.reasons import Reason, Stage
 from sessauth.state.lmdb.reader import StateReader

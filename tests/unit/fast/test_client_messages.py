@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessauth._fast.rpc_codec import client_messages
+from sessauth._fast import _codec as codec
 from sessauth.client import CheckItem, RemoteDecision
 from sessauth.client._decision import _READER, decision_from_message, read_batch, read_check
 from sessauth.client._requests import tokens as token_calls
@@ -56,7 +56,7 @@ def by_protobuf(item: CheckItem, audience: Any, revision: Any) -> bytes:
 @example(item=CheckItem(b"", b"", b""), audience="", revision=0)
 def test_a_request_has_the_bytes_of_protobuf(item: CheckItem, audience: str, revision: int) -> None:
     """Every plain item is encoded here, empty fields included."""
-    encoded = client_messages.check_request(item, item.token, audience, revision)  # type: ignore[arg-type]
+    encoded = codec.check_request(item, item.token, audience, revision)  # type: ignore[arg-type]
 
     assert encoded == by_protobuf(item, audience, revision)
 
@@ -122,7 +122,7 @@ def test_other_values_are_left_to_protobuf(values: dict[str, Any]) -> None:
             return type(error), str(error)
 
     item = dataclasses.replace(ITEM, **stated)
-    assert client_messages.check_request(item, b"t", audience, revision) is None
+    assert codec.check_request(item, b"t", audience, revision) is None
     assert made(token_calls.check_request) == made(by_protobuf)
 
 
@@ -277,4 +277,4 @@ def test_what_is_no_bytes_raises() -> None:
         with pytest.raises(TypeError):
             _READER.batch(wrong)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            client_messages.check_request(ITEM, wrong, "", 0)  # type: ignore[arg-type]
+            codec.check_request(ITEM, wrong, "", 0)  # type: ignore[arg-type]

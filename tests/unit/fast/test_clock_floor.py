@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.codec import protobuf
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast import _check as kernel
+from sessauth._fast._codec import CheckMessage
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
@@ -27,15 +27,15 @@ def source() -> CommitIdSource:
     """A source whose session lives now."""
     made = CommitIdSource()
     made.load(*read_view(VIEWS["plain"]))
-    record = protobuf.decode("SessionRecord", made.sessions[SESSION])
-    made.sessions[SESSION] = protobuf.encode("SessionRecord", {**record, "expires_at_ms": BEGUN + DAY})
+    record = kernel.decode_message("SessionRecord", made.sessions[SESSION])
+    made.sessions[SESSION] = kernel.encode_message("SessionRecord", {**record, "expires_at_ms": BEGUN + DAY})
     return made
 
 
 def floor(of: CommitIdSource, at_ms: int) -> None:
     """Commit a change that was made at a time."""
-    head = protobuf.decode("Head", of.meta[b"head"])
-    of.meta[b"head"] = protobuf.encode("Head", {**head, "clock_floor_ms": at_ms})
+    head = kernel.decode_message("Head", of.meta[b"head"])
+    of.meta[b"head"] = kernel.encode_message("Head", {**head, "clock_floor_ms": at_ms})
     of.touch()
 
 

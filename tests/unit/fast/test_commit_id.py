@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.commit_id import CommitId
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, CommitId, View
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
 from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_word, with_commit_id

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.cost_claims import CostClaims, Price
+from sessauth._fast._check import CostClaims, Price
 from sessauth.decisions.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
 from tests.oracle.model import OracleRequest

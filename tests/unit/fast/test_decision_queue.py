@@ -8,10 +8,7 @@ from hashlib import blake2b
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.record.decision_record import DecisionRecord
-from sessauth._fast.record.queue import DecisionQueue
-from sessauth._fast.token.chain import Chain
+from sessauth._fast._check import Chain, Checker, DecisionQueue, DecisionRecord
 from sessauth.crypto.armor import presented_text
 from sessauth.decisions.decision import Decision
 from sessauth.reasons import Reason, Stage

@@ -8,10 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth._fast.record.audit_json import DecisionText
-from sessauth._fast.record.chain_calls import add_up
-from sessauth._fast.record.queue import DecisionQueue
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._check import DecisionQueue
+from sessauth._fast._codec import CheckMessage, DecisionText, add_up
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier

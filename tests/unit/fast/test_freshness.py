@@ -10,12 +10,9 @@ from random import Random
 import pytest
 
 from sessauth import limits
+from sessauth._fast._check import Checker, FreshnessBound, View
+from sessauth._fast._codec import DirectCaller, DirectMethod, Survey
 from sessauth._fast.base import boot
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.freshness import FreshnessBound
-from sessauth._fast.check.survey import Survey
-from sessauth._fast.check.view import View
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
 from sessauth.clock import SystemClock
 from sessauth.errors import StateError
 from sessauth.reasons import Reason, Stage
@@ -177,7 +174,7 @@ def test_a_bound_of_another_clock_denies(
     follower.fresh_until(ahead)
     before = Checker(View(source))
     later = b"another clock id"
-    monkeypatch.setattr("sessauth._fast.check.freshness.clock_id", lambda: later)
+    monkeypatch.setattr("sessauth._fast._check.clock_id", lambda: later)
     monkeypatch.setattr(brake, "clock_id", lambda: later)
     now = Checker(View(source))
     assert (reason(before), reason(now)) == (Reason.ALLOWED, Reason.STALE_STATE)

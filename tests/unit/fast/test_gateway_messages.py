@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.call.rpc_message import RpcMessage
+from sessauth._fast._check import RpcMessage
+from sessauth._fast._codec import ExtAuthzRequest
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.rpc_codec.ext_authz import ExtAuthzRequest
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))

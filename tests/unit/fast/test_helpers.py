@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.codec import protobuf
-from sessauth._fast.scopes import queries
+from sessauth._fast import _check as kernel
+from sessauth._fast import _codec as codec
 from tests.oracle.canonical import canonical_decimal
 from tests.oracle.json_values import BadJson, parse_object
 from tests.oracle.model import BILLION, NO_VALUE
@@ -36,7 +36,7 @@ ODD = st.text(
 def encoded(segments: list[dict[str, Any]], where: list[dict[str, Any]] = [], free_all: bool = True) -> bytes:  # noqa: B006
     """A scope of any action."""
     record: dict[str, Any] = {"actions": ["*"], "resource": segments, "where": where, "free_all": free_all}
-    return protobuf.encode("Scope", record)
+    return kernel.encode_message("Scope", record)
 
 
 def literal(text: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def literal(text: str) -> dict[str, Any]:
 
 def matched(scope: bytes, segments: list[str], arguments: bytes = b"") -> bool:
     """Return True if a scope matches a well-formed request."""
-    found, clause, _ = queries.matches(scope, b"read", "/".join(segments).encode(), arguments)
+    found, clause, _ = codec.matches(scope, b"read", "/".join(segments).encode(), arguments)
     assert clause != MALFORMED
     return found
 
@@ -89,7 +89,7 @@ def test_plain_segments_are_those_of_the_format(text: str) -> None:
     """A resource is read if each segment is plain, whatever stands at the ends of them."""
     for whole in (text, f"a/{text}", f"{text}/a", f"a/{text}/b", f"{text}/{text}"):
         plain = all(is_plain_segment(segment) for segment in whole.split("/"))
-        found, clause, _ = queries.matches(encoded([{"kind": REST}]), b"read", whole.encode())
+        found, clause, _ = codec.matches(encoded([{"kind": REST}]), b"read", whole.encode())
         assert (found, clause == MALFORMED) == (plain, not plain)
 
 
@@ -107,20 +107,20 @@ def test_each_byte_in_a_segment_and_in_an_action(byte: int) -> None:
             plain = all(is_plain_segment(segment) for segment in text.split("/"))
             action = is_action(text)
         scope = encoded([{"kind": REST}])
-        assert queries.matches(scope, b"read", whole)[0] is plain
-        assert queries.matches(scope, whole, b"a")[0] is action
+        assert codec.matches(scope, b"read", whole)[0] is plain
+        assert codec.matches(scope, whole, b"a")[0] is action
 
 
 def test_resources_at_their_ends() -> None:
     """1 to 1024 bytes in 1 to 32 segments are read; a resource shorter than a scope's marks is outside."""
     scope = encoded([literal("a"), literal("a"), {"kind": REST}])
     for count in range(1, 34):
-        found, clause, _ = queries.matches(scope, b"read", b"/".join([b"a"] * count))
+        found, clause, _ = codec.matches(scope, b"read", b"/".join([b"a"] * count))
         assert (found, clause) == (
             (False, MALFORMED) if count > 32 else (True, -1) if count >= 2 else (False, OUTSIDE)
         )
     for size, right in ((1023, True), (1024, True), (1025, False)):
-        assert queries.matches(encoded([{"kind": ANY}]), b"read", b"a" * size)[0] is right
+        assert codec.matches(encoded([{"kind": ANY}]), b"read", b"a" * size)[0] is right
 
 
 def equals(name: str, text: str) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def oracle(data: bytes) -> dict[str, object] | None:
 def hold_json(data: bytes) -> None:
     """Hold that both read or refuse it, and that each text, number and truth at its top is what it is."""
     value = oracle(data)
-    clause = queries.matches(SCOPE, b"read", b"a", data)[1]
+    clause = codec.matches(SCOPE, b"read", b"a", data)[1]
     assert (clause == MALFORMED) is (value is None)
     for name, item in (value or {}).items():
         path = {"source": 1, "segments": [name]}
@@ -165,8 +165,8 @@ def hold_json(data: bytes) -> None:
         for operand, right in zip(values, (True, False), strict=True):
             try:
                 scope = encoded([{"kind": REST}], [{"path": path, "operator": 1, "values": [operand]}])
-                found = queries.matches(scope, b"read", b"a", data)
-            except queries.FormError:
+                found = codec.matches(scope, b"read", b"a", data)
+            except codec.FormError:
                 # A text that no condition may hold.
                 continue
             assert found[0] is right, (name, item)

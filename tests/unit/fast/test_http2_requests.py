@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth._fast._http2 import NativeCall
-from sessauth._fast.rpc_codec.direct import DirectCaller, DirectMethod
 from tests.support import bulk_sessions
 from tests.support.http2_calls import call, request_fields
 from tests.support.http2_frames import (

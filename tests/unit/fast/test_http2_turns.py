@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sessauth._fast._codec import DirectCaller
 from sessauth._fast._http2 import NativeCall
-from sessauth._fast.rpc_codec.direct import DirectCaller
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.fuzz.http2_sessions import CHECK, GOOD, OTHER
 from tests.fuzz.http2_world import Quiet, tokens

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.commit_id import CommitId
-from sessauth._fast.check.cost_claims import CostClaims
-from sessauth._fast.check.survey import Survey
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._check import CommitId, CostClaims
+from sessauth._fast._codec import CheckMessage, Survey
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.record import line_chain
+from sessauth._fast import _codec as codec
 from sessauth.audit import layout
 
 _LABEL = b"sessauth/audit-chain/v1\x00"
@@ -36,14 +36,14 @@ def _model(bodies: list[bytes], first_n: int, previous: bytes) -> tuple[bytes, b
 )
 def test_seal_and_walk_agree_with_the_definition(bodies: list[bytes], first_n: int, previous: bytes) -> None:
     """Lines are as the definition says, and a walk takes them all and comes to the same head."""
-    lines, head, count = line_chain.seal(b"".join(bodies), first_n, previous)
+    lines, head, count = codec.seal(b"".join(bodies), first_n, previous)
 
     assert (lines, head) == _model(bodies, first_n, previous)
     assert count == len(bodies)
-    walked = line_chain.walk(lines, 0, first_n, previous, 0, 0)
+    walked = codec.walk(lines, 0, first_n, previous, 0, 0)
     assert walked[:3] == (count, len(lines), head)
     for line in lines.splitlines():
-        previous = line_chain.link(line[:-76], previous)
+        previous = codec.link(line[:-76], previous)
     assert previous == head
 
 
@@ -53,36 +53,36 @@ def _bodies(count: int) -> bytes:
 
 def test_a_walk_stops_at_the_line_that_is_wrong() -> None:
     """Lines before it are right, the place is where it begins; unfinished lines are none."""
-    lines, _, _ = line_chain.seal(_bodies(50), 5, bytes(32))
+    lines, _, _ = codec.seal(_bodies(50), 5, bytes(32))
     starts = [0, *(at + 1 for at, byte in enumerate(lines) if byte == 10)]
     for index in range(0, 50, 7):
         damaged = bytearray(lines)
         damaged[starts[index] + 40] ^= 1
-        right, stop, head, *_ = line_chain.walk(bytes(damaged), 0, 5, bytes(32), 0, 0)
+        right, stop, head, *_ = codec.walk(bytes(damaged), 0, 5, bytes(32), 0, 0)
         assert (right, stop) == (index, starts[index])
-        assert line_chain.walk(lines, stop, 5 + index, head, 0, 0)[:2] == (50 - index, len(lines))
-        assert line_chain.walk(lines[: starts[index] + 30], 0, 5, bytes(32), 0, 0)[:2] == (
+        assert codec.walk(lines, stop, 5 + index, head, 0, 0)[:2] == (50 - index, len(lines))
+        assert codec.walk(lines[: starts[index] + 30], 0, 5, bytes(32), 0, 0)[:2] == (
             index,
             starts[index],
         )
-    assert line_chain.walk(lines, 0, 6, bytes(32), 0, 0)[0] == 0
-    assert line_chain.walk(lines, 0, 5, b"\1" * 32, 0, 0)[0] == 0
+    assert codec.walk(lines, 0, 6, bytes(32), 0, 0)[0] == 0
+    assert codec.walk(lines, 0, 5, b"\1" * 32, 0, 0)[0] == 0
 
 
 def test_a_walk_tells_what_must_be_read() -> None:
     """Lines of kinds other than decision, change and chain come with number and place; late ones too."""
     kinds = ["begin", "decision", "change", "chain", "decisions", "checkpoint", "x"]
     bodies = b"".join(layout.body(kind, {"at_ms": 100 - 30 * (i == 4)}) for i, kind in enumerate(kinds))
-    lines, _, _ = line_chain.seal(bodies, 0, bytes(32))
+    lines, _, _ = codec.seal(bodies, 0, bytes(32))
 
-    _, _, _, read, back, latest = line_chain.walk(lines, 0, 0, bytes(32), 0, 29)
+    _, _, _, read, back, latest = codec.walk(lines, 0, 0, bytes(32), 0, 29)
 
     assert [n for n, _, _ in read] == [0, 4, 5, 6]
     assert [n for n, _, _ in back] == [4]
     assert latest == 100
     for n, start, end in [*read, *back]:
         assert lines[start:end] == lines.splitlines(keepends=True)[n]
-    assert line_chain.walk(lines, 0, 0, bytes(32), 0, 30)[4] == []
+    assert codec.walk(lines, 0, 0, bytes(32), 0, 30)[4] == []
 
 
 @pytest.mark.parametrize(
@@ -92,35 +92,35 @@ def test_other_bodies_are_refused(bodies: bytes) -> None:
     """Only objects that begin with their kind and end in a line feed; the message says which is none."""
     good = b'{"kind":"a"}\n'
     with pytest.raises(ValueError, match="body 1"):
-        line_chain.seal(good + bodies, 0, bytes(32))
+        codec.seal(good + bodies, 0, bytes(32))
 
 
 def test_numbers_and_chains_out_of_range_are_refused() -> None:
     """A negative number, one beyond 2**53, a chain of another length."""
     for first_n, previous in ((-1, bytes(32)), (2**53 - 1, bytes(32)), (0, bytes(31)), (0, bytes(33))):
         with pytest.raises(ValueError):
-            line_chain.seal(b'{"kind":"a"}\n', first_n, previous)
+            codec.seal(b'{"kind":"a"}\n', first_n, previous)
     with pytest.raises(ValueError):
-        line_chain.walk(b"", -1, 0, bytes(32), 0, 0)
+        codec.walk(b"", -1, 0, bytes(32), 0, 0)
     with pytest.raises(ValueError):
-        line_chain.walk(b"", 0, 0, b"", 0, 0)
+        codec.walk(b"", 0, 0, b"", 0, 0)
     with pytest.raises(ValueError):
-        line_chain.link(b"", b"")
-    assert line_chain.seal(b"", 3, b"\2" * 32) == (b"", b"\2" * 32, 0)
-    assert line_chain.walk(b"", 5, 0, bytes(32), 0, 0)[:2] == (0, 5)
+        codec.link(b"", b"")
+    assert codec.seal(b"", 3, b"\2" * 32) == (b"", b"\2" * 32, 0)
+    assert codec.walk(b"", 5, 0, bytes(32), 0, 0)[:2] == (0, 5)
 
 
 def test_other_threads_run_meanwhile() -> None:
     """Neither sealing nor walking holds the interpreter lock: others run before such a call is over."""
     bodies = _bodies(20_000)
-    lines, _, _ = line_chain.seal(bodies, 0, bytes(32))
+    lines, _, _ = codec.seal(bodies, 0, bytes(32))
     interval = sys.getswitchinterval()
     # From now on a thread that holds the lock keeps it until it gives it up.
     sys.setswitchinterval(1_000)
     try:
         for call in (
-            lambda: line_chain.walk(lines, 0, 0, bytes(32), 0, 0),
-            lambda: line_chain.seal(bodies, 0, bytes(32)),
+            lambda: codec.walk(lines, 0, 0, bytes(32), 0, 0),
+            lambda: codec.seal(bodies, 0, bytes(32)),
         ):
             assert any(_others_run(call) for _ in range(200))
         assert not _others_run(lambda: sum(range(200_000)))

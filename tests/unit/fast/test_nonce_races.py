@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast._check import ReplayTable
 from sessauth.reasons import Reason
 from tests.support.procs.nonce_consumer import NOW, SIGNATURE, nonces
 from tests.support.tree import ROOT

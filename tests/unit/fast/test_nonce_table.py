@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sessauth._fast._check import ReplayTable, TableError
 from sessauth._fast.nonces import table_file
-from sessauth._fast.nonces.table import ReplayTable, TableError
 from sessauth.limits import PROOF_WINDOW_MS
 from sessauth.reasons import Reason
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.recording_runner import Prepared
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Checker, Prepared, View
 from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier

@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.crypto import ed25519
-from sessauth._fast.token import proof
-from sessauth._fast.token.chain import Chain
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Chain, Checker, ProofKeys
 from sessauth.crypto.armor import PROOF_PREFIX, proof_text
 from sessauth.reasons import Reason
 from tests.oracle import proofs as oracle
@@ -64,7 +61,7 @@ def test_the_request_digest_is_the_oracles(parts: tuple[Any, Any, bytes]) -> Non
     """Text or bytes, empty or large: the digest of the document."""
     raw = [part.encode() if isinstance(part, str) else part for part in parts]
 
-    assert proof.request_digest(*parts) == oracle.request_digest(*raw)
+    assert kernel.request_digest(*parts) == oracle.request_digest(*raw)
 
 
 def test_holders_make_what_the_oracle_makes() -> None:
@@ -74,29 +71,29 @@ def test_holders_make_what_the_oracle_makes() -> None:
     shared = oracle.agreed(mine.secret, theirs.public)
     next_key = key("next 0").public
     assert shared is not None
-    made = proof.mac_key_of_holder(mine.secret, theirs.public, next_key, HOST)
+    made = kernel.mac_key_of_holder(mine.secret, theirs.public, next_key, HOST)
 
-    assert proof.x25519(mine.secret, theirs.public) == proof.x25519(theirs.secret, mine.public) == shared
-    assert proof.x25519_public(mine.secret) == mine.public
+    assert kernel.x25519(mine.secret, theirs.public) == kernel.x25519(theirs.secret, mine.public) == shared
+    assert kernel.x25519_public(mine.secret) == mine.public
     assert made == oracle.mac_key(shared, mine.public, theirs.public, next_key, HOST)
-    assert proof.mac(made, b"message") == oracle.mac(made, b"message")
-    covered = proof.covered_bytes(2, b"s" * 64, HOST, theirs.id, b"d" * 32, NOW, bytes(16))
+    assert kernel.mac(made, b"message") == oracle.mac(made, b"message")
+    covered = kernel.covered_bytes(2, b"s" * 64, HOST, theirs.id, b"d" * 32, NOW, bytes(16))
     assert covered == oracle.proven(fields, b"s" * 64, b"d" * 32)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: proof.x25519(bytes(32), bytes(31)),
-        lambda: proof.x25519(b"", bytes(32)),
-        lambda: proof.x25519(b"s" * 32, bytes(32)),
-        lambda: proof.x25519(b"s" * 32, bytes([1]) + bytes(31)),
-        lambda: proof.x25519_public(b"s" * 33),
-        lambda: proof.mac(b"k", b"message"),
-        lambda: proof.mac_key_of_holder(b"s" * 32, bytes(32), b"n" * 32, HOST),
-        lambda: proof.mac_key_of_holder(b"s" * 32, agreement("v").public, b"n" * 32, b"short"),
-        lambda: proof.covered_bytes(3, b"s" * 64, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
-        lambda: proof.covered_bytes(1, b"s" * 63, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
+        lambda: kernel.x25519(bytes(32), bytes(31)),
+        lambda: kernel.x25519(b"", bytes(32)),
+        lambda: kernel.x25519(b"s" * 32, bytes(32)),
+        lambda: kernel.x25519(b"s" * 32, bytes([1]) + bytes(31)),
+        lambda: kernel.x25519_public(b"s" * 33),
+        lambda: kernel.mac(b"k", b"message"),
+        lambda: kernel.mac_key_of_holder(b"s" * 32, bytes(32), b"n" * 32, HOST),
+        lambda: kernel.mac_key_of_holder(b"s" * 32, agreement("v").public, b"n" * 32, b"short"),
+        lambda: kernel.covered_bytes(3, b"s" * 64, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
+        lambda: kernel.covered_bytes(1, b"s" * 63, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
     ],
 )
 def test_holders_are_told_of_what_is_none(call: Callable[[], bytes]) -> None:
@@ -288,9 +285,9 @@ def test_the_last_signature_is_what_is_proven() -> None:
     chain = Chain.parse(TOKEN)
     other = replace(holder("next 0"), proof=None)
     made = prove(ED25519, TOKEN, ask(), other, HOST, agreement("verifier").public, NOW, nonce("x"))
-    message = proof.covered_bytes(
+    message = kernel.covered_bytes(
         1, chain.signatures[-1], HOST, agreement("verifier").id,
-        proof.request_digest("read", "files/a.txt"), NOW, nonce("x"),
+        kernel.request_digest("read", "files/a.txt"), NOW, nonce("x"),
     )  # fmt: skip
 
-    assert ed25519.verify(chain.next_key, message, made[-64:])
+    assert kernel.verify(chain.next_key, message, made[-64:])

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.nonces.table import ReplayTable, TableError
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
-from sessauth._fast.token.proof import ProofKeys
+from sessauth._fast._check import ProofKeys, ReplayTable, TableError
+from sessauth._fast._codec import CheckMessage
 from sessauth.crypto.armor import proof_text
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb

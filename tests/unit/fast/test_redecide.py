@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
+from sessauth._fast._check import Chain, Checker, View
+from sessauth._fast._codec import LoggedChain, Redecider, Redecision
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.redecide.logged_chain import LoggedChain
-from sessauth._fast.redecide.redecide import Redecider, Redecision
-from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Level, Reason, Stage, SurveyVerdict
 from tests.support import bulk_sessions
 from tests.support.leaks import heap_bytes

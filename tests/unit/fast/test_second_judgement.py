@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.commit_id import CommitId
-from sessauth._fast.check.view import View
-from sessauth._fast.rpc_codec.check_messages import CheckMessage
+from sessauth._fast._check import Checker, CommitId, View
+from sessauth._fast._codec import CheckMessage
 from sessauth.limits import MAX_BATCH_ITEMS
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.base.shared_byte import clear_bits, set_bits
+from sessauth._fast._check import clear_bits, set_bits
 from sessauth.state.host import brake
 from sessauth.state.host.brake import Brake
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sessauth import limits
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.survey import Survey
+from sessauth._fast._check import Checker
+from sessauth._fast._codec import Survey
 from sessauth.reasons import Reason, Stage, SurveyVerdict
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessauth._fast.base.token_mask import is_masked, masked
-from sessauth._fast.record.audit_json import DecisionText
+from sessauth._fast._check import is_masked, masked
+from sessauth._fast._codec import DecisionText
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.reasons import Reason, Stage
 from sessauth.server.keys.credentials import credential_text

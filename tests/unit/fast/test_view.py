@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Checker, View
 from sessauth.reasons import Reason
 from sessauth.state import layout
 from tests.oracle.crypto import digest
@@ -78,7 +77,7 @@ def counted(view: str = "plain") -> CountedSource:
 
 def session_row(**fields: Any) -> bytes:
     """A session's row."""
-    return protobuf.encode(
+    return kernel.encode_message(
         "SessionRecord", {"id": SESSION, "status": 1, "epoch": 1, "expires_at_ms": EXPIRES, **fields}
     )
 
@@ -109,8 +108,8 @@ def test_rows_that_cannot_be_read(how: str, table: str, warm: bool) -> None:
     source.touch()
     if table == "keys" and warm:
         # The view believes a key until the head says that keys moved.
-        head = protobuf.decode("Head", source.meta[b"head"])
-        source.meta[b"head"] = protobuf.encode("Head", {**head, "keys_generation": 77})
+        head = kernel.decode_message("Head", source.meta[b"head"])
+        source.meta[b"head"] = kernel.encode_message("Head", {**head, "keys_generation": 77})
 
     outcome = bulk_sessions.judge(checker, VALID)
 
@@ -145,8 +144,10 @@ def test_a_state_for_newer_readers() -> None:
     source = counted()
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
-    head = protobuf.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = protobuf.encode("Head", {**head, "min_reader_format": layout.OBSERVE_FORMAT + 1})
+    head = kernel.decode_message("Head", source.meta[b"head"])
+    source.meta[b"head"] = kernel.encode_message(
+        "Head", {**head, "min_reader_format": layout.OBSERVE_FORMAT + 1}
+    )
     source.touch()
 
     for _ in range(2):
@@ -160,7 +161,7 @@ def test_a_key_row_with_a_key_of_another_length(length: int) -> None:
     """A key that is not 32 bytes is no key; none of it is given to the signature library."""
     source = counted()
     record = {"id": ISSUER.id, "public_key": bytes(length), "status": 2}
-    source.keys[ISSUER.id] = protobuf.encode("KeyRecord", record)
+    source.keys[ISSUER.id] = kernel.encode_message("KeyRecord", record)
     checker = Checker(View(source))
 
     assert bulk_sessions.judge(checker, VALID).reason == Reason.UNKNOWN_ISSUER
@@ -171,7 +172,7 @@ def test_a_key_row_of_small_order() -> None:
     """A lax signature is wrong even under a key of small order in the state."""
     lax = bytes([1]) + bytes(31)
     source = counted()
-    source.keys[digest(lax)] = protobuf.encode(
+    source.keys[digest(lax)] = kernel.encode_message(
         "KeyRecord", {"id": digest(lax), "public_key": lax, "status": 2}
     )
     payload = encode("Block", link(root(READ, root_fields={"issuer_key_id": digest(lax)}))[0])
@@ -313,8 +314,8 @@ def test_an_ended_session_says_nothing_of_another() -> None:
     presented = {i: next(bulk_sessions.tokens(bulk_sessions.name(i), 1)) for i in range(20)}
     ended = {i for i in range(20) if i % 3 == 0}
     for i in ended:
-        record = protobuf.decode("SessionRecord", source.sessions[bulk_sessions.name(i)])
-        source.sessions[bulk_sessions.name(i)] = protobuf.encode(
+        record = kernel.decode_message("SessionRecord", source.sessions[bulk_sessions.name(i)])
+        source.sessions[bulk_sessions.name(i)] = kernel.encode_message(
             "SessionRecord", {**record, "status": 3, "end_cause": 1}
         )
 
@@ -330,14 +331,14 @@ def test_a_revocation_of_another_session_stops_nothing() -> None:
     chain = make(link(root(READ), child()), signers(2))
     first = bulk_sessions.judge(checker, chain)
     assert first.allowed
-    row = protobuf.decode("SessionRecord", source.sessions[SESSION])
+    row = kernel.decode_message("SessionRecord", source.sessions[SESSION])
     for owner, count, expected in (
         (bulk_sessions.name(0), 1, Reason.ALLOWED),
         (SESSION, 2, Reason.REVOKED),
         (SESSION, 3, Reason.REVOKED),
     ):
         source.revoked[owner + first.block_ids[1]] = bytes(8)
-        source.sessions[SESSION] = protobuf.encode("SessionRecord", {**row, "revoked_count": count})
+        source.sessions[SESSION] = kernel.encode_message("SessionRecord", {**row, "revoked_count": count})
         source._number += 1
         outcome = bulk_sessions.judge(checker, chain)
         assert outcome.reason == expected

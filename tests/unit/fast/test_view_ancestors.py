@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.view import View
-from sessauth._fast.codec import protobuf
+from sessauth._fast import _check as kernel
+from sessauth._fast._check import Checker, View
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
 from tests.support.token_forger import id16, scope
@@ -43,7 +42,7 @@ def row(session_id: bytes, ceiling: str = "", parent_id: bytes = b"", status: in
     }
     if ceiling:
         record["ceilings"] = [{"scopes": [scope(ceiling)]}]
-    return protobuf.encode("SessionRecord", record)
+    return kernel.encode_message("SessionRecord", record)
 
 
 class SwitchingSource(MemorySource):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record.decision_record import DecisionRecord
-from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast._check import DecisionQueue, DecisionRecord
 from sessauth.model.change import narrow_session
 from sessauth.scopes.scope import Scope
 from sessauth.state.lmdb.rows import stored_lineage

@@ -3,14 +3,11 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
-from sessauth._fast.token.chain cimport Link
-
 
 cdef inline void link_init(Link *link) noexcept:
     link.before = link
     link.behind = link
     link.owner = NULL
-
 
 cdef inline void link_add(Link *end, Link *link) noexcept:
     """Insert a link before the end of a ring."""
@@ -19,11 +16,9 @@ cdef inline void link_add(Link *end, Link *link) noexcept:
     end.before.behind = link
     end.before = link
 
-
 cdef inline void link_remove(Link *link) noexcept:
     link.before.behind = link.behind
     link.behind.before = link.before
-
 
 cdef inline void release_all(Link *end):
     cdef Link *link = end.behind

@@ -5,8 +5,7 @@ For requests. Signed and stored bytes are read strictly (protobuf.pxd).
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader
+from sessauth._fast._check cimport WIRE_BYTES, WIRE_VARINT, WireReader, bytes_t
 
 cdef enum:
     WIRE_64 = 1
@@ -16,7 +15,6 @@ cdef enum:
     # Nesting limit of messages and groups, as in protobuf's own runtimes.
     MAX_GROUPS = 100
     MAX_LENGTH_BYTES = 5
-
 
 cdef inline bint field_varint(WireReader *reader, uint64_t *value) noexcept nogil:
     """Read a varint of at most ten bytes. Trailing zero bytes are accepted, bits above the 64th dropped."""
@@ -34,7 +32,6 @@ cdef inline bint field_varint(WireReader *reader, uint64_t *value) noexcept nogi
         shift += 7
     return False
 
-
 cdef inline bint field_tag(WireReader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
     cdef bytes_t begin = reader.p
     cdef uint64_t tag
@@ -43,7 +40,6 @@ cdef inline bint field_tag(WireReader *reader, uint32_t *number, uint32_t *wire)
     number[0] = <uint32_t> (tag >> 3)
     wire[0] = <uint32_t> (tag & 7)
     return True
-
 
 cdef inline bint field_bytes(WireReader *reader, WireReader *inner) noexcept nogil:
     cdef bytes_t begin = reader.p
@@ -56,7 +52,6 @@ cdef inline bint field_bytes(WireReader *reader, WireReader *inner) noexcept nog
     inner.end = reader.p + length
     reader.p += length
     return True
-
 
 cdef inline bint field_skip(WireReader *reader, uint32_t number, uint32_t wire, int depth) noexcept nogil:
     """Skip an unknown field, or one of an unexpected kind."""

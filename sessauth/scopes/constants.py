@@ -1,63 +1,55 @@
-# cython: boundscheck=True, wraparound=True
 """Constants in conditions: the values that an equality permits, and what the kernel makes of them.
 
-Over the wire dicts of message Condition. The kernel's own evaluation decides, so that no operator has a second meaning.
+Over the wire dicts of message Condition. The kernel's own evaluation decides, so that no operator has a
+second meaning.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
+from typing import Any, Final
 
-from sessauth._fast.codec import protobuf as wire
-from sessauth._fast.scopes import queries as _scope
+from .._fast._check import encode_message
+from .._fast._codec import matches
 
-__all__ = [
-    "MAX_STEPS",
-    "WorkBudget",
-    "WorkExceeded",
-    "all_constants",
-    "covers_constants",
-    "has_digest",
-    "holding",
-    "keys_of",
-    "no_constant",
-    "place",
-]
+# A message of a scope as a dict, a path by its names, a path with its source, an operand with its type.
+Record = Mapping[str, Any]
+Segments = tuple[str, ...]
+Place = tuple[int, Segments]
+Key = tuple[str, Any]
 
-cdef enum:
-    ARGS = 1
-    ELEMENTS = 8
-
-cdef enum:
-    EQUAL = 1
-    IN = 3
+ARGS: Final = 1
+ELEMENTS: Final = 8
+EQUAL: Final = 1
+IN: Final = 3
 
 # A scope for constants.
-_READ = {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}]}
+_READ: Final = {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}]}
 
 # One step is one pair of conditions, or one constant evaluated: a few microseconds.
-MAX_STEPS = 65536
+MAX_STEPS: Final = 65536
 
 
 class WorkExceeded(Exception):
     """The comparison exceeded its work budget, so its verdict is: unknown."""
 
 
-cdef class WorkBudget:
+class WorkBudget:
     """Counts the steps of one comparison."""
 
-    cdef int left
-
-    def __init__(self):
+    def __init__(self) -> None:
         self.left = MAX_STEPS
 
-    cpdef spend(self, int steps):
+    def spend(self, steps: int) -> None:
         """Take ``steps``, or raise WorkExceeded."""
         self.left -= steps
         if self.left < 0:
             raise WorkExceeded
 
 
-def place(path):
+def place(path: Record) -> Place:
     """Return the source of a path, and its segments in the form of ELEMENTS, so that all paths compare."""
     source, segments = path["source"], path["segments"]
     if source == ELEMENTS:
@@ -65,9 +57,13 @@ def place(path):
     return source, tuple(["." + name for name in segments])
 
 
-cdef _constants(condition):
-    """Return the JSON texts of all values that satisfy a condition at its path, or None if they are not known."""
-    if condition["operator"] not in (EQUAL, IN) or condition.get("fact") or place(condition["path"])[0] != ARGS:
+def _constants(condition: Record) -> list[bytes] | None:
+    """Return the JSON texts of all values that satisfy a condition at its path; None: they are not known."""
+    if (
+        condition["operator"] not in (EQUAL, IN)
+        or condition.get("fact")
+        or place(condition["path"])[0] != ARGS
+    ):
         return None
     if condition.get("accessor", 0) or condition.get("each", False):
         return None
@@ -75,8 +71,8 @@ cdef _constants(condition):
     return None if has_digest(keys) else [_json(key) for key in keys]
 
 
-cdef _below(constant, condition):
-    """Return the predicate on ``v`` that a condition is for the value ``v`` at the path of another; or None."""
+def _below(constant: Record, condition: Record) -> dict[str, Any] | None:
+    """Return the predicate on ``v`` that a condition is for a value ``v`` at the path of another; or None."""
     path, of = place(constant["path"])[1], place(condition["path"])
     if of[0] != ARGS or of[1][: len(path)] != path or condition.get("fact"):
         return None
@@ -88,28 +84,32 @@ cdef _below(constant, condition):
     return {**condition, "path": {"source": ARGS, "segments": names}} if all(names) else None
 
 
-def all_constants(child, parent, WorkBudget work):
-    """Return True if the parent holds for each constant that the child permits at its path, which leads there."""
+def all_constants(child: Record, parent: Record, work: WorkBudget) -> bool:
+    """Return True if the parent holds for each constant that the child permits at its path."""
     constants = _constants(child)
-    predicate = None if constants is None else _below(child, parent)
+    if constants is None:
+        return False
+    predicate = _below(child, parent)
     return predicate is not None and all(_evaluated(predicate, constants, work))
 
 
-def no_constant(one, other, WorkBudget work):
+def no_constant(one: Record, other: Record, work: WorkBudget) -> bool:
     """Return True if ``other`` holds for no constant that ``one`` permits at its path, which leads there."""
     constants = _constants(one)
-    predicate = None if constants is None else _below(one, other)
+    if constants is None:
+        return False
+    predicate = _below(one, other)
     return predicate is not None and not any(_evaluated(predicate, constants, work))
 
 
-cdef _evaluated(predicate, constants, WorkBudget work):
+def _evaluated(predicate: Record, constants: Sequence[bytes], work: WorkBudget) -> list[bool]:
     """Evaluate a predicate on ``v`` for each JSON text with the kernel. Unknown counts as neither."""
     work.spend(len(constants))
-    scope = wire.encode("Scope", {**_READ, "where": [predicate], "free_all": True})
-    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % text)[0] for text in constants]
+    scope = encode_message("Scope", {**_READ, "where": [predicate], "free_all": True})
+    return [matches(scope, b"a", b"a", b'{"v":%s}' % text)[0] for text in constants]
 
 
-def covers_constants(condition, mentioned, WorkBudget work):
+def covers_constants(condition: Record, mentioned: Collection[Segments], work: WorkBudget) -> bool:
     """Return True if paths mention all below each constant that a condition permits at its path.
 
     ``mentioned`` has the places (:func:`place`) of a closed scope's paths.
@@ -119,25 +119,27 @@ def covers_constants(condition, mentioned, WorkBudget work):
         return False
     work.spend(len(constants))
     free = [{"source": ELEMENTS if "[]" in path else ARGS, "segments": _names(path)} for path in mentioned]
-    scope = wire.encode("Scope", {**_READ, "free": free})
+    scope = encode_message("Scope", {**_READ, "free": free})
     for text in constants:
         for segment in reversed(place(condition["path"])[1]):
-            text = b"[%s]" % text if segment == "[]" else b"{%s:%s}" % (json.dumps(segment[1:]).encode(), text)
-        if not _scope.matches(scope, b"a", b"a", text)[0]:
+            text = (
+                b"[%s]" % text if segment == "[]" else b"{%s:%s}" % (json.dumps(segment[1:]).encode(), text)
+            )
+        if not matches(scope, b"a", b"a", text)[0]:
             return False
     return True
 
 
-cdef _names(path):
+def _names(path: Segments) -> list[str]:
     return list(path) if "[]" in path else [segment[1:] for segment in path]
 
 
-def keys_of(condition):
+def keys_of(condition: Record) -> list[Key]:
     """Return the operands as comparable tuples, type first; texts as bytes, numbers exact."""
     return [_key(value) for value in condition.get("values", ())]
 
 
-cdef _key(value):
+def _key(value: Record) -> Key:
     if value.get("text") is not None:
         return ("text", value["text"].encode())
     if value.get("number") is not None:
@@ -153,21 +155,21 @@ cdef _key(value):
     return ("truth", bool(value["truth"]))
 
 
-def has_digest(keys):
+def has_digest(keys: Sequence[Key]) -> bool:
     """Return True if one of the operands is known by its digest alone."""
     return any(key[0] == "digest" for key in keys)
 
 
-def holding(condition, keys, WorkBudget work):
+def holding(condition: Record, keys: Sequence[Key], work: WorkBudget) -> list[bool]:
     """Evaluate the condition's relation for each constant with the kernel."""
     work.spend(len(keys))
     predicate = {"path": {"source": ARGS, "segments": ["v"]}, "operator": condition["operator"]}
     predicate["values"] = condition["values"]
-    scope = wire.encode("Scope", {**_READ, "where": [predicate]})
-    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
+    scope = encode_message("Scope", {**_READ, "where": [predicate]})
+    return [matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
 
 
-cdef _json(key):
+def _json(key: Key) -> bytes:
     if key[0] == "text":
         return json.dumps(key[1].decode()).encode()
     if key[0] == "truth":

@@ -1,4 +1,3 @@
-# cython: boundscheck=True, wraparound=True
 """Containment of scopes in other scopes, over the wire dicts of message Scope.
 
 A list of scopes permits a call if one of its scopes matches. The verdicts:
@@ -11,31 +10,42 @@ Both proofs are sound for every call, and neither is complete. Checks intersect 
 verdicts. They exist to report a mistake before a call is denied.
 """
 
-from sessauth._fast.scopes.constants import WorkBudget, WorkExceeded, covers_constants, place
-from sessauth._fast.scopes.implication import argument, contradicts, implies, is_known, requires_value
+from __future__ import annotations
 
-__all__ = ["compare", "contains", "overlaps"]
+from collections.abc import Sequence
+from typing import Final
 
-cdef enum:
-    LITERAL = 1
-    ANY = 2
-    PREFIX = 3
-    ONE_OF = 4
-    REST = 5
+from .constants import Record, Segments, WorkBudget, WorkExceeded, covers_constants, place
+from .implication import argument, contradicts, implies, is_known, requires_value
+
+Verdict = tuple[int, str]
+
+LITERAL: Final = 1
+ANY: Final = 2
+PREFIX: Final = 3
+ONE_OF: Final = 4
+REST: Final = 5
 
 # A block without scopes permits every call.
-_ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
+_ANYTHING: Final[Record] = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 
-cdef enum:
-    SESSION = 2
-    ABSENT = 15
+SESSION: Final = 2
+ABSENT: Final = 15
 
 # The sources ARGS and ELEMENTS.
-_ARGUMENTS = (1, 8)
+_ARGUMENTS: Final = (1, 8)
 
 
-def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False, same_session=True):
+def contains(
+    parent: Sequence[Record] | None,
+    child: Sequence[Record] | None,
+    *,
+    parent_where: Sequence[Record] = (),
+    child_where: Sequence[Record] = (),
+    same_facts: bool = False,
+    same_session: bool = True,
+) -> Verdict:
     """Return the verdict over all scopes of ``child``, and its subject.
 
     Args:
@@ -44,16 +54,19 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
         parent_where: the parent's conditions outside of scopes, which mention no arguments.
         child_where: likewise for the child.
         same_facts: both sides see the same session facts.
-        same_session: both sides read the facts of one session. Without it a condition on a fact proves nothing, and
-            only other parts can disprove a scope.
+        same_session: both sides read the facts of one session. Without it a condition on a fact proves
+            nothing, and only other parts can disprove a scope.
 
     Returns:
         The least of the verdicts, and ``scope INDEX: PART`` for the first child scope that has it;
         empty if it is 1.
     """
-    if not same_session and any(_reads_facts(one) for scope in (*parent, *child) for one in scope.get("where", ())):
-        verdict, part = contains(_without_facts(parent), _without_facts(child))
-        return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
+    if not same_session:
+        if parent is None or child is None:
+            raise TypeError("facts of different sessions are compared for stated scopes only")
+        if any(_reads_facts(one) for scope in (*parent, *child) for one in scope.get("where", ())):
+            verdict, part = contains(_without_facts(parent), _without_facts(child))
+            return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
     verdicts = compare(
         parent, child, parent_where=parent_where, child_where=child_where, same_facts=same_facts
     )
@@ -64,9 +77,9 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
     return least, f"scope {index}: {verdicts[index][1]}"
 
 
-cdef _without_facts(scopes):
-    """Drop the scopes' conditions on facts, and leave their arguments free. The rest permits at least as much."""
-    bare = []
+def _without_facts(scopes: Sequence[Record]) -> list[Record]:
+    """Drop the scopes' conditions on facts, leaving their arguments free. The rest permits no less."""
+    bare: list[Record] = []
     for scope in scopes:
         where = [one for one in scope.get("where", ()) if not _reads_facts(one)]
         compared = [one["path"] for one in scope.get("where", ()) if _reads_facts(one)]
@@ -75,11 +88,18 @@ cdef _without_facts(scopes):
     return bare
 
 
-cdef bint _reads_facts(condition):
+def _reads_facts(condition: Record) -> bool:
     return bool(condition.get("fact")) or condition["path"]["source"] == SESSION
 
 
-def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False):
+def compare(
+    parent: Sequence[Record] | None,
+    child: Sequence[Record] | None,
+    *,
+    parent_where: Sequence[Record] = (),
+    child_where: Sequence[Record] = (),
+    same_facts: bool = False,
+) -> list[Verdict]:
     """Return ``(verdict, part)`` for each scope of ``child``; arguments as of :func:`contains`.
 
     A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
@@ -93,12 +113,19 @@ def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False)
     return verdicts
 
 
-def overlaps(a, b, *, same_facts=True):
+def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool:
     """Return True if some call may match both scopes. False is proven."""
     return _best([a], (), b, (), same_facts, WorkBudget())[0] >= 0
 
 
-cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
+def _best(
+    parents: Sequence[Record],
+    parent_where: Sequence[Record],
+    child: Record,
+    child_where: Sequence[Record],
+    same_facts: bool,
+    work: WorkBudget,
+) -> Verdict:
     """Judge one child scope against the parent's alternatives. The closest one names the part."""
     best = (-1, "nothing is permitted above it", -1)
     try:
@@ -114,7 +141,14 @@ cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
     return best[0], best[1]
 
 
-cdef _judge(parent, parent_where, child, child_where, bint same_facts, work):
+def _judge(
+    parent: Record,
+    parent_where: Sequence[Record],
+    child: Record,
+    child_where: Sequence[Record],
+    same_facts: bool,
+    work: WorkBudget,
+) -> tuple[int, str, int]:
     """Return (verdict, part, degree of agreement) for two scopes with their outer conditions."""
     work.spend(1)
     if not (_is_known(parent, parent_where) and _is_known(child, child_where)):
@@ -138,7 +172,14 @@ cdef _judge(parent, parent_where, child, child_where, bint same_facts, work):
     return (0, outside, 101) if outside else (1, "", 102)
 
 
-cdef _outside(parent, theirs, child, ours, bint same_facts, work):
+def _outside(
+    parent: Record,
+    theirs: Sequence[Record],
+    child: Record,
+    ours: Sequence[Record],
+    same_facts: bool,
+    work: WorkBudget,
+) -> str:
     """Return the first part of the child without a proof of containment; empty if all are proven."""
     if "*" not in parent["actions"]:
         for action in child["actions"]:
@@ -169,7 +210,7 @@ cdef _outside(parent, theirs, child, ours, bint same_facts, work):
     return ""
 
 
-cdef _is_known(scope, where):
+def _is_known(scope: Record, where: Sequence[Record]) -> bool:
     conditions = [*scope.get("where", ()), *where]
     return (
         all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
@@ -178,7 +219,7 @@ cdef _is_known(scope, where):
     )
 
 
-cdef _actions_apart(parent, child):
+def _actions_apart(parent: Record, child: Record) -> str:
     ours, theirs = child["actions"], parent["actions"]
     if "*" in ours or "*" in theirs or set(ours) & set(theirs):
         return ""
@@ -188,20 +229,18 @@ cdef _actions_apart(parent, child):
 # --- resource patterns ---
 
 
-cdef int _first_apart(a, b) except -2:
+def _first_apart(a: Sequence[Record], b: Sequence[Record]) -> int:
     """Return the first segment at which no resource can match both patterns, or -1."""
-    cdef int i
     for i in range(max(len(a), len(b))):
-        if i < len(a) and a[i]["kind"] == REST or i < len(b) and b[i]["kind"] == REST:
+        if (i < len(a) and a[i]["kind"] == REST) or (i < len(b) and b[i]["kind"] == REST):
             return -1
         if i >= len(a) or i >= len(b) or not _segments_meet(a[i], b[i]):
             return i
     return -1
 
 
-cdef int _first_outside(parent, child) except -2:
+def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
     """Return the first segment at which the child's pattern is not inside the parent's, or -1."""
-    cdef int i
     for i in range(max(len(parent), len(child))):
         if i < len(parent) and parent[i]["kind"] == REST:
             return -1
@@ -210,11 +249,11 @@ cdef int _first_outside(parent, child) except -2:
     return -1
 
 
-cdef _segments_meet(a, b):
+def _segments_meet(a: Record, b: Record) -> bool:
     if ANY in (a["kind"], b["kind"]):
         return True
     if a["kind"] == PREFIX and b["kind"] == PREFIX:
-        return a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0])
+        return bool(a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0]))
     if a["kind"] == PREFIX:
         return any(text.startswith(a["texts"][0]) for text in b["texts"])
     if b["kind"] == PREFIX:
@@ -222,9 +261,9 @@ cdef _segments_meet(a, b):
     return bool(set(a["texts"]) & set(b["texts"]))
 
 
-cdef _segment_inside(parent, child):
+def _segment_inside(parent: Record, child: Record) -> bool:
     if parent["kind"] == ANY:
-        return child["kind"] != REST
+        return bool(child["kind"] != REST)
     if child["kind"] in (ANY, REST):
         return False
     if parent["kind"] == PREFIX:
@@ -235,11 +274,11 @@ cdef _segment_inside(parent, child):
 # --- the closed world ---
 
 
-cdef _is_closed(scope):
+def _is_closed(scope: Record) -> bool:
     return bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
 
 
-cdef _never_there(scope, condition):
+def _never_there(scope: Record, condition: Record) -> bool:
     """Return True if a condition holds since a closed scope mentions nothing on the way to its path."""
     source, path = place(condition["path"])
     if source != 1 or requires_value(condition) or not _is_closed(scope):
@@ -247,12 +286,12 @@ cdef _never_there(scope, condition):
     return all(mentioned[0] != path[0] for mentioned in _mentioned(scope))
 
 
-cdef _mentioned(scope):
+def _mentioned(scope: Record) -> set[Segments]:
     paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
     return {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
 
 
-cdef _left_over(scope, conditions):
+def _left_over(scope: Record, conditions: Sequence[Record]) -> str:
     """Return an argument that ``conditions`` require and a closed ``scope`` forbids; or empty."""
     if not _is_closed(scope):
         return ""

@@ -4,8 +4,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.base.text cimport bytes_t
-
 cdef enum:
     SESSION_ID_BYTES = 16
     BLOCK_ID_BYTES = 32
@@ -14,7 +12,6 @@ cdef enum:
     # A byte, the number of 4 bytes, the sum of 8.
     TALLY_ENTRY_BYTES = 13
 
-
 cdef inline uint64_t big_endian(bytes_t p, int size) noexcept nogil:
     cdef uint64_t value = 0
     cdef int i
@@ -22,11 +19,9 @@ cdef inline uint64_t big_endian(bytes_t p, int size) noexcept nogil:
         value = (value << 8) | p[i]
     return value
 
-
 # What a revoked block adds to the sum, by the key of its row.
 cdef inline uint64_t last_number(bytes key) noexcept:
     return big_endian(<bytes_t> PyBytes_AS_STRING(key) + SESSION_ID_BYTES + BLOCK_ID_BYTES - 8, 8)
-
 
 # Replaces number and sum by those of the entry for the block's next byte, 0 if there is none. False if the tally is
 # another one, or its entries do not add up to what was expected of it. The first one's sum is not known before.

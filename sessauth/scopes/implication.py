@@ -1,18 +1,25 @@
-# cython: boundscheck=True, wraparound=True
 """Implication and contradiction of conditions, over the wire dicts of message Condition.
 
-Both relations quantify over all calls, and both are sound: ``implies`` is true only if proven, ``contradicts`` only if
-no call can satisfy both. The kernel's own evaluation decides on constants, so that no operator has a second meaning.
+Both relations quantify over all calls, and both are sound: ``implies`` is true only if proven, and
+``contradicts`` only if no call can satisfy both. The kernel's own evaluation decides on constants, so no
+operator has a second meaning.
 
 "Child" is the condition of the lower block. A holder's block sees only the session facts marked
 visible; with ``same_facts`` both sides see all (two ceilings of one session).
 """
 
-import ipaddress
+from __future__ import annotations
 
-from sessauth._fast.scopes.constants import (
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from .constants import (
+    Key,
+    Place,
+    Record,
+    Segments,
     WorkBudget,
-    WorkExceeded,
     all_constants,
     has_digest,
     holding,
@@ -21,55 +28,50 @@ from sessauth._fast.scopes.constants import (
     place,
 )
 
-__all__ = ["WorkBudget", "WorkExceeded", "argument", "contradicts", "implies", "is_known", "requires_value"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-cdef enum:
-    ARGS = 1
-    SESSION = 2
-    ELEMENTS = 8
-
-cdef enum:
-    COUNT = 1
-
-cdef enum:
-    EQUAL = 1
-    NOT_EQUAL = 2
-    IN = 3
-    NOT_IN = 4
-    LESS = 5
-    LESS_EQUAL = 6
-    GREATER = 7
-    GREATER_EQUAL = 8
-    STARTS_WITH = 9
-    GLOB = 10
-    UNDER = 11
-    CIDR = 12
-    SUBSET_OF = 13
-    PRESENT = 14
-    ABSENT = 15
+ARGS: Final = 1
+SESSION: Final = 2
+ELEMENTS: Final = 8
+COUNT: Final = 1
+EQUAL: Final = 1
+NOT_EQUAL: Final = 2
+IN: Final = 3
+NOT_IN: Final = 4
+LESS: Final = 5
+LESS_EQUAL: Final = 6
+GREATER: Final = 7
+GREATER_EQUAL: Final = 8
+STARTS_WITH: Final = 9
+GLOB: Final = 10
+UNDER: Final = 11
+CIDR: Final = 12
+SUBSET_OF: Final = 13
+PRESENT: Final = 14
+ABSENT: Final = 15
 
 
-def is_known(condition):
+def is_known(condition: Record) -> bool:
     """Return True if operator, accessor and source are of this version."""
     source = (condition.get("path") or {}).get("source", 0)
     if not (1 <= source <= 3 or source == ELEMENTS):
         return False
-    return 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
+    return bool(1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4)
 
 
-def requires_value(condition):
+def requires_value(condition: Record) -> bool:
     """Return True if the condition holds only with a value at its path."""
-    return condition["operator"] != ABSENT and not condition.get("optional", False)
+    return bool(condition["operator"] != ABSENT and not condition.get("optional", False))
 
 
-def argument(condition):
+def argument(condition: Record) -> str:
     """Return the path in the form of a position."""
     source, segments = place(condition["path"])
     text = "".join(segments)
     return text.removeprefix(".") if source == ARGS else ("", "", "session", "tool")[source] + text
 
 
-def implies(child, parent, bint same_facts, work):
+def implies(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -> bool:
     """Return True if ``parent`` holds for every call for which ``child`` holds."""
     work.spend(1)
     source, child_path = _path(child)
@@ -78,8 +80,8 @@ def implies(child, parent, bint same_facts, work):
         return False
     if source == SESSION and not same_facts and not requires_value(child):
         return False
-    cdef int child_op = child["operator"]
-    cdef int parent_op = parent["operator"]
+    child_op = child["operator"]
+    parent_op = parent["operator"]
     if parent_op == PRESENT:
         if child_path == parent_path and _may_be_null(child):
             return False
@@ -99,14 +101,14 @@ def implies(child, parent, bint same_facts, work):
     return _same_subject(child, parent) and _value_implies(child, parent, work)
 
 
-def contradicts(child, parent, bint same_facts, work):
+def contradicts(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -> bool:
     """Return True if no call satisfies both."""
     work.spend(1)
     source, child_path = _path(child)
     parent_source, parent_path = _path(parent)
     if source != parent_source:
         return False
-    cdef bint hidden = source == SESSION and not same_facts
+    hidden = source == SESSION and not same_facts
     if child["operator"] == ABSENT:
         return not hidden and requires_value(parent) and parent_path[: len(child_path)] == child_path
     if parent["operator"] == ABSENT:
@@ -130,10 +132,10 @@ def contradicts(child, parent, bint same_facts, work):
     return _value_contradicts(child, parent, work)
 
 
-cdef _value_implies(child, parent, work):
+def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
     """Return True if every value that satisfies ``child`` satisfies ``parent``."""
-    cdef int child_op = child["operator"]
-    cdef int parent_op = parent["operator"]
+    child_op = child["operator"]
+    parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
         return child_op == parent_op and child.get("fact") == parent.get("fact")
     ours, theirs = keys_of(child), keys_of(parent)
@@ -174,10 +176,10 @@ cdef _value_implies(child, parent, work):
     return False
 
 
-cdef _value_contradicts(child, parent, work):
+def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
     """Return True if no value satisfies both."""
-    cdef int child_op = child["operator"]
-    cdef int parent_op = parent["operator"]
+    child_op = child["operator"]
+    parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
         return False
     of_json = _is_json(child) or _is_json(parent)
@@ -205,23 +207,23 @@ cdef _value_contradicts(child, parent, work):
     return False
 
 
-cdef _bound_implies(tighter, wider, bint must_be_less):
+def _bound_implies(tighter: Key, wider: Key, must_be_less: bool) -> bool:
     """Return True if one upper bound implies another. Exchange the arguments for lower bounds."""
     if tighter[0] != wider[0]:
         return False
     return tighter < wider or (tighter == wider and not must_be_less)
 
 
-cdef _apart(upper, lower, bint both_include):
+def _apart(upper: Key, lower: Key, both_include: bool) -> bool:
     """Return True if no value is between an upper and a lower bound."""
     return upper < lower or (upper == lower and not both_include)
 
 
-cdef _path(condition):
+def _path(condition: Record) -> Place:
     return place(condition["path"])
 
 
-cdef _excludes(scalar, other):
+def _excludes(scalar: Record, other: Record) -> bool:
     """Return True if one condition requires a scalar where the other requires a list, or a value below it."""
     if not _is_scalar(scalar):
         return False
@@ -231,29 +233,33 @@ cdef _excludes(scalar, other):
     return path in _lists(other)
 
 
-cdef _lists(condition):
+def _lists(condition: Record) -> list[Segments]:
     """Return the paths at which any value must be a list, optional or not."""
     source, path = _path(condition)
     above = [path[:n] for n in range(len(path)) if path[n] == "[]"] if source == ARGS else []
-    of_list = condition.get("each", False) or condition["operator"] == SUBSET_OF or condition.get("accessor", 0) == COUNT
+    of_list = (
+        condition.get("each", False)
+        or condition["operator"] == SUBSET_OF
+        or condition.get("accessor", 0) == COUNT
+    )
     return [*above, path] if of_list else above
 
 
-cdef _is_scalar(condition):
+def _is_scalar(condition: Record) -> bool:
     """Return True if the condition requires a text, a number or a truth at its path."""
     if not requires_value(condition) or condition["operator"] > CIDR or condition.get("each", False):
         return False
     return condition.get("accessor", 0) != COUNT and not _is_json(condition)
 
 
-cdef _same_subject(child, parent):
+def _same_subject(child: Record, parent: Record) -> bool:
     if _path(child) != _path(parent):
         return False
     return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each"))
 
 
-cdef _of_elements(child, parent):
-    """Return True if the child is of all elements of a list, and the parent of the list by `each` or `subset_of`."""
+def _of_elements(child: Record, parent: Record) -> bool:
+    """Return True if the child is of all elements of a list, the parent of it by `each` or `subset_of`."""
     if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
         return False
     # `each` needs its fact for an empty list too, with which the child holds by its `optional`.
@@ -263,11 +269,11 @@ cdef _of_elements(child, parent):
     return _path(child) == (source, (*path, "[]")) and child.get("accessor", 0) == parent.get("accessor", 0)
 
 
-cdef _is_json(condition):
+def _is_json(condition: Record) -> bool:
     return any(key[0] in ("json", "digest") for key in keys_of(condition))
 
 
-cdef _may_be_null(condition):
+def _may_be_null(condition: Record) -> bool:
     """Return True if null may satisfy a condition that requires a value."""
     if not _is_json(condition):
         return False
@@ -276,14 +282,16 @@ cdef _may_be_null(condition):
     )
 
 
-cdef _type(condition):
+def _type(condition: Record) -> str:
     """Return the type of all values that satisfy the condition; of JSON values nothing is known."""
-    return "list" if condition["operator"] == SUBSET_OF else keys_of(condition)[0][0].replace("digest", "json")
+    return (
+        "list" if condition["operator"] == SUBSET_OF else keys_of(condition)[0][0].replace("digest", "json")
+    )
 
 
-cdef _networks(keys):
+def _networks(keys: Sequence[Key]) -> list[Network]:
     return [ipaddress.ip_network(key[1].decode()) for key in keys]
 
 
-cdef _inside(a, b):
-    return a.version == b.version and a.subnet_of(b)
+def _inside(a: Network, b: Network) -> bool:
+    return a.version == b.version and a.subnet_of(b)  # type: ignore[arg-type]

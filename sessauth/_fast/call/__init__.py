@@ -1,1 +1,0 @@
-"""The call under check: action, resource and arguments."""

@@ -1,3 +1,0 @@
-__all__ = ["form"]
-
-def form(text: bytes) -> tuple[bytes | None, bytes]: ...

@@ -1,1 +1,0 @@
-"""The check: stages, caches, batches and decisions."""

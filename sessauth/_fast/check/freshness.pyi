@@ -1,6 +1,0 @@
-from mmap import mmap
-
-class FreshnessBound:
-    def __init__(self, page: bytes | bytearray | memoryview | mmap) -> None: ...
-    @property
-    def passed(self) -> bool: ...

@@ -1,1 +1,0 @@
-"""Signatures and hashes of libsodium."""

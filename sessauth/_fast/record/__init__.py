@@ -1,1 +1,0 @@
-"""Records of decisions, from check to audit line."""

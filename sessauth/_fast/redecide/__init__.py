@@ -1,1 +1,0 @@
-"""Redecision of logged decisions."""

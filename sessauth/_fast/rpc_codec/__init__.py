@@ -1,1 +1,0 @@
-"""Messages of the checks, read and written without protobuf objects."""

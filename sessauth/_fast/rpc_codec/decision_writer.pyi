@@ -1,3 +1,0 @@
-from sessauth._fast.check.batch import Batch
-
-def withdrawal(batch: Batch, i: int, stream_id: int, explanation: str) -> bytes: ...

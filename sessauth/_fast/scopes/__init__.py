@@ -1,1 +1,0 @@
-"""Scopes: evaluation, containment and implication."""

@@ -1,1 +1,0 @@
-"""Tokens: chains, blocks, conditions and proofs as bytes."""
