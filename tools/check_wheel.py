@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 LIBRARY: Final = "libnghttp2.so.14"
-# Of what is installed, in bytes, libnghttp2 left out: extensions take 1.5 MB, and Python's sources more than 3.
+# Of what is installed, in bytes, libnghttp2 left out: extensions take 1.5 MB, Python's sources more than 3.
 BUDGET: Final = 10_000_000
 # The C library of Debian 12, Ubuntu 22.04 and RHEL 9; what is built with newer headers may need a newer one.
 NEWEST_GLIBC: Final = 34
