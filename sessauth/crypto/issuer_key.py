@@ -51,7 +51,7 @@ def public_jwk(public_key: bytes) -> dict[str, str]:
     required = {"crv": "Ed25519", "kty": "OKP", "x": base64url.encode(public_key)}
     canonical = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()
     thumbprint = base64url.encode(hashlib.sha256(canonical).digest())
-    named = {"kid": thumbprint, "issuer_key_id": ed25519.digest(public_key).hex()}
+    named = {"kid": thumbprint, "issuer_key_id": key_id(public_key).hex()}
     return {**required, **named, "alg": "Ed25519", "use": "sig"}
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessauth.scopes.scope import Scope
@@ -30,11 +30,20 @@ _VALUES = st.one_of(
 _CALLS = st.dictionaries(st.sampled_from(("a", "b", "command")), _VALUES, max_size=3).map(
     lambda given: send(**given)
 )
+# Where the calls share a command, one has an object in `a`, and the other no object.
+_HALVES: tuple[dict[str, Any], ...] = (
+    {},
+    {"a": None, "command": "a"},
+    {"a": {"n": "2026-05-21"}, "b": None, "command": "a"},
+    {"command": 0},
+    {"a": {"n": "2026-05-21"}, "command": "b"},
+)
 SEEN: Counter[str] = Counter()
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_CALLS, min_size=1, max_size=8))
+@example([send(**each) for each in _HALVES])
 def test_each_scope_parses_and_admits_a_recorded_call(calls: list[Call]) -> None:
     """One call a session: a report knows which values a call had together only where there is one."""
     scopes = learnt([[call] for call in calls], "write:mcp/** free *").scopes

@@ -51,9 +51,10 @@ class Readiness:
             if late_ms > limits.CLOCK_STEP_MS:
                 # A clock that was wrong when the state was opened does not deviate from its own beginning.
                 # In whole minutes: it is logged whenever it changes.
+                minutes = -(-late_ms // 60_000)
                 return (
-                    f"the wall clock is {-(-late_ms // 60_000)} min before the state's clock floor, which denies "
-                    "every check: set the clock right, then restart the server"
+                    f"the wall clock is {minutes} min before the state's clock floor, which denies every "
+                    "check: set the clock right, then restart the server"
                 )
             return self._keyring.problem(self._log.keys())
         except SessauthError as error:

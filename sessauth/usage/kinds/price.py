@@ -87,6 +87,8 @@ def refused(scope: Scope, group: CallGroup) -> int:
         if closed and not any(_is_related(path, other) for other in named):
             most = max(most, summary.found)
             continue
+        if closed:
+            most = max(most, _not_mentioned(path, summary, named))
         of_path = tuple(condition for names, condition in held if names == path)
         if of_path:
             most = max(most, _refused_values(of_path, path, summary))
@@ -104,6 +106,15 @@ def _missing(group: CallGroup, path: Path) -> int:
     )
     missing = [group.places(each) - group.paths.get(each, ValueSummary()).found for each in (*lists, path)]
     return max(*missing, int(empty))
+
+
+def _not_mentioned(path: Path, summary: ValueSummary, named: Sequence[Path]) -> int:
+    """Return the number of values at a path that are refused, since a scope only names what is below it."""
+    if any(path[: len(other)] == other for other in named):
+        return 0
+    inside = [other[len(path)] for other in named if other[: len(path)] == path]
+    entered = {"list" if name == ELEMENT else "object" for name in inside}
+    return sum(count for kind, count in summary.kinds.items() if kind not in entered)
 
 
 def _is_related(path: Path, other: Path) -> bool:
