@@ -29,8 +29,12 @@ from tests.support.watching import end, open_session
 THREAD = "sessauth-session-events"
 
 
+# Those of servers that other files' tests left behind.
+_OTHERS: set[threading.Thread] = set()
+
+
 def _threads() -> int:
-    return sum(thread.name == THREAD for thread in threading.enumerate())
+    return sum(thread.name == THREAD and thread not in _OTHERS for thread in threading.enumerate())
 
 
 def _held(service: Service) -> int:
@@ -154,6 +158,7 @@ def _any_end(session: sessions.Session) -> Event:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Service]:
     """A server of these tests, with patience for readers that a busy machine makes slow."""
+    _OTHERS.update(threading.enumerate())
     with running(limits={"slow_reader_ms": 120_000}) as service:
         yield service
 
