@@ -90,7 +90,7 @@ def _in_child(work: Callable[[], bool]) -> bool:
         status = 1
         try:
             status = 0 if work() else 1
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the child goes no further
             traceback.print_exc()
         finally:
             os._exit(status)
