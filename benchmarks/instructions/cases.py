@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from sessauth.verifier.verifier import Verifier
 # Tokens whose signatures are counted. How much one takes depends on its bits, so floor and subject have the
 # very same ones, and all of them.
 POOL: Final = 24
+# Blocks of the chains that are counted.
+CHAINS: Final = (2, 4, 8)
 
 
 # The rows by the names of those that are timed, each with its floor, which comes before it.
@@ -28,6 +30,12 @@ FLOORS: Final = {
     "batch/256": "warm/root",
     "floor/signatures-1": "",
     "cold/root": "floor/signatures-1",
+    "floor/signatures-2": "",
+    "cold/chain-2": "floor/signatures-2",
+    "floor/signatures-4": "",
+    "cold/chain-4": "floor/signatures-4",
+    "floor/signatures-8": "",
+    "cold/chain-8": "floor/signatures-8",
     "floor/signature-of-child": "",
     "cold/child-of-known-parent": "floor/signature-of-child",
     "refusal/garbage": "floor/signatures-1",
@@ -54,7 +62,8 @@ class Case:
     """One row: it is run with ``few`` calls and with ``many``, and the difference counts.
 
     ``name`` is a key of ``FLOORS``, ``kind`` one of ``KINDS``. ``known`` is what a cold check's verifier has
-    seen before, ``issuer_key`` what a bare signature stands under.
+    seen before, ``issuer_key`` what a bare signature stands under, and ``last`` how many of a chain's last
+    blocks count; 0: all.
     """
 
     name: str
@@ -64,6 +73,7 @@ class Case:
     many: int
     known: Workload | None = None
     issuer_key: bytes = b""
+    last: int = 0
 
     @property
     def floor(self) -> str:
@@ -86,7 +96,8 @@ def cases(world: World) -> list[Case]:
         Case("batch/256", "batch", root, 256, 1024),
         Case("floor/signatures-1", "signature", pool, 0, POOL, issuer_key=key),
         Case("cold/root", "cold", pool, 0, POOL, known=root),
-        Case("floor/signature-of-child", "signature", children, 0, POOL, issuer_key=key),
+        *(case for blocks in CHAINS for case in _chains(world, blocks, root)),
+        Case("floor/signature-of-child", "signature", children, 0, POOL, issuer_key=key, last=1),
         Case("cold/child-of-known-parent", "cold", children, 0, POOL, known=first),
         Case("refusal/garbage", "warm", denied.garbage(world), 64, 256),
         Case("refusal/oversized", "warm", denied.oversized(world), 64, 256),
@@ -94,9 +105,18 @@ def cases(world: World) -> list[Case]:
     ]
 
 
+def _chains(world: World, blocks: int, known: Workload) -> Iterator[Case]:
+    """Yield the floor of chains of so many blocks, and a check of each that no cache has."""
+    count = max(1, POOL // blocks)
+    pool = workloads.chain(world, blocks, count)
+    key = world.key.public_key
+    yield Case(f"floor/signatures-{blocks}", "signature", pool, 0, count, issuer_key=key)
+    yield Case(f"cold/chain-{blocks}", "cold", pool, 0, count, known=known)
+
+
 def _signature(case: Case, _world: Any, module: Any) -> Subject:
     tokens = [call.token for call in case.workload.calls]
-    return floors.signatures(module, case.name, tokens, case.issuer_key, last=1)
+    return floors.signatures(module, case.name, tokens, case.issuer_key, last=case.last)
 
 
 def _cold(case: Case, world: Any, _module: Any) -> Subject:
