@@ -20,7 +20,7 @@ _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 3
 class ApprovalRequest:
     """A requested approval with facts of its session, for a person to decide by.
 
-    ``subject`` and ``purpose`` are the session's, and ``left`` is what is left of the budget of each of the
+    ``subject`` and ``purpose`` are the session's, and ``remaining`` has the remaining budget for each of the
     record's charges, as the server says. The record may come from anywhere: :meth:`statement` trusts no part
     that it can compute.
     """
@@ -28,7 +28,7 @@ class ApprovalRequest:
     record: ApprovalRecord
     subject: str = ""
     purpose: str = ""
-    left: tuple[Number, ...] = ()
+    remaining: tuple[Number, ...] = ()
 
     def digest(self) -> bytes:
         """Return the request digest of action, resource and arguments, as :meth:`render` shows them."""
@@ -74,8 +74,8 @@ class ApprovalRequest:
         return ApprovalStatement(**{**stated, "expires_at_ms": ends_at_ms})
 
     def budget_texts(self) -> list[str]:
-        """Return for each charge the budget, the amount and what is left; too little is said to be."""
-        return [_budget_text(charge, left) for charge, left in self._charges()]
+        """Return a line for each charge: budget, amount and rest; it says if that is too little."""
+        return [_budget_text(charge, remaining) for charge, remaining in self._charges()]
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
@@ -91,9 +91,9 @@ class ApprovalRequest:
                     "unit": charge.unit,
                     "amount": str(charge.amount),
                     "limit": str(charge.limit),
-                    "left": None if left is None else str(left),
+                    "remaining": None if remaining is None else str(remaining),
                 }
-                for charge, left in self._charges()
+                for charge, remaining in self._charges()
             ],
             "arguments": record.arguments.decode("utf-8", "backslashreplace"),
             "labels": list(record.labels),
@@ -159,20 +159,20 @@ class ApprovalRequest:
         yield f"approval   {record.id.hex()}"
 
     def _charges(self) -> Iterator[tuple[ApprovalCharge, Number | None]]:
-        """Yield each charge, and what is left of its budget if the server said so."""
-        return zip_longest(self.record.charges, self.left[: len(self.record.charges)])
+        """Yield each charge, and the remaining budget if the server said so."""
+        return zip_longest(self.record.charges, self.remaining[: len(self.record.charges)])
 
     def _signed_by(self, key: bytes) -> str:
         return " (signed)" if any(signed.public_key == key for signed in self.record.statements) else ""
 
 
-def _budget_text(charge: ApprovalCharge, left: Number | None) -> str:
+def _budget_text(charge: ApprovalCharge, remaining: Number | None) -> str:
     unit = f" {visible(charge.unit)}" if charge.unit else ""
     text = f"{visible(charge.name)}: {charge.amount}{unit} for this call"
-    if left is None:
+    if remaining is None:
         return f"{text}, of {charge.limit} in all"
-    too_little = ": too little" if left.to_decimal() < charge.amount.to_decimal() else ""
-    return f"{text}, {left} of {charge.limit} left{too_little}"
+    too_little = ": too little" if remaining.to_decimal() < charge.amount.to_decimal() else ""
+    return f"{text}, {remaining} of {charge.limit} left{too_little}"
 
 
 def _as_written(text: str) -> str:

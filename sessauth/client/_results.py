@@ -306,7 +306,7 @@ class Census:
         below = Counter[bytes]()
         for block in self.blocks:
             below[block.observation.parent_id] += block.observation.calls
-        # Calls of a block count for all above it; what is left were its own.
+        # Calls of a block count for all above it; the rest were its own.
         return [
             block
             for block in self.blocks

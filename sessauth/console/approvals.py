@@ -182,7 +182,7 @@ class ApprovalPages:
 
 
 def _shown(approval: ApprovalRequest) -> str:
-    """Return the digest of all that the page shows of a request but signatures, answers and what is left.
+    """Return the digest of all that the page shows of a request but signatures, answers and budgets.
 
     The server may be another one behind the button than behind the page: not only the call is held, but the
     session, the scope, the caller and the time too. Raises InvalidApproval if a part can't be shown.
@@ -190,7 +190,7 @@ def _shown(approval: ApprovalRequest) -> str:
     record = dataclasses.replace(
         approval.record, statements=(), status=ApprovalStatus.PENDING, denied_by="", reason=""
     )
-    text = dataclasses.replace(approval, record=record, left=()).render()
+    text = dataclasses.replace(approval, record=record, remaining=()).render()
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -105,7 +105,7 @@ def nanos(number: Number) -> int:
     return number.units * NANOS + number.nanos
 
 
-def left_of(limit: Number, ledger: Ledger) -> Number:
+def remaining_of(limit: Number, ledger: Ledger) -> Number:
     """Return the part of ``limit`` that is neither spent nor reserved, at least 0."""
     return Number(*divmod(max(nanos(limit) - nanos(ledger.spent) - nanos(ledger.reserved), 0), NANOS))
 

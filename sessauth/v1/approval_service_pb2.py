@@ -26,7 +26,7 @@ from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 from sessauth.v1 import token_pb2 as sessauth_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/approval_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a\x17sessauth/v1/token.proto\"\x92\x01\n\x14ListApprovalsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.sessauth.v1.ApprovalStatus\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"\x90\x01\n\x15ListApprovalsResponse\x12.\n\tapprovals\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\x08sessions\x18\x03 \x03(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"V\n\x0f\x41pprovalSession\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12!\n\x04left\x18\x03 \x03(\x0b\x32\x13.sessauth.v1.Number\"=\n\x12GetApprovalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x0c\"s\n\x13GetApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12-\n\x07session\x18\x02 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"\x83\x01\n\x14GrantApprovalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\x0c\x12.\n\tstatement\x18\x04 \x01(\x0b\x32\x1b.sessauth.v1.SignedApproval\"\x87\x01\n\x15GrantApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"b\n\x13\x44\x65nyApprovalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x86\x01\n\x14\x44\x65nyApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession2\xe8\x02\n\x0f\x41pprovalService\x12V\n\rListApprovals\x12!.sessauth.v1.ListApprovalsRequest\x1a\".sessauth.v1.ListApprovalsResponse\x12P\n\x0bGetApproval\x12\x1f.sessauth.v1.GetApprovalRequest\x1a .sessauth.v1.GetApprovalResponse\x12V\n\rGrantApproval\x12!.sessauth.v1.GrantApprovalRequest\x1a\".sessauth.v1.GrantApprovalResponse\x12S\n\x0c\x44\x65nyApproval\x12 .sessauth.v1.DenyApprovalRequest\x1a!.sessauth.v1.DenyApprovalResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/approval_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a\x17sessauth/v1/token.proto\"\x92\x01\n\x14ListApprovalsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.sessauth.v1.ApprovalStatus\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"\x90\x01\n\x15ListApprovalsResponse\x12.\n\tapprovals\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\x08sessions\x18\x03 \x03(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"[\n\x0f\x41pprovalSession\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12&\n\tremaining\x18\x03 \x03(\x0b\x32\x13.sessauth.v1.Number\"=\n\x12GetApprovalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x0c\"s\n\x13GetApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12-\n\x07session\x18\x02 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"\x83\x01\n\x14GrantApprovalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\x0c\x12.\n\tstatement\x18\x04 \x01(\x0b\x32\x1b.sessauth.v1.SignedApproval\"\x87\x01\n\x15GrantApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession\"b\n\x13\x44\x65nyApprovalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x86\x01\n\x14\x44\x65nyApprovalResponse\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.sessauth.v1.ApprovalSession2\xe8\x02\n\x0f\x41pprovalService\x12V\n\rListApprovals\x12!.sessauth.v1.ListApprovalsRequest\x1a\".sessauth.v1.ListApprovalsResponse\x12P\n\x0bGetApproval\x12\x1f.sessauth.v1.GetApprovalRequest\x1a .sessauth.v1.GetApprovalResponse\x12V\n\rGrantApproval\x12!.sessauth.v1.GrantApprovalRequest\x1a\".sessauth.v1.GrantApprovalResponse\x12S\n\x0c\x44\x65nyApproval\x12 .sessauth.v1.DenyApprovalRequest\x1a!.sessauth.v1.DenyApprovalResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPPROVALSRESPONSE']._serialized_start=252
   _globals['_LISTAPPROVALSRESPONSE']._serialized_end=396
   _globals['_APPROVALSESSION']._serialized_start=398
-  _globals['_APPROVALSESSION']._serialized_end=484
-  _globals['_GETAPPROVALREQUEST']._serialized_start=486
-  _globals['_GETAPPROVALREQUEST']._serialized_end=547
-  _globals['_GETAPPROVALRESPONSE']._serialized_start=549
-  _globals['_GETAPPROVALRESPONSE']._serialized_end=664
-  _globals['_GRANTAPPROVALREQUEST']._serialized_start=667
-  _globals['_GRANTAPPROVALREQUEST']._serialized_end=798
-  _globals['_GRANTAPPROVALRESPONSE']._serialized_start=801
-  _globals['_GRANTAPPROVALRESPONSE']._serialized_end=936
-  _globals['_DENYAPPROVALREQUEST']._serialized_start=938
-  _globals['_DENYAPPROVALREQUEST']._serialized_end=1036
-  _globals['_DENYAPPROVALRESPONSE']._serialized_start=1039
-  _globals['_DENYAPPROVALRESPONSE']._serialized_end=1173
-  _globals['_APPROVALSERVICE']._serialized_start=1176
-  _globals['_APPROVALSERVICE']._serialized_end=1536
+  _globals['_APPROVALSESSION']._serialized_end=489
+  _globals['_GETAPPROVALREQUEST']._serialized_start=491
+  _globals['_GETAPPROVALREQUEST']._serialized_end=552
+  _globals['_GETAPPROVALRESPONSE']._serialized_start=554
+  _globals['_GETAPPROVALRESPONSE']._serialized_end=669
+  _globals['_GRANTAPPROVALREQUEST']._serialized_start=672
+  _globals['_GRANTAPPROVALREQUEST']._serialized_end=803
+  _globals['_GRANTAPPROVALRESPONSE']._serialized_start=806
+  _globals['_GRANTAPPROVALRESPONSE']._serialized_end=941
+  _globals['_DENYAPPROVALREQUEST']._serialized_start=943
+  _globals['_DENYAPPROVALREQUEST']._serialized_end=1041
+  _globals['_DENYAPPROVALRESPONSE']._serialized_start=1044
+  _globals['_DENYAPPROVALRESPONSE']._serialized_end=1178
+  _globals['_APPROVALSERVICE']._serialized_start=1181
+  _globals['_APPROVALSERVICE']._serialized_end=1541
 # @@protoc_insertion_point(module_scope)

@@ -33,14 +33,14 @@ class ListApprovalsResponse(_message.Message):
     def __init__(self, approvals: _Optional[_Iterable[_Union[_record_pb2.ApprovalRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., sessions: _Optional[_Iterable[_Union[ApprovalSession, _Mapping]]] = ...) -> None: ...
 
 class ApprovalSession(_message.Message):
-    __slots__ = ("subject", "purpose", "left")
+    __slots__ = ("subject", "purpose", "remaining")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
-    LEFT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
     subject: str
     purpose: str
-    left: _containers.RepeatedCompositeFieldContainer[_token_pb2.Number]
-    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., left: _Optional[_Iterable[_Union[_token_pb2.Number, _Mapping]]] = ...) -> None: ...
+    remaining: _containers.RepeatedCompositeFieldContainer[_token_pb2.Number]
+    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., remaining: _Optional[_Iterable[_Union[_token_pb2.Number, _Mapping]]] = ...) -> None: ...
 
 class GetApprovalRequest(_message.Message):
     __slots__ = ("session_id", "approval_id")

@@ -80,7 +80,7 @@ def test_what_waits_is_listed_and_read(
 
 
 def test_each_answer_names_who_asks_and_what_for(service: Service) -> None:
-    """Subject, purpose and what is left of a budget come with each approval, for programs as for people."""
+    """Subject, purpose and the remaining budget come with each approval, for programs as for people."""
     with Client(f"unix:{service.made.socket}", timeout_ms=10_000) as client:
         opened = client.open_session(subject="ci", purpose="release 1.2", ceiling=["*:**"])
         granted, denied = (ask(service, opened, **SPENDING) for _ in range(2))
@@ -93,7 +93,7 @@ def test_each_answer_names_who_asks_and_what_for(service: Service) -> None:
 
     assert len(answers) == 5
     assert {(each.subject, each.purpose) for each in answers} == {("ci", "release 1.2")}
-    assert {each.left for each in answers} == {(Number(10),)}
+    assert {each.remaining for each in answers} == {(Number(10),)}
     for part in ('purpose    "release 1.2"', "   deploy:prod/**\n", '4 "EUR" for this call, 10 of 10 left'):
         assert part in answers[0].render()
 

@@ -29,7 +29,7 @@ from tests.support.watching import end, open_session
 THREAD = "sessauth-session-events"
 
 
-# Those of servers that other files' tests left behind.
+# Threads of servers that other files' tests share in this process, as those of the console do.
 _OTHERS: set[threading.Thread] = set()
 
 

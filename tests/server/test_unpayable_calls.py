@@ -99,10 +99,20 @@ def test_an_approver_is_told_the_scope_and_the_budgets_of_all_blocks(writer: Wri
     assert asked is not None and (asked.block, asked.scope, asked.scope_text) == (1, 1, asking)
     shown = [(each.name, each.unit, str(each.amount), str(each.limit)) for each in asked.charges]
     assert shown == [("trip", "EUR", "4", "10"), ("day", "", "4", "9.5")]
-    before = writer.state_writer.left(asked.session_id, asked.charges)
+    before = writer.state_writer.remaining(asked.session_id, asked.charges)
     assert writer.check(writer.mint(paid), arguments=b'{"cost": 8}').decision
-    after = writer.state_writer.left(asked.session_id, asked.charges)
-    assert [list(map(str, left)) for left in (before, after)] == [["10", "9.5"], ["2", "9.5"]]
+    after = writer.state_writer.remaining(asked.session_id, asked.charges)
+    assert [list(map(str, each)) for each in (before, after)] == [["10", "9.5"], ["2", "9.5"]]
+
+
+def test_a_scope_with_a_text_that_is_too_long_is_asked_for_without_it(writer: WriterFixture) -> None:
+    """Escapes make it six times as long as its token; the call can be approved all the same."""
+    notes = ", ".join('"' + f"{number:02}" + "\\u0001" * 200 + '"' for number in range(16))
+    token = writer.mint(f"read:doc/** where note in [{notes}] needs {APPROVED}")
+    note = b'{"note": "00' + b"\\u0001" * 200 + b'"}'
+    asked = writer.check(token, arguments=note).approval
+
+    assert asked is not None and asked.scope_text == ""
 
 
 def test_a_cluster_of_an_earlier_format_asks_without_them(

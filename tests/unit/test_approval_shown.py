@@ -60,17 +60,17 @@ SPENT = ApprovalCharge("trip\x1b", "EUR", bytes(32), Number(8), Number(10))
 
 
 @pytest.mark.parametrize(
-    ("left", "said"),
+    ("remaining", "said"),
     [
         ((Number(9, 500_000_000),), ': 8 "EUR" for this call, 9.5 of 10 left\n'),
         ((Number(2),), ': 8 "EUR" for this call, 2 of 10 left: too little\n'),
         ((), ': 8 "EUR" for this call, of 10 in all\n'),
     ],
 )
-def test_the_scope_and_what_is_left_are_shown(left: tuple[Number, ...], said: str) -> None:
+def test_the_scope_and_the_remaining_budget_are_shown(remaining: tuple[Number, ...], said: str) -> None:
     """A person reads what allows the call, and if it can be paid; texts of the token's maker are escaped."""
     scope = 'pay:desk/** where amount <= 50 needs budget("trip", 10, "EUR", amount)'
-    request = ApprovalRequest(record(scope_text=scope, charges=(SPENT,)), left=left)
+    request = ApprovalRequest(record(scope_text=scope, charges=(SPENT,)), remaining=remaining)
 
     assert f"\n           {scope}\n" in request.render()
     assert said in request.render() and ESC not in request.render()
@@ -78,7 +78,7 @@ def test_the_scope_and_what_is_left_are_shown(left: tuple[Number, ...], said: st
     assert request.to_dict()["charges"] == [
         {
             **{"budget": "trip\x1b", "unit": "EUR", "amount": "8", "limit": "10"},
-            "left": str(left[0]) if left else None,
+            "remaining": str(remaining[0]) if remaining else None,
         }
     ]
 

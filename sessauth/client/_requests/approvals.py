@@ -129,7 +129,7 @@ def _page(answer: pb.ListApprovalsResponse) -> ApprovalPage:
 def _request(message: record_pb2.ApprovalRecord, session: pb.ApprovalSession) -> ApprovalRequest:
     try:
         record = ApprovalRecord.decode(message.SerializeToString())
-        left = tuple(Number(each.units, each.nanos) for each in session.left)
-        return ApprovalRequest(record, session.subject, session.purpose, left)
+        remaining = tuple(Number(each.units, each.nanos) for each in session.remaining)
+        return ApprovalRequest(record, session.subject, session.purpose, remaining)
     except ValueError as error:
         raise newer_server(error) from None

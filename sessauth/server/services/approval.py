@@ -83,9 +83,9 @@ class ApprovalService(Service):
         session = self._log.get_session(record.session_id)
         if session is None:
             return pb.ApprovalSession()
-        left = self._log.left(record.session_id, record.charges)
-        messages = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in left]
-        return pb.ApprovalSession(subject=session.subject, purpose=session.purpose, left=messages)
+        budgets = self._log.remaining(record.session_id, record.charges)
+        remaining = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in budgets]
+        return pb.ApprovalSession(subject=session.subject, purpose=session.purpose, remaining=remaining)
 
     def _answer(
         self,

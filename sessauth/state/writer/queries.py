@@ -9,7 +9,7 @@ from ...clock import SystemClock
 from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.change import ChangeOutcome
-from ...model.costs import Permit, SessionCounts, left_of
+from ...model.costs import Permit, SessionCounts, remaining_of
 from ...model.credential import CredentialRecord
 from ...model.host import HostRecord
 from ...model.log_records import Head
@@ -187,11 +187,13 @@ class StateQueries:
         with self._source.rows() as rows:
             return rows.approval(session_id, approval_id)
 
-    def left(self, session_id: bytes, charges: Sequence[ApprovalCharge]) -> list[Number]:
-        """Return what is left of the budget of each charge: neither spent nor reserved, at least 0."""
+    def remaining(self, session_id: bytes, charges: Sequence[ApprovalCharge]) -> list[Number]:
+        """Return the remaining budget for each charge: neither spent nor reserved, at least 0."""
+        if not charges:
+            return []
         with self._source.rows() as rows:
             ledgers = [rows.ledger(session_id, charge.ledger) for charge in charges]
-        return [left_of(charge.limit, ledger) for charge, ledger in zip(charges, ledgers, strict=True)]
+        return [remaining_of(charge.limit, ledger) for charge, ledger in zip(charges, ledgers, strict=True)]
 
     def approvals(
         self,
