@@ -21,7 +21,7 @@ BUILT := $(VENV)/.built
 PEERS := .venv-peers/.installed
 RESULTS := benchmarks/results/local
 KERNEL := $(wildcard $(addprefix sessauth/_fast/,*.pyx *.pxd */*.pyx */*.pxd))
-# What is built: each .pyx that no other includes.
+# The modules: each .pyx that no other includes.
 MODULES := $(wildcard sessauth/_fast/*.pyx)
 TYPED := $(subst /,.,$(basename $(MODULES)))
 

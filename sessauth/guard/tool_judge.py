@@ -363,7 +363,7 @@ def is_possible(verdict: object) -> bool:
 
 def _no_answer(tool: str, error: Exception) -> ToolDenied:
     """Log a failure, and return the refusal that it means."""
-    # The message may quote what the agent sent; the kind of the failure is enough to find it.
+    # The message may quote the agent's text; the kind of the failure is enough to find it.
     denied = ToolDenied(tool, NO_ANSWER)
     _log.warning("no answer about tool %a: %s", denied.tool, type(error).__name__)
     _log.debug("the failure", exc_info=error)

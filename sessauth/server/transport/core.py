@@ -32,7 +32,7 @@ NAMES: Final = (
     *("SendMessageOperation", "SendStatusFromServerOperation"),
 )
 TESTED: Final = "grpcio>=1.76,<1.86"
-# Deadlines count by the wall clock, which grpcio reads anew every 200 ms until one is reached: with a later
+# Deadlines count by the wall clock, which grpcio reads again every 200 ms until one is reached: with a later
 # one, a clock that is set back would hold the wait up for as long as it was set back.
 WAIT_SECONDS: Final = 0.1
 NO_FLAGS: Final = 0

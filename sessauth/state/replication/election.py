@@ -192,7 +192,7 @@ class Election:
         return True
 
     def _require_peers(self, leader: Leader) -> None:
-        """Give the lead back if this clock is ahead by now: others would deny by what it stamps.
+        """Give the lead back if this clock is ahead by now: others would deny by its stamps.
 
         So it is if the clock was set back: a server that is not behind may give authority.
         """

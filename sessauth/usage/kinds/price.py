@@ -109,7 +109,7 @@ def _missing(group: CallGroup, path: Path) -> int:
 
 
 def _not_mentioned(path: Path, summary: ValueSummary, named: Sequence[Path]) -> int:
-    """Return the number of values at a path that are refused, since a scope only names what is below it."""
+    """Return the number of values at a path that are refused, since a scope names members below it only."""
     if any(path[: len(other)] == other for other in named):
         return 0
     inside = [other[len(path)] for other in named if other[: len(path)] == path]
