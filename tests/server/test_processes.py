@@ -16,6 +16,7 @@ import pytest
 
 from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import WorkerCredential
+from sessauth.server.process import control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.process.supervisor import FIRST_PAUSE_SECONDS, Supervisor
 from sessauth.server.rpc.access import WORKER
@@ -251,6 +252,16 @@ def test_a_drain_that_hangs_ends_all_the_same() -> None:
 
     assert answer.returncode == 1
     assert "most recent call first" in answer.stderr
+
+
+def test_a_drain_without_another_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may start no more threads ends in order, though nothing limits its time."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to start watchdog thread")
+
+    monkeypatch.setattr("faulthandler.dump_traceback_later", refused)
+    control.end_at_the_latest(1)
 
 
 def test_workers_share_a_tcp_port() -> None:

@@ -21,6 +21,7 @@ from sessauth.model.change import revoke
 from sessauth.state import layout
 from sessauth.state.host import preflight
 from sessauth.state.host.brake import Brake
+from sessauth.state.lmdb.environment import open_environment
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
@@ -230,6 +231,13 @@ def test_a_full_file_system_is_refused(tmpfs: Path) -> None:
     (tmpfs / "filler").write_bytes(bytes(os.statvfs(tmpfs).f_bavail * 4096 - 8192))
     found, message = problem(tmpfs / "state", writer=True)
     assert found == "NO_SPACE" and "free" in message
+
+
+def test_a_map_without_address_space_is_no_damage(tmp_path: Path) -> None:
+    """A process that may not map the file is told its limit, and not to restore a backup."""
+    with pytest.raises(StateUnusable, match="ulimit -v") as refused:
+        open_environment(tmp_path, readonly=False, map_size=1 << 47)
+    assert refused.value.problem == "NO_MEMORY"
 
 
 def test_overwritten_pages_are_never_a_smaller_list(folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
@@ -361,9 +361,10 @@ def end_at_the_latest(seconds: float) -> None:
     """End this process with status 1 if it has not ended in ``seconds``, with tracebacks on stderr.
 
     It counts to the very end of the interpreter, where no Python runs any more. Acknowledged changes are
-    durable, so nothing is lost.
+    durable, so nothing is lost. A process that may start no more threads has no such limit.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    with suppress(RuntimeError):
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def serve(config: Config) -> None:

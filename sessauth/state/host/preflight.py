@@ -1,7 +1,7 @@
 """Checks of a state folder before use; each problem has a stable word.
 
     NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  WRONG_GROUP  READ_ONLY_FS  NETWORK_FS  FOREIGN
-    CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  ROLLED_BACK  NO_SPACE
+    CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  ROLLED_BACK  NO_SPACE  NO_MEMORY
 
 Unreadable, empty or foreign state is refused: it must never pass for one without revocations.
 """

@@ -61,6 +61,9 @@ def open_environment(
             lock=lock,
             lib_version=0,
         )
+    except lmdb.MemoryError as error:
+        advice = "allow this process the address space of the map (ulimit -v), or lower server.map_size_bytes"
+        raise StateUnusable(f"{state_dir / layout.DATA_FILE}: {error}; {advice}", "NO_MEMORY") from error
     except lmdb.Error as error:
         problem, advice = _classify(error)
         raise StateUnusable(f"{state_dir / layout.DATA_FILE}: {error}; {advice}", problem) from error
