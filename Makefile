@@ -6,6 +6,8 @@
         bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
+# With it each server that a test starts would compile the package again, and each run of pytest the tests.
+unexport PYTHONDONTWRITEBYTECODE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 

@@ -10,9 +10,10 @@ python=$(realpath --no-symlinks "$1")
 shift
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-tar --exclude='*.so' --exclude='*.c' --exclude=build.json -cf - \
+tar --exclude='*.so' --exclude='*.c' --exclude=build.json --exclude=__pycache__ -cf - \
     pyproject.toml setup.py LICENSE README.md docs proto sessauth tests | tar -xf - -C "$copy"
 cd "$copy"
+unset PYTHONDONTWRITEBYTECODE
 
 SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace --parallel 2
 # Tests that weigh this process's memory are left out, since the sanitizer keeps what was freed; and one of the time

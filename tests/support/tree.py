@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,22 +26,26 @@ _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?im
 _CYTHON_INCLUDE = re.compile(r'^include "([\w./]+)"$', re.M)
 
 
-def is_generated(path: Path) -> bool:
-    """Return whether a generator wrote ``path``."""
-    return any(path == generated or generated in path.parents for generated in _GENERATED)
-
-
 def sources(folder: Path, *suffixes: str) -> list[Path]:
     """Return the hand-written files below ``folder`` that end in one of ``suffixes``, sorted."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in suffixes
-        and path.is_file()
-        and not path.relative_to(ROOT).parts[0].startswith(_ENVIRONMENTS)
-        and not _SKIPPED.intersection(path.relative_to(ROOT).parts)
-        and not is_generated(path)
-    )
+    return sorted(path for path in _hand_written(folder) if path.suffix in suffixes)
+
+
+@cache
+def _hand_written(folder: Path) -> list[Path]:
+    found = []
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        # Environments have many times the files of the tree, so they are not walked through.
+        folders[:] = [
+            each
+            for each in folders
+            if each not in _SKIPPED
+            and here / each not in _GENERATED
+            and not (here == ROOT and each.startswith(_ENVIRONMENTS))
+        ]
+        found += [path for path in map(here.joinpath, files) if path not in _GENERATED and path.is_file()]
+    return found
 
 
 def module_name(path: Path) -> str:
