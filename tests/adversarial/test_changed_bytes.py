@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
+from tests.support.cases import examples
 from tests.support.state_fixture import StateFixture
 from tests.vectors.world import ask, child, root, token
 
@@ -110,7 +111,7 @@ def test_a_token_twice_over(state: StateFixture) -> None:
     assert state.reason(chain(1) * 2) is Reason.MALFORMED_TOKEN
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.binary(max_size=600) | st.binary(max_size=200).map(lambda tail: b"\x08\x01\x12" + tail))
 def test_any_bytes_at_all(state: StateFixture, data: bytes) -> None:
     """Any bytes as a token are a denial at stage decode."""
@@ -121,7 +122,7 @@ def test_any_bytes_at_all(state: StateFixture, data: bytes) -> None:
     assert decision.stage.name == "DECODE"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=300) | st.text(max_size=40).map(lambda tail: "sessauth_token_" + tail))
 def test_any_text_at_all(state: StateFixture, text: str) -> None:
     """Any text as a token is malformed, lone surrogates and control characters included."""

@@ -31,6 +31,7 @@ from sessauth.state.replication.carrier import (
     Leader,
     LogHead,
 )
+from tests.support.cases import examples
 from tests.support.fake_etcd import FakeEtcd, fakes, header
 from tests.support.log_writer import APPENDED, FENCED, REFUSED, START, UNKNOWN, digest
 
@@ -333,7 +334,9 @@ def any_answers(draw: st.DrawFn) -> bytes:
     return draw(data | message.map(lambda built: built.SerializeToString()))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(answers=st.lists(any_answers(), min_size=1, max_size=4))
 def test_any_answer_is_good_or_a_carrier_error(monkeypatch: pytest.MonkeyPatch, answers: list[bytes]) -> None:
     """No bytes make another exception than those of the port."""

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sessauth.clock import FixedClock
 from sessauth.state.replication.carrier import CarrierError, LogHead
+from tests.support.cases import examples
 from tests.support.log_writer import APPENDED, FENCED, REFUSED, START, UNKNOWN, LogWriter, behind, digest
 from tests.support.memory_carrier import Fault, MemoryCarrier, MemoryEngine
 
@@ -114,7 +115,7 @@ class _Servers(RuleBasedStateMachine):
 
 
 TestServers = _Servers.TestCase
-TestServers.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestServers.settings = settings(max_examples=examples(150), stateful_step_count=30, deadline=None)
 
 
 def _engine() -> tuple[MemoryEngine, LogWriter]:

@@ -14,6 +14,7 @@ from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
 from sessauth.gateways.extmcp.policy import ExtMcpPolicy
 from sessauth.gateways.extmcp.v1 import ext_mcp_pb2 as messages
 from tests.guard.world import SERVER, World
+from tests.support.cases import examples
 from tests.support.server_fixture import AUDIENCE
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -60,7 +61,9 @@ BODIES = (
         st.integers(0, 255),
     )
 )
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def _decisions(answer: dict[str, Any]) -> list[Any]:

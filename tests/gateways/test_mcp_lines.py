@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth.gateways.json_parts import array_text, elements, members, object_text
 from sessauth.gateways.mcp_proxy.messages import BadMessage, Kind, one_line, read_client, read_server
+from tests.support.cases import examples
 
 ENDS = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _text = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
@@ -38,14 +39,14 @@ def assert_same(text: str, value: Any) -> None:
     assert json.loads(text) == value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(_values, st.booleans(), _spaces)
 def test_a_line_is_one_and_says_the_same(value: Any, ascii: bool, spaces: tuple[str, str]) -> None:
     """Escapes and spaces change, the value does not."""
     assert_same(one_line(json.dumps(value, ensure_ascii=ascii, separators=spaces)), value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(_text, _values, max_size=5), st.booleans(), _spaces)
 def test_members_are_taken_apart_and_put_together(
     value: dict[str, Any], ascii: bool, spaces: tuple[str, str]
@@ -58,7 +59,7 @@ def test_members_are_taken_apart_and_put_together(
     assert json.loads(object_text(parts)) == value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(_values, max_size=5), st.booleans(), _spaces)
 def test_elements_are_taken_apart_and_put_together(
     value: list[Any], ascii: bool, spaces: tuple[str, str]
@@ -70,7 +71,7 @@ def test_elements_are_taken_apart_and_put_together(
     assert json.loads(array_text(parts)) == value
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(st.binary(max_size=60) | st.lists(_pieces, max_size=12).map(b"".join))
 @example(b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
 @example(b'{"jsonrpc":"2.0","id":1,"result":\r{"a":"\xe2\x80\xa8"}\r}')
@@ -87,7 +88,7 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
         assert (message.kind is Kind.NOTIFICATION) == ("id" not in value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(_text, _values, max_size=4), _spaces, st.booleans())
 def test_requests_are_forwarded_with_the_same_parameters(
     params: dict[str, Any], spaces: tuple[str, str], ascii: bool

@@ -27,8 +27,8 @@ from tests.gateways.requests import (
     call,
     message,
 )
+from tests.support.cases import CASES, examples
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 Headers: TypeAlias = Sequence[tuple[str, str | bytes]]
 NUMBERS = {"parse_int": Decimal, "parse_float": Decimal}
 
@@ -126,7 +126,7 @@ def _check(mapped: Mapped, method: str, target: str, headers: Headers, body: byt
     indent=st.sampled_from([None, 1]),
     ascii=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_what_json_writes_is_read(
     arguments: dict[str, Any], tool: str, indent: int | None, ascii: bool
 ) -> None:
@@ -140,7 +140,7 @@ def test_what_json_writes_is_read(
 
 
 @given(target=st.text(max_size=40), method=st.sampled_from([*ACTIONS, "OPTIONS"]))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_target(target: str, method: str) -> None:
     """Any text is a call that others read alike, or refused."""
     for path in (target, "/" + target):
@@ -162,7 +162,7 @@ def test_any_target(target: str, method: str) -> None:
         max_size=6,
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_headers(headers: list[tuple[str, str | bytes]]) -> None:
     """Nothing raises, and no call is without the one token."""
     body = json.dumps(call()).encode()

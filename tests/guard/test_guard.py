@@ -18,6 +18,7 @@ from sessauth.errors import NotExtendable, Unavailable
 from sessauth.guard import Guard, ToolDenied
 from sessauth.verifier.base import BaseVerifier
 from tests.guard.world import TOOLS, Broken, World, allowed
+from tests.support.cases import examples
 from tests.support.view_source import MemorySource
 
 PAY = "write:mcp/tools/pay where amount <= 100"
@@ -272,7 +273,7 @@ _odd = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     failure=_failures,
     where=st.sampled_from(["check", "prove", "commit", "list_allowed"]),
@@ -311,7 +312,7 @@ def test_whatever_fails_nothing_runs(failure: type[Exception], where: str, await
     assert "must not see" not in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tool=_odd, arguments=_odd, token=_odd)
 def test_odd_calls_are_refused(tool: Any, arguments: Any, token: Any) -> None:
     """Names, arguments and tokens of any type raise nothing but a refusal."""

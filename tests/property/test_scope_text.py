@@ -17,6 +17,7 @@ from sessauth.scopes.segment import Segment
 from sessauth.scopes.value import Number
 from tests.oracle.scope_reader import read_scope
 from tests.oracle.scope_text import print_scope
+from tests.support.cases import examples
 from tests.support.scope_strategies import scopes
 
 # Names and texts with everything that could be taken for grammar.
@@ -64,7 +65,7 @@ def awkward_scopes(draw: st.DrawFn) -> Scope:
     return scope
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.one_of(scopes(), awkward_scopes()))
 def test_the_printed_form_reads_back_as_the_same_scope(scope: Scope) -> None:
     """Printing, reading and printing again changes neither the scope nor its text."""
@@ -74,21 +75,21 @@ def test_the_printed_form_reads_back_as_the_same_scope(scope: Scope) -> None:
     assert str(Scope.parse(text)) == text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.one_of(scopes(), awkward_scopes()))
 def test_the_oracle_reads_the_printed_form_as_the_same_record(scope: Scope) -> None:
     """A reader written from the document alone gives the same bytes for the printed form."""
     assert kernel.encode_message("Scope", read_scope(str(scope))) == scope.encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.one_of(scopes(), awkward_scopes()))
 def test_the_oracle_prints_the_same_text(scope: Scope) -> None:
     """Quotes, escapes and numbers are those of the document, whatever this Python's version of Unicode."""
     assert print_scope(scope.to_record()) == str(scope)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.one_of(scopes(), awkward_scopes()))
 def test_records_and_bytes_give_the_same_scope(scope: Scope) -> None:
     """A scope survives its wire dict and its canonical bytes."""
@@ -96,7 +97,7 @@ def test_records_and_bytes_give_the_same_scope(scope: Scope) -> None:
     assert Scope.from_record(kernel.decode_message("Scope", scope.encode())) == scope
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(scopes().filter(lambda s: bool(s.conditions)))
 def test_each_condition_reads_back_alone(scope: Scope) -> None:
     """A condition's own text reads back as the same condition."""
@@ -104,7 +105,7 @@ def test_each_condition_reads_back_alone(scope: Scope) -> None:
         assert Condition.parse(str(condition)) == condition
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.one_of(awkward_scopes().map(str), scopes().map(str)), st.data())
 def test_mangled_text_is_read_or_refused_with_an_offset(text: str, data: st.DataObject) -> None:
     """Any text is a scope or a ScopeError whose offset lies in the text; never another exception."""

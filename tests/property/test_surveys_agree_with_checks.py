@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from random import Random
 
@@ -23,11 +22,12 @@ from tests.property.generator import Batch, Case, batch
 from tests.property.judges import Kernel, oracle
 from tests.property.random_values import members, render
 from tests.support import scope_strategies
+from tests.support.cases import CASES, examples
 from tests.support.vector_files import read_view, write_fact, write_scope
 from tests.support.view_source import MemorySource
 from tests.vectors.world import AUDIENCE, NOW, VIEWS, child, root, token
 
-BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "2000")) // 60)
+BATCHES = max(60, CASES // 60)
 BOUND = 3
 # What stands before the call is looked at; unknown kinds are told at the token too.
 OF_THE_TOKEN = frozenset(range(Stage.DECODE, Stage.SCOPE))
@@ -169,7 +169,7 @@ def _checker(layer: list[Scope]) -> Checker:
     call=calls,
     tried=st.lists(arguments, min_size=1, max_size=4),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_a_verdict_holds_for_all_arguments(
     layer: list[Scope],
     blocks: list[list[Scope]],

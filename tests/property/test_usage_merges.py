@@ -13,6 +13,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage, limits
 from sessauth.usage.grants import CEILING, MINTED, GrantLayer
 from sessauth.usage.profile import BY_ACTION, NOTHING
+from tests.support.cases import examples
 from tests.support.usage_cases import CALLS, Call, bounded, grants
 
 MANY = st.lists(
@@ -47,7 +48,7 @@ def merged(parts: list[SessionUsage]) -> SessionUsage:
     return whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(grants(), st.lists(MANY, min_size=1, max_size=4), st.randoms(use_true_random=False), st.booleans())
 def test_order_and_grouping_make_no_difference(
     scopes: list[Scope], told: list[list[tuple[Call, int, Reason]]], rng: Random, small: bool

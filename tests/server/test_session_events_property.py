@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sessauth.client import Client, EventKind, SessionEvent, SessionWatch
 from sessauth.client._watch import events
 from sessauth.errors import Rejected
+from tests.support.cases import examples
 from tests.support.cuttable_socket import Wire
 from tests.support.service import Service, running
 
@@ -82,7 +83,9 @@ def _expected_events(watch: SessionWatch, revision: int) -> list[SessionEvent]:
 
 
 @given(steps=STEPS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_breaks_neither_lose_nor_repeat(
     service: Service,
     client: Client,

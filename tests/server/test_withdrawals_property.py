@@ -14,6 +14,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.cases import examples
 from tests.support.service import Caller, RpcError, running
 from tests.support.watching import Stream, item, mint, open_session, stream
 
@@ -112,7 +113,9 @@ def caller() -> Iterator[Caller]:
 
 
 @given(steps=STEPS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_exactly_what_a_check_would_deny_is_withdrawn(
     caller: Caller, steps: list[tuple[str, int, int]]
 ) -> None:

@@ -19,6 +19,7 @@ from sessauth.model.change import (
     update_facts,
 )
 from sessauth.model.session import Fact, SessionStatus
+from tests.support.cases import examples
 from tests.support.changes import NOW, MemoryRows, opening, scopes
 
 _IDS = [bytes([n]) * 16 for n in range(5)]
@@ -159,4 +160,4 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 TestLifecycle = Lifecycle.TestCase
-TestLifecycle.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLifecycle.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

@@ -43,6 +43,7 @@ from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.opening import probe
 from sessauth.state.writer.sweep import sweep
 from tests.support.carried import Member, begin_cluster
+from tests.support.cases import examples
 from tests.support.changes import NOW, opening, scopes
 from tests.support.costs import charge, pending_record, signing, spending, use
 from tests.support.receipts import receipt
@@ -175,7 +176,7 @@ def evidence(member: Member, kind: bytes) -> dict[bytes, bytes | None]:
         return {key: rows.get(layout.EVIDENCE, key) for key in keys}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(before=_plan, after=_plan, page=st.integers(1, 9))
 def test_rows_are_equal_whatever_was_written_by_either(before: Any, after: Any, page: int) -> None:
     """Changes of all kinds, leases, sweeps, receipts, compaction: in any groups, read in any pages."""

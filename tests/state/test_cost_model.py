@@ -24,6 +24,7 @@ from sessauth.model.costs import Ledger, Settlement, ledger_id, once_change_id, 
 from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.rules.cost_rows import CostRows
+from tests.support.cases import examples
 from tests.support.changes import opening, scopes
 from tests.support.cost_model import (
     InMemory,
@@ -383,6 +384,6 @@ class CostsOnDisk(Costs):
 
 
 TestCostsInMemory = CostsInMemory.TestCase
-TestCostsInMemory.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestCostsInMemory.settings = settings(max_examples=examples(100), stateful_step_count=50, deadline=None)
 TestCostsOnDisk = CostsOnDisk.TestCase
-TestCostsOnDisk.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestCostsOnDisk.settings = settings(max_examples=examples(15), stateful_step_count=40, deadline=None)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sessauth._fast._codec import withdrawal
 from sessauth.v1 import authorization_service_pb2 as pb
+from tests.support.cases import examples
 from tests.support.decision_fields import by_message, by_object, without_time
 from tests.support.raw_requests import (
     GROUP,
@@ -34,7 +35,7 @@ from tests.support.wire_requests import (
 )
 from tests.vectors.world import NOW
 
-EXAMPLES = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=examples(300), deadline=None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,8 +16,9 @@ from tests.oracle.canonical import canonical_decimal
 from tests.oracle.json_values import BadJson, parse_object
 from tests.oracle.model import BILLION, NO_VALUE
 from tests.oracle.texts import is_action, is_plain_segment
+from tests.support.cases import examples
 
-EXAMPLES = settings(max_examples=400, deadline=None)
+EXAMPLES = settings(max_examples=examples(400), deadline=None)
 ANY, LITERAL, PREFIX, ONE_OF, REST = 2, 1, 3, 4, 5
 OUTSIDE, MALFORMED = -2, -3
 
