@@ -14,11 +14,12 @@ from tests.oracle.approvals import Held, Verdict, Wanted
 from tests.oracle.crypto import digest
 from tests.oracle.wire import decode, encode
 from tests.support.approvals_judged import judged
+from tests.support.cases import CASES
 from tests.support.token_forger import id16
 from tests.vectors.cases_approvals import APPROVAL, NAMES, OTHER, SMALL_ORDER, WANTED, sign, statement
 from tests.vectors.world import NOW
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 10
+ROUNDS = CASES // 10
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 
 # What a statement may say instead; most of it makes it count for nothing.
@@ -97,7 +98,7 @@ def wanted_of(random: Random) -> Wanted:
 def test_package_agrees_with_oracle() -> None:
     """No heap has two outcomes, and each outcome comes up often."""
     found: Counter[Verdict] = Counter()
-    for number in range(CASES):
+    for number in range(ROUNDS):
         random = Random(f"{SEED} {number}")
         given = [signed(random) for _ in range(random.choice([0, 0, 1, 1, 2, 2, 3]))]
         used = {random.choice([APPROVAL, OTHER])} if random.random() < 0.1 else set()
@@ -107,4 +108,4 @@ def test_package_agrees_with_oracle() -> None:
 
         assert judged(*case) == expected, f"case {SEED} {number}"
         found[expected[0]] += 1
-    assert all(found[verdict] >= CASES // 100 for verdict in Verdict), found
+    assert all(found[verdict] >= ROUNDS // 100 for verdict in Verdict), found

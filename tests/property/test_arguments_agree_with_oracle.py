@@ -28,9 +28,10 @@ from tests.property.generator import batch
 from tests.property.judges import Kernel
 from tests.property.mutations import mutate_bytes
 from tests.property.random_values import members
+from tests.support.cases import CASES
 from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 5
+ROUNDS = CASES // 5
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 _WIDE = (
     "a",
@@ -81,7 +82,7 @@ def form(make: Any, data: bytes) -> bytes | None:
 def test_kernel_and_oracle_make_the_same_form() -> None:
     """Right texts, spellings of one object, and damaged ones, which most often have no form."""
     refused = 0
-    for number in range(CASES):
+    for number in range(ROUNDS):
         rng = Random(f"{SEED} {number}")
         tree = wide(rng) if rng.random() < 0.3 else members(rng)
         texts = [spaced(rng, render(rng, shuffled(rng, tree))).encode() for _ in range(3)]
@@ -95,14 +96,14 @@ def test_kernel_and_oracle_make_the_same_form() -> None:
         assert canonical(made) == made
         assert len(made) <= max(2, *map(len, texts))
         assert parse_object(made) == parse_object(texts[0])
-    assert CASES // 10 < refused < CASES
+    assert ROUNDS // 10 < refused < ROUNDS
 
 
 def test_a_canonical_form_is_judged_like_what_it_was_made_of() -> None:
     """Under every generated token, ceiling and view: the same decision, but for which left-over is named."""
     kernel, judged, differ = Kernel(), 0, 0
     number = 0
-    while judged < CASES:
+    while judged < ROUNDS:
         made = batch(Random(f"{SEED} {number}"))
         kernel.load(made)
         for case in made.cases:
@@ -180,7 +181,7 @@ def reads_as(
 def test_the_kernel_reads_the_values_that_were_written() -> None:
     """Each text, truth and number is equal to the one that was given, and to no other."""
     memory = memory_fixture()
-    for number in range(CASES // 20):
+    for number in range(ROUNDS // 20):
         rng = Random(f"{SEED} values {number}")
         made = values(rng)
         wanted = leaves(made)
@@ -195,7 +196,7 @@ def test_the_kernel_reads_the_values_that_were_written() -> None:
 
 def test_values_and_json_have_one_form() -> None:
     """Values are written in their canonical form, in any order of members; the oracle writes the same."""
-    for number in range(CASES // 4):
+    for number in range(ROUNDS // 4):
         rng = Random(f"{SEED} forms {number}")
         made = values(rng)
         assert encode(made) == encode(shuffled(rng, made)) == oracle.of_values(made), (SEED, number)
@@ -214,7 +215,7 @@ def doubles(count: int) -> list[float]:
 
 def test_doubles_read_back_as_themselves() -> None:
     """Kernel and oracle write the same text for a double, and it reads back as the same one."""
-    for value in doubles(CASES):
+    for value in doubles(ROUNDS):
         text = encode({"n": value})[5:-1].decode()
         assert text == oracle.binary64(value)
         assert float(text) == value
@@ -228,7 +229,7 @@ def test_node_writes_the_same_numbers_and_names() -> None:
     rng = Random(f"{SEED} node")
     objects = [{name: rng.choice(_WIDE) for name in wide(rng)} for _ in range(200)]
     # Names of digits alone would come first in JavaScript.
-    given = json.dumps([[value.hex() for value in map(Bits, doubles(CASES))], objects])
+    given = json.dumps([[value.hex() for value in map(Bits, doubles(ROUNDS))], objects])
     program = """
         const [bits, objects] = JSON.parse(require("fs").readFileSync(0, "utf8"));
         const double = (hex) => Buffer.from(hex, "hex").readDoubleBE(0);
@@ -239,7 +240,7 @@ def test_node_writes_the_same_numbers_and_names() -> None:
     """
     told = subprocess.run([node, "-e", program], input=given.encode(), capture_output=True, check=True)
 
-    ours = [encode({"n": value}) for value in doubles(CASES)] + [encode(each) for each in objects]
+    ours = [encode({"n": value}) for value in doubles(ROUNDS)] + [encode(each) for each in objects]
     assert told.stdout.split(b"\n") == ours
 
 

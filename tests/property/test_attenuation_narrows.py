@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from itertools import pairwise
 from random import Random
@@ -17,9 +16,10 @@ from tests.property.judges import Kernel
 from tests.property.mutations import edit_record
 from tests.property.random_chains import Draft, random_scope
 from tests.property.random_values import random_condition
+from tests.support.cases import CASES
 from tests.support.token_forger import Key, Record, assemble, ending, key, sign
 
-FAMILIES = min(int(os.environ.get("SESSAUTH_CASES", "2000")) // 40, 3000)
+FAMILIES = min(CASES // 40, 3000)
 
 # What a block that is added can bring to light before a scope is asked.
 _BEFORE = frozenset(

@@ -19,8 +19,8 @@ from sessauth.usage.session_usage import SessionUsage
 from sessauth.usage.suggest import suggest
 from tests.oracle.canonical import NoForm, form
 from tests.oracle.json_values import parse_object
+from tests.support.cases import CASES
 
-CHANGES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 GRANT = Scope.parse("pay:x")
 NAMES = ("a", "b", "to", "items", "note", "\u00e9", "a.b", "[]", "x y", "no", "_", "args")
@@ -117,7 +117,7 @@ def test_every_change_of_an_argument_is_denied() -> None:
     """The call itself is permitted, in other spellings too; no change of it is, whatever the shape."""
     seen: Counter[str] = Counter()
     number = 0
-    while seen["changes"] < CHANGES:
+    while seen["changes"] < CASES:
         rng = Random(f"{SEED} {number}")
         number += 1
         arguments = {rng.choice(NAMES): value(rng) for _ in range(rng.choice((0, 1, 2, 3, 4)))}
@@ -131,4 +131,4 @@ def test_every_change_of_an_argument_is_denied() -> None:
                 continue
             seen["changes"] += 1
             assert not permits(scopes, other), (SEED, number, text, other, scopes)
-    assert seen["changes"] >= CHANGES
+    assert seen["changes"] >= CASES

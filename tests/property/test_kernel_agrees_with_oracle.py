@@ -10,8 +10,8 @@ import pytest
 from tests.oracle.constants import Reason
 from tests.property.generator import batch
 from tests.property.judges import Kernel, Tally, oracle
+from tests.support.cases import CASES
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 SHOWN = 3
 

@@ -17,12 +17,12 @@ from tests.oracle.wire import encode
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import chain_of, oracle
 from tests.property.random_chains import SOURCES, Draft
+from tests.support.cases import CASES
 from tests.support.check_entry_points import PATHS, KnownParent, TimedCall
 from tests.support.commit_id_source import CommitIdSource
 from tests.support.decision_fields import DecisionContent, expected, without_time
 from tests.support.token_forger import assemble, ending, id16, sign
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 SHOWN = 3
 _WITHOUT_TIME = ("wire", "wire batch", "wire table")

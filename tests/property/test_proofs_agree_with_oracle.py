@@ -14,12 +14,13 @@ from tests.oracle.check import check
 from tests.oracle.constants import Reason
 from tests.property.judges import remembered
 from tests.property.proved import batch
+from tests.support.cases import CASES
 from tests.support.check_entry_points import PATHS, TimedCall
 from tests.support.commit_id_source import CommitIdSource
 from tests.support.proof_forger import proof_keys
 from tests.vectors.world import NOW
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000")) // 10
+ROUNDS = CASES // 10
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 _BEHIND_SIGNATURE = {Reason.PROOF_UNAVAILABLE, Reason.REPLAYED, Reason.STALE_PROOF, Reason.NEEDS_SERVER}
 
@@ -46,7 +47,7 @@ def _run(folder: Path) -> Run:
     run, source = Run(), CommitIdSource()
     paths = {name: path(source, Random(f"{SEED} {name}")) for name, path in PATHS.items()}
     number = 0
-    while run.cases < CASES and len(run.differences) < 100:
+    while run.cases < ROUNDS and len(run.differences) < 100:
         made = batch(Random(f"{SEED} {number} proofs"))
         source.load(made.view, {})
         calls = [TimedCall(case.token, case.request, NOW) for case in made.cases]
@@ -77,7 +78,7 @@ def test_every_path_agrees_with_the_oracle_on_proofs(run: Run) -> None:
     shown = "\n".join(run.differences[:3])
 
     assert not run.differences, f"seed {SEED}: {len(run.differences)} of {run.cases}\n{shown}"
-    assert run.cases >= CASES
+    assert run.cases >= ROUNDS
     assert all(run.judged[name] >= run.cases * 0.2 for name in PATHS)
 
 

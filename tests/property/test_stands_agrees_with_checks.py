@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -13,8 +12,9 @@ from tests.oracle.constants import Reason, Stage
 from tests.oracle.model import OracleDecision
 from tests.property.generator import Case, batch
 from tests.property.judges import Kernel
+from tests.support.cases import CASES
 
-BATCHES = max(60, int(os.environ.get("SESSAUTH_CASES", "2000")) // 60)
+BATCHES = max(60, CASES // 60)
 STANDS = OracleDecision(Reason.ALLOWED)
 # Nothing of a call is read before the end of these.
 OF_THE_TOKEN = frozenset(range(Stage.DECODE, Stage.SCOPE))

@@ -15,13 +15,14 @@ from hypothesis.stateful import initialize, invariant, rule, run_state_machine_a
 from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
+from tests.support.cases import CASES
 from tests.support.model_actors import Door, doors_of, retry_ids
 from tests.support.server_fixture import ServerFixture, at_once
 from tests.support.service import wait_until
 from tests.support.service_machine import CALLS, NUMBERS, OneByOne
 from tests.support.service_model import Call
 
-EXAMPLES = max(4, int(os.environ.get("SESSAUTH_CASES", "2000")) // 2000)
+EXAMPLES = max(4, CASES // 2000)
 STEPS = 70
 CROWD = 12
 

@@ -23,6 +23,7 @@ from sessauth.errors import StateError, StateUnusable
 from sessauth.state import layout
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
+from tests.support.cases import CASES
 from tests.support.recorded import records
 from tests.support.state_fixture import StateFixture
 from tests.support.tree import ROOT
@@ -30,7 +31,7 @@ from tests.vectors.world import AUDIENCE, NOW, root, token
 
 MAP = 8 << 20
 VALID = token(root("read:files/**"))
-CASES = max(20, int(os.environ.get("SESSAUTH_CASES", "2000")) // 400)
+ROUNDS = max(20, CASES // 400)
 PLACES = ("state", "link", "relative")
 # What is done with which of four readers; a fork is of all.
 STEPS = st.lists(
@@ -108,7 +109,7 @@ def _in_child(work: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=ROUNDS, deadline=None)
 @given(steps=STEPS)
 @example(steps=[("open", 0, "state"), ("open", 1, "state"), ("close", 0, "state"), ("drop", 1, "state")])
 def test_any_order_of_opens_closes_and_forks(home: Path, steps: list[tuple[str, int, str]]) -> None:

@@ -15,8 +15,8 @@ from sessauth._fast._check import RpcMessage
 from sessauth._fast._codec import ExtAuthzRequest
 from sessauth._fast.codec.errors import FormError
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
+from tests.support.cases import CASES
 
-CASES = int(os.environ.get("SESSAUTH_CASES", "2000"))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 # Names that no gateway reads, which are left out.
 PLAIN = (
