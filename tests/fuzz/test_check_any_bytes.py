@@ -7,19 +7,22 @@ import pytest
 from sessauth.reasons import Reason
 from tests.fuzz import check_any_bytes as harness
 from tests.support import bulk_sessions
+from tests.support.cases import examples
 from tests.vectors.world import root, token
 
+ROUNDS = examples(50_000)
 
-@pytest.mark.timeout(900)
+
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 20260711])
 def test_the_invariant_holds(seed: int) -> None:
-    """50,000 calls of each seed hold it by every way, and come out in many ways, allowed among them."""
-    found = harness.run(seed, 50_000, 90.0)
+    """All calls of each seed hold it by every way, and come out in many ways, allowed among them."""
+    found = harness.run(seed, ROUNDS, 900.0)
 
-    # Of 12,500 changed requests some are still requests.
-    assert 1_000 < found.pop("requests") < 12_000
-    assert found.total() == 50_000
-    assert found["ALLOWED"] > 800
+    # Of a quarter, which are changed requests, some are still requests.
+    assert ROUNDS // 50 < found.pop("requests") < ROUNDS // 50 * 12
+    assert found.total() == ROUNDS
+    assert found["ALLOWED"] > ROUNDS // 100 * 1.6
     assert len(found) >= 10
     assert found["INTERNAL_ERROR"] == 0
 
