@@ -130,7 +130,7 @@ def test_a_silent_server_is_left_in_time(
     """It has its part of the deadline, and the other one the rest."""
     pair[0].answers[OPEN], pair[1].answers[OPEN] = silent(over), OPENED
 
-    assert ask([server.target for server in pair], 20_000, "change") is None
+    assert ask([server.target for server in pair], 8_000, "change") is None
 
 
 def test_a_server_that_is_gone_is_passed_over(tmp_path: Path, server: FakeServer, ask: Ask) -> None:

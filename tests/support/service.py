@@ -199,8 +199,11 @@ class Service:
         """Store a new credential and return a caller with it."""
         file = CredentialFile(self.made.state_dir / "credentials.toml")
         credential = file.add(name, role, audiences)
-        # A server looks at the file at most once in 200 ms.
-        time.sleep(0.25)
+        if self.control is None or self.control._config.server.workers:
+            # A process looks at the file at most once in 200 ms.
+            time.sleep(0.25)
+        else:
+            self.control.reloader._authenticator.read_again()
         return self.caller(credential)
 
     def caller(self, credential: str = "", **options: Any) -> Caller:
