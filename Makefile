@@ -75,7 +75,7 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	exec $(RUN) -m sessauth.cli.main serve
 
 test: $(BUILT) ## what starts no process and does not wait, a few minutes
-	$(RUN) -m pytest -q -n $(JOBS) -m 'not slow' $(ARGS)
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
 
 test-slow: $(BUILT) ## the others; more at a time than there are cores, since most of them wait
 	$(RUN) -m pytest -q -n $$((2 * $(JOBS))) --dist loadfile -m slow $(ARGS)

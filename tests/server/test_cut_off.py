@@ -241,6 +241,7 @@ def test_a_page_token_of_others_ends_nothing(client: Client) -> None:
     assert living(client, ids) == [True]
 
 
+@pytest.mark.slow
 def test_ten_thousand_by_label(service: Service, client: Client) -> None:
     """One call, in commits of a bounded size, with those of another label untouched."""
     assert service.control is not None

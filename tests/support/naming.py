@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.support.tree import ROOT
@@ -39,6 +40,11 @@ def words_of(name: str) -> set[str]:
     return {part.lower() for part in _PART.findall(name)}
 
 
+@cache
+def _has_such_word(name: str) -> bool:
+    return not WORDS.isdisjoint(words_of(name))
+
+
 def findings(path: Path) -> set[str]:
     """Return the faults of a source file, each behind its path."""
     text = path.read_text(encoding="utf-8")
@@ -49,7 +55,7 @@ def faults(file: str, text: str) -> list[str]:
     """Return the faults in the source of ``file``: names by their kind, docstrings by their owner."""
     stem, _, suffix = file.partition(".")
     names, docstrings = (_python if suffix in ("py", "pyi") else _cython)(text)
-    lines = [f"{kind} {name}" for kind, name in [("module", stem), *names] if words_of(name) & WORDS]
+    lines = [f"{kind} {name}" for kind, name in [("module", stem), *names] if _has_such_word(name)]
     for owner, docstring in docstrings:
         if match := OPENS.match(docstring.strip()):
             lines.append(f"docstring of {owner} opens with {match[0]}")
@@ -59,11 +65,11 @@ def faults(file: str, text: str) -> list[str]:
 def _python(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     tree = ast.parse(text)
     names: list[tuple[str, str]] = []
-    docstrings = [("the module", ast.get_docstring(tree) or "")]
+    docstrings = [("the module", ast.get_docstring(tree, clean=False) or "")]
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(("class" if isinstance(node, ast.ClassDef) else "function", node.name))
-            docstrings.append((node.name, ast.get_docstring(node) or ""))
+            docstrings.append((node.name, ast.get_docstring(node, clean=False) or ""))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             names += [("parameter", argument.arg) for argument in arguments]

@@ -56,6 +56,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts)
 
 
+@cache
 def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
     """Return ``(line, module)`` for each import that runs, and with ``type_only`` for all others too.
 
@@ -76,6 +77,7 @@ def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
     return found
 
 
+@cache
 def import_graph(folder: Path) -> dict[str, set[str]]:
     """Return for each module below ``folder`` those that it imports: lazily, for types only, or in C too."""
     files = [path for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd"}]
@@ -121,6 +123,7 @@ def _resolve(node: ast.ImportFrom, path: Path) -> str:
     return ".".join([*package, *([node.module] if node.module else [])])
 
 
+@cache
 def _module_or_parent(base: str, name: str) -> str:
     candidate = ROOT.joinpath(*base.split("."), name)
     if any(candidate.with_suffix(suffix).exists() for suffix in (".py", ".pyx")) or candidate.is_dir():
