@@ -74,7 +74,7 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list --all' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
-test: $(BUILT) ## what starts no process and does not wait, a few minutes
+test: $(BUILT) ## what starts no process and does not wait: three minutes on two cores
 	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
 
 test-slow: $(BUILT) ## the others; more at a time than there are cores, since most of them wait
