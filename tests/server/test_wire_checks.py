@@ -20,6 +20,7 @@ from sessauth.server.services.authorization import AuthorizationService
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support import token_sorts
+from tests.support.cases import examples
 from tests.support.checks_by_messages import ChecksByMessages
 from tests.support.no_writer import NobodyThere
 from tests.support.raw_requests import batch_fields, damaged, encode, nested_group, request_fields, varint
@@ -32,7 +33,7 @@ GATEWAYS = (
     Principal("gw-4", "gateway", ("other",)),
 )
 EXAMPLES = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
