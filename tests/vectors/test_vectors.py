@@ -138,6 +138,7 @@ def test_scope_texts_read_and_print_as_stated() -> None:
             assert str(Scope.parse(expected["printed"])) == expected["printed"]
 
 
+@pytest.mark.slow
 def test_files_are_freshly_generated() -> None:
     """A fresh generation gives the committed files, byte for byte."""
     for name, text in generate.contents().items():
