@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessauth.scopes.scope import Scope
-from tests.support.cases import examples
 from tests.support.kinds import Call, learnt, permits, send
 
 _TEXTS = (
@@ -42,7 +41,7 @@ _HALVES: tuple[dict[str, Any], ...] = (
 SEEN: Counter[str] = Counter()
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(_CALLS, min_size=1, max_size=8))
 @example([send(**each) for each in _HALVES])
 def test_each_scope_parses_and_admits_a_recorded_call(calls: list[Call]) -> None:

@@ -12,7 +12,6 @@ from sessauth.scopes import containment
 from sessauth.scopes.scope import Scope
 from sessauth.usage.generalize import Fit
 from sessauth.usage.suggest import suggest
-from tests.support.cases import examples
 from tests.support.usage_cases import CALLS, Call, bounded, grants, used
 
 MANY_CALLS = st.lists(CALLS, min_size=1, max_size=25)
@@ -24,7 +23,7 @@ def records(scopes: list[Scope] | tuple[Scope, ...]) -> list[dict[str, object]]:
     return [scope.to_record() for scope in scopes]
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(grants(), MANY_CALLS, MANY_CALLS, st.sampled_from(Fit), st.booleans())
 def test_what_was_observed_is_admitted_and_nothing_beyond_the_grant(
     scopes: list[Scope], calls: list[Call], others: list[Call], fit: Fit, small: bool
