@@ -18,12 +18,12 @@ from ..limits import MAX_BLOCKS
 from ..model.session import Session, SessionStatus
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
-from ..usage.generalize import Fit
 from ..usage.observations import SessionObservation
-from ..usage.report import LayerUse, UsageReport
+from ..usage.report import UsageReport
 from .pages import stated
 from .parts import ConsoleParts
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
+from .report_page import used_layer
 from .sessions import report_of, session_of
 
 MAX_DECISIONS: Final = 25
@@ -174,37 +174,11 @@ def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
 def layer_rows(facts: SessionFacts) -> Iterator[dict[str, Any]]:
     """Yield each granted list of scopes with its use; without usage only what is granted."""
     if facts.usage is not None:
-        yield from (_used_layer(layer) for layer in facts.usage.layers)
+        yield from (used_layer(layer) for layer in facts.usage.layers)
         return
     for number, layer in enumerate(facts.report.granted.ceilings):
         scopes = [{"text": str(Scope.from_record(each)), "calls": None, "enough": ()} for each in layer]
         yield {"id": "", "title": f"ceiling, layer {number}", "scopes": scopes, "most": 0, "suggested": False}
-
-
-def _used_layer(layer: LayerUse) -> dict[str, Any]:
-    suggestion = layer.suggestion(Fit.KINDS)
-    parts = {part.index: part for part in suggestion.parts}
-    scopes = []
-    for index, use in enumerate(layer.scopes):
-        part = parts.get(index)
-        scopes.append(
-            {
-                "text": str(use.scope),
-                "calls": use.span.calls,
-                "last_ms": use.span.last_ms,
-                "outcome": part.outcome if part else "",
-                "enough": [str(each) for each in part.scopes] if part else (),
-            }
-        )
-    return {
-        "id": layer.layer.id,
-        "title": "ceiling" if layer.layer.kind == "ceiling" else "minted into tokens",
-        "ceiling": layer.layer.kind == "ceiling",
-        "scopes": scopes,
-        "most": max((use.span.calls for use in layer.scopes), default=0),
-        "suggested": bool(suggestion.scopes) and any(part.outcome != "kept" for part in suggestion.parts),
-        "why": suggestion.why,
-    }
 
 
 def block_rows(census: Census) -> Iterator[dict[str, Any]]:

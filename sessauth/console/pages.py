@@ -90,6 +90,24 @@ def token_field(value: str) -> Markup:
     return Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, value)
 
 
+def environment() -> Environment:
+    """Return the templates of the console, with their filters."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"stated": stated, "span": span, "moment": moment, "short": short_id}
+    return made
+
+
+def stylesheet() -> Markup:
+    """Return the stylesheet, for a page that loads nothing."""
+    return Markup((FOLDER / "static" / "console.css").read_text(encoding="utf-8"))
+
+
 class Pages:
     """Renders templates with what every page needs."""
 
@@ -106,19 +124,7 @@ class Pages:
         self._clock = clock
         # Replaced by that of the server that is asked.
         self.reach = Reach()
-        self._environment = Environment(
-            loader=FileSystemLoader(FOLDER / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {
-            "stated": stated,
-            "span": span,
-            "moment": moment,
-            "short": short_id,
-        }
+        self._environment = environment()
         self._environment.globals |= {
             "allow_changes": allow_changes,
             "approver": approver,

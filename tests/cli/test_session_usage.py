@@ -41,13 +41,13 @@ def test_a_server_that_keeps_no_usage_says_so(service: Service, opened: str, tmp
     """The report still has the session; nothing is suggested, nothing is drawn, and the setting is named."""
     shown = service("session", "report", opened)
     document = service("session", "report", "--purpose", "idle", "--json").json
-    drawn = service("session", "report", opened, "--svg", tmp_path / "x.svg")
+    drawn = service("session", "report", opened, "--html", tmp_path / "x.html")
 
     assert (shown.code, "usage.enabled" in shown.out) == (0, True)
     assert opened in [each["id"] for each in document["sessions"]]
     assert document["usage"] is None
     assert document["sessions"][0]["missing"] == ["USAGE"]
-    assert (drawn.code, (tmp_path / "x.svg").exists()) == (2, False)
+    assert (drawn.code, (tmp_path / "x.html").exists()) == (2, False)
 
 
 def test_a_report_is_of_a_session_or_of_a_purpose(service: Service, opened: str) -> None:

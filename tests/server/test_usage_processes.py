@@ -201,16 +201,16 @@ def test_a_suggestion_allows_every_call_that_was_allowed(
 
 
 def test_the_command_shows_both(world: World, used: tuple[Session, list[Token]], tmp_path: Any) -> None:
-    """Reports by session and by purpose: tables for people, a document for programs, a picture on request."""
+    """Reports by session and by purpose: tables for people, a document for programs, a page on request."""
     session, held = used
     world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
     home = ("--home", world.made.home, "session", "report")
-    ran = invoke(*home, session.id.hex(), "--svg", tmp_path / "used.svg")
+    ran = invoke(*home, session.id.hex(), "--html", tmp_path / "used.html")
     document = invoke(*home, "--purpose", "nightly", "--json").json
 
     assert ran.code == 0, ran.err
     assert "never" in ran.out
-    assert (tmp_path / "used.svg").read_text().startswith("<svg")
+    assert "Granted against used" in (tmp_path / "used.html").read_text()
     assert [each["id"] for each in document["sessions"]] == [session.id.hex()]
     assert document["usage"]["allowed"]["calls"] == len(CALLS) * len(held)
     assert invoke(*home).code == 2
@@ -281,7 +281,7 @@ def test_what_sessions_used_becomes_the_next_ceiling(
     file = tmp_path / "post.scopes"
     suggested = run(*report, "--scopes-only")
     file.write_text(suggested.out)
-    picture = run(*report, "--svg", tmp_path / "post.svg")
+    page = run(*report, "--html", tmp_path / "post.html")
     opened = run("session", "open", "--quiet", "--subject", "a", "--purpose", "post", "--ceilings", tmp_path)
     session_id = bytes.fromhex(opened.out.strip())
     token = world.operator.mint(session_id, everything, ["gw"], ending="open")
@@ -290,7 +290,7 @@ def test_what_sessions_used_becomes_the_next_ceiling(
     assert file.read_text().startswith(
         'write:mcp/mail/send where files[].path under "/srv/out" and to in ["ana", "ben"] and body present\n'
     )
-    assert (picture.code, "about 0 of 4 calls denied" in picture.out) == (0, True)
+    assert (page.code, "about 0 of 4 calls denied" in page.out) == (0, True)
     assert allows(token, call("ben", "new words"))
     for wrong in (
         call("mallory", "new words"),

@@ -43,7 +43,7 @@ from ..render import usage
 )
 @click.option("--scopes-only", is_flag=True, help="Print the suggested scopes and nothing else, one a line.")
 @click.option("--layer", default="", metavar="ID", help="With --scopes-only: of this list of granted scopes.")
-@click.option("--svg", type=params.PATH, help="Write a picture to this file, too.")
+@click.option("--html", type=params.PATH, help="Write the report as a page to this file, too.")
 @with_settings
 def report(
     settings: Settings,
@@ -55,7 +55,7 @@ def report(
     approvers: Sequence[bytes],
     scopes_only: bool,
     layer: str,
-    svg: Path | None,
+    html: Path | None,
 ) -> None:
     """Show what a session was granted and what it used of it, and suggest what would have been enough."""
     if bool(session_id) == bool(purpose):
@@ -70,10 +70,10 @@ def report(
             pages = lookup.pages(client.list_reports, purpose=purpose)
             reports = [each for page in pages for each in page.reports]
     whole = usage.joined(reports, settings.clock.now_ms(), purpose or None)
-    if svg is not None:
+    if html is not None:
         if whole is None:
-            raise UsageError(f"--svg: {usage.NO_USAGE}")
-        usage.write_svg(whole, svg, Fit(fit))
+            raise UsageError(f"--html: {usage.NO_USAGE}")
+        usage.write_html(whole, html, Fit(fit))
     if scopes_only:
         scopes = usage.suggested(whole, Fit(fit), layer, approval)
         for line in usage.cautions(reports, whole, layer, Fit(fit)) if whole else ():

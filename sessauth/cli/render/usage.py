@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError
+from ...errors import ConfigError, UsageError
 from ...model.session import Session
 from ...scopes.needs import Approval
 from ...usage import SessionUsage
@@ -14,7 +16,6 @@ from ...usage.generalize import Fit
 from ...usage.grants import CEILING
 from ...usage.kinds.observed import ENOUGH_SESSIONS
 from ...usage.report import LayerUse, UsageReport
-from ...usage.svg import picture
 from ...usage.tables import VERDICT, sections
 from ...usage.verdict import open_programs
 from ..output import json_value, moment, printable, table
@@ -187,13 +188,20 @@ def report_lines(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval |
     return lines
 
 
-def write_svg(report: UsageReport, file: Path, fit: Fit = Fit.KINDS) -> None:
-    """Write the picture of a report.
+def write_html(report: UsageReport, file: Path, fit: Fit = Fit.KINDS) -> None:
+    """Write the page of a report, for its owner alone: it contains values of arguments.
 
     Raises:
+        ConfigError: if the console's templates are not installed.
         UsageError: if the file can't be written.
     """
     try:
-        file.write_text(picture(report, fit), encoding="utf-8")
+        from ...console.report_page import report_page
+    except ImportError as error:
+        raise ConfigError(f"--html: {error.name} is not installed: pip install 'sessauth[console]'") from None
+    page = report_page(report, fit)
+    try:
+        with open(file, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as opened:
+            opened.write(page)
     except OSError as error:
-        raise UsageError(f"--svg {file}: {error.strerror}") from None
+        raise UsageError(f"--html {file}: {error.strerror}") from None

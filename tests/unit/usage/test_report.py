@@ -1,17 +1,18 @@
-"""The report of a session, and of several of one purpose; its table, its JSON and its picture."""
+"""The report of a session, and of several of one purpose; its table, its JSON and its page."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth.cli.render.usage import report_lines, report_of, write_svg
+from sessauth.cli.render.usage import report_lines, report_of, write_html
+from sessauth.console.report_page import report_page
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
@@ -20,13 +21,35 @@ from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import CEILING, MINTED, GrantLayer
 from sessauth.usage.report import UsageReport
-from sessauth.usage.svg import picture
 from tests.support.hidden import hides
 from tests.support.usage_example import CEILING as SCOPES
 from tests.support.usage_example import OPENED_MS, session, used_session
 
 NOW_MS = OPENED_MS + 7_200_000
-SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Page(HTMLParser):
+    """The elements, rows and texts of a page."""
+
+    def __init__(self, text: str) -> None:
+        """Read a page."""
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.rows: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the element and its attributes; begin a row."""
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag == "tr":
+            self.rows.append("")
+
+    def handle_data(self, data: str) -> None:
+        """Add a text to its row."""
+        if self.rows:
+            self.rows[-1] += data
 
 
 def report() -> UsageReport:
@@ -90,7 +113,7 @@ def test_a_session_without_a_call_has_a_report() -> None:
 
     assert told.to_dict()["layers"] == []
     assert "0 calls allowed" in "\n".join(report_lines(told))
-    assert ElementTree.fromstring(picture(told)).tag == f"{SVG}svg"
+    assert "<b>0</b> calls allowed" in report_page(told)
     with pytest.raises(UsageError, match="no session"):
         report_of([], NOW_MS)
 
@@ -123,34 +146,39 @@ def test_what_is_not_complete_is_said() -> None:
     made = report_of([(told, usage)], NOW_MS)
 
     assert "3 decisions were lost" in "\n".join(report_lines(made))
-    assert "3 decisions were lost" in picture(made)
+    assert "3 decisions were lost" in report_page(made)
     assert len(made.to_dict()["incomplete"]) == 2  # type: ignore[arg-type]
 
 
-def test_the_picture_is_written_and_a_folder_is_refused(tmp_path: Path) -> None:
-    """A file, or one typed error that names the option."""
-    file = tmp_path / "report.svg"
-    write_svg(report(), file)
+def test_the_page_is_written_for_its_owner_and_a_folder_is_refused(tmp_path: Path) -> None:
+    """A file that nobody else may read, or one typed error that names the option."""
+    file = tmp_path / "report.html"
+    write_html(report(), file)
 
-    assert ElementTree.fromstring(file.read_text(encoding="utf-8")).get("viewBox")
-    with pytest.raises(UsageError, match="--svg"):
-        write_svg(report(), tmp_path)
-
-
-def test_the_picture_shows_every_scope_and_no_value_of_an_argument() -> None:
-    """Bars for used scopes, a dashed one for each never used; values are for those who ask for JSON."""
-    root = ElementTree.fromstring(picture(report()))
-    css = [each.get("class") for each in root.iter(f"{SVG}rect")]
-    words = "".join(root.itertext())
-
-    assert css.count("never") == 4
-    assert all(scope in words for scope in SCOPES)
-    assert "see the report" not in words
-    assert "prefers-color-scheme" in words
+    assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="--html"):
+        write_html(report(), tmp_path)
 
 
-def test_the_picture_marks_what_observe_mode_alone_allowed() -> None:
-    """A colour of its own, beside what is suggested for minted scopes; only if there are such calls."""
+def test_the_page_shows_every_scope_and_loads_nothing() -> None:
+    """Granted, used and suggested side by side; no script, and no address of anything to load."""
+    text = report_page(report(), Fit.EXACT)
+    page = Page(text)
+
+    shown = "".join(page.rows)
+    assert all(scope in shown for scope in SCOPES)
+    assert sum(row.count("never") for row in page.rows) == 4
+    assert "page in [1, 2, 3, 4]" in shown and "page >= 1" in report_page(report(), Fit.LOOSE).replace(
+        "&gt;", ">"
+    )
+    assert not page.tags & {"script", "link", "img", "form", "a"}
+    assert not page.attributes & {"src", "href", "style", "onload"}
+    assert "default-src 'none'" in text
+
+
+def test_the_page_lists_calls_that_observe_mode_alone_allowed() -> None:
+    """Each beside the scope that is suggested for tokens, or with the fact that none is."""
     told, usage = session(["read:mail/**"], observe=True), SessionUsage()
     layer = GrantLayer(CEILING, [Scope.parse("read:mail/**")])
     minted = GrantLayer(MINTED, [Scope.parse("read:**"), Scope.parse("write:** free *")])
@@ -161,28 +189,21 @@ def test_the_picture_marks_what_observe_mode_alone_allowed() -> None:
         usage.observe(
             action, resource, b"", at_ms=OPENED_MS, matched=positions, minted=minted, refused=refused
         )
-    root = ElementTree.fromstring(picture(report_of([(told, usage)], NOW_MS)))
-    css = [each.get("class") for each in root.iter(f"{SVG}rect")]
-    words = [each.text or "" for each in root.iter(f"{SVG}text")]
+    usage.observe("delete", "desk/1", b"", at_ms=OPENED_MS, refused=(0, ""))
+    text = report_page(report_of([(told, usage)], NOW_MS))
+    rows = Page(text).rows
 
-    # Two rows outside of the ceiling, and as many among all that was used.
-    assert css.count("observed") == 4
-    assert "observe mode: 1 of 1 session(s); it alone allowed 2 calls" in words
-    at = words.index("write:desk/<b>  argument label")
-    assert words[at + 1] == "1" and words[at + 2].startswith("minted: write:desk/")
-    assert "read:desk/1" in words
-    assert "observed" not in {each.get("class") for each in ElementTree.fromstring(picture(report())).iter()}
+    assert "<b>3</b> allowed by observe mode alone" in text and "1 of 1 sessions in observe mode" in text
+    (row,) = [row for row in rows if row.startswith("write:desk/<b> argument label")]
+    assert "1write:desk/" in row
+    assert any(row.startswith("delete:desk/1") and "not suggested" in row for row in rows)
+    assert "observe mode" not in report_page(report())
 
 
-def test_the_picture_says_what_is_not_suggested() -> None:
-    """A call outside of the ceiling for which no minted scope is known."""
-    told, usage = session(["read:mail/**"], observe=True), SessionUsage()
-    usage.observe("read", "desk/1", b"", at_ms=OPENED_MS, refused=(0, ""))
-    words = list(ElementTree.fromstring(picture(report_of([(told, usage)], NOW_MS))).itertext())
-
-    assert "not suggested" in words
-
-
+PAGE_TAGS = {
+    *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "span", "b", "div"),
+    *("table", "thead", "tbody", "tr", "th", "td", "code", "bdi", "svg", "rect"),
+}
 HOSTILE = st.text(
     alphabet=st.one_of(
         st.sampled_from("<>&\"'\x00\x1b\u202e\ufffe\u2028é😀]]>"), st.characters(exclude_categories=["Cs"])
@@ -195,7 +216,7 @@ HOSTILE = st.text(
 @settings(max_examples=60, deadline=None)
 @given(HOSTILE, HOSTILE, st.sampled_from(Reason))
 def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> None:
-    """Valid XML with no element of theirs, and no control character on a terminal."""
+    """No element of theirs in the page, and no control character on a terminal."""
     told, usage = session(["read:**"], purpose=purpose, subject=purpose), SessionUsage()
     layer = GrantLayer(CEILING, [Scope.on("read", Segment.rest())])
     arguments = json.dumps({name: name}).encode()
@@ -205,8 +226,8 @@ def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> No
     usage.observe("read", name, b"", at_ms=OPENED_MS, reason=reason)
     usage.observe(name, purpose, b"", at_ms=OPENED_MS, refused=(0, name))
     made = report_of([(told, usage)], NOW_MS)
-    root = ElementTree.fromstring(picture(made))
+    page = Page(report_page(made))
 
-    assert {each.tag.removeprefix(SVG) for each in root.iter()} <= {"svg", "title", "style", "rect", "text"}
+    assert page.tags <= PAGE_TAGS
     assert not any(map(hides, report_lines(made)))
     assert json.dumps(made.to_dict())
