@@ -25,7 +25,6 @@ COMMANDS: Mapping[str, str] = {
     "follow": "commands.local.service:follow",
     "status": "commands.local.status:status",
     "doctor": "commands.local.doctor:doctor",
-    "capacity": "commands.local.capacity:capacity",
     "session": "commands.session:session",
     "freeze": "commands.cut_off.freeze:freeze",
     "thaw": "commands.cut_off.freeze:thaw",
@@ -53,7 +52,7 @@ COMMANDS: Mapping[str, str] = {
 
 # The same names as the help shows them.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Service": ("init", "serve", "follow", "status", "doctor", "capacity", "console", "demo"),
+    "Service": ("init", "serve", "follow", "status", "doctor", "console", "demo"),
     "Sessions": ("session", "freeze", "thaw", "approval", "approver-key", "decision"),
     "Tokens and calls": ("token", "holder-key", "check", "permit", "allowed"),
     "Tools and gateways": ("catalogue", "mcp", "gateway", "conformance"),

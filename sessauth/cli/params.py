@@ -7,7 +7,6 @@ option's default and passes unchanged.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -53,17 +52,6 @@ def moment(text: str | int) -> int:
     if ms < 0:
         raise click.BadParameter(f"{text!r} is before 1970")
     return ms
-
-
-class NumberRange(click.FloatRange):
-    """A number within bounds; NaN, which is within any, is none."""
-
-    def convert(self, value: float, param: click.Parameter | None, context: click.Context | None) -> float:
-        """Return the number."""
-        number = float(super().convert(value, param, context))
-        if math.isnan(number):
-            self.fail(f"{value!r} is no number", param, context)
-        return number
 
 
 class Prefix(str):

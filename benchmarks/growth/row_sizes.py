@@ -1,6 +1,6 @@
 """Sizes of rows and records, measured on a small folder in a temporary place.
 
-The writer and the audit themselves write them, so the sizes are those of this version.
+``python -m benchmarks.growth.row_sizes`` prints the table of docs/how-to/capacity.md.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from ...audit.recording.change_follower import ChangeFollower
-from ...audit.recording.options import AuditOptions
-from ...audit.recording.process import ProcessRecorder
-from ...crypto.issuer_key import IssuerKey, KeyStatus
-from ...model.change import Change, add_key, end_session, open_session
-from ...scopes.scope import Scope
-from ...state import layout
-from ...state.lmdb.feed import LocalFeed
-from ...state.writer.state_writer import StateWriter
-from ...tokens.issuer import Issuer
-from ...verifier.verifier import Verifier
+from sessauth.audit.recording.change_follower import ChangeFollower
+from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.recording.process import ProcessRecorder
+from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.model.change import Change, add_key, end_session, open_session
+from sessauth.scopes.scope import Scope
+from sessauth.state import layout
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.tokens.issuer import Issuer
+from sessauth.verifier.verifier import Verifier
 
 CEILING: Final = ('read:mcp/github/* where owner == "acme" and repo == "web" free *',)
+LONG_CEILING: Final = (
+    *CEILING,
+    *(f'write:mcp/github/tool_{n} where owner == "acme" free *' for n in range(20)),
+)
 SESSIONS: Final = 1_024
 DECISIONS: Final = 256
 _MAP_BYTES: Final = 64 << 20
@@ -56,7 +60,24 @@ class RowSizes:
     process: int
 
 
-def measure(ceiling: Sequence[str] = CEILING) -> RowSizes:
+def table() -> list[str]:
+    """Return the rows of the page's table: bytes with a ceiling of one scope, and of 21."""
+    short, long = measure(CEILING), measure(LONG_CEILING)
+    names = {
+        "a stored session": "session",
+        "a change in the log": "change",
+        "a request id": "outcome",
+        "a decision in the audit": "audit_decision",
+        "a change in the audit": "audit_change",
+        "a process with empty caches": "process",
+    }
+    return [
+        f"| {words} | {getattr(short, name):,.0f} | {getattr(long, name):,.0f} |"
+        for words, name in names.items()
+    ]
+
+
+def measure(ceiling: Sequence[str]) -> RowSizes:
     """Open and end sessions with this ceiling, check calls, and return the sizes.
 
     Raises ScopeError for a ceiling that can't be read, StateError if the temporary place is full.
@@ -143,3 +164,7 @@ def _recorded(folder: Path, log: StateWriter, verifier: Verifier, token: str, *,
         verifier.check(token, "read", "mcp/github/get_file_contents", _CALL.encode(), audience=_AUDIENCE)
     recorder.close()
     return sum(file.stat().st_size for file in folder.glob("*.jsonl"))
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
