@@ -58,8 +58,8 @@ build: $(BUILT) ## build the kernel's extensions in place
 demo: $(BUILT) ## six sessions from birth to death, on a real server
 	$(RUN) -m sessauth.cli.main demo
 
-demo-cluster: $(BUILT) ## a cluster that loses its parts, one by one; needs etcd on the PATH
-	$(RUN) -m sessauth.cli.main demo --cluster
+demo-cluster: $(BUILT) ## type docs/cluster.md, and break the cluster part by part; needs etcd on the PATH
+	$(RUN) -m tools.demo_cluster
 
 demo-console: $(BUILT) ## living sessions and the console in a browser, until Ctrl-C
 	$(RUN) -m sessauth.cli.main demo --console

@@ -80,6 +80,13 @@ class TypedPage:
         Path(folder, name).write_text(text, encoding="utf-8")
         return ""
 
+    def signal_server(self, number: int) -> None:
+        """Send a signal to what serves and to its children."""
+        assert self._served is not None
+        os.killpg(self._served[0], number)
+        if number == signal.SIGKILL:
+            self._served = None
+
     def stop_server(self) -> None:
         """Stop what serves, as Ctrl-C does. Does nothing where nothing serves."""
         if self._served is None:
@@ -88,6 +95,8 @@ class TypedPage:
         self._served = None
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGINT)
+            # One that was paused takes the other signal now.
+            os.killpg(pid, signal.SIGCONT)
         if self._shell.poll() is not None:
             return
         _, status = self._source(f"wait {pid}\n")

@@ -72,13 +72,10 @@ def _with_workers(settings: Settings, workers: int | None) -> Config:
 
 
 @click.command()
-@click.option(
-    "--cluster", is_flag=True, help="A cluster that loses its parts instead; needs etcd on the PATH."
-)
 @click.option("--console", is_flag=True, help="A console over living sessions instead, until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="With --console: its port.")
 @with_settings
-def demo(settings: Settings, cluster: bool, console: bool, port: int) -> None:
+def demo(settings: Settings, console: bool, port: int) -> None:
     """Run six stories against a real server of their own.
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
@@ -88,11 +85,6 @@ def demo(settings: Settings, cluster: bool, console: bool, port: int) -> None:
 
         run_console(settings, port, lambda text: show([text]))
         return
-    if cluster:
-        # gRPC's core would report the connections of a server that the demo kills.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from ...demo.cluster import run
-    else:
-        from ...demo import run
+    from ...demo import run
 
     click.get_current_context().exit(run(lambda text: show([text]), as_json=settings.json))

@@ -1,3 +1,0 @@
-"""``sessauth demo --cluster``: a cluster of real processes that loses its parts, one by one."""
-
-from .play import run as run
