@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -15,8 +12,7 @@ import pytest
 from benchmarks import __main__ as entry
 from benchmarks import budgets, host_info, report, tables
 from benchmarks.budgets import Budget, BudgetError
-from benchmarks.measure import Measurement, NotMeasured, Plan, Row, measure, measure_row, singles
-from benchmarks.stats import bootstrap_interval
+from benchmarks.measure import Measurement, NotMeasured, Plan, Row, measure, measure_row
 
 PLAN = Plan(rounds=7, blocks=4, singles=1000)
 BUDGET = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True)}
@@ -82,14 +78,6 @@ def test_a_deliberate_slow_down_fails_and_names_the_budget() -> None:
     assert line.startswith("warm/x: 10.9 x floor/x") and line.endswith("budget 10")
 
 
-def test_blocks_in_which_another_process_had_the_core_decide_nothing() -> None:
-    """A pause of 4 ms in one call of a hundred leaves ratio and verdict as they are."""
-    judged = _judged(1330, hiccup_every=100)
-
-    assert judged[0].measurement.ratio == pytest.approx(9.5)
-    assert judged[0].verdict == budgets.MET
-
-
 def test_a_row_that_does_not_gate_never_fails() -> None:
     """A row with gates = false that is over its budget is listed as that, and fails nothing."""
     budget = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=False)}
@@ -120,84 +108,10 @@ def test_a_gate_that_was_not_measured_fails_a_whole_run() -> None:
     assert budgets.failures([], BUDGET, whole=False) == []
 
 
-def test_floor_and_subject_take_turns() -> None:
-    """Within a round, blocks of floor and subject alternate, so that both see the same machine."""
-    clock = Ticks()
-    order: list[str] = []
-
-    class Noted(Takes):
-        def run(self, items: Sequence[Any]) -> None:
-            if len(items) == self.calls:
-                order.append(self.name)
-            super().run(items)
-
-    measure(Noted("a", clock, 10), Noted("f", clock, 10), PLAN, clock)
-
-    assert order[2:] == ["f", "a"] * (PLAN.rounds * PLAN.blocks)
-
-
-def test_each_pair_of_blocks_runs_at_a_depth_of_its_own() -> None:
-    """Floor and subject of a pair share their depth in the stack; pairs go through the places of a page."""
-    clock = Ticks()
-    depths: list[int] = []
-
-    def below(run: Any, items: Sequence[Any], depth: int) -> object:
-        depths.append(depth)
-        return run(items)
-
-    plan = Plan(rounds=8, blocks=32, singles=1)
-    measure(Takes("a", clock, 10), Takes("f", clock, 10), plan, clock, below)
-
-    floors, ours = depths[2::2], depths[3::2]
-    assert floors == ours
-    assert sorted(floors) == list(range(0, 4096, 16))
-
-
 def test_fewer_than_seven_rounds_are_refused() -> None:
     """No interval is taken of less than seven rounds."""
     with pytest.raises(ValueError, match="seven"):
         Plan(rounds=6, blocks=4, singles=20)
-
-
-def test_the_percentile_is_of_single_calls_without_the_timer() -> None:
-    """p50 and p99 are what one call takes by itself; nothing is said of p99.9 with a thousand calls."""
-    clock = Ticks()
-
-    measured = measure(Takes("a", clock, 1500), None, PLAN, clock)
-
-    assert measured.p50_us == measured.p99_us == pytest.approx(1.5)
-    assert math.isnan(measured.p999_us) and measured.samples == 1000
-    assert measured.floor_rounds == () and measured.floor == ""
-
-
-def test_calls_are_timed_one_by_one_for_a_bounded_time() -> None:
-    """A subject whose calls take 5 ms gives up single calls after the plan's time, not after its number."""
-    clock = Ticks()
-    plan = Plan(rounds=7, blocks=1, singles=100_000, singles_ms=1000)
-
-    measured = measure(Takes("a", clock, 5_000_000), None, plan, clock)
-
-    assert measured.samples == 1000
-
-
-def test_a_subject_that_gives_few_inputs_is_asked_again() -> None:
-    """Cold checks have no more tokens than their pool holds; their single calls come from several pools."""
-    clock = Ticks()
-
-    class Pool(Takes):
-        def prepare(self, count: int) -> Sequence[None]:
-            return super().prepare(min(count, 60))
-
-    assert measure(Pool("a", clock, 1500), None, PLAN, clock).samples == 1000
-
-
-def test_percentiles_come_from_the_calls_and_need_ten_beyond_them() -> None:
-    """Calls of 1 to 10,000 us have a p99.9 of 9,991; fewer leave it open."""
-    many, few = singles([float(us) for us in range(1, 10_001)]), singles([1.0] * 99)
-
-    assert (many["p50_us"], many["p99_us"], many["p999_us"]) == (5001, 9901, 9991)
-    assert math.isnan(few["p99_us"]) and few["p50_us"] == 1.0
-    assert singles([3.0] * 100, idle_us=5.0)["p50_us"] == 0.0
 
 
 def test_a_row_that_can_not_be_measured_is_reported_with_the_reason() -> None:
@@ -216,27 +130,6 @@ def test_a_row_that_can_not_be_measured_is_reported_with_the_reason() -> None:
     (row,) = report.document([judged], {}, {})["rows"]
     assert row["missing"] == "only 300 changes/s"
     assert "not measured: only 300 changes/s" in tables.terminal([row])
-
-
-def test_further_figures_are_asked_for_after_measuring() -> None:
-    """Figures that only the measured calls show, such as a rate, stand beside the row."""
-    clock = Ticks()
-    ours = Takes("warm/x", clock, 100)
-
-    measured = measure_row(Row(ours, None, extra=lambda: {"calls": ours._made}), Plan(7, 1, 10))
-
-    assert measured.extra == {"calls": 7 * 10 + 10 + 10}
-
-
-def test_the_interval_is_reproducible_and_holds_the_median() -> None:
-    """The same ratios give the same interval, around their median, inside their range."""
-    values = [random.Random(7).gauss(5, 1) for _ in range(1)] + [4.0, 5.0, 6.0, 5.5, 4.5, 5.2, 4.9, 5.1]
-
-    low, high = bootstrap_interval(values)
-
-    assert (low, high) == bootstrap_interval(values)
-    assert min(values) <= low <= median(values) <= high <= max(values)
-    assert low < high
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks import budgets
 from benchmarks.budgets import BudgetError
 from benchmarks.instructions import rows
-from benchmarks.instructions.cases import FLOORS, KINDS, Case, cases
-from benchmarks.state_setup import World
-from benchmarks.state_setup import build as build_world
+from benchmarks.instructions.cases import Case
 from benchmarks.workloads import Workload
 
 NOTHING = Workload("nothing", ())
@@ -70,19 +67,6 @@ def test_a_counted_budget_states_its_margin(entry: object, word: str) -> None:
     assert "instructions/warm/root" in str(refused.value)
 
 
-def test_the_rows_are_the_cases(tmp_path: Path) -> None:
-    """Each case has its row and its kind, and each floor is counted before what is compared with it."""
-    world: World = build_world(tmp_path)
-    made = cases(world)
-    world.close()
-
-    assert [case.name for case in made] == list(FLOORS) and {case.kind for case in made} == set(KINDS)
-    before: set[str] = {""}
-    for case in made:
-        assert case.floor in before and case.few < case.many
-        before.add(case.name)
-
-
 def test_without_valgrind_the_rows_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No valgrind: every row stands in the report with the reason and the package, and nothing is missed."""
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -97,28 +81,8 @@ def test_without_valgrind_the_rows_say_so(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert not any("instructions/" in line for line in budgets.failures(judged, budgets.load(), whole=False))
 
 
-def test_only_its_own_name_counts_instructions(tmp_path: Path) -> None:
-    """``--only warm`` times warm rows and does not wait for valgrind."""
-    assert list(rows.measurements(tmp_path, quick=True, only="warm")) == []
-
-
 def test_a_file_of_callgrind_has_its_total() -> None:
     """The total is read from its line; a file without one is an error, not zero."""
     assert rows.total("summary: 5\n\ntotals: 1234\n") == 1234
     with pytest.raises(RuntimeError):
         rows.total("version: 1\n")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-def test_the_same_work_takes_the_same_instructions(tmp_path: Path) -> None:
-    """Two processes count a look-up to within a percent, and a signature takes a hundred times as much."""
-    world = build_world(tmp_path)
-    chosen = [case for case in cases(world) if case.kind in ("lookup", "signature")][:2]
-    world.close()
-
-    counted: list[Any] = list(rows.rows(chosen, rows.count(tmp_path, chosen)))
-
-    look_up, signature = (each.rounds for each in counted)
-    assert min(look_up) > 500 and max(look_up) <= min(look_up) * 1.01
-    assert min(signature) > 100 * max(look_up)

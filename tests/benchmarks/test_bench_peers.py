@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,45 +11,16 @@ from typing import Any
 import pytest
 
 from benchmarks import budgets, workloads
-from benchmarks.measure import Measurement, Row, not_measured
+from benchmarks.measure import Measurement, not_measured
 from benchmarks.peers import __main__ as entry
-from benchmarks.peers import ours, pyjwt, pymacaroons, rows, work
-from benchmarks.peers.rows import PEERS, Peer
-from benchmarks.peers.work import Form
+from benchmarks.peers import rows, work
+from benchmarks.peers.rows import PEERS
 from benchmarks.state_setup import World
-from benchmarks.workloads import WrongDecision
 from sessauth.reasons import Reason
 
 ROOT = Path(entry.__file__).parents[2]
 GATES = budgets.load(entry.BUDGETS)
-PARSED = json.loads(work.ALLOWED)
 EXPECTED = {"biscuit-python", "tenuo", "pymacaroons", "PyJWT", "cedarpy"}
-
-
-class Refused(Exception):
-    """A denial by a library."""
-
-
-def a_form(**changes: Any) -> Form:
-    """A peer that allows what its token names, up to page 10, and is raised at by everything else."""
-
-    def call(token: str, arguments: dict[str, Any]) -> bool:
-        if token != "good" or arguments["page"] > 10:
-            raise Refused
-        return True
-
-    values: dict[str, Any] = {
-        "name": "parse",
-        "blocks": 1,
-        "signatures": 1,
-        "token_bytes": 4,
-        "about_us": 100,
-        "tokens": ["good", "good"],
-        "call": call,
-        "refusals": (Refused,),
-        "stranger": "made by another key",
-    }
-    return Form(**(values | changes))
 
 
 def test_all_five_libraries_are_there_and_say_what_is_not_equal() -> None:
@@ -60,12 +30,6 @@ def test_all_five_libraries_are_there_and_say_what_is_not_equal() -> None:
 
     assert all(note.startswith("Not equal: ") and len(note) > 150 for note in by_package.values())
     assert len(set(by_package.values())) == len(EXPECTED)
-
-
-def test_a_module_that_keeps_silent_about_it_is_refused() -> None:
-    """A peer without the paragraph can't be listed."""
-    with pytest.raises(ValueError, match="not equal"):
-        _ = Peer("work", "benchmarks.peers.work").note
 
 
 def test_the_notes_stand_in_the_documentation() -> None:
@@ -106,89 +70,6 @@ def test_the_equal_work_is_the_work_of_our_own_row(live_world: World) -> None:
     verifier = live_world.verifier()
     for arguments, reason in ((work.ALLOWED, Reason.ALLOWED), (work.DENIED, Reason.CONDITION_FAILED)):
         assert verifier.check(call.token, work.ACTION, work.RESOURCE, arguments).reason is reason
-
-
-def test_our_rows_have_the_depth_that_they_are_named_for(live_world: World) -> None:
-    """`named` gives warm and cold rows, each once; cold tokens are all different."""
-    mine = ours.Ours(live_world)
-
-    assert mine.named("ours/warm-1") is mine.named("ours/warm-1")
-    for name, depth in (("ours/warm-2", 2), ("ours/cold-3", 3)):
-        subject = mine.named(name)
-        items = subject.prepare(2)
-        subject.run(items)
-        assert subject.name == name
-        assert {len(token) for token, *_ in items} == {
-            len(call.token) for call in workloads.chain(live_world, depth).calls
-        }
-    with pytest.raises(KeyError):
-        mine.named("ours/tepid-1")
-
-
-def test_a_form_that_decides_as_it_must_is_timed_by_fresh_calls() -> None:
-    """Every call of a block has its own request; the row is named for peer and form."""
-    subject = a_form().subject("x")
-    items = subject.prepare(3)
-
-    assert subject.name == "peer/x/parse" and subject.calls == work.BLOCK_US // 100
-    assert [item[1] for item in items] == [PARSED] * 3
-    assert len({id(item[1]) for item in items}) == 3
-    subject.run(items)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"tokens": ["good", "bad"]}, "the call was denied"),
-        ({"call": lambda token, arguments: token == "good"}, "a changed argument was allowed"),
-        ({"call": lambda token, arguments: arguments["page"] <= 10}, "an unknown key was allowed"),
-    ],
-)
-def test_a_form_that_decides_otherwise_is_not_timed(changes: dict[str, Any], words: str) -> None:
-    """A denial, a changed argument that is allowed and a stranger's token that is allowed stop the run."""
-    with pytest.raises(WrongDecision, match=f"x/parse: .*{words}"):
-        a_form(**changes).subject("x")
-
-
-def test_a_timed_call_that_is_denied_stops_the_run() -> None:
-    """Timed calls are allowed, also where a library denies by False instead of an exception."""
-    answers = iter([True, False, True, False])
-    form = a_form(tokens=["good"], stranger=None, call=lambda token, arguments: next(answers))
-    subject = form.subject("x")
-
-    with pytest.raises(WrongDecision, match="a timed call was denied"):
-        subject.run(subject.prepare(2))
-
-
-def test_an_exception_that_is_no_refusal_is_not_taken_for_one() -> None:
-    """Only what the library raises to deny counts as a denial."""
-    with pytest.raises(ZeroDivisionError):
-        a_form(call=lambda token, arguments: 1 // 0).subject("x")
-
-
-def test_each_form_is_compared_with_our_row_of_as_many_blocks_and_of_as_many_signatures() -> None:
-    """Kept with warm, parsed with cold; a proof on top adds a row against our longer chain."""
-    assert list(rows.floors_of(a_form(name="kept-chain-2", blocks=2))) == [("", "ours/warm-2")]
-    assert list(rows.floors_of(a_form(blocks=4, signatures=4))) == [("", "ours/cold-4")]
-    assert list(rows.floors_of(a_form(blocks=1, signatures=0))) == [("", "ours/cold-1")]
-    assert list(rows.floors_of(a_form(blocks=2, signatures=3))) == [
-        ("", "ours/cold-2"),
-        ("-by-signatures", "ours/cold-3"),
-    ]
-
-
-def test_rows_carry_their_floor_and_what_they_work_on(live_world: World) -> None:
-    """The rows of a peer name their floors, and their further figures are those of their own form."""
-    mine = ours.Ours(live_world)
-    forms = [a_form(signatures=2), a_form(name="kept", signatures=0, token_bytes=7)]
-    made = list(rows.rows(Peer("x", "benchmarks.peers.work"), forms, mine.named))
-
-    assert [(row.subject.name, row.floor and row.floor.name) for row in made] == [
-        ("peer/x/parse", "ours/cold-1"),
-        ("peer/x/parse-by-signatures", "ours/cold-2"),
-        ("peer/x/kept", "ours/warm-1"),
-    ]
-    assert [row.extra and row.extra()["token bytes"] for row in made] == [4, 4, 7]
 
 
 def test_the_gates_are_those_of_the_design() -> None:
@@ -276,48 +157,3 @@ def test_a_gate_whose_row_was_dropped_fails_a_whole_run(
     assert _run(tmp_path, monkeypatch, measured)[0] == 1
     assert f"{next(iter(GATES))}: has a budget and was not measured" in capsys.readouterr().err
     assert _run(tmp_path, monkeypatch, measured, "--only", "tenuo")[0] == 0
-
-
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_each_peer_is_reported_missing_where_its_library_is(
-    peer: Peer, live_world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Importing its module needs nothing; loading its forms without the library gives the one row."""
-    module = sys.modules.get(peer.module) or __import__(peer.module, fromlist=["MODULE"])
-    monkeypatch.setitem(sys.modules, module.MODULE, None)
-
-    (row,) = entry._rows_of(peer, ours.Ours(live_world))
-
-    assert not isinstance(row, Row)
-    assert row.name == f"peer/{peer.name}/all" and row.missing.startswith("not installed: ")
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [({}, True), ({"page": 11}, False), ({"owner": "other"}, False), ({"state": "merged"}, False)],
-)
-def test_the_conditions_that_are_ours_to_judge_are_judged(change: dict[str, Any], expected: bool) -> None:
-    """JWT claims have no evaluator but this: all four conditions of the permission that fits must hold."""
-    assert pyjwt.permits(pyjwt._claims(), PARSED | change) is expected
-    assert not pyjwt.permits({"permissions": []}, PARSED)
-
-
-@pytest.mark.parametrize(
-    ("caveat", "expected"),
-    [
-        ("state in open,closed", True),
-        ("state in closed", False),
-        ("page <= 10", True),
-        ("page <= 2", False),
-        ("per_page <= 49", False),
-        (f"permits read:other,{pymacaroons.ASKED}", True),
-        ("permits read:other", False),
-        ("expires 1", False),
-        ("expires 99999999999", True),
-        ("owner = acme", False),
-        ("anything else", False),
-    ],
-)
-def test_a_caveat_that_is_not_understood_does_not_hold(caveat: str, expected: bool) -> None:
-    """The function that judges a macaroon's caveats knows its own and denies the rest."""
-    assert pymacaroons.holds(caveat, PARSED) is expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -77,15 +76,6 @@ def _render(results: list[Path], *names: str) -> str:
     return render.render(text, [read(file) for file in results])[0]
 
 
-def test_a_row_comes_with_ratio_budget_and_verdict(result: Path) -> None:
-    """Each row has its median, percentiles, floor, ratio with interval, budget and verdict, in its group."""
-    text = _render([result], "results")
-
-    assert "| warm/root | 2 µs | 2 | 2 | 2 | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 3 | met |" in text
-    assert text.index("**warm**") < text.index("| warm/root |") < text.index("**cold**")
-    assert "\nold\n" not in text
-
-
 def test_targets_stand_with_what_was_reached(tmp_path: Path) -> None:
     """A row that has a budget comes with its target, its gate and the reason for which they differ."""
     table = {
@@ -101,63 +91,6 @@ def test_targets_stand_with_what_was_reached(tmp_path: Path) -> None:
     assert "| warm/root | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 1.2 | ≤ 3 | met | the clock |" in text
     assert "| cold/root | floor/x | 1.5 (1.5 to 1.5) | ≤ 1.1 |  | over |  |" in text
     assert "warm/other" not in text
-
-
-def test_what_could_not_be_measured_says_why(result: Path) -> None:
-    """A row without figures stands in the table with its reason."""
-    text = _render([result], "results")
-
-    assert "| service/h2load |  |  |  |  | floor/echo |  |  | not measured: h2load is not installed |" in text
-
-
-def test_counted_rows_have_a_table_of_their_own(result: Path) -> None:
-    """Instructions are not among times, and times are not among instructions."""
-    counted, timed = _render([result], "instructions"), _render([result], "results")
-
-    assert "| instructions/warm/root | 5,000 | lookup | 1.5 |" in counted and "| warm/root |" not in counted
-    assert "instructions/warm/root" not in timed
-
-
-def test_bars_are_of_one_length_a_check(tmp_path: Path) -> None:
-    """Half the CPU time is twice the bar; a longer one ends in an arrow, one not measured is left out."""
-    times = {"service/check": 4.0, "service/control-check": 40.0, "service/batch-256": 0.5}
-    rows = [_row(name, "floor/x", extra={"server CPU us": us}) for name, us in times.items()]
-
-    text = _render([_write(tmp_path, rows)], "per_core")
-
-    lines = {line.split("  ")[0]: line for line in text.splitlines()}
-    assert lines["check, native worker"].endswith("█" * 40 + " 250,000")
-    assert lines["check, control process on grpcio"].endswith("  ████ 25,000")
-    assert lines["in a CheckBatch of 256, per decision"].endswith("█▶ 2,000,000")
-    assert "Cerbos" not in text
-
-
-def test_without_a_check_there_are_no_bars(result: Path) -> None:
-    """The old text stays."""
-    assert "\nold\n" in _render([result], "per_core")
-
-
-def test_peers_come_with_our_figure_and_what_is_not_equal(peers: Path) -> None:
-    """A peer's row has its time, ours and the ratio; its note is one paragraph."""
-    text = _render([peers], "peers")
-
-    assert "| alpha | kept-parsed | 30 | 2 | 15 (15 to 15) |" in text
-    assert "**alpha**: One signature less." in text
-
-
-def test_the_machine_is_said(result: Path) -> None:
-    """Commit, processor, date, load and versions stand beside the figures."""
-    text = _render([result], "machine")
-
-    for word in (
-        "0123456789",
-        "Example 9000, 2 cores",
-        "2026-01-02",
-        "0.1 before and 0.9 after",
-        "sessauth 0.1.0",
-    ):
-        assert word in text
-    assert "absent" not in text
 
 
 def test_a_part_without_results_is_left_and_named(result: Path) -> None:
@@ -181,17 +114,6 @@ def test_a_wrong_mark_is_refused(text: str, result: Path) -> None:
         render.render(text, [read(result)])
 
 
-def test_rendering_twice_gives_the_same_document(result: Path, tmp_path: Path) -> None:
-    """The command writes what the results give, and again the same."""
-    document = tmp_path / "page.md"
-    document.write_text("# Page\n<!-- rendered: results -->\n<!-- end -->\n", "utf-8")
-
-    assert render.main([str(document), str(result)]) == 0
-    once = document.read_text("utf-8")
-    assert "| warm/root |" in once
-    assert render.main([str(document), str(result)]) == 0 and document.read_text("utf-8") == once
-
-
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 2}', None])
 def test_a_file_that_is_no_result_is_refused_by_name(text: str | None, tmp_path: Path) -> None:
     """No JSON, another format, missing parts and a missing file end with status 1 and name the file."""
@@ -204,15 +126,6 @@ def test_a_file_that_is_no_result_is_refused_by_name(text: str | None, tmp_path:
     document = tmp_path / "page.md"
     document.write_text("<!-- rendered: results -->\n<!-- end -->\n", "utf-8")
     assert render.main([str(document), str(file)]) == 1
-
-
-def test_figures_of_the_json_are_figures(result: Path) -> None:
-    """No NaN is written, which other programs could not read."""
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
-    json.loads(result.read_text("utf-8"), parse_constant=refuse)
 
 
 def _parts(page: Path = PERFORMANCE) -> dict[str, str]:
