@@ -11,7 +11,6 @@ from tests.support.naming import classes, faults, findings, words_of
 from tests.support.tree import PACKAGE, ROOT, sources
 
 MAX_ROOT_FILES = 5
-MAX_FOLDER_FILES = 20
 ENDINGS = (".py", ".pyx", ".pxd", ".pyi")
 WRITTEN = sources(PACKAGE, *ENDINGS)
 
@@ -77,15 +76,11 @@ def test_no_module_name_stands_twice_in_a_package() -> None:
     assert twice == SAME_MODULES.keys()
 
 
-def test_folders_are_small() -> None:
-    """The root has few files, and a folder no more than can be read at a glance."""
-    stems: dict[Path, set[str]] = defaultdict(set)
-    for path in WRITTEN:
-        if path.stem != "__init__":
-            stems[path.parent].add(path.stem)
+def test_the_root_is_small() -> None:
+    """Few files stand beside the packages."""
+    stems = {path.stem for path in WRITTEN if path.parent == PACKAGE} - {"__init__"}
 
-    assert len(stems.pop(PACKAGE)) <= MAX_ROOT_FILES
-    assert {str(folder): len(names) for folder, names in stems.items() if len(names) > MAX_FOLDER_FILES} == {}
+    assert len(stems) <= MAX_ROOT_FILES
 
 
 def test_names_and_docstrings_use_plain_words() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tree import PACKAGE, ROOT, module_name, sources
 
-MAX_LINES = 400
+MAX_LINES = 800
 # An extension of many files has one stub.
 STUBS = set((PACKAGE / "_fast").glob("*.pyi"))
 CODE = [path for path in sources(ROOT, ".py", ".pyx", ".pxd", ".pyi", ".proto", ".sh") if path not in STUBS]
@@ -31,7 +31,7 @@ INIT_FILES = [
 
 
 def test_no_file_is_longer_than_the_limit() -> None:
-    """Every hand-written source file has at most 400 lines."""
+    """Every hand-written source file has at most 800 lines."""
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in CODE
     }
