@@ -1,4 +1,4 @@
-"""The kernel as a judge: its decisions are the right ones."""
+"""The kernel's answers to questions: a view as rows of a state in memory, and the decision by it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,151 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._fast._check import Checker, View
+from .._fast import _check as kernel
+from .._fast._check import Checker, ProofKeys, ReplayTable, View, digest
+from ..crypto.issuer_key import KeyStatus
+from ..model.session import EndCause, SessionStatus
 from ..reasons import Level, Reason, Stage
-from .memory_state import MemoryState, host_keys
 from .questions import complete
+
+Rows = dict[bytes, bytes]
+_SLOTS = 1 << 14
+
+
+class _Transaction:
+    """A read transaction on rows that never change."""
+
+    def id(self) -> int:
+        """Return the number of the last write."""
+        return 1
+
+    def get(self, key: bytes, default: bytes | None = None, db: Rows | None = None) -> bytes | None:
+        """Return the row of a key, or the default."""
+        return default if db is None else db.get(bytes(key), default)
+
+    def abort(self) -> None:
+        """End it; nothing is to be released."""
+
+
+class MemoryState:
+    """The state of a view. The kernel reads it like a state folder.
+
+    Raises:
+        ValueError, KeyError, TypeError: for anything but a view.
+    """
+
+    def __init__(self, view: Mapping[str, Any]) -> None:
+        """Make the rows of ``view``."""
+        revoked = [bytes.fromhex(each) for each in view.get("revoked_hex", ())]
+        revision = view["revision"]
+        self.brake = bytearray(64)
+        self.brake[0] = bool(view.get("braked", False))
+        self.sessions: Rows = {}
+        self.leases: Rows = {}
+        self.revoked: Rows = {}
+        self.keys: Rows = {}
+        for session in view["sessions"]:
+            session_id = bytes.fromhex(session["id_hex"])
+            record = _session(session_id, session) | {"revoked_count": len(revoked), "revision": revision}
+            self.sessions[session_id] = kernel.encode_message("SessionRecord", record)
+            if "lease_deadline_ms" in session:
+                self.leases[session_id] = session["lease_deadline_ms"].to_bytes(8, "big")
+            for block_id in revoked:
+                self.revoked[session_id + block_id] = revision.to_bytes(8, "big")
+        for key in view["keys"]:
+            record = _key(key) | {"revision": revision}
+            self.keys[record["id"]] = kernel.encode_message("KeyRecord", record)
+        self.meta: Rows = {b"head": kernel.encode_message("Head", _head(revision))}
+
+    def begin(self) -> _Transaction:
+        """Begin a read transaction."""
+        return _Transaction()
+
+
+def host_keys(host: Mapping[str, Any], folder: Path, now_ms: int) -> ProofKeys:
+    """Return a host's verifier keys, with a new replay table in ``folder``."""
+    table = None
+    if "counts_from_ms" in host:
+        path = folder / "replay"
+        path.unlink(missing_ok=True)
+        table = ReplayTable.create(path, _SLOTS, host["counts_from_ms"])
+        for pair in host.get("taken", ()):
+            nonce = bytes.fromhex(pair["nonce_hex"])
+            table.insert(bytes.fromhex(pair["signature_hex"]), nonce, digest(nonce), now_ms, now_ms)
+    keys = [
+        (
+            bytes.fromhex(key["public_key_hex"]),
+            bytes.fromhex(key["secret_hex"]),
+            key["not_before_ms"],
+            key["expires_at_ms"],
+        )
+        for key in host["keys"]
+    ]
+    return ProofKeys(bytes.fromhex(host["verifier_id_hex"]), keys, table)
+
+
+def _number(words: Any, word: str | int) -> int:
+    """Return the number of a word; a number is returned as it is."""
+    return word if isinstance(word, int) else int(words[word])
+
+
+def _session(session_id: bytes, view: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": session_id,
+        "subject": "subject",
+        "purpose": "purpose",
+        "owner": view.get("owner", ""),
+        "parent_id": bytes.fromhex(view.get("parent_id_hex", "")),
+        "status": _number(SessionStatus, view["status"]),
+        "epoch": 1,
+        "ceilings": [
+            {
+                "scopes": [
+                    kernel.decode_message("Scope", bytes.fromhex(scope["encoded_hex"])) for scope in layer
+                ]
+            }
+            for layer in view.get("ceilings", ())
+        ],
+        "facts": [
+            {
+                "name": fact["name"],
+                "value": kernel.decode_message("Value", bytes.fromhex(fact["value_hex"])),
+                "visible": fact["visible"],
+            }
+            for fact in sorted(view.get("facts", ()), key=lambda fact: str(fact["name"]))
+        ],
+        "opened_at_ms": 1,
+        "expires_at_ms": view["expires_at_ms"],
+        "lease_ms": 60_000 if "lease_deadline_ms" in view else 0,
+        "issuer_key_ids": [bytes.fromhex(each) for each in view.get("issuer_key_ids_hex", ())],
+        "end_cause": _number(EndCause, view.get("end_cause", 0)),
+        "observe": view.get("observe", False),
+    }
+
+
+def _key(view: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": bytes.fromhex(view["id_hex"]),
+        "public_key": bytes.fromhex(view["public_key_hex"]),
+        "status": _number(KeyStatus, view["status"]),
+        "owner": view.get("owner", ""),
+        "added_at_ms": 1,
+        "retired_at_ms": view.get("retired_at_ms", 0),
+    }
+
+
+def _head(revision: int) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "min_reader_format": 1,
+        "cluster_id": bytes(15) + b"\x01",
+        "incarnation": bytes(15) + b"\x02",
+        "revision": revision,
+        "seq": 1,
+        "keys_generation": 1,
+        "digest": bytes(32),
+    }
+
 
 # Members of an answer that are compared as they are.
 _COMPARED = ("allowed", "index", "scope", "clause", "argument", "matched_index", "matched_scope")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.conformance.comparison import MAX_FAULTS_IN_A_ROW
 from sessauth.conformance.generator import generate_questions
+from sessauth.conformance.program import MAX_FAULTS_IN_A_ROW
 from sessauth.conformance.questions import FILES, complete, default_folder, read_vectors
 from sessauth.errors import UsageError
 from tests.oracle.check import check

@@ -17,7 +17,7 @@ from ...output import printable
 from ...params import PATH
 
 if TYPE_CHECKING:
-    from ....conformance.comparison import Disagreement, Outcome
+    from ....conformance.program import Disagreement, Outcome
     from ....conformance.questions import Question
 
 
@@ -67,8 +67,7 @@ def conformance(
 
     A judge reads one question a line, as JSON, and writes one decision a line: docs/conformance.md.
     """
-    from ....conformance.comparison import Outcome, compare
-    from ....conformance.program import Program
+    from ....conformance.program import Outcome, Program, compare
 
     words = _words(command)
     outcome = Outcome()
