@@ -2,22 +2,183 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from ..audit.keys import AuditKey
 from ..errors import StateUnusable, UsageError
-from . import controls, readme
-from .pack_file import PackFile
 from .question import MAX_SESSIONS
+from .reader import archive as form
 from .reader.crypto import MANIFEST_LABEL
 from .reader.facts import Facts
-from .reader.manifest import FORMAT, MANIFEST, SIGNATURE, PackQuestion, canonical
+from .reader.manifest import FORMAT, MANIFEST, SIGNATURE, MemberDigest, PackQuestion, canonical
 from .reader.stream import RecordPlace, record_of
 from .scan import ScannedFile, ScannedStream, scan
+
+
+def control_map() -> dict[str, Any]:
+    """Return the map for a pack: ``lists`` with title, source and rows."""
+    text = resources.files(__package__).joinpath("controls.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+_TEXT: Final = """\
+Evidence of sessions, made by sessauth
+======================================
+
+Question   {question}
+Made       {made}
+Signed by  {key} (Ed25519)
+
+Verify it first, with keys that you did not get with this file:
+
+    sessauth evidence verify PACK --key audit.pub --key keys.json
+
+The command needs no server and no network. Whoever made the pack made this text, too: nothing here is
+proven unless that command says so.
+
+Files
+-----
+manifest.json  the question, and name, size and SHA-256 of every other file
+manifest.sig   the signature of manifest.json
+keys.json      public keys of the logs ("audit", one list for each host) and of the service ("issuer")
+log/           the audit log of each host, 000 onwards. A line is either a record as it was written, or
+               the hash of one that the question does not ask for: 64 hex digits
+receipts/      signed statements that a session is over, and which verifiers know it
+reports/       what each session was granted, and what it used of it
+controls.json  public lists of controls, and the tests of sessauth that hold each
+
+What the log can show
+---------------------
+Each record carries a hash over itself and the record before. So no record can be changed, removed, moved
+or added without another hash at the next signature of the log, and these signatures were made when the
+records were written. {closed}
+Neither tokens nor arguments of calls are in it: of arguments there is a digest under a key that is not here.
+
+What no pack can show: calls that asked no verifier, and records that were never written. The log states
+how many were lost, and what share of allowed calls was recorded.
+"""
+_CLOSED: Final = {
+    "all": "Every record of its time is here.",
+    "signed": """\
+Where the question does not ask for
+the records up to such a signature, only their hashes are here: that none of them is of the question
+is the word of the signer. Each can be shown later, and compared with its hash.""",
+    "matching": """\
+Of all records but those that the
+question asks for only the hashes are here: that the records shown are those of the log, and that none
+is left out, is the word of the signer. Each can be shown later, and compared with its hash.""",
+}
+
+
+def readme_text(question: PackQuestion, made_at_ms: int, public_key: bytes) -> bytes:
+    """Return README.txt. It has no text that an agent wrote."""
+    shown = _TEXT.format(
+        question=_question(question),
+        made=_moment(made_at_ms),
+        key=public_key.hex(),
+        closed=_CLOSED[question.show],
+    )
+    return shown.encode("ascii")
+
+
+def _question(question: PackQuestion) -> str:
+    span = f"from {_moment(question.since_ms)} until {_moment(question.until_ms)}"
+    if question.kind == "time":
+        return f"everything, {span}"
+    if question.kind == "purpose":
+        return f"{len(question.sessions)} sessions of one purpose (manifest.json has its text), {span}"
+    below = len(question.sessions) - 1
+    return f"session {question.root}{f' and {below} that descend from it' if below else ''}, {span}"
+
+
+def _moment(at_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
+
+
+MODE: Final = 0o600
+
+
+class PackFile:
+    """A new file of mode 0600, as a context manager; it is removed if writing fails."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """Create it. Raises UsageError if it exists or can't be created."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._file = os.fdopen(os.open(path, flags, MODE), "w+b")
+        except OSError as error:
+            raise UsageError(f"--out: can't create {path}: {error.strerror}") from None
+        self._path = path
+        self._max_bytes = max_bytes
+        self._done = False
+        self.members: list[MemberDigest] = []
+
+    def add(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Write one member. Raises UsageError if the pack becomes too long, or can't be written."""
+        try:
+            self._add(name, pieces)
+        except OSError as error:
+            raise UsageError(f"--out: can't write {self._path}: {error.strerror}") from None
+
+    def _add(self, name: str, pieces: Iterable[bytes]) -> None:
+        at = self._file.tell()
+        self._file.write(form.header(name, 0))
+        hashed, size = hashlib.sha256(), 0
+        for piece in pieces:
+            size += len(piece)
+            if at + size > self._max_bytes or size > form.MAX_MEMBER_BYTES:
+                raise UsageError(
+                    f"--max-bytes: the pack is longer than {self._max_bytes} bytes; ask less, or permit more"
+                )
+            hashed.update(piece)
+            self._file.write(piece)
+        self._file.write(bytes(form.padding(size)))
+        end = self._file.tell()
+        # The size is known only now.
+        self._file.seek(at)
+        self._file.write(form.header(name, size))
+        self._file.seek(end)
+        self.members.append(MemberDigest(name, size, hashed.hexdigest()))
+
+    def finish(self) -> None:
+        """Write the end mark and wait for the disk."""
+        try:
+            self._file.write(bytes(2 * form.BLOCK))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UsageError(f"--out: can't write {self._path}: {error.strerror}") from None
+        self._done = True
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; remove it unless it is finished."""
+        with contextlib.suppress(OSError):
+            # What could not be written is written again by a close.
+            self._file.close()
+        if not self._done:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
 
 MAX_BYTES: Final = 4 << 30
 _CHUNK_LINES: Final = 1_000
@@ -61,8 +222,8 @@ def write_pack(
     folder can't be read, and what ``sources.papers`` raises.
     """
     with PackFile(path, max_bytes) as pack:
-        pack.add("README.txt", [readme.text(question, made_at_ms, key.public_key)])
-        pack.add("controls.json", [_json(controls.document())])
+        pack.add("README.txt", [readme_text(question, made_at_ms, key.public_key)])
+        pack.add("controls.json", [_json(control_map())])
         audit = [[public.hex() for public in keys] for _, keys in sources.folders]
         pack.add("keys.json", [_json({"audit": audit, "issuer": sources.issuer_jwks})])
         facts = Facts(question)

@@ -13,9 +13,9 @@ import pytest
 from sessauth.audit import layout
 from sessauth.audit.keys import AuditKey
 from sessauth.errors import StateUnusable, UsageError
-from sessauth.evidence import pack_file, question
+from sessauth.evidence import pack, question
 from sessauth.evidence.pack import write_pack
-from sessauth.evidence.reader import streams
+from sessauth.evidence.reader import verify
 from sessauth.evidence.reader.findings import EvidenceFault
 from sessauth.evidence.reader.verify import verify_pack
 from tests.support.audit_log import START_MS
@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_no_pack(log: Path, tmp_path: Path, monkeypatch: pyte
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pack_file.os, "fsync", full)
+    monkeypatch.setattr(pack.os, "fsync", full)
     key = AuditKey.load(log / layout.KEY_FILE)
     with pytest.raises(UsageError, match="No space left"):
         write_pack(tmp_path / "pack", session_question(log), sources(log), key, END_MS)
@@ -262,7 +262,7 @@ def test_a_manifest_is_bounded(whole: MadePack, collector: AuditKey, changed: di
 
 def test_findings_are_bounded(whole: MadePack, collector: AuditKey, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pack of nothing but faults is not read to its end."""
-    monkeypatch.setattr(streams, "MAX_FINDINGS", 3)
+    monkeypatch.setattr(verify, "MAX_FINDINGS", 3)
     damaged = lines_of(lambda lines: [b"x\n"] * 50)(PackParts.of(whole.data)).signed(collector)
 
     assert "more than 3 findings" in whole.judged(damaged.data()).findings[-1].words

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.evidence import controls
+from sessauth.evidence.pack import control_map
 from tests.support.markdown import Document
 from tests.support.tree import ROOT
 
@@ -107,7 +107,7 @@ def test_a_pack_has_every_row() -> None:
     made = GENERATOR["of_page"](COMPLIANCE.text)
 
     assert GENERATOR["TARGET"].read_text(encoding="utf-8") == GENERATOR["encoded"](made), "run make controls"
-    assert controls.document() == made
+    assert control_map() == made
     assert all(each["source"] for each in made["lists"])
     assert [each["title"] for each in made["lists"]] == SECTIONS
     rows = [row for each in made["lists"] for row in each["rows"]]

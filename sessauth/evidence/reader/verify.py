@@ -4,22 +4,306 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from . import archive, crypto, manifest, originals, receipts
+from . import archive, crypto, manifest, receipts
 from .archive import PackMember
-from .crypto import TrustedKeys
-from .ends import BOUND_MS, CLOCK_MS, RecordedEnd
-from .facts import Facts, RecordCounts
-from .findings import EvidenceFault, EvidenceFinding, UnreadablePack
-from .manifest import PackManifest
+from .crypto import CHAIN_LABEL, TrustedKeys
+from .facts import BOUND_MS, CLOCK_MS, Facts, RecordCounts, RecordedEnd, StreamExtent, opens_unnamed
+from .findings import EvidenceFault, EvidenceFinding, UnreadablePack, damaged
+from .manifest import MANIFEST, MAX_SESSIONS, PackManifest, PackQuestion
 from .receipts import ReceiptReading
-from .removed import host_of
-from .stream import StreamReading
-from .streams import StreamsReader
+from .stream import (
+    ALWAYS_SHOWN,
+    Record,
+    RemovedFiles,
+    StreamReader,
+    StreamReading,
+    host_of,
+    is_match,
+    record_of,
+)
+
+_NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9]{6}\.jsonl", re.ASCII)
+_TAIL: Final = 76
+
+
+def compare_originals(
+    file: BinaryIO, members: Sequence[PackMember], question: PackQuestion, folders: Sequence[Path]
+) -> Iterator[EvidenceFinding]:
+    """Yield a finding for each difference between the pack and the audit folders, and below them.
+
+    The folders may have more than the pack: other times, and later lines. Raises OSError if one can't be
+    read.
+    """
+    found = {
+        path.name: path
+        for folder in folders
+        for path in folder.rglob("*.jsonl")
+        if _NAME.fullmatch(path.name)
+    }
+    in_pack = {member.name.rpartition("/")[2]: member for member in members if member.name.startswith("log/")}
+    chains = _TokenChains()
+    for name, member in in_pack.items():
+        path = found.pop(name, None)
+        if path is None:
+            words = "the audit folders that were given do not have this file"
+            yield EvidenceFinding(EvidenceFault.MISSING_FILE, member.name, 0, -1, words)
+        else:
+            yield from _compare_file(file, member, question, path, chains)
+    yield from chains.hidden()
+    for path in found.values():
+        with path.open("rb") as original:
+            for number, line in enumerate(original, start=1):
+                record = record_of(line[:-1])
+                if record is not None and _is_due(question, record):
+                    words = f"a record of the question is in a file that is not in the pack: {path}"
+                    yield EvidenceFinding(EvidenceFault.HIDDEN, "", number, record["n"], words)
+                    break
+
+
+class _TokenChains:
+    """Records of tokens' blocks that a pack does not show, and the tokens of the question's calls."""
+
+    def __init__(self) -> None:
+        self._closed: dict[tuple[str, str], EvidenceFinding] = {}
+        self._used: set[tuple[str, str]] = set()
+
+    def take(self, member: str, number: int, record: Record, *, shown: bool, due: bool) -> None:
+        """Take a record of the log."""
+        stream = member.rpartition("-")[0]
+        blocks = record.get("blocks")
+        if not isinstance(blocks, list) or not blocks:
+            return
+        if record["kind"] == "chain" and not shown:
+            ids = [str(block.get("id")) for block in blocks if isinstance(block, dict)]
+            words = "the pack does not show the blocks of a token that calls of the question were made with"
+            place = EvidenceFinding(EvidenceFault.HIDDEN, member, number, record["n"], words)
+            self._closed[stream, ",".join(ids)] = place
+        elif record["kind"] == "decision" and due:
+            self._used.add((stream, ",".join(map(str, blocks))))
+
+    def hidden(self) -> Iterator[EvidenceFinding]:
+        """Yield a finding for each such record of a token of the question."""
+        yield from (finding for of, finding in self._closed.items() if of in self._used)
+
+
+def _compare_file(
+    file: BinaryIO, member: PackMember, question: PackQuestion, path: Path, chains: _TokenChains
+) -> Iterator[EvidenceFinding]:
+    with path.open("rb") as original:
+        before = b""
+        pairs = zip_longest(archive.lines(file, member, sha256()), original)
+        for number, (packed, line) in enumerate(pairs, start=1):
+            raw = b"" if line is None else line.removesuffix(b"\n")
+            record = record_of(raw)
+            due = record is not None and _is_due(question, record)
+            if packed is None:
+                # Lines that were written later are of a later time.
+                if record is not None and due:
+                    words = f"{path} goes on with a record of the question: this was cut, or made too early"
+                    yield EvidenceFinding(EvidenceFault.HIDDEN, member.name, number, record["n"], words)
+                    return
+                continue
+            shown = packed[:1] == b"{"
+            n = -1 if record is None else record["n"]
+            if record is None or packed != (raw if shown else _chain(raw, before)):
+                words = (
+                    f"the line is another one in {path}"
+                    if line is not None
+                    else f"{path} ends before this line"
+                )
+                yield EvidenceFinding(EvidenceFault.CHANGED, member.name, number, n, words)
+                return
+            if not shown and (due or record["kind"] in ALWAYS_SHOWN):
+                words = "the pack does not show this record, which is of the question"
+                yield EvidenceFinding(EvidenceFault.HIDDEN, member.name, number, n, words)
+            chains.take(member.name, number, record, shown=shown, due=due)
+            before = raw[-66:-2]
+
+
+def _is_due(question: PackQuestion, record: Record) -> bool:
+    kind = record["kind"]
+    return is_match(question, kind, record) or opens_unnamed(question, kind, record)
+
+
+def _chain(raw: bytes, before: bytes) -> bytes:
+    """Return the chain of a line, computed behind the chain of the line before it; both in hex."""
+    head = CHAIN_LABEL + bytes.fromhex(before.decode("ascii"))
+    return blake2b(head + raw[:-_TAIL], digest_size=32).hexdigest().encode()
+
+
+# Of all streams; a pack with more is no pack of a log.
+MAX_FINDINGS: Final = 10_000
+
+
+class StreamsReader:
+    """Reads the members of streams in the order of the pack: ``log/<host>/<stream>-<file>.jsonl``."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        stated: PackManifest,
+        keys: Sequence[Mapping[bytes, bytes]],
+        heads: Sequence[bytes],
+        findings: list[EvidenceFinding],
+    ) -> None:
+        """Take the keys of each host's log, by id, and chains that some line must have.
+
+        What is found is appended to ``findings``.
+        """
+        self._heads = set(heads)
+        self._file = file
+        self._manifest = stated
+        self._keys = keys
+        self._facts = Facts(stated.question, MAX_SESSIONS)
+        self._current: tuple[str, StreamReader] | None = None
+        self._anchors: dict[str, list[StreamExtent]] = {}
+        self._hosts: dict[str, int] = {}
+        self.readings: list[StreamReading] = []
+        self.left_out = 0
+        self.expired = 0
+        self.findings = findings
+
+    def read(self, member: PackMember) -> str:
+        """Read one member; return its SHA-256. Raises UnreadablePack."""
+        _, host, name = member.name.split("/")
+        stream, number = name.removesuffix(".jsonl").split("-")
+        if self._current is None or self._current[0] != stream:
+            self._end_stream()
+            keys = self._keys[int(host)] if int(host) < len(self._keys) else {}
+            if stream in self._hosts:
+                words = "the files of the stream do not stand together"
+                self.findings.append(EvidenceFinding(EvidenceFault.OTHER_MEMBER, member.name, 0, -1, words))
+            self._hosts[stream] = int(host)
+            self._current = (
+                stream,
+                StreamReader(stream, keys, self._manifest.question, self._facts.take, self._heads),
+            )
+        try:
+            return self._current[1].read(self._file, member, int(number))
+        except UnreadablePack:
+            self.findings += self._current[1].findings
+            raise
+
+    def close(self) -> Facts:
+        """Compare streams with each other and with the manifest; return the facts."""
+        self._end_stream()
+        for head in sorted(self._heads):
+            words = f"no line has the chain {head.hex()}: what it ended was cut off"
+            self.findings.append(EvidenceFinding(EvidenceFault.TRUNCATED, "", 0, -1, words))
+        self.findings += self._facts.findings
+        if not any(reading.shown for reading in self.readings):
+            words = "no line of a log is in the pack: nothing of the question is proven"
+            self._find(EvidenceFault.MISSING_STREAM, words)
+        by_name = {reading.stream: reading for reading in self.readings}
+        by_host: dict[int, set[str]] = {number: set() for number in range(len(self._manifest.hosts))}
+        for stream, number in self._hosts.items():
+            by_host.setdefault(number, set()).add(stream)
+        left_out: set[str] = set()
+        for number, here in sorted(by_host.items()):
+            host = self._manifest.hosts[number] if number < len(self._manifest.hosts) else {}
+            stated = {str(each.get("stream")): each for each in _dicts(host.get("streams"))}
+            left_out |= {str(each.get("stream")) for each in _dicts(host.get("left_out"))}
+            for stream in sorted(stated.keys() - here):
+                words = f"stream {stream} is in the manifest, and not in the pack"
+                self._find(EvidenceFault.MISSING_STREAM, words)
+            for stream in sorted(here):
+                reading = by_name[stream]
+                counted = {
+                    "first": reading.first,
+                    "lines": reading.n - reading.first,
+                    "closed": reading.closed,
+                }
+                entry = stated.get(stream, {})
+                if {name: entry.get(name) for name in counted} != counted:
+                    self._find(EvidenceFault.MISCOUNTED, f"stream {stream} has {counted} in the pack")
+        self.left_out = len(left_out)
+        removed = RemovedFiles(self.readings, self._manifest.question)
+        self.findings += removed.missing()
+        for anchor in self._facts.anchors:
+            self._anchors.setdefault(anchor.stream, []).append(anchor)
+        for stream, anchors in self._anchors.items():
+            reading_of = by_name.get(stream)
+            if reading_of is not None:
+                self._compare(reading_of, anchors)
+                continue
+            most = max(anchors, key=lambda anchor: anchor.count)
+            grown = self._grown(anchors) if stream in left_out else None
+            if grown is not None:
+                words = (
+                    f"stream {stream} was left out as one of another time, and grew within it, as named here"
+                )
+                place = grown.place
+                missing = EvidenceFinding(
+                    EvidenceFault.MISSING_STREAM, place.member, place.line, place.n, words
+                )
+                self.findings.append(missing)
+            if stream not in left_out and not removed.covers(stream, most.count, most.place.member):
+                words = f"stream {stream}, named here with {most.count} lines, is not in the pack"
+                self.findings.append(
+                    EvidenceFinding(
+                        EvidenceFault.MISSING_STREAM, most.place.member, most.place.line, most.place.n, words
+                    )
+                )
+        self.expired = removed.used
+        return self._facts
+
+    def _grown(self, anchors: Sequence[StreamExtent]) -> StreamExtent | None:
+        """Return a record by which a stream had more lines than before, both within the question's time."""
+        question = self._manifest.question
+        within = [each for each in anchors if question.since_ms <= each.at_ms < question.until_ms]
+        within.sort(key=lambda each: each.at_ms)
+        return next((each for each in within if each.count > within[0].count), None)
+
+    def _end_stream(self) -> None:
+        if self._current is None:
+            return
+        reader = self._current[1]
+        self.readings.append(reader.close())
+        self.findings += reader.findings
+        self._current = None
+        if len(self.findings) > MAX_FINDINGS:
+            raise damaged(f"more than {MAX_FINDINGS} findings: it is not read further", EvidenceFault.FOREIGN)
+
+    def _compare(self, reading: StreamReading, anchors: Sequence[StreamExtent]) -> None:
+        """Compare the chains of a stream's lines with those that are recorded elsewhere."""
+        wanted: dict[int, list[StreamExtent]] = {}
+        for anchor in anchors:
+            wanted.setdefault(anchor.count - 1, []).append(anchor)
+        n = reading.first
+        for member in reading.members:
+            for raw in archive.lines(self._file, member, hashlib.sha256()):
+                for anchor in wanted.pop(n, ()):
+                    stated = (raw[-66:-2] if raw[:1] == b"{" else raw).decode("ascii", "replace")
+                    if stated != anchor.head:
+                        self._contradicts(EvidenceFault.CHANGED, anchor, "names another line")
+                n += 1
+        for number, others in wanted.items():
+            # Later files are left out behind the time of the question; a file is never left out in part.
+            if number >= n and not reading.goes_on:
+                self._contradicts(
+                    EvidenceFault.TRUNCATED, others[0], f"has more lines than {n}, by this record"
+                )
+
+    def _contradicts(self, kind: EvidenceFault, anchor: StreamExtent, words: str) -> None:
+        place = anchor.place
+        text = f"stream {anchor.stream} {words}: n {anchor.count - 1}"
+        self.findings.append(EvidenceFinding(kind, place.member, place.line, place.n, text))
+
+    def _find(self, kind: EvidenceFault, words: str) -> None:
+        self.findings.append(EvidenceFinding(kind, MANIFEST, 0, -1, words))
+
+
+def _dicts(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
 
 KEYS: Final = "keys.json"
 _FIRST: Final = ("README.txt", "controls.json", KEYS)
@@ -113,7 +397,7 @@ def verify_pack(
             reading = _PackReading(file, members, report.manifest, trusted, report)
             reading.run(heads, bound_ms, on_progress)
             if folders:
-                report.findings += originals.compare(file, members, report.manifest.question, folders)
+                report.findings += compare_originals(file, members, report.manifest.question, folders)
                 report.compared = True
         except UnreadablePack as error:
             report.findings.append(error.finding)
