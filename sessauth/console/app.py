@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import heapq
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,24 +16,208 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..client import AsyncClient
+from ..audit.read.decision_context import DecisionContext, load_context
+from ..audit.read.logged_decision import LoggedDecision
+from ..audit.read.query import Query, find
+from ..audit.read.reader import FolderReader
+from ..client import AsyncClient, RegisteredVerifier
 from ..clock import Clock, SystemClock
+from ..errors import NotFound, PermissionDenied, Rejected, TokenError
+from ..model.receipt import VerifierState
+from ..tokens.inspection import BlockInfo
+from ..tokens.token import Token
 from .approvals import ApprovalPages
-from .board import Board
-from .changes import SessionChanges
-from .closure import ClosurePage
+from .board import Board, LivePages
 from .decision_log import DecisionLog
-from .decisions import DecisionPages
 from .gate import PageGate, cookie_name, peer_uid
-from .hosts import HostsPage
-from .inspector import TokenInspector
-from .live import LivePages
 from .logins import Login, Logins
-from .one_session import OneSession
-from .pages import FOLDER, Pages, base_of
-from .parts import ConsoleParts, ConsoleTerms
+from .one_session import ClosurePage, OneSession
+from .pages import FOLDER, Pages, base_of, moment
+from .parts import ConsoleParts, ConsoleTerms, id_of
 from .recent import RecentAnswers
+from .session_changes import SessionChanges
 from .sessions import SessionsPage
+
+
+class HostsPage:
+    """The view of the page."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        """Show what ``parts`` know."""
+        self._parts = parts
+
+    async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the template and its values."""
+        parts, client = self._parts, self._parts.client
+        verifiers = await parts.answers.get("verifiers", client.list_verifiers)
+        values: dict[str, Any] = {"status": None, "standing": None, "at_ms": verifiers.at_ms}
+        try:
+            values["status"] = (await parts.answers.get("status", client.server_status)).value
+            values["standing"] = (await parts.answers.get("standing", client.cluster_standing)).value
+        except (PermissionDenied, Rejected):
+            # A single host has no standing in a cluster, and a role may read less than the registry.
+            pass
+        head = max([parts.board.revision, *(each.revision for each in verifiers.value)])
+        if values["status"] is not None:
+            head = max(head, values["status"].revision)
+        now_ms = parts.clock.now_ms()
+        return "hosts.html", {
+            **values,
+            "head": head,
+            "verifiers": [
+                (each, max(0, head - each.revision), _freshness(each, now_ms)) for each in verifiers.value
+            ],
+        }
+
+
+def _freshness(verifier: RegisteredVerifier, now_ms: int) -> str:
+    """Return ``left``, ``outlived``, ``late`` (more than half of its bound is over) or ``fresh``."""
+    if verifier.state is VerifierState.LEFT:
+        return "left"
+    if verifier.state is VerifierState.OUTLIVED:
+        return "outlived"
+    bound = verifier.staleness_ms
+    if bound and now_ms - verifier.renewed_at_ms > bound // 2:
+        return "late"
+    return "waiting" if verifier.state is VerifierState.WAITING else "fresh"
+
+
+MAX_TOKEN_CHARS: Final = 20_000
+
+
+class TokenInspector:
+    """The form, and the contents of the token that it sent."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        """Answer with the pages of ``parts``."""
+        self._parts = parts
+
+    async def show(self, request: Request) -> Response:
+        """Answer with the empty form."""
+        return self._parts.pages.answer(request, "token.html", info=None, blocks=[], fault="")
+
+    async def inspect(self, request: Request) -> Response:
+        """Answer with what the token says, and with an empty form: the page does not hold the token."""
+        text = request.state.form.get("token", "").strip()
+        pages = self._parts.pages
+        if len(text) > MAX_TOKEN_CHARS:
+            return pages.answer(request, "token.html", info=None, blocks=[], fault="too long for a token")
+        try:
+            info = Token.parse(text).inspect()
+        except TokenError as error:
+            return pages.answer(request, "token.html", info=None, blocks=[], fault=str(error))
+        blocks = [(block, list(_limits(block))) for block in info.blocks]
+        return pages.answer(request, "token.html", info=info, blocks=blocks, fault="")
+
+
+def _limits(block: BlockInfo) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of what a block states."""
+    times = ("issued_at_ms", "not_before_ms", "expires_at_ms")
+    for name in times:
+        if at_ms := getattr(block, name):
+            yield name.removesuffix("_ms").removesuffix("_at").replace("_", " "), f"{moment(at_ms)} UTC"
+    for name in ("audience", "scopes", "where", "source", "peer"):
+        for value in getattr(block, name):
+            yield name.removesuffix("s") if name == "scopes" else name, value
+    if block.max_blocks:
+        yield "max blocks", block.max_blocks
+    if block.proof_key:
+        yield "bound to", block.next_key.hex()
+
+
+MAX_ROWS: Final = 100
+MAX_EVENTS: Final = 50
+FIELDS: Final = ("session", "reason", "action", "resource", "verdict")
+VERDICTS: Final = ("any", "allowed", "denied", "observe mode alone")
+MAX_WANTED_CHARS: Final = 1_100
+# A search of the whole log reads all of it.
+WHOLE_MS: Final = 15_000
+_WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+class DecisionPages:
+    """The list, and one decision."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        """Show the decisions that ``parts`` read."""
+        self._parts = parts
+
+    async def list(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the template and the values of the list."""
+        wanted = {name: request.query_params.get(name, "").strip()[:MAX_WANTED_CHARS] for name in FIELDS}
+        if wanted["verdict"] not in VERDICTS:
+            wanted["verdict"] = VERDICTS[0]
+        log, whole = self._parts.log, request.query_params.get("whole") == "1"
+        session = self._session(wanted["session"].lower())
+        values: dict[str, Any] = {
+            "wanted": wanted,
+            "unclear": bool(wanted["session"]) and not session,
+            "verdicts": VERDICTS,
+            "whole": whole,
+            "log": log,
+            "rows": [],
+            "held": 0,
+            "events": list(self._parts.board.events)[: -MAX_EVENTS - 1 : -1],
+            "at_ms": self._parts.clock.now_ms() if log else self._parts.answers.reach.answered_at_ms,
+        }
+        if log is None:
+            return "decisions.html", values
+        query = _query({**wanted, "session": session or wanted["session"]})
+        if whole:
+            found = await self._parts.answers.compute(
+                ("log", *wanted.values()), lambda: asyncio.to_thread(_search, log, query), WHOLE_MS
+            )
+            return "decisions.html", {**values, "rows": found.value, "live": False, "at_ms": found.at_ms}
+        return "decisions.html", {**values, "rows": log.find(query, MAX_ROWS), "held": len(log.entries)}
+
+    def _session(self, digits: str) -> str:
+        """Return the whole id of the session that a text stands for; empty if there is no such one."""
+        if _WHOLE_ID.fullmatch(digits):
+            return digits
+        found = self._parts.board.beginning(digits) if digits else []
+        return found[0].hex() if len(found) == 1 else ""
+
+    async def one(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """Return the template and the values of one decision."""
+        log, decision_id = self._parts.log, id_of(request, "decision", 16)
+        if log is None:
+            raise NotFound("no audit is read here, so single decisions are not known")
+        reading = FolderReader(log.folder)
+        found = await self._parts.answers.compute(
+            ("decision", decision_id),
+            lambda: asyncio.to_thread(load_context, reading, decision_id),
+            WHOLE_MS,
+        )
+        context: DecisionContext = found.value
+        explained = context.explanation.removeprefix("ALLOWED").strip(" ;")
+        explained = explained.removeprefix(f"{context.decision.reason.name}:").strip()
+        return "decision.html", {
+            "context": context,
+            "decision": context.decision,
+            "record": context.entry.record,
+            "explained": explained if explained != context.meaning else "",
+            "live": False,
+            "at_ms": found.at_ms,
+        }
+
+
+def _query(wanted: dict[str, str]) -> Query:
+    verdict = wanted["verdict"]
+    return Query(
+        session=wanted["session"],
+        reason=wanted["reason"].upper(),
+        action=wanted["action"],
+        resource=wanted["resource"],
+        allowed={"allowed": True, "denied": False}.get(verdict),
+        observed=verdict == VERDICTS[3],
+    )
+
+
+def _search(log: DecisionLog, query: Query) -> list[LoggedDecision]:
+    entries = (each for each in find(FolderReader(log.folder), query) if each.kind == "decision")
+    latest = heapq.nlargest(MAX_ROWS, ((each.at_ms, number, each) for number, each in enumerate(entries)))
+    return [LoggedDecision.of(each.record) for _, _, each in latest]
+
 
 Connect = Callable[[], AsyncClient]
 

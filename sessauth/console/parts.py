@@ -13,9 +13,8 @@ from ..approvals.request import ApprovalRequest
 from ..client import AsyncClient
 from ..clock import Clock
 from ..errors import NotFound
-from .board import Board
+from .board import Board, LivePages
 from .decision_log import DecisionLog
-from .live import LivePages
 from .pages import Pages
 from .recent import RecentAnswers
 

@@ -14,7 +14,7 @@ import pytest
 
 from sessauth.client import AsyncClient, EventKind, SessionEvent
 from sessauth.clock import FixedClock
-from sessauth.console import board, live
+from sessauth.console import board
 from sessauth.console.board import Board
 from sessauth.console.one_session import actor_of
 from sessauth.console.recent import RecentAnswers
@@ -164,13 +164,13 @@ def test_a_page_that_is_open_says_that_its_session_is_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is opened anew tells it, so that the page does not go on showing what was."""
-    monkeypatch.setattr(live, "TICK_S", live.PAUSE_S)
+    monkeypatch.setattr(board, "TICK_S", board.LIVE_PAUSE_S)
     sent: list[str] = []
-    event = live._event
-    monkeypatch.setattr(live, "_event", lambda name, html: (sent.append(html), event(name, html))[1])
+    event = board._event
+    monkeypatch.setattr(board, "_event", lambda name, html: (sent.append(html), event(name, html))[1])
     path = "/sessions/" + "0" * 32
     with console(world) as browser, ThreadPoolExecutor(1) as pool:
-        page = pool.submit(browser.http.get, path, headers={"accept": live.EVENT_STREAM})
+        page = pool.submit(browser.http.get, path, headers={"accept": board.EVENT_STREAM})
         assert wait_until(lambda: bool(sent))
         browser.post("/logout")
         assert page.result(30).status_code == 200

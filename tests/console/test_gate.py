@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sessauth.clock import SystemClock
-from sessauth.console import live, logins, serving
+from sessauth.console import board, logins, serving
 from sessauth.console.gate import HEADERS, MAX_FORM_BYTES
 from tests.console.conftest import HOST, ORIGIN, Browser, World, console
 
@@ -298,16 +298,16 @@ def test_a_page_that_is_open_ends_with_its_login(
 ) -> None:
     """Nothing more is sent to it behind a logout, nor when another login took its place."""
     began = threading.Event()
-    sent = live._event
+    sent = board._event
 
     def noted(name: str, html: str) -> bytes:
         began.set()
         return sent(name, html)
 
-    monkeypatch.setattr(live, "_event", noted)
-    monkeypatch.setattr(live, "TICK_S", live.PAUSE_S)
+    monkeypatch.setattr(board, "_event", noted)
+    monkeypatch.setattr(board, "TICK_S", board.LIVE_PAUSE_S)
     with console(world) as browser, ThreadPoolExecutor(1) as pool:
-        page = pool.submit(browser.http.get, "/", headers={"accept": live.EVENT_STREAM})
+        page = pool.submit(browser.http.get, "/", headers={"accept": board.EVENT_STREAM})
         assert began.wait(30)
         if way == "log out":
             assert browser.post("/logout")[0] == 401

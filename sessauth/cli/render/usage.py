@@ -196,7 +196,7 @@ def write_html(report: UsageReport, file: Path, fit: Fit = Fit.KINDS) -> None:
         UsageError: if the file can't be written.
     """
     try:
-        from ...console.report_page import report_page
+        from ...console.pages import report_page
     except ImportError as error:
         raise ConfigError(f"--html: {error.name} is not installed: pip install 'sessauth[console]'") from None
     page = report_page(report, fit)

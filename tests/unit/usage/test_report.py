@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.cli.render.usage import report_lines, report_of, write_html
-from sessauth.console.report_page import report_page
+from sessauth.console.pages import report_page
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
