@@ -15,7 +15,7 @@ import click
 
 from ..decisions.decision import Denied
 from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
-from ..guard.denied import ToolDenied
+from ..guard.call import ToolDenied
 from ..model.receipt import ReceiptFault
 from .output import printable
 

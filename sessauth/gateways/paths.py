@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from .._fast._check import canonical, require_distinct_names
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
-from ..guard.services.places import MARK
+from ..guard.services.routes import MARK
 from ..limits import MAX_RESOURCE_BYTES, MAX_SEGMENTS
 from ..scopes.scope import Scope
 from .arguments import of_values

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import UsageError
-from ..guard.services.places import BARE_QUERY
+from ..guard.services.routes import BARE_QUERY
 from .headers import Headers
 from .mapped import Call as Call
 from .mapped import Fault as Fault

@@ -6,9 +6,9 @@
 Loads no framework and no grpc. An adapter for a framework is a module of its own beside this one.
 """
 
-from .active import current_guard as current_guard
-from .active import guarded as guarded
-from .denied import ToolDenied as ToolDenied
+from .call import ToolDenied as ToolDenied
 from .guard import Guard as Guard
-from .hold import Hold as Hold
-from .watching import withdrawn as withdrawn
+from .guard import current_guard as current_guard
+from .guard import guarded as guarded
+from .guard import withdrawn as withdrawn
+from .tool_judge import Hold as Hold

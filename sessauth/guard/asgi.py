@@ -19,13 +19,12 @@ from typing import Any, Final, TypeAlias
 from ..decisions.outward import Outward
 from ..errors import SessauthError, UsageError
 from ..limits import MAX_JSON_BYTES
-from .call import CallTerms
-from .denied import BAD_CALL, ToolDenied
+from .call import BAD_CALL, CallTerms, ToolDenied
 from .guard import Guard
-from .hold import Hold
 from .services import routes
 from .services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
 from .services.routes import WEBSOCKET, RouteTable
+from .tool_judge import Hold
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Event: TypeAlias = MutableMapping[str, Any]

@@ -20,13 +20,11 @@ from ..decisions.decision import DecisionBase
 from ..errors import SessauthError
 from ..limits import MAX_JSON_BYTES
 from .asgi import TooLarge, refusal
-from .call import CallTerms
-from .denied import BAD_CALL
+from .call import BAD_CALL, CallTerms
 from .guard import Guard
 from .services import routes
-from .services.places import BARE_QUERY, Places
 from .services.presented import AUTHORIZATION, PROOF, bearer, one_proof
-from .services.resource_template import ResourceTemplate
+from .services.routes import BARE_QUERY, Places, ResourceTemplate
 
 _POLICY_VIOLATION = 1008
 

@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
 
 from ..decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST
-from .denied import ToolDenied
+from .call import ToolDenied
 from .guard import Guard
 from .mcp_terms import call_terms, error_of, judged_params, tool_refusal
 

@@ -24,8 +24,7 @@ from grpc import aio
 
 from ..decisions.outward import Outward
 from ..errors import SessauthError, UsageError
-from .call import CallTerms
-from .denied import BAD_CALL, ToolDenied
+from .call import BAD_CALL, CallTerms, ToolDenied
 from .guard import Guard
 from .services.call_table import NamedCall
 from .services.methods import MethodTable

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Self, TypeVar, Unpack
+import functools
+import inspect
+import threading
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, closing, contextmanager
+from contextvars import ContextVar
+from inspect import isasyncgen, isgenerator
+from typing import Any, Final, Protocol, Self, TypeVar, Unpack, cast
 
 from ..decisions.decision import DecisionBase
+from ..decisions.survey import Candidate
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import UsageError
 from ..limits import MAX_PERMIT_MS
@@ -15,17 +31,310 @@ from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
 from ..tokens.block_draft import BlockTerms
 from ..tokens.token import Token
-from .call import AnyToken, CallTerms
-from .denied import BAD_CALL, ToolDenied
-from .driving import drive, drive_async
-from .functions import activated, decorated
-from .hold import Hold
-from .origins import OWN, Catalogues
-from .tool_judge import Approve, Explain, Mode, OnDenied, ToolJudge
-from .watching import arun_standing, arun_watched, run_watched
+from .call import BAD_CALL, NO_GUARD, OWN, WITHDRAWN, AnyToken, CallTerms, Catalogues, ToolCall, ToolDenied
+from .tool_judge import (
+    Approve,
+    Explain,
+    Hold,
+    Mode,
+    OnDenied,
+    Steps,
+    ToolJudge,
+    drive,
+    drive_async,
+    is_possible,
+)
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CallGuard(Protocol):
+    """The part of a guard that calls functions: see :class:`~.guard.Guard`."""
+
+    def run(self, tool: str, arguments: dict[str, Any], do: Callable[[], Any]) -> Any:
+        """Judge a call and make it."""
+
+    async def arun(self, tool: str, arguments: dict[str, Any], do: Callable[[], Awaitable[Any]]) -> Any:
+        """Judge a call and make it, awaited."""
+
+
+active: ContextVar[CallGuard | None] = ContextVar("sessauth_guard", default=None)
+
+
+@contextmanager
+def activated(guard: CallGuard) -> Iterator[None]:
+    """Make ``guard`` the active one within the block."""
+    before = active.set(guard)
+    try:
+        yield
+    finally:
+        active.reset(before)
+
+
+def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], F]:
+    """Return a decorator that judges each call by the guard that ``find`` returns then."""
+
+    def decorate(function: F) -> F:
+        tool = name or function.__name__
+        runs, is_method = _run_by(function), _is_method(getattr(function, "func", function))
+        whole, bound_args, bound_values = _unbound(function)
+        signature = inspect.signature(whole)
+
+        def judged(args: tuple[Any, ...], values: dict[str, Any]) -> tuple[CallGuard, dict[str, Any]]:
+            guard = find()
+            if guard is None:
+                raise ToolDenied(tool, NO_GUARD)
+            args, values = (*bound_args, *args), {**bound_values, **values}
+            return guard, _arguments(tool, signature, args, values, is_method=is_method)
+
+        if inspect.iscoroutinefunction(runs):
+
+            @functools.wraps(function)
+            async def awaited(*args: Any, **values: Any) -> Any:
+                guard, arguments = judged(args, values)
+                return await guard.arun(tool, arguments, lambda: function(*args, **values))
+
+            return cast("F", awaited)
+
+        # The body of a generator runs when it is iterated, so it is judged then.
+        if inspect.isgeneratorfunction(runs):
+
+            @functools.wraps(function)
+            def iterated(*args: Any, **values: Any) -> Generator[Any, Any, Any]:
+                guard, arguments = judged(args, values)
+                return (yield from guard.run(tool, arguments, lambda: function(*args, **values)))
+
+            return cast("F", iterated)
+
+        if inspect.isasyncgenfunction(runs):
+
+            @functools.wraps(function)
+            async def generated(*args: Any, **values: Any) -> AsyncIterator[Any]:
+                guard, arguments = judged(args, values)
+
+                async def start() -> Any:
+                    return function(*args, **values)
+
+                async with aclosing(await guard.arun(tool, arguments, start)) as items:
+                    async for item in items:
+                        yield item
+
+            return cast("F", generated)
+
+        @functools.wraps(function)
+        def called(*args: Any, **values: Any) -> Any:
+            guard, arguments = judged(args, values)
+            return guard.run(tool, arguments, lambda: function(*args, **values))
+
+        return cast("F", called)
+
+    return decorate
+
+
+def _run_by(function: Any) -> Any:
+    """Return the function that runs when ``function`` is called, by which its kind is known."""
+    while isinstance(function, functools.partial | staticmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the function that a partial one completes, with the arguments that it has already."""
+    args: tuple[Any, ...] = ()
+    values: dict[str, Any] = {}
+    while isinstance(function, functools.partial | staticmethod):
+        if isinstance(function, functools.partial):
+            args, values = (*function.args, *args), {**function.keywords, **values}
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function, args, values
+
+
+def _is_method(function: Any) -> bool:
+    """Return True for a function that was defined in a class."""
+    within = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return inspect.isfunction(function) and bool(within) and not within.endswith("<locals>")
+
+
+def _arguments(
+    tool: str,
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    values: dict[str, Any],
+    *,
+    is_method: bool,
+) -> dict[str, Any]:
+    """Return the arguments by their parameters' names. Raises ToolDenied if they don't fit the function."""
+    try:
+        bound = signature.bind(*args, **values)
+    except TypeError:
+        raise ToolDenied(tool, BAD_CALL) from None
+    bound.apply_defaults()
+    arguments: dict[str, Any] = {}
+    for position, (name, parameter) in enumerate(signature.parameters.items()):
+        if is_method and position == 0 and name in ("self", "cls"):
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            # One may have the name of a positional-only parameter, and would hide its value.
+            if arguments.keys() & bound.arguments[name].keys():
+                raise ToolDenied(tool, BAD_CALL)
+            arguments.update(bound.arguments[name])
+        else:
+            arguments[name] = bound.arguments[name]
+    return arguments
+
+
+# A survey in this process costs a few microseconds, one over gRPC a call.
+EMBEDDED_INTERVAL_MS: Final = 20
+REMOTE_INTERVAL_MS: Final = 250
+
+_ended: ContextVar[threading.Event | None] = ContextVar("sessauth_withdrawn", default=None)
+
+
+def withdrawn() -> bool:
+    """Return True in a blocking tool whose permission ended while it runs: it should stop.
+
+    A coroutine is cancelled instead. False outside a watched call.
+    """
+    event = _ended.get()
+    return event is not None and event.is_set()
+
+
+def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
+    """Run a blocking tool, whose :func:`withdrawn` becomes true when its permission ends.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it ended meanwhile, also when the tool has finished.
+    """
+    event, done = threading.Event(), threading.Event()
+    context = _ended.set(event)
+    thread = threading.Thread(
+        target=_poll, args=(judge, call, event, done), name="sessauth-guard-watch", daemon=True
+    )
+    thread.start()
+    try:
+        result = do()
+    finally:
+        done.set()
+        _ended.reset(context)
+        thread.join()
+    if isgenerator(result):
+        return cast("T", _watched_items(judge, call, result))
+    if event.is_set():
+        # Never of a guard that observes: its calls always stand.
+        judge.refuse(ToolDenied(call.tool, WITHDRAWN))
+    return result
+
+
+async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaitable[T]]) -> T:
+    """Run a tool as a task that is cancelled when its permission ends.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it was cancelled for that.
+    """
+    result: Any = await _arun_until(_apoll(judge, call), judge, call.tool, do)
+    return cast("T", _awatched_items(judge, call, result) if _is_stream(result) else result)
+
+
+async def arun_standing(judge: ToolJudge, terms: CallTerms, do: Callable[[], Awaitable[T]]) -> T:
+    """Run a task that is cancelled when the token of ``terms`` stands no more.
+
+    Raises:
+        ToolDenied: WITHDRAWN if it was cancelled for that.
+    """
+    return await _arun_until(_apoll_token(judge, terms), judge, "", do)
+
+
+async def _arun_until(
+    end: Coroutine[Any, Any, None], judge: ToolJudge, name: str, do: Callable[[], Awaitable[T]]
+) -> T:
+    tool = asyncio.ensure_future(do())
+    watch = asyncio.ensure_future(end)
+    try:
+        await asyncio.wait((tool, watch), return_when=asyncio.FIRST_COMPLETED)
+        # Where both are done the permission ended first or at once: its result is not given out.
+        if not watch.done():
+            return tool.result()
+    finally:
+        for task in (tool, watch):
+            task.cancel()
+        await asyncio.gather(tool, watch, return_exceptions=True)
+    denied = ToolDenied(name, WITHDRAWN)
+    judge.refuse(denied)
+    raise denied
+
+
+def _watched_items(judge: ToolJudge, call: ToolCall, items: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run a generator, and give out its items, while its permission stands. Raises ToolDenied WITHDRAWN."""
+    sent = None
+    with closing(items):
+        while True:
+            drive(_require_standing(judge, call))
+            try:
+                item = items.send(sent)
+            except StopIteration as done:
+                return cast("T", done.value)
+            drive(_require_standing(judge, call))
+            sent = yield item
+
+
+async def _awatched_items(
+    judge: ToolJudge, call: ToolCall, items: AsyncGenerator[Any]
+) -> AsyncGenerator[Any]:
+    """Do as :func:`_watched_items`, awaited."""
+    async with aclosing(items):
+        while True:
+            await drive_async(_require_standing(judge, call))
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            await drive_async(_require_standing(judge, call))
+            yield item
+
+
+def _is_stream(result: object) -> bool:
+    # Not a type guard, which would have items of no type.
+    return isasyncgen(result)
+
+
+def _require_standing(judge: ToolJudge, call: ToolCall) -> Steps[None]:
+    if not (yield from _stands(judge, call)):
+        judge.refuse(ToolDenied(call.tool, WITHDRAWN))
+
+
+def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
+    """Return True while the call may go on."""
+    candidate = Candidate(call.action, call.resource, call.arguments, call.options["tool"])
+    options = {name: value for name, value in call.options.items() if name != "tool"}
+    try:
+        verdicts = yield from judge.survey(call.token, [candidate], options)
+        return is_possible(verdicts[0]) or judge.observing
+    except Exception:  # noqa: BLE001 - a thread that watches would end, and the call go on
+        return judge.observing
+
+
+def _interval_s(judge: ToolJudge) -> float:
+    return (EMBEDDED_INTERVAL_MS if judge.embedded else REMOTE_INTERVAL_MS) / 1000
+
+
+def _poll(judge: ToolJudge, call: ToolCall, ended: threading.Event, done: threading.Event) -> None:
+    while not done.wait(_interval_s(judge)):
+        if not drive(_stands(judge, call)):
+            ended.set()
+            return
+
+
+async def _apoll(judge: ToolJudge, call: ToolCall) -> None:
+    while await drive_async(_stands(judge, call)):
+        await asyncio.sleep(_interval_s(judge))
+
+
+async def _apoll_token(judge: ToolJudge, terms: CallTerms) -> None:
+    # It was judged just now, and most answers end before it is asked about again.
+    await asyncio.sleep(_interval_s(judge))
+    while await drive_async(judge.stands(terms)):
+        await asyncio.sleep(_interval_s(judge))
 
 
 class Guard:
@@ -72,7 +381,7 @@ class Guard:
             approve: called with the :class:`~sessauth.ApprovalRequest` of a call that waits for a person. It
                 returns a signed approval, or True once the server has one; else the call stays denied. What
                 it raises passes through: it may be a framework's interrupt.
-            watch: stop a running tool when its permission ends (:mod:`sessauth.guard.watching`).
+            watch: stop a running tool when its permission ends (:mod:`sessauth.guard.guard`).
             on_denied: called with each :class:`ToolDenied`, for the operator.
             explain: what an agent is told of a refusal. ``answer``: one sentence. ``decision``: the id of the
                 decision too, by which the operator finds it. ``scope``: also what its own token permits
@@ -261,3 +570,27 @@ class Guard:
         guard = copy.copy(self)
         guard._judge = self._judge.with_token(token)
         return guard
+
+
+def current_guard() -> Guard | None:
+    """Return the guard that is active in this task or thread; None without one."""
+    return cast("Guard | None", active.get())
+
+
+def guarded(name: str = "") -> Callable[[F], F]:
+    """Return a decorator: each call of the function is judged by the guard that is active then.
+
+    The arguments are judged under the names of the parameters, defaults included; the leading ``self`` or
+    ``cls`` of a method is left out. A generator is judged when it is iterated first, a watched
+    one again before each item. Without an active guard each call is denied.
+
+        @guarded()
+        def delete_repo(owner: str, name: str) -> None: ...
+
+        with guard.activate():
+            delete_repo("acme", "web")           # raises ToolDenied unless it is allowed
+
+    Args:
+        name: the name of the tool; empty: the function's.
+    """
+    return decorated(name, current_guard)

@@ -15,7 +15,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from ..decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST
-from .denied import ToolDenied
+from .call import ToolDenied
 from .guard import Guard
 from .mcp_terms import call_terms, error_of, judged_params, listed, tool_refusal, without_own
 

@@ -22,8 +22,7 @@ from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
 from ..scopes.call_arguments import encode
 from ..tokens.token import Token
-from .call import CallTerms
-from .denied import ToolDenied
+from .call import CallTerms, ToolDenied
 
 DECISION: Final = "io.sessauth/decision"
 """The name in ``_meta`` of the id of a denial, in hex."""

@@ -1,20 +1,24 @@
 """The logic of a guard, once for blocking and awaited use: what is judged, and what each failure means.
 
-The generators here yield the functions to call (``Step`` of :mod:`~.driving`) and are sent the answers, or
+The generators here yield the functions to call (``Step``) and are sent the answers, or
 have the failures thrown into them. A failure of a verifier or prover becomes a refusal.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, Final, Literal, Self, TypeVar
 
 from ..decisions.decision import DecisionBase, allows, is_answer
 from ..decisions.survey import Candidate
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
-from ..errors import UnknownTool
+from ..errors import UnknownTool, UsageError
 from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval
 from ..reasons import Level, Reason, Stage, SurveyVerdict
@@ -24,17 +28,120 @@ from ..tokens.token import Token
 from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
 from ..verifier.server_backed import ServerBackedVerifier
-from .call import AnyToken, CallTerms, ToolCall, judged_bytes, retry_id_of, started
-from .denied import BAD_CALL, MAX_TOOL_CHARS, NO_ANSWER, NO_TOKEN, ToolDenied
-from .driving import AT_ONCE, BLOCKS, WAITS, Step, Steps
-from .origins import OWN, Catalogues, Origins
+from .call import (
+    BAD_CALL,
+    CHANGED,
+    MAX_TOOL_CHARS,
+    NO_ANSWER,
+    NO_TOKEN,
+    OWN,
+    USED,
+    AnyToken,
+    CallTerms,
+    Catalogues,
+    Origins,
+    ToolCall,
+    ToolDenied,
+    judged_bytes,
+    retry_id_of,
+    started,
+)
+
+T = TypeVar("T")
+# A function to call for the logic that blocking and awaited guards share, its arguments and options; and how.
+Step = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], int]
+Steps = Generator[Step, Any, T]
+
+AT_ONCE: Final = 0
+# It must not run on an event loop.
+BLOCKS: Final = 1
+# It may wait for a person, too.
+WAITS: Final = 2
+
+
+def drive(steps: Steps[T]) -> T:
+    """Run ``steps`` in this thread.
+
+    Raises:
+        UsageError: if a step has to be awaited.
+    """
+    try:
+        step = next(steps)
+        while True:
+            error: BaseException | None = None
+            try:
+                function, args, options, _ = step
+                answer = function(*args, **options)
+            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+                answer, error = None, raised
+            # As _is_awaitable, without its frame.
+            if hasattr(type(answer), "__await__"):
+                if inspect.iscoroutine(answer):
+                    # It would else warn that nobody awaited it.
+                    answer.close()
+                steps.close()
+                raise UsageError("this guard's verifier or callback is awaited: use acheck(), arun() …")
+            step = steps.send(answer) if error is None else steps.throw(error)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def drive_async(steps: Steps[T]) -> T:
+    """Run ``steps`` on this event loop. A step that blocks runs in a thread, in this context."""
+    try:
+        step = next(steps)
+        while True:
+            error: BaseException | None
+            try:
+                if step[3] and not inspect.iscoroutinefunction(step[0]):
+                    answer, error = await _outcome_in_thread(step)
+                else:
+                    answer, error = _outcome(step)
+                if _is_awaitable(answer):
+                    answer = await answer
+            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+                error = raised
+            step = steps.send(answer) if error is None else steps.throw(error)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def _outcome_in_thread(step: Step) -> tuple[Any, BaseException | None]:
+    if step[3] != WAITS:
+        return await asyncio.to_thread(_outcome, step)
+    # A thread of its own: the loop's are few, and all other calls would wait for the same person.
+    pool = ThreadPoolExecutor(1, "sessauth-guard-approve")
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, copy_context().run, _outcome, step)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _is_awaitable(answer: Any) -> bool:
+    """Do as ``inspect.isawaitable`` for coroutines and futures, in a tenth of its time."""
+    return hasattr(type(answer), "__await__")
+
+
+def _outcome(step: Step) -> tuple[Any, BaseException | None]:
+    """Return the answer of a step, or what it raised.
+
+    Nothing is raised here: a StopIteration that came out of a thread would never reach the waiting task.
+    """
+    function, args, options, _ = step
+    try:
+        return function(*args, **options), None
+    except BaseException as error:  # noqa: BLE001 - for the logic to judge
+        return None, error
+
 
 Mode = Literal["enforce", "observe"]
 Explain = Literal["answer", "decision", "scope"]
 Approve = Callable[[Any], Any]
 OnDenied = Callable[[ToolDenied], None]
 
-T = TypeVar("T")
 
 # Of the log, however many tools a server has, and however often it has others.
 MAX_HIDDEN_NAMED: Final = 50
@@ -372,3 +479,114 @@ def _no_answer(tool: str, error: Exception) -> ToolDenied:
 
 def _presented(token: AnyToken | None) -> str | bytes:
     return token.present().data if isinstance(token, Token) else token or b""
+
+
+class Hold:
+    """An allowed call. Commit it just before the tool runs; leaving its block without that releases it.
+
+        with guard.hold("pay", arguments) as held:
+            ...                              # whatever must come first, and may fail
+            held.commit(arguments)           # raises ToolDenied if it is no longer allowed
+            pay(**arguments)
+
+    Where no permit was given, since the verifier has no server or the guard's ``permit_ms`` is 0, a commit
+    judges nothing again: the call was judged, and charged, when it was held. A hold is for one call: after a
+    commit, whatever came of it, and after a release another commit is refused.
+    """
+
+    __slots__ = ("_call", "_judge", "_open", "_permit", "decision")
+
+    def __init__(self, judge: ToolJudge, call: ToolCall | None, decision: DecisionBase | None) -> None:
+        """Take an allowed call; without one, of a guard that only observes, nothing is held."""
+        self._judge = judge
+        self._call = call
+        self._permit: bytes = getattr(decision, "permit", b"")
+        self._open = True
+        self.decision = decision
+
+    @property
+    def call(self) -> ToolCall | None:
+        """The call as it was judged; None where a guard that observes could not read it."""
+        return self._call
+
+    def commit(self, arguments: Arguments | None = None) -> None:
+        """Use the permit up.
+
+        Args:
+            arguments: the arguments that the tool is given, compared with those that were judged.
+
+        Raises:
+            ToolDenied: if the call is not allowed any more, or with other arguments. Do not make it.
+        """
+        drive(self._commit(arguments))
+
+    async def acommit(self, arguments: Arguments | None = None) -> None:
+        """Do as :meth:`commit`, awaited."""
+        await drive_async(self._commit(arguments))
+
+    def release(self) -> None:
+        """Give back what the call would have cost; nothing after a commit."""
+        drive(self._release())
+
+    async def arelease(self) -> None:
+        """Do as :meth:`release`, awaited."""
+        await drive_async(self._release())
+
+    def require_same(self, arguments: Arguments | None) -> None:
+        """Return if these are the arguments that were judged. Raises ToolDenied."""
+        if self._call is not None and arguments is not None and not _same(arguments, self._call.arguments):
+            self._judge.refuse(ToolDenied(self._call.tool, CHANGED, self.decision))
+
+    def _commit(self, arguments: Arguments | None) -> Steps[None]:
+        call, permit = self._call, self._permit
+        if call is None:
+            return
+        if not self._open:
+            self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
+        self.require_same(arguments)
+        # Used up or unknown from here on, whatever comes: it is not given back.
+        self._open, self._permit = False, b""
+        if permit:
+            yield from self._judge.commit(call, permit)
+            # The server took its time, in which others may have changed them.
+            self.require_same(arguments)
+        if not started.start(call.retry_id):
+            # Two attempts were judged at once, and charged once.
+            self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
+
+    def _release(self) -> Steps[None]:
+        permit, self._permit = self._permit, b""
+        self._open = False
+        if permit:
+            yield from self._judge.release(permit)
+
+    def __enter__(self) -> Self:
+        """Return the hold."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Release it unless it was committed."""
+        self._ended_by(error)
+        if self._open:
+            self.release()
+
+    async def __aenter__(self) -> Self:
+        """Return the hold."""
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Release it unless it was committed."""
+        self._ended_by(error)
+        if self._open:
+            await self.arelease()
+
+    def _ended_by(self, error: BaseException | None) -> None:
+        if self._call is not None and isinstance(error, self._call.interrupts):
+            started.forget(self._call.retry_id)
+
+
+def _same(arguments: Arguments, judged: bytes) -> bool:
+    try:
+        return judged_bytes(arguments) == judged
+    except Exception:  # noqa: BLE001 - whatever a changed value raises
+        return False

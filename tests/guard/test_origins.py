@@ -6,7 +6,7 @@ import pytest
 
 from sessauth import ToolCatalog, UsageError
 from sessauth.guard import ToolDenied
-from sessauth.guard.origins import Origins
+from sessauth.guard.call import Origins
 from tests.guard.world import World
 
 DESK = ToolCatalog.from_mcp("desk", [{"name": "search", "annotations": {"readOnlyHint": True}}])

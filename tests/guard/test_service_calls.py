@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 
 from sessauth.errors import UsageError
 from sessauth.guard.services.methods import ServiceMethod
-from sessauth.guard.services.places import Places
 from sessauth.guard.services.presented import bearer, one_proof
-from sessauth.guard.services.resource_template import ResourceTemplate
-from sessauth.guard.services.routes import RouteTable, ServiceRoute, require_json, route_arguments
+from sessauth.guard.services.routes import (
+    Places,
+    ResourceTemplate,
+    RouteTable,
+    ServiceRoute,
+    require_json,
+    route_arguments,
+)
 from sessauth.scopes.call_arguments import canonical
 from tests.guard.shop import OrderRequest
 

@@ -15,8 +15,7 @@ from sessauth.guard import Guard
 from sessauth.guard.asgi import GuardMiddleware
 from sessauth.guard.fastapi import requires
 from sessauth.guard.services.call_table import CallTable
-from sessauth.guard.services.places import Places
-from sessauth.guard.services.routes import RouteTable, ServiceRoute, route_arguments
+from sessauth.guard.services.routes import Places, RouteTable, ServiceRoute, route_arguments
 from tests.guard.shop import CEILING
 from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE

@@ -22,8 +22,7 @@ from ...errors import UsageError
 from ...guard import Guard, ToolDenied
 from ...guard.call import CallTerms
 from ...guard.services.call_table import CallTable, NamedCall
-from ...guard.services.places import MARK, Places
-from ...guard.services.resource_template import ResourceTemplate
+from ...guard.services.routes import MARK, Places, ResourceTemplate
 from ..json_parts import elements, members, object_text, strict_object, string
 
 SUBJECT: Final = "sessauth"

@@ -20,8 +20,7 @@ from ...decisions.outward import Outward
 from ...decisions.tool_catalog import TOOLS_CALL, TOOLS_LIST, ToolCatalog
 from ...errors import UsageError
 from ...guard import Guard, ToolDenied
-from ...guard.call import CallTerms
-from ...guard.denied import BAD_CALL
+from ...guard.call import BAD_CALL, CallTerms
 from ...guard.services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
 from ...scopes.call_arguments import canonical
 from .v1 import ext_mcp_pb2 as messages

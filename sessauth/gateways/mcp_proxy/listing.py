@@ -12,7 +12,7 @@ from ...decisions.catalogue_tool import Tool
 from ...decisions.tool_catalog import ToolCatalog
 from ...errors import UsageError
 from ...guard import ToolDenied
-from ...guard.denied import BAD_CALL, CHANGED, NO_ANSWER
+from ...guard.call import BAD_CALL, CHANGED, NO_ANSWER
 from ...guard.mcp_terms import is_modern, meta_of
 from .messages import Message
 from .schema_members import has_members

@@ -8,10 +8,8 @@ from typing import Any, Final, Unpack
 
 from ...decisions.tool_catalog import TOOLS_LIST
 from ...scopes.call_arguments import Arguments
-from ..active import current_guard
-from ..call import CallTerms
-from ..denied import FORGOTTEN_GUARD, NO_ANSWER, NO_GUARD, ToolDenied
-from ..guard import Guard
+from ..call import FORGOTTEN_GUARD, NO_ANSWER, NO_GUARD, CallTerms, ToolDenied
+from ..guard import Guard, current_guard
 
 GuardChoice = Guard | Callable[[Any], Guard | None] | None
 """The guard of all calls; a function that returns the guard of a call, by what the framework knows of it; or

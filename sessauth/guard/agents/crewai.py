@@ -12,8 +12,7 @@ from crewai.tools import BaseTool, ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name as named
 from pydantic import Field
 
-from ..denied import USED, ToolDenied
-from ..origins import OWN
+from ..call import OWN, USED, ToolDenied
 from .adapter import GuardChoice, choose, jsonable, run_or_refuse, shown
 
 

@@ -14,8 +14,7 @@ from langgraph.types import interrupt
 
 from ...approvals.request import ApprovalRequest
 from ...model.approval import SignedApproval
-from ..call import CallTerms
-from ..denied import ToolDenied
+from ..call import CallTerms, ToolDenied
 from .adapter import GuardChoice, arun_or_refuse, attempt_id, choose, run_or_refuse
 
 

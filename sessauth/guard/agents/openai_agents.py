@@ -15,7 +15,7 @@ from typing import Any
 from agents import Agent, FunctionTool
 from agents.tool_context import ToolContext
 
-from ..origins import OWN
+from ..call import OWN
 from .adapter import GuardChoice, arun_or_refuse, ashown, choose
 from .openai_handoffs import GuardedBase, own_handoffs, require_guarded_tools, set_handoffs
 

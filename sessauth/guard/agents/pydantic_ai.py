@@ -11,8 +11,7 @@ from pydantic_ai.toolsets import WrapperToolset
 
 from ...decisions.outward import Outward
 from ...errors import UsageError
-from ..call import CallTerms
-from ..origins import OWN, UNNAMED
+from ..call import OWN, UNNAMED, CallTerms
 from .adapter import GuardChoice, arun_or_refuse, ashown, attempt_id, choose, jsonable
 
 

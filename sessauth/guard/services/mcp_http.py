@@ -17,8 +17,7 @@ from typing import Any, Final
 from ...errors import UsageError
 from ...reasons import Reason
 from ..asgi import STATE, App, Event, Receive, Scope, Send, refusal, route_path
-from ..call import CallTerms
-from ..denied import ToolDenied
+from ..call import CallTerms, ToolDenied
 from ..guard import Guard
 from ..mcp_terms import GUARDED, error_of
 from .mcp_sessions import HEADER, McpSessions

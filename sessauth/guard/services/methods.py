@@ -16,7 +16,7 @@ from ...errors import UsageError
 from ...scopes.call_arguments import Arguments, canonical, encode
 from .call_table import CallTable, ServiceCall
 from .messages import message_arguments
-from .resource_template import ResourceTemplate
+from .routes import ResourceTemplate
 
 
 class ServiceMethod:

@@ -8,26 +8,131 @@
     guard = Guard(verifier, ROUTES)
 
 The arguments of a call are those of its query and the members of its JSON body, each under the name of its
-place (:mod:`~.places`). A name that is in both, or twice in one, is refused: two readers could take another
+place. A name that is in both, or twice in one, is refused: two readers could take another
 one each.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from ...errors import UsageError
 from ...scopes.call_arguments import canonical, encode
 from .call_table import CallTable, NamedCall, ServiceCall
-from .places import BARE_QUERY, Places
-from .resource_template import ResourceTemplate
+
+V = TypeVar("V")
+
+MARK: Final = "?"
+"""The beginning of the name of an argument that the query has."""
+BARE_QUERY: Final = frozenset({"GET", "HEAD", "WEBSOCKET"})
+"""Methods whose requests have no body: their arguments stand in the query alone, under bare names."""
+
+
+class Places(NamedTuple):
+    """The places from which the handler of a route takes its arguments.
+
+    Attributes:
+        has_body: False for a route whose requests have no body; one with a body is refused.
+        query: the names that are known to be taken from the query, and from nowhere else.
+        headers: the names that are known to be taken from headers and cookies, which are not judged.
+    """
+
+    has_body: bool = True
+    query: frozenset[str] = frozenset()
+    headers: frozenset[str] = frozenset()
+
+    def named(self, query: Mapping[str, V]) -> dict[str, V]:
+        """Return the values of a query under the names that are checked. Raises UsageError."""
+        if any(name.startswith(MARK) for name in query):
+            raise UsageError("query: a name begins with ?")
+        bare = self.query if self.has_body else query.keys() - self.headers
+        return {name if name in bare else MARK + name: value for name, value in query.items()}
+
+    def require_body(self, query: Mapping[str, object], body: bytes) -> None:
+        """Return if each member of a JSON object can be an argument of the body. Raises UsageError."""
+        if not self.has_body:
+            raise UsageError("body: the route has none")
+        # A number may have more digits than Python reads.
+        for name in json.loads(body, parse_int=float):
+            if name.startswith(MARK):
+                raise UsageError("body: a name begins with ?")
+            if name in query:
+                raise UsageError("query: a name stands in the body too")
+            if name in self.query or name in self.headers:
+                raise UsageError("body: a name that the route takes from elsewhere")
+
+
+# A place is a whole segment, so that no value can end its segment or begin another.
+_PLACE: Final = re.compile(r"\{([A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)*)(\*?)\}", re.ASCII)
+
+
+class ResourceTemplate:
+    """A resource whose segments may be places: ``{name}`` is one segment, ``{name*}`` one or more.
+
+    A name with dots reads a member of an object: ``{order.id}``.
+    """
+
+    __slots__ = ("_parts", "text")
+
+    def __init__(self, text: str) -> None:
+        """Read a template.
+
+        Raises:
+            UsageError: for an empty segment, or a brace that is not the end of a place.
+        """
+        self.text = text
+        self._parts: list[tuple[str, tuple[str, ...], bool]] = []
+        for segment in text.split("/"):
+            place = _PLACE.fullmatch(segment)
+            if place is not None:
+                self._parts.append(("", tuple(place[1].split(".")), bool(place[2])))
+            elif not segment or "{" in segment or "}" in segment:
+                raise UsageError(f"{text!a}: a resource has no empty segment, and a place is a whole segment")
+            else:
+                self._parts.append((segment, (), False))
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the resource with ``values`` in its places.
+
+        Raises:
+            UsageError: for a value that is missing, is no text and no whole number, or would be more than
+                its place.
+        """
+        return "/".join(
+            literal or self._value(values, path, several) for literal, path, several in self._parts
+        )
+
+    def _value(self, values: Mapping[str, Any], path: tuple[str, ...], several: bool) -> str:
+        value: Any = values
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        name = ".".join(path)
+        if not isinstance(value, str):
+            raise UsageError(f"{self.text}: the call has no {name} that can be part of a resource")
+        segments = value.split("/")
+        if (len(segments) > 1 and not several) or not all(map(_is_segment, segments)):
+            raise UsageError(f"{self.text}: {name} can't stand in a resource")
+        return value
+
+    def __repr__(self) -> str:
+        """Show the text."""
+        return f"ResourceTemplate({self.text!r})"
+
+
+def _is_segment(text: str) -> bool:
+    """Return True unless the segment is empty or a step in a path. The check refuses other characters."""
+    return text not in ("", ".", "..")
+
 
 WEBSOCKET: Final = "WEBSOCKET"
 MAX_QUERY_NAMES: Final = 1_000
-_PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}", re.ASCII)
+_PATH_PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)(?::([a-z]+))?\}", re.ASCII)
 # The converters of Starlette, in its own expressions: another route would match there.
 _KINDS: Final = {
     None: "[^/]+",
@@ -190,7 +295,7 @@ def _pattern(path: str) -> re.Pattern[str]:
         raise UsageError(f"{path!a}: a path begins with /")
     parts: list[str] = []
     position = 0
-    for place in _PLACE.finditer(path):
+    for place in _PATH_PLACE.finditer(path):
         parts.append(_literal(path, path[position : place.start()]))
         if place[2] not in _KINDS:
             raise UsageError(f"{path!a}: no converter {place[2]} is known here")
