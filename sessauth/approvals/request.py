@@ -1,4 +1,26 @@
-"""A request for approval as an approver reads it, and the statement that it signs."""
+"""A request for approval as an approver reads it, and the statement that it signs.
+
+A scope may need approvals: signed statements by persons that one request may happen, once. The verifier
+denies such a call with APPROVAL_REQUIRED, and the server keeps the request until it expires.
+
+Parts:
+
+- ``request.py``: the request in full, with its arguments, and the lines that a person reads.
+- ``approver.py``: an approver's key. It signs a request only if the statement follows from what was shown.
+- ``safe_text.py``: text that an agent wrote, made safe to read: no hidden, steering or look-alike characters.
+
+Order of events:
+
+1. A gateway's call is denied, and its request is asked for with the arguments of the call.
+2. The approver's program reads the request and computes its digest itself, from the text that it shows.
+3. The person signs, or denies. The signature covers the session, its epoch, the scope and the digest.
+4. The gateway repeats the call with the signature. The writer uses the approval up with the call.
+
+What must never happen: a person signs something else than what the screen showed; one signature admits two
+calls; a signature of an earlier epoch counts.
+
+Read next: ``approver.py``, then docs/decisions/0011-what-an-approver-signs.md.
+"""
 
 from __future__ import annotations
 

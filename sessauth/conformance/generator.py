@@ -1,6 +1,25 @@
 """Seeded random questions: views, chains right and wrong, requests. The same seed gives the same questions.
 
-The right answers are the kernel's. Questions of one view come together; about a fifth of them is allowed.
+The package compares any implementation of the token format with the kernel (docs/conformance.md).
+
+Parts:
+
+- ``questions.py``: a question and an answer, and their lines of JSON.
+- ``vocabulary.py``: random scopes, conditions and arguments, drawn from few words so that they often meet.
+- ``generator.py``: chains of blocks, views of a state, requests about them, and the right answers.
+- ``kernel.py``: the kernel's answer. The view becomes rows of a state in memory.
+- ``program.py``: another program as a judge, and the differences between its answers and the right ones.
+
+Order of events:
+
+1. A seed gives a view: sessions, issuer keys, revocations and a time.
+2. The chains of that view follow, right ones and ones with a fault, and then requests for each of them.
+3. The kernel answers each question. About a fifth is allowed; the rest spreads over the stages.
+4. The other program reads the same questions, and its answers are compared one by one.
+
+What must never happen: two runs with one seed differ, on any machine and at any time of day.
+
+Read next: ``kernel.py``.
 """
 
 from __future__ import annotations

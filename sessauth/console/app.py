@@ -1,4 +1,35 @@
-"""The console as an ASGI application."""
+"""The console as an ASGI application: sessions for people, in a browser on the same machine.
+
+The console is a process of its own and a client of the service, with the rights of its credential and no
+others (docs/console.md).
+
+Parts:
+
+- ``serving.py``: the listener on loopback, and the links that log a browser in. ``logins.py``: the logins.
+- ``gate.py``: the outermost part, in front of every page.
+- ``app.py``: routes, and the pages of hosts, tokens and decisions.
+- ``board.py``: the sessions, kept current by the server's events, and the pages that follow them live.
+- ``one_session.py``: a session with its grants, tokens and decisions, and its closure.
+- ``session_changes.py`` and ``approvals.py``: the pages that change something.
+- ``recent.py``: answers of the server that several pages share. ``decision_log.py``: this machine's audit.
+- ``pages.py``: the templates, and the report of a session as a page of its own.
+
+Order of events of a request:
+
+1. The gate refuses other host names and other users of the machine, then requests without a login, then forms
+   of other sites and forms without the token of the login.
+2. A route finds its view. The view asks the server, or takes an answer that is recent enough.
+3. A template renders the view. Every text that an agent, a holder or a caller wrote passes ``stated``.
+4. The gate adds the headers, to pages of errors too.
+
+A change is first a preview. Its form carries the epoch that was shown, so a change by somebody else in the
+meantime is not overlooked.
+
+What must never happen: a page changes something without ``--allow-changes``, or on a GET; a page but those
+of the login answers without one; a text of an agent becomes markup; a token is stored, logged or sent on.
+
+Read next: ``gate.py``, then ``one_session.py``.
+"""
 
 from __future__ import annotations
 

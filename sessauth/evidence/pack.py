@@ -1,4 +1,32 @@
-"""Makes an evidence pack: the log's excerpt, receipts, reports, keys and controls, signed as a whole."""
+"""Makes an evidence pack: the log's excerpt, receipts, reports, keys and controls, signed as a whole.
+
+An evidence pack is one file that shows an auditor the acts of some sessions. The auditor needs no access to
+the service, only public keys from elsewhere (docs/evidence.md).
+
+Parts:
+
+- ``question.py``: the sessions and the time that a pack is about, as the auditor states them.
+- ``scan.py``: reads audit folders and marks the lines that a question shows.
+- ``pack.py``: the members of a pack in order, the map of controls, the text for the person who opens it, and
+  the container.
+- ``reader/``: verifies packs. It is an independent reading by the documents alone, and imports nothing else
+  of the package.
+
+Order of events:
+
+1. The container is created as a new file with mode 0600.
+2. Fixed members come first: ``README.txt``, ``controls.json``, and ``keys.json`` with the public keys.
+3. The log of each host follows, file by file. A line that the question shows is written whole; any other line
+   is reduced to its chain, so that the excerpt still links without disclosing it.
+4. The lines that are shown name further sessions. Receipts and reports of all named sessions are added.
+5. The manifest has the question, the extent of each stream and the digest of every member. The audit key
+   signs it, and the file is synced.
+
+What must never happen: an existing file is replaced; a line that the question does not show is disclosed; a
+pack that could not be written in full is left behind; the pack and its manifest disagree.
+
+Read next: ``reader/verify.py``, which states what a pack proves and in which order that is established.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,35 @@
-"""The guard: judges an agent's tool calls, and lets none through that was not allowed."""
+"""The guard: checks an agent's tool calls, and lets none through that was not allowed.
+
+A guard stands in the program of the agent, or in that of its tools (docs/guard.md). The agent's model chooses
+a tool and arguments; the guard asks a verifier before the tool runs.
+
+Parts:
+
+- ``guard.py``: :class:`Guard` for programs, the decorator ``guarded``, and the watch over running tools.
+- ``tool_judge.py``: the logic, once for blocking and awaited use. Its generators yield the functions to call,
+  and a driver calls them here or on a thread. ``Hold`` is a call that is allowed and not yet made.
+- ``call.py``: a call in the form that is checked, ``ToolDenied``, and the catalogues of several servers.
+- ``mcp_terms.py`` and ``services/``: MCP requests, HTTP routes and gRPC methods as calls.
+- An adapter for each framework, a module of its own. It translates a call into ``run``, ``arun`` or ``hold``,
+  and a refusal into the framework's own form. It holds no policy.
+
+Order of events:
+
+1. The tool is looked up in the pinned catalogue. A tool that is not there is denied, and the denial recorded.
+2. The arguments become bytes once. The same bytes are checked and proven.
+3. A prover, if there is one, makes the proof of a bound token.
+4. The verifier decides. If the call needs an approval, ``approve`` is asked, and the call is checked again.
+5. With ``permit_ms`` a permit is committed just before the tool runs, or released if it does not run.
+6. With ``watch`` the call is surveyed again and again with its own arguments (token-format.md, section 9.12),
+   which charges nothing and needs no proof. The tool is stopped at a NO, and also if the verifier does not
+   answer. A generator is surveyed before it runs on and before each item is given out.
+
+What must never happen: a tool runs without an explicit ALLOWED, unless the guard only observes; an event loop
+is blocked by an awaited method; an agent learns more of a denial than ``decisions/outward.py`` and the
+operator's ``explain`` permit; a token or an argument is logged.
+
+Read next: ``tool_judge.py``, then the adapter of your framework.
+"""
 
 from __future__ import annotations
 

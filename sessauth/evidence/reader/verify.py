@@ -1,4 +1,17 @@
-"""Verifies a pack: container, manifest, streams, receipts, reports, and each against the others."""
+"""Verifies a pack: container, manifest, streams, receipts, reports, and each against the others.
+
+Order of events:
+
+1. The index of the container, then the manifest and its signature.
+2. The keys in the pack. If the auditor gave trusted keys, only those count.
+3. Each stream of the log, line by line: chains, checkpoints, counts, and removals by retention.
+4. Receipts and reports, the manifest's counts, and allowed calls later than the end of their session.
+5. The extent of the log, and the digest of each member.
+6. With a copy of the log, the pack is compared with it: its closed lines, and lines that it leaves out.
+
+A fault is a finding with its member, and the reading goes on, so that one report has all of them. A pack that
+can't be read at all is a finding too.
+"""
 
 from __future__ import annotations
 

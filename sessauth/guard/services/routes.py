@@ -8,8 +8,12 @@
     guard = Guard(verifier, ROUTES)
 
 The arguments of a call are those of its query and the members of its JSON body, each under the name of its
-place. A name that is in both, or twice in one, is refused: two readers could take another
-one each.
+place. A name that is in both, or twice in one, is refused: two readers could take another one each.
+
+Query and body are two places of a request: a handler that takes a name from one doesn't see the other. An
+argument of the query is checked as ``"?NAME"``, which no identifier can be, so that it meets no condition
+about a value of the body. Its name is bare where nothing else can have it: in a request that has no body, and
+where the handler is known to take it from the query.
 """
 
 from __future__ import annotations
