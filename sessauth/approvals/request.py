@@ -16,7 +16,7 @@ Order of events:
 3. The person signs, or denies. The signature covers the session, its epoch, the scope and the digest.
 4. The gateway repeats the call with the signature. The writer uses the approval up with the call.
 
-What must never happen: a person signs something else than what the screen showed; one signature admits two
+What must never happen: a person signs something that the screen did not show; one signature admits two
 calls; a signature of an earlier epoch counts.
 
 Read next: ``approver.py``, then docs/decisions/0011-what-an-approver-signs.md.

@@ -128,7 +128,7 @@ class TokenInspector:
         return self._parts.pages.answer(request, "token.html", info=None, blocks=[], fault="")
 
     async def inspect(self, request: Request) -> Response:
-        """Answer with what the token says, and with an empty form: the page does not hold the token."""
+        """Answer with the content of the token, and with an empty form: the page does not hold the token."""
         text = request.state.form.get("token", "").strip()
         pages = self._parts.pages
         if len(text) > MAX_TOKEN_CHARS:
@@ -142,7 +142,7 @@ class TokenInspector:
 
 
 def _limits(block: BlockInfo) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values of what a block states."""
+    """Yield the names and values of a block's statements."""
     times = ("issued_at_ms", "not_before_ms", "expires_at_ms")
     for name in times:
         if at_ms := getattr(block, name):

@@ -1,4 +1,4 @@
-"""Approvals: exactly what is asked for, and the answer of a person.
+"""Approvals: the exact request, and the answer of a person.
 
 A grant is signed in this process, with a key that stays here, over the call that the page showed. Pages of a
 console without an approver key show how to grant elsewhere.
@@ -118,7 +118,7 @@ class ApprovalPages:
     async def _ask_code(
         self, request: Request, approval: ApprovalRequest, login: Login, shown: str
     ) -> Response:
-        """Have the terminal show a code, and ask for it below what it signs."""
+        """Have the terminal show a code, and ask for it below the request that it signs."""
         self._parts.terms.show_code(self._codes.new(login, shown), approval)
         template, values = await self.one(request)
         return self._parts.pages.answer(request, template, **{**values, "asks_code": True})
@@ -184,7 +184,7 @@ class ApprovalPages:
 def _shown(approval: ApprovalRequest) -> str:
     """Return the digest of all that the page shows of a request but signatures, answers and budgets.
 
-    The server may be another one behind the button than behind the page: not only the call is held, but the
+    The server of the button may be another one than that of the page: not only the call is held, but the
     session, the scope, the caller and the time too. Raises InvalidApproval if a part can't be shown.
     """
     record = dataclasses.replace(

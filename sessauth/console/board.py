@@ -2,7 +2,7 @@
 
 A server lists sessions by id; people want the living first, the newest first. So all are read once, and then
 those that events name, with their descendants where these inherit the change. Leases move without events, and
-an issuer gets none of another's session that its own inherits from: rows that are shown are read anew.
+an issuer gets none of another's session that its own inherits from: rows that are shown are read again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Board:
         self.complete = False
         self.more = False
         self.revision = 0
-        # What a server that is there refuses, and why.
+        # Calls that a reachable server refuses, and the reasons.
         self._faults: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -140,7 +140,7 @@ class Board:
                 async with self._answers.client.watch_sessions(heartbeats=True) as watch:
                     established = False
                     async for event in watch:
-                        # All are read behind the beginning of the events, so that none falls between.
+                        # All are read after the events began, so that none is missed in between.
                         self._stale |= not established
                         established = True
                         self._faults.pop("events", None)
@@ -266,7 +266,7 @@ def _place(session: Session) -> tuple[bool, int, bytes]:
 EVENT_STREAM: Final = "text/event-stream"
 # What moves without an event, such as ages, leases and counts of calls, is looked at so often.
 TICK_S: Final = 1.0
-# However many events there are, parts are made anew so often at most.
+# Shortest time between two renderings, however many events there are.
 LIVE_PAUSE_S: Final = 0.2
 _REACH: Final = "reach.html"
 # Titles and status codes of pages of errors: the first that fits.

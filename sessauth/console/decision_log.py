@@ -17,7 +17,7 @@ from ..audit.read.reader import Entry
 
 # Decisions that are held; older ones are in the log.
 HELD: Final = 20_000
-# Of what is there at the beginning, the end of each file is read, the newest files first.
+# At the beginning the end of each file is read, the newest files first.
 FIRST_BYTES: Final = 4 * 1024 * 1024
 STEP_BYTES: Final = 1024 * 1024
 PAUSE_S: Final = 0.3
@@ -46,7 +46,7 @@ class DecisionLog:
             await asyncio.sleep(PAUSE_S)
 
     def read(self) -> int:
-        """Read what was written since; return the number of new decisions."""
+        """Read the lines written since; return the number of new decisions."""
         first, fault = not self._read_to, ""
         try:
             files = [path for numbered in layout.files(self.folder).values() for path in numbered.values()]
@@ -99,7 +99,7 @@ class DecisionLog:
         self.whole_since_ms = max(self.whole_since_ms, at_ms + 1)
 
     def _of_file(self, path: Path, *, skip: bool) -> list[Entry]:
-        """Return what was written to a file since; of one to ``skip`` nothing of what it has now."""
+        """Return the lines written to a file since; of a file to ``skip`` none that it has now."""
         size = path.stat().st_size
         at = self._read_to.get(path, -1)
         if at < 0 and skip:

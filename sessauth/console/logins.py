@@ -122,7 +122,7 @@ class SigningCodes:
         self._of: tuple[Login, str] | None = None
 
     def new(self, login: Login, shown: str) -> str:
-        """Return a code for the terminal alone to show; ``shown`` is the digest of what it signs."""
+        """Return a code for the terminal alone to show; ``shown`` is the digest of its request."""
         code = "".join(secrets.choice(_CODE_LETTERS) for _ in range(8))
         self._code, self._ends_ms = _digest(code), self._clock.now_ms() + CODE_MS
         self._of = login, shown

@@ -31,7 +31,7 @@ MAX_DECISIONS: Final = 25
 MAX_EVENTS: Final = 12
 MAX_BLOCK_ROWS: Final = 60
 MAX_CHILDREN: Final = 60
-# Suggestions are computed anew so often at most.
+# Suggestions are computed again after this time at the earliest.
 USAGE_MS: Final = 4_000
 CENSUS_MS: Final = 2_000
 # Answers to forget when a session was changed here.
@@ -68,7 +68,7 @@ class SessionFacts:
 
 
 async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
-    """Return what is known of a session. Raises what the client raises."""
+    """Return the facts of a session. Raises the client's errors."""
     elsewhere = ""
     try:
         report, dated_census = await asyncio.gather(
@@ -90,7 +90,7 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
 
 
 async def _without_use(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[SessionReport]:
-    """Return a report of what a server knows that does not lead: the grants, and no use."""
+    """Return the report of a server that does not lead: the grants, and no use."""
     found = await session_of(parts, session_id)
     inherited = tuple(layer for above in parts.board.ancestors(found.value) for layer in above.ceilings)
     unused = SessionObservation(session_id)
@@ -156,7 +156,7 @@ def _fact_text(value: Value) -> str:
 
 
 def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
-    """Return the principal whose change made a session what it is; empty if no event says so.
+    """Return the principal of a session's latest change; empty if no event names one.
 
     A later change may have no event here yet, or none at all. Nobody ends a session that ends by itself.
     """
@@ -173,7 +173,7 @@ def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
 
 
 def layer_rows(facts: SessionFacts) -> Iterator[dict[str, Any]]:
-    """Yield each granted list of scopes with its use; without usage only what is granted."""
+    """Yield each granted list of scopes with its use; without usage only the grants."""
     if facts.usage is not None:
         yield from (used_layer(layer) for layer in facts.usage.layers)
         return

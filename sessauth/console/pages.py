@@ -137,11 +137,11 @@ class Pages:
         }
 
     def context(self, request: Request, **values: Any) -> dict[str, Any]:
-        """Return what a template gets."""
+        """Return the values for a template."""
         login = getattr(request.state, "login", None)
         return {
             "now_ms": self._clock.now_ms(),
-            # As it was sent: the path of ``url`` is parsed anew, and differs from it.
+            # As it was sent: the path of ``url`` is parsed again, and differs from it.
             "path": request.scope["path"],
             "query": request.url.query,
             "base": base_of(request),

@@ -21,7 +21,7 @@ from .recent import RecentAnswers
 
 @dataclass(frozen=True, slots=True)
 class ConsoleTerms:
-    """Terms of a console: what it may change, who signs in it, where the audit is.
+    """Terms of a console: its permission to change, the approver who signs, the audit folder.
 
     ``audit``: the folder of this machine's audit, None if it is not to be read. ``server``: the address that
     is shown on each page, so that two consoles are told apart. ``show_code`` shows a code on the approver's

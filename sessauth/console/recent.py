@@ -1,4 +1,4 @@
-"""The server's answers, each with its age: what a page shows while the server can't be reached."""
+"""The server's answers, each with its age: for pages while the server can't be reached."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ class RecentAnswers:
         return self._put(key, DatedAnswer(value, self.reach.answered_at_ms))
 
     async def compute(self, key: object, make: Callable[[], Awaitable[T]], fresh_ms: int) -> DatedAnswer[T]:
-        """Return what ``make`` makes here, anew after ``fresh_ms``: no server is asked, so none is reached.
+        """Return the result of ``make``, made again after ``fresh_ms``.
+
+        No server is asked, so none is reached.
 
         Raises what ``make`` raises.
         """
@@ -121,7 +123,7 @@ class RecentAnswers:
         return answer
 
     async def ask(self, ask: Awaitable[T]) -> T:
-        """Return an answer, and note whether the server can be reached. Raises what the client raises."""
+        """Return an answer, and note whether the server can be reached. Raises the client's errors."""
         try:
             value = await ask
         except Unavailable as error:

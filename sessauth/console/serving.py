@@ -75,7 +75,7 @@ def serve(
         try:
             typed = os.read(sys.stdin.fileno(), 1024)
         except OSError:
-            # Another command has the terminal, and what is typed is for that one.
+            # Another command has the terminal, and gets the keys that are typed.
             loop.remove_reader(sys.stdin)
             loop.call_later(BACKGROUND_S, loop.add_reader, sys.stdin, entered)
             return

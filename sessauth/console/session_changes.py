@@ -39,7 +39,7 @@ MAX_CHILDREN: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class RecentCalls:
-    """Allowed calls of one action on one resource. ``verdict``: what a narrowing would do to them."""
+    """Allowed calls of one action on one resource. ``verdict``: the effect of a narrowing on them."""
 
     action: str
     resource: str
@@ -103,7 +103,7 @@ class Affected:
         return [self.facts.census, *(census for _, census in self.read)]
 
     def unknown(self) -> Iterator[str]:
-        """Yield what a preview lacks, in words."""
+        """Yield the gaps of a preview, in words."""
         if self.facts.elsewhere:
             yield f"how the session was used. {self.facts.elsewhere}"
         elif any(census is NO_CENSUS for census in self.censuses):
@@ -113,14 +113,14 @@ class Affected:
 
 
 async def affected(parts: ConsoleParts, facts: SessionFacts) -> Affected:
-    """Read what a change of a session affects, as far as it can be had."""
+    """Read the effects of a change of a session, as far as they can be known."""
     living = [each for each in facts.children if each.status is not SessionStatus.ENDED]
     read = await read_each(parts, living[:MAX_CHILDREN])
     return Affected(facts, living, [each for each in read if each is not None])
 
 
 def preview(hit: Affected, log: DecisionLog | None, now_ms: int) -> Hits:
-    """Return what an end or a suspension hits: every token of the session and of its living children."""
+    """Return the tokens that an end or a suspension hits: all of the session and of its living children."""
     tokens = [_token(block) for census in hit.censuses for block in census.tokens()]
     calls, window_ms = _calls(hit, log, now_ms)
     return Hits(
@@ -136,7 +136,7 @@ def preview(hit: Affected, log: DecisionLog | None, now_ms: int) -> Hits:
 
 
 def preview_narrowing(hit: Affected, text: str, log: DecisionLog | None, now_ms: int) -> Hits:
-    """Return what a narrowing to the scopes in ``text``, one a line, hits; with its fault, if it has one."""
+    """Return the effects of a narrowing to the scopes in ``text``, one a line, with its fault if any."""
     before, facts = preview(hit, log, now_ms), hit.facts
     try:
         scopes = read_scopes(text)
@@ -299,7 +299,7 @@ class SessionChanges:
                 return await self._preview(request, facts, kind, form.get("scopes", ""))
             if not parts.terms.allow_changes:
                 return parts.pages.refused(request, READ_ONLY)
-            # Nothing is read first: an end must not wait for what a page shows.
+            # Nothing is read first: an end must not wait for the content of a page.
             await parts.answers.ask(self._change(kind, session_id, form))
         except SessauthError as error:
             return await self._failed(request, kind, error)

@@ -25,7 +25,7 @@ Order of events:
 What must never happen: an existing file is replaced; a line that the question does not show is disclosed; a
 pack that could not be written in full is left behind; the pack and its manifest disagree.
 
-Read next: ``reader/verify.py``, which states what a pack proves and in which order that is established.
+Read next: ``reader/verify.py``, which states the order in which a pack is verified.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class PackSources:
     """The sources of a pack.
 
     ``folders`` are audit folders, each with the public keys of its log. ``issuer_jwks`` is a JWK set.
-    ``papers`` returns what the server has of a session, by its id in hex.
+    ``papers`` returns the server's receipt and report of a session, by its id in hex.
     """
 
     folders: Sequence[tuple[Path, Sequence[bytes]]]

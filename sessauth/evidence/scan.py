@@ -65,7 +65,7 @@ class ScannedStream:
     process: str
     files: list[ScannedFile] = field(default_factory=list)
     count: int = 0
-    # The last line that was read ends a file behind which another one follows.
+    # The last line that was read ends a file, and another file follows it.
     goes_on: bool = False
     # The extents of other streams that it names.
     anchors: dict[str, int] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def _scan_stream(
         if number >= max(started, default=first) and begins[number][0] < question.until_ms + SLACK_MS
     ]
     tokens: set[bytes] = set()
-    # Files behind the time of the question are left out.
+    # Files after the time of the question are left out.
     left_out = chosen[-1] != last
     while chosen:
         for number in chosen:
@@ -124,7 +124,7 @@ def _scan_stream(
             result.files.append(file)
         if left_out or not result.goes_on:
             break
-        # Its process went on meanwhile: what is new is less than another round would read.
+        # Its process went on in the meantime: the new lines are fewer than another round would read.
         files = {
             number: path
             for number, path in layout.files(folder).get(stream, {}).items()
@@ -153,7 +153,7 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
         whole += len(line)
         match = _LINE.match(line)
         kind = match[2] if match else b""
-        # What is no record is shown, to be found.
+        # A line that is no record is shown, so that the reader finds it.
         is_record = match is not None and _CHAINED.match(line, len(line) - _TAIL_BYTES) is not None
         file._sorts.append(_SORTS.get(kind, _OTHER) if is_record else _ALWAYS)
         if match is None:
@@ -171,7 +171,7 @@ def _read_lines(file: ScannedFile, question: PackQuestion, tokens: set[bytes], s
         elif kind == b"chain":
             file.chains[number] = b",".join(_CHAIN_ID.findall(line))
         elif kind == b"expired":
-            # It explains what is missing, so it must be proven.
+            # It explains the missing files, so it must be proven.
             file._sorts[number] = _MATCH
         elif kind not in _SORTS and _is_match(kind, line, int(match[3] or 0), question):
             file._sorts[number] = _MATCH
@@ -188,7 +188,7 @@ def _is_match(kind: bytes, line: bytes, at_ms: int, question: PackQuestion) -> b
             return question.asks(found[1].decode(), at_ms)
         if kind == b"decision" and question.kind != "time":
             return False
-    # What is of no session concerns all of them: keys, credentials, the brake, lost records.
+    # A record of no session concerns all of them: keys, credentials, the brake, lost records.
     return question.since_ms <= at_ms < question.until_ms
 
 

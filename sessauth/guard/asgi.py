@@ -1,9 +1,9 @@
-"""Middleware for an ASGI application: each request is judged before the application is called.
+"""Middleware for an ASGI application: each request is checked before the application is called.
 
     app = GuardMiddleware(app, guard=Guard(verifier, RouteTable([...])), public=["/health"])
 
 The token stands in ``Authorization: Bearer TOKEN``, a proof in ``x-sessauth-proof``. A route that the table
-lacks is refused. The body is read once, and the application is given the bytes that were judged. A call that
+lacks is refused. The body is read once, and the application is given the bytes that were checked. A call that
 is not allowed is answered as :class:`~sessauth.decisions.outward.Outward` says. The application finds the
 decision in ``scope["state"]["sessauth"]``; it is None in mode observe where none could be made. A guard with
 ``watch`` breaks an answer off, and closes a websocket, when the permission ends.
@@ -40,7 +40,7 @@ _log: Final = logging.getLogger("sessauth.guard")
 
 
 class GuardMiddleware:
-    """Judges the HTTP requests and websockets of an application."""
+    """Checks the HTTP requests and websockets of an application."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class GuardMiddleware:
 
         Args:
             app: the application.
-            guard: judges each request by the token that the request has.
+            guard: checks each request by the token that the request has.
             public: paths that anyone may call, with any method.
             max_body_bytes: a longer body is refused with status 413.
 
@@ -70,7 +70,7 @@ class GuardMiddleware:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge a request, and call the application or refuse it."""
+        """Check a request, and call the application or refuse it."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._app(scope, receive, send)
@@ -87,7 +87,7 @@ class GuardMiddleware:
             held = await self._hold(scope, path, request)
         except Gone:
             return
-        except Exception as error:  # noqa: BLE001 - a request that could not be judged goes no further
+        except Exception as error:  # noqa: BLE001 - a request that could not be checked goes no further
             if not isinstance(error, ToolDenied):
                 _log.error("a request could not be judged: %s", type(error).__name__)
             await outgoing.refuse(error)
@@ -155,7 +155,7 @@ class Incoming:
 
         Raises:
             Gone: if the client left.
-            TooLarge: if it is longer than permitted; :meth:`replay` then gives what was read, and the rest.
+            TooLarge: if it is too long; :meth:`replay` then gives the part already read, and the rest.
         """
         chunks: list[bytes] = []
         size = 0

@@ -1,4 +1,4 @@
-"""One tool call as a guard judges it."""
+"""One tool call as a guard checks it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CallTerms(TypedDict, total=False):
 
 @dataclass(slots=True)
 class ToolCall:
-    """A call that the catalogue knows, with the exact bytes that are judged.
+    """A call that the catalogue knows, with the exact bytes that are checked.
 
     ``proof_made`` is True if the guard's own prover made the proof, and can make another.
     """
@@ -76,7 +76,7 @@ class ToolCall:
 
 
 def judged_bytes(arguments: Arguments) -> bytes:
-    """Return the bytes that are judged for ``arguments``: their canonical form, ``{}`` for none.
+    """Return the bytes that are checked for ``arguments``: their canonical form, ``{}`` for none.
 
     Raises UsageError or TypeError for values that JSON has no form for.
     """
@@ -175,7 +175,7 @@ FORGOTTEN_GUARD = "no guard is active here: pass one, or call within guard.activ
 class ToolDenied(SessauthError):
     """A tool call that must not be made.
 
-    ``str(error)`` is what an agent may see. The rest is for the operator.
+    An agent may see ``str(error)``. The rest is for the operator.
 
     Attributes:
         tool: the name of the tool, as the agent wrote it, and no more of it than could be a name.

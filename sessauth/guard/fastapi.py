@@ -1,11 +1,11 @@
-"""A dependency for FastAPI: the call of a path operation is judged before it runs.
+"""A dependency for FastAPI: the call of a path operation is checked before it runs.
 
     guard = Guard(verifier, CallTable())
 
     @app.get("/orders/{order_id}", dependencies=[Depends(requires(guard, "read", "orders/{order_id}"))])
 
-It gives the decision. Bodies are judged as :mod:`sessauth.guard.asgi` does; FastAPI reads them whole before a
-dependency runs, so the server in front bounds them.
+It gives the decision. Bodies are checked as :mod:`sessauth.guard.asgi` does; FastAPI reads them whole before
+a dependency runs, so the server in front bounds them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def requires(
     """Return a dependency that raises unless the token of the request may do ``action`` on ``resource``.
 
     Args:
-        guard: judges by a :class:`~.services.call_table.CallTable`.
+        guard: checks by a :class:`~.services.call_table.CallTable`.
         action: as scopes name it.
         resource: a template whose places are the path's, as ``orders/{order_id}``.
-        judges_body: False for a form or an upload, whose body is not judged.
+        judges_body: False for a form or an upload, whose body is not checked.
 
     Raises:
         UsageError: for a template that can't be read.
@@ -48,7 +48,7 @@ def requires(
     async def judge(connection: HTTPConnection) -> DecisionBase | None:
         try:
             return await _judge(guard, action, template, judges_body, connection)
-        except Exception as error:  # noqa: BLE001 - a request that could not be judged goes no further
+        except Exception as error:  # noqa: BLE001 - a request that could not be checked goes no further
             status, headers, content = refusal(error)
             if not isinstance(connection, Request):
                 raise WebSocketException(_POLICY_VIOLATION) from None
@@ -78,7 +78,7 @@ async def _judge(
 
 
 async def _body(connection: HTTPConnection, headers: dict[str, list[str]]) -> bytes:
-    """Return the body that the path operation is given too. Raises UsageError if it can't be judged."""
+    """Return the body that the path operation is given too. Raises UsageError if it can't be checked."""
     if not isinstance(connection, Request):
         return b""
     if "content-type" in headers:

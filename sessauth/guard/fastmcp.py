@@ -1,4 +1,4 @@
-"""Middleware for servers of FastMCP: every request and notification is judged.
+"""Middleware for servers of FastMCP: every request and notification is checked.
 
 server = FastMCP("files", middleware=[SessauthFastMCPMiddleware(guard)])    # docs/integrations/fastmcp.md
 """
@@ -19,14 +19,14 @@ from .mcp_terms import call_terms, error_of, judged_params, tool_refusal
 
 
 class SessauthFastMCPMiddleware(Middleware):
-    """Judges what a client sends; of lists of tools it leaves those that the token could call."""
+    """Checks a client's messages, and removes from lists of tools those that the token could not call."""
 
     def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
         """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
         self._guard, self._approval_url = guard, approval_url
 
     async def on_message(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        """Judge a message, and hand it on if it is allowed."""
+        """Check a message, and hand it on if it is allowed."""
         method, request = context.method or "", getattr(context.fastmcp_context, "request_context", None)
         params = {**_params(context.message), "_meta": (request and request.meta) or {}}
         terms = call_terms(params, request and request.request)

@@ -1,13 +1,13 @@
-"""Interceptors for a gRPC service: each call is judged before its handler runs.
+"""Interceptors for a gRPC service: each call is checked before its handler runs.
 
     server = grpc.server(pool, interceptors=[GuardInterceptor(guard)])
     server = grpc.aio.server(interceptors=[AioGuardInterceptor(guard)])
 
 The token stands in the metadata ``authorization`` as ``Bearer TOKEN``, a proof in ``x-sessauth-proof``. A
-method that the table lacks is refused. A stream of requests is judged at its start, without arguments. A call
-that is not allowed ends with the status of :class:`~sessauth.decisions.outward.Outward` and an ErrorInfo that
-names it and the decision. So does one whose handler raises ToolDenied, or whose permission ends while a guard
-with ``watch`` has it running; streams of responses are not watched.
+method that the table lacks is refused. A stream of requests is checked at its start, without arguments. A
+call that is not allowed ends with the status of :class:`~sessauth.decisions.outward.Outward` and an ErrorInfo
+that names it and the decision. So does one whose handler raises ToolDenied, or whose permission ends while a
+guard with ``watch`` has it running; streams of responses are not watched.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _MAKERS: Final = {
 
 
 class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] # not generic when it runs
-    """Judges the calls of a ``grpc.server``."""
+    """Checks the calls of a ``grpc.server``."""
 
     def __init__(self, guard: Guard, *, public: Collection[str] = ()) -> None:
         """Judge by ``guard``, whose catalogue is a :class:`MethodTable`.
 
         Args:
-            guard: judges each call by the token that the call has.
+            guard: checks each call by the token that the call has.
             public: full names of methods that anyone may call.
 
         Raises:
@@ -60,14 +60,14 @@ class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] # not 
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler behind its judgement."""
+        """Return the handler, called after the check."""
         found = continuation(handler_call_details)
         handler: grpc.RpcMethodHandler[Any, Any] | None = self._starts.behind(found, handler_call_details)
         return handler
 
 
 class AioGuardInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Judges the calls of a ``grpc.aio.server``, those with handlers for threads too."""
+    """Checks the calls of a ``grpc.aio.server``, those with handlers for threads too."""
 
     def __init__(self, guard: Guard, *, public: Collection[str] = ()) -> None:
         """Judge by ``guard``; see :class:`GuardInterceptor`."""
@@ -78,14 +78,14 @@ class AioGuardInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Return the handler behind its judgement."""
+        """Return the handler, called after the check."""
         found = await continuation(handler_call_details)
         handler: grpc.RpcMethodHandler[Any, Any] = self._starts.behind(found, handler_call_details)
         return handler
 
 
 class _Starts:
-    """Puts handlers behind the judgement of their calls."""
+    """Wraps handlers, so that their calls are checked first."""
 
     def __init__(self, guard: Guard, public: Collection[str]) -> None:
         if not isinstance(guard.catalogue, MethodTable):
@@ -95,9 +95,9 @@ class _Starts:
         self._public = frozenset(public)
 
     def behind(self, handler: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Return ``handler`` behind its judgement, if it is one and not public.
+        """Return ``handler``, called after the check, if it is one and not public.
 
-        Each kind of handler stays what it was, for threads or for tasks.
+        Each handler keeps its kind, for threads or for tasks.
         """
         if handler is None or details.method in self._public:
             return handler
@@ -120,7 +120,7 @@ class _Starts:
 
 
 class _Start:
-    """The start of one call, as it is judged."""
+    """The start of one call, as it is checked."""
 
     def __init__(
         self, guard: Guard, methods: MethodTable, details: grpc.HandlerCallDetails, streamed: bool
@@ -144,7 +144,7 @@ class _Start:
             await self._guard.acheck(name, arguments, **terms)
 
     def run(self, request: Any, do: Callable[[], Any]) -> Any:
-        """Judge the call and make it, with the permit and the watch of the guard; raises as :meth:`judge`."""
+        """Check the call and make it, with the permit and the watch of the guard; raises as :meth:`judge`."""
         if (question := self._question(request)) is None:
             return do()
         name, arguments, terms = question
@@ -212,7 +212,7 @@ def _iterating(behaviour: Any, start: _Start) -> Callable[[Any, Any], Iterator[A
 def _begin(start: _Start, request: Any, context: grpc.ServicerContext) -> None:
     try:
         start.judge(request)
-    except Exception as error:  # noqa: BLE001 - a call that could not be judged is not made
+    except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
         abort(context, error)
 
 
@@ -242,7 +242,7 @@ def _generating(behaviour: Any, start: _Start) -> Callable[[Any, Any], AsyncIter
 async def _abegin(start: _Start, request: Any, context: aio.ServicerContext[Any, Any]) -> None:
     try:
         await start.ajudge(request)
-    except Exception as error:  # noqa: BLE001 - a call that could not be judged is not made
+    except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
         await _aabort(context, error)
 
 

@@ -4,7 +4,8 @@
     channel = grpc.intercept_channel(channel, GuardClientInterceptor(calls))
     channel = grpc.aio.secure_channel(target, credentials, interceptors=aio_interceptors(calls))
 
-Bound tokens need ``prover`` and the service's table of methods, for the proof covers what the service judges.
+Bound tokens need ``prover`` and the service's table of methods, for the proof covers the call as the
+service checks it.
 """
 
 from __future__ import annotations

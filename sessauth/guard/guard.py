@@ -84,10 +84,10 @@ class CallGuard(Protocol):
     """The part of a guard that calls functions: see :class:`~.guard.Guard`."""
 
     def run(self, tool: str, arguments: dict[str, Any], do: Callable[[], Any]) -> Any:
-        """Judge a call and make it."""
+        """Check a call and make it."""
 
     async def arun(self, tool: str, arguments: dict[str, Any], do: Callable[[], Awaitable[Any]]) -> Any:
-        """Judge a call and make it, awaited."""
+        """Check a call and make it, awaited."""
 
 
 active: ContextVar[CallGuard | None] = ContextVar("sessauth_guard", default=None)
@@ -104,7 +104,7 @@ def activated(guard: CallGuard) -> Iterator[None]:
 
 
 def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], F]:
-    """Return a decorator that judges each call by the guard that ``find`` returns then."""
+    """Return a decorator that checks each call by the guard that ``find`` returns then."""
 
     def decorate(function: F) -> F:
         tool = name or function.__name__
@@ -128,7 +128,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
             return cast("F", awaited)
 
-        # The body of a generator runs when it is iterated, so it is judged then.
+        # The body of a generator runs when it is iterated, so it is checked then.
         if inspect.isgeneratorfunction(runs):
 
             @functools.wraps(function)
@@ -362,7 +362,7 @@ async def _apoll(judge: ToolJudge, call: ToolCall) -> None:
 
 
 async def _apoll_token(judge: ToolJudge, terms: CallTerms) -> None:
-    # It was judged just now, and most answers end before it is asked about again.
+    # It was checked just now, and most answers end before it is asked about again.
     await asyncio.sleep(_interval_s(judge))
     while await drive_async(judge.stands(terms)):
         await asyncio.sleep(_interval_s(judge))
@@ -394,7 +394,7 @@ class Guard:
         """Guard the tools of ``catalogue``.
 
         Args:
-            verifier: a ``Verifier`` in this process, with a server behind it or not, a ``Client`` of a
+            verifier: a ``Verifier`` in this process, with or without a server, a ``Client`` of a
                 server, or for the awaited methods an ``AsyncVerifier`` or ``AsyncClient``; not closed here.
             catalogue: the tools that the operator pinned, of one MCP server or the program's own; another
                 tool is denied. With tools of several servers, a catalogue for each by the server's name, and
@@ -406,7 +406,7 @@ class Guard:
             audience: the name of this verifier, which a client has to state; empty: the verifier's own.
             session: the id of the session that each token must be of, 16 bytes; empty: any.
             permit_ms: hold each call by a permit of so many ms, and use it up just before the tool runs.
-                0: a call is charged when it is judged.
+                0: a call is charged when it is checked.
             mode: ``enforce``, or ``observe``: every call is made, and those that would be denied are logged
                 and told to ``on_denied``.
             approve: called with the :class:`~sessauth.ApprovalRequest` of a call that waits for a person. It
@@ -414,8 +414,8 @@ class Guard:
                 it raises passes through: it may be a framework's interrupt.
             watch: stop a running tool when its permission ends (:mod:`sessauth.guard.guard`).
             on_denied: called with each :class:`ToolDenied`, for the operator.
-            explain: what an agent is told of a refusal. ``answer``: one sentence. ``decision``: the id of the
-                decision too, by which the operator finds it. ``scope``: also what its own token permits
+            explain: how much an agent learns of a refusal. ``answer``: one sentence. ``decision``: the id of
+                the decision too, by which the operator finds it. ``scope``: also what its own token permits
                 instead, where that refused the call; never of a ceiling.
 
         Raises:
@@ -452,7 +452,7 @@ class Guard:
         return self._judge.observing
 
     def check(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> DecisionBase | None:
-        """Judge a call, and charge what it costs. Make the call now, or not at all.
+        """Check a call, and charge its cost. Make the call now, or not at all.
 
         Args:
             tool: the name of the tool.
@@ -476,7 +476,7 @@ class Guard:
     def check_method(
         self, method: str, params: Arguments = b"", **terms: Unpack[CallTerms]
     ) -> DecisionBase | None:
-        """Judge a call of an MCP method other than ``tools/call``; the handshake needs a token that stands.
+        """Check a call of an MCP method other than ``tools/call``; the handshake needs a token that stands.
 
         Returns and raises as :meth:`check`.
         """
@@ -489,7 +489,7 @@ class Guard:
         return await drive_async(self._judge.judge_method(method, params, terms))
 
     def hold(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> Hold:
-        """Judge a call that will be made a little later; its costs are held by a permit until then.
+        """Check a call that will be made a little later; its costs are held by a permit until then.
 
         Raises:
             ToolDenied: unless the call is allowed.
@@ -502,11 +502,11 @@ class Guard:
         return Hold(self._judge, *judged)
 
     def run(self, tool: str, arguments: Arguments, do: Callable[[], T], **terms: Unpack[CallTerms]) -> T:
-        """Judge a call and make it: ``do()``, with these arguments, exactly once or never.
+        """Check a call and make it: ``do()``, with these arguments, exactly once or never.
 
         Raises:
-            ToolDenied: if it is not allowed, or its arguments changed since they were judged; then ``do`` was
-                not called. Of a watched call also if its permission ended while it ran.
+            ToolDenied: if it is not allowed, or its arguments changed since they were checked; then ``do``
+                was not called. Of a watched call also if its permission ended while it ran.
         """
         call, decision = drive(self._judge.judge(tool, arguments, terms, self._permit_ms))
         with Hold(self._judge, call, decision) as held:
@@ -522,7 +522,7 @@ class Guard:
             return await self.arun_held(held, arguments, do)
 
     async def arun_held(self, held: Hold, arguments: Arguments | None, do: Callable[[], Awaitable[T]]) -> T:
-        """Commit a call of :meth:`ahold` and make it, as :meth:`arun` does with a call that it judges."""
+        """Commit a call of :meth:`ahold` and make it, as :meth:`arun` does with a call that it checks."""
         await held.acommit(arguments)
         if not self._watch or held.call is None:
             return await do()
@@ -609,10 +609,10 @@ def current_guard() -> Guard | None:
 
 
 def guarded(name: str = "") -> Callable[[F], F]:
-    """Return a decorator: each call of the function is judged by the guard that is active then.
+    """Return a decorator: each call of the function is checked by the guard that is active then.
 
-    The arguments are judged under the names of the parameters, defaults included; the leading ``self`` or
-    ``cls`` of a method is left out. A generator is judged when it is iterated first, a watched
+    The arguments are checked under the names of the parameters, defaults included; the leading ``self`` or
+    ``cls`` of a method is left out. A generator is checked when it is iterated first, a watched
     one again before each item. Without an active guard each call is denied.
 
         @guarded()

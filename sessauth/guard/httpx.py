@@ -3,7 +3,7 @@
     client = httpx.AsyncClient(base_url=url, auth=BearerAuth(token, origin=url))
 
 Both libraries take a callable for ``auth`` and call it once for each request that they send, so neither is
-imported here. Bound tokens need ``prover`` and ``call``: a proof covers what the service judges.
+imported here. Bound tokens need ``prover`` and ``call``: a proof covers what the service checks.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class BearerAuth:
             token: a token; an open one is sealed first.
             origin: the URL of the service; a request to another scheme, host or port is not sent.
             prover: proves the calls of a bound token.
-            call: returns the call that the service judges for a request, None for a request that needs no
+            call: returns the call that the service checks for a request, None for a request that needs no
                 proof; :func:`route_calls` makes one of a table of routes.
 
         Raises:
             UsageError: for ``prover`` without ``call``, and for an origin without scheme or host.
         """
         if (prover is None) != (call is None):
-            raise UsageError("prover: a proof needs call= too, which says what the service judges")
+            raise UsageError("prover: a proof needs call= too, the call as the service checks it")
         self._origin = origin_of(origin)
         if not all(self._origin[:2]):
             raise UsageError("origin: is the URL of the service, with scheme and host")

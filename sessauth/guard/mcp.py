@@ -1,4 +1,4 @@
-"""Middleware for servers of the MCP SDK: every request and notification is judged.
+"""Middleware for servers of the MCP SDK: every request and notification is checked.
 
     server = MCPServer("files", middleware=[SessauthMiddleware(guard)])
 
@@ -21,7 +21,7 @@ from .mcp_terms import call_terms, error_of, judged_params, listed, tool_refusal
 
 
 class SessauthMiddleware:
-    """Judges what a client sends; of lists of tools it leaves those that the token could call."""
+    """Checks a client's messages, and removes from lists of tools those that the token could not call."""
 
     def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
         """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
@@ -29,7 +29,7 @@ class SessauthMiddleware:
         self._approval_url = approval_url
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Judge a message, and hand it on without its token if it is allowed."""
+        """Check a message, and hand it on without its token if it is allowed."""
         params, inner = ctx.params or {}, ctx
         terms = call_terms(params, ctx.request)
         if terms and ctx.meta is not None:

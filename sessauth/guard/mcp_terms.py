@@ -1,4 +1,4 @@
-"""Tokens, judged parameters and refusals in the terms of MCP, for servers' middleware and for the proxy.
+"""Tokens, checked parameters and refusals in the terms of MCP, for servers' middleware and for the proxy.
 
 All values are plain JSON, so that no library of MCP is needed here.
 
@@ -56,7 +56,7 @@ class Credentials:
         """Present ``token``.
 
         Args:
-            token: the token; of an open one only what is presented is sent.
+            token: the token; of an open one only the presented form is sent.
             catalogue: the tools of the server, for proofs.
             prover: proves the calls of a bound token: a ``Prover`` or ``AsyncProver``.
         """
@@ -133,7 +133,7 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     token = tokens[0] if len(tokens) == 1 and isinstance(tokens[0], str) else ""
     if not proofs:
         return {"token": token}
-    # What is no proof, or two of them, is denied as such.
+    # Text that is no proof is denied as such, and so are two proofs.
     return {"token": token, "proof": proofs[0] if len(proofs) == 1 and isinstance(proofs[0], str) else "-"}
 
 
@@ -147,7 +147,7 @@ def _warn_unguarded() -> None:
 
 
 def judged_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters that are judged for a request other than ``tools/call``.
+    """Return the parameters that are checked for a request other than ``tools/call``.
 
     Those of the protocol itself are not.
     """

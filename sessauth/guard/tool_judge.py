@@ -1,4 +1,4 @@
-"""The logic of a guard, once for blocking and awaited use: what is judged, and what each failure means.
+"""The logic of a guard, once for blocking and awaited use: each call, and the meaning of each failure.
 
 The generators here yield the functions to call (``Step``) and are sent the answers, or
 have the failures thrown into them. A failure of a verifier or prover becomes a refusal.
@@ -72,7 +72,7 @@ def drive(steps: Steps[T]) -> T:
             try:
                 function, args, options, _ = step
                 answer = function(*args, **options)
-            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+            except BaseException as raised:  # noqa: BLE001 - for the logic to handle
                 answer, error = None, raised
             # As _is_awaitable, without its frame.
             if hasattr(type(answer), "__await__"):
@@ -100,7 +100,7 @@ async def drive_async(steps: Steps[T]) -> T:
                     answer, error = _outcome(step)
                 if _is_awaitable(answer):
                     answer = await answer
-            except BaseException as raised:  # noqa: BLE001 - for the logic to judge
+            except BaseException as raised:  # noqa: BLE001 - for the logic to handle
                 error = raised
             step = steps.send(answer) if error is None else steps.throw(error)
     except StopIteration as done:
@@ -126,14 +126,14 @@ def _is_awaitable(answer: Any) -> bool:
 
 
 def _outcome(step: Step) -> tuple[Any, BaseException | None]:
-    """Return the answer of a step, or what it raised.
+    """Return the answer of a step, or its exception.
 
     Nothing is raised here: a StopIteration that came out of a thread would never reach the waiting task.
     """
     function, args, options, _ = step
     try:
         return function(*args, **options), None
-    except BaseException as error:  # noqa: BLE001 - for the logic to judge
+    except BaseException as error:  # noqa: BLE001 - for the logic to handle
         return None, error
 
 
@@ -183,7 +183,7 @@ class ToolJudge:
         self.embedded = isinstance(verifier, BaseVerifier | AsyncVerifier)
         at_once = self.embedded and not isinstance(verifier, ServerBackedVerifier)
         self._how = AT_ONCE if at_once else BLOCKS
-        # Without a server behind it a verifier knows neither permits nor retry ids.
+        # A verifier without a server knows neither permits nor retry ids.
         self.charges = hasattr(verifier, "commit")
         # The holder's copy of an open token is sealed once, which costs a signature.
         self._presented = _presented(token)
@@ -197,7 +197,7 @@ class ToolJudge:
     def judge(
         self, tool: str, arguments: Arguments, terms: CallTerms, permit_ms: int = 0
     ) -> Steps[tuple[ToolCall | None, DecisionBase | None]]:
-        """Judge a call of a tool.
+        """Check a call of a tool.
 
         Returns the call and its decision. A guard that observes returns them for a denial too; the call is
         None where it could not be read.
@@ -215,7 +215,7 @@ class ToolJudge:
         return call, decision
 
     def judge_method(self, method: str, params: Arguments, terms: CallTerms) -> Steps[DecisionBase | None]:
-        """Judge a call of an MCP method other than ``tools/call``; returns and raises as :meth:`judge`."""
+        """Check a call of an MCP method other than ``tools/call``; returns and raises as :meth:`judge`."""
         try:
             token, options = self._presented_with(method, terms)
             request = (token, self._catalogue(terms), "", self._bytes_of(method, params))
@@ -284,7 +284,7 @@ class ToolJudge:
         _log.info("hidden tools: never in scope: %s; not in the catalogue: %s", denied, unknown)
 
     def _detail(self, token: AnyToken, decision: DecisionBase | None) -> str:
-        """Return what an agent is told beside the answer, by the operator's choice."""
+        """Return the detail that an agent gets beside the answer, by the operator's choice."""
         if self._explain == "answer" or decision is None or not decision.decision_id:
             return ""
         detail = f" (decision {decision.decision_id.hex()})"
@@ -338,7 +338,7 @@ class ToolJudge:
         return function, args, options, self._how
 
     def _read(self, tool: str, arguments: Arguments, terms: CallTerms) -> Steps[ToolCall]:
-        """Return the call in the form that is judged, with a proof if the guard makes them."""
+        """Return the call in the form that is checked, with a proof if the guard makes them."""
         token, options = self._presented_with(tool, terms)
         judged, catalogue = self._bytes_of(tool, arguments), self._catalogue(terms)
         try:
@@ -402,12 +402,12 @@ class ToolJudge:
         return (yield from self._proof(method, (token, action, resource, params), terms))
 
     def _drops_keys(self, decision: DecisionBase) -> bool:
-        """Return True if another proof may be accepted: by keys that are fetched anew."""
+        """Return True if another proof may be accepted: by keys that are fetched again."""
         prover = self.prover
         return isinstance(prover, Prover | AsyncProver) and prover.drop_rejected_keys(decision.reason)
 
     def _check(self, call: ToolCall, permit_ms: int) -> Steps[DecisionBase]:
-        """Judge a call, once more where a person has approved it. Raises ToolDenied."""
+        """Check a call, once more where a person has approved it. Raises ToolDenied."""
         options = dict(call.options)
         if call.proof:
             options["proof"] = call.proof
@@ -490,7 +490,7 @@ class Hold:
             pay(**arguments)
 
     Where no permit was given, since the verifier has no server or the guard's ``permit_ms`` is 0, a commit
-    judges nothing again: the call was judged, and charged, when it was held. A hold is for one call: after a
+    checks nothing again: the call was checked, and charged, when it was held. A hold is for one call: after a
     commit, whatever came of it, and after a release another commit is refused.
     """
 
@@ -506,14 +506,14 @@ class Hold:
 
     @property
     def call(self) -> ToolCall | None:
-        """The call as it was judged; None where a guard that observes could not read it."""
+        """The call as it was checked; None where a guard that observes could not read it."""
         return self._call
 
     def commit(self, arguments: Arguments | None = None) -> None:
         """Use the permit up.
 
         Args:
-            arguments: the arguments that the tool is given, compared with those that were judged.
+            arguments: the arguments that the tool is given, compared with those that were checked.
 
         Raises:
             ToolDenied: if the call is not allowed any more, or with other arguments. Do not make it.
@@ -525,7 +525,7 @@ class Hold:
         await drive_async(self._commit(arguments))
 
     def release(self) -> None:
-        """Give back what the call would have cost; nothing after a commit."""
+        """Give back the cost of the call; nothing after a commit."""
         drive(self._release())
 
     async def arelease(self) -> None:
@@ -533,7 +533,7 @@ class Hold:
         await drive_async(self._release())
 
     def require_same(self, arguments: Arguments | None) -> None:
-        """Return if these are the arguments that were judged. Raises ToolDenied."""
+        """Return if these are the arguments that were checked. Raises ToolDenied."""
         if self._call is not None and arguments is not None and not _same(arguments, self._call.arguments):
             self._judge.refuse(ToolDenied(self._call.tool, CHANGED, self.decision))
 
@@ -551,7 +551,7 @@ class Hold:
             # The server took its time, in which others may have changed them.
             self.require_same(arguments)
         if not started.start(call.retry_id):
-            # Two attempts were judged at once, and charged once.
+            # Two attempts were checked at once, and charged once.
             self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
 
     def _release(self) -> Steps[None]:

@@ -51,7 +51,7 @@ def header(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> int:
-    """Return the number of zeros behind a content of ``size`` bytes."""
+    """Return the number of zeros after a content of ``size`` bytes."""
     return -size % BLOCK
 
 

@@ -13,7 +13,7 @@ from .manifest import PackQuestion
 from .stream import MAX_FINDINGS, Record, RecordPlace
 from .wire import SessionOpening
 
-# How long a host may allow calls behind an end, unless its settings name another time (docs/cluster.md).
+# How long a host may allow calls after an end, unless its settings name another time (docs/cluster.md).
 BOUND_MS: Final = 3_000
 # Hosts of a cluster whose clocks differ by more allow nothing.
 CLOCK_MS: Final = 2_000
@@ -25,7 +25,7 @@ _UNKNOWN_MS: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class RecordedEnd:
-    """The recorded end of a session: the revision behind it, the incarnation, the time in ms since 1970."""
+    """The recorded end of a session: the revision after it, the incarnation, the time in ms since 1970."""
 
     revision: int
     incarnation: str
@@ -61,7 +61,7 @@ class SessionEnds:
         return self._renewed or self._incarnation
 
     def begin(self, stream: str, file: object, incarnation: str, at_ms: object) -> None:
-        """Take the begin of a file; the records behind it are of its incarnation."""
+        """Take the begin of a file; the records after it are of its incarnation."""
         if stream != self._stream:
             self._stream, self._renewed = stream, ""
         self._incarnation = incarnation
@@ -131,9 +131,9 @@ class SessionEnds:
         return all(incarnation in self._opened.get(each, ()) for each in self.lineage(session))
 
     def survived(self, bound_ms: int) -> Iterator[EvidenceFinding]:
-        """Yield a finding for each session that a call was allowed of behind its end.
+        """Yield a finding for each session of which a call was allowed after its end.
 
-        That is by the state behind it, later than ``bound_ms`` and the difference of clocks behind it, or in
+        That is by the state after it, later than ``bound_ms`` and the difference of clocks after it, or in
         an incarnation that began later than the one of its opening: a new one ends every session.
         """
         for (session, incarnation), calls in self._allowed.items():
@@ -151,7 +151,7 @@ class SessionEnds:
             yield EvidenceFinding(EvidenceFault.SURVIVED, place.member, place.line, place.n, text)
 
     def _is_of_earlier(self, session: str, incarnation: str) -> bool:
-        """Return True if an incarnation certainly began behind those in which a session was opened."""
+        """Return True if an incarnation certainly began after those in which a session was opened."""
         opened = self._opened.get(session)
         if not opened or incarnation in opened or incarnation not in self._began:
             return False
@@ -354,7 +354,7 @@ def opens_unnamed(question: PackQuestion, kind: str, record: Record) -> bool:
     at_ms, change = record.get("at_ms"), str(record.get("change")).lower()
     if kind != "change" or change != "open_session" or record.get("outcome") != APPLIED:
         return False
-    # A copy of the log goes on behind the time of the question.
+    # A copy of the log goes on after the time of the question.
     late = type(at_ms) is not int or at_ms >= question.until_ms
     if late or question.kind == "time" or str(record.get("session")) in question.sessions:
         return False
@@ -371,7 +371,7 @@ def _is_named_rightly(question: PackQuestion, session: str, opening: SessionOpen
     The title of a pack says so of all of them, and its signer wrote that.
     """
     if session == question.root:
-        # What the others descend from descends from none of them.
+        # The ancestor of the others descends from none of them.
         return opening.parent not in question.sessions
     return opening.parent in question.sessions or _is_of_purpose(question, opening)
 

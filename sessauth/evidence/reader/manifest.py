@@ -1,4 +1,4 @@
-"""The manifest of a pack: the question, what was left out, and each member with its digest; signed."""
+"""The manifest of a pack: the question, the streams left out, and each member with its digest; signed."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class ReceiptReading:
 
 
 def judge(data: bytes, keys: Mapping[bytes, bytes]) -> ReceiptReading:
-    """Return what a receipt's text proves by the service's keys. Raises BadReceipt."""
+    """Return the content of a receipt's text, verified by the service's keys. Raises BadReceipt."""
     try:
         signed = wire.decode("SignedReceipt", _body(data))
         payload = signed["payload"]

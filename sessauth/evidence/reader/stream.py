@@ -24,7 +24,7 @@ SLACK_MS: Final = 10_000
 _TAIL: Final = 76
 _CLOSED: Final = re.compile(rb"[0-9a-f]{64}", re.ASCII)
 MAX_FINDINGS: Final = 100
-# The line behind a begin signs it: they are written at once.
+# The line after a begin signs it: they are written at once.
 _SECOND: Final = 2
 _NO_SIGNATURE: Final = "no signature stands behind the begin of the file"
 # Kinds of records that each pack shows in its files.
@@ -54,9 +54,9 @@ class MissingFiles:
 class StreamReading:
     """The extent of a stream in a pack, and the proof of its lines.
 
-    ``first`` is the number of its first line, ``n`` that of the line behind the last one.
+    ``first`` is the number of its first line, ``n`` that of the line after the last one.
     ``proven`` lines are shown and linked to a signature of the log; ``vouched`` ones are shown, and only the
-    pack's signature covers them. Of ``unsigned`` lines behind the last signature the log has none.
+    pack's signature covers them. The log has no signature of the ``unsigned`` lines, its last ones.
     """
 
     stream: str

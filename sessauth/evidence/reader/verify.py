@@ -147,7 +147,7 @@ def _is_due(question: PackQuestion, record: Record) -> bool:
 
 
 def _chain(raw: bytes, before: bytes) -> bytes:
-    """Return the chain of a line, computed behind the chain of the line before it; both in hex."""
+    """Return the chain of a line, computed from the chain of the line before it; both in hex."""
     head = CHAIN_LABEL + bytes.fromhex(before.decode("ascii"))
     return blake2b(head + raw[:-_TAIL], digest_size=32).hexdigest().encode()
 
@@ -169,7 +169,7 @@ class StreamsReader:
     ) -> None:
         """Take the keys of each host's log, by id, and chains that some line must have.
 
-        What is found is appended to ``findings``.
+        Faults are appended to ``findings``.
         """
         self._heads = set(heads)
         self._file = file
@@ -299,7 +299,7 @@ class StreamsReader:
                         self._contradicts(EvidenceFault.CHANGED, anchor, "names another line")
                 n += 1
         for number, others in wanted.items():
-            # Later files are left out behind the time of the question; a file is never left out in part.
+            # Files after the time of the question are left out; a file is never left out in part.
             if number >= n and not reading.goes_on:
                 self._contradicts(
                     EvidenceFault.TRUNCATED, others[0], f"has more lines than {n}, by this record"
@@ -395,8 +395,8 @@ def verify_pack(
         trusted: keys from elsewhere.
         heads: chains, 32 bytes each, that some line must have: anchors from elsewhere.
         folders: audit folders, or folders of them, to compare the pack with: a copy of the log.
-        bound_ms: how long a host may allow calls behind the end of their session.
-        on_progress: called behind each file with the number of files read, and of all files.
+        bound_ms: how long a host may allow calls after the end of their session.
+        on_progress: called after each file with the number of files read, and of all files.
 
     Raises:
         OSError: if a file can't be read.

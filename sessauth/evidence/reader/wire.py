@@ -81,7 +81,7 @@ def decode(name: str, data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpening:
-    """An encoded Change that opens a session: parent, in hex, and purpose; "" for what it lacks."""
+    """An encoded Change that opens a session: parent, in hex, and purpose; "" for one that is missing."""
 
     parent: str
     purpose: str

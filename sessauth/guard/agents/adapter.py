@@ -12,7 +12,7 @@ from ..call import FORGOTTEN_GUARD, NO_ANSWER, NO_GUARD, CallTerms, ToolDenied
 from ..guard import Guard, current_guard
 
 GuardChoice = Guard | Callable[[Any], Guard | None] | None
-"""The guard of all calls; a function that returns the guard of a call, by what the framework knows of it; or
+"""The guard of all calls; a function that returns the guard of a call, by the framework's own knowledge; or
 None for the guard that is active where the call is made (:func:`~sessauth.guard.current_guard`)."""
 
 _log: Final = logging.getLogger("sessauth.guard")

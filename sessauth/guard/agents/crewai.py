@@ -1,4 +1,4 @@
-"""CrewAI: judges the tool calls of agents, and hides the tools that they can't call."""
+"""CrewAI: checks the tool calls of agents, and hides the tools that they can't call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .adapter import GuardChoice, choose, jsonable, run_or_refuse, shown
 
 
 class GuardedTool(BaseTool):
-    """A tool whose calls are judged by the values that it is given."""
+    """A tool whose calls are checked by the values that it is given."""
 
     tool: BaseTool
     guard: Any = Field(default=None, exclude=True)
@@ -42,7 +42,7 @@ def guarded_tools(tools: Sequence[BaseTool], guard: GuardChoice = None) -> list[
 
 
 def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
-    """Judge the calls of all other tools of this process; return CrewAI's hook, which can be unregistered."""
+    """Check the calls of all other tools of this process; return CrewAI's hook, which can be unregistered."""
 
     def judged(call: Any) -> bool | None:
         try:
@@ -65,7 +65,7 @@ def _origin(tool: Any, name: str = "") -> tuple[str, str]:
 
 
 def _allow_one_run(tool: Any) -> None:
-    """Let the tool of a judged call run once: CrewAI runs one that failed again, without its hooks."""
+    """Let the tool of a checked call run once: CrewAI runs one that failed again, without its hooks."""
     func = getattr(tool, "func", None)
     if func is not None and not hasattr(func, "sessauth_runs"):
         runs: list[None] = []

@@ -1,4 +1,4 @@
-"""Google ADK: ``App(..., plugins=[..., ToolGuardPlugin(guard)])`` judges tool calls and hides tools."""
+"""Google ADK: ``App(..., plugins=[..., ToolGuardPlugin(guard)])`` checks tool calls and hides tools."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ToolGuardPlugin(BasePlugin):
             yield connection
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
-        """Hide tools, and with them those that run at the provider, where no call is judged."""
+        """Hide tools, and with them those that run at the provider, where no call is checked."""
         tools, config = llm_request.tools_dict, llm_request.config
         shown = await choose(self._guard, callback_context).avisible(list(tools))
         sets = [getattr(each, "function_declarations", None) or [] for each in config.tools or ()]
@@ -52,7 +52,7 @@ class ToolGuardPlugin(BasePlugin):
             tools[name].run_async = partial(_run, self._guard, tool)
 
     async def before_tool_callback(self, *, tool: Any, tool_args: Any, tool_context: Any) -> Any:
-        """Judge a call of a tool of no request: a workflow's, an unknown one, one that a person confirmed."""
+        """Check a call of a tool of no request: a workflow's, an unknown one, one that a person confirmed."""
         if not _is_guarded(tool):
             # The tool runs next.
             return await _judged(partial(asyncio.sleep, 0), self._guard, tool, tool_args, tool_context)

@@ -1,4 +1,4 @@
-"""LangChain and LangGraph: judges the tool calls of an agent, and hides the tools that it can't call."""
+"""LangChain and LangGraph: checks the tool calls of an agent, and hides the tools that it can't call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ToolGuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._guard = guard
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """Run a tool if the call is allowed, and judge each further run that a later middleware makes."""
+        """Run a tool if the call is allowed, and check each further run that a later middleware makes."""
         inner, call, terms = request.override(tool=_once(request, self._guard)), *_call(request)
         return run_or_refuse(lambda: handler(inner), self._guard, *call, **terms)
 
@@ -37,7 +37,7 @@ class ToolGuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return await arun_or_refuse(lambda: handler(inner), self._guard, *call, **terms)
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """Hide tools, and with them those that run at the provider (dicts), where no call is judged."""
+        """Hide tools, and with them those that run at the provider (dicts), where no call is checked."""
         tools = {tool.name: tool for tool in request.tools if not isinstance(tool, dict)}
         shown = choose(self._guard, request.runtime).visible(tools)
         return handler(request.override(tools=[tools[name] for name in shown]))
@@ -56,7 +56,7 @@ def ask_by_interrupt(request: ApprovalRequest) -> SignedApproval | bool:
 
 
 def _once(request: Any, guard: GuardChoice) -> Any:
-    """Return a copy of the request's tool: its first run was judged, each further one is."""
+    """Return a copy of the request's tool: its first run was checked, each further one is."""
     if request.tool is None:
         return None
     tool, copied, judged = request.tool, copy.copy(request.tool), [True]

@@ -1,4 +1,4 @@
-"""OpenAI Agents: judges the tool calls of an agent, and hides the tools that it can't call.
+"""OpenAI Agents: checks the tool calls of an agent, and hides the tools that it can't call.
 
     agent = GuardedAgent(name="...", tools=[...], guard=guard)
     Runner.run(agent, "...", run_config=RunConfig(tool_not_found_behavior="return_error_to_model"))
@@ -24,8 +24,8 @@ from .openai_handoffs import GuardedBase, own_handoffs, require_guarded_tools, s
 class GuardedAgent(Agent[Any], GuardedBase):
     """An agent with a guard. A function that chooses the guard is given the run's context.
 
-    Tools that run at the provider are hidden, since their calls can't be judged. Agents that it hands off to,
-    or has as tools, must be guarded too.
+    Tools that run at the provider are hidden, since their calls can't be checked. Agents that it hands off
+    to, or has as tools, must be guarded too.
     """
 
     guard: GuardChoice = None
@@ -36,7 +36,7 @@ class GuardedAgent(Agent[Any], GuardedBase):
         require_guarded_tools(self.tools)
 
     async def get_all_tools(self, run_context: Any) -> list[Any]:
-        """Return the tools that may be shown, those of MCP servers too, each judged when it is called.
+        """Return the tools that may be shown, those of MCP servers too, each checked when it is called.
 
         Raises:
             UsageError: for a tool that is an agent without a guard.
@@ -53,11 +53,11 @@ GuardedAgent.handoffs = property(own_handoffs, set_handoffs)
 
 
 def guarded_tool(tool: FunctionTool, guard: GuardChoice = None) -> FunctionTool:
-    """Return a copy of ``tool`` whose calls are judged by the JSON that the tool is given."""
+    """Return a copy of ``tool`` whose calls are checked by the JSON that the tool is given."""
     (name, origin), invoke = _origin(tool), tool.on_invoke_tool
 
     async def judged(context: ToolContext[Any], arguments: str) -> Any:
-        # No call id: the model chooses it, and the SDK has no id of its own for what it would run again.
+        # No call id: the model chooses it, and the SDK has no id of its own for a call that it repeats.
         asked = (guard, context, name, arguments, str)
         return await arun_or_refuse(lambda: invoke(context, arguments), *asked, origin=origin)
 

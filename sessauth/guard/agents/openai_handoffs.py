@@ -40,7 +40,7 @@ def set_handoffs(agent: Any, handoffs: list[Any]) -> None:
 
 
 def _guarded_handoff(item: Any, agent: Any) -> Any:
-    """Return a handoff that is judged as a call of a tool, if the catalogue has one of its name."""
+    """Return a handoff that is checked as a call of a tool, if the catalogue has one of its name."""
     if isinstance(item, Agent):
         item = handoff(_require_guarded(item))
     invoke: Any = getattr(item, "on_invoke_handoff", None)

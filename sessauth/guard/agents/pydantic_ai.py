@@ -1,4 +1,4 @@
-"""PydanticAI: ``Agent(..., capabilities=[ToolGuardCapability(guard)])`` judges tool calls and hides tools."""
+"""PydanticAI: ``Agent(..., capabilities=[ToolGuardCapability(guard)])`` checks tool calls and hides tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ToolGuardCapability(AbstractCapability[Any]):
     """A capability with a guard. A function that chooses the guard is given the run's context.
 
     With ``defer_approvals`` a call that waits for a person ends the run with ``DeferredToolRequests``, which
-    has to be among the agent's output types. The run that continues it judges the call again.
+    has to be among the agent's output types. The run that continues it checks the call again.
     """
 
     guard: GuardChoice = None
@@ -32,15 +32,15 @@ class ToolGuardCapability(AbstractCapability[Any]):
             raise UsageError("defer_loading: a guard has to be there from the start")
 
     def get_ordering(self) -> CapabilityOrdering:
-        """Stand nearest to the tools: whatever else changes a call does so before it is judged."""
+        """Stand nearest to the tools: whatever else changes a call does so before it is checked."""
         return CapabilityOrdering(position="innermost")
 
     def get_wrapper_toolset(self, toolset: Any) -> WrapperToolset[Any]:
-        """Have all calls judged."""
+        """Have all calls checked."""
         return GuardedToolset(toolset, self)
 
     async def prepare_model_request(self, ctx: Any, request_context: Any) -> Any:
-        """Hide tools, and with them those that run at the provider, where no call is judged."""
+        """Hide tools, and with them those that run at the provider, where no call is checked."""
         offer = request_context.model_request_parameters
         names = [*map(_origin, offer.function_tools), *((each.kind, OWN) for each in offer.native_tools)]
         shown = await ashown(choose(self.guard, ctx), names)
@@ -51,7 +51,7 @@ class ToolGuardCapability(AbstractCapability[Any]):
 
 @dataclass
 class GuardedToolset(WrapperToolset[Any]):
-    """A toolset whose calls are judged by the values that its tools are given."""
+    """A toolset whose calls are checked by the values that its tools are given."""
 
     capability: ToolGuardCapability
 

@@ -1,4 +1,4 @@
-"""A table of calls in the place of a catalogue of tools: a guard judges the calls of a service by it."""
+"""A table of calls in the place of a catalogue of tools: a guard checks the calls of a service by it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...errors import UnknownTool
 
 
 class ServiceCall(NamedTuple):
-    """A call as it is judged and proven: its arguments are JSON in the canonical form."""
+    """A call as it is checked and proven: its arguments are JSON in the canonical form."""
 
     action: str
     resource: str

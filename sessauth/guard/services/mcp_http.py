@@ -31,14 +31,14 @@ _NOT_FOUND: Final = {"code": -32600, "message": "Session not found"}
 
 
 class GuardedMcpApp:
-    """Judges the token of every request to an application of MCP, whose middleware judges the calls."""
+    """Checks the token of every request to an application of MCP, whose middleware checks the calls."""
 
     def __init__(self, app: App, guard: Guard, *, public: Collection[str] = ()) -> None:
         """Judge by ``guard``, that of the middleware.
 
         Args:
             app: the application of the MCP SDK or of FastMCP.
-            guard: judges each request by the token that the request has.
+            guard: checks each request by the token that the request has.
             public: paths that anyone may call, with any method.
         """
         self._app = app
@@ -47,7 +47,7 @@ class GuardedMcpApp:
         self._sessions = McpSessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge the token of a request, and call the application or refuse it."""
+        """Check the token of a request, and call the application or refuse it."""
         if scope["type"] not in ("http", "lifespan"):
             raise UsageError(f"an ASGI scope of another type: {scope['type']!a}")
         if scope["type"] == "lifespan" or route_path(scope) in self._public:
@@ -89,7 +89,7 @@ class _Answer:
         self.session_id = b""
 
     async def send(self, event: Event) -> None:
-        """Pass an event on, once what it says of the session is known here."""
+        """Pass an event on, once its facts about the session are known here."""
         self._begun = True
         if event["type"] == "http.response.start":
             if not self._mcp_id:

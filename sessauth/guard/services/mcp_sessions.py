@@ -1,7 +1,7 @@
 """Sessions of MCP over HTTP (``Mcp-Session-Id``), each of one session of sessauth.
 
-Whoever knows such an id reads its stream, answers what the server asks, and ends it. So an id is bound to the
-session of the token that it was opened or first used with.
+Whoever knows such an id can read its stream, answer the server's questions, and end it. So an id is bound to
+the session of the token that it was opened or first used with.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class McpSessions:
         with self._lock:
             if self._owners.setdefault(mcp_id, session_id) != session_id:
                 return False
-            # The end is what was used last.
+            # The end of the list was used last.
             ids = self._ids[session_id] = self._ids.pop(session_id, {})
             ids.pop(mcp_id, None)
             ids[mcp_id] = None

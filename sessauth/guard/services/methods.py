@@ -44,7 +44,7 @@ class ServiceMethod:
     def call(self, request: Any) -> ServiceCall:
         """Return the call of one request.
 
-        Unknown fields are discarded from it first: its receiver acts on what is judged and no more.
+        Unknown fields are discarded from it first: its receiver acts on the checked message and no more.
 
         Raises:
             UsageError: if the request has no value for a place, or a value that JSON can't say.
@@ -58,7 +58,7 @@ class ServiceMethod:
         return ServiceCall(self.action, self.resource.fill(values), encoded)
 
     def stream(self) -> ServiceCall:
-        """Return the call of a stream of requests, which is judged at its start and has no arguments.
+        """Return the call of a stream of requests, which is checked at its start and has no arguments.
 
         Raises:
             UsageError: if the resource has places, which such a call can't fill.

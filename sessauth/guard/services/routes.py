@@ -42,7 +42,7 @@ class Places(NamedTuple):
     Attributes:
         has_body: False for a route whose requests have no body; one with a body is refused.
         query: the names that are known to be taken from the query, and from nowhere else.
-        headers: the names that are known to be taken from headers and cookies, which are not judged.
+        headers: the names that are known to be taken from headers and cookies, which are not checked.
     """
 
     has_body: bool = True
@@ -171,7 +171,7 @@ class ServiceRoute:
                 of converters there are ``str``, ``path``, ``int``, ``float`` and ``uuid``.
             action: as scopes name it.
             resource: a template whose places are those of the path; ``{name*}`` for one of ``:path``.
-            judges_body: False for an upload whose body is neither read nor judged.
+            judges_body: False for an upload whose body is neither read nor checked.
             query: the names that the application takes from the query, of a request that may have a body;
                 scopes name them without ``?``, and in a body they are refused.
 
