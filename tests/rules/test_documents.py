@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import click
 import pytest
@@ -255,8 +254,14 @@ def test_the_glossary_is_in_order() -> None:
 
 
 def test_decisions_are_numbered_without_gaps() -> None:
-    """docs/decisions holds 0001, 0002 … each once."""
-    numbers = sorted(int(path.name[:4]) for path in Path(ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    """docs/decisions.md holds 1, 2 … in order, each with its date, the choice, why and the rejected ones."""
+    page = Document(DOCS / "decisions.md")
+
+    numbers = [int(title.partition(".")[0]) for title in page.headings(2)]
 
     assert numbers == list(range(1, len(numbers) + 1))
     assert numbers
+    for title, section in page.sections(2).items():
+        assert re.search(r"^\*\d{4}-\d\d", section, re.M), title
+        said = re.findall(r"^\*\*(Decision|Why|Rejected)\.", section, re.M)
+        assert said == ["Decision", "Why", "Rejected"], title

@@ -2,7 +2,7 @@
 
 LMDB writes the id of each transaction into one of two meta pages, in turn, before the commit returns.
 While the newer id equals the one that a mirror was read at, nothing was committed since, and nothing need be
-read again (docs/decisions/0007-freshness-without-a-transaction.md). In doubt the number differs from the
+read again (docs/decisions.md#7-freshness-without-a-transaction). In doubt the number differs from the
 mirror's, and the check asks LMDB.
 """
 

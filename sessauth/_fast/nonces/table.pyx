@@ -5,8 +5,8 @@ entries. An entry is 39 bits of a keyed hash of the chain's last signature and t
 expiry. The hash also selects the bucket. The key is random and unique to the table, so callers can't construct
 collisions.
 
-A valid entry is never displaced: without room the call is denied (docs/token-format.md, section 9.9). docs/decisions
-explains the locks.
+A valid entry is never displaced: without room the call is denied (docs/token-format.md, section 9.9).
+docs/decisions.md explains the locks.
 """
 
 import mmap

@@ -16,7 +16,7 @@ numbers. After them comes the number of times that a person set or cleared the b
 
 A folder that a follower feeds also has a freshness bound there: the time of the steady clock until which it
 is known to be current, and the identity of that clock. The kernel denies STALE_STATE from then on, in every
-process (``_fast/check/freshness.pyx``). 0: no bound. See docs/decisions/0023-the-freshness-bound.md.
+process (``_fast/check/freshness.pyx``). 0: no bound. See docs/decisions.md, 23.
 """
 
 from __future__ import annotations
