@@ -1,10 +1,11 @@
-"""The pages of docs/integrations whose programs need a framework, typed where it is installed."""
+"""The programs of docs/integrations/frameworks.md, each typed where its framework is installed."""
 
 from __future__ import annotations
 
 import os
 import sys
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from tests.support.newcomer import SYSTEM_PATH, environment, fresh_home
 from tests.support.tree import ROOT
 from tests.support.typed_page import assert_shown, typed_page
 
+PAGE = Document(ROOT / "docs" / "integrations" / "frameworks.md")
 SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
 # Of a program.
 MAX_LINES = 30
 CALLS = '[[("refund", {"order": "o-1", "amount": 20})], [("refund", {"order": "o-1", "amount": 2000})]]'
-# The model of each page: that of its adapter's tests, which makes these calls.
+# The model of each program: that of its adapter's tests, which makes these calls.
 MODELS = {
     "langchain": ("langchain", f"from tests.guard.test_langchain import Model\nmodel = Model(turns={CALLS})"),
     "pydantic-ai": (
@@ -50,7 +52,7 @@ def test_a_program_leads_to_the_first_denied_call(page: str, tmp_path: Path) -> 
     framework, model = MODELS[page]
     if not _is_installed(framework):
         pytest.skip(f"{framework} is tested where it is installed")
-    program, shown = Document(ROOT / "docs" / "integrations" / f"{page}.md").fences()[:2]
+    program, shown = _program(page)
     work, scratch, commands = tmp_path / "work", tmp_path / "scratch", tmp_path / "bin"
     for folder in (work, scratch, commands):
         folder.mkdir()
@@ -72,10 +74,17 @@ def test_a_program_leads_to_the_first_denied_call(page: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("page", MODELS)
 def test_a_page_is_short(page: str) -> None:
     """A reader sees the first denied call without scrolling."""
-    program, shown = Document(ROOT / "docs" / "integrations" / f"{page}.md").fences()[:2]
+    program, shown = _program(page)
 
     assert len(program.body.splitlines()) <= MAX_LINES
     assert shown.follows
+
+
+def _program(page: str) -> tuple[Fence, Fence]:
+    """Return the program that imports this adapter, and what it shows."""
+    adapter = f"from sessauth.guard.agents.{page.replace('-', '_')} import"
+    (found,) = [pair for pair in pairwise(PAGE.fences()) if adapter in pair[0].body]
+    return found
 
 
 def _is_installed(module: str) -> bool:
