@@ -260,5 +260,5 @@ def test_decisions_are_numbered_without_gaps() -> None:
     assert numbers
     for title, section in page.sections(2).items():
         assert re.search(r"^\*\d{4}-\d\d", section, re.M), title
-        said = re.findall(r"^\*\*(Decision|Why|Rejected)\.", section, re.M)
+        said = re.findall(r"^- \*\*(Decision|Why|Rejected)\.", section, re.M)
         assert said == ["Decision", "Why", "Rejected"], title
