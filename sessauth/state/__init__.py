@@ -1,1 +1,1 @@
-"""State: the log, what it writes, and the views that read it."""
+"""State: the log, its writer, and the views that read it."""

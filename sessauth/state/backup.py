@@ -146,7 +146,7 @@ def verify_backup(
         raise StateUnusable(message, "NEWER_FORMAT")
     preflight.check_data_pages(folder / layout.DATA_FILE)
     if _digest(folder / layout.DATA_FILE) != manifest.data_digest:
-        raise StateUnusable(f"{folder} is not what its manifest says; use another backup", "CORRUPT")
+        raise StateUnusable(f"{folder} does not match its manifest; use another backup", "CORRUPT")
     return manifest, _verified(folder, on_progress)[1]
 
 

@@ -30,7 +30,7 @@ ANCHOR_FORMAT: Final = 4
 INCARNATION_FORMAT: Final = 4
 # A reader of an earlier format can't read the row of a session in observe mode.
 OBSERVE_FORMAT: Final = 5
-# A writer of an earlier format would not count what it revokes.
+# A writer of an earlier format would not count the tokens it revokes.
 TALLY_FORMAT: Final = 6
 MIN_READER_FORMAT: Final = 1
 
@@ -100,7 +100,7 @@ MAX_QUEUE: Final = 16_384
 # Above it only changes that remove authority are queued, so that no flood of calls delays an end.
 QUEUE_FOR_ALL: Final = MAX_QUEUE * 3 // 4
 
-# Changes that a follower may be behind and still catch up without a snapshot.
+# A follower this many changes behind can still catch up without a snapshot.
 KEEP_CHANGES: Final = 100_000
 # The time for which a repeated request id finds its first outcome, and the most outcomes that are retained.
 KEEP_OUTCOMES_MS: Final = 24 * 3_600_000
@@ -112,7 +112,7 @@ COMPACT_STEP: Final = 512
 KEEP_ENDED_MS: Final = 7 * 24 * 3_600_000
 # Rows that one sweep visits; it is called every second.
 SWEEP_STEP: Final = 1_000
-# In an almost full map a long step would not fit, and a short one frees room for the next.
+# In an almost full map a long step would not fit, and a short one frees space for the next.
 SWEEP_STEP_FULL: Final = 16
 READER_CHECK_MS: Final = 60_000
 

@@ -7,8 +7,8 @@ bit is set. Holders are in several processes: each changes its bit in one step (
 After a failed commit all changes are refused. While a person or the cluster holds the brake, which is called
 frozen, those are that would give authority: sessions can be ended, and leases renewed.
 
-Byte 1 is set while the alarm of a cluster's host stands, whose text is in the page too. Checks don't read it:
-the host's process never states a freshness bound while it is set, also after a restart.
+Byte 1 is set while a cluster's host has an alarm, whose text is in the page too. Checks don't read it: while
+it is set, also after a restart, the host's process states no freshness bound.
 
 Near its end the page has the caller for acknowledgements, a random number of each writer, and the revision of
 the latest change that verifiers are to acknowledge (docs/receipts.md). Registered verifiers poll these two
@@ -89,7 +89,7 @@ def check_brake_is_there(path: Path) -> None:
         raise StateUnusable(message, "WRONG_MODE") from error
     except OSError as error:
         message = (
-            f"{path} is missing, and with it whether the brake was set; make it anew, set, with 'sessauth "
+            f"{path} is missing, and with it whether the brake was set; create it again, set, with 'sessauth "
             "freeze --this-host', and release it with 'sessauth thaw --this-host' once you know that nothing "
             "is wrong"
         )
@@ -131,7 +131,7 @@ def cluster_reason_of(page: mmap.mmap) -> str:
 
 
 def alarm_of(page: mmap.mmap) -> str:
-    """Return the text of the alarm that stands; empty if there is none."""
+    """Return the text of the current alarm; empty if there is none."""
     return (_text(page, _ALARM_AT) or "UNREADABLE") if page[_ALARM_FLAG] else ""
 
 
@@ -232,7 +232,7 @@ class Brake:
 
     @property
     def alarm(self) -> str:
-        """The text of the alarm that stands; empty if there is none."""
+        """The text of the current alarm; empty if there is none."""
         return alarm_of(self._page)
 
     def raise_alarm(self, text: str) -> None:

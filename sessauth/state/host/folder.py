@@ -23,8 +23,8 @@ class Owner:
     """The writer's file for readers: its process id, its PID namespace, the size of its data file.
 
     LMDB distinguishes live from dead readers by process id, so all processes of a folder must be in one PID
-    namespace. The data file has its full size from the start (sparse), so that a truncated file is detected
-    by its size and never read behind its end.
+    namespace. The data file has its full size from the start (sparse), so a truncated file is detected by its
+    size, and nothing is read past its end.
     """
 
     format: int
@@ -46,7 +46,7 @@ class Owner:
             message = f"{path} can't be read; add this user to the folder's group"
             raise StateUnusable(message, "WRONG_MODE") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            message = f"{path} is not what the server wrote ({error}); restore the state from a backup"
+            message = f"{path} was not written by the server ({error}); restore the state from a backup"
             raise StateUnusable(message, "CORRUPT") from error
 
     def write(self, state_dir: Path) -> None:
@@ -64,7 +64,7 @@ def pid_namespace() -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file whole; raises OSError, also for what is no plain file: a pipe would block its reader."""
+    """Read a file whole; raises OSError, also if it is not a regular file: a pipe would block its reader."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

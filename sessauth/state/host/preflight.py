@@ -26,7 +26,7 @@ _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 # The page size is in the meta page, in the padding of the free list's record.
 _PAGE_SIZE_AT = 40
-# Room for a group and for the pages that LMDB copies to write it.
+# Space for a group and for the pages that LMDB copies to write it.
 _LEAST_FREE_BYTES = 65_536
 
 _NETWORK = frozenset(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-# In /proc/PID/stat, behind the command's name in parentheses.
+# In /proc/PID/stat, after the command's name in parentheses.
 _STATE: Final = 0
 _CPU: Final = slice(11, 13)
 _STARTED: Final = 19

@@ -90,7 +90,7 @@ class HostProofKeys:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # The message does not repeat the content, which may be half a secret.
             message = (
-                f"{path} is not what the server wrote; remove it and restart the server, which makes new keys"
+                f"{path} was not written by the server; remove it and restart the server to make new keys"
             )
             raise StateUnusable(message, "CORRUPT") from None
 

@@ -75,7 +75,7 @@ class ProofReader:
 
 
 def _identity(state_dir: Path) -> _Identity:
-    """Return what identifies the two files under their names."""
+    """Return the identities of the two files under their names."""
     keys, replay = keys_path(state_dir).stat(), replay_path(state_dir).stat()
     # A change of the mode counts too. The times of the replay table move with its content.
     return keys.st_dev, keys.st_ino, keys.st_ctime_ns, replay.st_dev, replay.st_ino, replay.st_size

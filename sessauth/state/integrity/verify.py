@@ -115,7 +115,7 @@ class Verification:
             return
         ids = rows.ids_after(self._after, SESSIONS_A_STEP)
         self._sessions_done = len(ids) < SESSIONS_A_STEP
-        # Rows without their session stand between two ids, before the first or after the last.
+        # Rows without their session sort between two ids, before the first or after the last.
         until = END if self._sessions_done else ids[-1] + b"\xff" * MAX_KEY_BYTES
         span = Span(self._after + b"\xff" * MAX_KEY_BYTES if self._after else b"", until)
         _sessions(rows, span, None)
@@ -149,7 +149,7 @@ def _sessions(rows: TxnRows, span: Span, on_progress: Callable[[int, int], None]
             on_progress(count, total)
         session = rows.leased_session(session_id)
         if session is None or session.id != session_id:
-            raise ValueError(f"session {session_id.hex()} stands under another id")
+            raise ValueError(f"session {session_id.hex()} is stored under another id")
         if session.lease_ms and not session.lease_deadline_ms:
             raise ValueError(f"session {session_id.hex()} has lost its lease")
         count += 1
@@ -207,7 +207,7 @@ def _outcomes(rows: TxnRows) -> int:
     with rows.txn.cursor(db=rows.tables[layout.OUTCOMES]) as cursor:
         for key, value in cursor:
             if ChangeOutcome.decode(bytes(value)).change_id.encode() != bytes(key):
-                raise ValueError("an outcome stands under another change's id")
+                raise ValueError("an outcome is stored under another change's id")
             count += 1
     return count
 
@@ -245,7 +245,7 @@ def _permits(rows: TxnRows, span: Span) -> tuple[int, Counter[bytes]]:
     for key in _keys(rows, layout.PERMITS, span):
         permit = rows.permit(key[:_SESSION], key[_SESSION:])
         if permit is None or permit.handle != key:
-            raise ValueError(f"permit {key.hex()} stands under another id")
+            raise ValueError(f"permit {key.hex()} is stored under another id")
         open_permits[permit.session_id] += 1
         for claim in permit.reserved:
             reserved[cost_rows.ledger_key(permit.session_id, claim.ledger)] += nanos(claim.amount)
@@ -262,7 +262,7 @@ def _approvals(rows: TxnRows, span: Span) -> int:
     for key in _keys(rows, layout.APPROVALS, span):
         record = rows.approval(key[:_SESSION], key[_SESSION:])
         if record is None or record.session_id + record.id != key:
-            raise ValueError(f"approval {key.hex()} stands under another id")
+            raise ValueError(f"approval {key.hex()} is stored under another id")
         used = rows.approval_used(record.session_id, record.id)
         if used is not (record.status is ApprovalStatus.USED):
             raise ValueError(f"approval {key.hex()} is used up in one row and not in the other")

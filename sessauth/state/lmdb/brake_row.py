@@ -1,6 +1,6 @@
 """The brake of a whole cluster: one row, which the log carries to all hosts.
 
-Each host turns the row into its own brake page behind the commit that has it (``writer/committer.py``), and
+Each host copies the row into its own brake page after the commit that has it (``writer/committer.py``), and
 when its folder is opened.
 """
 

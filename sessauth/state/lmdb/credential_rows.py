@@ -1,7 +1,7 @@
 """Rows of a cluster's credentials.
 
-Beside them stands a mark: their number, and a digest that differs after each change of one. So a host finds
-by one small read that nothing changed.
+A mark is stored with them: their number, and a digest that differs after each change to any of them. One
+small read tells a host that nothing changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Effective status: the status of a session as a check finds it, by its own row and those of its ancestors.
 
-An end or a suspension is one row, whatever the number of descendants. A time that has passed is no row at all
-until the sweep. A check finds these at each call. Here the kernel's same rule judges the same rows, anew for
-each read, and nothing is stored.
+An end or a suspension is one row, whatever the number of descendants. A time that has passed has no row until
+the sweep. Each check evaluates these at call time. Here the same rule of the kernel evaluates the same rows
+on every read, and nothing is stored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EffectiveStatus(NamedTuple):
 
 
 def judged_at_ms(rows: TxnRows, wall_ms: int) -> int:
-    """Return the time by which a check judges at a time of the wall clock: never behind a logged change."""
+    """Return the time that a check uses at a time of the wall clock: never before a logged change."""
     return max(wall_ms, rows.current.clock_floor_ms)
 
 

@@ -1,7 +1,6 @@
 """Rows that prove a session's end: registrations of verifiers, and finished receipts.
 
-Beside them in the table stand hosts (``host_rows``), credentials (``credential_rows``) and bans
-(``rules/bans``).
+The same table has hosts (``host_rows``), credentials (``credential_rows``) and bans (``rules/bans``).
 
 No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
 receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
@@ -58,7 +57,7 @@ def registrations(rows: TxnRows) -> list[RegistrationRecord]:
         except ValueError as error:
             raise corrupt(f"registration {key[1:]!r}", error) from error
         if record.name.encode() != key[1:]:
-            raise corrupt(f"registration {key[1:]!r}", "it stands under another name")
+            raise corrupt(f"registration {key[1:]!r}", "it is stored under another name")
         records.append(record)
     return records
 

@@ -111,7 +111,7 @@ class LocalFeed:
             if revision < oldest:
                 raise Rejected(
                     Rejection.COMPACTED.value,
-                    f"after_revision: what came behind {revision} is gone, up to {oldest}; list the "
+                    f"after_revision: changes after {revision} are gone, up to {oldest}; list the "
                     "sessions, and watch from now on",
                 )
             # Revisions ascend with the seq: find the first change that was applied after it.
@@ -161,7 +161,7 @@ def _following(rows: TxnRows, since_seq: int, limit: int) -> Iterator[tuple[int,
     if not 0 <= since_seq <= head.seq:
         raise Rejected(Rejection.INVALID.value, f"since_seq: {since_seq}, but the log is at {head.seq}")
     if since_seq < rows.compacted()[0]:
-        raise Rejected(Rejection.COMPACTED.value, f"since_seq: changes behind {since_seq} are gone")
+        raise Rejected(Rejection.COMPACTED.value, f"since_seq: changes after {since_seq} are gone")
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:
         more, expected = cursor.set_range((since_seq + 1).to_bytes(8, "big")), since_seq + 1
         while more and expected <= since_seq + min(limit, _MOST):

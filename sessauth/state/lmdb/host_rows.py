@@ -66,7 +66,7 @@ def host(rows: TxnRows, name: str) -> HostRecord | None:
     """Return a host, if it is registered."""
     record = rows.decoded(layout.EVIDENCE, _key(name), HostRecord.decode, "host %s", name.encode())
     if record is not None and record.name != name:
-        raise corrupt(f"host {name!r}", "it stands under another name")
+        raise corrupt(f"host {name!r}", "it is stored under another name")
     return record
 
 

@@ -16,7 +16,7 @@ from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
 from ..rules.cost_rows import corrupt
 
-# Behind it the revision at which it began, 8 bytes.
+# Followed by the revision at which it began, 8 bytes.
 PREFIX: Final = b"incarnation/"
 
 
@@ -75,6 +75,6 @@ def verify_incarnations(rows: IncarnationRows) -> None:
     """Read the rows of all incarnations; raises StateUnusable or ValueError at a wrong one."""
     began = rows.head().incarnation_revision
     if began > rows.head().revision:
-        raise ValueError("the incarnation begins behind the head")
+        raise ValueError("the incarnation begins after the head")
     while began:
         began = record(rows, began).previous_revision

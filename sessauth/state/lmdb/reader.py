@@ -131,7 +131,7 @@ class StateReader(LmdbSource):
 
 
 def _identity(folder: Path) -> tuple[tuple[int, int, int], ...]:
-    """Return what identifies the data, lock, brake and owner files."""
+    """Return the identities of the data, lock, brake and owner files."""
     data, lock, page, owner = (
         (folder / name).stat()
         for name in (layout.DATA_FILE, layout.LOCK_FILE, layout.BRAKE_FILE, layout.OWNER_FILE)

@@ -177,7 +177,7 @@ class TxnRows(CostRows):
         with self.txn.cursor(db=self.tables[table]) as cursor:
             more = cursor.set_range(prefix)
             while more and bytes(cursor.key()).startswith(prefix):
-                # Behind the last row the key is empty, so it does not begin with the prefix.
+                # Past the last row the key is empty, so it does not begin with the prefix.
                 more = cursor.delete()
 
     def write_head(self) -> None:

@@ -63,7 +63,7 @@ class EnvironmentUse:
                 if not shared.closed:
                     break
         self._shared = shared
-        # A use that is collected has ended, whoever else still refers to the environment.
+        # A use that is collected has ended, even if others still refer to the environment.
         self._end = weakref.finalize(self, _end, registry, shared, user)
         self._end.atexit = False
 

@@ -1,6 +1,6 @@
 """Tallies of revoked blocks, by which a few rows prove that a block of a session is not revoked.
 
-A row that is not found proves nothing: the page that has it may be lost, or stand in another one's place. So
+A row that is not found proves nothing: the page that has it may be lost, or replaced by another page. So
 where more than :data:`LIMIT` revoked blocks of a session begin with the same bytes, a row says for each next
 byte how many there are, and the sum of their last 8 bytes modulo 2^64. The counts of the row without a prefix
 add up to the session's ``revoked_count``, those of each further row to their entry in the row before, and the

@@ -1,1 +1,1 @@
-"""One log on many machines: signed records of groups, the carrier that orders them, and who applies them."""
+"""One log on many machines: signed records of groups, the carrier that orders them, the hosts' followers."""

@@ -1,8 +1,8 @@
 """The alarm of a host that refused its cluster's log, as its folder stores it.
 
-It stands over restarts: a log that was restored and then grew again could look right to a process that starts
-anew. An operator ends it, by a command on this host, or by having the log go on elsewhere (``adopt``): a
-signed record that follows what this host holds, and is behind all that its alarm was raised by.
+It survives restarts: a log that was restored and then grew again could look right to a restarted process. An
+operator ends it, by a command on this host, or by having the log go on elsewhere (``adopt``): a signed record
+that follows this host's position, and comes after everything that raised its alarm.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class StoredAlarm:
 
     @classmethod
     def of(cls, refused: RecordRefused, beyond: int) -> StoredAlarm | None:
-        """Return what is stored of an alarm; None: a restart ends it."""
+        """Return the stored text of an alarm; None: a restart ends it."""
         return None if refused.fault in _PASSING else cls(refused.fault, beyond, str(refused))
 
     @classmethod
     def decode(cls, text: str) -> StoredAlarm | None:
-        """Read a text of the brake page; None if it is empty. What can't be read ends by a command alone."""
+        """Read a text of the brake page; None if it is empty. Only a command ends an unreadable one."""
         if not text:
             return None
         fault, _, rest = text.partition(" ")

@@ -38,7 +38,7 @@ class CarriedLog:
         self._leader: Leader | None = None
         self._other: Leader | None = None
         self._engine_id = ""
-        # What the servers say why none of them leads, for callers; empty: nothing.
+        # The servers' own reason why none of them leads, for callers; empty: none.
         self.reasons: Callable[[], str] = str
         # Called with a reason whenever this server stops leading, on whatever thread noticed.
         self.on_step_down: Callable[[str], None] = lambda reason: None
@@ -57,12 +57,12 @@ class CarriedLog:
             self._leader, self._other, self._engine_id = leader, None, engine_id
 
     def follow(self, other: Leader | None) -> None:
-        """State who leads instead, for callers that are refused; None: nobody is known."""
+        """Name the current leader, for callers that are refused; None: no leader is known."""
         with self._changing:
             self._other = other
 
     def begin_term(self, group: Group) -> None:
-        """Have a group carried that changes nothing: behind it no record of an earlier term can stand."""
+        """Have a group carried that changes nothing: no record of an earlier term can follow it."""
         group.begins_term = group.dirty = True
 
     def raise_format(self, group: Group) -> None:
@@ -181,9 +181,9 @@ class CarriedLog:
                 "retry with the same request id"
             )
         if result.status is AppendStatus.FULL:
-            _log.error("the engine has no room for record %d: %s", number, result.detail)
+            _log.error("the engine has no space for record %d: %s", number, result.detail)
             raise EngineFull(
-                "the cluster's engine is full and takes no write, so nothing was written; make room there "
+                "the cluster's engine is full and takes no write, so nothing was written; free space there "
                 "(docs/operations/engine.md), then ask again"
             )
         raise EngineRefused(f"the engine refused the record: {result.detail}")

@@ -1,7 +1,7 @@
 """The port to an engine that carries the log: an ordered, durable sequence of records, and a leader's key.
 
 An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records,
-never make one. etcd and PostgreSQL can do all that stands here; nothing here trusts an engine's clock.
+never make one. etcd and PostgreSQL can do all of this; nothing here trusts an engine's clock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BeatReplaced(CarrierError):
 
 
 class CompactedRecords(Exception):
-    """Records behind the asked number are gone: take a snapshot. ``first`` is the lowest that is left."""
+    """Records after the requested number are gone: take a snapshot. ``first`` is the lowest that is left."""
 
     def __init__(self, first: int) -> None:
         """Keep the lowest number."""
@@ -50,7 +50,7 @@ class AppendStatus(Enum):
     REFUSED = "refused"
     """It is not: the engine takes no such request (too large, no permission)."""
     FULL = "full"
-    """It is not: the engine has no room left, and takes no write at all."""
+    """The record was not appended: the engine has no space left, and takes no write at all."""
     UNKNOWN = "unknown"
     """No member answered for as long as the caller waits: it may become durable at any moment."""
 
@@ -105,11 +105,11 @@ class LogSource(Protocol):
     """The carried log as a host reads it: from the engine, or from a server that hands it on."""
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""
+        """Return up to ``limit`` records after ``after``; raises CompactedRecords or CarrierError."""
         ...
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` exists, or after the time-out."""
+        """Return soon after a record after ``after`` exists, or after the time-out."""
         ...
 
     def barrier(self) -> Barrier:
@@ -123,7 +123,7 @@ class Carrier(Protocol):
     def lead(self, name: str, address: str, ttl_ms: int) -> Leader | None:
         """Try to become the leader; None if another server is.
 
-        The key goes by itself ``ttl_ms`` after the last :meth:`hold`, or when this server resigns. Raises
+        The key expires ``ttl_ms`` after the last :meth:`hold`, or is removed when this server resigns. Raises
         CarrierError.
         """
         ...
@@ -137,11 +137,11 @@ class Carrier(Protocol):
         ...
 
     def leader(self) -> Leader | None:
-        """Return who leads now, None if nobody does. Raises CarrierError."""
+        """Return the current leader, None if there is none. Raises CarrierError."""
         ...
 
     def append(self, term: int, head: LogHead, record: bytes, digest: bytes, give_up_ms: int) -> Appended:
-        """Append ``record`` (its digest: 32 bytes) behind ``head``, if ``term`` leads and ``head`` is it.
+        """Append ``record`` (its digest: 32 bytes) after ``head``, if ``term`` leads and ``head`` is last.
 
         All three in one step of the engine. Idempotent: the same bytes again under the same number are
         APPENDED. A member that does not answer within a second is left for the next one, with the same bytes,
@@ -163,15 +163,15 @@ class Carrier(Protocol):
         ...
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to ``limit`` records behind ``after``, by ascending number, as one member has them.
+        """Return up to ``limit`` records after ``after``, by ascending number, as one member has them.
 
-        Fewer, or none, may come where more exist: a gap or an end proves nothing. Raises CompactedRecords if
-        the record behind ``after`` was trimmed, and CarrierError.
+        The answer may have fewer records than exist, or none: a gap or an end proves nothing. Raises
+        CompactedRecords if the record after ``after`` was trimmed, and CarrierError.
         """
         ...
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` exists, or after the time-out. A hint: read to know."""
+        """Return soon after a record after ``after`` exists, or after the time-out. A hint: read to know."""
         ...
 
     def trim(self, up_to: int) -> None:
@@ -179,17 +179,17 @@ class Carrier(Protocol):
         ...
 
     def compact(self) -> None:
-        """Free the room of what was removed or overwritten, where an engine keeps it. Raises CarrierError."""
+        """Free the space of removed or overwritten entries, where an engine keeps it. Raises CarrierError."""
         ...
 
     def room(self) -> EngineRoom:
-        """Return the room of the member that has the least. Raises CarrierError if none answers."""
+        """Return the free space of the member that has the least. Raises CarrierError if none answers."""
         ...
 
     def seed(self, current: LogHead, head: LogHead) -> bool:
         """Replace the head of an engine that lost its past: records follow ``head`` from now on.
 
-        Return False if ``current`` is not what the engine has. Raises CarrierError. For an operator alone.
+        Return False if the engine's value is not ``current``. Raises CarrierError. For operators only.
         """
         ...
 

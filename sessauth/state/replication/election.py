@@ -1,4 +1,4 @@
-"""Election: one server of a cluster leads at a time, by a key in the engine that goes by itself.
+"""Election: one server of a cluster leads at a time, by a key in the engine that expires unless renewed.
 
 The engine compares the term in each append, so a server that wrongly believes to lead writes nothing. That
 one leads is for progress; that no two write is for the append.
@@ -88,7 +88,7 @@ class Election:
                     self._require_peers(leader)
                     self._hold(leader)
             except CarrierError as error:
-                _log.warning("the engine can't be asked who leads: %s", error)
+                _log.warning("the engine can't be asked for the leader: %s", error)
             except Exception:  # noqa: BLE001 - the thread must go on
                 _log.exception("the election failed")
             self._closing.wait(PERIOD_SECONDS)

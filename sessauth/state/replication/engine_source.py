@@ -18,12 +18,12 @@ class HostList(Protocol):
         ...
 
     def stored(self) -> None:
-        """Take notice that what :meth:`changed` returned last is stored."""
+        """Take notice that the last result of :meth:`changed` is stored."""
         ...
 
 
 class EngineSource:
-    """A LogSource over a carrier. Each barrier carries ``beat()``: what this server says of its hosts."""
+    """A LogSource over a carrier. Each barrier carries ``beat()``: this server's statement of its hosts."""
 
     def __init__(
         self,

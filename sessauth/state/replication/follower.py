@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 # Records that are read, and committed, together.
 PAGE_RECORDS: Final = 64
 WAIT_MS: Final = 500
-# The fault of a snapshot from a server that has yet to apply what this host holds.
+# The fault of a snapshot from a server that has yet to apply some record that this host has.
 _BEHIND: Final = "OLD"
 # Between attempts while the source does not answer.
 PAUSE_SECONDS: Final = 0.1
@@ -40,9 +40,10 @@ class Follower:
     """Applies the records of a source to a writer's folder, until :meth:`close`.
 
     ``idle()`` is True while this server leads, and so wrote the last record itself. ``on_compacted(number)``
-    fetches a snapshot if the records behind this host's are gone; unless None, only one in which an operator
-    had the log go on behind that record. A record or a snapshot that is refused raises the alarm, which the
-    folder stores: nothing is applied any more, ``alarm`` says why, and only an operator's decision ends it.
+    fetches a snapshot if the records after this host's are gone; unless its argument is None, only one in
+    which an operator had the log go on after that record. A record or a snapshot that is refused raises the
+    alarm, which the folder stores: nothing more is applied, ``alarm`` says why, and only an operator's
+    decision ends it.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Follower:
         self.on_alarm: Callable[[RecordRefused], None] = lambda alarm: None
         # Called when an operator's decision ended it, with the number of the record.
         self.on_decision: Callable[[int], None] = lambda number: None
-        # How often that was so: what was read of the engine before counts no more.
+        # Number of operator decisions so far. Anything read from the engine before the latest one is stale.
         self.decisions = 0
         # Called when the folder holds the end of a session, and the source knows that it does.
         self.on_end: Callable[[], None] = lambda: None
@@ -172,7 +173,7 @@ class Follower:
             _log.log(level, message, error)
 
     def _look_for_decision(self, stored: StoredAlarm) -> None:
-        """End the alarm if an operator had the log go on behind it, from what this host holds."""
+        """End the alarm if an operator had the log go on after it, from this host's position."""
         self._end_alarm(stored)
         if self._stored is None:
             return
@@ -198,7 +199,7 @@ class Follower:
                 return
 
     def _end_alarm(self, stored: StoredAlarm) -> None:
-        """End the alarm if the folder holds an operator's decision behind it."""
+        """End the alarm if the folder has an operator's decision after it."""
         adopted = self.position.adopted
         if adopted <= stored.beyond:
             return
@@ -212,11 +213,11 @@ class Follower:
         self.on_decision(adopted)
 
     def _step(self) -> bool:
-        """Apply what is there; return False if nothing is."""
+        """Apply the next records; return False if there are none."""
         before = self.position.number
         records = self._source.read(before, PAGE_RECORDS)
         if self._has_end:
-            # Behind the read: a server's feed learns by it how far this host is.
+            # After the read: a server's feed learns from it how far this host is.
             self._has_end = False
             self.on_end()
         if not records or self._idle():

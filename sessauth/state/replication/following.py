@@ -1,8 +1,8 @@
 """The follower's side of the carried log: a record is checked, and applied as its leader applied it.
 
-The engine is not believed. A record counts if an active server key of this host's own state signed it and if
-it follows the record, the change and the incarnation that the folder ends with; and what it leads to must be
-what its leader states. Otherwise nothing of it is applied, and the host runs out of proofs that it is fresh.
+The engine is not trusted. A record counts if an active server key of this host's own state signed it and if
+it follows the record, the change and the incarnation that the folder ends with; and it must lead to the state
+that its leader signed. Otherwise nothing of it is applied, and the host runs out of proofs that it is fresh.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _apply(group: Group, encoded: bytes, position: CarriedPosition) -> CarriedPo
 
 
 def decode_record(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
-    """Return a record, whoever signed it. Raises RecordRefused UNREADABLE or NEWER_FORMAT."""
+    """Return a record, of any signer. Raises RecordRefused UNREADABLE or NEWER_FORMAT."""
     if len(encoded) > MAX_RECORD_BYTES:
         raise RecordRefused(f"a record of {len(encoded)} bytes, which no leader makes", "UNREADABLE")
     try:
@@ -117,7 +117,7 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
     if record.cluster_id != head.cluster_id:
         raise RecordRefused(f"record {record.number} is of another cluster", "FOREIGN")
     if record.number != position.number + 1:
-        raise RecordRefused(f"record {record.number} comes behind {position.number}: some are missing", "GAP")
+        raise RecordRefused(f"record {record.number} comes after {position.number}: some are missing", "GAP")
     if record.previous != position.digest:
         raise RecordRefused(
             f"record {record.number} follows another record {position.number} than this host applied",
@@ -142,7 +142,7 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
         )
     if record.term < position.term and not record.begins_engine:
         raise RecordRefused(
-            f"record {record.number} is of term {record.term}, behind {position.term}", "OLD_TERM"
+            f"record {record.number} is of term {record.term}, older than {position.term}", "OLD_TERM"
         )
 
 

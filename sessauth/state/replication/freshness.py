@@ -81,7 +81,7 @@ class Freshness:
         self._due.set()
 
     def close(self) -> None:
-        """End the thread. What was proven last stays true until its time."""
+        """End the thread. The last proof stays valid until its time."""
         self._closing = True
         self._due.set()
         if self._thread.ident is not None:
@@ -118,14 +118,14 @@ class Freshness:
             if not self._follower.wait_for(barrier.head.number, APPLY_MS):
                 self._missed(f"record {barrier.head.number} is not here after {APPLY_MS} ms")
                 return
-            # What was read may be another log than the one that the barrier is of.
+            # The rows read may be of another log than the barrier.
             position = self._follower.position
             alarm = _fork(position, barrier) or other_engine(position, barrier)
         if alarm is not None:
             self._follower.raise_alarm(alarm, barrier.head.number)
             self._deny()
             return
-        # By rows at or behind the barrier: a host that they don't name may be in no receipt.
+        # By rows at or after the barrier: a host that they don't name may be in no receipt.
         bound_ms = min(self._bound_ms, self._registered_ms())
         if not bound_ms:
             self._missed("no proof of freshness: this host is not registered in the cluster yet")
@@ -146,7 +146,7 @@ class Freshness:
 
 
 def contradiction(before: CarriedPosition, barrier: Barrier) -> RecordRefused | None:
-    """Return an alarm if the engine lost what this host had before the barrier: it was wiped, or restored."""
+    """Return an alarm if the engine lost records that this host had before the barrier: wiped or restored."""
     head = barrier.head
     if head.number < before.number:
         return RecordRefused(

@@ -18,7 +18,7 @@ from .position import read_position
 
 
 class _NoLog:
-    """Carries nothing: the folder is the only one that hears of what it writes."""
+    """Carries nothing: no other host learns of this folder's writes."""
 
     def refusal(self) -> NotLeader | None:
         """Permit everything."""
@@ -34,9 +34,9 @@ class _NoLog:
 def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head:
     """Make a cluster's folder a single host's, and return its head.
 
-    A new incarnation ends every session, since the cluster goes on without it: what it ends, this folder
-    would never hear. Its credentials are removed: take them before. Raises StateError if the folder belongs
-    to no cluster, StateUnusable as an open does.
+    A new incarnation ends every session: the cluster goes on without this folder, which would never learn of
+    the sessions ended there. Its credentials are removed: take them before. Raises StateError if the folder
+    belongs to no cluster, StateUnusable as an open does.
     """
     used = clock or SystemClock()
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
@@ -53,7 +53,7 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
 def end_all(reason: str, clock_floor_ms: int | None = None) -> Callable[[Group], None]:
     """Return a job that begins a new incarnation, which ends every session for ``reason``.
 
-    ``clock_floor_ms`` replaces the time that no host judges before; None: it stays.
+    ``clock_floor_ms`` replaces the earliest time that any host uses; None: it stays.
     """
 
     def begin(group: Group) -> None:

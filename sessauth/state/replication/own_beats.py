@@ -1,7 +1,7 @@
 """The beats that this process sent, so that it notices another process with its server's name.
 
-The first beat of a process replaces any other: a successor takes over. From then on only its own may stand in
-the engine, so of two processes with one name the later one goes on, and the former proves nothing any more.
+The first beat of a process replaces any other: a successor takes over. From then on the engine may have only
+its own, so of two processes with one name the later one goes on, and the earlier one proves nothing any more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_SENT: Final = 65_536
 
 @dataclass(slots=True)
 class _Beats:
-    """The beats of one name. Those of ``sent`` may be stored behind ``revision``, the last known one."""
+    """The beats of one name. Those of ``sent`` may be stored after ``revision``, the last known one."""
 
     revision: int = 0
     stored: bool = False
@@ -53,7 +53,7 @@ class OwnBeats:
             return known.revision
 
     def learn(self, name: str, revision: int, digest: bytes) -> None:
-        """Take what is stored now, by an answer to a beat. Raises BeatReplaced, from then on always."""
+        """Take the stored revision from an answer to a beat. Raises BeatReplaced, from then on always."""
         with self._lock:
             known = self._names[name]
             if revision == known.revision:
@@ -62,7 +62,7 @@ class OwnBeats:
                 known.replaced = True
                 raise BeatReplaced(name)
             known.stored = known.stored or digest in known.sent
-            # What was sent on condition of another revision has no effect any more.
+            # Beats sent on condition of another revision have no effect any more.
             known.revision = revision
             known.sent.clear()
 

@@ -1,6 +1,6 @@
-"""The other servers of a cluster, by their beats: how their clocks stand to this one's, and why none leads.
+"""The other servers of a cluster, by their beats: how far their clocks differ, and why none leads.
 
-A leader stamps all changes, and no host judges by a time before the last stamp. So a leader whose clock is
+A leader stamps all changes, and no host uses a time before the last stamp. So a leader whose clock is
 ahead would make every other host deny until real time reaches its stamps: it must not lead.
 """
 
@@ -127,7 +127,7 @@ class Peers:
 
     @property
     def clock_differs(self) -> str:
-        """The servers with other clocks, and how this one stands to each, for operators; empty: none."""
+        """The servers with other clocks, and how far each is from this one, for operators; empty: none."""
         return ", ".join(
             f"{abs(ms)} ms {'ahead of' if ms > 0 else 'behind'} server {name}"
             for name, ms in sorted(self._differing().items())

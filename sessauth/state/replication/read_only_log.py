@@ -1,4 +1,4 @@
-"""The log of a host that only follows: it applies what servers wrote, and never leads."""
+"""The log of a host that only follows: it applies the servers' records, and never leads."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _IsCommon = Callable[[bytes], bool]
 def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) -> CarriedPosition:
     """Replace the common rows by a snapshot's, raw and in key order; return the place in the log.
 
-    Unless None, ``decided_behind`` is a record that an operator must have had the log go on behind.
+    Unless ``decided_behind`` is None, an operator must have had the log go on after that record.
 
     Raises RecordRefused FOREIGN if the folder holds another cluster's state, OLD if it is ahead of the
     snapshot, OTHER_PAST if its last record is another one; nothing may be committed then.
@@ -51,7 +51,7 @@ def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) 
         )
     if decided_behind is not None and reached.adopted <= decided_behind:
         raise RecordRefused(
-            f"no operator had the log go on behind record {decided_behind} in the snapshot", "OLD"
+            f"no operator had the log go on after record {decided_behind} in the snapshot", "OLD"
         )
     rows, head = group.rows, snapshot.head()
     own = read_position(rows)

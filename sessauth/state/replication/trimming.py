@@ -1,7 +1,7 @@
 """Trimming: the leader has the engine forget records that every host can do without.
 
-A host that needs one of them takes a snapshot, so nothing depends on it. Each server has the engine free the
-room of what was overwritten, whoever leads: servers write beats also while nobody does.
+A host that needs one of them takes a snapshot, so nothing depends on it. Each server, leader or not, has the
+engine free overwritten entries: servers write beats even while none of them leads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Trimmer:
         self._marks: deque[tuple[int, int]] = deque()
 
     def step(self, number: int) -> int:
-        """Trim what is old by now, the last record being ``number``; return up to which record, 0: nothing.
+        """Trim the records that are old by now, ``number`` being the last; return up to which, 0: none.
 
         Call it every second while leading. Raises CarrierError.
         """
@@ -50,12 +50,12 @@ class Trimmer:
         return up_to
 
     def forget(self) -> None:
-        """Begin anew: another server leads."""
+        """Start over: another server leads."""
         self._marks.clear()
 
 
 class Compactor:
-    """Has the engine free its history each minute, from the first one on, and knows its room."""
+    """Has the engine free its history each minute, from the first one on, and knows its free space."""
 
     def __init__(
         self, carrier: Carrier, clock: Clock, on_full: Callable[[EngineRoom], None] = lambda room: None
@@ -69,7 +69,7 @@ class Compactor:
         self.room = EngineRoom(0, 0, False)
 
     def step(self) -> None:
-        """Compact and ask for the room, if a minute has passed. Call it every second. Raises CarrierError."""
+        """Compact and ask for the space if a minute has passed. Call it each second. Raises CarrierError."""
         now_ms = self._clock.steady_ms()
         if now_ms < self._due_ms:
             return
@@ -77,7 +77,7 @@ class Compactor:
         try:
             self._carrier.compact()
         except CarrierError as error:
-            # Its room is of interest all the more.
+            # Its free space matters all the more.
             _log.warning("the engine's history was not compacted: %s", error)
         was_full, self.room = self.room.full, self._carrier.room()
         if self.room.full and not was_full:

@@ -148,7 +148,7 @@ def chain_digest(previous: bytes, seq: int, encoded: bytes) -> bytes:
 
 
 def only_removes_authority(change: Change) -> bool:
-    """Return True if a change only removes authority or frees room: written even above the 85 % mark."""
+    """Return True if a change only removes authority or frees space: written even above the 85 % mark."""
     if change.kind is ChangeKind.SET_KEY_STATUS:
         return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
     if change.kind is ChangeKind.SETTLE_PERMIT:

@@ -121,7 +121,7 @@ def _expiry(expires_at_ms: int, session: Session, at_ms: int) -> int:
     """Return a request's expiry: the given one (0: the latest), at most the session's hard end."""
     latest = min(at_ms + limits.APPROVAL_TTL_MS, session.expires_at_ms)
     if expires_at_ms and not at_ms < expires_at_ms <= at_ms + limits.APPROVAL_TTL_MS:
-        raise invalid(f"approval.expires_at_ms: must be within {limits.APPROVAL_TTL_MS} ms behind {at_ms}")
+        raise invalid(f"approval.expires_at_ms: must be within {limits.APPROVAL_TTL_MS} ms after {at_ms}")
     return min(expires_at_ms or latest, latest)
 
 
@@ -192,7 +192,7 @@ def put_counts(rows: Rows, session_id: bytes, counts: SessionCounts) -> list[Put
 def _expire(rows: Rows, change: Change, record: ApprovalRecord) -> Effect:
     """Remove a record after its expiry, in a session of any status. The row of its use stays."""
     if change.actor != layout.SYSTEM_ACTOR or change.at_ms < record.expires_at_ms:
-        raise invalid("expire: an approval goes by itself, past its expiry")
+        raise invalid("expire: an approval expires only once its expiry has passed")
     writes: list[Put | Delete] = [Delete(layout.APPROVALS, record.session_id + record.id)]
     key = request_key_of(record)
     if rows.get(layout.COUNTERS, key) == record.id:

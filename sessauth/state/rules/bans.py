@@ -34,7 +34,7 @@ def session_bans(rows: Rows) -> SessionBans:
 def ban_sessions(rows: Rows, change: Change, revision: int) -> Effect:
     """Set a ban in the place of one by the same selector, or lift that; drops those that lapsed.
 
-    The later end of the two counts: what one operator refuses for an hour another does not open in a minute.
+    The later of the two ends counts: no operator can shorten another's ban from an hour to a minute.
     """
     body = cast("dict[str, Any]", change.body)
     selector = _selector(body.get("selector") or {})

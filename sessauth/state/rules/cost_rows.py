@@ -1,6 +1,6 @@
-"""Rows of the costs of a session's calls: the keys of its counters, and what is stored under them.
+"""Rows of the costs of a session's calls: the keys of its counters, and the values stored under them.
 
-A counter's key is the session id, one byte for the kind, and what is counted.
+A counter's key is the session id, one byte for the kind, and the thing counted.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class CostRows(ABC):
 
     def counts(self, session_id: bytes) -> SessionCounts:
         """Return the open permits and approvals of a session, and its number of counters."""
-        key, name = counts_key(session_id), "what session %s has open"
+        key, name = counts_key(session_id), "the permits of session %s"
         return self.decoded(layout.COUNTERS, key, SessionCounts.decode, name, session_id) or SessionCounts()
 
     def permit(self, session_id: bytes, permit_id: bytes) -> Permit | None:

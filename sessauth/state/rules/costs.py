@@ -2,7 +2,7 @@
 
 A consumption takes all its claims or none. A permit is void once the session's epoch differs from its own.
 So a narrowing, a suspension and an end walk no table. A change of an ancestor does not move that epoch: the
-writer judges the call again in the transaction that consumes or settles, by the ancestors as they are then.
+writer evaluates the call again, in the transaction that consumes or settles, by the ancestors' present state.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     """
     body = cast("dict[str, Any]", change.body)
     if not change.expected_epoch:
-        raise invalid("expected_epoch: a consumption states the epoch that the call was judged at")
+        raise invalid("expected_epoch: a consumption states the epoch at which the call was checked")
     gateway = require_text("gateway", body.get("gateway", ""), required=True)
     token_digest = require_size("token_digest", body.get("token_digest", b""), 32)
     request_digest = require_size("request_digest", body.get("request_digest", b""), 32)
@@ -172,7 +172,7 @@ def _charge(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
     """
     if _sum(ledger.spent, ledger.reserved, claim.amount) > nanos(claim.limit):
         detail = (
-            f"budgets: {claim.amount} is more than what is left: "
+            f"budgets: {claim.amount} is more than the rest: "
             f"{ledger.spent} of {claim.limit} are spent and {ledger.reserved} are reserved"
         )
         raise RuleViolation(Rejection.BUDGET_EXHAUSTED, detail)
@@ -183,7 +183,7 @@ def _charge(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
 
 def _deadline(deadline_ms: int, at_ms: int) -> int:
     if not at_ms < deadline_ms <= min(at_ms + limits.MAX_PERMIT_MS, limits.MAX_TIME_MS):
-        detail = f"permit.deadline_ms: {deadline_ms} is not within {limits.MAX_PERMIT_MS} ms behind {at_ms}"
+        detail = f"permit.deadline_ms: {deadline_ms} is not within {limits.MAX_PERMIT_MS} ms after {at_ms}"
         raise invalid(detail)
     return deadline_ms
 
@@ -212,7 +212,7 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
         writes.append(Put(layout.COUNTERS, ledger_key(permit.session_id, claim.ledger), ledger.encode()))
     counts = rows.counts(permit.session_id)
     if not counts.open_permits:
-        raise corrupt(f"what session {permit.session_id.hex()} has open", "fewer permits than there are")
+        raise corrupt(f"the permits of session {permit.session_id.hex()}", "fewer permits than there are")
     counts = replace(counts, open_permits=counts.open_permits - 1)
     writes.append(Put(layout.COUNTERS, counts_key(permit.session_id), counts.encode()))
     return Effect(writes, permit.epoch)

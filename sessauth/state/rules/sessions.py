@@ -83,7 +83,7 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
         raise invalid("expires_at_ms, ttl_ms: state exactly one")
     end = expires_at_ms or change.at_ms + ttl_ms
     if not change.at_ms < end <= limits.MAX_TIME_MS:
-        raise invalid(f"expires_at_ms: {end} is not behind now ({change.at_ms}) and at most 2^53 - 1")
+        raise invalid(f"expires_at_ms: {end} is not after now ({change.at_ms}) and at most 2^53 - 1")
     parent_id = body.get("parent_id", b"")
     if not parent_id:
         return end
@@ -141,7 +141,7 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
-    """Set and remove facts. The epoch stays, since every check reads the facts anew."""
+    """Set and remove facts. The epoch stays, since every check reads the facts itself."""
     session = require_alive(rows, change)
     updates = validate_facts("set", cast("list[dict[str, Any]]", change.body.get("set", ())))
     removed = set(cast("list[str]", change.body.get("remove", ())))
@@ -236,7 +236,7 @@ def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
 
 
 def _filled(before: Session, after: Session) -> Effect:
-    """Return the write of a session with new content, with room left for its end.
+    """Return the write of a session with new content, with space left for its end.
 
     A session that does not grow always fits.
     """

@@ -163,7 +163,7 @@ class Committer:
         self._continuity.announce(head)
         cluster_brake = brake_row.page_reason(group.rows) if group.moves_brake else None
         if cluster_brake is not None:
-            # Whoever reads the row finds the page engaged. Without the commit it is engaged by the failure.
+            # A reader of the row finds the page engaged. Without the commit it is engaged by the failure.
             self._brake.set_for_cluster(cluster_brake)
         began = time.monotonic_ns()
         txn.commit()
@@ -204,7 +204,7 @@ class Committer:
         return group
 
     def is_full(self, rows: TxnRows) -> bool:
-        """Return True if rows take more than 85 % of the map. Free pages inside the file count as room."""
+        """Return True if rows take more than 85 % of the map. Free pages inside the file count as space."""
         mark = layout.FULL_SHARE * self._map_bytes
         high = (int(self._source.env.info()["last_pgno"]) + 1) * self._page_bytes
         return high > mark and rows.used_bytes(self._page_bytes) > mark

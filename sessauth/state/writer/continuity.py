@@ -4,9 +4,9 @@ The writer has its data file mapped. If another file came under its name, or oth
 would continue an older state, in which ended sessions are active. So before each commit it checks the file
 names (at most every 20 ms) and LMDB's two meta pages, and after each commit the pages again.
 
-It checks the anchor along with the names. The writer has the anchor's content in memory, so it writes an
-anchor that was removed, truncated or replaced anew, and logs that. Otherwise an older data file could be put
-in place after the anchor was removed.
+It checks the anchor along with the names. The writer has the anchor's content in memory, so it rewrites an
+anchor that was removed, truncated or replaced, and logs that. Otherwise an older data file could be put in
+place after the anchor was removed.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Continuity:
         self._anchor.close()
 
     def _restore_anchor(self) -> None:
-        """Write the anchor anew if it was changed. Errors are logged only: the state is safe without it."""
+        """Rewrite the anchor if it was changed. Errors are logged only: the state is safe without it."""
         try:
             difference = self._anchor.difference()
             if not difference:
@@ -139,7 +139,7 @@ class Continuity:
             self._log_failure(error)
             return
         self._anchor_failed = ""
-        words = "the anchor was %s while the server ran, and was written anew; find out by whom"
+        words = "the anchor was %s while the server ran, and was rewritten; find out by whom"
         _log.warning(words, difference, extra={"event": "anchor_renewed", "fields": {"found": difference}})
 
     def _log_failure(self, error: OSError) -> None:

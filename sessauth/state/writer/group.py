@@ -62,7 +62,7 @@ class Group:
     ) -> None:
         """Write through a transaction's rows. ``full``: the state is above the 85 % mark.
 
-        ``refusal`` is raised by all that would change what a cluster has in common; None: this server may.
+        ``refusal`` is raised by every write that the whole cluster would share; None: this server may.
         ``frozen`` is why no authority may be given; empty: it may.
         """
         self.rows = rows
@@ -93,7 +93,7 @@ class Group:
 
     @property
     def at_ms(self) -> int:
-        """The writer's clock in ms: the wall clock, but never behind a logged change."""
+        """The writer's clock in ms: the wall clock, but never before a logged change."""
         return max(self.rows.current.clock_floor_ms, self.wall_ms)
 
     def submit(self, change: Change) -> ChangeOutcome:
@@ -167,7 +167,7 @@ class Group:
         return FORMAT if position is None else max(position.writes, self.raised_format)
 
     def _require_format(self, needed: int) -> None:
-        """Refuse what came with a later format than the cluster writes. Raises Rejected OLD_FORMAT."""
+        """Refuse a change of a later format than the cluster writes. Raises Rejected OLD_FORMAT."""
         if needed > OLDEST_FORMAT and needed > self.writes:
             raise Rejected(
                 "OLD_FORMAT",

@@ -17,7 +17,7 @@ class EngineRefused(StateError):
 
 
 class EngineFull(EngineRefused):
-    """The engine of the log has no room, and takes no record at all."""
+    """The engine of the log has no space, and takes no record at all."""
 
 
 class GroupLog(Protocol):

@@ -19,7 +19,7 @@ from .group import Group
 class GroupSource:
     """A source of the kernel's view over one group after another; only for the writer's thread.
 
-    Each :meth:`enter` gives later reads a new identity, so that a view reads all rows anew for each job. It
+    Each :meth:`enter` gives later reads a new identity, so that a view reads all rows again for each job. It
     has no commit id for the same reason.
     """
 

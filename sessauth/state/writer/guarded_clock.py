@@ -1,6 +1,6 @@
 """The writer's wall clock, which is suspect once it deviates from a monotonic one.
 
-A change is stamped with the wall clock, and the clock floor never goes back behind a stamp. So one wrong
+A change is stamped with the wall clock, and the clock floor never goes back before a stamp. So one wrong
 step of the clock, stamped once, would leave the floor in the future, and every check would deny until real
 time reached it. The writer therefore compares the wall clock with a monotonic clock that counts suspend, from
 the moment it was opened, with the same bound as the kernel's checks.

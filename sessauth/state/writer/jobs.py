@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Job(Generic[T]):
     """One piece of work inside a group, and the future of its result.
 
-    ``size`` is about the bytes that it writes. If it ``only_removes_authority`` (or frees room), it is
+    ``size`` is about the bytes that it writes. If it ``only_removes_authority`` (or frees space), it is
     written even above the 85 % mark. An ``alone`` one has a commit of its own.
     """
 
@@ -50,7 +50,7 @@ class Job(Generic[T]):
             # A change is applied before anything of it is written, so the rest of the group is unaffected.
             _log.exception("a job of the writer failed")
             self.error = StateError(
-                f"nothing was written: {type(error).__name__} while the change was judged"
+                f"nothing was written: {type(error).__name__} while the change was evaluated"
             )
 
     def resolve(self) -> None:

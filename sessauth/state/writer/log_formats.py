@@ -1,10 +1,11 @@
 """Formats of the carried log: the one that each change and row came with.
 
-A host that reads an earlier format only raises its alarm at what a later one added. So the leader writes none
-of it until each host of the cluster said that it reads it; `raise_format` then has the log itself say so.
+A host that reads only an earlier format raises its alarm at anything that a later one added. So the leader
+writes none of it until each host of the cluster said that it reads it; `raise_format` then has the log itself
+say so.
 
-A kind or a row that is not listed here is of the latest format. Who adds one raises ``FORMAT`` if the last
-release had that already, and lists what that release wrote.
+A kind or a row that is not listed here is of the latest format. To add one, raise ``FORMAT`` if the last
+release had that already, and list that release's kinds and rows.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def kind_format(kind: ChangeKind) -> int:
 
 
 def change_format(change: Change) -> int:
-    """Return the format that a change came with: of its kind, or of what a later one added to it."""
+    """Return the format that a change came with: of its kind, or of a later addition to it."""
     if change.body.get("observe") or change.body.get("enforce"):
         return FORMAT
     approval = change.body.get("approval")

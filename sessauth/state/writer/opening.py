@@ -228,7 +228,7 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
         raise StateUnusable(message, "NEWER_FORMAT")
     if member and not carried:
         message = (
-            f"{source.env.path()} belongs to a cluster, whose other hosts would miss what is written here; "
+            f"{source.env.path()} belongs to a cluster, whose other hosts would miss writes made here; "
             "configure [cluster], start 'sessauth follow' on a follower's host, or leave it with 'sessauth "
             "cluster leave'"
         )
@@ -239,7 +239,7 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
 
 
 def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
-    """Have the page say of the cluster's brake what the rows say: a process may have died in between."""
+    """Set the page's cluster brake from the rows: a process may have died in between."""
     with source.rows() as rows:
         reason = brake_row.page_reason(rows)
     if reason is not None or page.cluster_reason:

@@ -14,7 +14,7 @@ GIVING: Final = (ChangeKind.OPEN_SESSION, ChangeKind.UPDATE_FACTS, ChangeKind.RE
 
 
 def frozen_error(reason: str) -> Rejected:
-    """Return the error of what would give authority while everything is frozen for a reason."""
+    """Return the error of a change that would give authority while everything is frozen for a reason."""
     return Rejected(Rejection.FROZEN, f"no authority is given until it is thawed: {reason}")
 
 

@@ -28,9 +28,9 @@ from .guarded_clock import GuardedClock
 _LIST_CHUNK = 512
 # The most sessions that one page is searched for in, so that no call occupies a thread of its pool for long.
 SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
-# The same before a part of a selection ends: what a slow host reads in a fraction of a call's time.
+# The same before a part of a selection ends: rows that a slow host reads in a fraction of a call's time.
 LIVING_ROWS: Final = _LIST_CHUNK
-# A record has what an approver is shown, up to 32 KiB.
+# A record has everything an approver is shown, up to 32 KiB.
 _APPROVALS_CHUNK = 32
 _ID_BYTES = 16
 
@@ -39,7 +39,7 @@ class StateQueries:
     """Reads through a source. Each call is one consistent read, unless its docstring says otherwise."""
 
     def __init__(self, source: LmdbSource, clock: GuardedClock | None = None) -> None:
-        """Read through ``source``; ``clock`` decides what is over by its time."""
+        """Read through ``source``; ``clock`` tells which times have passed."""
         self._source = source
         self._clock = clock or GuardedClock(SystemClock())
 

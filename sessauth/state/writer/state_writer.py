@@ -162,7 +162,7 @@ class StateWriter(StateQueries):
 
     @property
     def alarm(self) -> str:
-        """The text of the alarm that stands, also from an earlier process; empty if there is none."""
+        """The text of the current alarm, also from an earlier process; empty if there is none."""
         return self._brake.alarm
 
     def raise_alarm(self, text: str) -> None:
@@ -271,8 +271,8 @@ class StateWriter(StateQueries):
         It shares its commit with other jobs, sees the rows that the jobs before it left, and costs no commit
         if it writes nothing. The future gives its result once that is durable. The future raises the error of
         ``work`` (changes submitted before the error stay), or as the futures of :meth:`submit` do. ``size``
-        is about the bytes that it writes. If it ``only_removes_authority`` or frees room, it runs even if the
-        queue or the map is almost full. Raises StateError as :meth:`submit`.
+        is about the bytes that it writes. If it ``only_removes_authority`` or frees space, it runs even if
+        the queue or the map is almost full. Raises StateError as :meth:`submit`.
         """
         self._require_own_process()
         return self._queue.add(Job(work, size, only_removes_authority=only_removes_authority))
@@ -312,7 +312,7 @@ class StateWriter(StateQueries):
         return self._continuity.anchored
 
     def call_anew(self) -> None:
-        """Have registered verifiers report to this process soon what they reported to the one before."""
+        """Have registered verifiers repeat to this process soon their reports to the one before."""
         self._require_own_process()
         self._brake.call_anew(int.from_bytes(os.urandom(8), "big"))
 
