@@ -1,7 +1,7 @@
 """The keys of an audit folder: one signs checkpoints, the other hides the arguments of calls.
 
-Both are made at first use, in files that their owner alone can read. The public half of the signing key lies
-beside it for verification; docs/audit.md says what that proves.
+Both are made at first use, in files that only their owner can read. The public half of the signing key is
+kept beside it for verification; docs/audit.md says how much that proves.
 """
 
 from __future__ import annotations

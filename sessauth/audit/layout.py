@@ -21,7 +21,7 @@ STREAM_BYTES: Final = 16
 CHAIN_BYTES: Final = 32
 ZEROS: Final = bytes(CHAIN_BYTES)
 
-# `,"chain":"`, 64 digits, `"}`: the end of a line, behind the part that its chain is computed over.
+# `,"chain":"`, 64 digits, `"}`: the end of a line, after the part that its chain is computed over.
 TAIL_BYTES: Final = 76
 
 MAX_FILES: Final = 999_999

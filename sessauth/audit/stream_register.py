@@ -50,7 +50,7 @@ class StreamRegister:
 def read(state_dir: Path) -> StreamRegister | None:
     """Return the register of a state folder, None if there is none.
 
-    Raises StateUnusable WRONG_MODE if it can't be read, CORRUPT if it is not what the server wrote.
+    Raises StateUnusable WRONG_MODE if it can't be read, CORRUPT if it was not written by the server.
     """
     path = state_dir / FILE
     try:
@@ -65,7 +65,7 @@ def read(state_dir: Path) -> StreamRegister | None:
     except OSError as error:
         raise StateUnusable(f"{path} can't be read: {error.strerror}", "WRONG_MODE") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise StateUnusable(f"{path} is not what the server wrote ({error})", "CORRUPT") from None
+        raise StateUnusable(f"{path} was not written by the server ({error})", "CORRUPT") from None
     return StreamRegister({kernel.digest(key): key for key in keys}, anchors)
 
 
@@ -82,7 +82,7 @@ class RegisterWriter:
         try:
             register = read(state_dir)
         except StateUnusable as error:
-            _log.error("what was kept of the audit log is lost: %s", error)
+            _log.error("the register of the audit log is lost: %s", error)
             register = None
         # At the first time there is nothing to compare with: the keys that lie in the folder are trusted.
         self._keys = _published(folder) if register is None else register.keys

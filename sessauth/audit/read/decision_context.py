@@ -29,7 +29,7 @@ _AFTER: Final = 4
 class DecisionContext:
     """A decision, the blocks of its token if the log has them, and the changes of its session around it.
 
-    ``ceilings`` are the layers that the call was judged by, as far as the log has their changes.
+    ``ceilings`` are the layers used to check the call, as far as the log has their changes.
     """
 
     entry: Entry
@@ -98,7 +98,7 @@ def _blocks(reading: FolderReader, entry: Entry) -> tuple[BlockInfo, ...]:
 
 
 def _ceilings(reading: FolderReader, decision: LoggedDecision) -> list[list[Scope]]:
-    """Return the layers that a session's calls are judged by: its own, then its ancestors'."""
+    """Return the layers that limit a session's calls: its own, then its ancestors'."""
     layers: list[list[Scope]] = []
     session = decision.session_id
     for _ in range(MAX_ANCESTORS + 1):

@@ -31,8 +31,8 @@ def audit_hosts(folders: Sequence[Path]) -> list[AuditHost]:
     """Return the hosts of folders, by name.
 
     A folder holds streams itself, or it is a home with ``audit`` and ``state`` in it, or it holds such
-    folders, one for each host: then each of its folders counts, also one without a stream. A name that two
-    folders have gets the folder's path behind it. Raises StateUnusable MISSING if a folder can't be read.
+    folders, one for each host: then each of its folders counts, also one without a stream. If two folders
+    have one name, the folder's path is appended. Raises StateUnusable MISSING if a folder can't be read.
     """
     try:
         found = [host for folder in folders for host in _hosts_in(folder)]

@@ -1,7 +1,7 @@
-"""The story of one session over the audit logs of several hosts, and what contradicts its end.
+"""The story of one session over the audit logs of several hosts, and the records that contradict its end.
 
-Times are the hosts' own wall clocks. A change has the leader's, on every host; so a decision by the state
-behind a change shows how far the clock of its host is behind the leader's at least.
+Times are the hosts' own wall clocks. A change has the leader's time, on every host; so a decision that used
+the state after a change shows by how much, at least, its host's clock is behind the leader's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENDS: Final = (ChangeKind.END_SESSION.value, ChangeKind.NEW_INCARNATION.value)
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """The change that ended a session: its number, the revision behind it, and its time at the leader in ms.
+    """The change that ended a session: its number, the revision after it, and its time at the leader in ms.
 
     ``session`` is the ended one, hex: an ancestor ends with all that descends from it.
     """
@@ -67,7 +67,7 @@ class SessionStory:
     hosts: list[HostStory] = field(default_factory=list)
     end: SessionEnd | None = None
     survived: list[Entry] = field(default_factory=list)
-    # Allowed within the bound behind the end.
+    # Allowed within the bound after the end.
     within: int = 0
 
 
@@ -75,7 +75,7 @@ def read_story(hosts: Sequence[AuditHost], session_id: bytes, bound_ms: int) -> 
     """Read the story of a session (16 bytes) out of the logs of its hosts.
 
     A host may allow for ``bound_ms`` after the end, and its clock may differ by :data:`CLOCK_MS`; an allow
-    later than that, or by the state behind the end, survived. Raises StateUnusable if a folder can't be read.
+    later than that, or by the state after the end, survived. Raises StateUnusable if a folder can't be read.
     """
     story = SessionStory(session_id)
     changes = _Changes()

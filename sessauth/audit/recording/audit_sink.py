@@ -149,7 +149,7 @@ class AuditSink:
         self._judge_health()
 
     def tick(self, now_ms: int) -> None:
-        """Write waiting records and the changes of the log, and do what is due of the stream."""
+        """Write waiting records and the changes of the log, and do the stream's due work."""
         steady_ms = self._clock.steady_ms()
         if not self.fault or steady_ms >= self._retry_at:
             try:

@@ -43,11 +43,11 @@ class ChangeSource(Protocol):
         ...
 
     def entries(self, since_seq: int, limit: int) -> list[LogEntry]:
-        """Return the changes behind a seq; raises Rejected COMPACTED if some are gone."""
+        """Return the changes after a seq; raises Rejected COMPACTED if some are gone."""
         ...
 
     def compacted_seq(self) -> int:
-        """Return the seq behind which the changes are kept."""
+        """Return the seq after which the changes are kept."""
         ...
 
 
@@ -89,7 +89,7 @@ class ChangeFollower:
             replace_file(self._path, text.encode("ascii"), POSITION_MODE)
 
     def _begin(self) -> int:
-        """Return the seq behind which to go on; raises StateUnusable ROLLED_BACK."""
+        """Return the seq to go on after; raises StateUnusable ROLLED_BACK."""
         log_id, seq = _read_position(self._path)
         head, kept = self._log.head(), self._log.compacted_seq()
         if log_id == self._log_id:
@@ -107,12 +107,12 @@ class ChangeFollower:
         return kept if self._restored_at(kept) else 0
 
     def _restored_at(self, seq: int) -> bool:
-        """Return True if the log behind a seq begins with a restore."""
+        """Return True if the log after a seq begins with a restore."""
         first = self._log.entries(seq, 1)
         return bool(first and first[0].result is not None and first[0].result.incarnation)
 
     def _skip(self, now_ms: int) -> tuple[bytes, int]:
-        """Return a record of the changes that the log has dropped, and the seq to go on behind."""
+        """Return a record of the changes that the log has dropped, and the seq to go on after."""
         since, high = self.seq, self._log.compacted_seq()
         why = f"changes {since + 1} to {high} were compacted away before they were recorded"
         body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": why})
@@ -141,7 +141,7 @@ def _body(logged: LogEntry, now_ms: int) -> bytes:
 
 
 def recorded_body(change: Change, encoded: bytes) -> str:
-    """Return the recorded body of a change, as base64, without what only an approver may see.
+    """Return the recorded body of a change, as base64, without the parts reserved for approvers.
 
     The log holds no value of an argument, and a replay has the same result without them. Tokens in texts are
     masked.

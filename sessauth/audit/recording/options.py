@@ -14,7 +14,7 @@ STOP_MINTING: Final = "stop_minting"
 DENY: Final = "deny"
 CONTINUE: Final = "continue"
 WHEN_FULL: Final = (STOP_MINTING, DENY, CONTINUE)
-# A call with the largest arguments must find room; else one such call causes a loss.
+# A call with the largest arguments must fit; otherwise one such call causes a loss.
 LEAST_QUEUE_BYTES: Final = 2 * MAX_JSON_BYTES
 
 

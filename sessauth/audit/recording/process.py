@@ -95,7 +95,7 @@ class ProcessRecorder:
 
         Args:
             options: of the stream.
-            head: of the state that the process judges by.
+            head: of the state that the process uses for its checks.
             process: the name of the process.
             audience: of its decisions, "" if they have several.
             index: name the folder's other streams in this one, so that their removal is found.

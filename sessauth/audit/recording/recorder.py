@@ -25,11 +25,11 @@ class Sink(Protocol):
     """
 
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
-        """Process a batch, in the order of the decisions; ``lost`` more found no room since the last one."""
+        """Process a batch, in the order of the decisions; ``lost`` more did not fit since the last one."""
         ...
 
     def tick(self, now_ms: int) -> None:
-        """Do what is due. ``now_ms``: the wall clock's time, in ms since 1970."""
+        """Do the work that is due. ``now_ms``: the wall clock's time, in ms since 1970."""
         ...
 
 
@@ -68,7 +68,7 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
             if self._thread.is_alive():
-                _log.error("given up: what waits could not be recorded within %.0f s", STOP_SECONDS)
+                _log.error("given up: waiting records could not be written within %.0f s", STOP_SECONDS)
                 return False
         self.run_once()
         return True

@@ -1,4 +1,4 @@
-"""Replays an audit log: judges its recorded decisions again (docs/audit-replay.md)."""
+"""Replays an audit log: evaluates its recorded decisions again (docs/audit-replay.md)."""
 
 from .argument_files import read_arguments
 from .replay import replay

@@ -1,4 +1,4 @@
-"""Compares a recorded decision with the result of judging the call again.
+"""Compares a recorded decision with the result of evaluating the call again.
 
 The stages are walked in their order. A refusal at an earlier stage than recorded contradicts the record, and
 so does a stage that can't have refused. A refusal by something that no log holds is taken on trust, as far as
@@ -18,7 +18,7 @@ from .report import FOUND, ReplayedCall, Standing
 
 # Refusals without a look at the call: a fault, an unknown tool, an audit log that can't be written.
 UNLOOKED: Final = frozenset({"INTERNAL_ERROR", "UNKNOWN_TOOL", "AUDIT_UNAVAILABLE"})
-# Stages that can't be judged again without the state.
+# Stages that can't be evaluated again without the state.
 _OF_STATE: Final = frozenset({Stage.SESSION, Stage.ISSUER, Stage.REVOCATION})
 
 
@@ -28,7 +28,7 @@ def compare_unnamed(
     """Compare a decision whose chain is not known.
 
     ``lives`` returns the result of stage ``session`` for a session id, and True if there is such a session;
-    None if that is not known. ``covered``: the log has the state that was judged by.
+    None if that is not known. ``covered``: the log has the state of the decision.
     """
     if _contradicts_itself(recorded):
         return ReplayedCall(Standing.FLIPPED, "allowed and reason contradict each other")
@@ -38,14 +38,14 @@ def compare_unnamed(
             return ReplayedCall(Standing.FLIPPED, "it was to be denied", comes_out(found[0]))
         return ReplayedCall(Standing.UNDECIDABLE, "chain")
     if recorded.allowed:
-        return ReplayedCall(Standing.FLIPPED, "an allow names the blocks that it stands on")
+        return ReplayedCall(Standing.FLIPPED, "an allow names the blocks that it rests on")
     stage = recorded.stage
     if _unlooked(recorded) or stage in (Stage.NONE, Stage.DECODE):
         return ReplayedCall(Standing.ON_TRUST, "token")
     if stage == Stage.NEEDS:
         return ReplayedCall(Standing.ON_TRUST, "needs")
     if stage > Stage.SIGNATURE:
-        why = "a denial behind the signature names the blocks that it is about"
+        why = "a denial after the signature stage names the blocks that it is about"
         return ReplayedCall(Standing.DIFFERENT_REASON, why)
     trusted = ReplayedCall(Standing.ON_TRUST, Stage(stage).name.lower())
     if not recorded.claimed:
@@ -66,7 +66,7 @@ def _contradicts_itself(recorded: LoggedDecision) -> bool:
 
 
 def _unlooked(recorded: LoggedDecision) -> bool:
-    """Return True if the call was denied without a look at the token: no room to watch it, for one."""
+    """Return True if the call was denied without a look at the token: no space to watch it, for one."""
     no_room = recorded.word == "MALFORMED_REQUEST" and recorded.argument == "watch" and not recorded.blocks
     return no_room or recorded.word in UNLOOKED
 
@@ -103,11 +103,11 @@ def comes_out(out: Redecision) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KnownChainCase:
-    """One decision about a known chain, and ``out``, the result of judging it again.
+    """One decision about a known chain, and ``out``, the result of evaluating it again.
 
-    ``knows_state``, ``knows_issuer`` and ``knows_arguments`` are those that ``out`` was made with;
-    ``has_session``: the session exists; ``same_token``: the blocks are those of its token elsewhere;
-    ``unknown``: what is not known if the state isn't, in a word.
+    ``out`` was computed with ``knows_state``, ``knows_issuer`` and ``knows_arguments``; ``has_session``: the
+    session exists; ``same_token``: the blocks are those of its token elsewhere; ``unknown``: a word for the
+    information that is missing without the state.
     """
 
     recorded: LoggedDecision
@@ -134,7 +134,7 @@ class KnownChainCase:
     def comes_out(self) -> str:
         """Return the result in words."""
         if self.recorded.token_only and self.out.verdict == SurveyVerdict.YES:
-            return "the token stands"
+            return "the token is valid"
         return comes_out(self.out)
 
     def allowed(self) -> ReplayedCall:
@@ -196,7 +196,7 @@ class KnownChainCase:
         if recorded.token_only and (recorded.action or recorded.resource or recorded.arguments):
             return self._differs("a check of a token alone has no call")
         if not recorded.blocks:
-            return self._differs("a verdict behind the signature names the blocks that it is about")
+            return self._differs("a verdict after the signature stage names the blocks that it is about")
         if not self.same_token:
             return self._differs("other blocks than its token has elsewhere")
         if recorded.session != self.chain.session_id.hex():

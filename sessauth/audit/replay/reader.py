@@ -1,8 +1,8 @@
 """Reads an audit folder once: its changes and chains, and the places of its decisions.
 
-Decisions are ordered by the state that they were judged by, not as they were written: a folder has streams of
-several processes, and a change may be written after decisions by it. A restored state goes on from an earlier
-one, so each incarnation has a history of its own.
+Decisions are ordered by the state that they used, not as they were written: a folder has streams of several
+processes, and a change may be written after decisions by it. A restored state goes on from an earlier one, so
+each incarnation has a history of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LinePlace:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRecord:
-    """One recorded change: its number, the revision behind it, its outcome's word, its bytes.
+    """One recorded change: its number, the revision after it, its outcome's word, its bytes.
 
     Revision 0 and outcome UNKNOWN: the follower did not know the result.
     """
@@ -212,7 +212,7 @@ class ReplayReader:
         name = ",".join(block["id"] for block in blocks)
         payloads = tuple(_base64(block["payload"]) for block in blocks)
         if self.chains.setdefault(name, payloads) != payloads:
-            why = "another chain of these ids stands before it"
+            why = "another chain of these ids comes before it"
             self._contradiction(ReplayFault.TWO_CHAINS, record, place, name, why)
             return
         self.chain_places.setdefault(name, place)
@@ -229,7 +229,7 @@ class ReplayReader:
         )
         known = history.changes.setdefault(change.seq, change)
         if known.body != change.body:
-            why = f"another change {change.seq} stands before it"
+            why = f"another change {change.seq} comes before it"
             self._contradiction(ReplayFault.TWO_CHANGES, record, place, change.id, why)
         elif not known.revision:
             history.changes[change.seq] = change

@@ -1,4 +1,4 @@
-"""Judges every recorded decision of an audit folder again, and reports those that can't be true."""
+"""Evaluates every recorded decision of an audit folder again, and reports those that can't be true."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def replay(
         folders: the audit folders; ``audit verify`` proves that their lines are as written.
         arguments: arguments of calls by their digests; see ``read_arguments``.
         session_id: only decisions of this session, 16 bytes.
-        trial: judge allowed calls by its ceiling, too.
+        trial: evaluate allowed calls by its ceiling, too.
         on_decision: called with each decision and its standing.
 
     Raises:
@@ -79,7 +79,7 @@ class _Replay:
         self._chains: dict[str, LoggedChain | None] = {}
 
     def run(self) -> None:
-        """Judge the decisions, the earliest state first."""
+        """Evaluate the decisions, the earliest state first."""
         self._report.begun_later += bool(self._history.revisions) and not self._state.whole
         for revision, place in self._history.decisions():
             self._state.advance(revision)
@@ -171,7 +171,7 @@ class _Replay:
     def _try(
         self, chain: LoggedChain, recorded: LoggedDecision, arguments: bytes | None, *, knows_state: bool
     ) -> None:
-        """Judge an allowed call by the trial's ceiling."""
+        """Evaluate an allowed call by the trial's ceiling."""
         if self._trial is None or self._tried is None or not recorded.allowed or recorded.token_only:
             return
         report, session = self._report.trial, self._state.rows.session(chain.session_id)
@@ -206,7 +206,7 @@ class _Replay:
                 self._forged(blocks, f"no chain: {error.detail}")
             else:
                 if not chain.root_id_matches:
-                    self._forged(blocks, "the first block is not what its id says")
+                    self._forged(blocks, "the first block does not match its id")
         self._chains[blocks] = chain
         return chain
 

@@ -14,7 +14,7 @@ MAX_SHOWN: Final = 1_000
 
 
 class Standing(StrEnum):
-    """The standing of a recorded decision after the call was judged again."""
+    """The standing of a recorded decision after the call was evaluated again."""
 
     # The result is the recorded one.
     CONFIRMED = "confirmed"
@@ -22,7 +22,7 @@ class Standing(StrEnum):
     ON_TRUST = "on_trust"
     # It depends on the call's arguments, or on facts about its tool.
     UNDECIDED = "undecided"
-    # The state that it was judged by is not in the log, or its chain is not.
+    # The state of the decision is not in the log, or its chain is not.
     UNDECIDABLE = "undecidable"
     # It can't be: for another reason, at another place, by another scope or epoch.
     DIFFERENT_REASON = "different_reason"
@@ -37,7 +37,7 @@ class ReplayFault(StrEnum):
     DIFFERENT_OUTCOME = "different_outcome"
     # Two changes with one number.
     TWO_CHANGES = "two_changes"
-    # The first payload of a chain is not what its id says.
+    # The first payload of a chain does not match its id.
     WRONG_CHAIN = "wrong_chain"
     # Two chains of the same ids.
     TWO_CHAINS = "two_chains"

@@ -1,6 +1,6 @@
-"""Judges recorded calls by a ceiling that was not in force: a trial before a session is opened with it.
+"""Evaluates recorded calls by a ceiling that was not in force: a trial before a session is opened with it.
 
-Sessions are judged as if they had been opened with the ceiling, and not in observe mode. All else is as
+Sessions are treated as if they had been opened with the ceiling, and not in observe mode. All else is as
 recorded: the tokens' blocks, facts, and the ceilings of ancestors.
 """
 
@@ -146,5 +146,5 @@ class TrialTransaction:
 
 
 def trial_redecider(rows: MemoryRows, trial: Trial) -> Redecider:
-    """Return what judges calls by the ceiling of a trial."""
+    """Return the evaluation of calls by the ceiling of a trial."""
     return Redecider(View(TrialRows(rows, trial)))

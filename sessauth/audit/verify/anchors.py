@@ -13,7 +13,7 @@ from .stream import StreamAnchor
 def compare_anchors(
     folder: Path, states: Mapping[bytes, StreamState], named: Mapping[bytes, StreamAnchor], since_ms: int
 ) -> list[VerificationFinding]:
-    """Return what is missing of the streams that ``named`` has anchors of."""
+    """Return a finding for each anchor in ``named`` whose stream, or a part of it, is missing."""
     findings = []
     for anchor in named.values():
         place = (anchor.named_in, anchor.line, anchor.n)

@@ -1,8 +1,8 @@
 """Follows the chain through the lines of one file, and finds where they leave it.
 
-The kernel follows the chain as far as it holds. Behind a break, a line that fits and stands elsewhere was
-moved, one whose followers continue its chain was changed, a number without a line was removed. All other
-lines were put in.
+The kernel follows the chain as far as it holds. After a break, a line that fits elsewhere was moved, one
+whose followers continue its chain was changed, and a number without a line was removed. All other lines were
+inserted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..._fast import _codec as codec
 from .. import layout
 from .findings import FindingKind
 
-# Concurrent decisions are recorded in any order; a call that the writer decides is recorded behind its
+# Concurrent decisions are recorded in any order; a call that the writer decides is recorded after its
 # commit.
 CLOCK_SLACK_MS: Final = 10_000
 # A file with more faults than this is not worth a longer report.
@@ -143,7 +143,7 @@ class FileLines:
             self._changed(here, damaged)
         if missing > damaged:
             first = self.n + damaged
-            words = f"n {_range(first, line.claim - 1)} should stand before this line"
+            words = f"n {_range(first, line.claim - 1)} should come before this line"
             if before is None:
                 words += "; so it can't be proved by its chain either"
             self._fault(FindingKind.REMOVED, index, first, words)
@@ -163,7 +163,7 @@ class FileLines:
         return self._lines[here].start if here < len(self._lines) else self.whole
 
     def _end_of_chain(self, here: int) -> int:
-        """Handle a break behind which no line of a later number follows."""
+        """Handle a break after which no line of a later number follows."""
         line = self._lines[here]
         if line.claim == self.n:
             self._changed(here, 1)
@@ -177,7 +177,7 @@ class FileLines:
         return line.end
 
     def _resume_at(self, here: int) -> tuple[int, bytes | None] | None:
-        """Return the line from which the chain goes on behind damage, and the chain before it.
+        """Return the line from which the chain goes on after damage, and the chain before it.
 
         The line before states that chain, or it is computed if that line was changed. It is None if only the
         following line confirms the choice; such a line is the last resort.
@@ -260,8 +260,8 @@ class FileLines:
         for first, last in _runs(self._moved):
             # A line that was moved far back is one fault, not one for each line in between.
             index = last + 1 if last > first and last + 1 in self._early else first
-            where = "behind lines that were written after it" if index > last else "before its place"
-            lines = "the line stands" if index > last or first == last else f"{last - first + 1} lines stand"
+            where = "after lines that were written later" if index > last else "before its place"
+            lines = "the line comes" if index > last or first == last else f"{last - first + 1} lines come"
             self._fault(FindingKind.REORDERED, index, self._lines[index].claim, f"{lines} {where}")
         foreign = [index for index in self._skipped if self._lines[index].claim < 0]
         for first, last in _runs(foreign):

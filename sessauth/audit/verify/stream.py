@@ -135,9 +135,9 @@ class StreamCheck:
         self._ends(lines)
 
     def _ends(self, lines: FileLines) -> None:
-        """Find a missing signature, lines behind a signed end, and a half-written last line."""
+        """Find a missing signature, lines after a signed end, and a half-written last line."""
         if self._ended is not None and lines.n > self._ended:
-            words = f"{lines.n - self._ended} lines stand behind the end of the file, which was signed"
+            words = f"{lines.n - self._ended} lines come after the end of the file, which was signed"
             self._find(FindingKind.INTERLEAVED, self._data.count(b"\n"), self._ended, words)
         second = self._data.find(b"\n") + 1
         if second < lines.whole and not self._unsigned_from and not lines.faults:
@@ -161,7 +161,7 @@ class StreamCheck:
         return ""
 
     def _gap(self, number: int, begin: Mapping[str, Any]) -> None:
-        """Go on behind missing files, by the count and the chain in the file's begin."""
+        """Go on after missing files, by the count and the chain in the file's begin."""
         at_ms = begin.get("at_ms")
         words = f"files before file {number} are missing"
         if self.state.count:
@@ -220,7 +220,7 @@ class StreamCheck:
     def _checkpoint(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         before = mark.before
         if before is None:
-            # Behind a gap the checkpoint itself says which chain stood before it.
+            # After a gap the checkpoint itself gives the chain before it.
             try:
                 before = bytes.fromhex(str(record.get("head")))
             except ValueError:
@@ -228,7 +228,7 @@ class StreamCheck:
         words = checkpoint_fault(record, self.state.stream, mark.n, before, self._keys)
         if words:
             words = (
-                f"the checkpoint does not stand: {words}; lines from n {self.state.signed} on are not proved"
+                f"the checkpoint is not valid: {words}; lines from n {self.state.signed} on are not proved"
             )
             self._find(FindingKind.BAD_CHECKPOINT, self._line(mark.start), mark.n, words)
             return
@@ -253,7 +253,7 @@ class StreamCheck:
 
     @property
     def expired(self) -> list[ExpiredFile]:
-        """The removals that a checkpoint covers: lines behind the last one can be forged."""
+        """The removals that a checkpoint covers: lines after the last one can be forged."""
         faulty = any(not finding.is_note for finding in self.findings)
         return [] if faulty else [file for file in self._expired if file.n < self.state.signed]
 
@@ -262,7 +262,7 @@ class StreamCheck:
         unsigned = self.state.count - self.state.signed
         words = "the stream is not closed: it runs, its process died, or its end was cut"
         if unsigned > 0:
-            words += f"; {unsigned} lines behind the last checkpoint are not signed"
+            words += f"; {unsigned} lines after the last checkpoint are not signed"
         self._find(FindingKind.OPEN, self._line(len(self._data)), self.state.count - 1, words)
         whole = self._data[self._unsigned_from : self._data.rfind(b"\n") + 1]
         times = [int(found[1]) for found in _AT.finditer(whole)]

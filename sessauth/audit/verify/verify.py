@@ -1,6 +1,6 @@
 """Verifies the streams of an audit folder: chain, order, signatures, and that nothing is missing.
 
-docs/audit.md lists what it can't find without an anchor from outside the folder.
+docs/audit.md lists the tampering it can't detect without an anchor from outside the folder.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def verify(
         expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors from elsewhere.
         since_ms: removed files and streams that ended before this moment are no findings, in ms since 1970.
         register: the state folder's register of the log, read before this folder.
-        on_progress: called behind each file with the number of files read, and of all files.
+        on_progress: called after each file with the number of files read, and of all files.
 
     Raises:
         StateUnusable: MISSING, if the folder can't be read.

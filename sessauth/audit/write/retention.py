@@ -38,7 +38,7 @@ _CHAIN: Final = slice(-66, -2)
 # Fields that a line adds to its body.
 _OF_LINES: Final = ("n", "kind", "chain")
 _CARRIED: Final = (f',"kind":"{KIND}",'.encode(), b',"kind":"stream",')
-# The kind stands behind the number, which has 16 digits at most.
+# The kind follows the number, which has 16 digits at most.
 _KIND_WITHIN: Final = 48
 _log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class AuditRetention:
             try:
                 file.path.unlink(missing_ok=True)
             except OSError as error:
-                # It is recorded and removed again by a later pass. Those behind it stay.
+                # It is recorded and removed again by a later pass. The later ones stay.
                 _log.warning("audit: %s was not removed: %s", file.path, error.strerror)
                 return
             self._known.pop(file.path, None)
@@ -144,7 +144,7 @@ class AuditRetention:
                 continue
             carried = _carried(file, keys, first, now_ms) if _is_ended(file, keys) else None
             if carried is None:
-                # Its removal, or what is copied from it, would be signed. And the file is evidence.
+                # Its removal, or data copied from it, would be signed. And the file is evidence.
                 damaged.add(file.stream)
                 _log.error("audit: %s is not what was written, so it is not removed", file.path)
                 continue

@@ -18,7 +18,7 @@ from ..keys import ArgumentsKey, AuditKey
 from .stream_file import StreamFile
 from .stream_index import StreamIndex
 
-# The lower limit has room for a begin and an end; readers hold a whole file in memory.
+# The lower limit has space for a begin and an end; readers hold a whole file in memory.
 LEAST_ROTATE_BYTES: Final = 4096
 
 
@@ -79,7 +79,7 @@ class AuditStream:
             folder: the audit folder; several streams may be written there at once.
             process: the name of the process, such as "control", "worker-0", "embedded".
             audience: of the decisions, "" if they have several.
-            cluster_id: 16 bytes, of the state that decisions are judged by.
+            cluster_id: 16 bytes, of the state that the decisions use.
             incarnation: 16 bytes, of that state.
             options: sizes and times.
             clock: of the records' times, and of intervals.
@@ -116,7 +116,7 @@ class AuditStream:
     def __init__(
         self, folder: Path, begin: dict[str, str], options: StreamOptions, clock: Clock, index: bool
     ) -> None:
-        """Take what :meth:`open_new` made; ``begin`` says in each file who writes."""
+        """Take the parts made by :meth:`open_new`; ``begin`` names the writer in each file."""
         self._folder = folder
         self._options = options
         self._clock = clock
@@ -235,7 +235,7 @@ class AuditStream:
         except OSError:
             self.count, self.head, self._signed = before
             file.close()
-            # The next attempt makes it again, and may need its room.
+            # The next attempt makes it again, and may need its space.
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
@@ -260,7 +260,7 @@ class AuditStream:
             old.close()
 
     def _put(self, file: StreamFile, bodies: bytes, sign_at_ms: int = -1) -> None:
-        """Write records, and a checkpoint behind them if ``sign_at_ms`` is 0 or more, in one write."""
+        """Write records, then a checkpoint if ``sign_at_ms`` is 0 or more, in one write."""
         lines, head, added = codec.seal(bodies, self.count, self.head)
         count = self.count + added
         signed = self._signed

@@ -35,7 +35,7 @@ class StreamFile:
             raise
 
     def write(self, lines: bytes) -> None:
-        """Write behind the last whole line, all or nothing.
+        """Write after the last whole line, all or nothing.
 
         Raises OSError if that fails; a partial write is undone, now or before the next write.
         """
