@@ -1,6 +1,6 @@
 """Signed approvals and the record of a requested approval, as bytes and as values.
 
-Nothing is judged here: ``sessauth.model.approval_rules`` says which signed approvals count.
+Nothing is evaluated here: ``sessauth.model.approval_rules`` says which signed approvals count.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class SignedApproval(Record):
 
     @property
     def text(self) -> str:
-        """The text form, to hand on. It is worth one call, to any holder who can make that call."""
+        """The text form, to pass on. It is worth one call, to any holder who can make that call."""
         return checked_text(APPROVAL_PREFIX, self.encode())
 
     def signed_bytes(self) -> bytes:
@@ -168,6 +168,6 @@ class ApprovalRecord(Record):
         )
 
     def waits(self, now_ms: int) -> bool:
-        """Return True if more keys may sign: not over, denied or used up, and too few statements stand."""
+        """Return True if more keys may sign: not over, denied or used up, with too few statements so far."""
         open_still = self.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED)
         return open_still and now_ms < self.expires_at_ms and len(self.standing(now_ms)) < self.threshold

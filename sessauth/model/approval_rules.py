@@ -1,6 +1,6 @@
 """The rules by which signed approvals count for a call (``docs/token-format.md``, section 9.10).
 
-:func:`check_statement` judges one signed approval strictly, :func:`judge_approvals` judges whether all of
+:func:`check_statement` checks one signed approval strictly, :func:`judge_approvals` evaluates whether all of
 them together approve a call. Both are pure, without clock and I/O, so that every follower of the log agrees.
 """
 
@@ -70,7 +70,7 @@ def check_statement(
     Args:
         signed: one signed approval.
         terms: the terms it must meet.
-        now_ms: the time to judge expiry by, in ms since 1970; there is no leeway.
+        now_ms: the time to compare expiries with, in ms since 1970; there is no leeway.
         approval_id: the approval that it must be of; empty: of any.
 
     Raises:
@@ -79,7 +79,7 @@ def check_statement(
     statement = ApprovalStatement.decode(signed.statement)
     if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
         raise InvalidApproval(
-            "id, signature or expiry is not of its size: sign what is shown", ApprovalFault.NOT_CANONICAL
+            "id, signature or expiry has a wrong size: sign the data as shown", ApprovalFault.NOT_CANONICAL
         )
     if signed.public_key not in terms.keys:
         raise InvalidApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
@@ -117,14 +117,14 @@ def judge_approvals(
     *,
     is_used: Callable[[bytes], bool],
 ) -> ApprovalOutcome:
-    """Judge whether the approvals that came with a call and those in the state approve it.
+    """Evaluate whether the approvals that came with a call and those in the state approve it.
 
     Args:
         presented: the encoded SignedApprovals that came with the request; each must count.
         stored: approvals of the session in the state. Those of other terms, expired or used up are ignored,
             so that a caller may pass all of them. Their signatures were verified before they were stored.
         terms: the terms of the call.
-        now_ms: the time to judge by, in ms since 1970.
+        now_ms: the time of the evaluation, in ms since 1970.
         is_used: returns True if the session used up the approval of an id (16 bytes).
     """
     record = _in_force(stored, terms, now_ms, is_used)

@@ -1,4 +1,4 @@
-"""Selectors of sessions by what they were opened with, and bans of new ones.
+"""Selectors of sessions by the fields they were opened with, and bans of new ones.
 
     selector = SessionSelector(subject="agent:desk")
     selector.fits(session.subject, session.owner, session.labels)
@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from .._fast.codec.record import Record
 from .session import label_records
 
-# A ban is an emergency measure: what is refused for longer has its credential removed.
+# A ban is an emergency measure: to refuse a caller for longer, remove its credential.
 MAX_BAN_MS: Final = 24 * 3_600_000
 # Each opening reads them.
 MAX_BANS: Final = 64

@@ -1,7 +1,7 @@
 """The caller of a call that a host of a cluster hands on: stated to the leader, and signed by the host.
 
     signed = statement.signed_by(key)
-    data = signed.encode()                       # what stands in the metadata
+    data = signed.encode()                       # the value in the metadata
     SignedStatement.read(data)                   # the statement, if its own key signed it
 
 Whose key that is, and for which calls it counts, ``sessauth.server.cluster.statements`` decides.
@@ -21,7 +21,7 @@ from ..crypto.signing_key import MessageKey
 from .host import INSTANCE_BYTES
 
 ID_BYTES: Final = 16
-# With base64 and the caller's other metadata it must stay below what a server of gRPC accepts.
+# With base64 and the caller's other metadata it must stay below the limit of a gRPC server.
 MAX_STATEMENT_BYTES: Final = 4_096
 # One bit for each item of a batch of 1,024.
 MAX_PROOF_BYTES: Final = 128
@@ -29,7 +29,7 @@ _LABEL: Final = b"sessauth/caller/v1\x00"
 
 
 class HostKey(MessageKey):
-    """An Ed25519 key that signs what a follower's process states. It is in memory alone."""
+    """An Ed25519 key that signs the statements of a follower's process. It is in memory alone."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class HostKey(MessageKey):
 
 
 class ItemProof(Enum):
-    """The judgement of an item's proof by the host that was asked, whose keys it is made for."""
+    """The result of checking an item's proof, by the host that was asked, whose keys it is made for."""
 
     NOT_JUDGED = 0
     PROVEN = 1
@@ -80,7 +80,7 @@ class CallerStatement(Record):
         return SignedStatement(payload, key.public_key, key.sign(_LABEL + payload))
 
     def proof_of(self, index: int) -> ItemProof:
-        """Return the host's own judgement of the proof of item ``index``."""
+        """Return the host's own result for the proof of item ``index``."""
         if _has_bit(self.proven, index):
             return ItemProof.PROVEN
         return ItemProof.REPLAYED if _has_bit(self.replayed, index) else ItemProof.NOT_JUDGED
@@ -101,7 +101,7 @@ class SignedStatement(Record):
 
     @classmethod
     def read(cls, data: bytes) -> tuple[SignedStatement, CallerStatement]:
-        """Return a statement, whoever signed it. Raises ValueError for other bytes."""
+        """Return a statement, of any signer. Raises ValueError for other bytes."""
         if len(data) > MAX_STATEMENT_BYTES:
             raise ValueError("too long")
         signed = cls.decode(data)

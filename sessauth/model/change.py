@@ -117,7 +117,7 @@ class Change:
     def digest(self) -> bytes:
         """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open.
 
-        A consumption counts by gateway, token and request alone: each attempt computes its costs anew.
+        A consumption counts by gateway, token and request alone: each attempt computes its own costs.
         """
         content = replace(self, at_ms=0)
         if self.kind is ChangeKind.OPEN_SESSION:
@@ -132,7 +132,7 @@ class Change:
 class ChangeOutcome(Record):
     """The log's answer to a change. An empty ``rejection`` means applied.
 
-    ``revision`` is the one at which the change is visible (for a rejection: at which it was judged).
+    ``revision`` is the one at which the change is visible (for a rejection: at which it was evaluated).
     ``permit_id`` (16 bytes, or empty) and ``permit_deadline_ms`` are those of a consumption's permit.
     """
 
@@ -213,7 +213,7 @@ def update_facts(
     actor: str = "",
     expected_epoch: int = 0,
 ) -> Change:
-    """Set and remove facts; the next check is judged by them."""
+    """Set and remove facts; the next check uses them."""
     body = {"set": fact_records(set_facts), "remove": sorted(remove)}
     return Change(change_id, ChangeKind.UPDATE_FACTS, body, session_id, actor, expected_epoch)
 

@@ -46,7 +46,7 @@ class CredentialRecord(Record):
 
 
 def credential_digest(record: CredentialRecord) -> bytes:
-    """Return BLAKE2b-256 over name, role, audiences and secret, whoever added it and when."""
+    """Return BLAKE2b-256 over name, role, audiences and secret, independent of who added it and when."""
     plain = CredentialRecord(record.name, record.role, record.audiences, record.secret_hash)
     return blake2b(_DIGEST_LABEL + plain.encode(), digest_size=32).digest()
 

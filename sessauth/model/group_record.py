@@ -1,7 +1,7 @@
-"""The record of a group: what a cluster's leader appends to the carried log, signed, and others apply.
+"""The record of a group: appended by a cluster's leader to the carried log, signed, and applied by others.
 
     signed = record.signed_by(server_key)
-    data = signed.encode()                       # what the engine carries
+    data = signed.encode()                       # carried by the engine
     SignedGroup.decode(data).is_signed_by(public_key)
 
 docs/cluster-internals.md defines the rules by which a host takes a record.
@@ -87,7 +87,7 @@ class SignedGroup(Record):
     signature: bytes = field(repr=False)
 
     def record(self) -> GroupRecord:
-        """Return the record, whoever signed it; raises ValueError if it is none."""
+        """Return the record, of any signer; raises ValueError if it is none."""
         return GroupRecord.decode(self.payload)
 
     def is_signed_by(self, public_key: bytes) -> bool:

@@ -16,11 +16,11 @@ from ..crypto.signing_key import MessageKey
 # The names of hosts that are servers; no follower can have such a name.
 SERVER_PREFIX: Final = "server/"
 INSTANCE_BYTES: Final = 16
-# Each stands in every receipt, and calls a server twice a second.
+# Each is listed in every receipt, and calls a server twice a second.
 MAX_HOSTS: Final = 1_024
 # Names that one credential may register: each needs one of its own, and a replaced machine another name.
 MAX_HOSTS_OF_PRINCIPAL: Final = 4
-# Behind a server's name, that of the beat that lists its hosts.
+# Follows a server's name: that of the beat that lists its hosts.
 LIST_SUFFIX: Final = "/hosts"
 _LABEL: Final = b"sessauth/beat/v1\x00"
 
@@ -69,8 +69,8 @@ class ServerBeat(Record):
 
     ``number`` rises with each beat of a process, which has run for ``age_ms`` and ``reads`` a format of the
     carried log, as its hosts do; 0: the oldest. ``at_ms`` is its wall clock, ``not_leading`` the reason that
-    keeps it from leading though nobody does, and ``clock_differs`` names servers with other clocks. Hosts of
-    which nothing changed stand in an earlier beat of the same ``process``, whose number is ``listed``.
+    keeps it from leading though no server does, and ``clock_differs`` names servers with other clocks. Hosts
+    without changes are in an earlier beat of the same ``process``, whose number is ``listed``.
     """
 
     cluster_id: bytes

@@ -33,7 +33,7 @@ class Head(Record):
 class ChangeResult(Record):
     """The result of a logged change. An empty ``rejection`` means applied.
 
-    ``revision`` is the one at which it is visible, or for a rejection at which it was judged. ``epoch`` is
+    ``revision`` is the one at which it is visible, or for a rejection at which it was evaluated. ``epoch`` is
     the session's after a change of its life, 0 for other changes. ``purged_id`` is the session of a purge.
     """
 

@@ -91,7 +91,7 @@ class VerifierStatus(Record):
 class HostStatus(Record):
     """One host of a cluster that was registered when the session ended.
 
-    ``record`` is the last record of the carried log that all its processes are known to judge by; 0: none.
+    ``record`` is the last record of the carried log that all its processes are known to use; 0: none.
     ``at_ms`` is the time at which that was known, or at which it outlived its bound. While WAITING it is the
     time at which its bound passes.
     """
@@ -106,7 +106,7 @@ class HostStatus(Record):
 class Receipt(Record):
     """The knowledge at ``made_at_ms`` of the end of a session. Times are ms since 1970-01-01 UTC.
 
-    A verifier that judges by ``revision`` or a later one denies every token of the session. ``open_permits``
+    A verifier that uses ``revision`` or a later one denies every token of the session. ``open_permits``
     were neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known. In
     version 2 ``hosts`` are those of the cluster, and one that holds ``record`` of the carried log denies too.
     ``observe``: the session was in observe mode, for its life or a part of it: its ceiling refused nothing
@@ -207,7 +207,7 @@ class Receipt(Record):
         return ""
 
     def _wrong_hosts(self) -> str:
-        """Return what is wrong with the hosts; empty if nothing is."""
+        """Return the fault of the hosts; empty if there is none."""
         if self.version == VERSION:
             return "it names hosts, which version 1 does not" if self.hosts or self.record else ""
         names = [each.name for each in self.hosts]
@@ -312,6 +312,6 @@ def verify(
         raise InvalidReceipt(f"of another session, {receipt.session_id.hex()}", ReceiptFault.OTHER_SESSION)
     if receipt.made_at_ms < made_since_ms:
         raise InvalidReceipt(
-            f"made at {receipt.made_at_ms}, before {made_since_ms}: ask for it anew", ReceiptFault.TOO_OLD
+            f"made at {receipt.made_at_ms}, before {made_since_ms}: request a new one", ReceiptFault.TOO_OLD
         )
     return receipt

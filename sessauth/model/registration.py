@@ -9,7 +9,7 @@ from .._fast.codec.record import Record
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRecord(Record):
-    """A verifier that may judge for ``staleness_ms`` without a report, stored for the next control process.
+    """A verifier that may run for ``staleness_ms`` without a report, stored for the next control process.
 
     ``principal`` is the owner of its credential, ``instance`` 16 random bytes of the verifier.
     ``process_started`` is the start of its process in clock ticks since the machine's; 0: not known. It
@@ -28,7 +28,7 @@ class RegistrationRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A verifier's message to its server: its identity, and the state that it judges by."""
+    """A verifier's message to its server: its identity, and the state that it uses."""
 
     name: str
     instance: bytes

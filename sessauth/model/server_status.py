@@ -1,4 +1,4 @@
-"""A server as it stands now, as its control process states it, or as its folder shows it."""
+"""The present status of a server, as its control process states it, or as its folder shows it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class HostStanding:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStanding:
-    """The end of the log that the folder of ``host`` holds, and what its checks are denied for.
+    """The end of the log that the folder of ``host`` holds, and the reason its checks are denied for.
 
     ``alarm`` is a fault, ``brake`` the reason of its brake, ``cluster_brake`` the part of it that every host
     of the cluster has, ``refused_by`` the servers that refuse a follower; each is empty if there is none.
