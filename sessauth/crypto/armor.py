@@ -74,7 +74,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
 
 
 def parse_proof(text: str) -> bytes:
-    """Return the encoded Proof of its text form, for people who paste one.
+    """Return the encoded Proof of its text form, as pasted by a person.
 
     Raises:
         MalformedToken: saying whether it is no proof, truncated or damaged.

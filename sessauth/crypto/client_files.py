@@ -29,7 +29,7 @@ class ClientPem(NamedTuple):
 class ClientFiles:
     """PEM files: the CA that signed the servers' certificates, and a client's certificate with its key.
 
-    ``ca`` None: what gRPC trusts. ``certificate`` and ``private_key`` None: the client shows none.
+    ``ca`` None: gRPC's default roots. ``certificate`` and ``private_key`` None: the client shows none.
     """
 
     ca: Path | None
@@ -43,7 +43,7 @@ class ClientFiles:
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
     def read(self) -> ClientPem:
-        """Return what the files have. Raises OSError if they can't be used."""
+        """Return the contents of the files. Raises OSError if they can't be used."""
         # gRPC would only fail each handshake. A key with a passphrase can't be read.
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         key = certificate = None
@@ -66,7 +66,7 @@ class ClientCredentials:
         self._lock = threading.Lock()
         self._checked_at_s = time.monotonic()
         try:
-            # Before the files: what changes in between is read again.
+            # Before the files: a change in between is read again.
             self._stamps = files.stamps()
             self.current = files.read()
         except OSError as error:

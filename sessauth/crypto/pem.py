@@ -86,12 +86,12 @@ def _secret(body: str, algorithm: str, path: Path, make: str) -> bytes:
     except (binascii.Error, ValueError):
         der = b""
     if len(der) != len(prefix) + 32 or not der.startswith(prefix):
-        raise KeyFolderError(f"{path} holds no {algorithm} private key where one must stand: {make}")
+        raise KeyFolderError(f"{path} holds no {algorithm} private key where one is required: {make}")
     return der[len(prefix) :]
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can open; judged on the open file, not on its name.
+    """Read a file that nobody but its owner can open; checked on the open file, not on its name.
 
     Raises:
         KeyFolderError: if it can't be read, is no plain file, is open to others, or is larger than a key.

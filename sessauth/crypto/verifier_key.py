@@ -33,7 +33,7 @@ _SIZES: Final = {"verifier_id": 16, "public_key": 32, "cluster_id": 16}
 class VerifierKey(Record):
     """The public half of a host's key, 32 bytes, and when it counts, in ms since 1970.
 
-    ``verifier_id`` names the host's verifiers and ``cluster_id`` the state that they judge by, 16 bytes each.
+    ``verifier_id`` names the host's verifiers and ``cluster_id`` the state that they use, 16 bytes each.
     """
 
     verifier_id: bytes

@@ -25,7 +25,7 @@ class ValueSource(IntEnum):
 
 
 EACH = "[]"
-"""The segment of an ELEMENTS path that stands for every element of a list."""
+"""The segment of an ELEMENTS path that matches every element of a list."""
 
 SOURCE_WORDS = {"args": ValueSource.ARGS, "session": ValueSource.SESSION, "tool": ValueSource.TOOL}
 _WORDS: dict[int, str] = {source: word for word, source in SOURCE_WORDS.items()}
@@ -37,7 +37,7 @@ class Path(Record):
 
     ``source`` is a :class:`ValueSource`, or another number in a token from a later version. The names are
     exact: a name ``a.b`` is one member, not two. A path of the source ELEMENTS leads through lists: its
-    segments are ``[]``, or a name behind a ``.``.
+    segments are ``[]``, or a name after a ``.``.
     """
 
     segments: tuple[str, ...]
@@ -50,7 +50,7 @@ class Path(Record):
 
     @classmethod
     def elements(cls, *parts: str | EllipsisType) -> Path:
-        """Return a path into the call's arguments through lists; ``...`` stands for every element.
+        """Return a path into the call's arguments through lists; ``...`` matches every element.
 
         ``Path.elements("files", ..., "path")`` is ``files[].path``.
         """

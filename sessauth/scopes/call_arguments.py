@@ -3,8 +3,8 @@
     verifier.check(token, "read", "files/a", {"path": "README.md", "lines": 20})
     encode({"path": "README.md", "lines": 20})                # b'{"lines":20,"path":"README.md"}'
 
-A call's arguments have three forms everywhere. Bytes, the JSON text, are judged as they are; so is the same
-text as a str. A mapping is judged in the form of :func:`encode`. Proofs of holders and signatures of
+A call's arguments have three forms everywhere. Bytes, the JSON text, are checked as they are; so is the same
+text as a str. A mapping is checked in the form of :func:`encode`. Proofs of holders and signatures of
 approvers cover these bytes, so all of them need the same ones. See docs/token-format.md, section 8.2.
 """
 
@@ -25,7 +25,7 @@ Values are str, bool, None, int, float, Decimal, lists, tuples and mappings.
 
 
 def encode(arguments: Arguments) -> bytes:
-    """Return the bytes that are judged, proven and signed for ``arguments``.
+    """Return the bytes of ``arguments`` that are checked, proven and signed.
 
     Bytes are returned as they are and a str as UTF-8; neither is read. A mapping is written in the canonical
     form: an int in decimal, a float as ECMAScript writes it, a Decimal with all its digits.
@@ -44,9 +44,9 @@ def encode(arguments: Arguments) -> bytes:
 def canonical(arguments: Arguments) -> bytes:
     """Return the canonical form of ``arguments``, JSON included.
 
-    Members are sorted, white space goes, escapes are as short as they can be, and a number stays as it was
-    written. It is for gateways that forward parsed values, where the client's bytes are lost: holder, gateway
-    and approver then each take the canonical form. It is judged like the JSON that it is made of.
+    Members are sorted, white space is removed, escapes are as short as they can be, and a number keeps its
+    spelling. It is for gateways that forward parsed values, where the client's bytes are lost: holder,
+    gateway and approver then each take the canonical form. It is checked like the JSON that it is made of.
 
     Raises:
         UsageError: for JSON that a check would deny as malformed, and as :func:`encode`.

@@ -58,7 +58,7 @@ class Condition:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        """Let the kernel judge the form."""
+        """Let the kernel check the form."""
         checked_condition(self.to_record())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Constants in conditions: the values that an equality permits, and what the kernel makes of them.
+"""Constants in conditions: the values that an equality permits, and the kernel's form of them.
 
 Over the wire dicts of message Condition. The kernel's own evaluation decides, so that no operator has a
 second meaning.
@@ -79,7 +79,7 @@ def _below(constant: Record, condition: Record) -> dict[str, Any] | None:
     segments = (".v", *of[1][len(path) :])
     if "[]" in segments:
         return {**condition, "path": {"source": ELEMENTS, "segments": list(segments)}}
-    # The empty name stands in no path of ARGS.
+    # The empty name is in no path of ARGS.
     names = [segment[1:] for segment in segments]
     return {**condition, "path": {"source": ARGS, "segments": names}} if all(names) else None
 

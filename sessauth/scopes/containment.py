@@ -126,7 +126,7 @@ def _best(
     same_facts: bool,
     work: WorkBudget,
 ) -> Verdict:
-    """Judge one child scope against the parent's alternatives. The closest one names the part."""
+    """Compare one child scope with the parent's alternatives. The closest one names the part."""
     best = (-1, "nothing is permitted above it", -1)
     try:
         for parent in parents:

@@ -1,4 +1,4 @@
-"""The encoding of scopes and conditions, with the kernel as judge of their form."""
+"""The encoding of scopes and conditions, whose form the kernel checks."""
 
 from __future__ import annotations
 

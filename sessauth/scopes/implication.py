@@ -96,7 +96,7 @@ def implies(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -
     if child_op == PRESENT or parent_op == ABSENT:
         return False
     if _of_elements(child, parent):
-        # What holds for each element of a list that is not empty.
+        # Facts that hold for each element of a list that is not empty.
         return _value_implies(child, {**parent, "operator": IN} if parent_op == SUBSET_OF else parent, work)
     return _same_subject(child, parent) and _value_implies(child, parent, work)
 

@@ -60,7 +60,7 @@ class Json:
     """A JSON value, as its equality form or, with an empty ``form``, as the digest of that.
 
     Raises:
-        ScopeError: from :meth:`of` and :meth:`parse` for what is no JSON value.
+        ScopeError: from :meth:`of` and :meth:`parse` for anything but a JSON value.
     """
 
     form: str = ""
@@ -119,7 +119,7 @@ def operands_of(values: Sequence[OperandLike], *, equality: bool) -> tuple[Opera
             values are if one is, or if they are of several types.
 
     Raises:
-        ScopeError: for what is no operand.
+        ScopeError: for anything but an operand.
     """
     operands = [_operand(value, equality) for value in values]
     kinds = {_kind(operand) for operand in operands}

@@ -34,7 +34,7 @@ def parse_scope(text: str) -> dict[str, object]:
     """
     scanner = Scanner(text)
     actions = _actions(scanner)
-    scanner.need(":", "',' or ':' behind the action")
+    scanner.need(":", "',' or ':' after the action")
     resource = [_segment(scanner)]
     while scanner.take("/"):
         resource.append(_segment(scanner))

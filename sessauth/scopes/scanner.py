@@ -53,7 +53,7 @@ class Scanner:
         return found.group()
 
     def take(self, literal: str) -> bool:
-        """Read ``literal`` if it stands here."""
+        """Read ``literal`` if it comes next."""
         if not self.text.startswith(literal, self.offset):
             return False
         self.offset += len(literal)
@@ -65,7 +65,7 @@ class Scanner:
             self.fail(expected)
 
     def word(self, word: str) -> bool:
-        """Read white space and then ``word``; read nothing unless both stand here."""
+        """Read white space and then ``word``; read nothing unless both come next."""
         start = self.offset
         if self.match(_SPACES) is not None and self.take(word) and not self._in_word():
             return True
@@ -82,7 +82,7 @@ class Scanner:
         self.match(_SPACES)
 
     def comma(self) -> bool:
-        """Read a comma and the spaces behind it, if a comma stands here."""
+        """Read a comma and the spaces after it, if a comma comes next."""
         if not self.take(","):
             return False
         self.skip_spaces()
@@ -163,7 +163,7 @@ class Scanner:
         return Json("", digest)
 
     def _json(self) -> Json:
-        """Read a list or an object. The kernel judges it; here only its end is found."""
+        """Read a list or an object. The kernel checks it; here only its end is found."""
         start, depth = self.offset, 0
         while part := self.match(_JSON_PART):
             depth += (part in "[{") - (part in "]}")

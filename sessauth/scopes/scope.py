@@ -41,7 +41,7 @@ class Scope:
     needs: Needs | None = None
 
     def __post_init__(self) -> None:
-        """Let the kernel judge the form."""
+        """Let the kernel check the form."""
         self.encode()
 
     @classmethod

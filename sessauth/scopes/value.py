@@ -100,7 +100,7 @@ Plain = str | bool | int | Decimal | Number
 
 
 def value_of(value: Plain) -> Value:
-    """Return the value that ``value`` stands for.
+    """Return the JSON value represented by ``value``.
 
     Raises:
         ScopeError: for anything that is not a text, a truth or an exact number. A ``float`` is not

@@ -70,7 +70,7 @@ def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending
         UsageError: if a key was given for an open chain.
     """
     signer = _signer(chain, seed, key)
-    # An open block needs room for the sealed one that present() adds.
+    # An open block needs space for the sealed one that present() adds.
     room = chain.max_blocks - chain.block_count - (ending is Ending.OPEN)
     if room < 1:
         more = ", one of them for present()" if ending is Ending.OPEN else ""
@@ -83,7 +83,7 @@ def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending
 def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
     ending = Ending(chain.ending)
     if ending is Ending.SEALED:
-        raise NotExtendable("a sealed token can't be extended: ask whoever holds an open one")
+        raise NotExtendable("a sealed token can't be extended: ask the holder of an open one")
     if ending is Ending.BOUND:
         if key is None:
             raise NotExtendable("a bound token is extended only by the holder of its key: give key=")
@@ -180,8 +180,8 @@ def _check_source(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str
                 continue
             part = f"source {text}"
             if not any(_inside(parent, net) for parent in above):
-                raise WidensAuthority(f"{part} lies outside what {block.name} admits", part)
-            unproven.append((part, f"{part} is wider than what {block.name} admits"))
+                raise WidensAuthority(f"{part} is not contained in the scopes of {block.name}", part)
+            unproven.append((part, f"{part} is wider than the scopes of {block.name}"))
     return unproven
 
 

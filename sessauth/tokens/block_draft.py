@@ -1,6 +1,6 @@
 """A block before it is signed: the caller's parameters within the format's limits.
 
-Messages name the parameter to change. The kernel judges the rest when the signed chain is parsed.
+Messages name the parameter to change. The kernel checks the rest when the signed chain is parsed.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Draft:
         conditions = _items("where", where, limits.MAX_CONDITIONS)
         holder = None if to is None else _holder(to)
         if may_seal and holder is None:
-            raise UsageError("may_seal says what the holder of a bound token may do: give to= as well")
+            raise UsageError("may_seal restricts the holder of a bound token: give to= as well")
         return cls(
             ending=_ending(ending, bound=holder is not None),
             to=holder,
@@ -206,7 +206,7 @@ def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: by
         raise UsageError("to: its next_key is the issuer's own key, which is never a holder's")
     for name, key in (("next_key", to.next_key), ("proof_key", to.proof_key)):
         if key in used:
-            raise UsageError(f"to: its {name} stands in this chain already; no key does twice: give another")
+            raise UsageError(f"to: its {name} is in this chain already; no key may occur twice: give another")
 
 
 def _holder(to: HolderPublicKey | str) -> HolderPublicKey:

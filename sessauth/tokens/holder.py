@@ -117,10 +117,10 @@ class HolderKey:
 
         Args:
             token: the bound token, as it is presented.
-            action: as it will be judged.
-            resource: as it will be judged.
-            arguments: as they will be judged, in any form of :mod:`sessauth.scopes.call_arguments`.
-            verifier_key: the key of the host that judges, verified: ``VerifierKeys.current``.
+            action: as it will be checked.
+            resource: as it will be checked.
+            arguments: as they will be checked, in any form of :mod:`sessauth.scopes.call_arguments`.
+            verifier_key: the key of the checking host, verified: ``VerifierKeys.current``.
             kind: ``mac``, a fraction of a signature's cost; ``ed25519``, a signature. Default: ``mac``
                 where the token names this key's ``proof_key``, else ``ed25519``.
             now_ms: the time of the call, in ms since 1970; -1 reads ``clock``.
@@ -139,7 +139,7 @@ class HolderKey:
         number = self._kind(kind, binding)
         time_ms = now_ms if now_ms >= 0 else (clock or SystemClock()).now_ms()
         if not 0 <= time_ms <= limits.MAX_TIME_MS:
-            raise UsageError("now_ms: is beyond what the format can state")
+            raise UsageError("now_ms: is beyond the range of the format")
         nonce = secrets.token_bytes(_NONCE_BYTES)
         key_id = verifier_key.key_id
         digest = kernel.request_digest(text_bytes(action), text_bytes(resource), encode(arguments))

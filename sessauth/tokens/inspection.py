@@ -12,7 +12,7 @@ from ..scopes.scope import Scope
 
 
 class Ending(IntEnum):
-    """The ending of a block, which decides what may follow it; the numbers of ``token.proto``."""
+    """The ending of a block, which determines the blocks that may follow it; numbers of ``token.proto``."""
 
     SEALED = 1
     OPEN = 2
@@ -68,7 +68,7 @@ class BlockInfo:
         return f"block {self.index} (label {self.label!a})" if self.label else f"block {self.index}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON: ids and keys in hex, scopes as text; only what is stated."""
+        """Return plain values for JSON: ids and keys in hex, scopes as text; only fields that are set."""
         stated = {name: _json_value(getattr(self, name)) for name in self.__slots__[3:]}
         return {
             "index": self.index,

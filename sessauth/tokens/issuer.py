@@ -72,7 +72,7 @@ class Issuer:
         if draft.to is not None:
             check_holder(draft.to, (), self._key.key_id)
         if draft.max_blocks == 1 and draft.ending is Ending.OPEN:
-            raise UsageError("max_blocks 1 leaves an open token no room to be presented: use 2 or more")
+            raise UsageError("max_blocks 1 leaves no block to present an open token: use 2 or more")
         signed = draft.sign(
             self._key.sign,
             root={
@@ -92,4 +92,4 @@ def _check_times(draft: Draft, issued_at_ms: int) -> None:
     if draft.expires_at_ms <= max(issued_at_ms, draft.not_before_ms):
         raise UsageError("the token would never be valid: expires_at_ms is not after its beginning and now")
     if issued_at_ms > limits.MAX_TIME_MS:
-        raise UsageError("the clock is beyond what the format can state")
+        raise UsageError("the clock is beyond the range of the format")

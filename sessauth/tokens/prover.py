@@ -1,4 +1,4 @@
-"""Proofs of a holder's calls, for the latest keys of the host that judges them.
+"""Proofs of a holder's calls, for the latest keys of the host that checks them.
 
     prover = Prover(HolderKey.load("agent.key"), VerifierKeys.load("verifier-keys.json", issuer_keys))
     proof = prover.prove_tool(token, catalogue, "get_issue", {"number": 7})
@@ -165,7 +165,7 @@ class Prover(_ProverBase):
 
         Args:
             holder: the key that tokens are bound to.
-            keys: the keys of the host that judges: as they were handed over, or a function that returns
+            keys: the keys of the checking host: as they were handed over, or a function that returns
                 them, such as ``Client.verifier_keys``. It is called before the first proof, at half of the
                 newest key's life, and after :meth:`drop_rejected_keys`.
             clock: the source of the time; default: the machine's.
@@ -189,8 +189,8 @@ class Prover(_ProverBase):
         :meth:`HolderKey.prove`.
 
         Raises:
-            Unavailable: if no key is known that counts for a while yet.
-            Exception: what the source of keys raised, if no key is known.
+            Unavailable: if no known key is valid for a while yet.
+            Exception: the error of the source of keys, if no key is known.
         """
         bound = self._bound(token)
         if bound is None:
@@ -207,7 +207,7 @@ class Prover(_ProverBase):
         method: str = "tools/call",
         kind: str = "",
     ) -> bytes:
-        """Return a proof of a call of an MCP tool, as the gateway judges it by the same catalogue.
+        """Return a proof of a call of an MCP tool, as the gateway checks it by the same catalogue.
 
         Raises:
             UnknownTool: if the tool is not in the catalogue.

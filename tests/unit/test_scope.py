@@ -57,7 +57,7 @@ def test_other_spellings_print_canonically(text: str, canonical: str) -> None:
     ("text", "offset", "expected"),
     [
         ("", 0, "an action"),
-        ("read", 4, "':' behind the action"),
+        ("read", 4, "':' after the action"),
         ("read:", 5, "a resource segment"),
         ("read:a//b", 7, "a resource segment"),
         ("read:a/", 7, "a resource segment"),
