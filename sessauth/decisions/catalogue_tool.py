@@ -42,7 +42,7 @@ class Tool:
         """
         name = definition.get("name")
         if not isinstance(name, str):
-            raise UsageError("a tool without a name: pass what tools/list gives")
+            raise UsageError("a tool without a name: pass an entry of tools/list")
         hints = definition.get("annotations") or {}
         if not isinstance(hints, Mapping):
             raise UsageError(f"{name!a}: annotations are no object")

@@ -50,17 +50,17 @@ class DecisionBase(DecisionFields, ABC):
     def explain(
         self, token: Token | str | bytes | None = None, ceilings: Sequence[Sequence[Scope]] = ()
     ) -> str:
-        """Return a line: the failure, its position, and what would have been allowed.
+        """Return a line: the failure, its position, and the nearest call that would have been allowed.
 
         It is for the gateway's operator, not for the agent. The token's bytes are never in it.
 
         Args:
-            token: the token that was judged; without it only positions can be named.
+            token: the token that was checked; without it only positions can be named.
             ceilings: the layers of the session's ceiling and its ancestors', in order, to name their
                 scopes.
 
         Raises:
-            UsageError: if ``token`` is another token than the one judged.
+            UsageError: if ``token`` is another token than the one checked.
         """
         from .explanation import explain
 

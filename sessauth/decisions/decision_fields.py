@@ -15,8 +15,8 @@ class DecisionFields:
     Of an allow they are set where a ceiling in observe mode would have refused it.
     ``matched_index`` and ``matched_scope`` are -1 for a denial, and for an allow of the token alone
     (``Verifier.stands``), which is of no call. ``session_id`` and ``block_ids`` are empty until the signature
-    stands. ``expires_at_ms`` is the earliest moment, in ms since 1970, at which the answer can stop being
-    true by time alone.
+    is verified. ``expires_at_ms`` is the earliest moment, in ms since 1970, at which the answer can stop
+    being true by time alone.
     """
 
     __slots__ = ()

@@ -44,7 +44,7 @@ def explain(
     """Return the line of :meth:`DecisionBase.explain`.
 
     Raises:
-        UsageError: if ``token`` is another token than the one judged.
+        UsageError: if ``token`` is another token than the one checked.
     """
     detail = ""
     if token is not None and not isinstance(token, Token):
@@ -103,7 +103,7 @@ class _Failure:
     ceilings: Sequence[Sequence[Scope]]
 
     def text(self) -> str:
-        """Return the failure and what would have been allowed; empty where the reason alone explains it."""
+        """Return the failure and the permitted values; empty where the reason alone explains it."""
         block = self.block
         if self.decision.stage == Stage.NEEDS and (unmet := self._unmet_need()):
             return unmet
@@ -142,7 +142,7 @@ class _Failure:
             case Reason.APPROVAL_REQUIRED:
                 return f"{self.clause} needs an approval of this very call; {APPROVAL_HINT}"
             case Reason.NEEDS_SERVER:
-                return f"{self.clause} costs what only the server can take"
+                return f"{self.clause} has a cost that only the server can charge"
             case _:
                 return ""
 

@@ -1,4 +1,4 @@
-"""The outside of a decision: what an agent may learn of it, in each protocol's own words.
+"""The outside of a decision: the part an agent may learn of it, in each protocol's own words.
 
 An agent learns that a call was not made and whether a token, a person or time can change that. It never
 learns the reason: unknown, ended and suspended sessions look alike. The reason and the id of the decision are

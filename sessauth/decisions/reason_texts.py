@@ -1,4 +1,4 @@
-"""One sentence for each reason: its meaning, and behind a semicolon the remedy, where there is one.
+"""One sentence for each reason: its meaning, and after a semicolon the remedy, where there is one.
 
 The meaning is the first sentence of its paragraph in docs/reasons.md.
 """

@@ -14,7 +14,7 @@ from ..scopes.call_arguments import Arguments
 
 
 class Candidate(NamedTuple):
-    """A possible call. ``arguments`` of None stand for any arguments.
+    """A possible call. ``arguments`` of None means any arguments.
 
     ``arguments`` and ``tool`` are given as to ``Verifier.check``.
     """

@@ -23,7 +23,7 @@ TOOLS_LIST = "tools/list"
 # Methods of the protocol versions 2025-11-25 and 2026-07-28, tasks included. A method that is not here is a
 # write, also one that a later version adds.
 _ACTIONS = {
-    # They begin, keep up or cancel a client's own exchange: a token that stands is enough. So it is for the
+    # They begin, keep up or cancel a client's own exchange: a valid token is enough. So it is for the
     # list of tools, which is filtered by what the token could call.
     **dict.fromkeys(("initialize", "ping", "server/discover", TOOLS_LIST), HANDSHAKE),
     **dict.fromkeys(("notifications/initialized", "notifications/cancelled"), HANDSHAKE),
@@ -210,5 +210,5 @@ class ToolCatalog:
 
 
 def token_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a check without those that are about a call, for ``stands``."""
+    """Return the options of a check for ``stands``, without those that are about a call."""
     return {name: value for name, value in options.items() if name not in _CALL_OPTIONS}

@@ -43,7 +43,7 @@ def histogram(
 ) -> Family:
     """Return a histogram with a row for each tuple of label values: its buckets, not added up, and its sum.
 
-    ``unit`` is what one of ``bounds`` and of the sum is in the metric's own unit.
+    ``unit`` is the size, in the metric's own unit, of one unit of ``bounds`` and of the sum.
     """
     from prometheus_client import core
 

@@ -204,7 +204,7 @@ def test_needs_are_named(memory: MemoryFixture) -> None:
     token = memory.mint("read:x needs uses(3)")
 
     told = memory.check(token, "read", "x").explain(token)
-    assert told.endswith("`read:x needs uses(3)` costs what only the server can take")
+    assert told.endswith("`read:x needs uses(3)` has a cost that only the server can charge")
 
 
 def test_nothing_of_a_token_is_repeated_before_its_signature_stands(
