@@ -1,1 +1,1 @@
-"""Engines that carry a cluster's log, each behind the port of ``state/replication/carrier.py``."""
+"""Engines that carry a cluster's log, each an implementation of ``state/replication/carrier.py``."""

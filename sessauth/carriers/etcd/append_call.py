@@ -33,7 +33,7 @@ class AppendCall:
         # True once an attempt of this call had no answer.
         self._lost = False
         key = keys.record(self._new.number)
-        # All three. A wiped engine begins its revisions anew: a leader may have a term of another past.
+        # All three. A wiped engine restarts its revisions: a leader may have a term of another past.
         self._request: Final = pb.TxnRequest(
             compare=[
                 created_at(keys.leader, term),
@@ -83,7 +83,7 @@ class AppendCall:
                 AppendStatus.UNKNOWN, f"record {new.number} was trimmed: the log is at {head.number}"
             )
         if head != self._head:
-            detail = f"the log is at {head.number}, not behind {self._head.number} as this server has it"
+            detail = f"the log is at {head.number}, not after {self._head.number} as this server has it"
             # An engine that lost its past may have lost the record of an earlier attempt, which others read.
             behind = self._lost and head.number <= self._head.number
             return Appended(AppendStatus.UNKNOWN, detail) if behind else _fenced(detail)

@@ -156,14 +156,14 @@ class EtcdCarrier:
             self._revoke(lease)
 
     def leader(self) -> Leader | None:
-        """Return who leads now."""
+        """Return the current leader."""
         request = get(self._keys.leader).request_range
         answer = self._members.ask(RANGE, request, lambda data: pairs(request, parse(pb.RangeResponse)(data)))
         found = only(answer)
         return None if found is None else _leader(found)
 
     def append(self, term: int, head: LogHead, record: bytes, digest: bytes, give_up_ms: int) -> Appended:
-        """Append a record behind ``head``. Raises ValueError for a digest or a head of another size."""
+        """Append a record after ``head``. Raises ValueError for a digest or a head of another size."""
         return AppendCall(self._keys, term, head, record, digest).run(self._members, give_up_ms)
 
     def barrier(self, name: str, beat: bytes) -> Barrier:
@@ -218,7 +218,7 @@ class EtcdCarrier:
         return self._members.ask(TXN, request, transaction(request))
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return records behind ``after``; fewer than ``limit`` where they are too large for one answer."""
+        """Return records after ``after``; fewer than ``limit`` where they are too large for one answer."""
         while True:
             try:
                 return self._read(after, limit)
@@ -245,7 +245,7 @@ class EtcdCarrier:
         return [(number, pair.value) for number, pair in zip(numbers, found, strict=True)]
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` exists, or after the time-out."""
+        """Return soon after a record after ``after`` exists, or after the time-out."""
         self._watch.wait(after, timeout_ms)
 
     def trim(self, up_to: int) -> None:
@@ -258,7 +258,7 @@ class EtcdCarrier:
             self._members.ask(DELETE_RANGE, request, parse(pb.DeleteRangeResponse))
 
     def compact(self) -> None:
-        """Have etcd forget its history of keys, which nobody reads: a watch begins at what is there."""
+        """Have etcd forget its history of keys, which nobody reads: a watch begins at the present keys."""
         revision = self._members.ask(
             RANGE, get(self._keys.head).request_range, parse(pb.RangeResponse)
         ).header.revision
@@ -270,7 +270,7 @@ class EtcdCarrier:
                 raise
 
     def room(self) -> EngineRoom:
-        """Return the room of the largest member. etcd before 3.6 does not tell its quota."""
+        """Return the space of the largest member. etcd before 3.6 does not tell its quota."""
         answers = self._members.ask_all(STATUS, pb.StatusRequest(), parse(pb.StatusResponse))
         largest = max(answers, key=lambda answer: answer.db_size)
         full = any(_NO_SPACE in error for answer in answers for error in answer.errors)

@@ -26,7 +26,7 @@ class ClusterKeys:
         self.head: Final = prefix + b"head"
         self._log: Final = prefix + b"log/"
         self._beats: Final = prefix + b"beat/"
-        # "0" is the character behind "/".
+        # "0" is the character after "/".
         self.log_end: Final = prefix + b"log0"
         self.beats: Final = (self._beats, prefix + b"beat0")
         # Names a write that makes a transaction one of the quorum, and that never happens.

@@ -25,7 +25,7 @@ class LogWatch:
         self._members = members
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` exists, or after the time-out.
+        """Return soon after a record after ``after`` exists, or after the time-out.
 
         Raises CarrierError if the carrier is closed.
         """
@@ -42,7 +42,7 @@ class LogWatch:
         self._members.pause(0)
 
     def _watch(self, member: int, after: int, timeout_s: float) -> None:
-        """Return behind a record or at the time-out. Raises CarrierError if the member is of no use."""
+        """Return after a record or at the time-out. Raises CarrierError if the member is of no use."""
         key, end = self._keys.record(after + 1), self._keys.log_end
         request = pb.WatchRequest(create_request=pb.WatchCreateRequest(key=key, range_end=end))
         try:
@@ -57,7 +57,7 @@ class LogWatch:
                 return
             for data in call:
                 answer = parse(pb.WatchResponse)(data)
-                # Once the watch is in place, what came before it is in the head.
+                # Once the watch is in place, earlier records are in the head.
                 if answer.created and self._head(member) > after:
                     return
                 if answer.canceled:

@@ -52,8 +52,8 @@ _REFUSALS: Final = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     }
 )
-# What etcd itself says, or its gRPC of a request. Others, as a limit of this client, may be of an answer:
-# its call took effect.
+# Statements of etcd itself, or of its gRPC, about a request. Others, as a limit of this client, may be about
+# an answer: its call took effect.
 _BY_ETCD: Final = ("etcdserver: ", "grpc: received message larger than max")
 _NO_SPACE: Final = "database space exceeded"
 _T = TypeVar("_T")
@@ -73,7 +73,7 @@ class NoSpace(CallRefused):
 
 
 class AnswerTooLarge(CarrierError):
-    """The answer is above the limit of this client. Nothing is known of what the call did."""
+    """The answer is above the limit of this client. The effect of the call is unknown."""
 
 
 class Members:

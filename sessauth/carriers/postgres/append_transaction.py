@@ -17,7 +17,7 @@ from .schema import Schema
 from .session import Lost, Row, StatementFailed, integer, true
 from .sessions import ATTEMPT_S, Sessions
 
-# What a setting of the carrier permits.
+# The values permitted for a setting of the carrier.
 NO_STANDBY: Final = "PostgreSQL waits for no standby (synchronous_standby_names is empty)"
 
 
@@ -80,7 +80,7 @@ class AppendTransaction:
                 AppendStatus.UNKNOWN, f"record {new.number} was trimmed: the log is at {head.number}"
             )
         if head != self._head:
-            detail = f"the log is at {head.number}, not behind {self._head.number} as this server has it"
+            detail = f"the log is at {head.number}, not after {self._head.number} as this server has it"
             # An engine that lost its past may have lost the record of an earlier attempt, which others read.
             behind = self._lost and head.number <= self._head.number
             return Appended(AppendStatus.UNKNOWN, detail) if behind else _fenced(detail)

@@ -14,7 +14,7 @@ INSTALL: Final = "pip install 'sessauth[postgres]'"
 # Never in settings, which are copied and printed.
 _SECRETS: Final = ("password", "sslpassword")
 _VERIFIED: Final = "verify-full"
-# What libpq asks for by itself would be one more place to wait in.
+# A query that libpq makes on its own would be one more place to wait in.
 _OURS: Final = {
     "target_session_attrs": "read-write",
     "load_balance_hosts": "disable",
@@ -62,7 +62,7 @@ def hosts(conninfo: str, *, insecure: bool) -> tuple[bytes, ...]:
 
 
 def _places(stated: dict[str, str]) -> list[dict[str, str]]:
-    """Return what differs between the hosts. Raises ConfigError."""
+    """Return the parameters that differ between the hosts. Raises ConfigError."""
     lists = {name: stated.pop(name).split(",") for name in ("host", "hostaddr", "port") if name in stated}
     number = max((len(values) for name, values in lists.items() if name != "port"), default=1)
     columns = {name: values * number if len(values) == 1 else values for name, values in lists.items()}

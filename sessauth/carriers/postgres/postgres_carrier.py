@@ -35,7 +35,7 @@ _TRIM_STEP: Final = 200
 _RESIGN_S: Final = 1.0
 # A barrier whose beat another attempt of this server overtook is tried again.
 _BEAT_TRIES: Final = 8
-# Between two looks at the head by who waits: notifications are a hint, and a server may go silent.
+# Between two looks at the head while waiting: notifications are a hint, and a server may go silent.
 _LOOK_S: Final = 1.0
 _MAX_TEXT_BYTES: Final = 1024
 _MAX_NUMBER: Final = (1 << 63) - 2
@@ -99,7 +99,7 @@ class PostgresCarrier:
                 self._sessions.ask(self._schema.resign(leader.term), patience_s=_RESIGN_S)
 
     def leader(self) -> Leader | None:
-        """Return who leads now."""
+        """Return the current leader."""
         ((found,), _) = self._sessions.ask(self._schema.leader)
         if not found:
             return None
@@ -107,11 +107,11 @@ class PostgresCarrier:
         return Leader(text(name), text(address), integer(term))
 
     def append(self, term: int, head: LogHead, record: bytes, digest: bytes, give_up_ms: int) -> Appended:
-        """Append a record behind ``head``. Raises ValueError for a digest or a head of another size."""
+        """Append a record after ``head``. Raises ValueError for a digest or a head of another size."""
         return AppendTransaction(self._schema, term, head, record, digest).run(self._sessions, give_up_ms)
 
     def barrier(self, name: str, beat: bytes) -> Barrier:
-        """Write this server's beat, and read the head behind it.
+        """Write this server's beat, then read the head.
 
         A server that goes on may still write an earlier beat. So each is on condition of the one before.
         """
@@ -146,7 +146,7 @@ class PostgresCarrier:
         return {text(server): beat or b"" for server, beat, _ in found}
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return records behind ``after``; fewer than ``limit`` where they are large."""
+        """Return records after ``after``; fewer than ``limit`` where they are large."""
         ((found,), _) = self._sessions.ask(self._schema.read(min(after, _MAX_NUMBER), max(limit, 1)))
         rows = [(integer(number), record or b"") for _, number, record in found if number is not None]
         if not rows:
@@ -161,7 +161,7 @@ class PostgresCarrier:
         return rows
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` exists, or after the time-out."""
+        """Return soon after a record after ``after`` exists, or after the time-out."""
         end = time.monotonic() + timeout_ms / 1000
         while time.monotonic() < end:
             try:
@@ -173,7 +173,7 @@ class PostgresCarrier:
         self._listening.pause(0)
 
     def _watch(self, after: int, end: float) -> None:
-        """Return behind a record or at the time-out. Raises CarrierError if the connection is of no use."""
+        """Return after a record or at the time-out. Raises CarrierError if the connection is of no use."""
         with self._listening.lend(min(end, time.monotonic() + ATTEMPT_S)) as session:
             while True:
                 number = session.run(self._schema.head, time.monotonic() + ATTEMPT_S)[0][0]
@@ -190,7 +190,7 @@ class PostgresCarrier:
                 return
 
     def compact(self) -> None:
-        """Do nothing: PostgreSQL's own vacuum frees the room."""
+        """Do nothing: PostgreSQL's own vacuum frees the space."""
 
     def room(self) -> EngineRoom:
         """Return the size of the database. Its quota is the disk's."""

@@ -10,7 +10,7 @@ _MAX_ID_BYTES: Final = 24
 # The second of two that begin at once finds the tables.
 _CREATING: Final = 0x73657373
 MAX_ANSWER_BYTES: Final = 16 << 20
-# A statement that waits for a lock ends behind the client's own patience, and a client's end is noticed.
+# A statement that waits for a lock ends after the client's own patience, and a client's end is noticed.
 _SETTINGS: Final = {
     "synchronous_commit": "on",
     "statement_timeout": "2000",
@@ -20,7 +20,7 @@ _SETTINGS: Final = {
     "search_path": "pg_catalog",
 }
 _ONE: Final = "one boolean PRIMARY KEY DEFAULT true CHECK (one)"
-# Rows that are rewritten many times a second need room on their page.
+# Rows that are rewritten many times a second need free space on their page.
 _ROOM: Final = "WITH (fillfactor = 20)"
 _LIVE: Final = "until > clock_timestamp()"
 _LATER: Final = "clock_timestamp() + $%d * interval '1 millisecond'"
@@ -54,7 +54,7 @@ class Schema:
         self.size: Final = Statement("SELECT pg_database_size(current_database())")
         self.lock_leader: Final = Statement(f"SELECT term FROM {name}.leader FOR UPDATE")
         self.lock_head: Final = Statement(f"SELECT number FROM {name}.head FOR UPDATE")
-        # Commits with the standby what no other statement of a transaction writes.
+        # Commits a write with the standby where the transaction has no other write.
         self.prove: Final = Statement(f"UPDATE {name}.proof SET number = number + 1 RETURNING {safe}")
         self.beats: Final = Statement(f"SELECT server, beat, revision FROM {name}.beats")
         self.head: Final = Statement(f"SELECT number, digest FROM {name}.head")
@@ -88,7 +88,7 @@ class Schema:
     def append(
         self, term: int, number: int, digest: bytes, new_digest: bytes, record: bytes
     ) -> tuple[Statement, ...]:
-        """Append a record behind a head, if the term leads; the last answer is how it is then.
+        """Append a record after a head, if the term leads; the last answer is how it is then.
 
         Each statement sees what others committed before it: the rows are locked first. The locks alone make
         the commit one that waits for the standby, so a record of an earlier attempt is there as well.
@@ -173,7 +173,7 @@ def _create(name: str) -> tuple[str, ...]:
         f"revision bigint NOT NULL) {_ROOM}",
         f"CREATE TABLE IF NOT EXISTS {name}.proof ({_ONE}, number bigint NOT NULL) {_ROOM}",
         f"INSERT INTO {name}.head VALUES (true, 0, '') ON CONFLICT DO NOTHING",
-        # Terms rise over a database that was made anew: hosts refuse a lower one.
+        # Terms rise even when a database was made again: hosts refuse a lower one.
         f"INSERT INTO {name}.leader VALUES (true, extract(epoch FROM clock_timestamp())::bigint, '', '', "
         "'-infinity', '') ON CONFLICT DO NOTHING",
         f"INSERT INTO {name}.proof VALUES (true, 0) ON CONFLICT DO NOTHING",

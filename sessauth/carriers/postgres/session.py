@@ -69,7 +69,7 @@ class PostgresSession:
         self._pq = driver()
         self._closed = closed
         self._notices: list[str] = []
-        # Of the server, set by whoever opens the session.
+        # A setting of the server, given by the one that opens the session.
         self.engine_id = ""
         self._conn: pq.abc.PGconn = self._pq.PGconn.connect_start(conninfo)
         try:
@@ -130,7 +130,7 @@ class PostgresSession:
         """Run statements as one transaction; those of ``behind`` after it, whose failure does not count.
 
         Raises StatementFailed if it took no effect, Lost if that is unknown. A warning is one that it was
-        committed here alone: whoever ends the wait for a standby has PostgreSQL report success.
+        committed here alone: ending the wait for a standby has PostgreSQL report success.
         """
         self._notices.clear()
         rows, failures = self._run([BEGIN, *statements, COMMIT, *behind], end)

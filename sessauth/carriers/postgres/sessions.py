@@ -68,7 +68,7 @@ class Sessions:
                 if not self._idle:
                     return None
                 session = self._idle.pop()
-            # After a restart of PostgreSQL all are dead: what is sent on one would be unknown.
+            # After a restart of PostgreSQL all are dead: a statement sent on one has an unknown result.
             if session.usable:
                 return session
             session.close()
