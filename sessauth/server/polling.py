@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Member)
 
 
 class PollingThread(ABC, Generic[M]):
-    """Base of what polls for streams. A drain, or a fault of the thread, ends them all.
+    """Base of the pollers for streams. A drain, or a fault of the thread, ends them all.
 
     A subclass implements :meth:`_poll`, and adds members with :meth:`_add`.
     """

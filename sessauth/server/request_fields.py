@@ -170,7 +170,7 @@ def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
 
 
 def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
-    """Return a signed approval, unchecked: the log judges it."""
+    """Return a signed approval, unchecked: the log checks it."""
     return SignedApproval(message.public_key, message.signature, message.statement)
 
 
@@ -213,12 +213,12 @@ def id_prefix(value: str) -> str:
 
 
 def page_token(after: bytes) -> str:
-    """Return the token of the page that begins behind row ``after``; empty on the last page."""
+    """Return the token of the page that begins after row ``after``; empty on the last page."""
     return base64url.encode(after)
 
 
 def page_start(value: str, size: int = ID_BYTES) -> bytes:
-    """Return the row, of ``size`` bytes, behind which a page begins; empty for the first page.
+    """Return the row, of ``size`` bytes, after which a page begins; empty for the first page.
 
     Sessions are paged by their id, approvals by their session's id and their own.
     """

@@ -1,1 +1,1 @@
-"""A server as one of several: its part in the carried log, and what it hands on to the leader."""
+"""A server as one of several: its part in the carried log, and the calls it forwards to the leader."""

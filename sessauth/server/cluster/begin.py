@@ -40,7 +40,7 @@ def begin(config: Config) -> bytes:
         address=settings.address,
         changes=changes_of_file(file),
     )
-    # Behind the commit: until it is durable the file is the only place that has them.
+    # After the commit: until it is durable the file is the only place that has them.
     file.exclude(moved)
     return made
 
@@ -102,7 +102,7 @@ def require_settings(config: Config) -> None:
 def prepare(config: Config) -> dict[str, object]:
     """Make the folders and keys of a further server; return its name and the public halves in hex.
 
-    What exists is used again. Raises ConfigError if ``[cluster]`` is not stated.
+    Anything that exists is used again. Raises ConfigError if ``[cluster]`` is not stated.
     """
     require_settings(config)
     make_folders(config)

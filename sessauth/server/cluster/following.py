@@ -1,4 +1,4 @@
-"""A follower's part in its cluster: its servers feed its folder, and do for it what it may not do itself.
+"""A follower's part in its cluster: servers feed its folder, and do for it the work it may not do itself.
 
 It has no issuer key and no access to the engine. The brake page tells every process of the host until when
 the folder is fresh, so they deny by themselves once this process is gone.
@@ -65,7 +65,7 @@ class Following(ClusterPart):
         return NoKeyRing(self.carried.refusal)
 
     def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
-        """Return what asks the servers to sign."""
+        """Return the object that asks the servers to sign."""
         return RemoteSigner(self._source.sign_verifier_key)
 
     def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:

@@ -1,7 +1,7 @@
 """Handing on: a call that only the leader can answer is asked for at the leader, as its caller asked.
 
-The host that was asked authenticated the caller, and states it to the leader in a signed statement. So no
-credential of the caller leaves the host, and the leader's rules and records name who really asked.
+The host that received the call authenticated the caller, and names it to the leader in a signed statement. So
+no credential of the caller leaves the host, and the leader's rules and records name the real caller.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ OPTIONS: Final = (
 
 
 class LeaderCalls:
-    """Calls unary RPCs of whoever leads. Any thread may use it."""
+    """Calls unary RPCs of the current leader. Any thread may use it."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class LeaderCalls:
     ) -> None:
         """Use TLS by the settings' files, which are read again when they change; without a CA plain text.
 
-        ``settle()`` waits until this host holds what the leader has answered. ``credential_of(name)`` returns
-        the digest of a caller's credential in the cluster, empty if this host alone knows the caller. A
-        follower states the ``roles`` that it may hand on, and ``connect``, which gives a channel to one of
-        its servers.
+        ``settle()`` waits until this host holds the changes that the leader has answered.
+        ``credential_of(name)`` returns the digest of a caller's credential in the cluster, empty if this host
+        alone knows the caller. A follower states the ``roles`` that it may forward, and ``connect``, which
+        gives a channel to one of its servers.
         """
         self._roles = roles
         self._connect = connect or partial(_connect, credentials=_credentials(config))
@@ -85,9 +85,9 @@ class LeaderCalls:
     ) -> bytes:
         """Return the leader's answer; one that ``shows`` something, once this host's own folder has that.
 
-        ``proofs`` are this host's judgements of the proofs of the request's items. Raises ``error`` if nobody
-        leads or the call can't be handed on, ServerError with the leader's reason, or NOT_LEADER if it can't
-        be reached: then nothing was sent.
+        ``proofs`` are this host's results for the proofs of the request's items. Raises ``error`` if there is
+        no leader or the call can't be forwarded, ServerError with the leader's reason, or NOT_LEADER if it
+        can't be reached: then nothing was sent.
         """
         leader = self._leader()
         if leader is None or not error.address or call.principal.role not in self._roles:

@@ -29,16 +29,16 @@ MAX_AT_ONCE: Final = 32
 ROUNDS: Final = 6
 ROUND_SECONDS: Final = 0.5
 FOLDER: Final = "folder"
-# What makes two heads differ, however long is waited.
+# Differences between two heads that no waiting removes.
 SAME, BEHIND, STALE = "same", "behind", "stale"
 DIFFERS, FOREIGN, SILENT = "differs", "another cluster", "silent"
 
 
 @dataclass(frozen=True, slots=True)
 class HostHead:
-    """A host's end of the log. ``source`` says who stated it: it itself, its folder, or a server.
+    """A host's end of the log. ``source`` names its origin: the host itself, its folder, or a server.
 
-    ``silent`` says why nothing is known of it, or only what it said long ago. A head by a server has no
+    ``silent`` says why nothing is known of it, or only an old statement. A head by a server has no
     digest, as a follower states its number alone. ``verdict`` compares it with the others.
     """
 
@@ -232,7 +232,7 @@ def _answer(ask: Ask, address: str) -> ClusterStanding | str:
 
 
 def _merge(rows: dict[str, HostStanding], more: Iterable[HostStanding]) -> None:
-    """Add hosts; of what several servers were told, the latest counts."""
+    """Add hosts; of the statements to several servers, the latest counts."""
     for row in more:
         before = rows.get(row.name)
         if before is None:
@@ -248,7 +248,7 @@ def _of_standing(standing: ClusterStanding, address: str) -> HostHead:
 
 
 def _of_row(row: HostStanding, problems: Mapping[str, str]) -> HostHead:
-    """Return the head of a host that did not answer itself: a follower's is what it said to a server."""
+    """Return the head of a host that did not answer itself: a follower's is its last report to a server."""
     if row.reported and row.age_ms <= RECENT_MS:
         return HostHead(row.name, source="a server", number=row.number, fresh=not row.alarm, alarm=row.alarm)
     if row.name.startswith(SERVER_PREFIX):

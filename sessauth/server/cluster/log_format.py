@@ -38,7 +38,7 @@ def readers(rows: TxnRows, beats: Mapping[str, bytes]) -> Readers:
 
 
 def holding_back(registered: Iterable[HostRecord], known: Readers) -> list[str]:
-    """Return the hosts that did not say that they read the latest format, each with what it reads."""
+    """Return the hosts that did not say that they read the latest format, each with the format it reads."""
     found = []
     for host in registered:
         instance = _NO_INSTANCE if host.name.startswith(SERVER_PREFIX) else host.instance
@@ -55,7 +55,7 @@ class FormatRaiser:
         """Read beats through the carrier of ``carried``."""
         self._log = log
         self._carried = carried
-        # What hosts said while this server led: who is away now has said it still.
+        # Statements of hosts while this server led: they hold for a host that is away now.
         self._known = Readers()
         self._holding: list[str] = []
 

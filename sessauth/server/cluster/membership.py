@@ -122,7 +122,7 @@ class Membership(ClusterPart):
     def _hand_on(
         self, log: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
     ) -> None:
-        """Have ``authenticator`` accept what other hosts state, and state callers to the leader."""
+        """Have ``authenticator`` accept other hosts' statements, and state callers to the leader."""
         cluster = log.head().cluster_id
         authenticator.parts = Parts(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
@@ -169,7 +169,7 @@ class Membership(ClusterPart):
 
     @property
     def room(self) -> EngineRoom:
-        """The room of the engine, as it said last."""
+        """The space of the engine, as last reported."""
         return EngineRoom(0, 0, full=False) if self._compactor is None else self._compactor.room
 
     def term(self) -> int:
@@ -224,7 +224,7 @@ class Membership(ClusterPart):
         self.carrier.close()
 
     def _catch_up(self, log: StateWriter, decided_behind: int | None) -> None:
-        """Take a snapshot of another server, since the engine forgot what this one needs."""
+        """Take a snapshot of another server, since the engine forgot records that this one needs."""
         source = joining.open_source(self._config)
         try:
             joining.catch_up(self._config, source, log, decided_behind)
@@ -260,7 +260,7 @@ class Membership(ClusterPart):
             "engine_full",
             bytes=room.size,
             quota=room.quota,
-            meaning="every host denies until room was made there: docs/operations/engine.md",
+            meaning="every host denies until space was freed there: docs/operations/engine.md",
         )
 
     def _on_alarm(self, alarm: RecordRefused) -> None:

@@ -1,4 +1,4 @@
-"""Calls that a server itself makes at the leader, with no caller behind them."""
+"""Calls that a server itself makes to the leader, on behalf of no caller."""
 
 from __future__ import annotations
 

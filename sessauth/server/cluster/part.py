@@ -1,4 +1,4 @@
-"""A process's part in its cluster: where its folder's rows come from, and who does what it may not do."""
+"""A process's part in its cluster: the source of its folder's rows, and who does the work it may not do."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SETTLE_MS: Final = 1_000
 class ClusterPart:
     """The part of a single host: none. ``Membership`` is a server's, ``Following`` a follower's.
 
-    ``carried`` orders the groups of the folder. ``hand_on`` asks whoever leads for what this process may not
-    do. ``feed`` hands the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is the
-    error of a process that never writes; None: it may lead. ``host`` is the name of this host in the
+    ``carried`` orders the groups of the folder. ``hand_on`` asks the current leader for the work this process
+    may not do. ``feed`` passes the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is
+    the error of a process that never writes; None: it may lead. ``host`` is the name of this host in the
     cluster, empty for a single host; ``term()`` is the term that it leads in, 0 if it does not.
     """
 
@@ -44,7 +44,7 @@ class ClusterPart:
         return KeyRing(folder)
 
     def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
-        """Return what has an issuer key sign the host's proof keys."""
+        """Return the object that has an issuer key sign the host's proof keys."""
         return IssuerSigner(keyring)
 
     def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
@@ -73,7 +73,7 @@ class ClusterPart:
 
     @property
     def room(self) -> EngineRoom:
-        """The room of the engine, as far as this process was told."""
+        """The space of the engine, as last reported to this process."""
         return EngineRoom(0, 0, full=False)
 
     @property
@@ -86,7 +86,7 @@ class ClusterPart:
         return 0
 
     def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
-        """Report this host's usage to whoever leads. Raises NotLeader if nobody can be reached."""
+        """Report this host's usage to the current leader. Raises NotLeader if no server can be reached."""
         raise NotLeader("this is a single host")
 
     def tasks(self) -> Sequence[tuple[str, Callable[[], object]]]:
@@ -94,7 +94,7 @@ class ClusterPart:
         return ()
 
     def drain(self) -> None:
-        """Send those who are fed by this process to others."""
+        """Send the hosts fed by this process to others."""
         if self.feed is not None:
             self.feed.close()
 
@@ -106,7 +106,7 @@ class ClusterPart:
 
 
 def settle(follower: Follower) -> None:
-    """Wait until a folder holds what the engine holds now, after a change that another host made.
+    """Wait until a folder has reached the engine's present head, after a change that another host made.
 
     Raises CarrierError if the source does not answer, or if the folder is still behind after a second.
     """

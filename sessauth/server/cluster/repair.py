@@ -36,11 +36,11 @@ def adopt(
     end_sessions: bool = False,
     force: bool = False,
 ) -> dict[str, object]:
-    """Have the engine's log go on behind this server's folder, which must be the most advanced one.
+    """Have the engine's log go on after this server's folder, which must be the most advanced one.
 
     ``others`` are the heads of the known hosts. If one holds more than this folder, raises StateError unless
     ``force``. A new incarnation ends every session with ``end_sessions`` or ``force``; and if a host's head
-    is not certain, unless ``keep_sessions``: then whoever asks vouches for it. This server must be stopped.
+    is not certain, unless ``keep_sessions``: then the operator vouches for it. This server must be stopped.
     Raises ConfigError if the engine does not answer, StateError if its log is as long as the folder's, or a
     server leads.
     """
@@ -69,7 +69,7 @@ def adopt(
 def lower_clock_floor(config: Config) -> dict[str, object]:
     """Have the cluster's clock floor be this host's time, since a leader's clock was ahead.
 
-    It ends every session: what was decided by the wrong time counts no more. This server must be stopped, and
+    It ends every session: decisions by the wrong time count no more. This server must be stopped, and
     its folder hold the whole log. Raises ConfigError if the engine does not answer, StateError if the floor
     is not ahead, if records are missing here, or if a server leads.
     """
@@ -137,7 +137,7 @@ def _lead(carrier: Carrier, name: str, address: str, ttl_ms: int) -> Leader:
 
 
 def clear_alarm(state_dir: Path) -> dict[str, object]:
-    """Clear the alarm that stands in a folder, and return what it was. Raises StateUnusable."""
+    """Clear the alarm of a folder, and return its text. Raises StateUnusable."""
     page = brake.Brake(state_dir / BRAKE_FILE)
     try:
         alarm = StoredAlarm.decode(page.alarm)
@@ -152,7 +152,7 @@ def clear_alarm(state_dir: Path) -> dict[str, object]:
 
 
 def _is_ahead(head: HostHead, own: HostHead) -> bool:
-    """Return True if a host of the cluster is known to hold what a folder lacks."""
+    """Return True if a host of the cluster is known to hold records that a folder lacks."""
     if head.cluster_id and head.cluster_id != own.cluster_id:
         return False
     if head.number == own.number:
@@ -161,7 +161,7 @@ def _is_ahead(head: HostHead, own: HostHead) -> bool:
 
 
 def _is_settled(head: HostHead) -> bool:
-    """Return True if what a host states of itself can't change: it applies nothing any more."""
+    """Return True if a host's statement of itself can't change: it applies nothing any more."""
     return not head.silent and bool(head.alarm) and head.source in ("itself", "a server")
 
 
@@ -170,7 +170,7 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
     carried = CarriedLog(carrier, name, server_key(config))
 
     def decide(group: Group) -> None:
-        """Decide in one record: hosts allow again behind it, and a second one may never come."""
+        """Decide in one record: hosts allow again after it, and a second one may never come."""
         carried.begin_engine(group)
         if not keep_sessions:
             end_all("the engine's log was lost")(group)
@@ -199,7 +199,7 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         finally:
             carried.end_term()
             carrier.resign(leader)
-        # This host's own: the log goes on from what it holds.
+        # This host's own: the log goes on from its folder.
         writer.clear_alarm()
         return {
             "server": name,

@@ -17,7 +17,7 @@ from .membership import open_carrier
 
 
 def report(config: Config) -> dict[str, object]:
-    """Return who leads, the last records of the engine and of this host's folder, and its hosts.
+    """Return the leader, the last records of the engine and of this host's folder, and its hosts.
 
     A follower's host knows its folder alone. Raises ConfigError without ``[cluster]`` and ``[follow]``,
     StateUnusable if the folder can't be read. An engine that does not answer is part of the report.
@@ -62,7 +62,7 @@ def _followed(config: Config) -> dict[str, object]:
 
 
 def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
-    """Return what servers said by their last beats.
+    """Return the contents of the servers' last beats.
 
     ``format_held_back_by``: hosts that did not say that they read the latest format; empty once it is
     written. ``not_leading``: why each does not lead, while nobody does. ``clock_differs``: whose clocks do.
@@ -88,7 +88,7 @@ def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
 
 
 def folder(config: Config) -> dict[str, object]:
-    """Return what this host's folder holds, and what denies its checks. Raises StateUnusable."""
+    """Return the head of this host's folder, and why its checks are denied. Raises StateUnusable."""
     reader = StateReader.open(config.state_dir)
     try:
         head = reader.head()

@@ -1,6 +1,6 @@
 """Ids of statements that were used: each counts once, for as long as a statement can be accepted.
 
-They are in memory alone. A process that starts anew leads in another term, for which no earlier statement is.
+They are in memory alone. A restarted process leads in another term, for which no earlier statement is valid.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StatementIds:
     def use(self, signer: bytes, statement_id: bytes, issued_at_ms: int) -> str:
         """Use a statement; returns the reason for which it may not be, empty if it may.
 
-        What was issued no later than a forgotten statement is refused, wherever the wall clock was set since.
+        A statement issued no later than a forgotten one is refused, wherever the wall clock was set since.
         """
         with self._lock:
             self._rotate()

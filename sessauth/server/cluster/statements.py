@@ -1,6 +1,6 @@
-"""Statements by which a host of the cluster hands on a call of its own caller: made here, and judged here.
+"""Statements by which a host of the cluster forwards a call of its own caller: made here, and checked here.
 
-A server states callers of every role, since what it signs is the log itself. A follower's host states
+A server states callers of every role, since it signs the log itself. A follower's host states
 gateways alone. A statement that is not accepted is UNAUTHENTICATED: nothing else in the call identifies
 anybody then.
 """
@@ -133,13 +133,13 @@ class AcceptedStatement:
         return HOST_SHARE + self.statement.host if self.by_follower else self.principal.name
 
     def proof_of(self, index: int) -> ItemProof:
-        """Return the host's judgement of the proof of item ``index``."""
+        """Return the host's result for the proof of item ``index``."""
         return self.statement.proof_of(index)
 
     def redeem(self, request: bytes) -> None:
         """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it.
 
-        It is judged again: the message may have been held back until the host or its caller was removed.
+        It is checked again: the message may have been held back until the host or its caller was removed.
         """
         if self.statement.request_digest != _digest(request):
             raise _refused("it is of another request")

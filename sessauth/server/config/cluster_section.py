@@ -33,9 +33,9 @@ class ClusterSettings:
     engine_certificate: str = ""
     engine_private_key: str = ""
     insecure_engine: bool = False
-    # A PostgreSQL without a synchronous standby: what it acknowledged is lost with its disk.
+    # A PostgreSQL without a synchronous standby: its acknowledged records are lost with its disk.
     engine_without_standby: bool = False
-    # The CA of the servers' certificates, for what this server hands on to the leader; empty: in the clear,
+    # The CA of the servers' certificates, for calls this server forwards to the leader; empty: in the clear,
     # which tcp.insecure_tcp must allow.
     server_ca: str = ""
     # Shown to other servers; empty: those of [tcp].
@@ -99,7 +99,7 @@ class ClusterSettings:
             )
 
     def _check_postgres(self) -> None:
-        """Refuse what is no single URI, or has a password. No message has the URI."""
+        """Refuse anything but a single URI without a password. No message has the URI."""
         if len(self.engine) != 1:
             raise ConfigError("cluster.engine: must be one URI of PostgreSQL, with all of its hosts in it")
         if self.engine_ca or self.engine_certificate or self.engine_private_key:

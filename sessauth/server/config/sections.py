@@ -45,7 +45,7 @@ class ServerSettings:
     workers: int = 0
     log_level: str = "INFO"
     map_size_bytes: int = 1 << 30
-    # What serves the check workers' addresses: the native server on libnghttp2, or gRPC's own.
+    # The transport of the check workers' addresses: the native server on libnghttp2, or gRPC's own.
     check_server: str = "auto"
     checks_at_control: bool = True
 
@@ -113,7 +113,7 @@ class LimitSettings:
     failed_signatures_burst: int = 1_000
     failed_signatures_per_second: int = 100
     cache_bytes: int = 64 << 20
-    # Verified chains of calls that cost something, which the writer judges again.
+    # Verified chains of calls that cost something, which the writer checks again.
     writer_cache_bytes: int = 16 << 20
 
     def check(self) -> None:
@@ -306,10 +306,10 @@ class FollowSettings:
     credential: str = ""
     certificate: str = ""
     private_key: str = ""
-    # What may sign the servers' certificates; empty: what the machine trusts.
+    # The CA that may sign the servers' certificates; empty: those that the machine trusts.
     server_ca: str = ""
     insecure_tcp: bool = False
-    # How long calls may be allowed behind the last proof that this host has all of the log.
+    # How long calls may be allowed after the last proof that this host has all of the log.
     staleness_ms: int = 3_000
 
     @property
@@ -363,7 +363,7 @@ class Identity:
             raise ConfigError(f"{where}: state either uri or thumbprint")
         if self.uri:
             if not URI.fullmatch(self.uri):
-                raise ConfigError(f"{where}.uri: must be a URI as it stands in the certificate, scheme://...")
+                raise ConfigError(f"{where}.uri: must be a URI as written in the certificate, scheme://...")
             return "uri", self.uri
         if not THUMBPRINT.fullmatch(self.thumbprint):
             raise ConfigError(f"{where}.thumbprint: must be 'sha256:' and 64 hex digits")

@@ -56,7 +56,7 @@ def _credentials(host: Host) -> Iterator[Finding]:
     try:
         stored = CredentialFile(host.config.credentials_file).list()
     except (ConfigError, OSError) as error:
-        yield of_error("credentials", error, "nobody may call: put the file back, or remove it and add anew")
+        yield of_error("credentials", error, "nobody may call: put the file back, or remove it and add again")
         return
     operators = [each for each in stored if each.principal.role == OPERATOR]
     in_certificates = any(entry.role == OPERATOR for entry in host.config.identities)
@@ -89,7 +89,7 @@ def _proof_keys(host: Host) -> Iterator[Finding]:
 
 
 def _host_key(config: Config) -> Iterator[Finding]:
-    """Find what a host can't show to its cluster: the key of a server, or a follower's credential."""
+    """Find a key or credential that a host can't show to its cluster: a server's or a follower's."""
     try:
         if config.cluster.enabled:
             ServerKey.load(server_key_file(config))

@@ -72,6 +72,6 @@ class Finding:
 
 
 def of_error(finding_id: str, error: Exception, remedy: str = "") -> Finding:
-    """Return the finding for an error. Its message has the remedy behind a semicolon, unless it is stated."""
+    """Return the finding for an error. Its message has the remedy after a semicolon, unless it is stated."""
     words, _, knob = str(error).partition("; ")
     return Finding(finding_id, words, remedy or knob or "see the message")

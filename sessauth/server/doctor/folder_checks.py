@@ -123,7 +123,7 @@ def _room(host: Host, reader: StateReader) -> Iterator[Finding]:
     with reader.rows() as rows:
         used = rows.used_bytes(int(reader.env.stat()["psize"]))
     filled = f"{used} of the {size} bytes of the state's map hold rows"
-    raise_it = "stop the service, raise server.map_size_bytes, start it again; or end what lives needlessly"
+    raise_it = "stop the service, raise server.map_size_bytes, start it again; or end sessions not needed"
     if used > layout.FULL_SHARE * size:
         yield Finding("map_full", f"{filled}: only what takes authority away is written", raise_it)
     elif used > FILLING_SHARE * size:
@@ -188,7 +188,7 @@ def _audit(host: Host, reader: StateReader) -> Iterator[Finding]:
             yield Finding(
                 "audit_missing",
                 f"{folder} lacks file {last.file} of stream {last.stream.hex()}, which the state vouches for",
-                "put it back from where the audit is copied to; find out who removed it",
+                "restore it from the copy of the audit; find out who removed it",
             )
     if host.deep and folder.is_dir():
         yield from _verified_audit(host, reader, register)

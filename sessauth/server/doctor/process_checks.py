@@ -1,4 +1,4 @@
-"""The server's process and its machine: is it up, can it be, has it what it needs."""
+"""The server's process and its machine: whether it runs, whether it can run, and the resources it needs."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _running(status: ServerStatus) -> Iterator[Finding]:
         yield Finding(
             "audit_fault",
             f"decisions are not recorded: {status.audit_fault}",
-            "make room in audit.dir and let the service write there",
+            "free space in audit.dir and let the service write there",
         )
 
 
@@ -219,6 +219,6 @@ def _synchronisation() -> Iterator[Finding]:
         if answer.stdout.strip() == "no":
             yield Finding(
                 "clock_unsynchronised",
-                "no time server sets this machine's clock, and the lives of sessions are judged by it",
+                "no time server sets this machine's clock, on which the lives of sessions depend",
                 "timedatectl set-ntp true, or start chrony",
             )

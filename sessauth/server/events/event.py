@@ -66,7 +66,7 @@ def event_of(logged: LogEntry) -> Event | None:
     if result is None or whose is None:
         raise Rejected(
             Rejection.COMPACTED.value,
-            f"after_revision: what became of change {logged.seq} was not kept; list the sessions, and watch "
+            f"after_revision: the outcome of change {logged.seq} was not kept; list the sessions, and watch "
             "from now on",
         )
     if change is None:

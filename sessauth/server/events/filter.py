@@ -1,4 +1,4 @@
-"""Filters session events for one subscriber: by its request and by what its role may see."""
+"""Filters session events for one subscriber: by its request and by its role's permissions."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
             return self._position
 
     def read(self, behind: LogPosition) -> tuple[list[Event], LogPosition]:
-        """Return the events of some changes behind a position, and the position that they reach.
+        """Return the events of some changes after a position, and the position that they reach.
 
         Raises Rejected COMPACTED if the log no longer has them.
         """
@@ -84,7 +84,7 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
         return events, LogPosition(step[-1].seq, revision)
 
     def publish(self, event: Event) -> None:
-        """Publish an event that is not of the log, behind the change that it follows."""
+        """Publish an event that is not of the log, after the change that it follows."""
         with self._lock:
             if self._members:
                 self._unlogged.append(event)
@@ -95,7 +95,7 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
         self._position, self._commit = LogPosition(head.seq, head.revision), 0
 
     def _poll(self, members: list[EventSubscriber]) -> float:
-        """Offer what was committed since the last poll."""
+        """Offer the changes committed since the last poll."""
         if self._commit_id is not None and self._commit_id.number == self._commit:
             self._offer_unlogged()
             return POLL_SECONDS

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from .event import Event
 
-# Bound of the queue, in events. They are shared between subscribers; what does not fit is read from the log
-# once the subscriber has come so far.
+# Bound of the queue, in events. They are shared between subscribers; events that do not fit are read from the
+# log once the subscriber has come so far.
 MAX_WAITING: Final = 1024
 
 
@@ -32,7 +32,7 @@ class EventSubscriber:
     """A bounded queue for one stream. The publisher never waits for the stream's thread."""
 
     def __init__(self, admits: Callable[[Event], bytes | None], position: LogPosition) -> None:
-        """Wait for the events that ``admits`` returns a response for, behind ``position``."""
+        """Wait for the events that ``admits`` returns a response for, after ``position``."""
         self.admits = admits
         # The position up to which events were sent. The stream's own thread moves it.
         self.position = position
@@ -45,7 +45,7 @@ class EventSubscriber:
         self._error: BaseException | None = None
 
     def begin(self, position: LogPosition) -> None:
-        """Restart: everything behind ``position`` is offered from now on."""
+        """Restart: everything after ``position`` is offered from now on."""
         with self._changed:
             self._waiting.clear()
             self._offered = position
@@ -67,7 +67,7 @@ class EventSubscriber:
                 self._changed.notify()
 
     def fall_behind(self) -> None:
-        """Have it read from the log what comes next."""
+        """Have it read the next events from the log."""
         with self._changed:
             self._drop()
             self._changed.notify()

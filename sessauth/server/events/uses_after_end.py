@@ -1,6 +1,6 @@
 """Uses of tokens whose session is over: counted, and published to subscribers.
 
-No change stands behind such a use, so it is published once and never again. A stolen or forgotten token may
+Such a use has no change, so it is published once and never again. A stolen or forgotten token may
 be presented thousands of times a second; each session gets at most one event a second, the first at once.
 """
 

@@ -2,7 +2,7 @@
 
 The order of the log makes both certain. A host's proof of freshness begins before a barrier of the engine and
 counts once the host holds the head that the barrier found. So only a proof that began before an end was
-appended may allow behind it, for the host's bound; any later proof needs the end itself.
+appended may allow after it, for the host's bound; any later proof needs the end itself.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ POLL_SECONDS: Final = 0.02
 READING_SECONDS: Final = 0.5
 # An engine that did not answer is not asked again for so long.
 SILENT_SECONDS: Final = 1.0
-# Ends whose place in the log is remembered; of others it is found anew, which takes a bound longer.
+# Ends whose place in the log is remembered; others are looked up again, which takes a bound longer.
 MAX_MARKS: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class EndMark:
-    """A record that is at or behind an end, and a time of the steady clock at which it was in the log."""
+    """A record that is at or after an end, and a time of the steady clock at which it was in the log."""
 
     number: int
     steady_ms: int
@@ -121,7 +121,7 @@ class HostEvidence:
         self._staleness_ms = staleness_ms
         self._address = address
         self._cluster_id = log.head().cluster_id
-        # One reads at a time; who waits meanwhile may use what it read.
+        # One reads at a time; callers that wait meanwhile may use its result.
         self._reading = threading.Lock()
         self._read_began_ms = -1
         self._silent_until = 0.0
@@ -155,7 +155,7 @@ class HostEvidence:
         return mark
 
     def wait(self, mark: EndMark, revision: int, within_ms: int) -> None:
-        """Wait until no host may allow behind an end, late ones excepted.
+        """Wait until no host may allow after an end, late ones excepted.
 
         Those that may after the time are late until they move.
         """
@@ -195,7 +195,7 @@ class HostEvidence:
         self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
 
     def poll(self) -> None:
-        """Read what hosts hold; as the leader register servers, and drop hosts that left. Once a second."""
+        """Read the hosts' records; as the leader register servers, and drop departed hosts. Once a second."""
         self.refresh(self._clock.steady_ms())
         if self._carried.leader is None:
             return
@@ -255,7 +255,7 @@ class HostEvidence:
                     entry.record, entry.since_ms = record, now_ms
 
     def _read_reports(self) -> int:
-        """Read what this server's followers said; return the number of the last record that it holds."""
+        """Read the reports of this server's followers; return the number of the last record that it holds."""
         with self._log.source().rows() as rows:
             position = read_position(rows)
         at_ms, own = self._clock.now_ms(), self._entries.get(SERVER_PREFIX + self._carried.server)
@@ -332,7 +332,7 @@ class HostEvidence:
         return beat
 
     def _apply_beat(self, beat: ServerBeat, now_ms: int, at_ms: int) -> None:
-        """Record what a beat says; a server knows nothing of hosts that asked its process before this one."""
+        """Record a beat; a server knows nothing of hosts that asked its process before this one."""
         named = {host.name: host for host in beat.hosts}
         own = SERVER_PREFIX + beat.server
         for name, entry in self._entries.items():

@@ -88,7 +88,7 @@ class ReceiptIssuer:
         try:
             session = self._log.get_session(session_id)
             return None if session is None else self.receipt(session, call)
-        except Exception as error:  # noqa: BLE001 - the end stands without its receipt too
+        except Exception as error:  # noqa: BLE001 - the end is valid without its receipt too
             server_log.event(
                 logging.ERROR,
                 "receipt_not_made",
@@ -124,7 +124,7 @@ class ReceiptIssuer:
         self._await_hosts(ended.revision, until)
         receipt = self._make(session, ended)
         if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self._registry)):
-            # The next process waits anew for all registered verifiers, but need not for this receipt.
+            # The next process waits again for all registered verifiers, but need not for this receipt.
             receipt = self._store(receipt)
         return receipt.signed_by(key), receipt.state
 
@@ -171,7 +171,7 @@ class ReceiptIssuer:
             mark = self.hosts.mark(ended.revision)
             hosts = self.hosts.statuses(mark, ended.revision)
             record = mark.number if hosts else 0
-        # Read behind the statuses: a permit that was granted before the end is counted by then.
+        # Read after the statuses: a permit that was granted before the end is counted by then.
         open_permits = self._log.counts(session.id).open_permits
         known = ended.ended_at_ms > self._log.registrations_since_ms()
         head = self._log.head()

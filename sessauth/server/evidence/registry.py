@@ -33,13 +33,13 @@ WORKER_PREFIX: Final = "sessauth/"
 # How long inactive verifiers are still listed, and named in receipts of ends that they were there for.
 RETENTION_MS: Final = 3_600_000
 COMMIT_SECONDS: Final = 5.0
-# No credential's verifiers can use up all the names that a receipt has room for.
+# No credential's verifiers can use up all the names that fit into a receipt.
 OF_ONE_PRINCIPAL: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRequest:
-    """A verifier's registration or renewal; ``record.registered_revision`` is the one that it judges by."""
+    """A verifier's registration or renewal; ``record.registered_revision`` is the one that it uses."""
 
     kind: VerifierKind
     record: RegistrationRecord
@@ -76,7 +76,7 @@ class VerifierRegistry:
         if not self._renew(request):
             with self._registering:
                 self._add(request)
-        # Read behind the table: an end that is not in it yet finds the verifier.
+        # Read after the table: an end that is not in it yet finds the verifier.
         return self._log.head().revision
 
     def leave(self, name: str, instance: bytes) -> None:

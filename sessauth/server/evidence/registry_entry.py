@@ -40,7 +40,7 @@ class RegistryEntry:
     late: bool = False
 
     def renew(self, revision: int, steady_ms: int, at_ms: int) -> None:
-        """Record a renewal, and the revision that it judges by."""
+        """Record a renewal, and the revision that it uses."""
         if revision > self.revision or not self.acknowledged_at_ms:
             self.acknowledged_at_ms = at_ms
         self.revision = max(self.revision, revision)

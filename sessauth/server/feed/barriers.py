@@ -42,7 +42,7 @@ class SharedBarriers:
         return shared.result(timeout_seconds)
 
     def close(self) -> None:
-        """End the thread, and fail what waits."""
+        """End the thread, and fail the waiting requests."""
         self._closing.set()
         with self._changed:
             self._changed.notify_all()

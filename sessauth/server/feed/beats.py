@@ -1,4 +1,4 @@
-"""Beats: what this server writes into the engine of the hosts that it feeds, with each barrier."""
+"""Beats: this server's report into the engine of the hosts that it feeds, with each barrier."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class BeatWriter:
 
 
 class ListedHosts:
-    """The hosts that may be granted freshness, listed anew only when something of them changed.
+    """The hosts that may be granted freshness, listed again only when one of them changed.
 
     Each barrier is a write, twenty a second at most: with the list in each, a thousand hosts would fill an
     engine while nothing happens.

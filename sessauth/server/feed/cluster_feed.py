@@ -49,7 +49,7 @@ class ClusterFeed:
         self.barriers = SharedBarriers(source)
         self.hosts = hosts
         self.registration = registration
-        # Judges the connections of hosts.
+        # Checks the connections of hosts.
         self.parts = Parts()
 
     @contextmanager

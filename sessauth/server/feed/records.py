@@ -14,7 +14,7 @@ from ...v1 import feed_service_pb2 as pb
 from ..log import event
 from ..status import refused
 
-# A follower that was away for a moment finds what it missed here.
+# A follower that was away for a moment finds the records it missed here.
 MAX_RECORDS: Final = 1_024
 MAX_BYTES: Final = 16 << 20
 PAGE_RECORDS: Final = 64
@@ -44,7 +44,7 @@ class RecordFeed:
         self._unreadable = False
 
     def next(self, after: int, timeout_seconds: float) -> tuple[bytes, int]:
-        """Return an encoded response behind ``after``, and the number it reaches; empty after the time-out.
+        """Return an encoded response after ``after``, and the number it reaches; empty after the time-out.
 
         Raises SHUTTING_DOWN once closed, OVERLOADED if no thread can be started, CompactedRecords if the next
         record is gone, and CarrierError.
@@ -104,7 +104,7 @@ class RecordFeed:
                 self._closing.wait(1.0)
 
     def _step(self) -> None:
-        """Read what is new, or wait for it."""
+        """Read new records, or wait for them."""
         if self._begin < 0:
             self._begin_at(self._source.barrier().head.number)
         records = self._source.read(self._end, PAGE_RECORDS)

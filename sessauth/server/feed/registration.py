@@ -65,7 +65,7 @@ class HostRegistration:
     def require_at(self, wanted: HostRecord, number: int) -> None:
         """Require the row by a folder that holds record ``number``, the head that a barrier found.
 
-        So an end behind that record finds the row. Raises ENGINE_UNREACHABLE: then no freshness may follow.
+        So an end after that record finds the row. Raises ENGINE_UNREACHABLE: then no freshness may follow.
         """
         if not self._wait_for(number, APPLY_MS):
             raise refused("ENGINE_UNREACHABLE", f"record {number} is not here yet; ask another server")

@@ -49,7 +49,7 @@ class CarriedCredentials(CredentialSource):
         return self._file
 
     def drop_copies(self) -> None:
-        """Remove from this host's file what all hosts have: it would stay when it is removed there.
+        """Remove credentials that all hosts have from this host's file, where a removal would not reach them.
 
         Raises ConfigError.
         """

@@ -66,7 +66,7 @@ def validity(der: bytes) -> tuple[int, int]:
 
 
 def certificate_facts(der: bytes) -> Mapping[str, Sequence[bytes]]:
-    """Return what authentication uses of a client certificate, named as in gRPC's auth context.
+    """Return the fields of a client certificate used for authentication, named as in gRPC's auth context.
 
     ``peer_uri`` has the URIs of its subjectAltName (RFC 5280, 4.2.1.6), ``x509_pem_cert`` the certificate in
     PEM. Raises ValueError if ``der`` is no certificate, or its extensions are malformed.
@@ -92,7 +92,7 @@ def _alternative_names(extensions: bytes) -> list[tuple[int, bytes]]:
     """Return tag and content of each name in the subjectAltName; none without one."""
     found = []
     for tag, extension in _parts(_only(extensions, _SEQUENCE)):
-        # Between the two stands ``critical``, if it is true.
+        # ``critical`` comes between the two, if it is true.
         (kind, name), *critical, (last, value) = [*_parts(extension)] if tag == _SEQUENCE else []
         tags = [kind, *(part[0] for part in critical), last]
         if tags not in ([_OBJECT_ID, _OCTET_STRING], [_OBJECT_ID, _BOOLEAN, _OCTET_STRING]):
@@ -161,7 +161,7 @@ class PemFiles(NamedTuple):
 class CertificateFiles(Generic[_T]):
     """Makes a thing of the certificate files, and makes it again when they change.
 
-    What was made of the last good files stays in use.
+    The values made from the last good files stay in use.
     """
 
     def __init__(self, config: Config, make: Callable[[PemFiles], _T], clock: Clock | None = None) -> None:
@@ -175,7 +175,7 @@ class CertificateFiles(Generic[_T]):
         self._refused: tuple[tuple[int, int], ...] | None = None
 
     def load(self) -> _T:
-        """Return what is made of the files. Raises ConfigError if they can't be used now."""
+        """Return the values made from the files. Raises ConfigError if they can't be used now."""
         try:
             self._in_use = self._stamps()
             return self._read()
@@ -186,7 +186,7 @@ class CertificateFiles(Generic[_T]):
             ) from error
 
     def reload(self) -> _T | None:
-        """Return what is made of changed files; None: keep what is in use."""
+        """Return the values made from changed files; None: keep those in use."""
         with self._lock:
             stamps: tuple[tuple[int, int], ...] = ()
             try:

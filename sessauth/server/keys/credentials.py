@@ -3,7 +3,7 @@
 A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The
 file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
 file is written whole, under another name, and renamed into place; readers check its identity
-at most once in 200 ms. On a full disk a removed entry is overwritten where it stands.
+at most once in 200 ms. On a full disk a removed entry is overwritten in place.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class WorkerCredential:
 def parse(text: str) -> tuple[str, bytes] | None:
     """Split a credential into its name and its 32-byte secret; None if it isn't one.
 
-    One credential has one text, so nothing is stripped: what is cached by text has one entry for each.
+    One credential has one text, so nothing is stripped: a cache by text has one entry for each.
     """
     head, secret = text[: -SECRET_CHARS - 1], text[-SECRET_CHARS:]
     if not head.startswith(PREFIX) or text[len(head) : len(head) + 1] != "_":
@@ -147,14 +147,14 @@ class CredentialSource(ABC):
 
     @abstractmethod
     def drop_copies(self) -> None:
-        """Remove from the host's own file what all hosts of a cluster have."""
+        """Remove credentials that all hosts of a cluster have from the host's own file."""
 
     @abstractmethod
     def current(self) -> Loaded:
         """Return the entries of now. Raises ConfigError if they can't be read: nobody is accepted then."""
 
     def is_current(self) -> bool:
-        """Return True if ``loaded`` is what :meth:`current` would return. Never waits."""
+        """Return True if ``loaded`` is the result that :meth:`current` would return. Never waits."""
         return time.monotonic() < self.fresh_until
 
     def authenticate(self, text: str) -> Principal | None:
@@ -290,7 +290,7 @@ class CredentialFile(CredentialSource):
                 try:
                     _write(self._path, entries)
                 except OSError as error:
-                    # Taking authority away must not need room.
+                    # Taking authority away must not need space.
                     if error.errno not in FULL or not _blank(self._path, before.keys() - entries, entries):
                         raise
                 self.fresh_until = 0.0
@@ -352,7 +352,7 @@ def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
 
 
 def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]) -> bool:
-    """Overwrite entries by empty lines where they stand, durably, which takes no space on the disk.
+    """Overwrite entries by empty lines in place, durably, which takes no space on the disk.
 
     False, and nothing is done, if ``left`` would not be the file's entries then. A write that a crash cuts in
     two leaves a file that can't be read, so nobody is accepted by it.
@@ -373,7 +373,7 @@ def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]
         before = os.fstat(descriptor)
         for begin, end in ranges:
             os.pwrite(descriptor, blanked[begin:end], begin)
-        # Readers know another content by it, and the clock of the file system may stand still for some ms.
+        # Readers know another content by it, and the clock of the file system may not move for some ms.
         after = os.fstat(descriptor).st_mtime_ns
         os.utime(descriptor, ns=(before.st_atime_ns, max(after, before.st_mtime_ns + 1)))
         os.fsync(descriptor)

@@ -75,7 +75,7 @@ class ExpiryWatch:
         self._config = config
         self._clock = clock
         self._next_ms = 0
-        # The least number of days that was logged, by certificate; another file begins anew.
+        # The least number of days that was logged, by certificate; another file starts over.
         self._logged: dict[StatedCertificate, int] = {}
 
     def poll(self) -> None:

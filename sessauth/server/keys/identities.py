@@ -82,7 +82,7 @@ class Identities:
                     self._stamp = stamp
                     self._read()
                 self._fresh_until = time.monotonic() + RELOAD_SECONDS
-        # Behind the file: its first entries are new to the cluster's names.
+        # After the file: its first entries are new to the cluster's names.
         if self._entries:
             self._respect_cluster()
         return self._now

@@ -89,7 +89,7 @@ class KeyRing:
 
 
 class NoKeyRing(KeyRing):
-    """The key ring of a host without issuer keys: what needs one is asked of a server."""
+    """The key ring of a host without issuer keys: any work that needs one is requested from a server."""
 
     def __init__(self, refusal: Callable[[], NotLeader]) -> None:
         """Raise ``refusal()`` wherever a private key is needed."""

@@ -41,7 +41,7 @@ class ProofKeyRotator:
         self._signed: dict[bytes, SignedVerifierKey] = {}
 
     def rotate(self) -> None:
-        """Make what is missing and rotate what is due; called once a second.
+        """Make missing keys and rotate those that are due; called once a second.
 
         Raises StateError while the wall clock is suspect (a key made then might count at a wrong time),
         StateUnusable for a file that others may read, OSError or TableError if one can't be written. Existing

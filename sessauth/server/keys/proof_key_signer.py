@@ -60,7 +60,7 @@ def signable(payload: bytes, cluster_id: bytes, now_ms: int, lifetime_ms: int) -
     if has_small_order(key.public_key):
         raise invalid("payload", "public_key is of small order, so that it keeps no secret")
     if not key.not_before_ms < key.expires_at_ms or key.expires_at_ms <= now_ms:
-        raise invalid("payload", "expires_at_ms is over by this server's clock, or not behind not_before_ms")
+        raise invalid("payload", "expires_at_ms is over by this server's clock, or not after not_before_ms")
     if key.expires_at_ms > now_ms + lifetime_ms + CLOCK_STEP_MS:
         raise invalid(
             "payload", f"expires_at_ms is beyond proofs.key_lifetime_ms of this server, {lifetime_ms}"

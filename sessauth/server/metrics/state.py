@@ -27,7 +27,7 @@ VERIFIER_STATES: Final = ("current", "late")
 
 @dataclass(frozen=True, slots=True)
 class ReceiptMetrics:
-    """Numbers since the control process started, and as they stand.
+    """Numbers since the control process started, and present ones.
 
     ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
@@ -71,7 +71,7 @@ class ClusterNumbers(Protocol):
 
     @property
     def room(self) -> EngineRoom:
-        """The room of the engine."""
+        """The space of the engine."""
         ...
 
     @property

@@ -1,6 +1,6 @@
 """The roles that may call each RPC, and its pool: one line per RPC.
 
-A method that is served but not listed here stops the server at startup. The services judge ownership of
+A method that is served but not listed here stops the server at startup. The services check ownership of
 sessions: an issuer reaches only its own, and another's looks like none at all.
 """
 

@@ -45,7 +45,7 @@ class Authenticator:
         self.identities = identities
         # A server of a cluster has one; others accept no statement.
         self.statements: AcceptsStatements | None = None
-        # Judges the connections that statements come by.
+        # Checks the connections that statements come by.
         self.parts = Parts()
         self._workers = workers
 
@@ -114,7 +114,7 @@ class Authenticator:
     def has_credential(self, principal: Principal, digest: bytes) -> bool:
         """Return True if the cluster's credential of that digest is the caller's now.
 
-        What an operator asks a worker is forwarded as a gateway's call.
+        A request of an operator to a worker is forwarded as a gateway's call.
         """
         try:
             entry = self.credentials.current().carried.get(principal.name)

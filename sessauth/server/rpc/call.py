@@ -17,7 +17,7 @@ NOBODY = Principal("", "")
 class CallContext:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
-    ``deadline`` is 0 until it was judged. ``principal`` is :data:`NOBODY` while the caller is not
+    ``deadline`` is 0 until it was checked. ``principal`` is :data:`NOBODY` while the caller is not
     authenticated. ``require_accepted(call)``, which streams have, raises UNAUTHENTICATED once the credential
     is no longer accepted. ``span`` is the state of tracing, None without it. ``authenticated_by`` is the
     table of certificate identities that a caller without an API key was found in. ``session_id`` is the

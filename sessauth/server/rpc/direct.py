@@ -1,7 +1,7 @@
 """Callers whose checks are answered on the loop of the native server, without a thread.
 
-A caller is one whom the router admitted before, by the same credential or certificate. What is answered is
-counted as the calls of the pipeline are. With traces, or with a log of each call, nothing is answered here.
+A caller is one that the router admitted before, by the same credential or certificate. Calls answered here
+are counted like those of the pipeline. With traces, or with a log of each call, nothing is answered here.
 """
 
 from __future__ import annotations

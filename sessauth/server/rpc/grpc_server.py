@@ -63,7 +63,7 @@ class Serving:
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
         call took, and ``tracing`` makes a span of it. With ``direct`` the native server serves, by default
-        gRPC's own. ``hand_on`` asks the leader of the cluster for what this server may not do. Gateways are
+        gRPC's own. ``hand_on`` asks the leader of the cluster for work this server may not do. Gateways are
         refused checks here if ``checks_at`` names the addresses where they are served.
         """
         self._config = config

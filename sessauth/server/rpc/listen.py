@@ -21,7 +21,7 @@ from ..transport.loop import GrpcServer
 if TYPE_CHECKING:
     from ..transport.native import NativeServer
 
-# A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
+# A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share the rest.
 MAX_REQUEST_BYTES: Final = 12 << 20
 MAX_METADATA_BYTES: Final = 2 * limits.MAX_TOKEN_BYTES
 # ``sun_path`` without its final zero.
@@ -119,7 +119,7 @@ def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str, se
                 logging.WARNING,
                 "insecure_tcp",
                 address=address,
-                meaning="credentials and tokens travel in the clear; whoever sees them can use them",
+                meaning="credentials and tokens travel in the clear; anyone who sees them can use them",
             )
             port = server.add_port(address)
         else:

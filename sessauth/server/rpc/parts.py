@@ -24,7 +24,7 @@ def part_names(rpc: Rpc) -> frozenset[str]:
 
 
 class Parts:
-    """Judges connections of other hosts by what a call says of its host."""
+    """Checks connections of other hosts against a call's statement of its host."""
 
     def __init__(self, *, required: bool = False) -> None:
         """Object to a certificate that names no part, too, if names are ``required``."""

@@ -31,7 +31,7 @@ def shows_always(answer: bytes) -> bool:
 
 
 class HandOn(Protocol):
-    """Asks the leader of the cluster for what only it can do."""
+    """Asks the leader of the cluster for work that only it can do."""
 
     def __call__(
         self,
@@ -44,9 +44,9 @@ class HandOn(Protocol):
     ) -> bytes:
         """Return the leader's answer to an RPC by its full name.
 
-        ``proofs`` are this host's judgements of the proofs of the request's items. ``shows(answer)`` returns
-        False for an answer that speaks of nothing which the caller could look for here; by default each does.
-        Raises ``error`` if the call can't be handed on, and ServerError with the leader's reason.
+        ``proofs`` are this host's results for the proofs of the request's items. ``shows(answer)`` returns
+        False for an answer without anything that the caller could look for here; by default each has.
+        Raises ``error`` if the call can't be forwarded, and ServerError with the leader's reason.
         """
         ...
 
@@ -66,7 +66,7 @@ class Pipeline:
     slow_reader_seconds: float
     # Makes a span of each call; None: no spans.
     tracing: Tracing | None = None
-    # Asks the leader of the cluster for what only it can do; None: this server is alone.
+    # Asks the leader of the cluster for work that only it can do; None: this server is alone.
     hand_on: HandOn | None = None
 
     def plan(

@@ -97,7 +97,7 @@ class PoolTask:
             self._run_callbacks()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end and return what was raised; TimeoutError after ``timeout`` seconds."""
+        """Wait for the end and return the exception; TimeoutError after ``timeout`` seconds."""
         ended = threading.Event()
         self.add_done_callback(lambda _: ended.set())
         if not ended.wait(timeout):
@@ -105,7 +105,7 @@ class PoolTask:
         return self._error
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the call's result, or raise what it raised."""
+        """Wait for the end and return the call's result, or raise its exception."""
         error = self.exception(timeout)
         if error is not None:
             raise error

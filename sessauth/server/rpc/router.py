@@ -48,7 +48,7 @@ class Route:
             method.name.startswith(HEALTH_PREFIX) or method.name == REPORT_OBSERVATIONS
         )
         self.anonymous = ANYONE in rule.roles
-        # Calls of a worker for callers of its own, who share the pool by name.
+        # Calls of a worker for callers of its own, which share the pool by name.
         self.forwarded = method.name == FORWARD
         # By the principal, and the name that its share of the pool has.
         self.plans: dict[tuple[Principal, str], Plan] = {}
@@ -213,7 +213,7 @@ def _original_caller(metadata: Sequence[tuple[str, str | bytes]]) -> str:
 def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
     """Return BLAKE2b-256 of the credential in the only ``authorization`` entry, empty without.
 
-    Empty too beside a statement of another caller, which is judged each time.
+    Empty too beside a statement of another caller, which is checked each time.
     """
     found: str | bytes | None = None
     for name, value in metadata:

@@ -1,6 +1,6 @@
 """ApprovalService: requested approvals, and the answers of approvers.
 
-A role lets a caller read and answer. The statement's signature decides if an answer counts: the log judges
+A role lets a caller read and answer. The statement's signature decides if an answer counts: the log evaluates
 it as a check would. An approver sees every waiting approval (``public_key`` narrows that to those its key
 may sign), a gateway only those that it requested itself.
 """
@@ -68,7 +68,7 @@ class ApprovalService(Service):
         return self._answer(pb.GrantApprovalResponse, request, call, statement=statement)
 
     def deny_approval(self, request: pb.DenyApprovalRequest, call: CallContext) -> pb.DenyApprovalResponse:
-        """Deny an approval, which stands until it expires."""
+        """Deny an approval, which stays denied until it expires."""
         reason = request_fields.text(request.reason, "reason")
         return self._answer(pb.DenyApprovalResponse, request, call, deny=True, reason=reason)
 
@@ -79,7 +79,7 @@ class ApprovalService(Service):
         return record
 
     def _session(self, record: ApprovalRecord) -> pb.ApprovalSession:
-        """Return who asks, what for and out of what: every role that reads approvals may read sessions."""
+        """Return the caller, the purpose and the origin: roles that read approvals may read sessions."""
         session = self._log.get_session(record.session_id)
         if session is None:
             return pb.ApprovalSession()

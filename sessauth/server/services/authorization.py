@@ -1,7 +1,7 @@
-"""AuthorizationService: judges calls. The only service of a check worker.
+"""AuthorizationService: checks calls. The only service of a check worker.
 
-A denial is an answer. What an agent controls (token, action, resource, arguments) only ever yields
-one; what a gateway gets wrong (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
+A denial is an answer. Input under an agent's control (token, action, resource, arguments) only ever yields
+one; a mistake of a gateway (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
 Requests and responses of checks are read and written by the kernel; no message object is made for them.
 """
@@ -68,7 +68,7 @@ class AuthorizationService:
         watching: Watching | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
+        """Check by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
 
         Calls that end in stage ``needs`` go on to ``writer``. ``watching`` rechecks watched calls; by default
         the service makes one. ``tracing`` adds decisions to spans.
@@ -84,7 +84,7 @@ class AuthorizationService:
         self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
     def check_batch(self, data: bytes, call: CallContext) -> bytes:
-        """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
+        """Check up to 1024 calls, encoded; the answers are in the order of the items."""
         message = self.read("batch", data)
         items = message.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
@@ -111,7 +111,7 @@ class AuthorizationService:
         return put_decisions(response, decided) if decided else response
 
     def check_stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
-        """Judge calls one by one as they come, encoded; each answer carries its request's id.
+        """Check calls one by one as they come, encoded; each answer carries its request's id.
 
         From the first watched one on, an allow is withdrawn when it is no longer true.
         """
@@ -151,11 +151,11 @@ class AuthorizationService:
         }
 
     def _answer_one(self, kind: str, data: bytes, call: CallContext) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response."""
+        """Check one call, encoded: a CheckRequest to its response."""
         return self.answer(kind, self.read(kind, data), call)
 
     def commit(self, data: bytes, call: CallContext) -> bytes:
-        """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
+        """Check the call of a permit again, encoded, and use the permit up if it is allowed.
 
         A call that this verifier denies before stage ``needs`` goes no further, except that the writer
         releases the permit of a session that is over.
@@ -183,7 +183,7 @@ class AuthorizationService:
             raise invalid("request", f"is not a sessauth.v1.{REQUEST_TYPES[kind]}") from None
 
     def answer(self, kind: str, message: CheckMessage, call: CallContext) -> bytes:
-        """Judge the one call of a message of that kind, and return the encoded response."""
+        """Check the one call of a message of that kind, and return the encoded response."""
         audience = self._judge(message, call)
         if message.wants_writer(0):
             # An error of one message of a stream would end the others too.
@@ -193,7 +193,7 @@ class AuthorizationService:
         return message.answer(self._explain)
 
     def _judge(self, message: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
-        """Judge the one call of a message by this verifier; returns the audience it was judged for."""
+        """Check the one call of a message by this verifier; returns the audience it was checked for."""
         if not len(message):
             raise invalid("item", "is required")
         principal, stated = call.principal, message.audience
@@ -209,13 +209,13 @@ class AuthorizationService:
 
     @staticmethod
     def audience(message: CheckMessage, call: CallContext) -> str:
-        """Return the audience of a judged message."""
+        """Return the audience of a checked message."""
         return _audience(message.audience, call.principal.audiences)
 
     def explain(self, decision: Decision, token: bytes | None) -> str:
         """Explain a denial to a gateway's operator; without the token, by the reason alone.
 
-        The token's contents are part of it only behind a valid signature.
+        The token's contents are part of it only after a valid signature.
         """
         if decision.fault is not None:
             self._log(decision.fault)
@@ -238,7 +238,7 @@ class AuthorizationService:
 def _proven_elsewhere(message: CheckMessage, call: CallContext) -> frozenset[int] | None:
     """Return the items whose proofs another host of the cluster verified; None if it hands nothing on.
 
-    One whose nonce was used before is among them only with a retry id, by which the writer judges it.
+    One whose nonce was used before is among them only with a retry id, by which the writer decides it.
     """
     stated = call.context.stated
     if stated is None:
@@ -263,7 +263,7 @@ def _audience(stated: str, own: tuple[str, ...]) -> str:
 
 
 def _require_form(message: CheckMessage, index: int, field: str) -> None:
-    """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
+    """Refuse faults of the gateway; fields that an agent may have written are left to the check."""
     has_action, has_resource = message.states(index)
     session_bytes = message.session_bytes(index)
     if message.token_only(index):

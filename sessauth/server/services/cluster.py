@@ -1,4 +1,4 @@
-"""ClusterService: how a server's host stands in the log."""
+"""ClusterService: the position of a server's host in the log."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class CutOffService(Service):
         self._brake_by = brake_by
 
     def end_sessions(self, request: pb.EndSessionsRequest, call: CallContext) -> pb.EndSessionsResponse:
-        """End what a selector fits, part by part while it searches; first refuse new ones, if wanted."""
+        """End the sessions a selector fits, in parts as it finds them; first refuse new ones, if told."""
         selector = _selector(request.selector)
         after = request_fields.page_start(request.page_token)
         reason = request_fields.text(request.reason, "reason")
@@ -87,7 +87,7 @@ class CutOffService(Service):
             try:
                 self._end(parts, reason, call, answer)
             finally:
-                # Also of a call that fails: what it ended stays so.
+                # Also of a call that fails: sessions it ended stay ended.
                 event(
                     logging.WARNING,
                     "sessions_ended",
@@ -127,7 +127,7 @@ class CutOffService(Service):
     def _end(
         self, parts: Iterable[list[bytes]], reason: str, call: CallContext, answer: pb.EndSessionsResponse
     ) -> None:
-        """End these sessions; each commit is whole, and what it ended stays so."""
+        """End these sessions; each commit is whole, and sessions it ended stay ended."""
         size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
         for ids in parts:
             work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
@@ -135,7 +135,7 @@ class CutOffService(Service):
             answer.ended += len(ended)
             answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
         if self._log.is_carried and not answer.ended:
-            # Nothing was written, and the rows of a server that lost the lead lack what another opened.
+            # Nothing was written, and the rows of a server that lost the lead lack another's sessions.
             wait_for_commit(self._log.decide(_prove_lead, 0, only_removes_authority=True), call)
         answer.revision = self._log.head().revision
 
@@ -171,7 +171,7 @@ class CutOffService(Service):
         return pb.FreezeResponse()
 
     def thaw(self, request: pb.ThawRequest, call: CallContext) -> pb.ThawResponse:
-        """Release what :meth:`freeze` took."""
+        """Release the brake set by :meth:`freeze`."""
         with self._brake_by(call.principal.name):
             if self._log.is_carried:
                 self._write_row(brake_row.release_brake, call, removes=False)

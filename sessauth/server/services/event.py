@@ -39,7 +39,7 @@ class EventService:
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["EventService"]
 
     def __init__(self, log: StateWriter, events: SessionEventPublisher, clock: Clock | None = None) -> None:
-        """Stream what ``log`` holds, and then what ``events`` publishes."""
+        """Stream the changes of ``log``, and then the events that ``events`` publishes."""
         self._log = log
         self._events = events
         self._clock = clock or SystemClock()
@@ -66,7 +66,7 @@ class EventService:
     def _position(self, request: pb.WatchSessionsRequest) -> tuple[LogPosition, bytes]:
         """Return a watch's start, and the incarnation of the state.
 
-        Raises COMPACTED if the changes behind it are gone, or if its revision is from before a restore.
+        Raises COMPACTED if the changes after it are gone, or if its revision is from before a restore.
         """
         head = self._events.feed.head()
         if len(request.incarnation) not in (0, len(head.incarnation)):

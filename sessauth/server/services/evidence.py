@@ -31,7 +31,7 @@ class EvidenceService(Service):
     def register_verifier(
         self, request: pb.RegisterVerifierRequest, call: CallContext
     ) -> pb.RegisterVerifierResponse:
-        """Register a verifier or renew its registration. It must judge by this server's state."""
+        """Register a verifier or renew its registration. It must use this server's state."""
         worker = call.principal.role == WORKER
         if worker:
             require_unix_socket(call)

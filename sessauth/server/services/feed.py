@@ -43,7 +43,7 @@ class FeedService:
         evidence: HostEvidence | None = None,
         refusal: Callable[[], NotLeader] | None = None,
     ) -> None:
-        """Hand on what ``feed`` has; None: this process feeds nobody, and refuses.
+        """Pass on the records of ``feed``; None: this process feeds nobody, and refuses.
 
         ``evidence`` has the hosts as a leader knows them. ``refusal()`` is the error of a host that only
         follows; None: without a feed this server is a single host.
@@ -86,7 +86,7 @@ class FeedService:
                 yield response
 
     def barrier(self, request: pb.BarrierRequest, call: CallContext) -> pb.BarrierResponse:
-        """Return a barrier that began after the call, and store what the host says of itself."""
+        """Return a barrier that began after the call, and store the host's statement of itself."""
         feed, host = self._required(), _host(request, call)
         _require_part(feed, call, host.name)
         if request.alarm and not ALARM.fullmatch(request.alarm):

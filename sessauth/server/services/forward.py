@@ -39,7 +39,7 @@ class ForwardService(Service):
         if answer is None:
             raise invalid("method", f"must be one of {', '.join(self._answers)}")
         if not request.principal:
-            raise invalid("principal", "is required: who asked the worker")
+            raise invalid("principal", "is required: the worker's caller")
         principal = Principal(request.principal, GATEWAY, tuple(request.audiences))
         original = CallContext(call.method, call.rule, call.context, principal)
         original.deadline = call.deadline

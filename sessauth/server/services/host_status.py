@@ -1,4 +1,4 @@
-"""StatusService: this server as it stands now."""
+"""StatusService: the present status of this server."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class KeyService(Service):
         self._parts = parts or Parts()
         self._hosts = hosts
         self._log = log
-        # A name is judged free and taken in two steps.
+        # A name is found free and taken in two steps.
         self._admitting = threading.Lock()
         self._keyring = keyring
         self._proof_keys = proof_keys
@@ -139,7 +139,7 @@ class KeyService(Service):
         return self._move(pb.ActivateKeyResponse, request, KeyStatus.ACTIVE, call)
 
     def retire_key(self, request: pb.RetireKeyRequest, call: CallContext) -> pb.RetireKeyResponse:
-        """Accept what a key has signed so far, and nothing later."""
+        """Accept the tokens that a key has signed so far, and none later."""
         return self._move(pb.RetireKeyResponse, request, KeyStatus.RETIRED, call)
 
     def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:

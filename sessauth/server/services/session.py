@@ -124,7 +124,7 @@ class SessionService(Service):
         return self._change(pb.NarrowSessionResponse, request, call, changes.narrow_session, **fields)
 
     def update_facts(self, request: pb.UpdateFactsRequest, call: CallContext) -> pb.UpdateFactsResponse:
-        """Set and remove facts; the next check is judged by them."""
+        """Set and remove facts; the next check uses them."""
         self._require_grants()
         fields = {
             "set_facts": request_fields.facts(request.set, "set"),

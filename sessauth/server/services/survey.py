@@ -16,7 +16,7 @@ CANDIDATES_BETWEEN_CHECKS: Final = 64
 
 
 def require_form(request: pb.ListAllowedRequest) -> None:
-    """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
+    """Refuse faults of the gateway; fields that an agent may have written are left to the check."""
     candidates = request.candidates
     if not 1 <= len(candidates) <= limits.MAX_BATCH_ITEMS:
         raise invalid("candidates", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(candidates)}")
@@ -32,7 +32,7 @@ def require_form(request: pb.ListAllowedRequest) -> None:
 def survey_of(
     verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
 ) -> Survey:
-    """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``CheckMessage.judge``."""
+    """Check the token of a well-formed request, for ``audience``; ``gate`` as in ``CheckMessage.judge``."""
     call.raise_if_expired()
     return Survey(
         verifier,

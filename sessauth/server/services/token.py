@@ -85,7 +85,7 @@ class TokenService(Service):
         )
 
     def attenuate(self, request: pb.AttenuateRequest, call: CallContext) -> pb.AttenuateResponse:
-        """Add a block to an open token: what a holder with the library does without us."""
+        """Add a block to an open token, as a holder with the library can do without the server."""
         terms = self._terms(request)
         child = Token.parse(request.token).attenuate(
             scopes=request_fields.scopes(request.scopes, "scopes") if request.scopes else (),

@@ -1,4 +1,4 @@
-"""UsageService: reports of observations from verifiers, and what they add up to."""
+"""UsageService: reports of observations from verifiers, and their sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of what was seen of sessions, one each: what a restart must not lose.
+"""Files of the observations of sessions, one each: kept over a restart.
 
 A file is written whole, under another name, and renamed into place; it is 0600, since it may hold the
 arguments of calls. Their number and size are bounded: those that were written first go first.
@@ -53,7 +53,7 @@ class UsageFiles:
             return list(reversed(self._files))
 
     def read(self, session_id: bytes) -> bytes:
-        """Return what the file of a session holds; nothing if there is none, or if it can't be used."""
+        """Return the contents of a session's file; nothing if there is none, or if it can't be used."""
         if session_id not in self._files:
             return b""
         try:
@@ -67,7 +67,7 @@ class UsageFiles:
         return data[len(MAGIC) :]
 
     def write(self, session_id: bytes, data: bytes) -> None:
-        """Write the file of a session, durably, and remove the oldest ones where there is no room.
+        """Write the file of a session, durably, and remove the oldest ones where space is short.
 
         Raises OSError.
         """
@@ -99,7 +99,7 @@ class UsageFiles:
             self._path(session_id).unlink(missing_ok=True)
 
     def take_marker(self) -> bytes:
-        """Return what :meth:`leave_marker` left, and remove it: nothing if the last end was none of ours."""
+        """Return the contents left by :meth:`leave_marker`, and remove them: nothing after another end."""
         path = self._folder / MARKER
         try:
             data = path.read_bytes()

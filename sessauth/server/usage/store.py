@@ -142,7 +142,7 @@ class UsageStore:
             return self._report(session, layers, self._entry(session_id))
 
     def sum_of(self, session_id: bytes) -> pb.HostSession | None:
-        """Return what this host's verifiers reported of a session; None if that is nothing."""
+        """Return the reports of this host's verifiers on a session; None if there are none."""
         with self._lock:
             entry = self._entry(session_id)
             return None if entry is None else entry.host_session()
@@ -255,7 +255,7 @@ class UsageStore:
         return entry
 
     def _has_room(self, size: int) -> bool:
-        """Make room for another session: evicts written ones, the first to end first."""
+        """Make space for another session: evicts written ones, the first to end first."""
         if self._fits(size):
             return True
         if not self._full:

@@ -1,6 +1,6 @@
 """Rechecks allowed calls on watched streams: one thread of the process for all streams.
 
-It judges nothing while the state is unchanged and no allow is due, so that an idle stream costs next to
+It checks nothing while the state is unchanged and no allow is due, so that an idle stream costs next to
 nothing. It wakes a stream's own thread only for a withdrawal, or for the stream's end.
 """
 
@@ -20,7 +20,7 @@ from ..rpc.call import CallContext
 from .stream import WatchedStream
 
 POLL_SECONDS: Final = 0.02
-# A poll uses at most a fifth of one processor: behind a long one there is a longer pause.
+# A poll uses at most a fifth of one processor: after a long one there is a longer pause.
 PAUSE_FACTOR: Final = 4
 # Period of rechecks of every stream, changed or not: an allow also ends by causes that move no revision (a
 # clock that was set, files that were swapped, a credential that was removed).
@@ -33,11 +33,11 @@ class Watching(PollingThread[WatchedStream]):
     def __init__(
         self, verifier: Verifier, limits: LimitSettings | None = None, clock: Clock | None = None
     ) -> None:
-        """Judge by ``verifier``, which must not charge for calls; nothing runs yet."""
+        """Check by ``verifier``, which must not charge for calls; nothing runs yet."""
         super().__init__(
             "sessauth-watching",
             overloaded="no thread to watch with; retry later",
-            draining="this server is about to end; ask another again about what goes on",
+            draining="this server is about to end; ask another again about calls in progress",
             first_pause=POLL_SECONDS,
         )
         limits = limits or LimitSettings()
@@ -76,7 +76,7 @@ class Watching(PollingThread[WatchedStream]):
     def _poll(self, members: list[WatchedStream]) -> float:
         """Recheck the streams that need it."""
         began = time.monotonic()
-        # Read before anything is judged: a change in between is found by the next poll.
+        # Read before anything is checked: a change in between is found by the next poll.
         state = self._state()
         every = began >= self._all_again_at
         if every:
@@ -102,5 +102,5 @@ class Watching(PollingThread[WatchedStream]):
         view = self._verifier.view
         try:
             return view.revision, view.current
-        except Exception:  # noqa: BLE001 - the calls are judged, and denied by that error
+        except Exception:  # noqa: BLE001 - the calls are checked, and denied by that error
             return object()

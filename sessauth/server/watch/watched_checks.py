@@ -15,7 +15,7 @@ from .recheck import Watching
 from .stream import WatchedStream
 from .watchlist import Watched, Withdrawal, weight_of
 
-# The argument of a denial for want of room.
+# The argument of a denial for lack of space.
 WATCH: Final = "watch"
 NO_ROOM: Final = (
     "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): "
@@ -24,14 +24,14 @@ NO_ROOM: Final = (
 
 
 class Judging(Protocol):
-    """Judges single calls: the service."""
+    """Checks single calls: the service."""
 
     def read(self, kind: str, data: bytes) -> CheckMessage:
         """Return a request's message."""
         ...
 
     def answer(self, kind: str, message: CheckMessage, call: CallContext) -> bytes:
-        """Judge the one call of a message of that kind, and return the encoded response."""
+        """Check the one call of a message of that kind, and return the encoded response."""
         ...
 
     def audience(self, message: CheckMessage, call: CallContext) -> str:
@@ -55,10 +55,10 @@ class WatchedChecks:
     def answers(
         self, data: bytes, message: CheckMessage, requests: Iterator[bytes], call: CallContext
     ) -> Iterator[bytes]:
-        """Answer a message, which ``data`` was, and the requests behind it, and withdraw false allows.
+        """Answer a message, whose bytes are ``data``, and the requests after it, and withdraw false allows.
 
         Ends when the client has ended its requests and no call is watched any more. One thread answers and
-        withdraws, so a withdrawal follows its allow; behind the answer to an id that is used again there is
+        withdraws, so a withdrawal follows its allow; after the answer to an id that is used again there is
         no withdrawal of its earlier call.
         """
         with self._watching.open(requests, call) as stream:
@@ -76,7 +76,7 @@ class WatchedChecks:
     ) -> Iterator[bytes]:
         yield from self._withdraw(stream.unwatch(message.id))
         if message.watch and not stream.has_room(len(data)):
-            # Not judged, so not charged for either.
+            # Not checked, so not charged for either.
             yield self._no_room(message, call)
             return
         response = self._judging.answer("stream", message, call)

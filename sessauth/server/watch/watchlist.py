@@ -1,8 +1,8 @@
-"""The watchlist of one stream: allowed calls, judged again when their answer may have changed.
+"""The watchlist of one stream: allowed calls, checked again when their answer may have changed.
 
-They are judged by the verifier of the process alone, without proof, approvals or retry id: a call was charged
-for when it was allowed, and its proof counted then. So a call that was allowed with a proof or at a price
-ends, judged here, at stage proof or needs, as long as all stages before still allow it.
+They are checked by the verifier of the process alone, without proof, approvals or retry id: a call was
+charged for when it was allowed, and its proof counted then. So a call that was allowed with a proof or at a
+price ends here at stage proof or needs, as long as all stages before still allow it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Watchlist:
     """
 
     def __init__(self, verifier: Verifier, on_withdrawn: Callable[[Sequence[Withdrawal]], None]) -> None:
-        """Judge by ``verifier``."""
+        """Check by ``verifier``."""
         self._verifier = verifier
         self._on_withdrawn = on_withdrawn
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class Watchlist:
         return len(self._calls)
 
     def add(self, watched: Watched) -> None:
-        """Watch a call. It is judged at once: the state may have changed since it was allowed."""
+        """Watch a call. It is checked at once: the state may have changed since it was allowed."""
         with self._lock:
             self._calls[watched.id] = watched
             self.weight += watched.weight
@@ -103,7 +103,7 @@ class Watchlist:
             return self._drop(stream_id)
 
     def recheck(self, now_ms: int) -> None:
-        """Judge all calls again, those of one audience by one state and one time."""
+        """Check all calls again, those of one audience by one state and one time."""
         with self._lock:
             by_audience: defaultdict[str, list[Watched]] = defaultdict(list)
             for watched in self._calls.values():
@@ -120,7 +120,7 @@ class Watchlist:
             self.due_ms = min(due)
 
     def _judge(self, batch: Batch, calls: Sequence[Watched], now_ms: int, due: list[int]) -> None:
-        """Withdraw what is not allowed; add the others' next recheck times to ``due``."""
+        """Withdraw the calls no longer allowed; add the others' next recheck times to ``due``."""
         withdrawn = []
         for place, (watched, decision) in enumerate(zip(calls, batch, strict=True)):
             if not watched.is_allowed(decision):

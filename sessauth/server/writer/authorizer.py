@@ -1,7 +1,7 @@
 """Authorizes calls that cost something, within the writer's transaction.
 
-A verifier only finds that such a call needs the writer. Here the call is judged anew, stage by stage, by the
-rows that its change is applied to a moment later: no other change comes in between, and both are durable
+A verifier only finds that such a call needs the writer. Here the call is checked again, stage by stage, by
+the rows that its change is applied to a moment later: no other change comes in between, and both are durable
 together, or neither is.
 """
 
@@ -39,7 +39,7 @@ from .cost_allocator import (
 PERMIT_ID_BYTES: Final = 16
 PERMIT_BYTES: Final = 32
 APPROVAL_ID_BYTES: Final = 16
-# Reasons for the log's rejections. Normally unreachable: the same rows were judged a moment before.
+# Reasons for the log's rejections. Normally unreachable: the same rows were checked a moment before.
 REASON_BY_REJECTION: Final = {
     Rejection.USES_EXHAUSTED.value: Reason.USES_EXHAUSTED,
     Rejection.BUDGET_EXHAUSTED.value: Reason.BUDGET_EXHAUSTED,
@@ -76,7 +76,7 @@ class CallRequest:
     approvals: tuple[bytes, ...] = ()
     retry_id: bytes = b""
     permit_ms: int = 0
-    # The judgement of its proof by another host, if that was asked.
+    # The result for its proof by another host, if that one received the call.
     elsewhere: ItemProof = ItemProof.NOT_JUDGED
 
     @property
@@ -101,15 +101,15 @@ class WriterDecision:
 
 
 class WriterAuthorizer:
-    """Judges calls within groups. Every method but the constructor is for the writer's thread alone.
+    """Decides calls within groups. Every method but the constructor is for the writer's thread alone.
 
-    It has a checker of its own, whose view is entered anew for each call. A checker caches state that only
+    It has a checker of its own, whose view is entered again for each call. A checker caches state that only
     grows: revoked blocks, extended leases. A group that was not committed may have shown it state that never
     comes, so after such a group it is replaced.
     """
 
     def __init__(self, source: LmdbSource, host: TakesProofs, *, cache_bytes: int) -> None:
-        """Judge by the rows of ``source``; verified chains may take ``cache_bytes``.
+        """Decide by the rows of ``source``; verified chains may take ``cache_bytes``.
 
         Proofs count here as they do for ``host``, the process's own checker.
         """
@@ -120,7 +120,7 @@ class WriterAuthorizer:
         self._group: Group | None = None
 
     def check(self, group: Group, request: CallRequest) -> WriterDecision:
-        """Judge a call, and charge for it if it is allowed.
+        """Decide a call, and charge for it if it is allowed.
 
         Raises StateFull above the 85 % mark.
         """
@@ -158,7 +158,7 @@ class WriterAuthorizer:
         return self._submit(decision, change, group)
 
     def commit(self, group: Group, request: CallRequest, permit: bytes) -> WriterDecision:
-        """Judge the call of a permit again, and use the permit up if it is allowed.
+        """Check the call of a permit again, and use the permit up if it is allowed.
 
         Raises as :meth:`check` does.
         """
@@ -190,7 +190,7 @@ class WriterAuthorizer:
     def _retry(
         self, group: Group, request: CallRequest, change_id: str, first: ChangeOutcome
     ) -> WriterDecision:
-        """Judge a call that was allowed under this retry id: it is paid for, by its permit where it has one.
+        """Check a call that was allowed under this retry id: it is paid for, by its permit where it has one.
 
         A permit that was committed, released or has expired pays for nothing more.
         """
@@ -263,7 +263,7 @@ class WriterAuthorizer:
                 audience=request.audience,
                 at_least_revision=request.at_least_revision,
                 now_ms=now_ms,
-                # The wall clock may lag behind what was logged by no more than a checker accepts.
+                # The wall clock may lag behind the last logged time by no more than a checker accepts.
                 clock_suspect=bool(group.suspect) or group.wall_ms + limits.CLOCK_STEP_MS < now_ms,
                 proof=request.proof,
                 consume_nonce=consume_nonce,
@@ -303,7 +303,7 @@ class WriterAuthorizer:
 
 
 def _require_room(group: Group) -> None:
-    """Raise StateFull before anything is judged; a suspect clock is a denial instead."""
+    """Raise StateFull before anything is checked; a suspect clock is a denial instead."""
     if not group.suspect:
         group.require_room()
 

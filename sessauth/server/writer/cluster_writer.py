@@ -24,10 +24,10 @@ SERVICE: Final = "/sessauth.v1.AuthorizationService/"
 
 
 class ClusterWriter:
-    """A ``WriterPort`` to the leader, whoever that is. Any thread may use it.
+    """A ``WriterPort`` to the current leader. Any thread may use it.
 
-    Proofs are made for the host that was asked. So it consumes their nonces before it asks the leader for
-    anything, and states what it found; whatever the leader answers, and if it answers nothing, they are gone.
+    Proofs are made for the host that received the call. So it consumes their nonces before it asks the leader
+    for anything, and states its results; the nonces are gone whether or not the leader answers.
     """
 
     def __init__(self, local: LocalWriter, hand_on: HandOn) -> None:
@@ -38,7 +38,7 @@ class ClusterWriter:
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Decisions:
-        """Decide items, as ``LocalWriter.decide`` does; or have the leader judge them.
+        """Decide items, as ``LocalWriter.decide`` does; or have the leader decide them.
 
         They stay denied if it can't be asked, or as REPLAYED if their proofs were used before.
         """

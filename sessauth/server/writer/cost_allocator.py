@@ -62,7 +62,7 @@ class UnmetNeed:
     """The reason why a scope's needs are not met.
 
     If its approval is missing, ``terms`` are that approval's, ``approval_id`` is set if it was requested, and
-    ``charge`` is what the scope would take from its budget.
+    ``charge`` is the amount that the scope would take from its budget.
     """
 
     reason: Reason
@@ -104,7 +104,7 @@ class CostPolicy(Protocol):
 class CostAllocator:
     """Meets the needs of one call from the rows of an account.
 
-    Afterwards ``allocation`` has the call's costs, ``epoch`` and ``session_id`` are those it was judged by,
+    Afterwards ``allocation`` has the call's costs, ``epoch`` and ``session_id`` are those of the check,
     and ``unmet`` is the reason why it is not paid for; None if it is, or if it was not charged. ``charges``
     are the budgets that it would be charged to with the approvals that it lacks.
     """

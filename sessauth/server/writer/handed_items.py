@@ -39,7 +39,7 @@ def decode_decisions(response: bytes, wanted: Sequence[int], *, alone: bool) -> 
 
 
 def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
-    """Return the message of a judged item."""
+    """Return the message of a checked item."""
     token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
     return pb.CheckItem(
         token=token,

@@ -103,7 +103,7 @@ def require_permit(permit: bytes) -> None:
 
 
 def call_request_from(message: CheckMessage, index: int, audience: str, call: CallContext) -> CallRequest:
-    """Return the call of a judged item."""
+    """Return the call of a checked item."""
     return CallRequest(
         call.principal.name,
         *message.call(index),
@@ -117,7 +117,7 @@ def call_request_from(message: CheckMessage, index: int, audience: str, call: Ca
 
 
 def proof_elsewhere(call: CallContext, index: int) -> ItemProof:
-    """Return the judgement of an item's proof by the host that hands the call on, if one does."""
+    """Return the result for an item's proof by the host that forwards the call, if one does."""
     stated = call.context.stated
     return ItemProof.NOT_JUDGED if stated is None else stated.proof_of(index)
 

@@ -34,7 +34,7 @@ class WriterPort(Protocol):
     ) -> Decisions:
         """Decide the items ``wanted``, in their order: in place, or as Decisions by item.
 
-        An item that the writer can't decide now stays denied as it was judged. Only if it is ``alone`` in its
+        An item that the writer can't decide now stays denied as it was. Only if it is ``alone`` in its
         request is that an error: raises STATE_FULL, OUTCOME_UNKNOWN and other refusals of the writer.
         """
         ...

@@ -127,7 +127,7 @@ class RemoteWriter:
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Decisions:
-        """Have the control process judge the items; they stay denied if it can't be reached in time."""
+        """Have the control process decide the items; they stay denied if it can't be reached in time."""
         method, request = encode_items(message, wanted, audience, alone=alone)
         try:
             response = self._forwarder.forward(method, request, call)
