@@ -1,1 +1,1 @@
-"""Doors for gateways of others: an HTTP request becomes a call to judge, and a decision their answer."""
+"""Adapters for other gateways: an HTTP request becomes a call to check, and a decision their answer."""

@@ -1,8 +1,8 @@
-"""Arguments in the form that is judged behind every door: the canonical form of the values.
+"""Arguments in the form that every adapter checks: the canonical form of the values.
 
-A holder proves what its library made of the arguments, and a guard judges what its framework parsed. Both
-write values: 5.0 is 5 there. A gateway has the text. So a number is written as a value here, where a double
-has exactly that value; one with more digits keeps them all.
+A holder proves the bytes that its library wrote, and a guard checks the values that its framework parsed.
+Both write values: 5.0 is 5 there. A gateway has the text. So a number is written as a value here, where a
+double has exactly that value; one with more digits keeps them all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from ..errors import UsageError
 from ..scopes.call_arguments import encode
 
-# The token is not judged yet: a stranger may have sent the numbers.
+# The token is not checked yet: a stranger may have sent the numbers.
 MAX_FRACTIONS: Final = 1_000
 # Text that may be a number with a fraction or an exponent; in a string it costs time only.
 _FRACTION: Final = re.compile(rb"[0-9][.eE]")
@@ -37,7 +37,7 @@ def of_values(canonical: bytes, without: Collection[str] = ()) -> bytes:
         values = json.loads(canonical, parse_float=_number)
         return encode({name: value for name, value in values.items() if name not in without})
     except (ValueError, ArithmeticError, UsageError):
-        # More digits than Python reads. As they are, the arguments are judged too.
+        # More digits than Python reads. The arguments are then checked as they are.
         return canonical
 
 

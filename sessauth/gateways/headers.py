@@ -43,7 +43,7 @@ class Headers:
     def __init__(
         self, method: str, path: str, pairs: Iterable[tuple[str, str | bytes]], *, joined: bool
     ) -> None:
-        """Read pairs of name and value. Raises Refused for what two readers could read differently."""
+        """Read pairs of name and value. Raises Refused for pairs that two readers could read differently."""
         self._joined = joined
         self._values: dict[str, str] = {}
         self._params: list[tuple[str, str]] = []
@@ -119,7 +119,7 @@ class Headers:
 
     @property
     def joined(self) -> bool:
-        """True if a comma may stand between two lines."""
+        """True if a comma is allowed between two lines."""
         return self._joined
 
 

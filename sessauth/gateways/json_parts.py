@@ -20,7 +20,7 @@ def strict_object(body: bytes) -> str:
     """Return a JSON object in its canonical form.
 
     Raises:
-        UsageError: for any other text, a name that stands twice, and what is beyond the limits of a request.
+        UsageError: for any other text, a repeated name, and anything beyond the limits of a request.
     """
     if not body.strip():
         raise UsageError("body: is empty")
@@ -36,7 +36,7 @@ def members(text: str) -> dict[str, str]:
     at = _skip(text, at + 1)
     while text[at] != "}":
         name, at = _DECODER.raw_decode(text, at)
-        # Behind the colon.
+        # After the colon.
         found[name], at = _value(text, _skip(text, at) + 1)
     return found
 

@@ -1,4 +1,4 @@
-"""The outcomes of the mapper: a call to judge, a message for which a token must stand, or a refusal."""
+"""The outcomes of the mapper: a call to check, a message that needs a valid token, or a refusal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..decisions.outward import Outward
 
 
 class Fault(Enum):
-    """The reasons for refusing a request before it is judged.
+    """The reasons for refusing a request before it is checked.
 
     Attributes:
         http: the HTTP status.
@@ -46,11 +46,11 @@ class Fault(Enum):
 
 
 class Call(NamedTuple):
-    """A call to judge.
+    """A call to check.
 
     ``method`` and ``tool`` are those of MCP, empty for another call. ``facts`` are the
     catalogue's about the tool. ``request_id`` is the JSON of the message's id, empty where it has none.
-    ``mcp_session`` is what the request states as its ``Mcp-Session-Id``.
+    ``mcp_session`` is the value of the request's ``Mcp-Session-Id``.
     """
 
     token: str
@@ -67,7 +67,7 @@ class Call(NamedTuple):
 
 
 class TokenOnly(NamedTuple):
-    """A message that needs a token that stands, and no permission: the handshake of MCP, a stream, an end."""
+    """A message that needs a valid token, and no permission: the handshake of MCP, a stream, an end."""
 
     token: str
     method: str
@@ -77,7 +77,7 @@ class TokenOnly(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A request that is not judged. ``detail`` is for the operator; it repeats no value of the request.
+    """A request that is not checked. ``detail`` is for the operator; it repeats no value of the request.
 
     Of an unknown tool it has token, method, tool and arguments, for the record.
     """

@@ -98,7 +98,7 @@ def _require_no_message_headers(headers: Headers) -> None:
 
 
 def _compare(message: RpcMessage, headers: Headers) -> None:
-    """Raise Refused unless the headers state what the message does."""
+    """Raise Refused unless the headers agree with the message."""
     version = headers.get("mcp-protocol-version")
     method, name = headers.get("mcp-method"), headers.get("mcp-name")
     if version is not None and not _VERSION.fullmatch(version):
@@ -123,7 +123,7 @@ def _compare(message: RpcMessage, headers: Headers) -> None:
 def _names(message: RpcMessage) -> tuple[str | None, ...]:
     if message.method in _NAMED:
         return (message.uri if message.method == "resources/read" else message.name,)
-    # Methods of extensions name what they are about in a parameter of their own.
+    # Methods of extensions name their subject in a parameter of their own.
     # A number may have more digits than Python reads.
     params = json.loads(message.arguments, parse_int=float)
     return tuple(value for value in params.values() if isinstance(value, str))
@@ -160,7 +160,7 @@ def _decoded(value: str, headers: Headers) -> str | None:
     match = _SENTINEL.fullmatch(value)
     if match is None:
         if headers.joined and "," in value:
-            raise Refused(Fault.HEADER_FORM, "a comma, which may stand between two lines")
+            raise Refused(Fault.HEADER_FORM, "a comma, which is allowed between two lines")
         return value
     try:
         decoded = base64.b64decode(match[1], validate=True)

@@ -17,7 +17,7 @@ from ..scopes.scope import Scope
 from .arguments import of_values
 from .mapped import Fault, Refused
 
-# Segments without an escape: what RFC 3986 permits, but for `;` and `*`. None begins with a dot.
+# Segments without an escape: those that RFC 3986 permits, but for `;` and `*`. None begins with a dot.
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@-]*)+")
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,=:@-]|%[0-9A-Fa-f]{2})+")
 # Characters that a server may take for the end of a segment, or for another escape.

@@ -1,4 +1,4 @@
-"""The strict mapper: an HTTP request becomes one call to judge, or is refused.
+"""The strict mapper: an HTTP request becomes one call to check, or is refused.
 
     mapper = RequestMapper(mcp={"/mcp": catalogue}, http="api")
     mapper.map("GET", "/v1/customers/7?fields=name", headers, b"")
@@ -6,7 +6,7 @@
 
 It reads MCP over Streamable HTTP (2025-11-25 and 2026-07-28) on the paths of catalogues, and plain HTTP APIs
 elsewhere. A request that two readers could read differently is refused, whatever it is for. The module is
-pure: it reads no clock, no file and no state, and judges nothing.
+pure: it reads no clock, no file and no state, and decides nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RequestMapper:
         if http and (not is_resource(http) or http.split("/")[0] == "mcp"):
             raise UsageError(f"http: {http!r} is no resource, or one of MCP's")
         self._http = http
-        # Others may read a path without regard to case, or serve what is below it.
+        # Others may read a path without regard to case, or serve paths below it.
         self._folded = tuple(path.casefold() for path in self._endpoints)
 
     def map(
@@ -69,7 +69,7 @@ class RequestMapper:
         size: int = -1,
         joined: bool = False,
     ) -> Mapped:
-        """Map one request. Raises nothing for what a client controls.
+        """Map one request. No input under a client's control raises.
 
         Args:
             method: the HTTP method.

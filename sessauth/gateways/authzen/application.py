@@ -65,7 +65,7 @@ class AuthZenApp:
         Args:
             evaluator: makes the decisions.
             identifier: the URL of this decision point, without a slash at its end.
-            authenticate: tells whether a bearer credential may ask; None: anyone who reaches the socket may.
+            authenticate: tells whether a bearer credential may ask; None: any client of the socket may.
         """
         self._evaluator = evaluator
         self._authenticate = authenticate

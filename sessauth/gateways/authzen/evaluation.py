@@ -27,7 +27,7 @@ from ..json_parts import elements, members, object_text, strict_object, string
 
 SUBJECT: Final = "sessauth"
 TOOL: Final = "tool"
-# Resources of tools: only a catalogue says what a tool does.
+# Resources of tools: only a catalogue knows a tool's action.
 _MCP: Final = "mcp"
 _RESOURCE: Final = ResourceTemplate("{type}/{id*}")
 _ENTITIES: Final[Sequence[str]] = ("subject", "action", "resource", "context")
@@ -49,7 +49,7 @@ class AuthZenEvaluator:
     """Answers evaluations by a verifier and the catalogues of MCP servers."""
 
     def __init__(self, verifier: Any, catalogues: Iterable[ToolCatalog] = (), *, audience: str = "") -> None:
-        """Judge by ``verifier``; see :class:`~sessauth.guard.Guard`.
+        """Check by ``verifier``; see :class:`~sessauth.guard.Guard`.
 
         Raises:
             UsageError: if two catalogues are of one server.
@@ -168,7 +168,7 @@ def _of_places(arguments: str, query: Mapping[str, str]) -> str:
 
 
 def _denied(denied: ToolDenied) -> Answer:
-    """Return the answer of a refusal: the reason is for those who run the enforcement point."""
+    """Return the answer of a refusal: the reason is for the operators of the enforcement point."""
     status = str(denied.outward.http if denied.outward is not Outward.ALLOWED else 403)
     context: Answer = {"reason_user": {status: denied.outward.text}, "reason_admin": {status: denied.reason}}
     if denied.decision_id:

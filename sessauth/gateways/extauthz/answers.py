@@ -1,4 +1,4 @@
-"""Answers to Envoy: what it adds to a request that passes, and what its client gets instead."""
+"""Answers to Envoy: its additions to a request that passes, and the response to its client otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .v1.check_pb2 import CheckResponse, DeniedHttpResponse, HeaderValue, Header
 SESSION: Final = "x-sessauth-session"
 DECISION: Final = "x-sessauth-decision"
 REFUSAL: Final = "x-sessauth-refusal"
-# By these Envoy sends a request several times, which was judged and charged once. It obeys clients that it
+# By these Envoy sends a request several times, which was checked and charged once. It obeys clients that it
 # counts as internal.
 REPEATING: Final = (
     *("x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-retriable-status-codes"),
@@ -79,7 +79,7 @@ def deny(outcome: Outward, mcp: bool, request_id: bytes, decision_id: bytes = b"
 
 
 def refuse(fault: Fault, mcp: bool, request_id: bytes) -> bytes:
-    """Return the answer for a request that was not judged. Its name tells the client what to change."""
+    """Return the answer for a request that was not checked. Its name tells the client how to change it."""
     lines = [(REFUSAL, fault.name)]
     if fault is Fault.NO_TOKEN:
         # Without an error code: RFC 6750, section 3.1.

@@ -1,4 +1,4 @@
-"""Judges the requests that Envoy asks about."""
+"""Decides the requests that Envoy asks about."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ExtAuthz:
     """Answers each CheckRequest by one verifier. Whatever fails is a denial."""
 
     def __init__(self, verifier: BaseVerifier, mapper: RequestMapper) -> None:
-        """Judge what ``mapper`` makes of requests."""
+        """Check the calls that ``mapper`` makes of requests."""
         self._verifier = verifier
         self._mapper = mapper
         self._prepared: dict[str, Prepared] = {}
@@ -103,7 +103,7 @@ class ExtAuthz:
         if not may_wait:
             if prepared is None:
                 return None
-            # The server is asked in a thread about what costs something, and records its own decision.
+            # The server is asked in a thread about calls with costs, and records its own decision.
             decision: DecisionBase = verifier._check(
                 token,
                 call.action,
@@ -122,7 +122,7 @@ class ExtAuthz:
         return decision
 
     def _prepare(self, token: str) -> None:
-        """Look up a token whose signature stands, for its next calls."""
+        """Look up a token with a valid signature, for its next calls."""
         if len(self._prepared) >= MAX_PREPARED:
             self._prepared.clear()
         self._prepared[token] = self._verifier.prepare(token)
@@ -141,7 +141,7 @@ class ExtAuthz:
     def _unknown(self, call: Refusal, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
         """Deny a tool that is not in the catalogue, and record that.
 
-        A token that does not stand is denied as for any other tool: strangers can't find out tools' names.
+        An invalid token is denied as for any other tool: strangers can't find out tools' names.
         """
         stands = self._stands(TokenOnly(call.token, call.method), request, may_wait)
         if not allows(stands):

@@ -27,7 +27,7 @@ HEALTH: Final = "/grpc.health.v1.Health/Check"
 _SERVING: Final = b"\x08\x01"
 # Calls that wait for a signature or for the server, beside those on the loop.
 THREADS: Final = 8
-# Envoy is one caller, who gets half of them.
+# Envoy is one caller, with half of them.
 PLACES: Final = 1_024
 RECEIVE_MS: Final = 2_000
 SLOW_READER_SECONDS: Final = 10.0
@@ -120,7 +120,7 @@ class AuthorizerServer:
 
 
 class _DirectChecks:
-    """Has the loop itself answer what needs no thread. Whoever reaches the socket may ask."""
+    """Has the loop itself answer requests that need no thread. Any client of the socket may ask."""
 
     def __init__(self, authorizer: ExtAuthz, verifier: BaseVerifier) -> None:
         from ..._fast._codec import ExtAuthzCaller

@@ -1,8 +1,8 @@
-"""Decisions for agentgateway: messages of clients are judged, lists of tools are filtered.
+"""Decisions for agentgateway: messages of clients are checked, lists of tools are filtered.
 
-Several MCP servers may stand behind one gateway; each has a catalogue, whose server is the name of
-agentgateway's target. agentgateway parses the parameters and writes them anew, so the canonical form of a
-call's arguments is judged, and proofs are over that.
+One gateway may have several MCP servers; each has a catalogue, whose server is the name of
+agentgateway's target. agentgateway parses the parameters and rewrites them, so the canonical form of a
+call's arguments is checked, and proofs are over that.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _log: Final = logging.getLogger("sessauth.gateways.extmcp")
 
 
 class ExtMcpPolicy:
-    """Judges by a verifier and the catalogues of the servers."""
+    """Checks by a verifier and the catalogues of the servers."""
 
     def __init__(self, verifier: Any, catalogues: Iterable[ToolCatalog], *, audience: str = "") -> None:
-        """Judge by ``verifier``; see :class:`~sessauth.guard.Guard`.
+        """Check by ``verifier``; see :class:`~sessauth.guard.Guard`.
 
         Raises:
             UsageError: if two catalogues are of one server.
@@ -56,7 +56,7 @@ class ExtMcpPolicy:
         """Answer for a client's message. Raises nothing."""
         try:
             decision = self._judge(request)
-        except Exception as error:  # noqa: BLE001 - a message that could not be judged is refused
+        except Exception as error:  # noqa: BLE001 - a message that could not be checked is refused
             return messages.McpRequestAnswer(refused=_refused(error))
         facts = {SESSION: decision.session_id.hex(), DECISION: decision.decision_id.hex()}
         answer = messages.McpRequestAnswer(
@@ -82,7 +82,7 @@ class ExtMcpPolicy:
                 terms: CallTerms = {"token": _token_of(response)}
                 for guard in self._guards_of(response.method, response.service_names):
                     _allowed(response.method, guard.check_method(response.method, **terms))
-        except Exception as error:  # noqa: BLE001 - a result that could not be judged is refused
+        except Exception as error:  # noqa: BLE001 - a result that could not be checked is refused
             return messages.McpResponseAnswer(refused=_refused(error))
         return messages.McpResponseAnswer(allowed=messages.Allowed())
 
@@ -135,7 +135,7 @@ class ExtMcpPolicy:
                 if guards[server].visible([name], **terms):
                     shown.append(tool)
         result["tools"] = shown
-        # What one caller sees is not for another, nor for later.
+        # A list for one caller is not for another, nor for later.
         for member, value in (("ttlMs", 0), ("cacheScope", "private")):
             if member in result:
                 result[member] = value
@@ -171,7 +171,7 @@ def _allowed(name: str, decision: DecisionBase | None) -> DecisionBase:
 def _refused(error: Exception) -> messages.Refused:
     denied = error if isinstance(error, ToolDenied) else ToolDenied("")
     if denied is not error:
-        _log.error("a message could not be judged: %s", type(error).__name__)
+        _log.error("a message could not be checked: %s", type(error).__name__)
     code = _CODES.get(denied.outward, messages.Refused.CODE_PERMISSION_DENIED)
     if denied.reason == BAD_CALL:
         code = messages.Refused.CODE_INVALID
@@ -184,7 +184,7 @@ def _refused(error: Exception) -> messages.Refused:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return values
 
 

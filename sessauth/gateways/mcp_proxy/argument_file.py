@@ -1,4 +1,4 @@
-"""A file of the arguments of judged calls, which no log holds: for ``audit replay --arguments``."""
+"""A file of the arguments of checked calls, which no log holds: for ``audit replay --arguments``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import UsageError
 
 # The file stays below this size; later arguments are not recorded.
 MAX_BYTES: Final = 256 << 20
-# Digests of recorded arguments; a repeated call takes no room again.
+# Digests of recorded arguments; a repeated call takes no space again.
 MAX_DIGESTS: Final = 65_536
 _log: Final = logging.getLogger(__name__)
 

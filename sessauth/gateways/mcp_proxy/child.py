@@ -29,7 +29,7 @@ class Child:
 
     @classmethod
     async def start(cls, command: Sequence[str], env: Mapping[str, str] | None = None) -> Self:
-        """Start a command; stderr is the proxy's, and the environment too but for what begins SESSAUTH_.
+        """Start a command; stderr is the proxy's, and the environment too, without names in SESSAUTH_.
 
         Raises UsageError if it can't be started.
         """
@@ -69,7 +69,7 @@ class Child:
                 break
             self._signal(number)
         await self._ended()
-        # What it started and left behind has its process group.
+        # Processes that it started and left have its process group.
         self._signal(signal.SIGKILL)
 
     async def _ended(self) -> bool:

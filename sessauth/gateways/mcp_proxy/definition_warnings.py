@@ -16,17 +16,17 @@ MAX_NAMED: Final = 8
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _TARGETS: Final = frozenset({"output", "out", "outfile", "save", "dest", "destination", "download", "export"})
 _FILES: Final = frozenset({"file", "filename", "filepath", "path", "folder", "directory", "dir"})
-# Words of a description that say what happens to a file.
+# Words of a description for actions on a file.
 _WRITES: Final = re.compile(
     r"\b(save[sd]?|saving|writ(e|es|ing|ten)|output|export(ed|s)?|download(ed|s)?)\b", re.I
 )
-# Format characters, private use and what is unassigned: a model reads them, and a person sees nothing.
+# Format characters, private use and unassigned ones: a model reads them, and a person sees nothing.
 _HIDDEN: Final = frozenset({"Cf", "Co", "Cn", "Cs", "Cc"})
 _PLAIN: Final = frozenset("\n\r\t")
 
 
 def definition_warnings(catalogue: ToolCatalog, definitions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what an operator should look at before the catalogue is used, a line each.
+    """Return points that an operator should look at before the catalogue is used, a line each.
 
     The names in it are printable only if the server's are.
     """

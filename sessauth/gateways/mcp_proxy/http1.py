@@ -78,7 +78,7 @@ class Answer:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Take the head, names in lower case, and the connection behind it."""
+        """Take the head, names in lower case, and the connection after it."""
         self.status = status
         self.headers = headers
         self._reader = reader

@@ -25,7 +25,7 @@ class Upstream(Protocol):
         ...
 
     def lines(self) -> AsyncIterator[bytes]:
-        """Iterate over what the server sends; ends with the connection. Raises LineTooLong."""
+        """Iterate over the server's lines; ends with the connection. Raises LineTooLong."""
         ...
 
     def end_input(self) -> None:
@@ -38,7 +38,7 @@ class Upstream(Protocol):
 
 
 async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Iterate over the lines of a stream that are not empty; what has no end of line is dropped.
+    """Iterate over the lines of a stream that are not empty; a last one without an end of line is dropped.
 
     Raises LineTooLong beyond the limit of the reader.
     """

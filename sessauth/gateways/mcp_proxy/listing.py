@@ -93,7 +93,7 @@ class Listing:
         self._schemas: dict[str, Any] = {}
         self._warned: set[str] = set()
         self._meta: dict[str, Any] = {}
-        # Counts what makes a list an old one, and has it as the list that was read began.
+        # Counts the events that make a list an old one, and has the count at which the list's read began.
         self._changes = 0
         self._read_changes = -1
         self._read_at = 0.0

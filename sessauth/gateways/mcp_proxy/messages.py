@@ -1,6 +1,6 @@
 """Messages of JSON-RPC, read strictly: nothing passes that two readers could read differently.
 
-A client's requests are forwarded in the canonical form of what was judged. Other messages are forwarded as
+A client's requests are forwarded in the canonical form that was checked. Other messages are forwarded as
 they are, on one line for every reader.
 """
 
@@ -42,7 +42,7 @@ class BadMessage(Exception):
     def __init__(
         self, text: str, code: int = INVALID_REQUEST, *, request_id: RequestId | None = None
     ) -> None:
-        """Say what is wrong, without repeating the line."""
+        """Describe the fault, without repeating the line."""
         super().__init__(text)
         self.code = code
         self.request_id = request_id
@@ -73,7 +73,7 @@ class Message:
 
     @property
     def answer_id(self) -> RequestId | None:
-        """The id for an answer; None of what has no answer."""
+        """The id for an answer; None for a message without one."""
         return self.id if self.kind is Kind.REQUEST else None
 
     @property
@@ -120,7 +120,7 @@ def line(**values: Any) -> str:
 
 
 def error_line(request_id: RequestId | None, code: int, message: str) -> str:
-    """Return an error response; without an id it answers what could not be read."""
+    """Return an error response; without an id it answers a message that could not be read."""
     return line(id=request_id, error={"code": code, "message": message})
 
 

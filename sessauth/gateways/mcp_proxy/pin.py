@@ -1,4 +1,4 @@
-"""Catalogues made from the servers themselves: what ``tools/list`` gives, and how it differs from before."""
+"""Catalogues made from the servers themselves: the tools of ``tools/list``, and the changes since before."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MODERN: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A tool that is not as it was pinned; None stands for a tool that is not there."""
+    """A tool that is not as it was pinned; None for a tool that is not there."""
 
     name: str
     before: Tool | None
     now: Tool | None
 
     def __str__(self) -> str:
-        """Say what became of the tool."""
+        """Describe the change to the tool."""
         if self.before is None or self.now is None:
             known = self.now or self.before
             return f"{'added' if self.now else 'dropped'}  {self.name} ({known.action if known else ''})"

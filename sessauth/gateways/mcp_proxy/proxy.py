@@ -1,7 +1,7 @@
-"""The proxy of one MCP connection: judges what a client sends, filters what its server answers.
+"""The proxy of one MCP connection: checks a client's messages, filters its server's answers.
 
 It knows no transport. Lines come in by :meth:`McpProxy.client_line` and :meth:`McpProxy.server_line`, and go
-out by two callables. Every request is judged by the guard and forwarded in the form that was judged:
+out by two callables. Every request is checked by the guard and forwarded in the form that was checked:
 
 - ``tools/call`` as a call of the tool, other requests as methods of the protocol;
 - requests of the server to the client (sampling, elicitation, roots) as methods of the protocol as well,
@@ -74,7 +74,7 @@ class Pending:
 
 
 class McpProxy:
-    """Judges the messages of one client and its server."""
+    """Checks the messages of one client and its server."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class McpProxy:
         approval_url: str = "",
         on_arguments: Callable[[str], None] | None = None,
     ) -> None:
-        """Judge by ``guard`` and write by the two callables.
+        """Check by ``guard`` and write by the two callables.
 
         Args:
             guard: a guard with the token; its methods are awaited.
@@ -94,7 +94,7 @@ class McpProxy:
             to_client: writes a line to the client.
             to_server: sends a message to the server.
             approval_url: the address of an approval, with ``{session}`` and ``{approval}`` in it.
-            on_arguments: called with the arguments of each call that is to be judged, as JSON.
+            on_arguments: called with the arguments of each call that is to be checked, as JSON.
         """
         self._guard = guard
         self._to_client = to_client
@@ -126,7 +126,7 @@ class McpProxy:
             self._of_server.discard(message.key)
             await self._to_server(message)
         else:
-            _log.warning("the client answered what was not asked; dropped")
+            _log.warning("the client answered a request that was not made; dropped")
 
     async def server_line(self, data: bytes) -> None:
         """Take a line of the server."""
@@ -143,7 +143,7 @@ class McpProxy:
             await self._server_request(message)
 
     async def settle(self) -> None:
-        """Wait until every message that came in so far is judged and forwarded."""
+        """Wait until every message that came in so far is checked and forwarded."""
         while judging := [each.task for each in self._pending.values() if each.task and not each.forwarded]:
             await asyncio.wait(judging, timeout=0.05)
 
@@ -230,7 +230,7 @@ class McpProxy:
         forwarded = without_approval(message, parts, params)
 
         async def do() -> Message:
-            # The tools may have changed since the call was judged.
+            # The tools may have changed since the call was checked.
             await self._require_listed(name, message)
             pending.answer = asyncio.get_running_loop().create_future()
             pending.forwarded = True
@@ -238,7 +238,7 @@ class McpProxy:
                 await self._to_server(forwarded)
                 return await pending.answer
             except asyncio.CancelledError:
-                # The guard takes back what was allowed, or the client does not want it any more.
+                # The guard takes back an allowed call, or the client does not want it any more.
                 with suppress(OSError):
                     await self._cancel_at_server(message)
                 raise
@@ -315,7 +315,7 @@ class McpProxy:
             return
         pending = self._pending.get(message.key)
         if pending is None or not pending.forwarded or pending.is_answered:
-            _log.warning("the server answered what was not asked; dropped")
+            _log.warning("the server answered a request that was not made; dropped")
             return
         if pending.answer is None:
             del self._pending[message.key]
@@ -349,13 +349,13 @@ class McpProxy:
         kept = zip(names, elements(result["tools"]), strict=True)
         result["tools"] = array_text(text for name, text in kept if name in shown)
         if is_modern(request.params) or "ttlMs" in result:
-            # What this token may see is for nobody else, and not for long.
+            # A list for this token is for nobody else, and not for long.
             result.update(ttlMs="0", cacheScope='"private"')
         whole["result"] = object_text(result)
         return Message(answer.kind, answer.id, "", object_text(whole), answer.value)
 
     async def _judge_within(self, message: Message) -> None:
-        """Judge the requests to the client that another message of the server holds. Raises ToolDenied."""
+        """Check the requests to the client that another message of the server holds. Raises ToolDenied."""
         try:
             requests = requests_within(message)
         except BadMessage as bad:

@@ -1,6 +1,6 @@
 """A server of MCP over streamable HTTP: a POST for each message, answers as JSON or as events.
 
-Protocol versions before 2026-07-28 have sessions of HTTP and a stream of their own for what the server
+Protocol versions before 2026-07-28 have sessions of HTTP and a separate stream for messages that the server
 begins; from then on a request states its version, its method and its tool in headers too.
 """
 
@@ -27,7 +27,7 @@ _INTERNAL: Final = -32603
 _POST_S: Final = 30.0
 _RECONNECT_S: Final = 1.0
 _TYPES: Final = "application/json, text/event-stream"
-# The parameter that stands in the header Mcp-Name.
+# The parameter that is repeated in the header Mcp-Name.
 _NAMES: Final = {TOOLS_CALL: "name", "prompts/get": "name", "resources/read": "uri"}
 _SENTINEL: Final = re.compile(r"=\?base64\?.*\?=")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
@@ -51,7 +51,7 @@ class Remote:
         self._version = ""
         self._initialize: Key | None = None
         self._listens = False
-        # Of each tool, the places of arguments that stand in headers too.
+        # Of each tool, the places of arguments that are in headers too.
         self._mirrored: dict[str, dict[tuple[str, ...], str]] = {}
 
     async def send(self, message: Message) -> None:
@@ -89,7 +89,7 @@ class Remote:
         """Do nothing: a server is not told."""
 
     async def close(self) -> None:
-        """Give up what is under way, and end the server's session."""
+        """Give up the requests in progress, and end the server's session."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,7 +164,7 @@ class Remote:
         return message.kind is Kind.RESPONSE
 
     async def _listen(self) -> None:
-        """Read the stream of what the server begins, as long as it has one."""
+        """Read the stream of messages that the server begins, as long as it has one."""
         while True:
             try:
                 headers = {**self._headers(), "Accept": "text/event-stream"}
@@ -192,7 +192,7 @@ class Remote:
         return headers
 
     def _routing(self, message: Message, version: str) -> dict[str, str]:
-        """Return the headers that say what the body says, from 2026-07-28 on."""
+        """Return the headers that repeat parts of the body, from 2026-07-28 on."""
         params = message.params
         headers = {"MCP-Protocol-Version": version, "Mcp-Method": message.method}
         name = params.get(_NAMES.get(message.method, ""))
@@ -237,7 +237,7 @@ def _header_value(text: str) -> str:
 
 
 def _short(value: object) -> str:
-    """Return a text that may stand in a header; empty for anything else."""
+    """Return a text that is allowed in a header; empty for anything else."""
     return value if isinstance(value, str) and len(value) <= 1024 and _PLAIN.fullmatch(value) else ""
 
 

@@ -40,7 +40,7 @@ def _has(root: Any, schemas: Iterable[Any], value: Any) -> bool:
 
 
 def _parts(root: Any, schemas: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Iterate over schemas with their branches and what they refer to, each once."""
+    """Iterate over schemas with their branches and the schemas they refer to, each once."""
     waiting, seen = list(schemas), set()
     while waiting:
         schema = waiting.pop()

@@ -20,7 +20,7 @@ from .lines import MAX_CLIENT_LINE, LineTooLong, Upstream, read_lines
 from .messages import error_line
 from .proxy import McpProxy
 
-# For answers to what the client sent before it ended its input.
+# For answers to requests that the client sent before it ended its input.
 _DRAIN_S: Final = 5.0
 _SWEEP_S: Final = 0.05
 # After these the token can become valid again, or nothing is known of it.
@@ -65,7 +65,7 @@ async def serve(
     on_arguments: Callable[[str], None] | None = None,
     interval_s: float = 0.25,
 ) -> ConnectionEnd:
-    """Serve the client on standard input and output; return what ended the connection.
+    """Serve the client on standard input and output; return the side that ended the connection.
 
     ``standing`` is asked every ``interval_s`` seconds. ``upstream`` is closed in any case.
     ``on_arguments`` is called with the arguments of each call.
@@ -131,7 +131,7 @@ async def _from_client(
             try:
                 await proxy.client_line(line)
             except (BrokenPipeError, ConnectionError):
-                # The server's end is seen by whoever reads from it, after its last answers.
+                # The server's end is seen by its reader, after its last answers.
                 await asyncio.sleep(_DRAIN_S)
                 return ConnectionEnd.SERVER
             except OSError as error:
@@ -141,7 +141,7 @@ async def _from_client(
         _log.warning("a line of the client has more than %s bytes", MAX_CLIENT_LINE)
         await to_client(error_line(None, -32700, "the line is too long"))
         return ConnectionEnd.BROKEN
-    # What was asked before the end is still answered. A server whose input ends may be the first to end.
+    # Requests sent before the end are still answered. A server whose input ends may be the first to end.
     ended.set()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):

@@ -24,7 +24,7 @@ def judged_params(parts: dict[str, str]) -> bytes:
 
 
 def requests_within(message: Message) -> list[tuple[str, bytes]]:
-    """Return method and judged parameters of each request that a response or notification holds.
+    """Return method and checked parameters of each request that a response or notification holds.
 
     Raises BadMessage for one that can't be read, or that some readers of JSON find and others don't.
     """
