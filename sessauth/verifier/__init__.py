@@ -1,1 +1,1 @@
-"""Verifiers: judging in one's own process."""
+"""Verifiers: checks in one's own process."""

@@ -5,7 +5,7 @@
         if decision:
             await verifier.commit(decision.permit, token, "deploy", "web", arguments)
 
-A call that does not cost anything is judged in this process, in microseconds and without giving way to other
+A call that does not cost anything is checked in this process, in microseconds and without giving way to other
 tasks. Loads neither grpc nor protobuf, unless it is given a server.
 """
 
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 
 class AsyncVerifier(AsyncServerCalls):
-    """Judges calls in this process and awaits a server for costs; for any number of event loops and threads.
+    """Checks calls in this process and awaits a server for costs; for any number of event loops and threads.
 
     Each method raises as the one of :class:`Verifier` does. A cancelled call is not an allow; its costs may
     have been charged, once under its ``retry_id``.
     """
 
     local: CostJudge
-    """The verifier that judges in this process, for its numbers: ``VerifierCollector(verifier.local)``."""
+    """The verifier that checks in this process, for its numbers: ``VerifierCollector(verifier.local)``."""
 
     def __init__(self, local: CostJudge, server: ServerAccess | None) -> None:
-        """Judge by ``local``, and connect to ``server`` once a call needs it; see :meth:`embedded`."""
+        """Check by ``local``, and connect to ``server`` once a call needs it; see :meth:`embedded`."""
         self.local = local
         self._access = server
         # A client is of one event loop.
@@ -70,7 +70,7 @@ class AsyncVerifier(AsyncServerCalls):
         register_as: str = "",
         staleness_ms: int = DEFAULT_STALENESS_MS,
     ) -> Self:
-        """Open a server's state folder read-only and judge by it; with or without a running event loop.
+        """Open a server's state folder read-only and check by it; with or without a running event loop.
 
         This reads files, and with ``register_as`` it waits for the server: in a program that serves already,
         use ``await asyncio.to_thread(AsyncVerifier.embedded, …)``. Parameters and errors are those of
@@ -93,7 +93,7 @@ class AsyncVerifier(AsyncServerCalls):
         return cls(local, access)
 
     async def stands(self, token: bytes | str | Token | Prepared, **options: Any) -> DecisionBase:
-        """Judge the token itself, as :meth:`BaseVerifier.stands` with its options."""
+        """Check the token itself, as :meth:`BaseVerifier.stands` with its options."""
         return self.local.stands(token, **options)
 
     async def check_tool(
@@ -106,7 +106,7 @@ class AsyncVerifier(AsyncServerCalls):
         method: str = TOOLS_CALL,
         **options: Any,
     ) -> DecisionBase:
-        """Judge a call of an MCP tool, as :meth:`BaseVerifier.check_tool`, with options of :meth:`check`."""
+        """Check a call of an MCP tool, as :meth:`BaseVerifier.check_tool`, with options of :meth:`check`."""
         try:
             action, resource, facts = catalogue.ask(tool, method)
         except UnknownTool:
@@ -133,7 +133,7 @@ class AsyncVerifier(AsyncServerCalls):
         return self.local.list_tools(token, catalogue, tools, **options)
 
     def prepare(self, token: bytes | str | Token | Prepared) -> Prepared:
-        """Return a handle of a token for repeated use; each call judges it anew."""
+        """Return a handle of a token for repeated use; each call is a new check of it."""
         return self.local.prepare(token)
 
     @property

@@ -1,4 +1,4 @@
-"""The base of all verifiers: judges calls by a source of state, in this process.
+"""The base of all verifiers: checks calls by a source of state, in this process.
 
 Loads neither grpc nor protobuf.
 """
@@ -28,7 +28,7 @@ DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 
 
 class BaseVerifier(Checker):
-    """Judges calls by a source of state; one for each process, for any number of threads.
+    """Checks calls by a source of state; one for each process, for any number of threads.
 
     ``check``, ``check_batch``, ``prepare`` and ``refuse`` are the kernel's own (``_fast/check/checker.pyx``).
     """
@@ -42,7 +42,7 @@ class BaseVerifier(Checker):
         session_cache_bytes: int = 0,
         proofs: ProofKeys | None = None,
     ) -> Self:
-        """Judge by ``source``.
+        """Check by ``source``.
 
         Args:
             source: the source of state of the kernel's view (``state.ports.ViewSource``); not closed here.
@@ -106,9 +106,9 @@ class BaseVerifier(Checker):
         audience: str | None = None,
         at_least_revision: int = 0,
     ) -> Decision:
-        """Judge the token itself: its form, session, issuer, signatures, time, audience and revocations.
+        """Check the token itself: its form, session, issuer, signatures, time, audience and revocations.
 
-        No call is judged, so an allow permits none: it names no scope. A bound token needs no proof here, so
+        No call is checked, so an allow permits none: it names no scope. A bound token needs no proof here, so
         an allow does not show that the presenter is its holder. The parameters are those of :meth:`check`.
         """
         return self._check(
@@ -133,11 +133,11 @@ class BaseVerifier(Checker):
         method: str = TOOLS_CALL,
         **options: Any,
     ) -> Decision:
-        """Judge a call of an MCP tool, with action, resource and facts from the operator's catalogue.
+        """Check a call of an MCP tool, with action, resource and facts from the operator's catalogue.
 
         A tool that is not in the catalogue is denied ``UNKNOWN_TOOL``. ``method`` is the protocol's method;
-        one that is part of the handshake is judged by :meth:`stands`. ``options`` are those of :meth:`check`,
-        but for ``tool``.
+        one that is part of the handshake is checked by :meth:`stands`. ``options`` are those of
+        :meth:`check`, but for ``tool``.
         """
         try:
             action, resource, facts = catalogue.ask(tool, method)
@@ -158,9 +158,9 @@ class BaseVerifier(Checker):
     ) -> Verdicts:
         """Return for each candidate whether this token could make the call now: yes, no or maybe.
 
-        The token is judged once, then the candidates by the same state and time. NO denies and YES allows
+        The token is checked once, then the candidates by the same state and time. NO denies and YES allows
         with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
-        on the arguments, a proof, or what the call costs. Calls are still to be checked.
+        on the arguments, a proof, or the costs of the call. Calls are still to be checked.
 
         Args:
             token: as in :meth:`check`.
@@ -168,7 +168,7 @@ class BaseVerifier(Checker):
             options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision`` of :meth:`check`.
 
         Raises:
-            TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
+            TypeError: for a candidate or an option of another form. No input under an agent's control raises.
         """
         survey = Survey(self, token, **options)
         verdicts = tuple(map(SurveyVerdict, survey.verdicts(candidates)))

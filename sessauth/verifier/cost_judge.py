@@ -1,7 +1,7 @@
-"""Judging calls here and preparing what a server is asked: the part that both forms share.
+"""Checking calls here and preparing the request to a server: the part that both forms share.
 
-A call that does not end in stage ``needs`` is judged in this process, as by any embedded verifier. Costs that
-only the writer of the state can charge are requested from the server, with the gateway's own credential.
+A call that does not end in stage ``needs`` is checked in this process, as by any embedded verifier. Costs
+that only the writer of the state can charge are requested from the server, with the gateway's own credential.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CostJudge(BaseVerifier):
         permit_ms: int,
         options: dict[str, Any],
     ) -> Decision:
-        """Judge a call. A denial at stage ``needs`` is not recorded: the server is asked next.
+        """Check a call. A denial at stage ``needs`` is not recorded: the server is asked next.
 
         Raises:
             UsageError: for a retry id or a permit beyond its limit.
@@ -107,7 +107,7 @@ class CostJudge(BaseVerifier):
         )
 
     def server_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of a check that the server needs; it judges by its own time."""
+        """Return the options of a check that the server needs; it uses its own time."""
         names = ("arguments", "tool", "session", "source", "peer", "proof", "at_least_revision")
         given = {name: options[name] for name in names if options.get(name)}
         audience = options.get("audience")

@@ -55,7 +55,7 @@ def open_verifier(
 
                 sender = VerifierChannel(client)
             verifier._recorder = start_embedded(verifier, reader, audit, sender)
-            # Before what it reads and reports by.
+            # Before the parts that it reads and reports by.
             opened.callback(verifier._recorder.close)
         if isinstance(verifier, CostJudge):
             verifier.attach_client(client)

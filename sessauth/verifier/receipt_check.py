@@ -1,6 +1,6 @@
 """Check of a token against a closure receipt, without a server.
 
-The kernel judges the token by a state that has only the ended session, as in the receipt.
+The kernel checks the token by a state that has only the ended session, as in the receipt.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_token_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> Tok
     """Return the meaning of a verified receipt for ``token``; ``keys`` are as for ``receipt.verify``.
 
     The token's signatures are verified under any of the issuer keys: without one it proves nothing.
-    An open token is judged in its sealed form, which its holder would present.
+    An open token is checked in its sealed form, which its holder would present.
     """
     if token.session_id != receipt.session_id:
         return TokenCoverage(CoverageKind.NOT_COVERED, token.session_id)

@@ -41,7 +41,7 @@ class StateProbe(Protocol):
     """The verifier's own source of state."""
 
     def head(self) -> Head:
-        """Return where the log stands, read now."""
+        """Return the log's position, read now."""
         ...
 
     def called_for(self) -> tuple[int, int]:

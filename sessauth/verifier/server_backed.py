@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServerBackedVerifier(ServerCalls, CostJudge):  # type: ignore[misc] # a server's decision is another class of the same surface
-    """A verifier with a server behind it; made by :meth:`Verifier.embedded` with ``server``."""
+    """A verifier that has a server charge costs; made by :meth:`Verifier.embedded` with ``server``."""
 
     @property
     def _judge(self) -> CostJudge:

@@ -1,10 +1,10 @@
-"""The verifier: judges calls in this process, by the kernel, against a state on the same host.
+"""The verifier: checks calls in this process, by the kernel, against a state on the same host.
 
     with Verifier.embedded("/var/lib/sessauth/state", audience="gateway-1") as verifier:
         decision = verifier.check(token, "read", "mcp/github/get_commit", b'{"owner":"acme"}')
         decision.raise_if_denied()
 
-Every call is judged anew. Every check that starts after the server acknowledged a change sees that change.
+Every call is a new check. Every check that starts after the server acknowledged a change sees that change.
 Loads neither grpc nor protobuf, unless it is given a server.
 """
 
@@ -31,7 +31,7 @@ DEFAULT_STALENESS_MS = 10_000
 
 
 class Verifier(BaseVerifier):
-    """Judges calls by a source of state; one for each process, for any number of threads."""
+    """Checks calls by a source of state; one for each process, for any number of threads."""
 
     @overload
     @classmethod
@@ -77,7 +77,7 @@ class Verifier(BaseVerifier):
         register_as: str = "",
         staleness_ms: int = DEFAULT_STALENESS_MS,
     ) -> BaseVerifier:
-        """Open a server's state folder read-only and judge by it.
+        """Open a server's state folder read-only and check by it.
 
         The process needs to be in the folder's group and on the server's host. A child that was forked since
         opens another: in it this one denies everything (docs/embedding.md).
@@ -100,7 +100,7 @@ class Verifier(BaseVerifier):
                 long: 1000 to 60000.
 
         Raises:
-            StateUnusable: naming what is wrong with the folder.
+            StateUnusable: naming the fault of the folder.
             ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
             KeyFolderError: if a key in that folder can't be used.
             UsageError: for ``report_usage`` or ``register_as`` without ``server``, and for a name or bound
