@@ -1,4 +1,4 @@
-"""Options that describe a call, for the commands that have one judged."""
+"""Options that describe a call, for the commands that check one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CALL_OPTIONS: Final = (
     click.option(
         "--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object."
     ),
-    click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool."),
+    click.option("--tool", default="", metavar="JSON|@FILE", help="A catalogue's facts about the tool."),
     click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call."),
     *CALLER_OPTIONS,
     click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older."),

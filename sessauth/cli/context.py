@@ -68,7 +68,7 @@ class Settings:
         from ..client import AsyncClient
 
         terms = self._client_terms()
-        # Made and thrown away: what is wrong is said now.
+        # Build one and close it, so that bad options raise here rather than later.
         self.client().close()
         return lambda: AsyncClient(**terms)
 
@@ -103,7 +103,7 @@ class Settings:
         }
 
     def sent_credential(self) -> str:
-        """Return what a server that refused the credential was sent, as the end of an error's message."""
+        """Return the credential's source, as the end of an error's message after a refusal."""
         from ..client._target import resolve_credential_file, resolve_targets
 
         terms = self._client_terms()

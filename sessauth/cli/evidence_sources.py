@@ -1,4 +1,4 @@
-"""The sources of an evidence pack: audit folders with their keys, and what a server has of sessions."""
+"""The sources of an evidence pack: audit folders with their keys, and a server's records of sessions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _parts(document: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name in names}
 
 
-# No value of an argument is in these. What a later version adds stays out until it stands here.
+# No value of an argument is in these. An addition of a later version stays out until it is listed here.
 _OF_USAGE: Final = frozenset(
     {
         *("format", "made_at_ms", "purpose", "sessions", "allowed", "denied", "denied_calls", "observed"),

@@ -120,7 +120,7 @@ def report(error: SessauthError, message: str, *, as_json: bool) -> None:
 def options_of(context: click.Context | None) -> dict[str, str]:
     """Return the user's names of a command's parameters: an option, or an argument in capitals.
 
-    An option stands under its own name and under that of the parameter that it is declared for.
+    An option is listed under its own name and under that of the parameter that it is declared for.
     """
     names: dict[str, str] = {}
     while context is not None:
@@ -139,7 +139,7 @@ def options_of(context: click.Context | None) -> dict[str, str]:
 def with_option_names(message: str, options: Mapping[str, str]) -> str:
     """Replace parameters in a message by their names in ``options``; unknown ones stay.
 
-    A word is a parameter if it opens the message, behind a rejection's ``WORD: `` too, and a colon, comma or
+    A word is a parameter if it opens the message, after a rejection's ``WORD: `` too, and a colon, comma or
     index follows, if ``=`` follows it, or if it has an underscore or, like ``tls.key``, a dot.
     """
     word = _WORD.match(message)

@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.25
 
 
 def verifier_options(command: Command) -> Command:
-    """Add the options of the verifier that judges."""
+    """Add the options of the verifier that checks."""
     for option in reversed(
         (
             click.option("--state", type=PATH, help="The state folder. Default: that of the home folder."),
@@ -71,7 +71,7 @@ catalogue_option = click.option(
 )
 
 log_option = click.option(
-    "--log-level", default="INFO", show_default=True, help="Least level of what is logged."
+    "--log-level", default="INFO", show_default=True, help="Least level of the logged events."
 )
 
 

@@ -24,7 +24,7 @@ from ..tokens.token import Token
 # The largest stored form is below 12 KiB; anything longer is another file.
 MAX_INPUT_BYTES: Final = 65_536
 PREFIXES: Final = ("sessauth_token_", "sessauth_secret_")
-# Twice what a check reads: a JSON that is too long is still sent and denied, a wrong file is not.
+# Twice as much as a check reads: a JSON that is too long is still sent and denied, a wrong file is not.
 MAX_JSON_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
 # Thousands of tools, with their whole definitions.
 MAX_CATALOGUE_BYTES: Final = 16 * 1024 * 1024
@@ -105,7 +105,7 @@ def read_bytes(source: str, name: str, limit: int) -> bytes:
 
 
 def json_bytes(text: str, option: str) -> bytes:
-    """Return JSON given as text, or the unchanged bytes of the file behind an @. It is not parsed."""
+    """Return JSON given as text, or the unchanged bytes of the file after an @. It is not parsed."""
     if not text.startswith("@"):
         return text.encode("utf-8", "surrogateescape")
     return read_bytes(text[1:], option, MAX_JSON_FILE_BYTES)
@@ -128,7 +128,7 @@ def write_new(path: Path, text: str) -> None:
 
 
 def read_holder(text: str, option: str) -> HolderPublicKey:
-    """Return a holder's public key from its text, or from the file behind an @, private or public.
+    """Return a holder's public key from its text, or from the file after an @, private or public.
 
     Raises UsageError naming ``option``, KeyFolderError for a private key that others may read.
     """

@@ -64,7 +64,7 @@ def token_state(state: Path, token: Token) -> TokenStateInfo:
 def embedded_check(
     state: Path, token: Token, action: str, resource: str, call: dict[str, Any]
 ) -> tuple[DecisionBase, str]:
-    """Judge a call by a state folder; return the decision and its explanation. Raises StateUnusable."""
+    """Check a call by a state folder; return the decision and its explanation. Raises StateUnusable."""
     reader = StateReader.open(state)
     try:
         verifier = Verifier(reader)

@@ -1,4 +1,4 @@
-"""Ids by their first digits, and lists page by page. A prefix stands for an id only if it is unambiguous."""
+"""Ids by their first digits, and lists page by page. A prefix names an id only if it is unambiguous."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pages(read: Callable[..., P], **filters: Any) -> Iterator[P]:
 
 
 def session(client: Client, ref: Ref) -> bytes:
-    """Return the id of the session that ``ref`` stands for, among those that the credential may see.
+    """Return the id of the session that ``ref`` names, among those that the credential may see.
 
     Raises NotFound if no id has this prefix, AmbiguousId if several have.
     """
@@ -69,7 +69,7 @@ def session(client: Client, ref: Ref) -> bytes:
 
 
 def approval(client: Client, session_id: bytes, ref: Ref) -> bytes:
-    """Return the id of the session's approval that ``ref`` stands for. Raises as :func:`session`."""
+    """Return the id of the session's approval that ``ref`` names. Raises as :func:`session`."""
     if not isinstance(ref, Prefix):
         return ref
     lines: dict[bytes, str] = {}
@@ -81,7 +81,7 @@ def approval(client: Client, session_id: bytes, ref: Ref) -> bytes:
 
 
 def key(client: Client, ref: Ref) -> bytes:
-    """Return the id of the issuer key that ``ref`` stands for. Raises as :func:`session`."""
+    """Return the id of the issuer key that ``ref`` names. Raises as :func:`session`."""
     if not isinstance(ref, Prefix):
         return ref
     keys = client.list_keys()
@@ -89,7 +89,7 @@ def key(client: Client, ref: Ref) -> bytes:
 
 
 def logged_session(ref: Ref, *folders: Path) -> bytes:
-    """Return the id of the session that ``ref`` stands for, among those in audit logs.
+    """Return the id of the session that ``ref`` names, among those in audit logs.
 
     Sessions that a denied token only claimed don't count: anybody can claim an ambiguous id. Raises as
     :func:`session`, and StateUnusable if the folder can't be read.

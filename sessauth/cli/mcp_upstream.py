@@ -1,4 +1,4 @@
-"""A server of MCP, as commands name it: a command behind ``--``, or an address."""
+"""An MCP server, as commands name it: a command after ``--``, or an address."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def open_upstream(settings: Settings, url: str, header_file: str, command:
     Raises UsageError unless one of the two is given, and for headers that can't be sent.
     """
     if bool(url) == bool(command):
-        raise UsageError("give a command behind --, or --url")
+        raise UsageError("give a command after --, or --url")
     if url:
         from ..gateways.mcp_proxy.http1 import Url
         from ..gateways.mcp_proxy.remote import Remote

@@ -159,7 +159,7 @@ PATH = click.Path(path_type=Path)
 
 session_argument = click.argument("session_id", type=session_id)
 token_argument = click.argument("token_file", metavar="FILE|-")
-reason_option = click.option("--reason", default="", help="Why, for whoever reads it later.")
+reason_option = click.option("--reason", default="", help="Why, for later readers.")
 request_id_option = click.option(
     "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
 )
@@ -167,7 +167,7 @@ token_out_option = click.option(
     "--out", type=PATH, help="Write the token to a new file with mode 0600 instead of stdout."
 )
 judge_state_option = click.option(
-    "--state", type=PATH, help="Judge here, by this state folder, and ask no server."
+    "--state", type=PATH, help="Check here, by this state folder, and ask no server."
 )
 state_dir_option = click.option(
     "--state", "folder", type=PATH, help="The state folder. Default: that of the home folder."

@@ -66,7 +66,7 @@ def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
     "--catalogue", default="", metavar="FILE", help="Ask about every tool of a pinned catalogue as well."
 )
 @click.option("--arguments", metavar="JSON|@FILE", help="The calls' arguments. Default: any there could be.")
-@click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the calls' tool.")
+@click.option("--tool", default="", metavar="JSON|@FILE", help="A catalogue's facts about the calls' tool.")
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the calls.")
 @with_options(*CALLER_OPTIONS)
 @click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Refuse if the view is older.")
@@ -86,8 +86,8 @@ def allowed(
 ) -> None:
     """Say of each call whether a token could make it now: yes, no, or maybe.
 
-    Maybe depends on the arguments, a proof, or what the call costs. Exits with 1 if the token is refused
-    whatever the call.
+    Maybe depends on the arguments, a proof, or the costs of the call. Exits with 1 if the token is refused
+    for any call.
     """
     require_one_stdin(
         (token_file, catalogue, arguments, tool),

@@ -1,4 +1,4 @@
-"""``sessauth approval``: what waits for a person, read and answered."""
+"""``sessauth approval``: calls that wait for a person, read and answered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _approval = click.argument("approval_id", type=params.approval_id)
 
 @click.group()
 def approval() -> None:
-    """Read what waits for an approval, and grant or deny it."""
+    """Read the calls that wait for an approval, and grant or deny them."""
 
 
 def _find(client: Client, session: Ref, approval: Ref) -> tuple[bytes, bytes]:
@@ -50,7 +50,7 @@ def _show(settings: Settings, request: ApprovalRequest) -> None:
     "--public-key",
     type=params.approver_key,
     default=b"",
-    help="Only what this key may still sign; 'approver-key show' prints it.",
+    help="Only approvals this key may still sign; 'approver-key show' prints it.",
 )
 @click.option("--limit", "page_size", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--page", "page_token", default="", help="Go on from where an earlier list stopped.")
@@ -117,7 +117,7 @@ def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
     show_default="1h",
     help="How long it counts; never longer than the request does.",
 )
-@click.option("--yes", is_flag=True, help="Sign without asking: whoever runs this has read it.")
+@click.option("--yes", is_flag=True, help="Sign without asking: the caller has read it.")
 @click.option(
     "--out",
     type=params.PATH,
@@ -135,9 +135,9 @@ def grant(
     out: Path | None,
     request_id: str,
 ) -> None:
-    """Show what is asked for, ask, and sign it.
+    """Show the requested call, ask, and sign it.
 
-    The digest that is signed is computed from what is shown. Nothing else is signed.
+    The digest that is signed is computed from the text shown. Nothing else is signed.
     """
     approver = Approver(ApproverKey.load(key_file), settings.clock)
     with settings.client() as client:

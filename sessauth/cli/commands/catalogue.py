@@ -1,4 +1,4 @@
-"""``sessauth catalogue``: pin the tools of a server of MCP, show them, and see what changed since."""
+"""``sessauth catalogue``: pin the tools of an MCP server, show them, and list later changes."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _definitions(
         return await list_tools(await open_upstream(settings, url, header_file, command))
 
     if not (url or command):
-        raise UsageError("give a command behind --, --url or --tools")
+        raise UsageError("give a command after --, --url or --tools")
     log_to_stderr()
     return asyncio.run(run())
 

@@ -1,4 +1,4 @@
-"""``sessauth check``: judge one call, say why not, and stay until an allow is withdrawn."""
+"""``sessauth check``: check one call, explain a denial, and stay until an allow is withdrawn."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 
 
 def _proof(text: str) -> bytes:
-    """Return the proof in a text or in the file behind an @. Raises UsageError for other contents."""
+    """Return the proof in a text or in the file after an @. Raises UsageError for other contents."""
     if not text:
         return b""
     try:
@@ -57,11 +57,11 @@ def _require_call(
     """Raise UsageError for a missing call, or for one beside --token-only; ``others`` are its options."""
     if not token_only and not (action and resource):
         raise UsageError(
-            "ACTION and RESOURCE name the call to judge; --token-only judges the token without one"
+            "ACTION and RESOURCE name the call to check; --token-only checks the token without one"
         )
     if token_only and (action or resource or call["arguments"] or call["tool"] or any(others)):
         raise UsageError(
-            "--token-only judges no call: leave out ACTION, RESOURCE, --arguments, --tool, --proof, "
+            "--token-only checks no call: leave out ACTION, RESOURCE, --arguments, --tool, --proof, "
             "--holder-key, --approval, --retry-id and --permit-ms"
         )
 
@@ -103,7 +103,7 @@ def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, 
 @token_argument
 @click.argument("action", required=False, default="")
 @click.argument("resource", required=False, default="")
-@click.option("--token-only", is_flag=True, help="Judge the token itself, without a call.")
+@click.option("--token-only", is_flag=True, help="Check the token itself, without a call.")
 @call_options
 @click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
 @click.option("--holder-key", "holder_file", type=PATH, help="Prove it here, with this key file.")
@@ -114,7 +114,7 @@ def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, 
     multiple=True,
     help="A signed approval of this call, from 'approval grant --out'. Repeatable.",
 )
-@click.option("--retry-id", default="", help="Name of this attempt: what the call costs is taken once.")
+@click.option("--retry-id", default="", help="Name of this attempt: the call's costs are taken once.")
 @click.option(
     "--permit-ms",
     type=click.IntRange(0, MAX_PERMIT_MS),
@@ -140,10 +140,10 @@ def check(
     permit_ms: int,
     **options: Any,
 ) -> None:
-    """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
+    """Check one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
-    A denial says which block, scope, clause and argument failed, and what would have been allowed. With
-    --token-only no call is judged, but whether the token itself stands.
+    A denial says which block, scope, clause and argument failed, and the values that would have been allowed.
+    With --token-only only the token is checked, and no call.
     """
     if holder_file is not None and (proof or state is not None):
         raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")

@@ -50,7 +50,7 @@ def _json(context: DecisionContext) -> dict[str, Any]:
 
 def _call(record: Mapping[str, Any]) -> str:
     if record.get("token_only") is True:
-        return "none: the token alone was judged"
+        return "none: the token alone was checked"
     return f"{record.get('action', '')} {record.get('resource', '')}"
 
 

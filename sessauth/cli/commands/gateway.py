@@ -42,7 +42,7 @@ gateway.add_command(extmcp)
 @click.option(
     "--mcp-path", "paths", multiple=True, help="The server's path, one for each catalogue. Default: /mcp."
 )
-@click.option("--http", default="", help="Judge all other paths too, as resources below this one, e.g. api.")
+@click.option("--http", default="", help="Check all other paths too, as resources below this one, e.g. api.")
 @log_option
 @with_settings
 def extauthz(

@@ -35,7 +35,7 @@ def _holder_document(public: HolderPublicKey, path: Path) -> dict[str, object]:
 @_file
 @with_settings
 def new_holder_key(settings: Settings, file: Path) -> None:
-    """Make a new key in FILE, mode 0600, and print the public half, to be given to whoever mints."""
+    """Make a new key in FILE, mode 0600, and print the public half, for the minting service."""
     key = HolderKey.generate()
     key.save(file)
     settings.show(_holder_document(key.public, file), [key.public.text])

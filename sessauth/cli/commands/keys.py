@@ -97,5 +97,5 @@ def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
 
 
 activate = _change("activate", "activate_key", "Let a prepared key root tokens; the newest active one mints.")
-retire = _change("retire", "retire_key", "Accept what a key signed until now, and nothing later.")
+retire = _change("retire", "retire_key", "Accept the tokens a key signed until now, and none later.")
 distrust = _change("distrust", "distrust_key", "Deny every token of a key, at once and for good.")

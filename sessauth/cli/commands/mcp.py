@@ -29,7 +29,7 @@ def mcp() -> None:
 
 
 @mcp.command()
-@click.option("--token-file", required=True, metavar="FILE", help="The token that every call is judged by.")
+@click.option("--token-file", required=True, metavar="FILE", help="The token that every call is checked by.")
 @click.option("--catalogue", required=True, metavar="FILE", help="The pinned tools, from 'catalogue pin'.")
 @click.option("--audience", default="", help="Name of this gateway. Default: the credential's only one.")
 @click.option(
@@ -48,7 +48,7 @@ def mcp() -> None:
     "arguments_file",
     type=PATH,
     metavar="FILE",
-    help="Append the arguments of each judged call to this file, for 'audit replay --arguments'.",
+    help="Append the arguments of each checked call to this file, for 'audit replay --arguments'.",
 )
 @server_options
 @with_settings
@@ -67,9 +67,9 @@ def guard(
     header_file: str,
     command: Sequence[str],
 ) -> None:
-    """Stand between a client on standard input and output and a server of MCP.
+    """Guard the connection of a client on standard input and output to an MCP server.
 
-    The server is a command, started here, or --url. Lists are filtered and calls judged. Exits with 0
+    The server is a command, started here, or --url. Lists are filtered and calls checked. Exits with 0
     when the client ends, with 1 when the token is refused or its session ends, with 4 when the server ends.
     """
     from ...gateways.mcp_proxy.argument_file import ArgumentFile
@@ -81,7 +81,7 @@ def guard(
     if approval_url and not approval_url.startswith(("https://", "http://")):
         raise UsageError("--approval-url: is no address of http or https")
     token = read_token(token_file)
-    # Only what is presented: a command line that a client starts hands nothing on.
+    # Only the token to present: a command line that a client starts passes nothing on.
     presented = token.present() if token.is_open else token
     pinned = read_catalogue(catalogue, "--catalogue")
     holder = HolderKey.load(holder_file) if holder_file is not None else None
@@ -143,7 +143,7 @@ def _standing(verifier: Any, token: Token, audience: str) -> Standing:
     from ...verifier.base import BaseVerifier
 
     options = {"audience": audience} if audience else {}
-    # A survey judges the token first, and is not recorded.
+    # A survey checks the token first, and is not recorded.
     asked = [("read", "mcp")]
 
     async def standing() -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""``sessauth permit``: commit a call that is about to happen, or give back what it holds.
+"""``sessauth permit``: commit a call that is about to happen, or give back its reserve.
 
 A permit is no secret: without the gateway's credential, the token and the very call it is worth nothing.
 """
@@ -31,7 +31,7 @@ def permit() -> None:
 def commit(
     settings: Settings, /, permit: bytes, token_file: str, action: str, resource: str, **options: Any
 ) -> None:
-    """Judge the call of PERMIT again and use the permit up. Exits with 0 if it is allowed, else with 1."""
+    """Check the call of PERMIT again and use the permit up. Exits with 0 if it is allowed, else with 1."""
     call = read_call(options, token_file)
     token = read_token(token_file)
     with settings.client() as client:
@@ -45,7 +45,7 @@ def commit(
 @click.argument("permit", type=params.permit)
 @with_settings
 def release(settings: Settings, permit: bytes) -> None:
-    """Give back what PERMIT holds in reserve."""
+    """Give back the amounts that PERMIT holds in reserve."""
     with settings.client() as client:
         revision = client.release(permit)
     settings.show({"revision": revision}, [f"released at revision {revision}"])

@@ -122,7 +122,7 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
 @click.option(
     "--observe",
     is_flag=True,
-    help="Record what the ceiling would refuse, and refuse nothing. Operators only.",
+    help="Record the calls that the ceiling would refuse, and refuse nothing. Operators only.",
 )
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option

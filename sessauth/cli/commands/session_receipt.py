@@ -1,4 +1,4 @@
-"""``sessauth session receipt`` and ``verify-closed``: what proves that a session is over."""
+"""``sessauth session receipt`` and ``verify-closed``: the proof that a session is over."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ..render import receipt as receipt_view
 def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     """Have the server make the receipt of a session that ended.
 
-    Exits with 1 unless it says CLOSED. What it says is taken from the server; verify-closed holds a receipt
-    to public keys.
+    Exits with 1 unless it says CLOSED. Its statements are taken from the server; verify-closed checks a
+    receipt against public keys.
     """
     with settings.client() as client:
         signed = client.get_receipt(lookup.session(client, session_id))
@@ -42,7 +42,7 @@ def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
 @click.command("verify-closed")
 @click.option("--receipt", "receipt_file", metavar="FILE|-", required=True, help="The signed receipt.")
 @click.option(
-    "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: what keys jwks prints."
+    "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: output of keys jwks."
 )
 @click.option(
     "--session", "session_id", type=params.whole_session, default=b"", help="It must be of this one."

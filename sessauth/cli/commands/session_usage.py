@@ -25,21 +25,21 @@ from ..render import usage
     type=click.Choice([fit.value for fit in Fit]),
     default=Fit.KINDS.value,
     show_default=True,
-    help="How close to what was seen the suggested scopes stay.",
+    help="How close to the observed calls the suggested scopes stay.",
 )
 @click.option(
     "--new",
     type=click.Choice(["deny", "approval"]),
     default="deny",
     show_default=True,
-    help="What is not suggested: denied, or asked about by scopes for tokens.",
+    help="Calls that no suggestion has: denied, or asked about by scopes for tokens.",
 )
 @click.option(
     "--approver",
     "approvers",
     type=params.approver_key,
     multiple=True,
-    help="With --new approval: a public key of who may approve; any one of them.",
+    help="With --new approval: an approver's public key; any one of them may approve.",
 )
 @click.option("--scopes-only", is_flag=True, help="Print the suggested scopes and nothing else, one a line.")
 @click.option("--layer", default="", metavar="ID", help="With --scopes-only: of this list of granted scopes.")
@@ -57,7 +57,7 @@ def report(
     layer: str,
     html: Path | None,
 ) -> None:
-    """Show what a session was granted and what it used of it, and suggest what would have been enough."""
+    """Show the granted and the used authority of a session, and suggest one that would have been enough."""
     if bool(session_id) == bool(purpose):
         raise UsageError("give SESSION_ID, or --purpose")
     if (new == "approval") != bool(approvers):

@@ -1,4 +1,4 @@
-"""``sessauth session watch``: stay, and say what happens to sessions."""
+"""``sessauth session watch``: stay, and print the events of sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("watch")
 @click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
-@click.option("--children", "include_children", is_flag=True, help="Also what descends from the --session.")
+@click.option("--children", "include_children", is_flag=True, help="Also all descendants of the --session.")
 @click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
 @click.option("--subject", default="")
 @click.option("--purpose", default="")
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--after",
     "after_revision",
     type=click.IntRange(0),
-    help="Go on behind this revision. Default: from now on.",
+    help="Go on after this revision. Default: from now on.",
 )
 @click.option("--heartbeats", is_flag=True, help="Say every few seconds that nothing was kept back.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def watch(
     settings: Settings, /, session_ids: Sequence[Ref], kinds: str, count: int | None, **filters: Any
 ) -> None:
-    """Say what happens to sessions, as it happens: one line an event.
+    """Print the events of sessions as they happen, one line each.
 
     A connection that breaks is made again, and nothing is said twice.
     """
@@ -69,7 +69,7 @@ def to_json(event: SessionEvent) -> dict[str, Any]:
 
 
 def to_line(event: SessionEvent) -> str:
-    """Return an event as a line; texts that others chose stand in quotes."""
+    """Return an event as a line; texts that others chose are quoted."""
     parts = [moment(event.at_ms), event.kind.name, event.session_id.hex()]
     parts += [f"{name}={value}" for name, value in _details(event) if value]
     return printable(" ".join(part for part in parts if part))

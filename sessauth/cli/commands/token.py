@@ -32,7 +32,7 @@ token.add_command(inspect)
 token.add_command(prove)
 
 _block_options = with_options(
-    click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
+    click.option("--scope", "scopes", multiple=True, help="A scope to grant, in scope text. Repeatable."),
     click.option("--scope-file", default="", metavar="FILE", help="Scopes, one a line; - for stdin."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
     click.option("--ttl", "ttl_ms", type=params.duration, default=0, help="Lifetime, such as 15m."),
@@ -62,7 +62,7 @@ def _terms(
     if to is not None and is_open:
         raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
     if to is None and options["may_seal"]:
-        raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
+        raise UsageError("--may-seal restricts the holder of a bound token: give --to")
     return {
         **options,
         "scopes": [*scopes, *(read_scopes(scope_file, "--scope-file") if scope_file else ())],

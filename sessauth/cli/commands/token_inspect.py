@@ -1,4 +1,4 @@
-"""``sessauth token inspect``: what a token says, and whether its signatures stand."""
+"""``sessauth token inspect``: the contents of a token, and whether its signatures are valid."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def inspect(
 ) -> None:
     """Print the chain of a token as a tree.
 
-    UNVERIFIED unless --server, --issuer-key or --state says who is to verify it; exits with 1 if its
-    signatures don't stand.
+    UNVERIFIED unless --server, --issuer-key or --state names the verifier; exits with 1 if its
+    signatures are not valid.
     """
     if server + (issuer_key is not None) + (state is not None) > 1:
         raise UsageError("--server, --issuer-key and --state exclude each other; give one")

@@ -28,7 +28,7 @@ from ..params import PATH, token_argument
 @click.option(
     "--issuer-key",
     metavar="FILE|-",
-    help="What the host's keys must be signed by: JWK set, JWK, PEM or hex. Default: what the server names.",
+    help="The signers of the host's keys: JWK set, JWK, PEM or hex. Default: those the server names.",
 )
 @with_settings
 def prove(

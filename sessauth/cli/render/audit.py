@@ -51,7 +51,7 @@ def _verified_json(verified: VerifiedHost) -> dict[str, Any]:
 
 
 def verified_lines(verified: Sequence[VerifiedHost]) -> list[str]:
-    """Return verifications as lines; of several hosts one behind the other, and the sum at the end."""
+    """Return verifications as lines; of several hosts one after the other, and the sum at the end."""
     if len(verified) == 1:
         return [*verified[0].lines, *report_lines(verified[0].report)]
     lines = []
@@ -165,7 +165,7 @@ def entry_lines(entries: Sequence[Entry], count: int, passed_over: int) -> list[
     if count > len(entries):
         lines.append(f"the newest {len(entries)} of {count}; --limit shows more")
     if passed_over:
-        lines.append(f"{passed_over} lines are no records; 'sessauth audit verify' says what of it")
+        lines.append(f"{passed_over} lines are no records; see 'sessauth audit verify'")
     return lines
 
 

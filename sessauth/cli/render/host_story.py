@@ -111,7 +111,7 @@ def to_lines(story: SessionStory, found: Sequence[str]) -> list[str]:
 
 
 def _clock(part: HostStory) -> str:
-    """Return what the records show of a host's clock."""
+    """Return the records' evidence of a host's clock."""
     words = []
     if part.behind_ms:
         words.append(f"behind by {part.behind_ms} ms at least")

@@ -31,8 +31,6 @@ def observed_lines(reports: Sequence[SessionReport], report: UsageReport | None)
         lines += [f"  {line}" for line in table(_HEADERS, cells, max_cell_chars=80)]
         more = len(rows) - MAX_ROWS
         lines += [f"  … and {more} more"] if more > 0 else []
-        lines.append(
-            "  what is enough for minted scopes is learnt from these calls too; for a ceiling it is not,"
-        )
+        lines.append("  minted scopes are suggested from these calls too; a ceiling is not,")
         lines.append("  since they lie outside it")
     return [*lines, ""]

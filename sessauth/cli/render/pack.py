@@ -130,7 +130,7 @@ def _observe_lines(readings: Sequence[SessionReading]) -> list[str]:
 
 
 def _limits(stated: PackManifest, report: EvidenceReport) -> Iterator[str]:
-    """Yield what the question leaves out, and what was before the log."""
+    """Yield the actions that the question leaves out, and those before the log."""
     question = stated.question
     if question.until_ms < stated.made_at_ms:
         yield f"what was done from {moment(question.until_ms)} on: the question ends there"
@@ -146,7 +146,7 @@ def _limits(stated: PackManifest, report: EvidenceReport) -> Iterator[str]:
 
 
 def _reservations(report: EvidenceReport) -> Iterator[str]:
-    """Yield what a pack without findings does not prove."""
+    """Yield the facts that a pack without findings does not prove."""
     closed = 0 if report.compared else sum(each.closed for each in report.streams)
     vouched = 0 if report.compared else sum(each.vouched for each in report.streams)
     if closed:

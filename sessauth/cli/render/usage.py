@@ -105,7 +105,7 @@ def _selected(report: UsageReport, layer: str) -> Sequence[LayerUse]:
 def cautions(
     reports: Sequence[SessionReport], report: UsageReport, layer: str = "", fit: Fit = Fit.KINDS
 ) -> list[str]:
-    """Return what a reader of the suggested scopes alone would miss: open programs, few sessions, gaps."""
+    """Return the limits of the suggested scopes that they don't show: open programs, few sessions, gaps."""
     programs = [place for each in _selected(report, layer) for place in open_programs(each.suggestion(fit))]
     lines = [f"this ceiling runs any program: {place}" for place in programs]
     lines += list(missing_lines(sorted({why for each in reports for why in each.missing})))

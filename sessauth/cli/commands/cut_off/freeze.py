@@ -26,7 +26,7 @@ _this_host = click.option(
 
 
 @click.command("freeze")
-@click.option("--reason", default="", help="Why, for those who are refused and for the audit.")
+@click.option("--reason", default="", help="Why, for refused callers and for the audit.")
 @click.option("--show", is_flag=True, help="Change nothing; say whether it is frozen, and why.")
 @_this_host
 @state_dir_option
@@ -43,7 +43,7 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
     if not reason.isprintable() or len(reason.encode()) > MAX_REASON_BYTES:
         raise UsageError(f"--reason: must be printable, {MAX_REASON_BYTES} bytes at most")
     change: Callable[[Client], object] | None = None if show else lambda client: client.freeze(reason)
-    # Whatever keeps the server from it; its refusal of the caller, or of the reason, stands.
+    # Any reason that keeps the server from it; its refusal of the caller, or of the reason, is final.
     failures = (ConfigError, Unavailable, StateError)
     answer = None if this_host or folder else _by_server(settings, change, failures)
     if isinstance(answer, dict):
@@ -88,7 +88,7 @@ def thaw(settings: Settings, this_host: bool, folder: Path | None) -> None:
 def _by_server(
     settings: Settings, change: Callable[[Client], object] | None, failures: tuple[type[SessauthError], ...]
 ) -> dict[str, Any] | SessauthError:
-    """Have the server do it, and return how it stands; one of ``failures`` if that of this host can't."""
+    """Have the server do it, and return its state; one of ``failures`` if that of this host can't."""
     done = False
     try:
         with settings.client() as client:
@@ -98,7 +98,7 @@ def _by_server(
             found = client.get_freeze()
     except failures as error:
         if done:
-            raise Unavailable(f"it was done, and the server did not say how it stands: {error}") from error
+            raise Unavailable(f"it was done, and the server did not report its state: {error}") from error
         if not _is_local(settings):
             raise
         return error
@@ -113,7 +113,7 @@ def _by_server(
 def _by_folder(
     settings: Settings, folder: Path | None, change: Callable[[Path], None] | None
 ) -> dict[str, Any]:
-    """Change the page of the brake in a state folder; return what it holds then. Raises StateUnusable."""
+    """Change the page of the brake in a state folder; return its new content. Raises StateUnusable."""
     from ....state.host import brake
     from ....state.layout import BRAKE_FILE
 
@@ -187,7 +187,7 @@ def _hold(folder: Path, reason: str) -> None:
     except StateUnusable as missing:
         if missing.problem != "MISSING":
             raise
-        # A lost page is created anew: its former setting is unknown.
+        # A lost page is created again: its former setting is unknown.
         try:
             create(folder / BRAKE_FILE)
         except OSError as error:

@@ -43,7 +43,7 @@ _selector = with_options(
 @click.command("end")
 @click.argument("session_id", type=params.session_id, default=b"", metavar="[SESSION_ID]")
 @_selector
-@click.option("--dry-run", is_flag=True, help="End nothing; show what would be ended.")
+@click.option("--dry-run", is_flag=True, help="End nothing; list the sessions that would be ended.")
 @click.option(
     "--refuse-new", "refuse_new_ms", type=params.duration, default=0,
     help="Open none that fits for so long, as 10m.",
@@ -63,7 +63,7 @@ def end(
     request_id: str,
     **selector: Any,
 ) -> None:
-    """End a session for good, with every token and every child of it, and say what proves it.
+    """End a session for good, with every token and every child of it, and show the proof of it.
 
     Or all sessions that fit --subject, --owner and every --label, or --all: the server ends them as it finds
     them, and the command asks again until it has looked at each.
@@ -80,7 +80,7 @@ def end(
             _end_one(settings, session_id, reason, request_id)
         return
     if request_id:
-        raise UsageError("--request-id: goes with SESSION_ID; what was ended is left alone by a repeat")
+        raise UsageError("--request-id: goes with SESSION_ID; a repeat leaves ended sessions alone")
     with settings.client() as client:
         long = client.with_timeout(max(settings.timeout_ms, LEAST_TIMEOUT_MS))
         if selector["all_sessions"] and not (yes or dry_run):
@@ -108,7 +108,7 @@ def bans(settings: Settings) -> None:
 @_selector
 @with_settings
 def lift_ban(settings: Settings, /, **selector: Any) -> None:
-    """Open new sessions again for what a ban names; state it as it was stated."""
+    """Lift a ban on new sessions; give the selectors that it was given."""
     if not _selected(selector):
         raise UsageError("give --subject, --owner, --label or --all")
     with settings.client() as client:
@@ -147,7 +147,7 @@ def _end_one(settings: Settings, session_id: Ref, reason: str, request_id: str) 
 
 
 def _preview_one(settings: Settings, session_id: Ref) -> None:
-    """Show what an end of one session hits: its child sessions, and the tokens in use of all of them."""
+    """Show the effects of an end of one session: its child sessions, and all their tokens in use."""
     with settings.client() as client:
         session = client.get_session(lookup.session(client, session_id))
         hit = [] if session.status is SessionStatus.ENDED else [session, *_living_below(client, session.id)]
@@ -208,8 +208,8 @@ def _end_selected(
 ) -> EndedSessions:
     """Repeat the call until the search is complete; return the sum.
 
-    A call that fails after others leaves a warning of what they ended. Raises Unavailable if an earlier
-    server, which gives no token, ends nothing.
+    A call that fails after others leaves a warning with the sessions they ended. Raises Unavailable if an
+    earlier server, which gives no token, ends nothing.
     """
     done = client.end_sessions(**selector, reason=reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
     while done.next_page_token or (done.remaining and not dry_run):

@@ -67,7 +67,7 @@ def verify(
     since: int,
     state_dir: Path | None,
 ) -> None:
-    """Read the whole log and say whether it is what was written. Exits with 1 if not, or if there is none.
+    """Read the whole log and verify it. Exits with 1 if it was altered, or if there is none.
 
     The state folder keeps the keys that sign the log, and how far its newest streams came.
     A state that lacks changes which the log holds is an older one; that is said too. Of several hosts each

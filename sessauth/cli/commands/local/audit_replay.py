@@ -1,4 +1,4 @@
-"""``sessauth audit replay``: decide again what the audit log says was decided."""
+"""``sessauth audit replay``: decide the recorded decisions of the audit log again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _WORDS = (
     "--ceiling-file",
     default="",
     metavar="FILE",
-    help="Scopes, one a line; - for stdin. Also judge allowed calls as if sessions had this ceiling.",
+    help="Scopes, one a line; - for stdin. Also check allowed calls as if sessions had this ceiling.",
 )
 @click.option("--purpose", default="", help="With --ceiling-file: only sessions with this purpose have it.")
 @with_settings
@@ -53,10 +53,10 @@ def replay(
     ceiling_file: str,
     purpose: str,
 ) -> None:
-    """Decide again what was decided. Exits with 1 if something can't have been so.
+    """Decide recorded decisions again. Exits with 1 if one can't have been made.
 
-    It is judged by the recorded changes and the recorded blocks of the tokens, of several hosts by those of
-    all. Whether the log is what was written tells 'audit verify', which comes first. With --ceiling-file it
+    The replay uses the recorded changes and the recorded blocks of the tokens, of several hosts those of
+    all. Run 'audit verify' first: it tells whether the log was altered. With --ceiling-file it
     exits with 1 too if the ceiling refuses a call that was allowed.
     """
     from ....audit.replay import Trial, read_arguments
@@ -103,9 +103,9 @@ def _lines(report: ReplayReport) -> list[str]:
         why = ", ".join(f"{count} {what}" for what, count in by.items())
         lines.append(f"{counts[name]:>8} {word}" + (f": {why}" if why else ""))
     if report.begun_later:
-        lines.append("the log lacks changes: what was before is not known, and issuer keys are trusted")
+        lines.append("the log lacks changes: the state before is not known, and issuer keys are trusted")
     if report.unreadable:
-        lines.append(f"{report.unreadable:>8} lines are no records; 'sessauth audit verify' says what of it")
+        lines.append(f"{report.unreadable:>8} lines are no records; see 'sessauth audit verify'")
     for finding in report.findings:
         lines += _finding_lines(finding)
     if report.found > len(report.findings):

@@ -1,4 +1,4 @@
-"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see how it stands."""
+"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see its status."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def prepare(settings: Settings) -> None:
 @params.request_id_option
 @with_settings
 def admit(settings: Settings, document: str, request_id: str) -> None:
-    """Have the cluster believe a further server, by what 'prepare' printed with --json."""
+    """Have the cluster trust a further server, by the output of 'prepare' with --json."""
     try:
         stated = json.loads(read_text(document, "FILE"))
         name, address = str(stated["server"]), str(stated.get("address", ""))
         server_key, issuer_key = (bytes.fromhex(stated[key]) for key in ("server_key", "issuer_key"))
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("FILE: not what 'sessauth cluster prepare --json' prints") from error
+        raise UsageError("FILE: not the output of 'sessauth cluster prepare --json'") from error
     with settings.client() as client:
         added = client.admit_server(
             name, server_key=server_key, issuer_key=issuer_key, address=address, request_id=request_id
@@ -161,7 +161,7 @@ def adopt(
 def clear_alarm(settings: Settings, folder: Path | None) -> None:
     """Clear the alarm of this host; its process must be started again.
 
-    You vouch that what it follows is the cluster's log. After 'cluster adopt' none of this is needed.
+    You vouch that the log it follows is the cluster's. After 'cluster adopt' none of this is needed.
     """
     from ....server.cluster.repair import clear_alarm as clear
 
@@ -197,7 +197,7 @@ def remove_host(settings: Settings, name: str) -> None:
 @cluster.command("status")
 @with_settings
 def status(settings: Settings) -> None:
-    """Say who leads, how far the engine and this host are, and which hosts there are.
+    """Show the leader, how far the engine and this host are, and the list of hosts.
 
     A follower's host shows its own folder, and whether that is too old to allow by.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Generated questions behind the vectors.",
+    help="Generated questions after the vectors.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the generated questions."

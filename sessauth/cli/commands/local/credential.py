@@ -1,4 +1,4 @@
-"""``sessauth credential``: who may call, with an API key stored hashed.
+"""``sessauth credential``: the permitted callers, each with an API key stored hashed.
 
 On a single host it works on the service's file; a running server sees the change within a second. On a host
 of a cluster it asks the running server, since every host knows the callers.
@@ -36,7 +36,7 @@ ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 
 @click.group()
 def credential() -> None:
-    """See and change who may call: a local server, or all hosts of its cluster."""
+    """See and change the permitted callers: of a local server, or of all hosts of its cluster."""
 
 
 def _local_option(command: F) -> F:
@@ -107,7 +107,7 @@ def _add_to_cluster(
     text, secret_hash = new_credential(name)
     with settings.client() as client:
         if out is not None:
-            # First: what the server accepts must not be lost.
+            # First: a key that the server accepts must not be lost.
             write_new(out, text)
         try:
             client.add_credential(name, role, secret_hash, audiences=audience)

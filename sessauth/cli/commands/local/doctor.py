@@ -1,4 +1,4 @@
-"""``sessauth doctor``: everything that is wrong on this host, and what to do about it."""
+"""``sessauth doctor``: all faults of this host, each with its remedy."""
 
 from __future__ import annotations
 

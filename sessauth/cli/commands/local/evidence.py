@@ -72,10 +72,10 @@ def evidence(
     max_bytes: int,
     bound_ms: int,
 ) -> None:
-    """Write one file that shows an auditor what sessions did, and verify it.
+    """Write one file that shows an auditor the actions of sessions, and verify it.
 
-    It has the records of the audit log, signed receipts of sessions that ended, reports of what was granted
-    and used, the public keys, and a map of controls. Exits with 1 if the file is not proven.
+    It has the records of the audit log, signed receipts of sessions that ended, reports of granted and used
+    scopes, the public keys, and a map of controls. Exits with 1 if the file is not proven.
     """
     if context.invoked_subcommand is not None:
         return
@@ -88,7 +88,7 @@ def evidence(
     if out is None:
         raise UsageError("--out: name the file to write")
     if bool(session_id) + bool(purpose) > 1 or not (session_id or purpose or since_ms or until_ms):
-        raise UsageError("give --session or --purpose, or --from and --to alone: what is asked?")
+        raise UsageError("give --session or --purpose, or --from and --to alone: which sessions?")
     hosts = hosts_of(settings, folders)
     if not any(layout.files(host.folder) for host in hosts if host.folder.is_dir()):
         raise UsageError("--dir: there is no audit log; [audit] enabled = true has the server write one")
@@ -110,7 +110,7 @@ def evidence(
     "key_files",
     type=params.PATH,
     multiple=True,
-    help="File with public keys that are trusted: what audit key prints, what keys jwks prints. Repeatable.",
+    help="File with trusted public keys: the output of audit key or of keys jwks. Repeatable.",
 )
 @click.option(
     "--signer",
@@ -144,9 +144,9 @@ def verify(
     folders: Sequence[Path],
     bound_ms: int,
 ) -> None:
-    """Say, without a server, what a pack proves.
+    """Show, without a server, how much a pack proves.
 
-    Exits with 1 if it is not what was written, and without a key of the log from elsewhere.
+    Exits with 1 if it was altered, and without a key of the log from elsewhere.
     """
     from ...render import pack as view
 

@@ -44,7 +44,7 @@ def init(settings: Settings) -> None:
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
-    # gRPC's core reads this when it is loaded; without it, lines of its own stand among our JSON on stderr.
+    # gRPC's core reads this when it is loaded; without it, its own lines mix with our JSON on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.process import control
 

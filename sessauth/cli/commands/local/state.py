@@ -136,8 +136,8 @@ def backup(settings: Settings, target: Path, folder: Path | None) -> None:
 def restore(settings: Settings, source: Path, force: bool, folder: Path | None) -> None:
     """Put the backup in SOURCE in the place of the state; ends every session.
 
-    The server must be stopped. What was revoked after the backup is not in it, so nothing that lived
-    before lives on.
+    The server must be stopped. Revocations after the backup are not in it, so no earlier session or token
+    survives.
     """
     from ....state.backup import restore as put_back
 
@@ -151,4 +151,4 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
         "incarnation": head.incarnation.hex(),
         "revision": head.revision,
     }
-    settings.show(document, [*document_fields(document), "every session has ended; open them anew"])
+    settings.show(document, [*document_fields(document), "every session has ended; open them again"])

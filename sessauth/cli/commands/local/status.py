@@ -15,7 +15,7 @@ from ...context import Settings, with_settings
 @click.command()
 @with_settings
 def status(settings: Settings) -> None:
-    """Show a server: whether it is ready, its sessions, checks, room, certificate, audit.
+    """Show a server: whether it is ready, its sessions, checks, free space, certificate, audit.
 
     Exits with 0 if it answers checks, with 1 if it denies every one, and with 4 if it does not answer. Then
     the folder of a local service is read in its place.
