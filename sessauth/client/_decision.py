@@ -58,9 +58,9 @@ class RemoteDecision(DecisionBase):
         """Return the server's explanation, or one made here if it gave none or ``ceilings`` are known.
 
         A check process knows its token but not the session's ceiling in text form. The id of a waiting
-        approval stands at the end.
+        approval comes at the end.
         """
-        # A dataclass with slots is made anew, and super() without arguments would miss that.
+        # A dataclass with slots is a new class, and super() without arguments would miss that.
         text = (
             self.explanation
             if self.explanation and not ceilings

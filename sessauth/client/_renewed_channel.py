@@ -1,4 +1,4 @@
-"""A channel that is made anew when its certificate files change."""
+"""A channel that is replaced when its certificate files change."""
 
 from __future__ import annotations
 

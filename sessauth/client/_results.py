@@ -38,7 +38,7 @@ class EndedSession(Session):
 
 @dataclass(frozen=True, slots=True)
 class SelectedSession:
-    """A session that was ended with others; ``epoch`` is that behind its end."""
+    """A session that was ended with others; ``epoch`` is that after its end."""
 
     id: bytes
     epoch: int
@@ -139,7 +139,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class CheckItem:
-    """One call to judge, for ``check_batch``, ``check_stream`` and ``watch``.
+    """One call to check, for ``check_batch``, ``check_stream`` and ``watch``.
 
     ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping
     (:mod:`sessauth.scopes.call_arguments`); an item stores them as bytes. ``session`` is the 16-byte id
@@ -150,7 +150,7 @@ class CheckItem:
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
     identifies the attempt: the costs of a call are taken once under one id, however often it is checked.
     ``permit_ms`` requests a permit, to be committed within so many ms. With ``token_only`` the token alone is
-    judged (:meth:`of_token`), and the item has no call.
+    checked (:meth:`of_token`), and the item has no call.
     """
 
     token: Token | str | bytes = field(repr=False)
@@ -171,7 +171,7 @@ class CheckItem:
     def of_token(
         cls, token: Token | str | bytes, *, session: bytes = b"", source: str = "", peer: Sequence[str] = ()
     ) -> Self:
-        """Return an item that asks whether the token itself stands."""
+        """Return an item that asks whether the token itself is valid."""
         return cls(token, b"", b"", session=session, source=source, peer=peer, token_only=True)
 
     def __post_init__(self) -> None:
@@ -191,7 +191,7 @@ class CheckItem:
 class Missing(IntEnum):
     """Gaps of a report.
 
-    LOST: some observations found no room, or were lost on the way. BEFORE: the session is older than
+    LOST: some observations did not fit, or were lost on the way. BEFORE: the session is older than
     the server's observations. USAGE: the forms of its calls were not collected, or not from its start on.
     HOST: a host of the cluster has not reported all of it.
     """
@@ -205,7 +205,7 @@ class Missing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostUsage:
-    """A host of a cluster, and what the leader has of its use.
+    """A host of a cluster, and the leader's records of its use.
 
     ``since_ms``: from then on the host holds everything. ``reported_at_ms``: its last report to this leader,
     0 if there is none. ``waiting``: sessions that are still to come. ``current``: it has reported lately, and

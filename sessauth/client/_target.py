@@ -154,7 +154,7 @@ def load_credential(path: Path) -> str:
     """Return the credential in the file at ``path``.
 
     Raises ConfigError for a file that can't be read, that others may read, or that holds something
-    else. The message never repeats what the file holds.
+    else. The message never repeats the file's contents.
     """
     try:
         with path.open("rb") as file:
@@ -205,7 +205,7 @@ def resolve_credential_file(file: Path | None, target: str) -> Path | None:
 def resolve_credential(credential: str | None, file: Path | None, target: str) -> str:
     """Return the credential to present, or "" for none.
 
-    That is ``credential`` itself, else what the file of :func:`resolve_credential_file` holds. Raises
+    That is ``credential`` itself, else the content of the file of :func:`resolve_credential_file`. Raises
     ConfigError as ``load_credential`` does.
     """
     if credential is not None:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 MAX_RETRIES: Final = 2
 # One of several servers is left after its part of the time that is left, but not sooner.
 ATTEMPT_S: Final = 1.0
-# Between two rounds through several servers, most of them at once, or two questions about who leads.
+# Between two rounds through several servers, most of them at once, or two questions for the leader.
 ROUND_S: Final = (0.1, 0.5)
 # A restarting server is back within two seconds or not soon: 50 to 150 ms, then 150 to 450 ms.
 RETRY_DELAYS_S: Final = (0.1, 0.3)
@@ -50,7 +50,7 @@ class RpcRequest(Generic[T]):
 
     ``method`` is ``Service/Method``; ``request`` the message, or its bytes for each call of the method.
     ``answer`` is the response message's type, or the function that reads its bytes; ``convert`` makes the
-    result from what it gives. ``repeatable``: the call is idempotent. ``request_id`` is that of a change.
+    result from its value. ``repeatable``: the call is idempotent. ``request_id`` is that of a change.
     ``checks``: it goes to the check targets instead of the control target.
     """
 
@@ -177,7 +177,7 @@ class RetryState:
             sent_before=self._sent,
         )
         if self._unknown and isinstance(error, StateUnusable):
-            # The server says that it does nothing now, and not what came of an earlier attempt.
+            # The server says that it does nothing now; the outcome of an earlier attempt stays unknown.
             error = OutcomeUnknown(f"{error}{repeat_hint(self._call.request_id)}")
         self._unknown |= failure.word == "OUTCOME_UNKNOWN"
         silent = failure.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -65,7 +65,7 @@ def _values(entry: BlockObservation | UseAfterEnd) -> dict[str, Any]:
 def read_batch(
     request: pb.ReportObservationsRequest, verifier: str, latest_ms: int = limits.MAX_TIME_MS
 ) -> ObservationBatch:
-    """Read what ``verifier`` tells; times beyond ``latest_ms`` become that: its clock may be wrong.
+    """Read the report of ``verifier``; times beyond ``latest_ms`` become that: its clock may be wrong.
 
     Raises UsageError that names the field at fault.
     """
@@ -92,7 +92,7 @@ def read_session(
 ) -> SessionObservation:
     """Read one session's observation; times beyond ``latest_ms`` become that.
 
-    Raises UsageError that names the field at fault, behind ``where``.
+    Raises UsageError that names the field at fault, after ``where``.
     """
     return _Reader(latest_ms).session(where, message)
 
@@ -107,7 +107,7 @@ def read_late(
 ) -> UseAfterEnd:
     """Read uses after the end; times beyond ``latest_ms`` become that.
 
-    Raises UsageError that names the field at fault, behind ``where``.
+    Raises UsageError that names the field at fault, after ``where``.
     """
     return _Reader(latest_ms).late(where, message)
 
@@ -181,7 +181,7 @@ class _Reader:
     def _span(self, where: str, message: Any) -> tuple[int, int]:
         first_ms, last_ms = min(message.first_ms, self._latest_ms), min(message.last_ms, self._latest_ms)
         if first_ms > last_ms:
-            raise UsageError(f"{where}.first_ms: is behind last_ms")
+            raise UsageError(f"{where}.first_ms: is after last_ms")
         return first_ms, last_ms
 
 

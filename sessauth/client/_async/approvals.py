@@ -80,7 +80,7 @@ class AsyncApprovalCalls(AsyncCalls):
         audience: str = "",
         at_least_revision: int = 0,
     ) -> RemoteDecision:
-        """Judge the call of a permit again, just before it is done, and use the permit up.
+        """Check the call of a permit again, just before it is done, and use the permit up.
 
         The call is given as it was checked. An allow is for now: nothing is committed twice.
         """

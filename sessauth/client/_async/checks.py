@@ -1,4 +1,4 @@
-"""Calls that judge: one check, a batch, a stream, a survey, a watch."""
+"""Calls that check: one call, a batch, a stream, a survey, a watch."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class AsyncCheckCalls(AsyncKeyCalls):
         retry_id: bytes = b"",
         permit_ms: int = 0,
     ) -> RemoteDecision:
-        """Judge one call. A denial is a result, false as a bool; an error is not a yes.
+        """Check one call. A denial is a result, false as a bool; an error is not a yes.
 
         A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
-        with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
+        with a proof is never repeated: its nonce is used up. ``approvals``, ``retry_id`` and ``permit_ms``
         are for calls that cost something: see ``CheckItem``.
         """
         costs = (approvals, retry_id, permit_ms)
@@ -81,9 +81,9 @@ class AsyncCheckCalls(AsyncKeyCalls):
         audience: str = "",
         at_least_revision: int = 0,
     ) -> RemoteDecision:
-        """Judge the token itself: its form, session, issuer, signatures, time, audience and revocations.
+        """Check the token itself: its form, session, issuer, signatures, time, audience and revocations.
 
-        No call is judged, so an allow permits none: it names no scope. A bound token needs no proof here, so
+        No call is checked, so an allow permits none: it names no scope. A bound token needs no proof here, so
         an allow does not show that the presenter is its holder.
         """
         item = CheckItem.of_token(token, session=session, source=source, peer=peer)
@@ -99,10 +99,10 @@ class AsyncCheckCalls(AsyncKeyCalls):
         method: str = TOOLS_CALL,
         **options: Any,
     ) -> RemoteDecision:
-        """Judge a call of an MCP tool, with action, resource and facts from the operator's catalogue.
+        """Check a call of an MCP tool, with action, resource and facts from the operator's catalogue.
 
         A tool that is not in the catalogue is denied ``UNKNOWN_TOOL`` here: the server is not asked, and
-        records nothing. ``method`` is the protocol's method; one that is part of the handshake is judged by
+        records nothing. ``method`` is the protocol's method; one that is part of the handshake is checked by
         :meth:`stands`. ``options`` are those of :meth:`check`, but for ``tool``.
         """
         try:
@@ -116,7 +116,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
     async def check_batch(
         self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
     ) -> list[RemoteDecision]:
-        """Judge up to 1024 calls; the decisions are in the order of the items.
+        """Check up to 1024 calls; the decisions are in the order of the items.
 
         A token that several items present is sent once.
         """
@@ -177,7 +177,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
         at_least_revision: int = 0,
         stream_timeout_ms: int = 60_000,
     ) -> AsyncIterator[tuple[int, RemoteDecision]]:
-        """Judge calls over one stream, of at most ``stream_timeout_ms``.
+        """Check calls over one stream, of at most ``stream_timeout_ms``.
 
         Yields each decision with the number of its item, counted from 0, as it arrives. Leaving the
         loop early cancels the stream. Nothing is retried.

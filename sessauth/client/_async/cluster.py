@@ -1,4 +1,4 @@
-"""Calls about servers: the status of one, and how those of a cluster stand."""
+"""Calls about servers: the status of one, and the heads of a cluster's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class AsyncClusterCalls(AsyncCalls):
     """Calls of StatusService and ClusterService."""
 
     async def server_status(self) -> ServerStatus:
-        """Return the server as it stands now, also while it denies every check."""
+        """Return the present status of the server, also while it denies every check."""
         return await self._run(status_calls.get_status())
 
     async def cluster_standing(self) -> ClusterStanding:
-        """Return how the server's host stands in the log, also in an alarm.
+        """Return the position of the server's host in the log, also in an alarm.
 
         Raises Rejected NOT_IN_CLUSTER on a single host.
         """

@@ -57,7 +57,7 @@ class AsyncCutOffCalls(AsyncCalls):
         await self._run(cut_off_calls.freeze(reason))
 
     async def thaw(self) -> None:
-        """End what :meth:`freeze` began; sessions that have not ended meanwhile go on."""
+        """Undo :meth:`freeze`; sessions that have not ended meanwhile go on."""
         await self._run(cut_off_calls.thaw())
 
     async def get_freeze(self) -> FreezeState:

@@ -50,8 +50,8 @@ class AsyncKeyCalls(AsyncCalls):
     ) -> tuple[KeyRecord, KeyRecord]:
         """Have the cluster believe another server, by its public keys (32 bytes each); return both.
 
-        ``address`` (HOST:PORT) is where it can be reached. The first one signs what it writes when it leads,
-        the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,
+        ``address`` (HOST:PORT) is where it can be reached. The first key signs the server's records when it
+        leads, the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,
         NAME_TAKEN if the name has another server key that is active or prepared, NOT_IN_CLUSTER on a single
         host.
         """

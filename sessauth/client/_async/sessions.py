@@ -34,7 +34,7 @@ class AsyncSessionCalls(AsyncCalls):
     ) -> SessionPage:
         """Return one page of the sessions that match all ``SessionFilters``, by id.
 
-        A page may have fewer sessions than ``page_size`` (1 to 1000; 0: 100), or none, with others behind it:
+        A page may have fewer sessions than ``page_size`` (1 to 1000; 0: 100), or none, with others after it:
         ``next_page_token`` is empty on the last one.
         """
         return await self._run(session_calls.list_sessions(page_size, page_token, filters))
@@ -92,8 +92,8 @@ class AsyncSessionCalls(AsyncCalls):
         """End a session for good, with every token and every child of it.
 
         Its ``receipt`` lists the verifiers that can't allow a token of it any more; ``receipt.verify`` checks
-        it against the service's keys. It is None where the server could not make one: the end stands all
-        the same.
+        it against the service's keys. It is None where the server could not make one: the session has ended
+        all the same.
         """
         return await self._run(evidence_calls.end(session_id, reason, request_id))
 

@@ -29,20 +29,20 @@ _LOWEST: Final = re.compile(r"records below (\d+) ")
 
 
 class RecordStream:
-    """Records behind the position that was read last. Any thread may call."""
+    """Records after the position that was read last. Any thread may call."""
 
     def __init__(self, servers: FeedServers) -> None:
         """Open nothing yet: the first read does."""
         self._servers = servers
         self._changed = threading.Condition()
         self._closed = False
-        # Behind ``_begin``, by ascending number without a gap, up to ``_end``. -1: nothing was read yet.
+        # After ``_begin``, by ascending number without a gap, up to ``_end``. -1: nothing was read yet.
         self._records: dict[int, bytes] = {}
         self._bytes = 0
         self._begin = self._end = -1
         # The failure that the next read raises.
         self._failure: Exception | None = None
-        # Counts the positions that reads began anew at.
+        # Counts the positions from which reads started over.
         self._seeks = 0
         self._server: FeedServer | None = None
         self._call: Any = None
@@ -53,7 +53,7 @@ class RecordStream:
         self._thread = threading.Thread(target=self._run, name="sessauth-feed", daemon=True)
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to ``limit`` records behind ``after`` that came already.
+        """Return up to ``limit`` records after ``after`` that came already.
 
         Raises CompactedRecords, and CarrierError once for each failure of a stream.
         """
@@ -72,14 +72,14 @@ class RecordStream:
             return []
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return once there is something behind ``after`` to read, a failure, or after the time-out."""
+        """Return once there is a record after ``after`` to read, a failure, or after the time-out."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or self._end > after or self._failure is not None, timeout_ms / 1000
             )
 
     def expect(self, number: int, within_seconds: float) -> None:
-        """Leave a server whose stream has not brought what an earlier call expected by its time."""
+        """Leave a server whose stream has not brought the record an earlier call expected by its time."""
         with self._changed:
             due, by = self._due
             now = time.monotonic()
@@ -106,7 +106,7 @@ class RecordStream:
             self._thread.join()
 
     def _seek(self, after: int) -> None:
-        """Drop records up to ``after``; begin anew if what is here does not continue it."""
+        """Drop records up to ``after``; start over if the stored ones don't continue it."""
         if self._begin < 0:
             self._begin = self._end = after
             self._thread.start()
@@ -154,19 +154,19 @@ class RecordStream:
                     self._changed.wait_for(lambda: self._closed, self._pause(lasted))
 
     def _pause(self, lasted_seconds: float) -> float:
-        """Return the pause behind a stream that failed after so long."""
+        """Return the pause after a stream that failed after so long."""
         self._failed_openings = 0 if lasted_seconds > SETTLED_SECONDS else self._failed_openings + 1
         return PAUSE_SECONDS if self._failed_openings <= 2 * len(self._servers) else LONG_PAUSE_SECONDS
 
     def _receive(self, call: Any, end: int, server: FeedServer) -> Exception | None:
-        """Store what a stream brings; return its failure, None if it ended otherwise."""
+        """Store the records of a stream; return its failure, None if it ended otherwise."""
         try:
             for response in call:
                 for numbered in response.records:
                     if numbered.number != end + 1:
                         self._servers.leave(server)
                         call.cancel()
-                        return CarrierError(f"{server.target} sent record {numbered.number} behind {end}")
+                        return CarrierError(f"{server.target} sent record {numbered.number} after {end}")
                     if not self._store(call, numbered.number, numbered.record):
                         call.cancel()
                         return None
@@ -176,7 +176,7 @@ class RecordStream:
         return None
 
     def _store(self, call: Any, number: int, record: bytes) -> bool:
-        """Store the next record, once there is room; False if it is no longer the next."""
+        """Store the next record, once there is space; False if it is no longer the next."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or self._call is not call or self._end != number - 1

@@ -18,7 +18,7 @@ from .._renewed_channel import RenewedChannel
 from .._target import Tls, is_local, machine_authorities
 from .._transport import Endpoint, resolve_endpoint
 
-# What a server refuses a host for, and the setting to look at.
+# A server's reasons to refuse a host, and the setting to look at.
 _KNOBS: Final = {
     "NOT_IN_CLUSTER": "follow.servers",
     "OTHER_HOST": "follow.host_name, follow.certificate",

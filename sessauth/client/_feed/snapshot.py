@@ -80,7 +80,7 @@ class SnapshotFetch:
 
 
 def _write(responses: Iterable[Any], path: Path, most: int) -> bytes:
-    """Write what comes, ``most`` bytes and a response more at most; return its BLAKE2b-256."""
+    """Write the stream, ``most`` bytes and a response more at most; return its BLAKE2b-256."""
     digest, size = hashlib.blake2b(digest_size=32), 0
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with open(handle, "wb") as file:

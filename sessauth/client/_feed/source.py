@@ -27,7 +27,7 @@ SILENT_SECONDS: Final = 0.7
 # For a report of usage, which the server hands on.
 REPORT_SECONDS: Final = 5.0
 ALARM_SECONDS: Final = 2.0
-# Wall clocks judge expiries and leases: a host further off than this allows nothing.
+# Expiries and leases are compared with wall clocks: a host further off than this allows nothing.
 MOST_SKEW_MS: Final = 2_000
 
 
@@ -61,12 +61,12 @@ class FeedSource:
         return frozenset(server.target for server in self._servers.all())
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to ``limit`` records behind ``after``; raises CompactedRecords or CarrierError."""
+        """Return up to ``limit`` records after ``after``; raises CompactedRecords or CarrierError."""
         self._applied = after
         return self._stream.read(after, limit)
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Return soon after a record behind ``after`` came, or after the time-out."""
+        """Return soon after a record after ``after`` came, or after the time-out."""
         self._stream.wait(after, timeout_ms)
 
     def barrier(self) -> Barrier:

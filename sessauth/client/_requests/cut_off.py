@@ -28,7 +28,7 @@ def selector(subject: str, owner: str, labels: Mapping[str, str] | None, all_: b
 def end_sessions(
     parts: SessionSelector, reason: str, dry_run: bool, refuse_new_ms: int, page_token: str
 ) -> RpcRequest[EndedSessions]:
-    """Describe EndSessions. What was ended is left alone by a repeat."""
+    """Describe EndSessions. A repeat leaves ended sessions alone."""
     request = pb.EndSessionsRequest(
         selector=_message(parts),
         reason=reason,

@@ -32,7 +32,7 @@ class OpenTerms(SessionTerms, total=False):
 
     ``ttl_ms`` 0: the server's default lifetime; ``lease_ms`` 0: no lease. ``visible_facts`` are the
     names of the facts that holders' blocks may test. ``observe``, for operators alone: the ceiling refuses
-    nothing, and what it would refuse is recorded.
+    nothing, and its would-be refusals are recorded.
     """
 
     ceiling: Required[Sequence[Scope | str]]

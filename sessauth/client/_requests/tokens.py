@@ -137,7 +137,7 @@ def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_i
 
 
 def item_message(item: CheckItem) -> check_pb.CheckItem:
-    """Return the message of one call to judge."""
+    """Return the message of one call to check."""
     return _item_message(item, _presentable(item.token), 0)
 
 

@@ -81,7 +81,7 @@ class ApprovalCalls(Calls):
         audience: str = "",
         at_least_revision: int = 0,
     ) -> RemoteDecision:
-        """Judge the call of a permit again, just before it is done, and use the permit up.
+        """Check the call of a permit again, just before it is done, and use the permit up.
 
         The call is given as it was checked. An allow is for now: nothing is committed twice.
         """

@@ -60,7 +60,7 @@ class CutOffCalls(Calls):
         self._run(cut_off_calls.freeze(reason))
 
     def thaw(self) -> None:
-        """End what :meth:`freeze` began; sessions that have not ended meanwhile go on."""
+        """Undo :meth:`freeze`; sessions that have not ended meanwhile go on."""
         self._run(cut_off_calls.thaw())
 
     def get_freeze(self) -> FreezeState:

@@ -43,7 +43,7 @@ class EventCalls(Calls):
             purpose: events of sessions with this purpose.
             owner: events of this principal's sessions.
             include_children: also events of all that descend from ``session_ids``.
-            after_revision: events behind this revision, as far as the log still has it; 0: from its
+            after_revision: events after this revision, as far as the log still has it; 0: from its
                 beginning. None: from now on.
             incarnation: the incarnation that another watch had with that revision; it shows a state that was
                 restored since.

@@ -19,7 +19,7 @@ from .._watch.checks import PendingCalls, ProofSource, WatchedCall, closed, not_
 
 
 class AsyncWatch:
-    """Judges calls over one stream; iterates over those whose allow was withdrawn.
+    """Checks calls over one stream; iterates over those whose allow was withdrawn.
 
     Made by :meth:`AsyncClient.watch`, for an ``async with`` block. For any number of tasks of one loop.
     """
@@ -58,7 +58,7 @@ class AsyncWatch:
         await self.close()
 
     async def ask(self, item: CheckItem, *, at_least_revision: int = 0) -> WatchedCall:
-        """Judge one call, and watch it if it is allowed.
+        """Check one call, and watch it if it is allowed.
 
         Raises the error that ended the stream, and Unavailable without a timely answer, which is never a yes.
         """
@@ -85,7 +85,7 @@ class AsyncWatch:
             raise
 
     async def forget(self, call: WatchedCall) -> None:
-        """Watch a call no longer: it is done. This makes room for another one."""
+        """Watch a call no longer: it is done. This makes space for another one."""
         await self._write(self._calls.forget(call.number))
 
     async def close(self) -> None:

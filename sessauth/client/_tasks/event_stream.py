@@ -26,7 +26,7 @@ class AsyncEventStream(WatchPosition):
         self._closed = asyncio.Event()
 
     async def close(self) -> None:
-        """End it; whoever waits for the next event learns that there is none."""
+        """End it; a waiting reader learns that there is no next event."""
         self._closed.set()
         if self._stream is not None:
             self._stream.cancel()

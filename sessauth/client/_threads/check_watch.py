@@ -20,7 +20,7 @@ from .._watch.checks import PendingCalls, ProofSource, WatchedCall, closed, not_
 
 
 class Watch:
-    """Judges calls over one stream; iterates over those whose allow was withdrawn.
+    """Checks calls over one stream; iterates over those whose allow was withdrawn.
 
     Made by :meth:`Client.watch`; leave its ``with`` block to close it. Safe to use from several threads:
     one may iterate while others ask.
@@ -57,7 +57,7 @@ class Watch:
         self._reader.start()
 
     def ask(self, item: CheckItem, *, at_least_revision: int = 0) -> WatchedCall:
-        """Judge one call, and watch it if it is allowed. Blocks for the answer.
+        """Check one call, and watch it if it is allowed. Blocks for the answer.
 
         Raises the error that ended the stream, and Unavailable without a timely answer, which is never a yes.
         """
@@ -82,7 +82,7 @@ class Watch:
             raise not_answered(self._handle.target, self._timeout_ms) from None
 
     def forget(self, call: WatchedCall) -> None:
-        """Watch a call no longer: it is done. This makes room for another one."""
+        """Watch a call no longer: it is done. This makes space for another one."""
         with self._lock:
             self._requests.put(self._calls.forget(call.number))
 

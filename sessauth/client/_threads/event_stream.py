@@ -32,7 +32,7 @@ class EventStream(WatchPosition):
         self._guard: threading.Thread | None = None
 
     def close(self) -> None:
-        """End it; whoever waits for the next event learns that there is none. From any thread."""
+        """End it; a waiting reader learns that there is no next event. From any thread."""
         self._closed.set()
         stream = self._stream
         if stream is not None:

@@ -1,8 +1,8 @@
 """Watched calls: a server reports when an allow no longer holds.
 
-The server judges a watched call again whenever the state changes or its time comes, and withdraws the allow
-at once. An ended stream, whatever ended it, watches nothing: from then on no call of it counts as allowed,
-and calls that are still under way are to be asked again, on another watch.
+The server checks a watched call again whenever the state changes or its time comes, and withdraws the allow
+at once. An ended stream, however it ended, watches nothing: from then on no call of it counts as allowed,
+and calls in progress are to be checked again, on another watch.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class SessionEvent(Record):
     sessions among them. ``subject`` and ``purpose`` are empty if the session was purged since.
 
     USED_AFTER_END: tokens were presented although the session is over, ``count`` times since the last
-    event; ``claimed``: nothing of them was verified. It is sent once, to those who watch then.
+    event; ``claimed``: nothing of them was verified. It is sent once, to the present watchers.
 
     ``observe``: the session that was OPENED is in observe mode, so its ceiling refuses nothing.
     ``enforce``: the one that was NARROWED is not any more.
@@ -172,7 +172,7 @@ class EventCursor:
             self._waiting.append(event)
             if event.kind is EventKind.USED_AFTER_END:
                 continue
-            # Events of the log ascend: all later ones are behind this revision.
+            # Events of the log ascend: all later ones are after this revision.
             self._request.from_now = False
             self._request.after_revision = event.revision
             if event.kind is EventKind.SYNCED:
@@ -215,7 +215,7 @@ class WatchPosition:
 
     @property
     def revision(self) -> int:
-        """The revision up to which every event was returned; another watch may start behind it."""
+        """The revision up to which every event was returned; another watch may start after it."""
         return self._cursor.revision
 
     @property

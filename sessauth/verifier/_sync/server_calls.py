@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ServerCalls:
-    """The calls that may ask the server; what needs no server is judged in this process."""
+    """The calls that may ask the server; a call that needs no server is checked in this process."""
 
     if TYPE_CHECKING:
 
@@ -49,7 +49,7 @@ class ServerCalls:
         at_least_revision: int = 0,
         proof: bytes | str = b"",
     ) -> DecisionBase:
-        """Judge one call, and have the server charge its costs.
+        """Check one call, and have the server charge its costs.
 
         Args:
             token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
@@ -74,7 +74,7 @@ class ServerCalls:
         Raises:
             UsageError: for a retry id or a permit beyond its limit.
         """
-        # Converted once, so that the server judges the same bytes.
+        # Converted once, so that the server checks the same bytes.
         arguments = judged(arguments)
         options: dict[str, Any] = {
             "tool": tool,
@@ -116,7 +116,7 @@ class ServerCalls:
         arguments: Arguments = b"",
         **options: Any,
     ) -> RemoteDecision:
-        """Have the server judge the call of a permit again, just before it is done, and use the permit up.
+        """Have the server check the call of a permit again, just before it is done, and use the permit up.
 
         The call is given as it was checked.
 
@@ -138,7 +138,7 @@ class ServerCalls:
     def check_batch(
         self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
     ) -> Batch | list[DecisionBase]:
-        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server charge the costs.
+        """Check many calls as :meth:`BaseVerifier.check_batch` does, and have the server charge the costs.
 
         The server is asked about calls with costs one by one, in their order.
         """
