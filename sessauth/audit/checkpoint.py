@@ -59,7 +59,7 @@ def checkpoint_fault(
         return "its time is none"
     public_key = keys.get(key_id)
     if public_key is None:
-        return f"it names the key {key_id.hex()}, which is none of those that are trusted"
+        return f"it names the key {key_id.hex()}, which is not trusted"
     if not kernel.verify(public_key, signed_message(stream, n, head, record["at_ms"]), signature):
         return "its signature is wrong"
     return ""

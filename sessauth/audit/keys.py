@@ -48,7 +48,7 @@ class AuditKey(MessageKey):
 class ArgumentsKey:
     """The secret of the digests of calls' arguments: 32 bytes.
 
-    Without it nobody can guess the arguments of a call; with it an operator can test given ones (``sessauth
+    Without it no one can guess the arguments of a call; with it an operator can test given ones (``sessauth
     audit query --arguments``).
     """
 

@@ -1,7 +1,7 @@
 """The state folder's register of the audit log: its signing keys, and the ends of its newest streams.
 
 The audit folder is often on another disk, where others may write. Without write access to the state folder
-too, nobody can empty the audit folder or replace its log without a trace.
+too, no one can empty the audit folder or replace its log without a trace.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .armor import HOLDER_PREFIX, checked_text, read_checked
 
 _KEY_BYTES = 32
 _P = 2**255 - 19
-# The u of the points of small order on Curve25519 and its twist: agreeing with one gives everybody zeros.
+# The u of the points of small order on Curve25519 and its twist: agreeing with one yields zeros for everyone.
 _SMALL_ORDER_U = frozenset(
     {
         0,

@@ -81,14 +81,14 @@ class SignedVerifierKey:
         """Return the key, if one of ``issuers`` (public keys by key id) signed it.
 
         Raises:
-            UsageError: if the issuer is none of them, the signature is wrong, or the payload is no
+            UsageError: if the issuer is not one of them, the signature is wrong, or the payload is no
                 VerifierKey. Nothing of it may be used then.
         """
         public_key = issuers.get(self.issuer_key_id)
         if public_key is None:
             raise UsageError(
                 f"the verifier key is signed by issuer key {self.issuer_key_id.hex()}, which is none of "
-                "those given: it is of another cluster, or issuer_keys= is out of date"
+                "those given: it belongs to another cluster, or issuer_keys= is out of date"
             )
         if not kernel.verify(public_key, LABEL + self.payload, self.signature):
             raise UsageError("the signature of the verifier key is wrong: don't prove anything for it")
@@ -125,9 +125,9 @@ class VerifierKeys:
         keys = [key.verified(issuers) for key in given]
         for key in keys:
             if key.cluster_id != (cluster_id or keys[0].cluster_id):
-                raise UsageError(f"the verifier key is of another cluster, {key.cluster_id.hex()}")
+                raise UsageError(f"the verifier key belongs to another cluster, {key.cluster_id.hex()}")
             if key.verifier_id != keys[0].verifier_id:
-                raise UsageError("the verifier keys are of several hosts: a server answers for its own")
+                raise UsageError("the verifier keys belong to several hosts: a server answers for its own")
         self._keys = tuple(key for key in keys if _counts(key, now_ms))
         self._signed = tuple(each for each, key in zip(given, keys, strict=True) if _counts(key, now_ms))
         if not self._keys:

@@ -88,7 +88,7 @@ def check_statement(
             "the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY
         )
     if approval_id and statement.id != approval_id:
-        raise InvalidApproval("it is of another approval than the one asked for", ApprovalFault.OTHER_ID)
+        raise InvalidApproval("it belongs to another approval than the requested one", ApprovalFault.OTHER_ID)
     for name, fault in _EQUAL:
         if getattr(statement, name) != getattr(terms, name):
             raise InvalidApproval(f"its {name} is not that of this call: ask for the approval again", fault)

@@ -1,4 +1,4 @@
-"""The caller of a call that a host of a cluster hands on: stated to the leader, and signed by the host.
+"""The caller of a call that a host of a cluster forwards: stated to the leader, and signed by the host.
 
     signed = statement.signed_by(key)
     data = signed.encode()                       # the value in the metadata

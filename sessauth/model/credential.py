@@ -1,7 +1,7 @@
-"""Credentials: who may call, by an API key of which only a hash is stored.
+"""Credentials: the permitted callers, each with an API key of which only a hash is stored.
 
 In a cluster each is a change of the log, so that every host has it. The secret is 32 random bytes, so that
-everybody may read its hash: no guess at it succeeds.
+anyone may read its hash: no guess at it succeeds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DIGEST_LABEL: Final = b"sessauth/credential/v1\x00"
 class CredentialRecord(Record):
     """A credential of a cluster. ``secret_hash``: BLAKE2b-256 of the secret.
 
-    ``added_by`` is the caller that added it; empty: it is of the host that began the cluster.
+    ``added_by`` is the caller that added it; empty: the host that began the cluster had it.
     """
 
     name: str

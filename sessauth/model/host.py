@@ -1,4 +1,4 @@
-"""Hosts of a cluster: their registrations, and the beats by which servers report what hosts hold.
+"""Hosts of a cluster: their registrations, and the beats by which servers report the hosts' positions.
 
 A beat is written into the engine in the same step as the barrier that it belongs to. It is signed, so an
 engine can withhold an acknowledgement, never make one.
@@ -45,7 +45,7 @@ class HostRecord(Record):
     address: str = ""
 
     def admits(self, wanted: HostRecord) -> bool:
-        """Return True if this row lets a host have proofs for the bound that it wants."""
+        """Return True if this row lets a host have proofs for its requested bound."""
         return (
             not self.leaving
             and (self.principal, self.instance) == (wanted.principal, wanted.instance)

@@ -146,7 +146,7 @@ class Receipt(Record):
         # No service makes a version 2 without hosts.
         if version != VERSION and not (version == HOSTS_VERSION and record["hosts"]):
             raise InvalidReceipt(
-                f"the receipt is of version {version}, this program reads up to {HOSTS_VERSION}; upgrade it",
+                f"the receipt has version {version}, this program reads up to {HOSTS_VERSION}; upgrade it",
                 ReceiptFault.UNSUPPORTED_VERSION,
             )
         try:
@@ -262,7 +262,7 @@ class SignedReceipt(Record):
 
     @property
     def text(self) -> str:
-        """The text form, to keep or hand on. It is no secret."""
+        """The text form, to keep or pass on. It is no secret."""
         return checked_text(RECEIPT_PREFIX, self.encode())
 
     @property
@@ -279,7 +279,7 @@ def verify(
     session_id: bytes = b"",
     made_since_ms: int = 0,
 ) -> Receipt:
-    """Return the receipt, if a key of the service signed it and it is of the expected cluster and session.
+    """Return the receipt, if a key of the service signed it for the expected cluster and session.
 
     Args:
         signed: the receipt.

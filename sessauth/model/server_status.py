@@ -11,7 +11,7 @@ class ServerStatus:
 
     ``role`` is single, leader, server (one of a cluster that does not lead) or follower; ``host`` its name in
     the cluster. ``not_ready``, ``brake``, ``cluster_brake``, ``clock_suspect``, ``alarm`` and ``audit_fault``
-    are causes, empty if there is none. ``checks`` and ``denials`` are of the last ``minute_ms``, which is 0
+    are causes, empty if there is none. ``checks`` and ``denials`` count the last ``minute_ms``, which is 0
     if they are not counted. ``audit_head`` is the chain of the audit's last line on the disk, in hex.
     """
 

@@ -142,7 +142,7 @@ def verify_backup(
     folder = Path(source)
     manifest = Manifest.read(folder)
     if manifest.format > layout.FORMAT:
-        message = f"{folder} is of format {manifest.format}, this program writes {layout.FORMAT}; upgrade it"
+        message = f"{folder} has format {manifest.format}, this program writes {layout.FORMAT}; upgrade it"
         raise StateUnusable(message, "NEWER_FORMAT")
     preflight.check_data_pages(folder / layout.DATA_FILE)
     if _digest(folder / layout.DATA_FILE) != manifest.data_digest:
@@ -170,9 +170,7 @@ def restore(
     fresh = not (Path(state_dir) / layout.DATA_FILE).exists()
     with StateWriter.open(state_dir, create=fresh, restoring=True, map_size=map_size, clock=clock) as writer:
         if writer.head().cluster_id.hex() != manifest.cluster_id and not (fresh or force):
-            message = (
-                f"{state_dir} is of another cluster than the backup; restore into a new folder, or force it"
-            )
+            message = f"{state_dir} belongs to another cluster; restore into a new folder, or force it"
             raise StateUnusable(message, "FOREIGN")
         env, tables = _open_backup(folder)
         try:
@@ -183,7 +181,7 @@ def restore(
                     _log_unknown(Path(state_dir))
                 brake = brake_row.page_reason(backed_up)
                 if brake is not None:
-                    # As for a host that leaves: nobody decided that this one may allow.
+                    # As for a host that leaves: no operator decided that this one may allow.
                     writer.brake_by_hand(f"restored from a backup of a cluster whose brake was {brake}")
                 writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
@@ -229,7 +227,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         tallies.build(rows.txn, rows.tables)
     for known in known_keys:
         restored = rows.key(known.id)
-        # Another cluster's folder can only lower the status of a restored key. Its own keys are not ours.
+        # Another cluster's folder can only lower the status of a restored key. Its own keys are not taken.
         if (restored is None and ours) or (restored is not None and restored.status < known.status):
             rows.put(layout.KEYS, known.id, known.encode())
     for record in evidence_rows.registrations(rows):

@@ -1,6 +1,6 @@
 """Adding a block to a chain, and the comparison of a new block with the blocks above it.
 
-Intersection keeps authority safe whatever is added. So the checks here serve people: a mistake is
+Intersection never adds authority. So the checks here serve people: a mistake is
 named when it is made and not when a call is denied.
 """
 
@@ -38,7 +38,7 @@ def extend(
 
     Raises:
         NotExtendable: if the chain is sealed, its secret is elsewhere, it is at its length, or a block above
-            wants all blocks below to be bound.
+            requires all blocks below to be bound.
         WidensAuthority: if the chain above can never satisfy a part of the block, or, with ``strict``,
             if it isn't proven that it always does; ``part`` names it.
         UsageError: if the result would be beyond a limit or against the format.
@@ -115,10 +115,10 @@ def _check_holders(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) ->
     strict = next((block for block in blocks if block.ending is Ending.BOUND and not block.may_seal), None)
     if strict is not None and draft.ending is not Ending.BOUND:
         raise NotExtendable(
-            f"{strict.name} wants all that follows to be bound: give to=, or have it made with may_seal=True"
+            f"{strict.name} requires later blocks to be bound: give to=, or have it made with may_seal=True"
         )
     if strict is not None and draft.may_seal:
-        raise WidensAuthority(f"may_seal: {strict.name} wants all that follows to be bound", "may_seal")
+        raise WidensAuthority(f"may_seal: {strict.name} requires later blocks to be bound", "may_seal")
     if draft.to is not None:
         used = {key for block in blocks for key in (block.next_key, block.proof_key) if key}
         check_holder(draft.to, used, chain.issuer_key_id)
@@ -163,7 +163,7 @@ def _check_audience(blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
     outside = [name for name in draft.audience if name not in allowed]
     if outside:
         named = ", ".join(map(ascii, outside))
-        raise WidensAuthority(f"audience {named} is none of the token's own", f"audience {named}")
+        raise WidensAuthority(f"audience {named} is not one of the token's own", f"audience {named}")
 
 
 def _check_source(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope
 from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
 
-# The activity of Entity Management and the type of the entity. 99 is none of the schema's.
+# The activity of Entity Management and the type of the entity. 99: not in the schema.
 _KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
     ChangeKind.OPEN_SESSION: (1, "Create", "Session"),
     ChangeKind.NARROW_SESSION: (3, "Update", "Session"),

@@ -34,7 +34,7 @@ class LoggedDecision(DecisionBase):
     """A decision record. A field that it lacks is 0 or empty, or -1 for a position.
 
     ``word`` is the reason as recorded; ``blocks`` are the ids of the chain in hex, joined by commas.
-    ``token_only`` is true for a check of the token alone, which is of no call.
+    ``token_only`` is true for a check of the token alone, without a call.
     """
 
     n: int

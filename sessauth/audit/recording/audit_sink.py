@@ -133,7 +133,7 @@ class AuditSink:
                 continue
             try:
                 bodies, count = self._text.write(step)
-            except Exception as error:  # noqa: BLE001 - whatever it was, these decisions are lost
+            except Exception as error:  # noqa: BLE001 - after any error these decisions are lost
                 self._lose(len(step), f"no records could be made of them: {_error_text(error)}")
                 continue
             if count:

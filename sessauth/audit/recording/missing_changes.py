@@ -91,6 +91,6 @@ def _findings(found: dict[str, _Recorded], incarnation: str, last: int) -> list[
         return [VerificationFinding(FindingKind.ROLLED_BACK, file, line, n, words)]
     later = [name for name, recorded in found.items() if recorded.began_ms > own.began_ms]
     if later:
-        words = f"the state is of incarnation {incarnation}, and incarnation {later[0]} was recorded after it"
+        words = f"the state has incarnation {incarnation}, and incarnation {later[0]} was recorded after it"
         return [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, words)]
     return []

@@ -108,7 +108,7 @@ class ProcessRecorder:
         Raises:
             ConfigError: if the folder can't be written, unless the disk is full.
             KeyFolderError: if a key in it can't be used.
-            StateUnusable: if everybody may write there.
+            StateUnusable: if the folder is writable by everyone.
         """
         folder = Path(options.dir)
         open_stream = partial(

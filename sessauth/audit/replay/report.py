@@ -57,7 +57,7 @@ class ReplayedCall:
 
 @dataclass(frozen=True, slots=True)
 class ReplayFinding:
-    """One record that can't be true, and its place. ``id`` is of the decision or the change."""
+    """One record that can't be true, and its place. ``id`` names the decision or the change."""
 
     kind: Standing | ReplayFault
     file: str

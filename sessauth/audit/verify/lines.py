@@ -21,7 +21,7 @@ from .findings import FindingKind
 CLOCK_SLACK_MS: Final = 10_000
 # A file with more faults than this is not worth a longer report.
 MAX_FAULTS: Final = 100
-# No line of ours is as short. Indexing a file of line feeds alone would take too much memory.
+# No line of this log is as short. Indexing a file of line feeds alone would take too much memory.
 _LEAST_LINE_BYTES: Final = 90
 _SHORT_LINES: Final = 10_000
 

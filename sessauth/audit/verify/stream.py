@@ -153,7 +153,7 @@ class StreamCheck:
         if begin.get("kind") != "begin":
             return ""
         if begin.get("format") != layout.FORMAT:
-            return f"the file is of format {begin.get('format')!r}, this version reads {layout.FORMAT}"
+            return f"the file has format {begin.get('format')!r}, this version reads {layout.FORMAT}"
         if begin.get("stream") != self.state.stream.hex() or begin.get("file") != number:
             return "the file says that it is another one of another name"
         if begin.get("audit_key") not in {key.hex() for key in self._keys}:

@@ -1,7 +1,7 @@
 """Removes old files of an audit folder, and records each in the audit before it goes.
 
 Only files with a signed end go, the oldest of a stream first. A record names the file's stream, its number,
-its lines and the chain of the last one, so that verification knows the removal from one that nobody recorded.
+its lines and the chain of the last one, so that verification can tell the removal from an unrecorded one.
 The signature of the end is verified before: else a forged end would make the log sign another's removal.
 Records that verification still needs are carried into the newest stream before their file goes.
 """

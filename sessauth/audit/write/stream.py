@@ -90,7 +90,7 @@ class AuditStream:
         Raises:
             OSError: if it can't be written.
             KeyFolderError: if a key of the folder can't be read or made.
-            StateUnusable: WRONG_MODE, if everybody may write to the folder.
+            StateUnusable: WRONG_MODE, if the folder is writable by everyone.
             UsageError: if an option is out of range.
         """
         options = options or StreamOptions()
@@ -228,7 +228,7 @@ class AuditStream:
         before = self.count, self.head, self._signed
         file = StreamFile(path)
         try:
-            # Signed at once, in one write: a file without a signed begin is not ours.
+            # Signed at once, in one write: a file without a signed begin is not the log's.
             self._put(file, layout.body("begin", begin), now_ms)
             file.sync()
             sync_path(self._folder)

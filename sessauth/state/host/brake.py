@@ -296,7 +296,7 @@ class Brake:
             self._flush()
 
     def remove_bound(self) -> None:
-        """State no bound: nobody follows a log for this folder any more, and its writer is its own."""
+        """State no bound: no follower serves this folder any more, and its writer is its own."""
         with self._stating:
             self._fresh_until[0] = 0
             self._flush()

@@ -283,7 +283,7 @@ def _counters(rows: TxnRows, reserved: Counter[bytes], span: Span) -> int:
     for key in _keys(rows, layout.COUNTERS, span):
         session_id, kind, rest = key[:_SESSION], key[_SESSION : _SESSION + 1], key[_SESSION + 1 :]
         if _KEY_BYTES.get(kind) != len(rest):
-            raise ValueError(f"counter {key.hex()} is of no known kind")
+            raise ValueError(f"counter {key.hex()} has no known kind")
         if kind == cost_rows.LEDGER:
             ledger = rows.ledger(session_id, rest)
             if nanos(ledger.spent) < 0 or nanos(ledger.reserved) != reserved.pop(key, 0):

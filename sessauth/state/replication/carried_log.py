@@ -40,7 +40,7 @@ class CarriedLog:
         self._engine_id = ""
         # The servers' own reason why none of them leads, for callers; empty: none.
         self.reasons: Callable[[], str] = str
-        # Called with a reason whenever this server stops leading, on whatever thread noticed.
+        # Called with a reason whenever this server stops leading, on the thread that noticed.
         self.on_step_down: Callable[[str], None] = lambda reason: None
 
     @property
@@ -76,13 +76,13 @@ class CarriedLog:
         group.begins_engine = True
 
     def commit_failed(self, reason: str) -> None:
-        """Step down, since this folder lacks what it appended; it will follow its own record."""
+        """Step down, since this folder lacks the appended record; it will follow its own record."""
         self.step_down(f"an appended group could not be written here: {reason}")
 
     def step_down(self, reason: str, term: Leader | None = None) -> None:
         """Append nothing more. Does nothing if this server does not lead, or not in the given ``term``.
 
-        An append that is answered late must not end the term that this server leads in by then.
+        An append that is answered late must not end the term that this server leads in meanwhile.
         """
         with self._changing:
             if term is not None and term != self._leader:
@@ -94,7 +94,7 @@ class CarriedLog:
 
     @property
     def present(self) -> Leader | None:
-        """The leader as far as this server knows, itself or another; None: nobody is known."""
+        """The leader as far as this server knows, itself or another; None: no leader is known."""
         return self._leader or self._other
 
     def end_term(self) -> None:
@@ -103,7 +103,7 @@ class CarriedLog:
             self._leader = None
 
     def refusal(self) -> NotLeader | None:
-        """Return the error for callers that want to write; None while this server leads."""
+        """Return the error for callers that write; None while this server leads."""
         if self._leader is not None:
             return None
         other = self._other
@@ -114,7 +114,7 @@ class CarriedLog:
         return NotLeader(f"{other.name} leads the cluster; ask it at {other.address}", other.address)
 
     def has_active_key(self, rows: TxnRows) -> bool:
-        """Return True if hosts with these rows take what this server signs."""
+        """Return True if hosts with these rows accept this server's signature."""
         key = rows.key(self._key.key_id)
         return key is not None and key.status is KeyStatus.ACTIVE and key.owner == SERVER_OWNER + self.server
 

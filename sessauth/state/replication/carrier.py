@@ -94,7 +94,7 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class EngineRoom:
-    """The size of the engine's storage in bytes, its quota (0: not told), and True if it takes no write."""
+    """The size of the engine's storage in bytes, its quota (0: unknown), and True if it takes no write."""
 
     size: int
     quota: int
@@ -102,7 +102,7 @@ class EngineRoom:
 
 
 class LogSource(Protocol):
-    """The carried log as a host reads it: from the engine, or from a server that hands it on."""
+    """The carried log as a host reads it: from the engine, or from a server that forwards it."""
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to ``limit`` records after ``after``; raises CompactedRecords or CarrierError."""
@@ -133,7 +133,7 @@ class Carrier(Protocol):
         ...
 
     def resign(self, leader: Leader) -> None:
-        """Give the key back, so that another server need not wait. Never raises: it would go by itself."""
+        """Give the key back, so that another server need not wait. Never raises: the key expires anyway."""
         ...
 
     def leader(self) -> Leader | None:

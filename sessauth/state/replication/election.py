@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 TTL_MS: Final = 5_000
 PERIOD_SECONDS: Final = 0.25
 CATCH_UP_MS: Final = 4_000
-# A leader whose clock is further behind the last logged change would stamp all changes with that one's time.
+# A leader whose clock is further behind the last logged change would stamp all changes with its time.
 MOST_BEHIND_MS: Final = 2_000
 
 
 class Election:
-    """Makes this server lead when nobody does, until :meth:`close`."""
+    """Makes this server lead when no other does, until :meth:`close`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Election:
         self._ttl_ms = ttl_ms
         self._on_lead = on_lead
         self._peers = peers
-        # Why this server does not lead though nobody does; empty: it leads, or another one does.
+        # Why this server does not lead though no other does; empty: it leads, or another one does.
         self.reason = ""
         self._closing = threading.Event()
         self._held_at = 0.0
@@ -113,7 +113,7 @@ class Election:
             self._carried.step_down("the lead was not renewed in time", leader)
 
     def _give_back(self) -> None:
-        """Give back a key that this server leads by no more: others would wait, and be sent here."""
+        """Give back a key that this server no longer leads by: others would wait, and be sent here."""
         key, self._own_key = self._own_key, None
         if key is not None:
             self._carrier.resign(key)

@@ -158,7 +158,7 @@ class Follower:
                 self._log_failure(logging.WARNING, "the carried log can't be read: %s", error)
                 self._closing.wait(PAUSE_SECONDS)
             except (StateError, NotLeader, OutcomeUnknown) as error:
-                # The folder's own trouble: its brake says so, and a later attempt may succeed.
+                # A fault of the folder itself: its brake says so, and a later attempt may succeed.
                 self._log_failure(logging.ERROR, "records could not be applied: %s", error)
                 self._closing.wait(PAUSE_SECONDS)
             except Exception:  # noqa: BLE001 - the thread must go on

@@ -86,12 +86,12 @@ def decode_record(encoded: bytes) -> tuple[SignedGroup, GroupRecord]:
         raise RecordRefused(f"a record that can't be read: {error}", "UNREADABLE") from error
     if record.format > FORMAT:
         raise RecordRefused(
-            f"record {record.number} is of format {record.format}, this program reads {FORMAT}: upgrade "
+            f"record {record.number} has format {record.format}, this program reads {FORMAT}: upgrade "
             "sessauth on this host, then start it again",
             "NEWER_FORMAT",
         )
     if record.format < OLDEST_FORMAT:
-        raise RecordRefused(f"record {record.number} is of no format", "UNREADABLE")
+        raise RecordRefused(f"record {record.number} has no format", "UNREADABLE")
     return signed, record
 
 
@@ -115,7 +115,7 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
     """Require that the record follows this folder's rows."""
     head = rows.current
     if record.cluster_id != head.cluster_id:
-        raise RecordRefused(f"record {record.number} is of another cluster", "FOREIGN")
+        raise RecordRefused(f"record {record.number} belongs to another cluster", "FOREIGN")
     if record.number != position.number + 1:
         raise RecordRefused(f"record {record.number} comes after {position.number}: some are missing", "GAP")
     if record.previous != position.digest:
@@ -137,7 +137,7 @@ def _require_successor(rows: TxnRows, record: GroupRecord, position: CarriedPosi
         )
     if record.format < position.writes:
         raise RecordRefused(
-            f"record {record.number} is of format {record.format}, and the cluster writes {position.writes}",
+            f"record {record.number} has format {record.format}, and the cluster writes {position.writes}",
             "DIVERGED",
         )
     if record.term < position.term and not record.begins_engine:
@@ -162,7 +162,7 @@ def _replay(group: Group, record: GroupRecord) -> None:
         # Refused above, or a fault of this host, which engages its brake.
         raise
     except Exception as error:
-        # Half of the record is written by now: the group must not be committed, whatever went wrong.
+        # Half of the record is written by now: the group must not be committed after any error.
         raise RecordRefused(
             f"record {record.number} has a change that this program can't apply "
             f"({type(error).__name__}: {error}); upgrade it",

@@ -1,7 +1,7 @@
 """Freshness: proofs that this host holds every record that any server acknowledged a moment ago.
 
 A proof begins before its question: at t0 the host asks for a barrier, which names the head of the log at some
-later time. Once the host holds that record, whatever was acknowledged before t0 is in its folder, so its
+later time. Once the host holds that record, every change acknowledged before t0 is in its folder, so its
 checks may allow until t0 + bound. No wall clock and no heartbeat counts. A host whose follower was killed,
 was stopped or lost the engine runs out of proofs by itself.
 """
@@ -22,7 +22,7 @@ from .follower import Follower
 _log = logging.getLogger(__name__)
 BOUND_MS: Final = 3_000
 PERIOD_MS: Final = 500
-# A follower that does not hold the head by then reads a dead stream, whatever that says.
+# A follower that does not hold the head by then reads a dead stream, even if the stream looks alive.
 APPLY_MS: Final = 700
 # Between lines of the log about proofs that are missing.
 LOG_MS: Final = 60_000
@@ -182,7 +182,7 @@ def other_engine(position: CarriedPosition, barrier: Barrier) -> RecordRefused |
 
 
 def _regression(last: Barrier | None, barrier: Barrier) -> RecordRefused | None:
-    """Return an alarm if the engine is behind what it answered before, or another one.
+    """Return an alarm if the engine is behind its earlier answer, or another one.
 
     A host that is behind would not notice by its own records.
     """

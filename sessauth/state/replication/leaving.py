@@ -42,7 +42,7 @@ def leave(state_dir: str | os.PathLike[str], clock: Clock | None = None) -> Head
     with StateWriter.open(Path(state_dir), carried=_NoLog(), clock=used) as writer:
         brake = writer.cluster_brake
         if brake and not writer.braked_by_hand.engaged:
-            # No longer the cluster's to release, and nobody decided that this host may allow.
+            # No longer the cluster's to release, and no operator decided that this host may allow.
             writer.brake_by_hand(f"this host left its cluster while its brake was {brake}")
         writer.run(_leave)
         writer.clear_alarm()
@@ -70,7 +70,7 @@ def end_all(reason: str, clock_floor_ms: int | None = None) -> Callable[[Group],
 
 
 def drop_hosts_and_brake(group: Group) -> None:
-    """Remove the rows of a cluster's hosts and of its brake, which nobody could remove on a single host."""
+    """Remove the rows of a cluster's hosts and of its brake, which no one could remove on a single host."""
     for host in host_rows.hosts(group.rows):
         host_rows.drop_host(group, host)
     brake_row.release_brake(group)

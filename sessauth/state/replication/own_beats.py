@@ -82,7 +82,7 @@ class OwnBeats:
 
     @staticmethod
     def _foreign(known: _Beats, revision: int, digest: bytes) -> bool:
-        # A lower revision is of an engine that lost its past: that is for the alarm.
+        # A lower revision comes from an engine that lost its past: the alarm handles that.
         return known.stored and revision > known.revision and digest not in known.sent
 
 

@@ -12,12 +12,12 @@ class ReadOnlyLog:
     """Refuses every group of this host's own that the cluster would need."""
 
     def __init__(self, servers: str, address: Callable[[], str] = lambda: "") -> None:
-        """Name ``servers`` to callers that want to write; ``address()`` is the one to ask now."""
+        """Name ``servers`` to callers that write; ``address()`` is the one to ask now."""
         self._servers = servers
         self._address = address
 
     def refusal(self) -> NotLeader:
-        """Return the error for callers that want to write."""
+        """Return the error for callers that write."""
         message = f"this host only follows the cluster; ask one of its servers: {self._servers}"
         return NotLeader(message, self._address())
 

@@ -42,7 +42,7 @@ def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) 
     """
     reached = read_position(snapshot)
     if reached is None:
-        raise RecordRefused("the snapshot is of a single host, not of a cluster", "FOREIGN")
+        raise RecordRefused("the snapshot was made by a single host, not by a cluster", "FOREIGN")
     if reached.writes > FORMAT:
         raise RecordRefused(
             f"the cluster writes format {reached.writes} of its log, this program reads {FORMAT}: "
@@ -57,7 +57,7 @@ def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) 
     own = read_position(rows)
     if own is not None and (own.number or rows.head().seq):
         if rows.head().cluster_id != head.cluster_id:
-            raise RecordRefused("the snapshot is of another cluster", "FOREIGN")
+            raise RecordRefused("the snapshot belongs to another cluster", "FOREIGN")
         if own.number > reached.number:
             raise RecordRefused(
                 f"the snapshot ends at record {reached.number}, this host holds {own.number}", "OLD"

@@ -32,7 +32,7 @@ def copy(source: LmdbSource, folder: Path) -> int:
     with reading(folder) as rows:
         position = read_position(rows)
     if position is None:
-        raise RecordRefused("the folder is of a single host, not of a cluster", "FOREIGN")
+        raise RecordRefused("the folder belongs to a single host, not to a cluster", "FOREIGN")
     return position.number
 
 
@@ -64,10 +64,10 @@ def require_genuine(snapshot: TxnRows, record: bytes, own: TxnRows | None) -> No
     """
     position = read_position(snapshot)
     if position is None:
-        raise RecordRefused("the snapshot is of a single host, not of a cluster", "FOREIGN")
+        raise RecordRefused("the snapshot was made by a single host, not by a cluster", "FOREIGN")
     if not position.number and not record:
         if own is not None:
-            raise RecordRefused("the snapshot is of a cluster without a record; nothing proves it", "OLD")
+            raise RecordRefused("the snapshot's cluster has no record yet; nothing proves it", "OLD")
         return
     signed, group = decode_record(record)
     if (group.number, record_digest(record)) != (position.number, position.digest):

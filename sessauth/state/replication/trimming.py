@@ -65,7 +65,7 @@ class Compactor:
         self._clock = clock
         self._on_full = on_full
         self._due_ms = 0
-        # As far as it was told; none yet.
+        # As last reported; none yet.
         self.room = EngineRoom(0, 0, False)
 
     def step(self) -> None:

@@ -138,7 +138,7 @@ def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
         return _expire(rows, change, record)
     session = require_alive(rows, change)
     if record.epoch != session.epoch:
-        detail = f"approval_id: it is of epoch {record.epoch}, the session is at {session.epoch}"
+        detail = f"approval_id: its epoch is {record.epoch}, the session is at {session.epoch}"
         raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
     if change.at_ms >= record.expires_at_ms:
         raise RuleViolation(Rejection.WRONG_STATUS, f"approval_id: it expired at {record.expires_at_ms}")

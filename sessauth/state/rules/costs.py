@@ -116,7 +116,7 @@ def _use_approvals(
         if record.status is ApprovalStatus.DENIED and at_ms < record.expires_at_ms:
             raise RuleViolation(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
         if record.epoch != session.epoch or record.request_digest != body["request_digest"]:
-            raise RuleViolation(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")
+            raise RuleViolation(Rejection.BAD_APPROVAL, "approval_ids: one has another request or epoch")
         used = replace(record, status=ApprovalStatus.USED, revision=revision)
         writes.append(Put(layout.APPROVALS, session.id + approval_id, used.encode()))
         writes.append(Delete(layout.COUNTERS, request_key_of(record)))
@@ -229,7 +229,7 @@ def _require_open(rows: Rows, change: Change, permit: Permit) -> None:
     except RuleViolation as refusal:
         raise RuleViolation(Rejection.BAD_PERMIT, refusal.detail) from refusal
     if session.epoch != permit.epoch:
-        detail = f"permit_id: it is of epoch {permit.epoch}, the session is at {session.epoch}"
+        detail = f"permit_id: its epoch is {permit.epoch}, the session is at {session.epoch}"
         raise RuleViolation(Rejection.BAD_PERMIT, detail)
 
 

@@ -38,7 +38,7 @@ def add_credential(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def remove_credential(rows: Rows, change: Change, revision: int) -> Effect:
-    """Remove a caller; the last operator only where the folder itself leaves: nobody could add one then."""
+    """Remove a caller; the last operator only where the folder itself leaves: no one could add one then."""
     body = cast("dict[str, Any]", change.body)
     name = require_text("name", body.get("name", ""), required=True, max_bytes=layout.MAX_NAME_BYTES)
     key = key_of(name)

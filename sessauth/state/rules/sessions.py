@@ -173,7 +173,7 @@ def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def end_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """End a session by writing one row, whatever the number of its descendants and tokens."""
+    """End a session by writing one row, independent of the number of its descendants and tokens."""
     session = require_session(rows, change)
     if session.status is SessionStatus.ENDED:
         detail = f"it ended at {session.ended_at_ms} ({session.end_cause.name})"

@@ -133,7 +133,7 @@ class Group:
             raise StateError(self.suspect)
 
     def log(self, change: Change) -> ChangeOutcome:
-        """Stamp, apply and log a change, whatever its id. An unlogged rejection has the ``seq`` 0."""
+        """Stamp, apply and log a change, even if its id is known. An unlogged rejection has the ``seq`` 0."""
         self.require_leading()
         self._require_format(change_format(change))
         applied = apply(self.rows, change.stamped(self.at_ms))

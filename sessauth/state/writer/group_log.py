@@ -24,7 +24,7 @@ class GroupLog(Protocol):
     """The order of groups that all servers of a cluster share."""
 
     def refusal(self) -> NotLeader | None:
-        """Return the error for callers that want to write; None while this server leads."""
+        """Return the error for callers that write; None while this server leads."""
         ...
 
     def append(self, group: Group) -> None:

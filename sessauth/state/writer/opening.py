@@ -203,7 +203,7 @@ def _require_format(source: LmdbSource) -> None:
     with source.rows() as rows:
         head = rows.head()
         if head.format > layout.FORMAT:
-            message = f"the state is of format {head.format}, this program writes {layout.FORMAT}; upgrade it"
+            message = f"the state has format {head.format}, this program writes {layout.FORMAT}; upgrade it"
             raise StateUnusable(message, "NEWER_FORMAT")
         with rows.txn.cursor(db=source.tables[layout.CHANGES]) as cursor:
             last = int.from_bytes(cursor.key(), "big") if cursor.last() else head.seq

@@ -101,7 +101,7 @@ class StateWriter(StateQueries):
 
     @property
     def is_carried(self) -> bool:
-        """True if the folder belongs to a cluster, whose log carries what is written."""
+        """True if the folder belongs to a cluster, whose log carries its writes."""
         return self._carried is not None
 
     @property
