@@ -49,7 +49,7 @@ def read_token(source: str) -> Token:
 
 
 def text_of(token: Token) -> str:
-    """Return the text form to hand on: stored for an open token (a secret), else presented."""
+    """Return the text form to pass on: stored for an open token (a secret), else presented."""
     return token.stored_text() if token.is_open else token.text
 
 

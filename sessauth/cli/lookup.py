@@ -91,7 +91,7 @@ def key(client: Client, ref: Ref) -> bytes:
 def logged_session(ref: Ref, *folders: Path) -> bytes:
     """Return the id of the session that ``ref`` names, among those in audit logs.
 
-    Sessions that a denied token only claimed don't count: anybody can claim an ambiguous id. Raises as
+    Sessions that a denied token only claimed don't count: anyone can claim an ambiguous id. Raises as
     :func:`session`, and StateUnusable if the folder can't be read.
     """
     if not isinstance(ref, Prefix):

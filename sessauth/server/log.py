@@ -19,7 +19,7 @@ from .._fast._check import masked
 
 LOGGER: Final = logging.getLogger("sessauth.server")
 STDERR: Final = 2
-# Lines that may wait while nobody reads stderr; later ones are dropped.
+# Lines that may wait while stderr is not read; later ones are dropped.
 MAX_LINES: Final = 2_048
 # How long the end of the process waits for lines to be written.
 FLUSH_SECONDS: Final = 1.0

@@ -57,7 +57,7 @@ def test_a_call_beside_it_is_a_usage_error(
     ran = service("check", token[1], *more, "--token-only", "--audience", "gateway")
 
     assert ran.code == 2
-    assert "--token-only judges no call" in ran.err
+    assert "--token-only checks no call" in ran.err
 
 
 @pytest.mark.parametrize("call", [(), ("read",), ("read", ""), ("", "files/a")])

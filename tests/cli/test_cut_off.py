@@ -49,7 +49,7 @@ def test_many_end_in_one_command(service: Service) -> None:
     ran = service(*chosen, "--refuse-new", "10m", "--reason", "leak")
     assert "ended 2; none is allowed from revision" in ran.out
     assert "new ones are refused until" in ran.out
-    assert service(*chosen).out == "ended 0; no session that lives is of this selection\n"
+    assert service(*chosen).out == "ended 0; no live session matches the selection\n"
     assert service("session", "get", kept, "--json").json["status"] == "ACTIVE"
 
     refused = service("session", "open", "--subject", "agent:cut", "--ceiling", "read:x")

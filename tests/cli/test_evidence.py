@@ -160,9 +160,9 @@ def test_a_key_of_an_auditor_signs_too(served: Service, folder: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--out", "x"], 2, "what is asked"),
+        (["--out", "x"], 2, "which sessions"),
         (["--session", "00" * 16], 2, "--out"),
-        (["--session", "00" * 16, "--purpose", "p", "--out", "x"], 2, "what is asked"),
+        (["--session", "00" * 16, "--purpose", "p", "--out", "x"], 2, "which sessions"),
         (["--purpose", "none", "--out", "x"], 3, "no session of that purpose"),
         (["--purpose", "ticket 2", "--signing-key", "none.pem", "--out", "x"], 2, "--signing-key"),
         (["--purpose", "ticket 2", "--out", "."], 2, "--out"),

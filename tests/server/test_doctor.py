@@ -376,7 +376,7 @@ def test_a_backup_that_only_looks_like_one(place: Place) -> None:
     wrong = place.examine()["backup_unusable"]
 
     assert "ahead of the clock" in ahead.words
-    assert "of another service" in foreign.words
+    assert "belongs to another service" in foreign.words
     assert "format: is no int" in wrong.words
 
 

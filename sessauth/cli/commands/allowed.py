@@ -84,7 +84,7 @@ def allowed(
     session_id: params.Ref,
     **options: Any,
 ) -> None:
-    """Say of each call whether a token could make it now: yes, no, or maybe.
+    """Show for each call whether a token could make it now: yes, no, or maybe.
 
     Maybe depends on the arguments, a proof, or the costs of the call. Exits with 1 if the token is refused
     for any call.

@@ -168,7 +168,7 @@ def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("nobody can be asked here: read it with 'approval show', then give --yes")
+        raise UsageError("there is no terminal to ask: read it with 'approval show', then give --yes")
     if settings.json:
         click.echo(shown, err=True)
     click.confirm("Sign that this call may happen, once?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""``sessauth decision``: why a call was answered as it was, from the audit log."""
+"""``sessauth decision``: the reason for a recorded answer, from the audit log."""
 
 from __future__ import annotations
 

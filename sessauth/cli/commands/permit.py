@@ -1,6 +1,6 @@
 """``sessauth permit``: commit a call that is about to happen, or give back its reserve.
 
-A permit is no secret: without the gateway's credential, the token and the very call it is worth nothing.
+A permit is no secret: without the gateway's credential, the token and the very call it is worthless.
 """
 
 from __future__ import annotations

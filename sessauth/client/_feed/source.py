@@ -24,7 +24,7 @@ from .snapshot import FetchedSnapshot, SnapshotFetch
 
 # A server that is silent for so long is left for the next one.
 SILENT_SECONDS: Final = 0.7
-# For a report of usage, which the server hands on.
+# For a report of usage, which the server forwards.
 REPORT_SECONDS: Final = 5.0
 ALARM_SECONDS: Final = 2.0
 # Expiries and leases are compared with wall clocks: a host further off than this allows nothing.

@@ -40,7 +40,7 @@ def check_terms(terms: Mapping[str, object], kind: type) -> None:
     """Raise TypeError for a name that a TypedDict lacks: a misspelt restriction would restrict nothing."""
     for name in terms:
         if name not in kind.__annotations__:
-            raise TypeError(f"{name}: is none of {', '.join(kind.__annotations__)}")
+            raise TypeError(f"{name}: is not one of {', '.join(kind.__annotations__)}")
 
 
 def texts(name: str, items: Sequence[object]) -> list[str]:

@@ -92,7 +92,7 @@ class PendingCalls:
         if answer.withdrawn:
             call = self._watched.pop(answer.id, None)
             if call is not None:
-                # A withdrawal denies, whatever its decision says.
+                # A withdrawal denies, even if its decision says otherwise.
                 call.withdrawn = replace(decision, allowed=False)
             return call
         unanswered = self._unanswered.pop(answer.id, None)

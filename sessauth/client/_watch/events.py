@@ -132,7 +132,7 @@ def _kind(kind: EventKind | str) -> EventKind:
     try:
         return EventKind[kind.upper()]
     except KeyError:
-        raise UsageError(f"kinds: {kind!r} is none of {', '.join(EventKind.__members__)}") from None
+        raise UsageError(f"kinds: {kind!r} is not one of {', '.join(EventKind.__members__)}") from None
 
 
 class EventCursor:

@@ -138,7 +138,7 @@ class Following(ClusterPart):
         return self._refusals.servers
 
     def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
-        """Report this host's usage to the server that it follows, which hands it on. Raises SessauthError."""
+        """Report this host's usage to the server that it follows, which forwards it. Raises SessauthError."""
         return self._source.report_usage(request)
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:

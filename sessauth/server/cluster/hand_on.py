@@ -1,4 +1,4 @@
-"""Handing on: a call that only the leader can answer is asked for at the leader, as its caller asked.
+"""Forwarding: a call that only the leader can answer is made to the leader, as its caller made it.
 
 The host that received the call authenticated the caller, and names it to the leader in a signed statement. So
 no credential of the caller leaves the host, and the leader's rules and records name the real caller.
@@ -36,7 +36,7 @@ RESERVE_SECONDS: Final = 0.02
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # A leader that nobody reaches any more: TCP alone would send again for minutes, at ever longer intervals.
+    # For a leader that can't be reached any more: TCP alone would resend for minutes, ever less often.
     ("grpc.keepalive_time_ms", 6_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -133,7 +133,7 @@ class LeaderCalls:
     ) -> bytes:
         """Return the statement of a call's caller: that of a follower's host as it came, else a new one.
 
-        Raises ``error`` for a call that a server handed on: it goes no further; and as ``credential_of``.
+        Raises ``error`` for a call that a server forwarded: it goes no further; and as ``credential_of``.
         """
         stated = call.context.stated
         if stated is not None:
@@ -145,7 +145,7 @@ class LeaderCalls:
         credential = self._credential_of(caller.name) if NAME.fullmatch(caller.name) else b""
         statement = self._signer.sign(leader, name, request, caller, proofs, credential=credential)
         if statement is None:
-            raise refused("NOT_LEADER", "this caller has too many audiences to be handed on; ask the leader")
+            raise refused("NOT_LEADER", "this caller has too many audiences to be forwarded; ask the leader")
         return statement
 
     def _connected(self, address: str) -> grpc.Channel:

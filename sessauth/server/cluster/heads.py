@@ -159,7 +159,7 @@ def survey(
             found[row.name] = _of_row(row, problems)
             by_address.add(row.address)
     for address, problem in problems.items():
-        # Stated by the settings or the command line, and of no host that anybody knows.
+        # Named by the settings or the command line, but by no known host.
         if address not in by_address:
             found[address] = HostHead(address, address, silent=problem)
     return list(found.values())

@@ -15,8 +15,8 @@ CALL_SECONDS: Final = 5.0
 
 
 def own_call(host: str) -> CallContext:
-    """Return the context of a report by the server that ``host`` is, to be handed on at once."""
-    # Nobody's statement came with it.
+    """Return the context of a report by the server that ``host`` is, to be forwarded at once."""
+    # It came with no statement.
     rpc = SimpleNamespace(stated=None, metadata=(), is_active=lambda: True)
     call = CallContext(REPORT_USAGE, RULES[REPORT_USAGE], cast("Any", rpc), Principal(host, FOLLOWER))
     call.deadline = time.monotonic() + CALL_SECONDS

@@ -13,7 +13,7 @@ from ...errors import SessauthError
 from ..rpc.pool import blocking_section
 from ..status import refused
 
-# Anybody may ask for the keys: servers that do not sign are not asked more often.
+# Any client may ask for the keys: servers that do not sign are not asked more often.
 PAUSE_SECONDS: Final = 1.0
 
 

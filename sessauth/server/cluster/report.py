@@ -65,7 +65,7 @@ def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
     """Return the contents of the servers' last beats.
 
     ``format_held_back_by``: hosts that did not say that they read the latest format; empty once it is
-    written. ``not_leading``: why each does not lead, while nobody does. ``clock_differs``: whose clocks do.
+    written. ``not_leading``: why each does not lead, while none does. ``clock_differs``: whose clocks differ.
     """
     beats = carrier.beats()
     reader = StateReader.open(config.state_dir)

@@ -2,7 +2,7 @@
 
 A server states callers of every role, since it signs the log itself. A follower's host states
 gateways alone. A statement that is not accepted is UNAUTHENTICATED: nothing else in the call identifies
-anybody then.
+a caller then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ..services.forward import FORWARDED
 from ..status import refused
 from .statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, StatementIds
 
-# The RPCs that a follower's host may hand on.
+# The RPCs that a follower's host may forward.
 BY_FOLLOWERS: Final = frozenset(f"/sessauth.v1.AuthorizationService/{name}" for name in FORWARDED)
 # Prefix of the share of a pool that the callers of a follower's host have together.
 HOST_SHARE: Final = f"{RESERVED}host/"
@@ -112,7 +112,7 @@ class AcceptedStatement:
 
     principal: Principal
     statement: CallerStatement
-    # As it came, to be handed on once more.
+    # As it came, to be forwarded once more.
     encoded: bytes = field(repr=False)
     signed: SignedStatement = field(repr=False)
     judge: StatementJudge = field(repr=False)
@@ -142,7 +142,7 @@ class AcceptedStatement:
         It is checked again: the message may have been held back until the host or its caller was removed.
         """
         if self.statement.request_digest != _digest(request):
-            raise _refused("it is of another request")
+            raise _refused("it belongs to another request")
         self.judge.redeem(self.signed, self.statement)
 
 
@@ -157,7 +157,7 @@ class StatementJudge:
         callers: KnowsCallers,
         clock: Clock,
     ) -> None:
-        """Accept statements to ``leader()``; it may be another server, to which this one hands them on.
+        """Accept statements to ``leader()``; it may be another server, to which this one forwards them.
 
         ``callers`` are those of this server.
         """
@@ -171,7 +171,7 @@ class StatementJudge:
     def accept(self, data: bytes, method: str) -> AcceptedStatement:
         """Return the caller that ``data`` states for a call of ``method``.
 
-        Raises UNAUTHENTICATED if the statement is not accepted, for whatever reason.
+        Raises UNAUTHENTICATED if the statement is not accepted, for any reason.
         """
         try:
             signed, statement = SignedStatement.read(data)
@@ -203,7 +203,7 @@ class StatementJudge:
     def _judged(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
         leader = self._leader()
         if statement.cluster_id != self._cluster_id:
-            raise _refused("it is of another cluster")
+            raise _refused("it belongs to another cluster")
         if leader is None or statement.term != leader.term:
             raise _refused(f"it is for term {statement.term}, which is not the present one")
         age_ms = self._clock.now_ms() - statement.issued_at_ms

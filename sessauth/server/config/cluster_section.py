@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ...errors import ConfigError
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")
-# Of a connection URI of PostgreSQL, which is one entry of ``engine``.
+# The schemes of a PostgreSQL connection URI, which is one entry of ``engine``.
 POSTGRES: Final = ("postgresql://", "postgres://")
 ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 # Below it a pause of the machine is taken for a lost engine; above it an end takes too long to count.

@@ -233,7 +233,7 @@ def state_dir_at(home: Path | None = None) -> tuple[Path, str]:
         except tomllib.TOMLDecodeError:
             stated = None if _STATE_DIR.search(text) else ""
     if not isinstance(stated, str):
-        raise ConfigError(f"{wrong}; so the state folder can't be told: name it with --state")
+        raise ConfigError(f"{wrong}; so the state folder is unknown: name it with --state")
     return home / (stated or "state"), wrong
 
 

@@ -22,7 +22,7 @@ from ...model.credential import AUDIENCE, ROLES
 
 # Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
 MIN_PROOF_KEY_LIFETIME_MS: Final = 120_000
-# An end is answered with time to spare, whatever its caller's deadline.
+# An end is answered with time to spare, even for a caller with a short deadline.
 MAX_RECEIPT_WAIT_MS: Final = 5_000
 OTLP: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExporter"
 # Prefix of names that only the server itself gives, such as that of its workers.
@@ -140,7 +140,7 @@ class SessionSettings:
 class ProofSettings:
     """Section ``[proofs]``: the host's keys for proofs of bound tokens, and its table of used proofs."""
 
-    # A key that leaked is worth nothing after this; holders ask for a new one every half of it.
+    # A key that leaked is worthless after this; holders ask for a new one every half of it.
     key_lifetime_ms: int = 3_600_000
     # Each proof takes one for a minute, 8 bytes: enough for some 8,000 a second, 500 of them of one holder.
     replay_slots: int = 1_048_576

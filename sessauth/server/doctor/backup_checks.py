@@ -49,7 +49,7 @@ def find(host: Host) -> Iterator[Finding]:
         if manifest is not None and _cluster_id(host) not in ("", manifest.cluster_id):
             yield Finding(
                 "backup_unusable",
-                f"{newest} is of another service than {host.config.state_dir}, so a restore refuses it",
+                f"{newest} belongs to another service than {host.config.state_dir}, so a restore refuses it",
                 "name the folder of this service's backups",
             )
 

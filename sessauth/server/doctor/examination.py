@@ -60,7 +60,7 @@ def _findings(part: Callable[[Host], Iterator[Finding]], host: Host) -> Iterator
     """Yield the findings of a part; one that fails is a finding too, and the others go on."""
     try:
         yield from part(host)
-    except Exception as error:  # noqa: BLE001 - whatever is broken here, the rest is examined
+    except Exception as error:  # noqa: BLE001 - after any fault here, the rest is examined
         name = part.__module__.rpartition(".")[2].replace("_", " ")
         yield Finding(
             "not_examined",

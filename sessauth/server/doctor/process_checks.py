@@ -38,7 +38,7 @@ def find(host: Host) -> Iterator[Finding]:
     elif holder and host.refusal:
         yield Finding(
             "not_asked",
-            f"process {holder} has the state's lock, and its server could not be asked how it is: "
+            f"process {holder} has the state's lock, and its server did not answer a status request: "
             f"{host.refusal}",
             "name an operator's or an auditor's credential with --credential-file; 'sessauth credential add' "
             "makes one",

@@ -136,7 +136,7 @@ class HostEvidence:
         self._read_rows()
 
     def refusal(self) -> NotLeader | None:
-        """Return the error for callers that want a receipt; None while this server leads."""
+        """Return the error for callers that request a receipt; None while this server leads."""
         return self._carried.refusal()
 
     def mark(self, revision: int) -> EndMark:
@@ -348,7 +348,7 @@ class HostEvidence:
                 entry.proved_ms = now_ms
 
     def _server_keys(self) -> dict[str, list[KeyRecord]]:
-        """Return the keys of each server, whatever their status."""
+        """Return the keys of each server, of any status."""
         servers: dict[str, list[KeyRecord]] = {}
         for key in self._log.keys():
             if key.owner.startswith(SERVER_OWNER):

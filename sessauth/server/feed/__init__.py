@@ -1,1 +1,1 @@
-"""The carried log as a server of a cluster hands it on to followers: records, barriers, snapshots."""
+"""The carried log as a server of a cluster forwards it to followers: records, barriers, snapshots."""

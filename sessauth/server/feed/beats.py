@@ -126,7 +126,7 @@ class ListedHosts:
         )
         if hosts == self._stored[1]:
             return b""
-        # Until the list is stored: one without an answer may be, so the one before is good no more.
+        # Until the list is stored: one without an answer may be, so the one before can't be used any more.
         self._stored = (0, ())
         if not hosts:
             return b""

@@ -68,7 +68,7 @@ class ClusterFeed:
                 number = snapshot_file.copy(self._state, folder)
                 header = pb.SnapshotHeader(number=number, record=self._record(number))
                 file = (folder / layout.DATA_FILE).open("rb")
-            # The file is readable without its name, and goes with this process, whatever ends that.
+            # The file is readable without its name, and is gone with this process, however that ends.
             with file:
                 header.digest = snapshot_file.digest(file)
                 header.bytes = file.tell()

@@ -134,7 +134,7 @@ class CredentialSource(ABC):
     """The API keys that are accepted. A subclass reads them, in :meth:`current`."""
 
     def __init__(self) -> None:
-        """Accept nobody yet."""
+        """Accept no caller yet."""
         # Replaced by another object when the entries change.
         self.loaded = Loaded()
         # ``loaded`` needs no check of the file until then, in seconds of the monotonic clock.
@@ -151,7 +151,7 @@ class CredentialSource(ABC):
 
     @abstractmethod
     def current(self) -> Loaded:
-        """Return the entries of now. Raises ConfigError if they can't be read: nobody is accepted then."""
+        """Return the entries of now. Raises ConfigError if they can't be read: no caller is accepted then."""
 
     def is_current(self) -> bool:
         """Return True if ``loaded`` is the result that :meth:`current` would return. Never waits."""
@@ -194,7 +194,7 @@ class CredentialFile(CredentialSource):
     """The file of hashed API keys of one host, cached in memory and reloaded when it changes."""
 
     def __init__(self, path: Path) -> None:
-        """Use the file at ``path``. While it does not exist nobody may call."""
+        """Use the file at ``path``. While it does not exist no one may call."""
         super().__init__()
         self._path = path
         self._lock = threading.Lock()
@@ -270,7 +270,7 @@ class CredentialFile(CredentialSource):
                 return self.loaded
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
             if stamp != self._stamp:
-                # While the new file is unreadable nobody is accepted; the next call reads it again.
+                # While the new file is unreadable no caller is accepted; the next call reads it again.
                 self.loaded, self._stamp, self.fresh_until = Loaded(), None, 0.0
                 self.loaded, self._stamp = Loaded(_read(self._path)), stamp
             self.fresh_until = now + RELOAD_SECONDS
@@ -355,7 +355,7 @@ def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]
     """Overwrite entries by empty lines in place, durably, which takes no space on the disk.
 
     False, and nothing is done, if ``left`` would not be the file's entries then. A write that a crash cuts in
-    two leaves a file that can't be read, so nobody is accepted by it.
+    two leaves a file that can't be read, so no caller is accepted by it.
     """
     data = read_file(path)
     ranges: list[tuple[int, int]] = []

@@ -132,7 +132,7 @@ class LocalChanges:
 
     def _compare(self, *, reads: bool = True) -> None:
         if reads:
-            # A file that can't be read accepts nobody, and each call fails.
+            # A file that can't be read accepts no caller, and each call fails.
             with suppress(ConfigError):
                 self._loaded = self._credentials.current()
             self._entries = self._identities.entries

@@ -56,7 +56,7 @@ def signable(payload: bytes, cluster_id: bytes, now_ms: int, lifetime_ms: int) -
     except UsageError as error:
         raise invalid("payload", str(error)) from error
     if key.cluster_id != cluster_id:
-        raise invalid("payload", "cluster_id is of another cluster")
+        raise invalid("payload", "cluster_id names another cluster")
     if has_small_order(key.public_key):
         raise invalid("payload", "public_key is of small order, so that it keeps no secret")
     if not key.not_before_ms < key.expires_at_ms or key.expires_at_ms <= now_ms:

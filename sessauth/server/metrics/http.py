@@ -97,6 +97,6 @@ def _server(host: str, port: int, render: Render) -> ThreadingHTTPServer:
                 self.free.release()
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Ignore a scraper that went away; a page that can't be made is logged by ``render``."""
+            """Ignore a scraper that disconnected; a page that can't be made is logged by ``render``."""
 
     return Server((host, port), Handler)

@@ -21,7 +21,7 @@ from ..rpc.pools import POOL_NAMES
 # gRPC's codes in the order of their numbers.
 CODES: Final = tuple(code.name for code in sorted(grpc.StatusCode, key=lambda code: int(code.value[0])))
 RPCS: Final = tuple(RULES)
-# 100 µs to 10 s: the least time of a call over a socket, and more than anybody waits.
+# 100 µs to 10 s: the least time of a call over a socket, and more than any caller waits.
 RPC_BOUNDS_NS: Final = (*(factor * 10**exponent for exponent in range(5, 10) for factor in (1, 2, 5)), 10**10)
 WORD_BYTES: Final = 8
 

@@ -57,6 +57,6 @@ class CallContext:
         return max(0.0, self.deadline - time.monotonic())
 
     def raise_if_expired(self) -> None:
-        """Raise DEADLINE_EXCEEDED if nobody waits for the call any more."""
+        """Raise DEADLINE_EXCEEDED if no one waits for the call any more."""
         if self.remaining <= 0.0 or not self.context.is_active():
             raise refused("DEADLINE_EXCEEDED", "the deadline passed before the call was begun")

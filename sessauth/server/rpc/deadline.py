@@ -1,6 +1,6 @@
 """Each call has a deadline, and the server has a longest one.
 
-A call without a deadline could hold its thread for ever. A call with a longer deadline than the server's cap
+A call without a deadline could hold its thread forever. A call with a longer deadline than the server's cap
 is cancelled at the cap.
 """
 

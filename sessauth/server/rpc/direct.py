@@ -62,7 +62,7 @@ class DirectCallers:
         return tuple(self._methods)
 
     def drain(self) -> None:
-        """Admit nobody any more: the router refuses new calls."""
+        """Admit no caller any more: the router refuses new calls."""
         self._draining = True
 
     def counts(self) -> dict[str, int]:
@@ -73,7 +73,7 @@ class DirectCallers:
         """Return a number that grows when credentials or identities change."""
         credentials = self._authenticator.credentials
         if not credentials.is_current():
-            # Nobody is admitted while they can't be read: there are no entries then.
+            # No caller is admitted while they can't be read: there are no entries then.
             with suppress(ConfigError):
                 credentials.current()
         under = (credentials.loaded, self._authenticator.identities.known())

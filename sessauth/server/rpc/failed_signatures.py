@@ -1,9 +1,9 @@
-"""Limits how many failed signatures one peer may cost us.
+"""Limits the work of failed signatures for each peer.
 
-A forger who knows a live session makes us verify a signature with every try. Each peer (the principal, and
-the agent's address as the gateway read it) has a bucket of failures that refills with time. While it is
-empty, a token of that peer that was not verified before is denied before its signatures are verified.
-Verified tokens, and those of other peers, are checked as before.
+A forger who knows a live session makes the server verify a signature with every try. Each peer (the
+principal, and the agent's address as the gateway read it) has a bucket of failures that refills with time.
+While it is empty, a token of that peer that was not verified before is denied before its signatures are
+verified. Verified tokens, and those of other peers, are checked as before.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def options(*, reuse_port: bool) -> list[tuple[str, int]]:
 
 
 def bind_unix(server: GrpcServer | NativeServer, path: Path) -> None:
-    """Listen on a Unix socket of mode 0660, replacing one that nobody listens on any more.
+    """Listen on a Unix socket of mode 0660, replacing one without a listener.
 
     Raises ConfigError if the path is too long, is something else, or is in use.
     """

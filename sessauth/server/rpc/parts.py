@@ -31,7 +31,7 @@ class Parts:
         self._required = required
 
     def problem(self, rpc: Rpc, host: str = "", *, by_server: bool = False) -> str:
-        """Return "" for a connection of ``host``, or ``by_server`` of one that hands on for it, else why.
+        """Return "" for a connection of ``host``, or ``by_server`` of one that forwards for it, else why.
 
         Without a host any part will do. A Unix socket is this machine's.
         """

@@ -1,8 +1,8 @@
 """The pools of one process: no kind of call can take the threads of another.
 
 A call that finds its pool full, or half of it taken by its own caller, is refused: overload costs the caller
-an answer, not us a queue. End, Revoke and Suspend have the reserved pool: taking authority away works while
-everything else is overloaded. Operators' calls of these have a pool in which nobody else is.
+an answer, not the server a queue. End, Revoke and Suspend have the reserved pool: taking authority away works
+while everything else is overloaded. Operators' calls of these have a pool of their own.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class Router:
                     "(server.checks_at_control)",
                 )
             if rpc.stated is not None and route.rule.streams:
-                raise refused("PERMISSION_DENIED", "streams are not handed on")
+                raise refused("PERMISSION_DENIED", "streams are not forwarded")
         except ServerError as error:
             self._pipeline.refuse(rpc, route.method.name, route.rule, principal, error)
             return

@@ -192,7 +192,7 @@ class CutOffService(Service):
 
     def _write_row(self, write: Callable[[Group], None], call: CallContext, *, removes: bool) -> None:
         def work(group: Group) -> None:
-            # Where the row is as wanted, nothing else is written.
+            # If the row has the requested value already, nothing else is written.
             _prove_lead(group)
             write(group)
 

@@ -70,7 +70,7 @@ class EventService:
         """
         head = self._events.feed.head()
         if len(request.incarnation) not in (0, len(head.incarnation)):
-            raise invalid("incarnation", f"must be {len(head.incarnation)} bytes, as SYNCED told it")
+            raise invalid("incarnation", f"must be {len(head.incarnation)} bytes, as received in SYNCED")
         if request.from_now:
             if request.after_revision:
                 raise invalid("after_revision", "excludes from_now")

@@ -132,7 +132,7 @@ class FeedService:
     def register_host(self, request: pb.RegisterHostRequest, call: CallContext) -> pb.RegisterHostResponse:
         """Register a host of the caller, or its next instance."""
         feed, host = self._required(), _host(request, call)
-        # Another server hands it on.
+        # Another server forwards it.
         _require_part(feed, call, host.name, by_server=True)
         feed.registration.store(host)
         return pb.RegisterHostResponse()
@@ -158,7 +158,7 @@ class FeedService:
 
 
 def _host(request: pb.BarrierRequest | pb.RegisterHostRequest, call: CallContext) -> HostRecord:
-    """Return the host that a request is of; raises INVALID_ARGUMENT naming the field."""
+    """Return the host that a request comes from; raises INVALID_ARGUMENT naming the field."""
     if not HOST.fullmatch(request.host):
         raise invalid("host", "must be 1 to 64 letters, digits, '.', '_' or '-'")
     if len(request.instance) != INSTANCE_BYTES:

@@ -92,7 +92,7 @@ class KeyService(Service):
         """Sign the public half of a follower's key: holders may make proofs for it.
 
         Nothing of it is stored. The signature says no more than that the host follows this cluster: a proof
-        for its key is worth nothing at another host, whatever verifier id the key states.
+        for its key is worthless at another host, whichever verifier id the key states.
         """
         if not self._log.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host, which signs its own keys alone")

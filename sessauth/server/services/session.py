@@ -86,7 +86,7 @@ class SessionService(Service):
     def list_sessions(self, request: pb.ListSessionsRequest, call: CallContext) -> pb.ListSessionsResponse:
         """Return one page of the sessions that match all filters; an issuer sees its own.
 
-        The filter of statuses goes by effective ones, as they are shown. The search is bounded, so a page may
+        The filter compares effective statuses, the ones shown. The search is bounded, so a page may
         be short although another one follows.
         """
         size = request_fields.page_size(request.page_size)

@@ -1,4 +1,4 @@
-"""Late uses that hosts reported to the leader, for the hosts that have not got them yet."""
+"""Late uses that hosts reported to the leader, for the hosts that don't have them yet."""
 
 from __future__ import annotations
 

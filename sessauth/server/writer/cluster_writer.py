@@ -114,7 +114,7 @@ class ClusterWriter:
         try:
             return self._hand_on(SERVICE + name, request, call, error, proofs, shows)
         except NotLeader as again:
-            # The pipeline would hand it on once more.
+            # The pipeline would forward it once more.
             raise refused("NOT_LEADER", str(again)) from None
 
 

@@ -43,7 +43,7 @@ class LocalWriter:
 
         Raises NotLeader before any of them is decided. An item whose server loses the lead meanwhile stays
         denied: the whole call, asked again, would charge those before it twice. Alone it raises NotLeader,
-        or NOT_LEADER if its proof may be used up by then.
+        or NOT_LEADER if its proof may be used up meanwhile.
         """
         call.raise_if_expired()
         self._log.require_leading()
@@ -123,9 +123,9 @@ def proof_elsewhere(call: CallContext, index: int) -> ItemProof:
 
 
 def _lost(error: SessauthError, request: CallRequest) -> SessauthError:
-    """Return the error of a submitted item: a call whose proof may be used up is handed on no more."""
+    """Return the error of a submitted item: a call whose proof may be used up is not forwarded any more."""
     if request.proof and isinstance(error, NotLeader):
-        return refused("NOT_LEADER", f"{error}; the proof counts no more, make another one")
+        return refused("NOT_LEADER", f"{error}; the proof is used up, make another one")
     return error
 
 

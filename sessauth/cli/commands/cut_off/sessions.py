@@ -258,7 +258,7 @@ def _lines(done: EndedSessions, dry_run: bool, now_ms: int) -> list[str]:
     what = (
         f"none is allowed from revision {done.revision} on"
         if count
-        else "no session that lives is of this selection"
+        else "no live session matches the selection"
     )
     lines.append(f"ended {count}; {what}")
     if done.refused_until_ms:

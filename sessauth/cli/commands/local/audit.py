@@ -1,4 +1,4 @@
-"""``sessauth audit``: verify the audit log, ask it, hand it on."""
+"""``sessauth audit``: verify, search and export the audit log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def audit() -> None:
-    """Verify the audit log, ask it, hand it on."""
+    """Verify, search and export the audit log."""
 
 
 audit.add_command(replay)
@@ -136,7 +136,7 @@ def _query(hosts: Sequence[AuditHost], *, answer: str | None, **options: Any) ->
 def _word(text: str, known: Any, option: str) -> str:
     word = text.upper()
     if word and word not in known:
-        raise click.BadParameter(f"{text!r} is none of {', '.join(known)}", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not one of {', '.join(known)}", param_hint=option)
     return word
 
 

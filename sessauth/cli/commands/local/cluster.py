@@ -110,7 +110,7 @@ def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, .
 
 @cluster.command("adopt")
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
-@click.option("--keep-sessions", is_flag=True, help="You vouch that hosts that are silent hold no more.")
+@click.option("--keep-sessions", is_flag=True, help="You vouch that silent hosts hold no more.")
 @click.option("--end-sessions", is_flag=True, help="End every session in any case.")
 @click.option("--force", is_flag=True, help="Go on though a host holds more; ends every session.")
 @click.option(
@@ -187,7 +187,7 @@ def leave(settings: Settings) -> None:
 def remove_host(settings: Settings, name: str) -> None:
     """Remove a host that is gone for good, so that receipts name it no longer.
 
-    Refused while it may allow calls. A host that runs registers again by itself.
+    Refused while it may allow calls. A running host registers again on its own.
     """
     with settings.client() as client:
         client.remove_host(name)
