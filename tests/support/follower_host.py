@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sessauth.server.cluster.following import Following
+from sessauth.server.cluster.following import FollowerRole
 from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
@@ -41,7 +41,7 @@ class FollowerHost:
         source = open_source(self.config)
         join(self.config, source, threading.Event())
         self._copy(self.config.credentials_file)
-        self.part = Following(self.config, source)
+        self.part = FollowerRole(self.config, source)
         self.control = Control(self.config, part=self.part)
         self.control.start()
         self._callers: list[Caller] = []

@@ -41,7 +41,7 @@ from .statements import StatementSigner
 STOP_SECONDS: Final = 15.0
 
 
-class Following(ClusterPart):
+class FollowerRole(ClusterPart):
     """The part of a follower, on a folder that has joined."""
 
     carried: ReadOnlyLog

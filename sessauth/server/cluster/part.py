@@ -24,7 +24,7 @@ SETTLE_MS: Final = 1_000
 
 
 class ClusterPart:
-    """The part of a single host: none. ``Membership`` is a server's, ``Following`` a follower's.
+    """The part of a single host: none. ``Membership`` is a server's, ``FollowerRole`` a follower's.
 
     ``carried`` orders the groups of the folder. ``hand_on`` asks the current leader for the work this process
     may not do. ``feed`` passes the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is

@@ -9,7 +9,7 @@ from typing import Final
 
 from ...errors import ConfigError
 from .. import log as server_log
-from ..cluster.following import STOP_SECONDS, Following
+from ..cluster.following import STOP_SECONDS, FollowerRole
 from ..config.config import Config
 from ..transport.self_test import require_transport
 from . import preflight
@@ -50,7 +50,7 @@ def follow(config: Config) -> None:
         join(config, source, stopping)
         if stopping.is_set():
             return
-        control = Control(config, part=Following(config, source))
+        control = Control(config, part=FollowerRole(config, source))
         control.stopping = stopping
         control.run(STOP_SECONDS, manager)
     finally:

@@ -1,4 +1,4 @@
-"""Following: a thread that reads the carried log and applies it to this host's folder."""
+"""A thread that reads the carried log and applies it to this host's folder."""
 
 from __future__ import annotations
 
