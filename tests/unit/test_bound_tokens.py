@@ -134,11 +134,11 @@ def test_no_key_stands_twice_in_a_chain(bound: Token, alice: HolderKey, bob: Hol
     child = bound.attenuate(to=bob.public, key=alice)
     swapped = HolderPublicKey(HolderKey.generate().public.next_key, alice.public.proof_key)
 
-    with pytest.raises(UsageError, match="to: its next_key stands in this chain"):
+    with pytest.raises(UsageError, match="to: its next_key is in this chain"):
         bound.attenuate(to=alice.public, key=alice)
-    with pytest.raises(UsageError, match="to: its next_key stands in this chain"):
+    with pytest.raises(UsageError, match="to: its next_key is in this chain"):
         child.attenuate(to=alice.public, key=bob)
-    with pytest.raises(UsageError, match="to: its proof_key stands in this chain"):
+    with pytest.raises(UsageError, match="to: its proof_key is in this chain"):
         child.attenuate(to=swapped, key=bob)
 
 

@@ -25,7 +25,7 @@ FOLLOWER: Final = "follower"
 WORKER: Final = "worker"
 # In the metadata of a forwarded call: the name of the worker's caller, whose share of the pool is used.
 ORIGINAL_CALLER: Final = "sessauth-asked-by-bin"
-# In the metadata of a call that another host of the cluster hands on: its statement of the caller.
+# In the metadata of a call that another host of the cluster forwards: its statement of the caller.
 STATEMENT: Final = "sessauth-statement-bin"
 # Needs no credential.
 ANYONE: Final = "anyone"
@@ -117,7 +117,7 @@ RULES: Final[Mapping[str, Rule]] = {
     # It takes authority away, as a distrusted key does.
     _Y + "RemoveCredential": _rule(pools.RESERVED, OPERATOR, changes=True),
     _O + "GetStatus": _rule(pools.READ, OPERATOR, AUDITOR),
-    # They take authority away, from many or from everybody.
+    # They take authority away, from many sessions or from all.
     _D + "EndSessions": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
     _D + "Freeze": _rule(pools.RESERVED, OPERATOR, changes=True),
     _D + "Thaw": _rule(pools.CHANGE, OPERATOR, changes=True),

@@ -163,7 +163,7 @@ class Router:
 
     @staticmethod
     def _is_gateways(rpc: Rpc, principal: Principal) -> bool:
-        """Return True for a gateway's own call, and not one that another host of the cluster hands on."""
+        """Return True for a gateway's own call, and not one that another host of the cluster forwards."""
         return principal.role == GATEWAY and rpc.stated is None
 
     def _deliver(self, rpc: Rpc, message: bytes | None) -> None:
