@@ -87,7 +87,7 @@ def allowed(
     """Show for each call whether a token could make it now: yes, no, or maybe.
 
     Maybe depends on the arguments, a proof, or the costs of the call. Exits with 1 if the token is refused
-    for any call.
+    for every call.
     """
     require_one_stdin(
         (token_file, catalogue, arguments, tool),

@@ -155,7 +155,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
     ) -> list[Mapping[str, Any]]:
         """Return the definitions of an MCP ``tools/list`` answer that this token could call at all.
 
-        A tool that is not in the catalogue, or would be denied with any arguments, is left out.
+        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
         ``options`` are those of :meth:`list_allowed`.
         """
         known = catalogue.pinned(tools)
@@ -209,7 +209,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
         """Return a watch, for an ``async with`` block: it withdraws calls that are no longer allowed.
 
         It lasts at most ``stream_timeout_ms``, an hour by default. Servers may end it sooner; then each
-        call that is still under way is to be asked again on another one. Nothing is retried.
+        call in progress is to be checked again on another one. Nothing is retried.
         """
         proofs = ProofSource(self._with_proof, self._prover.drop_rejected_keys)
         return AsyncWatch(self._transport, proofs, audience, self._timeout_ms, stream_timeout_ms)

@@ -48,7 +48,7 @@ class AsyncKeyCalls(AsyncCalls):
     async def admit_server(
         self, name: str, *, server_key: bytes, issuer_key: bytes, address: str = "", request_id: str = ""
     ) -> tuple[KeyRecord, KeyRecord]:
-        """Have the cluster believe another server, by its public keys (32 bytes each); return both.
+        """Have the cluster trust another server, by its public keys (32 bytes each); return both.
 
         ``address`` (HOST:PORT) is where it can be reached. The first key signs the server's records when it
         leads, the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,

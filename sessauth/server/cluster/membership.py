@@ -178,7 +178,7 @@ class Membership(ClusterPart):
         return 0 if leader is None else leader.term
 
     def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
-        """Report this host's usage to the leader. Raises NotLeader, and as the hand-on does."""
+        """Report this host's usage to the leader. Raises NotLeader, and as a forwarded call does."""
         refusal = self.carried.refusal()
         if refusal is None or self.hand_on is None:
             raise NotLeader("this server leads by now")
@@ -274,7 +274,7 @@ def server_key_file(config: Config) -> Path:
 
 
 def cluster_id(state_dir: Path) -> bytes:
-    """Return the id of the cluster that a folder is of, 16 bytes. Raises StateUnusable."""
+    """Return the id of the cluster that a folder belongs to, 16 bytes. Raises StateUnusable."""
     reader = StateReader.open(state_dir)
     try:
         return reader.head().cluster_id

@@ -1,4 +1,4 @@
-"""Refusals of a follower by servers of its settings: with those it has fewer servers to go on with.
+"""Refusals of a follower by servers of its settings: they leave it fewer servers to turn to.
 
 A host follows one server at a time, so it would learn of a credential that another one lacks when it needs
 that one.
@@ -53,7 +53,7 @@ class ServerRefusals:
             self._thread.join()
 
     def ask(self, server: str) -> None:
-        """Ask one server. No answer changes nothing: it may refuse yet, or not."""
+        """Ask one server. No answer changes nothing: the server may still refuse, or not."""
         try:
             self._source.ask(server)
         except FeedRefused as refused:

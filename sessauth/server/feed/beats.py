@@ -47,9 +47,9 @@ class BeatWriter:
         self.hosts = ListedHosts(hosts, clock, self._listing)
 
     def stored(self) -> None:
-        """Let the age of the process begin, if it has not: a former one with its name is granted no proof.
+        """Start the age of the process, once: an earlier process with its name is granted no proof.
 
-        From its start the age would be too high, as another process may have proved hosts fresh meanwhile.
+        From the process's start it would be too high, as another process may have proved hosts fresh since.
         """
         if self._began_ms is None:
             self._began_ms = self._clock.steady_ms()
@@ -116,7 +116,7 @@ class ListedHosts:
         return number if hosts else 0
 
     def changed(self) -> bytes:
-        """Return the list to store; empty: the one that is stored is right, or there are no hosts."""
+        """Return the list to store; empty: the stored one is right, or there are no hosts."""
         hosts = tuple(
             HostApplied(report.host, report.instance, report.applied, report.reads)
             for report in sorted(

@@ -56,7 +56,7 @@ class ClusterFeed:
     def snapshot(self) -> Iterator[tuple[pb.SnapshotHeader, IO[bytes]]]:
         """Copy the state; give its header and its data file, open at the beginning.
 
-        Raises OVERLOADED if as many as may be are under way, ENGINE_UNREACHABLE if the record of the copy
+        Raises OVERLOADED if too many are in progress, ENGINE_UNREACHABLE if the record of the copy
         can't be read, and StateError.
         """
         if not self._places.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""Beats of a cluster's servers, as a host believes them: by the active keys of its own folder."""
+"""Beats of a cluster's servers that a host accepts: those signed by active keys of its own folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..lmdb.rows import TxnRows
 
 
 def genuine_beats(rows: TxnRows, beats: Mapping[str, bytes]) -> dict[str, ServerBeat]:
-    """Return the beats that an active key of their server signed, for this cluster, by server; with hosts."""
+    """Return the beats signed for this cluster by an active key of their server, by server; with hosts."""
     cluster_id, found = rows.head().cluster_id, {}
     keys = [
         key for key in map(rows.key, rows.key_ids()) if key is not None and key.status is KeyStatus.ACTIVE

@@ -1,7 +1,7 @@
 """The leader's side of the carried log: each group is appended before it is committed here.
 
-The engine decides in one step whether a group follows the head in the leader's term. So a group that this
-server committed is one that all other hosts will apply, and a server that lost the lead can't commit any.
+The engine decides in one step whether a group follows the head in the leader's term. So all other hosts will
+apply each group that this server committed, and a server that lost the lead can't commit any.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CarriedLog:
         return self._leader
 
     def lead(self, leader: Leader, engine_id: str = "") -> None:
-        """Append in this term from now on, at the engine of this name; empty: it is the one as before.
+        """Append in this term from now on, at the engine of this name; empty: the same one as before.
 
         The folder must hold all records before it.
         """

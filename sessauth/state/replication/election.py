@@ -1,7 +1,7 @@
 """Election: one server of a cluster leads at a time, by a key in the engine that expires unless renewed.
 
-The engine compares the term in each append, so a server that wrongly believes to lead writes nothing. That
-one leads is for progress; that no two write is for the append.
+The engine compares the term in each append, so a server that wrongly believes it leads writes nothing. The
+election is for progress; the append alone keeps two servers from writing.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Election:
     def _require_peers(self, leader: Leader) -> None:
         """Give the lead back if this clock is ahead by now: others would deny by its stamps.
 
-        So it is if the clock was set back: a server that is not behind may give authority.
+        The same holds after the clock was set back: a server that is not behind may give authority.
         """
         if self._peers is not None:
             floor_ms = self._writer.head().clock_floor_ms

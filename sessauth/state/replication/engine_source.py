@@ -14,7 +14,7 @@ class HostList(Protocol):
     """The hosts of a server, in a beat of their own that is written where they changed."""
 
     def changed(self) -> bytes:
-        """Return the list to store; empty: the one that is stored is right."""
+        """Return the list to store; empty: the stored one is right."""
         ...
 
     def stored(self) -> None:
@@ -33,7 +33,7 @@ class EngineSource:
         on_stored: Callable[[], None] = lambda: None,
         hosts: HostList | None = None,
     ) -> None:
-        """Ask barriers as ``server``; ``on_stored()`` is called once a beat is stored.
+        """Request barriers as ``server``; ``on_stored()`` is called once a beat is stored.
 
         ``hosts`` writes the list that beats refer to, where it changed.
         """

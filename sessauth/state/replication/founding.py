@@ -49,7 +49,7 @@ def admit(
     staleness_ms: int = BOUND_MS,
     address: str = "",
 ) -> None:
-    """Have records of a server believed: add its public key (32 bytes) under its name.
+    """Have records of a server accepted: add its public key (32 bytes) under its name.
 
     It may allow for ``staleness_ms`` after its last proof that it is fresh, and is reached at ``address``
     (HOST:PORT; empty: not known). Raises Rejected as the change does.
