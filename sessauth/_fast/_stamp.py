@@ -1,6 +1,6 @@
 """Digests of the kernel's sources, so that a missing or stale extension is refused at import.
 
-``setup.py`` calls :func:`write` behind the build; ``sessauth._fast`` calls :func:`verify` when it is
+``setup.py`` calls :func:`write` after the build; ``sessauth._fast`` calls :func:`verify` when it is
 imported. Where the sources are not installed (a wheel), only presence is checked.
 """
 

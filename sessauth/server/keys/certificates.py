@@ -159,7 +159,7 @@ class PemFiles(NamedTuple):
 
 
 class CertificateFiles(Generic[_T]):
-    """Makes a thing of the certificate files, and makes it again when they change.
+    """Makes a value from the certificate files, and makes it again when they change.
 
     The values made from the last good files stay in use.
     """

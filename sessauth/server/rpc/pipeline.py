@@ -167,7 +167,7 @@ class Pipeline:
 
 
 def _or_handed_on(name: str, answer: Answer, hand_on: HandOn) -> Answer:
-    """Return a function that answers here, or hands the call on where only the leader can."""
+    """Return a function that answers here, or forwards the call where only the leader can."""
 
     def answered(data: bytes, call: CallContext) -> bytes:
         try:

@@ -236,7 +236,7 @@ class AuthorizationService:
 
 
 def _proven_elsewhere(message: CheckMessage, call: CallContext) -> frozenset[int] | None:
-    """Return the items whose proofs another host of the cluster verified; None if it hands nothing on.
+    """Return the items whose proofs another host of the cluster verified; None if it forwarded nothing.
 
     One whose nonce was used before is among them only with a retry id, by which the writer decides it.
     """

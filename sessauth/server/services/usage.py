@@ -43,7 +43,7 @@ class UsageService(Service):
     ) -> None:
         """Read sessions in ``log`` and their usage in ``store``, or that of all hosts in ``cluster``.
 
-        ``usage``: usage records of other hosts are wanted too.
+        ``usage``: usage records of other hosts are collected too.
         """
         self._log = log
         self._store = store

@@ -77,7 +77,7 @@ class ClusterUsage:
         term: Callable[[], int],
         clock: Clock,
     ) -> None:
-        """Add up ``store``, which is that of this ``host``, and what the other hosts report.
+        """Add up ``store``, the one of this ``host``, and the reports of the other hosts.
 
         ``term()`` returns the term in which this server leads, 0 if it does not.
         """
@@ -162,7 +162,7 @@ class ClusterUsage:
         )
 
     def hosts(self) -> list[pb.HostUsage]:
-        """Return what this leader has of each host, by name."""
+        """Return this leader's records of each host, by name."""
         return [self._host_usage(host) for host in sorted(self._expected(), key=lambda each: each.name)]
 
     def poll(self) -> None:
@@ -233,7 +233,7 @@ class ClusterUsage:
     def _has_all(self, standing: HostUsageStanding, host: _Expected, ended_ms: int) -> bool:
         if host.removed_at_ms:
             return bool(standing.whole_at_ms) and standing.last
-        # What came long after the end holds all of it, whatever became of the host since.
+        # A report long after the end holds all of it, whatever happened to the host since.
         settled = bool(ended_ms) and standing.whole_at_ms > ended_ms + SILENT_MS
         return settled or self._is_current(standing)
 

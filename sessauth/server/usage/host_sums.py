@@ -1,7 +1,7 @@
 """The sums of a cluster's other hosts, in the memory of the server that leads.
 
 A host's sum of a session takes the place of its earlier one. So a report that comes twice, late or in another
-order counts once, and a new leader has everything again once each host has sent its sums anew.
+order counts once, and a new leader has everything again once each host has resent its sums.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUM_BYTES: Final = 300
 MAX_PAST_RUNS: Final = 8
 # Far longer than a report is under way.
 SETTLED_MS: Final = 20_000
-# Sessions that are looked at for one that ended, where there is no room.
+# Sessions that are looked at for one that ended, where space is short.
 MAX_EVICTION_STEPS: Final = 64
 
 
@@ -33,8 +33,8 @@ MAX_EVICTION_STEPS: Final = 64
 class HostUsageStanding:
     """The last report of a host; ``…_ms`` are the leader's wall clock unless the host states them.
 
-    ``whole_at_ms``: then everything had come that the host had to send; 0: never in this term. ``last``: its
-    process ended in order behind this report.
+    ``whole_at_ms``: the time by which everything of the host had come; 0: never in this term. ``last``: its
+    process ended in order after this report.
     """
 
     run_id: bytes = b""
@@ -71,7 +71,7 @@ class HostUsageStanding:
     def update(
         self, message: pb.ReportHostUsageRequest, now_ms: int, steady_ms: int, *, in_term: bool
     ) -> None:
-        """Store what a report says of its host; before it knows the term, it may have more to send."""
+        """Store a report's statements about its host; before it knows the term, it may have more to send."""
         self.number, self.waiting = message.number, message.waiting
         self.since_ms, self.usage_since_ms = message.since_ms, message.usage_since_ms
         self.losses = LossMarker(message.lost_first_ms, message.lost_last_ms)
@@ -101,11 +101,11 @@ class HostSums:
         self._bytes = 0
         # Sums of sessions that ended up to then may have been evicted.
         self.evicted_until_ms = 0
-        # Sums that found no room.
+        # Sums that did not fit.
         self.lost = LossMarker()
 
     def begin_term(self) -> None:
-        """Have each host send its sums anew: meanwhile they may have gone to another leader."""
+        """Have each host resend its sums: meanwhile they may have gone to another leader."""
         with self._lock:
             for standing in self._hosts.values():
                 standing.reported_at_ms = standing.whole_at_ms = standing.steady_ms = 0
@@ -115,7 +115,7 @@ class HostSums:
     ) -> tuple[LateUse, ...]:
         """Store a report, and return its late uses that are new.
 
-        One that came before, or comes behind a later one, changes nothing. ``in_term``: the host knew that
+        One that came before, or comes after a later one, changes nothing. ``in_term``: the host knew that
         this server leads. Raises OVERLOADED for one of an earlier run of its host.
         """
         known = [each for each in report.sums if self._sessions.get_session(each) is not None]
@@ -156,7 +156,7 @@ class HostSums:
         self._sums.move_to_end(session_id)
 
     def _has_room(self, size: int, wanted: bytes) -> bool:
-        """Make room for so many bytes: evicts sessions that ended, the first to change first."""
+        """Make space for so many bytes: evicts sessions that ended, the first to change first."""
         if not self._over(size):
             return True
         for session_id in list(islice(self._sums, MAX_EVICTION_STEPS)):

@@ -38,7 +38,7 @@ class LateUses:
                 self._waiting.append(use)
 
     def behind(self, number: int, host: str) -> tuple[list[pb.LateUse], int]:
-        """Return those behind a number that are not of ``host``, and the number that they reach."""
+        """Return the uses after a number that are not of ``host``, and the number that they reach."""
         with self._lock:
             first = self._number - len(self._waiting)
             begin = max(number, first)

@@ -1,7 +1,7 @@
 """Passes the sums of this host on to the server that leads its cluster.
 
-Each report has this host's whole sums of the sessions that changed. What was not answered is sent anew, with
-what they are by then.
+Each report has this host's whole sums of the sessions that changed. Sums without an answer are sent again,
+with their values of that time.
 """
 
 from __future__ import annotations
