@@ -58,7 +58,7 @@ class ExpiredFiles:
     def explain(self, missing: MissingBegin) -> VerificationFinding:
         """Return a note if the missing files were removed by retention, else the finding.
 
-        Retention removes a stream from its beginning, so the last record proves the removal of all. The file
+        Retention removes a stream from its beginning, so the record of its last removed file covers all. The file
         that is there must follow from it.
         """
         number = missing.number

@@ -69,7 +69,7 @@ class PostgresSession:
         self._pq = driver()
         self._closed = closed
         self._notices: list[str] = []
-        # A setting of the server, given by the one that opens the session.
+        # The server's own id, set by the code that opens the session.
         self.engine_id = ""
         self._conn: pq.abc.PGconn = self._pq.PGconn.connect_start(conninfo)
         try:

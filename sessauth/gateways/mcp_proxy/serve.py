@@ -65,7 +65,7 @@ async def serve(
     on_arguments: Callable[[str], None] | None = None,
     interval_s: float = 0.25,
 ) -> ConnectionEnd:
-    """Serve the client on standard input and output; return the side that ended the connection.
+    """Serve the client on standard input and output; return how the connection ended.
 
     ``standing`` is asked every ``interval_s`` seconds. ``upstream`` is closed in any case.
     ``on_arguments`` is called with the arguments of each call.

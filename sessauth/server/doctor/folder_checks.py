@@ -123,7 +123,7 @@ def _room(host: Host, reader: StateReader) -> Iterator[Finding]:
     with reader.rows() as rows:
         used = rows.used_bytes(int(reader.env.stat()["psize"]))
     filled = f"{used} of the {size} bytes of the state's map hold rows"
-    raise_it = "stop the service, raise server.map_size_bytes, start it again; or end sessions not needed"
+    raise_it = "stop the service, raise server.map_size_bytes, start it again; or end unneeded sessions"
     if used > layout.FULL_SHARE * size:
         yield Finding("map_full", f"{filled}: only what takes authority away is written", raise_it)
     elif used > FILLING_SHARE * size:

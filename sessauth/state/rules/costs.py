@@ -172,7 +172,7 @@ def _charge(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
     """
     if _sum(ledger.spent, ledger.reserved, claim.amount) > nanos(claim.limit):
         detail = (
-            f"budgets: {claim.amount} is more than the rest: "
+            f"budgets: {claim.amount} exceeds the remaining budget: "
             f"{ledger.spent} of {claim.limit} are spent and {ledger.reserved} are reserved"
         )
         raise RuleViolation(Rejection.BUDGET_EXHAUSTED, detail)
