@@ -58,8 +58,8 @@ class ExpiredFiles:
     def explain(self, missing: MissingBegin) -> VerificationFinding:
         """Return a note if the missing files were removed by retention, else the finding.
 
-        Retention removes a stream from its beginning, so the record of its last removed file covers all. The file
-        that is there must follow from it.
+        Retention removes a stream from its beginning, so the record of its last removed file covers all. The
+        remaining file must follow from it.
         """
         number = missing.number
         before = self._files.get((missing.stream, number - 1))

@@ -99,7 +99,7 @@ class UsageFiles:
             self._path(session_id).unlink(missing_ok=True)
 
     def take_marker(self) -> bytes:
-        """Return the contents left by :meth:`leave_marker`, and remove them: nothing after an end without it."""
+        """Return the contents left by :meth:`leave_marker`, and remove them; nothing if there are none."""
         path = self._folder / MARKER
         try:
             data = path.read_bytes()
