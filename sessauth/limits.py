@@ -37,6 +37,8 @@ MAX_JSON_DEPTH: Final = 32
 # Values in a request's JSON. With MAX_WORK it bounds what a request can cost, in steps, not in time.
 MAX_JSON_VALUES: Final = 10_000
 MAX_WORK: Final = 262_144
+# The part of it for arguments of no bytes; the rest grows with them.
+MIN_WORK: Final = MAX_WORK // 4
 
 # A session, its parent, its grandparent and one above: every check evaluates all of them.
 MAX_ANCESTORS: Final = 3

@@ -1,7 +1,7 @@
 """Stage ``worst``: the most expensive requests of at most 64 KiB that a check accepts, against one signature.
 
 There is one for each kind of condition. They are made for a token of at most 8 KiB: what its holder adds
-to it offline makes them expensive. The arguments are as large as the steps of work permit, or the request.
+to it offline makes them expensive. Most end where the steps of work do: the request is refused after all of them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _OTHER_BYTES: Final = 512
 _BYTES_A_STEP: Final = 16
 
 
-def _text(pattern: str, steps_each: int) -> str:
-    """Return a text of a repeated pattern, as long as ``steps_each`` patterns may walk it."""
+def _text(pattern: str, patterns: int) -> str:
+    """Return a text of a repeated pattern, as long as so many patterns may walk it."""
     room = REQUEST_BYTES - _OTHER_BYTES - limits.MAX_TOKEN_BYTES
-    length = min(room, limits.MAX_WORK // steps_each * _BYTES_A_STEP)
+    length = min(room, (limits.MIN_WORK - patterns) // (patterns - 3) * _BYTES_A_STEP)
     return (pattern * (length // len(pattern) + 1))[:length]
 
 
@@ -44,10 +44,10 @@ def _inner(length: int) -> Callable[[int], str]:
 
 
 def _conditions(world: World, conditions: Sequence[str]) -> Token:
-    """Return a token whose scopes have 16 of these conditions each, and hold until the last."""
+    """Return a token whose scopes have 15 of these conditions each, and one that fails: all are evaluated."""
     texts = [
-        "read:mcp/** where " + " and ".join(conditions[at : at + 16]) + " free *"
-        for at in range(0, len(conditions), 16)
+        "read:mcp/** where " + " and ".join([*conditions[at : at + 15], "z == 1"]) + " free *"
+        for at in range(0, len(conditions), 15)
     ]
     return mint(world.issuer, world.session_id, texts)
 
@@ -62,20 +62,31 @@ def _cases(world: World) -> Iterator[tuple[str, Token, Any]]:
     yield "glob-periodic", _conditions(world, rare), {"p": _text("ab", 64)}
     short = [_globs(lambda number: "a" * (number % 4 + 1) + "b", 64) for _ in range(6)]
     yield "glob-short", _conditions(world, [f"{each}" for each in short]), {"p": "a" * 31}
-    names = {f"n{number:04}": 0 for number in range(5000)}
-    yield "names", _conditions(world, [f"m{number:04}? == 1" for number in range(250)]), names
+    names = {f"n{number:04}": 0 for number in range(5500)}
+    yield "names", _conditions(world, [f"m{number:04}? == 1" for number in range(300)]), names
     numbers = list(range(100, 100 + 7000))
     members = ", ".join(map(str, range(9000, 9037)))
     yield "each", _conditions(world, [f"each(p) not in [{members}]"] * 1), {"p": numbers}
+    objects = {f"n{number}": number for number in range(1000)}
+    yield "json", _conditions(world, [f'p? != {{"a": {number}}}' for number in range(260)]), {"p": objects}
+    paths = ", ".join(f'"z{number}"' for number in range(63))
+    under = [f'each(p) under [{paths}, "a"]'] * 16
+    yield "under", _conditions(world, under), {"p": ["a/" * 511 + "a"] * 54}
+    networks = ", ".join(f'"{number:x}:2:3::/96"' for number in range(2, 60))
+    cidr = [f'each(p) cidr [{networks}, "::/0"]'] * 8
+    yield "cidr", _conditions(world, cidr), {"p": ["1:2:3:4:5:6:7:8"] * 550}
+    yield "url", _conditions(world, ['each(host(p?)) != "a"'] * 300), {"p": ["h://[::1]"] * 870}
+    yield "order", _conditions(world, ["each(p?) < 1.00000000000000000001"] * 150), {"p": [0.5] * 1740}
+    short = ", ".join(f'"*{number}b*"' for number in range(20))
     yield (
-        "json",
-        _conditions(world, [f'p != {{"a": {number}}}' for number in range(100)]),
-        {"p": {f"n{number}": number for number in range(1500)}},
+        "glob-each",
+        _conditions(world, [f'each(p?) glob [{short}, "a*"]'] * 35),
+        {"p": ["a" * 11] * 350},
     )
 
 
 def workloads(world: World) -> Iterator[Workload]:
-    """Yield the workloads; each call is denied or allowed as it comes."""
+    """Yield the workloads; each call is denied, or refused for its work, as it comes."""
     verifier = world.verifier()
     for name, token, arguments in _cases(world):
         data = json.dumps(arguments, separators=(",", ":")).encode()

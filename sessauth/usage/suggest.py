@@ -29,8 +29,6 @@ from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, work_of
 
 # A token has at most 8 KiB, and a suggestion must be short enough to be read.
 MAX_BYTES: Final = 4096
-# A part of the limit of a check; the rest is for the other layers and blocks.
-_MAX_WORK: Final = limits.MAX_WORK // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +241,8 @@ def _fault(suggestion: Suggestion, largest: CallGroup, max_bytes: int) -> str:
     scopes = suggestion.scopes
     if len(scopes) > limits.MAX_SCOPES or sum(len(scope.encode()) for scope in scopes) > max_bytes:
         return "the suggestion would be too long"
-    if sum(work_of(scope, largest) for scope in scopes) > _MAX_WORK:
+    # Half of what such a check may cost: the other layers and blocks need the rest.
+    if 2 * sum(work_of(scope, largest) for scope in scopes) > limits.MIN_WORK + 3 * largest.weight // 16:
         return "arguments are so large that judging them by more conditions could be too much work"
     proven = all(is_inside([part.granted], part.scopes) for part in suggestion.parts)
     return "" if proven else "the suggestion is not proven to lie inside the grant"

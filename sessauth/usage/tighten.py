@@ -271,12 +271,22 @@ def resource_of(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tup
 def work_of(scope: Scope, group: CallGroup) -> int:
     """Return the maximum work (docs/token-format.md, 9.8) of judging one of these calls by a scope."""
     work = group.size * max(1, mentioned(scope))
+    text = group.weight // 16
     for condition in scope.conditions:
-        values = max(1, len(condition.values))
-        if condition.each or condition.operator == Operator.SUBSET_OF:
-            work += group.size * values
-        if condition.path.source == ValueSource.ELEMENTS:
-            work += group.size * values
-        if condition.operator == Operator.GLOB or condition.accessor > Accessor.COUNT:
-            work += group.weight // 16 * values
+        values, compared = max(1, len(condition.values)), 1
+        of_elements = condition.each or condition.path.source == ValueSource.ELEMENTS
+        if of_elements or condition.operator == Operator.SUBSET_OF:
+            compared = group.size
+            work += 2 * group.size * values
+        work += group.size // 4
+        if any(isinstance(value, Json) for value in condition.values):
+            work += 18 * compared + 6 * group.size + 4 * text
+        else:
+            work += 4 * compared
+        if condition.operator in (Operator.GLOB, Operator.UNDER):
+            work += (compared + text) * values
+        if condition.operator == Operator.CIDR:
+            work += 8 * compared * values
+        if condition.accessor > Accessor.COUNT:
+            work += 4 * compared + text
     return work

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 _LENGTH = re.compile(r"(?:0|[1-9][0-9]{0,2})\Z")
 _PORT = re.compile(r"(?:0|[1-9][0-9]{0,4})\Z")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([/?#].*)?\Z")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,255})://([^/?#]*)([/?#].*)?\Z")
 _DOUBTFUL = re.compile(r"[^\x21-\x7e]|[\\\"<>^`{|}]")
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}\Z")
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}

@@ -142,13 +142,13 @@ def canonical_decimal(value: Number) -> str:
     return "-" * negative + text
 
 
-def form(value: object, count: Callable[[int], None] = lambda steps: None) -> str:
-    """The equality form; ``count`` takes the work of 9.8. Raises NoForm."""
-    count(1)
+def form(value: object, count: Callable[[int, int], None] = lambda steps, of_bytes: None) -> str:
+    """The equality form; ``count`` takes the work of 9.8, by values and by bytes. Raises NoForm."""
+    count(1, 0)
     return _form(value, count)
 
 
-def _form(value: object, count: Callable[[int], None]) -> str:
+def _form(value: object, count: Callable[[int, int], None]) -> str:
     if value is NO_VALUE:
         raise NoForm
     if value is None:
@@ -159,19 +159,19 @@ def _form(value: object, count: Callable[[int], None]) -> str:
         return _counted(value, count)
     if isinstance(value, int | Decimal):
         text = canonical_decimal(value)
-        count(len(text) // 16)
+        count(0, len(text) // 16)
         return text
     if isinstance(value, list):
-        count(len(value))
+        count(len(value), 0)
         return "[" + ",".join([_form(item, count) for item in value]) + "]"
     assert isinstance(value, dict)
-    count(len(value))
+    count(len(value), 0)
     names = sorted(value, key=lambda name: str(name).encode("utf-16-be"))
     return "{" + ",".join([_counted(name, count) + ":" + _form(value[name], count) for name in names]) + "}"
 
 
-def _counted(text: str, count: Callable[[int], None]) -> str:
-    count(len(text.encode("utf-8")) // 16)
+def _counted(text: str, count: Callable[[int, int], None]) -> str:
+    count(0, len(text.encode("utf-8")) // 16)
     return _string(text)
 
 

@@ -13,7 +13,15 @@ from .model import BILLION, NO_VALUE, NOTHING, Condition, JsonOperand, Number, P
 from .texts import glob_matches, is_under
 
 MAX_WORK = 262_144
+MAX_BYTES = 1_048_576
 BYTES_A_STEP = 16
+VALUES_A_STEP = 4
+URL_STEPS = 4
+CIDR_STEPS = 8
+DECIMAL_STEPS = 4
+FORM_STEPS = 2
+DIGEST_STEPS = 16
+HASHED = 4
 
 
 class OutOfWork(Exception):
@@ -22,9 +30,14 @@ class OutOfWork(Exception):
 
 @dataclass(slots=True)
 class Work:
-    """The counter of 9.8: one for each check."""
+    """The counter of 9.8: one for each check, of arguments of so many bytes."""
 
     done: int = 0
+
+    @classmethod
+    def of(cls, argument_bytes: int) -> Work:
+        """The counter at its start."""
+        return cls(3 * ((MAX_BYTES - argument_bytes) // BYTES_A_STEP))
 
     def add(self, amount: int) -> None:
         """Count; raises OutOfWork beyond the limit."""
@@ -42,6 +55,10 @@ class Context:
     facts: Mapping[str, tuple[Scalar, bool]]
     work: Work = field(default_factory=Work)
     only_visible: bool = False
+    values: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.values = (_values(self.arguments), _values(self.tool))
 
     def fact(self, name: str) -> object:
         """The value of a fact, or NOTHING."""
@@ -108,6 +125,7 @@ _SOME: dict[int, Callable[[object, object], bool]] = {
     Operator.EQUAL: _equal,
     Operator.NOT_EQUAL: lambda a, b: _same_type(a, b) and a != b,
     Operator.IN: _equal,
+    Operator.SUBSET_OF: _equal,
     Operator.LESS: _ordered(lambda a, b: a < b),  # type: ignore[operator]
     Operator.LESS_EQUAL: _ordered(lambda a, b: a <= b),  # type: ignore[operator]
     Operator.GREATER: _ordered(lambda a, b: a > b),  # type: ignore[operator]
@@ -120,8 +138,6 @@ _SOME: dict[int, Callable[[object, object], bool]] = {
 
 
 def _compare(operator: int, value: object, operands: tuple[object, ...]) -> bool:
-    if operator == Operator.SUBSET_OF:
-        return type(value) is list and all(any(_equal(item, w) for w in operands) for item in value)
     if operator == Operator.NOT_IN:
         return all(_same_type(value, w) and value != w for w in operands)
     return any(_SOME[operator](value, w) for w in operands)
@@ -150,6 +166,8 @@ def holds(condition: Condition, context: Context, place: list[int] | None = None
     """
     if is_unknown(condition):
         return False
+    if condition.path.source != Source.SESSION:
+        context.work.add(context.values[condition.path.source == Source.TOOL] // VALUES_A_STEP)
     if condition.path.source != Source.ELEMENTS:
         return _holds_at(condition, context.find(condition.path), context)
     return _at(condition, context.arguments, condition.path.segments, context, [] if place is None else place)
@@ -197,24 +215,27 @@ def _holds_at(condition: Condition, value: object, context: Context) -> bool:
             return False
         context.work.add(len(value) * max(1, len(condition.values)))
         return all(_holds_for(condition, v, operands, context.work) for v in value)
-    if condition.operator == Operator.SUBSET_OF and type(value) is list:
+    if condition.operator == Operator.SUBSET_OF:
+        if type(value) is not list:
+            return False
         context.work.add(len(value) * max(1, len(condition.values)))
-        if type(operands[0]) is JsonOperand:
-            return all(_json_holds(Operator.IN, v, operands, context.work) for v in value)
+        return all(_holds_for(condition, v, operands, context.work) for v in value)
     return _holds_for(condition, value, operands, context.work)
 
 
 def _json_holds(operator: int, value: object, operands: tuple[object, ...], work: Work) -> bool:
     """Section 6.6 with JSON operands."""
+    weight = HASHED if any(isinstance(w, JsonOperand) and not w.form for w in operands) else 1
+    work.add(DIGEST_STEPS if weight > 1 else 0)
     try:
-        ours = form(value, work.add)
+        ours = form(value, lambda steps, of_bytes: work.add(FORM_STEPS * steps + weight * of_bytes))
     except NoForm:
         return False
     same = any(
         isinstance(w, JsonOperand) and (w.form == ours if w.form else w.digest == form_digest(ours))
         for w in operands
     )
-    return same if operator in (Operator.EQUAL, Operator.IN) else not same
+    return same if operator in (Operator.EQUAL, Operator.IN, Operator.SUBSET_OF) else not same
 
 
 def _steps(value: object) -> int:
@@ -222,15 +243,30 @@ def _steps(value: object) -> int:
     return len(value.encode("utf-8")) // BYTES_A_STEP if type(value) is str else 0
 
 
+def _values(value: object) -> int:
+    """The values of a document, as section 8 counts them."""
+    inside: list[object] = []
+    if type(value) is dict:
+        inside = list(value.values())
+    elif type(value) is list:
+        inside = value
+    return 1 + sum(map(_values, inside))
+
+
 def _holds_for(condition: Condition, value: object, operands: tuple[object, ...], work: Work) -> bool:
     """Accessor and comparison for one value, counting what they may have to look through."""
     if type(operands[0]) is JsonOperand:
-        return condition.operator != Operator.SUBSET_OF and _json_holds(
-            condition.operator, value, operands, work
-        )
-    if condition.accessor in (Accessor.HOST, Accessor.SCHEME, Accessor.PORT):
-        work.add(_steps(value))
+        return _json_holds(condition.operator, value, operands, work)
+    if condition.accessor in (Accessor.HOST, Accessor.SCHEME, Accessor.PORT) and type(value) is str:
+        work.add(URL_STEPS + _steps(value))
     value = _access(condition.accessor, value)
-    if condition.operator == Operator.GLOB:
-        work.add(_steps(value) * len(condition.values))
+    if value is NOTHING:
+        return False
+    if type(value) is not str:
+        if Decimal in (type(value), type(operands[0])):
+            work.add(DECIMAL_STEPS)
+    elif condition.operator in (Operator.GLOB, Operator.UNDER):
+        work.add((1 + _steps(value)) * max(1, len(condition.values)))
+    elif condition.operator == Operator.CIDR:
+        work.add(CIDR_STEPS * len(condition.values))
     return _compare(condition.operator, value, operands)

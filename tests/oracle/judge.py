@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .conditions import Context, is_unknown
+from .conditions import Context, Work, is_unknown
 from .constants import Ending, Level, Reason, Stage
 from .json_values import BadJson, parse_object
 from .model import Chain, OracleDecision, OracleRequest, OracleSession, OracleView, Scope
@@ -82,7 +82,8 @@ def judge(
     try:
         action, segments = _read_action(request.action), _read_resource(request.resource)
         arguments = _read_json(request.arguments, "arguments")
-        context = Context(arguments, _read_json(request.tool, "tool"), session.facts)
+        work = Work.of(len(request.arguments))
+        context = Context(arguments, _read_json(request.tool, "tool"), session.facts, work)
     except _BadRequest as bad:
         return OracleDecision(Reason.MALFORMED_REQUEST, Stage.SCOPE, argument=str(bad))
     unknown = _unknown_kind(chain)

@@ -18,6 +18,7 @@ KERNEL = PACKAGE / "_fast"
 # Limits that only the edges hold: the kernel has no use for them.
 NOT_IN_KERNEL = {
     "MIN_ID_PREFIX_DIGITS",
+    "MIN_WORK",
     "WARN_TEXT_BYTES",
     "MAX_LABELS",
     "MAX_SESSION_ISSUER_KEYS",
@@ -124,7 +125,7 @@ DOCUMENTED = {
     "open permits, open approvals of a session": ("MAX_OPEN_PERMITS", "MAX_OPEN_APPROVALS"),
     "ancestors of a session": ("MAX_ANCESTORS",),
     "JSON: bytes / depth / values": ("MAX_JSON_BYTES", "MAX_JSON_DEPTH", "MAX_JSON_VALUES"),
-    "work": ("MAX_WORK",),
+    "work": ("MAX_WORK", "MIN_WORK"),
 }
 
 

@@ -188,6 +188,7 @@ TABLE: list[tuple[str, list[str], list[str]]] = [
         ['{"a": "HTTPS://x"}'],
         ['{"a": "http://x"}', '{"a": "https:x"}', '{"a": "https://"}'],
     ),
+    ('scheme(a) != "x"', [f'{{"a": "{"y" * 256}://x"}}'], [f'{{"a": "{"y" * 257}://x"}}']),
     (
         "port(a) == 443",
         ['{"a": "https://x"}', '{"a": "WSS://x/"}', '{"a": "http://x:443"}'],
@@ -339,11 +340,11 @@ def _tool() -> Iterator[Case]:
 def _work() -> Iterator[Case]:
     malformed = Reason.MALFORMED_REQUEST
     values = ", ".join(str(n) for n in range(64))
-    items = '{"a": [' + ", ".join(["63"] * 4_096) + "]}"
+    items = '{"a": [' + ", ".join(["63"] * 1_033) + "]}" + " " * 304
     subset = f"a subset_of [{values}]"
     yield case(
         "work at the limit",
-        "4096 elements and 64 values are 262,144 steps.",
+        "3 x 65,258 for 4,443 bytes, 258 for 1,035 values, 1,033 elements x 64 values: 262,144 steps.",
         allowed(),
         root(f"read:** where {subset} free *"),
         request=ask(arguments=items),
@@ -353,14 +354,14 @@ def _work() -> Iterator[Case]:
         "One step more, in the block's where.",
         refused(malformed, Level.BLOCK, 0, -1, 0, "arguments"),
         root(f"read:** where {subset} free *", conditions="each(b) == 1"),
-        request=ask(arguments=items[:-1] + ', "b": [1]}'),
+        request=ask(arguments=items.replace("}", ', "b": [1]}')),
     )
     yield case(
         "work beyond in a scope",
         "Counted on from scope to scope.",
         refused(malformed, Level.BLOCK, 0, 1, 0, "arguments"),
         root(f"read:** where {subset} and c == 1", f"read:** where {subset}"),
-        request=ask(arguments=items),
+        request=ask(arguments='{"a": [' + ", ".join(["63"] * 600) + "]}"),
     )
     many = "{" + ", ".join(f'"k{n}": 1' for n in range(8_200)) + "}"
     free = ", ".join(f"k{n}" for n in range(32))
@@ -375,25 +376,24 @@ def _work() -> Iterator[Case]:
 
 
 def _work_by_bytes() -> Iterator[Case]:
-    """Texts that globs and URLs look through cost a step for every 16 bytes."""
+    """Texts that globs and URLs look through cost steps for their bytes."""
     patterns = ", ".join(['"*"', *(f'"{n}*"' for n in range(63))])
-    # 8 conditions of 64 patterns on 8192 bytes: 8 x 64 x 512 steps.
     globs = " and ".join([f"a glob [{patterns}]"] * 8)
-    text = "x" * 8_192
-    comment = "8 conditions with 64 patterns on 8192 bytes are 262,144 steps."
+    text = "x" * 2_048
+    comment = "8 conditions with 64 patterns on 2,048 bytes are 8 x 64 x 129 steps."
     for name, host, more in (("at the limit", "http://x.y/1234", 0), ("beyond", "http://x.y/12345", 1)):
         beyond = refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 8, "arguments")
         yield case(
             f"work by bytes {name}",
-            f"{comment} A URL of {len(host)} bytes adds {more}.",
+            f"{comment} A URL of {len(host)} bytes adds {4 + more}: 262,144 with 3 x 65,364, or one more.",
             beyond if more else allowed(),
             root(f'read:** where {globs} and host(b) == "x.y" free *'),
-            request=ask(arguments=f'{{"a": "{text}", "b": "{host}"}}'),
+            request=ask(arguments=f'{{"a": "{text}", "b": "{host}"}}' + " " * 656),
         )
     yield case(
         "work by bytes of another glob",
-        "16 bytes for a single pattern are the step too many.",
+        "262,143 steps, and 2 for 16 bytes and a single pattern.",
         refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, -1, 0, "arguments"),
         root(f"read:** where {globs} free *", conditions='b glob "*"'),
-        request=ask(arguments=f'{{"a": "{text}", "b": "{"y" * 16}"}}'),
+        request=ask(arguments=f'{{"a": "{text}", "b": "{"y" * 16}"}}' + " " * 640),
     )

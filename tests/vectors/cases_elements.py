@@ -308,18 +308,18 @@ def _nearest() -> Iterator[Case]:
 def _work() -> Iterator[Case]:
     beyond = Reason.MALFORMED_REQUEST
     values = ", ".join(str(n) for n in range(64))
-    items = '{"a": [' + ", ".join(["63"] * 4_096) + "]"
-    comment = "4096 elements and 64 values are 262,144 steps."
+    items = '{"a": [' + ", ".join(["63"] * 1_033) + "]"
+    comment = "3 x 65,258 for 4,443 bytes, 258 for 1,035 values, 1,033 elements x 64 values: 262,144 steps."
     every = f"read:** where a[] in [{values}] free *"
     yield case(
-        "work of elements at the limit", comment, allowed(), root(every), request=ask(arguments=items + "}")
+        "work of elements at the limit", comment, allowed(), root(every), request=ask(arguments=items + "}" + " " * 304)
     )
     yield case(
         "work of elements beyond",
         "One step more, in the block's where.",
         refused(beyond, Level.BLOCK, 0, -1, 0, "arguments"),
         root(every, conditions="b[] == 1"),
-        request=ask(arguments=items + ', "b": [1]}'),
+        request=ask(arguments=items + ', "b": [1]}' + " " * 304),
     )
     yield case(
         "10,000 values in a list are elements as others",
@@ -328,12 +328,12 @@ def _work() -> Iterator[Case]:
         root("read:** where a[] == 7"),
         request=ask(arguments='{"a": [' + ",".join(["7"] * 9_998) + "]}"),
     )
-    nested = '{"a": [' + ",".join(['{"b":[1,1]}'] * 2_499) + "]}"
-    for paths, expected in ((26, allowed()), (27, refused(beyond, Level.BLOCK, 0, 0, -1, "arguments"))):
+    nested = '{"a": [' + ",".join(['{"b":[1,1]}'] * 1_570) + "]}"
+    for paths, expected in ((10, allowed()), (11, refused(beyond, Level.BLOCK, 0, 0, -1, "arguments"))):
         free = ", ".join(f"a[].b[].k{n}" for n in range(paths - 1))
         yield case(
             f"work of the closed world inside lists, {paths} paths",
-            "1 + 2,499 + 2,499 + 4,998 members and elements are walked, for each path.",
+            "1 + 1,570 + 1,570 + 3,140 members and elements are walked, for each path.",
             expected,
             root(f"read:** free a[].b[], {free}"),
             request=ask(arguments=nested),
@@ -342,16 +342,16 @@ def _work() -> Iterator[Case]:
 
 
 def _work_of_forms() -> Iterator[Case]:
-    # 16 conditions on a text of n bytes: 16 x (1 + n / 16) steps.
+    # 16 conditions on a text of n bytes: 16 x (2 + n / 16) steps.
     where = " and ".join(["a == null"] * 16)
     negative = " and ".join(["a != null"] * 16)
     for size, expected in (
-        (262_128, allowed()),
-        (262_144, refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 15, "arguments")),
+        (80_624, allowed()),
+        (80_640, refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 15, "arguments")),
     ):
         yield case(
             f"work of a form of {size} bytes",
-            "16 conditions, each 1 step and one for 16 bytes: at most 16 x 16,384.",
+            "16 conditions, each 2 steps and one for 16 bytes: 262,144 with 3 x 60,496, or more.",
             expected,
             root(f"read:** where {negative} free *"),
             request=ask(arguments='{"a": "' + "x" * size + '"}'),
@@ -365,8 +365,9 @@ def _work_of_forms() -> Iterator[Case]:
     )
     number = canonical_decimal(number_of(NUMBER.fullmatch("1" * 1024)))  # type: ignore[arg-type]
     numbers = '{"a": [' + ",".join(["1" * 1024] * 900) + "]}"
-    steps = 1 + 900 + 900 * (len(number) // 16)
-    fit = 262_144 // steps
+    # 902 values to look among.
+    steps = 902 // 4 + 2 + 2 * 900 + 900 * (len(number) // 16)
+    fit = (262_144 - 3 * ((1_048_576 - len(numbers)) // 16)) // steps
     for count, expected in (
         (fit, allowed()),
         (fit + 1, refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, fit, "arguments")),

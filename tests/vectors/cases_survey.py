@@ -142,7 +142,7 @@ _CASES: tuple[tuple[str, str, Sequence[Record], Sequence[Candidate], str, str], 
     ),
     (
         "work below its bound",
-        "Eight conditions of 3 × 10,000 each.",
+        "Eight conditions of 2,500 + (3 + 4) × 10,000 each.",
         [root("*:**", conditions=" and ".join([_WORK] * 8))],
         [_read(MAYBE)],
         "plain",
@@ -150,23 +150,23 @@ _CASES: tuple[tuple[str, str, Sequence[Record], Sequence[Candidate], str, str], 
     ),
     (
         "work of scopes that match by nothing else",
-        "27 closed scopes of 10,000 each could pass the bound before the one that is open.",
-        [root(*['read:files/* where tool.none present and session.case_id == "C-7"'] * 27, "read:files/*")],
+        "7 closed scopes of 10,000 each could pass the bound before the one that is open.",
+        [root(*['read:files/* where tool.none present and session.case_id == "C-7"'] * 7, "read:files/*")],
         [_read(MAYBE)],
         "facts",
         "sealed",
     ),
     (
         "work below its bound, and a scope that is open",
-        "26 of them could not.",
-        [root(*['read:files/* where tool.none absent and session.case_id == "C-8"'] * 26, "read:files/*")],
+        "6 of them could not.",
+        [root(*['read:files/* where tool.none absent and session.case_id == "C-8"'] * 6, "read:files/*")],
         [_read(YES)],
         "facts",
         "sealed",
     ),
     (
         "a scope that is looked at counts whole",
-        "Its first condition is no, and its 9 of 30,000 each count.",
+        "Its first condition is no, and its 9 of 72,500 each count.",
         [
             root(
                 'read:files/* where session.case_id == "C-8" and ' + " and ".join([_WORK] * 9), "read:files/*"

@@ -171,7 +171,7 @@ cdef bint parse_url(bytes_t p, size_t n, Url *out) noexcept nogil:
     at = 1
     while at < n and (is_letter(p[at]) or is_digit(p[at]) or p[at] == 0x2B or p[at] == 0x2D or p[at] == 0x2E):
         at += 1
-    if at + 3 > n or p[at] != 0x3A or p[at + 1] != 0x2F or p[at + 2] != 0x2F:
+    if at > MAX_SCHEME_CHARS or at + 3 > n or p[at] != 0x3A or p[at + 1] != 0x2F or p[at + 2] != 0x2F:
         return 0
     out.scheme = p
     out.scheme_n = at

@@ -26,8 +26,6 @@ cdef struct JsonForm:
 
 
 cdef enum:
-    # Bytes of text for one step of work, here as in a glob or a URL.
-    BYTES_A_STEP = 16
     FORM_LABEL_BYTES = 17
 
 # With its zero byte at the end.
@@ -111,7 +109,9 @@ cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *wor
     forming.nodes = nodes
     forming.work = work[0]
     forming.out = out
-    formed = _form_node(&forming, node, order) if _spend(&forming, 1) else OUT_OF_WORK
+    formed = OUT_OF_WORK
+    if _spend(&forming, FORM_STEPS + (DIGEST_STEPS if out.hashed else 0)):
+        formed = _form_node(&forming, node, order)
     free(order)
     work[0] = forming.work
     if out.hashed:
@@ -124,6 +124,10 @@ cdef inline bint _spend(Forming *forming, size_t steps) noexcept nogil:
         return 0
     forming.work -= <uint32_t> steps
     return 1
+
+
+cdef inline bint _spend_on_bytes(Forming *forming, size_t n) noexcept nogil:
+    return _spend(forming, n // BYTES_A_STEP * (HASHED if forming.out.hashed else 1))
 
 
 cdef inline void _add(Forming *forming, bytes_t p, size_t n) noexcept nogil:
@@ -166,7 +170,7 @@ cdef Formed _form_number(Forming *forming, const JsonNode *node) noexcept nogil:
     else:
         decimal_of_node(node, &value)
     n = put_decimal(text, &value)
-    if not _spend(forming, n // BYTES_A_STEP):
+    if not _spend_on_bytes(forming, n):
         return OUT_OF_WORK
     _add(forming, text, n)
     return HAS_FORM
@@ -176,7 +180,7 @@ cdef Formed _form_text(Forming *forming, bytes_t p, size_t n) noexcept nogil:
     cdef unsigned char escape[8]
     cdef bytes_t end = p + n
     cdef bytes_t start
-    if not _spend(forming, n // BYTES_A_STEP):
+    if not _spend_on_bytes(forming, n):
         return OUT_OF_WORK
     _add_char(forming, 0x22)
     while p < end:
@@ -196,7 +200,7 @@ cdef Formed _form_container(Forming *forming, const JsonNode *node, const JsonNo
     cdef uint32_t at = <uint32_t> (node - forming.nodes) + 1
     cdef Formed formed
     cdef uint32_t i
-    if not _spend(forming, node.count):
+    if not _spend(forming, FORM_STEPS * node.count):
         return OUT_OF_WORK
     for i in range(node.count):
         order[i] = forming.nodes + at

@@ -129,8 +129,7 @@ cdef CostClaims build_claims(
     context.facts = rules.facts
     context.fact_count = rules.fact_count
     context.facts_base = rules.base
-    context.work = 0
-    context.overworked = 0
+    begin_work(&context, input.arguments.n)
     out.session_id = chain.session_id
     out.block_ids = chain.block_ids
     out.epoch = outcome.epoch

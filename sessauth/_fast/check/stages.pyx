@@ -133,8 +133,7 @@ cdef bint judge_scope(
     context.arguments = &scratch.arguments
     context.tool = &scratch.tool
     context.visible_only = 0
-    context.work = 0
-    context.overworked = 0
+    begin_work(&context, input.arguments.n)
     for k in range(rules_count):
         # A ceiling reads the facts of its own session: a child's owner sets the child's facts.
         _read_facts_of(rules[k], &context)

@@ -14,7 +14,6 @@ from libc.string cimport memset
 from sessauth._fast._check cimport (
     ALLOWED,
     ENDING_BOUND,
-    MAX_WORK,
     MAYBE,
     NO,
     STAGE_DECODE,
@@ -44,6 +43,7 @@ from sessauth._fast._check cimport (
     judge_kinds,
     judge_scope,
     lineage_clear,
+    may_overwork,
     outcome_free,
     outcome_init,
     read_document,
@@ -287,7 +287,7 @@ cdef int _whatever(
         for n in range(block.where_count):
             out = and3(out, eval_condition3(&block.where[n], chain.base, &call))
     if out == YES and (
-        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or call.context.work + call.worst_case_work > MAX_WORK
+        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or may_overwork(&call)
     ):
         return MAYBE
     return out

@@ -16,8 +16,9 @@ cdef struct PartialCall:
     bint knows_arguments
     bint knows_tool
     bint knows_facts
-    # The most work that unknown arguments can cause (docs/token-format.md, section 9.12).
-    uint64_t worst_case_work
+    # The most work that unknown arguments can cause: by their values, and by their bytes (docs/token-format.md, section 9.12).
+    uint64_t work_by_values
+    uint64_t work_by_bytes
 
 cdef inline int and3(int a, int b) noexcept nogil:
     """Return the conjunction of two verdicts (Kleene)."""
@@ -30,6 +31,8 @@ cdef inline void read_facts_of(const SessionRules *rules, Context *context) noex
     context.fact_count = rules.fact_count
     context.facts_base = rules.base
 
+# 1 if arguments of some size can pass the bound of work, beside the work that is known.
+cdef bint may_overwork(const PartialCall *call) noexcept nogil
 # `needs_are_maybe`: a scope with needs is MAYBE instead of YES.
 cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil
 cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil

@@ -6,6 +6,11 @@ gateway's facts about the tool. ``match`` and ``evaluate`` decide on scopes and 
 
 from libc.stdint cimport uint64_t
 
+cdef enum:
+    # The steps of all bytes that arguments may have, and the counter's start for arguments of none.
+    ALL_BYTES = MAX_JSON_BYTES // BYTES_A_STEP
+    WORK_OF_NO_BYTES = 3 * ALL_BYTES
+
 
 cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil:
     cdef int out = NO
@@ -50,7 +55,7 @@ cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexce
     if paths < 0:
         return out
     if not call.knows_arguments:
-        call.worst_case_work += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
+        call.work_by_values += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
         return and3(out, MAYBE)
     if out == NO or covers(scope, base, &call.context, 0, &left):
         return out
@@ -59,6 +64,8 @@ cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexce
 
 cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) noexcept nogil:
     cdef uint64_t values = c.count if c.count else 1
+    cdef uint64_t compared = 1
+    cdef uint64_t hashed
     cdef bint known = call.knows_facts
     cdef uint64_t marked = 0
     if is_unknown(c):
@@ -71,13 +78,32 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
         if holds(c, base, &call.context, &marked):
             return YES
         return MAYBE if call.context.overworked else NO
+    call.work_by_values += MAX_JSON_VALUES // VALUES_A_STEP
     if c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
-        call.worst_case_work += MAX_JSON_VALUES * values
+        compared = MAX_JSON_VALUES
+        call.work_by_values += compared * values
     if is_json(c):
+        hashed = HASHED if has_digest(c) else 1
+        call.work_by_values += compared * (FORM_STEPS + DIGEST_STEPS)
         # A number's canonical decimal may take a step more than its text: 1e20 has 21 digits.
-        call.worst_case_work += 2 * MAX_JSON_VALUES + MAX_JSON_BYTES // BYTES_A_STEP
-    if c.op == OP_GLOB:
-        call.worst_case_work += (MAX_JSON_BYTES // BYTES_A_STEP) * values
+        call.work_by_values += (FORM_STEPS + hashed) * MAX_JSON_VALUES
+        call.work_by_bytes += ALL_BYTES * hashed
+    else:
+        call.work_by_values += compared * DECIMAL_STEPS
+    if c.op == OP_GLOB or c.op == OP_UNDER:
+        call.work_by_values += compared * values
+        call.work_by_bytes += ALL_BYTES * values
+    if c.op == OP_CIDR:
+        call.work_by_values += compared * CIDR_STEPS * values
     if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
-        call.worst_case_work += MAX_JSON_BYTES // BYTES_A_STEP
+        call.work_by_values += compared * URL_STEPS
+        call.work_by_bytes += ALL_BYTES
     return MAYBE
+
+
+cdef bint may_overwork(const PartialCall *call) noexcept nogil:
+    cdef uint64_t work = call.context.work + call.work_by_values
+    if call.knows_arguments:
+        return work + call.work_by_bytes > MAX_WORK
+    # Both the counter's start and the sum are linear in the arguments' size, so its two ends decide.
+    return WORK_OF_NO_BYTES + work > MAX_WORK or work + call.work_by_bytes > MAX_WORK

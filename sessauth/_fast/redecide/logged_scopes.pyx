@@ -13,7 +13,6 @@ from sessauth._fast._check cimport (
     LEVEL_BLOCK,
     LEVEL_CEILING,
     MALFORMED_REQUEST,
-    MAX_WORK,
     MAYBE,
     NO,
     NO_NEEDS,
@@ -30,11 +29,13 @@ from sessauth._fast._check cimport (
     ScopeList,
     Scratch,
     and3,
+    begin_work,
     closed_paths,
     deny,
     eval_condition3,
     eval_scope3,
     eval_scopes3,
+    may_overwork,
     pattern_matches,
     read_facts_of,
 )
@@ -76,6 +77,8 @@ cdef int evaluate_logged_scopes(
     call.action = input.action
     call.resource = &scratch.resource
     call.knows_arguments = position.knows_arguments
+    if call.knows_arguments:
+        begin_work(&call.context, input.arguments.n)
     call.knows_facts = position.knows_facts
     for k in range(lineage.count):
         read_facts_of(lineage.rules[k], &call.context)
@@ -97,7 +100,7 @@ cdef int evaluate_logged_scopes(
         out = and3(out, _eval_block(chain, i, &call, position, outcome))
         if out == NO:
             return NO
-    return MAYBE if out == YES and call.context.work + call.worst_case_work > MAX_WORK else out
+    return MAYBE if out == YES and may_overwork(&call) else out
 
 
 cdef int _eval_block(

@@ -7,6 +7,11 @@ form of an object or a list allocates. Counted steps bound the work (section 9.8
 from libc.stdint cimport uint32_t, uint64_t
 
 
+cdef void begin_work(Context *context, size_t argument_bytes) noexcept nogil:
+    context.work = 3 * (<uint32_t> (MAX_JSON_BYTES - argument_bytes) // BYTES_A_STEP)
+    context.overworked = 0
+
+
 cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
     """Count n × max(1, times) steps of work. 0: the check is over its limit."""
     cdef uint64_t steps = <uint64_t> n * (times if times else 1)
@@ -46,6 +51,8 @@ cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context)
     elif c.count:
         from_value(&c.values[0], base, &operand)
     if c.path.source == SOURCE_ELEMENTS:
+        if not _spend_on_lookup(context, document):
+            return 0
         return _at_places(c, base, document.nodes, c.path.first, c.path.count, context, &operand)
     if c.path.source == SOURCE_SESSION:
         fact = _fact(context, base, &c.path.first)
@@ -54,6 +61,8 @@ cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context)
     else:
         if c.path.source == SOURCE_TOOL:
             document = context.tool
+        if not _spend_on_lookup(context, document):
+            return 0
         node = find_node(document, &c.path, base)
         if node != NULL:
             return _of_node(c, base, document.nodes, node, context, &operand)
@@ -160,6 +169,14 @@ cdef bint _of_value(
     return _one(c, base, &hand, node.count, context, operand)
 
 
+cdef bint has_digest(const Condition *c) noexcept nogil:
+    cdef int i
+    for i in range(c.count):
+        if c.values[i].type == TYPE_DIGEST:
+            return 1
+    return 0
+
+
 cdef bint _of_json(
     const Condition *c, bytes_t base, const JsonNode *nodes, const JsonNode *node, Context *context
 ) noexcept nogil:
@@ -170,9 +187,7 @@ cdef bint _of_json(
     cdef Formed formed
     cdef bint equal = 0
     cdef int i
-    form.hashed = 0
-    for i in range(c.count):
-        form.hashed |= c.values[i].type == TYPE_DIGEST
+    form.hashed = has_digest(c)
     formed = form_json(nodes, node, &left, &form)
     context.work = MAX_WORK - left
     if formed != HAS_FORM:
@@ -201,8 +216,14 @@ cdef bint _one(
         hand.nanos = 0
     elif c.accessor != ACCESSOR_NONE and not _url_part(c.accessor, context, hand):
         return 0
-    # Each of the patterns may walk the whole text.
-    if c.op == OP_GLOB and hand.type == TYPE_TEXT and not spend(context, hand.n // BYTES_A_STEP, c.count):
+    if hand.type == TYPE_TEXT:
+        # Each of the patterns or paths may walk the whole text, and each network has it read.
+        if c.op == OP_GLOB or c.op == OP_UNDER:
+            if not spend(context, 1 + <uint32_t> hand.n // BYTES_A_STEP, c.count):
+                return 0
+        elif c.op == OP_CIDR and not spend(context, CIDR_STEPS, c.count):
+            return 0
+    elif (hand.type == TYPE_DECIMAL or operand.type == TYPE_DECIMAL) and not spend(context, DECIMAL_STEPS, 1):
         return 0
     return compare(c, base, hand, operand)
 
@@ -211,7 +232,7 @@ cdef bint _url_part(int accessor, Context *context, Operand *hand) noexcept nogi
     cdef Url url
     cdef bytes_t part
     cdef size_t n, i
-    if hand.type != TYPE_TEXT or not spend(context, hand.n // BYTES_A_STEP, 1):
+    if hand.type != TYPE_TEXT or not spend(context, URL_STEPS + <uint32_t> hand.n // BYTES_A_STEP, 1):
         return 0
     if not parse_url(hand.text, hand.n, &url):
         return 0
@@ -227,8 +248,6 @@ cdef bint _url_part(int accessor, Context *context, Operand *hand) noexcept nogi
     if accessor == ACCESSOR_HOST:
         part = url.host
         n = url.host_n
-    if n > sizeof(hand.lower):
-        return 0
     for i in range(n):
         hand.lower[i] = part[i] | 0x20 if 0x41 <= part[i] <= 0x5A else part[i]
     hand.text = hand.lower

@@ -14,7 +14,7 @@ cdef struct Operand:
     int64_t units
     uint32_t nanos
     Decimal exact           # DECIMAL
-    unsigned char lower[256]
+    unsigned char lower[MAX_SCHEME_CHARS]   # a host is shorter
 
 # Compare a node that is no NUMBER with the condition's number.
 cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil

@@ -24,6 +24,7 @@ from sessauth._fast._check cimport (
     WireReader,
     arena_free,
     arena_init,
+    begin_work,
     bytes_t,
     document_free,
     document_init,
@@ -123,8 +124,7 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
         context.fact_count = fact_count
         context.facts_base = _base(record)
         context.visible_only = 0
-        context.work = 0
-        context.overworked = 0
+        begin_work(&context, PyBytes_GET_SIZE(arguments))
         match_scopes(&scopes, action_part, &split, &context, &verdict)
         if verdict.match == MATCHED:
             return True, -1, ""
