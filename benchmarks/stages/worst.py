@@ -1,7 +1,7 @@
 """Stage ``worst``: the most expensive requests of at most 64 KiB that a check accepts, against one signature.
 
 There is one for each kind of condition. They are made for a token of at most 8 KiB: what its holder adds
-to it offline makes them expensive. Most end where the steps of work do: the request is refused after all of them.
+to it offline makes them expensive. Most end with the steps of work: the request is refused after all of them.
 """
 
 from __future__ import annotations

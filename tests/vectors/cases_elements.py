@@ -312,7 +312,11 @@ def _work() -> Iterator[Case]:
     comment = "3 x 65,258 for 4,443 bytes, 258 for 1,035 values, 1,033 elements x 64 values: 262,144 steps."
     every = f"read:** where a[] in [{values}] free *"
     yield case(
-        "work of elements at the limit", comment, allowed(), root(every), request=ask(arguments=items + "}" + " " * 304)
+        "work of elements at the limit",
+        comment,
+        allowed(),
+        root(every),
+        request=ask(arguments=items + "}" + " " * 304),
     )
     yield case(
         "work of elements beyond",
