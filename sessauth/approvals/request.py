@@ -19,7 +19,7 @@ Order of events:
 What must never happen: a person signs something that the screen did not show; one signature admits two
 calls; a signature of an earlier epoch counts.
 
-Read next: ``approver.py``, then docs/decisions/0011-what-an-approver-signs.md.
+Read next: ``approver.py``, then docs/decisions.md, 11.
 """
 
 from __future__ import annotations

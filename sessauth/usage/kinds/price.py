@@ -139,16 +139,18 @@ def _refused_values(conditions: tuple[Condition, ...], path: Path, summary: Valu
 
 
 def _values(summary: ValueSummary) -> Iterator[object]:
-    """Yield a value for each that is known, as JSON."""
+    """Yield a value for each that is known, as JSON, and one for each kind of which none is known."""
     known = summary.values or ()
-    yield from (_plain(value) for value in known if not _is_digest(value))
+    plain = [_plain(value) for value in known if not _is_digest(value)]
+    types = {type(value) for value in plain}
+    yield from plain
     if "text" in summary.kinds and (summary.values is None or any(map(_is_digest, known))):
         yield (summary.prefix or "") + _UNKNOWN
-    if "list" in summary.kinds:
+    if "list" in summary.kinds and list not in types:
         yield [_plain(value) for value in summary.elements or ()] if summary.elements is not None else [{}]
-    if "null" in summary.kinds:
+    if "null" in summary.kinds and None not in plain:
         yield None
-    if "object" in summary.kinds:
+    if "object" in summary.kinds and dict not in types:
         yield {}
 
 

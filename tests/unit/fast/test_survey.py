@@ -140,16 +140,16 @@ def test_a_malformed_candidate_is_a_no(candidate: tuple[Any, ...]) -> None:
     ("scope", "expected"),
     [
         # Each could be made to ask for more work than a check may cost, before the scope behind it allows.
-        ("where each(n) in [" + ", ".join(map(str, range(30))) + "] free *", MAYBE),
-        ("where n subset_of [" + ", ".join(map(str, range(30))) + "] free *", MAYBE),
+        ("where each(n) in [1, 2, 3] free *", MAYBE),
+        ("where n subset_of [1, 2, 3] free *", MAYBE),
         ('where n glob ["a*", "b*", "c*", "d*", "e*"] free *', MAYBE),
-        ("free " + ", ".join(f"p{n}" for n in range(30)), MAYBE),
+        ("free p, q, r, s, t, u, v", MAYBE),
         # And these could not.
-        ("where each(n) in [" + ", ".join(map(str, range(20))) + "] free *", YES),
+        ("where each(n) in [1, 2] free *", YES),
         ('where n glob ["a*", "b*"] free *', YES),
         ('where host(n) == "a" and scheme(n) == "b" free *', YES),
         ("where n in [" + ", ".join(map(str, range(64))) + "] free *", YES),
-        ("free " + ", ".join(f"p{n}" for n in range(20)), YES),
+        ("free p, q, r, s, t, u", YES),
     ],
 )
 def test_arguments_that_ask_for_too_much_work(scope: str, expected: SurveyVerdict) -> None:

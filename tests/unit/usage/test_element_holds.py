@@ -42,6 +42,8 @@ def file(path: str = "src/a.py", mode: str = "file", content: str = LONG, **more
         ([[{"id": "a", "cc": "b"}, {"id": "a"}]], 'v[].cc? == "b" and v[].id == "a"'),
         ([[{"id": "a"}], []], 'v[].id? == "a"'),
         ([[{"id": "a"}], None], ['v[].id == "a"', "v == null"]),
+        (["a", None], ['v == "a"', "v == null"]),
+        (["a", []], ['v == "a"', "count(v) == 0"]),
         ([[{"id": "a"}], ["b"]], ['v[].id == "a"', 'v subset_of ["b"]']),
         ([[{"o": {"to": "a", "n": 3}}]], 'v[].o.n >= 2 and v[].o.n <= 5 and v[].o.to == "a"'),
         ([[{"tags": ["a"]}], [{"tags": ["b"]}]], 'v[].tags subset_of ["a", "b"]'),
