@@ -28,6 +28,7 @@ from . import layout
 from .host import preflight
 from .host.folder import read_file, replace_file
 from .integrity.anchor import Anchored
+from .integrity.pages import verify_pages
 from .integrity.verify import Verified, verify
 from .lmdb import brake_row, credential_rows, evidence_rows, incarnations, tallies
 from .lmdb.environment import LmdbSource, open_environment, open_tables
@@ -107,6 +108,8 @@ def backup_source(
     except FileExistsError as error:
         raise StateError(f"{folder} exists already; name a new folder for the backup") from error
     folder.chmod(0o700)
+    # The copy numbers the pages anew.
+    verify_pages(source.env, source.reading)
     try:
         source.env.copy(str(folder), compact=True)
     except lmdb.Error as error:

@@ -24,6 +24,7 @@ from ..backup import Manifest, verify_backup
 from ..lmdb.reader import StateReader
 from ..replication.position import read_position
 from ..writer import statistics
+from .pages import verify_pages
 from .verify import Verified, verify
 
 _MODULE: Final = "sessauth.state.integrity.apart"
@@ -87,6 +88,8 @@ def _read(what: str, folder: Path) -> dict[str, Any]:
         return {"manifest": asdict(manifest), "counts": asdict(counts)}
     reader = StateReader.open(folder)
     try:
+        if what == WHOLE:
+            verify_pages(reader.env, reader.reading)
         with reader.rows() as rows:
             head = rows.head()
             rows.used_bytes(int(reader.env.stat()["psize"]))

@@ -1,6 +1,7 @@
 """Verification of a whole state: all rows decode and are consistent, and the log leads to its head.
 
-Rows of sessions are verified by ranges of session ids, so that a large state can be in steps.
+In steps, so that a large state can be while it is served: the pages table by table, then rows of sessions by
+ranges of session ids.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..lmdb.rows import TxnRows, field_number
 from ..lmdb.span import ALL, END, MAX_KEY_BYTES, Span
 from ..rules import cost_rows
 from ..rules.apply import chain_digest
+from .pages import FREE, verify_pages
 
 _PROGRESS_EVERY: Final = 256
 # Few enough that a step takes some milliseconds.
@@ -86,6 +88,8 @@ class Verification:
         """Begin before the first session."""
         self._source = source
         self._after = b""
+        # Before any row, since LMDB ends the process at some damages.
+        self._tables = [FREE, *layout.TABLES]
         self._rest: list[Callable[[TxnRows], object]] = [verify_incarnations, _keys_of_issuers, _outcomes]
         self._rest += [verify_evidence, _log]
         self._sessions_done = False
@@ -93,17 +97,20 @@ class Verification:
     @property
     def done(self) -> bool:
         """True once every row was verified."""
-        return self._sessions_done and not self._rest
+        return not self._tables and self._sessions_done and not self._rest
 
     def work(self, seconds: float) -> bool:
         """Verify for so long, one step at least; return :attr:`done`.
 
-        Raises StateUnusable CORRUPT at the first wrong row.
+        Raises StateUnusable CORRUPT at the first wrong page or row.
         """
         until = time.monotonic() + seconds
         while not self.done:
-            with self._source.rows() as rows, _corrupt():
-                self._step(rows)
+            if self._tables:
+                verify_pages(self._source.env, self._source.reading, (self._tables.pop(),))
+            else:
+                with self._source.rows() as rows, _corrupt():
+                    self._step(rows)
             if time.monotonic() >= until:
                 break
         return self.done

@@ -14,7 +14,7 @@ from ...model.log_records import Head
 from .. import layout
 from ..host import preflight
 from ..host.folder import Owner, pid_namespace
-from ..integrity import anchor
+from ..integrity import anchor, pages
 from .environment import LmdbSource
 from .shared_environment import EnvironmentUse
 
@@ -37,7 +37,8 @@ class StateReader(LmdbSource):
     def open(cls, state_dir: str | os.PathLike[str]) -> Self:
         """Open a state folder; raises StateUnusable, whose ``problem`` names the cause.
 
-        IN_USE: this process writes it, or has a reader of files that were replaced since.
+        IN_USE: this process writes it, or has a reader of files that were replaced since. Reads the numbers of
+        all pages that a check may read, some microseconds each.
         """
         folder = Path(state_dir)
         preflight.check(folder, writer=False)
@@ -55,6 +56,7 @@ class StateReader(LmdbSource):
                     f"{layout.FORMAT}; upgrade this program"
                 )
                 raise StateUnusable(message, "NEWER_FORMAT")
+            pages.verify_pages(reader.env, reader.reading, pages.CHECKED)
         except lmdb.Error as error:
             use.close()
             raise StateUnusable(f"{folder}: {error}; restore it from a backup", "CORRUPT") from error

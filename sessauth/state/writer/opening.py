@@ -17,6 +17,7 @@ from .. import layout
 from ..host import access, brake, preflight
 from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
+from ..integrity.pages import verify_pages
 from ..integrity.verify import verify
 from ..lmdb import brake_row, evidence_rows, tallies
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
@@ -276,6 +277,7 @@ def _recover(source: LmdbSource, page: brake.Brake, *, restoring: bool) -> None:
     Rows that a restore replaces need not verify: until then the brake is held in its name.
     """
     if not restoring:
+        verify_pages(source.env, source.reading)
         with source.rows() as rows:
             verify(rows)
     elif not page.by_hand.engaged:

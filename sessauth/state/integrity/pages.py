@@ -1,0 +1,208 @@
+"""Numbers of pages in the data file: each page that a table leads to must be the one of its place.
+
+LMDB never changes a page in place: a change writes a copy elsewhere, and the page before it is free from then
+on, with rows as they were. If a disk gives such a page for the present one, its rows are well formed, and an
+ended session is active in them. Each page states its number, which LMDB doesn't compare. So this does, along
+LMDB's format 1 and without calls of it, which end the process at some damages.
+
+A read transaction is open meanwhile, so that no writer reuses a page of its snapshot. Not found is a page whose
+number was changed as well, and one of those that follow the first of a long value, which have no number.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import lmdb
+
+from ...errors import StateUnusable
+from .. import layout
+
+# What a check reads.
+CHECKED: Final = (
+    layout.SESSIONS, layout.LEASES, layout.REVOKED, layout.KEYS, layout.META, layout.TALLIES,
+)  # fmt: skip
+# LMDB's own table of free pages.
+FREE: Final = ""
+
+# A page begins with its number, its kind, the end of the offsets of its nodes, and the begin of its nodes; the
+# first page of a long value has the number of its pages in place of the last two.
+_PAGE: Final = struct.Struct("<Q 2x H H H")
+_VALUE: Final = struct.Struct("<Q 2x H I")
+_PAGE_BYTES: Final = _PAGE.size
+_BRANCH, _LEAF, _LONG_VALUE = 1, 2, 4
+# Without what concerns pages in memory alone.
+_KINDS: Final = 0x6F
+# A node begins with four words: of a leaf the value's length in two, flags, and the key's length; of a branch
+# the child's number in three.
+_NODE: Final = struct.Struct("<H H H H")
+_HAS_LONG_VALUE, _IS_TABLE = 1, 2
+_NUMBER: Final = struct.Struct("<Q")
+# A table's record: its depth, the pages of its long values, and its root.
+_TABLE: Final = struct.Struct("<6x H 16x Q 8x Q")
+_NO_ROOT: Final = (1 << 64) - 1
+_MAX_DEPTH: Final = 32
+# A meta page, behind what commit_id.py reads: the records of two tables, the last page, the transaction's id.
+_META: Final = struct.Struct("<40x 48s 48s Q Q")
+# Each fails only if a whole commit falls between two reads of a few bytes.
+_ATTEMPTS: Final = 1_000
+
+
+class _Meta(NamedTuple):
+    free: bytes
+    main: bytes
+    last_page: int
+    txn_id: int
+
+
+def verify_pages(
+    env: lmdb.Environment, begin: Callable[[], lmdb.Transaction], names: tuple[str, ...] | None = None
+) -> None:
+    """Verify the pages of the tables of these names, by default of all, as a transaction of ``begin`` has them.
+
+    Raises StateUnusable CORRUPT at the first wrong one.
+    """
+    data_file = Path(env.path()) / layout.DATA_FILE
+    page_size = int(env.stat()["psize"])
+    for _ in range(_ATTEMPTS):
+        txn = begin()
+        try:
+            data = _map(data_file)
+            try:
+                meta = _read_meta(data, page_size, txn.id())
+                if meta is not None:
+                    _Walk(data_file, data, page_size, meta.last_page).verify(meta, names)
+                    return
+            finally:
+                data.close()
+        finally:
+            txn.abort()
+    raise _corrupt(data_file, "its last commit is not the one that was read")
+
+
+def _map(data_file: Path) -> mmap.mmap:
+    """Map the data file. LMDB holds no lock on it, so closing this descriptor of it releases none."""
+    descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    except OSError as error:
+        advice = "allow this process the address space of twice the map (ulimit -v)"
+        raise StateUnusable(f"{data_file}: {error}; {advice}", "NO_MEMORY") from error
+    finally:
+        os.close(descriptor)
+
+
+def _read_meta(data: mmap.mmap, page_size: int, txn_id: int) -> _Meta | None:
+    """Return the meta page of a transaction; None if the next commit but one overwrote it.
+
+    Two equal reads: a commit may have been amid writing it at the first one.
+    """
+    at = (txn_id & 1) * page_size
+    meta = _Meta._make(_META.unpack_from(data, at))
+    return meta if meta.txn_id == txn_id and meta == _META.unpack_from(data, at) else None
+
+
+def _corrupt(data_file: Path, text: str) -> StateUnusable:
+    return StateUnusable(f"{data_file}: {text}; restore it from a backup", "CORRUPT")
+
+
+@cache
+def _offsets(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}H")
+
+
+class _Walk:
+    """One walk through the tables of a snapshot."""
+
+    def __init__(self, data_file: Path, data: mmap.mmap, page_size: int, last_page: int) -> None:
+        self._data_file = data_file
+        self._data = data
+        self._page_size = page_size
+        self._last_page = last_page
+        self._unread = last_page + 1
+
+    def verify(self, meta: _Meta, names: tuple[str, ...] | None) -> None:
+        if names is None or FREE in names:
+            self._verify_table(meta.free)
+        for at, offsets in self._leaves(meta.main):
+            for node in (at + offset for offset in offsets):
+                _, _, flags, key_bytes = _NODE.unpack_from(self._data, node)
+                key_at = node + _NODE.size
+                record_at = key_at + key_bytes
+                if not flags & _IS_TABLE or record_at + _TABLE.size > at + self._page_size:
+                    raise self._wrong(at // self._page_size)
+                if names is None or self._data[key_at:record_at].decode(errors="replace") in names:
+                    self._verify_table(self._data[record_at : record_at + _TABLE.size])
+
+    def _verify_table(self, record: bytes) -> None:
+        for _ in self._leaves(record):
+            pass
+
+    def _leaves(self, record: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield each leaf's place, and the offsets of its nodes, once it and what leads to it are verified."""
+        depth, long_value_pages, root = _TABLE.unpack(record)
+        if root == _NO_ROOT:
+            return
+        if not 1 <= depth <= _MAX_DEPTH:
+            raise self._wrong(root)
+        data, page_size = self._data, self._page_size
+        left = [(root, depth)]
+        while left:
+            number, height = left.pop()
+            at = self._place(number)
+            stated, kind, lower, upper = _PAGE.unpack_from(data, at)
+            wanted = _LEAF if height == 1 else _BRANCH
+            if stated != number or kind & _KINDS != wanted or not _PAGE_BYTES <= lower <= upper <= page_size:
+                raise self._wrong(number)
+            offsets = _offsets((lower - _PAGE_BYTES) // 2).unpack_from(data, at + _PAGE_BYTES)
+            if offsets and not upper <= min(offsets) <= max(offsets) <= page_size - _NODE.size:
+                raise self._wrong(number)
+            if height > 1:
+                if not offsets:
+                    raise self._wrong(number)
+                for offset in offsets:
+                    low, middle, high, _ = _NODE.unpack_from(data, at + offset)
+                    left.append((low | middle << 16 | high << 32, height - 1))
+                continue
+            if long_value_pages:
+                for offset in offsets:
+                    if data[at + offset + 4] & _HAS_LONG_VALUE:
+                        self._verify_long_value(number, at + offset)
+            yield at, offsets
+
+    def _verify_long_value(self, leaf: int, node: int) -> None:
+        low, high, _, key_bytes = _NODE.unpack_from(self._data, node)
+        number_at = node + _NODE.size + key_bytes
+        if number_at + _NUMBER.size > (leaf + 1) * self._page_size:
+            raise self._wrong(leaf)
+        (number,) = _NUMBER.unpack_from(self._data, number_at)
+        stated, kind, pages = _VALUE.unpack_from(self._data, self._place(number))
+        needed = -(-(_PAGE_BYTES + (low | high << 16)) // self._page_size)
+        if stated != number or kind & _KINDS != _LONG_VALUE or pages < needed:
+            raise self._wrong(number)
+        self._require_pages(number, pages)
+
+    def _place(self, number: int) -> int:
+        """Return the place of a page; raises StateUnusable if there is none.
+
+        Also if more pages were read than there are: they lead to each other in a circle.
+        """
+        self._unread -= 1
+        if self._unread < 0:
+            raise self._wrong(number)
+        self._require_pages(number, 1)
+        return number * self._page_size
+
+    def _require_pages(self, number: int, count: int) -> None:
+        end = number + count
+        if end > self._last_page + 1 or end * self._page_size > len(self._data):
+            raise self._wrong(number)
+
+    def _wrong(self, number: int) -> StateUnusable:
+        return _corrupt(self._data_file, f"page {number} is not the one that was written there last")
