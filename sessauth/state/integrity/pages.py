@@ -5,8 +5,8 @@ on, with rows as they were. If a disk gives such a page for the present one, its
 ended session is active in them. Each page states its number, which LMDB doesn't compare. So this does, along
 LMDB's format 1 and without calls of it, which end the process at some damages.
 
-A read transaction is open meanwhile, so that no writer reuses a page of its snapshot. Not found is a page whose
-number was changed as well, and one of those that follow the first of a long value, which have no number.
+A read transaction is open meanwhile, so that no writer reuses a page of its snapshot. Not found is a page
+whose number was changed as well, and one of those after the first of a long value, which have no number.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ CHECKED: Final = (
 # LMDB's own table of free pages.
 FREE: Final = ""
 
-# A page begins with its number, its kind, the end of the offsets of its nodes, and the begin of its nodes; the
-# first page of a long value has the number of its pages in place of the last two.
-_PAGE: Final = struct.Struct("<Q 2x H H H")
-_VALUE: Final = struct.Struct("<Q 2x H I")
+# A page begins with its number, its kind, the end of the offsets of its nodes, and the begin of its nodes.
+# The first page of a long value has the number of its pages in place of the last two.
+_PAGE: Final = struct.Struct("=Q 2x H H H")
+_VALUE: Final = struct.Struct("=Q 2x H I")
 _PAGE_BYTES: Final = _PAGE.size
 _BRANCH, _LEAF, _LONG_VALUE = 1, 2, 4
 # Without what concerns pages in memory alone.
 _KINDS: Final = 0x6F
 # A node begins with four words: of a leaf the value's length in two, flags, and the key's length; of a branch
 # the child's number in three.
-_NODE: Final = struct.Struct("<H H H H")
+_NODE: Final = struct.Struct("=H H H H")
 _HAS_LONG_VALUE, _IS_TABLE = 1, 2
-_NUMBER: Final = struct.Struct("<Q")
+_NUMBER: Final = struct.Struct("=Q")
 # A table's record: its depth, the pages of its long values, and its root.
-_TABLE: Final = struct.Struct("<6x H 16x Q 8x Q")
+_TABLE: Final = struct.Struct("=6x H 16x Q 8x Q")
 _NO_ROOT: Final = (1 << 64) - 1
 _MAX_DEPTH: Final = 32
 # A meta page, behind what commit_id.py reads: the records of two tables, the last page, the transaction's id.
-_META: Final = struct.Struct("<40x 48s 48s Q Q")
+_META: Final = struct.Struct("=40x 48s 48s Q Q")
 # Each fails only if a whole commit falls between two reads of a few bytes.
 _ATTEMPTS: Final = 1_000
 
@@ -64,48 +64,59 @@ class _Meta(NamedTuple):
 def verify_pages(
     env: lmdb.Environment, begin: Callable[[], lmdb.Transaction], names: tuple[str, ...] | None = None
 ) -> None:
-    """Verify the pages of the tables of these names, by default of all, as a transaction of ``begin`` has them.
+    """Verify the pages of the named tables, by default of all, in the snapshot of a transaction of ``begin``.
 
-    Raises StateUnusable CORRUPT at the first wrong one.
+    Raises StateUnusable: CORRUPT at the first wrong one, NO_MEMORY if this process may not map the file again.
     """
     data_file = Path(env.path()) / layout.DATA_FILE
     page_size = int(env.stat()["psize"])
-    for _ in range(_ATTEMPTS):
-        txn = begin()
+    try:
+        # LMDB holds no lock on this file, so closing a descriptor of it releases none.
+        descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            data = _map(data_file)
-            try:
-                meta = _read_meta(data, page_size, txn.id())
-                if meta is not None:
-                    _Walk(data_file, data, page_size, meta.last_page).verify(meta, names)
+            for _ in range(_ATTEMPTS):
+                if _verify_snapshot(data_file, descriptor, page_size, begin(), names):
                     return
-            finally:
-                data.close()
         finally:
-            txn.abort()
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        raise StateUnusable(f"{data_file} was removed: {error}", "MISSING") from error
+    except OSError as error:
+        advice = "raise the limit of this process (ulimit -v, ulimit -n)"
+        raise StateUnusable(f"{data_file}: {error}; {advice}", "NO_MEMORY") from error
     raise _corrupt(data_file, "its last commit is not the one that was read")
 
 
-def _map(data_file: Path) -> mmap.mmap:
-    """Map the data file. LMDB holds no lock on it, so closing this descriptor of it releases none."""
-    descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
+def _verify_snapshot(
+    data_file: Path,
+    descriptor: int,
+    page_size: int,
+    txn: lmdb.Transaction,
+    names: tuple[str, ...] | None,
+) -> bool:
+    """Verify the snapshot of a transaction, and end that; return False if its meta page is overwritten."""
     try:
-        return mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ)
-    except OSError as error:
-        advice = "allow this process the address space of twice the map (ulimit -v)"
-        raise StateUnusable(f"{data_file}: {error}; {advice}", "NO_MEMORY") from error
+        meta = _read_meta(descriptor, page_size, txn.id())
+        if meta is None:
+            return False
+        used = min((meta.last_page + 1) * page_size, os.fstat(descriptor).st_size)
+        with mmap.mmap(descriptor, used, mmap.MAP_SHARED, mmap.PROT_READ) as data:
+            _Walk(data_file, data, page_size, meta.last_page).verify(meta, names)
+        return True
     finally:
-        os.close(descriptor)
+        txn.abort()
 
 
-def _read_meta(data: mmap.mmap, page_size: int, txn_id: int) -> _Meta | None:
+def _read_meta(descriptor: int, page_size: int, txn_id: int) -> _Meta | None:
     """Return the meta page of a transaction; None if the next commit but one overwrote it.
 
     Two equal reads: a commit may have been amid writing it at the first one.
     """
-    at = (txn_id & 1) * page_size
-    meta = _Meta._make(_META.unpack_from(data, at))
-    return meta if meta.txn_id == txn_id and meta == _META.unpack_from(data, at) else None
+    first, second = (os.pread(descriptor, _META.size, (txn_id & 1) * page_size) for _ in range(2))
+    if first != second or len(first) < _META.size:
+        return None
+    meta = _Meta._make(_META.unpack(first))
+    return meta if meta.txn_id == txn_id else None
 
 
 def _corrupt(data_file: Path, text: str) -> StateUnusable:
@@ -114,7 +125,7 @@ def _corrupt(data_file: Path, text: str) -> StateUnusable:
 
 @cache
 def _offsets(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}H")
+    return struct.Struct(f"={count}H")
 
 
 class _Walk:
@@ -145,7 +156,7 @@ class _Walk:
             pass
 
     def _leaves(self, record: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield each leaf's place, and the offsets of its nodes, once it and what leads to it are verified."""
+        """Yield each leaf's place and the offsets of its nodes, once it and those above are verified."""
         depth, long_value_pages, root = _TABLE.unpack(record)
         if root == _NO_ROOT:
             return

@@ -37,8 +37,8 @@ class StateReader(LmdbSource):
     def open(cls, state_dir: str | os.PathLike[str]) -> Self:
         """Open a state folder; raises StateUnusable, whose ``problem`` names the cause.
 
-        IN_USE: this process writes it, or has a reader of files that were replaced since. Reads the numbers of
-        all pages that a check may read, some microseconds each.
+        IN_USE: this process writes it, or has a reader of files that were replaced since. Reads the number
+        of each page that a check may need, some microseconds each.
         """
         folder = Path(state_dir)
         preflight.check(folder, writer=False)
