@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,50 @@ def test_healthy_files_of_each_shape(env: lmdb.Environment, seed: int) -> None:
     env.copy(str(compacted), compact=True)
     with open_environment(compacted, readonly=True, map_size=MAP) as other:
         verify_pages(other, other.begin)
+
+
+def test_each_page_of_a_table_is_compared_with_its_place(env: lmdb.Environment) -> None:
+    """Branches, leaves and the first pages of long values, and not what was freed."""
+    rows = [(b"%04d" % number, bytes(3_000 if number % 10 == 0 else 200)) for number in range(400)]
+    names = ("first", "second")
+    for name in names:
+        handle = env.open_db(name.encode())
+        for part in (rows, rows[:50]):
+            with env.begin(write=True, db=handle) as txn, txn.cursor() as cursor:
+                cursor.putmulti(part)
+    with env.begin() as txn:
+        tables = [txn.stat(env.open_db(name.encode(), txn=txn)) for name in names]
+    assert all(table["depth"] == 2 and table["overflow_pages"] == 40 for table in tables)
+    kinds = ("branch_pages", "leaf_pages", "overflow_pages")
+    reached = sum(table[kind] for table in (env.stat(), *tables) for kind in kinds)
+    found: dict[int, str] = {}
+    with (Path(env.path()) / layout.DATA_FILE).open("r+b", buffering=0) as file:
+        for number in range(2, env.info()["last_pgno"] + 1):
+            os.pwrite(file.fileno(), (number ^ 64).to_bytes(8, "little"), number * PAGE)
+            try:
+                verify_pages(env, env.begin, names)
+            except StateUnusable as error:
+                found[number] = str(error)
+            os.pwrite(file.fileno(), number.to_bytes(8, "little"), number * PAGE)
+    verify_pages(env, env.begin)
+    assert 2 + reached <= env.info()["last_pgno"]
+    assert len(found) == reached
+    assert all(f"page {number} is not" in text for number, text in found.items())
+
+
+def test_pages_that_lead_to_themselves(env: lmdb.Environment) -> None:
+    """A walk ends at the first one."""
+    with env.begin(write=True, db=env.open_db(b"table")) as txn:
+        for number in range(400):
+            txn.put(b"%04d" % number, bytes(200))
+    data = Path(env.path()) / layout.DATA_FILE
+    pages = data.read_bytes()
+    (root,) = (at for at in range(2 * PAGE, len(pages), PAGE) if pages[at + 10 : at + 12] == b"\1\0")
+    node = root + int.from_bytes(pages[root + 16 : root + 18], "little")
+    with data.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), (root // PAGE).to_bytes(4, "little"), node)
+    with pytest.raises(StateUnusable, match=f"page {root // PAGE} is not"):
+        verify_pages(env, env.begin)
 
 
 def test_nothing_is_found_beside_a_busy_writer(env: lmdb.Environment) -> None:

@@ -66,7 +66,8 @@ def verify_pages(
 ) -> None:
     """Verify the pages of the named tables, by default of all, in the snapshot of a transaction of ``begin``.
 
-    Raises StateUnusable: CORRUPT at the first wrong one, NO_MEMORY if this process may not map the file again.
+    Raises StateUnusable: CORRUPT at the first wrong one, NO_MEMORY if this process may not map the file
+    again, MISSING if it is gone.
     """
     data_file = Path(env.path()) / layout.DATA_FILE
     page_size = int(env.stat()["psize"])
