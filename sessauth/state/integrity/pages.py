@@ -102,7 +102,7 @@ def _verify_snapshot(
             return False
         used = min((meta.last_page + 1) * page_size, os.fstat(descriptor).st_size)
         with mmap.mmap(descriptor, used, mmap.MAP_SHARED, mmap.PROT_READ) as data:
-            _Walk(data_file, data, page_size, meta.last_page).verify(meta, names)
+            _TableWalk(data_file, data, page_size, meta.last_page).verify(meta, names)
         return True
     finally:
         txn.abort()
@@ -129,7 +129,7 @@ def _offsets(count: int) -> struct.Struct:
     return struct.Struct(f"={count}H")
 
 
-class _Walk:
+class _TableWalk:
     """One walk through the tables of a snapshot."""
 
     def __init__(self, data_file: Path, data: mmap.mmap, page_size: int, last_page: int) -> None:
