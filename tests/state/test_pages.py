@@ -110,6 +110,7 @@ def test_healthy_files_of_each_shape(env: lmdb.Environment, seed: int) -> None:
     env.copy(str(compacted), compact=True)
     with open_environment(compacted, readonly=True, map_size=MAP) as other:
         verify_pages(other, other.begin)
+        assert other.stat()["entries"] == 3
 
 
 def test_each_page_of_a_table_is_compared_with_its_place(env: lmdb.Environment) -> None:
@@ -178,3 +179,4 @@ def test_nothing_is_found_beside_a_busy_writer(env: lmdb.Environment) -> None:
         walks += 1
     thread.join(60)
     verify_pages(env, env.begin)
+    assert env.info()["last_txnid"] > 250
