@@ -65,7 +65,7 @@ def test_the_work_grows_with_the_bytes(checker: Checker) -> None:
 @pytest.mark.parametrize("text_bytes", [15, 16, 1024, 131_072, 1_000_000])
 @pytest.mark.parametrize("patterns", [1, 2, 4, 5, 64])
 def test_patterns_times_bytes(checker: Checker, text_bytes: int, patterns: int) -> None:
-    """A glob costs a step for each pattern, and one for every 16 bytes of the text, and no more may be spent."""
+    """A glob costs a step, and one for every 16 bytes of the text, for each pattern; no more may be spent."""
     steps = (1 + text_bytes // _BYTES_A_STEP) * patterns
     arguments = {"p": "a" * text_bytes}
     found = judged(checker, token(root(f"read:files/* where p glob {globs(patterns)}")), arguments)
