@@ -6,7 +6,7 @@
 #
 #     valid                        213 asked       0 wrong
 #     invalid                      463 asked       0 wrong
-#     conditions                   336 asked       0 wrong
+#     conditions                   338 asked       0 wrong
 #     elements                     218 asked       0 wrong
 #     proofs                       145 asked       0 wrong
 #     stands                        45 asked       0 wrong

@@ -192,7 +192,9 @@ def test_decisions_are_searched_and_explained(world: World, reader: Browser) -> 
     assert denied.count('<tr id="d-') == 2 and "<img" not in denied
     assert reader.get(f"/decisions?session={session}&verdict=allowed").count('<tr id="d-') == 5
     assert reader.get(f"/decisions?session={session}&resource=mcp/github/*").count('<tr id="d-') == 6
-    assert reader.get(f"/decisions?session={session[:8]}&action=write").count('<tr id="d-') == 1
+    # First digits name a session only once the console has read it.
+    by_digits = f"/decisions?session={session[:8]}&action=write"
+    assert wait_until(lambda: reader.get(by_digits).count('<tr id="d-') == 1)
     assert "only one known session has" in reader.get("/decisions?session=zz")
     assert "None matches" in reader.get("/decisions?reason=REVOKED")
     whole = reader.get(f"/decisions?session={session}&action=write&whole=1")
