@@ -30,7 +30,7 @@ _BYTES_A_STEP: Final = 16
 def _text(pattern: str, patterns: int) -> str:
     """Return a text of a repeated pattern, as long as so many patterns may walk it."""
     room = REQUEST_BYTES - _OTHER_BYTES - limits.MAX_TOKEN_BYTES
-    length = min(room, (limits.MIN_WORK - patterns) // (patterns - 3) * _BYTES_A_STEP)
+    length = min(room, 16 * (limits.MIN_WORK - patterns) // (2 * patterns - 3))
     return (pattern * (length // len(pattern) + 1))[:length]
 
 

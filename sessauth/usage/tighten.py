@@ -278,13 +278,13 @@ def work_of(scope: Scope, group: CallGroup) -> int:
         if of_elements or condition.operator == Operator.SUBSET_OF:
             compared = group.size
             work += 2 * group.size * values
-        work += group.size // 4
+        work += group.size // 2
         if any(isinstance(value, Json) for value in condition.values):
-            work += 18 * compared + 6 * group.size + 4 * text
+            work += 19 * compared + 7 * group.size + 4 * text
         else:
             work += 4 * compared
         if condition.operator in (Operator.GLOB, Operator.UNDER):
-            work += (compared + text) * values
+            work += (compared + 2 * text) * values
         if condition.operator == Operator.CIDR:
             work += 8 * compared * values
         if condition.accessor > Accessor.COUNT:

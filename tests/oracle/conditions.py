@@ -15,11 +15,12 @@ from .texts import glob_matches, is_under
 MAX_WORK = 262_144
 MAX_BYTES = 1_048_576
 BYTES_A_STEP = 16
-VALUES_A_STEP = 4
+WALKED_BYTES_A_STEP = 8
+VALUES_A_STEP = 2
 URL_STEPS = 4
 CIDR_STEPS = 8
 DECIMAL_STEPS = 4
-FORM_STEPS = 2
+FORM_STEPS = 3
 DIGEST_STEPS = 16
 HASHED = 4
 
@@ -266,7 +267,8 @@ def _holds_for(condition: Condition, value: object, operands: tuple[object, ...]
         if Decimal in (type(value), type(operands[0])):
             work.add(DECIMAL_STEPS)
     elif condition.operator in (Operator.GLOB, Operator.UNDER):
-        work.add((1 + _steps(value)) * max(1, len(condition.values)))
+        walked = 1 + len(value.encode("utf-8")) // WALKED_BYTES_A_STEP
+        work.add(walked * max(1, len(condition.values)))
     elif condition.operator == Operator.CIDR:
         work.add(CIDR_STEPS * len(condition.values))
     return _compare(condition.operator, value, operands)

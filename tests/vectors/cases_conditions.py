@@ -340,11 +340,11 @@ def _tool() -> Iterator[Case]:
 def _work() -> Iterator[Case]:
     malformed = Reason.MALFORMED_REQUEST
     values = ", ".join(str(n) for n in range(64))
-    items = '{"a": [' + ", ".join(["63"] * 1_033) + "]}" + " " * 304
+    items = '{"a": [' + ", ".join(["63"] * 1_030) + "]}" + " " * 672
     subset = f"a subset_of [{values}]"
     yield case(
         "work at the limit",
-        "3 x 65,258 for 4,443 bytes, 258 for 1,035 values, 1,033 elements x 64 values: 262,144 steps.",
+        "3 x 65,236 for 4,799 bytes, 516 for 1,032 values, 1,030 elements x 64 values: 262,144 steps.",
         allowed(),
         root(f"read:** where {subset} free *"),
         request=ask(arguments=items),
@@ -379,21 +379,21 @@ def _work_by_bytes() -> Iterator[Case]:
     """Texts that globs and URLs look through cost steps for their bytes."""
     patterns = ", ".join(['"*"', *(f'"{n}*"' for n in range(63))])
     globs = " and ".join([f"a glob [{patterns}]"] * 8)
-    text = "x" * 2_048
-    comment = "8 conditions with 64 patterns on 2,048 bytes are 8 x 64 x 129 steps."
+    text = "x" * 1_024
+    comment = "8 conditions with 64 patterns on 1,024 bytes are 8 x (1 + 64 x 129) steps."
     for name, host, more in (("at the limit", "http://x.y/1234", 0), ("beyond", "http://x.y/12345", 1)):
         beyond = refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 8, "arguments")
         yield case(
             f"work by bytes {name}",
-            f"{comment} A URL of {len(host)} bytes adds {4 + more}: 262,144 with 3 x 65,364, or one more.",
+            f"{comment} A URL of {len(host)} bytes adds {5 + more}: 262,144 with 3 x 65,361, or one more.",
             beyond if more else allowed(),
             root(f'read:** where {globs} and host(b) == "x.y" free *'),
-            request=ask(arguments=f'{{"a": "{text}", "b": "{host}"}}' + " " * 656),
+            request=ask(arguments=f'{{"a": "{text}", "b": "{host}"}}' + " " * 1733),
         )
     yield case(
         "work by bytes of another glob",
-        "262,143 steps, and 2 for 16 bytes and a single pattern.",
+        "262,142 steps, and 4 for 16 bytes and a single pattern.",
         refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, -1, 0, "arguments"),
         root(f"read:** where {globs} free *", conditions='b glob "*"'),
-        request=ask(arguments=f'{{"a": "{text}", "b": "{"y" * 16}"}}' + " " * 640),
+        request=ask(arguments=f'{{"a": "{text}", "b": "{"y" * 16}"}}' + " " * 1718),
     )

@@ -308,22 +308,22 @@ def _nearest() -> Iterator[Case]:
 def _work() -> Iterator[Case]:
     beyond = Reason.MALFORMED_REQUEST
     values = ", ".join(str(n) for n in range(64))
-    items = '{"a": [' + ", ".join(["63"] * 1_033) + "]"
-    comment = "3 x 65,258 for 4,443 bytes, 258 for 1,035 values, 1,033 elements x 64 values: 262,144 steps."
+    items = '{"a": [' + ", ".join(["63"] * 1_030) + "]"
+    comment = "3 x 65,236 for 4,799 bytes, 516 for 1,032 values, 1,030 elements x 64 values: 262,144 steps."
     every = f"read:** where a[] in [{values}] free *"
     yield case(
         "work of elements at the limit",
         comment,
         allowed(),
         root(every),
-        request=ask(arguments=items + "}" + " " * 304),
+        request=ask(arguments=items + "}" + " " * 672),
     )
     yield case(
         "work of elements beyond",
         "One step more, in the block's where.",
         refused(beyond, Level.BLOCK, 0, -1, 0, "arguments"),
         root(every, conditions="b[] == 1"),
-        request=ask(arguments=items + ', "b": [1]}' + " " * 304),
+        request=ask(arguments=items + ', "b": [1]}' + " " * 672),
     )
     yield case(
         "10,000 values in a list are elements as others",
@@ -346,16 +346,16 @@ def _work() -> Iterator[Case]:
 
 
 def _work_of_forms() -> Iterator[Case]:
-    # 16 conditions on a text of n bytes: 16 x (2 + n / 16) steps.
+    # 16 conditions on a text of n bytes: 16 x (4 + n / 16) steps.
     where = " and ".join(["a == null"] * 16)
     negative = " and ".join(["a != null"] * 16)
     for size, expected in (
-        (80_624, allowed()),
-        (80_640, refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 15, "arguments")),
+        (80_576, allowed()),
+        (80_592, refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 15, "arguments")),
     ):
         yield case(
             f"work of a form of {size} bytes",
-            "16 conditions, each 2 steps and one for 16 bytes: 262,144 with 3 x 60,496, or more.",
+            "16 conditions, each 4 steps and one for 16 bytes: 262,137 with 3 x 60,499, or more.",
             expected,
             root(f"read:** where {negative} free *"),
             request=ask(arguments='{"a": "' + "x" * size + '"}'),
@@ -370,7 +370,7 @@ def _work_of_forms() -> Iterator[Case]:
     number = canonical_decimal(number_of(NUMBER.fullmatch("1" * 1024)))  # type: ignore[arg-type]
     numbers = '{"a": [' + ",".join(["1" * 1024] * 900) + "]}"
     # 902 values to look among.
-    steps = 902 // 4 + 2 + 2 * 900 + 900 * (len(number) // 16)
+    steps = 902 // 2 + 3 + 3 * 900 + 900 * (len(number) // 16)
     fit = (262_144 - 3 * ((1_048_576 - len(numbers)) // 16)) // steps
     for count, expected in (
         (fit, allowed()),

@@ -142,7 +142,7 @@ _CASES: tuple[tuple[str, str, Sequence[Record], Sequence[Candidate], str, str], 
     ),
     (
         "work below its bound",
-        "Eight conditions of 2,500 + (3 + 4) × 10,000 each.",
+        "Eight conditions of 5,000 + (3 + 4) × 10,000 each.",
         [root("*:**", conditions=" and ".join([_WORK] * 8))],
         [_read(MAYBE)],
         "plain",
@@ -166,7 +166,7 @@ _CASES: tuple[tuple[str, str, Sequence[Record], Sequence[Candidate], str, str], 
     ),
     (
         "a scope that is looked at counts whole",
-        "Its first condition is no, and its 9 of 72,500 each count.",
+        "Its first condition is no, and its 9 of 75,000 each count.",
         [
             root(
                 'read:files/* where session.case_id == "C-8" and ' + " and ".join([_WORK] * 9), "read:files/*"

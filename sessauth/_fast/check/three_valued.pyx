@@ -92,7 +92,7 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
         call.work_by_values += compared * DECIMAL_STEPS
     if c.op == OP_GLOB or c.op == OP_UNDER:
         call.work_by_values += compared * values
-        call.work_by_bytes += ALL_BYTES * values
+        call.work_by_bytes += MAX_JSON_BYTES // WALKED_BYTES_A_STEP * values
     if c.op == OP_CIDR:
         call.work_by_values += compared * CIDR_STEPS * values
     if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:

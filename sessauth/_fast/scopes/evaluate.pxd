@@ -22,11 +22,13 @@ cdef struct Context:
 # Steps of work (section 9.8) that a comparison of one value takes, beside those for the bytes of a text.
 cdef enum:
     BYTES_A_STEP = 16
-    VALUES_A_STEP = 4
+    # Of a text that a pattern or a path walks.
+    WALKED_BYTES_A_STEP = 8
+    VALUES_A_STEP = 2
     URL_STEPS = 4
     CIDR_STEPS = 8
     DECIMAL_STEPS = 4
-    FORM_STEPS = 2
+    FORM_STEPS = 3
     DIGEST_STEPS = 16
     # Hashed bytes take so many steps for one of other bytes.
     HASHED = 4

@@ -219,7 +219,7 @@ cdef bint _one(
     if hand.type == TYPE_TEXT:
         # Each of the patterns or paths may walk the whole text, and each network has it read.
         if c.op == OP_GLOB or c.op == OP_UNDER:
-            if not spend(context, 1 + <uint32_t> hand.n // BYTES_A_STEP, c.count):
+            if not spend(context, 1 + <uint32_t> hand.n // WALKED_BYTES_A_STEP, c.count):
                 return 0
         elif c.op == OP_CIDR and not spend(context, CIDR_STEPS, c.count):
             return 0
