@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
@@ -30,6 +31,8 @@ from tests.support.scrape import scrape
 from tests.support.service import Caller, child_pids, home_folder, serves, wait_until
 from tests.support.watching import mint, open_session
 
+# Below it are ports of well-known services.
+_LOWEST_PORT: Final = 10_000
 ROOT: Final = Path(__file__).parents[2]
 # Clients that package registries serve are installed here.
 INSTALLED: Final = Path(os.environ.get("SESSAUTH_TEST_INTEROP", ROOT / "build" / "interop"))
@@ -62,9 +65,16 @@ def program(*names: str) -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback that nobody has now.
+
+    It is none of those that the system gives to connections: one that a client got between this look and the
+    start of a server would be in use.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(max(1_000, first_given - _LOWEST_PORT))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass
