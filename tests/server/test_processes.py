@@ -16,7 +16,6 @@ import pytest
 
 from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import WorkerCredential
-from sessauth.server.process import control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.process.supervisor import FIRST_PAUSE_SECONDS, Supervisor
 from sessauth.server.rpc.access import WORKER
@@ -254,14 +253,18 @@ def test_a_drain_that_hangs_ends_all_the_same() -> None:
     assert "most recent call first" in answer.stderr
 
 
-def test_a_drain_without_another_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may start no more threads ends in order, though nothing limits its time."""
+def test_a_drain_that_may_start_no_thread_ends_by_a_signal() -> None:
+    """A process at its limit of threads goes on with its drain, and ends if that hangs."""
+    code = (
+        "import faulthandler, threading; from sessauth.server.process import control\n"
+        "def refused(*_, **__): raise RuntimeError('unable to start watchdog thread')\n"
+        "faulthandler.dump_traceback_later = refused\n"
+        "control.end_at_the_latest(0.2); print('drains', flush=True); threading.Event().wait(60)"
+    )
 
-    def refused(*_: object, **__: object) -> None:
-        raise RuntimeError("unable to start watchdog thread")
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
 
-    monkeypatch.setattr("faulthandler.dump_traceback_later", refused)
-    control.end_at_the_latest(1)
+    assert (answer.stdout, answer.returncode) == ("drains\n", -signal.SIGALRM)
 
 
 def test_workers_share_a_tcp_port() -> None:

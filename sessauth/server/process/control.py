@@ -5,9 +5,10 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import signal
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -361,10 +362,13 @@ def end_at_the_latest(seconds: float) -> None:
     """End this process with status 1 if it has not ended in ``seconds``, with tracebacks on stderr.
 
     It counts to the very end of the interpreter, where no Python runs any more. Acknowledged changes are
-    durable, so nothing is lost. A process that may start no more threads has no such limit.
+    durable, so nothing is lost.
     """
-    with suppress(RuntimeError):
+    try:
         faulthandler.dump_traceback_later(seconds, exit=True)
+    except RuntimeError:
+        # It may start no more threads. The signal ends it too, without tracebacks.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def serve(config: Config) -> None:
