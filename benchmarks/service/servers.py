@@ -200,7 +200,6 @@ class _Run:
         environment = {
             "SESSAUTH_HOME": str(home.folder),
             "SESSAUTH_SERVER_LOG_LEVEL": "WARNING",
-            "SESSAUTH_SERVER_CHECK_SERVER": "native",
             "SESSAUTH_SERVER_WORKERS": str(count),
             **settings,
         }

@@ -15,7 +15,6 @@ from sessauth.reasons import Reason
 from sessauth.server.cluster import begin as beginning
 from sessauth.server.cluster.callers import carried_credentials, leave
 from sessauth.server.keys.credentials import CredentialFile, new_credential
-from sessauth.server.process import control
 from sessauth.server.process.init import initialise
 from sessauth.state import layout
 from sessauth.state.replication.snapshot import install
@@ -26,7 +25,6 @@ from sessauth.v1 import event_service_pb2 as events
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, settings, two_servers
-from tests.support.native import NativeServing
 from tests.support.service import Caller, RpcError, home_folder, wait_until
 from tests.support.stated import UNAUTHENTICATED, Stating
 from tests.support.watching import item, mint, open_session
@@ -85,10 +83,9 @@ def refusal(server: ClusterServer, rpc: str, request: object) -> str:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two servers over an engine in memory, with the native server."""
+    """Two servers over an engine in memory."""
     engine = OneEngine()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(control, "Serving", NativeServing)
         for module in ("membership", "begin"):
             patch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
         with two_servers(tmp_path_factory.mktemp("pair"), ["127.0.0.1:1"]) as (one, two):

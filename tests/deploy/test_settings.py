@@ -19,7 +19,7 @@ def test_the_server_takes_the_sample(tmp_path: Path) -> None:
     (tmp_path / "sessauth.toml").write_text(SAMPLE.read_text("utf-8"))
     config = load(tmp_path)
 
-    assert config.server.workers == 2 and config.server.check_server == "native"
+    assert config.server.workers == 2
     assert config.mutual_tls and config.tcp.check_address
     assert config.audit.enabled and config.audit.keep_days == 400 and not config.usage.enabled
     assert [identity.role for identity in config.identities] == ["issuer"]

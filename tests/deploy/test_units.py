@@ -35,7 +35,6 @@ CONFINED = {
 FOLLOW = """\
 [server]
 workers = 1
-check_server = "native"
 [follow]
 servers = ["127.0.0.1:7443"]
 host_name = "host-1"

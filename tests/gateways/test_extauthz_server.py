@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth._fast import _http2 as http2
 from sessauth.errors import ConfigError, UsageError
 from sessauth.gateways.extauthz.answers import REPEATING
 from sessauth.gateways.extauthz.authorizer import ExtAuthz
@@ -61,23 +60,13 @@ class Asked:
         self.server.stop(0.2)
 
 
-@pytest.fixture(params=["native", "grpcio"])
-def start(
-    request: pytest.FixtureRequest, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Asked]]:
+@pytest.fixture
+def start(world: World, tmp_path: Path) -> Iterator[Callable[..., Asked]]:
     """Give a function that starts an authorizer."""
-    if request.param == "grpcio":
-        monkeypatch.setitem(__import__("sys").modules, "sessauth.server.transport.native", None)
-    else:
-        try:
-            http2.load_nghttp2()
-        except OSError as error:
-            pytest.skip(str(error))
     running: list[Asked] = []
 
     def start(**options: Any) -> Asked:
         made = Asked(world, tmp_path / f"{len(running)}.sock", **options)
-        assert made.server.transport == request.param
         running.append(made)
         return made
 

@@ -6,28 +6,28 @@ from collections.abc import Iterator
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.transport.choice import choose
+from sessauth.server.transport.requirements import require_libraries
 from tests.support import token_sorts
 from tests.support.both_servers import BothServers, Client, both_servers
 from tests.support.interop_server import InteropServer, interop_server
+from tests.support.recorded_answers import RecordedAnswers
 
 # Gateways by name, and the audiences that each may check for.
 GATEWAYS = {"gw-1": ("gw",), "gw-2": ("gw", "other"), "gw-3": (), "gw-4": ("other",)}
 
 
 @pytest.fixture(scope="session")
-def native() -> None:
-    """Skip a test where the native server can't be."""
+def library() -> None:
+    """Skip a test where libnghttp2 is missing."""
     try:
-        choose(from_dict({"server": {"check_server": "native"}}))
+        require_libraries()
     except ConfigError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
-def both(native: None) -> Iterator[BothServers]:
+def both(library: None) -> Iterator[BothServers]:
     """Two servers, each of which lets a peer cause any number of failed signatures."""
     limits = {"failed_signatures_burst": 1_000_000, "check_threads": 4}
     with both_servers(limits=limits) as servers:
@@ -58,14 +58,20 @@ def values(both: BothServers) -> dict[str, list[bytes]]:
 
 
 @pytest.fixture(scope="session")
-def server(native: None) -> Iterator[InteropServer]:
+def server(library: None) -> Iterator[InteropServer]:
     """A worker on a Unix socket and TCP."""
     with interop_server() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def tls_server(native: None) -> Iterator[InteropServer]:
+def tls_server(library: None) -> Iterator[InteropServer]:
     """A worker on a Unix socket and TLS, which knows a gateway by its certificate."""
     with interop_server(tls=True) as running:
         yield running
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> RecordedAnswers:
+    """The recorded ends of the test's calls."""
+    return RecordedAnswers(request.node.name)

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.both_servers import GRPCIO, NATIVE, BothServers
+from tests.support.both_servers import LOOP, THREADS, BothServers
 from tests.support.half_sent import Connection, headers, message
 from tests.support.service import wait_until
 
 
-@pytest.mark.parametrize("name", [NATIVE, GRPCIO])
+@pytest.mark.parametrize("name", [LOOP, THREADS])
 @pytest.mark.parametrize("watch", [False, True])
 def test_a_stream_ends_at_its_deadline(
     both: BothServers, credentials: dict[str, str], values: dict[str, list[bytes]], name: str, watch: bool

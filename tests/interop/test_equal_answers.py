@@ -1,4 +1,4 @@
-"""Any request, right or wrong, known or new: the native server and gRPC's answer with the same bytes."""
+"""Any request, right or wrong, known or new: the loop and a thread answer with the same bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Values = dict[str, list[bytes]]
 
 def test_any_check_is_answered_alike(both: BothServers, clients: dict[str, Client], values: Values) -> None:
     """Fields twice, out of order, unknown; each request a second time, when its token may be known."""
-    before = both.native.answered
+    before = both.on_loop.answered
 
     @given(data=st.data(), name=GATEWAYS)
     @EXAMPLES
@@ -34,7 +34,7 @@ def test_any_check_is_answered_alike(both: BothServers, clients: dict[str, Clien
         assert clients[name].assert_same(CHECK, request) == clients[name].assert_same(CHECK, request)
 
     ask()
-    assert both.native.answered > before
+    assert both.on_loop.answered > before
 
 
 def _asks_for_a_permit(kind: Any, request: bytes) -> bool:
@@ -49,7 +49,7 @@ def _asks_for_a_permit(kind: Any, request: bytes) -> bool:
 
 def test_any_batch_is_answered_alike(both: BothServers, clients: dict[str, Client], values: Values) -> None:
     """Items with tokens of their own, and by a table."""
-    before = both.native.answered
+    before = both.on_loop.answered
 
     @given(data=st.data(), name=GATEWAYS, table=st.booleans())
     @EXAMPLES
@@ -60,7 +60,7 @@ def test_any_batch_is_answered_alike(both: BothServers, clients: dict[str, Clien
         assert clients[name].assert_same(BATCH, request) == clients[name].assert_same(BATCH, request)
 
     ask()
-    assert both.native.answered >= before
+    assert both.on_loop.answered >= before
 
 
 def test_well_formed_checks_and_batches_are_answered_alike(
@@ -69,7 +69,7 @@ def test_well_formed_checks_and_batches_are_answered_alike(
     """Nearly all of them are judged; those of known tokens on the loop."""
     formed = {name: [value for value in values[name] if value] or [b""] for name in values}
     formed["session"] = values["session"][:4]
-    before = both.native.answered
+    before = both.on_loop.answered
     reasons: set[int] = set()
 
     @given(data=st.data(), first=st.sampled_from((0, 0, *range(17))), table=st.booleans())
@@ -99,7 +99,7 @@ def test_well_formed_checks_and_batches_are_answered_alike(
         reasons.update(each.reason for each in pb.CheckBatchResponse.FromString(answer).decisions)
 
     ask()
-    assert both.native.answered > before + 50
+    assert both.on_loop.answered > before + 50
     assert len(reasons) > 8, reasons
 
 
@@ -186,7 +186,7 @@ def test_known_tokens_are_answered_on_the_loop(
             ]
             for rpc, request in requests:
                 client.assert_same(rpc, request.SerializeToString())
-                before = both.native.answered
+                before = both.on_loop.answered
                 answer = client.assert_same(rpc, request.SerializeToString()).answers[0]
                 decisions = (
                     pb.CheckBatchResponse.FromString(answer).decisions
@@ -195,4 +195,4 @@ def test_known_tokens_are_answered_on_the_loop(
                 )
                 # To explain more than 512 bytes of denied tokens takes a thread.
                 explained = len(token) * sum(not each.allowed for each in decisions)
-                assert both.native.answered == before + (explained <= 512)
+                assert both.on_loop.answered == before + (explained <= 512)

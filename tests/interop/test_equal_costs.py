@@ -23,7 +23,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.both_servers import ANSWERS, GRPCIO, NATIVE, BothServers, Client
+from tests.support.both_servers import ANSWERS, LOOP, THREADS, BothServers, Client
 from tests.support.bound import current, verifier_keys
 
 CHECK, BATCH, STREAM, COMMIT, RELEASE = (
@@ -102,7 +102,7 @@ def twins(both: BothServers, clients: dict[str, Client]) -> Callable[..., list[T
     """Make twins whose tokens have these scopes."""
 
     def make(*scopes: str, **fields: Any) -> list[Twin]:
-        return [Twin(both, clients["gw-1"], server, *scopes, **fields) for server in (NATIVE, GRPCIO)]
+        return [Twin(both, clients["gw-1"], server, *scopes, **fields) for server in (LOOP, THREADS)]
 
     return make
 
@@ -191,9 +191,9 @@ def test_proofs_are_judged_alike(both: BothServers, twins: Callable[..., list[Tw
 
         for _ in range(3):
             right = twin.item(proof=proof())
-            before = both.native.answered
+            before = both.on_loop.answered
             yield twin.ask(CHECK, pb.CheckRequest(item=right))
-            direct.append(both.native.answered - before)
+            direct.append(both.on_loop.answered - before)
             yield twin.ask(CHECK, pb.CheckRequest(item=right))
         yield twin.ask(CHECK, pb.CheckRequest(item=twin.item()))
         yield twin.ask(CHECK, pb.CheckRequest(item=twin.item(proof=b"\0")))

@@ -1,4 +1,4 @@
-"""The same calls of the native server and of gRPC's leave the same metrics and the same records."""
+"""Calls answered on the loop and by threads leave the same metrics and the same records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.metrics.collect import Collector
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import token_sorts
-from tests.support.both_servers import GRPCIO, NATIVE, BothServers, OneServer, both_servers
+from tests.support.both_servers import LOOP, THREADS, BothServers, OneServer, both_servers
 from tests.support.service import wait_until
 
 CHECK, BATCH = "AuthorizationService/Check", "AuthorizationService/CheckBatch"
@@ -29,7 +29,7 @@ OWN = ("n", "at_ms", "chain", "id")
 
 
 @pytest.fixture(scope="module")
-def recorded(native: None) -> Iterator[BothServers]:
+def recorded(library: None) -> Iterator[BothServers]:
     """Two servers that record."""
     with both_servers(audit={"enabled": True}) as servers:
         yield servers
@@ -41,7 +41,7 @@ def _ask(both: BothServers) -> None:
     file = CredentialFile(both.service.made.state_dir / "credentials.toml")
     client = both.client(file.add("gw", "gateway", ["gw"]))
     time.sleep(0.25)
-    before = both.native.answered
+    before = both.on_loop.answered
     for _ in range(3):
         for token in dict.fromkeys(values["token"]):
             for resource in (b"files/a/x", b"files/b", b""):
@@ -60,15 +60,11 @@ def _ask(both: BothServers) -> None:
             client.assert_same("AuthorizationService/Check", alone.SerializeToString())
         client.assert_same("AuthorizationService/Check", b"\xff")
         client.assert_same("AuthorizationService/Check", b"", metadata=[])
-    assert both.native.answered > before + 20
+    assert both.on_loop.answered > before + 20
 
 
-# gRPC's server does not know these numbers.
-NATIVE_ALONE: Final = (
-    "sessauth_connections",
-    "sessauth_refused_connections_total",
-    "sessauth_direct_calls_total",
-)
+# Of calls on the loop.
+LOOP_ALONE: Final = "sessauth_direct_calls_total"
 
 
 def _page(server: OneServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -82,7 +78,7 @@ def _page(server: OneServer) -> dict[tuple[str, frozenset[tuple[str, str]]], flo
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(generate_latest(registry).decode())
         for sample in family.samples
-        if not sample.name.endswith(TIMED) and sample.name not in NATIVE_ALONE
+        if not sample.name.endswith(TIMED) and sample.name != LOOP_ALONE
     }
 
 
@@ -118,13 +114,13 @@ def test_metrics_and_records_are_the_same(recorded: BothServers) -> None:
         server.finish_records()
 
     differing = {
-        name: (value, pages[GRPCIO].get(name))
-        for name, value in pages[NATIVE].items()
-        if pages[GRPCIO].get(name) != value
+        name: (value, pages[THREADS].get(name))
+        for name, value in pages[LOOP].items()
+        if pages[THREADS].get(name) != value
     }
     assert differing == {}
-    assert pages[NATIVE].keys() == pages[GRPCIO].keys()
-    calls = {name[0]: value for name, value in pages[NATIVE].items() if "OK" in str(name[1])}
+    assert pages[LOOP].keys() == pages[THREADS].keys()
+    calls = {name[0]: value for name, value in pages[LOOP].items() if "OK" in str(name[1])}
     assert sum(calls.values()) > 100, calls
     folder = recorded.control._config.audit_dir
     streams = [_stream(folder, name) for name in recorded.servers]

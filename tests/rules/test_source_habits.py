@@ -17,7 +17,7 @@ CODE = [path for path in sources(ROOT, ".py", ".pyx", ".pxd", ".pyi", ".proto", 
 
 # The files that may read a wall clock: ours for Python, and the kernel's own. A time that gRPC takes or gives
 # is of that clock.
-CLOCK_FILES = {PACKAGE / "clock.py", PACKAGE / "server" / "transport" / "core.py"}
+CLOCK_FILES = {PACKAGE / "clock.py", PACKAGE / "server" / "transport" / "rpc.py"}
 WALL_CLOCK = re.compile(
     r"\btime\.time(_ns)?\b|\bfrom time import\b.*\btime(_ns)?\b|\bdatetime\.(now|utcnow|today)\b"
     r"|\bdate\.today\b|\bgettimeofday\b|\bCLOCK_REALTIME\b|\blocaltime\(\)|\bgmtime\(\)"

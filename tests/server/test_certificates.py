@@ -21,7 +21,6 @@ from sessauth.server.keys.certificates import (
     Certificates,
     certificate_end,
     first_der,
-    grpc_configuration,
     native_tls,
     validity,
 )
@@ -54,7 +53,7 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-PRODUCTS = pytest.mark.parametrize("make", [grpc_configuration, native_tls])
+PRODUCTS = pytest.mark.parametrize("make", [native_tls])
 Make = Callable[[certificates.PemFiles], object]
 
 
@@ -156,8 +155,6 @@ def test_a_key_that_others_can_read_is_not_reloaded(
     with pytest.raises(StateUnusable, match="chmod 0600"):
         _files(home, make).load()
     with pytest.raises(StateUnusable, match="chmod 0600"):
-        Certificates(load(home, {})).server_credentials()
-    with pytest.raises(StateUnusable, match="chmod 0600"):
         Certificates(load(home, {})).native_context()
 
 
@@ -214,9 +211,8 @@ def test_a_key_with_a_passphrase_is_refused(home: Path) -> None:
     locked.chmod(0o600)
     locked.replace(plain)
 
-    for product in (Certificates.server_credentials, Certificates.native_context):
-        with pytest.raises(ConfigError, match=r"tcp\.private_key"):
-            product(Certificates(load(home, {})))
+    with pytest.raises(ConfigError, match=r"tcp\.private_key"):
+        Certificates(load(home, {})).native_context()
 
 
 def _settings(home: Path, more: str) -> Config:

@@ -14,11 +14,9 @@ import pytest
 
 from sessauth._fast._http2 import Loop
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.process import control
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.native import NativeServing
 from tests.support.scrape import scrape
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
@@ -27,9 +25,8 @@ BATCH = "AuthorizationService/CheckBatch"
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """A control process on the native server."""
-    monkeypatch.setattr(control, "Serving", NativeServing)
+def service() -> Iterator[Service]:
+    """A control process."""
     with running() as started:
         yield started
 
@@ -196,9 +193,8 @@ def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> 
     assert wait_until(lambda: counts()[after] == before + 5, 5)
 
 
-def test_a_scrape_has_the_numbers_of_the_loop(item: pb.CheckItem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrape_has_the_numbers_of_the_loop(item: pb.CheckItem) -> None:
     """Connections, and checks that needed no thread."""
-    monkeypatch.setattr(control, "Serving", NativeServing)
     with running(metrics={"address": "127.0.0.1:0"}) as measured:
         gateway = measured.add("gw-1", "gateway", ("gw",))
         for _ in range(5):

@@ -29,7 +29,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.process.server_status import version
-from sessauth.server.transport import choice
+from sessauth.server.transport import requirements
 from sessauth.state import backup
 from sessauth.state.host import brake
 from sessauth.state.lmdb.rows import TxnRows
@@ -137,12 +137,11 @@ def _long_run_dir(place: Place) -> None:
     place.settings["server"] = {"run_dir": "r" * 120}
 
 
-def _no_native(place: Place, patch: pytest.MonkeyPatch) -> None:
+def _no_library(place: Place, patch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise OSError("libnghttp2 is not here")
 
-    patch.setattr(choice, "_load", fail)
-    place.settings["server"] = {"workers": 1}
+    patch.setattr(requirements, "_load", fail)
 
 
 def _no_extra(place: Place, patch: pytest.MonkeyPatch) -> None:
@@ -269,7 +268,7 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "other_version": lambda place, _: _suspect(place, version="0.0.1"),
     "address_taken": lambda place, _: _take_address(place),
     "socket_path": lambda place, _: _long_run_dir(place),
-    "native_server": _no_native,
+    "missing_library": _no_library,
     "missing_extra": _no_extra,
     "open_files_limit": lambda place, _: _few_files(place),
     "few_cores": lambda place, _: place.settings.update(server={"workers": 64}),

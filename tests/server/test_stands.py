@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sessauth.server.process import control
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.native import NativeServing
 from tests.support.service import Caller, RpcError, Service, running
 from tests.support.watching import end, stream
 
 CHECK, BATCH = "AuthorizationService/Check", "AuthorizationService/CheckBatch"
-
-
-@pytest.fixture(params=["grpcio", "native"])
-def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """A server on each of the transports."""
-    if request.param == "native":
-        monkeypatch.setattr(control, "Serving", NativeServing)
-    with running() as started:
-        yield started
 
 
 def alone(token: tokens.MintResponse, **fields: Any) -> pb.CheckItem:
@@ -37,9 +25,9 @@ def check(caller: Caller, item: pb.CheckItem, audience: str = "gw") -> pb.Decisi
     return caller.call(CHECK, pb.CheckRequest(item=item, audience=audience)).decision
 
 
-def test_a_token_stands_until_its_session_ends(either: Service) -> None:
+def test_a_token_stands_until_its_session_ends(service: Service) -> None:
     """Alone and in a batch beside a call; an allow has no match, and a denial says why."""
-    operator = either.operator
+    operator = service.operator
     opened = sessions.OpenSessionRequest(subject="agent", ceiling=["read:files/**"])
     session = operator.call("SessionService/OpenSession", opened).session
     minting = tokens.MintRequest(session_id=session.id, scopes=["read:files/a"], audience=["gw"])
@@ -71,9 +59,8 @@ def test_a_token_stands_until_its_session_ends(either: Service) -> None:
     assert denied.explanation
 
 
-def test_it_is_answered_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_answered_on_the_loop() -> None:
     """A known caller and a known token need no thread."""
-    monkeypatch.setattr(control, "Serving", NativeServing)
     with running() as service:
         opened = sessions.OpenSessionRequest(subject="agent", ceiling=["read:files/**"])
         session = service.operator.call("SessionService/OpenSession", opened).session
@@ -88,7 +75,7 @@ def test_it_is_answered_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         assert service.control.serving.native_numbers().direct_calls == before + 1
 
 
-def test_beside_a_part_of_a_call_it_is_refused(either: Service) -> None:
+def test_beside_a_part_of_a_call_it_is_refused(service: Service) -> None:
     """The gateway's fault, whichever part it is: nothing is judged, in a batch neither."""
     parts: list[dict[str, Any]] = [
         *({"action": b"read"}, {"resource": b"files/a"}, {"arguments": b"{}"}, {"tool": b"{}"}),
@@ -101,7 +88,7 @@ def test_beside_a_part_of_a_call_it_is_refused(either: Service) -> None:
             (BATCH, pb.CheckBatchRequest(items=[item], audience="gw"), "items[0].token_only"),
         ]:
             with pytest.raises(RpcError) as caught:
-                either.operator.call(rpc, request)
+                service.operator.call(rpc, request)
             assert (caught.value.word, caught.value.field) == ("INVALID_ARGUMENT", field)
 
 

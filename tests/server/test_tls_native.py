@@ -19,7 +19,6 @@ from sessauth.server.process import control
 from sessauth.server.process.init import initialise
 from sessauth.v1 import key_service_pb2 as keys
 from tests.support.issuer import Issued
-from tests.support.native import NativeServing
 from tests.support.service import Caller, RpcError, home_folder
 from tests.support.tls_pair import V1_2, V1_3, client_settings
 
@@ -66,7 +65,6 @@ def served() -> Iterator[Served]:
     ca = Issued.ca("ca")
     pair = ca.issue("localhost", [x509.DNSName("localhost")])
     patch = pytest.MonkeyPatch()
-    patch.setattr(control, "Serving", NativeServing)
     with home_folder() as home:
         initialise(home)
         for name, data in (("s.pem", pair.pem), ("s.key", pair.key_pem), ("ca.pem", ca.pem)):

@@ -5,7 +5,6 @@ import stat
 import threading
 import weakref
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import cast
 
 import grpc
@@ -21,7 +20,8 @@ from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.deadline import Deadline
 from sessauth.server.rpc.listen import bind_tcp
-from sessauth.server.transport.loop import GrpcServer
+from sessauth.server.transport.native import NativeServer
+from sessauth.server.transport.receiving import Receiving
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
@@ -377,6 +377,13 @@ def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
 
         assert not made.socket.exists()
         # A worker's address is another setting.
-        deaf = cast(GrpcServer, SimpleNamespace(add_port=lambda *_: 0))
+        server = NativeServer(
+            lambda rpc: None,
+            Receiving(1_000),
+            max_message=1,
+            max_metadata=1,
+            slow_reader_seconds=1.0,
+            certificate_facts=lambda der: {},
+        )
         with pytest.raises(ConfigError, match=r"^tcp\.check_address: .*: Address already in use"):
-            bind_tcp(deaf, config, address, "tcp.check_address")
+            bind_tcp(server, config, address, "tcp.check_address")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,8 +13,8 @@ import pytest
 from sessauth.server.rpc import grpc_server as serving_module
 from sessauth.server.rpc.accounting import Accounting
 from sessauth.server.rpc.tracing import OnEvent
-from sessauth.server.transport import core
-from sessauth.server.transport.loop import GrpcServer
+from sessauth.server.transport import native
+from sessauth.server.transport.native import NativeServer
 from sessauth.server.transport.receiving import Receiving
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import session_service_pb2 as sessions
@@ -29,9 +26,15 @@ LIST = "SessionService/ListSessions"
 @contextmanager
 def _server(accept: Callable[[Rpc], None], receiving: Receiving) -> Iterator[grpc.Channel]:
     """A bare server that has ``accept`` take its calls, and a channel to it."""
-    server = GrpcServer(accept, receiving, [])
-    target = f"unix-abstract:sessauth-{secrets.token_hex(8)}"
-    assert server.add_port(target)
+    server = NativeServer(
+        accept,
+        receiving,
+        max_message=1 << 20,
+        max_metadata=1 << 14,
+        slow_reader_seconds=10.0,
+        certificate_facts=lambda der: {},
+    )
+    target = f"127.0.0.1:{server.add_port('127.0.0.1:0')}"
     server.start()
     with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
         yield channel
@@ -84,16 +87,23 @@ def test_a_refusal_that_has_no_status_ends_its_call(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("where", ["expire", "poll"])
 def test_polling_goes_on_behind_a_fault(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is raised by the thread's own steps is logged, and calls are accepted."""
-    owner: Any = Receiving if where == "expire" else core.Core
-    real, failed = getattr(owner, where), threading.Event()
+    failed = threading.Event()
 
-    def once(self: Any, number: float) -> Any:
-        if not failed.is_set():
-            failed.set()
-            raise RuntimeError("injected")
-        return real(self, number)
+    def failing(owner: type[Any]) -> type[Any]:
+        real = getattr(owner, where)
 
-    monkeypatch.setattr(owner, where, once)
+        def once(self: Any, number: float) -> Any:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError("injected")
+            return real(self, number)
+
+        return type("Failing", (owner,), {where: once})
+
+    if where == "expire":
+        monkeypatch.setattr(Receiving, where, failing(Receiving).__dict__[where])
+    else:
+        monkeypatch.setattr(native, "Loop", failing(native.Loop))
     with _server(lambda rpc: rpc.unimplemented(), Receiving(1_000)) as channel:
         assert failed.wait(10)
         with pytest.raises(grpc.RpcError) as refused:
@@ -103,15 +113,15 @@ def test_polling_goes_on_behind_a_fault(where: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_call_that_cannot_be_taken_over_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is told at once, and the next call is accepted."""
-    real, failed = core.GrpcCall.notice_end, threading.Event()
+    failed = threading.Event()
 
-    def once(call: Any, on_end: Any) -> None:
+    def once(call: native.NativeCall) -> Rpc:
         if not failed.is_set():
             failed.set()
             raise RuntimeError("injected")
-        real(call, on_end)
+        return Rpc(call)
 
-    monkeypatch.setattr(core.GrpcCall, "notice_end", once)
+    monkeypatch.setattr(native, "Rpc", once)
     codes = []
     with _server(lambda rpc: rpc.unimplemented(), Receiving(1_000)) as channel:
         for _ in range(2):
@@ -119,29 +129,6 @@ def test_a_call_that_cannot_be_taken_over_is_cancelled(monkeypatch: pytest.Monke
                 channel.unary_unary("/a/b")(b"", timeout=10)
             codes.append(refused.value.code())
     assert codes == [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNIMPLEMENTED]
-
-
-def test_what_the_core_refuses_ends_the_call() -> None:
-    """A second reception at once is an error of the core: it is raised, and the call is cancelled."""
-    raised: list[Exception] = []
-
-    def accept(rpc: Rpc) -> None:
-        assert rpc._call is not None
-        rpc._call.receive(lambda message: None)
-        try:
-            next(messages := rpc.messages(b"1"))
-            next(messages)
-        except RuntimeError as error:
-            raised.append(error)
-
-    def never() -> Iterator[bytes]:
-        threading.Event().wait(3)
-        yield b""
-
-    with _server(accept, Receiving(1_000)) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.stream_unary("/a/b")(never(), timeout=10)
-    assert refused.value.code() is grpc.StatusCode.CANCELLED
-    assert len(raised) == 1
 
 
 def test_a_server_whose_calls_are_not_polled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,24 +139,3 @@ def test_a_server_whose_calls_are_not_polled_ends(monkeypatch: pytest.MonkeyPatc
         assert control is not None
         assert wait_until(control.stopping.is_set)
         assert "were not polled" in str(control.failure)
-
-
-def test_a_clock_that_steps_back_holds_no_poll_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait of grpcio ends by the wall clock: it is over when that is set back by an hour, too."""
-    polled = core.Core([])
-    clock, waits = [10_000.0], [0]
-
-    def wait(deadline: float) -> SimpleNamespace:
-        """Do as ``CompletionQueue.poll``: it reads the clock anew for each 200 ms that it waits."""
-        until = 0.0
-        while until != deadline:
-            until = min(clock[0] + 0.2, deadline)
-            clock[0] = until if waits[0] else until - 3_600
-            waits[0] += 1
-            assert waits[0] < 100
-        return SimpleNamespace(completion_type=polled._timeout)
-
-    monkeypatch.setattr(polled, "_queue", SimpleNamespace(poll=wait))
-    passed = itertools.count(0.0, 0.05)
-    monkeypatch.setattr(core, "time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: next(passed)))
-    assert polled.poll(1.0) is None

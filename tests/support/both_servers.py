@@ -1,4 +1,4 @@
-"""Two servers over one state in this process, alike in all but the transport: the native one and gRPC's."""
+"""Two servers over one state in this process: one answers checks on its loop, the other by threads alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from sessauth.server.metrics.shared_page import Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.recorder import ServerRecorder
 from sessauth.server.rpc.authenticate import Authenticator
-from sessauth.server.rpc.direct import DirectChecks
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.rpc.grpc_server import Serving
 from sessauth.server.rpc.method import methods_of
@@ -31,8 +30,8 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import SHORT, Service, running
 
-NATIVE: Final = "native"
-GRPCIO: Final = "grpcio"
+LOOP: Final = "loop"
+THREADS: Final = "threads"
 ZEROS: Final = bytes(16)
 ANSWERS: Final = {
     "Check": pb.CheckResponse,
@@ -78,8 +77,8 @@ class OneServer:
         methods = methods_of(descriptor, service.methods())
         methods += methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], health.methods())
         direct = None
-        if name == NATIVE:
-            direct = DirectChecks(self.verifier, service.explain, failures.gates, self.page)
+        if name == LOOP:
+            direct = service.direct_checks(self.page)
         carried = None if control.part.carried is None else control.log.source()
         callers = Authenticator.of(config, carried=carried)
         self.serving = Serving(config, methods, authenticator=callers, meter=self.page, direct=direct)
@@ -144,8 +143,8 @@ class Client:
 
     def assert_same(self, rpc: str, *requests: bytes, **options: Any) -> Outcome:
         """Call both servers, and hold that they end the call alike; returns the outcome."""
-        expected = self.on(GRPCIO, rpc, *requests, **options)
-        outcome = self.on(NATIVE, rpc, *requests, **options)
+        expected = self.on(THREADS, rpc, *requests, **options)
+        outcome = self.on(LOOP, rpc, *requests, **options)
         assert outcome == expected, [base64.b64encode(request[:400]) for request in requests]
         return outcome
 
@@ -171,9 +170,9 @@ class BothServers:
     _channels: list[grpc.Channel] = field(default_factory=list)
 
     @property
-    def native(self) -> OneServer:
-        """The native server."""
-        return self.servers[NATIVE]
+    def on_loop(self) -> OneServer:
+        """The server that answers checks on its loop."""
+        return self.servers[LOOP]
 
     def client(self, credential: str = "", options: Sequence[tuple[str, Any]] = ()) -> Client:
         """Return a client with connections of its own."""
@@ -201,7 +200,7 @@ def both_servers(**settings: dict[str, Any]) -> Iterator[BothServers]:
         assert control is not None
         config = replace(control._config)
         both = BothServers(
-            service, control, {name: OneServer(name, control, config) for name in (NATIVE, GRPCIO)}
+            service, control, {name: OneServer(name, control, config) for name in (LOOP, THREADS)}
         )
         try:
             yield both

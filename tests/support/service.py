@@ -39,7 +39,6 @@ from sessauth.v1 import (
     token_service_pb2,
     usage_service_pb2,
 )
-from tests.support import native
 
 MODULES = (
     session_service_pb2,
@@ -66,8 +65,6 @@ RPCS = {
 }
 # "SessionService/OpenSession" for each full name.
 SHORT = {name.rpartition(".")[2]: name for name in RPCS}
-if native.NATIVE:
-    native.use_native_server()
 
 # Times for what is over by itself: the next one is given where a busy machine did not get to it in the first.
 LONGER_MS = (300, 1_200, 4_800)

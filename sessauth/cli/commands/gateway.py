@@ -77,4 +77,4 @@ def extauthz(
     with open_verifier(settings, **options) as verifier:
         authorizer = ExtAuthz(verifier, mapper)
         server = AuthorizerServer(authorizer, verifier)
-        serve_until(stop, settings, server, listen, transport=server.transport, audience=options["audience"])
+        serve_until(stop, settings, server, listen, audience=options["audience"])

@@ -45,14 +45,10 @@ class ServerSettings:
     workers: int = 0
     log_level: str = "INFO"
     map_size_bytes: int = 1 << 30
-    # The transport of the check workers' addresses: the native server on libnghttp2, or gRPC's own.
-    check_server: str = "auto"
     checks_at_control: bool = True
 
     def check(self) -> None:
         """Refuse values out of range."""
-        if self.check_server not in ("auto", "native", "grpcio"):
-            raise ConfigError("server.check_server: must be auto, native or grpcio")
         if not 0 <= self.workers <= 64:
             raise ConfigError("server.workers: must be 0 to 64")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

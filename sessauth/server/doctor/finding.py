@@ -35,7 +35,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "other_version": WARNING,
     "address_taken": ERROR,
     "socket_path": ERROR,
-    "native_server": WARNING,
+    "missing_library": ERROR,
     "missing_extra": ERROR,
     "open_files_limit": WARNING,
     "few_cores": WARNING,

@@ -20,7 +20,7 @@ from ..config.config import Config
 from ..config.sections import host_and_port
 from ..process.server_status import version
 from ..rpc.listen import MAX_SOCKET_PATH_BYTES, bind_problem
-from ..transport.choice import choose
+from ..transport.requirements import require_libraries
 from .finding import Finding, of_error
 from .host import Host
 
@@ -146,15 +146,11 @@ def _parts(host: Host) -> Iterator[Finding]:
             f"{config.run_dir} is too long for a socket's path ({MAX_SOCKET_PATH_BYTES} bytes)",
             "state a shorter server.run_dir, as /run/sessauth",
         )
-    if config.server.workers:
-        try:
-            chosen = choose(config)
-        except ConfigError as error:
-            yield of_error("settings", error)
-        else:
-            if not chosen.native and config.server.check_server == "auto":
-                words, _, remedy = chosen.why.rpartition("; ")
-                yield Finding("native_server", f"checks are served by gRPC's server, slowly: {words}", remedy)
+    try:
+        require_libraries(config)
+    except ConfigError as error:
+        problem, _, remedy = str(error).partition("; ")
+        yield Finding("missing_library", problem, remedy)
     for extra, module, wanted in (
         ("metrics", "prometheus_client", config.metrics.address),
         ("tracing", "opentelemetry.sdk", config.tracing.enabled),

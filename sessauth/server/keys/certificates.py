@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-import grpc
-
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
 from ..config.config import Config
@@ -216,7 +214,7 @@ class CertificateFiles(Generic[_T]):
         preflight.check_tls(self._config)
         pem = _pem_files(self._config)
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # gRPC would only fail each handshake. A key with a passphrase can't be read.
+        # The server would only fail each handshake. A key with a passphrase can't be read.
         certificate, private_key, *_ = _paths(self._config)
         judge.load_cert_chain(certificate, private_key, password=lambda: b"")
         if pem.client_ca is not None:
@@ -258,13 +256,6 @@ def _pem_files(config: Config) -> PemFiles:
     return PemFiles(certificate, private_key, roots[0] if roots else None)
 
 
-def grpc_configuration(pem: PemFiles) -> grpc.ServerCertificateConfiguration:
-    """Return the files as grpcio takes them."""
-    return grpc.ssl_server_certificate_configuration(
-        [(pem.private_key, pem.certificate)], root_certificates=pem.client_ca
-    )
-
-
 def native_tls(pem: PemFiles) -> TlsContext:
     """Return the files as the native event loop takes them."""
     # It is built for Linux only, as the loop is.
@@ -284,16 +275,6 @@ class Certificates:
         self._config = config
         self._clock = clock
         self._native: CertificateFiles[TlsContext] | None = None
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that follow the files. Raises ConfigError if they can't be used now."""
-        files = CertificateFiles(self._config, grpc_configuration, self._clock)
-        return grpc.dynamic_ssl_server_credentials(
-            files.load(),
-            # Called for each handshake.
-            files.reload,  # type: ignore[arg-type]  # grpc documents None: keep the set in use
-            require_client_authentication=bool(self._config.tcp.client_ca),
-        )
 
     def native_problem(self) -> str:
         """Return "" if the native event loop can serve TLS with the files, else the reason."""

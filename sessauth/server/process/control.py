@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -35,10 +36,9 @@ from ..metrics.state import StateNumbers
 from ..periodic import Background, try_once
 from ..rpc.access import WORKER
 from ..rpc.authenticate import Authenticator
-from ..rpc.grpc_server import Serving
+from ..rpc.grpc_server import SWITCH_SECONDS, Serving
 from ..rpc.tracing import open_tracing
-from ..transport.choice import choose
-from ..transport.self_test import require_transport
+from ..transport.requirements import require_libraries
 from ..watch.recheck import Watching
 from . import preflight
 from .init import ensure_run_dir
@@ -51,7 +51,7 @@ from .signals import ignore_harmless, reload_on_hangup, take_stop_signals
 from .subsystems import ControlSubsystems
 from .supervisor import Supervisor
 
-# After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
+# After the drain: for workers to be killed, calls to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
 POLL_SECONDS: Final = 0.5
 # The time for which a start waits for the verification of the state, and the time that the verification then
@@ -74,8 +74,7 @@ class Control:
         """
         self._config = config
         self._clock = clock or SystemClock()
-        # What the workers serve with; a setting that can't be met is refused here.
-        self._check_server = choose(config)
+        self._library = require_libraries(config)
         self.tcp_port = 0
         # Set when it is time to stop; ``failure`` is the reason if there was no signal.
         self.stopping = threading.Event()
@@ -152,14 +151,18 @@ class Control:
         )
         self.health = services.health
         self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
+        checks_at = "" if config.server.checks_at_control else config.check_addresses
+        # Gateways that are refused, and callers whom another host states, are the router's.
+        on_loop = not checks_at and authenticator.statements is None
         self.serving = Serving(
             config,
             services.methods(),
+            direct=services.checks.direct_checks(page) if on_loop else None,
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,
             hand_on=self.part.hand_on,
-            checks_at="" if config.server.checks_at_control else config.check_addresses,
+            checks_at=checks_at,
         )
         opened.callback(self.serving.remove_sockets)
         self.serving.bind_unix(config.socket)
@@ -229,18 +232,12 @@ class Control:
             tcp_port=self.tcp_port,
             metrics_port=self.metrics.port if self.metrics is not None else 0,
             workers=self._config.server.workers,
-            **self._check_server_fields(),
+            transport=f"libnghttp2 {self._library}",
             state_dir=str(self._config.state_dir),
             keys_dir=str(self._config.keys_dir),
             config_file=str(self._config.home / "sessauth.toml"),
             credentials_file=str(self._config.credentials_file),
         )
-
-    def _check_server_fields(self) -> dict[str, str]:
-        """Return for the log what the workers' addresses are served with."""
-        if not self._config.server.workers:
-            return {}
-        return {"check_server": self._check_server.name, "check_server_why": self._check_server.why}
 
     @property
     def membership(self) -> Membership | None:
@@ -381,8 +378,7 @@ def serve(config: Config) -> None:
     manager = ServiceManager.of_environment(os.environ)
     server_log.configure(config.server.log_level)
     ignore_harmless()
-    # The workers use the same grpcio.
-    require_transport()
+    sys.setswitchinterval(SWITCH_SECONDS)
     control = Control(config)
     take_stop_signals(control.stopping)
     control.run(OVERDUE_SECONDS, manager)

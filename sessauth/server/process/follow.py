@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import threading
 from typing import Final
 
@@ -11,7 +12,8 @@ from ...errors import ConfigError
 from .. import log as server_log
 from ..cluster.following import STOP_SECONDS, FollowerRole
 from ..config.config import Config
-from ..transport.self_test import require_transport
+from ..rpc.grpc_server import SWITCH_SECONDS
+from ..transport.requirements import require_libraries
 from . import preflight
 from .control import Control
 from .joining import join, open_source
@@ -34,7 +36,8 @@ def follow(config: Config) -> None:
     manager = ServiceManager.of_environment(os.environ)
     server_log.configure(config.server.log_level)
     require_follower(config)
-    require_transport()
+    require_libraries(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
     preflight.check(config)
     stopping = threading.Event()
     take_stop_signals(stopping)

@@ -80,7 +80,8 @@ class Services:
     def __init__(self, parts: ServiceParts) -> None:
         """Compose the services."""
         self.status = StatusService()
-        self._services = _services(parts, self.status)
+        self.checks = _checks(parts)
+        self._services = _services(parts, self.status, self.checks)
         self.health = HealthService([service.descriptor.full_name for service in self._services])
 
     def methods(self) -> list[Method]:
@@ -91,17 +92,21 @@ class Services:
         return methods
 
 
-def _services(parts: ServiceParts, status: StatusService) -> Sequence[RpcService]:
-    config, log, clock, subsystems, part = parts.config, parts.log, parts.clock, parts.subsystems, parts.part
-    registry, receipts = subsystems.registry, subsystems.receipts
+def _checks(parts: ServiceParts) -> AuthorizationService:
+    config, log, part = parts.config, parts.log, parts.part
     failures = FailedSignatures(
         config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
     )
     local = LocalWriter(log, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
     writer = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
-    checks = AuthorizationService(
-        parts.verifier, parts.source, failures, writer, parts.watching, parts.tracing
-    )
+    return AuthorizationService(parts.verifier, parts.source, failures, writer, parts.watching, parts.tracing)
+
+
+def _services(
+    parts: ServiceParts, status: StatusService, checks: AuthorizationService
+) -> Sequence[RpcService]:
+    config, log, clock, subsystems, part = parts.config, parts.log, parts.clock, parts.subsystems, parts.part
+    registry, receipts = subsystems.registry, subsystems.receipts
     receipts.hosts = part.hosts
     cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
     feed_parts = None if part.feed is None else part.feed.parts

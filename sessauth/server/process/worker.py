@@ -34,14 +34,12 @@ from ..metrics.publisher import Publisher
 from ..metrics.service import worker_name
 from ..metrics.shared_page import Page
 from ..rpc.authenticate import Authenticator
-from ..rpc.direct import DirectChecks
 from ..rpc.failed_signatures import FailedSignatures
-from ..rpc.grpc_server import Serving
+from ..rpc.grpc_server import SWITCH_SECONDS, Serving
 from ..rpc.method import methods_of
 from ..rpc.tracing import open_tracing
 from ..services.authorization import AuthorizationService
 from ..services.health import HealthService
-from ..transport.choice import choose
 from ..watch.recheck import Watching
 from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
@@ -50,8 +48,6 @@ from .signals import ignore_harmless, set_on
 ALIVE_SECONDS = 0.5
 SAME_FILES_SECONDS = 0.1
 REPORT_MS = 1_000
-# How long a thread of a pool may hold up the loop that answers checks; Python's default is ten times as long.
-SWITCH_SECONDS = 0.0005
 
 
 def main() -> int:
@@ -122,12 +118,7 @@ def run(
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())
         methods += methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], health.methods())
-        chosen = choose(config)
-        if chosen.native:
-            sys.setswitchinterval(SWITCH_SECONDS)
-        direct = (
-            DirectChecks(verifier, authorization.explain, failures.gates, page) if chosen.native else None
-        )
+        sys.setswitchinterval(SWITCH_SECONDS)
         in_cluster = config.cluster.enabled or bool(config.follow.servers)
         authenticator = Authenticator.of(config, carried=source if in_cluster else None)
         serving = Serving(
@@ -137,7 +128,7 @@ def run(
             authenticator=authenticator,
             meter=page,
             tracing=tracing,
-            direct=direct,
+            direct=authorization.direct_checks(page),
         )
         publisher = None
         if page is not None:
@@ -161,7 +152,6 @@ def run(
                 "worker_ready",
                 index=index,
                 socket=str(config.check_socket(index)),
-                server=chosen.name,
             )
             if publisher is not None:
                 publisher.publish()

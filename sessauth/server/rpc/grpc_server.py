@@ -15,13 +15,12 @@ from ...errors import ServerError
 from .. import log as server_log
 from ..config.config import Config
 from ..keys.certificates import certificate_facts
-from ..transport.loop import GrpcServer, NativeNumbers
 from ..transport.receiving import Receiving
 from .accounting import Accounting, Meter
 from .authenticate import Authenticator
 from .deadline import Deadline
 from .direct import DirectCallers, DirectChecks
-from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix, options
+from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix
 from .method import Method
 from .pipeline import HandOn, Pipeline
 from .pools import open_pools
@@ -29,14 +28,16 @@ from .router import Router
 from .tracing import Tracing
 
 if TYPE_CHECKING:
-    from ..transport.native import NativeServer
+    from ..transport.native import NativeNumbers, NativeServer
 
+# How long a thread of a pool may hold up the loop that answers calls; Python's default is ten times as long.
+SWITCH_SECONDS: Final = 0.0005
 # How long clients and balancers may still arrive, and be refused with UNAVAILABLE.
 NOTICE_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.01
 # For answers that are still on their way out.
 LAST_BYTES_SECONDS: Final = 0.5
-# After the grace gRPC has cancelled every call; this long it may take to report that.
+# After the grace every call is cancelled; this long it may take to report that.
 STOP_SECONDS: Final = 2.0
 # How long the polling thread may be at one event, and all threads of a pool at one call each.
 SILENT_SECONDS: Final = 4.0
@@ -62,13 +63,14 @@ class Serving:
         """Prepare to serve ``methods``; nothing listens yet.
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
-        call took, and ``tracing`` makes a span of it. With ``direct`` the native server serves, by default
-        gRPC's own. ``hand_on`` asks the leader of the cluster for work this server may not do. Gateways are
-        refused checks here if ``checks_at`` names the addresses where they are served.
+        call took, and ``tracing`` makes a span of it. With ``direct`` checks are answered on the loop where
+        they can be. With ``reuse_port`` other processes may share its TCP ports. ``hand_on`` asks the leader
+        of the cluster for what this server may not do. Gateways are refused checks here if ``checks_at``
+        names the addresses where they are served.
         """
         self._config = config
         self._traced = tracing is not None
-        # The callers whose checks are answered on the native server's loop.
+        # The callers whose checks are answered on the loop.
         self._direct: DirectCallers | None = None
         self.pools = open_pools(config.limits)
         self.accounting = Accounting(meter)
@@ -78,23 +80,19 @@ class Serving:
         pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing, hand_on)
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving, checks_at)
-        self._server = (
-            GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
-            if direct is None
-            else self._native_server(direct, callers, receiving)
-        )
+        self._server = self._make_server(direct, callers, receiving, reuse_port=reuse_port)
         self._sockets: list[Path] = []
         self._started = False
 
-    def _native_server(
-        self, direct: DirectChecks, callers: Authenticator, receiving: Receiving
+    def _make_server(
+        self, direct: DirectChecks | None, callers: Authenticator, receiving: Receiving, *, reuse_port: bool
     ) -> NativeServer:
         # It is built for Linux only.
         from ..transport.native import NativeServer
 
         # Traces, and a log of each call, need the pipeline.
         found = None
-        if not self._traced and not self.accounting.verbose:
+        if direct is not None and not self._traced and not self.accounting.verbose:
             found = self._direct = DirectCallers(direct, callers)
             self.accounting.direct_counts = found.counts
         return NativeServer(
@@ -105,6 +103,7 @@ class Serving:
             slow_reader_seconds=self._config.limits.slow_reader_ms / 1000,
             certificate_facts=certificate_facts,
             direct=found,
+            reuse_port=reuse_port,
         )
 
     def bind_unix(self, path: Path) -> None:
@@ -127,8 +126,8 @@ class Serving:
 
         Within that time it also waits while ``also_while`` returns True: observations are still accepted.
 
-        gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
-        with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.
+        A call that has arrived and not begun would be cancelled by the end of the server. So new calls are
+        refused with UNAVAILABLE while the socket still listens, and the server is stopped when nothing runs.
         """
         until = time.monotonic() + grace_ms / 1000
         self._router.drain()
@@ -153,9 +152,8 @@ class Serving:
             self._sockets.pop().unlink(missing_ok=True)
 
     def native_numbers(self) -> NativeNumbers:
-        """Return the numbers of the native server; zeros with gRPC's."""
-        server = self._server
-        return NativeNumbers() if isinstance(server, GrpcServer) else server.numbers()
+        """Return the numbers of connections, and of calls answered on the loop."""
+        return self._server.numbers()
 
     def require_polling(self) -> None:
         """Raise ServerError if the polling thread does not go on. Waits for nothing."""

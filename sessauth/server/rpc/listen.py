@@ -6,9 +6,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ... import limits
 from ...errors import ConfigError
@@ -16,7 +15,6 @@ from ..config.config import Config
 from ..config.sections import host_and_port
 from ..keys.certificates import Certificates
 from ..log import event
-from ..transport.loop import GrpcServer
 
 if TYPE_CHECKING:
     from ..transport.native import NativeServer
@@ -27,33 +25,8 @@ MAX_METADATA_BYTES: Final = 2 * limits.MAX_TOKEN_BYTES
 # ``sun_path`` without its final zero.
 MAX_SOCKET_PATH_BYTES: Final = 107
 
-OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_metadata_size", limits.MAX_TOKEN_BYTES),
-    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-    # Per connection; gRPC in Python can't bound the connections themselves.
-    ("grpc.max_concurrent_streams", 256),
-    # Closes a connection that sends nothing, or half a preface: the default lets it stay.
-    ("grpc.server_handshake_timeout_ms", 3_000),
-    ("grpc.max_connection_idle_ms", 300_000),
-    # Spreads clients over workers again, and ends connections of certificates that expired since.
-    ("grpc.max_connection_age_ms", 600_000),
-    ("grpc.max_connection_age_grace_ms", 30_000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_ping_strikes", 2),
-)
 
-
-def options(*, reuse_port: bool) -> list[tuple[str, int]]:
-    """Return the channel options of a server. Only workers share a TCP port."""
-    return [*OPTIONS, ("grpc.so_reuseport", int(reuse_port))]
-
-
-def bind_unix(server: GrpcServer | NativeServer, path: Path) -> None:
+def bind_unix(server: NativeServer, path: Path) -> None:
     """Listen on a Unix socket of mode 0660, replacing one without a listener.
 
     Raises ConfigError if the path is too long, is something else, or is in use.
@@ -64,13 +37,11 @@ def bind_unix(server: GrpcServer | NativeServer, path: Path) -> None:
     # The file is born with its mode: between bind and chmod it would be open to others.
     before = os.umask(0o117)
     try:
-        bound = server.add_port(f"unix:{path}")
-    except (RuntimeError, OSError) as error:
+        server.add_port(f"unix:{path}")
+    except OSError as error:
         raise ConfigError(f"{path}: can't be listened on: {error}") from error
     finally:
         os.umask(before)
-    if not bound:
-        raise ConfigError(f"{path}: can't be listened on")
 
 
 def _remove_stale(path: Path) -> None:
@@ -107,7 +78,7 @@ def bind_problem(address: str) -> str:
     return ""
 
 
-def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str, setting: str) -> int:
+def bind_tcp(server: NativeServer, config: Config, address: str, setting: str) -> int:
     """Listen on TCP with TLS, or without if ``insecure_tcp`` says so; returns the port.
 
     ``setting`` is the one that states the address. Raises ConfigError if a certificate file can't be read or
@@ -121,15 +92,8 @@ def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str, se
                 address=address,
                 meaning="credentials and tokens travel in the clear; anyone who sees them can use them",
             )
-            port = server.add_port(address)
-        else:
-            tls: Any = server.tls(Certificates(config))
-            port = server.add_port(address, tls)
-    except (RuntimeError, OSError, ValueError) as error:
+            return server.add_port(address)
+        return server.add_port(address, server.tls(Certificates(config)))
+    except (OSError, ValueError) as error:
         problem = bind_problem(address) or str(error)
         raise ConfigError(f"{setting}: {address} can't be listened on: {problem}") from error
-    if not port:
-        # gRPC says nothing more.
-        problem = bind_problem(address) or "gRPC refused it"
-        raise ConfigError(f"{setting}: {address} can't be listened on: {problem}")
-    return port

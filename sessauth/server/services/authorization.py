@@ -28,7 +28,9 @@ from ...state.rules.ports import SessionSource
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..log import LOGGER
+from ..metrics.shared_page import Page
 from ..rpc.call import CallContext
+from ..rpc.direct import DirectChecks
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.method import RawHandler
 from ..rpc.tracing import Tracing
@@ -82,6 +84,10 @@ class AuthorizationService:
         self._explain = self.explain
         self._logged_at = float("-inf")
         self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
+
+    def direct_checks(self, page: Page | None) -> DirectChecks:
+        """Return what the loop of a server needs to answer checks by itself; ``page`` counts them."""
+        return DirectChecks(self._verifier, self.explain, self._gates, page)
 
     def check_batch(self, data: bytes, call: CallContext) -> bytes:
         """Check up to 1024 calls, encoded; the answers are in the order of the items."""

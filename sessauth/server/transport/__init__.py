@@ -1,1 +1,1 @@
-"""Calls on gRPC's core; no thread waits for their messages."""
+"""Calls of gRPC on an event loop; no thread waits for their messages."""

@@ -1,15 +1,17 @@
-"""The native server: an event loop over libnghttp2, and its thread.
+"""The server of calls: an event loop over libnghttp2, and its thread.
 
 Checks of known callers and verified tokens are answered on the loop itself (``rpc/direct.py``). Every other
-call becomes an :class:`~sessauth.server.transport.rpc.Rpc`, as those of gRPC's core do.
+call becomes an :class:`~sessauth.server.transport.rpc.Rpc`.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..._fast._codec import DirectCaller
@@ -17,7 +19,6 @@ from ..._fast._http2 import Loop, NativeCall, TlsContext
 from ...errors import ConfigError
 from ..keys.certificates import Certificates
 from ..log import fault
-from .loop import NativeNumbers
 from .receiving import Receiving
 from .rpc import Rpc
 
@@ -27,6 +28,18 @@ LAST_EVENTS_SECONDS: Final = 0.05
 # The pause after a fault of the loop itself.
 RETRY_SECONDS: Final = 0.05
 UNIX_PREFIX: Final = "unix:"
+ANY_IPV6: Final = "::"
+# A name has an address of a family that this host lacks.
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+@dataclass(frozen=True, slots=True)
+class NativeNumbers:
+    """Numbers of a server: open connections, refused ones, and calls answered on its loop."""
+
+    connections: int
+    refused_connections: int
+    direct_calls: int
 
 
 class Direct(Protocol):
@@ -49,7 +62,10 @@ class Direct(Protocol):
 
 
 class NativeServer:
-    """A server on one thread, with the methods of :class:`~sessauth.server.transport.loop.GrpcServer`."""
+    """A server whose calls take a thread when their message has come.
+
+    One thread polls. Nothing that it calls may wait.
+    """
 
     def __init__(
         self,
@@ -61,13 +77,16 @@ class NativeServer:
         slow_reader_seconds: float,
         certificate_facts: Callable[[bytes], Mapping[str, Sequence[bytes]]],
         direct: Direct | None = None,
+        reuse_port: bool = False,
     ) -> None:
         """Prepare to call ``accept`` for each new call that is not answered directly.
 
-        Raises OSError if libnghttp2 can't be loaded.
+        With ``reuse_port`` other processes may listen on the same ports. Raises OSError if libnghttp2 can't
+        be loaded.
         """
         self._accept = accept
         self._receiving = receiving
+        self._reuse_port = reuse_port
         self._loop = Loop(
             self._on_call,
             self._on_fault,
@@ -102,7 +121,8 @@ class NativeServer:
     def add_port(self, address: str, tls: Callable[[], TlsContext] | None = None) -> int:
         """Listen on ``unix:PATH`` or ``HOST:PORT``; returns the port, 1 for a path. Raises OSError.
 
-        Workers share a TCP port. ``tls()`` returns the context for a new connection.
+        A host's name is listened on at each of its addresses. ``tls()`` returns the context for a new
+        connection.
         """
         if address.startswith(UNIX_PREFIX):
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -114,13 +134,28 @@ class NativeServer:
                 raise
             self._loop.listen(listener, tls)
             return 1
-        host, _, port = address.rpartition(":")
-        family, _, _, _, name = socket.getaddrinfo(
-            host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(name[:2], family=family, backlog=BACKLOG, reuse_port=True)
-        self._loop.listen(listener, tls)
-        return int(listener.getsockname()[1])
+        host, _, stated = address.rpartition(":")
+        port = 0
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, int(stated), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for place, (family, _, _, _, name) in enumerate(found):
+            try:
+                listener = socket.create_server(
+                    # A port that the system chose is that of the others too.
+                    (name[0], port or name[1]),
+                    family=family,
+                    backlog=BACKLOG,
+                    reuse_port=self._reuse_port,
+                    dualstack_ipv6=name[0] == ANY_IPV6 and len(found) == 1,
+                )
+            except OSError as error:
+                if error.errno in NOT_HERE and (port or place + 1 < len(found)):
+                    continue
+                raise
+            self._loop.listen(listener, tls)
+            port = int(listener.getsockname()[1])
+        return port
 
     def start(self) -> None:
         """Begin to accept calls."""

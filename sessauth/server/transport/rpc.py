@@ -13,16 +13,18 @@ from ..keys.credentials import Principal
 from ..log import fault
 from ..rpc.pool import PoolShare
 from ..status import refused, to_status
-from . import core
 
-# gRPC's code of a method that is not served.
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+# gRPC's codes: of a success, and of a method that is not served.
+OK: Final = 0
 UNIMPLEMENTED: Final = 12
 # More than the cap of a stream's deadline.
 LONGEST_WAIT_SECONDS: Final = 86_400.0
 
 
 class WireCall(Protocol):
-    """A call of one transport. Callbacks are called on the thread that polls the transport."""
+    """A call as the loop has it. Callbacks are called on the polling thread."""
 
     @property
     def method(self) -> str:
@@ -30,7 +32,7 @@ class WireCall(Protocol):
         ...
 
     @property
-    def metadata(self) -> core.Metadata:
+    def metadata(self) -> Metadata:
         """The metadata that the client sent."""
         ...
 
@@ -113,11 +115,11 @@ class StatedCaller(Protocol):
 
 
 class Rpc:
-    """A call of any transport.
+    """A call of a client.
 
     Until its message has come it belongs to the polling thread, then to the thread that answers it. It drops
-    the transport's call as soon as that has ended, even while it is referenced itself: gRPC counts a call
-    among its connection's streams until then, and an exception that references a frame would hold the call.
+    the transport's call as soon as that has ended, even while it is referenced itself: an exception that
+    references a frame would hold the call.
     """
 
     __slots__ = (
@@ -166,9 +168,9 @@ class Rpc:
 
     def time_remaining(self) -> float:
         """Return the seconds until the client's deadline, at least 0."""
-        return max(self._deadline - core.wall_clock(), 0.0)
+        return max(self._deadline - time.time(), 0.0)
 
-    def invocation_metadata(self) -> core.Metadata:
+    def invocation_metadata(self) -> Metadata:
         """Return the metadata that the client sent."""
         return self.metadata
 
@@ -232,7 +234,7 @@ class Rpc:
 
     def finish(self) -> None:
         """End a stream that was answered."""
-        self._end(core.OK, "", None)
+        self._end(OK, "", None)
 
     def messages(self, first: bytes | None) -> Iterator[bytes]:
         """Yield the messages of a stream, of which ``first`` was received; None: there are none.
@@ -251,7 +253,6 @@ class Rpc:
             try:
                 data = arrived.get(timeout=min(self.time_remaining(), LONGEST_WAIT_SECONDS))
             except Empty:
-                # gRPC's core ends a call at its deadline by itself, the native server does not.
                 call.cancel()
                 raise cancelled_error() from None
         if self.cancelled:

@@ -87,7 +87,7 @@ def make_door(world: World, tmp_path: Path) -> Iterator[Any]:
     yield make
     for server, door in running:
         door.channel.close()
-        server.stop(None)
+        server.stop(0.2)
 
 
 @pytest.fixture
@@ -338,6 +338,6 @@ def test_a_socket_is_closed_to_others(world: World, tmp_path: Path) -> None:
         server.listen("0.0.0.0:0")
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="Address"):
         server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
-    server.stop(None)
+    server.stop(0.2)
     with pytest.raises(UsageError, match="two of tools"):
         ExtMcpPolicy(world.server.verifier, [world.catalogue, world.catalogue])

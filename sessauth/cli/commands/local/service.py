@@ -80,6 +80,9 @@ def demo(settings: Settings, console: bool, port: int) -> None:
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
     """
+    from ....server.transport.requirements import require_libraries
+
+    require_libraries()
     if console:
         from ...demo.living import run_console
 
