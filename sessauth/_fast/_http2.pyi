@@ -10,6 +10,7 @@ class CommandQueue: ...
 
 NGHTTP2_LIBRARY: Final[str]
 NGHTTP2_FUNCTIONS: Final[tuple[str, ...]]
+OPTIONAL_FUNCTIONS: Final[tuple[str, ...]]
 
 def load_nghttp2(paths: Sequence[str | Path] | None = None) -> str: ...
 
@@ -56,6 +57,9 @@ class Loop(Admission):
         direct: _Direct | None = None,
         direct_paths: Sequence[bytes] = (),
         certificate_facts: Callable[[bytes], Mapping[str, Sequence[bytes]]] | None = None,
+        lane_of: Callable[[bytes | None, Mapping[str, Sequence[bytes]] | None], int] | None = None,
+        counts_refusal: Callable[[bytes], bool] | None = None,
+        refusal: tuple[int, str, bytes] | None = None,
         max_message: int,
         max_headers: int,
         slow_reader_seconds: float,

@@ -29,6 +29,12 @@ cdef class Admission:
     cdef object _direct
     cdef frozenset _direct_paths
     cdef object _certificate_facts
+    # Returns the lane of a caller; None: all wait in one.
+    cdef object _lane_of
+    # Counts the refusal of a stranger's call of a path, and returns True if nothing more is to be done for it.
+    cdef object _counts_refusal
+    # The status of such a refusal, as it is sent: its code, its text, and its google.rpc.Status. None: none.
+    cdef tuple _refusal
     # Python was called for a call since this was last reset: its timers may have changed.
     cdef bint called_back
     # Calls that were answered on the loop.
@@ -67,11 +73,48 @@ cdef class Admission:
             return 0
         if not stream.has_headers or stream.answer != ANSWER_NONE or stream.is_waiting:
             return 0
+        if stream.lane == LANE_NEW:
+            if cached_caller(stream) == NULL:
+                # To look a caller up takes Python: each connection has its turn.
+                wait(stream)
+                return 0
+            stream.lane = LANE_KNOWN
         if not owes(stream.connection) and self._goes_on_here(stream):
             return 0
         unexpect(stream)
         wait(stream)
         return 0
+
+    cdef int look_up(self, Stream *stream) except -1:
+        """Find the lane of a new request by its caller, and go on with it there."""
+        cdef int lane = LANE_STRANGERS
+        try:
+            if not stream.several_authorizations:
+                lane = self._lane_of(self._authorization(stream), self._facts(stream.connection))
+            stream.lane = lane if LANE_STRANGERS <= lane < LANE_NEW else LANE_STRANGERS
+            if stream.lane == LANE_STRANGERS:
+                stream.needs_thread = True
+                if self._refuses_here(stream):
+                    return 0
+        except Exception as error:
+            stream.lane = LANE_STRANGERS
+            self._fault(error)
+        if stream.lane == LANE_STRANGERS or owes(stream.connection) or not self._goes_on_here(stream):
+            wait(stream)
+        return 0
+
+    cdef bint _refuses_here(self, Stream *stream) except -1:
+        """Refuse a stranger's call without Python's part in it, if its refusal is not logged."""
+        cdef Vector path
+        if self._refusal is None or stream.fault or stream.form != IS_GRPC_REQUEST or stream.path < 0:
+            return False
+        path = nghttp2.rcbuf_get_buf(stream.headers[stream.path].value)
+        if not self._counts_refusal(PyBytes_FromStringAndSize(<const char *> path.p, path.n)):
+            return False
+        code, message, details = self._refusal
+        if not finish(stream, code, PyBytes_AS_STRING(message), PyBytes_AS_STRING(details)):
+            fail(stream.connection)
+        return True
 
     cdef int admit_waiting(self, Stream *stream) except -1:
         """Answer a request whose turn it is, or admit it."""
@@ -172,16 +215,19 @@ cdef class Admission:
 
     cdef DirectCaller _find_caller(self, Stream *stream):
         cdef Vector path = nghttp2.rcbuf_get_buf(stream.headers[stream.path].value)
-        cdef Vector credential
-        cdef object authorization = None
-        if stream.authorization >= 0:
-            credential = nghttp2.rcbuf_get_buf(stream.headers[stream.authorization].value)
-            authorization = PyBytes_FromStringAndSize(<const char *> credential.p, credential.n)
         return self._direct.admit(
             PyBytes_FromStringAndSize(<const char *> path.p, path.n),
-            authorization,
+            self._authorization(stream),
             self._facts(stream.connection),
         )
+
+    cdef object _authorization(self, const Stream *stream):
+        """Return the value of the last ``authorization`` header; None without one."""
+        cdef Vector credential
+        if stream.authorization < 0:
+            return None
+        credential = nghttp2.rcbuf_get_buf(stream.headers[stream.authorization].value)
+        return PyBytes_FromStringAndSize(<const char *> credential.p, credential.n)
 
     cdef int _set_account(self, Connection *connection, DirectCaller direct) except -1:
         """Count a connection's unread answers with those of its caller's other connections."""

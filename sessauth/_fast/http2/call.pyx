@@ -71,8 +71,8 @@ cdef class NativeCall(Command):
 
     def end(self, int code, str details not None, status_details=None, *, bint first=False):
         """Send the status of the call; ``status_details`` is its google.rpc.Status, encoded."""
-        text = quote(details, safe=PLAIN).encode() if details else None
-        encoded = base64.b64encode(status_details).rstrip(b"=") if status_details else None
+        text = encoded_text(details) if details else None
+        encoded = encoded_details(status_details) if status_details else None
         self.commands.post(self, END, code, text, encoded)
 
     def cancel(self):
@@ -193,6 +193,16 @@ cdef class NativeCall(Command):
         if on_message is not None:
             on_message(message)
         return 0
+
+
+cdef bytes encoded_text(str text):
+    """Return the text of a status as it is sent."""
+    return quote(text, safe=PLAIN).encode()
+
+
+cdef bytes encoded_details(bytes status):
+    """Return an encoded google.rpc.Status as it is sent."""
+    return base64.b64encode(status).rstrip(b"=")
 
 
 cdef NativeCall call_of(Stream *stream, CommandQueue commands):

@@ -92,7 +92,8 @@ cdef void _unlink(Connection *connection) noexcept:
     """Take a connection from every list of its loop but that of failed ones, from which it was taken."""
     cdef LoopMemory *loop = connection.loop
     cdef Connection **place
-    cdef Connection *before = NULL
+    cdef Connection *before
+    cdef int lane
     if connection.next != NULL:
         connection.next.previous = connection.previous
     if connection.previous != NULL:
@@ -106,15 +107,18 @@ cdef void _unlink(Connection *connection) noexcept:
             place = &place[0].next_dirty
         place[0] = connection.next_dirty
         connection.is_dirty = False
-    if connection.has_turn:
-        place = &loop.first_turn
+    for lane in range(LANES):
+        if not connection.has_turn[lane]:
+            continue
+        before = NULL
+        place = &loop.first_turn[lane]
         while place[0] != connection:
             before = place[0]
-            place = &before.next_turn
-        place[0] = connection.next_turn
-        if loop.last_turn == connection:
-            loop.last_turn = before
-        connection.has_turn = False
+            place = &before.next_turn[lane]
+        place[0] = connection.next_turn[lane]
+        if loop.last_turn[lane] == connection:
+            loop.last_turn[lane] = before
+        connection.has_turn[lane] = False
     if connection.reads_again:
         place = &loop.first_again
         while place[0] != connection:

@@ -5,10 +5,10 @@ Everything here runs on the thread of the loop, without the interpreter lock.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 cdef enum:
-    # As grpcio's server is configured (server/rpc/listen.py).
+    # Streams of a connection, and pings without data between them.
     MAX_STREAMS = 256
     MAX_PING_STRIKES = 2
     # A connection's window; that of a stream is the protocol's 65,535 bytes until a message is received.
@@ -18,10 +18,16 @@ cdef enum:
     # A client of gRPC answers each message with a few of them: window updates, pings that measure the bandwidth, ACKs.
     IDLE_FRAMES_PER_MESSAGE = 8
     # A flood of resets (CVE-2023-44487): at once, and regained a second. A gateway that gives up thousands of calls
-    # is no attacker: a call that was reset costs no more than one that is answered.
+    # is no attacker: a call that was reset costs no more than one that is answered. The first two are the library's.
     RESET_BURST = 10_000
     RESETS_PER_SECOND = 2_000
+    # Those of requests that came in the same turn, which no client needs: they are not among the 256 at once.
+    HASTY_RESETS = 2_000
+    HASTY_RESETS_PER_SECOND = 500
+    # CONTINUATION frames in a row (CVE-2024-28182). libnghttp2 bounds them from 1.61 on, but counts a frame again for
+    # each piece in which its header comes.
     MAX_CONTINUATIONS = 8
+    LIBRARY_CONTINUATIONS = 1_000
     MAX_ACKS = 1_000
     MAX_SETTINGS = 32
     HEADER_OVERHEAD = 32
@@ -43,11 +49,14 @@ cdef bint prepare(LoopMemory *loop) noexcept nogil:
     nghttp2.session_callbacks_set_on_stream_close_callback(loop.callbacks, _on_stream_close)
     nghttp2.option_set_no_auto_window_update(loop.options, 1)
     # Spaces around a value are the router's to refuse, with a status, as gRPC's server does.
-    nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation(loop.options, 1)
+    if nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation != NULL:
+        nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation(loop.options, 1)
     nghttp2.option_set_max_outbound_ack(loop.options, MAX_ACKS)
     nghttp2.option_set_max_settings(loop.options, MAX_SETTINGS)
-    nghttp2.option_set_max_continuations(loop.options, MAX_CONTINUATIONS)
-    nghttp2.option_set_stream_reset_rate_limit(loop.options, RESET_BURST, RESETS_PER_SECOND)
+    if nghttp2.option_set_max_continuations != NULL:
+        nghttp2.option_set_max_continuations(loop.options, LIBRARY_CONTINUATIONS)
+    if nghttp2.option_set_stream_reset_rate_limit != NULL:
+        nghttp2.option_set_stream_reset_rate_limit(loop.options, RESET_BURST, RESETS_PER_SECOND)
     return True
 
 
@@ -81,6 +90,8 @@ cdef Connection *open_connection(LoopMemory *loop, int fd, void *tls) noexcept n
     nghttp2.submit_settings(connection.session, 0, settings, 2)
     nghttp2.session_set_local_window_size(connection.session, 0, 0, WINDOW_BYTES)
     connection.opened_ns = connection.received_ns = connection.busy_ns = loop.now_ns
+    connection.resets_counted_ns = loop.now_ns
+    connection.frame_left = PREFACE_BYTES
     connection.events = EPOLLIN
     connection.next = loop.connections
     if connection.next != NULL:
@@ -190,7 +201,9 @@ cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexce
             connection.greeted = True
         elif frame.type == FRAME_PING and not frame.flags & FLAG_ACK:
             _count_ping(connection)
-        if frame.type != FRAME_RST_STREAM:
+        if frame.type == FRAME_RST_STREAM:
+            _count_reset(connection, <Stream *> nghttp2.session_get_stream_user_data(session, frame.stream_id))
+        else:
             _count_idle_frame(connection)
         return 0
     stream = <Stream *> nghttp2.session_get_stream_user_data(session, frame.stream_id)
@@ -215,6 +228,48 @@ cdef void _count_idle_frame(Connection *connection) noexcept nogil:
     connection.idle_frames += 1
     if connection.idle_frames > MAX_IDLE_FRAMES:
         end_with(connection, ENHANCE_YOUR_CALM)
+
+
+cdef void _count_reset(Connection *connection, const Stream *stream) noexcept nogil:
+    """Refuse a client that resets request after request as soon as it has begun them."""
+    cdef int64_t now = connection.loop.now_ns
+    cdef int64_t regained
+    if stream == NULL or stream.arrived_ns != now:
+        return
+    regained = (now - connection.resets_counted_ns) * HASTY_RESETS_PER_SECOND // SECOND_NS
+    if regained:
+        connection.hasty_resets = <int> max(0, connection.hasty_resets - regained)
+        connection.resets_counted_ns = now
+    connection.hasty_resets += 1
+    if connection.hasty_resets > HASTY_RESETS:
+        end_with(connection, ENHANCE_YOUR_CALM)
+
+
+cdef bint frames_within_bounds(Connection *connection, const uint8_t *data, size_t n) noexcept nogil:
+    """Follow the frames of bytes that the library has not seen; False if one more CONTINUATION is too many."""
+    cdef size_t part
+    cdef int kind
+    while n:
+        part = min(n, connection.frame_left)
+        connection.frame_left -= part
+        data += part
+        n -= part
+        part = min(n, FRAME_HEADER - connection.frame_header_size)
+        memcpy(connection.frame_header + connection.frame_header_size, data, part)
+        connection.frame_header_size += part
+        data += part
+        n -= part
+        if connection.frame_header_size < FRAME_HEADER:
+            return True
+        connection.frame_header_size = 0
+        connection.frame_left = (
+            (<size_t> connection.frame_header[0] << 16) | (connection.frame_header[1] << 8) | connection.frame_header[2]
+        )
+        kind = connection.frame_header[3]
+        connection.continuations = connection.continuations + 1 if kind == FRAME_CONTINUATION else 0
+        if connection.continuations > MAX_CONTINUATIONS:
+            return False
+    return True
 
 
 cdef void _count_ping(Connection *connection) noexcept nogil:

@@ -1,4 +1,4 @@
-"""libnghttp2, loaded at run time: nothing is needed to build, and a server without it serves through grpcio."""
+"""libnghttp2, loaded at run time: nothing is needed to build."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ cdef enum:
     FRAME_SETTINGS = 4
     FRAME_PING = 6
     FRAME_GOAWAY = 7
+    FRAME_CONTINUATION = 9
     FLAG_END_STREAM = 1
     FLAG_ACK = 1
     # Error codes (RFC 9113, section 7).
@@ -134,8 +135,14 @@ cdef Nghttp2 nghttp2
 
 # Its stable ABI; present wherever curl is.
 NGHTTP2_LIBRARY = "libnghttp2.so.14"
-# 1.61.0 bounds CONTINUATION frames (CVE-2024-28182).
-cdef int OLDEST = 0x013D00
+# 1.43.0 has every function but those that are optional.
+cdef int OLDEST = 0x012B00
+# Of 1.50, 1.57 and 1.61: what they turn off or bound, older ones don't have, or it is bounded here.
+OPTIONAL_FUNCTIONS = (
+    "option_set_max_continuations",
+    "option_set_no_rfc9113_leading_and_trailing_ws_validation",
+    "option_set_stream_reset_rate_limit",
+)
 
 cdef struct Version:
     int age
@@ -149,7 +156,7 @@ def load_nghttp2(paths=None):
     """Load the library from the first of ``paths`` that is there, once. Return its version, such as ``1.64.0``.
 
     By default that is the library beside this module, which a binary wheel has, else the system's. Raises OSError,
-    with the reason, if there is none, it is older than 1.61.0, or it lacks a function.
+    with the reason, if there is none, it is older than 1.43.0, or it lacks a function.
     """
     global _loaded_version
     if _loaded_version:
@@ -173,16 +180,16 @@ def load_nghttp2(paths=None):
     cdef const Version *found = version(0)
     text = (<bytes> found.text).decode()
     if found.number < OLDEST:
-        raise OSError(f"it is libnghttp2 {text}, and 1.61.0 is the oldest that bounds what a peer can cost")
+        raise OSError(f"it is libnghttp2 {text}, and 1.43.0 is the oldest that serves")
     _fill_nghttp2(library)
     _loaded_version = text
     return text
 
 
-cdef void *_nghttp2_function(void *library, str name) except NULL:
+cdef void *_nghttp2_function(void *library, str name) except? NULL:
     symbol = f"nghttp2_{name}".encode()
     cdef void *found = dlsym(library, symbol)
-    if found == NULL:
+    if found == NULL and name not in OPTIONAL_FUNCTIONS:
         raise OSError(f"it has no function nghttp2_{name}")
     return found
 

@@ -23,6 +23,10 @@ cdef enum:
     BUFFER_BYTES = 64 << 10
     # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
     ADMISSIONS = 16
+    # Of so many the last is of the lowest lane that waits: nobody waits for ever.
+    ADMISSIONS_A_LOWEST = 8
+    # Callers that are looked up in one turn: each takes some 5 µs of Python.
+    LOOK_UPS = 128
 
 cdef int64_t SWEEP_NS = SECOND // 2
 # After so long no further stream is gone on with before answers are written and sockets are read.
@@ -44,6 +48,9 @@ cdef class Loop(Admission):
     ``accept(call)`` is called for each new call whose headers have come, and ``fault(error)`` for an exception of a
     callback. ``direct.admit(path, authorization, facts)`` returns a DirectCaller, or None: the call is accepted.
     ``direct.generation()`` is a number that changes when a caller found earlier may be one no longer.
+    ``lane_of(authorization, facts)`` returns 0 for a stranger, 1 for a known caller, 2 for an operator: requests that
+    wait are admitted from the highest lane first. ``refusal`` is a code, a text and a google.rpc.Status: a stranger's
+    call ends with it if ``counts_refusal(path)`` returns True.
     """
 
     cdef uint8_t *buffer
@@ -68,6 +75,9 @@ cdef class Loop(Admission):
         direct=None,
         direct_paths=(),
         certificate_facts=None,
+        lane_of=None,
+        counts_refusal=None,
+        refusal=None,
         size_t max_message,
         size_t max_headers,
         double slow_reader_seconds,
@@ -79,6 +89,11 @@ cdef class Loop(Admission):
         self._direct = direct
         self._direct_paths = frozenset(direct_paths)
         self._certificate_facts = certificate_facts
+        self._lane_of = lane_of
+        self._counts_refusal = counts_refusal
+        if refusal is not None:
+            self._refusal = (refusal[0], encoded_text(refusal[1]), encoded_details(refusal[2]))
+        self.memory.first_lane = LANE_KNOWN if lane_of is None else LANE_NEW
         self._listeners = Listeners.__new__(Listeners)
         self._listeners.memory = &self.memory
         self._listeners.fault = fault
@@ -211,7 +226,7 @@ cdef class Loop(Admission):
         timeout = <int> ((max(wait_ns, 0) + 999_999) // 1_000_000)
         if self.commands.waiting or memory.first_ready != NULL or memory.first_again != NULL:
             timeout = 0
-        if memory.first_turn != NULL:
+        if anyone_waits(memory):
             timeout = 0
         lingers = self.answered != self._answered_before and self._may_linger()
         self._answered_before = self.answered
@@ -226,7 +241,7 @@ cdef class Loop(Admission):
             except Exception as error:
                 # The commands behind it go on.
                 self._fault(error)
-        if memory.first_ready != NULL or memory.first_expected != NULL or memory.first_turn != NULL:
+        if memory.first_ready != NULL or memory.first_expected != NULL or anyone_waits(memory):
             self._advance()
         if memory.now_ns - self._swept_ns >= (STOPPING_SWEEP_NS if self.stopping else SWEEP_NS):
             self._sweep()
@@ -241,7 +256,7 @@ cdef class Loop(Admission):
         cdef LoopMemory *memory = &self.memory
         cdef Stream *stream
         cdef int64_t until = memory.now_ns + TURN_NS
-        cdef int _
+        cdef int i
         if self._direct is not None:
             self.refresh()
         # Whoever is known, and asks what can be answered at once, comes first.
@@ -256,12 +271,27 @@ cdef class Loop(Admission):
             if not stream.is_ready:
                 stream.needs_thread = True
                 wait(stream)
-        for _ in range(ADMISSIONS):
-            stream = take_waiting(memory)
+        for i in range(LOOK_UPS):
+            stream = take_waiting(memory, LANE_NEW)
+            if stream == NULL:
+                break
+            self.look_up(stream)
+        for i in range(ADMISSIONS):
+            stream = self._next_waiting((i + 1) % ADMISSIONS_A_LOWEST == 0)
             if stream == NULL:
                 break
             self.admit_waiting(stream)
         return 0
+
+    cdef Stream *_next_waiting(self, bint lowest) noexcept:
+        """Take a request of the highest lane that waits, or of the lowest."""
+        cdef Stream *stream = NULL
+        cdef int i
+        for i in range(LANE_NEW):
+            stream = take_waiting(&self.memory, i if lowest else LANE_OPERATORS - i)
+            if stream != NULL:
+                break
+        return stream
 
     cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil:
         """Wait for events, and read what has come on every connection."""

@@ -36,7 +36,11 @@ cdef void read_from(Connection *connection, uint8_t *buffer, size_t room) noexce
         if n == AGAIN:
             return
         # A bad preface, a flood, or no memory: nothing that an answer could help.
-        if n <= 0 or nghttp2.session_mem_recv(connection.session, buffer, n) < 0:
+        if (
+            n <= 0
+            or not frames_within_bounds(connection, buffer, n)
+            or nghttp2.session_mem_recv(connection.session, buffer, n) < 0
+        ):
             fail(connection)
             return
         connection.received_ns = connection.loop.now_ns

@@ -22,10 +22,19 @@ cdef enum:
     IS_GRPC_REQUEST = 15
     # Several `grpc-timeout` were sent.
     AMBIGUOUS = -2
+    # Bytes of a frame's header (RFC 9113, section 4.1), and of a client's preface (section 3.4).
+    FRAME_HEADER = 9
+    PREFACE_BYTES = 24
     # Bytes before each message of gRPC: a flag, and the length.
     MESSAGE_PREFIX = 5
     # The callers that a connection caches.
     CALLERS = 4
+    # Lanes of requests that wait: of strangers, of known callers, of operators, and of callers not looked up yet.
+    LANE_STRANGERS = 0
+    LANE_KNOWN = 1
+    LANE_OPERATORS = 2
+    LANE_NEW = 3
+    LANES = 4
 
 cdef struct Header:
     HeaderBuffer name
@@ -68,6 +77,7 @@ cdef struct Stream:
     Stream *next_waiting
     Stream *previous_waiting
     bint is_waiting
+    int lane
     # It needs a thread.
     bint needs_thread
     # When its headers had come.
@@ -138,11 +148,11 @@ cdef struct Connection:
     size_t out_begin
     size_t out_end
     size_t out_room
-    # Requests that wait for their turn, and the place among the connections that have such ones.
-    Stream *first_waiting
-    Stream *last_waiting
-    Connection *next_turn
-    bint has_turn
+    # Requests that wait for their turn, by lane, and the place among the connections that have such ones.
+    Stream *first_waiting[LANES]
+    Stream *last_waiting[LANES]
+    Connection *next_turn[LANES]
+    bint has_turn[LANES]
     # Bytes of messages that the client has no window for.
     size_t unread
     # Its caller's; NULL before the caller is known.
@@ -156,6 +166,15 @@ cdef struct Connection:
     bint reads_again
     # Frames without a message since the last sweep.
     int idle_frames
+    # Requests that were reset as soon as they came, less those that may be by now.
+    int hasty_resets
+    int64_t resets_counted_ns
+    # The frame that is read: its header as far as it has come, the bytes of its payload that have not, and
+    # CONTINUATION frames in a row.
+    uint8_t frame_header[FRAME_HEADER]
+    size_t frame_header_size
+    size_t frame_left
+    int continuations
     # The client's first SETTINGS have come.
     bint greeted
     # 1: the client has been asked to begin no calls here, 2: and those that it begins are ignored.
@@ -186,9 +205,10 @@ cdef struct LoopMemory:
     Stream *last_ready
     Stream *first_expected
     Stream *last_expected
-    # Connections whose requests wait for their turn.
-    Connection *first_turn
-    Connection *last_turn
+    # Connections whose requests wait for their turn, by lane, and the lane of a new request.
+    Connection *first_turn[LANES]
+    Connection *last_turn[LANES]
+    int first_lane
     Account *accounts
     # Streams that are received before they are admitted.
     int early

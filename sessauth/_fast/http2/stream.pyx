@@ -40,6 +40,7 @@ cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil:
     stream.id = id
     stream.connection = connection
     stream.path = stream.authorization = stream.timeout = -1
+    stream.lane = loop.first_lane
     stream.next = connection.streams
     if stream.next != NULL:
         stream.next.previous = stream
@@ -153,11 +154,11 @@ cdef void unwait(Stream *stream) noexcept nogil:
     if stream.next_waiting != NULL:
         stream.next_waiting.previous_waiting = stream.previous_waiting
     else:
-        connection.last_waiting = stream.previous_waiting
+        connection.last_waiting[stream.lane] = stream.previous_waiting
     if stream.previous_waiting != NULL:
         stream.previous_waiting.next_waiting = stream.next_waiting
     else:
-        connection.first_waiting = stream.next_waiting
+        connection.first_waiting[stream.lane] = stream.next_waiting
 
 
 cdef void wait(Stream *stream) noexcept nogil:
@@ -165,47 +166,60 @@ cdef void wait(Stream *stream) noexcept nogil:
     cdef Connection *connection = stream.connection
     stream.is_waiting = True
     stream.next_waiting = NULL
-    stream.previous_waiting = connection.last_waiting
-    if connection.last_waiting != NULL:
-        connection.last_waiting.next_waiting = stream
+    stream.previous_waiting = connection.last_waiting[stream.lane]
+    if stream.previous_waiting != NULL:
+        stream.previous_waiting.next_waiting = stream
     else:
-        connection.first_waiting = stream
-    connection.last_waiting = stream
+        connection.first_waiting[stream.lane] = stream
+    connection.last_waiting[stream.lane] = stream
     give_turn(connection)
 
 
-# Let a connection have its turn again, if requests of it wait and it does not owe too much.
+# Let a connection have its turns again, where requests of it wait and it does not owe too much.
 cdef void give_turn(Connection *connection) noexcept nogil:
     cdef LoopMemory *loop = connection.loop
-    if connection.has_turn or connection.first_waiting == NULL or owes(connection):
+    cdef int lane
+    if owes(connection):
         return
-    connection.has_turn = True
-    connection.next_turn = NULL
-    if loop.last_turn != NULL:
-        loop.last_turn.next_turn = connection
-    else:
-        loop.first_turn = connection
-    loop.last_turn = connection
+    for lane in range(LANES):
+        if connection.has_turn[lane] or connection.first_waiting[lane] == NULL:
+            continue
+        connection.has_turn[lane] = True
+        connection.next_turn[lane] = NULL
+        if loop.last_turn[lane] != NULL:
+            loop.last_turn[lane].next_turn[lane] = connection
+        else:
+            loop.first_turn[lane] = connection
+        loop.last_turn[lane] = connection
 
 
-# Take the next request, one of each connection in its turn; NULL: none may go on now.
-cdef Stream *take_waiting(LoopMemory *loop) noexcept nogil:
+# Take the next request of a lane, one of each connection in its turn; NULL: none may go on now.
+cdef Stream *take_waiting(LoopMemory *loop, int lane) noexcept nogil:
     cdef Connection *connection
     cdef Stream *stream
-    while loop.first_turn != NULL:
-        connection = loop.first_turn
-        loop.first_turn = connection.next_turn
-        if loop.first_turn == NULL:
-            loop.last_turn = NULL
-        connection.has_turn = False
+    while loop.first_turn[lane] != NULL:
+        connection = loop.first_turn[lane]
+        loop.first_turn[lane] = connection.next_turn[lane]
+        if loop.first_turn[lane] == NULL:
+            loop.last_turn[lane] = NULL
+        connection.has_turn[lane] = False
         # Its requests may have ended, or its answers waited, since it was given its turn.
-        if connection.first_waiting == NULL or connection.failed or owes(connection):
+        if connection.first_waiting[lane] == NULL or connection.failed or owes(connection):
             continue
-        stream = connection.first_waiting
+        stream = connection.first_waiting[lane]
         unwait(stream)
         give_turn(connection)
         return stream
     return NULL
+
+
+cdef bint anyone_waits(const LoopMemory *loop) noexcept nogil:
+    """Return True if a connection has a turn in any lane."""
+    cdef int lane
+    for lane in range(LANES):
+        if loop.first_turn[lane] != NULL:
+            return True
+    return False
 
 
 # The client reads its answers so late that no more are made for it.

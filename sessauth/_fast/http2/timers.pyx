@@ -1,4 +1,4 @@
-"""The times of connections. They are those of grpcio's server (server/rpc/listen.py)."""
+"""The times of connections."""
 
 from libc.stdint cimport int64_t
 

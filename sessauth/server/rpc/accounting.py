@@ -24,6 +24,7 @@ REFUSALS_PER_SECOND: Final = 50
 # Faults of the server: their details go to the log, not to the caller.
 SERVER_FAULTS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
 SESSION_ID_BYTES: Final = 16
+STRANGER: Final = "UNAUTHENTICATED"
 # Refusals that concern the operator, not only the caller.
 OPERATOR_CONCERNS: Final = frozenset(
     {"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED", "CHECKS_AT_WORKERS"}
@@ -119,6 +120,17 @@ class Accounting:
             level = logging.WARNING if word in OPERATOR_CONCERNS else logging.INFO
             why = {"why": str(error)} if word in OPERATOR_CONCERNS else {}
             event(level, "refused", **self._fields(call, word), **why)
+
+    def counts_stranger(self, method: str) -> bool:
+        """Count the refusal of a stranger's call, unless it is to be logged: then return False."""
+        with self._lock:
+            if self._second != int(time.monotonic()) or self._logged < REFUSALS_PER_SECOND:
+                return False
+            self._suppressed += 1
+            self._failed[method, STRANGER] += 1
+        if self._meter is not None:
+            self._meter.observe(method, CODES[STRANGER].name, 0.0)
+        return True
 
     @staticmethod
     def _metered(

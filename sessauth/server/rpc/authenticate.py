@@ -142,10 +142,8 @@ class Authenticator:
             return None
         text = credential_of_entry(found)
         if text is not None:
-            if self._workers is not None and text.isascii() and self._workers.is_text(text):
-                return self._workers.principal
             try:
-                principal = self.credentials.authenticate(text)
+                principal = self._from_text(text)
             except ConfigError as error:
                 raise refused("STATE_UNUSABLE", str(error)) from error
             if principal is not None:
@@ -157,6 +155,19 @@ class Authenticator:
         if authorization[: len(BEARER)].lower() != BEARER.encode():
             return None
         return self.credentials.accepted_before(authorization[len(BEARER) :])
+
+    def from_authorization(self, authorization: bytes) -> Principal | None:
+        """Return the principal of the only ``authorization`` entry of a call; None for one that is wrong.
+
+        Raises ConfigError while the credentials can't be read.
+        """
+        text = credential_of_entry(authorization.decode("latin-1"))
+        return None if text is None else self._from_text(text)
+
+    def _from_text(self, text: str) -> Principal | None:
+        if self._workers is not None and text.isascii() and self._workers.is_text(text):
+            return self._workers.principal
+        return self.credentials.authenticate(text)
 
     def from_certificate(self, rpc: Rpc) -> Principal | None:
         """Return the principal of the verified client certificate, or None.

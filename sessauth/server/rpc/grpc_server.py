@@ -20,6 +20,7 @@ from .accounting import Accounting, Meter
 from .authenticate import Authenticator
 from .deadline import Deadline
 from .direct import DirectCallers, DirectChecks
+from .lanes import Lanes, stranger_status
 from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix
 from .method import Method
 from .pipeline import HandOn, Pipeline
@@ -103,6 +104,9 @@ class Serving:
             slow_reader_seconds=self._config.limits.slow_reader_ms / 1000,
             certificate_facts=certificate_facts,
             direct=found,
+            lanes=Lanes(callers, self.accounting, self._router.methods),
+            # A refusal of its own would have no span.
+            refusal=None if self._traced else stranger_status(),
             reuse_port=reuse_port,
         )
 

@@ -91,6 +91,11 @@ class Router:
         self._checks_at = checks_at
         self._draining = False
 
+    @property
+    def methods(self) -> Sequence[str]:
+        """The full names of the RPCs that are served."""
+        return tuple(self._routes)
+
     def drain(self) -> None:
         """Refuse every new call but those of health and observations; running calls go on."""
         self._draining = True

@@ -61,6 +61,18 @@ class Direct(Protocol):
         ...
 
 
+class CallOrder(Protocol):
+    """Tells the loop whose calls go first."""
+
+    def lane_of(self, authorization: bytes | None, facts: Mapping[str, Sequence[bytes]] | None) -> int:
+        """Return 0 for a stranger, 1 for a known caller, 2 for an operator."""
+        ...
+
+    def counts_refusal(self, path: bytes) -> bool:
+        """Count the refusal of a stranger's call; False if more is to be done for it."""
+        ...
+
+
 class NativeServer:
     """A server whose calls take a thread when their message has come.
 
@@ -77,12 +89,15 @@ class NativeServer:
         slow_reader_seconds: float,
         certificate_facts: Callable[[bytes], Mapping[str, Sequence[bytes]]],
         direct: Direct | None = None,
+        lanes: CallOrder | None = None,
+        refusal: tuple[int, str, bytes] | None = None,
         reuse_port: bool = False,
     ) -> None:
         """Prepare to call ``accept`` for each new call that is not answered directly.
 
-        With ``reuse_port`` other processes may listen on the same ports. Raises OSError if libnghttp2 can't
-        be loaded.
+        ``lanes`` tells whose calls go first; by default none do. A stranger's call ends with ``refusal``
+        where the lanes count it. With ``reuse_port`` other processes may listen on the same ports. Raises
+        OSError if libnghttp2 can't be loaded.
         """
         self._accept = accept
         self._receiving = receiving
@@ -93,6 +108,9 @@ class NativeServer:
             direct=direct,
             direct_paths=() if direct is None else direct.paths,
             certificate_facts=certificate_facts,
+            lane_of=None if lanes is None else lanes.lane_of,
+            counts_refusal=None if lanes is None else lanes.counts_refusal,
+            refusal=refusal,
             max_message=max_message,
             max_headers=max_metadata,
             slow_reader_seconds=slow_reader_seconds,

@@ -1,0 +1,210 @@
+"""Operators' calls go ahead of others', and strangers' are refused, within bounds that are stated in work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fuzz.http2_sessions import CHECK, GOOD
+from tests.fuzz.http2_world import Quiet
+from tests.support.http2_calls import call, request_fields
+from tests.support.http2_frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    block,
+    frame,
+    reset,
+)
+from tests.support.http2_loop import LoopFixture, RawClient, kinds
+from tests.unit.fast.test_http2_turns import BODY
+
+# Requests that get a thread in one turn; of eight the last is of the lowest lane.
+ADMISSIONS = 16
+LANES = {b"known": 1, GOOD: 1, b"operator": 2}
+REFUSAL = (16, "not accepted", b"status")
+ENHANCE_YOUR_CALM = 11
+HASTY_RESETS = 2_000
+MAX_CONTINUATIONS = 8
+
+
+def _lane_of(authorization: bytes | None, facts: object) -> int:
+    if authorization == b"fault":
+        raise RuntimeError("injected")
+    return LANES.get(authorization or b"", 0)
+
+
+def _calls(path: bytes, authorization: bytes | None, count: int) -> bytes:
+    fields = block(request_fields(path, authorization))
+    return b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, fields) for number in range(count)
+    )
+
+
+@pytest.fixture
+def served() -> Iterator[LoopFixture]:
+    """A loop with lanes that knows the caller of a check."""
+    fixture = LoopFixture(
+        direct=Quiet(), direct_paths=[CHECK], certificate_facts=lambda _: {}, lane_of=_lane_of
+    )
+    yield fixture
+    fixture.close()
+    assert fixture.loop.connections == 0
+
+
+def _flood(served: LoopFixture, authorization: bytes | None, path: bytes = b"/flood") -> None:
+    """Have 4,000 calls of 20 clients wait."""
+    clients = [served.client() for _ in range(20)]
+    for client in clients:
+        client.send(_calls(path, authorization, 200))
+    served.loop.poll(10)
+
+
+@pytest.mark.parametrize("flood", [None, b"wrong", b"known"])
+def test_an_operators_call_goes_ahead_of_4000_others(served: LoopFixture, flood: bytes | None) -> None:
+    """On a connection of its own it is admitted after one turn of them at most."""
+    _flood(served, flood)
+    before = len(served.calls)
+    served.client(_calls(b"/end", b"operator", 1))
+
+    served.until(lambda: any(each.method == "/end" for each in served.calls))
+
+    place = next(place for place, each in enumerate(served.calls) if each.method == "/end")
+    # The client was connected in a turn, read in the next, and is admitted in the one after it at the latest.
+    assert place - before <= 3 * ADMISSIONS
+
+
+def test_a_known_callers_call_goes_ahead_of_strangers(served: LoopFixture) -> None:
+    """As an operator's does."""
+    _flood(served, b"wrong")
+    before = len(served.calls)
+    served.client(_calls(b"/known", b"known", 1))
+
+    served.until(lambda: any(each.method == "/known" for each in served.calls))
+
+    place = next(place for place, each in enumerate(served.calls) if each.method == "/known")
+    assert place - before <= 3 * ADMISSIONS
+
+
+def test_nobody_waits_for_ever(served: LoopFixture) -> None:
+    """Of eight calls that are admitted one is of the lowest lane: health is asked by strangers."""
+    _flood(served, b"operator")
+    before = len(served.calls)
+    served.client(_calls(b"/health", None, 2))
+
+    served.until(lambda: sum(each.method == "/health" for each in served.calls) == 2)
+
+    place = [place for place, each in enumerate(served.calls) if each.method == "/health"]
+    assert place[-1] - before <= 4 * ADMISSIONS
+
+
+def test_a_fault_of_the_look_up_makes_a_stranger(served: LoopFixture) -> None:
+    """The call goes on, after those of others."""
+    served.client(_calls(b"/a", b"fault", 1))
+    served.until(lambda: served.calls)
+    assert [str(fault) for fault in served.faults] == ["injected"]
+
+
+def test_a_check_is_answered_on_the_loop_behind_the_look_up(served: LoopFixture) -> None:
+    """The first one of a connection, and those after it, which need no look-up."""
+    client = served.client()
+    for number in range(3):
+        client.send(*call(2 * number + 1, request_fields(CHECK, GOOD), BODY))
+        served.until(lambda number=number: served.loop.answered == number + 1, client)
+    assert DATA in kinds(client)
+    assert served.calls == []
+
+
+def test_a_strangers_call_is_refused_without_python() -> None:
+    """Where it is counted; elsewhere it is a call as any other."""
+    counted: list[bytes] = []
+
+    def counts(path: bytes) -> bool:
+        counted.append(path)
+        return path == b"/guarded"
+
+    served = LoopFixture(lane_of=_lane_of, counts_refusal=counts, refusal=REFUSAL)
+    client, known = served.client(_calls(b"/guarded", b"wrong", 3)), served.client()
+    known.send(_calls(b"/guarded", b"known", 1))
+    served.until(lambda: len(served.calls) == 1, client, known)
+    assert counted == [b"/guarded"] * 3
+    assert kinds(client).count(HEADERS) == 3
+    answer = next(payload for kind, _, _, payload in client.read() if kind == HEADERS)
+    assert b"not accepted" in answer or len(answer) > 20
+
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 7, block(request_fields(b"/health", None))))
+    served.until(lambda: len(served.calls) == 2, client)
+    served.close()
+    assert served.faults == []
+
+
+def _goaway_error(client: RawClient) -> int | None:
+    payloads = [payload for kind, _, _, payload in client.read() if kind == GOAWAY]
+    return int.from_bytes(payloads[-1][4:8], "big") if payloads else None
+
+
+def _begun_and_reset(first: int, count: int) -> bytes:
+    fields = block(request_fields(b"/a", None))
+    return b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, fields) + reset(2 * number + 1)
+        for number in range(first, first + count)
+    )
+
+
+def test_resets_of_requests_as_they_come_are_bounded(served: LoopFixture) -> None:
+    """Then the connection is closed with ENHANCE_YOUR_CALM; others are served."""
+    client, other = served.client(), served.client()
+    sent = 0
+    while not client.ended and sent < 4 * HASTY_RESETS:
+        if client.send(_begun_and_reset(sent, 100)):
+            sent += 100
+        served.turn(1)
+        client.read()
+
+    assert client.ended
+    assert _goaway_error(client) == ENHANCE_YOUR_CALM
+    assert served.calls == []
+    other.send(_calls(b"/a", b"known", 1))
+    served.until(lambda: len(served.calls) == 1)
+
+
+def test_resets_of_calls_that_run_are_not_bounded(served: LoopFixture) -> None:
+    """A gateway that gives up thousands of calls is no attacker."""
+    client = served.client()
+    fields = block(request_fields(b"/a", b"known"))
+    for number in range(0, HASTY_RESETS + 500, 100):
+        streams = [2 * each + 1 for each in range(number, number + 100)]
+        before = len(served.calls)
+        client.send(*(frame(HEADERS, END_HEADERS, each, fields) for each in streams))
+        served.until(lambda before=before: len(served.calls) == before + 100)
+        client.send(*(reset(each) for each in streams))
+        served.turn(2)
+        client.read()
+
+    assert not client.ended
+
+
+@pytest.mark.parametrize(("frames", "ends"), [(MAX_CONTINUATIONS, False), (MAX_CONTINUATIONS + 1, True)])
+@pytest.mark.parametrize("piece", [1, 7, 1 << 16], ids=["byte by byte", "in pieces", "at once"])
+def test_continuation_frames_in_a_row_are_bounded(
+    served: LoopFixture, frames: int, ends: bool, piece: int
+) -> None:
+    """They are counted before the library sees them, wherever the bytes are cut."""
+    fields = block(request_fields(b"/a", b"known"))
+    data = frame(HEADERS, END_STREAM, 1, fields[:5])
+    for number in range(1, frames + 1):
+        last = number == frames
+        part = fields[5:] if last else b""
+        data += frame(CONTINUATION, END_HEADERS if last else 0, 1, part)
+    client = served.client()
+    for start in range(0, len(data), piece):
+        client.send(data[start : start + piece])
+        served.turn(1)
+
+    served.until(lambda: client.ended if ends else served.calls, client)
+
+    assert bool(served.calls) is not ends
