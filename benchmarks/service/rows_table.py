@@ -10,7 +10,7 @@ from benchmarks.service.load_spec import Drive, Load
 from benchmarks.stats import percentile
 
 # Places. A check worker on a core of its own, over its Unix socket and over TLS; another whose decisions are
-# recorded; one of two workers, and both; and the control process, whose server is grpcio's.
+# recorded; one of two workers, and both; and the control process.
 WORKER, WORKER_TLS, RECORDED = "worker", "worker-tls", "recorded"
 ONE_OF_TWO, TWO, CONTROL = "one-of-two", "two", "control"
 # Empty echoes: grpcio's server, and the native server; and a policy service in Go.
