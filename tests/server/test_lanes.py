@@ -12,7 +12,7 @@ import pytest
 
 from sessauth.errors import ConfigError
 from sessauth.server.config.config import from_dict
-from sessauth.server.keys.credentials import CredentialFile, WorkerCredential
+from sessauth.server.keys.credentials import CredentialFile, Principal, WorkerCredential
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc import accounting
 from sessauth.server.rpc.access import WORKER
@@ -114,3 +114,23 @@ def test_strangers_are_refused_alike_on_the_loop(monkeypatch: pytest.MonkeyPatch
                 ends.append((error.code(), error.details(), tuple(error.trailing_metadata() or ())))
     assert len(set(map(str, ends))) == 1
     assert ends[0][0].value[0] == stranger_status()[0]
+
+
+def test_a_host_that_states_callers_is_not_answered_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its certificate alone the loop can't tell whose the call is; a caller with a key is its own."""
+    facts: dict[str, list[bytes]] = {"peer_uri": [b"spiffe://a/server/b"]}
+    host = Principal("host", "gateway", ())
+    with running() as service:
+        gateway = service.add("gw-1", "gateway", ("gw",))
+        assert service.control is not None
+        direct = service.control.serving._direct
+        assert direct is not None
+        authenticator = direct._authenticator
+        monkeypatch.setattr(authenticator, "from_facts", lambda facts: host)
+        assert direct.admit(CHECK.encode(), None, facts) is not None
+
+        monkeypatch.setattr(authenticator, "statements", object())
+        assert direct.admit(CHECK.encode(), None, facts) is None
+        key = f"Bearer {gateway.credential}".encode()
+        assert authenticator.from_authorization(key) is not None
+        assert direct.admit(CHECK.encode(), key, facts) is not None

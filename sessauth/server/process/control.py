@@ -152,12 +152,11 @@ class Control:
         self.health = services.health
         self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
         checks_at = "" if config.server.checks_at_control else config.check_addresses
-        # Gateways that are refused, and callers whom another host states, are the router's.
-        on_loop = not checks_at and authenticator.statements is None
         self.serving = Serving(
             config,
             services.methods(),
-            direct=services.checks.direct_checks(page) if on_loop else None,
+            # The router refuses gateways.
+            direct=None if checks_at else services.checks.direct_checks(page),
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,

@@ -87,7 +87,8 @@ class DirectCallers:
     ) -> DirectCaller | None:
         """Return the caller of an RPC; None for one who is not known, or may not call it."""
         method, roles = self._methods[path]
-        if self._draining:
+        # By a host's certificate comes what it states of others too, which the router judges.
+        if self._draining or (authorization is None and self._authenticator.statements is not None):
             return None
         if authorization is not None:
             principal = self._authenticator.accepted_before(authorization)
