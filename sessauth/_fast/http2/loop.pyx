@@ -20,7 +20,10 @@ cdef enum:
     EVENTS = 256
     # Steps of TLS handshakes in one turn: each takes up to half a ms.
     HANDSHAKES = 4
+    # Bytes of one connection that are read in a turn, the most and the least, and of all that have some.
     BUFFER_BYTES = 64 << 10
+    LEAST_BYTES = 4 << 10
+    TURN_BYTES = 256 << 10
     # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
     ADMISSIONS = 16
     # Of so many the last is of the lowest lane that waits: nobody waits for ever.
@@ -255,7 +258,8 @@ cdef class Loop(Admission):
         """Go on with ready streams, then with requests that wait: as many as there is time for in one turn."""
         cdef LoopMemory *memory = &self.memory
         cdef Stream *stream
-        cdef int64_t until = memory.now_ns + TURN_NS
+        # What was read before took its time.
+        cdef int64_t until = monotonic_ns() + TURN_NS
         cdef int i
         if self._direct is not None:
             self.refresh()
@@ -299,6 +303,7 @@ cdef class Loop(Admission):
         cdef Connection *connection
         cdef Connection *again
         cdef uint64_t data
+        cdef size_t room = BUFFER_BYTES
         cdef int handshakes = HANDSHAKES
         cdef int n = 0
         cdef int i
@@ -307,6 +312,8 @@ cdef class Loop(Admission):
         if n == 0:
             n = epoll_wait(self.memory.epoll, events, EVENTS, timeout_ms)
         self.memory.now_ns = monotonic_ns()
+        if n > TURN_BYTES // BUFFER_BYTES:
+            room = max(<size_t> LEAST_BYTES, <size_t> TURN_BYTES // <size_t> n)
         again = self.memory.first_again
         self.memory.first_again = NULL
         while again != NULL:
@@ -314,7 +321,7 @@ cdef class Loop(Admission):
             connection.reads_again = False
             # One that does not read its answers is read again when it does.
             if not connection.failed and connection.events & EPOLLIN:
-                read_from(connection, self.buffer, BUFFER_BYTES)
+                read_from(connection, self.buffer, room)
         for i in range(n):
             data = events[i].data.u64
             if data == 0:
@@ -332,7 +339,7 @@ cdef class Loop(Admission):
                     continue
                 handshakes -= 1
             if events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR):
-                read_from(connection, self.buffer, BUFFER_BYTES)
+                read_from(connection, self.buffer, room)
             if events[i].events & EPOLLOUT:
                 make_dirty(connection)
         return 0

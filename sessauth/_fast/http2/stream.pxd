@@ -203,6 +203,8 @@ cdef struct LoopMemory:
     int free_count
     Stream *first_ready
     Stream *last_ready
+    # The last operator's stream among them; they stand before the others.
+    Stream *last_urgent
     Stream *first_expected
     Stream *last_expected
     # Connections whose requests wait for their turn, by lane, and the lane of a new request.

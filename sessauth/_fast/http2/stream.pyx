@@ -87,17 +87,28 @@ cdef void stream_free(Stream *stream) noexcept nogil:
 
 
 cdef void make_ready(Stream *stream) noexcept nogil:
-    """Add a stream to those that need the interpreter."""
+    """Add a stream to those that need the interpreter; operators' stand before the others."""
     cdef LoopMemory *loop = stream.connection.loop
     if stream.is_ready:
         return
     stream.is_ready = True
-    stream.next_ready = NULL
-    if loop.last_ready != NULL:
-        loop.last_ready.next_ready = stream
+    if stream.lane != LANE_OPERATORS:
+        stream.next_ready = NULL
+        if loop.last_ready != NULL:
+            loop.last_ready.next_ready = stream
+        else:
+            loop.first_ready = stream
+        loop.last_ready = stream
+        return
+    if loop.last_urgent != NULL:
+        stream.next_ready = loop.last_urgent.next_ready
+        loop.last_urgent.next_ready = stream
     else:
+        stream.next_ready = loop.first_ready
         loop.first_ready = stream
-    loop.last_ready = stream
+    loop.last_urgent = stream
+    if stream.next_ready == NULL:
+        loop.last_ready = stream
 
 
 cdef Stream *take_ready(LoopMemory *loop) noexcept nogil:
@@ -107,6 +118,8 @@ cdef Stream *take_ready(LoopMemory *loop) noexcept nogil:
         loop.first_ready = stream.next_ready
         if loop.first_ready == NULL:
             loop.last_ready = NULL
+        if loop.last_urgent == stream:
+            loop.last_urgent = NULL
         stream.is_ready = False
     return stream
 
