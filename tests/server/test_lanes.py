@@ -47,7 +47,7 @@ def lanes(authenticator: Authenticator) -> Lanes:
 
 
 def test_each_caller_has_a_lane(home: Path, lanes: Lanes) -> None:
-    """By the credential, from its first call on; a verified certificate makes no stranger."""
+    """The credential counts, from its first call on; a verified certificate makes no stranger."""
     file = CredentialFile(home / "state" / "credentials.toml")
     gateway = file.add(f"gw-{time.monotonic_ns()}", "gateway", ["gw"]).encode()
     operator = (home / "operator.credential").read_bytes().strip()
@@ -117,7 +117,7 @@ def test_strangers_are_refused_alike_on_the_loop(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_host_that_states_callers_is_not_answered_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its certificate alone the loop can't tell whose the call is; a caller with a key is its own."""
+    """The loop can't tell by a certificate whose the call is; a caller with a key is its own."""
     facts: dict[str, list[bytes]] = {"peer_uri": [b"spiffe://a/server/b"]}
     host = Principal("host", "gateway", ())
     with running() as service:

@@ -28,7 +28,7 @@ def _server(opened: ExitStack, *, reuse_port: bool = False) -> NativeServer:
 
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
-    """What is closed at the end."""
+    """A stack of servers that end with the test."""
     with ExitStack() as stack:
         yield stack
 
@@ -53,7 +53,7 @@ def test_a_port_is_shared_by_workers_alone(opened: ExitStack, other: bool) -> No
 
 
 def test_a_name_is_listened_on_at_each_of_its_addresses(opened: ExitStack) -> None:
-    """With one port for all."""
+    """All have one port."""
     here = {"127.0.0.1", "::1"} if socket.has_dualstack_ipv6() else {"127.0.0.1"}
     named = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     port = _server(opened).add_port("localhost:0")

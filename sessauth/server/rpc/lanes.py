@@ -1,4 +1,4 @@
-"""Whose calls the loop admits first: operators', then those of other known callers, then strangers'."""
+"""Lanes of new calls: operators' are admitted first, then those of other known callers, then strangers'."""
 
 from __future__ import annotations
 

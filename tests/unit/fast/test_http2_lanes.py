@@ -66,7 +66,7 @@ def _flood(served: LoopFixture, authorization: bytes | None, path: bytes = b"/fl
 
 @pytest.mark.parametrize("flood", [None, b"wrong", b"known"])
 def test_an_operators_call_goes_ahead_of_4000_others(served: LoopFixture, flood: bytes | None) -> None:
-    """On a connection of its own it is admitted after one turn of them at most."""
+    """It is admitted after three turns of them at most, on a connection of its own."""
     _flood(served, flood)
     before = len(served.calls)
     served.client(_calls(b"/end", b"operator", 1))
@@ -74,12 +74,12 @@ def test_an_operators_call_goes_ahead_of_4000_others(served: LoopFixture, flood:
     served.until(lambda: any(each.method == "/end" for each in served.calls))
 
     place = next(place for place, each in enumerate(served.calls) if each.method == "/end")
-    # The client was connected in a turn, read in the next, and is admitted in the one after it at the latest.
+    # The client is accepted in a turn, read in the next, and admitted in the one after it at the latest.
     assert place - before <= 3 * ADMISSIONS
 
 
 def test_a_known_callers_call_goes_ahead_of_strangers(served: LoopFixture) -> None:
-    """As an operator's does."""
+    """The bound is that of an operator's."""
     _flood(served, b"wrong")
     before = len(served.calls)
     served.client(_calls(b"/known", b"known", 1))
@@ -91,7 +91,7 @@ def test_a_known_callers_call_goes_ahead_of_strangers(served: LoopFixture) -> No
 
 
 def test_nobody_waits_for_ever(served: LoopFixture) -> None:
-    """Of eight calls that are admitted one is of the lowest lane: health is asked by strangers."""
+    """One of eight calls that are admitted is of the lowest lane: health is asked by strangers."""
     _flood(served, b"operator")
     before = len(served.calls)
     served.client(_calls(b"/health", None, 2))
@@ -120,7 +120,7 @@ def test_a_check_is_answered_on_the_loop_behind_the_look_up(served: LoopFixture)
 
 
 def test_a_strangers_call_is_refused_without_python() -> None:
-    """Where it is counted; elsewhere it is a call as any other."""
+    """It is counted; a call that is not counted is one as any other."""
     counted: list[bytes] = []
 
     def counts(path: bytes) -> bool:
@@ -133,9 +133,6 @@ def test_a_strangers_call_is_refused_without_python() -> None:
     served.until(lambda: len(served.calls) == 1, client, known)
     assert counted == [b"/guarded"] * 3
     assert kinds(client).count(HEADERS) == 3
-    answer = next(payload for kind, _, _, payload in client.read() if kind == HEADERS)
-    assert b"not accepted" in answer or len(answer) > 20
-
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 7, block(request_fields(b"/health", None))))
     served.until(lambda: len(served.calls) == 2, client)
     served.close()
