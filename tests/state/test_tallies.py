@@ -164,6 +164,26 @@ def test_revocations_that_do_not_add_up_deny(
         verify(rows)
 
 
+@pytest.mark.parametrize("count", [1, 16, 40])
+@pytest.mark.parametrize("byte", [1, 13, 31])
+def test_a_flipped_bit_of_its_id_denies(
+    state: StateFixture, writer: StateWriter, count: int, byte: int
+) -> None:
+    """A row whose bits no longer are those of the revoked block is not taken for another block's."""
+    data, block_id = chain_of("revoked")
+    revoke_all(writer, ID, [block_id, *blocks(Random(byte), count - 1)])
+    flipped = block_id[:byte] + bytes((block_id[byte] ^ 1,)) + block_id[byte + 1 :]
+    source = writer.source()
+    with source.env.begin(write=True) as txn:
+        handle = source.tables[layout.REVOKED]
+        txn.put(ID + flipped, txn.get(ID + block_id, b"", db=handle), db=handle)
+        txn.delete(ID + block_id, db=handle)
+    state.verifier = Verifier(source, audience=AUDIENCE)
+    assert state.reason(data) is Reason.STALE_STATE
+    with pytest.raises(StateUnusable, match="revo"), source.rows() as rows:
+        verify(rows)
+
+
 @pytest.mark.parametrize("count", [17, 300, 3_000])
 def test_what_is_not_revoked_is_allowed(state: StateFixture, writer: StateWriter, count: int) -> None:
     """Among many revocations every other block of the session is shown to be none of them."""
@@ -174,10 +194,12 @@ def test_what_is_not_revoked_is_allowed(state: StateFixture, writer: StateWriter
 
 
 def test_a_folder_of_before_gets_them(state: StateFixture, writer: StateWriter, tmp_path: Path) -> None:
-    """Opened by a writer, its revocations are counted; without a writer they are looked up as before."""
-    revoke_all(writer, ID, blocks(Random(1), 50))
+    """Opened by a writer, its revocations are counted; by readers they are looked up as before."""
+    revoke_all(writer, ID, [chain_of("revoked")[1], *blocks(Random(1), 50)])
     wanted, source = table(writer), writer.source()
     with source.env.begin(write=True) as txn:
+        for key in TxnRows(txn, source.tables).keys_after(layout.REVOKED, b"", 100, ID):
+            txn.put(key, b"revision", db=source.tables[layout.REVOKED])
         head = replace(source.head(), format=layout.TALLY_FORMAT - 1)
         txn.put(layout.HEAD_KEY, head.encode(), db=source.tables[layout.META])
         txn.drop(source.tables[layout.TALLIES], delete=True)
@@ -188,4 +210,9 @@ def test_a_folder_of_before_gets_them(state: StateFixture, writer: StateWriter, 
     reader.close()
     with StateWriter.open(tmp_path / "state", clock=state.clock) as again:
         assert table(again) == wanted
+        state.verifier = Verifier(again.source(), audience=AUDIENCE)
+        assert reasons(state, range(3)) == {Reason.ALLOWED}
+        assert reasons(state, ["revoked"]) == {Reason.REVOKED}
+        with again.source().rows() as rows:
+            assert verify(rows).revoked == 51
         assert again.head().format == layout.FORMAT

@@ -7,6 +7,7 @@ from libc.string cimport memcmp
 cdef enum:
     SESSION_ID_BYTES = 16
     BLOCK_ID_BYTES = 32
+    REVISION_BYTES = 8
     # The most revoked blocks that are counted by reading them.
     TALLY_LIMIT = 16
     # A byte, the number of 4 bytes, the sum of 8.
@@ -19,9 +20,21 @@ cdef inline uint64_t big_endian(bytes_t p, int size) noexcept nogil:
         value = (value << 8) | p[i]
     return value
 
-# What a revoked block adds to the sum, by the key of its row.
+# The last 8 bytes of a revoked block, which it adds to the sum, by the key of its row.
 cdef inline uint64_t last_number(bytes key) noexcept:
     return big_endian(<bytes_t> PyBytes_AS_STRING(key) + SESSION_ID_BYTES + BLOCK_ID_BYTES - 8, 8)
+
+# True if a revoked block's row, key and value, has the check sum of its id (state/rules/sessions.py, revoked_value). A
+# row that was written without one has the revision alone.
+cdef inline bint has_its_sum(bytes key, bytes value) noexcept:
+    cdef bytes_t block = <bytes_t> PyBytes_AS_STRING(key) + SESSION_ID_BYTES
+    cdef uint64_t total = 0
+    cdef int at
+    if PyBytes_GET_SIZE(value) != 2 * REVISION_BYTES:
+        return PyBytes_GET_SIZE(value) == REVISION_BYTES
+    for at in range(0, BLOCK_ID_BYTES, 8):
+        total += big_endian(block + at, 8)
+    return total == big_endian(<bytes_t> PyBytes_AS_STRING(value) + REVISION_BYTES, 8)
 
 # Replaces number and sum by those of the entry for the block's next byte, 0 if there is none. False if the tally is
 # another one, or its entries do not add up to what was expected of it. The first one's sum is not known before.

@@ -335,6 +335,8 @@ cdef class View:
             # A page that stands twice has its rows twice, in no order.
             if count == 0 or len(found) != SESSION_ID_BYTES + BLOCK_ID_BYTES or found <= previous or found == key:
                 return False
+            if not has_its_sum(found, bytes(cursor.value())):
+                return False
             count -= 1
             total -= last_number(found)
             previous = found

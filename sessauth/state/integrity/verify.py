@@ -30,6 +30,7 @@ from ..lmdb.rows import TxnRows, field_number
 from ..lmdb.span import ALL, END, MAX_KEY_BYTES, Span
 from ..rules import cost_rows
 from ..rules.apply import chain_digest
+from ..rules.sessions import revoked_value
 from .pages import FREE, verify_pages
 
 _PROGRESS_EVERY: Final = 256
@@ -37,6 +38,7 @@ _PROGRESS_EVERY: Final = 256
 SESSIONS_A_STEP: Final = 128
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 _SESSION = 16
+_REVISION = 8
 # The bytes of a key of each kind after the session id and the byte of the kind.
 _KEY_BYTES = {
     cost_rows.USES: 32 + 4,
@@ -164,9 +166,13 @@ def _sessions(rows: TxnRows, span: Span, on_progress: Callable[[int, int], None]
 
 
 def _revoked(rows: TxnRows, span: Span) -> int:
-    """Compare each session's count of revoked blocks with the rows, and the tallies."""
-    keys = span.keys(rows.txn, rows.tables[layout.REVOKED])
-    counts = Counter(key[:_SESSION] for key in keys)
+    """Compare each session's count of revoked blocks with the rows, their check sums, and the tallies."""
+    counts: Counter[bytes] = Counter()
+    for key, value in span.items(rows.txn, rows.tables[layout.REVOKED]):
+        counts[key[:_SESSION]] += 1
+        revision = int.from_bytes(value[:_REVISION], "big")
+        if value[_REVISION:] and value != revoked_value(revision, key[_SESSION:]):
+            raise ValueError(f"a revocation of session {key[:_SESSION].hex()} has a damaged row")
     total = counts.total()
     for session_id in _session_ids(rows, span):
         row = rows.get(layout.SESSIONS, session_id) or b""

@@ -20,13 +20,17 @@ class Span(NamedTuple):
 
     def keys(self, txn: lmdb.Transaction, handle: Any) -> Iterator[bytes]:
         """Yield a table's keys in the range, ascending."""
+        return (key for key, _ in self.items(txn, handle))
+
+    def items(self, txn: lmdb.Transaction, handle: Any) -> Iterator[tuple[bytes, bytes]]:
+        """Yield a table's keys in the range, ascending, with their values."""
         with txn.cursor(db=handle) as cursor:
             more = cursor.set_range(self.after + b"\0") if self.after else cursor.first()
             while more:
                 key = bytes(cursor.key())
                 if key > self.until:
                     return
-                yield key
+                yield key, bytes(cursor.value())
                 more = cursor.next()
 
 
