@@ -26,7 +26,6 @@ PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "per_core": bars.per_core,
     "targets": tables.targets,
     "results": tables.results,
-    "figures": tables.figures,
     "instructions": tables.instructions,
     "peers": tables.peers,
     "grants": grants.grants,

@@ -96,8 +96,8 @@ def machine(results: Sequence[Written]) -> str:
 
 
 def targets(results: Sequence[Written]) -> str:
-    """Return the rows with a budget: what was reached, the target, and why a bound is another."""
-    rows = [row for each in results for row in each.rows.values() if row["budget"] is not None]
+    """Return the rows whose bound is not the design's target: the ratio, both, and the reason."""
+    rows = [row for each in results for row in each.rows.values() if row["reason"]]
     cells = (
         (
             row["name"],
@@ -121,12 +121,6 @@ def results(results: Sequence[Written]) -> str:
         f"**{group}**: {HEADINGS[group]}\n\n{_table(RESULTS, [_result(row) for row in members])}"
         for group, members in _groups(rows)
     )
-
-
-def figures(results: Sequence[Written]) -> str:
-    """Return the further figures of the rows that have any."""
-    lines = _figures([row for each in results for row in each.rows.values()])
-    return _table(("row", "further figures"), lines) if lines else ""
 
 
 def instructions(results: Sequence[Written]) -> str:
