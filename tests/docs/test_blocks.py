@@ -27,7 +27,7 @@ MODULES = {
     "docs/integrations/fastmcp.md": ["fastmcp"],
     "docs/how-to/web-servers.md": ["gunicorn", "uvicorn"],
 }
-FOR_NODE = {"docs/mcp.md", "docs/catalogues.md"}
+FOR_NODE = {"docs/mcp.md"}
 # What the commands of a page need beside the package; .ci/run has it.
 PROGRAMS = {"docs/how-to/tls.md": "openssl", "docs/how-to/web-servers.md": "curl"}
 NODE_MODULES = ROOT / "build" / "interop" / "node_modules"
