@@ -93,6 +93,13 @@ def over() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.fixture(autouse=True)
+def quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again sooner than clients do: what the attempts are is tested here, not their distance."""
+    monkeypatch.setattr(_transport, "ROUND_S", (0.01, 0.05))
+    monkeypatch.setattr(_transport, "RETRY_DELAYS_S", (0.01, 0.03))
+
+
 @pytest.fixture
 def pair(make_server: Callable[[str], FakeServer]) -> tuple[FakeServer, FakeServer]:
     """Two servers without answers."""
@@ -124,6 +131,7 @@ def test_a_change_is_made_by_the_server_that_can(
     assert len({request.request_id for request in asked}) == 1 and len(asked) >= 2
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_left_in_time(
     pair: tuple[FakeServer, FakeServer], ask: Ask, over: threading.Event
 ) -> None:
@@ -175,6 +183,7 @@ def test_an_error_has_the_last_answer_of_each_server(
     assert (len(pair[1].seen) == 0) is (one in (FULL, REJECTED))
 
 
+@pytest.mark.slow
 def test_a_deadline_does_not_hide_what_a_server_said(
     server: FakeServer, ask: Ask, over: threading.Event
 ) -> None:

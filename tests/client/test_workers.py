@@ -153,6 +153,7 @@ def test_no_check_fails_while_another_worker_serves(workers: Workers, client: st
         assert all(ask() for _ in range(100))
 
 
+@pytest.mark.slow
 def test_clients_that_lost_their_worker_do_not_come_back_at_once(tmp_path: Path) -> None:
     """Each waits a time of its own between attempts, and no client makes many."""
     attempts: list[float] = []
