@@ -19,6 +19,7 @@ from sessauth.model.group_record import SignedGroup, record_digest
 from sessauth.reasons import Reason
 from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process import joining
 from sessauth.server.process.joining import join, open_source
 from sessauth.state.replication.carrier import LogHead
 from sessauth.verifier.verifier import Verifier
@@ -255,6 +256,7 @@ def allows(verifier: Verifier, token: str) -> bool:
     return bool(verifier.check(token, "read", "files/a", audience="gw"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["credential", "role"])
 def test_a_join_that_every_server_refuses_ends(fed: Cluster, tmp_path: Path, wrong: str) -> None:
     """It names the setting, and makes no folder."""
@@ -277,8 +279,11 @@ def test_a_join_that_every_server_refuses_ends(fed: Cluster, tmp_path: Path, wro
     assert not config.state_dir.exists()
 
 
-def test_a_join_with_a_silent_server_goes_on(fed: Cluster, tmp_path: Path) -> None:
+def test_a_join_with_a_silent_server_goes_on(
+    fed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one that refuses is not all: the other may be the one that knows the credential."""
+    monkeypatch.setattr(joining, "PAUSE_SECONDS", (0.01, 0.02))
     file = tmp_path / "wrong.credential"
     file.write_text("sessauth_key_nobody_" + "A" * 43)
     file.chmod(0o600)

@@ -112,6 +112,7 @@ def test_a_server_that_does_not_know_the_field_refuses_the_item(
     assert pb.CheckItem.DESCRIPTOR.fields_by_name["token_only"].number == 14
 
 
+@pytest.mark.slow
 def test_it_is_watched_until_the_session_ends(
     operator: Caller, session: sessions.Session, token: tokens.MintResponse
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_handshake_in_pieces_is_served(served: Served, version: ssl.TLSVersion
         assert _first_frame(served.port, settings, piece)[3] == SETTINGS_FRAME
 
 
+@pytest.mark.slow
 def test_a_silent_client_is_closed(served: Served) -> None:
     """A handshake that stands still does not hold its connection."""
     address = ("127.0.0.1", served.port)

@@ -72,6 +72,7 @@ def test_a_call_without_a_deadline_is_refused(operator: Caller, token: tokens.Mi
     )
 
 
+@pytest.mark.slow
 def test_a_call_whose_message_does_not_come_ends_with_a_clear_status() -> None:
     """It holds no place, others are answered meanwhile, and it is refused after ``limits.receive_ms``."""
     with running(limits={"receive_ms": 500, "read_threads": 2, "queue_places": 8}) as service:
@@ -196,6 +197,7 @@ def test_an_init_that_was_cut_off_is_taken_up_again() -> None:
         control.stop()
 
 
+@pytest.mark.slow
 def test_half_a_preface_is_not_waited_for(service: Service) -> None:
     """A connection that does not finish its handshake is closed by the server."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as slow:

@@ -116,6 +116,7 @@ def test_a_distrusted_key_withdraws_what_it_signed() -> None:
     assert told == [(number, pb.REASON_ISSUER_DISTRUSTED) for number in range(3)]
 
 
+@pytest.mark.slow
 def test_time_withdraws_too(operator: Caller) -> None:
     """A lease that nobody renews, a token's end and a session's: told when they come, by nobody's change."""
     leased = open_session(operator, lease_ms=1500)
