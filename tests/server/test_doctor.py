@@ -12,9 +12,12 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -32,6 +35,7 @@ from sessauth.server.process.server_status import version
 from sessauth.server.transport import requirements
 from sessauth.state import backup
 from sessauth.state.host import brake
+from sessauth.state.integrity import apart
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
@@ -90,6 +94,29 @@ def made() -> Iterator[Path]:
         patch.setenv("SESSAUTH_SERVER_MAP_SIZE_BYTES", str(MAP_BYTES))
         initialise(folder / "h")
         yield folder / "h"
+
+
+class ReadHere:
+    """Stands in for the process that reads a state: it wrote the same lines, from this one."""
+
+    def __init__(self, command: list[str], **_options: Any) -> None:
+        """Read at once."""
+        with redirect_stdout(StringIO()) as written:
+            apart._main(*command[-2:])
+        self.stdout, self.returncode = written.getvalue().splitlines(), 0
+
+    def __enter__(self) -> ReadHere:
+        """Return it."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Have nothing to wait for."""
+
+
+def _read_here(patch: pytest.MonkeyPatch) -> None:
+    """Start no process to read a state that cannot end it."""
+    patch.setattr(apart, "subprocess", SimpleNamespace(Popen=ReadHere, DEVNULL=None, PIPE=None))
+    patch.setattr(apart, "resource", SimpleNamespace(RLIMIT_CORE=0, setrlimit=lambda *_: None))
 
 
 @pytest.fixture
@@ -306,11 +333,17 @@ def test_a_sound_host_has_no_findings(place: Place) -> None:
     assert place.examine() == {}
 
 
+# LMDB may end a process that reads these.
+DAMAGED: Final = {"state_unusable", "backup_unusable"}
+
+
 @pytest.mark.parametrize("fault", SEVERITIES)
 def test_a_fault_is_found_and_nothing_is_changed(
     fault: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault has its id, a sentence and a remedy; every file stays as it was."""
+    if fault not in DAMAGED:
+        _read_here(monkeypatch)
     undo = FAULTS[fault](place, monkeypatch)
     before = _content(place.home)
     try:
@@ -333,8 +366,11 @@ def test_the_page_lists_every_finding() -> None:
     assert {row[1].strip().strip("`"): row[2].strip() for row in rows} == dict(SEVERITIES)
 
 
-def test_the_remedy_of_lost_workers_names_what_the_log_has(place: Place) -> None:
+def test_the_remedy_of_lost_workers_names_what_the_log_has(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each event of a worker that is gone by itself, a silent one among them, and no other."""
+    _read_here(monkeypatch)
     _suspect(place, workers=2, ready_workers=1)
     logged = {
         event
@@ -348,8 +384,9 @@ def test_the_remedy_of_lost_workers_names_what_the_log_has(place: Place) -> None
     }
 
 
-def test_the_remedy_of_a_brake_is_by_its_holds(place: Place) -> None:
+def test_the_remedy_of_a_brake_is_by_its_holds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thawed is a freeze alone, by whoever may: not a failed write, whose cause is to be removed first."""
+    _read_here(monkeypatch)
     _brake(place, lambda page: page.engage("the disk"))
     failed = place.examine()["brake"].remedy
     _brake(place, lambda page: page.set_for_cluster("cluster frozen by desk"))
@@ -362,8 +399,9 @@ def test_the_remedy_of_a_brake_is_by_its_holds(place: Place) -> None:
     assert both.partition("; ")[2] in all_three and "'sessauth thaw --this-host'" in all_three
 
 
-def test_a_backup_that_only_looks_like_one(place: Place) -> None:
+def test_a_backup_that_only_looks_like_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Backups of another service, of a time to come, and with a manifest that is none."""
+    _read_here(monkeypatch)
     _backup(place, age_days=-2)
     ahead = place.examine()["backup_old"]
     initialise(place.home / "other")
