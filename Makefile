@@ -2,7 +2,7 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo demo-cluster demo-console serve test test-slow test-all test-long test-crewai test-sanitized lint format stubtest bench bench-quick \
+.PHONY: help install build demo demo-cluster demo-console serve test test-slow test-all test-long test-crewai test-sanitized lint types lint-rest format stubtest bench bench-quick \
         bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
@@ -101,11 +101,15 @@ test-sanitized: $(BUILT) ## bytes of all kinds on a kernel built with the addres
 	tools/test_sanitized.sh $(BIN)/python $(ARGS)
 
 lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
+	$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target types stubtest lint-rest
+
+types: $(BUILT)
+	$(RUN) -m mypy
+
+lint-rest: $(BUILT)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint sessauth benchmarks
-	$(MAKE) --no-print-directory stubtest
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 
