@@ -31,11 +31,13 @@ def pytest_collection_finish() -> None:
 
 def pytest_configure() -> None:
     """Note what starts a process."""
+    # The hook outlives this module's names.
+    starts, noted = STARTS, started
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
         # The module ``platform`` asks uname, once in a process.
-        if event in STARTS and "uname" not in str(arguments):
-            started.append(f"{event} {arguments}")
+        if event in starts and "uname" not in str(arguments):
+            noted.append(f"{event} {arguments}")
 
     sys.addaudithook(note)
 
