@@ -242,11 +242,11 @@ def test_a_page_token_of_others_ends_nothing(client: Client) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_by_label(service: Service, client: Client) -> None:
+def test_two_thousand_by_label(service: Service, client: Client) -> None:
     """One call, in commits of a bounded size, with those of another label untouched."""
     assert service.control is not None
     log = service.control.log
-    for part in range(0, 10_000, 250):
+    for part in range(0, 2_000, 250):
         changes = [
             opening(f"many-{number}", subject="s", labels={"run": "a" if number % 100 else "b"})
             for number in range(part, part + 250)
@@ -260,11 +260,11 @@ def test_ten_thousand_by_label(service: Service, client: Client) -> None:
         done = client.end_sessions(labels={"run": "a"}, page_token=done.next_page_token)
         total += done.ended
 
-    assert total == 9_900
+    assert total == 1_980
     assert len(done.sessions) <= 1000
-    assert log.stats.commits - commits >= 9_900 / cut_off.ENDS_A_COMMIT
-    assert client.end_sessions(labels={"run": "b"}, dry_run=True).matched == 100
-    assert client.end_sessions(all_sessions=True).ended >= 100
+    assert log.stats.commits - commits >= 1_980 / cut_off.ENDS_A_COMMIT
+    assert client.end_sessions(labels={"run": "b"}, dry_run=True).matched == 20
+    assert client.end_sessions(all_sessions=True).ended >= 20
     assert client.end_sessions(all_sessions=True, dry_run=True).matched == 0
 
 
