@@ -148,3 +148,31 @@ def test_a_snapshot_that_fails_oddly(tmp_path: Path) -> None:
         until(lambda: follower.position.number == engine.head.number, "the end of the log")
         follower.close()
         assert len(attempts) == 2 and follower.alarm is None
+
+
+def test_a_snapshot_that_fails_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each attempt may carry the whole state: they become rarer, and their failure is logged once a minute."""
+    with hosts_of(tmp_path) as (engine, (one, two)):
+        one.member.lead()
+        read, pauses, done = engine.read, list[float](), threading.Event()
+
+        def compacted(after: int, limit: int) -> list[tuple[int, bytes]]:
+            if not done.is_set():
+                raise CompactedRecords(9)
+            return read(after, limit)
+
+        def snapshot(decided_behind: int | None) -> None:
+            if len(pauses) < 6:
+                raise StateError("free some space")
+            done.set()
+
+        monkeypatch.setattr(engine, "read", compacted)
+        follower = Follower(EngineSource(engine, "two"), two.member.writer, on_compacted=snapshot)
+        monkeypatch.setattr(follower._closing, "wait", pauses.append)
+        follower.start()
+        until(lambda: follower.position.number == engine.head.number, "the end of the log")
+        follower.close()
+        assert pauses[:6] == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+        assert caplog.text.count("free some space") == 1 and follower.alarm is None

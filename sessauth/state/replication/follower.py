@@ -34,6 +34,8 @@ DECISION_SECONDS: Final = 1.0
 DECISION_PAGES: Final = 16
 # Before another snapshot is fetched for one: many hosts may wait together.
 SNAPSHOT_SECONDS: Final = (5.0, 15.0)
+# After a snapshot that could not be installed: each attempt may carry the whole state.
+RETRY_SECONDS: Final = 1.0
 
 
 class Follower:
@@ -75,8 +77,10 @@ class Follower:
         self._has_end = False
         # The highest number that was read.
         self._read = 0
-        # By level, when the next failure of that kind is logged; none: at once.
-        self._log_at: dict[int, float] = {}
+        # Until the next snapshot, after one that failed.
+        self._retry_seconds = RETRY_SECONDS
+        # By message, when the next failure of that kind is logged; none: at once.
+        self._log_at: dict[str, float] = {}
 
     def start(self) -> None:
         """Start the thread."""
@@ -168,8 +172,8 @@ class Follower:
     def _log_failure(self, level: int, message: str, error: Exception) -> None:
         """Log a failure once, and each minute until records are applied: it is met ten times a second."""
         now = time.monotonic()
-        if now >= self._log_at.get(level, now):
-            self._log_at[level] = now + LOG_SECONDS
+        if now >= self._log_at.get(message, now):
+            self._log_at[message] = now + LOG_SECONDS
             _log.log(level, message, error)
 
     def _look_for_decision(self, stored: StoredAlarm) -> None:
@@ -243,9 +247,11 @@ class Follower:
             self.raise_alarm(RecordRefused(f"{compacted}, and this host is behind them", "COMPACTED"))
             self._closing.wait(DECISION_SECONDS)
             return
-        pause = 1.0 if stored is None else random.uniform(*SNAPSHOT_SECONDS)
+        pause = self._retry_seconds if stored is None else random.uniform(*SNAPSHOT_SECONDS)
+        self._retry_seconds = min(2 * self._retry_seconds, SNAPSHOT_SECONDS[1])
         try:
             self._on_compacted(None if stored is None else stored.beyond)
+            self._retry_seconds = RETRY_SECONDS
             if stored is not None:
                 self._end_alarm(stored)
         except RecordRefused as refused:
@@ -253,10 +259,10 @@ class Follower:
                 # Another attempt would fetch as much again, for the same end.
                 self.raise_alarm(refused)
                 return
-            _log.warning("no snapshot yet: %s", refused)
+            self._log_failure(logging.WARNING, "no snapshot yet: %s", refused)
             self._closing.wait(pause)
         except (CarrierError, SessauthError) as error:
-            _log.warning("no snapshot yet: %s", error)
+            self._log_failure(logging.WARNING, "no snapshot yet: %s", error)
             self._closing.wait(pause)
         except Exception:  # noqa: BLE001 - the thread must go on
             _log.exception("a snapshot failed")
