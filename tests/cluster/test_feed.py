@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sessauth.client._feed.servers import FeedServers
+from sessauth.client._feed.servers import FeedServer, FeedServers
 from sessauth.client._feed.source import FeedSource
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
@@ -225,6 +226,24 @@ def test_a_silent_server_is_left(fed: Cluster) -> None:
         assert "silent" not in source.server
         assert read_to(source, fed.engine.head.number)
         source.close()
+
+
+@pytest.mark.parametrize(("staleness_ms", "seconds"), [(1_000, 0.7), (3_000, 0.7), (9_000, 2.1)])
+def test_a_longer_bound_waits_longer_for_a_barrier(
+    fed: Cluster, monkeypatch: pytest.MonkeyPatch, staleness_ms: int, seconds: float
+) -> None:
+    """A server whose engine is far away answers late, and each host states the delay that it bears."""
+    waited, unary = [], FeedServer.unary
+
+    def record(server: FeedServer, *call: Any) -> Any:
+        waited.append(call[-1])
+        return unary(server, *call[:-1], 30.0)
+
+    monkeypatch.setattr(FeedServer, "unary", record)
+    servers = FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential)
+    with closing(FeedSource(servers, "host-1", staleness_ms)) as source:
+        assert source.barrier().head == fed.engine.head
+    assert waited == pytest.approx([seconds])
 
 
 def test_a_server_that_sends_nothing_is_left() -> None:

@@ -153,7 +153,7 @@ def test_a_snapshot_that_fails_oddly(tmp_path: Path) -> None:
 def test_a_snapshot_that_fails_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each attempt may carry the whole state: they become rarer, and their failure is logged once a minute."""
+    """Each attempt may carry the whole state: they become rarer, and the failure is logged once."""
     with hosts_of(tmp_path) as (engine, (one, two)):
         one.member.lead()
         read, pauses, done = engine.read, list[float](), threading.Event()

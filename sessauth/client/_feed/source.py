@@ -14,6 +14,7 @@ from ...errors import SessauthError
 from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
+from ...state.replication.freshness import BOUND_MS
 from ...v1 import feed_service_pb2 as pb
 from ...v1 import key_service_pb2 as key_pb
 from ...v1 import usage_service_pb2 as usage_pb
@@ -22,7 +23,8 @@ from .record_stream import RecordStream
 from .servers import FeedServer, FeedServers, refusal_of
 from .snapshot import FetchedSnapshot, SnapshotFetch
 
-# A server that is silent for so long is left for the next one.
+# A server that is silent for so long is left for the next one. A longer bound than the default one waits for
+# longer, in the same ratio: the answer of a server needs several round trips to its engine.
 SILENT_SECONDS: Final = 0.7
 # For a report of usage, which the server forwards.
 REPORT_SECONDS: Final = 5.0
@@ -41,6 +43,7 @@ class FeedSource:
         self._servers = servers
         self.host = host
         self._staleness_ms = staleness_ms
+        self._silent_seconds = SILENT_SECONDS * max(1.0, staleness_ms / BOUND_MS)
         self._clock = clock or SystemClock()
         # Of this process alone: servers know the host's instance by it.
         self.key = HostKey.generate()
@@ -72,7 +75,8 @@ class FeedSource:
     def barrier(self) -> Barrier:
         """Return a barrier that began after this call, from the first server that answers.
 
-        Each has 700 ms. Raises CarrierError if none answers, or if this host's clock is wrong by theirs.
+        Each has 700 ms with a bound of 3 s. Raises CarrierError if none answers, or if this host's clock is
+        wrong by theirs.
         """
         failures = []
         for _ in range(len(self._servers)):
@@ -84,7 +88,7 @@ class FeedSource:
                 self._servers.leave(server)
                 self._stream.leave(server)
                 continue
-            self._stream.expect(barrier.head.number, SILENT_SECONDS)
+            self._stream.expect(barrier.head.number, self._silent_seconds)
             return barrier
         raise CarrierError("; ".join(failures))
 
@@ -177,7 +181,7 @@ class FeedSource:
         )
         asked_ms = self._clock.steady_ms()
         try:
-            answer = server.unary("Barrier", request, pb.BarrierResponse, SILENT_SECONDS)
+            answer = server.unary("Barrier", request, pb.BarrierResponse, self._silent_seconds)
         except ValueError as error:
             raise CarrierError("the feed is closed") from error
         if len(answer.digest) != (DIGEST_BYTES if answer.number else 0):
