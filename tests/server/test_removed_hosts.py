@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.server.usage import cluster_usage
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.usage_hosts import UsageWorld
 
@@ -40,3 +41,23 @@ def test_a_file_that_is_none_is_not_believed(tmp_path: Path, content: str) -> No
     leader = world.lead(TWO)
     world.settle()
     assert list(leader.report(session_id).missing) == [pb.MISSING_HOST]
+
+
+def test_a_full_disk_is_logged_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hosts are noted again each second, onto the same disk as the log mostly."""
+    world = UsageWorld(tmp_path, ONE, TWO)
+    host, lines = world.hosts[ONE], list[str]()
+
+    def refuse(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(cluster_usage, "event", lambda level, name, **fields: lines.append(name))
+    monkeypatch.setattr(host.cluster._removed, "_write", refuse)
+    for _ in range(5):
+        host.cluster.poll()
+        world.clock.advance(1_000)
+    assert lines == ["usage_not_written"]
+
+    world.clock.advance(60_000)
+    host.cluster.poll()
+    assert lines == ["usage_not_written"] * 2

@@ -23,7 +23,7 @@ from .host_report import HostUsageReport, LateUse
 from .host_sums import HostSums, HostUsageStanding
 from .late_uses import LateUses
 from .removed_hosts import RemovedHosts
-from .store import UsageStore
+from .store import NOT_WRITTEN_MS, UsageStore
 
 # A host that has not reported for so long is silent.
 SILENT_MS: Final = 30_000
@@ -94,6 +94,7 @@ class ClusterUsage:
         self._lock = threading.Lock()
         self._term = 0
         self._term_id = secrets.token_bytes(_TERM_BYTES)
+        self._log_at_ms = 0
 
     def require_leading(self) -> None:
         """Raise NotLeader if another server leads; begin a term that is new."""
@@ -170,7 +171,10 @@ class ClusterUsage:
         try:
             self._removed.update({record.name for record in self._state.hosts()}, self._clock.now_ms())
         except OSError as error:
-            event(logging.ERROR, "usage_not_written", error=str(error))
+            now_ms = self._clock.steady_ms()
+            if now_ms >= self._log_at_ms:
+                self._log_at_ms = now_ms + NOT_WRITTEN_MS
+                event(logging.ERROR, "usage_not_written", error=str(error))
 
     def _publish(self, uses: Sequence[LateUse]) -> None:
         self.late.add(uses)
