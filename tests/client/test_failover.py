@@ -93,9 +93,9 @@ def over() -> Iterator[threading.Event]:
     event.set()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask again sooner than clients do: what the attempts are is tested here, not their distance."""
+    """Ask again sooner than clients do, where the deadline is far and no fact."""
     monkeypatch.setattr(_transport, "ROUND_S", (0.01, 0.05))
     monkeypatch.setattr(_transport, "RETRY_DELAYS_S", (0.01, 0.03))
 
@@ -106,6 +106,7 @@ def pair(make_server: Callable[[str], FakeServer]) -> tuple[FakeServer, FakeServ
     return make_server("one.sock"), make_server("two.sock")
 
 
+@pytest.mark.usefixtures("quick_rounds")
 @pytest.mark.parametrize(
     ("one", "two"),
     [
@@ -148,6 +149,7 @@ def test_a_server_that_is_gone_is_passed_over(tmp_path: Path, server: FakeServer
     assert ask([str(tmp_path / "nobody.sock"), server.target], 20_000, "check") is None
 
 
+@pytest.mark.usefixtures("quick_rounds")
 def test_one_server_is_asked_until_another_leads(server: FakeServer, ask: Ask) -> None:
     """It is one of a cluster, and hands on once somebody leads."""
     server.answers[OPEN] = in_turn(*[NOT_LEADER] * 6, OPENED)
