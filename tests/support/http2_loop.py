@@ -86,10 +86,15 @@ class LoopFixture:
 
     def client(self, *sent: bytes) -> RawClient:
         """Return a client that has sent its greeting and ``sent``, and was read."""
+        client = self.connect(*sent)
+        self.turn()
+        return client
+
+    def connect(self, *sent: bytes) -> RawClient:
+        """Return a client that has sent its greeting and ``sent``."""
         client = RawClient(self.path)
         self._clients.append(client)
         client.send(*sent)
-        self.turn()
         return client
 
     def turn(self, count: int = 4) -> None:

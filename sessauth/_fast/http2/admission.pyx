@@ -68,15 +68,12 @@ cdef class Admission:
                 if closed:
                     let_go(stream)
             return 0
-        if stream.closed:
-            let_go(stream)
-            return 0
         if not stream.has_headers or stream.answer != ANSWER_NONE or stream.is_waiting:
             return 0
-        if stream.lane == LANE_NEW:
+        if stream.lane >= LANE_NEW:
             if cached_caller(stream) == NULL:
                 # To look a caller up takes Python: each connection has its turn.
-                wait(stream)
+                wait_for_look_up(stream)
                 return 0
             stream.lane = LANE_KNOWN
         if not owes(stream.connection) and self._goes_on_here(stream):
@@ -92,6 +89,8 @@ cdef class Admission:
             if not stream.several_authorizations:
                 lane = self._lane_of(self._authorization(stream), self._facts(stream.connection))
             stream.lane = lane if LANE_STRANGERS <= lane < LANE_NEW else LANE_STRANGERS
+            if stream.connection.lane == LANE_NEW or stream.connection.lane < stream.lane:
+                stream.connection.lane = stream.lane
             if stream.lane == LANE_STRANGERS:
                 stream.needs_thread = True
                 if self._refuses_here(stream):

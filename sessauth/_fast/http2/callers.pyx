@@ -9,7 +9,7 @@ from libc.string cimport memcmp
 
 
 # The DirectCaller of a stream, borrowed; NULL: none is cached.
-cdef PyObject *cached_caller(const Stream *stream) noexcept:
+cdef PyObject *cached_caller(const Stream *stream) noexcept nogil:
     cdef Connection *connection = stream.connection
     cdef Caller *caller
     cdef int i

@@ -78,7 +78,8 @@ cdef void _close(Connection *connection) noexcept:
         unwait(stream)
         if stream.call != NULL:
             make_ready(stream)
-        elif not stream.is_ready:
+        else:
+            unready(stream)
             stream_unlink(stream)
             stream_free(stream)
         stream = following

@@ -17,13 +17,16 @@ cdef enum:
     MAX_IDLE_FRAMES = 2_000
     # A client of gRPC answers each message with a few of them: window updates, pings that measure the bandwidth, ACKs.
     IDLE_FRAMES_PER_MESSAGE = 8
-    # A flood of resets (CVE-2023-44487): at once, and regained a second. A gateway that gives up thousands of calls
-    # is no attacker: a call that was reset costs no more than one that is answered. The first two are the library's.
+    # A flood of resets (CVE-2023-44487): their weight at once, and regained a second. A gateway that gives up
+    # thousands of calls is no attacker: a call that was reset costs no more than one that is answered.
     RESET_BURST = 10_000
-    RESETS_PER_SECOND = 2_000
-    # Those of requests that came in the same turn, which no client needs: they are not among the 256 at once.
-    HASTY_RESETS = 2_000
-    HASTY_RESETS_PER_SECOND = 500
+    RESETS_PER_SECOND = 2_500
+    # The weight of one of a request that came in the same turn, which no client needs: they are not among the 256 at
+    # once. And of one that was not answered yet, where no caller is known.
+    HASTY_RESET = 5
+    STRANGERS_RESET = 20
+    # Those of libnghttp2, which bounds them from 1.57 on, and in every version here.
+    LIBRARY_RESETS = 1 << 30
     # CONTINUATION frames in a row (CVE-2024-28182). libnghttp2 bounds them from 1.61 on, but counts a frame again for
     # each piece in which its header comes.
     MAX_CONTINUATIONS = 8
@@ -56,7 +59,7 @@ cdef bint prepare(LoopMemory *loop) noexcept nogil:
     if nghttp2.option_set_max_continuations != NULL:
         nghttp2.option_set_max_continuations(loop.options, LIBRARY_CONTINUATIONS)
     if nghttp2.option_set_stream_reset_rate_limit != NULL:
-        nghttp2.option_set_stream_reset_rate_limit(loop.options, RESET_BURST, RESETS_PER_SECOND)
+        nghttp2.option_set_stream_reset_rate_limit(loop.options, LIBRARY_RESETS, LIBRARY_RESETS)
     return True
 
 
@@ -93,6 +96,7 @@ cdef Connection *open_connection(LoopMemory *loop, int fd, void *tls) noexcept n
     connection.resets_counted_ns = loop.now_ns
     connection.frame_left = PREFACE_BYTES
     connection.events = EPOLLIN
+    connection.lane = loop.first_lane
     connection.next = loop.connections
     if connection.next != NULL:
         connection.next.previous = connection
@@ -213,15 +217,26 @@ cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexce
         if not stream.has_headers:
             stream.has_headers = True
             stream.arrived_ns = connection.loop.now_ns
-        make_ready(stream)
+        _go_on(stream)
     elif frame.length == 0 and not frame.flags & FLAG_END_STREAM:
         _count_idle_frame(connection)
     else:
         connection.idle_frames = max(0, connection.idle_frames - IDLE_FRAMES_PER_MESSAGE)
     if frame.flags & FLAG_END_STREAM:
         stream.ended = True
-        make_ready(stream)
+        _go_on(stream)
     return 0
+
+
+cdef void _go_on(Stream *stream) noexcept nogil:
+    """Let a stream be gone on with; one whose caller must be looked up waits for that."""
+    if stream.call == NULL:
+        if stream.is_waiting:
+            return
+        if stream.lane >= LANE_NEW and stream.has_headers and cached_caller(stream) == NULL:
+            wait_for_look_up(stream)
+            return
+    make_ready(stream)
 
 
 cdef void _count_idle_frame(Connection *connection) noexcept nogil:
@@ -231,17 +246,21 @@ cdef void _count_idle_frame(Connection *connection) noexcept nogil:
 
 
 cdef void _count_reset(Connection *connection, const Stream *stream) noexcept nogil:
-    """Refuse a client that resets request after request as soon as it has begun them."""
+    """Refuse a client that resets more than it may, most of all what it has just begun."""
     cdef int64_t now = connection.loop.now_ns
-    cdef int64_t regained
-    if stream == NULL or stream.arrived_ns != now:
-        return
-    regained = (now - connection.resets_counted_ns) * HASTY_RESETS_PER_SECOND // SECOND_NS
+    cdef int64_t regained = (now - connection.resets_counted_ns) * RESETS_PER_SECOND // SECOND_NS
+    cdef int weight = 1
     if regained:
-        connection.hasty_resets = <int> max(0, connection.hasty_resets - regained)
+        connection.resets = <int> max(0, connection.resets - regained)
         connection.resets_counted_ns = now
-    connection.hasty_resets += 1
-    if connection.hasty_resets > HASTY_RESETS:
+    if stream != NULL and stream.call == NULL and stream.answer == ANSWER_NONE:
+        if connection.lane == LANE_NEW or connection.lane == LANE_STRANGERS:
+            connection.lane = LANE_STRANGERS
+            weight = STRANGERS_RESET
+        elif stream.arrived_ns == now:
+            weight = HASTY_RESET
+    connection.resets += weight
+    if connection.resets > RESET_BURST:
         end_with(connection, ENHANCE_YOUR_CALM)
 
 
@@ -308,7 +327,7 @@ cdef int _on_data(
         stream.unconsumed += n
     check_prefix(stream)
     if stream.fault or message_size(stream) >= 0:
-        make_ready(stream)
+        _go_on(stream)
     return 0
 
 
@@ -322,7 +341,8 @@ cdef int _on_stream_close(Session session, int32_t stream_id, uint32_t error, vo
     (<Connection *> user).busy_ns = (<Connection *> user).loop.now_ns
     if stream.call != NULL:
         make_ready(stream)
-    elif not stream.is_ready:
+    else:
+        unready(stream)
         stream_unlink(stream)
         stream_free(stream)
     return 0

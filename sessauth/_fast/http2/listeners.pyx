@@ -10,9 +10,12 @@ from libc.stdint cimport uint64_t
 cdef enum:
     MAX_LISTENERS = 16
     # Connections that one listener opens in one turn.
-    ACCEPTS = 64
+    ACCEPTS = 32
     # Descriptors that connections leave to the rest of the process.
     RESERVED_DESCRIPTORS = 64
+    # Those that connections of TCP leave to Unix sockets, where operators and workers call: a quarter of the places at
+    # most.
+    LOCAL_CONNECTIONS = 32
 
 
 cdef class Listeners:
@@ -85,7 +88,8 @@ cdef class Listeners:
         cdef epoll_event event
         cdef void *tls = NULL
         cdef int fd
-        if self.memory.connection_count >= self.most:
+        cdef int left = 0 if opened.family == socket.AF_UNIX else min(LOCAL_CONNECTIONS, self.most // 4)
+        if self.memory.connection_count >= self.most - left:
             self.refused += 1
             opened.close()
             return 0

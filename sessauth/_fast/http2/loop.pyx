@@ -17,19 +17,29 @@ cdef extern from "<sched.h>" nogil:
     int sched_yield()
 
 cdef enum:
-    EVENTS = 256
+    # More than the connections of most floods: whoever is known is found among them.
+    EVENTS = 4096
     # Steps of TLS handshakes in one turn: each takes up to half a ms.
     HANDSHAKES = 4
-    # Bytes of one connection that are read in a turn, the most and the least, and of all that have some.
+    # Bytes of one connection that are read in a turn, the most.
     BUFFER_BYTES = 64 << 10
-    LEAST_BYTES = 4 << 10
-    TURN_BYTES = 256 << 10
+    # The kinds of connections by their lanes: of strangers, of known callers, of operators, and new ones.
+    KINDS = 4
     # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
     ADMISSIONS = 16
-    # Of so many the last is of the lowest lane that waits: nobody waits for ever.
-    ADMISSIONS_A_LOWEST = 8
-    # Callers that are looked up in one turn: each takes some 5 µs of Python.
+    # Of so many that wait the last one taken is of the lowest lane: nobody waits for ever.
+    A_LOWEST = 8
+    # Callers that are looked up in one turn, and those of strangers' connections among them: each takes some 5 µs of
+    # Python.
     LOOK_UPS = 128
+    STRANGERS_LOOK_UPS = 32
+
+# Bytes that are read in a turn, by lane of the connection: of all, and of one the least where many have some. A stream
+# that is begun and reset takes 2 µs and 30 bytes.
+cdef size_t[KINDS] TURN_BYTES = [32 << 10, 128 << 10, 128 << 10, 64 << 10]
+cdef size_t[KINDS] LEAST_BYTES = [1 << 10, 4 << 10, 4 << 10, 2 << 10]
+# The order in which they are read.
+cdef int[KINDS] READ_ORDER = [LANE_OPERATORS, LANE_KNOWN, LANE_NEW, LANE_STRANGERS]
 
 cdef int64_t SWEEP_NS = SECOND // 2
 # After so long no further stream is gone on with before answers are written and sockets are read.
@@ -57,6 +67,8 @@ cdef class Loop(Admission):
     """
 
     cdef uint8_t *buffer
+    # The place among the events from which the next turn reads connections of a lane.
+    cdef int[KINDS] _first_read
     cdef Listeners _listeners
     cdef int64_t _swept_ns
     cdef int64_t _slow_reader_ns
@@ -260,6 +272,7 @@ cdef class Loop(Admission):
         cdef Stream *stream
         # What was read before took its time.
         cdef int64_t until = monotonic_ns() + TURN_NS
+        cdef int strangers = 0
         cdef int i
         if self._direct is not None:
             self.refresh()
@@ -276,34 +289,38 @@ cdef class Loop(Admission):
                 stream.needs_thread = True
                 wait(stream)
         for i in range(LOOK_UPS):
-            stream = take_waiting(memory, LANE_NEW)
+            stream = self._next_waiting(LANE_NEW, (i + 1) % A_LOWEST == 0)
             if stream == NULL:
                 break
+            strangers += stream.lane == LANE_NEW
             self.look_up(stream)
+            if strangers == STRANGERS_LOOK_UPS:
+                break
         for i in range(ADMISSIONS):
-            stream = self._next_waiting((i + 1) % ADMISSIONS_A_LOWEST == 0)
+            stream = self._next_waiting(LANE_STRANGERS, (i + 1) % A_LOWEST == 0)
             if stream == NULL:
                 break
             self.admit_waiting(stream)
         return 0
 
-    cdef Stream *_next_waiting(self, bint lowest) noexcept:
-        """Take a request of the highest lane that waits, or of the lowest."""
+    cdef Stream *_next_waiting(self, int base, bint lowest) noexcept:
+        """Take a request of the highest of three lanes that waits, or of the lowest; ``base`` is the lowest one."""
         cdef Stream *stream = NULL
         cdef int i
         for i in range(LANE_NEW):
-            stream = take_waiting(&self.memory, i if lowest else LANE_OPERATORS - i)
+            stream = take_waiting(&self.memory, base + (i if lowest else LANE_OPERATORS - i))
             if stream != NULL:
                 break
         return stream
 
     cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil:
-        """Wait for events, and read what has come on every connection."""
+        """Wait for events, and read what has come: first of operators' connections, last of strangers'."""
         cdef epoll_event events[EVENTS]
+        cdef int[KINDS] counts
         cdef Connection *connection
-        cdef Connection *again
+        cdef Connection *again = self.memory.first_again
+        cdef Connection **last = &again
         cdef uint64_t data
-        cdef size_t room = BUFFER_BYTES
         cdef int handshakes = HANDSHAKES
         cdef int n = 0
         cdef int i
@@ -312,37 +329,72 @@ cdef class Loop(Admission):
         if n == 0:
             n = epoll_wait(self.memory.epoll, events, EVENTS, timeout_ms)
         self.memory.now_ns = monotonic_ns()
-        if n > TURN_BYTES // BUFFER_BYTES:
-            room = max(<size_t> LEAST_BYTES, <size_t> TURN_BYTES // <size_t> n)
-        again = self.memory.first_again
+        memset(counts, 0, sizeof(counts))
         self.memory.first_again = NULL
-        while again != NULL:
-            connection, again = again, again.next_again
-            connection.reads_again = False
-            # One that does not read its answers is read again when it does.
-            if not connection.failed and connection.events & EPOLLIN:
-                read_from(connection, self.buffer, room)
+        while last[0] != NULL:
+            counts[last[0].lane] += 1
+            last = &last[0].next_again
         for i in range(n):
             data = events[i].data.u64
             if data == 0:
                 read(self.commands.wake, &data, sizeof(data))
-                continue
-            if data & 1:
+            elif data & 1:
                 accepting[0] |= <uint64_t> 1 << (data >> 1)
+            else:
+                connection = <Connection *> events[i].data.ptr
+                counts[connection.lane] += 1
+                if events[i].events & EPOLLOUT and not connection.failed:
+                    make_dirty(connection)
+        for i in range(KINDS):
+            if counts[READ_ORDER[i]]:
+                self._read_lane(READ_ORDER[i], counts[READ_ORDER[i]], &again, events, n, &handshakes)
+        # Those that had no part of this turn are the first in the next one.
+        last = &again
+        while last[0] != NULL:
+            last = &last[0].next_again
+        last[0] = self.memory.first_again
+        self.memory.first_again = again
+        return 0
+
+    cdef void _read_lane(
+        self, int lane, int count, Connection **again, const epoll_event *events, int n, int *handshakes
+    ) noexcept nogil:
+        """Read connections of a lane, as many bytes as a turn has for it; the next turn goes on after them."""
+        cdef size_t left = TURN_BYTES[lane]
+        cdef size_t room = min(<size_t> BUFFER_BYTES, max(LEAST_BYTES[lane], left // <size_t> count))
+        cdef Connection *connection
+        cdef int first = self._first_read[lane] if self._first_read[lane] < n else 0
+        cdef int i, place
+        self._first_read[lane] = 0
+        while again[0] != NULL and left:
+            connection = again[0]
+            if connection.lane != lane:
+                again = &connection.next_again
                 continue
-            connection = <Connection *> events[i].data.ptr
-            if connection.failed:
+            again[0] = connection.next_again
+            connection.reads_again = False
+            # One that does not read its answers is read again when it does.
+            if not connection.failed and connection.events & EPOLLIN:
+                left -= min(left, read_from(connection, self.buffer, room))
+        for i in range(n):
+            place = (first + i) % n
+            # The loop's own are 0, listeners' odd.
+            if events[place].data.u64 == 0 or events[place].data.u64 & 1:
+                continue
+            connection = <Connection *> events[place].data.ptr
+            if connection.lane != lane or connection.failed:
+                continue
+            if not left:
+                self._first_read[lane] = place
+                return
+            if not events[place].events & (EPOLLIN | EPOLLHUP | EPOLLERR):
                 continue
             if connection.tls != NULL and not connection.tls_ready:
                 # Epoll reports the others again: checks have their turn between the handshakes.
-                if handshakes == 0:
+                if handshakes[0] == 0:
                     continue
-                handshakes -= 1
-            if events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR):
-                read_from(connection, self.buffer, room)
-            if events[i].events & EPOLLOUT:
-                make_dirty(connection)
-        return 0
+                handshakes[0] -= 1
+            left -= min(left, read_from(connection, self.buffer, room))
 
     cdef bint _may_linger(self) noexcept:
         """Return True if lingering paid lately, and now and then to find out if it does again."""

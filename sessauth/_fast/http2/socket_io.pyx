@@ -19,22 +19,23 @@ cdef enum:
     MAX_OUT = 256 << 10
     # Memory for answers that an idle connection keeps.
     KEPT_OUT = 16 << 10
-    # Records of TLS that are read in one turn.
+    # Records of TLS of one connection that are read in one turn.
     TLS_READS = 16
     AGAIN = -1
     FAILED = -2
 
 
-cdef void read_from(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
-    """Read what has come, a few parts at most: the other connections have their turn."""
+cdef size_t read_from(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
+    """Read what has come, ``room`` bytes at most: the other connections have their turn. Return how many there were."""
+    cdef size_t left = room
     cdef Py_ssize_t n
     cdef int _
     if connection.tls != NULL and not connection.tls_ready and not _shake_hands(connection):
-        return
+        return 0
     for _ in range(1 if connection.tls == NULL else TLS_READS):
-        n = _receive(connection, buffer, room)
+        n = _receive(connection, buffer, left)
         if n == AGAIN:
-            return
+            return room - left
         # A bad preface, a flood, or no memory: nothing that an answer could help.
         if (
             n <= 0
@@ -42,11 +43,15 @@ cdef void read_from(Connection *connection, uint8_t *buffer, size_t room) noexce
             or nghttp2.session_mem_recv(connection.session, buffer, n) < 0
         ):
             fail(connection)
-            return
+            return room
+        left -= n
         connection.received_ns = connection.loop.now_ns
         connection.pinged_ns = 0
         make_dirty(connection)
-    _read_again(connection)
+        if left == 0:
+            break
+    read_again(connection)
+    return room - left
 
 
 cdef Py_ssize_t _receive(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
@@ -74,7 +79,7 @@ cdef bint _shake_hands(Connection *connection) noexcept nogil:
     return False
 
 
-cdef void _read_again(Connection *connection) noexcept nogil:
+cdef void read_again(Connection *connection) noexcept nogil:
     """Read in the next turn, whatever epoll says: bytes may wait in TLS."""
     if connection.tls != NULL and not connection.reads_again:
         connection.reads_again = True
@@ -90,7 +95,7 @@ cdef void write_to(Connection *connection) noexcept nogil:
     if connection.tls != NULL and not connection.tls_ready:
         if _shake_hands(connection):
             # The first bytes may have come with the end of the handshake.
-            _read_again(connection)
+            read_again(connection)
         return
     while not connection.failed:
         while n > 0 and connection.out_end - connection.out_begin < MAX_OUT:
@@ -161,7 +166,7 @@ cdef void _wait_for(Connection *connection, uint32_t events) noexcept nogil:
     cdef epoll_event event
     if events != connection.events:
         if events & EPOLLIN and not connection.events & EPOLLIN:
-            _read_again(connection)
+            read_again(connection)
         event.events = connection.events = events
         event.data.ptr = connection
         epoll_ctl(connection.loop.epoll, EPOLL_CTL_MOD, connection.fd, &event)

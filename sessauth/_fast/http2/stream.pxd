@@ -29,12 +29,14 @@ cdef enum:
     MESSAGE_PREFIX = 5
     # The callers that a connection caches.
     CALLERS = 4
-    # Lanes of requests that wait: of strangers, of known callers, of operators, and of callers not looked up yet.
+    # Lanes of requests that wait: of strangers, of known callers, and of operators. The caller of one above them is
+    # not looked up yet: LANE_NEW is that of a connection of strangers, then come one of known or new callers, and
+    # one of operators.
     LANE_STRANGERS = 0
     LANE_KNOWN = 1
     LANE_OPERATORS = 2
     LANE_NEW = 3
-    LANES = 4
+    LANES = 6
 
 cdef struct Header:
     HeaderBuffer name
@@ -68,6 +70,7 @@ cdef struct Stream:
     Stream *previous
     # Among the streams that need the interpreter.
     Stream *next_ready
+    Stream *previous_ready
     bint is_ready
     # Among the streams whose message is expected at once.
     Stream *next_expected
@@ -144,6 +147,8 @@ cdef struct Connection:
     # Among the connections with something to write.
     Connection *next_dirty
     bint is_dirty
+    # The highest lane of its callers: LANE_NEW before the first is looked up. It is read in this order.
+    int lane
     uint8_t *out
     size_t out_begin
     size_t out_end
@@ -166,8 +171,8 @@ cdef struct Connection:
     bint reads_again
     # Frames without a message since the last sweep.
     int idle_frames
-    # Requests that were reset as soon as they came, less those that may be by now.
-    int hasty_resets
+    # Resets by their weight, less those that are permitted by now.
+    int resets
     int64_t resets_counted_ns
     # The frame that is read: its header as far as it has come, the bytes of its payload that have not, and
     # CONTINUATION frames in a row.

@@ -92,35 +92,45 @@ cdef void make_ready(Stream *stream) noexcept nogil:
     if stream.is_ready:
         return
     stream.is_ready = True
-    if stream.lane != LANE_OPERATORS:
-        stream.next_ready = NULL
-        if loop.last_ready != NULL:
-            loop.last_ready.next_ready = stream
-        else:
-            loop.first_ready = stream
-        loop.last_ready = stream
-        return
-    if loop.last_urgent != NULL:
-        stream.next_ready = loop.last_urgent.next_ready
-        loop.last_urgent.next_ready = stream
+    stream.previous_ready = loop.last_urgent if stream.lane == LANE_OPERATORS else loop.last_ready
+    if stream.previous_ready != NULL:
+        stream.next_ready = stream.previous_ready.next_ready
+        stream.previous_ready.next_ready = stream
     else:
         stream.next_ready = loop.first_ready
         loop.first_ready = stream
-    loop.last_urgent = stream
-    if stream.next_ready == NULL:
+    if stream.next_ready != NULL:
+        stream.next_ready.previous_ready = stream
+    else:
         loop.last_ready = stream
+    if stream.lane == LANE_OPERATORS:
+        loop.last_urgent = stream
+
+
+cdef void unready(Stream *stream) noexcept nogil:
+    """Take a stream from those that need the interpreter."""
+    cdef LoopMemory *loop = stream.connection.loop
+    if not stream.is_ready:
+        return
+    stream.is_ready = False
+    if loop.last_urgent == stream:
+        # All before it are operators'.
+        loop.last_urgent = stream.previous_ready
+    if stream.next_ready != NULL:
+        stream.next_ready.previous_ready = stream.previous_ready
+    else:
+        loop.last_ready = stream.previous_ready
+    if stream.previous_ready != NULL:
+        stream.previous_ready.next_ready = stream.next_ready
+    else:
+        loop.first_ready = stream.next_ready
 
 
 cdef Stream *take_ready(LoopMemory *loop) noexcept nogil:
     """Take the first stream that needs the interpreter, NULL if none does."""
     cdef Stream *stream = loop.first_ready
     if stream != NULL:
-        loop.first_ready = stream.next_ready
-        if loop.first_ready == NULL:
-            loop.last_ready = NULL
-        if loop.last_urgent == stream:
-            loop.last_urgent = NULL
-        stream.is_ready = False
+        unready(stream)
     return stream
 
 
@@ -186,6 +196,13 @@ cdef void wait(Stream *stream) noexcept nogil:
         connection.first_waiting[stream.lane] = stream
     connection.last_waiting[stream.lane] = stream
     give_turn(connection)
+
+
+cdef void wait_for_look_up(Stream *stream) noexcept nogil:
+    """Add a request to those whose callers are looked up, in the order of what is known of its connection."""
+    cdef int lane = stream.connection.lane
+    stream.lane = LANE_NEW + (LANE_KNOWN if lane >= LANE_NEW else lane)
+    wait(stream)
 
 
 # Let a connection have its turns again, where requests of it wait and it does not owe too much.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.fuzz.http2_sessions import CHECK, GOOD
 from tests.fuzz.http2_world import Quiet
-from tests.support.http2_calls import call, request_fields
+from tests.support.http2_calls import call, literal, request_fields
 from tests.support.http2_frames import (
     CONTINUATION,
     DATA,
@@ -23,12 +23,19 @@ from tests.support.http2_frames import (
 from tests.support.http2_loop import LoopFixture, RawClient, kinds
 from tests.unit.fast.test_http2_turns import BODY
 
+# Seconds that are over after one turn.
+ONE_TURN = 1e-7
 # Requests that get a thread in one turn; of eight the last is of the lowest lane.
 ADMISSIONS = 16
 LANES = {b"known": 1, GOOD: 1, b"operator": 2}
 REFUSAL = (16, "not accepted", b"status")
 ENHANCE_YOUR_CALM = 11
+# Resets of one connection: of requests as they come, by those whose caller is known and by others, and of any.
 HASTY_RESETS = 2_000
+STRANGERS_RESETS = 500
+RESETS = 10_000
+# Callers of strangers' connections that are looked up in one turn.
+STRANGERS_LOOK_UPS = 32
 MAX_CONTINUATIONS = 8
 
 
@@ -144,29 +151,122 @@ def _goaway_error(client: RawClient) -> int | None:
     return int.from_bytes(payloads[-1][4:8], "big") if payloads else None
 
 
-def _begun_and_reset(first: int, count: int) -> bytes:
-    fields = block(request_fields(b"/a", None))
+def _begun_and_reset(first: int, count: int, authorization: bytes | None = None) -> bytes:
+    fields = block(request_fields(b"/a", authorization))
     return b"".join(
         frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, fields) + reset(2 * number + 1)
         for number in range(first, first + count)
     )
 
 
-def test_resets_of_requests_as_they_come_are_bounded(served: LoopFixture) -> None:
+@pytest.mark.parametrize(
+    ("begins", "bound", "make"),
+    [
+        (None, STRANGERS_RESETS, _begun_and_reset),
+        (b"wrong", STRANGERS_RESETS, _begun_and_reset),
+        (b"known", HASTY_RESETS, _begun_and_reset),
+        (b"known", RESETS, lambda first, count: reset(1) * count),
+    ],
+    ids=["no credential", "wrong credential", "known caller", "streams that have ended"],
+)
+def test_resets_are_bounded(
+    served: LoopFixture, begins: bytes | None, bound: int, make: Callable[[int, int], bytes]
+) -> None:
     """Then the connection is closed with ENHANCE_YOUR_CALM; others are served."""
-    client, other = served.client(), served.client()
-    sent = 0
-    while not client.ended and sent < 4 * HASTY_RESETS:
-        if client.send(_begun_and_reset(sent, 100)):
+    client, other = served.client(_calls(b"/a", begins, 1)), served.client()
+    served.until(lambda: len(served.calls) == 1)
+    sent = 1
+    while not client.ended and sent < 4 * bound:
+        if client.send(make(sent, 100)):
             sent += 100
         served.turn(1)
         client.read()
 
     assert client.ended
+    assert sent > bound
     assert _goaway_error(client) == ENHANCE_YOUR_CALM
-    assert served.calls == []
+    assert len(served.calls) == 1
     other.send(_calls(b"/a", b"known", 1))
+    served.until(lambda: len(served.calls) == 2)
+
+
+def _many_begun_and_reset(authorization: bytes) -> bytes:
+    """Return 2,000 requests in 60 KB: the fields of all but the first are those of the table."""
+    fields = request_fields(b"/a", authorization)
+    added = b"".join(literal(*field, 0x40) for field in fields)
+    # The newest entry is 62.
+    known = bytes(0x80 + 62 + place for place in reversed(range(len(fields))))
+    return b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, known if number else added)
+        + reset(2 * number + 1)
+        for number in range(2_000)
+    )
+
+
+@pytest.mark.parametrize("authorization", [b"wrong", b"known"])
+def test_an_operators_call_waits_for_no_flood_of_resets(served: LoopFixture, authorization: bytes) -> None:
+    """It is admitted in the turn in which it comes, however much the others have sent."""
+    flood = _many_begun_and_reset(authorization)
+    operator = served.client(_calls(b"/end", b"operator", 1))
     served.until(lambda: len(served.calls) == 1)
+    for number in range(1, 20):
+        # Each of them has more to read than a turn has time for.
+        for _ in range(8):
+            served.connect(flood)
+        fields = block(request_fields(b"/end", b"operator"))
+        operator.send(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, fields))
+        served.loop.poll(ONE_TURN)
+        assert sum(each.method == "/end" for each in served.calls) == number + 1
+
+
+def test_a_turn_looks_up_few_callers_of_strangers(served: LoopFixture) -> None:
+    """Connections of strangers alone come after all others, and have each their turn."""
+    looked_up: list[bytes | None] = []
+
+    def lane_of(authorization: bytes | None, facts: object) -> int:
+        looked_up.append(authorization)
+        return _lane_of(authorization, facts)
+
+    loop = LoopFixture(lane_of=lane_of, counts_refusal=lambda path: True, refusal=REFUSAL)
+    strangers = [loop.client(_calls(b"/a", b"wrong", 1)) for _ in range(40)]
+    known = loop.client(_calls(b"/a", b"known", 1))
+    loop.until(lambda: len(looked_up) == 41)
+    looked_up.clear()
+    fields = block(request_fields(b"/a", b"wrong"))
+    for client in strangers:
+        client.send(
+            b"".join(frame(HEADERS, END_HEADERS | END_STREAM, 2 * each + 1, fields) for each in range(1, 11))
+        )
+    fields = block(request_fields(b"/a", b"known"))
+    known.send(
+        b"".join(frame(HEADERS, END_HEADERS | END_STREAM, 2 * each + 1, fields) for each in range(1, 9))
+    )
+
+    loop.loop.poll(ONE_TURN)
+
+    # One of eight is of the lowest that wait.
+    assert looked_up[:9].count(b"known") == 8
+    assert looked_up.count(b"wrong") == STRANGERS_LOOK_UPS
+    loop.until(lambda: len(looked_up) == 40 * 10 + 8, *strangers)
+    loop.until(lambda: all(kinds(each).count(HEADERS) == 11 for each in strangers))
+    loop.close()
+    assert loop.faults == []
+
+
+@pytest.mark.parametrize("authorization", [b"wrong", b"known"])
+def test_each_of_many_connections_has_its_turn(served: LoopFixture, authorization: bytes) -> None:
+    """A turn reads some of them, and the next one goes on after these."""
+    clients = [served.client(_calls(b"/a", authorization, 1)) for _ in range(60)]
+    served.until(lambda: len(served.calls) == 60)
+    fields = block([*request_fields(b"/b", authorization), (b"x", bytes(b"x" * 12_000))])
+    for client in clients:
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, fields))
+    turns = 0
+    while len(served.calls) < 120:
+        served.loop.poll(ONE_TURN)
+        turns += 1
+    # 720 KB, of which a turn reads a part.
+    assert turns > 4
 
 
 def test_resets_of_calls_that_run_are_not_bounded(served: LoopFixture) -> None:
