@@ -15,7 +15,6 @@ from sessauth.client import Client, Tls
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateUnusable, Unreachable
 from sessauth.server.config.config import Config, load
-from sessauth.server.keys import certificates
 from sessauth.server.keys.certificates import (
     CertificateFiles,
     Certificates,
@@ -53,12 +52,8 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-PRODUCTS = pytest.mark.parametrize("make", [native_tls])
-Make = Callable[[certificates.PemFiles], object]
-
-
-def _files(home: Path, make: Make, now_s: int = NOW_S) -> CertificateFiles[object]:
-    return CertificateFiles(load(home, {}), make, FixedClock(1000 * now_s))
+def _files(home: Path, now_s: int = NOW_S) -> CertificateFiles[object]:
+    return CertificateFiles(load(home, {}), native_tls, FixedClock(1000 * now_s))
 
 
 def _openssl_dates(path: Path) -> tuple[int, int]:
@@ -110,13 +105,12 @@ def test_unusable_files_are_refused_at_the_start(home: Path, damage: Callable[[P
         Control(load(home, {}))
 
 
-@PRODUCTS
 @pytest.mark.parametrize("damage", [each for _, each in BREAKS], ids=[name for name, _ in BREAKS])
 def test_unusable_files_are_not_reloaded(
-    home: Path, damage: Callable[[Path], object], make: Make, caplog: pytest.LogCaptureFixture
+    home: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last good set stays in use, one error says so, and good files count again."""
-    files = _files(home, make)
+    files = _files(home)
     files.load()
     before = {name: (home / name).read_bytes() for name in ("server.pem", "server.key")}
 
@@ -138,12 +132,9 @@ def test_unusable_files_are_not_reloaded(
     assert [each.message for each in caplog.records] == ["certificates_reloaded"]
 
 
-@PRODUCTS
-def test_a_key_that_others_can_read_is_not_reloaded(
-    home: Path, make: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_that_others_can_read_is_not_reloaded(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nor is it used at a start."""
-    files = _files(home, make)
+    files = _files(home)
     files.load()
     (home / "new.key").write_bytes((home / "server.key").read_bytes())
     (home / "new.key").chmod(0o644)
@@ -153,21 +144,20 @@ def test_a_key_that_others_can_read_is_not_reloaded(
         assert files.reload() is None
     assert [each.message for each in caplog.records] == ["certificates_not_reloaded"]
     with pytest.raises(StateUnusable, match="chmod 0600"):
-        _files(home, make).load()
+        _files(home).load()
     with pytest.raises(StateUnusable, match="chmod 0600"):
         Certificates(load(home, {})).native_context()
 
 
-@PRODUCTS
 @pytest.mark.parametrize(
     ("days", "events"), [(0, []), (3, ["certificate_expired"]), (-1, ["certificate_not_yet_valid"])]
 )
 def test_a_certificate_that_does_not_count_now_is_said(
-    home: Path, caplog: pytest.LogCaptureFixture, make: Make, days: int, events: list[str]
+    home: Path, caplog: pytest.LogCaptureFixture, days: int, events: list[str]
 ) -> None:
     """An expired one, and one whose time has not come, are an error at the start and at a change."""
     with caplog.at_level("INFO", "sessauth.server"):
-        files = _files(home, make, NOW_S + 86_400 * days)
+        files = _files(home, NOW_S + 86_400 * days)
         files.load()
         (home / "server.pem").touch()
         assert files.reload() is not None

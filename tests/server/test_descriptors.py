@@ -1,4 +1,4 @@
-"""Descriptors of the control process: strangers that hold all connections of TCP leave some to its Unix socket."""
+"""Descriptors of the control process: connections of TCP leave some to its Unix socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that the native server answers on its loop: never for a caller, a session or a state of before."""
+"""Checks that the server answers on its loop: never for a caller, a session or a state of before."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_end_that_was_acknowledged_denies_the_next_check(
 
 
 def test_a_removed_credential_is_refused_on_its_open_connection(service: Service, item: pb.CheckItem) -> None:
-    """Within a second, as by gRPC's server."""
+    """Within a second."""
     gateway = service.add("gw-1", "gateway", ("gw",))
     _warm(service, gateway, item)
 

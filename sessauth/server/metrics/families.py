@@ -12,9 +12,9 @@ RPC_SECONDS: Final = histogram(
     "rpc", "code",
 )  # fmt: skip
 DIRECT_CALLS: Final = counter(
-    "direct_calls", "Checks that the native server answered on its loop, without a thread."
+    "direct_calls", "Checks that the server answered on its loop, without a thread."
 )
-CONNECTIONS: Final = gauge("connections", "Open connections of native servers.")
+CONNECTIONS: Final = gauge("connections", "Open connections of the service's processes.")
 REFUSED_CONNECTIONS: Final = counter(
     "refused_connections", "Connections that were closed at once: no file descriptor was left for them."
 )

@@ -65,7 +65,7 @@ class Accounting:
         self._meter = meter
         # Calls that found their pool full, by pool.
         self.overloaded: Counter[str] = Counter()
-        # Returns the calls that the native server's loop answered, by method.
+        # Returns the calls that the server's loop answered, by method.
         self.direct_counts: Callable[[], Mapping[str, int]] = dict
         self._lock = threading.Lock()
         self._succeeded: dict[str, CallCounts] = {}

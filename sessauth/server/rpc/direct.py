@@ -1,4 +1,4 @@
-"""Callers whose checks are answered on the loop of the native server, without a thread.
+"""Callers whose checks are answered on the loop of the server, without a thread.
 
 A caller is one that the router admitted before, by the same credential or certificate. Calls answered here
 are counted like those of the pipeline. With traces, or with a log of each call, nothing is answered here.
