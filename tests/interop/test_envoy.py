@@ -97,7 +97,7 @@ def test_a_replaced_worker_is_reached_again(caller: Caller, served: InteropServe
 
 
 @pytest.mark.parametrize("transport", ["unix", "tls 1.3"])
-def test_a_drain_is_passed_on(native: None, transport: str, tmp_path: Path) -> None:
+def test_a_drain_is_passed_on(library: None, transport: str, tmp_path: Path) -> None:
     """The stream's status comes through; the calls behind the drain are UNAVAILABLE."""
     program()
     tls = transport.startswith("tls")

@@ -179,7 +179,7 @@ def test_node_reaches_a_replaced_worker(served: InteropServer, transport: str) -
         process.stdin.flush()
 
 
-def test_node_learns_of_a_drain(native: None) -> None:
+def test_node_learns_of_a_drain(library: None) -> None:
     """A watched stream is ended with the word for it; calls are UNAVAILABLE after their last OK."""
     with interop_server() as served, _playing("loop", served, "unix", served.token) as process:
         _assert_codes(process, OK, {OK})
