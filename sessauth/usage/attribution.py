@@ -17,7 +17,7 @@ from ..errors import SessauthError
 from ..model.session import Session
 from ..reasons import Level
 from ..scopes.scope import Scope
-from . import SessionUsage
+from .session_usage import SessionUsage
 from .grants import CEILING, GrantLayer
 from .profile import Position
 
