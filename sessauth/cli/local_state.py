@@ -12,7 +12,7 @@ from ..clock import SystemClock
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
 from ..model.lineage import ceiling_layers
-from ..state.host.proof_reader import ProofReader
+from ..state.host.proof_keys import ProofReader
 from ..state.lmdb.effective_status import effective_status, judged_at_ms
 from ..state.lmdb.reader import StateReader
 from ..state.lmdb.rows import TxnRows

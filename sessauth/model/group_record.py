@@ -18,7 +18,7 @@ from .._fast.codec.record import Record
 from ..crypto.signing_key import MessageKey
 
 # Formats of records. Each change kind and carried row has the format that it came with, in
-# state/writer/log_formats.py.
+# state/writer/group.py.
 OLDEST_FORMAT: Final = 1
 FORMAT: Final = 2
 _LABEL: Final = b"sessauth/group/v1\x00"

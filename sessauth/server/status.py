@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from .. import errors
 from .._fast._check import masked
-from ..state.writer.group_log import EngineFull
+from ..state.writer.group import EngineFull
 
 DOMAIN: Final = "sessauth"
 MAX_DETAIL_CHARS: Final = 1_000

@@ -3,6 +3,11 @@
 A backup is a consistent copy with a manifest. A restore writes the backup's rows into the folder's own
 environment, in one transaction. It starts a new incarnation, which ends every restored session: the backup
 lacks the ends and revocations that came after it.
+
+Reading a state folder or a backup in a process of its own, whose end says that its data is corrupt.
+
+LMDB ends its process by SIGABRT at some damages, and a truncated file by SIGBUS. A command that looks for
+damage has a child read first all that it reads itself; the child's answer is one line of JSON.
 """
 
 from __future__ import annotations
@@ -11,30 +16,36 @@ import hashlib
 import json
 import logging
 import os
+import resource
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Final, Self, get_type_hints
 
 import lmdb
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..crypto.pem import sync_path
 from ..errors import StateError, StateUnusable
 from ..model.change import new_incarnation
 from ..model.log_records import Head
 from . import layout
-from .host import preflight
+from .host import folder as preflight
 from .host.folder import read_file, replace_file
 from .integrity.anchor import Anchored
 from .integrity.pages import verify_pages
 from .integrity.verify import Verified, verify
-from .lmdb import brake_row, credential_rows, evidence_rows, incarnations, tallies
+from .lmdb import cluster_rows, effective_status
+from .lmdb import rows as tallies
+from .lmdb.cluster_rows import read_position
 from .lmdb.environment import LmdbSource, open_environment, open_tables
 from .lmdb.reader import StateReader
 from .lmdb.rows import TxnRows
-from .replication.leaving import drop_hosts_and_brake
+from .replication.membership import drop_hosts_and_brake
+from .rules import effects
 from .writer.group import Group
 from .writer.opening import RESTORING
 from .writer.state_writer import StateWriter
@@ -182,7 +193,7 @@ def restore(
                 anchored = writer.anchored
                 if anchored is None or (fresh and not anchored.seq):
                     _log_unknown(Path(state_dir))
-                brake = brake_row.page_reason(backed_up)
+                brake = cluster_rows.page_reason(backed_up)
                 if brake is not None:
                     # As for a host that leaves: no operator decided that this one may allow.
                     writer.brake_by_hand(f"restored from a backup of a cluster whose brake was {brake}")
@@ -217,8 +228,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
-    registrations = evidence_rows.registrations(rows)
-    callers = credential_rows.credential_values(rows), rows.get(layout.EVIDENCE, credential_rows.CREDENTIAL)
+    registrations = cluster_rows.registrations(rows)
+    callers = cluster_rows.credential_values(rows), rows.get(layout.EVIDENCE, cluster_rows.CREDENTIAL)
     for name in (*_COPIED, *_LOG):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
@@ -233,11 +244,11 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         # Another cluster's folder can only lower the status of a restored key. Its own keys are not taken.
         if (restored is None and ours) or (restored is not None and restored.status < known.status):
             rows.put(layout.KEYS, known.id, known.encode())
-    for record in evidence_rows.registrations(rows):
-        evidence_rows.drop_registration(group, record)
+    for record in cluster_rows.registrations(rows):
+        cluster_rows.drop_registration(group, record)
     for record in registrations:
-        evidence_rows.store_registration(group, record)
-    credential_rows.replace_credentials(group, *callers)
+        cluster_rows.store_registration(group, record)
+    cluster_rows.replace_credentials(group, *callers)
     drop_hosts_and_brake(group)
     least_revision, least_seq = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
     seq = max(old.seq, new.seq, least_seq)
@@ -254,7 +265,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         incarnation_revision=new.incarnation_revision,
     )
     _copy_incarnations(rows, backed_up)
-    evidence_rows.store_since(rows, group.at_ms)
+    cluster_rows.store_since(rows, group.at_ms)
     rows.put_compacted(seq, new.digest)
     change = new_incarnation(
         f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",
@@ -268,9 +279,9 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
 
 def _copy_incarnations(rows: TxnRows, backed_up: TxnRows) -> None:
     """Replace the rows of incarnations by the backup's, which its sessions need."""
-    for key in rows.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):
+    for key in rows.keys_after(layout.META, b"", sys.maxsize, effects.PREFIX):
         rows.delete(layout.META, key)
-    for key in backed_up.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):
+    for key in backed_up.keys_after(layout.META, b"", sys.maxsize, effects.PREFIX):
         rows.put(layout.META, key, backed_up.get(layout.META, key) or b"")
 
 
@@ -297,3 +308,104 @@ def _verified(folder: Path, on_progress: Callable[[int, int], None] | None) -> t
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+_MODULE: Final = "sessauth.state.backup"
+FOLDER: Final = "folder"
+WHOLE: Final = "whole"
+BACKUP: Final = "backup"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadApart:
+    """The head of a state or the manifest of a backup; the numbers of rows if all were read."""
+
+    head: Head | None = None
+    manifest: Manifest | None = None
+    counts: Verified | None = None
+
+
+def read_apart(
+    folder: Path, what: str = FOLDER, on_progress: Callable[[int, int], None] | None = None
+) -> ReadApart:
+    """Read the state of a folder, the ``WHOLE`` of it, or a ``BACKUP``, in another process.
+
+    ``on_progress`` is called as by ``verify``. Raises StateUnusable as the reading itself does, and CORRUPT
+    if a signal ended it.
+    """
+    # -P: nothing is imported from the current folder.
+    command = [sys.executable, "-P", "-m", _MODULE, what, str(folder.absolute())]
+    answer: dict[str, Any] = {}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                answer = json.loads(line)
+                if on_progress is not None and "progress" in answer:
+                    on_progress(*answer["progress"])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        ended = f"with {process.returncode}"
+        if process.returncode < 0:
+            ended = f"by {signal.Signals(-process.returncode).name}"
+        message = (
+            f"{folder / layout.DATA_FILE}: a process that read it ended {ended}; restore it from a backup"
+        )
+        raise StateUnusable(message, "CORRUPT")
+    if "problem" in answer:
+        raise StateUnusable(answer["message"], answer["problem"])
+    head, manifest, counts = (answer.get(name) for name in ("head", "manifest", "counts"))
+    return ReadApart(
+        None if head is None else Head.decode(bytes.fromhex(head)),
+        None if manifest is None else Manifest(**manifest),
+        None if counts is None else Verified(**counts),
+    )
+
+
+def _read(what: str, folder: Path) -> dict[str, Any]:
+    if what == BACKUP:
+        manifest, counts = verify_backup(folder, _write_progress)
+        return {"manifest": asdict(manifest), "counts": asdict(counts)}
+    reader = StateReader.open(folder)
+    try:
+        if what == WHOLE:
+            verify_pages(reader.env, reader.reading)
+        with reader.rows() as rows:
+            head = rows.head()
+            rows.used_bytes(int(reader.env.stat()["psize"]))
+            read_position(rows)
+            for key_id in rows.key_ids():
+                rows.key(key_id)
+            answer: dict[str, Any] = {"head": head.encode().hex()}
+            if what == WHOLE:
+                answer["counts"] = asdict(verify(rows, _write_progress))
+                return answer
+        effective_status.take(reader, SystemClock().now_ms())
+        return answer
+    finally:
+        reader.close()
+
+
+def _write_progress(done: int, of_all: int) -> None:
+    _write_answer({"progress": (done, of_all)})
+
+
+def _write_answer(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _main(what: str, folder: str) -> None:
+    # A core would hold rows of the state.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        _write_answer(_read(what, Path(folder)))
+    except StateUnusable as error:
+        _write_answer({"problem": error.problem, "message": str(error)})
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -33,7 +33,7 @@ def open_verifier(
     A ``server`` is for a :class:`CostJudge`. Parameters and errors are those of :meth:`Verifier.embedded`.
     """
     from ..audit.recording.process import start_embedded
-    from ..state.host.proof_reader import ProofReader
+    from ..state.host.proof_keys import ProofReader
     from ..state.lmdb.reader import StateReader
 
     if report_usage and server is None:

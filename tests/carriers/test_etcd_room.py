@@ -16,8 +16,7 @@ from sessauth.model.group_record import ServerKey
 from sessauth.model.host import HostApplied, ServerBeat
 from sessauth.server.feed.beats import BeatWriter
 from sessauth.server.feed.hosts import FollowedHosts, HostReport
-from sessauth.state.replication.carrier import AppendStatus, CarrierError
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.replication.carrier import AppendStatus, CarrierError, EngineSource
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster
 from tests.support.log_writer import LogWriter, new_leader
 

@@ -6,9 +6,8 @@ from functools import partial
 
 import pytest
 
-from sessauth.state.replication import own_beats
-from sessauth.state.replication.carrier import BeatReplaced
-from sessauth.state.replication.own_beats import OwnBeats, beat_digest
+from sessauth.state.replication import carrier as own_beats
+from sessauth.state.replication.carrier import BeatReplaced, OwnBeats, beat_digest
 from tests.carriers.conftest import Engine
 from tests.support.log_writer import new_leader
 

@@ -13,7 +13,7 @@ from sessauth.server.config.config import Config, load
 from sessauth.server.process.init import initialise
 from sessauth.server.process.joining import open_source
 from sessauth.state.lmdb.reader import StateReader
-from sessauth.state.replication.founding import found
+from sessauth.state.replication.membership import found
 from tests.support.service import home_folder
 
 SETTINGS = """\

@@ -17,9 +17,8 @@ from sessauth.client._feed.source import FeedSource
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.server.feed.records import RecordFeed
-from sessauth.state.replication import snapshot_file
-from sessauth.state.replication.carrier import Barrier, CarrierError, CompactedRecords
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.replication import snapshot as snapshot_file
+from sessauth.state.replication.carrier import Barrier, CarrierError, CompactedRecords, EngineSource
 from sessauth.v1 import feed_service_pb2 as pb
 from tests.support.carried import OneEngine
 from tests.support.feeding import Cluster, cluster

@@ -18,7 +18,7 @@ from sessauth.server.cluster.refusals import ServerRefusals
 from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.joining import join, open_source
-from sessauth.state.lmdb import host_rows
+from sessauth.state.lmdb import cluster_rows
 from tests.support.feeding import Cluster, cluster
 from tests.support.service import running, wait_until
 
@@ -95,7 +95,7 @@ def test_in_an_alarm_nobody_is_asked(pair: Cluster) -> None:
 def test_a_name_of_another_credential(pair: Cluster, events: list[tuple[str, dict[str, Any]]]) -> None:
     """The refusal is of the host, and names the setting."""
     taken = HostRecord("host-1", "somebody", b"i" * 16, 3_000)
-    pair.leader.writer.run(lambda group: host_rows.store_host(group, taken))
+    pair.leader.writer.run(lambda group: cluster_rows.store_host(group, taken))
     with closing(pair.source()) as source:
         ServerRefusals(source).ask(f"unix:{pair.servers[0].socket}")
     assert events[0][1]["setting"] == "follow.host_name"

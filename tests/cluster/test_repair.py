@@ -11,7 +11,7 @@ from sessauth.errors import StateError, StateUnusable
 from sessauth.reasons import Reason
 from sessauth.server.cluster.repair import adopt
 from sessauth.state.replication.carrier import AppendStatus, LogHead
-from sessauth.state.replication.leaving import leave
+from sessauth.state.replication.membership import leave
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support.carried import OneEngine

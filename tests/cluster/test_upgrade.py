@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedPosition
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.state.replication.position import read_position
+from sessauth.state.lmdb.cluster_rows import read_position
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.follower_process import PROGRAM, FollowerProcess
@@ -27,7 +27,7 @@ def test_a_follower_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OneEngine()
     for module in ("membership", "begin"):
         monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
-    monkeypatch.setattr("sessauth.state.replication.founding.FORMAT", 0)
+    monkeypatch.setattr("sessauth.state.replication.membership.FORMAT", 0)
     # Servers say nothing before the host is there.
     monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", OLDEST_FORMAT)
     with home_folder() as home, two_servers(home, ["127.0.0.1:1"]) as (one, two):

@@ -17,10 +17,9 @@ from pathlib import Path
 from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.clock import SystemClock
 from sessauth.model.group_record import ServerKey
-from sessauth.state.replication.carried_log import CarriedLog
+from sessauth.state.replication.carried_log import CarriedLog, apply_records
 from sessauth.state.replication.carrier import Carrier
-from sessauth.state.replication.following import apply_records
-from sessauth.state.replication.founding import found
+from sessauth.state.replication.membership import found
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.carried import join
 from tests.support.changes import opening

@@ -15,7 +15,7 @@ from sessauth.server.keys.carried_credentials import CarriedCredentials
 from sessauth.server.keys.credentials import CredentialFile, new_credential
 from sessauth.server.keys.identities import Identities
 from sessauth.state import layout
-from sessauth.state.lmdb.credential_rows import key_of
+from sessauth.state.lmdb.cluster_rows import credential_key
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
@@ -191,7 +191,7 @@ def test_a_damaged_row_lets_nobody_in(folder: Folder) -> None:
     assert folder.role(ann) and folder.role(rescue)
 
     def damage(group: Group) -> None:
-        group.rows.put(layout.EVIDENCE, key_of("ann"), b"\xff")
+        group.rows.put(layout.EVIDENCE, credential_key("ann"), b"\xff")
         group.dirty = True
 
     folder.writer.run(damage)

@@ -18,7 +18,7 @@ from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.server.process.init import initialise
 from sessauth.server.services import cut_off
-from sessauth.state.writer import queries
+from sessauth.state.writer import state_writer
 from sessauth.v1 import cut_off_service_pb2 as pb
 from sessauth.v1 import record_pb2 as records
 from tests.support.changes import opening
@@ -212,7 +212,7 @@ def test_a_selection_ends_while_it_is_searched(
 ) -> None:
     """A call whose time is over before it has searched all has ended what it found until then."""
     monkeypatch.setattr(cut_off, "WORK_SECONDS", 0.0)
-    monkeypatch.setattr(queries, "LIVING_ROWS", 2)
+    monkeypatch.setattr(state_writer, "LIVING_ROWS", 2)
     ids = open_some(client, 6, "agent:part")
     first = client.end_sessions(subject="agent:part", reason="leak")
     assert (first.matched, bool(first.next_page_token), bool(first.remaining)) == (first.ended, True, True)

@@ -35,7 +35,6 @@ from sessauth.server.process.server_status import version
 from sessauth.server.transport import requirements
 from sessauth.state import backup
 from sessauth.state.host import brake
-from sessauth.state.integrity import apart
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
@@ -102,7 +101,7 @@ class ReadHere:
     def __init__(self, command: list[str], **_options: Any) -> None:
         """Read at once."""
         with redirect_stdout(StringIO()) as written:
-            apart._main(*command[-2:])
+            backup._main(*command[-2:])
         self.stdout, self.returncode = written.getvalue().splitlines(), 0
 
     def __enter__(self) -> ReadHere:
@@ -115,8 +114,8 @@ class ReadHere:
 
 def _read_here(patch: pytest.MonkeyPatch) -> None:
     """Start no process to read a state that cannot end it."""
-    patch.setattr(apart, "subprocess", SimpleNamespace(Popen=ReadHere, DEVNULL=None, PIPE=None))
-    patch.setattr(apart, "resource", SimpleNamespace(RLIMIT_CORE=0, setrlimit=lambda *_: None))
+    patch.setattr(backup, "subprocess", SimpleNamespace(Popen=ReadHere, DEVNULL=None, PIPE=None))
+    patch.setattr(backup, "resource", SimpleNamespace(RLIMIT_CORE=0, setrlimit=lambda *_: None))
 
 
 @pytest.fixture

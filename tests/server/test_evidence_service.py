@@ -21,7 +21,7 @@ from sessauth.server.evidence.receipts import ReceiptIssuer
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext
-from sessauth.state.lmdb import evidence_rows as rows
+from sessauth.state.lmdb import cluster_rows as rows
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.v1 import evidence_service_pb2 as pb
 from sessauth.v1 import receipt_pb2

@@ -18,9 +18,8 @@ from sessauth.server.evidence.host_evidence import HostEvidence
 from sessauth.server.evidence.registry_entry import MARGIN_MS
 from sessauth.server.feed.beats import BeatWriter
 from sessauth.server.feed.hosts import FollowedHosts, HostReport
-from sessauth.state.lmdb import host_rows
-from sessauth.state.replication.carrier import BeatReplaced, CarrierError
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.lmdb import cluster_rows
+from sessauth.state.replication.carrier import BeatReplaced, CarrierError, EngineSource
 from tests.support.carried import Member, OneEngine, begin_cluster, join
 from tests.support.changes import NOW, opening
 
@@ -79,7 +78,7 @@ class World:
 def register(member: Member, name: str = HOST, instance: bytes = b"i" * 16, principal: str = "p") -> None:
     """Register a host."""
     record = HostRecord(name, principal, instance, BOUND_MS)
-    member.writer.decide(lambda group: host_rows.store_host(group, record), 0).result()
+    member.writer.decide(lambda group: cluster_rows.store_host(group, record), 0).result()
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -312,7 +311,7 @@ def test_a_name_is_one_credentials(world: World) -> None:
         register(world.one, principal="q")
     for bound, stored in ((5_000, 5_000), (2_000, 5_000)):
         wanted = HostRecord(HOST, "p", b"i" * 16, bound)
-        world.one.writer.run(lambda group, w=wanted: host_rows.store_host(group, w))
+        world.one.writer.run(lambda group, w=wanted: cluster_rows.store_host(group, w))
         record = world.one.writer.host(HOST)
         assert record is not None and record.staleness_ms == stored and record.admits(wanted)
 

@@ -8,8 +8,7 @@ from sessauth.clock import FixedClock
 from sessauth.model.group_record import ServerKey
 from sessauth.server.feed.beats import BeatWriter
 from sessauth.server.feed.hosts import MARGIN_MS, FollowedHosts, HostReport
-from sessauth.state.replication.carrier import CarrierError
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.replication.carrier import CarrierError, EngineSource
 from tests.support.carried import OneEngine
 
 BOUND_MS = 3_000

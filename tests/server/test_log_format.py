@@ -16,11 +16,11 @@ from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow, Serve
 from sessauth.model.host import HostApplied, HostRecord, ServerBeat
 from sessauth.server.cluster.log_format import FormatRaiser, holding_back, readers
 from sessauth.state import layout
-from sessauth.state.lmdb import brake_row, host_rows
-from sessauth.state.replication.following import apply_records
-from sessauth.state.replication.position import read_position
+from sessauth.state.lmdb import cluster_rows
+from sessauth.state.lmdb.cluster_rows import read_position
+from sessauth.state.replication.carried_log import apply_records
 from sessauth.state.replication.snapshot import install
-from sessauth.state.writer import log_formats
+from sessauth.state.writer import group as log_formats
 from sessauth.v1 import feed_service_pb2 as pb
 from tests.support.carried import Member, OneEngine, begin_cluster
 from tests.support.changes import NOW, opening
@@ -62,9 +62,9 @@ class Upgrade:
 def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upgrade]:
     """A cluster that an earlier version began."""
     with monkeypatch.context() as patched:
-        patched.setattr("sessauth.state.replication.founding.FORMAT", 0)
+        patched.setattr("sessauth.state.replication.membership.FORMAT", 0)
         engine, (one, two) = begin_cluster(tmp_path, FixedClock(NOW), ("one", "two"))
-    one.writer.run(lambda group: host_rows.store_host(group, HOST))
+    one.writer.run(lambda group: cluster_rows.store_host(group, HOST))
     yield Upgrade(engine, one, two, FormatRaiser(one.writer, one.carried))
     one.writer.close()
     two.writer.close()
@@ -122,10 +122,10 @@ def test_a_row_that_is_not_known_waits_too(upgrade: Upgrade) -> None:
 def test_the_brake_of_a_cluster_waits(upgrade: Upgrade) -> None:
     """An earlier version would stop at its row."""
     with pytest.raises(Rejected) as refused:
-        upgrade.one.writer.run(lambda group: brake_row.set_brake(group, "now", "op"))
+        upgrade.one.writer.run(lambda group: cluster_rows.set_brake(group, "now", "op"))
     assert refused.value.word == "OLD_FORMAT"
     upgrade.one.writer.run(upgrade.one.carried.raise_format)
-    upgrade.one.writer.run(lambda group: brake_row.set_brake(group, "now", "op"))
+    upgrade.one.writer.run(lambda group: cluster_rows.set_brake(group, "now", "op"))
     upgrade.two.follow()
     assert upgrade.two.writer.braked
 
@@ -147,7 +147,7 @@ def test_the_address_of_a_server_is_left_out(upgrade: Upgrade) -> None:
     server = HostRecord("server/three", "", b"t" * 16, 3_000, address="three:1")
 
     def stored() -> str:
-        upgrade.one.writer.run(lambda group: host_rows.store_host(group, server))
+        upgrade.one.writer.run(lambda group: cluster_rows.store_host(group, server))
         found = upgrade.one.writer.host(server.name)
         assert found is not None
         return found.address
@@ -155,7 +155,7 @@ def test_the_address_of_a_server_is_left_out(upgrade: Upgrade) -> None:
     assert stored() == ""
     upgrade.two.follow()
     upgrade.one.writer.run(upgrade.one.carried.raise_format)
-    upgrade.one.writer.run(lambda group: host_rows.leave_host(group, server.name))
+    upgrade.one.writer.run(lambda group: cluster_rows.leave_host(group, server.name))
     assert stored() == "three:1"
     upgrade.two.follow()
 
@@ -163,7 +163,7 @@ def test_the_address_of_a_server_is_left_out(upgrade: Upgrade) -> None:
 def test_a_row_of_a_later_format_than_its_record(upgrade: Upgrade) -> None:
     """No leader writes one: it is refused, with its signature."""
     one, two = upgrade.one, upgrade.two
-    one.writer.run(lambda group: host_rows.leave_host(group, HOST.name))
+    one.writer.run(lambda group: cluster_rows.leave_host(group, HOST.name))
     signed = SignedGroup.decode(upgrade.engine.records[upgrade.engine.head.number])
     record = signed.record()
     before = [upgrade.engine.records[number] for number in range(two.number + 1, record.number)]
@@ -202,11 +202,11 @@ def test_a_host_that_is_away_has_said_so(upgrade: Upgrade) -> None:
     upgrade.beat("one", FORMAT)
     upgrade.beat("two", FORMAT)
     late = HostRecord("host-2", "p", b"j" * 16, 3_000)
-    upgrade.one.writer.run(lambda group: host_rows.store_host(group, late))
+    upgrade.one.writer.run(lambda group: cluster_rows.store_host(group, late))
     upgrade.raiser.poll()
     assert upgrade.writes == OLDEST_FORMAT
-    upgrade.one.writer.run(lambda group: host_rows.leave_host(group, late.name))
-    upgrade.one.writer.run(lambda group: host_rows.drop_host(group, host_rows.hosts(group.rows)[1]))
+    upgrade.one.writer.run(lambda group: cluster_rows.leave_host(group, late.name))
+    upgrade.one.writer.run(lambda group: cluster_rows.drop_host(group, cluster_rows.hosts(group.rows)[1]))
     upgrade.raiser.poll()
     assert upgrade.writes == FORMAT
 
@@ -217,7 +217,7 @@ def test_a_program_that_reads_less_stops(upgrade: Upgrade, monkeypatch: pytest.M
     number = two.number
     one.writer.run(one.carried.raise_format)
     records = [record for _, record in upgrade.engine.read(number, 9)]
-    for module in ("replication.following", "replication.snapshot", "writer.opening"):
+    for module in ("replication.carried_log", "replication.snapshot", "writer.opening"):
         monkeypatch.setattr(f"sessauth.state.{module}.FORMAT", OLDEST_FORMAT)
     with pytest.raises(RecordRefused, match="upgrade sessauth on this host") as refused:
         two.writer.run(lambda group: apply_records(group, records))
@@ -235,13 +235,13 @@ def test_two_servers_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     engine = OneEngine()
     for module in ("membership", "begin"):
         monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
-    monkeypatch.setattr("sessauth.state.replication.founding.FORMAT", 0)
+    monkeypatch.setattr("sessauth.state.replication.membership.FORMAT", 0)
     monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", OLDEST_FORMAT)
     with two_servers(tmp_path, ["127.0.0.1:1"]) as (one, _):
 
         def holding() -> list[str]:
             with one.control.log.source().rows() as rows:
-                return holding_back(host_rows.hosts(rows), readers(rows, engine.beats()))
+                return holding_back(cluster_rows.hosts(rows), readers(rows, engine.beats()))
 
         def writes() -> int:
             with one.control.log.source().rows() as rows:

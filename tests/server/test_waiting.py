@@ -15,7 +15,7 @@ from sessauth.errors import ServerError
 from sessauth.server.rpc.call import CallContext
 from sessauth.server.services.cut_off import CutOffService
 from sessauth.server.writer.submit import wait_for_commit
-from sessauth.state.lmdb import brake_row
+from sessauth.state.lmdb import cluster_rows
 from sessauth.state.writer.group import Group
 from sessauth.v1 import cut_off_service_pb2 as pb
 from tests.support.carried import begin_cluster
@@ -52,7 +52,7 @@ def test_a_release_of_the_clusters_brake_that_was_given_up_never_comes(tmp_path:
     """Its caller heard that nothing was written, and may have decided otherwise since."""
     _, (one,) = begin_cluster(tmp_path, FixedClock(NOW), ("one",))
     with one.writer as writer:
-        writer.run(lambda group: brake_row.set_brake(group, "drill", "desk"))
+        writer.run(lambda group: cluster_rows.set_brake(group, "drill", "desk"))
         service = CutOffService(writer)
         begun, go_on = threading.Event(), threading.Event()
 

@@ -13,7 +13,7 @@ from sessauth.model.ban import MAX_BAN_MS, MAX_BANS, SessionSelector
 from sessauth.model.change import Change, ban_sessions
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
-from sessauth.state.rules.bans import BANS, session_bans
+from sessauth.state.rules.validation import BANS, session_bans
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.carried import begin_cluster, join

@@ -20,7 +20,7 @@ from sessauth.model.change import (
 from sessauth.model.costs import BudgetClaim, Ledger, SessionCounts, Settlement, settle_permit
 from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.rules.cost_rows import counts_key
+from sessauth.state.rules.effects import counts_key
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 from tests.support.costs import BLOCK, GATEWAY, LEDGER, REQUEST, TOKEN, charge, spending, use
 

@@ -20,8 +20,8 @@ from sessauth.model.credential import (
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb import credential_rows
-from sessauth.state.lmdb.credential_rows import CREDENTIAL, CredentialsMark, key_of
+from sessauth.state.lmdb import cluster_rows
+from sessauth.state.lmdb.cluster_rows import CREDENTIAL, CredentialsMark, credential_key
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, MemoryRows
@@ -49,12 +49,12 @@ def test_a_caller_is_added_once_and_removed_once() -> None:
     marks.append(mark_of(rows))
     assert rows.do(adding(change_id="again")).rejection == "ALREADY_EXISTS"
     assert mark_of(rows) == marks[-1]
-    stored = CredentialRecord.decode(rows.get(layout.EVIDENCE, key_of("ann")) or b"")
+    stored = CredentialRecord.decode(rows.get(layout.EVIDENCE, credential_key("ann")) or b"")
     assert stored == CredentialRecord("ann", "gateway", ("gw",), HASH, NOW, "o")
     assert rows.do(remove_credential("r", "ann")).applied
     marks.append(mark_of(rows))
     assert rows.do(remove_credential("r2", "ann")).rejection == "NOT_FOUND"
-    assert rows.get(layout.EVIDENCE, key_of("ann")) is None
+    assert rows.get(layout.EVIDENCE, credential_key("ann")) is None
     assert rows.do(adding(change_id="anew", audiences=["gw"])).applied
     marks.append(mark_of(rows))
     assert [mark.count for mark in marks] == [0, 1, 0, 1]
@@ -147,20 +147,20 @@ def test_a_restore_brings_no_caller_back(tmp_path: Path) -> None:
 
 def put(group: Group, values: dict[bytes, bytes], mark: bytes | None) -> None:
     """Write rows as they are."""
-    credential_rows.replace_credentials(group, values, mark)
+    cluster_rows.replace_credentials(group, values, mark)
     group.dirty = True
 
 
 def test_rows_that_no_change_writes_are_found(tmp_path: Path) -> None:
     """A row without its mark, of another name, or of a role that none gives."""
-    key, worker = key_of("ann"), CredentialRecord("ann", "worker", (), HASH).encode()
+    key, worker = credential_key("ann"), CredentialRecord("ann", "worker", (), HASH).encode()
     good = CredentialRecord("ann", "gateway", (), HASH).encode()
     mark = CredentialsMark(1, 0, b"d" * 24).encode()
     with opened(tmp_path / "state", create=True) as writer:
         for values, of in (
             ({key: good}, None),
             ({key: worker}, mark),
-            ({key_of("bo"): good}, mark),
+            ({credential_key("bo"): good}, mark),
             ({}, mark),
             ({}, b"cut"),
         ):
@@ -169,6 +169,6 @@ def test_rows_that_no_change_writes_are_found(tmp_path: Path) -> None:
                 writer.source().rows() as rows,
                 pytest.raises((StateUnusable, ValueError), match="credential"),
             ):
-                credential_rows.verify_credentials(rows)
+                cluster_rows.verify_credentials(rows)
         writer.run(partial(put, values={key: good}, mark=mark))
         writer.run(lambda group: verify(group.rows))

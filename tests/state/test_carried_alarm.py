@@ -12,9 +12,9 @@ from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.model.group_record import record_digest
 from sessauth.state.replication import follower as follower_module
-from sessauth.state.replication.alarm import StoredAlarm
+from sessauth.state.replication.carried_log import apply_records
 from sessauth.state.replication.carrier import LogHead
-from sessauth.state.replication.following import apply_records
+from sessauth.state.replication.follower import StoredAlarm
 from sessauth.state.replication.snapshot import install
 from tests.support.carried import Member, OneEngine
 from tests.support.carried_threads import Host, hosts_of, until

@@ -11,9 +11,9 @@ import pytest
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.model.group_record import record_digest
-from sessauth.state.replication import freshness
+from sessauth.state.replication import follower
 from sessauth.state.replication.carrier import Barrier, CarrierError, LogHead
-from sessauth.state.replication.freshness import LOG_MS
+from sessauth.state.replication.follower import LOG_MS
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import hosts_of, until
 from tests.support.changes import NOW, opening
@@ -39,7 +39,7 @@ def test_a_proof_begins_before_its_question(tmp_path: Path) -> None:
 
 def test_a_host_that_is_behind_has_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is granted for a head that the folder does not hold."""
-    monkeypatch.setattr(freshness, "APPLY_MS", 20)
+    monkeypatch.setattr(follower, "APPLY_MS", 20)
     with hosts_of(tmp_path, SystemClock()) as (_, (one, two)):
         one.member.lead()
         one.member.writer.submit(opening("late")).result().raise_if_rejected()
@@ -54,7 +54,7 @@ def test_a_missing_proof_is_logged_once_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried twice a second; a proof in between makes the next failure a new one."""
-    monkeypatch.setattr(freshness, "APPLY_MS", 20)
+    monkeypatch.setattr(follower, "APPLY_MS", 20)
     clock = FixedClock(NOW)
     with hosts_of(tmp_path, clock) as (_, (one, two)):
         one.member.lead()

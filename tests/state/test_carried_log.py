@@ -10,7 +10,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused
 from sessauth.model.change import end_session
 from sessauth.model.group_record import CarriedPosition
-from sessauth.state.replication.position import write_position
+from sessauth.state.lmdb.cluster_rows import write_position
 from sessauth.state.replication.snapshot import install
 from sessauth.state.writer.group import Group
 from tests.support.carried import begin_cluster

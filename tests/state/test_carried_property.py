@@ -38,10 +38,10 @@ from sessauth.model.costs import Settlement, once_change_id, retry_change_id, se
 from sessauth.model.session import Fact
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb.evidence_rows import store_receipt
+from sessauth.state.lmdb.cluster_rows import store_receipt
 from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.opening import probe
-from sessauth.state.writer.sweep import sweep
+from sessauth.state.writer.state_writer import sweep
 from tests.support.carried import Member, begin_cluster
 from tests.support.cases import examples
 from tests.support.changes import NOW, opening, scopes

@@ -13,8 +13,7 @@ from sessauth.clock import SystemClock
 from sessauth.errors import NotLeader, OutcomeUnknown, StateError
 from sessauth.model.change import ChangeOutcome
 from sessauth.state.integrity.verify import verify
-from sessauth.state.replication.carrier import AppendStatus, CarrierError, CompactedRecords
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.replication.carrier import AppendStatus, CarrierError, CompactedRecords, EngineSource
 from sessauth.state.replication.follower import Follower
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import Host, hosts_of, until

@@ -12,8 +12,7 @@ from sessauth.clock import FixedClock
 from sessauth.model.change import Change, ChangeOutcome, end_session
 from sessauth.model.session import Fact
 from sessauth.state.replication.carrier import MAX_RECORD_BYTES
-from sessauth.state.writer.group import Group
-from sessauth.state.writer.group_log import GroupTooLarge
+from sessauth.state.writer.group import Group, GroupTooLarge
 from tests.support.carried import begin_cluster
 from tests.support.changes import NOW, opening
 

@@ -16,8 +16,8 @@ from sessauth.state import layout
 from sessauth.state.backup import backup_source, restore
 from sessauth.state.host.brake import Brake
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb import brake_row
-from sessauth.state.replication.leaving import leave
+from sessauth.state.lmdb import cluster_rows
+from sessauth.state.replication.membership import leave
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.carried import Member, begin_cluster, join
@@ -41,12 +41,12 @@ def members(tmp_path: Path) -> Iterator[tuple[Member, Member]]:
 
 def engage(member: Member, reason: str = "drill") -> None:
     """Set the cluster's brake."""
-    member.writer.run(partial(brake_row.set_brake, reason=reason, principal="desk"))
+    member.writer.run(partial(cluster_rows.set_brake, reason=reason, principal="desk"))
 
 
 def release(member: Member) -> None:
     """Release it."""
-    member.writer.run(brake_row.release_brake)
+    member.writer.run(cluster_rows.release_brake)
 
 
 def page(member: Member) -> Brake:
@@ -121,7 +121,7 @@ def test_nobody_reads_the_row_before_the_page(
     def watched(self: Brake, reason: str | None) -> None:
         holders = [member.name for member in members if member.writer.cluster_brake]
         with one.writer.source().rows() as ones, two.writer.source().rows() as twos:
-            rows = [brake_row.cluster_brake(rows) is not None for rows in (ones, twos)]
+            rows = [cluster_rows.cluster_brake(rows) is not None for rows in (ones, twos)]
         moved.append((holders, rows))
         set_for_cluster(self, reason)
 
@@ -200,7 +200,7 @@ def test_a_backup_of_a_braked_cluster_is_restored_as_a_braked_host(
         assert single.braked_by_hand.engaged and BRAKED in single.braked
         assert not single.hosts()
         with single.source().rows() as rows:
-            assert brake_row.cluster_brake(rows) is None
+            assert cluster_rows.cluster_brake(rows) is None
 
 
 def test_a_backup_from_before_the_brake_restores_none(members: tuple[Member, Member], tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_group_that_is_not_committed_moves_no_page(members: tuple[Member, Memb
     one, _ = members
 
     def work(group: Group) -> None:
-        brake_row.set_brake(group, "drill", "desk")
+        cluster_rows.set_brake(group, "drill", "desk")
         raise RecordRefused("no", "FOREIGN")
 
     with pytest.raises(RecordRefused):

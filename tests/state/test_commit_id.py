@@ -19,7 +19,7 @@ from sessauth.model.change import resume_session, suspend_session
 from sessauth.reasons import Reason
 from sessauth.state import layout
 from sessauth.state.lmdb import environment
-from sessauth.state.lmdb.commit_id import open_commit_id
+from sessauth.state.lmdb.environment import open_commit_id
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.verifier.verifier import Verifier
 from tests.support.leaks import FOLDER, leaks_descriptors

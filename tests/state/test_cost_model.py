@@ -23,7 +23,7 @@ from sessauth.model.change import (
 from sessauth.model.costs import Ledger, Settlement, ledger_id, once_change_id, retry_change_id, settle_permit
 from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.rules.cost_rows import CostRows
+from sessauth.state.rules.effects import CostRows
 from tests.support.cases import examples
 from tests.support.changes import opening, scopes
 from tests.support.cost_model import (

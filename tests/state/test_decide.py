@@ -23,8 +23,7 @@ from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.writer.group import Group, Retention
-from sessauth.state.writer.state_writer import StateWriter
-from sessauth.state.writer.sweep import sweep
+from sessauth.state.writer.state_writer import StateWriter, sweep
 from tests.support.changes import HOUR, NOW, opening
 from tests.support.costs import BLOCK, GATEWAY, LEDGER, charge, pending_record, signing, spending, use
 

@@ -18,7 +18,7 @@ from sessauth.state.backup import backup, restore
 from sessauth.state.host import brake
 from sessauth.state.host.processes import is_gone, started
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb import evidence_rows
+from sessauth.state.lmdb import cluster_rows
 from sessauth.state.lmdb.environment import open_environment
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.lmdb.rows import TxnRows
@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
     with opened(path, create=True) as writer:
         assert writer.submit(opening("o", ID)).result().applied
         assert writer.submit(end_session("e", ID)).result().applied
-        writer.run(lambda group: evidence_rows.store_registration(group, GATEWAY))
-        writer.run(lambda group: evidence_rows.store_receipt(group, CLOSED))
+        writer.run(lambda group: cluster_rows.store_registration(group, GATEWAY))
+        writer.run(lambda group: cluster_rows.store_receipt(group, CLOSED))
     return path
 
 
@@ -67,22 +67,22 @@ def test_they_are_there_after_a_restart(writer: StateWriter) -> None:
 def test_an_enrolment_is_removed_by_its_own_instance(writer: StateWriter) -> None:
     """A name that another instance has by now stays."""
     other = replace(GATEWAY, instance=b"j" * 16)
-    writer.run(lambda group: evidence_rows.drop_registration(group, other))
+    writer.run(lambda group: cluster_rows.drop_registration(group, other))
     assert writer.registrations() == [GATEWAY]
 
-    writer.run(lambda group: evidence_rows.store_registration(group, other))
-    writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
+    writer.run(lambda group: cluster_rows.store_registration(group, other))
+    writer.run(lambda group: cluster_rows.drop_registration(group, GATEWAY))
     assert writer.registrations() == [other]
 
-    writer.run(lambda group: evidence_rows.drop_registration(group, other))
+    writer.run(lambda group: cluster_rows.drop_registration(group, other))
     assert writer.registrations() == []
 
 
 def test_an_enrolment_of_before_takes_none_of_today_with_it(writer: StateWriter) -> None:
     """An instance that was forgotten and came back has a row of its own, whichever is written last."""
     later = replace(GATEWAY, registered_at_ms=GATEWAY.registered_at_ms + 1)
-    writer.run(lambda group: evidence_rows.store_registration(group, later))
-    writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
+    writer.run(lambda group: cluster_rows.store_registration(group, later))
+    writer.run(lambda group: cluster_rows.drop_registration(group, GATEWAY))
 
     assert writer.registrations() == [later]
 
@@ -90,7 +90,7 @@ def test_an_enrolment_of_before_takes_none_of_today_with_it(writer: StateWriter)
 def test_a_receipt_goes_with_its_session(writer: StateWriter) -> None:
     """A purged session has none, and is given none."""
     assert writer.submit(purge_session("p", ID)).result().applied
-    writer.run(lambda group: evidence_rows.store_receipt(group, CLOSED))
+    writer.run(lambda group: cluster_rows.store_receipt(group, CLOSED))
 
     assert writer.receipt(ID) is None and writer.registrations() == [GATEWAY]
     assert writer.run(lambda group: verify(group.rows)).receipts == 0
@@ -101,7 +101,7 @@ def test_without_room_no_receipt_is_kept(writer: StateWriter) -> None:
 
     def crowded(group: Group) -> None:
         group.full = True
-        evidence_rows.store_receipt(group, replace(CLOSED, epoch=9))
+        cluster_rows.store_receipt(group, replace(CLOSED, epoch=9))
 
     writer.run(crowded)
     assert writer.receipt(ID) == CLOSED
@@ -110,11 +110,11 @@ def test_without_room_no_receipt_is_kept(writer: StateWriter) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (evidence_rows.RECEIPT + ID, b"\xff"),
-        (evidence_rows.RECEIPT + ID, replace(CLOSED, session_id=b"t" * 16).encode()),
-        (evidence_rows.RECEIPT + b"t" * 16, replace(CLOSED, session_id=b"t" * 16).encode()),
-        (evidence_rows.REGISTRATION + b"gw-1", b"\xff"),
-        (evidence_rows.REGISTRATION + b"gw-2", GATEWAY.encode()),
+        (cluster_rows.RECEIPT + ID, b"\xff"),
+        (cluster_rows.RECEIPT + ID, replace(CLOSED, session_id=b"t" * 16).encode()),
+        (cluster_rows.RECEIPT + b"t" * 16, replace(CLOSED, session_id=b"t" * 16).encode()),
+        (cluster_rows.REGISTRATION + b"gw-1", b"\xff"),
+        (cluster_rows.REGISTRATION + b"gw-2", GATEWAY.encode()),
     ],
 )
 def test_what_is_wrong_is_found(writer: StateWriter, key: bytes, value: bytes) -> None:
@@ -148,7 +148,7 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
     reader = StateReader.open(folder)
     with reader.reading() as txn:
         found = TxnRows(txn, reader.tables)
-        assert evidence_rows.registrations(found) == [] and evidence_rows.receipt(found, ID) is None
+        assert cluster_rows.registrations(found) == [] and cluster_rows.receipt(found, ID) is None
         assert (verify(found).sessions, verify(found).receipts, found.head().format) == (1, 0, 2)
     reader.close()
 
@@ -158,7 +158,7 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
         session = writer.get_session(ID)
         assert session is not None and writer.registrations_since_ms() == head.clock_floor_ms
         assert session.ended_at_ms <= writer.registrations_since_ms()
-        writer.run(lambda group: evidence_rows.store_registration(group, GATEWAY))
+        writer.run(lambda group: cluster_rows.store_registration(group, GATEWAY))
     with opened(folder) as writer:
         assert writer.registrations() == [GATEWAY] and writer.registrations_since_ms() == head.clock_floor_ms
 
@@ -177,8 +177,8 @@ def test_a_restore_knows_the_folders_own_verifiers(folder: Path, tmp_path: Path)
     backup(folder, tmp_path / "backup")
     here = replace(GATEWAY, name="gw-2")
     with opened(folder) as writer:
-        writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
-        writer.run(lambda group: evidence_rows.store_registration(group, here))
+        writer.run(lambda group: cluster_rows.drop_registration(group, GATEWAY))
+        writer.run(lambda group: cluster_rows.store_registration(group, here))
     restore(tmp_path / "backup", folder, map_size=MAP, clock=FixedClock(NOW + 1))
 
     with opened(folder) as writer:

@@ -16,9 +16,9 @@ from sessauth.reasons import Reason
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb import incarnations
 from sessauth.state.lmdb.effective_status import effective_status
 from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.rules import effects
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
@@ -153,9 +153,10 @@ def test_a_restore_takes_the_incarnations_of_the_backup(tmp_path: Path) -> None:
             assert one is not None and two is not None
             assert (one.revision, one.reason) == (first, "why 1")
             assert (two.revision, two.end_cause) == (head.incarnation_revision, EndCause.RESTORED)
-            assert writer.run(
-                lambda group: group.rows.keys_after(layout.META, b"", 9, incarnations.PREFIX)
-            ) == [incarnations.key_of(first), incarnations.key_of(head.incarnation_revision)]
+            assert writer.run(lambda group: group.rows.keys_after(layout.META, b"", 9, effects.PREFIX)) == [
+                effects.key_of(first),
+                effects.key_of(head.incarnation_revision),
+            ]
             assert head.incarnation_revision != own
             assert writer.run(lambda group: verify(group.rows)).sessions == 2
 
@@ -168,13 +169,13 @@ def test_a_row_that_is_wrong_is_corrupt(state_dir: Path, how: str) -> None:
         began = begin(writer, 1)
 
         def damage(group: Group) -> None:
-            key = incarnations.key_of(began)
+            key = effects.key_of(began)
             if how == "gone":
                 group.rows.delete(layout.META, key)
             elif how == "wrong":
                 group.rows.put(layout.META, key, b"\xff")
             else:
-                found = replace(incarnations.record(group.rows, began), previous_revision=began)
+                found = replace(effects.record(group.rows, began), previous_revision=began)
                 group.rows.put(layout.META, key, found.encode())
             group.dirty = True
 

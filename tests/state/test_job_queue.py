@@ -6,8 +6,8 @@ import pytest
 
 from sessauth.errors import StateError
 from sessauth.state import layout
+from sessauth.state.writer.committer import Job, JobQueue
 from sessauth.state.writer.group import Group
-from sessauth.state.writer.jobs import Job, JobQueue
 
 
 def nothing(group: Group) -> None:

@@ -23,7 +23,7 @@ from sessauth.model.change import (
 )
 from sessauth.model.session import Session, SessionStatus
 from sessauth.state.integrity.verify import verify
-from sessauth.state.writer import queries
+from sessauth.state.writer import state_writer
 from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import HOUR, NOW, opening
@@ -241,7 +241,7 @@ def test_one_page_is_searched_for_in_so_many_rows(
     futures = [writer.submit(opening(f"{n}", n.to_bytes(16, "big"))) for n in range(1200)]
     writer.submit(suspend_session("last", (1199).to_bytes(16, "big"))).result()
     assert all(future.result().applied for future in futures)
-    monkeypatch.setattr(queries, "SEARCHED_ROWS", 1024)
+    monkeypatch.setattr(state_writer, "SEARCHED_ROWS", 1024)
 
     found, last, more = writer.page_of_sessions(b"", 10, status=SessionStatus.SUSPENDED)
     assert (found, int.from_bytes(last, "big"), more) == ([], 1023, True)

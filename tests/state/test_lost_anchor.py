@@ -13,7 +13,7 @@ from sessauth.errors import StateUnusable
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity import anchor
-from sessauth.state.writer import continuity
+from sessauth.state.writer import committer
 from sessauth.state.writer import opening as opening_
 from sessauth.state.writer.state_writer import StateWriter
 from tests.state.test_anchor import MAP, accepted, made, refused
@@ -68,7 +68,7 @@ def test_a_lost_anchor_is_written_anew(
         assert writer.submit(opening("more")).result().applied
         writer.check_files()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(continuity, "NAMES_NS", -1)
+            patch.setattr(committer, "NAMES_NS", -1)
             LOST[how](path, older)
             if when == "before a commit":
                 assert writer.submit(opening("later")).result().applied
@@ -102,7 +102,7 @@ def test_an_anchor_that_cannot_be_written_costs_no_change(
 
             patch.setattr(anchor.Anchor, "store", fails)
             # Between two changes of a busy machine the files may be due for a look, which renews the anchor.
-            patch.setattr(continuity, "NAMES_NS", 1 << 62)
+            patch.setattr(committer, "NAMES_NS", 1 << 62)
             for number in range(2):
                 assert writer.submit(opening(f"more {number}")).result().applied
         assert [getattr(each, "event", "") for each in caplog.records] == ["anchor_not_written"]

@@ -14,7 +14,7 @@ from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout
 from sessauth.state.lmdb.reader import StateReader
-from sessauth.state.writer.log_formats import change_format
+from sessauth.state.writer.group import change_format
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
 

@@ -12,8 +12,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import NotLeader, Rejected, StateError
 from sessauth.model.host import ServerBeat
 from sessauth.server.cluster.repair import lower_floor
-from sessauth.state.replication.election import Election
-from sessauth.state.replication.peers import LOOK_MS, Peers
+from sessauth.state.replication.election import LOOK_MS, Election, Peers
 from tests.support.carried import Member, OneEngine, begin_cluster
 from tests.support.carried_threads import Host, hosts_of, until
 from tests.support.changes import NOW, opening

@@ -19,7 +19,7 @@ import pytest
 from sessauth.errors import StateUnusable
 from sessauth.model.change import revoke
 from sessauth.state import layout
-from sessauth.state.host import preflight
+from sessauth.state.host import folder as preflight
 from sessauth.state.host.brake import Brake
 from sessauth.state.lmdb.environment import open_environment
 from sessauth.state.lmdb.reader import StateReader

@@ -17,8 +17,7 @@ from sessauth.errors import StateUnusable
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.host.folder import make_folder
-from sessauth.state.host.proof_keys import HostProofKeys, keys_path, replay_path
-from sessauth.state.host.proof_reader import ProofReader
+from sessauth.state.host.proof_keys import HostProofKeys, ProofReader, keys_path, replay_path
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW

@@ -10,9 +10,8 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.model.change import end_session
-from sessauth.state.replication.engine_source import EngineSource
-from sessauth.state.replication.follower import Follower
-from sessauth.state.replication.freshness import Freshness
+from sessauth.state.replication.carrier import EngineSource
+from sessauth.state.replication.follower import Follower, Freshness
 from tests.support.carried import Member, OneEngine, begin_cluster
 from tests.support.changes import opening
 from tests.support.service import wait_until
@@ -77,7 +76,7 @@ def test_an_end_is_acknowledged_at_once(
     members: tuple[OneEngine, Member, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record causes a barrier, whose beat says that the folder holds it; other records cause none."""
-    monkeypatch.setattr("sessauth.state.replication.freshness.PERIOD_MS", 60_000)
+    monkeypatch.setattr("sessauth.state.replication.follower.PERIOD_MS", 60_000)
     engine, one, two = members
     proving = Proving(engine, two, bound_ms=3_000, registered_ms=3_000)
     assert wait_until(lambda: bool(proving.until))

@@ -25,8 +25,7 @@ from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.environment import LmdbSource
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.group import Group
-from sessauth.state.writer.queries import StateQueries
-from sessauth.state.writer.state_writer import StateWriter
+from sessauth.state.writer.state_writer import StateQueries, StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support.proof_forger import agreement
 from tests.support.token_forger import id16

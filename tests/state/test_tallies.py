@@ -15,7 +15,7 @@ from sessauth.model.change import end_session, purge_session, revoke
 from sessauth.reasons import Reason, Stage
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb import tallies
+from sessauth.state.lmdb import rows as tallies
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter

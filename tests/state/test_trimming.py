@@ -7,12 +7,13 @@ from contextlib import nullcontext
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.state.replication.carrier import CarrierError, EngineRoom
-from sessauth.state.replication.trimming import (
+from sessauth.state.replication.carrier import (
     PERIOD_MS,
     RETAINED_MS,
     RETAINED_RECORDS,
+    CarrierError,
     Compactor,
+    EngineRoom,
     Trimmer,
 )
 from tests.support.carried import OneEngine

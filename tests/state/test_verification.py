@@ -13,10 +13,10 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import end_session, revoke
+from sessauth.state import backup as apart
 from sessauth.state import layout
-from sessauth.state.backup import backup, restore
-from sessauth.state.integrity import apart, verify
-from sessauth.state.integrity.apart import BACKUP, WHOLE, read_apart
+from sessauth.state.backup import BACKUP, WHOLE, backup, read_apart, restore
+from sessauth.state.integrity import verify
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.opening import RESTORING
 from sessauth.state.writer.state_writer import StateWriter

@@ -13,7 +13,7 @@ from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.rows import TxnRows
-from sessauth.state.rules.cost_rows import counts_key, ledger_key, used_approval_key, uses_key
+from sessauth.state.rules.effects import counts_key, ledger_key, used_approval_key, uses_key
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening

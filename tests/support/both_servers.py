@@ -25,7 +25,7 @@ from sessauth.server.services.authorization import AuthorizationService
 from sessauth.server.services.health import HealthService
 from sessauth.server.watch.recheck import Watching
 from sessauth.server.writer.remote import Forwarder, RemoteWriter
-from sessauth.state.host.proof_reader import ProofReader
+from sessauth.state.host.proof_keys import ProofReader
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import SHORT, Service, running

@@ -10,7 +10,7 @@ from sessauth.clock import Clock
 from sessauth.model.group_record import ServerKey
 from sessauth.state import layout
 from sessauth.state.lmdb.environment import LmdbSource
-from sessauth.state.replication.carried_log import CarriedLog
+from sessauth.state.replication.carried_log import CarriedLog, apply_records
 from sessauth.state.replication.carrier import (
     Appended,
     AppendStatus,
@@ -21,8 +21,7 @@ from sessauth.state.replication.carrier import (
     Leader,
     LogHead,
 )
-from sessauth.state.replication.following import apply_records
-from sessauth.state.replication.founding import admit, found
+from sessauth.state.replication.membership import admit, found
 from sessauth.state.replication.snapshot import install
 from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter

@@ -17,7 +17,7 @@ from sessauth.errors import RecordRefused
 from sessauth.model.change import add_key, end_session, set_key_status
 from sessauth.model.group_record import SERVER_OWNER, GroupRecord, ServerKey, SignedGroup
 from sessauth.state.integrity.verify import verify
-from sessauth.state.replication.following import apply_records
+from sessauth.state.replication.carried_log import apply_records
 from tests.support.carried import Member, begin_cluster
 from tests.support.changes import NOW, opening
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from sessauth.clock import Clock, SystemClock
 from sessauth.errors import RecordRefused
+from sessauth.state.replication.carrier import EngineSource
 from sessauth.state.replication.election import Election
-from sessauth.state.replication.engine_source import EngineSource
-from sessauth.state.replication.follower import Follower
-from sessauth.state.replication.freshness import Freshness
+from sessauth.state.replication.follower import Follower, Freshness
 from tests.support.carried import Member, OneEngine, begin_cluster
 
 PATIENCE_S = 15.0

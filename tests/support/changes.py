@@ -12,10 +12,8 @@ from sessauth.model.log_records import Head
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout
-from sessauth.state.lmdb.incarnations import current_session
 from sessauth.state.rules.apply import apply
-from sessauth.state.rules.cost_rows import CostRows
-from sessauth.state.rules.effects import Delete, Put
+from sessauth.state.rules.effects import CostRows, Delete, Put, current_session
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000

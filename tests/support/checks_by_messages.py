@@ -18,7 +18,7 @@ from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.rpc.method import RawHandler
 from sessauth.server.status import invalid, refused
 from sessauth.state.lmdb.rows import stored_ceilings
-from sessauth.state.rules.ports import SessionSource
+from sessauth.state.rules.effects import SessionSource
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NoWriter

@@ -15,7 +15,7 @@ from sessauth.server.config.config import Config, from_dict
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
-from sessauth.state.replication.founding import admit
+from sessauth.state.replication.membership import admit
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.carried import join
 from tests.support.interop_server import free_port

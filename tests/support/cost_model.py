@@ -20,7 +20,7 @@ from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.feed import LocalFeed
 from sessauth.state.lmdb.rows import TxnRows
-from sessauth.state.rules.cost_rows import CostRows
+from sessauth.state.rules.effects import CostRows
 from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, MemoryRows

@@ -26,8 +26,8 @@ from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.grpc_server import Serving
 from sessauth.server.rpc.method import methods_of
 from sessauth.server.services.feed import FeedService
-from sessauth.state.lmdb import host_rows
-from sessauth.state.replication.engine_source import EngineSource
+from sessauth.state.lmdb import cluster_rows
+from sessauth.state.replication.carrier import EngineSource
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
 from sessauth.v1 import feed_service_pb2
@@ -113,7 +113,7 @@ class Cluster:
 
     def register(self, host: HostRecord) -> None:
         """Register a host at the leader, and have all members hold it."""
-        self.leader.writer.run(lambda group: host_rows.store_host(group, host))
+        self.leader.writer.run(lambda group: cluster_rows.store_host(group, host))
         for member in self.members[1:]:
             member.follow()
 

@@ -21,8 +21,9 @@ from sessauth.state.replication.carrier import (
     EngineRoom,
     Leader,
     LogHead,
+    OwnBeats,
+    beat_digest,
 )
-from sessauth.state.replication.own_beats import OwnBeats, beat_digest
 
 ATTEMPT_MS: Final = 1000
 NO_RECORD: Final = LogHead(0, b"")

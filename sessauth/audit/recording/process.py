@@ -14,7 +14,7 @@ from ...model.log_records import Head
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.rows import stored_lineage
-from ...state.rules.ports import SessionSource
+from ...state.rules.effects import SessionSource
 from ...usage.collector import ObservationSender, ObservationSink
 from ..stream_register import RegisterWriter
 from ..write.retention import AuditRetention

@@ -8,9 +8,7 @@ from ...crypto.issuer_key import KeyRecord
 from ...model.log_records import Head
 from ...model.session import Session
 from ...state import layout
-from ...state.lmdb.incarnations import current_session
-from ...state.rules.cost_rows import CostRows
-from ...state.rules.effects import Delete, DeletePrefix, Put
+from ...state.rules.effects import CostRows, Delete, DeletePrefix, Put, current_session
 
 # Every key begins with the id of its session, or with as many other bytes.
 _GROUP_BYTES = 16

@@ -23,8 +23,9 @@ from ...state.replication.carrier import (
     EngineRoom,
     Leader,
     LogHead,
+    OwnBeats,
+    beat_digest,
 )
-from ...state.replication.own_beats import OwnBeats, beat_digest
 from .append_call import AppendCall
 from .keys import ClusterKeys, decode_head, decode_leader, encode_head, encode_leader
 from .log_watch import LogWatch

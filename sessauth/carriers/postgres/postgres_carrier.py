@@ -21,8 +21,9 @@ from ...state.replication.carrier import (
     EngineRoom,
     Leader,
     LogHead,
+    OwnBeats,
+    beat_digest,
 )
-from ...state.replication.own_beats import OwnBeats, beat_digest
 from .append_transaction import NO_STANDBY, AppendTransaction, read_head, valid_head
 from .conninfo import hosts
 from .schema import Schema

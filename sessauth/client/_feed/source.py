@@ -14,7 +14,7 @@ from ...errors import SessauthError
 from ...model.caller_statement import HostKey
 from ...model.group_record import FORMAT
 from ...state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, LogHead
-from ...state.replication.freshness import BOUND_MS
+from ...state.replication.follower import BOUND_MS
 from ...v1 import feed_service_pb2 as pb
 from ...v1 import key_service_pb2 as key_pb
 from ...v1 import usage_service_pb2 as usage_pb

@@ -8,7 +8,7 @@ from ...errors import ConfigError
 from ...model.group_record import ServerKey
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carrier import CarrierError
-from ...state.replication.founding import found, require_single
+from ...state.replication.membership import found, require_single
 from ..config.config import Config
 from ..keys.credentials import CredentialFile
 from ..keys.issuer_keyring import KeyRing

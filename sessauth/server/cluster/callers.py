@@ -7,10 +7,9 @@ from ...model.change import Change, add_credential
 from ...model.credential import CredentialRecord, fault
 from ...model.log_records import Head
 from ...state import layout
-from ...state.lmdb.credential_rows import credentials
+from ...state.lmdb.cluster_rows import credentials, read_position
 from ...state.lmdb.reader import StateReader
-from ...state.replication import leaving
-from ...state.replication.position import read_position
+from ...state.replication import membership
 from ..config.config import Config
 from ..keys.carried_credentials import stored
 from ..keys.credentials import CredentialFile, StoredCredential
@@ -63,4 +62,4 @@ def leave(config: Config) -> Head:
         raise StateError("the folder belongs to no cluster")
     # First: in between, both places have them, and they are the same.
     CredentialFile(config.credentials_file).include([stored(record) for record in carried])
-    return leaving.leave(config.state_dir)
+    return membership.leave(config.state_dir)

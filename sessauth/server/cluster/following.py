@@ -17,10 +17,9 @@ from ...client._renewed_channel import RenewedChannel
 from ...client._target import is_local, resolve_target
 from ...clock import Clock
 from ...errors import ConfigError, RecordRefused
+from ...state.replication.carried_log import ReadOnlyLog
 from ...state.replication.carrier import CarrierError, Leader
-from ...state.replication.follower import Follower
-from ...state.replication.freshness import Freshness
-from ...state.replication.read_only_log import ReadOnlyLog
+from ...state.replication.follower import Follower, Freshness
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log

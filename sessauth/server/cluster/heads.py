@@ -15,10 +15,9 @@ from ...model.host import SERVER_PREFIX, HostRecord
 from ...model.standing import ClusterStanding, HostStanding
 from ...state.host import brake
 from ...state.layout import BRAKE_FILE
-from ...state.lmdb.host_rows import hosts
+from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.reader import StateReader
-from ...state.replication.alarm import StoredAlarm
-from ...state.replication.position import read_position
+from ...state.replication.follower import StoredAlarm
 from ..config.config import Config
 
 Ask = Callable[[str], ClusterStanding]

@@ -12,11 +12,10 @@ from typing import Final
 
 from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedPosition
 from ...model.host import SERVER_PREFIX, HostRecord
-from ...state.lmdb.host_rows import hosts
+from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.rows import TxnRows
-from ...state.replication.beats import genuine_beats
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.position import read_position
+from ...state.replication.election import genuine_beats
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log

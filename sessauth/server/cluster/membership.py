@@ -16,13 +16,9 @@ from ...model.group_record import ServerKey
 from ...model.host import SERVER_PREFIX
 from ...state.lmdb.reader import StateReader
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, EngineRoom, Leader
-from ...state.replication.election import Election
-from ...state.replication.engine_source import EngineSource
-from ...state.replication.follower import Follower
-from ...state.replication.freshness import Freshness
-from ...state.replication.peers import Peers
-from ...state.replication.trimming import Compactor, Trimmer
+from ...state.replication.carrier import Carrier, Compactor, EngineRoom, EngineSource, Leader, Trimmer
+from ...state.replication.election import Election, Peers
+from ...state.replication.follower import Follower, Freshness
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log

@@ -10,7 +10,7 @@ from ...clock import Clock
 from ...errors import NotLeader, RecordRefused
 from ...state.replication.carrier import CarrierError, EngineRoom
 from ...state.replication.follower import Follower
-from ...state.writer.group_log import GroupLog
+from ...state.writer.group import GroupLog
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from ..evidence.host_evidence import HostEvidence

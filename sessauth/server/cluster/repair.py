@@ -12,11 +12,11 @@ from ...model.group_record import CarriedPosition
 from ...model.host import SERVER_PREFIX
 from ...state.host import brake
 from ...state.layout import BRAKE_FILE
-from ...state.replication.alarm import StoredAlarm
+from ...state.lmdb.cluster_rows import read_position
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import Carrier, CarrierError, Leader, LogHead
-from ...state.replication.leaving import end_all
-from ...state.replication.position import read_position
+from ...state.replication.follower import StoredAlarm
+from ...state.replication.membership import end_all
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config

@@ -6,11 +6,10 @@ from ...errors import ConfigError
 from ...model.group_record import FORMAT, CarriedPosition
 from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_page, reason_of
 from ...state.layout import BRAKE_FILE
-from ...state.lmdb.host_rows import hosts
+from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.reader import StateReader
-from ...state.replication.beats import genuine_beats
 from ...state.replication.carrier import Carrier, CarrierError, EngineRoom
-from ...state.replication.position import read_position
+from ...state.replication.election import genuine_beats
 from ..config.config import Config
 from .log_format import holding_back, readers
 from .membership import open_carrier

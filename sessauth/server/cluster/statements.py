@@ -27,7 +27,7 @@ from ...model.caller_statement import (
 from ...model.credential import AUDIENCE, ROLES
 from ...model.group_record import SERVER_OWNER
 from ...model.host import INSTANCE_BYTES, SERVER_PREFIX
-from ...state.lmdb import host_rows
+from ...state.lmdb import cluster_rows
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.rows import TxnRows
 from ...state.replication.carrier import Leader
@@ -224,7 +224,9 @@ class StatementJudge:
     def _require_follower(self, rows: TxnRows, signed: SignedStatement, statement: CallerStatement) -> None:
         """Require that a registered host's instance signed, and that its credential is still known."""
         host = (
-            host_rows.host(rows, statement.host) if len(statement.host) <= host_rows.MAX_NAME_BYTES else None
+            cluster_rows.host(rows, statement.host)
+            if len(statement.host) <= cluster_rows.MAX_NAME_BYTES
+            else None
         )
         if host is None or host.leaving or host.instance != signed.key_id[:INSTANCE_BYTES]:
             raise _refused(f"host {statement.host!r} is not registered with this key")
@@ -232,7 +234,7 @@ class StatementJudge:
             raise _refused(f"a follower's host states no {statement.role!r} for {statement.method}")
         if not self._callers.is_principal(host.principal, FOLLOWER):
             raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
-        if not host_rows.is_current(rows, host):
+        if not cluster_rows.is_current(rows, host):
             raise _refused(f"{statement.host!r} was registered by an earlier credential {host.principal!r}")
 
 

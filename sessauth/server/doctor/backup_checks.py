@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StateError, StateUnusable
-from ...state.backup import MANIFEST_FILE
-from ...state.integrity.apart import BACKUP, read_apart
+from ...state.backup import BACKUP, MANIFEST_FILE, read_apart
 from ...state.lmdb.reader import StateReader
 from .finding import Finding, of_error
 from .host import Host

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ...errors import ConfigError, StateError
-from ...state.integrity.apart import FOLDER, WHOLE, read_apart
+from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config.config import Config
 from . import backup_checks, file_checks, folder_checks, place_checks, process_checks
 from .finding import ERROR, Finding, of_error

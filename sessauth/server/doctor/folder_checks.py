@@ -14,10 +14,10 @@ from ...errors import KeyFolderError, SessauthError, StateError, StateUnusable
 from ...model.session import SessionStatus
 from ...state import layout
 from ...state.host import brake
+from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.effective_status import effective_session, judged_at_ms
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.reader import StateReader
-from ...state.replication.position import read_position
 from ..keys.credentials import CredentialFile
 from .finding import Finding, of_error
 from .host import Host

@@ -20,10 +20,10 @@ from ...errors import NotLeader, SessauthError
 from ...model.group_record import SERVER_OWNER
 from ...model.host import LIST_SUFFIX, SERVER_PREFIX, HostRecord, ServerBeat, SignedBeat, server_instance
 from ...model.receipt import HostStatus, VerifierState
-from ...state.lmdb import host_rows
+from ...state.lmdb import cluster_rows
+from ...state.lmdb.cluster_rows import read_position
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import CarrierError
-from ...state.replication.position import read_position
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
 from ..feed.hosts import FollowedHosts
@@ -191,8 +191,8 @@ class HostEvidence:
                 raise refused(
                     "HOST_ACTIVE", f"host: {name} may still allow calls; stop it, and wait for its bound"
                 )
-        work = partial(host_rows.leave_host, name=name)
-        self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
+        work = partial(cluster_rows.leave_host, name=name)
+        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def poll(self) -> None:
         """Read the hosts' records; as the leader register servers, and drop departed hosts. Once a second."""
@@ -209,8 +209,8 @@ class HostEvidence:
                 and entry.since_ms + entry.record.staleness_ms + MARGIN_MS <= steady_ms
             ]
         for record in left:
-            work = partial(host_rows.drop_host, record=record)
-            self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
+            work = partial(cluster_rows.drop_host, record=record)
+            self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def refresh(self, since_ms: int) -> None:
         """Read rows, reports and beats, unless a reading began after ``since_ms`` of the steady clock.
@@ -382,5 +382,5 @@ class HostEvidence:
 
     def _store_server(self, name: str, instance: bytes, address: str) -> None:
         wanted = HostRecord(SERVER_PREFIX + name, "", instance, self._staleness_ms, address=address)
-        work = partial(host_rows.store_host, wanted=wanted)
-        self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
+        work = partial(cluster_rows.store_host, wanted=wanted)
+        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)

@@ -29,7 +29,7 @@ from ...model.receipt import (
     closure_state,
 )
 from ...model.session import EndCause, Session, SessionStatus
-from ...state.lmdb import evidence_rows
+from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from .. import log as server_log
@@ -214,7 +214,7 @@ class ReceiptIssuer:
             return first
         try:
             stored = self._log.decide(
-                partial(evidence_rows.store_receipt, finished=receipt), evidence_rows.ROW_BYTES
+                partial(cluster_rows.store_receipt, finished=receipt), cluster_rows.EVIDENCE_ROW_BYTES
             )
         except SessauthError as error:
             self._on_stored(receipt.session_id, error)

@@ -21,7 +21,7 @@ from ...errors import SessauthError
 from ...model.receipt import VerifierState, VerifierStatus
 from ...model.registration import RegistrationRecord
 from ...state.host.processes import is_gone
-from ...state.lmdb import evidence_rows
+from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
 from ..status import invalid, refused
@@ -189,8 +189,8 @@ class VerifierRegistry:
         first = before.record.registered_revision if before is not None else revision
         record = replace(record, registered_revision=first, registered_at_ms=at_ms)
         if request.kind is VerifierKind.EMBEDDED:
-            work = partial(evidence_rows.store_registration, record=record)
-            self._log.decide(work, evidence_rows.ROW_BYTES).result(COMMIT_SECONDS)
+            work = partial(cluster_rows.store_registration, record=record)
+            self._log.decide(work, cluster_rows.EVIDENCE_ROW_BYTES).result(COMMIT_SECONDS)
         entry = RegistryEntry(record, request.kind, revision, self._clock.steady_ms(), at_ms, at_ms)
         with self._changed:
             self._entries[record.name] = entry
@@ -226,8 +226,8 @@ class VerifierRegistry:
         """Delete the row without waiting: a row too many only holds receipts open for a while."""
         if entry.kind is VerifierKind.EMBEDDED:
             try:
-                work = partial(evidence_rows.drop_registration, record=entry.record)
-                self._log.decide(work, evidence_rows.ROW_BYTES)
+                work = partial(cluster_rows.drop_registration, record=entry.record)
+                self._log.decide(work, cluster_rows.EVIDENCE_ROW_BYTES)
             except SessauthError as error:
                 server_log.event(logging.WARNING, "registration_not_removed", error=str(error))
 

@@ -13,7 +13,7 @@ from typing import IO, Final
 from ...errors import StateError
 from ...state import layout
 from ...state.lmdb.environment import LmdbSource
-from ...state.replication import snapshot_file
+from ...state.replication import snapshot as snapshot_file
 from ...state.replication.carrier import CarrierError, CompactedRecords, LogSource
 from ...v1 import feed_service_pb2 as pb
 from ..rpc.parts import Parts

@@ -9,7 +9,7 @@ from typing import Final
 from ...errors import NotLeader
 from ...model.caller_statement import ItemProof
 from ...model.host import HostRecord
-from ...state.lmdb import host_rows
+from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
 from ...v1 import feed_service_pb2 as pb
 from ..rpc.call import CallContext
@@ -47,8 +47,8 @@ class HostRegistration:
 
         Raises NotLeader, NAME_TAKEN, LIMIT, and as the log does.
         """
-        work = partial(host_rows.store_host, wanted=wanted)
-        self._log.decide(work, host_rows.ROW_BYTES).result(COMMIT_SECONDS)
+        work = partial(cluster_rows.store_host, wanted=wanted)
+        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def require(self, wanted: HostRecord, call: CallContext) -> None:
         """Register a host unless it is registered. Raises as :meth:`store` and the hand-on do."""
@@ -74,5 +74,5 @@ class HostRegistration:
 
     def _is_registered(self, wanted: HostRecord) -> bool:
         with self._log.source().rows() as rows:
-            record = host_rows.host(rows, wanted.name)
-            return record is not None and record.admits(wanted) and host_rows.is_current(rows, record)
+            record = cluster_rows.host(rows, wanted.name)
+            return record is not None and record.admits(wanted) and cluster_rows.is_current(rows, record)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...errors import ConfigError, StateError
 from ...model.credential import CredentialRecord
-from ...state.lmdb.credential_reader import CredentialReader
 from ...state.lmdb.environment import LmdbSource
+from ...state.lmdb.reader import CredentialReader
 from ..log import event
 from .credentials import (
     RELOAD_SECONDS,

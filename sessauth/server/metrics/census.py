@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Final
 
+from ...state.lmdb.effective_status import StateStatistics
 from ...state.writer.state_writer import StateWriter
-from ...state.writer.statistics import StateStatistics
 
 # Counting all sessions may take this share of one processor: slow statistics are cached for longer.
 COUNTING_SHARE: Final = 0.02

@@ -15,8 +15,8 @@ from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
-from ...state.host.proof_reader import ProofReader
-from ...state.writer.permission import frozen_error
+from ...state.host.proof_keys import ProofReader
+from ...state.writer.group import frozen_error
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from .. import log as server_log

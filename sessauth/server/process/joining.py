@@ -18,10 +18,10 @@ from ...client._feed.source import FeedSource
 from ...client._target import Tls, load_credential
 from ...errors import ConfigError, StateError, StateUnusable
 from ...state import layout
+from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.rows import TxnRows
-from ...state.replication import snapshot_file
+from ...state.replication import snapshot as snapshot_file
 from ...state.replication.carrier import CarrierError
-from ...state.replication.position import read_position
 from ...state.replication.snapshot import install
 from ...state.writer.state_writer import StateWriter
 from ..config.config import Config

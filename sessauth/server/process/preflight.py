@@ -16,7 +16,7 @@ from typing import Final
 from ...audit import stream_register
 from ...audit.recording.change_follower import POSITION_FILE
 from ...errors import StateUnusable
-from ...state.host.preflight import refuse
+from ...state.host.folder import refuse
 from ..config.config import Config
 from ..keys import local_changes
 

@@ -15,11 +15,11 @@ from ...clock import SystemClock
 from ...errors import SessauthError, StateError
 from ...model.server_status import ServerStatus
 from ...state import layout
+from ...state.backup import read_apart
 from ...state.host import brake as brake_page
-from ...state.integrity.apart import read_apart
+from ...state.lmdb import effective_status
+from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.reader import StateReader
-from ...state.replication.position import read_position
-from ...state.writer import statistics
 from ...state.writer.state_writer import StateWriter
 from ..cluster.part import ClusterPart
 from ..config.config import Config
@@ -101,7 +101,10 @@ def folder_status(config: Config) -> ServerStatus:
         with reader.rows() as rows:
             head, position = rows.head(), read_position(rows)
             used = rows.used_bytes(int(reader.env.stat()["psize"]))
-        counts, size = statistics.take(reader, SystemClock().now_ms()), int(reader.env.info()["map_size"])
+        counts, size = (
+            effective_status.take(reader, SystemClock().now_ms()),
+            int(reader.env.info()["map_size"]),
+        )
     finally:
         reader.close()
     with brake_page.reader_page(config.state_dir / layout.BRAKE_FILE) as page:
@@ -161,7 +164,7 @@ def _statvfs(folder: Path) -> os.statvfs_result | None:
 
 
 def _with_counts(
-    status: ServerStatus, used: int, size: int, counts: statistics.StateStatistics
+    status: ServerStatus, used: int, size: int, counts: effective_status.StateStatistics
 ) -> ServerStatus:
     return replace(
         status,

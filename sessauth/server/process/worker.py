@@ -23,7 +23,7 @@ from ...client import Client
 from ...client._verifier_channel import VerifierChannel
 from ...clock import SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
-from ...state.host.proof_reader import ProofReader
+from ...state.host.proof_keys import ProofReader
 from ...state.lmdb.reader import StateReader
 from ...v1 import authorization_service_pb2
 from ...verifier.registration import POLL_SECONDS, Registration, RegistrationLoop

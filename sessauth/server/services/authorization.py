@@ -24,7 +24,7 @@ from ...errors import SessauthError
 from ...model.caller_statement import ItemProof
 from ...reasons import Level, Reason, Stage
 from ...state.lmdb.rows import stored_ceilings
-from ...state.rules.ports import SessionSource
+from ...state.rules.effects import SessionSource
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..log import LOGGER

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...clock import Clock, SystemClock
-from ...state.replication.position import read_position
+from ...state.lmdb.cluster_rows import read_position
 from ...state.writer.state_writer import StateWriter
 from ...v1 import cluster_service_pb2 as pb
 from ..cluster.part import ClusterPart

@@ -15,9 +15,9 @@ from ...model.ban import MAX_BAN_MS, SessionBan, SessionSelector
 from ...model.change import ban_sessions, end_session
 from ...model.session import Session, SessionStatus
 from ...state import layout
-from ...state.lmdb import brake_row
+from ...state.lmdb import cluster_rows
 from ...state.lmdb.rows import TxnRows
-from ...state.rules.bans import session_bans
+from ...state.rules.validation import session_bans
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import cut_off_service_pb2 as pb
@@ -157,12 +157,12 @@ class CutOffService(Service):
     def freeze(self, request: pb.FreezeRequest, call: CallContext) -> pb.FreezeResponse:
         """Take the operator's hold on the brake: of this host, or by the log of all hosts of the cluster."""
         reason = request.reason
-        if len(reason.encode()) > brake_row.MAX_REASON_BYTES or not reason.isprintable():
-            raise invalid("reason", f"must be printable, {brake_row.MAX_REASON_BYTES} bytes at most")
+        if len(reason.encode()) > cluster_rows.MAX_REASON_BYTES or not reason.isprintable():
+            raise invalid("reason", f"must be printable, {cluster_rows.MAX_REASON_BYTES} bytes at most")
         caller = call.principal.name
         with self._brake_by(caller):
             if self._log.is_carried:
-                write = partial(brake_row.set_brake, reason=reason, principal=caller)
+                write = partial(cluster_rows.set_brake, reason=reason, principal=caller)
                 self._write_row(write, call, removes=True)
             else:
                 # No commit: this works on a disk that is full or hangs.
@@ -174,7 +174,7 @@ class CutOffService(Service):
         """Release the brake set by :meth:`freeze`."""
         with self._brake_by(call.principal.name):
             if self._log.is_carried:
-                self._write_row(brake_row.release_brake, call, removes=False)
+                self._write_row(cluster_rows.release_brake, call, removes=False)
             else:
                 self._log.release_by_hand()
         event(logging.WARNING, "thawed", caller=call.principal.name)
@@ -196,7 +196,9 @@ class CutOffService(Service):
             _prove_lead(group)
             write(group)
 
-        wait_for_commit(self._log.decide(work, brake_row.ROW_BYTES, only_removes_authority=removes), call)
+        wait_for_commit(
+            self._log.decide(work, cluster_rows.BRAKE_ROW_BYTES, only_removes_authority=removes), call
+        )
 
 
 def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> list[pb.SelectedSession]:

@@ -14,7 +14,7 @@ from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import UsageError
 from ...model.change import add_key, set_key_status
 from ...model.group_record import SERVER_OWNER
-from ...state.lmdb.host_rows import MAX_ADDRESS_BYTES
+from ...state.lmdb.cluster_rows import MAX_ADDRESS_BYTES
 from ...state.writer.state_writer import StateWriter
 from ...v1 import key_service_pb2 as pb
 from ...v1 import token_pb2

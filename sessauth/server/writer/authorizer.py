@@ -22,10 +22,9 @@ from ...model.change import Change, ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ...model.group_record import FORMAT
 from ...reasons import Reason, Stage
-from ...state.host.proof_reader import TakesProofs
+from ...state.host.proof_keys import TakesProofs
 from ...state.lmdb.environment import LmdbSource
-from ...state.writer.group import Group
-from ...state.writer.group_view import GroupSource
+from ...state.writer.group import Group, GroupSource
 from ...tokens.token import Token
 from .cost_allocator import (
     CostAllocator,

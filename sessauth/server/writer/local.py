@@ -9,7 +9,7 @@ from typing import Final
 from ..._fast._codec import CheckMessage
 from ...errors import NotLeader, SessauthError
 from ...model.caller_statement import ItemProof
-from ...state.host.proof_reader import TakesProofs
+from ...state.host.proof_keys import TakesProofs
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb

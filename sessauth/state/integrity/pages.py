@@ -48,7 +48,8 @@ _NUMBER: Final = struct.Struct("=Q")
 _TABLE: Final = struct.Struct("=6x H 16x Q 8x Q")
 _NO_ROOT: Final = (1 << 64) - 1
 _MAX_DEPTH: Final = 32
-# A meta page, behind what commit_id.py reads: the records of two tables, the last page, the transaction's id.
+# A meta page, after what lmdb/environment.py reads: the records of two tables, the last page, the
+# transaction's id.
 _META: Final = struct.Struct("=40x 48s 48s Q Q")
 # Each fails only if a whole commit falls between two reads of a few bytes.
 _ATTEMPTS: Final = 1_000

@@ -22,14 +22,13 @@ from ...model.change import Change, ChangeOutcome
 from ...model.costs import nanos
 from ...model.log_records import ChangeResult, SessionTrace
 from .. import layout
-from ..lmdb import tallies
+from ..lmdb import rows as tallies
+from ..lmdb.cluster_rows import verify_evidence
 from ..lmdb.environment import LmdbSource
-from ..lmdb.evidence_rows import verify_evidence
-from ..lmdb.incarnations import verify_incarnations
-from ..lmdb.rows import TxnRows, field_number
-from ..lmdb.span import ALL, END, MAX_KEY_BYTES, Span
-from ..rules import cost_rows
+from ..lmdb.rows import ALL, END, MAX_KEY_BYTES, Span, TxnRows, field_number
+from ..rules import effects
 from ..rules.apply import chain_digest
+from ..rules.effects import verify_incarnations
 from ..rules.sessions import revoked_value
 from .pages import FREE, verify_pages
 
@@ -41,11 +40,11 @@ _SESSION = 16
 _REVISION = 8
 # The bytes of a key of each kind after the session id and the byte of the kind.
 _KEY_BYTES = {
-    cost_rows.USES: 32 + 4,
-    cost_rows.LEDGER: 32,
-    cost_rows.USED_APPROVAL: 16,
-    cost_rows.COUNTS: 0,
-    cost_rows.REQUESTED: 32,
+    effects.USES: 32 + 4,
+    effects.LEDGER: 32,
+    effects.USED_APPROVAL: 16,
+    effects.COUNTS: 0,
+    effects.REQUESTED: 32,
 }
 
 
@@ -261,7 +260,7 @@ def _permits(rows: TxnRows, span: Span) -> tuple[int, Counter[bytes]]:
             raise ValueError(f"permit {key.hex()} is stored under another id")
         open_permits[permit.session_id] += 1
         for claim in permit.reserved:
-            reserved[cost_rows.ledger_key(permit.session_id, claim.ledger)] += nanos(claim.amount)
+            reserved[effects.ledger_key(permit.session_id, claim.ledger)] += nanos(claim.amount)
     for session_id in _session_ids(rows, span):
         if rows.counts(session_id).open_permits != open_permits[session_id]:
             raise ValueError(f"session {session_id.hex()} has lost permits")
@@ -297,17 +296,17 @@ def _counters(rows: TxnRows, reserved: Counter[bytes], span: Span) -> int:
         session_id, kind, rest = key[:_SESSION], key[_SESSION : _SESSION + 1], key[_SESSION + 1 :]
         if _KEY_BYTES.get(kind) != len(rest):
             raise ValueError(f"counter {key.hex()} has no known kind")
-        if kind == cost_rows.LEDGER:
+        if kind == effects.LEDGER:
             ledger = rows.ledger(session_id, rest)
             if nanos(ledger.spent) < 0 or nanos(ledger.reserved) != reserved.pop(key, 0):
                 raise ValueError(f"ledger {key.hex()} does not add up")
-        elif kind == cost_rows.REQUESTED:
+        elif kind == effects.REQUESTED:
             record = rows.approval(session_id, rows.get(layout.COUNTERS, key) or b"")
-            if record is None or cost_rows.request_key_of(record) != key:
+            if record is None or effects.request_key_of(record) != key:
                 raise ValueError(f"counter {key.hex()} names an approval of another call")
-        elif kind != cost_rows.COUNTS and len(rows.get(layout.COUNTERS, key) or b"") != 8:
+        elif kind != effects.COUNTS and len(rows.get(layout.COUNTERS, key) or b"") != 8:
             raise ValueError(f"counter {key.hex()} is no number of 8 bytes")
-        counted[session_id] += kind in (cost_rows.USES, cost_rows.LEDGER, cost_rows.USED_APPROVAL)
+        counted[session_id] += kind in (effects.USES, effects.LEDGER, effects.USED_APPROVAL)
         count += 1
     if +reserved:
         raise ValueError(f"ledger {min(+reserved).hex()} is gone")

@@ -2,13 +2,33 @@
 
 An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records,
 never make one. etcd and PostgreSQL can do all of this; nothing here trusts an engine's clock.
+
+The beats that this process sent, so that it notices another process with its server's name.
+
+The first beat of a process replaces any other: a successor takes over. From then on the engine may have only
+its own, so of two processes with one name the later one goes on, and the earlier one proves nothing any more.
+
+A server's own view of the carried log: read from the engine itself.
+
+Trimming: the leader has the engine forget records that every host can do without.
+
+A host that needs one of them takes a snapshot, so nothing depends on it. Each server, leader or not, has the
+engine free overwritten entries: servers write beats even while none of them leads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
+
+from ...clock import Clock
+from ...model.host import LIST_SUFFIX
 
 # etcd takes requests of 1.5 MiB; a record, its keys and the comparisons must fit into one.
 MAX_RECORD_BYTES: Final = 1 << 20
@@ -196,3 +216,201 @@ class Carrier(Protocol):
     def close(self) -> None:
         """Close the connections. Waiting calls end with CarrierError."""
         ...
+
+
+# Enough for hours without an answer. An earlier one that is found stored counts as another process's.
+MAX_SENT: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Beats:
+    """The beats of one name. Those of ``sent`` may be stored after ``revision``, the last known one."""
+
+    revision: int = 0
+    stored: bool = False
+    replaced: bool = False
+    sent: dict[bytes, None] = field(default_factory=dict)
+
+
+class OwnBeats:
+    """The beats of a carrier by name. Any thread may use it; one at a time sends beats of a name.
+
+    An engine counts the writes to a beat by a revision, 0 without any; each write is on condition of it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing sent."""
+        self._names: dict[str, _Beats] = {}
+        self._lock = threading.Lock()
+
+    def send(self, name: str, beat: bytes) -> int:
+        """Remember a beat before it is sent; return the revision that is its condition.
+
+        Raises BeatReplaced.
+        """
+        with self._lock:
+            known = self._names.setdefault(name, _Beats())
+            if known.replaced:
+                raise BeatReplaced(name)
+            known.sent[beat_digest(beat)] = None
+            if len(known.sent) > MAX_SENT:
+                del known.sent[next(iter(known.sent))]
+            return known.revision
+
+    def learn(self, name: str, revision: int, digest: bytes) -> None:
+        """Take the stored revision from an answer to a beat. Raises BeatReplaced, from then on always."""
+        with self._lock:
+            known = self._names[name]
+            if revision == known.revision:
+                return
+            if self._foreign(known, revision, digest):
+                known.replaced = True
+                raise BeatReplaced(name)
+            known.stored = known.stored or digest in known.sent
+            # Beats sent on condition of another revision have no effect any more.
+            known.revision = revision
+            known.sent.clear()
+
+    def check(self, name: str, revision: int, digest: bytes) -> None:
+        """Raise BeatReplaced if a beat that was read is another process's, with a name of this one."""
+        with self._lock:
+            known = self._names.get(name)
+            if known is not None and (known.replaced or self._foreign(known, revision, digest)):
+                raise BeatReplaced(name)
+
+    def require(self) -> None:
+        """Raise BeatReplaced if a name was taken over."""
+        with self._lock:
+            for name, known in self._names.items():
+                if known.replaced:
+                    raise BeatReplaced(name)
+
+    @staticmethod
+    def _foreign(known: _Beats, revision: int, digest: bytes) -> bool:
+        # A lower revision comes from an engine that lost its past: the alarm handles that.
+        return known.stored and revision > known.revision and digest not in known.sent
+
+
+def beat_digest(beat: bytes) -> bytes:
+    """Return the SHA-256 of a beat."""
+    return hashlib.sha256(beat).digest()
+
+
+class HostList(Protocol):
+    """The hosts of a server, in a beat of their own that is written where they changed."""
+
+    def changed(self) -> bytes:
+        """Return the list to store; empty: the stored one is right."""
+        ...
+
+    def stored(self) -> None:
+        """Take notice that the last result of :meth:`changed` is stored."""
+        ...
+
+
+class EngineSource:
+    """A LogSource over a carrier. Each barrier carries ``beat()``: this server's statement of its hosts."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        server: str,
+        beat: Callable[[], bytes] = bytes,
+        on_stored: Callable[[], None] = lambda: None,
+        hosts: HostList | None = None,
+    ) -> None:
+        """Request barriers as ``server``; ``on_stored()`` is called once a beat is stored.
+
+        ``hosts`` writes the list that beats refer to, where it changed.
+        """
+        self._carrier = carrier
+        self._server = server
+        self._beat = beat
+        self._on_stored = on_stored
+        self._hosts = hosts
+        # A beat must not replace a later one, which may name more hosts.
+        self._beating = threading.Lock()
+        self.read = carrier.read
+        self.wait = carrier.wait
+
+    def barrier(self) -> Barrier:
+        """Write the beat by a quorum, and return the head."""
+        with self._beating:
+            listed = b"" if self._hosts is None else self._hosts.changed()
+            if self._hosts is not None and listed:
+                # Before the barrier that they are named for.
+                self._carrier.barrier(self._server + LIST_SUFFIX, listed)
+                self._hosts.stored()
+            barrier = self._carrier.barrier(self._server, self._beat())
+            self._on_stored()
+            return barrier
+
+
+_log = logging.getLogger(__name__)
+
+# A host that was away for less than both catches up by records.
+RETAINED_RECORDS: Final = 10_000
+RETAINED_MS: Final = 10 * 60_000
+PERIOD_MS: Final = 60_000
+
+
+class Trimmer:
+    """Remembers how far the log was at each minute of the last ten."""
+
+    def __init__(self, carrier: Carrier, clock: Clock) -> None:
+        """Begin to count now: in its first ten minutes a leader trims nothing."""
+        self._carrier = carrier
+        self._clock = clock
+        self._marks: deque[tuple[int, int]] = deque()
+
+    def step(self, number: int) -> int:
+        """Trim the records that are old by now, ``number`` being the last; return up to which, 0: none.
+
+        Call it every second while leading. Raises CarrierError.
+        """
+        now_ms = self._clock.steady_ms()
+        if self._marks and now_ms - self._marks[-1][0] < PERIOD_MS:
+            return 0
+        self._marks.append((now_ms, number))
+        up_to = 0
+        while self._marks and now_ms - self._marks[0][0] >= RETAINED_MS:
+            up_to = self._marks.popleft()[1]
+        up_to = min(up_to, number - RETAINED_RECORDS)
+        if up_to <= 0:
+            return 0
+        self._carrier.trim(up_to)
+        return up_to
+
+    def forget(self) -> None:
+        """Start over: another server leads."""
+        self._marks.clear()
+
+
+class Compactor:
+    """Has the engine free its history each minute, from the first one on, and knows its free space."""
+
+    def __init__(
+        self, carrier: Carrier, clock: Clock, on_full: Callable[[EngineRoom], None] = lambda room: None
+    ) -> None:
+        """Ask nothing yet. ``on_full`` is called once whenever the engine becomes full."""
+        self._carrier = carrier
+        self._clock = clock
+        self._on_full = on_full
+        self._due_ms = 0
+        # As last reported; none yet.
+        self.room = EngineRoom(0, 0, False)
+
+    def step(self) -> None:
+        """Compact and ask for the space if a minute has passed. Call it each second. Raises CarrierError."""
+        now_ms = self._clock.steady_ms()
+        if now_ms < self._due_ms:
+            return
+        self._due_ms = now_ms + PERIOD_MS
+        try:
+            self._carrier.compact()
+        except CarrierError as error:
+            # Its free space matters all the more.
+            _log.warning("the engine's history was not compacted: %s", error)
+        was_full, self.room = self.room.full, self._carrier.room()
+        if self.room.full and not was_full:
+            self._on_full(self.room)

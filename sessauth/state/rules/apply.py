@@ -3,6 +3,10 @@
 It is deterministic: no clock, no randomness, no I/O but reads of rows. Followers that apply the same changes
 in the same order reach the same rows and the same head. ``apply`` does all validation of changes. The
 outcome of an invalid change is its rejection.
+
+Rules of changes to issuer keys and to the incarnation.
+
+Rules of changes to the credentials of a cluster.
 """
 
 from __future__ import annotations
@@ -10,19 +14,139 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from ... import limits
 from ..._fast import _check as kernel
-from ...crypto.issuer_key import KeyStatus
+from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...model.change import FORMAT, Change, ChangeKind, ChangeOutcome, Rejection
 from ...model.costs import Settlement
-from ...model.log_records import Head
+from ...model.credential import MAX_CREDENTIALS, CredentialRecord, fault
+from ...model.log_records import Head, IncarnationRecord
 from ...model.session import Session
 from .. import layout
-from . import approvals, bans, costs, credentials, keys, sessions
-from .effects import Delete, DeletePrefix, Effect, Put
-from .ports import Rows
+from ..lmdb.cluster_rows import CREDENTIAL, CredentialsMark, credential_key, read_credential
+from . import calls, effects, sessions, validation
+from .effects import Delete, DeletePrefix, Effect, Put, Rows
 from .validation import RuleViolation, invalid, require_size, require_text
+
+_STAMPS = {
+    KeyStatus.ACTIVE: "activated_at_ms",
+    KeyStatus.RETIRED: "retired_at_ms",
+    KeyStatus.DISTRUSTED: "distrusted_at_ms",
+}
+
+
+def add_key(rows: Rows, change: Change, revision: int) -> Effect:
+    """Add an issuer key, prepared or active."""
+    body = cast("dict[str, Any]", change.body)
+    public_key = require_size("public_key", body.get("public_key", b""), 32)
+    if not kernel.acceptable_key(public_key):
+        raise invalid("public_key: not a canonical Ed25519 key of large order")
+    status = body.get("status", 0)
+    if status not in (KeyStatus.PREPARED, KeyStatus.ACTIVE):
+        raise invalid("status: a key is added PREPARED or ACTIVE")
+    key_id = hashlib.blake2b(public_key, digest_size=32).digest()
+    if rows.key(key_id) is not None:
+        raise RuleViolation(Rejection.ALREADY_EXISTS, "public_key: the key is there already")
+    if rows.key_count() >= layout.MAX_KEYS:
+        raise RuleViolation(Rejection.LIMIT, f"public_key: {layout.MAX_KEYS} issuer keys are the most")
+    key = KeyRecord(
+        key_id,
+        public_key,
+        KeyStatus(status),
+        owner=require_text("owner", body.get("owner", "")),
+        added_at_ms=change.at_ms,
+        activated_at_ms=change.at_ms if status == KeyStatus.ACTIVE else 0,
+        revision=revision,
+    )
+    return Effect([Put(layout.KEYS, key.id, key.encode())], keys_changed=True)
+
+
+def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
+    """Advance a key's status; steps may be skipped, and no step is undone."""
+    body = cast("dict[str, Any]", change.body)
+    key = rows.key(require_size("key_id", body.get("key_id", b""), 32))
+    if key is None:
+        raise RuleViolation(Rejection.NOT_FOUND, "key_id: no such issuer key")
+    number = body.get("status", 0)
+    if number not in _STAMPS:
+        raise invalid("status: must be ACTIVE, RETIRED or DISTRUSTED")
+    status = KeyStatus(number)
+    if status <= key.status:
+        raise RuleViolation(
+            Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward"
+        )
+    stamp: dict[str, Any] = {_STAMPS[status]: change.at_ms}
+    moved = replace(key, status=status, revision=revision, **stamp)
+    return Effect([Put(layout.KEYS, moved.id, moved.encode())], keys_changed=True)
+
+
+def new_incarnation(rows: Rows, change: Change, revision: int) -> Effect:
+    """Start a new incarnation: its one row ends every session that has not ended."""
+    body = cast("dict[str, Any]", change.body)
+    incarnation = require_size("incarnation", body.get("incarnation", b""), 16)
+    if incarnation == rows.head().incarnation:
+        raise invalid("incarnation: must be new")
+    floor = int(body.get("clock_floor_ms", 0))
+    if floor > limits.MAX_TIME_MS:
+        raise invalid("clock_floor_ms: must be at most 2^53 - 1")
+    reason = require_text("reason", body.get("reason", ""))
+    began = IncarnationRecord(change.at_ms, reason, rows.head().incarnation_revision)
+    writes = [Put(layout.META, effects.key_of(revision), began.encode())]
+    return Effect(writes, incarnation=incarnation, clock_floor_ms=floor)
+
+
+def add_credential(rows: Rows, change: Change, revision: int) -> Effect:
+    """Add a caller: its name, its role and the hash of its secret."""
+    body = cast("dict[str, Any]", change.body)
+    record = CredentialRecord(
+        body.get("name", ""),
+        body.get("role", ""),
+        tuple(body.get("audiences", ())),
+        body.get("secret_hash", b""),
+        added_at_ms=change.at_ms,
+        added_by=change.actor,
+    )
+    field, rule = fault(record)
+    if field:
+        raise invalid(f"{field}: {rule}")
+    key = credential_key(record.name)
+    if rows.get(layout.EVIDENCE, key) is not None:
+        raise RuleViolation(Rejection.ALREADY_EXISTS, f"name: {record.name} exists; remove it first")
+    mark = _mark(rows)
+    if mark.count >= MAX_CREDENTIALS:
+        raise RuleViolation(Rejection.LIMIT, f"name: there are {MAX_CREDENTIALS} credentials; remove some")
+    moved = mark.moved(change.encode(), by=1, operator=record.is_operator)
+    return Effect([Put(layout.EVIDENCE, key, record.encode()), _put(moved)])
+
+
+def remove_credential(rows: Rows, change: Change, revision: int) -> Effect:
+    """Remove a caller; the last operator only where the folder itself leaves: no one could add one then."""
+    body = cast("dict[str, Any]", change.body)
+    name = require_text("name", body.get("name", ""), required=True, max_bytes=layout.MAX_NAME_BYTES)
+    key = credential_key(name)
+    value = rows.get(layout.EVIDENCE, key)
+    if value is None:
+        raise RuleViolation(Rejection.NOT_FOUND, "name: no such credential")
+    is_operator = read_credential(key, value).is_operator
+    mark = _mark(rows)
+    leaves = change.id.startswith(layout.SYSTEM_PREFIX) and change.actor == layout.SYSTEM_ACTOR
+    if is_operator and mark.operators <= 1 and not leaves:
+        raise RuleViolation(
+            Rejection.LAST_OPERATOR, f"name: {name} is the last operator; add another one first"
+        )
+    moved = mark.moved(change.encode(), by=-1, operator=is_operator)
+    return Effect([Delete(layout.EVIDENCE, key), _put(moved)])
+
+
+def _mark(rows: Rows) -> CredentialsMark:
+    return CredentialsMark.decode(rows.get(layout.EVIDENCE, CREDENTIAL))
+
+
+def _put(mark: CredentialsMark) -> Put:
+    return Put(layout.EVIDENCE, CREDENTIAL, mark.encode())
+
 
 _CHAIN_LABEL = b"sessauth/log/v1\x00"
 
@@ -35,16 +159,16 @@ _RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
     ChangeKind.END_SESSION: sessions.end_session,
     ChangeKind.REVOKE: sessions.revoke,
     ChangeKind.PURGE_SESSION: sessions.purge_session,
-    ChangeKind.ADD_KEY: keys.add_key,
-    ChangeKind.SET_KEY_STATUS: keys.set_key_status,
-    ChangeKind.NEW_INCARNATION: keys.new_incarnation,
-    ChangeKind.CONSUME: costs.consume,
-    ChangeKind.SETTLE_PERMIT: costs.settle_permit,
-    ChangeKind.REQUEST_APPROVAL: approvals.request_approval,
-    ChangeKind.ANSWER_APPROVAL: approvals.answer_approval,
-    ChangeKind.ADD_CREDENTIAL: credentials.add_credential,
-    ChangeKind.REMOVE_CREDENTIAL: credentials.remove_credential,
-    ChangeKind.BAN_SESSIONS: bans.ban_sessions,
+    ChangeKind.ADD_KEY: add_key,
+    ChangeKind.SET_KEY_STATUS: set_key_status,
+    ChangeKind.NEW_INCARNATION: new_incarnation,
+    ChangeKind.CONSUME: calls.consume,
+    ChangeKind.SETTLE_PERMIT: calls.settle_permit,
+    ChangeKind.REQUEST_APPROVAL: calls.request_approval,
+    ChangeKind.ANSWER_APPROVAL: calls.answer_approval,
+    ChangeKind.ADD_CREDENTIAL: add_credential,
+    ChangeKind.REMOVE_CREDENTIAL: remove_credential,
+    ChangeKind.BAN_SESSIONS: validation.ban_sessions,
 }
 _WITHOUT_SESSION = frozenset(
     {

@@ -10,8 +10,7 @@ from ... import limits
 from ...model.change import Change, Rejection
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus
 from .. import layout
-from .effects import Delete, DeletePrefix, Effect, Put
-from .ports import Rows
+from .effects import Delete, DeletePrefix, Effect, Put, Rows
 from .validation import (
     RuleViolation,
     ancestors,

@@ -1,29 +1,158 @@
-"""The writer thread: runs groups of jobs, commits each with one fsync, and only then answers the callers."""
+"""The writer thread: runs groups of jobs, commits each with one fsync, and only then answers the callers.
+
+Jobs of the writer thread, and the bounded queue between callers and the thread.
+
+Continuity of the data file: each commit goes to the file of the commit before, and to the anchor.
+
+The writer has its data file mapped. If another file came under its name, or other bytes into it, the writer
+would continue an older state, in which ended sessions are active. So before each commit it checks the file
+names (at most every 20 ms) and LMDB's two meta pages, and after each commit the pages again.
+
+It checks the anchor along with the names. The writer has the anchor's content in memory, so it rewrites an
+anchor that was removed, truncated or replaced, and logs that. Otherwise an older data file could be put in
+place after the anchor was removed.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
 
 import lmdb
 
 from ..._fast._check import Histograms
-from ...errors import NotLeader, OutcomeUnknown, RecordRefused, StateError, StateFull, StateUnusable
+from ...errors import (
+    NotLeader,
+    OutcomeUnknown,
+    RecordRefused,
+    SessauthError,
+    StateError,
+    StateFull,
+    StateUnusable,
+)
+from ...model.log_records import Head
 from .. import layout
 from ..host.brake import Brake
-from ..lmdb import brake_row
-from ..lmdb.environment import LmdbSource
+from ..integrity.anchor import Anchor, Anchored
+from ..lmdb import cluster_rows
+from ..lmdb.environment import LmdbSource, last_commit
 from ..lmdb.rows import TxnRows
-from .continuity import Continuity
-from .group import Group, Retention
-from .group_log import EngineRefused, GroupLog, GroupTooLarge
-from .guarded_clock import GuardedClock
-from .jobs import Job, JobQueue
+from .group import EngineRefused, Group, GroupLog, GroupTooLarge, GuardedClock, Retention
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[T]):
+    """One piece of work inside a group, and the future of its result.
+
+    ``size`` is about the bytes that it writes. If it ``only_removes_authority`` (or frees space), it is
+    written even above the 85 % mark. An ``alone`` one has a commit of its own.
+    """
+
+    work: Callable[[Group], T]
+    size: int
+    only_removes_authority: bool = False
+    alone: bool = False
+    runs_while_braked: bool = False
+    future: Future[T] = field(default_factory=Future)
+    answer: T | None = None
+    error: BaseException | None = None
+
+    def execute(self, group: Group) -> None:
+        """Run the work and store its result or error until the group is durable."""
+        self.answer, self.error = None, None
+        try:
+            self.answer = self.work(group)
+        except (lmdb.Error, StateUnusable, RecordRefused):
+            raise
+        except SessauthError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - one bad change must not stop the others
+            # A change is applied before anything of it is written, so the rest of the group is unaffected.
+            _log.exception("a job of the writer failed")
+            self.error = StateError(
+                f"nothing was written: {type(error).__name__} while the change was evaluated"
+            )
+
+    def resolve(self) -> None:
+        """Set the future by the stored result or error."""
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.answer)  # type: ignore[arg-type]
+
+    def fail(self, error: BaseException) -> None:
+        """Set the future's exception."""
+        self.future.set_exception(error)
+
+
+class JobQueue:
+    """A first-in, first-out queue with many producers and one consumer."""
+
+    def __init__(self, group_bytes: int) -> None:
+        """Bound a group to ``group_bytes`` of changes (and to GROUP_CHANGES of them)."""
+        self._group_bytes = group_bytes
+        self._jobs: deque[Job[object]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def add(self, job: Job[T]) -> Future[T]:
+        """Queue a job; raises StateError if the queue is closed or full."""
+        with self._changed:
+            if self._closed:
+                raise StateError("the writer is closed")
+            most = layout.MAX_QUEUE if job.only_removes_authority else layout.QUEUE_FOR_ALL
+            if len(self._jobs) >= most:
+                raise StateError(f"{most} changes wait for the disk already; try again later")
+            self._jobs.append(job)  # type: ignore[arg-type]
+            self._changed.notify()
+        return job.future
+
+    def next_group(self) -> list[Job[object]]:
+        """Wait for work and return the next group's; empty once closed and drained."""
+        with self._changed:
+            while True:
+                while not self._jobs and not self._closed:
+                    self._changed.wait()
+                group = self._form_group()
+                if group or (not self._jobs and self._closed):
+                    return group
+
+    def _form_group(self) -> list[Job[object]]:
+        group: list[Job[object]] = []
+        size = 0
+        while self._jobs and len(group) < layout.GROUP_CHANGES:
+            head = self._jobs[0]
+            if group and (head.alone or group[0].alone or size + head.size > self._group_bytes):
+                break
+            self._jobs.popleft()
+            # Drops a job that its caller cancelled.
+            if head.future.set_running_or_notify_cancel():
+                group.append(head)
+                size += head.size
+        return group
+
+    @property
+    def waiting(self) -> int:
+        """The number of queued jobs."""
+        return len(self._jobs)
+
+    def close(self) -> None:
+        """Refuse further jobs; queued ones still run."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
 
 _log = logging.getLogger(__name__)
 _Jobs = Sequence[Job[Any]]
@@ -161,7 +290,7 @@ class Committer:
             group.appended = group.is_carried
         head, number = group.rows.current, int(txn.id())
         self._continuity.announce(head)
-        cluster_brake = brake_row.page_reason(group.rows) if group.moves_brake else None
+        cluster_brake = cluster_rows.page_reason(group.rows) if group.moves_brake else None
         if cluster_brake is not None:
             # A reader of the row finds the page engaged. Without the commit it is engaged by the failure.
             self._brake.set_for_cluster(cluster_brake)
@@ -238,3 +367,169 @@ def _abort(txn: lmdb.Transaction | None) -> None:
             txn.abort()
         except lmdb.Error:
             return
+
+
+# The check of the names is a system call for each; the pages are mapped.
+NAMES_NS: Final = 20_000_000
+_NAMES: Final = (layout.DATA_FILE, layout.LOCK_FILE)
+_NONE: Final = (0, 0)
+Identities = tuple[tuple[int, int], ...]
+
+
+class Continuity:
+    """Checks the data file around each commit, and writes the anchor. One thread commits; any may check."""
+
+    def __init__(
+        self, state_dir: Path, source: LmdbSource, anchor: Anchor, before: Identities, *, behind: bool
+    ) -> None:
+        """Start from the current file. ``behind``: the state is older than its anchor.
+
+        ``before`` are the files' identities before the source opened them, zeros for a file that it created.
+        Raises StateUnusable if one was replaced since.
+        """
+        self._files = tuple(state_dir / name for name in _NAMES)
+        self._source = source
+        self._anchor = anchor
+        self._behind = behind
+        now = identities(state_dir)
+        self._identities = tuple(old if old != _NONE else new for old, new in zip(before, now, strict=True))
+        self._ids = self._meta_ids()
+        self._require_files()
+        self._head = source.head()
+        self._committing = threading.Lock()
+        self._checked_ns = 0
+        self._anchor_failed = ""
+
+    @property
+    def anchored(self) -> Anchored | None:
+        """The anchored state."""
+        return self._anchor.anchored
+
+    def begin(self) -> None:
+        """Check before a group runs; :meth:`end` has to follow. Raises as :meth:`check_files` does."""
+        self._committing.acquire()
+        now_ns = time.monotonic_ns()
+        if now_ns - self._checked_ns > NAMES_NS:
+            self._require_files()
+            self._restore_anchor()
+            self._checked_ns = now_ns
+        self._require_pages()
+
+    def end(self) -> None:
+        """Let other threads check again."""
+        self._committing.release()
+
+    def check_files(self) -> None:
+        """Raise StateUnusable SWAPPED if a file was replaced, ROLLED_BACK if by an older one or overwritten.
+
+        Does nothing while a group is written, since the writer itself checks then.
+        """
+        if not self._committing.acquire(blocking=False):
+            return
+        try:
+            self._require_files()
+            self._require_pages()
+            self._restore_anchor()
+        finally:
+            self._committing.release()
+
+    def announce(self, head: Head) -> None:
+        """Announce the incarnation in the anchor if the next commit begins another one. Raises OSError."""
+        if (head.cluster_id, head.incarnation) != (self._head.cluster_id, self._head.incarnation):
+            self._anchor.announce(head.cluster_id, head.incarnation)
+
+    def committed(self, head: Head, commit: int) -> None:
+        """Check again, then anchor the committed state. Raises StateUnusable ROLLED_BACK."""
+        if self._ids is not None:
+            expected = list(self._ids)
+            expected[commit & 1] = commit
+            self._ids = expected[0], expected[1]
+            if self._meta_ids() != self._ids:
+                self._refuse_overwritten()
+        if self._behind and head.incarnation == self._head.incarnation:
+            return
+        self._behind, self._head = False, head
+        try:
+            self._anchor.write(Anchored.of(head, commit))
+        except OSError as error:
+            # The commit is durable and is acknowledged: a state may be ahead of its anchor. The next check
+            # retries.
+            self._log_failure(error)
+
+    def require_head(self, head: Head) -> None:
+        """Raise StateUnusable ROLLED_BACK unless a group reads the head that the last commit left."""
+        if head != self._head:
+            self._refuse_overwritten()
+
+    def close(self) -> None:
+        """Check the anchor once more, make it durable and close it. Later checks do nothing."""
+        self._committing.acquire()
+        self._restore_anchor()
+        try:
+            self._anchor.flush()
+        except OSError as error:
+            self._log_failure(error)
+        self._anchor.close()
+
+    def _restore_anchor(self) -> None:
+        """Rewrite the anchor if it was changed. Errors are logged only: the state is safe without it."""
+        try:
+            difference = self._anchor.difference()
+            if not difference:
+                return
+            self._anchor.renew()
+        except OSError as error:
+            self._log_failure(error)
+            return
+        self._anchor_failed = ""
+        words = "the anchor was %s while the server ran, and was rewritten; find out by whom"
+        _log.warning(words, difference, extra={"event": "anchor_renewed", "fields": {"found": difference}})
+
+    def _log_failure(self, error: OSError) -> None:
+        """Log that the anchor could not be written, once for each cause."""
+        if self._anchor_failed != str(error):
+            self._anchor_failed = str(error)
+            extra = {"event": "anchor_not_written", "fields": {"error": str(error)}}
+            _log.error("the anchor could not be written: %s", error, extra=extra)
+
+    def _require_files(self) -> None:
+        for file, identity in zip(self._files, self._identities, strict=True):
+            if _identity(file) != identity:
+                problem = "ROLLED_BACK" if self._is_older(file) else "SWAPPED"
+                message = f"{file}: was replaced while the server ran; find out by whom, then start it again"
+                raise StateUnusable(message, problem)
+
+    def _require_pages(self) -> None:
+        if self._meta_ids() != self._ids:
+            self._refuse_overwritten()
+
+    def _is_older(self, file: Path) -> bool:
+        """Return True if the file that is now under the data file's name holds fewer commits."""
+        if self._ids is None or file.name != layout.DATA_FILE:
+            return False
+        commit = last_commit(file)
+        return commit is not None and commit < max(self._ids)
+
+    def _refuse_overwritten(self) -> None:
+        message = (
+            f"{self._files[0]}: was overwritten while the server ran; find out by whom, then restore the "
+            "state from a backup"
+        )
+        raise StateUnusable(message, "ROLLED_BACK")
+
+    def _meta_ids(self) -> tuple[int, int] | None:
+        return None if self._source.commit_id is None else self._source.commit_id.numbers
+
+
+def identities(state_dir: Path) -> Identities:
+    """Return the identities of the data and the lock file now, for :class:`Continuity`."""
+    return tuple(_identity(state_dir / name) for name in _NAMES)
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """Return device and inode of a file; zeros if there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return _NONE
+    return status.st_dev, status.st_ino

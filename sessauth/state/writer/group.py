@@ -1,10 +1,42 @@
-"""A group: the changes that share a commit, each applied to the rows that the ones before it left."""
+"""A group: the changes that share a commit, each applied to the rows that the ones before it left.
+
+Refusals of an operator: new authority while everything is frozen, and sessions that a ban fits.
+
+Formats of the carried log: the one that each change and row came with.
+
+A host that reads only an earlier format raises its alarm at anything that a later one added. So the leader
+writes none of it until each host of the cluster said that it reads it; `raise_format` then has the log itself
+say so.
+
+A kind or a row that is not listed here is of the latest format. To add one, raise ``FORMAT`` if the last
+release had that already, and list that release's kinds and rows.
+
+The writer's wall clock, which is suspect once it deviates from a monotonic one.
+
+A change is stamped with the wall clock, and the clock floor never goes back before a stamp. So one wrong
+step of the clock, stamped once, would leave the floor in the future, and every check would deny until real
+time reached it. The writer therefore compares the wall clock with a monotonic clock that counts suspend, from
+the moment it was opened, with the same bound as the kernel's checks.
+
+The port between a commit and the log of a cluster; a single host has none.
+
+The rows of a group, as the kernel's view reads them.
+
+The writer checks a call by the rows that its change is then applied to: those of its own write transaction,
+with the uncommitted changes of earlier jobs of the group.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
-from ...errors import Rejected, StateError, StateFull
+import lmdb
+
+from ... import limits
+from ...clock import Clock
+from ...errors import NotLeader, Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX, RETRY_PREFIX
 from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow
@@ -12,14 +44,12 @@ from ...model.lineage import ancestor_ids, lineage
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
-from ..lmdb import brake_row, evidence_rows
+from ..lmdb import cluster_rows
+from ..lmdb.cluster_rows import HOST, host_format, read_position
+from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
-from ..replication.position import read_position
 from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
-from ..rules.validation import ancestors, ended_reason
-from .guarded_clock import ClockReading
-from .log_formats import change_format, row_format
-from .permission import require_permitted
+from ..rules.validation import ancestors, ended_reason, require_admitted
 
 _SEQ_BYTES = 8
 # Agents and gateways cause these by their calls: a rejection answers the call and costs no write.
@@ -191,7 +221,7 @@ class Group:
         self._wrote_row(table, key)
 
     def _wrote_row(self, table: str, key: bytes) -> None:
-        self.moves_brake = self.moves_brake or (table, key) == (layout.EVIDENCE, brake_row.BRAKE)
+        self.moves_brake = self.moves_brake or (table, key) == (layout.EVIDENCE, cluster_rows.BRAKE)
         self.dirty = True
 
     def carried_rows(self) -> tuple[CarriedRow, ...]:
@@ -216,7 +246,7 @@ class Group:
         if applied.outcome.applied:
             self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
-                evidence_rows.drop_receipt(self.rows, change.session_id)
+                cluster_rows.drop_receipt(self.rows, change.session_id)
         if has_outcome(change.id):
             self._store_outcome(applied.outcome)
         self.has_end = self.has_end or change.kind is ChangeKind.END_SESSION
@@ -398,3 +428,207 @@ class Group:
 
 def _due_key(due_ms: int, session_id: bytes, item: bytes) -> bytes:
     return due_ms.to_bytes(8, "big") + session_id + item
+
+
+# Kinds by which somebody may do more than before; so may by a statement for an approval.
+GIVING: Final = (ChangeKind.OPEN_SESSION, ChangeKind.UPDATE_FACTS, ChangeKind.RESUME_SESSION)
+
+
+def frozen_error(reason: str) -> Rejected:
+    """Return the error of a change that would give authority while everything is frozen for a reason."""
+    return Rejected(Rejection.FROZEN, f"no authority is given until it is thawed: {reason}")
+
+
+def _grants(change: Change) -> bool:
+    return change.kind is ChangeKind.ANSWER_APPROVAL and bool(change.body.get("statement"))
+
+
+def require_permitted(rows: TxnRows, change: Change, at_ms: int, frozen: str) -> None:
+    """Raise Rejected FROZEN or BANNED for a change that gives authority which an operator refuses.
+
+    Nothing of it is logged or stored, so its request id is free to ask again. ``frozen`` is why everything
+    is; empty: it is not.
+    """
+    if frozen and (change.kind in GIVING or _grants(change)):
+        raise frozen_error(frozen)
+    if change.kind is ChangeKind.OPEN_SESSION:
+        require_admitted(rows, change.body, at_ms)
+
+
+_OLDEST_KINDS: Final = frozenset(
+    {
+        ChangeKind.OPEN_SESSION,
+        ChangeKind.NARROW_SESSION,
+        ChangeKind.UPDATE_FACTS,
+        ChangeKind.SUSPEND_SESSION,
+        ChangeKind.RESUME_SESSION,
+        ChangeKind.END_SESSION,
+        ChangeKind.REVOKE,
+        ChangeKind.ADD_KEY,
+        ChangeKind.SET_KEY_STATUS,
+        ChangeKind.PURGE_SESSION,
+        ChangeKind.NEW_INCARNATION,
+        ChangeKind.CONSUME,
+        ChangeKind.SETTLE_PERMIT,
+        ChangeKind.REQUEST_APPROVAL,
+        ChangeKind.ANSWER_APPROVAL,
+    }
+)
+_OLDEST_TABLES: Final = (layout.LEASES, layout.DUE)
+_OLDEST_EVIDENCE: Final = (cluster_rows.RECEIPT, HOST)
+
+
+def kind_format(kind: ChangeKind) -> int:
+    """Return the format that a kind of change came with."""
+    return OLDEST_FORMAT if kind in _OLDEST_KINDS else FORMAT
+
+
+def change_format(change: Change) -> int:
+    """Return the format that a change came with: of its kind, or of a later addition to it."""
+    if change.body.get("observe") or change.body.get("enforce"):
+        return FORMAT
+    approval = change.body.get("approval")
+    if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):
+        return FORMAT
+    return kind_format(change.kind)
+
+
+def row_format(table: str, key: bytes, value: bytes) -> int:
+    """Return the format that a carried row came with; of a host's row, that of its fields."""
+    if table == layout.EVIDENCE and key.startswith(HOST) and value:
+        return host_format(value)
+    is_oldest = table in _OLDEST_TABLES or (table == layout.EVIDENCE and key.startswith(_OLDEST_EVIDENCE))
+    return OLDEST_FORMAT if is_oldest else FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """A time in ms to stamp changes with, and the reason why the wall clock is suspect (empty: it is not)."""
+
+    at_ms: int
+    suspect: str = ""
+
+
+class GuardedClock:
+    """Reads a clock; safe to use from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Trust the wall clock as it is now, and measure deviations from it."""
+        self._clock = clock
+        self._offset_ms = clock.now_ms() - clock.steady_ms()
+
+    def read(self) -> ClockReading:
+        """Return the wall time; while it is suspect, the earlier of it and of the expected time.
+
+        The earlier of the two can neither put a stamp into the future nor let a lease live longer.
+        """
+        wall_ms = self._clock.now_ms()
+        expected_ms = self._clock.steady_ms() + self._offset_ms
+        moved_ms = wall_ms - expected_ms
+        if abs(moved_ms) <= limits.CLOCK_STEP_MS:
+            return ClockReading(wall_ms)
+        return ClockReading(
+            min(wall_ms, expected_ms),
+            f"the wall clock moved by {round(moved_ms / 1000)} s against the monotonic one since the state "
+            "was opened, so only ends, suspensions, narrowings, revocations and distrust are written; set "
+            "the clock right, or restart the server if it is right now",
+        )
+
+
+class GroupTooLarge(StateError):
+    """A group does not fit into one record; its jobs may, one by one."""
+
+
+class EngineRefused(StateError):
+    """The engine of the log takes no such record; the message has its reason."""
+
+
+class EngineFull(EngineRefused):
+    """The engine of the log has no space, and takes no record at all."""
+
+
+class GroupLog(Protocol):
+    """The order of groups that all servers of a cluster share."""
+
+    def refusal(self) -> NotLeader | None:
+        """Return the error for callers that write; None while this server leads."""
+        ...
+
+    def append(self, group: Group) -> None:
+        """Append a finished group, which is committed next.
+
+        Raises StateError if the group must not be committed: NotLeader, OutcomeUnknown,
+        EngineRefused, GroupTooLarge.
+        """
+        ...
+
+    def commit_failed(self, reason: str) -> None:
+        """Take notice that an appended group could not be committed on this host."""
+        ...
+
+
+class GroupSource:
+    """A source of the kernel's view over one group after another; only for the writer's thread.
+
+    Each :meth:`enter` gives later reads a new identity, so that a view reads all rows again for each job. It
+    has no commit id for the same reason.
+    """
+
+    def __init__(self, source: LmdbSource) -> None:
+        """Read the tables of ``source``, within the group that was entered last."""
+        self.sessions = source.sessions
+        self.leases = source.leases
+        self.revoked = source.revoked
+        self.keys = source.keys
+        self.tallies = source.tallies
+        self.meta = source.meta
+        self.brake = source.brake
+        self._identity = 0
+        self._group: Group | None = None
+
+    def enter(self, group: Group) -> None:
+        """Read from ``group`` until :meth:`leave`."""
+        self._identity += 1
+        self._group = group
+
+    def leave(self) -> None:
+        """End reading from the group, whose transaction may be over."""
+        self._group = None
+
+    def begin(self) -> GroupReading:
+        """Start a read. Raises RuntimeError outside of a group."""
+        if self._group is None:
+            raise RuntimeError("rows of a group are read within it only")
+        return GroupReading(self._group, self._identity, self.meta)
+
+
+class GroupReading:
+    """A read within a group's transaction, which it does not end."""
+
+    __slots__ = ("_get", "_group", "_identity", "_meta")
+
+    def __init__(self, group: Group, identity: int, meta: object) -> None:
+        """Read the rows of ``group`` under this identity."""
+        self._group = group
+        self._get: Callable[..., Any] = group.rows.txn.get
+        self._identity = identity
+        self._meta = meta
+
+    def id(self) -> int:
+        """Return the identity that :meth:`GroupSource.enter` gave."""
+        return self._identity
+
+    def get(self, key: bytes, *, db: object) -> bytes | None:
+        """Return a row's value."""
+        if db is self._meta and key == layout.HEAD_KEY:
+            # A group holds the head beside the rows, and writes it once at the end.
+            return self._group.rows.current.encode()
+        value: bytes | None = self._get(key, db=db)
+        return value
+
+    def cursor(self, *, db: Any) -> lmdb.Cursor:
+        """Return a cursor over a table."""
+        return self._group.rows.txn.cursor(db=db)
+
+    def abort(self) -> None:
+        """Do nothing: the transaction is the group's."""

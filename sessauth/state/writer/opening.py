@@ -14,16 +14,17 @@ from ...errors import StateUnusable
 from ...model.group_record import FORMAT
 from ...model.log_records import Head
 from .. import layout
-from ..host import access, brake, preflight
+from ..host import brake, folder
 from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
 from ..integrity.pages import verify_pages
 from ..integrity.verify import verify
-from ..lmdb import brake_row, evidence_rows, tallies
+from ..lmdb import cluster_rows
+from ..lmdb import rows as tallies
+from ..lmdb.cluster_rows import read_position
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
-from ..replication.position import read_position
-from .continuity import Continuity, identities
+from .committer import Continuity, identities
 from .group import Group
 
 # The reason of the brake while a restore replaces the rows.
@@ -49,7 +50,7 @@ def open_writing(
     """
     if create:
         _make_folder(state_dir)
-    preflight.check(state_dir, writer=True, creating=create)
+    folder.check(state_dir, writer=True, creating=create)
     lock = WriterLock(state_dir)
     env = anchor_file = None
     try:
@@ -63,7 +64,7 @@ def open_writing(
         tables = _open_tables(env, create=create)
         behind = _is_behind(state_dir, env, tables, anchored, refuse=not restoring)
         size = extend_data(state_dir, int(env.info()["map_size"]))
-        access.set_group(state_dir)
+        folder.set_group(state_dir)
         # Readers refuse an owner of a later format, so it states the format that they need, not the writer's.
         Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
         env.reader_check()
@@ -242,7 +243,7 @@ def _require_membership(source: LmdbSource, *, carried: bool) -> None:
 def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
     """Set the page's cluster brake from the rows: a process may have died in between."""
     with source.rows() as rows:
-        reason = brake_row.page_reason(rows)
+        reason = cluster_rows.page_reason(rows)
     if reason is not None or page.cluster_reason:
         page.set_for_cluster(reason)
 
@@ -259,9 +260,9 @@ def _upgrade_format(source: LmdbSource) -> None:
         with source.env.begin(write=True) as txn:
             for name in layout.LATER_TABLES:
                 source.tables[name] = source.env.open_db(name.encode(), txn=txn, create=True)
-            if head.format < evidence_rows.FORMAT:
+            if head.format < cluster_rows.EVIDENCE_FORMAT:
                 since = head.clock_floor_ms.to_bytes(8, "big")
-                txn.put(evidence_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
+                txn.put(cluster_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
             if head.format < layout.TALLY_FORMAT or not had_tallies:
                 tallies.build(txn, source.tables)
             raised = replace(head, format=layout.FORMAT)

@@ -133,8 +133,8 @@ def _by_folder(
 def _in_cluster(settings: Settings) -> bool:
     """Return True if this host belongs to a cluster, by its settings or by its state folder."""
     from ....server.config.config import state_dir_at
+    from ....state.lmdb.cluster_rows import read_position
     from ....state.lmdb.reader import StateReader
-    from ....state.replication.position import read_position
 
     with suppress(ConfigError):
         config = settings.config()

@@ -30,7 +30,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     With --backup a backup is read, as a restore reads it first; nothing is changed.
     """
     from ....server.process import preflight
-    from ....state.integrity.apart import WHOLE, read_apart
+    from ....state.backup import WHOLE, read_apart
 
     if backed_up is not None:
         if folder is not None:
@@ -68,7 +68,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
 
 def _check_backup(settings: Settings, folder: Path) -> None:
     """Show the contents of a backup. Raises StateUnusable if it can't be restored."""
-    from ....state.integrity.apart import BACKUP, read_apart
+    from ....state.backup import BACKUP, read_apart
 
     with Progress("verifying") as progress:
         read = read_apart(folder, BACKUP, progress)
