@@ -1,13 +1,12 @@
-"""Backup and restore of a state folder.
+"""Backup and restore of a state folder, and reading one in a process of its own.
 
 A backup is a consistent copy with a manifest. A restore writes the backup's rows into the folder's own
 environment, in one transaction. It starts a new incarnation, which ends every restored session: the backup
 lacks the ends and revocations that came after it.
 
-Reading a state folder or a backup in a process of its own, whose end says that its data is corrupt.
-
 LMDB ends its process by SIGABRT at some damages, and a truncated file by SIGBUS. A command that looks for
-damage has a child read first all that it reads itself; the child's answer is one line of JSON.
+damage has a child read first all that it reads itself; the child's answer is one line of JSON. The child's
+end says that the data is corrupt.
 """
 
 from __future__ import annotations

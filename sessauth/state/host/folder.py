@@ -1,10 +1,9 @@
 """Files of a state folder besides LMDB's: the owner's file, the writer's lock, and durable replacement.
 
-Access of this process to a state folder, with errors that name the command to run.
-
 All files there have the folder's group, which includes the service and the gateways that embed a verifier.
+Errors of access name the command to run.
 
-Checks of a state folder before use; each problem has a stable word.
+A folder is checked before use; each problem has a stable word.
 
     NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  WRONG_GROUP  READ_ONLY_FS  NETWORK_FS  FOREIGN
     CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  ROLLED_BACK  NO_SPACE  NO_MEMORY

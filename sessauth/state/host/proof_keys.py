@@ -4,7 +4,7 @@ They are in ``proof/keys`` of the state folder. The control process creates and 
 verifier of the host reads them. The folder's group has access (docs/threat-model.md). The file is replaced as
 a whole, never changed. It states the incarnation of its state, so that a restored folder gets new keys.
 
-Proof keys of a verifier, read from its state folder: the host's keys and the replay table.
+A verifier reads them with the host's replay table.
 """
 
 from __future__ import annotations

@@ -1,26 +1,21 @@
-"""Rows of a cluster's hosts, which the log carries to all of them.
+"""Rows that all hosts of a cluster have in common, in one table: hosts, credentials, the brake, evidence.
 
-A host is granted freshness only by a row: so an end in the log finds the row of each host that may not have
-it yet.
+No change writes them. The log carries them to all hosts, as it does leases.
 
-Rows of a cluster's credentials.
+**Hosts.** A host is granted freshness only by a row: so an end in the log finds the row of each host that may
+not have it yet.
 
-A mark is stored with them: their number, and a digest that differs after each change to any of them. One
-small read tells a host that nothing changed.
+**Credentials.** A mark is stored with them: their number, and a digest that differs after each change to any
+of them. One small read tells a host that nothing changed.
 
-The brake of a whole cluster: one row, which the log carries to all hosts.
+**The brake** of a whole cluster is one row. Each host copies it into its own brake page after the commit that
+has it (``writer/committer.py``), and when its folder is opened.
 
-Each host copies the row into its own brake page after the commit that has it (``writer/committer.py``), and
-when its folder is opened.
+**Evidence** proves a session's end: registrations of verifiers, and finished receipts. A registration is a
+fact about a process that runs on this host, and belongs to it. A receipt is made of such facts.
 
-Rows that prove a session's end: registrations of verifiers, and finished receipts.
-
-The same table has hosts (``host_rows``), credentials (``credential_rows``) and bans (``rules/bans``).
-
-No change writes them. A registration is a fact about a process that runs on this host, and belongs to it. A
-receipt is made of such facts; in a cluster the log carries it to all hosts, as it does leases.
-
-The folder's place in the carried log: one row, written in the same transaction as the group itself.
+**The position** of the folder in the carried log is one row, written in the same transaction as the group
+itself. Bans are in the table too (``rules/validation.py``).
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 An end or a suspension is one row, whatever the number of descendants. A time that has passed has no row until
 the sweep. Each check evaluates these at call time. Here the same rule of the kernel evaluates the same rows
-on every read, and nothing is stored.
-
-Counts of sessions and of their open permits and approvals, row by row.
+on every read, and nothing is stored. Counts of sessions, and of their open permits and approvals, are made
+row by row by that rule.
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
 """The LMDB environment of a state folder: opening it, and guarding it against forks.
 
-One environment per process, which its readers share (``reader.py``). A forked child would share
-the parent's reader slots and locks. So in a child every source that was opened before denies: reads raise,
-which is logged once, and the child's own copy of the brake page is engaged. A child opens an environment of
-its own.
+One environment per process, which its readers share (``reader.py``). A forked child would share the parent's
+reader slots and locks. So in a child every source that was opened before denies: reads raise, which is logged
+once, and the child's own copy of the brake page is engaged. A child opens an environment of its own.
 
 A child never closes the parent's environment, not even when it ends. That would free the parent's reader
 slot, and release the locks that the child holds for its own environment. LMDB's binding also has a lock that
 a thread of the parent may have held at the moment of the fork.
 
-The id of the last commit to an LMDB file, read from the transaction ids in its two mapped meta pages.
-
-LMDB (format 1) begins each file with two meta pages, which the commits write in turn, as their last
-write and before the commit returns. Each states its transaction's id; the larger one is the last commit.
+The id of the last commit is read from the file itself. LMDB (format 1) begins each file with two meta pages,
+which the commits write in turn, as their last write and before the commit returns. Each states its
+transaction's id; the larger one is the last commit.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """The read-only view of a state folder, for verifiers in other processes than the writer's.
 
-One read-only LMDB environment for all readers of a folder in one process.
-
-LMDB permits no second environment of the same files in one process. So the readers of a folder share it, and
+LMDB permits no second environment of the same files in one process. So the readers of a folder share one, and
 the last one that closes closes it. The writer's own environment is not among them: beside it a reader is
 refused ``IN_USE``. A forked child shares nothing that was open before: it opens an environment of its own.
 
-The credentials of a cluster as a process reads them: once, and again when one changed.
+The credentials of a cluster are read once, and again when one changed.
 """
 
 from __future__ import annotations

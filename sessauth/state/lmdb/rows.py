@@ -1,7 +1,6 @@
 """Rows of one LMDB transaction, decoded: ``apply`` reads through them, and the log writes through them.
 
-Tallies of revoked blocks, by which a few rows prove that a block of a session is not revoked.
-
+Tallies of revoked blocks are among them, by which a few rows prove that a block of a session is not revoked.
 A row that is not found proves nothing: the page that has it may be lost, or replaced by another page. So
 where more than :data:`LIMIT` revoked blocks of a session begin with the same bytes, a row says for each next
 byte how many there are, and the sum of their last 8 bytes modulo 2^64. The counts of the row without a prefix
@@ -10,8 +9,6 @@ revoked blocks below the last entry to that. The kernel reads them (``_fast/chec
 
 The rows depend on the set of revoked blocks alone, so all hosts of a cluster have the same. Each begins with
 its own key: a row in another one's place is not taken for it.
-
-A range of keys of the tables whose keys begin with a session id.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""The leader's side of the carried log: each group is appended before it is committed here.
+"""The carried log: the leader appends each group to the engine, and followers apply it as the leader did.
 
-The engine decides in one step whether a group follows the head in the leader's term. So all other hosts will
-apply each group that this server committed, and a server that lost the lead can't commit any.
+A leader appends a group before it commits it here. The engine decides in one step whether the group follows
+the head in the leader's term. So all other hosts will apply each group that this server committed, and a
+server that lost the lead can't commit any.
 
-The follower's side of the carried log: a record is checked, and applied as its leader applied it.
-
-The engine is not trusted. A record counts if an active server key of this host's own state signed it and if
-it follows the record, the change and the incarnation that the folder ends with; and it must lead to the state
-that its leader signed. Otherwise nothing of it is applied, and the host runs out of proofs that it is fresh.
-
-The log of a host that only follows: it applies the servers' records, and never leads.
+A follower does not trust the engine. A record counts if an active server key of this host's own state signed
+it and if it follows the record, the change and the incarnation that the folder ends with; and it must lead to
+the state that its leader signed. Otherwise nothing of it is applied, and the host runs out of proofs that it
+is fresh. The log of a host that only follows applies the servers' records, and never leads.
 """
 
 from __future__ import annotations

@@ -1,19 +1,17 @@
 """The port to an engine that carries the log: an ordered, durable sequence of records, and a leader's key.
 
 An engine orders bytes and knows nothing of sessions. Every record is signed, so it can withhold records,
-never make one. etcd and PostgreSQL can do all of this; nothing here trusts an engine's clock.
+never make one. etcd and PostgreSQL can do all of this; nothing here trusts an engine's clock. A server reads
+the log from the engine itself.
 
-The beats that this process sent, so that it notices another process with its server's name.
+A process compares the beats in the engine with those that it sent, so that it notices another process with
+its server's name. The first beat of a process replaces any other: a successor takes over. From then on the
+engine may have only its own, so of two processes with one name the later one goes on, and the earlier one
+proves nothing any more.
 
-The first beat of a process replaces any other: a successor takes over. From then on the engine may have only
-its own, so of two processes with one name the later one goes on, and the earlier one proves nothing any more.
-
-A server's own view of the carried log: read from the engine itself.
-
-Trimming: the leader has the engine forget records that every host can do without.
-
-A host that needs one of them takes a snapshot, so nothing depends on it. Each server, leader or not, has the
-engine free overwritten entries: servers write beats even while none of them leads.
+The leader has the engine forget records that every host can do without. A host that needs one of them takes a
+snapshot, so nothing depends on it. Each server, leader or not, has the engine free overwritten entries:
+servers write beats even while none of them leads.
 """
 
 from __future__ import annotations

@@ -3,12 +3,10 @@
 The engine compares the term in each append, so a server that wrongly believes it leads writes nothing. The
 election is for progress; the append alone keeps two servers from writing.
 
-The other servers of a cluster, by their beats: how far their clocks differ, and why none leads.
-
-A leader stamps all changes, and no host uses a time before the last stamp. So a leader whose clock is
-ahead would make every other host deny until real time reaches its stamps: it must not lead.
-
-Beats of a cluster's servers that a host accepts: those signed by active keys of its own folder.
+A host accepts the beats of other servers that are signed by active keys of its own folder. They tell how far
+the servers' clocks differ, and why none leads. A leader stamps all changes, and no host uses a time before
+the last stamp. So a leader whose clock is ahead would make every other host deny until real time reaches its
+stamps: it must not lead.
 """
 
 from __future__ import annotations

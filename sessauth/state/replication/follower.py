@@ -1,17 +1,15 @@
-"""A thread that reads the carried log and applies it to this host's folder.
+"""A thread that reads the carried log and applies it to this host's folder, and proofs that it is fresh.
 
-Freshness: proofs that this host holds every record that any server acknowledged a moment ago.
+A proof states that this host holds every record that any server acknowledged a moment ago. It begins before
+its question: at t0 the host asks for a barrier, which names the head of the log at some later time. Once the
+host holds that record, every change acknowledged before t0 is in its folder, so its checks may allow until
+t0 + bound. No wall clock and no heartbeat counts. A host whose follower was killed, was stopped or lost the
+engine runs out of proofs by itself.
 
-A proof begins before its question: at t0 the host asks for a barrier, which names the head of the log at some
-later time. Once the host holds that record, every change acknowledged before t0 is in its folder, so its
-checks may allow until t0 + bound. No wall clock and no heartbeat counts. A host whose follower was killed,
-was stopped or lost the engine runs out of proofs by itself.
-
-The alarm of a host that refused its cluster's log, as its folder stores it.
-
-It survives restarts: a log that was restored and then grew again could look right to a restarted process. An
-operator ends it, by a command on this host, or by having the log go on elsewhere (``adopt``): a signed record
-that follows this host's position, and comes after everything that raised its alarm.
+A host that refused its cluster's log has an alarm, which its folder stores. It survives restarts: a log that
+was restored and then grew again could look right to a restarted process. An operator ends it, by a command on
+this host, or by having the log go on elsewhere (``adopt``): a signed record that follows this host's
+position, and comes after everything that raised its alarm.
 """
 
 from __future__ import annotations

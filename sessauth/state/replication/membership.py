@@ -1,6 +1,7 @@
-"""The beginning of a cluster: a single host's folder becomes its first server.
+"""The beginning and the end of a folder's membership in a cluster.
 
-The end of a folder's membership: it becomes a single host's again, with its state.
+A single host's folder becomes the first server of a cluster. At the end of its membership it is a single
+host's again, with its state.
 """
 
 from __future__ import annotations

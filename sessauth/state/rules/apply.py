@@ -4,9 +4,9 @@ It is deterministic: no clock, no randomness, no I/O but reads of rows. Follower
 in the same order reach the same rows and the same head. ``apply`` does all validation of changes. The
 outcome of an invalid change is its rejection.
 
-Rules of changes to issuer keys and to the incarnation.
-
-Rules of changes to the credentials of a cluster.
+The rules of issuer keys, of the incarnation and of a cluster's credentials are here, those of sessions in
+``sessions.py``, those of costs and approvals in ``calls.py``, and those of bans in ``validation.py``. Each
+returns effects (``effects.py``), or raises RuleViolation.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Rules of the costs of calls: uses, budgets, used approvals, and permits that hold a reserve.
+"""Rules of calls that cost something or need an approval: uses, budgets, permits with a reserve, approvals.
 
 A consumption takes all its claims or none. A permit is void once the session's epoch differs from its own.
 So a narrowing, a suspension and an end walk no table. A change of an ancestor does not move that epoch: the
 writer evaluates the call again, in the transaction that consumes or settles, by the ancestors' present state.
 
-Rules of approvals: requested, answered by signed statements or a denial, removed after their expiry.
+An approval is requested, answered by signed statements or a denial, and removed after its expiry.
 """
 
 from __future__ import annotations

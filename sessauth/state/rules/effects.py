@@ -1,16 +1,15 @@
 """Effects of a change: puts and deletes by table, computed before anything is written.
 
-Protocols of the rows that ``apply`` reads and of the sources that sessions are read from.
+The protocols of the rows that ``apply`` reads, and of the sources that sessions are read from, are here too,
+and two kinds of rows.
 
-Rows of the costs of a session's calls: the keys of its counters, and the values stored under them.
+**Costs** of a session's calls: a counter's key is the session id, one byte for the kind, and the thing
+counted.
 
-A counter's key is the session id, one byte for the kind, and the thing counted.
-
-Incarnations: a new one ends all sessions that have not ended, by one row.
-
-A session's row states the revision of the last change to it. The head states the revision at which the
-incarnation began. A row of an earlier revision whose session has not ended is read as ended by the new
-incarnation. The next write of the session stores that.
+**Incarnations**: a new one ends all sessions that have not ended, by one row. A session's row states the
+revision of the last change to it. The head states the revision at which the incarnation began. A row of an
+earlier revision whose session has not ended is read as ended by the new incarnation. The next write of the
+session stores that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Validation shared by the rules of ``apply``: texts, scopes, ids, the status of sessions.
+"""Validation shared by the rules of ``apply``: texts, scopes, ids, the status of sessions, bans.
 
-Rules of bans: one row has all of them, and an opening that one fits is refused before it is logged.
+One row has all bans, and an opening that one fits is refused before it is logged.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The writer thread: runs groups of jobs, commits each with one fsync, and only then answers the callers.
 
-Jobs of the writer thread, and the bounded queue between callers and the thread.
+Order of events: a caller puts a job into a bounded queue; the thread takes all that wait as one group, and
+runs each over the rows that the ones before it left (``group.py``); in a cluster the group is appended to the
+carried log; LMDB commits; the anchor states the commit; the callers get their answers. A failed commit
+engages the brake, until a write is durable again.
 
-Continuity of the data file: each commit goes to the file of the commit before, and to the anchor.
-
-The writer has its data file mapped. If another file came under its name, or other bytes into it, the writer
-would continue an older state, in which ended sessions are active. So before each commit it checks the file
-names (at most every 20 ms) and LMDB's two meta pages, and after each commit the pages again.
+**Continuity.** Each commit goes to the file of the commit before. The writer has its data file mapped. If
+another file came under its name, or other bytes into it, the writer would continue an older state, in which
+ended sessions are active. So before each commit it checks the file names (at most every 20 ms) and LMDB's two
+meta pages, and after each commit the pages again.
 
 It checks the anchor along with the names. The writer has the anchor's content in memory, so it rewrites an
 anchor that was removed, truncated or replaced, and logs that. Otherwise an older data file could be put in

@@ -1,29 +1,21 @@
 """A group: the changes that share a commit, each applied to the rows that the ones before it left.
 
-Refusals of an operator: new authority while everything is frozen, and sessions that a ban fits.
+**The view.** The writer checks a call by the rows that its change is then applied to: those of its own write
+transaction, with the uncommitted changes of earlier jobs of the group.
 
-Formats of the carried log: the one that each change and row came with.
+**Refusals.** While everything is frozen an operator gets no new authority, and no session opens that a ban
+fits.
 
-A host that reads only an earlier format raises its alarm at anything that a later one added. So the leader
-writes none of it until each host of the cluster said that it reads it; `raise_format` then has the log itself
-say so.
+**The clock.** A change is stamped with the wall clock, and the clock floor never goes back before a stamp. So
+one wrong step of the clock, stamped once, would leave the floor in the future, and every check would deny
+until real time reached it. The writer therefore compares the wall clock with a monotonic clock that counts
+suspend, from the moment it was opened, with the same bound as the kernel's checks.
 
-A kind or a row that is not listed here is of the latest format. To add one, raise ``FORMAT`` if the last
-release had that already, and list that release's kinds and rows.
-
-The writer's wall clock, which is suspect once it deviates from a monotonic one.
-
-A change is stamped with the wall clock, and the clock floor never goes back before a stamp. So one wrong
-step of the clock, stamped once, would leave the floor in the future, and every check would deny until real
-time reached it. The writer therefore compares the wall clock with a monotonic clock that counts suspend, from
-the moment it was opened, with the same bound as the kernel's checks.
-
-The port between a commit and the log of a cluster; a single host has none.
-
-The rows of a group, as the kernel's view reads them.
-
-The writer checks a call by the rows that its change is then applied to: those of its own write transaction,
-with the uncommitted changes of earlier jobs of the group.
+**The log of a cluster** has a port here; a single host has none. A host that reads only an earlier format of
+it raises its alarm at anything that a later one added. So the leader writes none of it until each host of the
+cluster said that it reads it; `raise_format` then has the log itself say so. A kind or a row that is not
+listed here is of the latest format. To add one, raise ``FORMAT`` if the last release had that already, and
+list that release's kinds and rows.
 """
 
 from __future__ import annotations

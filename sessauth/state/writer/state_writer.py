@@ -1,8 +1,9 @@
 """The log in LMDB: the one writer of a state folder.
 
-Queries of the writer's process: sessions, keys, outcomes, permits, approvals, receipts.
+It opens the folder (``opening.py``), starts the writer thread (``committer.py``), and is how its process
+submits changes, and reads sessions, keys, outcomes, permits, approvals and receipts.
 
-The sweep: ends sessions that are over, expires permits and approvals, and purges long ended sessions.
+The sweep ends sessions that are over, expires permits and approvals, and purges long ended sessions.
 """
 
 from __future__ import annotations
