@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
-from sessauth.carriers.etcd.keys import ClusterKeys, encode_head
 from sessauth.carriers.etcd.members import Members
 from sessauth.carriers.etcd.messages import (
     RANGE,
     STATUS,
     TXN,
     WATCH,
+    ClusterKeys,
+    encode_head,
 )
 from sessauth.carriers.etcd.v1 import etcd_pb2 as pb
 from sessauth.state.replication.carrier import (

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from sessauth.carriers.postgres.conninfo import hosts
 from sessauth.carriers.postgres.postgres_carrier import PostgresCarrier
+from sessauth.carriers.postgres.session import hosts
 from sessauth.errors import ConfigError
 from sessauth.server.config.config import Config, from_dict
 from tests.support.interop_server import free_port

@@ -1,6 +1,10 @@
 """The carrier over etcd's API v3 (the port: ``state/replication/carrier.py``).
 
 Its keys: ``leader`` (the only one with a lease), ``head``, ``log/<number>``, ``beat/<server>``.
+
+The transaction that appends a record, and the reading of its answer.
+
+Waiting for records by etcd's Watch, which may end silently: a hint, never a proof.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,8 +20,10 @@ import grpc
 
 from ...crypto.client_files import ClientFiles
 from ...state.replication.carrier import (
+    DIGEST_BYTES,
     MAX_RECORD_BYTES,
     Appended,
+    AppendStatus,
     Barrier,
     CarrierError,
     CompactedRecords,
@@ -26,10 +33,7 @@ from ...state.replication.carrier import (
     OwnBeats,
     beat_digest,
 )
-from .append_call import AppendCall
-from .keys import ClusterKeys, decode_head, decode_leader, encode_head, encode_leader
-from .log_watch import LogWatch
-from .members import PATIENCE_S, AnswerTooLarge, CallRefused, Members
+from .members import PATIENCE_S, AnswerTooLarge, CallRefused, Members, NoSpace
 from .messages import (
     COMPACT,
     DELETE_RANGE,
@@ -39,8 +43,15 @@ from .messages import (
     REVOKE,
     STATUS,
     TXN,
+    WATCH,
+    ClusterKeys,
     Transaction,
     absent,
+    created_at,
+    decode_head,
+    decode_leader,
+    encode_head,
+    encode_leader,
     get,
     has_value,
     impossible,
@@ -298,3 +309,147 @@ class EtcdCarrier:
 def _leader(found: pb.KeyValue) -> Leader:
     """Return the leader by its key. Raises CarrierError."""
     return Leader(*decode_leader(found.value), found.create_revision)
+
+
+class AppendCall:
+    """One append, with all of its attempts."""
+
+    def __init__(self, keys: ClusterKeys, term: int, head: LogHead, record: bytes, digest: bytes) -> None:
+        """Make the transaction. Raises ValueError for a digest or a head of another size."""
+        if len(digest) != DIGEST_BYTES:
+            raise ValueError("a digest has 32 bytes")
+        self._keys: Final = keys
+        self._term: Final = term
+        self._head: Final = head
+        self._record: Final = record
+        self._new: Final = LogHead(head.number + 1, digest)
+        # True once an attempt of this call had no answer.
+        self._lost = False
+        key = keys.record(self._new.number)
+        # All three. A wiped engine restarts its revisions: a leader may have a term of another past.
+        self._request: Final = pb.TxnRequest(
+            compare=[
+                created_at(keys.leader, term),
+                has_value(keys.head, encode_head(head)) if head.number else absent(keys.head),
+                absent(key),
+            ],
+            success=[put(key, record), put(keys.head, encode_head(self._new))],
+            failure=[get(key), get(keys.leader), get(keys.head)],
+        )
+
+    def run(self, members: Members, give_up_ms: int) -> Appended:
+        """Ask one member after the other until one answers."""
+        if self._term < 1:
+            # Revision 0 is that of a key that is not there.
+            return Appended(AppendStatus.FENCED, "no leader has the term 0")
+        if not 0 < len(self._record) <= MAX_RECORD_BYTES:
+            return Appended(AppendStatus.REFUSED, f"a record has 1 to {MAX_RECORD_BYTES} bytes")
+        try:
+            return members.ask(TXN, self._request, self._judge, give_up_ms / 1000, lost=self._lose)
+        except CallRefused as refusal:
+            # An attempt without an answer may have appended it, or still do so.
+            if self._lost:
+                return Appended(AppendStatus.UNKNOWN, str(refusal))
+            full = isinstance(refusal, NoSpace)
+            return Appended(AppendStatus.FULL if full else AppendStatus.REFUSED, str(refusal))
+        except CarrierError as error:
+            return Appended(AppendStatus.UNKNOWN, str(error))
+
+    def _lose(self) -> None:
+        self._lost = True
+
+    def _judge(self, data: bytes) -> Appended:
+        answer = transaction(self._request)(data)
+        if answer.succeeded:
+            return Appended(AppendStatus.APPENDED)
+        record, leader, value = answer.ranges
+        head, new = decode_head(value_of(value)), self._new
+        if record:
+            if record[0].value == self._record:
+                return Appended(AppendStatus.APPENDED)
+            return _fenced(f"record {new.number} is another one")
+        if head == new:
+            # Appended by an earlier attempt, and trimmed since.
+            return Appended(AppendStatus.APPENDED)
+        if head.number > new.number:
+            return Appended(
+                AppendStatus.UNKNOWN, f"record {new.number} was trimmed: the log is at {head.number}"
+            )
+        if head != self._head:
+            detail = f"the log is at {head.number}, not after {self._head.number} as this server has it"
+            # An engine that lost its past may have lost the record of an earlier attempt, which others read.
+            behind = self._lost and head.number <= self._head.number
+            return Appended(AppendStatus.UNKNOWN, detail) if behind else _fenced(detail)
+        found = only(leader)
+        if found is None or found.create_revision != self._term:
+            return _fenced("nobody leads" if found is None else "another server leads")
+        raise CarrierError("etcd refused an append without a reason")
+
+
+def _fenced(detail: str) -> Appended:
+    return Appended(AppendStatus.FENCED, detail)
+
+
+_PUT: Final = 0
+
+
+class LogWatch:
+    """Waits for records. Any thread may call."""
+
+    def __init__(self, keys: ClusterKeys, members: Members) -> None:
+        """Watch the log of these keys."""
+        self._keys = keys
+        self._members = members
+
+    def wait(self, after: int, timeout_ms: int) -> None:
+        """Return soon after a record after ``after`` exists, or after the time-out.
+
+        Raises CarrierError if the carrier is closed.
+        """
+        end = time.monotonic() + timeout_ms / 1000
+        while (left := end - time.monotonic()) > 0:
+            member = self._members.preferred
+            try:
+                self._watch(member, after, left)
+                break
+            except CarrierError:
+                # Silent, or it ended the watch before its time: the next member, but not in a tight loop.
+                self._members.leave(member)
+                self._members.pause()
+        self._members.pause(0)
+
+    def _watch(self, member: int, after: int, timeout_s: float) -> None:
+        """Return after a record or at the time-out. Raises CarrierError if the member is of no use."""
+        key, end = self._keys.record(after + 1), self._keys.log_end
+        request = pb.WatchRequest(create_request=pb.WatchCreateRequest(key=key, range_end=end))
+        try:
+            # A stream of requests in etcd's API, of which one is used.
+            stream = self._members.channel(member).unary_stream(WATCH, bytes, bytes)
+            call = stream(request.SerializeToString(), timeout=timeout_s)
+        except ValueError:
+            raise CarrierError("the channel is closed") from None
+        try:
+            # A member that is silent is found so; a stream alone would be waited for until the time-out.
+            if self._head(member) > after:
+                return
+            for data in call:
+                answer = parse(pb.WatchResponse)(data)
+                # Once the watch is in place, earlier records are in the head.
+                if answer.created and self._head(member) > after:
+                    return
+                if answer.canceled:
+                    break
+                if any(event.type == _PUT for event in answer.events):
+                    return
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return
+            raise self._members.failure(member, error) from None
+        finally:
+            call.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs has no types of it
+        raise CarrierError("etcd ended a watch")
+
+    def _head(self, member: int) -> int:
+        request = get(self._keys.head, by_member=True).request_range
+        data = self._members.call(member, RANGE, request.SerializeToString())
+        return decode_head(value_of(pairs(request, parse(pb.RangeResponse)(data)))).number
