@@ -20,9 +20,13 @@ from benchmarks.service.native_echo import SOURCE
 from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth.gateways.extauthz.answers import pass_with
 from sessauth.gateways.extauthz.server import CHECK
-from sessauth.server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_unix
-from sessauth.server.transport.native import NativeServer
-from sessauth.server.transport.receiving import Receiving
+from sessauth.server.transport.native import (
+    MAX_METADATA_BYTES,
+    MAX_REQUEST_BYTES,
+    NativeServer,
+    Receiving,
+    bind_unix,
+)
 from sessauth.server.transport.rpc import Rpc
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter

@@ -21,12 +21,16 @@ from typing import Any, Final
 from benchmarks import floors
 from benchmarks.service.grpcio_echo import METHOD, unary
 from sessauth._fast._codec import DirectCaller, DirectMethod
-from sessauth.server.config.sections import LimitSettings
-from sessauth.server.rpc import pools
-from sessauth.server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_unix
+from sessauth.server.rpc import pool
 from sessauth.server.rpc.pool import PoolShare
-from sessauth.server.transport.native import NativeServer
-from sessauth.server.transport.receiving import Receiving
+from sessauth.server.sections import LimitSettings
+from sessauth.server.transport.native import (
+    MAX_METADATA_BYTES,
+    MAX_REQUEST_BYTES,
+    NativeServer,
+    Receiving,
+    bind_unix,
+)
 from sessauth.server.transport.rpc import Plan, Rpc
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
@@ -93,11 +97,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.module) as folder:
         StateWriter.open(Path(folder) / "state", create=True).close()
         reader = StateReader.open(Path(folder) / "state")
-        opened = pools.open_pools(LimitSettings())
+        opened = pool.open_pools(LimitSettings())
         receiving = Receiving(LimitSettings().receive_ms)
         verifier = Verifier(reader, audience="echo")
         module = floors.load(options.module, SOURCE)
-        echo = Echo(module, verifier, PoolShare(opened[pools.CHECK]), receiving)
+        echo = Echo(module, verifier, PoolShare(opened[pool.CHECK]), receiving)
         server = NativeServer(
             echo.accept,
             receiving,

@@ -20,7 +20,7 @@ from . import failures, output
 
 if TYPE_CHECKING:
     from ..client import AsyncClient, Client
-    from ..server.config.config import Config
+    from ..server.config import Config
     from ..tokens.holder import HolderKey
 
 R = TypeVar("R")
@@ -116,7 +116,7 @@ class Settings:
 
         ``overrides`` are environment variables that count instead of those that are set.
         """
-        from ..server.config import config
+        from ..server import config
 
         return config.load(self.home, {**os.environ, **overrides})
 

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, UsageError
 from ..server import log as server_log
-from ..server.rpc.listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_problem, bind_unix
 from ..server.rpc.pool import BoundedPool, PoolShare
-from ..server.transport.receiving import Receiving
+from ..server.transport.native import (
+    MAX_METADATA_BYTES,
+    MAX_REQUEST_BYTES,
+    Receiving,
+    bind_problem,
+    bind_unix,
+)
 from ..server.transport.requirements import require_libraries
 from ..server.transport.rpc import Plan, Rpc
 

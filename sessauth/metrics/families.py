@@ -1,7 +1,7 @@
 """The metrics of every verifier: names, kinds, labels and descriptions.
 
 Names end in their unit: seconds, bytes, or nothing for counts. No label has a value that an agent,
-a session or a token chooses. Those of a whole service are in ``server/metrics/families.py``.
+a session or a token chooses. Those of a whole service are in ``server/metrics/state.py``.
 """
 
 from __future__ import annotations

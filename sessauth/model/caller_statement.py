@@ -4,7 +4,7 @@
     data = signed.encode()                       # the value in the metadata
     SignedStatement.read(data)                   # the statement, if its own key signed it
 
-Whose key that is, and for which calls it counts, ``sessauth.server.cluster.statements`` decides.
+Whose key that is, and for which calls it counts, ``sessauth.server.cluster.forwarding`` decides.
 """
 
 from __future__ import annotations

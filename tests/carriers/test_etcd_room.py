@@ -14,8 +14,7 @@ from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.clock import FixedClock
 from sessauth.model.group_record import ServerKey
 from sessauth.model.host import HostApplied, ServerBeat
-from sessauth.server.feed.beats import BeatWriter
-from sessauth.server.feed.hosts import FollowedHosts, HostReport
+from sessauth.server.cluster.cluster_feed import BeatWriter, FollowedHosts, HostReport
 from sessauth.state.replication.carrier import AppendStatus, CarrierError, EngineSource
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster
 from tests.support.log_writer import LogWriter, new_leader

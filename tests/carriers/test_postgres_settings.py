@@ -10,7 +10,7 @@ import pytest
 from sessauth.carriers.postgres.postgres_carrier import PostgresCarrier
 from sessauth.carriers.postgres.session import hosts
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import Config, from_dict
+from sessauth.server.config import Config, from_dict
 from tests.support.interop_server import free_port
 from tests.support.log_writer import START, UNKNOWN, digest
 

@@ -22,13 +22,13 @@ from .conftest import Run, Service
 PACKAGE = Path(sessauth.__file__).parent
 # Code that a command reaches, here or at a server. Configuration errors name their own keys.
 REACHED = (
-    *("client", "server/services", "server/request_fields.py", "server/events/filter.py", "cli"),
+    *("client", "server/services", "server/request_fields.py", "server/events.py", "cli"),
     *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
     *("crypto/holder_public_key.py", "crypto/issuer_key.py", "approvals/approver.py"),
     *("scopes/call_arguments.py", "verifier/cost_judge.py"),
 )
 # Read by the server alone: what a verifier or a follower reports has no options.
-NOT_REACHED = {"client/_usage_messages.py", "server/services/feed.py"}
+NOT_REACHED = {"client/_usage_messages.py", "server/services/cluster.py"}
 # Parameters that no command passes on as its user's, and words that only look like one.
 NO_OPTIONS = {
     *(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.server.config.config import Config
+from sessauth.server.config import Config
 from sessauth.server.process import control
 from tests.cli.conftest import invoke
 

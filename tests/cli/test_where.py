@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.process.control import Control
 from tests.cli.conftest import Run, Service, invoke
 

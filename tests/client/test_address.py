@@ -8,7 +8,7 @@ from sessauth.client import Client, Tls
 from sessauth.client._target import load_credential, resolve_credential, resolve_target, resolve_targets
 from sessauth.client._transport import resolve_endpoint
 from sessauth.errors import ConfigError, UsageError
-from sessauth.server.config.config import default_home as server_home
+from sessauth.server.config import default_home as server_home
 
 SECRET = "sessauth_key_operator_c2VjcmV0"
 

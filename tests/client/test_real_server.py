@@ -13,7 +13,7 @@ from sessauth import errors
 from sessauth.client import AsyncClient, CheckItem, Client, Tls
 from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason, Stage
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.tokens.token import Token

@@ -9,9 +9,9 @@ import pytest
 
 from sessauth.errors import ConfigError, StateError, StateUnusable
 from sessauth.server.cluster.begin import begin, server_key
-from sessauth.server.config.config import Config, load
+from sessauth.server.cluster.joining import open_source
+from sessauth.server.config import Config, load
 from sessauth.server.process.init import initialise
-from sessauth.server.process.joining import open_source
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.replication.membership import found
 from tests.support.service import home_folder

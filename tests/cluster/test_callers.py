@@ -13,7 +13,7 @@ from sessauth.model.change import Change, ChangeKind
 from sessauth.model.credential import credential_digest
 from sessauth.reasons import Reason
 from sessauth.server.cluster import begin as beginning
-from sessauth.server.cluster.callers import carried_credentials, leave
+from sessauth.server.cluster.begin import carried_credentials, leave
 from sessauth.server.keys.credentials import CredentialFile, new_credential
 from sessauth.server.process.init import initialise
 from sessauth.state import layout

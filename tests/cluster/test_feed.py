@@ -16,7 +16,7 @@ from sessauth.client._feed.servers import FeedServer, FeedServers
 from sessauth.client._feed.source import FeedSource
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
-from sessauth.server.feed.records import RecordFeed
+from sessauth.server.cluster.cluster_feed import RecordFeed
 from sessauth.state.replication import snapshot as snapshot_file
 from sessauth.state.replication.carrier import Barrier, CarrierError, CompactedRecords, EngineSource
 from sessauth.v1 import feed_service_pb2 as pb
@@ -137,7 +137,7 @@ class SlowEngine(OneEngine):
 
 def test_barriers_are_shared(fed: Cluster) -> None:
     """Twenty callers at once cost two barriers: one that was under way counts for nobody who came later."""
-    from sessauth.server.feed.barriers import SharedBarriers
+    from sessauth.server.cluster.cluster_feed import SharedBarriers
 
     engine = SlowEngine()
     shared = SharedBarriers(EngineSource(engine, "one"))

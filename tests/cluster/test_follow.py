@@ -17,10 +17,10 @@ from cryptography import x509
 from sessauth.errors import ConfigError
 from sessauth.model.group_record import SignedGroup, record_digest
 from sessauth.reasons import Reason
-from sessauth.server.config.config import from_dict
+from sessauth.server.cluster import joining
+from sessauth.server.cluster.joining import join, open_source
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.process import joining
-from sessauth.server.process.joining import join, open_source
 from sessauth.state.replication.carrier import LogHead
 from sessauth.verifier.verifier import Verifier
 from tests.support.carried import OneEngine

@@ -16,8 +16,8 @@ from sessauth.model.caller_statement import CallerStatement, HostKey, ItemProof,
 from sessauth.model.change import add_credential, remove_credential
 from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import server_key
-from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.sections import ROLES
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import evidence_service_pb2 as evidence
 from sessauth.v1 import forward_service_pb2 as forwards

@@ -15,9 +15,9 @@ from sessauth.cli.render.heads import to_lines
 from sessauth.model.host import SERVER_PREFIX
 from sessauth.model.standing import ClusterStanding, HostStanding
 from sessauth.reasons import Reason
-from sessauth.server.cluster.heads import HostHead, judged, survey
 from sessauth.server.cluster.part import ClusterPart
-from sessauth.server.config.config import Config
+from sessauth.server.cluster.repair import HostHead, judged, survey
+from sessauth.server.config import Config
 from sessauth.state.replication.carrier import LogHead
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers

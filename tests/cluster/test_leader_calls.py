@@ -10,10 +10,8 @@ from sessauth.client._renewed_channel import RenewedChannel
 from sessauth.clock import SystemClock
 from sessauth.errors import NotLeader, ServerError
 from sessauth.model.group_record import ServerKey
-from sessauth.server.cluster.hand_on import LeaderCalls
-from sessauth.server.cluster.own_call import REPORT_USAGE, own_call
-from sessauth.server.cluster.statements import StatementSigner
-from sessauth.server.config.config import Config
+from sessauth.server.cluster.forwarding import REPORT_USAGE, LeaderCalls, StatementSigner, own_call
+from sessauth.server.config import Config
 from sessauth.server.status import refused
 from sessauth.state.replication.carrier import Leader
 

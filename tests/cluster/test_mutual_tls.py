@@ -14,8 +14,8 @@ from sessauth.client._feed.servers import FeedServers
 from sessauth.client._feed.source import FeedSource
 from sessauth.client._target import Tls
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
-from sessauth.server.rpc.parts import Parts
+from sessauth.server.config import from_dict
+from sessauth.server.rpc.authenticate import Parts
 from sessauth.state.replication.carrier import CarrierError
 from sessauth.v1 import key_service_pb2 as keys
 from tests.support.carried import OneEngine

@@ -14,10 +14,10 @@ import pytest
 from sessauth.errors import ConfigError
 from sessauth.model.host import HostRecord
 from sessauth.server import log
-from sessauth.server.cluster.refusals import ServerRefusals
-from sessauth.server.config.config import from_dict
+from sessauth.server.cluster.following import ServerRefusals
+from sessauth.server.cluster.joining import join, open_source
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.process.joining import join, open_source
 from sessauth.state.lmdb import cluster_rows
 from tests.support.feeding import Cluster, cluster
 from tests.support.service import running, wait_until

@@ -16,7 +16,7 @@ from sessauth.model.change import add_credential, add_key, remove_credential, se
 from sessauth.model.credential import CredentialRecord, credential_digest
 from sessauth.model.group_record import SERVER_OWNER, ServerKey
 from sessauth.server.cluster.begin import server_key
-from sessauth.server.cluster.statement_ids import MAX_AGE_MS, MAX_AHEAD_MS
+from sessauth.server.cluster.forwarding import MAX_AGE_MS, MAX_AHEAD_MS
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.rpc.access import STATEMENT
 from sessauth.v1 import authorization_service_pb2 as pb

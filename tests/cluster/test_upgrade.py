@@ -29,14 +29,14 @@ def test_a_follower_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
     monkeypatch.setattr("sessauth.state.replication.membership.FORMAT", 0)
     # Servers say nothing before the host is there.
-    monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", OLDEST_FORMAT)
+    monkeypatch.setattr("sessauth.server.cluster.cluster_feed.FORMAT", OLDEST_FORMAT)
     with home_folder() as home, two_servers(home, ["127.0.0.1:1"]) as (one, two):
         host = follower(home, one, two)
         host.wait_for("fresh")
         host.stop()
         host.start(program=EARLIER + PROGRAM)
         assert wait_until(lambda: host.log.count('"event": "fresh"') == 2)
-        monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", FORMAT)
+        monkeypatch.setattr("sessauth.server.cluster.cluster_feed.FORMAT", FORMAT)
         assert not wait_until(lambda: writes(one) == FORMAT, 3.0)
         assert host.stop() == 0
         host.start()

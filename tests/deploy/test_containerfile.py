@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from tests.support import booted, containerfile
 from tests.support.tree import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from tests.support.tree import ROOT
 
 SAMPLE = ROOT / "deploy" / "sessauth.toml"

@@ -15,7 +15,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from sessauth.audit import layout
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.metrics.collect import Collector
+from sessauth.server.metrics.service import Collector
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import token_sorts
 from tests.support.both_servers import LOOP, THREADS, BothServers, OneServer, both_servers

@@ -12,7 +12,7 @@ import pytest
 
 from sessauth.cli.main import cli
 from sessauth.reasons import Reason, Stage
-from sessauth.server.config.config import SECTIONS
+from sessauth.server.config import SECTIONS
 from sessauth.server.rpc.access import RULES
 from tests.support.markdown import Document
 from tests.support.tree import PACKAGE, ROOT, sources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sessauth.server.metrics.families import METRICS
+from sessauth.server.metrics.state import METRICS
 from tests.support.markdown import Document
 from tests.support.tree import ROOT
 

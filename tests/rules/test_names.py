@@ -37,8 +37,6 @@ SAME_MODULES: dict[tuple[str, str], str] = {
     ("client", "lease"): _BOTH,
     ("client", "sessions"): _REQUEST,
     ("client", "usage"): _REQUEST,
-    ("server", "event"): "an event of a session, and the service that sends them",
-    ("server", "publisher"): "publishes events of sessions; the metrics' copies numbers to a shared page",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.v1 import session_service_pb2 as sessions

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.audit import layout
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from tests.cli.conftest import invoke

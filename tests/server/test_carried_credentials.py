@@ -10,10 +10,8 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateError
 from sessauth.model.change import add_credential, remove_credential
-from sessauth.server.config.config import from_dict, load
-from sessauth.server.keys.carried_credentials import CarriedCredentials
-from sessauth.server.keys.credentials import CredentialFile, new_credential
-from sessauth.server.keys.identities import Identities
+from sessauth.server.config import from_dict, load
+from sessauth.server.keys.credentials import CarriedCredentials, CredentialFile, Identities, new_credential
 from sessauth.state import layout
 from sessauth.state.lmdb.cluster_rows import credential_key
 from sessauth.state.lmdb.reader import StateReader

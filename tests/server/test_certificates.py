@@ -14,7 +14,7 @@ import pytest
 from sessauth.client import Client, Tls
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateUnusable, Unreachable
-from sessauth.server.config.config import Config, load
+from sessauth.server.config import Config, load
 from sessauth.server.keys.certificates import (
     CertificateFiles,
     Certificates,

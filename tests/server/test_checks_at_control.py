@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.process.supervisor import Supervisor
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions

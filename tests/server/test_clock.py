@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from sessauth.clock import SystemClock
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.v1 import session_service_pb2 as sessions

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from sessauth.errors import NotLeader, ServerError
 from sessauth.model.host import HostRecord
-from sessauth.server.usage import host_sums
+from sessauth.server.usage import cluster_usage
 from sessauth.server.usage.cluster_usage import SILENT_MS, require_host
-from sessauth.server.usage.host_report import MAX_SESSIONS
-from sessauth.server.usage.pass_on import RESEND_MS
+from sessauth.server.usage.host_report import MAX_SESSIONS, RESEND_MS
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, block_id, claimed, observed, usage
 from tests.support.usage_hosts import Fault, UsageWorld, host_report
@@ -323,7 +322,7 @@ def test_unknown_sessions_take_no_room(world: UsageWorld) -> None:
 
 def test_memory_is_bounded_and_says_so(tmp_path: Path) -> None:
     """Sessions that ended go first; where none did, what finds no room is counted as lost."""
-    world = UsageWorld(tmp_path, ONE, EDGE, max_bytes=2 * (host_sums.SUM_BYTES + 250))
+    world = UsageWorld(tmp_path, ONE, EDGE, max_bytes=2 * (cluster_usage.SUM_BYTES + 250))
     leader = world.lead(ONE)
     ids = [world.open(number) for number in (1, 2, 3)]
     for number, session_id in enumerate(ids[:2], 1):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config import config as server_config
-from sessauth.server.config import sections
-from sessauth.server.config.config import from_dict, load
+from sessauth.server import config as server_config
+from sessauth.server import sections
+from sessauth.server.config import from_dict, load
 
 CERTIFICATES = '[tcp]\nclient_ca = "ca.pem"\ncertificate = "c"\nprivate_key = "k"\naddress = "h:1"\n'
 GATEWAY = '[[identities]]\nname = "{}"\nrole = "gateway"\nuri = "{}"\n'

@@ -10,11 +10,10 @@ import pytest
 
 from sessauth.metrics.families import VIEW_CURRENT
 from sessauth.reasons import Reason, Stage
-from sessauth.server.metrics.families import METRICS
 from sessauth.server.metrics.shared_page import CODES
-from sessauth.server.metrics.state import RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics
+from sessauth.server.metrics.state import METRICS, RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics
 from sessauth.server.rpc.access import RULES as RPCS
-from sessauth.server.rpc.pools import POOL_NAMES
+from sessauth.server.rpc.pool import POOL_NAMES
 from tests.support.alarms import RULES
 from tests.support.promql import series_of, wrong_with
 from tests.support.scrape import Scrape, Traffic, scrape

@@ -24,10 +24,9 @@ import pytest
 
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.model.server_status import ServerStatus
-from sessauth.server.config.config import Config, from_dict, load
-from sessauth.server.doctor import examination, folder_checks, process_checks
-from sessauth.server.doctor.finding import SEVERITIES, Finding
-from sessauth.server.doctor.host import Host
+from sessauth.server.config import Config, from_dict, load
+from sessauth.server.doctor import examination, folder_checks
+from sessauth.server.doctor.finding import SEVERITIES, Finding, Host
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
@@ -270,7 +269,7 @@ def _remove_keys(place: Place) -> None:
 # By id, what brings the fault about. A function that is returned undoes it.
 FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "settings": _read_settings,
-    "not_examined": lambda place, patch: patch.delattr(process_checks, "lock_holder"),
+    "not_examined": lambda place, patch: patch.delattr(examination, "lock_holder"),
     "open_file": lambda place, _: (place.home / "keys").chmod(0o755),
     "folder_unusable": lambda place, _: (place.home / "usage").write_text("in the way"),
     "membership": lambda place, _: _follow(place),
@@ -428,7 +427,7 @@ def test_a_user_that_can_not_read_is_told_to_be_another(
 def test_no_lock_is_taken(place: Place) -> None:
     """The holder is read from the kernel's table."""
     undo = _hold_lock(place)
-    assert process_checks.lock_holder(place.home / "state") == os.getpid()
+    assert examination.lock_holder(place.home / "state") == os.getpid()
     undo()
-    assert process_checks.lock_holder(place.home / "state") == 0
-    assert process_checks.lock_holder(place.home / "none") == 0
+    assert examination.lock_holder(place.home / "state") == 0
+    assert examination.lock_holder(place.home / "none") == 0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.server.config.config import from_dict
-from sessauth.server.doctor import place_checks, process_checks
+from sessauth.server.config import from_dict
+from sessauth.server.doctor import examination
 from sessauth.server.doctor.finding import ERROR
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
-from sessauth.server.rpc.listen import bind_problem
+from sessauth.server.transport.native import bind_problem
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.cli.conftest import COMMAND, invoke
 from tests.support.service import home_folder, running
@@ -117,20 +117,20 @@ def test_a_place_that_can_not_be_made(tmp_path: Path) -> None:
     in_the_way = from_dict({"home": str(tmp_path), "server": {"run_dir": "."}})
     in_the_way.socket.write_text("")
 
-    assert [place_checks._problem(folder, 0) for _, folder in place_checks._folders(sound)] == [""] * 3
-    problems = [place_checks._problem(folder, 0) for _, folder in place_checks._folders(config)]
+    assert [examination._problem(folder, 0) for _, folder in examination._folders(sound)] == [""] * 3
+    problems = [examination._problem(folder, 0) for _, folder in examination._folders(config)]
     assert [problem.rpartition(" is ")[2] for problem in problems] == [
         "no folder",
         "a link to nothing",
         "no folder",
     ]
-    assert place_checks._is_in_the_way(in_the_way.socket)
-    assert place_checks._is_own_file(tmp_path / "file", os.geteuid())
-    assert place_checks._is_own_file(tmp_path / "none yet", os.geteuid())
-    assert not place_checks._is_own_file(tmp_path / "file", os.geteuid() + 1)
-    assert not place_checks._is_own_file(tmp_path / "link", os.geteuid())
+    assert examination._is_in_the_way(in_the_way.socket)
+    assert examination._is_own_file(tmp_path / "file", os.geteuid())
+    assert examination._is_own_file(tmp_path / "none yet", os.geteuid())
+    assert not examination._is_own_file(tmp_path / "file", os.geteuid() + 1)
+    assert not examination._is_own_file(tmp_path / "link", os.geteuid())
     tmp_path.chmod(0o777)
-    assert place_checks._is_open_to_all(tmp_path)
+    assert examination._is_open_to_all(tmp_path)
 
 
 def test_two_settings_of_one_address() -> None:
@@ -139,11 +139,11 @@ def test_two_settings_of_one_address() -> None:
     free, other = ("127.0.0.1", 0), ("10.0.0.1", 7443)
     for pair, found in (((one, same), 1), ((one, every), 1), ((one, other), 0), ((free, free), 0)):
         stated = dict(zip(("tcp.address", "metrics.address"), pair, strict=True))
-        assert len(list(process_checks._shared_ports(stated))) == found
+        assert len(list(examination._shared_ports(stated))) == found
 
 
 def test_another_users_folder(tmp_path: Path) -> None:
     """The mode decides, for a user that the machine does not know as well."""
     for mode, may in ((0o700, False), (0o707, True)):
         tmp_path.chmod(mode)
-        assert place_checks._allows(tmp_path.stat(), 4_000_000_000) is may
+        assert examination._allows(tmp_path.stat(), 4_000_000_000) is may

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.server.config.config import from_dict
-from sessauth.server.keys.expiry import DAY_S, ExpiryWatch, stated_certificates
+from sessauth.server.config import from_dict
+from sessauth.server.keys.certificates import DAY_S, ExpiryWatch, stated_certificates
 from tests.support.tls_pair import CA, SERVER_PAIR
 
 HOUR_MS = 3_600_000

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.server.rpc import failed_signatures
-from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.rpc import authenticate
+from sessauth.server.rpc.authenticate import FailedSignatures
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A monotonic clock that stands still; its only element is the time in seconds."""
     time = [100.0]
-    monkeypatch.setattr(failed_signatures.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(authenticate.time, "monotonic", lambda: time[0])
     return time
 
 
@@ -45,7 +45,7 @@ def test_peers_do_not_share_a_bucket(now: list[float]) -> None:
 
 def test_memory_is_bounded(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """More peers than the bound push out those that failed longest ago."""
-    monkeypatch.setattr(failed_signatures, "MAX_PEERS", 3)
+    monkeypatch.setattr(authenticate, "MAX_PEERS", 3)
     failures = FailedSignatures(burst=1, per_second=1)
     for number in range(5):
         failures.failed(("gateway", str(number)))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
-from sessauth.server.process.follow import require_follower
+from sessauth.server.cluster.following import require_follower
+from sessauth.server.config import from_dict
 
 FOLLOW = {"servers": ["one.internal:7443"], "server_ca": "ca.pem"}
 

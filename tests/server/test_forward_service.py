@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES, STATEMENT, WORKER
 from sessauth.server.rpc.call import CallContext
+from sessauth.server.sections import ROLES
 from sessauth.server.writer.remote import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import forward_service_pb2 as forwards

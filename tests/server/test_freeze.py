@@ -12,7 +12,7 @@ from sessauth.client import Client
 from sessauth.errors import Rejected
 from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.tokens.token import Token

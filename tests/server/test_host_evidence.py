@@ -14,10 +14,9 @@ from sessauth.model.change import end_session
 from sessauth.model.group_record import ServerKey
 from sessauth.model.host import HostApplied, HostRecord, ServerBeat
 from sessauth.model.receipt import VerifierState
+from sessauth.server.cluster.cluster_feed import BeatWriter, FollowedHosts, HostReport
 from sessauth.server.evidence.host_evidence import HostEvidence
-from sessauth.server.evidence.registry_entry import MARGIN_MS
-from sessauth.server.feed.beats import BeatWriter
-from sessauth.server.feed.hosts import FollowedHosts, HostReport
+from sessauth.server.evidence.registry import MARGIN_MS
 from sessauth.state.lmdb import cluster_rows
 from sessauth.state.replication.carrier import BeatReplaced, CarrierError, EngineSource
 from tests.support.carried import Member, OneEngine, begin_cluster, join

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from sessauth.server.keys.credentials import RELOAD_SECONDS, CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise

@@ -11,14 +11,20 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile, Principal, WorkerCredential
 from sessauth.server.process.init import initialise
-from sessauth.server.rpc import accounting
+from sessauth.server.rpc import call
 from sessauth.server.rpc.access import WORKER
-from sessauth.server.rpc.accounting import REFUSALS_PER_SECOND, Accounting
-from sessauth.server.rpc.authenticate import Authenticator
-from sessauth.server.rpc.lanes import KNOWN, OPERATORS, STRANGERS, Lanes, stranger_status
+from sessauth.server.rpc.authenticate import (
+    KNOWN,
+    OPERATORS,
+    STRANGERS,
+    Authenticator,
+    Lanes,
+    stranger_status,
+)
+from sessauth.server.rpc.call import REFUSALS_PER_SECOND, Accounting
 from tests.support.service import SHORT, home_folder, running
 
 CHECK = "/sessauth.v1.AuthorizationService/Check"
@@ -89,7 +95,7 @@ def test_refusals_beyond_those_that_are_logged_are_counted(
     counting = Accounting()
     lanes = Lanes(authenticator, counting, [CHECK, HEALTH])
     assert not lanes.counts_refusal(CHECK.encode())
-    monkeypatch.setattr(accounting.time, "monotonic", lambda: 1_000.5)
+    monkeypatch.setattr(call.time, "monotonic", lambda: 1_000.5)
     counting._second, counting._logged = 1_000, REFUSALS_PER_SECOND
 
     assert lanes.counts_refusal(CHECK.encode())

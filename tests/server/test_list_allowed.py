@@ -10,9 +10,9 @@ import pytest
 from sessauth.errors import ServerError
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.authenticate import FailedSignatures
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.rpc.failed_signatures import FailedSignatures
-from sessauth.server.services import survey
+from sessauth.server.services import authorization
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -128,12 +128,12 @@ def _call(waiting: _Waiting) -> CallContext:
 def _service(failures: FailedSignatures, monkeypatch: pytest.MonkeyPatch) -> AuthorizationService:
     """A service by the vectors' state, at their time."""
     source = bulk_sessions.source()
-    taken = survey.Survey
+    taken = authorization.Survey
 
     def at_that_time(*given: object, **named: object) -> object:
         return taken(*given, **named, now_ms=NOW)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(survey, "Survey", at_that_time)
+    monkeypatch.setattr(authorization, "Survey", at_that_time)
     return AuthorizationService(Verifier(source), source, failures, NobodyThere())  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ def test_it_stops_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         token=chain_of(root("read:files/**")), candidates=_candidates((b"read", b"files/a")) * 1024
     )
     # Once before the token is judged, then before each part.
-    parts = 1024 // survey.CANDIDATES_BETWEEN_CHECKS
+    parts = 1024 // authorization.CANDIDATES_BETWEEN_CHECKS
     assert len(service.list_allowed(request, _call(_Waiting(parts + 1))).verdicts) == 1024
     for looks in (0, 1, parts):
         with pytest.raises(ServerError) as caught:

@@ -6,8 +6,7 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.model.group_record import ServerKey
-from sessauth.server.feed.beats import BeatWriter
-from sessauth.server.feed.hosts import MARGIN_MS, FollowedHosts, HostReport
+from sessauth.server.cluster.cluster_feed import MARGIN_MS, BeatWriter, FollowedHosts, HostReport
 from sessauth.state.replication.carrier import CarrierError, EngineSource
 from tests.support.carried import OneEngine
 

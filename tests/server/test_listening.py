@@ -8,8 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from sessauth.server.transport.native import NativeServer
-from sessauth.server.transport.receiving import Receiving
+from sessauth.server.transport.native import NativeServer, Receiving
 
 
 def _server(opened: ExitStack, *, reuse_port: bool = False) -> NativeServer:

@@ -11,7 +11,7 @@ from sessauth.audit.export import ocsf, ocsf_changes
 from sessauth.audit.read.reader import FolderReader
 from sessauth.audit.verify.verify import verify
 from sessauth.client import Client
-from sessauth.server.config.config import load
+from sessauth.server.config import load
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
 from tests.audit.test_ocsf import assert_valid

@@ -17,7 +17,7 @@ import sessauth
 from sessauth.clock import SystemClock
 from sessauth.errors import StateError
 from sessauth.server import log
-from sessauth.server.rpc.accounting import REFUSALS_PER_SECOND
+from sessauth.server.rpc.call import REFUSALS_PER_SECOND
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import Caller, RpcError, Service, running
 

@@ -14,7 +14,7 @@ from sessauth.model.ban import SessionSelector
 from sessauth.model.change import ChangeKind, ban_sessions, end_session
 from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow, ServerKey, SignedGroup
 from sessauth.model.host import HostApplied, HostRecord, ServerBeat
-from sessauth.server.cluster.log_format import FormatRaiser, holding_back, readers
+from sessauth.server.cluster.membership import FormatRaiser, holding_back, readers
 from sessauth.state import layout
 from sessauth.state.lmdb import cluster_rows
 from sessauth.state.lmdb.cluster_rows import read_position
@@ -236,7 +236,7 @@ def test_two_servers_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for module in ("membership", "begin"):
         monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: engine)
     monkeypatch.setattr("sessauth.state.replication.membership.FORMAT", 0)
-    monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", OLDEST_FORMAT)
+    monkeypatch.setattr("sessauth.server.cluster.cluster_feed.FORMAT", OLDEST_FORMAT)
     with two_servers(tmp_path, ["127.0.0.1:1"]) as (one, _):
 
         def holding() -> list[str]:
@@ -250,7 +250,7 @@ def test_two_servers_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
         assert wait_until(lambda: holding() == ["server/one (reads 1)", "server/two (reads 1)"])
         assert writes() == OLDEST_FORMAT
-        monkeypatch.setattr("sessauth.server.feed.beats.FORMAT", FORMAT)
+        monkeypatch.setattr("sessauth.server.cluster.cluster_feed.FORMAT", FORMAT)
         assert wait_until(lambda: writes() == FORMAT)
         assert holding() == []
 

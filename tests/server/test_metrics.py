@@ -11,11 +11,11 @@ import pytest
 
 from sessauth.metrics import families as judging
 from sessauth.reasons import Reason, Stage
-from sessauth.server.metrics import families
+from sessauth.server.metrics import state
 from sessauth.server.metrics.shared_page import CODES
 from sessauth.server.metrics.state import RECEIPT_STATES, VERIFIER_STATES
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.pools import POOL_NAMES
+from sessauth.server.rpc.pool import POOL_NAMES
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.scrape import Scrape, Traffic, scrape
 from tests.support.service import Caller, Service, running, serves, wait_until
@@ -146,7 +146,7 @@ def test_the_page_has_the_state_and_its_writer(measured: Measured) -> None:
 def test_every_metric_is_on_the_page_as_it_is_described(measured: Measured) -> None:
     """Name, kind and labels of each are those of the table; some come only with what they are about."""
     page = measured.scrape()
-    described = {metric.name: metric for metric in families.METRICS if metric.name not in NOT_ALWAYS}
+    described = {metric.name: metric for metric in state.METRICS if metric.name not in NOT_ALWAYS}
 
     # The parser takes the end off the name of a counter.
     assert set(page.families) == {name.removesuffix("_total") for name in described}

@@ -13,14 +13,14 @@ import pytest
 
 from sessauth.audit.recording.process import AuditNumbers, ProcessRecorder
 from sessauth.errors import ConfigError, StateError
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.metrics import http
 from sessauth.server.metrics.http import Listener
 from sessauth.server.metrics.shared_page import MetricSlot, Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
-from sessauth.server.rpc.accounting import Accounting
-from sessauth.server.rpc.pools import POOL_NAMES
+from sessauth.server.rpc.call import Accounting
+from sessauth.server.rpc.pool import POOL_NAMES
 from tests.support.scrape import Traffic, scrape
 from tests.support.service import Service, home_folder, running, wait_until
 

@@ -157,7 +157,7 @@ def test_a_fault_of_the_judge_denies(service: Service, monkeypatch: pytest.Monke
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.server.writer.cost_allocator.CostAllocator._allocate", fault)
+        broken.setattr("sessauth.server.writer.authorizer.CostAllocator._allocate", fault)
         assert _check(operator, item).reason == checks.REASON_INTERNAL_ERROR
     with monkeypatch.context() as broken:
         broken.setattr("sessauth.server.writer.authorizer.WriterAuthorizer.check", fault)

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from sessauth.audit.recording.change_follower import POSITION_FILE, ChangeFollower
 from sessauth.cli.main import cli
 from sessauth.errors import StateUnusable
-from sessauth.server.config.config import load
-from sessauth.server.process import preflight
+from sessauth.server.config import load
+from sessauth.server.keys import local_files
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.state.lmdb.feed import LocalFeed
@@ -80,7 +80,7 @@ def test_an_open_file_is_refused(home: Path, name: str, mode: int, right: int) -
     """The start and ``state check`` name the file and what to type; typed, that file is no hindrance."""
     path = home if name == "." else next(home.glob(name))
     config = load(home, {})
-    preflight.check(config)
+    local_files.check(config)
     before = path.stat().st_mode & 0o777
     path.chmod(mode)
     try:
@@ -91,7 +91,7 @@ def test_an_open_file_is_refused(home: Path, name: str, mode: int, right: int) -
         assert f"{mode:04o}" in str(error)
         assert (checked.exit_code, checked.stderr) == (5, f"sessauth: {error}\n")
         path.chmod(right)
-        preflight.check(config)
+        local_files.check(config)
     finally:
         path.chmod(before)
 

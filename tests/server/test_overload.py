@@ -7,10 +7,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from sessauth.server.config.sections import LimitSettings
-from sessauth.server.rpc import pools as pool_names
-from sessauth.server.rpc.pool import BoundedPool
-from sessauth.server.rpc.pools import open_pools
+from sessauth.server.rpc import pool as pool_names
+from sessauth.server.rpc.pool import BoundedPool, open_pools
+from sessauth.server.sections import LimitSettings
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

@@ -8,9 +8,15 @@ from itertools import pairwise
 
 import pytest
 
-from sessauth.server.config.sections import LimitSettings
-from sessauth.server.rpc.pool import BoundedPool, PoolShare, PoolTask, blocking_section
-from sessauth.server.rpc.pools import POOL_NAMES, open_pools
+from sessauth.server.rpc.pool import (
+    POOL_NAMES,
+    BoundedPool,
+    PoolShare,
+    PoolTask,
+    blocking_section,
+    open_pools,
+)
+from sessauth.server.sections import LimitSettings
 from tests.support.service import wait_until
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import WorkerCredential
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.process.supervisor import FIRST_PAUSE_SECONDS, Supervisor

@@ -16,10 +16,8 @@ from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.verifier_key import VerifierKeys
 from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
-from sessauth.server.config.sections import ProofSettings
-from sessauth.server.keys.issuer_keyring import KeyRing
-from sessauth.server.keys.proof_key_rotation import ProofKeyRotator
-from sessauth.server.keys.proof_key_signer import IssuerSigner
+from sessauth.server.keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator
+from sessauth.server.sections import ProofSettings
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.host.proof_keys import HostProofKeys, keys_path, replay_path

@@ -9,8 +9,8 @@ import pytest
 
 from sessauth.server.rpc.pool import PATIENCE_SECONDS, BoundedPool, PoolShare
 from sessauth.server.status import word_of
-from sessauth.server.transport import receiving as module
-from sessauth.server.transport.receiving import MAX_RECEIVING, Receiving
+from sessauth.server.transport import native as module
+from sessauth.server.transport.native import MAX_RECEIVING, Receiving
 from sessauth.server.transport.rpc import Plan, Rpc
 from tests.support.service import wait_until
 

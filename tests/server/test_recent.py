@@ -6,7 +6,7 @@ from typing import cast
 
 from sessauth._fast._check import CheckCounters
 from sessauth.reasons import Reason, Stage
-from sessauth.server.metrics.recent import MinuteCounts, RecentDecisions
+from sessauth.server.metrics.service import MinuteCounts, RecentDecisions
 
 
 class Counters:

@@ -12,8 +12,7 @@ import pytest
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.limits import MAX_TIME_MS
 from sessauth.model.change import Change, add_key
-from sessauth.server.watch.recheck import POLL_SECONDS, Watching
-from sessauth.server.watch.stream import WatchedStream
+from sessauth.server.watch import POLL_SECONDS, WatchedStream, Watching
 from sessauth.state import layout
 from sessauth.state.host.brake import Brake
 from sessauth.state.writer.state_writer import StateWriter

@@ -17,7 +17,7 @@ from sessauth.audit.verify.verify import verify
 from sessauth.decisions.decision import Decision, DecisionBase
 from sessauth.errors import ConfigError
 from sessauth.reasons import Reason, Stage
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.process.supervisor import Worker

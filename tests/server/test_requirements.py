@@ -10,7 +10,7 @@ import pytest
 
 from sessauth._fast import _http2 as http2
 from sessauth.errors import ConfigError
-from sessauth.server.config.config import Config, from_dict
+from sessauth.server.config import Config, from_dict
 from sessauth.server.process.control import Control
 from sessauth.server.transport import requirements
 

@@ -20,7 +20,7 @@ import pytest
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process import control
 from sessauth.server.process.init import initialise
-from sessauth.server.process.service_manager import MAX_STATUS_CHARS, ServiceManager
+from sessauth.server.process.signals import MAX_STATUS_CHARS, ServiceManager
 from sessauth.state.host.brake import Brake
 from sessauth.v1 import authorization_service_pb2
 from tests.support.service import Caller, RpcError, ServerProcess, child_pids, home_folder, wait_until

@@ -11,9 +11,8 @@ import grpc
 import pytest
 
 from sessauth.client import Client
-from sessauth.server.config.config import from_dict
-from sessauth.server.events.event import Event
-from sessauth.server.events.publisher import SessionEventPublisher
+from sessauth.server.config import from_dict
+from sessauth.server.events import Event, SessionEventPublisher
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
@@ -223,7 +222,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
     shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its queue is bounded: what does not fit is read from the log, and uses after an end are counted."""
-    monkeypatch.setattr("sessauth.server.events.subscriber.MAX_WAITING", 8)
+    monkeypatch.setattr("sessauth.server.events.MAX_WAITING", 8)
     monkeypatch.setattr(event_service, "SYNC_SECONDS", 0.1)
     assert shared.control is not None
     operator = shared.operator

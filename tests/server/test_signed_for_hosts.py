@@ -11,9 +11,9 @@ from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
 from sessauth.errors import ServerError, StateError
 from sessauth.limits import CLOCK_STEP_MS
-from sessauth.server.cluster import remote_signer
-from sessauth.server.cluster.remote_signer import RemoteSigner
-from sessauth.server.keys.proof_key_signer import signable
+from sessauth.server.cluster import following
+from sessauth.server.cluster.following import RemoteSigner
+from sessauth.server.keys.issuer_keyring import signable
 from tests.support.changes import NOW
 
 CLUSTER = b"c" * 16
@@ -99,7 +99,7 @@ def test_servers_that_do_not_sign_are_left_alone_for_a_while(monkeypatch: pytest
         with pytest.raises(ServerError):
             signer.sign(KEY, {})
     assert len(asked) == 1
-    monkeypatch.setattr(remote_signer, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(following, "PAUSE_SECONDS", 0.0)
     signer._paused_until = 0.0
     with pytest.raises(ServerError):
         signer.sign(KEY, {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.server.cluster import statement_ids
-from sessauth.server.cluster.statement_ids import MAX_AGE_MS, MAX_AHEAD_MS, WINDOW_MS, StatementIds
+from sessauth.server.cluster import forwarding
+from sessauth.server.cluster.forwarding import MAX_AGE_MS, MAX_AHEAD_MS, WINDOW_MS, StatementIds
 
 NOW = 1_000_000
 SIGNER = b"s" * 32
@@ -48,7 +48,7 @@ def test_hosts_have_ids_of_their_own() -> None:
 
 def test_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host has half of them, and what finds no room is refused until the window is over."""
-    monkeypatch.setattr(statement_ids, "MAX_IDS", 8)
+    monkeypatch.setattr(forwarding, "MAX_IDS", 8)
     clock = FixedClock(NOW)
     ids = StatementIds(clock)
     first = [ids.use(SIGNER, bytes([number]), NOW) for number in range(5)]

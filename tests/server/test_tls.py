@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.authenticate import certificate_thumbprint

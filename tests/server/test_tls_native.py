@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from sessauth._fast import _http2 as http2
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.process import control
 from sessauth.server.process.init import initialise
 from sessauth.v1 import key_service_pb2 as keys

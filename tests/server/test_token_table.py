@@ -11,8 +11,8 @@ import pytest
 from sessauth._fast._codec import CheckMessage
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.authenticate import FailedSignatures
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb

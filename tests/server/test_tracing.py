@@ -21,10 +21,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from sessauth.client import AsyncClient, Client
 from sessauth.errors import ConfigError
+from sessauth.server import config as server_config
 from sessauth.server import log
-from sessauth.server.config import config as server_config
-from sessauth.server.config.sections import TracingSettings
 from sessauth.server.rpc.tracing import Tracing, open_tracing
+from sessauth.server.sections import TracingSettings
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support import span_capture as spans

@@ -13,15 +13,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from sessauth.errors import ConfigError
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import CallContext
-from sessauth.server.rpc.deadline import Deadline
-from sessauth.server.rpc.listen import bind_tcp
-from sessauth.server.transport.native import NativeServer
-from sessauth.server.transport.receiving import Receiving
+from sessauth.server.rpc.call import CallContext, Deadline
+from sessauth.server.transport.native import NativeServer, Receiving, bind_tcp
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions

@@ -11,11 +11,10 @@ import grpc
 import pytest
 
 from sessauth.server.rpc import grpc_server as serving_module
-from sessauth.server.rpc.accounting import Accounting
+from sessauth.server.rpc.call import Accounting
 from sessauth.server.rpc.tracing import OnEvent
 from sessauth.server.transport import native
-from sessauth.server.transport.native import NativeServer
-from sessauth.server.transport.receiving import Receiving
+from sessauth.server.transport.native import NativeServer, Receiving
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import SHORT, RpcError, running, serves, wait_until

@@ -18,7 +18,7 @@ from sessauth.client._verifier_channel import VerifierChannel
 from sessauth.errors import NotFound, PermissionDenied, UsageError
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.process.control import Control
 from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb

@@ -13,10 +13,9 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError
 from sessauth.model.session import Session, SessionStatus
-from sessauth.server.config.sections import UsageSettings
+from sessauth.server.sections import UsageSettings
 from sessauth.server.usage import store
-from sessauth.server.usage.files import UsageFiles
-from sessauth.server.usage.store import QUIET_MS, UsageStore
+from sessauth.server.usage.store import QUIET_MS, UsageFiles, UsageStore
 from sessauth.usage.observations import ObservationBatch, SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, claimed, observed, usage

@@ -11,11 +11,15 @@ import pytest
 from sessauth.model.change import open_session
 from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.scopes.scope import Scope
-from sessauth.server.events import uses_after_end
-from sessauth.server.events.event import Event
-from sessauth.server.events.publisher import SessionEventPublisher
-from sessauth.server.events.subscriber import EventSubscriber, LogPosition
-from sessauth.server.events.uses_after_end import MAX_BLOCK_IDS, UsesAfterEnd
+from sessauth.server import events as uses_after_end
+from sessauth.server.events import (
+    MAX_BLOCK_IDS,
+    Event,
+    EventSubscriber,
+    LogPosition,
+    SessionEventPublisher,
+    UsesAfterEnd,
+)
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.usage.observations import UseAfterEnd
 from sessauth.v1 import event_service_pb2 as pb
@@ -133,7 +137,7 @@ def test_nothing_is_told_of_who_lives_or_never_was(session_id: bytes) -> None:
 
 def test_too_many_sessions_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound uses are counted as dropped, until others have their second."""
-    monkeypatch.setattr(uses_after_end, "MAX_SESSIONS", 1)
+    monkeypatch.setattr(uses_after_end, "MAX_ENDED_SESSIONS", 1)
     world = World()
     world.use(ENDED)
     world.use(CHILD, count=5)

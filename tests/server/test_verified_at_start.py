@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.errors import StateUnusable
 from sessauth.reasons import Reason
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.process import control as control_process
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise

@@ -17,8 +17,15 @@ from sessauth.errors import ServerError
 from sessauth.model.receipt import VerifierState
 from sessauth.model.registration import RegistrationRecord
 from sessauth.server.evidence import registry as registry_module
-from sessauth.server.evidence.registry import RETENTION_MS, RegistrationRequest, VerifierRegistry, validated
-from sessauth.server.evidence.registry_entry import MARGIN_MS, RegistryEntry, VerifierKind
+from sessauth.server.evidence.registry import (
+    MARGIN_MS,
+    RETENTION_MS,
+    RegistrationRequest,
+    RegistryEntry,
+    VerifierKind,
+    VerifierRegistry,
+    validated,
+)
 from sessauth.state.host.processes import is_gone, started
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening

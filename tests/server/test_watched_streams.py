@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
@@ -231,7 +231,7 @@ def test_without_a_thread_to_read_with_the_watch_is_refused(
 
 def test_a_look_that_breaks_ends_the_stream(alone: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours is never silence: a stream that can't be judged ends, and the next one watches."""
-    from sessauth.server.watch.watchlist import Watchlist
+    from sessauth.server.watch import Watchlist
 
     operator = alone.operator
     token = mint(operator, open_session(operator).id)

@@ -17,7 +17,7 @@ from sessauth.model.change import Change, add_key, end_session, open_session, re
 from sessauth.model.session import Fact
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.scope import Scope
-from sessauth.server.watch.watchlist import RECHECK_MS, Watched, Watchlist, Withdrawal
+from sessauth.server.watch import RECHECK_MS, Watched, Watchlist, Withdrawal
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sessauth.errors import ServerError
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.authenticate import FailedSignatures
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier

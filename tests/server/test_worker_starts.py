@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.server.config.config import from_dict
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import WorkerCredential
 from sessauth.server.process import supervisor as supervising
 from sessauth.server.process.supervisor import SILENT_SECONDS, START_SECONDS, Supervisor

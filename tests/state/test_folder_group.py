@@ -33,10 +33,10 @@ MODES = {
 SERVE = f"""
 from pathlib import Path
 from sessauth.clock import FixedClock
-from sessauth.server.config.sections import ProofSettings
+from sessauth.server.sections import ProofSettings
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.keys.proof_key_rotation import ProofKeyRotator
-from sessauth.server.keys.proof_key_signer import IssuerSigner
+from sessauth.server.keys.issuer_keyring import ProofKeyRotator
+from sessauth.server.keys.issuer_keyring import IssuerSigner
 from sessauth.server.keys.issuer_keyring import KeyRing
 clock = FixedClock({NOW})
 log = StateWriter.open(folder, clock=clock)

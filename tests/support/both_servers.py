@@ -12,18 +12,17 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from sessauth.clock import SystemClock
-from sessauth.server.config.config import Config
-from sessauth.server.metrics.publisher import Publisher
+from sessauth.server.config import Config
+from sessauth.server.metrics.service import Publisher
 from sessauth.server.metrics.shared_page import Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.recorder import ServerRecorder
-from sessauth.server.rpc.authenticate import Authenticator
-from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.rpc.authenticate import Authenticator, FailedSignatures
+from sessauth.server.rpc.call import methods_of
 from sessauth.server.rpc.grpc_server import Serving
-from sessauth.server.rpc.method import methods_of
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.server.services.health import HealthService
-from sessauth.server.watch.recheck import Watching
+from sessauth.server.watch import Watching
 from sessauth.server.writer.remote import Forwarder, RemoteWriter
 from sessauth.state.host.proof_keys import ProofReader
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -13,9 +13,8 @@ from sessauth.decisions.decision import Decision
 from sessauth.decisions.reason_texts import REASON_TEXTS
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.keys.credentials import Principal
-from sessauth.server.rpc.call import CallContext
-from sessauth.server.rpc.failed_signatures import FailedSignatures
-from sessauth.server.rpc.method import RawHandler
+from sessauth.server.rpc.authenticate import FailedSignatures
+from sessauth.server.rpc.call import CallContext, RawHandler
 from sessauth.server.status import invalid, refused
 from sessauth.state.lmdb.rows import stored_ceilings
 from sessauth.state.rules.effects import SessionSource

@@ -13,7 +13,7 @@ import pytest
 from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
-from sessauth.server.config.config import Config
+from sessauth.server.config import Config
 from sessauth.server.process.control import Control
 from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.tokens.holder import HolderKey

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.server.cluster.begin import begin, join, prepare
-from sessauth.server.config.config import Config, load
+from sessauth.server.config import Config, load
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
 from sessauth.v1 import key_service_pb2 as keys

@@ -11,7 +11,7 @@ from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key
 from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import begin, server_key
-from sessauth.server.config.config import Config, from_dict
+from sessauth.server.config import Config, from_dict
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise

@@ -17,15 +17,12 @@ from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.errors import NotLeader
 from sessauth.model.change import add_key, end_session
 from sessauth.model.host import HostRecord
-from sessauth.server.config.config import from_dict
-from sessauth.server.feed.cluster_feed import ClusterFeed
-from sessauth.server.feed.hosts import FollowedHosts
-from sessauth.server.feed.registration import HostRegistration
+from sessauth.server.cluster.cluster_feed import ClusterFeed, FollowedHosts, HostRegistration
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.rpc.call import CallContext
+from sessauth.server.rpc.call import CallContext, methods_of
 from sessauth.server.rpc.grpc_server import Serving
-from sessauth.server.rpc.method import methods_of
-from sessauth.server.services.feed import FeedService
+from sessauth.server.services.cluster import FeedService
 from sessauth.state.lmdb import cluster_rows
 from sessauth.state.replication.carrier import EngineSource
 from sessauth.tokens.issuer import Issuer

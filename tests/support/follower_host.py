@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.server.cluster.following import FollowerRole
-from sessauth.server.config.config import from_dict
+from sessauth.server.cluster.joining import join, open_source
+from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
-from sessauth.server.process.joining import join, open_source
 from tests.support.cluster_servers import ClusterServer
 from tests.support.service import Caller, serves, wait_until
 

@@ -16,7 +16,7 @@ GROUP = 5151
 _PRELUDE = """
 import os, sys
 import lmdb._envid
-import sessauth.server.keys.credentials, sessauth.server.keys.proof_key_rotation
+import sessauth.server.keys.credentials, sessauth.server.keys.issuer_keyring
 import sessauth.audit.recording.process
 from sessauth.errors import StateUnusable
 from sessauth.state.writer.state_writer import StateWriter

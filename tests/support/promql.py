@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Set
 
-from sessauth.server.metrics.families import METRICS
+from sessauth.server.metrics.state import METRICS
 
 # Prometheus adds these to every series of a target.
 TARGET_LABELS = {"instance", "job"}

@@ -19,7 +19,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
-from sessauth.server.config import config as server_config
+from sessauth.server import config as server_config
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
@@ -72,7 +72,7 @@ LONGER_MS = (300, 1_200, 4_800)
 
 # A program that serves as ``sessauth serve`` does.
 SERVE = (
-    "from sessauth.server.config.config import load; from sessauth.server.process.control import serve; "
+    "from sessauth.server.config import load; from sessauth.server.process.control import serve; "
     "serve(load())"
 )
 

@@ -13,15 +13,11 @@ from sessauth.clock import FixedClock
 from sessauth.errors import NotLeader, ServerError
 from sessauth.model.host import HostRecord
 from sessauth.model.session import Session, SessionStatus
-from sessauth.server.config.sections import UsageSettings
-from sessauth.server.events.event import Event
-from sessauth.server.events.uses_after_end import UsesAfterEnd
-from sessauth.server.usage.cluster_usage import ClusterUsage
-from sessauth.server.usage.files import UsageFiles
-from sessauth.server.usage.host_report import read_report
-from sessauth.server.usage.pass_on import RESEND_MS, UsagePassOn
-from sessauth.server.usage.removed_hosts import RemovedHosts
-from sessauth.server.usage.store import UsageStore
+from sessauth.server.events import Event, UsesAfterEnd
+from sessauth.server.sections import UsageSettings
+from sessauth.server.usage.cluster_usage import ClusterUsage, RemovedHosts
+from sessauth.server.usage.host_report import RESEND_MS, UsagePassOn, read_report
+from sessauth.server.usage.store import UsageFiles, UsageStore
 from sessauth.usage.observations import ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.metrics import VerifierCollector
-from sessauth.server.metrics.families import METRICS
+from sessauth.server.metrics.state import METRICS
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import wait_until
 from tests.support.state_fixture import StateFixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..output import json_fields, printable, table
 
 if TYPE_CHECKING:
-    from ...server.cluster.heads import HostHead
+    from ...server.cluster.repair import HostHead
 
 _DIGEST_CHARS = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...server.rpc.method import parse
+from ...server.rpc.call import parse
 from ..grpc_server import ListeningServer
 from .policy import ExtMcpPolicy
 from .v1 import ext_mcp_pb2 as messages

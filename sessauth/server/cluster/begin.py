@@ -1,20 +1,28 @@
-"""The beginning of a cluster, and of a further server of it, by commands."""
+"""The beginning of a cluster, and of a further server of it, by commands.
+
+The credentials of a host that begins a cluster, or leaves it: from its file into the log, and back.
+"""
 
 from __future__ import annotations
 
 import threading
 
-from ...errors import ConfigError
+from ...errors import ConfigError, StateError
+from ...model.change import Change, add_credential
+from ...model.credential import CredentialRecord, fault
 from ...model.group_record import ServerKey
+from ...model.log_records import Head
+from ...state import layout
+from ...state.lmdb.cluster_rows import credentials, read_position
 from ...state.lmdb.reader import StateReader
+from ...state.replication import membership
 from ...state.replication.carrier import CarrierError
 from ...state.replication.membership import found, require_single
-from ..config.config import Config
-from ..keys.credentials import CredentialFile
+from ..config import Config
+from ..keys.credentials import CredentialFile, StoredCredential, stored
 from ..keys.issuer_keyring import KeyRing
-from ..process import joining
 from ..process.init import FIRST_KEY_REQUEST, make_folders
-from .callers import changes_of_file
+from . import joining
 from .membership import open_carrier, server_key_file
 
 
@@ -113,3 +121,53 @@ def prepare(config: Config) -> dict[str, object]:
         "server_key": server_key(config).public_key.hex(),
         "issuer_key": issuer_key.public_key.hex(),
     }
+
+
+def carried_credentials(config: Config) -> list[CredentialRecord] | None:
+    """Return the credentials of the cluster by this host's folder; None if it is a single host's.
+
+    Raises StateUnusable as an open does.
+    """
+    reader = StateReader.open(config.state_dir)
+    try:
+        with reader.rows() as rows:
+            return None if read_position(rows) is None else credentials(rows)
+    finally:
+        reader.close()
+
+
+def changes_of_file(file: CredentialFile) -> list[Change]:
+    """Return the changes by which the entries of a file become credentials of a cluster.
+
+    Raises ConfigError for an entry that a cluster does not take.
+    """
+    return [_change(entry) for entry in file.list()]
+
+
+def _change(entry: StoredCredential) -> Change:
+    caller = entry.principal
+    record = CredentialRecord(caller.name, caller.role, caller.audiences, entry.secret_hash)
+    field, rule = fault(record)
+    if field:
+        raise ConfigError(f"credential {caller.name}: {field}: {rule}; remove it, and add it with fewer")
+    return add_credential(
+        f"{layout.SYSTEM_PREFIX}credential/{caller.name}",
+        caller.name,
+        caller.role,
+        entry.secret_hash,
+        audiences=caller.audiences,
+        actor=layout.SYSTEM_ACTOR,
+    )
+
+
+def leave(config: Config) -> Head:
+    """Make this host a single one again, with the cluster's callers in its own file; return the head.
+
+    Raises as ``leaving.leave`` does, ConfigError if the file can't be written.
+    """
+    carried = carried_credentials(config)
+    if carried is None:
+        raise StateError("the folder belongs to no cluster")
+    # First: in between, both places have them, and they are the same.
+    CredentialFile(config.credentials_file).include([stored(record) for record in carried])
+    return membership.leave(config.state_dir)

@@ -2,39 +2,60 @@
 
 It has no issuer key and no access to the engine. The brake page tells every process of the host until when
 the folder is fresh, so they deny by themselves once this process is gone.
+
+Refusals of a follower by servers of its settings: they leave it fewer servers to turn to.
+
+A host follows one server at a time, so it would learn of a credential that another one lacks when it needs
+that one.
+
+The proof keys of a follower, signed by an issuer key of a server.
+
+``sessauth follow``: serves a host of gateways from a folder that the servers of a cluster feed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ...client._feed.servers import FeedRefused
 from ...client._feed.source import FeedSource
 from ...client._renewed_channel import RenewedChannel
 from ...client._target import is_local, resolve_target
 from ...clock import Clock
-from ...errors import ConfigError, RecordRefused
+from ...crypto.issuer_key import KeyRecord, KeyStatus
+from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
+from ...errors import ConfigError, RecordRefused, SessauthError
 from ...state.replication.carried_log import ReadOnlyLog
 from ...state.replication.carrier import CarrierError, Leader
 from ...state.replication.follower import Follower, Freshness
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
+from .. import log
 from .. import log as server_log
-from ..config.config import Config
-from ..keys.issuer_keyring import KeyRing, NoKeyRing
-from ..keys.proof_key_signer import ProofKeySigner
-from ..process import joining
+from ..config import Config
+from ..keys import local_files
+from ..keys.issuer_keyring import KeyRing, NoKeyRing, ProofKeySigner
+from ..process.control import Control
+from ..process.signals import ServiceManager, take_stop_signals
 from ..rpc.access import GATEWAY
 from ..rpc.authenticate import Authenticator
+from ..rpc.grpc_server import SWITCH_SECONDS
+from ..rpc.pool import blocking_section
 from ..status import refused
-from .hand_on import OPTIONS, LeaderCalls
+from ..transport.requirements import require_libraries
+from . import joining
+from .forwarding import OPTIONS, LeaderCalls, StatementSigner
+from .joining import join, open_source
 from .part import ClusterPart, settle
-from .refusals import ServerRefusals
-from .remote_signer import RemoteSigner
-from .statements import StatementSigner
 
 # For a snapshot that is being installed, and for the last commit.
 STOP_SECONDS: Final = 15.0
@@ -190,3 +211,163 @@ class FollowerRole(ClusterPart):
         if self._fresh and self._clock.steady_ms() >= self._fresh_until_ms:
             self._fresh = False
             server_log.event(logging.ERROR, "stale", number=self._proven)
+
+
+PERIOD_SECONDS: Final = 60.0
+
+
+class ServerRefusals:
+    """Asks each server at the start and once a minute; logs each change once."""
+
+    def __init__(
+        self,
+        source: FeedSource,
+        period_seconds: float = PERIOD_SECONDS,
+        in_alarm: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start nothing yet. While ``in_alarm()`` no server is asked: a barrier would deny the alarm."""
+        self._source = source
+        self._period = period_seconds
+        self._in_alarm = in_alarm
+        self._refusals: dict[str, FeedRefused] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sessauth-refusals", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The addresses of the servers that refuse this host."""
+        return tuple(sorted(self._refusals))
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def ask(self, server: str) -> None:
+        """Ask one server. No answer changes nothing: the server may still refuse, or not."""
+        try:
+            self._source.ask(server)
+        except FeedRefused as refused:
+            before = self._refusals.get(server)
+            # A new dictionary for each change: other threads read it.
+            self._refusals = {**self._refusals, server: refused}
+            if before is None or str(before) != str(refused):
+                log.event(logging.ERROR, "server_refuses", setting=refused.knob, error=str(refused))
+        except (CarrierError, SessauthError):
+            return
+        else:
+            if server in self._refusals:
+                self._refusals = {name: why for name, why in self._refusals.items() if name != server}
+                log.event(logging.INFO, "server_accepts", server=server)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            for server in sorted(self._source.servers):
+                if self._closing.is_set():
+                    return
+                if not self._in_alarm():
+                    self.ask(server)
+            self._closing.wait(self._period)
+
+
+# Any client may ask for the keys: servers that do not sign are not asked more often.
+PAUSE_SECONDS: Final = 1.0
+
+
+class RemoteSigner:
+    """Asks the servers of a follower to sign. Any thread may use it."""
+
+    def __init__(self, ask: Callable[[bytes], SignedVerifierKey]) -> None:
+        """Ask with ``ask(payload)``, which returns a server's answer or raises SessauthError."""
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._paused_until = 0.0
+        self._problem = ""
+
+    def sign(self, key: VerifierKey, issuers: Mapping[bytes, KeyRecord]) -> SignedVerifierKey:
+        """Return the key with the signature of an issuer key that this host's own state accepts."""
+        payload = key.encode()
+        with blocking_section(), self._lock:
+            if time.monotonic() < self._paused_until:
+                raise _unsigned(self._problem)
+            try:
+                signed = self._ask(payload)
+                _require_genuine(signed, payload, issuers)
+            except SessauthError as error:
+                self._problem, self._paused_until = str(error), time.monotonic() + PAUSE_SECONDS
+                raise _unsigned(self._problem) from error
+        return signed
+
+
+def _require_genuine(signed: SignedVerifierKey, payload: bytes, issuers: Mapping[bytes, KeyRecord]) -> None:
+    """Raise UsageError unless an issuer key of the service that counts here signed this very key."""
+    accepted = {
+        issuer.id: issuer.public_key
+        for issuer in issuers.values()
+        if not issuer.owner and issuer.status in (KeyStatus.ACTIVE, KeyStatus.RETIRED)
+    }
+    signed.verified(accepted)
+    if signed.payload != payload:
+        raise refused("NO_ISSUER_KEY", "the server signed another key than it was asked to")
+
+
+def _unsigned(problem: str) -> SessauthError:
+    return refused("NO_ISSUER_KEY", f"no server has signed this host's keys for proofs: {problem}")
+
+
+# Sections and settings that are about what only a server does, and why they are refused.
+_OF_SERVERS: Final = {
+    "sessions": "sessions are opened at servers",
+    "evidence": "receipts are made by servers",
+}
+
+
+def follow(config: Config) -> None:
+    """Join if this host has not, then serve until SIGTERM or SIGINT, as ``serve`` does.
+
+    Raises ConfigError or StateError at startup, StateUnusable when the state was replaced meanwhile, and
+    ServerError when calls are not polled any more.
+    """
+    manager = ServiceManager.of_environment(os.environ)
+    server_log.configure(config.server.log_level)
+    require_follower(config)
+    require_libraries(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    local_files.check(config)
+    stopping = threading.Event()
+    take_stop_signals(stopping)
+    source = open_source(config)
+
+    def interrupt() -> None:
+        stopping.wait()
+        source.stop_fetching()
+
+    threading.Thread(target=interrupt, name="sessauth-interrupt", daemon=True).start()
+    try:
+        manager.status("asks its servers for the state")
+        join(config, source, stopping)
+        if stopping.is_set():
+            return
+        control = Control(config, part=FollowerRole(config, source))
+        control.stopping = stopping
+        control.run(STOP_SECONDS, manager)
+    finally:
+        source.close()
+
+
+def require_follower(config: Config) -> None:
+    """Refuse settings without an effect on a follower. Raises ConfigError that names one."""
+    if config.cluster.enabled:
+        raise ConfigError("cluster.engine: is for servers; start 'sessauth serve', or remove [cluster]")
+    if config.server.keys_dir:
+        raise ConfigError("server.keys_dir: a follower has no issuer key; remove the setting")
+    for name, why in _OF_SERVERS.items():
+        section = getattr(config, name)
+        for entry in dataclasses.fields(section):
+            if getattr(section, entry.name) != entry.default:
+                raise ConfigError(f"{name}.{entry.name}: {why}; remove the setting")

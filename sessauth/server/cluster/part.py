@@ -1,10 +1,13 @@
-"""A process's part in its cluster: the source of its folder's rows, and who does the work it may not do."""
+"""A process's part in its cluster: the source of its folder's rows, and who does the work it may not do.
+
+Usage over the hosts of a cluster, composed for one of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from ...clock import Clock
 from ...errors import NotLeader, RecordRefused
@@ -12,13 +15,17 @@ from ...state.replication.carrier import CarrierError, EngineRoom
 from ...state.replication.follower import Follower
 from ...state.writer.group import GroupLog
 from ...state.writer.state_writer import StateWriter
+from ...usage.observations import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
+from ..config import Config
 from ..evidence.host_evidence import HostEvidence
-from ..feed.cluster_feed import ClusterFeed
-from ..keys.issuer_keyring import KeyRing
-from ..keys.proof_key_signer import IssuerSigner, ProofKeySigner
+from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeySigner
+from ..process.subsystems import ControlSubsystems
 from ..rpc.authenticate import Authenticator
 from ..rpc.pipeline import HandOn
+from ..usage.cluster_usage import ClusterUsage, RemovedHosts
+from ..usage.host_report import UsagePassOn
+from .cluster_feed import ClusterFeed
 
 SETTLE_MS: Final = 1_000
 
@@ -113,3 +120,63 @@ def settle(follower: Follower) -> None:
     number = follower.barrier().head.number
     if not follower.wait_for(number, SETTLE_MS):
         raise CarrierError(f"record {number} is not here after {SETTLE_MS} ms")
+
+
+class HostUsagePart:
+    """One host's part in the usage of its cluster: its own reports, and the sum of all while it leads."""
+
+    def __init__(
+        self,
+        config: Config,
+        part: ClusterPart,
+        log: StateWriter,
+        subsystems: ControlSubsystems,
+        clock: Clock,
+    ) -> None:
+        """Compose it around the usage of ``subsystems``; nothing is sent before :meth:`start`."""
+        store, uses = subsystems.usage, subsystems.uses_after_end
+        removed = RemovedHosts(config.usage_dir, config.usage.keep_ms)
+        self._host = part.host
+        self._uses_after_end = uses
+        self.cluster = ClusterUsage(part.host, log, store, removed, uses, config.usage, part.term, clock)
+        self._pass_on = UsagePassOn(
+            part.host,
+            store,
+            uses,
+            part.report_usage,
+            lambda: log.leads,
+            clock,
+            watchers=lambda: subsystems.events.watchers,
+        )
+        store.on_change = self._pass_on.mark
+        store.on_used_after_end = self._on_used_after_end
+        subsystems.receipts.last_allow_ms = self.cluster.last_allow_ms
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        part: ClusterPart,
+        log: StateWriter,
+        subsystems: ControlSubsystems,
+        clock: Clock,
+    ) -> Self | None:
+        """Return the part of a host of a cluster; None for a single host."""
+        return cls(config, part, log, subsystems, clock) if part.host else None
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._pass_on.start()
+
+    def tasks(self) -> list[tuple[str, Callable[[], object]]]:
+        """Return tasks that run once a second."""
+        return [("hosts of usage", self.cluster.poll)]
+
+    def close(self) -> None:
+        """Report the rest, and end."""
+        self._pass_on.close()
+
+    def _on_used_after_end(self, session_id: bytes, verifier: str, use: UseAfterEnd) -> None:
+        self._uses_after_end.on_used_after_end(session_id, f"{self._host}/{verifier}", use)
+        self.cluster.on_used_after_end(session_id, verifier, use)
+        self._pass_on.on_used_after_end(session_id, verifier, use)

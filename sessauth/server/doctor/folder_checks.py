@@ -1,26 +1,42 @@
-"""The state folder, its disk and its sessions; the audit folder."""
+"""The state folder, its disk and its sessions; the audit folder.
+
+Backups: is there one, how old is the newest, can it be restored.
+
+Files that give authority: their modes, credentials, keys, certificates.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from ...audit import layout as audit_layout
 from ...audit import stream_register
 from ...audit.recording.missing_changes import lacking
 from ...audit.verify.verify import verify as verify_audit
-from ...errors import KeyFolderError, SessauthError, StateError, StateUnusable
+from ...client._target import load_credential
+from ...crypto.issuer_key import KeyStatus
+from ...errors import ConfigError, KeyFolderError, SessauthError, StateError, StateUnusable
+from ...model.group_record import ServerKey
 from ...model.session import SessionStatus
 from ...state import layout
+from ...state.backup import BACKUP, MANIFEST_FILE, read_apart
 from ...state.host import brake
+from ...state.host.proof_keys import HostProofKeys, keys_path
 from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.effective_status import effective_session, judged_at_ms
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.reader import StateReader
+from ..cluster.membership import server_key_file
+from ..config import Config
+from ..keys import local_files
+from ..keys.certificates import WARN_DAYS, stated_certificates
 from ..keys.credentials import CredentialFile
-from .finding import Finding, of_error
-from .host import Host
+from ..keys.issuer_keyring import KeyRing
+from ..rpc.access import OPERATOR
+from .finding import Finding, Host, of_error
 
 FILLING_SHARE: Final = 0.7
 LEAST_DISK_BYTES: Final = 64 << 20
@@ -28,7 +44,7 @@ LEAST_DISK_BYTES: Final = 64 << 20
 _SHOWN: Final = 5
 
 
-def find(host: Host) -> Iterator[Finding]:
+def find_in_folder(host: Host) -> Iterator[Finding]:
     """Yield the findings."""
     try:
         if host.state_fault is not None:
@@ -208,4 +224,191 @@ def _verified_audit(
             "audit_damaged",
             f"{len(faults)} findings, the first: {faults[0].kind.name}: {faults[0].words}",
             "'sessauth audit verify' lists them",
+        )
+
+
+# Clocks of machines that copy backups differ by less.
+_AHEAD_MS: Final = 60_000
+
+
+def find_in_backups(host: Host) -> Iterator[Finding]:
+    """Yield the findings of the folders that were named."""
+    for folder in host.backups:
+        newest = newest_backup(folder)
+        if newest is None:
+            yield Finding(
+                "backup_missing",
+                f"{folder} is no finished backup and holds none",
+                f"sessauth state backup {folder}/NAME",
+            )
+            continue
+        age_ms = host.clock.now_ms() - int((newest / MANIFEST_FILE).stat().st_mtime * 1000)
+        if age_ms < -_AHEAD_MS:
+            yield Finding(
+                "backup_old",
+                f"the newest backup, {newest}, has a time ahead of the clock, so its age is unknown",
+                f"set the clock right; sessauth state backup {newest.parent}/NAME",
+            )
+        elif age_ms > host.backup_age_ms:
+            yield Finding(
+                "backup_old",
+                f"the newest backup, {newest}, is {age_ms // 3_600_000} h old",
+                f"sessauth state backup {newest.parent}/NAME, from a timer",
+            )
+        try:
+            manifest = read_apart(newest, BACKUP).manifest
+        except (StateUnusable, OSError) as error:
+            yield of_error("backup_unusable", error)
+            continue
+        if manifest is not None and _cluster_id(host) not in ("", manifest.cluster_id):
+            yield Finding(
+                "backup_unusable",
+                f"{newest} belongs to another service than {host.config.state_dir}, so a restore refuses it",
+                "name the folder of this service's backups",
+            )
+
+
+def _cluster_id(host: Host) -> str:
+    """Return the id that backups of this host's state have; empty if the state can't be read."""
+    if host.state_fault is not None:
+        # A finding of the folder.
+        return ""
+    try:
+        reader = StateReader.open(host.config.state_dir)
+    except StateError:
+        # A finding of the folder.
+        return ""
+    try:
+        return reader.head().cluster_id.hex()
+    finally:
+        reader.close()
+
+
+def newest_backup(folder: Path) -> Path | None:
+    """Return the newest finished backup, which ``folder`` is or holds; None if there is none."""
+    found: list[tuple[float, Path]] = []
+    for manifest in (folder / MANIFEST_FILE, *folder.glob(f"*/{MANIFEST_FILE}")):
+        try:
+            found.append((manifest.stat().st_mtime, manifest.parent))
+        except OSError:
+            continue
+    return max(found)[1] if found else None
+
+
+def find_in_files(host: Host) -> Iterator[Finding]:
+    """Yield the findings."""
+    for problem in local_files.problems(host.config):
+        yield of_error("open_file", problem)
+    yield from _certificates(host)
+    yield from _credentials(host)
+    yield from _proof_keys(host)
+    yield from _issuer_key(host)
+    yield from _host_key(host.config)
+
+
+def _certificates(host: Host) -> Iterator[Finding]:
+    now_ms = host.clock.now_ms()
+    for each in stated_certificates(host.config):
+        name, left = f"{each.setting} {each.path}", each.days_left(now_ms)
+        if each.problem:
+            yield Finding(
+                "certificate_unusable",
+                f"{name}: {each.problem}",
+                "state a PEM certificate, and the private key that it was made for, without a passphrase",
+            )
+        elif left < 0 or each.begins_s * 1000 > now_ms:
+            yield Finding(
+                "certificate_expired",
+                f"{name} is not valid now, so no client that verifies it connects",
+                "put a new one in its place; it is read again by itself",
+            )
+        elif left < WARN_DAYS[-1]:
+            yield Finding("certificate_ends", f"{name} ends in {left} days", "put a new one in its place")
+
+
+def _credentials(host: Host) -> Iterator[Finding]:
+    try:
+        stored = CredentialFile(host.config.credentials_file).list()
+    except (ConfigError, OSError) as error:
+        yield of_error("credentials", error, "nobody may call: put the file back, or remove it and add again")
+        return
+    operators = [each for each in stored if each.principal.role == OPERATOR]
+    in_certificates = any(entry.role == OPERATOR for entry in host.config.identities)
+    # The callers of a cluster are in its log; a follower has none of its own.
+    alone = not host.config.cluster.enabled and not host.config.follow.servers
+    if alone and not operators and not in_certificates:
+        yield Finding(
+            "no_operator",
+            "no credential and no certificate has the role operator",
+            "sessauth credential add operator --role operator --out operator.credential",
+        )
+
+
+def _proof_keys(host: Host) -> Iterator[Finding]:
+    folder = host.config.state_dir
+    if not keys_path(folder).exists():
+        # Made at the first start.
+        return
+    try:
+        keys = HostProofKeys.read(folder)
+    except StateUnusable as error:
+        yield of_error("proof_keys", error)
+        return
+    if host.status is not None and not keys.counting(host.clock.now_ms()):
+        yield Finding(
+            "proof_keys",
+            f"no key in {keys_path(folder)} counts now, so bound tokens are denied",
+            "read the log for proofs_unavailable and background_task_failed, then restart the server",
+        )
+
+
+def _host_key(config: Config) -> Iterator[Finding]:
+    """Find a key or credential that a host can't show to its cluster: a server's or a follower's."""
+    try:
+        if config.cluster.enabled:
+            ServerKey.load(server_key_file(config))
+        elif config.follow.servers and config.follow.credential:
+            load_credential(config.path(config.follow.credential))
+    except KeyFolderError as error:
+        yield of_error(
+            "host_key", error, "put the key's file back, or 'sessauth cluster prepare' and admit it"
+        )
+    except ConfigError as error:
+        yield of_error("host_key", error, "put the credential into the file of follow.credential")
+
+
+def _issuer_key(host: Host) -> Iterator[Finding]:
+    if host.config.follow.servers:
+        return
+    try:
+        ring = KeyRing(host.config.keys_dir)
+    except KeyFolderError as error:
+        yield of_error("issuer_key", error)
+        return
+    if host.state_fault is not None:
+        # A finding of the folder.
+        return
+    try:
+        reader = StateReader.open(host.config.state_dir)
+    except StateError:
+        # A finding of the folder.
+        return
+    try:
+        with reader.rows() as rows:
+            records = [record for record in map(rows.key, rows.key_ids()) if record is not None]
+    except StateUnusable as error:
+        yield of_error("state_unusable", error)
+        return
+    finally:
+        reader.close()
+    try:
+        problem = ring.problem(records)
+    except (KeyFolderError, OSError) as error:
+        problem = str(error)
+    if problem:
+        states = ", ".join(f"{each.id.hex()[:8]} {KeyStatus(each.status).name}" for each in records)
+        yield Finding(
+            "issuer_key",
+            f"{problem} (the state lists {states or 'none'}), so no token can be minted",
+            "put the key's file back, or 'sessauth keys add' and 'sessauth keys activate'",
         )

@@ -26,9 +26,9 @@ from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import CarrierError
 from ...state.writer.state_writer import StateWriter
 from .. import log as server_log
-from ..feed.hosts import FollowedHosts
+from ..cluster.cluster_feed import FollowedHosts
 from ..status import refused
-from .registry_entry import MARGIN_MS
+from .registry import MARGIN_MS
 
 COMMIT_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.02

@@ -4,6 +4,10 @@ A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random byt
 file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
 file is written whole, under another name, and renamed into place; readers check its identity
 at most once in 200 ms. On a full disk a removed entry is overwritten in place.
+
+The credentials of a cluster, by the rows of this host's folder, beside those of its own file.
+
+Principals of client certificates, from ``[[identities]]``, reloaded when the settings change.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hmac
+import logging
 import os
 import secrets
 import threading
@@ -18,17 +23,22 @@ import time
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
-from ...errors import ConfigError, StateUnusable
+from ...errors import ConfigError, StateError, StateUnusable
 from ...model.credential import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
 from ...state.host.folder import read_file, replace_file
-from ..config.sections import RESERVED
+from ...state.lmdb.environment import LmdbSource
+from ...state.lmdb.reader import CredentialReader
+from ..config import Config, load, stamp_of
+from ..log import event
+from ..sections import RESERVED, Identity
+from ..status import refused
 
 # The disk, or its owner's part of it.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -380,3 +390,204 @@ def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]
     finally:
         os.close(descriptor)
     return True
+
+
+def stored(record: CredentialRecord) -> StoredCredential:
+    """Return a record as an entry."""
+    principal = Principal(record.name, record.role, record.audiences)
+    return StoredCredential(principal, record.secret_hash)
+
+
+class CarriedCredentials(CredentialSource):
+    """Those of the cluster, and those of this host's file.
+
+    The first count on all hosts, so an entry of the file that has the name of one does not count.
+    """
+
+    def __init__(self, path: Path, source: LmdbSource) -> None:
+        """Use the file at ``path`` and the rows of ``source``."""
+        super().__init__()
+        self._file = CredentialFile(path)
+        self._reader = CredentialReader(source)
+        self._lock = threading.Lock()
+        # The two objects that ``loaded`` was made of.
+        self._parts: tuple[object, object] = (None, None)
+
+    @property
+    def file(self) -> CredentialFile:
+        """The host's own file."""
+        return self._file
+
+    def drop_copies(self) -> None:
+        """Remove credentials that all hosts have from this host's file, where a removal would not reach them.
+
+        Raises ConfigError.
+        """
+        carried = self.current().carried
+        entries = self._file.current().entries
+        copies = [
+            entry
+            for name, entry in entries.items()
+            if name in carried and carried[name].secret_hash == entry.secret_hash
+        ]
+        if copies:
+            self._file.exclude(copies)
+            event(logging.INFO, "credentials_of_cluster", names=[entry.principal.name for entry in copies])
+
+    def is_current(self) -> bool:
+        """Return True if ``loaded`` has the rows of the last commit, and the file's entries of 200 ms ago."""
+        # In this order: another thread may have read the rows, and not yet replaced ``loaded``.
+        return super().is_current() and self._reader.unchanged() and self._parts[1] is self._reader.records
+
+    def current(self) -> Loaded:
+        """Return the rows of now and the file's entries, those at most 200 ms old."""
+        if self.is_current():
+            return self.loaded
+        with self._lock:
+            try:
+                own = self._file.current()
+                records = self._reader.read()
+            except BaseException as error:
+                self.loaded, self._parts, self.fresh_until = Loaded(), (None, None), 0.0
+                if isinstance(error, StateError):
+                    raise ConfigError(str(error)) from error
+                raise
+            if self._parts[0] is not own or self._parts[1] is not records:
+                carried = {record.name: stored(record) for record in records.values()}
+                self.loaded = Loaded({**own.entries, **carried}, carried=carried)
+                self._parts = own, records
+            # Zero while there is no file: then a new one is seen as late as a changed one.
+            self.fresh_until = self._file.fresh_until or time.monotonic() + RELOAD_SECONDS
+            return self.loaded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownPrincipals:
+    """The identities at one moment, by URI and by thumbprint; replaced together when the file changes.
+
+    There are two tables: a certificate may name any URI, also one that reads like a thumbprint.
+    """
+
+    by_uri: Mapping[str, Principal]
+    by_thumbprint: Mapping[str, Principal]
+
+    def __bool__(self) -> bool:
+        """Return whether any certificate is known."""
+        return bool(self.by_uri or self.by_thumbprint)
+
+    def principal_of(self, uris: Iterable[str], thumbprint: str) -> Principal | None:
+        """Return the principal of a verified certificate, None if it has none.
+
+        Raises UNAUTHENTICATED for a certificate of two.
+        """
+        found = {self.by_uri[uri] for uri in uris if uri in self.by_uri}
+        if thumbprint in self.by_thumbprint:
+            found.add(self.by_thumbprint[thumbprint])
+        if len(found) > 1:
+            names = ", ".join(sorted(principal.name for principal in found))
+            raise refused("UNAUTHENTICATED", f"the certificate is that of several identities: {names}")
+        return found.pop() if found else None
+
+
+def _known(identities: Iterable[Identity]) -> KnownPrincipals:
+    by_uri: dict[str, Principal] = {}
+    by_thumbprint: dict[str, Principal] = {}
+    for entry in identities:
+        principal = Principal(entry.name, entry.role, entry.audiences)
+        if entry.uri:
+            by_uri[entry.uri] = principal
+        else:
+            by_thumbprint[entry.thumbprint.lower()] = principal
+    return KnownPrincipals(by_uri, by_thumbprint)
+
+
+class Identities:
+    """The identities of the settings' file. A file that can't be read changes nothing; it is logged."""
+
+    def __init__(self, config: Config, credentials: CredentialSource) -> None:
+        """Begin with those of ``config``. Raises ConfigError if a name is that of an API key of the file."""
+        self._home = config.home
+        self._stamp = config.file_stamp
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._fresh_until = 0.0
+        self._entries = self._checked(config.identities)
+        # The credentials of the cluster that ``_now`` was made beside.
+        self._beside = credentials.loaded.carried
+        self._now = self._known(self._beside)
+
+    def known(self) -> KnownPrincipals:
+        """Return the identities of the file, at most 200 ms old, without names that the cluster has."""
+        # Settings that came from no file have none that could change.
+        if self._stamp is not None and time.monotonic() >= self._fresh_until:
+            with self._lock:
+                stamp = stamp_of(self._home)
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    self._read()
+                self._fresh_until = time.monotonic() + RELOAD_SECONDS
+        # After the file: its first entries are new to the cluster's names.
+        if self._entries:
+            self._respect_cluster()
+        return self._now
+
+    @property
+    def entries(self) -> tuple[Identity, ...]:
+        """The entries that count now."""
+        self.known()
+        return self._entries
+
+    def read_again(self) -> tuple[Identity, ...]:
+        """Read the file again, and return the entries that count now."""
+        self._fresh_until = 0.0
+        return self.entries
+
+    def _read(self) -> None:
+        try:
+            entries = self._checked(load(self._home).identities)
+        except ConfigError as error:
+            event(logging.ERROR, "identities_not_reloaded", error=str(error))
+            return
+        before, self._entries = set(self._entries), entries
+        if before != set(entries):
+            self._now = self._known(self._beside)
+            event(
+                logging.INFO,
+                "identities_reloaded",
+                added=sorted(entry.name for entry in set(entries) - before),
+                removed=sorted(entry.name for entry in before - set(entries)),
+            )
+
+    def _respect_cluster(self) -> None:
+        """Make the identities again if the credentials of the cluster are others than before."""
+        # While they can't be read, those of before count.
+        with suppress(ConfigError):
+            beside = self._credentials.current().carried
+            if beside is not self._beside:
+                with self._lock:
+                    self._now = self._known(beside)
+                    self._beside = beside
+
+    def _known(self, beside: Mapping[str, object]) -> KnownPrincipals:
+        """Return the entries without those that share a name with a credential of the cluster.
+
+        Two callers of one name would reach each other's sessions.
+        """
+        names = sorted({entry.name for entry in self._entries} & beside.keys())
+        if names:
+            event(logging.ERROR, "identities_refused", names=names)
+        return _known(entry for entry in self._entries if entry.name not in beside)
+
+    def _checked(self, entries: tuple[Identity, ...]) -> tuple[Identity, ...]:
+        names: set[str] = set()
+        if entries:
+            self._credentials.fresh_until = 0.0
+            loaded = self._credentials.current()
+            names = loaded.entries.keys() - loaded.carried.keys()
+        for index, entry in enumerate(entries):
+            if entry.name in names:
+                raise ConfigError(
+                    f"identities[{index}].name: {entry.name} is the name of an API key; choose another, or "
+                    "remove that one with 'sessauth credential remove'"
+                )
+        return entries

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from ...errors import ConfigError
-from ..config.sections import host_and_port, is_loopback
+from ..sections import host_and_port, is_loopback
 
 # A silent scraper is disconnected; further connections are closed at once.
 SILENT_SECONDS: Final = 5.0

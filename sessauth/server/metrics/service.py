@@ -1,22 +1,41 @@
-"""Metrics of the control process and its workers, if ``metrics.address`` is set."""
+"""Metrics of the control process and its workers, if ``metrics.address`` is set.
+
+One scrape: the sums over the pages of all processes, and the numbers of the control process.
+
+Copies the numbers of a process to its shared page.
+
+Decisions of the last minute, from the counters of all processes.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from ..._fast._check import CheckCounters
+from ...audit.recording.process import AuditNumbers
 from ...errors import ConfigError
-from ..config.config import Config
+from ...metrics import families as judging
+from ...metrics.samples import decision_families, family, histogram
+from ...reasons import Reason
+from ...verifier.verifier import Verifier
+from ..config import Config
 from ..log import LOGGER
-from .collect import Collector
-from .publisher import Publisher
-from .recent import MinuteCounts
-from .shared_page import Page
+from ..rpc.grpc_server import Serving
+from ..rpc.pool import POOL_NAMES
+from ..watch import Watching
+from . import state as f
+from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, MetricSlot, Page
 from .state import ReceiptMetrics, StateNumbers
 
 if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
     from prometheus_client.registry import CollectorRegistry
 
 INSTALL = "pip install 'sessauth[metrics]'"
@@ -105,3 +124,221 @@ class Metrics:
         self._listener.close()
         for page in self.workers:
             page.close()
+
+
+COUNTED = (
+    (judging.SIGNATURES, MetricSlot.SIGNATURES),
+    (judging.BAD_SIGNATURES, MetricSlot.BAD_SIGNATURES),
+    (judging.CACHE_HITS, MetricSlot.CACHE_HITS),
+    (judging.CACHE_MISSES, MetricSlot.CACHE_MISSES),
+    (judging.CACHE_EVICTED, MetricSlot.CACHE_EVICTED),
+    (f.DIRECT_CALLS, MetricSlot.DIRECT_CALLS),
+    (f.REFUSED_CONNECTIONS, MetricSlot.REFUSED_CONNECTIONS),
+    (f.WITHDRAWALS, MetricSlot.WITHDRAWALS),
+)
+STANDING = (
+    (judging.CACHE_BYTES, MetricSlot.CACHE_BYTES),
+    (judging.CACHE_CHAINS, MetricSlot.CACHE_CHAINS),
+    (f.CONNECTIONS, MetricSlot.CONNECTIONS),
+    (f.WATCHED_STREAMS, MetricSlot.WATCHED_STREAMS),
+    (f.WATCHED_CALLS, MetricSlot.WATCHED_CALLS),
+)
+
+
+class Collector:
+    """The collector of ``prometheus_client`` for the metrics of all processes."""
+
+    def __init__(
+        self,
+        pages: Mapping[str, Page],
+        up: Callable[[], Mapping[str, bool]],
+        capacities: Mapping[str, int],
+        own: Callable[[], Iterable[Family]],
+    ) -> None:
+        """Add up ``pages``, by process. ``up`` returns which serve, ``own`` the control process's metrics.
+
+        ``capacities`` holds how many calls each pool of a process can hold.
+        """
+        self._capacities = capacities
+        self._pages = pages
+        self._up = up
+        self._own = own
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric with its values."""
+        own = list(self._own())
+        up = self._up()
+        serving = [page for process, page in self._pages.items() if up[process]]
+        yield family(f.PROCESS_UP, {(process,): float(up[process]) for process in self._pages})
+        yield family(
+            f.PROCESS_REVISION,
+            {
+                (process,): page.read(MetricSlot.REVISION)
+                for process, page in self._pages.items()
+                if up[process]
+            },
+        )
+        yield from decision_families([page.counters for page in self._pages.values()])
+        yield from self._calls()
+        for metric, number in COUNTED:
+            yield family(metric, self._sum(number, self._pages.values()))
+        for metric, number in STANDING:
+            yield family(metric, self._sum(number, serving))
+        yield from self._pools(serving)
+        yield from self._audit(serving)
+        yield from own
+
+    def _calls(self) -> Iterator[Family]:
+        """Yield the times of calls, for methods and codes that occurred."""
+        rows = []
+        for row, (method, code) in enumerate(RPC_ROWS):
+            rows_of_pages = [page.rpcs.buckets(row) for page in self._pages.values()]
+            buckets = [sum(counts) for counts in zip(*rows_of_pages, strict=True)]
+            if any(buckets):
+                total = sum(page.rpcs.total(row) for page in self._pages.values())
+                rows.append(((method.rpartition(".")[2], code), buckets, total))
+        yield histogram(f.RPC_SECONDS, RPC_BOUNDS_NS, rows)
+
+    def _pools(self, serving: Sequence[Page]) -> Iterator[Family]:
+        indices = {(name,): index for index, name in enumerate(POOL_NAMES)}
+        yield family(
+            f.POOL_REFUSALS,
+            {
+                name: sum(page.pool(index)[0] for page in self._pages.values())
+                for name, index in indices.items()
+            },
+        )
+        yield family(
+            f.POOL_CALLS,
+            {name: sum(page.pool(index)[1] for page in serving) for name, index in indices.items()},
+        )
+        yield family(
+            f.POOL_CAPACITY, {(name,): len(serving) * most for name, most in self._capacities.items()}
+        )
+
+    def _audit(self, serving: Sequence[Page]) -> Iterator[Family]:
+        recording = [page for page in serving if page.read(MetricSlot.AUDIT_ON)]
+        if not recording:
+            return
+        yield family(judging.AUDIT_HEALTHY, all(page.read(MetricSlot.AUDIT_HEALTHY) for page in recording))
+        yield family(judging.AUDIT_WAITING, self._sum(MetricSlot.AUDIT_WAITING_BYTES, recording))
+        yield family(judging.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self._pages.values()))
+        yield family(judging.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self._pages.values()))
+
+    @staticmethod
+    def _sum(number: MetricSlot, pages: Iterable[Page]) -> float:
+        return sum(page.read(number) for page in pages)
+
+
+class Publisher:
+    """Copies process metrics to the shared page; decisions and calls are counted there directly."""
+
+    def __init__(
+        self,
+        page: Page,
+        verifier: Verifier,
+        serving: Serving,
+        watching: Watching,
+        audit: Callable[[], AuditNumbers | None],
+    ) -> None:
+        """Read the parts of this process. ``audit`` returns None while nothing is recorded."""
+        self._page = page
+        self._verifier = verifier
+        self._serving = serving
+        self._watching = watching
+        self._audit = audit
+        self._lock = threading.Lock()
+
+    def publish(self) -> None:
+        """Write the current numbers to the page."""
+        with self._lock:
+            write, verifier, cache = self._page.write, self._verifier, self._verifier.cache
+            write(MetricSlot.CACHE_HITS, cache.hits)
+            write(MetricSlot.CACHE_MISSES, cache.misses)
+            write(MetricSlot.CACHE_EVICTED, cache.evicted)
+            write(MetricSlot.CACHE_BYTES, cache.used)
+            write(MetricSlot.CACHE_CHAINS, len(cache))
+            write(MetricSlot.SIGNATURES, verifier.signatures)
+            write(MetricSlot.BAD_SIGNATURES, verifier.bad_signatures)
+            self._publish_revision()
+            streams, calls = self._watching.open_now()
+            write(MetricSlot.WATCHED_STREAMS, streams)
+            write(MetricSlot.WATCHED_CALLS, calls)
+            write(MetricSlot.WITHDRAWALS, self._watching.withdrawals.read())
+            native = self._serving.native_numbers()
+            write(MetricSlot.CONNECTIONS, native.connections)
+            write(MetricSlot.REFUSED_CONNECTIONS, native.refused_connections)
+            write(MetricSlot.DIRECT_CALLS, native.direct_calls)
+            overloaded = self._serving.accounting.overloaded
+            for index, name in enumerate(POOL_NAMES):
+                self._page.write_pool(index, overloaded[name], self._serving.pools[name].in_flight)
+            self._publish_audit(self._audit())
+
+    def capacities(self) -> dict[str, int]:
+        """Return how many calls each pool of a process can hold."""
+        return {name: self._serving.pools[name].capacity for name in POOL_NAMES}
+
+    def _publish_revision(self) -> None:
+        try:
+            revision = self._verifier.view.revision
+        except Exception:  # noqa: BLE001 - the last revision stays on the page; checks report the fault
+            return
+        self._page.write(MetricSlot.REVISION, revision)
+
+    def _publish_audit(self, audit: AuditNumbers | None) -> None:
+        write = self._page.write
+        write(MetricSlot.AUDIT_ON, audit is not None)
+        if audit is not None:
+            write(MetricSlot.AUDIT_LOST, audit.lost)
+            write(MetricSlot.AUDIT_RECORDED, audit.recorded)
+            write(MetricSlot.AUDIT_WAITING_BYTES, audit.waiting_bytes)
+            write(MetricSlot.AUDIT_HEALTHY, audit.healthy)
+
+
+MINUTE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecentDecisions:
+    """Checks, and the denials among them, within ``ms``; 0: nothing is counted."""
+
+    ms: int = 0
+    checks: int = 0
+    denials: int = 0
+
+
+class MinuteCounts:
+    """Samples counters once a second. Every method may be called from any thread."""
+
+    def __init__(
+        self, counters: Callable[[], Sequence[CheckCounters]], steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with the present counts of ``counters()``; ``steady()`` is in seconds."""
+        self._counters = counters
+        self._steady = steady
+        self._lock = threading.Lock()
+        self._samples = deque([self._sample()])
+
+    def poll(self) -> None:
+        """Take a sample, and drop those that are older than a minute but one."""
+        with self._lock:
+            sample = self._sample()
+            self._samples.append(sample)
+            while len(self._samples) > 1 and self._samples[1][0] <= sample[0] - MINUTE_SECONDS:
+                self._samples.popleft()
+
+    def recent(self) -> RecentDecisions:
+        """Return the decisions since the oldest sample, a minute ago at most."""
+        with self._lock:
+            (began, checks, allowed), now = self._samples[0], self._sample()
+        counted = now[1] - checks
+        return RecentDecisions(max(1, int((now[0] - began) * 1000)), counted, counted - (now[2] - allowed))
+
+    def _sample(self) -> tuple[float, int, int]:
+        """Return the time, all decisions so far, and the allows among them."""
+        decisions = [counter.decisions() for counter in self._counters()]
+        total = sum(sum(each.values()) for each in decisions)
+        allowed = sum(
+            number for each in decisions for (_, reason), number in each.items() if reason == Reason.ALLOWED
+        )
+        return self._steady(), total, allowed

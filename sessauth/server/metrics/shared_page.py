@@ -16,7 +16,7 @@ import grpc
 
 from ..._fast._check import COUNTERS_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
-from ..rpc.pools import POOL_NAMES
+from ..rpc.pool import POOL_NAMES
 
 # gRPC's codes in the order of their numbers.
 CODES: Final = tuple(code.name for code in sorted(grpc.StatusCode, key=lambda code: int(code.value[0])))

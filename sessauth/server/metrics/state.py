@@ -1,4 +1,9 @@
-"""Metrics of the control process alone: state, writer, brake, clock, receipts."""
+"""Metrics of the control process alone: state, writer, brake, clock, receipts.
+
+Counts of all sessions, reused so that counting takes a bounded share of a processor.
+
+The metrics of a service: those of a verifier and those of a server, in the order of the page.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ...errors import SessauthError
 from ...metrics import families as judging
+from ...metrics.families import Metric, counter, gauge
+from ...metrics.families import histogram as histogram_family
 from ...metrics.samples import family, histogram
+from ...state.lmdb.effective_status import StateStatistics
 from ...state.replication.carrier import EngineRoom
 from ...state.writer.committer import COMMIT_BOUNDS_NS, GROUP_BOUNDS
 from ...state.writer.state_writer import StateWriter
-from . import families as f
-from .census import SessionCensus
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -41,14 +47,12 @@ class ReceiptMetrics:
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""
+        yield family(RECEIPTS, {(state,): n for state, n in zip(RECEIPT_STATES, self.receipts, strict=True)})
+        yield family(USED_AFTER_END, self.used_after_end)
         yield family(
-            f.RECEIPTS, {(state,): n for state, n in zip(RECEIPT_STATES, self.receipts, strict=True)}
+            VERIFIERS, {(state,): n for state, n in zip(VERIFIER_STATES, self.verifiers, strict=True)}
         )
-        yield family(f.USED_AFTER_END, self.used_after_end)
-        yield family(
-            f.VERIFIERS, {(state,): n for state, n in zip(VERIFIER_STATES, self.verifiers, strict=True)}
-        )
-        yield family(f.EVENT_WATCHERS, self.event_watchers)
+        yield family(EVENT_WATCHERS, self.event_watchers)
 
 
 class ClusterNumbers(Protocol):
@@ -123,53 +127,53 @@ class StateNumbers:
                 return families
 
     def _process(self) -> Iterator[Family]:
-        yield family(f.BUILD_INFO, {(_version(),): 1.0})
-        yield family(f.READY, float(self._ready()))
-        yield family(f.WORKER_RESTARTS, float(self._restarts()))
-        yield family(f.BRAKE, float(bool(self._log.braked)))
-        yield family(f.CLOCK_SUSPECT, float(bool(self._log.clock_suspect)))
-        yield family(f.CERTIFICATE_END, self._certificate_end())
+        yield family(BUILD_INFO, {(_version(),): 1.0})
+        yield family(READY, float(self._ready()))
+        yield family(WORKER_RESTARTS, float(self._restarts()))
+        yield family(BRAKE, float(bool(self._log.braked)))
+        yield family(CLOCK_SUSPECT, float(bool(self._log.clock_suspect)))
+        yield family(CERTIFICATE_END, self._certificate_end())
 
     def _writer(self) -> Iterator[Family]:
         stats = self._log.stats
-        yield family(f.WRITER_QUEUE, float(self._log.waiting))
-        yield family(f.COMMIT_FAILURES, float(stats.failures))
+        yield family(WRITER_QUEUE, float(self._log.waiting))
+        yield family(COMMIT_FAILURES, float(stats.failures))
         times, groups = stats.times, stats.groups
-        yield histogram(f.COMMIT_SECONDS, COMMIT_BOUNDS_NS, [((), times.buckets(0), times.total(0))])
-        yield histogram(f.COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
+        yield histogram(COMMIT_SECONDS, COMMIT_BOUNDS_NS, [((), times.buckets(0), times.total(0))])
+        yield histogram(COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
 
     def _in_cluster(self) -> Iterator[Family]:
-        yield family(f.LEADING, float(self._log.leads))
-        yield family(f.STALE, float(self._log.stale))
-        yield family(f.CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
-        yield family(f.CLUSTER_BRAKE, float(bool(self._log.cluster_brake)))
+        yield family(LEADING, float(self._log.leads))
+        yield family(STALE, float(self._log.stale))
+        yield family(CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
+        yield family(CLUSTER_BRAKE, float(bool(self._log.cluster_brake)))
         alarm = None if self._cluster is None else self._cluster.alarm
-        yield family(f.CLUSTER_ALARM, float(alarm is not None))
-        yield family(f.REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
-        yield family(f.CLOCK_DIFFERS, float(bool(self._cluster is not None and self._cluster.clock_differs)))
+        yield family(CLUSTER_ALARM, float(alarm is not None))
+        yield family(REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
+        yield family(CLOCK_DIFFERS, float(bool(self._cluster is not None and self._cluster.clock_differs)))
         room = EngineRoom(0, 0, full=False) if self._cluster is None else self._cluster.room
-        yield family(f.ENGINE_BYTES, float(room.size))
-        yield family(f.ENGINE_QUOTA, float(room.quota))
-        yield family(f.ENGINE_FULL, float(room.full))
+        yield family(ENGINE_BYTES, float(room.size))
+        yield family(ENGINE_QUOTA, float(room.quota))
+        yield family(ENGINE_FULL, float(room.full))
 
     def _state(self) -> Iterator[Family]:
         self._read_revision()
         yield family(judging.REVISION, float(self._revision))
-        yield family(f.REVISION_AGE, time.monotonic() - self._changed_at)
+        yield family(REVISION_AGE, time.monotonic() - self._changed_at)
         used, size = self._log.room()
-        yield family(f.STATE_USED, float(used))
-        yield family(f.STATE_MAP, float(size))
+        yield family(STATE_USED, float(used))
+        yield family(STATE_MAP, float(size))
         statistics = self._census.statistics()
         yield family(
-            f.SESSIONS,
+            SESSIONS,
             {
                 ("active",): float(statistics.active),
                 ("suspended",): float(statistics.suspended),
                 ("ended",): float(statistics.ended),
             },
         )
-        yield family(f.PERMITS, float(statistics.permits))
-        yield family(f.APPROVALS, float(statistics.approvals))
+        yield family(PERMITS, float(statistics.permits))
+        yield family(APPROVALS, float(statistics.approvals))
 
     def _read_revision(self) -> None:
         revision = self._log.head().revision
@@ -183,3 +187,114 @@ def _version() -> str:
         return importlib.metadata.version("sessauth")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+# Counting all sessions may take this share of one processor: slow statistics are cached for longer.
+COUNTING_SHARE: Final = 0.02
+
+
+class SessionCensus:
+    """Counts the sessions of a log. Every method may be called from any thread."""
+
+    def __init__(self, log: StateWriter) -> None:
+        """Count nothing yet."""
+        self._log = log
+        self._lock = threading.Lock()
+        self._statistics = StateStatistics()
+        self._cached_until = float("-inf")
+
+    def statistics(self) -> StateStatistics:
+        """Return the counts of now, or of a while ago. Raises StateError if the state can't be read."""
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._cached_until:
+                self._statistics = self._log.census()
+                now = time.monotonic()
+                self._cached_until = now + (now - began) * (1 / COUNTING_SHARE - 1)
+            return self._statistics
+
+
+RPC_SECONDS: Final = histogram_family(
+    "rpc_seconds", "Time of a call from its place in a pool to its answer; of a stream, until it ended.",
+    "rpc", "code",
+)  # fmt: skip
+DIRECT_CALLS: Final = counter(
+    "direct_calls", "Checks that the server answered on its loop, without a thread."
+)
+CONNECTIONS: Final = gauge("connections", "Open connections of the service's processes.")
+REFUSED_CONNECTIONS: Final = counter(
+    "refused_connections", "Connections that were closed at once: no file descriptor was left for them."
+)
+WATCHED_STREAMS: Final = gauge("watched_streams", "Open streams on which calls may be watched.")
+WATCHED_CALLS: Final = gauge("watched_calls", "Allowed calls that are judged again when something changes.")
+WITHDRAWALS: Final = counter("withdrawals", "Allows that were withdrawn while their call ran.")
+POOL_CALLS: Final = gauge("pool_calls", "Calls that run or wait in a pool.", "pool")
+POOL_CAPACITY: Final = gauge("pool_capacity", "Calls that a pool can hold.", "pool")
+POOL_REFUSALS: Final = counter(
+    "pool_refusals",
+    "Calls that were refused because their pool, or their caller's half of it, was full.",
+    "pool",
+)
+
+PROCESS_UP: Final = gauge("process_up", "Whether a process of the service serves.", "process")
+PROCESS_REVISION: Final = gauge("process_revision", "The revision that a process judges by.", "process")
+WORKER_RESTARTS: Final = counter("worker_restarts", "Workers that were started again.")
+READY: Final = gauge("ready", "Whether the control process reports SERVING.")
+BUILD_INFO: Final = gauge("build_info", "The version that runs; always 1.", "version")
+
+REVISION_AGE: Final = gauge("revision_unchanged_seconds", "Time since the revision last changed.")
+SESSIONS: Final = gauge(
+    "sessions", "Sessions by effective status; ended ones until they are purged.", "status"
+)
+PERMITS: Final = gauge("open_permits", "Permits that were neither committed nor released.")
+APPROVALS: Final = gauge("waiting_approvals", "Approvals that wait for an answer.")
+STATE_USED: Final = gauge("state_used_bytes", "Space that the rows of the state take of its map.")
+STATE_MAP: Final = gauge("state_map_bytes", "Largest size of the state.")
+WRITER_QUEUE: Final = gauge("writer_queue_jobs", "Changes that wait for the writer.")
+COMMIT_SECONDS: Final = histogram_family(
+    "commit_seconds", "Time of a commit with its fsync; its count is of fsyncs."
+)
+COMMIT_CHANGES: Final = histogram_family("commit_group_jobs", "Number of jobs that shared a commit.")
+COMMIT_FAILURES: Final = counter("commit_failures", "Commits that failed; each sets the brake.")
+BRAKE: Final = gauge("brake", "Whether the brake denies every check.")
+CLOCK_SUSPECT: Final = gauge("clock_suspect", "Whether the wall clock is suspect.")
+CERTIFICATE_END: Final = gauge(
+    "tls_certificate_end_seconds",
+    "End of the TLS certificate's validity, in seconds since 1970; 0 without one.",
+)
+
+# One of several servers, or a single host.
+LEADING: Final = gauge("leading", "Whether this server may write: it leads its cluster, or is a single host.")
+STALE: Final = gauge("stale", "Whether the host's copy of the state is too old to allow by.")
+CARRIED_RECORD: Final = gauge(
+    "carried_record", "Number of the last record of the cluster's log that is here; 0 on a single host."
+)
+CLUSTER_BRAKE: Final = gauge("cluster_brake", "Whether the brake of the whole cluster denies every check.")
+CLUSTER_ALARM: Final = gauge(
+    "cluster_alarm", "Whether this host refused its cluster's log, until an operator decides."
+)
+REFUSING_SERVERS: Final = gauge(
+    "refusing_servers", "Servers of follow.servers that refuse this host as a follower."
+)
+CLOCK_DIFFERS: Final = gauge(
+    "clock_differs", "Whether the wall clock is more than 2 s off that of another server of the cluster."
+)
+ENGINE_BYTES: Final = gauge(
+    "engine_bytes", "Size of the storage of the cluster's engine; 0 on a host that has no access to it."
+)
+ENGINE_QUOTA: Final = gauge(
+    "engine_quota_bytes", "Size at which the engine takes no more writes; 0 if it does not tell."
+)
+ENGINE_FULL: Final = gauge("engine_full", "Whether the engine has no room and takes no write.")
+
+# Ends of sessions, and their watchers.
+RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by their state.", "state")
+USED_AFTER_END: Final = counter("used_after_end", "Calls with a token of a session after its end.")
+VERIFIERS: Final = gauge("verifiers", "Registered verifiers, by their state.", "state")
+EVENT_WATCHERS: Final = gauge("event_watchers", "Open streams of events.")
+
+# A server has metrics of its own for the readiness of its processes.
+METRICS: Final = (
+    *(metric for metric in judging.METRICS if metric is not judging.VIEW_CURRENT),
+    *(value for value in list(globals().values()) if isinstance(value, Metric)),
+)

@@ -1,7 +1,13 @@
-"""The composition of the control process: settings, state, keys, services, sockets, workers."""
+"""The composition of the control process: settings, state, keys, services, sockets, workers.
+
+The services of a control process, and their RPCs.
+
+Reads again by SIGHUP: settings, credentials, identities, certificates; logs what needs a restart.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import logging
 import os
@@ -9,45 +15,55 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final, Protocol
+
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
 
 from ...clock import Clock, SystemClock
-from ...errors import ServerError, SessauthError, StateUnusable
+from ...errors import ConfigError, ServerError, SessauthError, StateUnusable
 from ...state.host.proof_keys import ProofReader
+from ...state.lmdb.environment import LmdbSource
 from ...state.writer.group import frozen_error
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
+from .. import log
 from .. import log as server_log
-from ..cluster.host_usage import HostUsagePart
 from ..cluster.membership import Membership
-from ..cluster.part import ClusterPart
-from ..config.config import Config
-from ..keys.certificates import certificate_end
+from ..cluster.part import ClusterPart, HostUsagePart
+from ..config import SECTIONS, Config, load
+from ..keys import local_files
+from ..keys.certificates import ExpiryWatch, certificate_end, check_certificates
 from ..keys.credentials import WorkerCredential
-from ..keys.expiry import ExpiryWatch
-from ..keys.proof_key_rotation import ProofKeyRotator
-from ..metrics.census import SessionCensus
-from ..metrics.publisher import Publisher
-from ..metrics.recent import RecentDecisions
-from ..metrics.service import CONTROL, Metrics, worker_name
-from ..metrics.state import StateNumbers
+from ..keys.issuer_keyring import KeyRing, ProofKeyRotator
+from ..metrics.service import CONTROL, Metrics, Publisher, RecentDecisions, worker_name
+from ..metrics.state import SessionCensus, StateNumbers
 from ..periodic import Background, try_once
 from ..rpc.access import WORKER
-from ..rpc.authenticate import Authenticator
+from ..rpc.authenticate import Authenticator, FailedSignatures
+from ..rpc.call import Method, RawHandler, methods_of
 from ..rpc.grpc_server import SWITCH_SECONDS, Serving
-from ..rpc.tracing import open_tracing
+from ..rpc.tracing import Tracing, open_tracing
+from ..services.authorization import AuthorizationService
+from ..services.base import ForwardService
+from ..services.cluster import ClusterService, FeedService
+from ..services.cut_off import CutOffService
+from ..services.event import EventService
+from ..services.evidence import EvidenceService, UsageService
+from ..services.health import HealthService, StatusService
+from ..services.key import CredentialService, KeyService
+from ..services.session import ApprovalService, SessionService
+from ..services.token import TokenService
 from ..transport.requirements import require_libraries
-from ..watch.recheck import Watching
-from . import preflight
+from ..watch import Watching
+from ..writer.local import ClusterWriter, LocalWriter
 from .init import ensure_run_dir
-from .readiness import Readiness
-from .reload import Reloader
-from .server_status import StatusReport
-from .service_manager import ServiceManager
-from .services import ServiceParts, Services
-from .signals import ignore_harmless, reload_on_hangup, take_stop_signals
+from .server_status import Readiness, StatusReport
+from .signals import ServiceManager, ignore_harmless, reload_on_hangup, take_stop_signals
 from .subsystems import ControlSubsystems
 from .supervisor import Supervisor
 
@@ -80,7 +96,7 @@ class Control:
         self.stopping = threading.Event()
         self.failure: SessauthError | None = None
         self._silent = False
-        preflight.check(config)
+        local_files.check(config)
         with ExitStack() as opened:
             self.part = part or (Membership(config) if config.cluster.enabled else ClusterPart())
             opened.callback(self.part.disconnect)
@@ -381,3 +397,163 @@ def serve(config: Config) -> None:
     control = Control(config)
     take_stop_signals(control.stopping)
     control.run(OVERDUE_SECONDS, manager)
+
+
+class RpcService(Protocol):
+    """A service with a handler for each of its RPCs."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+
+    def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
+        """Return the handlers by the name of the RPC."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceParts:
+    """The parts of a control process that its services need."""
+
+    config: Config
+    log: StateWriter
+    clock: Clock
+    part: ClusterPart
+    subsystems: ControlSubsystems
+    keyring: KeyRing
+    host_keys: ProofKeyRotator
+    verifier: Verifier
+    source: LmdbSource
+    authenticator: Authenticator
+    watching: Watching
+    tracing: Tracing | None
+    host_usage: HostUsagePart | None
+    # Raises FROZEN or AUDIT_UNAVAILABLE while no authority may be given.
+    require_grants: Callable[[], None]
+
+
+class Services:
+    """One implementation of each service. ``status`` answers when its ``read`` was set."""
+
+    def __init__(self, parts: ServiceParts) -> None:
+        """Compose the services."""
+        self.status = StatusService()
+        self.checks = _checks(parts)
+        self._services = _services(parts, self.status, self.checks)
+        self.health = HealthService([service.descriptor.full_name for service in self._services])
+
+    def methods(self) -> list[Method]:
+        """Return the RPCs of all services, with those of the health service."""
+        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
+        for service in self._services:
+            methods += methods_of(service.descriptor, service.methods())
+        return methods
+
+
+def _checks(parts: ServiceParts) -> AuthorizationService:
+    config, log, part = parts.config, parts.log, parts.part
+    failures = FailedSignatures(
+        config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
+    )
+    local = LocalWriter(log, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
+    writer = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
+    return AuthorizationService(parts.verifier, parts.source, failures, writer, parts.watching, parts.tracing)
+
+
+def _services(
+    parts: ServiceParts, status: StatusService, checks: AuthorizationService
+) -> Sequence[RpcService]:
+    config, log, clock, subsystems, part = parts.config, parts.log, parts.clock, parts.subsystems, parts.part
+    registry, receipts = subsystems.registry, subsystems.receipts
+    receipts.hosts = part.hosts
+    cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
+    feed_parts = None if part.feed is None else part.feed.parts
+    return (
+        SessionService(log, config.sessions, receipts, parts.require_grants),
+        TokenService(log, parts.keyring, clock, parts.require_grants),
+        checks,
+        KeyService(log, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
+        CredentialService(log, parts.authenticator),
+        ApprovalService(log, parts.require_grants),
+        ClusterService(log, part, clock),
+        CutOffService(log, subsystems.local.brake_by),
+        EventService(log, subsystems.events, clock),
+        EvidenceService(log, registry, receipts),
+        FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),
+        ForwardService(checks.methods()),
+        UsageService(log, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
+        status,
+    )
+
+
+LOG_LEVEL = "server.log_level"
+
+
+def changed_settings(before: Config, now: Config) -> list[str]:
+    """Return the names of the settings that differ, as ``limits.drain_ms``. Identities are no setting."""
+    return [
+        f"{section}.{entry.name}"
+        for section, kind in SECTIONS.items()
+        for entry in dataclasses.fields(kind)
+        if getattr(getattr(before, section), entry.name) != getattr(getattr(now, section), entry.name)
+    ]
+
+
+def _read(config: Config) -> Config:
+    """Return the settings of the file now; ``config`` itself if it is of no file. Raises ConfigError."""
+    return config if config.file_stamp is None else load(config.home)
+
+
+class Reloader:
+    """Reads the files of a running server again. What can't be used changes nothing, and is logged."""
+
+    def __init__(
+        self, config: Config, authenticator: Authenticator, supervisor: Supervisor, clock: Clock
+    ) -> None:
+        """Compare later settings with those of ``config``, which the process runs with."""
+        self._config = config
+        self._authenticator = authenticator
+        self._supervisor = supervisor
+        self._clock = clock
+        self._level = config.server.log_level
+        # Options of the command may count in place of the file's settings: those are not compared with it.
+        self._loaded = _read(config)
+
+    def reload(self) -> None:
+        """Read all files again, and log the event ``reloaded``.
+
+        Each part that can't be read is ``not_reloaded``. ``needs_restart`` names changed settings that take
+        effect at the next start.
+        """
+        fields: dict[str, object] = {"log_level": self._level, "needs_restart": []}
+        self._try("settings", lambda: fields.update(self._reload_settings()))
+        self._try("credentials", lambda: fields.update(credentials=self._authenticator.read_again()))
+        fields["identities"] = len(self._authenticator.identities.read_again())
+        if self._config.tcp.certificate:
+            self._try("certificates", lambda: fields.update(certificates=self._check_certificates()))
+        # Whatever the level was and will be.
+        log.set_level("INFO")
+        log.event(logging.INFO, "reloaded", **fields)
+        log.set_level(self._level)
+
+    def _reload_settings(self) -> dict[str, object]:
+        now = _read(self._config)
+        restart = changed_settings(self._loaded, now)
+        level = now.server.log_level
+        # Whether each call is logged is decided at the start.
+        if LOG_LEVEL in restart and level != "DEBUG":
+            restart.remove(LOG_LEVEL)
+        if level != self._level:
+            self._level = level
+            self._supervisor.set_log_level(level)
+        return {"log_level": level, "needs_restart": restart}
+
+    def _check_certificates(self) -> str:
+        """Return the file that new connections are served with. Raises ConfigError, StateUnusable."""
+        check_certificates(self._config, self._clock)
+        return str(self._config.path(self._config.tcp.certificate))
+
+    @staticmethod
+    def _try(what: str, read: Callable[[], object]) -> None:
+        try:
+            read()
+        except (ConfigError, StateUnusable) as error:
+            log.event(logging.ERROR, "not_reloaded", what=what, error=str(error))

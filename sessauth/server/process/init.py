@@ -15,10 +15,10 @@ from ...errors import ConfigError
 from ...model import change as changes
 from ...model.change import Rejection
 from ...state.writer.state_writer import StateWriter
-from ..config.config import Config, load
+from ..config import Config, load
+from ..keys import local_files
 from ..keys.credentials import CredentialFile
 from ..keys.issuer_keyring import KeyRing
-from . import preflight
 
 OPERATOR = "operator"
 FIRST_KEY_REQUEST = "init-issuer-key"
@@ -108,7 +108,7 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
                 "(--home, SESSAUTH_HOME)"
             )
     make_folders(config)
-    preflight.check(config)
+    local_files.check(config)
     log = StateWriter.open(
         config.state_dir, create=True, map_size=config.server.map_size_bytes, clock=clock or SystemClock()
     )

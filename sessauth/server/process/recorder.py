@@ -14,8 +14,8 @@ from ...clock import Clock
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
 from ...verifier.verifier import Verifier
-from ..config.config import Config
-from ..keys.local_changes import LocalChanges
+from ..config import Config
+from ..keys.local_files import LocalChanges
 from ..status import refused
 
 AUDIT_UNAVAILABLE: Final = "AUDIT_UNAVAILABLE"

@@ -9,18 +9,16 @@ from ...model.receipt import ReceiptState, VerifierState
 from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
-from ..config.config import Config
-from ..events.publisher import SessionEventPublisher
-from ..events.uses_after_end import UsesAfterEnd
+from ..config import Config
+from ..events import SessionEventPublisher, UsesAfterEnd
 from ..evidence.receipts import ReceiptIssuer
 from ..evidence.registry import VerifierRegistry
 from ..keys.issuer_keyring import KeyRing
-from ..keys.local_changes import LocalChanges
+from ..keys.local_files import LocalChanges
 from ..metrics.service import CONTROL
 from ..metrics.state import ReceiptMetrics
 from ..rpc.authenticate import Authenticator
-from ..usage.files import UsageFiles
-from ..usage.store import UsageStore
+from ..usage.store import UsageFiles, UsageStore
 from .recorder import ServerRecorder
 
 

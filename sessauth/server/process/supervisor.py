@@ -25,7 +25,7 @@ from typing import Final
 import sessauth
 
 from ...state.host.processes import cpu_ticks
-from ..config.config import Config
+from ..config import Config
 from ..keys.credentials import WorkerCredential
 from ..log import event
 from ..periodic import Background

@@ -29,18 +29,16 @@ from ...v1 import authorization_service_pb2
 from ...verifier.registration import POLL_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
 from .. import log
-from ..config.config import Config, from_dict
-from ..metrics.publisher import Publisher
-from ..metrics.service import worker_name
+from ..config import Config, from_dict
+from ..metrics.service import Publisher, worker_name
 from ..metrics.shared_page import Page
-from ..rpc.authenticate import Authenticator
-from ..rpc.failed_signatures import FailedSignatures
+from ..rpc.authenticate import Authenticator, FailedSignatures
+from ..rpc.call import methods_of
 from ..rpc.grpc_server import SWITCH_SECONDS, Serving
-from ..rpc.method import methods_of
 from ..rpc.tracing import open_tracing
 from ..services.authorization import AuthorizationService
 from ..services.health import HealthService
-from ..watch.recheck import Watching
+from ..watch import Watching
 from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
 from .signals import ignore_harmless, set_on

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...errors import ConfigError
-from . import pools
+from . import pool as pools
 
 OPERATOR: Final = "operator"
 ISSUER: Final = "issuer"

@@ -1,22 +1,47 @@
-"""Authentication: by an API key in the metadata, else by a client certificate."""
+"""Authentication: by an API key in the metadata, else by a client certificate.
+
+Connections between parts of a cluster: a client certificate that names a part is that part's alone.
+
+A SPIFFE id in the certificate's alternative names that ends in ``/server/NAME`` or ``/follower/NAME`` names a
+part. The listener has checked the certificate by ``tcp.client_ca``.
+
+Lanes of new calls: operators' are admitted first, then those of other known callers, then strangers'.
+
+Limits the work of failed signatures for each peer.
+
+A forger who knows a live session makes the server verify a signature with every try. Each peer (the
+principal, and the agent's address as the gateway read it) has a bucket of failures that refills with time.
+While it is empty, a token of that peer that was not verified before is denied before its signatures are
+verified. Verified tokens, and those of other peers, are checked as before.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, Self
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ServerError
+from ...model.host import SERVER_PREFIX
 from ...state.lmdb.environment import LmdbSource
-from ..config.config import Config
-from ..keys.carried_credentials import CarriedCredentials
+from ..config import Config
 from ..keys.certificates import first_der
-from ..keys.credentials import CredentialFile, CredentialSource, Principal, WorkerCredential
-from ..keys.identities import Identities
-from ..status import refused
+from ..keys.credentials import (
+    CarriedCredentials,
+    CredentialFile,
+    CredentialSource,
+    Identities,
+    Principal,
+    WorkerCredential,
+)
+from ..status import refused, to_status
 from ..transport.rpc import Rpc, StatedCaller
-from .access import GATEWAY, OPERATOR, STATEMENT
-from .parts import Parts
+from .access import ANYONE, GATEWAY, OPERATOR, RULES, STATEMENT
+from .call import Accounting
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
@@ -211,3 +236,164 @@ def certificate_thumbprint(pem: bytes) -> str:
     """Return ``sha256:HEX`` over the first certificate's DER; empty if there is none."""
     der = first_der(pem)
     return f"sha256:{hashlib.sha256(der).hexdigest()}" if der else ""
+
+
+_PART: Final = re.compile(r"spiffe://[^/]+/(?:.*/)?(server|follower)/([^/]+)")
+_UNIX: Final = "unix:"
+
+
+def part_names(rpc: Rpc) -> frozenset[str]:
+    """Return the hosts that the connection's client certificate names; servers as ``server/NAME``."""
+    uris = (uri.decode("utf-8", "replace") for uri in rpc.auth_context().get("peer_uri", ()))
+    found = filter(None, map(_PART.fullmatch, uris))
+    return frozenset(SERVER_PREFIX + part[2] if f"{part[1]}/" == SERVER_PREFIX else part[2] for part in found)
+
+
+class Parts:
+    """Checks connections of other hosts against a call's statement of its host."""
+
+    def __init__(self, *, required: bool = False) -> None:
+        """Object to a certificate that names no part, too, if names are ``required``."""
+        self._required = required
+
+    def problem(self, rpc: Rpc, host: str = "", *, by_server: bool = False) -> str:
+        """Return "" for a connection of ``host``, or ``by_server`` of one that forwards for it, else why.
+
+        Without a host any part will do. A Unix socket is this machine's.
+        """
+        if rpc.peer().startswith(_UNIX):
+            return ""
+        names = part_names(rpc)
+        if host in names or (by_server and any(name.startswith(SERVER_PREFIX) for name in names)):
+            return ""
+        if names and host:
+            return f"the client certificate is that of {', '.join(sorted(names))}, not of {host}"
+        if self._required and not names:
+            return "a client certificate with a SPIFFE id is required, .../server/NAME or .../follower/NAME"
+        return ""
+
+
+# The kernel's numbers (`_fast/http2/stream.pxd`).
+STRANGERS: Final = 0
+KNOWN: Final = 1
+OPERATORS: Final = 2
+
+
+class Lanes:
+    """Finds the lane of a new call by its caller, before the call is made one for Python. Never waits."""
+
+    def __init__(self, authenticator: Authenticator, accounting: Accounting, methods: Iterable[str]) -> None:
+        """Know callers by ``authenticator``; ``methods`` are the RPCs that are served."""
+        self._authenticator = authenticator
+        self._accounting = accounting
+        self._guarded = {name.encode(): name for name in methods if ANYONE not in RULES[name].roles}
+
+    def lane_of(self, authorization: bytes | None, facts: Mapping[str, Sequence[bytes]] | None) -> int:
+        """Return the lane of a caller.
+
+        A client whose certificate was verified is no stranger. Nobody is one while the credentials can't be
+        read.
+        """
+        try:
+            principal = (
+                self._authenticator.from_facts(facts or {})
+                if authorization is None
+                else self._authenticator.from_authorization(authorization)
+            )
+        except ConfigError:
+            return KNOWN
+        except ServerError:
+            # The router refuses a certificate of two principals.
+            principal = None
+        if principal is None:
+            return KNOWN if facts else STRANGERS
+        return OPERATORS if principal.role == OPERATOR else KNOWN
+
+    def counts_refusal(self, path: bytes) -> bool:
+        """Count the refusal of a stranger's call; False if the call must go the long way."""
+        method = self._guarded.get(path)
+        return (
+            method is not None
+            and self._authenticator.statements is None
+            and self._accounting.counts_stranger(method)
+        )
+
+
+def stranger_status() -> tuple[int, str, bytes]:
+    """Return the status of a stranger's call: its code, its text, and its google.rpc.Status, encoded."""
+    code, status = to_status(refused("UNAUTHENTICATED", ""))
+    return code.value[0], status.message, status.SerializeToString()
+
+
+MAX_PEERS: Final = 10_000
+
+
+class FailedSignatures:
+    """A bucket of failures for each peer; the least recently used buckets are evicted first."""
+
+    def __init__(self, burst: int, per_second: int) -> None:
+        """Let a peer fail ``burst`` times at once, and regain ``per_second`` failures each second."""
+        self._burst = float(burst)
+        self._per_second = float(per_second)
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self.gates = Gates(self)
+
+    def exhausted(self, peer: tuple[str, str]) -> bool:
+        """Return True if the peer has used up its failures. One lookup for a peer that never failed."""
+        if peer not in self._buckets:
+            return False
+        with self._lock:
+            return self._left(peer) < 1.0
+
+    def failed(self, peer: tuple[str, str]) -> None:
+        """Take one failure from the peer's bucket."""
+        with self._lock:
+            left = self._left(peer)
+            self._buckets[peer] = (max(0.0, left - 1.0), time.monotonic())
+            self._buckets.move_to_end(peer)
+            while len(self._buckets) > MAX_PEERS:
+                self._buckets.popitem(last=False)
+
+    def _left(self, peer: tuple[str, str]) -> float:
+        now = time.monotonic()
+        left, at = self._buckets.get(peer, (self._burst, now))
+        return min(self._burst, left + (now - at) * self._per_second)
+
+
+class Gate:
+    """The buckets of one principal's peers, by the agent's address."""
+
+    __slots__ = ("_failures", "_principal")
+
+    def __init__(self, failures: FailedSignatures, principal: str) -> None:
+        """Open to the peers of ``principal`` whose bucket in ``failures`` is not exhausted."""
+        self._failures = failures
+        self._principal = principal
+
+    def may_fail(self, source: str) -> bool:
+        """Return True if signatures may be verified for an agent at ``source``."""
+        return not self._failures.exhausted((self._principal, source))
+
+    def failed(self, source: str) -> None:
+        """Count a signature that was wrong."""
+        self._failures.failed((self._principal, source))
+
+
+class Gates(dict[str, Gate]):
+    """The gate of each principal, made on first use: there are as many as credentials.
+
+    Other hosts of a cluster may state any number of principals, so not all of them are stored.
+    """
+
+    def __init__(self, failures: FailedSignatures) -> None:
+        """Begin with none; each will use ``failures``."""
+        super().__init__()
+        self._failures = failures
+
+    def __missing__(self, principal: str) -> Gate:
+        """Make the gate of a principal."""
+        gate = Gate(self._failures, principal)
+        if len(self) < MAX_PEERS:
+            self[principal] = gate
+        return gate

@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import ServerError
 from .. import log as server_log
-from ..config.config import Config
+from ..config import Config
 from ..keys.certificates import certificate_facts
-from ..transport.receiving import Receiving
-from .accounting import Accounting, Meter
-from .authenticate import Authenticator
-from .deadline import Deadline
-from .direct import DirectCallers, DirectChecks
-from .lanes import Lanes, stranger_status
-from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix
-from .method import Method
-from .pipeline import HandOn, Pipeline
-from .pools import open_pools
-from .router import Router
+from ..transport.native import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Receiving, bind_tcp, bind_unix
+from .authenticate import Authenticator, Lanes, stranger_status
+from .call import Accounting, Deadline, Meter, Method
+from .pipeline import DirectCallers, DirectChecks, HandOn, Pipeline, Router
+from .pool import open_pools
 from .tracing import Tracing
 
 if TYPE_CHECKING:

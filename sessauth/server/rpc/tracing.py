@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import ConfigError
 from ...reasons import Level, Reason, Stage
 from .. import log
-from ..config.sections import TracingSettings
+from ..sections import TracingSettings
 from ..status import CODES, word_of
 from ..writer.port import RESPONSE_TYPES
 from .call import CallContext

@@ -4,6 +4,8 @@ A denial is an answer. Input under an agent's control (token, action, resource, 
 one; a mistake of a gateway (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
 Requests and responses of checks are read and written by the kernel; no message object is made for them.
+
+ListAllowed: which of many calls a token could make now.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from ... import limits
-from ..._fast._codec import CheckMessage
+from ..._fast._codec import CheckMessage, Survey
 from ...decisions.decision import Decision
 from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import SessauthError
@@ -29,18 +31,15 @@ from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..log import LOGGER
 from ..metrics.shared_page import Page
-from ..rpc.call import CallContext
-from ..rpc.direct import DirectChecks
-from ..rpc.failed_signatures import FailedSignatures
-from ..rpc.method import RawHandler
+from ..rpc.authenticate import FailedSignatures
+from ..rpc.call import CallContext, RawHandler
+from ..rpc.pipeline import DirectChecks
 from ..rpc.tracing import Tracing
 from ..status import invalid, refused
-from ..watch.recheck import Watching
-from ..watch.watched_checks import WatchedChecks
+from ..watch import WatchedChecks, Watching
 from ..writer.authorizer import FINAL_REASONS
 from ..writer.local import require_permit
 from ..writer.port import IN_PLACE, WriterPort, put_decisions, single_response
-from . import survey as surveys
 from .base import deadline_checked
 
 # Items, and explanations, of a long batch between two checks of its deadline.
@@ -132,11 +131,11 @@ class AuthorizationService:
     def list_allowed(self, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
         """Return which of up to 1024 calls a token could make now."""
         audience = _audience(request.audience, call.principal.audiences)
-        surveys.require_form(request)
-        survey = surveys.survey_of(self._verifier, request, audience, self._gates[call.principal.name], call)
+        require_form(request)
+        survey = survey_of(self._verifier, request, audience, self._gates[call.principal.name], call)
         if survey.fault is not None:
             self._log(survey.fault)
-        return surveys.answer(survey, request, call)
+        return answer(survey, request, call)
 
     def methods(self) -> Mapping[str, RawHandler | Callable[..., object]]:
         """Return the RPCs of the service by name."""
@@ -302,3 +301,57 @@ def _require_place(message: CheckMessage, index: int) -> None:
             f"items[{index}].token_index",
             f"must be at most {message.stated_tokens}, as many as tokens, not {place}",
         )
+
+
+# Candidates of a long survey between two checks of its deadline.
+CANDIDATES_BETWEEN_CHECKS: Final = 64
+
+
+def require_form(request: pb.ListAllowedRequest) -> None:
+    """Refuse faults of the gateway; fields that an agent may have written are left to the check."""
+    candidates = request.candidates
+    if not 1 <= len(candidates) <= limits.MAX_BATCH_ITEMS:
+        raise invalid("candidates", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(candidates)}")
+    if len(request.session_id) not in (0, 16):
+        raise invalid("session_id", f"must be 16 bytes, not {len(request.session_id)}")
+    if len(request.peer) > limits.MAX_PEERS:
+        raise invalid("peer", f"must be at most {limits.MAX_PEERS}, not {len(request.peer)}")
+    for index, candidate in enumerate(candidates):
+        if candidate.arguments and not candidate.has_arguments:
+            raise invalid(f"candidates[{index}].arguments", "must be empty without has_arguments")
+
+
+def survey_of(
+    verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
+) -> Survey:
+    """Check the token of a well-formed request, for ``audience``; ``gate`` as in ``CheckMessage.judge``."""
+    call.raise_if_expired()
+    return Survey(
+        verifier,
+        request.token,
+        session=request.session_id,
+        source=request.source,
+        peer=tuple(request.peer),
+        audience=audience,
+        at_least_revision=request.at_least_revision,
+        gate=gate,
+    )
+
+
+def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
+    """Return the verdicts. Raises DEADLINE_EXCEEDED once the caller is gone."""
+    response = pb.ListAllowedResponse(
+        reason=survey.reason,  # type: ignore[arg-type]
+        stage=survey.stage,  # type: ignore[arg-type]
+        revision=survey.revision,
+    )
+    candidates = request.candidates
+    for first in range(0, len(candidates), CANDIDATES_BETWEEN_CHECKS):
+        call.raise_if_expired()
+        response.verdicts.extend(
+            survey.verdicts(  # type: ignore[arg-type]
+                (item.action, item.resource, item.arguments if item.has_arguments else None, item.tool)
+                for item in candidates[first : first + CANDIDATES_BETWEEN_CHECKS]
+            )
+        )
+    return response

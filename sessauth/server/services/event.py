@@ -14,12 +14,8 @@ from ...errors import Rejected
 from ...model.change import Rejection
 from ...state.writer.state_writer import StateWriter
 from ...v1 import event_service_pb2 as pb
-from ..events.event import synced_response
-from ..events.filter import EventFilter
-from ..events.publisher import SessionEventPublisher
-from ..events.subscriber import EventSubscriber, LogPosition
-from ..rpc.call import CallContext
-from ..rpc.method import RawHandler, parse
+from ..events import EventFilter, EventSubscriber, LogPosition, SessionEventPublisher, synced_response
+from ..rpc.call import CallContext, RawHandler, parse
 from ..status import invalid, refused
 
 # Period of SYNCED, which says that nothing was left out.

@@ -1,26 +1,39 @@
-"""EvidenceService: the registry of verifiers, and receipts of ended sessions."""
+"""EvidenceService: the registry of verifiers, and receipts of ended sessions.
+
+UsageService: reports of observations from verifiers, and their sums.
+"""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
+from ...client._usage_messages import read_batch
+from ...clock import Clock
+from ...errors import ServerError, UsageError
 from ...model.log_records import Head
 from ...model.registration import RegistrationRecord
+from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
-from ...v1 import evidence_service_pb2 as pb
+from ...v1 import evidence_service_pb2 as evidence_pb
 from ...v1 import receipt_pb2
+from ...v1 import usage_service_pb2 as usage_pb
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
-from ..evidence.registry import RegistrationRequest, VerifierRegistry, validated
-from ..evidence.registry_entry import VerifierKind
+from ..evidence.registry import RegistrationRequest, VerifierKind, VerifierRegistry, validated
 from ..rpc.access import WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from .base import Service, require_unix_socket, require_visible
+from ..usage.cluster_usage import ClusterUsage, require_host
+from ..usage.host_report import read_report
+from ..usage.store import UsageStore, census_message, set_session
+from .base import Service, deadline_checked, owner_visible, readable, require_unix_socket, require_visible
 
 
 class EvidenceService(Service):
     """Answers EvidenceService from the registry of verifiers and the log."""
 
-    descriptor = pb.DESCRIPTOR.services_by_name["EvidenceService"]
+    descriptor = evidence_pb.DESCRIPTOR.services_by_name["EvidenceService"]
 
     def __init__(self, log: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
         """Register verifiers in ``registry``; ``receipts`` issues receipts."""
@@ -29,8 +42,8 @@ class EvidenceService(Service):
         self._receipts = receipts
 
     def register_verifier(
-        self, request: pb.RegisterVerifierRequest, call: CallContext
-    ) -> pb.RegisterVerifierResponse:
+        self, request: evidence_pb.RegisterVerifierRequest, call: CallContext
+    ) -> evidence_pb.RegisterVerifierResponse:
         """Register a verifier or renew its registration. It must use this server's state."""
         worker = call.principal.role == WORKER
         if worker:
@@ -49,32 +62,36 @@ class EvidenceService(Service):
         head = self._log.head()
         if request.leave:
             self._registry.leave(registration.record.name, record.instance)
-            return pb.RegisterVerifierResponse(revision=head.revision)
+            return evidence_pb.RegisterVerifierResponse(revision=head.revision)
         _require_same_state(request, head)
-        return pb.RegisterVerifierResponse(revision=self._registry.register(registration))
+        return evidence_pb.RegisterVerifierResponse(revision=self._registry.register(registration))
 
-    def get_receipt(self, request: pb.GetReceiptRequest, call: CallContext) -> pb.GetReceiptResponse:
+    def get_receipt(
+        self, request: evidence_pb.GetReceiptRequest, call: CallContext
+    ) -> evidence_pb.GetReceiptResponse:
         """Return the receipt of a session that the caller sees."""
         session = require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
         receipt = self._receipts.receipt(session, call)
-        return pb.GetReceiptResponse(receipt=request_fields.receipt_message(receipt))
+        return evidence_pb.GetReceiptResponse(receipt=request_fields.receipt_message(receipt))
 
-    def list_verifiers(self, request: pb.ListVerifiersRequest, call: CallContext) -> pb.ListVerifiersResponse:
+    def list_verifiers(
+        self, request: evidence_pb.ListVerifiersRequest, call: CallContext
+    ) -> evidence_pb.ListVerifiersResponse:
         """Return the registered verifiers with their state against the last end; this process first."""
         own = self._receipts.own_status(self._log.head().revision)
-        here = pb.Verifier(
+        here = evidence_pb.Verifier(
             name=own.name,
-            kind=pb.VERIFIER_KIND_CONTROL,
+            kind=evidence_pb.VERIFIER_KIND_CONTROL,
             state=receipt_pb2.VerifierState.Name(own.state),
             revision=own.revision,
             renewed_at_ms=own.at_ms,
         )
-        return pb.ListVerifiersResponse(
+        return evidence_pb.ListVerifiersResponse(
             verifiers=[here]
             + [
-                pb.Verifier(
+                evidence_pb.Verifier(
                     name=entry.record.name,
-                    kind=pb.VerifierKind.Name(entry.kind),
+                    kind=evidence_pb.VerifierKind.Name(entry.kind),
                     principal=entry.record.principal,
                     state=receipt_pb2.VerifierState.Name(state),
                     revision=entry.revision,
@@ -87,7 +104,7 @@ class EvidenceService(Service):
         )
 
 
-def _require_same_state(request: pb.RegisterVerifierRequest, head: Head) -> None:
+def _require_same_state(request: evidence_pb.RegisterVerifierRequest, head: Head) -> None:
     """Refuse a verifier of another state folder: its revisions are not comparable."""
     if (request.cluster_id, request.incarnation) != (head.cluster_id, head.incarnation):
         raise refused(
@@ -96,3 +113,128 @@ def _require_same_state(request: pb.RegisterVerifierRequest, head: Head) -> None
         )
     if request.revision > head.revision:
         raise invalid("revision", f"{request.revision} is beyond this server's, {head.revision}")
+
+
+# Bound of one response in bytes; a client takes 12 MiB.
+MAX_RESPONSE_BYTES: Final = 8 << 20
+MAX_PAGE: Final = 100
+DEFAULT_PAGE: Final = 20
+
+
+class UsageService(Service):
+    """Answers UsageService from the usage store."""
+
+    descriptor = usage_pb.DESCRIPTOR.services_by_name["UsageService"]
+
+    def __init__(
+        self,
+        log: StateWriter,
+        store: UsageStore,
+        clock: Clock,
+        cluster: ClusterUsage | None = None,
+        *,
+        usage: bool = False,
+    ) -> None:
+        """Read sessions in ``log`` and their usage in ``store``, or that of all hosts in ``cluster``.
+
+        ``usage``: usage records of other hosts are collected too.
+        """
+        self._log = log
+        self._store = store
+        self._clock = clock
+        self._cluster = cluster
+        self._usage = usage
+
+    def report_observations(
+        self, request: usage_pb.ReportObservationsRequest, call: CallContext
+    ) -> usage_pb.ReportObservationsResponse:
+        """Add a verifier's observations. A faulty request is refused whole and changes nothing."""
+        verifier = call.principal.name
+        if call.principal.role == WORKER:
+            require_unix_socket(call)
+            verifier = request.verifier
+        try:
+            batch = read_batch(request, verifier, self._clock.now_ms())
+        except UsageError as error:
+            raise _invalid(error) from error
+        call.raise_if_expired()
+        ack = self._store.report_observations(batch)
+        return usage_pb.ReportObservationsResponse(control_id=ack.control_id, wants_usage=ack.wants_usage)
+
+    def get_report(self, request: usage_pb.GetReportRequest, call: CallContext) -> usage_pb.GetReportResponse:
+        """Return the report of a session, or one page of those of a purpose.
+
+        Raises NotLeader: only the leader has the use of all hosts.
+        """
+        if bool(request.session_id) == bool(request.purpose):
+            raise invalid("session_id", "state either session_id or purpose")
+        if request.session_id:
+            return usage_pb.GetReportResponse(
+                reports=[self._report(request.session_id, call)], hosts=self._hosts()
+            )
+        if request.page_size > MAX_PAGE:
+            raise invalid("page_size", f"must be 1 to {MAX_PAGE}, not {request.page_size}")
+        size = request.page_size or DEFAULT_PAGE
+
+        if self._cluster is not None:
+            self._cluster.require_leading()
+
+        def matches(session: Session) -> bool:
+            return session.purpose == request.purpose and owner_visible(session.owner, call)
+
+        sessions = self._log.list_sessions(
+            request_fields.page_start(request.page_token), size + 1, deadline_checked(matches, call)
+        )
+        response = usage_pb.GetReportResponse(hosts=self._hosts())
+        response_bytes = 0
+        for number, session in enumerate(sessions):
+            report = self._report(session.id, call) if number < size else None
+            response_bytes += 0 if report is None else report.ByteSize()
+            if report is None or (number and response_bytes > MAX_RESPONSE_BYTES):
+                response.next_page_token = request_fields.page_token(sessions[number - 1].id)
+                break
+            response.reports.append(report)
+        return response
+
+    def get_census(self, request: usage_pb.GetCensusRequest, call: CallContext) -> usage_pb.GetCensusResponse:
+        """Return every block of a session's tokens that a verifier observed."""
+        report = self._report(request.session_id, call)
+        census = census_message(report, partial(self._log.is_revoked, report.session.id))
+        census.hosts.extend(self._hosts())
+        return census
+
+    def report_host_usage(
+        self, request: usage_pb.ReportHostUsageRequest, call: CallContext
+    ) -> usage_pb.ReportHostUsageResponse:
+        """Take the sums of a host. Raises NotLeader; a faulty request changes nothing."""
+        if self._cluster is None:
+            raise refused("NOT_IN_CLUSTER", "this server is a single host; report to one of a cluster")
+        self._cluster.require_leading()
+        require_host(request.host, call.principal.name, self._log.host(request.host))
+        try:
+            report = read_report(request, self._clock.now_ms(), usage=self._usage)
+        except UsageError as error:
+            raise _invalid(error) from error
+        call.raise_if_expired()
+        return self._cluster.take(report)
+
+    def _hosts(self) -> list[usage_pb.HostUsage]:
+        return [] if self._cluster is None else self._cluster.hosts()
+
+    def _report(self, session_id: bytes, call: CallContext) -> usage_pb.SessionReport:
+        call.raise_if_expired()
+        usage = self._store if self._cluster is None else self._cluster
+        report = usage.report(request_fields.session_id(session_id))
+        if report is None or not owner_visible(report.session.owner, call):
+            raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
+        # A stored report has the session's own status.
+        session = self._log.effective_session(session_id)
+        if session is not None:
+            set_session(report, readable(self._log, call)(session))
+        return report
+
+
+def _invalid(error: UsageError) -> ServerError:
+    """Return the refusal for a request whose field is at fault."""
+    field, _, problem = str(error).partition(": ")
+    return invalid(field, problem)

@@ -1,4 +1,7 @@
-"""KeyService: the life of issuer keys. Private keys never travel."""
+"""KeyService: the life of issuer keys. Private keys never travel.
+
+CredentialService: the callers of a cluster, which each of its hosts knows.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,25 @@ from typing import TypeVar
 from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
 from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import UsageError
-from ...model.change import add_key, set_key_status
+from ...model.change import add_credential, add_key, remove_credential, set_key_status
+from ...model.credential import CredentialRecord, fault
 from ...model.group_record import SERVER_OWNER
+from ...state import layout
 from ...state.lmdb.cluster_rows import MAX_ADDRESS_BYTES
 from ...state.writer.state_writer import StateWriter
-from ...v1 import key_service_pb2 as pb
+from ...v1 import credential_service_pb2 as credential_pb
+from ...v1 import key_service_pb2 as key_pb
 from ...v1 import token_pb2
 from .. import request_fields
-from ..config.cluster_section import ADDRESS
-from ..config.cluster_section import NAME as SERVER_NAME
-from ..config.sections import RESERVED, ProofSettings
 from ..evidence.host_evidence import HostEvidence
-from ..keys.issuer_keyring import KeyRing
-from ..keys.proof_key_rotation import ProofKeyRotator
-from ..keys.proof_key_signer import IssuerSigner, signable
+from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator, signable
 from ..log import event
+from ..rpc.authenticate import Authenticator, Parts
 from ..rpc.call import CallContext
-from ..rpc.parts import Parts
+from ..sections import ADDRESS, RESERVED, ProofSettings
+from ..sections import NAME as SERVER_NAME
 from ..status import invalid, refused
-from ..writer.submit import change_from, submit_and_wait
+from ..writer.port import change_from, submit_and_wait
 from .base import Service
 
 R = TypeVar("R")
@@ -39,7 +42,7 @@ R = TypeVar("R")
 class KeyService(Service):
     """Answers KeyService from the log and the key folder."""
 
-    descriptor = pb.DESCRIPTOR.services_by_name["KeyService"]
+    descriptor = key_pb.DESCRIPTOR.services_by_name["KeyService"]
 
     def __init__(
         self,
@@ -64,11 +67,11 @@ class KeyService(Service):
         self._keyring = keyring
         self._proof_keys = proof_keys
 
-    def list_keys(self, request: pb.ListKeysRequest, call: CallContext) -> pb.ListKeysResponse:
+    def list_keys(self, request: key_pb.ListKeysRequest, call: CallContext) -> key_pb.ListKeysResponse:
         """Return all issuer keys with their status."""
-        return pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
+        return key_pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
 
-    def get_jwks(self, request: pb.GetJwksRequest, call: CallContext) -> pb.GetJwksResponse:
+    def get_jwks(self, request: key_pb.GetJwksRequest, call: CallContext) -> key_pb.GetJwksResponse:
         """Return the public keys that are not distrusted as a JWK set, each with its owner if it has one.
 
         An owned key roots its owner's sessions and signs nothing for the service.
@@ -78,17 +81,17 @@ class KeyService(Service):
             for key in self._log.keys()
             if key.status != KeyStatus.DISTRUSTED
         ]
-        return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
+        return key_pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
 
     def list_verifier_keys(
-        self, request: pb.ListVerifierKeysRequest, call: CallContext
-    ) -> pb.ListVerifierKeysResponse:
+        self, request: key_pb.ListVerifierKeysRequest, call: CallContext
+    ) -> key_pb.ListVerifierKeysResponse:
         """Return the host's keys for proofs, signed by an issuer key of the service."""
-        return pb.ListVerifierKeysResponse(keys=map(_message, self._proof_keys.signed()))
+        return key_pb.ListVerifierKeysResponse(keys=map(_message, self._proof_keys.signed()))
 
     def sign_verifier_key(
-        self, request: pb.SignVerifierKeyRequest, call: CallContext
-    ) -> pb.SignVerifierKeyResponse:
+        self, request: key_pb.SignVerifierKeyRequest, call: CallContext
+    ) -> key_pb.SignVerifierKeyResponse:
         """Sign the public half of a follower's key: holders may make proofs for it.
 
         Nothing of it is stored. The signature says no more than that the host follows this cluster: a proof
@@ -110,9 +113,9 @@ class KeyService(Service):
             verifier_id=key.verifier_id.hex(),
             key_id=key.key_id.hex(),
         )
-        return pb.SignVerifierKeyResponse(key=_message(signed))
+        return key_pb.SignVerifierKeyResponse(key=_message(signed))
 
-    def add_key(self, request: pb.AddKeyRequest, call: CallContext) -> pb.AddKeyResponse:
+    def add_key(self, request: key_pb.AddKeyRequest, call: CallContext) -> key_pb.AddKeyResponse:
         """List a key as PREPARED: the request's, or a new one of the service's own."""
         request_id = request_fields.request_id(request.request_id)
         owner = request_fields.text(request.owner, "owner")
@@ -132,21 +135,29 @@ class KeyService(Service):
             raise invalid("public_key", str(error)) from error
         change = add_key(request_id, public_key, owner=owner, actor=call.principal.name)
         outcome = submit_and_wait(self._log, change, call)
-        return pb.AddKeyResponse(key=request_fields.key_message(self._key(added)), revision=outcome.revision)
+        return key_pb.AddKeyResponse(
+            key=request_fields.key_message(self._key(added)), revision=outcome.revision
+        )
 
-    def activate_key(self, request: pb.ActivateKeyRequest, call: CallContext) -> pb.ActivateKeyResponse:
+    def activate_key(
+        self, request: key_pb.ActivateKeyRequest, call: CallContext
+    ) -> key_pb.ActivateKeyResponse:
         """Let a prepared key root tokens."""
-        return self._move(pb.ActivateKeyResponse, request, KeyStatus.ACTIVE, call)
+        return self._move(key_pb.ActivateKeyResponse, request, KeyStatus.ACTIVE, call)
 
-    def retire_key(self, request: pb.RetireKeyRequest, call: CallContext) -> pb.RetireKeyResponse:
+    def retire_key(self, request: key_pb.RetireKeyRequest, call: CallContext) -> key_pb.RetireKeyResponse:
         """Accept the tokens that a key has signed so far, and none later."""
-        return self._move(pb.RetireKeyResponse, request, KeyStatus.RETIRED, call)
+        return self._move(key_pb.RetireKeyResponse, request, KeyStatus.RETIRED, call)
 
-    def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:
+    def distrust_key(
+        self, request: key_pb.DistrustKeyRequest, call: CallContext
+    ) -> key_pb.DistrustKeyResponse:
         """Deny every token that a key rooted, at once."""
-        return self._move(pb.DistrustKeyResponse, request, KeyStatus.DISTRUSTED, call)
+        return self._move(key_pb.DistrustKeyResponse, request, KeyStatus.DISTRUSTED, call)
 
-    def admit_server(self, request: pb.AdmitServerRequest, call: CallContext) -> pb.AdmitServerResponse:
+    def admit_server(
+        self, request: key_pb.AdmitServerRequest, call: CallContext
+    ) -> key_pb.AdmitServerResponse:
         """Add the keys of another server of the cluster, active: it may lead, and root tokens."""
         request_id = request_fields.request_id(request.request_id)
         if not self._log.is_carried:
@@ -160,8 +171,8 @@ class KeyService(Service):
             return self._admit(request, request_id, call)
 
     def _admit(
-        self, request: pb.AdmitServerRequest, request_id: str, call: CallContext
-    ) -> pb.AdmitServerResponse:
+        self, request: key_pb.AdmitServerRequest, request_id: str, call: CallContext
+    ) -> key_pb.AdmitServerResponse:
         self._require_free(request)
         mark = hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
         keys, revision = [], 0
@@ -184,9 +195,9 @@ class KeyService(Service):
             keys.append(request_fields.key_message(self._key(added)))
             if field == "server_key" and self._hosts is not None:
                 self._hosts.register_server(request.name, added, request.address)
-        return pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
+        return key_pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
 
-    def _require_free(self, request: pb.AdmitServerRequest) -> None:
+    def _require_free(self, request: key_pb.AdmitServerRequest) -> None:
         """Raise NAME_TAKEN if another key may sign as this server, now or once it is activated."""
         for key in self._log.keys():
             if (
@@ -202,7 +213,7 @@ class KeyService(Service):
     def _move(
         self,
         response: Callable[..., R],
-        request: pb.ActivateKeyRequest | pb.RetireKeyRequest | pb.DistrustKeyRequest,
+        request: key_pb.ActivateKeyRequest | key_pb.RetireKeyRequest | key_pb.DistrustKeyRequest,
         status: KeyStatus,
         call: CallContext,
     ) -> R:
@@ -222,3 +233,89 @@ def _message(key: SignedVerifierKey) -> token_pb2.SignedVerifierKey:
     return token_pb2.SignedVerifierKey(
         payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
     )
+
+
+class CredentialService(Service):
+    """Answers CredentialService from the log, and from this host's own file."""
+
+    descriptor = credential_pb.DESCRIPTOR.services_by_name["CredentialService"]
+
+    def __init__(self, log: StateWriter, callers: Authenticator) -> None:
+        """Write to ``log``; ``callers`` has the names that this host alone knows."""
+        self._log = log
+        self._callers = callers
+
+    def add_credential(
+        self, request: credential_pb.AddCredentialRequest, call: CallContext
+    ) -> credential_pb.AddCredentialResponse:
+        """Let a caller call every host of the cluster."""
+        request_id = self._request_id(request.request_id)
+        wanted = CredentialRecord(request.name, request.role, tuple(request.audiences), request.secret_hash)
+        field, rule = fault(wanted)
+        if field:
+            raise invalid(field, rule)
+        # Two callers of one name would reach each other's sessions.
+        if request.name in self._callers.credentials.file.current().entries:
+            raise refused(
+                "ALREADY_EXISTS", f"name: {request.name} is in this host's own file; choose another"
+            )
+        if any(entry.name == request.name for entry in self._callers.identities.entries):
+            raise refused(
+                "ALREADY_EXISTS", f"name: {request.name} is the name of a certificate in [[identities]]"
+            )
+        change = add_credential(
+            request_id,
+            wanted.name,
+            wanted.role,
+            wanted.secret_hash,
+            audiences=wanted.audiences,
+            actor=call.principal.name,
+        )
+        return credential_pb.AddCredentialResponse(revision=submit_and_wait(self._log, change, call).revision)
+
+    def remove_credential(
+        self, request: credential_pb.RemoveCredentialRequest, call: CallContext
+    ) -> credential_pb.RemoveCredentialResponse:
+        """Refuse all calls of a caller, on every host."""
+        request_id = self._request_id(request.request_id)
+        name = request_fields.text(request.name, "name")
+        change = remove_credential(request_id, name, actor=call.principal.name)
+        return credential_pb.RemoveCredentialResponse(
+            revision=submit_and_wait(self._log, change, call).revision
+        )
+
+    def list_credentials(
+        self, request: credential_pb.ListCredentialsRequest, call: CallContext
+    ) -> credential_pb.ListCredentialsResponse:
+        """Return the callers of the cluster, then those of this host's own file."""
+        self._require_cluster()
+        carried = [
+            credential_pb.Credential(
+                name=record.name,
+                role=record.role,
+                audiences=record.audiences,
+                added_at_ms=record.added_at_ms,
+                added_by=record.added_by,
+            )
+            for record in self._log.credentials()
+        ]
+        own = [
+            credential_pb.Credential(
+                name=name, role=entry.principal.role, audiences=entry.principal.audiences, local=True
+            )
+            for name, entry in sorted(self._callers.credentials.file.current().entries.items())
+        ]
+        return credential_pb.ListCredentialsResponse(credentials=carried + own)
+
+    def _request_id(self, value: str) -> str:
+        self._require_cluster()
+        if value.startswith(layout.SYSTEM_PREFIX):
+            raise invalid("request_id", f"{layout.SYSTEM_PREFIX} begins the ids of the log's own changes")
+        return request_fields.request_id(value)
+
+    def _require_cluster(self) -> None:
+        if not self._log.is_carried:
+            raise refused(
+                "NOT_IN_CLUSTER",
+                "this server is a single host; its callers are in its own file",
+            )

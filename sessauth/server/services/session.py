@@ -1,4 +1,11 @@
-"""SessionService: opens, reads, changes and ends sessions."""
+"""SessionService: opens, reads, changes and ends sessions.
+
+ApprovalService: requested approvals, and the answers of approvers.
+
+A role lets a caller read and answer. The statement's signature decides if an answer counts: the log evaluates
+it as a check would. An approver sees every waiting approval (``public_key`` narrows that to those its key
+may sign), a gateway only those that it requested itself.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +15,20 @@ from typing import Any, TypeVar
 
 from ... import limits
 from ...model import change as changes
-from ...model.change import Change, ChangeOutcome
+from ...model.approval import ApprovalRecord, ApprovalStatus
+from ...model.change import Change, ChangeOutcome, answer_approval
 from ...model.session import ScopeRecord, Session, SessionTerms
 from ...state.writer.state_writer import StateWriter
-from ...v1 import session_service_pb2 as pb
+from ...v1 import approval_service_pb2 as approval_pb
+from ...v1 import session_service_pb2 as session_pb
+from ...v1 import token_pb2
 from .. import request_fields
-from ..config.sections import SessionSettings
 from ..evidence.receipts import ReceiptIssuer
-from ..rpc.access import ISSUER, OPERATOR
+from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
+from ..sections import SessionSettings
 from ..status import invalid, refused
-from ..writer.submit import always_permitted, change_from, submit_and_wait, wait_for_commit
+from ..writer.port import always_permitted, change_from, submit_and_wait, wait_for_commit
 from .base import Service, deadline_checked, readable, require_visible
 
 R = TypeVar("R")
@@ -27,7 +37,7 @@ R = TypeVar("R")
 class SessionService(Service):
     """Answers SessionService from the log."""
 
-    descriptor = pb.DESCRIPTOR.services_by_name["SessionService"]
+    descriptor = session_pb.DESCRIPTOR.services_by_name["SessionService"]
 
     def __init__(
         self,
@@ -45,7 +55,9 @@ class SessionService(Service):
         self._settings = settings
         self._receipts = receipts
 
-    def open_session(self, request: pb.OpenSessionRequest, call: CallContext) -> pb.OpenSessionResponse:
+    def open_session(
+        self, request: session_pb.OpenSessionRequest, call: CallContext
+    ) -> session_pb.OpenSessionResponse:
         """Open a session that the caller owns; an operator may name any owner."""
         self._require_grants()
         principal = call.principal
@@ -75,15 +87,19 @@ class SessionService(Service):
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
         outcome = submit_and_wait(self._log, change, call)
-        return self._response(pb.OpenSessionResponse, outcome, outcome.session_id, call)
+        return self._response(session_pb.OpenSessionResponse, outcome, outcome.session_id, call)
 
-    def get_session(self, request: pb.GetSessionRequest, call: CallContext) -> pb.GetSessionResponse:
+    def get_session(
+        self, request: session_pb.GetSessionRequest, call: CallContext
+    ) -> session_pb.GetSessionResponse:
         """Return one session."""
-        return pb.GetSessionResponse(
+        return session_pb.GetSessionResponse(
             session=self._message(request_fields.session_id(request.session_id), call)
         )
 
-    def list_sessions(self, request: pb.ListSessionsRequest, call: CallContext) -> pb.ListSessionsResponse:
+    def list_sessions(
+        self, request: session_pb.ListSessionsRequest, call: CallContext
+    ) -> session_pb.ListSessionsResponse:
         """Return one page of the sessions that match all filters; an issuer sees its own.
 
         The filter compares effective statuses, the ones shown. The search is bounded, so a page may
@@ -102,28 +118,34 @@ class SessionService(Service):
         if len(found) > size:
             last = found[size - 1].id
         read = readable(self._log, call)
-        return pb.ListSessionsResponse(
+        return session_pb.ListSessionsResponse(
             sessions=[request_fields.session_message(read(session)) for session in found[:size]],
             next_page_token=request_fields.page_token(last) if more else "",
         )
 
-    def keep_alive(self, request: pb.KeepAliveRequest, call: CallContext) -> pb.KeepAliveResponse:
+    def keep_alive(
+        self, request: session_pb.KeepAliveRequest, call: CallContext
+    ) -> session_pb.KeepAliveResponse:
         """Renew a lease; returns its durable deadline."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.raise_if_expired()
         deadline_ms = wait_for_commit(self._log.keep_alive(session.id), call)
-        return pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
+        return session_pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
-    def narrow_session(self, request: pb.NarrowSessionRequest, call: CallContext) -> pb.NarrowSessionResponse:
+    def narrow_session(
+        self, request: session_pb.NarrowSessionRequest, call: CallContext
+    ) -> session_pb.NarrowSessionResponse:
         """Narrow a ceiling, or end observe mode: every outstanding token is held to it at once."""
         fields = {
             "ceiling": _ceiling(request) if request.ceiling or not request.enforce else [],
             "enforce": request.enforce,
             "expected_epoch": request.expected_epoch,
         }
-        return self._change(pb.NarrowSessionResponse, request, call, changes.narrow_session, **fields)
+        return self._change(session_pb.NarrowSessionResponse, request, call, changes.narrow_session, **fields)
 
-    def update_facts(self, request: pb.UpdateFactsRequest, call: CallContext) -> pb.UpdateFactsResponse:
+    def update_facts(
+        self, request: session_pb.UpdateFactsRequest, call: CallContext
+    ) -> session_pb.UpdateFactsResponse:
         """Set and remove facts; the next check uses them."""
         self._require_grants()
         fields = {
@@ -131,25 +153,33 @@ class SessionService(Service):
             "remove": list(request.remove),
             "expected_epoch": request.expected_epoch,
         }
-        return self._change(pb.UpdateFactsResponse, request, call, changes.update_facts, **fields)
+        return self._change(session_pb.UpdateFactsResponse, request, call, changes.update_facts, **fields)
 
     def suspend_session(
-        self, request: pb.SuspendSessionRequest, call: CallContext
-    ) -> pb.SuspendSessionResponse:
+        self, request: session_pb.SuspendSessionRequest, call: CallContext
+    ) -> session_pb.SuspendSessionResponse:
         """Deny every call of the session until it is resumed."""
         fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
-        return self._change(pb.SuspendSessionResponse, request, call, changes.suspend_session, **fields)
+        return self._change(
+            session_pb.SuspendSessionResponse, request, call, changes.suspend_session, **fields
+        )
 
-    def resume_session(self, request: pb.ResumeSessionRequest, call: CallContext) -> pb.ResumeSessionResponse:
+    def resume_session(
+        self, request: session_pb.ResumeSessionRequest, call: CallContext
+    ) -> session_pb.ResumeSessionResponse:
         """Let a suspended session act again."""
         self._require_grants()
         fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
-        return self._change(pb.ResumeSessionResponse, request, call, changes.resume_session, **fields)
+        return self._change(session_pb.ResumeSessionResponse, request, call, changes.resume_session, **fields)
 
-    def end_session(self, request: pb.EndSessionRequest, call: CallContext) -> pb.EndSessionResponse:
+    def end_session(
+        self, request: session_pb.EndSessionRequest, call: CallContext
+    ) -> session_pb.EndSessionResponse:
         """End a session for good, with every token and child of it: one write, and then its receipt."""
         reason = _reason(request)
-        response = self._change(pb.EndSessionResponse, request, call, changes.end_session, reason=reason)
+        response = self._change(
+            session_pb.EndSessionResponse, request, call, changes.end_session, reason=reason
+        )
         receipt = self._receipts.after_end(request.session_id, call)
         if receipt is not None:
             response.receipt.CopyFrom(request_fields.receipt_message(receipt))
@@ -178,17 +208,21 @@ class SessionService(Service):
     ) -> R:
         return response(session=self._message(session_id, call), revision=outcome.revision)
 
-    def _message(self, session_id: bytes, call: CallContext) -> pb.Session:
+    def _message(self, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return a session with its effective status."""
         session = require_visible(self._log.effective_session(session_id), call)
         return request_fields.session_message(readable(self._log, call)(session))
 
 
-def _ceiling(request: pb.OpenSessionRequest | pb.NarrowSessionRequest) -> list[ScopeRecord]:
+def _ceiling(request: session_pb.OpenSessionRequest | session_pb.NarrowSessionRequest) -> list[ScopeRecord]:
     return [scope.to_record() for scope in request_fields.scopes(request.ceiling, "ceiling")]
 
 
-def _reason(request: pb.SuspendSessionRequest | pb.ResumeSessionRequest | pb.EndSessionRequest) -> str:
+def _reason(
+    request: session_pb.SuspendSessionRequest
+    | session_pb.ResumeSessionRequest
+    | session_pb.EndSessionRequest,
+) -> str:
     return request_fields.text(request.reason, "reason")
 
 
@@ -201,7 +235,7 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _filter(request: pb.ListSessionsRequest, call: CallContext) -> Callable[[Session], bool]:
+def _filter(request: session_pb.ListSessionsRequest, call: CallContext) -> Callable[[Session], bool]:
     owner = call.principal.name if call.principal.role == ISSUER else request.owner
     if request.owner and request.owner != owner:
         return lambda session: False
@@ -217,3 +251,128 @@ def _filter(request: pb.ListSessionsRequest, call: CallContext) -> Callable[[Ses
         )
 
     return matches
+
+
+class ApprovalService(Service):
+    """Answers ApprovalService from the log."""
+
+    descriptor = approval_pb.DESCRIPTOR.services_by_name["ApprovalService"]
+
+    def __init__(self, log: StateWriter, require_grants: Callable[[], None] = always_permitted) -> None:
+        """Read and write ``log``. ``require_grants`` raises while no authority may be granted."""
+        self._require_grants = require_grants
+        self._log = log
+
+    def list_approvals(
+        self, request: approval_pb.ListApprovalsRequest, call: CallContext
+    ) -> approval_pb.ListApprovalsResponse:
+        """Return one page of the approvals that match all filters, by session and id."""
+        size = request_fields.page_size(request.page_size)
+        found = self._log.approvals(
+            request_fields.optional_session_id(request.session_id, "session_id"),
+            after=request_fields.page_start(request.page_token, 2 * request_fields.ID_BYTES),
+            limit=size + 1,
+            predicate=deadline_checked(self._filter(request, call), call),
+        )
+        page = found[:size]
+        last = page[-1].session_id + page[-1].id if len(found) > size else b""
+        return approval_pb.ListApprovalsResponse(
+            approvals=[request_fields.approval_message(record) for record in page],
+            next_page_token=request_fields.page_token(last),
+            sessions=[self._session(record) for record in page],
+        )
+
+    def get_approval(
+        self, request: approval_pb.GetApprovalRequest, call: CallContext
+    ) -> approval_pb.GetApprovalResponse:
+        """Return one approval."""
+        record = self._approval(*_ids(request), call)
+        session = self._session(record)
+        return approval_pb.GetApprovalResponse(
+            approval=request_fields.approval_message(record), session=session
+        )
+
+    def grant_approval(
+        self, request: approval_pb.GrantApprovalRequest, call: CallContext
+    ) -> approval_pb.GrantApprovalResponse:
+        """Add a signed statement; rejected with BAD_APPROVAL if it does not count."""
+        self._require_grants()
+        if not request.HasField("statement"):
+            raise invalid("statement", "is required: what the approver signed")
+        statement = request_fields.signed_approval(request.statement)
+        return self._answer(approval_pb.GrantApprovalResponse, request, call, statement=statement)
+
+    def deny_approval(
+        self, request: approval_pb.DenyApprovalRequest, call: CallContext
+    ) -> approval_pb.DenyApprovalResponse:
+        """Deny an approval, which stays denied until it expires."""
+        reason = request_fields.text(request.reason, "reason")
+        return self._answer(approval_pb.DenyApprovalResponse, request, call, deny=True, reason=reason)
+
+    def _approval(self, session_id: bytes, approval_id: bytes, call: CallContext) -> ApprovalRecord:
+        record = self._log.approval(session_id, approval_id)
+        if record is None or not _is_visible(record, call):
+            raise refused("NOT_FOUND", "approval_id: no such approval")
+        return record
+
+    def _session(self, record: ApprovalRecord) -> approval_pb.ApprovalSession:
+        """Return the caller, the purpose and the origin: roles that read approvals may read sessions."""
+        session = self._log.get_session(record.session_id)
+        if session is None:
+            return approval_pb.ApprovalSession()
+        budgets = self._log.remaining(record.session_id, record.charges)
+        remaining = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in budgets]
+        return approval_pb.ApprovalSession(
+            subject=session.subject, purpose=session.purpose, remaining=remaining
+        )
+
+    def _answer(
+        self,
+        response: Callable[..., R],
+        request: approval_pb.GrantApprovalRequest | approval_pb.DenyApprovalRequest,
+        call: CallContext,
+        **answer: object,
+    ) -> R:
+        ids = _ids(request)
+        change = change_from(request, call, answer_approval, *ids, **answer)
+        outcome = submit_and_wait(self._log, change, call)
+        record = self._approval(*ids, call)
+        approval, session = request_fields.approval_message(record), self._session(record)
+        return response(approval=approval, revision=outcome.revision, session=session)
+
+    def _filter(
+        self, request: approval_pb.ListApprovalsRequest, call: CallContext
+    ) -> Callable[[ApprovalRecord, Session], bool]:
+        key = request_fields.digest(request.public_key, "public_key") if request.public_key else b""
+        try:
+            status = ApprovalStatus(request.status)
+        except ValueError:
+            raise invalid("status", "is none that this server knows") from None
+        now_ms = self._log.now_ms()
+
+        def matches(record: ApprovalRecord, session: Session) -> bool:
+            if not _is_visible(record, call) or (key and key not in record.keys):
+                return False
+            if status is not ApprovalStatus.UNSPECIFIED:
+                return record.status is status
+            # A statement of an earlier epoch never counts, so an approval of one needs no signature.
+            signed = any(key == statement.public_key for statement in record.standing(now_ms))
+            return record.epoch == session.epoch and record.waits(now_ms) and not signed
+
+        return matches
+
+
+def _is_visible(record: ApprovalRecord, call: CallContext) -> bool:
+    return call.principal.role != GATEWAY or record.gateway == call.principal.name
+
+
+def _ids(
+    request: approval_pb.GetApprovalRequest
+    | approval_pb.GrantApprovalRequest
+    | approval_pb.DenyApprovalRequest,
+) -> tuple[bytes, bytes]:
+    """Return the ids of session and approval."""
+    return (
+        request_fields.session_id(request.session_id),
+        request_fields.session_id(request.approval_id, "approval_id"),
+    )

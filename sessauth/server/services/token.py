@@ -22,7 +22,7 @@ from .. import request_fields
 from ..keys.issuer_keyring import KeyRing
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..writer.submit import always_permitted, change_from, submit_and_wait
+from ..writer.port import always_permitted, change_from, submit_and_wait
 from .base import Service, require_visible
 
 

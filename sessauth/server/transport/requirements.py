@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...errors import ConfigError
-from ..config.config import Config
+from ..config import Config
 
 NGHTTP2_PACKAGES: Final = (
     "apt-get install libnghttp2-14, dnf install libnghttp2, or apk add nghttp2-libs; "

@@ -1,29 +1,43 @@
-"""Usage of sessions over the hosts of a cluster: the sums of all, at the server that leads."""
+"""Usage of sessions over the hosts of a cluster: the sums of all, at the server that leads.
+
+The sums of a cluster's other hosts, in the memory of the server that leads.
+
+A host's sum of a session takes the place of its earlier one. So a report that comes twice, late or in another
+order counts once, and a new leader has everything again once each host has resent its sums.
+
+Late uses that hosts reported to the leader, for the hosts that don't have them yet.
+
+Hosts that were removed from the cluster: their sums are missing where they never came.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-from ...client._usage_messages import read_session, session_message
+from ...client._usage_messages import late_message, read_session, session_message
 from ...clock import Clock
+from ...limits import MAX_TIME_MS
 from ...model.host import SERVER_PREFIX, HostRecord
+from ...model.lineage import SessionLookup
 from ...model.session import Session, SessionStatus
 from ...usage.observations import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
-from ..config.sections import UsageSettings
-from ..events.uses_after_end import UsesAfterEnd
+from ..events import UsesAfterEnd
 from ..log import event
+from ..sections import UsageSettings
 from ..status import refused
-from .host_report import HostUsageReport, LateUse
-from .host_sums import HostSums, HostUsageStanding
-from .late_uses import LateUses
-from .removed_hosts import RemovedHosts
-from .store import NOT_WRITTEN_MS, UsageStore
+from .host_report import MAX_LATE, HostUsageReport, LateUse
+from .store import NOT_WRITTEN_MS, LossMarker, UsageStore
 
 # A host that has not reported for so long is silent.
 SILENT_MS: Final = 30_000
@@ -266,3 +280,283 @@ def require_host(host: str, principal: str, record: HostRecord | None) -> None:
         allowed = record is not None and record.principal == principal and not record.leaving
     if not allowed:
         raise refused("PERMISSION_DENIED", "host: is no host that the caller registered")
+
+
+# Approximate size of a sum in memory beside its encoding.
+SUM_BYTES: Final = 300
+# Runs of a host that are over: a report of them that comes late is refused.
+MAX_PAST_RUNS: Final = 8
+# Far longer than a report is under way.
+SETTLED_MS: Final = 20_000
+# Sessions that are looked at for one that ended, where space is short.
+MAX_EVICTION_STEPS: Final = 64
+
+
+@dataclass(slots=True)
+class HostUsageStanding:
+    """The last report of a host; ``…_ms`` are the leader's wall clock unless the host states them.
+
+    ``whole_at_ms``: the time by which everything of the host had come; 0: never in this term. ``last``: its
+    process ended in order after this report.
+    """
+
+    run_id: bytes = b""
+    past_runs: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAX_PAST_RUNS))
+    began_ms: int = 0
+    number: int = 0
+    since_ms: int = 0
+    usage_since_ms: int = 0
+    losses: LossMarker = field(default_factory=LossMarker)
+    waiting: int = 0
+    reported_at_ms: int = 0
+    whole_at_ms: int = 0
+    steady_ms: int = 0
+    last: bool = False
+    # The number of the last late use that came.
+    late_number: int = 0
+
+    def takes(self, message: pb.ReportHostUsageRequest, steady_ms: int) -> bool:
+        """Return True if a report follows the last one; the next run of the host begins with it.
+
+        Raises OVERLOADED for another run that does not: it is over, or the clock of its host was set back.
+        """
+        if message.run_id != self.run_id:
+            # A call does not live so long as a run that is silent for this time.
+            earlier = message.run_began_ms <= self.began_ms and steady_ms - self.steady_ms < SETTLED_MS
+            if message.run_id in self.past_runs or (self.run_id and earlier):
+                raise refused("OVERLOADED", "run_id: another run of this host has reported; retry later")
+            if self.run_id:
+                self.past_runs.append(self.run_id)
+            self.run_id, self.began_ms = message.run_id, message.run_began_ms
+            self.number = self.late_number = self.whole_at_ms = 0
+        return message.number > self.number
+
+    def update(
+        self, message: pb.ReportHostUsageRequest, now_ms: int, steady_ms: int, *, in_term: bool
+    ) -> None:
+        """Store a report's statements about its host; before it knows the term, it may have more to send."""
+        self.number, self.waiting = message.number, message.waiting
+        self.since_ms, self.usage_since_ms = message.since_ms, message.usage_since_ms
+        self.losses = LossMarker(message.lost_first_ms, message.lost_last_ms)
+        self.reported_at_ms, self.steady_ms, self.last = now_ms, steady_ms, message.last
+        if in_term and not message.waiting:
+            self.whole_at_ms = now_ms
+
+    def new_late(self, report: HostUsageReport) -> tuple[LateUse, ...]:
+        """Return the late uses of a report that did not come before."""
+        first = report.message.first_late
+        late = report.late[max(0, self.late_number + 1 - first) :]
+        self.late_number = max(self.late_number, first + len(report.late) - 1)
+        return late
+
+
+class HostSums:
+    """Sums by session and host, bounded in bytes. Any thread may use it."""
+
+    def __init__(self, sessions: SessionLookup, max_bytes: int) -> None:
+        """Store sums of ``sessions`` only, in at most ``max_bytes``."""
+        self._sessions = sessions
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._hosts: dict[str, HostUsageStanding] = {}
+        # Encoded HostSessions by host, of each session; those that changed longest ago first.
+        self._sums: OrderedDict[bytes, dict[str, bytes]] = OrderedDict()
+        self._bytes = 0
+        # Sums of sessions that ended up to then may have been evicted.
+        self.evicted_until_ms = 0
+        # Sums that did not fit.
+        self.lost = LossMarker()
+
+    def begin_term(self) -> None:
+        """Have each host resend its sums: meanwhile they may have gone to another leader."""
+        with self._lock:
+            for standing in self._hosts.values():
+                standing.reported_at_ms = standing.whole_at_ms = standing.steady_ms = 0
+
+    def store(
+        self, report: HostUsageReport, now_ms: int, steady_ms: int, *, in_term: bool
+    ) -> tuple[LateUse, ...]:
+        """Store a report, and return its late uses that are new.
+
+        One that came before, or comes after a later one, changes nothing. ``in_term``: the host knew that
+        this server leads. Raises OVERLOADED for one of an earlier run of its host.
+        """
+        known = [each for each in report.sums if self._sessions.get_session(each) is not None]
+        with self._lock:
+            standing = self._hosts.setdefault(report.host, HostUsageStanding())
+            if not standing.takes(report.message, steady_ms):
+                return ()
+            standing.update(report.message, now_ms, steady_ms, in_term=in_term)
+            for session_id in known:
+                self._put(session_id, report.host, report.sums[session_id].SerializeToString(), now_ms)
+            return standing.new_late(report)
+
+    def standing(self, host: str) -> HostUsageStanding | None:
+        """Return the last report of a host; None if there was none."""
+        return self._hosts.get(host)
+
+    def names(self) -> list[str]:
+        """Return the hosts that have reported."""
+        with self._lock:
+            return list(self._hosts)
+
+    def of_session(self, session_id: bytes) -> list[tuple[str, pb.HostSession]]:
+        """Return each host's sum of a session, by host."""
+        with self._lock:
+            found = sorted(self._sums.get(session_id, {}).items())
+        return [(host, pb.HostSession.FromString(data)) for host, data in found]
+
+    def _put(self, session_id: bytes, host: str, data: bytes, now_ms: int) -> None:
+        by_host = self._sums.get(session_id, {})
+        before = len(by_host[host]) + SUM_BYTES if host in by_host else 0
+        size = len(data) + SUM_BYTES
+        if not self._has_room(size - before, session_id):
+            # The earlier sum stays, and is too small.
+            self.lost.record(now_ms)
+            return
+        self._bytes += size - before
+        self._sums.setdefault(session_id, {})[host] = data
+        self._sums.move_to_end(session_id)
+
+    def _has_room(self, size: int, wanted: bytes) -> bool:
+        """Make space for so many bytes: evicts sessions that ended, the first to change first."""
+        if not self._over(size):
+            return True
+        for session_id in list(islice(self._sums, MAX_EVICTION_STEPS)):
+            session = self._sessions.get_session(session_id)
+            if session_id == wanted or (session is not None and session.status is not SessionStatus.ENDED):
+                # The next call looks at others.
+                self._sums.move_to_end(session_id)
+                continue
+            if session is not None:
+                self.evicted_until_ms = max(self.evicted_until_ms, session.ended_at_ms)
+            self._bytes -= sum(len(data) + SUM_BYTES for data in self._sums.pop(session_id).values())
+            if not self._over(size):
+                return True
+        return False
+
+    def _over(self, size: int) -> bool:
+        return self._bytes + size > self._max_bytes
+
+
+# A host that asks later than this many misses the first of them.
+MAX_WAITING: Final = 4_096
+
+
+class LateUses:
+    """The last late uses, numbered from 1. Any thread may use it."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = threading.Lock()
+        self._waiting: deque[LateUse] = deque(maxlen=MAX_WAITING)
+        self._number = 0
+
+    @property
+    def number(self) -> int:
+        """The number of the last one."""
+        return self._number
+
+    def add(self, uses: Iterable[LateUse]) -> None:
+        """Add uses."""
+        with self._lock:
+            for use in uses:
+                self._number += 1
+                self._waiting.append(use)
+
+    def behind(self, number: int, host: str) -> tuple[list[pb.LateUse], int]:
+        """Return the uses after a number that are not of ``host``, and the number that they reach."""
+        with self._lock:
+            first = self._number - len(self._waiting)
+            begin = max(number, first)
+            found = list(islice(self._waiting, begin - first, begin - first + MAX_LATE))
+        messages = [
+            pb.LateUse(
+                session_id=late.session_id,
+                host=late.host,
+                verifier=late.verifier,
+                use=late_message(late.use),
+            )
+            for late in found
+            if late.host != host
+        ]
+        return messages, begin + len(found)
+
+
+FILE: Final = "hosts.json"
+MAX_REMOVED: Final = 1_024
+
+
+class RemovedHosts:
+    """The registered hosts as this server last knew them, and those that were removed since; in a file.
+
+    So it finds hosts that were removed while it did not run. One thread at a time may call :meth:`update`.
+    """
+
+    def __init__(self, folder: Path, keep_ms: int) -> None:
+        """Read the file in ``folder``; removed hosts are forgotten after ``keep_ms``."""
+        self._file = folder / FILE
+        self._keep_ms = keep_ms
+        self._present: set[str] = set()
+        # Names, and the times at which they were found to be removed, in ms since 1970.
+        self.removed_at_ms: dict[str, int] = {}
+        # A file that can't be read forgets hosts that were removed before this time; 0 if none was forgotten.
+        self.forgotten_until_ms = 0
+        self._load()
+
+    def update(self, present: set[str], now_ms: int) -> None:
+        """Note which hosts are registered now. Raises OSError, and notes nothing, if the disk fails."""
+        removed = self.removed_at_ms | dict.fromkeys(self._present - present, now_ms)
+        removed = {
+            name: at_ms
+            for name, at_ms in removed.items()
+            if name not in present and at_ms + self._keep_ms > now_ms
+        }
+        newest = sorted(removed.items(), key=lambda item: item[1])[-MAX_REMOVED:]
+        removed = dict(newest)
+        forgotten = min(self.forgotten_until_ms, now_ms)
+        forgotten = forgotten if forgotten + self._keep_ms > now_ms else 0
+        if (removed, present, forgotten) == (self.removed_at_ms, self._present, self.forgotten_until_ms):
+            return
+        content: dict[str, Any] = {"present": sorted(present), "removed": removed}
+        self._write(content | ({"forgotten_until": forgotten} if forgotten else {}))
+        self._present, self.removed_at_ms, self.forgotten_until_ms = set(present), removed, forgotten
+
+    def _load(self) -> None:
+        try:
+            content = json.loads(self._file.read_bytes())
+            self._present, self.removed_at_ms, self.forgotten_until_ms = _fields(content)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, RecursionError) as error:
+            event(logging.ERROR, "usage_file_unreadable", file=str(self._file), error=str(error))
+            self.forgotten_until_ms = MAX_TIME_MS
+
+    def _write(self, content: dict[str, Any]) -> None:
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._file.with_name(f".{FILE}.{secrets.token_hex(4)}.new")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            with open(handle, "w", encoding="utf-8") as stream:
+                json.dump(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self._file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _fields(content: object) -> tuple[set[str], dict[str, int], int]:
+    """Return the fields of the file; raises ValueError for other types or times."""
+    fields = content if isinstance(content, dict) else {}
+    present, removed = fields.get("present"), fields.get("removed")
+    forgotten = fields.get("forgotten_until", 0)
+    if not isinstance(present, list) or not isinstance(removed, dict):
+        raise ValueError("present: a list of names, and removed: an object of times, are expected")
+    if not all(isinstance(name, str) for name in present):
+        raise ValueError("present: names are texts")
+    for name, value in (*removed.items(), ("forgotten_until", forgotten)):
+        if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
+            raise ValueError(f"{name!a}: a time in ms since 1970 is expected")
+    return set(present), removed, forgotten

@@ -1,16 +1,36 @@
-"""One host's report to the leader of its cluster, as it came over the network."""
+"""One host's report to the leader of its cluster, as it came over the network.
+
+Passes the sums of this host on to the server that leads its cluster.
+
+Each report has this host's whole sums of the sessions that changed. Sums without an answer are sent again,
+with their values of that time.
+"""
 
 from __future__ import annotations
 
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ... import limits
-from ...client._usage_messages import MAX_COUNT, MAX_NAME_BYTES, read_late, read_session, session_message
+from ...client._usage_messages import (
+    MAX_COUNT,
+    MAX_NAME_BYTES,
+    late_message,
+    read_late,
+    read_session,
+    session_message,
+)
+from ...clock import Clock
 from ...errors import UsageError
 from ...usage.observations import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
-from .session_entry import MAX_VERIFIERS
+from ..events import UsesAfterEnd
+from ..periodic import Background
+from .store import MAX_VERIFIERS, UsageStore
 
 RUN_BYTES: Final = 16
 SESSION_BYTES: Final = 16
@@ -105,3 +125,191 @@ def _read_late(where: str, message: pb.LateUse, host: str, latest_ms: int) -> La
 def _require_name(where: str, name: str) -> None:
     if not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
         raise UsageError(f"{where}: is 1 to {MAX_NAME_BYTES} bytes")
+
+
+# A session that changes all the time is sent once in this time; a host without changes reports as often.
+RESEND_MS: Final = 10_000
+FIRST_PAUSE_MS: Final = 1_000
+LONGEST_PAUSE_MS: Final = 30_000
+# Of one report; a single sum may be larger.
+MAX_BYTES: Final = 1 << 20
+# Late uses that wait for an answer of the leader; further ones are only in the sums.
+MAX_LATE_WAITING: Final = 4_096
+CLOSING_SECONDS: Final = 1.0
+
+
+class UsagePassOn:
+    """The thread of one host that reports to the leader while it does not lead itself."""
+
+    def __init__(
+        self,
+        host: str,
+        store: UsageStore,
+        uses_after_end: UsesAfterEnd,
+        send: Callable[[pb.ReportHostUsageRequest], pb.ReportHostUsageResponse],
+        is_leading: Callable[[], bool],
+        clock: Clock,
+        *,
+        watchers: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Report the sums of ``store`` by ``send``, which may raise anything.
+
+        Late uses at other hosts go to ``uses_after_end``; with ``watchers()`` it asks for them each second.
+        """
+        self._host = host
+        self._store = store
+        self._uses_after_end = uses_after_end
+        self._send = send
+        self._is_leading = is_leading
+        self._clock = clock
+        self._watchers = watchers
+        self._run_id = secrets.token_bytes(RUN_BYTES)
+        self._began_ms = clock.now_ms()
+        self._number = 0
+        self._term_id = b""
+        self._late_number = 0
+        self._lock = threading.Lock()
+        # Sessions to send, those that changed first first, and the time at which they are due.
+        self._changed: OrderedDict[bytes, int] = OrderedDict()
+        # When sessions were last sent, for as long as they may not be sent again.
+        self._sent: OrderedDict[bytes, int] = OrderedDict()
+        self._late: list[pb.LateUse] = []
+        self._first_late = 1
+        self._next_ms = self._last_ms = 0
+        self._pause_ms = FIRST_PAUSE_MS
+        # The leader has everything.
+        self._settled = False
+        # The error of the last report; empty if there was none.
+        self.problem = ""
+        self._background = Background([("usage for the leader", self.step)], "sessauth-usage")
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._background.start()
+
+    def close(self) -> None:
+        """Report the rest, if that is quickly possible, and end."""
+        self._background.stop()
+        until_ms = self._clock.steady_ms() + int(CLOSING_SECONDS * 1_000)
+        self._settled = self._is_leading()
+        while not self._settled and self._clock.steady_ms() < until_ms and self._report(closing=True):
+            continue
+
+    def mark(self, session_id: bytes) -> None:
+        """Have the sum of a session sent, since it changed."""
+        with self._lock:
+            if session_id not in self._changed:
+                sent_ms = self._sent.get(session_id)
+                self._changed[session_id] = 0 if sent_ms is None else sent_ms + RESEND_MS
+
+    def on_used_after_end(self, session_id: bytes, verifier: str, use: UseAfterEnd) -> None:
+        """Have uses told to the leader that a verifier of this host observed."""
+        late = pb.LateUse(session_id=session_id, verifier=verifier, use=late_message(use))
+        with self._lock:
+            if len(self._late) < MAX_LATE_WAITING:
+                self._late.append(late)
+
+    def step(self) -> None:
+        """Send one report, if one is due."""
+        now_ms = self._clock.steady_ms()
+        if self._is_leading():
+            with self._lock:
+                # The next leader gets everything.
+                self._changed.clear()
+                self._first_late += len(self._late)
+                self._late.clear()
+                self._term_id = b""
+            return
+        if now_ms < self._next_ms and not self._late:
+            return
+        with self._lock:
+            due = any(at_ms <= now_ms for at_ms in self._changed.values())
+        if due or self._late or self._watchers() or now_ms - self._last_ms >= RESEND_MS:
+            self._report()
+
+    def _report(self, *, closing: bool = False) -> bool:
+        """Send a report; returns False if it was not answered."""
+        now_ms = self._clock.steady_ms()
+        request = self._request(now_ms, closing=closing)
+        try:
+            answer = self._send(request)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is sent again
+            self.problem = str(error) or type(error).__name__
+            self._pause_ms = min(2 * self._pause_ms, LONGEST_PAUSE_MS)
+            self._next_ms = now_ms + self._pause_ms
+            self._put_back(request)
+            return False
+        self.problem = ""
+        self._last_ms, self._pause_ms = now_ms, FIRST_PAUSE_MS
+        self._next_ms = now_ms + min(answer.pause_ms, LONGEST_PAUSE_MS)
+        self._answered(request, answer, now_ms)
+        return True
+
+    def _request(self, now_ms: int, *, closing: bool) -> pb.ReportHostUsageRequest:
+        self._number += 1
+        request = pb.ReportHostUsageRequest(host=self._host, run_id=self._run_id, number=self._number)
+        request.run_began_ms = self._began_ms
+        self._store.describe(request)
+        with self._lock:
+            due = [each for each, at_ms in self._changed.items() if closing or at_ms <= now_ms]
+            request.first_late = self._first_late
+            request.late.extend(self._late[:MAX_LATE])
+        size = request.ByteSize()
+        for session_id in due[:MAX_SESSIONS]:
+            with self._lock:
+                # From here on a change marks it again.
+                self._changed.pop(session_id, None)
+                self._sent[session_id] = now_ms
+                self._sent.move_to_end(session_id)
+            part = self._store.sum_of(session_id)
+            if part is None:
+                continue
+            size += part.ByteSize()
+            if request.sessions and size > MAX_BYTES:
+                self._mark_again(session_id)
+                break
+            request.sessions.append(part)
+        with self._lock:
+            request.waiting = sum(closing or at_ms <= now_ms for at_ms in self._changed.values())
+        request.last = closing and not request.waiting
+        request.term_id, request.after_late_number = self._term_id, self._late_number
+        return request
+
+    def _mark_again(self, *session_ids: bytes) -> None:
+        """Have sessions sent that were not, before others."""
+        with self._lock:
+            for session_id in session_ids:
+                self._sent.pop(session_id, None)
+                self._changed[session_id] = 0
+                self._changed.move_to_end(session_id, last=False)
+
+    def _put_back(self, request: pb.ReportHostUsageRequest) -> None:
+        self._mark_again(*(part.observation.session_id for part in request.sessions))
+
+    def _answered(
+        self, request: pb.ReportHostUsageRequest, answer: pb.ReportHostUsageResponse, now_ms: int
+    ) -> None:
+        with self._lock:
+            self._first_late += len(request.late)
+            del self._late[: len(request.late)]
+            while self._sent and next(iter(self._sent.values())) + RESEND_MS <= now_ms:
+                self._sent.popitem(last=False)
+        anew = answer.term_id != self._term_id
+        self._settled = not anew and not request.waiting
+        self._late_number, self._term_id = answer.late_number, answer.term_id
+        if anew:
+            sent = {part.observation.session_id for part in request.sessions}
+            everything = [each for each in self._store.session_ids() if each not in sent]
+            with self._lock:
+                for session_id in everything:
+                    self._changed[session_id] = 0
+            # The next report says that everything came.
+            self._last_ms = now_ms - RESEND_MS
+        self._publish(answer.late)
+
+    def _publish(self, late: Sequence[pb.LateUse]) -> None:
+        for each in late:
+            if each.host != self._host:
+                self._uses_after_end.on_used_after_end(
+                    each.session_id, f"{each.host}/{each.verifier}", read_late(each.use), counted=False
+                )

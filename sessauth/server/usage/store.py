@@ -3,24 +3,40 @@
 Live sessions are held in memory. An ended one is written to a file of its own and then evicted. Sessions and
 bytes are bounded: losses are counted, and reports say so. Nothing here decides: without it, or with it full,
 every check gives the same answer.
+
+Files of the observations of sessions, one each: kept over a restart.
+
+A file is written whole, under another name, and renamed into place; it is 0600, since it may hold the
+arguments of calls. Their number and size are bounded: those that were written first go first.
+
+The control process's usage record of one session, with its report and census.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeAlias
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
+from google.protobuf.message import DecodeError
+
+from ... import limits
+from ..._fast import _check as kernel
+from ...client._usage_messages import read_session, session_message
 from ...clock import Clock
+from ...errors import ConfigError, UsageError
 from ...model.lineage import SessionLookup, lineage
-from ...model.session import Session, SessionStatus
+from ...model.session import ScopeRecord, Session, SessionStatus
 from ...usage.observations import (
     SESSION_BYTES,
     ObservationAck,
@@ -28,12 +44,12 @@ from ...usage.observations import (
     SessionObservation,
     UseAfterEnd,
 )
+from ...v1 import record_pb2
 from ...v1 import usage_service_pb2 as pb
-from ..config.sections import UsageSettings
+from .. import request_fields
 from ..log import event
 from ..periodic import try_once
-from .files import UsageFiles
-from .session_entry import Layers, SessionUsageEntry, read_entry
+from ..sections import UsageSettings
 
 MAX_SENDERS: Final = 4_096
 _ID_BYTES: Final = 16
@@ -352,3 +368,300 @@ def _read_marker(data: bytes) -> dict[str, int]:
     except ValueError:
         values = {}
     return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+MAGIC: Final = b"sessauth/usage/1\n"
+SUFFIX: Final = ".usage"
+MARKER: Final = "since"
+
+
+class UsageFiles:
+    """The files of one folder. Any thread may use it."""
+
+    def __init__(self, folder: Path, *, max_files: int, max_bytes: int) -> None:
+        """Use ``folder``, which is made (0700) with the first file; hold at most so many of so many bytes."""
+        self._folder = folder
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        # Session id to size in bytes and time of writing in ns, the oldest first.
+        self._files: dict[bytes, tuple[int, int]] = {}
+        self._bytes = 0
+        for session_id, size, written in sorted(_found(folder), key=lambda file: file[2]):
+            self._files[session_id] = size, written
+            self._bytes += size
+
+    def __contains__(self, session_id: bytes) -> bool:
+        """Return True if there is a file of the session."""
+        return session_id in self._files
+
+    def __len__(self) -> int:
+        """Return how many files there are."""
+        return len(self._files)
+
+    def session_ids(self) -> list[bytes]:
+        """Return the sessions that have a file, the last written first."""
+        with self._lock:
+            return list(reversed(self._files))
+
+    def read(self, session_id: bytes) -> bytes:
+        """Return the contents of a session's file; nothing if there is none, or if it can't be used."""
+        if session_id not in self._files:
+            return b""
+        try:
+            data = self._path(session_id).read_bytes()
+        except OSError as error:
+            event(logging.ERROR, "usage_file_unreadable", session=session_id.hex(), error=str(error))
+            return b""
+        if not data.startswith(MAGIC):
+            event(logging.ERROR, "usage_file_unreadable", session=session_id.hex(), error="another format")
+            return b""
+        return data[len(MAGIC) :]
+
+    def write(self, session_id: bytes, data: bytes) -> None:
+        """Write the file of a session, durably, and remove the oldest ones where space is short.
+
+        Raises OSError.
+        """
+        size = len(MAGIC) + len(data)
+        path = self._path(session_id)
+        self._put(path, MAGIC + data)
+        written = path.stat().st_mtime_ns
+        with self._lock:
+            self._forget(session_id)
+            self._files[session_id] = size, written
+            self._bytes += size
+            removed = []
+            while len(self._files) > 1 and (
+                len(self._files) > self._max_files or self._bytes > self._max_bytes
+            ):
+                oldest = next(iter(self._files))
+                self._forget(oldest)
+                removed.append(oldest)
+        for oldest in removed:
+            self._path(oldest).unlink(missing_ok=True)
+
+    def remove_older(self, than_ns: int) -> None:
+        """Remove files that were written before a time, in ns since 1970."""
+        with self._lock:
+            old = [one for one, (_, written) in self._files.items() if written < than_ns]
+            for session_id in old:
+                self._forget(session_id)
+        for session_id in old:
+            self._path(session_id).unlink(missing_ok=True)
+
+    def take_marker(self) -> bytes:
+        """Return the contents left by :meth:`leave_marker`, and remove them; nothing if there are none."""
+        path = self._folder / MARKER
+        try:
+            data = path.read_bytes()
+            path.unlink()
+        except OSError:
+            return b""
+        return data
+
+    def leave_marker(self, data: bytes) -> None:
+        """Say that everything was written. Raises OSError."""
+        self._put(self._folder / MARKER, data)
+
+    def _forget(self, session_id: bytes) -> None:
+        size, _ = self._files.pop(session_id, (0, 0))
+        self._bytes -= size
+
+    def _path(self, session_id: bytes) -> Path:
+        return self._folder / f"{session_id.hex()}{SUFFIX}"
+
+    def _put(self, path: Path, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            with open(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _found(folder: Path) -> list[tuple[bytes, int, int]]:
+    """Return session id, size and time of writing of each file; half-written ones are removed."""
+    found = []
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"usage.dir: {folder} can't be read: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".new"):
+            # One that can't be removed is in nobody's way.
+            with suppress(OSError):
+                Path(entry.path).unlink()
+        if not entry.name.endswith(SUFFIX):
+            continue
+        try:
+            session_id = bytes.fromhex(entry.name.removesuffix(SUFFIX))
+        except ValueError:
+            continue
+        if len(session_id) == _ID_BYTES:
+            status = entry.stat()
+            found.append((session_id, status.st_size, status.st_mtime_ns))
+    return found
+
+
+# Verifiers with a count of their own, for one session. The reports of others only go into the sum.
+MAX_VERIFIERS: Final = 64
+
+Layers: TypeAlias = Sequence[Sequence[ScopeRecord]]
+
+
+@dataclass(slots=True)
+class VerifierCount:
+    """One verifier's share of a session's calls; the time of its last report in ms since 1970."""
+
+    allowed: int = 0
+    denied: int = 0
+    reported_at_ms: int = 0
+
+
+@dataclass(slots=True)
+class SessionUsageEntry:
+    """Usage of one session. ``final`` is the report of an ended one, as it was last written."""
+
+    observation: SessionObservation
+    verifiers: dict[str, VerifierCount] = field(default_factory=dict)
+    final: pb.SessionReport | None = None
+    bytes: int = SESSION_BYTES
+    # Counts additions; ``written`` is its value at the last write.
+    version: int = 0
+    written: int = 0
+    touched_ms: int = 0
+    ended_at_ms: int = 0
+
+    @property
+    def is_written(self) -> bool:
+        """True if a file holds all of it."""
+        return self.written == self.version
+
+    def add(self, observation: SessionObservation, verifier: str, room: int, now_ms: int) -> int:
+        """Add an observation of ``verifier``, in at most ``room`` more bytes; returns the bytes taken."""
+        allowed, denied = observation.allowed, observation.denied
+        grown = self.observation.add(observation, max(0, room))
+        self.bytes += grown
+        self.version += 1
+        self.touched_ms = now_ms
+        if verifier in self.verifiers or len(self.verifiers) < MAX_VERIFIERS:
+            count = self.verifiers.setdefault(verifier, VerifierCount())
+            count.allowed += allowed
+            count.denied += denied
+            count.reported_at_ms = now_ms
+        return grown
+
+    def report(
+        self, session: Session | None, layers: Layers, missing: Iterable[pb.Missing]
+    ) -> pb.SessionReport | None:
+        """Return it as a report.
+
+        Args:
+            session: its stored record. None once it was purged: then the last written report has it.
+            layers: of its ancestors' ceilings.
+            missing: this process's reasons; a report that was written after the end keeps its own.
+        """
+        if session is not None:
+            report = report_message(session, layers)
+        elif self.final is not None:
+            report = pb.SessionReport()
+            report.CopyFrom(self.final)
+        else:
+            return None
+        reasons = set(missing if self.final is None else self.final.missing)
+        if self.observation.lost:
+            reasons.add(pb.MISSING_LOST)
+        report.missing[:] = sorted(reasons)
+        report.observation.CopyFrom(session_message(self.observation))
+        report.ClearField("verifiers")
+        report.verifiers.extend(self._activities())
+        return report
+
+    def host_session(self) -> pb.HostSession:
+        """Return it as this host's sum of the session."""
+        return pb.HostSession(observation=session_message(self.observation), verifiers=self._activities())
+
+    def _activities(self) -> list[pb.VerifierActivity]:
+        return [
+            pb.VerifierActivity(
+                name=name, allowed=count.allowed, denied=count.denied, reported_at_ms=count.reported_at_ms
+            )
+            for name, count in sorted(self.verifiers.items())
+        ]
+
+
+def read_entry(data: bytes, now_ms: int) -> SessionUsageEntry | None:
+    """Read the file of a session; None if it is empty or unreadable."""
+    if not data:
+        return None
+    try:
+        report = pb.SessionReport.FromString(data)
+        observation = read_session(report.observation)
+    except (DecodeError, UsageError) as error:
+        event(logging.ERROR, "usage_file_unreadable", error=str(error))
+        return None
+    verifiers = {
+        count.name: VerifierCount(count.allowed, count.denied, count.reported_at_ms)
+        for count in report.verifiers
+    }
+    ended_at_ms = report.session.ended_at_ms
+    return SessionUsageEntry(
+        observation,
+        verifiers,
+        report if ended_at_ms else None,
+        observation.size(),
+        touched_ms=now_ms,
+        ended_at_ms=ended_at_ms,
+    )
+
+
+def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:
+    """Return a report of a session's authority: its record and its ``inherited`` ceiling layers."""
+    report = pb.SessionReport(
+        inherited=[
+            record_pb2.Ceiling.FromString(kernel.encode_message("Ceiling", {"scopes": list(layer)}))
+            for layer in inherited
+        ],
+    )
+    set_session(report, session)
+    return report
+
+
+def set_session(report: pb.SessionReport, session: Session) -> None:
+    """Put a session's record into a report, with tokens masked: the report outlives the session."""
+    report.session.CopyFrom(request_fields.session_message(session))
+    request_fields.mask_texts(report.session)
+
+
+def census_message(report: pb.SessionReport, is_revoked: Callable[[bytes], bool]) -> pb.GetCensusResponse:
+    """Return the blocks of a report, parents first. A block below a revoked one counts as revoked."""
+    observation = report.observation
+    blocks = sorted(observation.blocks, key=lambda block: (block.index, block.first_ms, block.block_id))
+    parents = {block.block_id: block.parent_id for block in blocks}
+    revoked = {block_id: is_revoked(block_id) for block_id in parents}
+    return pb.GetCensusResponse(
+        blocks=[
+            pb.BlockCensus(observation=block, revoked=_is_dead(block.block_id, parents, revoked))
+            for block in blocks
+        ],
+        late=observation.late,
+        missing=report.missing,
+    )
+
+
+def _is_dead(block_id: bytes, parents: Mapping[bytes, bytes], revoked: Mapping[bytes, Any]) -> bool:
+    # Bounded: a faulty verifier may have reported a circle of parents.
+    for _ in range(limits.MAX_BLOCKS):
+        if revoked.get(block_id):
+            return True
+        block_id = parents.get(block_id, b"")
+    return False

@@ -2,16 +2,29 @@
 
 The control process has the writer itself (:mod:`sessauth.server.writer.local`); a worker forwards to the
 control process (:mod:`sessauth.server.writer.remote`). AuthorizationService does not know which it has.
+
+Changes on behalf of a call: built from its request, submitted, and awaited until its deadline.
+
+Items that another process decides: their request, and its decisions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+import concurrent.futures
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from google.protobuf.message import DecodeError
 
 from ..._fast._codec import CheckMessage
+from ...model.change import Change, ChangeOutcome
+from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
+from .. import request_fields
 from ..rpc.call import CallContext
+from ..rpc.pool import blocking_section
+from ..status import refused
 
 # Response types by the kernel's words for their requests; each has one Decision, or several.
 RESPONSE_TYPES: Final[Mapping[str, Any]] = {
@@ -62,3 +75,89 @@ def single_response(kind: str, message: CheckMessage, decision: pb.Decision) -> 
     if kind == "stream":
         response.id = message.id
     return bytes(response.SerializeToString())
+
+
+T = TypeVar("T")
+
+
+def wait_for_commit(future: Future[T], call: CallContext) -> T:
+    """Return the future's result.
+
+    If the call's deadline comes first, raises DEADLINE_EXCEEDED where nothing was begun, and then nothing
+    will be: work without a waiting caller is dropped. Otherwise OUTCOME_UNKNOWN.
+    """
+    try:
+        with blocking_section():
+            return future.result(timeout=call.remaining)
+    except concurrent.futures.TimeoutError:
+        if future.cancel():
+            raise refused("DEADLINE_EXCEEDED", "not begun within the deadline; nothing was written") from None
+        if future.done():
+            raise
+        raise refused(
+            "OUTCOME_UNKNOWN", "not confirmed within the deadline; retry with the same request_id"
+        ) from None
+
+
+def always_permitted() -> None:
+    """Default permission hook: always allows."""
+
+
+def change_from(
+    request: Any, call: CallContext, make: Callable[..., Change], *args: object, **fields: object
+) -> Change:
+    """Return the change that ``make`` builds for a request: under its request id, by its caller."""
+    request_id = request_fields.request_id(request.request_id)
+    return make(request_id, *args, actor=call.principal.name, **fields)
+
+
+def submit_and_wait(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
+    """Submit a change and wait until it is durable. Raises Rejected if it is against the rules."""
+    call.raise_if_expired()
+    return wait_for_commit(log.submit(change), call).raise_if_rejected()
+
+
+UNDECIDED: Final[Decisions] = {}
+
+
+def encode_items(
+    message: CheckMessage, wanted: Sequence[int], audience: str, *, alone: bool
+) -> tuple[str, bytes]:
+    """Return an RPC of AuthorizationService and its request for these items: Check if ``alone``."""
+    items = [item_message_from(message, index) for index in wanted]
+    revision = message.at_least_revision
+    if alone:
+        check = pb.CheckRequest(item=items[0], audience=audience, at_least_revision=revision)
+        return "Check", check.SerializeToString()
+    batch = pb.CheckBatchRequest(items=items, audience=audience, at_least_revision=revision)
+    return "CheckBatch", batch.SerializeToString()
+
+
+def decode_decisions(response: bytes, wanted: Sequence[int], *, alone: bool) -> Decisions:
+    """Return the decisions of a response by item; none of one that can't be read, or has another number."""
+    try:
+        if alone:
+            return {wanted[0]: pb.CheckResponse.FromString(response).decision}
+        decisions = pb.CheckBatchResponse.FromString(response).decisions
+    except DecodeError:
+        return UNDECIDED
+    return dict(zip(wanted, decisions, strict=True)) if len(decisions) == len(wanted) else UNDECIDED
+
+
+def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
+    """Return the message of a checked item."""
+    token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
+    return pb.CheckItem(
+        token=token,
+        action=action,
+        resource=resource,
+        arguments=arguments,
+        tool=tool,
+        session_id=session,
+        source=source,
+        peer=peer,
+        proof=proof,
+        approvals=message.approvals(index),
+        retry_id=message.retry_id(index),
+        permit_ms=message.permit_ms(index),
+    )

@@ -17,12 +17,11 @@ from ...v1 import authorization_service_pb2 as pb
 from ...v1 import forward_service_pb2 as forward_pb
 from ..rpc.access import ORIGINAL_CALLER
 from ..rpc.call import CallContext
-from ..rpc.listen import MAX_REQUEST_BYTES
 from ..rpc.pool import blocking_section
 from ..rpc.tracing import Metadata, Tracing
 from ..status import CODES, refused
-from .handed_items import UNDECIDED, decode_decisions, encode_items
-from .port import Decisions
+from ..transport.native import MAX_REQUEST_BYTES
+from .port import UNDECIDED, Decisions, decode_decisions, encode_items
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
 # The socket of a control process that starts again is there within a second. An attempt may take longer: on a

@@ -132,7 +132,7 @@ def _by_folder(
 
 def _in_cluster(settings: Settings) -> bool:
     """Return True if this host belongs to a cluster, by its settings or by its state folder."""
-    from ....server.config.config import state_dir_at
+    from ....server.config import state_dir_at
     from ....state.lmdb.cluster_rows import read_position
     from ....state.lmdb.reader import StateReader
 
@@ -155,7 +155,7 @@ def _in_cluster(settings: Settings) -> bool:
 
 def _is_local(settings: Settings) -> bool:
     """Return True if the command means the service of this host, and its state folder is known."""
-    from ....server.config.config import state_dir_at
+    from ....server.config import state_dir_at
 
     if settings.target is not None or (settings.home is None and os.environ.get("SESSAUTH_TARGET")):
         return False
@@ -167,7 +167,7 @@ def _is_local(settings: Settings) -> bool:
 
 def _state_dir(settings: Settings, folder: Path | None) -> Path:
     """Return the state folder, also while the settings are wrong. Raises ConfigError, StateUnusable."""
-    from ....server.config.config import state_dir_at
+    from ....server.config import state_dir_at
 
     if folder is None:
         folder, wrong = state_dir_at(settings.home)

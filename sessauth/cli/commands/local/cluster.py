@@ -78,7 +78,7 @@ def join(settings: Settings) -> None:
     """
     from ....server import log
     from ....server.cluster.begin import join as join_cluster
-    from ....server.cluster.report import folder
+    from ....server.cluster.repair import folder
     from ....server.process.signals import set_on
 
     config = settings.config()
@@ -99,7 +99,7 @@ def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, .
     Asks this host, each server that the settings and the cluster know, and each ADDRESS. Works in an alarm;
     of a stopped server it reads the folder.
     """
-    from ....server.cluster.heads import SAME, compare
+    from ....server.cluster.repair import SAME, compare
     from ...render import heads as render
 
     config = settings.config()
@@ -132,9 +132,8 @@ def adopt(
     Take the host that 'cluster heads' names first, and let the others run. Refused if one of them holds more.
     Ends every session, unless each known host says that it holds no more.
     """
-    from ....server.cluster.heads import survey
     from ....server.cluster.repair import adopt as adopt_folder
-    from ....server.cluster.repair import lower_clock_floor
+    from ....server.cluster.repair import lower_clock_floor, survey
 
     if clock_floor is not None:
         if addresses or keep_sessions or end_sessions or force:
@@ -175,7 +174,7 @@ def leave(settings: Settings) -> None:
 
     Then remove section [cluster], and distrust the server's keys at the cluster.
     """
-    from ....server.cluster.callers import leave as leave_cluster
+    from ....server.cluster.begin import leave as leave_cluster
 
     head = leave_cluster(settings.config())
     settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
@@ -201,6 +200,6 @@ def status(settings: Settings) -> None:
 
     A follower's host shows its own folder, and whether that is too old to allow by.
     """
-    from ....server.cluster.report import report
+    from ....server.cluster.repair import report
 
     settings.show_fields(report(settings.config()))

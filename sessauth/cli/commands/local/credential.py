@@ -46,7 +46,7 @@ def _local_option(command: F) -> F:
 
 def _carried(settings: Settings) -> list[CredentialRecord] | None:
     """Return the callers of the cluster that the folder of this host belongs to; None for a single host."""
-    from ....server.cluster.callers import carried_credentials
+    from ....server.cluster.begin import carried_credentials
 
     config = settings.config()
     may_be = config.cluster.enabled or bool(config.follow.servers)

@@ -14,9 +14,8 @@ from ...context import Settings, with_settings
 from ...output import json_fields, printable
 
 if TYPE_CHECKING:
-    from ....server.config.config import Config
-    from ....server.doctor.finding import Finding
-    from ....server.doctor.host import Host
+    from ....server.config import Config
+    from ....server.doctor.finding import Finding, Host
 
 WARNINGS: Final = 1
 ERRORS: Final = 2
@@ -46,7 +45,7 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
     of the service, or as root.
     """
     from ....server.doctor.examination import examine
-    from ....server.doctor.host import Host
+    from ....server.doctor.finding import Host
 
     if settings.target is not None:
         raise UsageError("--target: the doctor examines this host; name its home folder with --home")

@@ -11,7 +11,7 @@ from ...context import Settings, with_settings
 from ...output import fields, show
 
 if TYPE_CHECKING:
-    from ....server.config.config import Config
+    from ....server.config import Config
 
 WORKERS = click.option(
     "--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file."
@@ -61,7 +61,7 @@ def follow(settings: Settings, workers: int | None) -> None:
     All of them deny once the folder may lack an acknowledged change. It changes nothing.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ....server.process.follow import follow as follow_cluster
+    from ....server.cluster.following import follow as follow_cluster
 
     follow_cluster(_with_workers(settings, workers))
 

@@ -29,7 +29,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     Without --state the home folder is looked at too: whether others could read its keys or change its files.
     With --backup a backup is read, as a restore reads it first; nothing is changed.
     """
-    from ....server.process import preflight
+    from ....server.keys import local_files
     from ....state.backup import WHOLE, read_apart
 
     if backed_up is not None:
@@ -40,7 +40,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     if folder is None:
         config = settings.config()
         folder = config.state_dir
-        preflight.check(config)
+        local_files.check(config)
     with Progress("verifying") as progress:
         read = read_apart(folder, WHOLE, progress)
     head, counts = read.head, read.counts

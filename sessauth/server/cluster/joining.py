@@ -24,9 +24,9 @@ from ...state.replication import snapshot as snapshot_file
 from ...state.replication.carrier import CarrierError
 from ...state.replication.snapshot import install
 from ...state.writer.state_writer import StateWriter
-from ..config.config import Config
-from ..config.sections import HOST
+from ..config import Config
 from ..log import event
+from ..sections import HOST
 
 # In the home folder, while a snapshot is fetched and installed.
 SNAPSHOT_FOLDER: Final = "snapshot"

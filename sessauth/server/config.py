@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
-from ...errors import ConfigError
-from ...model.host import SERVER_PREFIX
-from .cluster_section import ClusterSettings
+from ..errors import ConfigError
+from ..model.host import SERVER_PREFIX
 from .sections import (
     AuditSettings,
+    ClusterSettings,
     EvidenceSettings,
     FollowSettings,
     Identity,

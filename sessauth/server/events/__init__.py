@@ -1,1 +1,0 @@
-"""Session events, published to subscribers."""

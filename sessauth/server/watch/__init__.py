@@ -1,1 +1,0 @@
-"""Checks that are watched for withdrawal."""
