@@ -1,19 +1,14 @@
-"""Session events as messages: those of logged changes, and those without a change.
+"""Session events: made of logged changes, filtered, and sent to subscribers.
 
-Filters session events for one subscriber: by its request and by its role's permissions.
+Order of events: one thread of the control process follows the log for all subscribers, and runs while there
+are any. It reads each change once, makes an event of it, and offers the event to them. A subscriber has a
+filter, by its request and by its role's permissions, and a bounded queue of events that wait to be sent. It
+has a thread of its own, so that a slow one delays no other. The log itself is the long queue: a subscriber
+that has fallen behind, or comes back, reads from there.
 
-The queue of one subscriber: events that were published and wait to be sent.
-
-Publishes session events to subscribers: one thread of the control process follows the log for all.
-
-The thread runs while there are subscribers. It reads each change once and offers its event to them; each
-subscriber has a bounded queue and a thread of its own, so that a slow one delays no other. The log itself is
-the long queue: a subscriber that has fallen behind, or comes back, reads from there.
-
-Uses of tokens whose session is over: counted, and published to subscribers.
-
-Such a use has no change, so it is published once and never again. A stolen or forgotten token may
-be presented thousands of times a second; each session gets at most one event a second, the first at once.
+Uses of tokens whose session is over have no change, so each is published once and never again. A stolen or
+forgotten token may be presented thousands of times a second; uses are counted, and each session gets at most
+one event a second, the first at once.
 """
 
 from __future__ import annotations

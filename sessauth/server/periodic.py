@@ -1,6 +1,6 @@
-"""Periodic tasks of a process, such as sweeping the state.
+"""Periodic work of a process: tasks such as sweeping the state, and polling on behalf of members.
 
-A thread that polls on behalf of its members, while it has any.
+A thread that polls runs while it has members.
 """
 
 from __future__ import annotations

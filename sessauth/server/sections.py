@@ -2,8 +2,6 @@
 
 Each ``check`` refuses values out of range and contradictions within its section. It raises
 :class:`ConfigError` that names the key.
-
-Section ``[cluster]`` of ``sessauth.toml``.
 """
 
 from __future__ import annotations

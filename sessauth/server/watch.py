@@ -1,17 +1,13 @@
-"""A watched stream: its requests, and the withdrawals to send on it.
+"""Watched calls: allowed calls of a stream, checked again when their answer may have changed.
 
-The watchlist of one stream: allowed calls, checked again when their answer may have changed.
+Order of events: CheckStream's thread answers requests and sends withdrawals. Its allowed calls are in the
+stream's watchlist. One thread of the process rechecks them for all streams. It checks nothing while the state
+is unchanged and no allow is due, so that an idle stream costs next to nothing. It wakes a stream's own thread
+only for a withdrawal, or for the stream's end.
 
 They are checked by the verifier of the process alone, without proof, approvals or retry id: a call was
 charged for when it was allowed, and its proof counted then. So a call that was allowed with a proof or at a
 price ends here at stage proof or needs, as long as all stages before still allow it.
-
-Rechecks allowed calls on watched streams: one thread of the process for all streams.
-
-It checks nothing while the state is unchanged and no allow is due, so that an idle stream costs next to
-nothing. It wakes a stream's own thread only for a withdrawal, or for the stream's end.
-
-Answers CheckStream with watched calls: one thread answers and withdraws.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The carrier over etcd's API v3 (the port: ``state/replication/carrier.py``).
 
-Its keys: ``leader`` (the only one with a lease), ``head``, ``log/<number>``, ``beat/<server>``.
-
-The transaction that appends a record, and the reading of its answer.
-
-Waiting for records by etcd's Watch, which may end silently: a hint, never a proof.
+Its keys: ``leader`` (the only one with a lease), ``head``, ``log/<number>``, ``beat/<server>``. One
+transaction appends a record. Records are waited for by etcd's Watch, which may end silently: a hint, never a
+proof.
 """
 
 from __future__ import annotations

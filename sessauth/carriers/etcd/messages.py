@@ -1,7 +1,4 @@
-"""Requests to etcd, and answers that are checked before anything of them is used.
-
-Keys and values of one cluster in etcd.
-"""
+"""Requests to etcd, keys and values of one cluster, and answers that are checked before anything is used."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """The carrier over PostgreSQL (the port: ``state/replication/carrier.py``).
 
 Its tables, in a schema of the cluster's own: ``log``, ``beats``, and ``head``, ``leader``, ``proof`` of one
-row each. Whatever others rely on is a commit that waited for a standby.
-
-The transaction that appends a record, and the reading of its answer.
+row each. One transaction appends a record. Whatever others rely on is a commit that waited for a standby.
 """
 
 from __future__ import annotations

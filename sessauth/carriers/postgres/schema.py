@@ -1,6 +1,6 @@
-"""The tables of one cluster in PostgreSQL, and every statement that is sent.
+"""The tables of one cluster in PostgreSQL, every statement that is sent, and the connections that send them.
 
-Connections that are lent: a call never waits for the connection of another.
+A connection is lent: a call never waits for the connection of another.
 """
 
 from __future__ import annotations

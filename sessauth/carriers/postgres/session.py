@@ -1,8 +1,7 @@
 """One connection to PostgreSQL, whose every wait has an end.
 
-A server that is stopped keeps its connections open, so no call of libpq that blocks is used.
-
-The connection string of PostgreSQL, as one string for each of its hosts.
+A server that is stopped keeps its connections open, so no call of libpq that blocks is used. The connection
+string is read as one string for each of its hosts.
 """
 
 from __future__ import annotations

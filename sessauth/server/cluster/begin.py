@@ -1,6 +1,7 @@
 """The beginning of a cluster, and of a further server of it, by commands.
 
-The credentials of a host that begins a cluster, or leaves it: from its file into the log, and back.
+The credentials of a host that begins a cluster go from its file into the log; those of one that leaves it,
+go back.
 """
 
 from __future__ import annotations

@@ -1,16 +1,10 @@
-"""Everything that one server of a cluster has for followers.
+"""Everything that one server of a cluster has for followers: records, barriers, and beats to the engine.
 
-Records for any number of followers: one thread reads the engine, and streams take from its buffer.
-
-A stream that is further behind reads the engine itself, and few do so at once.
-
-Barriers for any number of followers: all that wait share the next one, and one is under way at a time.
-
-The hosts that follow this server: the last barrier request of each.
-
-Registration of hosts: none gets a barrier before its row is durable in the cluster's log.
-
-Beats: this server's report into the engine of the hosts that it feeds, with each barrier.
+Order of events: a follower registers, and gets no barrier before its row is durable in the cluster's log. Its
+streams take records from a buffer, which one thread fills from the engine; a stream that is further behind
+reads the engine itself, and few do so at once. Barriers are for any number of followers: all that wait share
+the next one, and one is under way at a time. The server keeps the last barrier request of each host, and
+reports them in its beats into the engine, with each barrier.
 """
 
 from __future__ import annotations

@@ -1,16 +1,11 @@
 """A follower's part in its cluster: servers feed its folder, and do for it the work it may not do itself.
 
-It has no issuer key and no access to the engine. The brake page tells every process of the host until when
-the folder is fresh, so they deny by themselves once this process is gone.
-
-Refusals of a follower by servers of its settings: they leave it fewer servers to turn to.
+It has no issuer key and no access to the engine. An issuer key of a server signs its proof keys. The brake
+page tells every process of the host until when the folder is fresh, so they deny by themselves once this
+process is gone. ``sessauth follow`` serves a host of gateways so.
 
 A host follows one server at a time, so it would learn of a credential that another one lacks when it needs
-that one.
-
-The proof keys of a follower, signed by an issuer key of a server.
-
-``sessauth follow``: serves a host of gateways from a folder that the servers of a cluster feed.
+that one. Refusals by servers of its settings are therefore reported: they leave it fewer servers to turn to.
 """
 
 from __future__ import annotations

@@ -1,19 +1,15 @@
 """Forwarding: a call that only the leader can answer is made to the leader, as its caller made it.
 
 The host that received the call authenticated the caller, and names it to the leader in a signed statement. So
-no credential of the caller leaves the host, and the leader's rules and records name the real caller.
+no credential of the caller leaves the host, and the leader's rules and records name the real caller. A server
+also makes calls of its own to the leader, on behalf of no caller.
 
-Calls that a server itself makes to the leader, on behalf of no caller.
+A server states callers of every role, since it signs the log itself. A follower's host states gateways alone.
+A statement that is not accepted is UNAUTHENTICATED: nothing else in the call identifies a caller then.
 
-Statements by which a host of the cluster forwards a call of its own caller: made here, and checked here.
-
-A server states callers of every role, since it signs the log itself. A follower's host states
-gateways alone. A statement that is not accepted is UNAUTHENTICATED: nothing else in the call identifies
-a caller then.
-
-Ids of statements that were used: each counts once, for as long as a statement can be accepted.
-
-They are in memory alone. A restarted process leads in another term, for which no earlier statement is valid.
+Each statement counts once: the ids of those that were used are kept for as long as a statement can be
+accepted. They are in memory alone. A restarted process leads in another term, for which no earlier statement
+is valid.
 """
 
 from __future__ import annotations

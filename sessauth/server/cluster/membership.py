@@ -1,9 +1,8 @@
 """A server's part in its cluster: it follows the carried log, proves that it is fresh, and leads at times.
 
-The format of the carried log that a cluster writes: raised once each of its hosts says that it reads it.
-
-Followers say so in their barriers, servers in their beats. The leader then appends a record that changes
-nothing and is of the later format: a host that can't read it stops there, and so does one that comes later.
+The leader raises the format of the carried log once each host of the cluster says that it reads it. Followers
+say so in their barriers, servers in their beats. The leader then appends a record that changes nothing and is
+of the later format: a host that can't read it stops there, and so does one that comes later.
 """
 
 from __future__ import annotations

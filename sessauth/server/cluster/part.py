@@ -1,6 +1,6 @@
 """A process's part in its cluster: the source of its folder's rows, and who does the work it may not do.
 
-Usage over the hosts of a cluster, composed for one of them.
+Usage over the hosts of the cluster is composed here for one of them.
 """
 
 from __future__ import annotations

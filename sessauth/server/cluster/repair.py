@@ -1,8 +1,7 @@
-"""Decisions of an operator: a lost log goes on from a folder.
+"""Decisions of an operator about a cluster, and reports to decide by.
 
-Heads of all known hosts of a cluster: an operator compares them before a decision.
-
-The standing of a cluster as one server's host sees it, for operators.
+A lost log goes on from a folder. Before that the operator compares the heads of all known hosts of the
+cluster, and its standing as one server's host sees it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The whole examination of a host. It changes nothing.
 
-The server's process and its machine: whether it runs, whether it can run, and the resources it needs.
-
-Places that the server writes to beside its state: can it, and is nothing else there.
+Checked here are the server's process and its machine: does it run, can it run, has it the resources it needs;
+and the places that the server writes to beside its state: can it, and is nothing else there.
+``folder_checks.py`` has the checks of the state folder.
 """
 
 from __future__ import annotations

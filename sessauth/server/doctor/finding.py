@@ -1,6 +1,6 @@
-"""Findings of an examination, and the table of all that there are.
+"""Findings of an examination, the table of all that there are, and the host that is examined.
 
-The host that is examined: its settings, and the answer of its server.
+The host has its settings, and the answer of its server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The state folder, its disk and its sessions; the audit folder.
+"""Checks of the state folder, its disk and its sessions, of the audit folder, of backups and of key files.
 
-Backups: is there one, how old is the newest, can it be restored.
-
-Files that give authority: their modes, credentials, keys, certificates.
+Backups: is there one, how old is the newest, can it be restored. Files that give authority: their modes,
+credentials, keys, certificates.
 """
 
 from __future__ import annotations

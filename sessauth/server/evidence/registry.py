@@ -4,7 +4,7 @@ It holds two promises. A verifier that may allow is in the table: its row is dur
 before its registration is confirmed. A verifier that did not renew within its bound is inactive: it denies by
 its own clock from then on (``verifier.registration``), which began to run earlier than the server's.
 
-One registered verifier, and its state against the end of a session.
+An entry is one registered verifier, and its state against the end of a session.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The certificate files of the TCP listeners, reloaded when they change; facts of certificates.
 
-The ends of all certificates that the settings name, and warnings before them.
+Before the end of any certificate that the settings name, the log has warnings.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""API keys. Their file is useless to a reader: it holds hashes.
+"""API keys, whose file is useless to a reader: it holds hashes. Principals of client certificates.
 
-A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The
-file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
-file is written whole, under another name, and renamed into place; readers check its identity
-at most once in 200 ms. On a full disk a removed entry is overwritten in place.
+A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The file
+``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The file is written
+whole, under another name, and renamed into place; readers check its identity at most once in 200 ms. On a
+full disk a removed entry is overwritten in place.
 
-The credentials of a cluster, by the rows of this host's folder, beside those of its own file.
-
-Principals of client certificates, from ``[[identities]]``, reloaded when the settings change.
+The credentials of a cluster are read from the rows of this host's folder, beside those of its own file.
+Principals of client certificates are those of ``[[identities]]``, reloaded when the settings change.
 """
 
 from __future__ import annotations

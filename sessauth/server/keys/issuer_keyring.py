@@ -3,9 +3,7 @@
 A key is in ``<key id in hex>.pem``. The state decides which keys count: one that it does not list signs
 nothing.
 
-Signatures of issuer keys under the proof keys of a host.
-
-Makes, rotates and signs the host's proof keys: the control process's part of proofs.
+The control process also makes and rotates the host's proof keys, and has an issuer key sign them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Checks files outside the state folder that give authority: settings, credentials, keys, certificates.
+"""Files of this machine that give authority, outside the state folder: checked at a start, and followed.
 
-A user who can write one of these files, or read a secret one, has the authority of the service. So mode and
-owner of each are checked before anything is served; ``state.preflight`` does that for the state folder.
+They are settings, credentials, keys and certificates. A user who can write one of them, or read a secret one,
+has the authority of the service. So mode and owner of each are checked before anything is served;
+``state/host/folder.py`` does that for the state folder.
 
-Changes made on this machine outside of the log: API keys, identities of certificates, the brake by hand.
-
-Each command changes a file, without the server. So the server compares the files with the state that it last
-recorded, logs the differences, and records them in the audit stream. The recorded state is stored in a file,
-so the next start records changes that were made while no server ran.
+A command that changes API keys, identities of certificates or the brake by hand changes a file, without the
+server. So the server compares the files with the state that it last recorded, logs the differences, and
+records them in the audit stream. The recorded state is stored in a file, so the next start records changes
+that were made while no server ran.
 """
 
 from __future__ import annotations

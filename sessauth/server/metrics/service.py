@@ -1,10 +1,7 @@
 """Metrics of the control process and its workers, if ``metrics.address`` is set.
 
-One scrape: the sums over the pages of all processes, and the numbers of the control process.
-
-Copies the numbers of a process to its shared page.
-
-Decisions of the last minute, from the counters of all processes.
+Each process copies its numbers to a shared page. A scrape reads the sums over the pages of all processes, and
+the numbers of the control process. Decisions of the last minute are counted by the same pages.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Metrics of the control process alone: state, writer, brake, clock, receipts.
 
-Counts of all sessions, reused so that counting takes a bounded share of a processor.
-
-The metrics of a service: those of a verifier and those of a server, in the order of the page.
+The table of all metrics of a service is here: those of a verifier and those of a server, in the order of the
+page. Counts of all sessions are reused, so that counting takes a bounded share of a processor.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """The composition of the control process: settings, state, keys, services, sockets, workers.
 
-The services of a control process, and their RPCs.
+It is the one process that writes the state, holds issuer keys and takes changes; its workers (``worker.py``)
+check calls over views of their own. Order of a start: settings are read and files that give authority are
+checked; the state folder is opened; a cluster's part starts, then subsystems that answer no call
+(``subsystems.py``), workers, and sockets.
 
-Reads again by SIGHUP: settings, credentials, identities, certificates; logs what needs a restart.
+SIGHUP has settings, credentials, identities and certificates read again; settings that need a restart are
+logged.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The status of a control process, and of a state folder that no process serves.
 
-Readiness of a control process: its health status, and the cause in its log.
+The process is ready or not by its health status; its log has the cause.
 """
 
 from __future__ import annotations

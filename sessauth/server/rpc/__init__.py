@@ -1,1 +1,1 @@
-"""The interceptors of every call, one file each; ``server/rpc/pipeline.py`` has their order."""
+"""The interceptors of every call; ``server/rpc/pipeline.py`` has their order."""

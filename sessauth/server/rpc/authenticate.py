@@ -1,18 +1,16 @@
 """Authentication: by an API key in the metadata, else by a client certificate.
 
-Connections between parts of a cluster: a client certificate that names a part is that part's alone.
+A certificate that names a part of a cluster is for connections of that part alone: a SPIFFE id in its
+alternative names that ends in ``/server/NAME`` or ``/follower/NAME``. The listener has checked the
+certificate by ``tcp.client_ca``.
 
-A SPIFFE id in the certificate's alternative names that ends in ``/server/NAME`` or ``/follower/NAME`` names a
-part. The listener has checked the certificate by ``tcp.client_ca``.
+New calls wait in lanes: operators' are admitted first, then those of other known callers, then strangers'.
 
-Lanes of new calls: operators' are admitted first, then those of other known callers, then strangers'.
-
-Limits the work of failed signatures for each peer.
-
-A forger who knows a live session makes the server verify a signature with every try. Each peer (the
-principal, and the agent's address as the gateway read it) has a bucket of failures that refills with time.
-While it is empty, a token of that peer that was not verified before is denied before its signatures are
-verified. Verified tokens, and those of other peers, are checked as before.
+Failed signatures are limited for each peer. A forger who knows a live session makes the server verify a
+signature with every try. Each peer (the principal, and the agent's address as the gateway read it) has a
+bucket of failures that refills with time. While it is empty, a token of that peer that was not verified
+before is denied before its signatures are verified. Verified tokens, and those of other peers, are checked as
+before.
 """
 
 from __future__ import annotations

@@ -1,19 +1,13 @@
-"""The state of one call on its way through the interceptors.
-
-RPCs and their handlers.
+"""RPCs, their handlers, and the state of one call on its way through the interceptors.
 
 Most handlers take and return protobuf messages; those called thousands of times a second take bytes.
 
-Each call has a deadline, and the server has a longest one.
+Each call has a deadline, and the server has a longest one. A call without a deadline could hold its thread
+forever. A call with a longer deadline than the server's cap is cancelled at the cap.
 
-A call without a deadline could hold its thread forever. A call with a longer deadline than the server's cap
-is cancelled at the cap.
-
-Counts every call by method and outcome, and logs it.
-
-Changes are logged at INFO, reads and checks at DEBUG. Refusals are logged at INFO, those of strangers, of
-missing roles and of full pools at WARNING: at most 50 a second, the rest is counted. The server's own faults
-are logged at ERROR with their traceback.
+Every call is counted by method and outcome, and logged: changes at INFO, reads and checks at DEBUG. Refusals
+are logged at INFO, those of strangers, of missing roles and of full pools at WARNING: at most 50 a second,
+the rest is counted. The server's own faults are logged at ERROR with their traceback.
 """
 
 from __future__ import annotations

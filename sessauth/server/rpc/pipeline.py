@@ -1,11 +1,12 @@
-"""Leads a call whose message has come through deadline, accounting and tracing to its service.
+"""The way of a call to its service: a plan before its message is waited for, then interceptors in order.
 
-Finds the plan of a new call on the polling thread, before its message is waited for.
+1. The router finds the plan of a new call on the polling thread: the caller, its role, its pool.
+2. Once the message has come, the pipeline leads the call through deadline, accounting and tracing to its
+   service, on a thread of the pool.
 
-Callers whose checks are answered on the loop of the server, without a thread.
-
-A caller is one that the router admitted before, by the same credential or certificate. Calls answered here
-are counted like those of the pipeline. With traces, or with a log of each call, nothing is answered here.
+A check may need no thread: the loop of the server answers callers that the router admitted before, by
+the same credential or certificate. Calls answered there are counted like those of the pipeline. With traces,
+or with a log of each call, nothing is answered there.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""A bounded pool of threads, with places for calls that wait for one.
+"""Bounded pools of threads, with places for calls that wait for one.
 
-The pools of one process: no kind of call can take the threads of another.
-
-A call that finds its pool full, or half of it taken by its own caller, is refused: overload costs the caller
-an answer, not the server a queue. End, Revoke and Suspend have the reserved pool: taking authority away works
-while everything else is overloaded. Operators' calls of these have a pool of their own.
+A process has several: no kind of call can take the threads of another. A call that finds its pool full, or
+half of it taken by its own caller, is refused: overload costs the caller an answer, not the server a queue.
+End, Revoke and Suspend have the reserved pool: taking authority away works while everything else is
+overloaded. Operators' calls of these have a pool of their own.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ A denial is an answer. Input under an agent's control (token, action, resource, 
 one; a mistake of a gateway (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
 Requests and responses of checks are read and written by the kernel; no message object is made for them.
-
-ListAllowed: which of many calls a token could make now.
+ListAllowed answers for many calls at once: could a token make them now.
 """
 
 from __future__ import annotations

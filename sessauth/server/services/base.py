@@ -1,9 +1,8 @@
-"""The base of the services: their methods by RPC, and their rules for callers.
+"""The base of the services: their methods by RPC, their rules for callers, and the service for workers.
 
-ForwardService: answers calls that a worker forwards to the control process.
-
-The worker states its caller, whom it authenticated by the same file of credentials. This process accepts
-that statement only with the credential that it gave its own workers, and only over the Unix socket.
+ForwardService answers calls that a worker forwards to the control process. The worker states its caller, whom
+it authenticated by the same file of credentials. This process accepts that statement only with the credential
+that it gave its own workers, and only over the Unix socket.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""ClusterService: the position of a server's host in the log.
-
-FeedService: the carried log of a cluster for followers.
-"""
+"""ClusterService and FeedService: a host's position in the carried log, and the log for followers."""
 
 from __future__ import annotations
 

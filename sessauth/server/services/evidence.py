@@ -1,6 +1,6 @@
-"""EvidenceService: the registry of verifiers, and receipts of ended sessions.
+"""EvidenceService and UsageService: the registry of verifiers, receipts of ended sessions, and sums of usage.
 
-UsageService: reports of observations from verifiers, and their sums.
+Verifiers report their observations to UsageService, which adds them up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""grpc.health.v1: whether each service of this process is ready.
-
-StatusService: the present status of this server.
-"""
+"""Health and status: grpc.health.v1 for each service of this process, and StatusService for people."""
 
 from __future__ import annotations
 

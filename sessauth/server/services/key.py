@@ -1,6 +1,6 @@
-"""KeyService: the life of issuer keys. Private keys never travel.
+"""KeyService and CredentialService: the life of issuer keys, and the callers of a whole cluster.
 
-CredentialService: the callers of a cluster, which each of its hosts knows.
+Private keys never travel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""SessionService: opens, reads, changes and ends sessions.
-
-ApprovalService: requested approvals, and the answers of approvers.
+"""SessionService and ApprovalService: opens, reads, changes and ends sessions; requested approvals.
 
 A role lets a caller read and answer. The statement's signature decides if an answer counts: the log evaluates
 it as a check would. An approver sees every waiting approval (``public_key`` narrows that to those its key

@@ -1,14 +1,11 @@
-"""The server of calls: an event loop over libnghttp2, and its thread.
+"""The server of calls: its sockets, its loop over libnghttp2, and calls whose message has not come yet.
 
 Checks of known callers and verified tokens are answered on the loop itself (``rpc/pipeline.py``). Every other
 call becomes an :class:`~sessauth.server.transport.rpc.Rpc`.
 
-Calls whose message has not come yet. They hold neither a thread nor a place in a pool.
-
-They are bounded in number, in time, and in the bytes of their messages: of one principal's calls in one pool
-at most :data:`MAX_RECEIVING` are received at once, and the others wait for those.
-
-Sockets, TLS and the hardening of the transport.
+Such calls hold neither a thread nor a place in a pool. They are bounded in number,
+in time, and in the bytes of their messages: of one principal's calls in one pool at most
+:data:`MAX_RECEIVING` are received at once, and the others wait for those.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Usage of sessions over the hosts of a cluster: the sums of all, at the server that leads.
 
-The sums of a cluster's other hosts, in the memory of the server that leads.
+The sums of the other hosts are in its memory. A host's sum of a session takes the place of its earlier one.
+So a report that comes twice, late or in another order counts once, and a new leader has everything again once
+each host has resent its sums. Sums of a host that was removed from the cluster are missing where they never
+came.
 
-A host's sum of a session takes the place of its earlier one. So a report that comes twice, late or in another
-order counts once, and a new leader has everything again once each host has resent its sums.
-
-Late uses that hosts reported to the leader, for the hosts that don't have them yet.
-
-Hosts that were removed from the cluster: their sums are missing where they never came.
+Late uses that hosts reported to the leader are kept for the hosts that don't have them yet.
 """
 
 from __future__ import annotations

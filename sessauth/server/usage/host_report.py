@@ -1,8 +1,6 @@
-"""One host's report to the leader of its cluster, as it came over the network.
+"""One host's report to the leader of its cluster: sent by the host, and read as it came over the network.
 
-Passes the sums of this host on to the server that leads its cluster.
-
-Each report has this host's whole sums of the sessions that changed. Sums without an answer are sent again,
+Each report has the host's whole sums of the sessions that changed. Sums without an answer are sent again,
 with their values of that time.
 """
 

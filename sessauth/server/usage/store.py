@@ -1,15 +1,12 @@
 """Usage of sessions, added up in the control process from the verifiers' reports.
 
-Live sessions are held in memory. An ended one is written to a file of its own and then evicted. Sessions and
-bytes are bounded: losses are counted, and reports say so. Nothing here decides: without it, or with it full,
-every check gives the same answer.
+Live sessions are held in memory, with a record each. An ended one is written to a file of its own and then
+evicted. Sessions and bytes are bounded: losses are counted, and reports say so. Nothing here decides: without
+it, or with it full, every check gives the same answer.
 
-Files of the observations of sessions, one each: kept over a restart.
-
-A file is written whole, under another name, and renamed into place; it is 0600, since it may hold the
-arguments of calls. Their number and size are bounded: those that were written first go first.
-
-The control process's usage record of one session, with its report and census.
+Files are kept over a restart. A file is written whole, under another name, and renamed into place; it is
+0600, since it may hold the arguments of calls. Their number and size are bounded: those that were written
+first go first.
 """
 
 from __future__ import annotations

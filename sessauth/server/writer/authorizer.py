@@ -4,10 +4,8 @@ A verifier only finds that such a call needs the writer. Here the call is checke
 the rows that its change is applied to a moment later: no other change comes in between, and both are durable
 together, or neither is.
 
-Allocates the cost of a call: chooses the scopes whose needs are met, and adds up their cost.
-
-The kernel calls a cost policy once all other stages allow. A policy only reads: its allocation is written
-afterwards, in the same transaction, by its maker (:mod:`sessauth.server.writer.authorizer`).
+The kernel calls a cost policy once all other stages allow. The policy chooses the scopes whose needs are met,
+and adds up their cost. It only reads: its allocation is written afterwards, in the same transaction.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The writer of this process: decides in its own groups.
-
-The writer of a cluster: this process's own while it leads, else the leader's.
-"""
+"""The writer of this process: decides in its own groups, or has the leader of its cluster decide."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""The port to the writer: decides calls that cost something.
+"""The port to the writer: decides calls that cost something, and submits changes on behalf of a call.
 
 The control process has the writer itself (:mod:`sessauth.server.writer.local`); a worker forwards to the
-control process (:mod:`sessauth.server.writer.remote`). AuthorizationService does not know which it has.
+control process (:mod:`sessauth.server.writer.remote`). AuthorizationService does not know which it has. An
+item that another process decides has its request, and that process's decisions.
 
-Changes on behalf of a call: built from its request, submitted, and awaited until its deadline.
-
-Items that another process decides: their request, and its decisions.
+A change is built from the request of its call, submitted, and awaited until the call's deadline.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ ENDED_SECONDS = 4.0
 MIB = 1 << 20
 MESSAGE_BYTES = 12 * MIB
 MEMORY_BYTES = 16 * MIB
-# Messages of one caller that are received at once (transport/receiving.py).
+# Messages of one caller that are received at once (transport/native.py).
 RECEIVED = 16
 
 
