@@ -1,4 +1,9 @@
-"""Files and stdin as input: tokens, approvals, JSON, keys. No secret is ever an argument."""
+"""Files and stdin as input: tokens, approvals, JSON, keys. No secret is ever an argument.
+
+Options that describe a call, for the commands that check one.
+
+Files of scopes, one a line, and folders of them that name the ceiling of each purpose.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,77 @@ import base64
 import binascii
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import click
 
 from .._fast.codec import base64url
 from ..crypto.armor import APPROVAL_PREFIX
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import IssuerKey, key_id
 from ..decisions.tool_catalog import ToolCatalog
-from ..errors import InvalidApproval, UsageError
-from ..limits import MAX_JSON_BYTES
+from ..errors import InvalidApproval, ScopeError, UsageError
+from ..limits import MAX_JSON_BYTES, MAX_SCOPES
 from ..model.approval import SignedApproval
+from ..scopes.scope import Scope
 from ..tokens.holder import HolderKey
 from ..tokens.token import Token
+from . import params
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CALLER_OPTIONS: Final = (
+    click.option("--source", default="", help="IP address of the caller."),
+    click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable."),
+    click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one."),
+)
+_CALL_OPTIONS: Final = (
+    click.option(
+        "--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object."
+    ),
+    click.option("--tool", default="", metavar="JSON|@FILE", help="A catalogue's facts about the tool."),
+    click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call."),
+    *CALLER_OPTIONS,
+    click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older."),
+)
+
+
+def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds several options to a command, in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+call_options = with_options(*_CALL_OPTIONS)
+"""Adds the options of a call; :func:`read_call` reads them."""
+
+
+def read_call(options: dict[str, Any], *sources: str) -> dict[str, Any]:
+    """Return the options of a call as the client's parameters; JSON files are read here.
+
+    ``sources`` are the command's other files. Raises UsageError if stdin would be read twice, or a file
+    can't be read.
+    """
+    require_one_stdin(
+        (*sources, options["arguments"], options["tool"]),
+        "stdin can be read once: give the rest of token, JSON, proof and approvals as files",
+    )
+    return {
+        "arguments": json_bytes(options["arguments"], "--arguments"),
+        "tool": json_bytes(options["tool"], "--tool"),
+        "session": options["session_id"],
+        **{name: options[name] for name in ("source", "peer", "audience", "at_least_revision")},
+    }
+
 
 # The largest stored form is below 12 KiB; anything longer is another file.
 MAX_INPUT_BYTES: Final = 65_536
@@ -197,3 +259,43 @@ def _from_hex(text: str, source: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageError(f"{source} is no JWK, no PEM and no hex") from None
+
+
+SUFFIX: Final = ".scopes"
+# A purpose that names a file: no separator, no leading dot, nothing that a shell or a system reads.
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,119}")
+
+
+def read_scopes(source: str, option: str) -> list[str]:
+    """Return the scopes in a file, or on stdin for ``-``; empty lines and those with ``#`` first are none.
+
+    Raises:
+        UsageError: if it can't be read, has no scope or too many, or a line is no scope; it names the line.
+    """
+    scopes = []
+    for number, line in enumerate(read_text(source, option).splitlines(), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            scopes.append(str(Scope.parse(text)))
+        except ScopeError as error:
+            raise UsageError(f"{option}: {source}, line {number}: {error}") from None
+    if not scopes:
+        raise UsageError(f"{option}: {source} holds no scope")
+    if len(scopes) > MAX_SCOPES:
+        raise UsageError(f"{option}: {source} holds more than {MAX_SCOPES} scopes")
+    return scopes
+
+
+def purpose_file(folder: Path, purpose: str, option: str) -> str:
+    """Return the file of a purpose's ceiling in a folder: ``PURPOSE.scopes``.
+
+    Raises:
+        UsageError: if no purpose is given, or one that can't be a file's name.
+    """
+    if not _FILE_NAME.fullmatch(purpose) or purpose.endswith((".", " ")):
+        raise UsageError(
+            f"{option}: give a --purpose that can be a file's name: letters, digits, _ . - space"
+        )
+    return str(folder / f"{purpose}{SUFFIX}")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import SessauthError, Unauthenticated, UsageError
-from . import failures
+from . import output
 from .context import Settings, json_option
 from .params import PATH
 
@@ -23,30 +23,30 @@ COMMANDS: Mapping[str, str] = {
     "init": "commands.local.service:init",
     "serve": "commands.local.service:serve",
     "follow": "commands.local.service:follow",
-    "status": "commands.local.status:status",
-    "doctor": "commands.local.doctor:doctor",
+    "status": "commands.local.service:status",
+    "doctor": "commands.local.service:doctor",
     "session": "commands.session:session",
-    "freeze": "commands.cut_off.freeze:freeze",
-    "thaw": "commands.cut_off.freeze:thaw",
+    "freeze": "commands.cut_off:freeze",
+    "thaw": "commands.cut_off:thaw",
     "token": "commands.token:token",
-    "holder-key": "commands.key_files:holder_key",
+    "holder-key": "commands.keys:holder_key",
     "check": "commands.check:check",
-    "permit": "commands.permit:permit",
+    "permit": "commands.check:permit",
     "approval": "commands.approval:approval",
-    "approver-key": "commands.key_files:approver_key",
-    "allowed": "commands.allowed:allowed",
+    "approver-key": "commands.keys:approver_key",
+    "allowed": "commands.check:allowed",
     "keys": "commands.keys:keys",
     "credential": "commands.local.credential:credential",
-    "state": "commands.local.state:state",
+    "state": "commands.local.service:state",
     "cluster": "commands.local.cluster:cluster",
     "audit": "commands.local.audit:audit",
     "evidence": "commands.local.evidence:evidence",
-    "decision": "commands.decision:decision",
-    "catalogue": "commands.catalogue:catalogue",
+    "decision": "commands.local.audit:decision",
+    "catalogue": "commands.mcp:catalogue",
     "mcp": "commands.mcp:mcp",
     "gateway": "commands.gateway:gateway",
     "conformance": "commands.local.conformance:conformance",
-    "console": "commands.console:console",
+    "console": "commands.approval:console",
     "demo": "commands.local.service:demo",
 }
 
@@ -113,36 +113,36 @@ class SessauthGroup(click.Group):
             sys.stdout.flush()
         except click.ClickException as error:
             if settings.json:
-                failures.report(UsageError(), error.format_message(), as_json=True)
+                output.report(UsageError(), error.format_message(), as_json=True)
             else:
                 error.show()
-            code = failures.USAGE
+            code = output.USAGE
         except (click.Abort, KeyboardInterrupt):
             click.echo("sessauth: interrupted", err=True)
-            code = failures.INTERRUPTED
+            code = output.INTERRUPTED
         except BrokenPipeError:
             # Python flushes stdout again at exit, and would report the same error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = failures.BROKEN_PIPE
+            code = output.BROKEN_PIPE
         except SystemExit as leaving:
             # click leaves with 1 if the output's reader went away. Commands never leave so.
-            code = failures.BROKEN_PIPE if leaving.code == 1 else leaving.code
+            code = output.BROKEN_PIPE if leaving.code == 1 else leaving.code
         except SessauthError as error:
-            options = failures.options_of(settings.command)
-            message = failures.with_option_names(str(error), options)
+            options = output.options_of(settings.command)
+            message = output.with_option_names(str(error), options)
             if isinstance(error, Unauthenticated):
                 message += settings.sent_credential()
-            failures.report(error, message, as_json=settings.json)
-            code = failures.exit_code(error)
+            output.report(error, message, as_json=settings.json)
+            code = output.exit_code(error)
         except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied
             traceback.print_exc()
-            code = failures.INTERNAL
-        sys.exit(code if isinstance(code, int) else failures.OK)
+            code = output.INTERNAL
+        sys.exit(code if isinstance(code, int) else output.OK)
 
 
 @click.group(
     cls=SessauthGroup,
-    epilog=failures.EXIT_CODES_HELP,
+    epilog=output.EXIT_CODES_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--home", type=PATH, help="Folder of a local service [SESSAUTH_HOME].")
@@ -181,13 +181,13 @@ def main() -> NoReturn:
     try:
         cli.main()
     except SystemExit as leaving:
-        if leaving.code != failures.INTERRUPTED:
+        if leaving.code != output.INTERRUPTED:
             raise
         with suppress(OSError):
             sys.stdout.flush()
         with suppress(OSError):
             sys.stderr.flush()
-        os._exit(failures.INTERRUPTED)
+        os._exit(output.INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 import click
 import pytest
 
-from sessauth.cli import failures
+from sessauth.cli import output
 from sessauth.cli.main import cli
 from tests.support.markdown import Document
 from tests.support.tree import ROOT
@@ -57,7 +57,7 @@ def test_every_option_in_front_is_documented() -> None:
 
 def test_every_exit_code_is_documented() -> None:
     """The table of exit codes has each code of the command line once, and no other."""
-    codes = {value for name, value in vars(failures).items() if name.isupper() and isinstance(value, int)}
+    codes = {value for name, value in vars(output).items() if name.isupper() and isinstance(value, int)}
     rows = re.findall(r"^\| (\d+) \|", DOCUMENT.sections(2)["Exit codes"], re.M)
 
     assert sorted(map(int, rows)) == sorted(codes)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sessauth import Denied, errors
-from sessauth.cli import failures
+from sessauth.cli import output
 from sessauth.cli.main import COMMANDS, SECTIONS, cli
 from sessauth.decisions.decision import DecisionBase
 from sessauth.guard import ToolDenied
@@ -46,7 +46,7 @@ EXPECTED = {
 
 def test_an_error_of_several_lines_is_printed_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """Each is indented, so that none looks like a line of ours, and its other controls are escapes."""
-    failures.report(errors.UsageError(), "it did not start:\nserving\n\x1b[2J", as_json=False)
+    output.report(errors.UsageError(), "it did not start:\nserving\n\x1b[2J", as_json=False)
 
     assert capsys.readouterr().err == 'sessauth: it did not start:\n  serving\n  "\\u001b[2J"\n'
 
@@ -56,7 +56,7 @@ def test_each_error_has_its_exit_code(kind: type[errors.SessauthError]) -> None:
     """The exit code of an error is that of its nearest family in the error tree."""
     nearest = next(family for family in kind.__mro__ if family in EXPECTED)
 
-    assert failures.exit_code(_made(kind)) == EXPECTED[nearest]
+    assert output.exit_code(_made(kind)) == EXPECTED[nearest]
 
 
 def test_exit_codes_are_in_the_help(run: Run) -> None:
@@ -73,7 +73,7 @@ def test_exit_codes_are_in_the_help(run: Run) -> None:
         "INTERRUPTED",
         "BROKEN_PIPE",
     ):
-        assert f"\n    {getattr(failures, name)}  " in shown
+        assert f"\n    {getattr(output, name)}  " in shown
 
 
 def test_no_server_exits_with_4(run: Run) -> None:
@@ -133,7 +133,7 @@ def test_broken_pipe_is_quiet(service: Service) -> None:
     )
     os.close(writer)
 
-    assert (process.returncode, process.stderr) == (failures.BROKEN_PIPE, b"")
+    assert (process.returncode, process.stderr) == (output.BROKEN_PIPE, b"")
 
 
 def test_interrupt_is_quiet() -> None:
@@ -155,7 +155,7 @@ def test_interrupt_is_quiet() -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
 
-    assert (process.returncode, out) == (failures.INTERRUPTED, b"")
+    assert (process.returncode, out) == (output.INTERRUPTED, b"")
     assert err.strip() == b"sessauth: interrupted"
 
 
@@ -177,7 +177,7 @@ command.main()
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
 
-    assert (ran.returncode, ran.stdout, ran.stderr) == (failures.INTERRUPTED, b"said\n", b"")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (output.INTERRUPTED, b"said\n", b"")
 
 
 def _unread(descriptor: int) -> int:
@@ -206,7 +206,7 @@ def test_our_mistake_is_not_a_denial(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
     ran = run("token", "present", "-")
 
-    assert (ran.code, ran.out) == (failures.INTERNAL, "")
+    assert (ran.code, ran.out) == (output.INTERNAL, "")
     assert "RuntimeError: bug" in ran.err
 
 
@@ -234,4 +234,4 @@ def test_denied_is_an_error_of_the_token_holder() -> None:
 
     error = _made(Denied)
     error.decision = Decided()  # type: ignore[attr-defined]
-    assert failures.exit_code(error) == failures.DENIED
+    assert output.exit_code(error) == output.DENIED

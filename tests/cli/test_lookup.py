@@ -9,7 +9,8 @@ from typing import Any
 import click
 import pytest
 
-from sessauth.cli import lookup, params
+from sessauth.cli import context as lookup
+from sessauth.cli import params
 from sessauth.cli.main import cli
 from sessauth.client import SessionPage
 from sessauth.client._messages import session_from_message

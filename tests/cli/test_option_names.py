@@ -12,9 +12,9 @@ import pytest
 
 import sessauth
 from sessauth import errors
-from sessauth.cli import failures
-from sessauth.cli.failures import PARAMETERS, with_option_names
+from sessauth.cli import output
 from sessauth.cli.main import cli
+from sessauth.cli.output import PARAMETERS, with_option_names
 
 from .conftest import Run, Service
 
@@ -97,7 +97,7 @@ def parameters_of(command: click.Command) -> Iterator[click.Parameter]:
 
 def known_of(*parameters: click.Parameter) -> dict[str, str]:
     """The names of these parameters on the command line."""
-    return failures.options_of(click.Context(click.Command("command", params=list(parameters))))
+    return output.options_of(click.Context(click.Command("command", params=list(parameters))))
 
 
 def everything() -> dict[str, str]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.cli.render import session_list
-from sessauth.cli.render.session_list import HEADERS, ListedSessions, find
+from sessauth.cli.render import session
+from sessauth.cli.render.session import HEADERS, ListedSessions, find
 from sessauth.client import SessionPage
 from sessauth.model.session import Session, SessionStatus
 from tests.cli.test_views import NOW_MS, SESSION
@@ -49,7 +49,7 @@ def test_the_newest_of_all_pages_come_first() -> None:
 
 def test_a_list_that_was_not_read_to_its_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what is read at most, nobody is told that these are the newest of all."""
-    monkeypatch.setattr(session_list, "READ_AT_MOST", 4)
+    monkeypatch.setattr(session, "READ_AT_MOST", 4)
     found = find(Pages([_session(n) for n in range(7)]), {}, None, ended_too=False, limit=2)  # type: ignore[arg-type]
 
     assert (found.count, found.more) == (4, True)

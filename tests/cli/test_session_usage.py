@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.cli.render import census as census_view
+from sessauth.cli.render import usage as census_view
 from sessauth.cli.render import usage as usage_view
 from sessauth.client import AsyncClient, BlockCensus, Census, HostUsage, Missing, SessionReport
 from sessauth.usage.generalize import Fit
@@ -84,7 +84,7 @@ def test_a_census_as_a_tree() -> None:
     census = Census(
         tuple(BlockCensus(each, each.index == 1, None) for each in blocks), (late, claimed()), (Missing.LOST,)
     )
-    lines = census_view.to_lines(census)
+    lines = census_view.census_lines(census)
 
     assert lines[0] == f"root block, {block_id('r').hex()}"
     assert lines[2] == f"└─ block 1, {block_id('c').hex()} REVOKED"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sessauth.cli.commands.session_watch import to_json, to_line
+from sessauth.cli.commands.session import to_json, to_line
 from sessauth.client import EventKind, SessionEvent
 from sessauth.model.session import EndCause
 from tests.support.service import LONGER_MS

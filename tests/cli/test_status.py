@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.cli.render.server_status import byte_text, status_lines
+from sessauth.cli.commands.local.service import byte_text, status_lines
 from sessauth.model.server_status import ServerStatus
 from sessauth.model.standing import ClusterStanding, HostStanding
 from tests.support.service import wait_until

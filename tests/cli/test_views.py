@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
+from sessauth.cli.commands import check, token
+from sessauth.cli.commands.token import SignatureStatus
 from sessauth.cli.output import fields, moment, moment_and_distance, printable, span, table
-from sessauth.cli.render import decision, token
 from sessauth.cli.render import session as session_view
-from sessauth.cli.render.token import SignatureStatus
 from sessauth.client import RemoteDecision
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
@@ -116,7 +116,7 @@ def _decision(**fields: object) -> RemoteDecision:
 
 def test_denied_decision_for_people() -> None:
     """A denial shows the stage, the explanation and what it was judged by."""
-    assert decision.to_lines(_decision(), "OUT_OF_SCOPE: no scope of block 0 covers this") == [
+    assert check.to_lines(_decision(), "OUT_OF_SCOPE: no scope of block 0 covers this") == [
         "DENIED at stage scope",
         "  OUT_OF_SCOPE: no scope of block 0 covers this",
         "session   22222222222222222222222222222222",
@@ -132,11 +132,11 @@ def test_allowed_decision_for_people() -> None:
         allowed=True, reason=Reason.ALLOWED, stage=Stage.NONE, matched_index=0, matched_scope=0
     )
 
-    assert decision.to_lines(allowed, "ALLOWED by block 0, scope 0")[:2] == [
+    assert check.to_lines(allowed, "ALLOWED by block 0, scope 0")[:2] == [
         "ALLOWED",
         "  by block 0, scope 0",
     ]
-    assert "holds until  2026-02-02T02:40:00Z" in decision.to_lines(allowed, "ALLOWED")
+    assert "holds until  2026-02-02T02:40:00Z" in check.to_lines(allowed, "ALLOWED")
 
 
 SESSION = Session(

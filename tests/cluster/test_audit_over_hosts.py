@@ -9,8 +9,7 @@ import pytest
 from sessauth.audit.read.hosts import audit_hosts
 from sessauth.audit.read.story import read_story
 from sessauth.audit.replay import replay
-from sessauth.cli.commands.local.audit_folders import verify_hosts
-from sessauth.cli.render.host_story import problems
+from sessauth.cli.render.audit import problems, verify_hosts
 from sessauth.reasons import Reason
 from sessauth.v1 import evidence_service_pb2 as evidence
 from tests.support.carried import OneEngine

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sessauth.cli.commands.local.cluster import to_lines
 from sessauth.cli.main import cli
-from sessauth.cli.render.heads import to_lines
 from sessauth.model.host import SERVER_PREFIX
 from sessauth.model.standing import ClusterStanding, HostStanding
 from sessauth.reasons import Reason

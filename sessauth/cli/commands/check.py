@@ -1,4 +1,13 @@
-"""``sessauth check``: check one call, explain a denial, and stay until an allow is withdrawn."""
+"""``sessauth check``: check one call, explain a denial, and stay until an allow is withdrawn.
+
+A decision as JSON and as lines for people.
+
+``sessauth allowed``: which of some calls a token could make now.
+
+``sessauth permit``: commit a call that is about to happen, or give back its reserve.
+
+A permit is no secret: without the gateway's credential, the token and the very call it is worthless.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +21,60 @@ import click
 
 from ...crypto.armor import parse_proof
 from ...decisions.decision import DecisionBase
+from ...decisions.survey import Candidate, Verdicts
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
 from ...model.lineage import ceiling_layers
-from ...reasons import Level
+from ...reasons import Level, Reason
 from ...scopes.scope import Scope
 from ...tokens.holder import HolderKey
-from .. import failures, lookup
-from ..call_options import call_options, read_call
+from .. import context, output, params
 from ..context import Settings, with_settings
-from ..io import read_approval, read_text, read_token
-from ..output import show
+from ..io import (
+    CALLER_OPTIONS,
+    call_options,
+    json_bytes,
+    read_approval,
+    read_call,
+    read_catalogue,
+    read_text,
+    read_token,
+    require_one_stdin,
+    with_options,
+)
+from ..output import fields, moment, printable, show, table
 from ..params import PATH, judge_state_option, token_argument
-from ..render.decision import to_json, to_lines
 
 if TYPE_CHECKING:
     from ...client import CheckItem, Client
+
+
+def to_json(decision: DecisionBase, explanation: str) -> dict[str, object]:
+    """Return a decision as JSON values."""
+    return {**decision.to_dict(), "explanation": explanation}
+
+
+def to_lines(decision: DecisionBase, explanation: str) -> list[str]:
+    """Return a decision as lines: the answer, the explanation, and its fields."""
+    allowed = "ALLOWED by observe mode alone" if decision.observed else "ALLOWED"
+    word = allowed if decision else f"DENIED at stage {decision.stage.name.lower()}"
+    detail = explanation.removeprefix("ALLOWED").strip()
+    stated = decision.to_dict()
+    return [
+        word,
+        *([f"  {printable(detail)}"] if detail else []),
+        *fields(
+            [
+                ("session", decision.session_id.hex()),
+                ("epoch", decision.epoch or ""),
+                ("revision", decision.revision or ""),
+                ("holds until", moment(decision.expires_at_ms) if decision else ""),
+                ("permit", stated.get("permit", "")),
+                ("commit until", moment(int(str(stated.get("permit_expires_at_ms", 0))))),
+                ("decision", decision.decision_id.hex()),
+            ]
+        ),
+    ]
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
@@ -165,14 +212,14 @@ def check(
             raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
         from ..local_state import embedded_check
 
-        call["session"] = lookup.whole(call["session"], "--session")
+        call["session"] = context.whole(call["session"], "--session")
         decision, explanation = embedded_check(
             state, token, action, resource, {**call, "token_only": token_only}
         )
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
-            call["session"] = lookup.session(client, call["session"])
+            call["session"] = context.session(client, call["session"])
             if watch:
                 from ...client import CheckItem
 
@@ -185,7 +232,7 @@ def check(
                     at_least_revision,
                     lambda answer: answer.explain(token, _ceilings(client, answer)),
                 )
-                click.get_current_context().exit(failures.DENIED)
+                click.get_current_context().exit(output.DENIED)
             if token_only:
                 origin = {name: call[name] for name in ("session", "source", "peer")}
                 named = {name: call[name] for name in ("audience", "at_least_revision")}
@@ -194,3 +241,131 @@ def check(
                 decision = client.check(token, action, resource, **call, **cost)
             explanation = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))
+
+
+def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, tool: str) -> list[Candidate]:
+    data = None if arguments is None else json_bytes(arguments, "--arguments")
+    facts = json_bytes(tool, "--tool")
+    candidates = []
+    for call in calls:
+        action, colon, resource = call.partition(":")
+        if not colon:
+            raise UsageError(f"{call!a}: a call is ACTION:RESOURCE, such as read:files/report")
+        candidates.append(Candidate(action, resource, data, facts))
+    if catalogue:
+        pinned = read_catalogue(catalogue, "--catalogue")
+        candidates += [each._replace(arguments=data) for each in pinned.candidates(pinned)]
+    if not candidates:
+        raise UsageError("give calls, or --catalogue")
+    return candidates
+
+
+def _to_json(verdicts: Verdicts, candidates: Sequence[Candidate]) -> dict[str, object]:
+    return {
+        "reason": verdicts.reason.name,
+        "stage": verdicts.stage.name,
+        "revision": verdicts.revision,
+        "verdicts": [
+            {"action": each.action, "resource": each.resource, "verdict": verdict.name}
+            for each, verdict in zip(candidates, verdicts, strict=True)
+        ],
+    }
+
+
+def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
+    refused = verdicts.reason != Reason.ALLOWED
+    rows = [
+        (verdict.name.lower(), each.action, each.resource)
+        for each, verdict in zip(candidates, verdicts, strict=True)
+    ]
+    return [
+        *([f"REFUSED {verdicts.reason.name} at stage {verdicts.stage.name.lower()}"] if refused else []),
+        *table(("VERDICT", "ACTION", "RESOURCE"), rows),
+    ]
+
+
+@click.command()
+@params.token_argument
+@click.argument("calls", nargs=-1, metavar="[ACTION:RESOURCE]...")
+@click.option(
+    "--catalogue", default="", metavar="FILE", help="Ask about every tool of a pinned catalogue as well."
+)
+@click.option("--arguments", metavar="JSON|@FILE", help="The calls' arguments. Default: any there could be.")
+@click.option("--tool", default="", metavar="JSON|@FILE", help="A catalogue's facts about the calls' tool.")
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the calls.")
+@with_options(*CALLER_OPTIONS)
+@click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Refuse if the view is older.")
+@params.judge_state_option
+@with_settings
+def allowed(
+    settings: Settings,
+    /,
+    token_file: str,
+    calls: Sequence[str],
+    catalogue: str,
+    arguments: str | None,
+    tool: str,
+    state: Path | None,
+    session_id: params.Ref,
+    **options: Any,
+) -> None:
+    """Show for each call whether a token could make it now: yes, no, or maybe.
+
+    Maybe depends on the arguments, a proof, or the costs of the call. Exits with 1 if the token is refused
+    for every call.
+    """
+    require_one_stdin(
+        (token_file, catalogue, arguments, tool),
+        "only one of token, catalogue and JSON can be read from stdin",
+    )
+    token = read_token(token_file)
+    candidates = _candidates(calls, catalogue, arguments, tool)
+    if state is not None:
+        from ..local_state import embedded_survey
+
+        options["session"] = context.whole(session_id, "--session")
+        verdicts = embedded_survey(state, token, candidates, options)
+    else:
+        with settings.client() as client:
+            options["session"] = context.session(client, session_id)
+            verdicts = client.list_allowed(token, candidates, **options)
+    settings.show(
+        _to_json(verdicts, candidates),
+        _to_lines(verdicts, candidates),
+        ok=verdicts.reason == Reason.ALLOWED,
+    )
+
+
+@click.group()
+def permit() -> None:
+    """Use a permit that 'check --permit-ms' gave."""
+
+
+@permit.command("commit")
+@click.argument("permit", type=params.permit)
+@params.token_argument
+@click.argument("action")
+@click.argument("resource")
+@call_options
+@with_settings
+def commit(
+    settings: Settings, /, permit: bytes, token_file: str, action: str, resource: str, **options: Any
+) -> None:
+    """Check the call of PERMIT again and use the permit up. Exits with 0 if it is allowed, else with 1."""
+    call = read_call(options, token_file)
+    token = read_token(token_file)
+    with settings.client() as client:
+        call["session"] = context.session(client, call["session"])
+        decision = client.commit(permit, token, action, resource, **call)
+    explanation = decision.explain(token)
+    settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))
+
+
+@permit.command("release")
+@click.argument("permit", type=params.permit)
+@with_settings
+def release(settings: Settings, permit: bytes) -> None:
+    """Give back the amounts that PERMIT holds in reserve."""
+    with settings.client() as client:
+        revision = client.release(permit)
+    settings.show({"revision": revision}, [f"released at revision {revision}"])

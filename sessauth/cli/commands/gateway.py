@@ -1,27 +1,217 @@
-"""``sessauth gateway``: authorizers for gateways of others."""
+"""``sessauth gateway``: authorizers for gateways of others.
+
+Parts of the gateways' commands: options, the verifier that they describe, serving until a signal.
+
+``sessauth gateway authzen``: a decision point of the AuthZEN Authorization API.
+
+``sessauth gateway extmcp``: a policy server for agentgateway.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ...errors import UsageError
 from ..context import Settings, with_settings
-from ..gateway_verifier import (
-    catalogue_option,
-    log_option,
-    open_verifier,
-    read_catalogues,
-    serve_until,
-    stop_event,
-    verifier_options,
+from ..io import read_catalogue
+from ..output import fields
+from ..params import PATH
+
+if TYPE_CHECKING:
+    from ...decisions.tool_catalog import ToolCatalog
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_GRACE_SECONDS = 1.0
+_POLL_SECONDS = 0.25
+
+
+def verifier_options(command: Command) -> Command:
+    """Add the options of the verifier that checks."""
+    for option in reversed(
+        (
+            click.option("--state", type=PATH, help="The state folder. Default: that of the home folder."),
+            click.option("--audience", required=True, help="The name that a token's audience must hold."),
+            click.option("--server", help="Socket or HOST:PORT of the server that charges costs."),
+            click.option("--credential-file", type=PATH, help="File with a gateway's API key for --server."),
+            click.option("--register-as", default="", help="Name under which receipts count this verifier."),
+            click.option("--audit", type=PATH, help="Folder for an audit stream of these decisions."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def open_verifier(settings: Settings, **options: Any) -> Any:
+    """Return the embedded verifier that :func:`verifier_options` describe. Raises as Verifier.embedded."""
+    from ...audit.recording.options import AuditOptions
+    from ...verifier.verifier import Verifier
+
+    audit = options["audit"]
+    common: dict[str, Any] = {
+        "audience": options["audience"],
+        "audit": None if audit is None else AuditOptions(audit),
+    }
+    folder = settings.state_dir(options["state"])
+    if options["server"] is None:
+        if options["register_as"] or options["credential_file"] is not None:
+            raise UsageError("register_as, credential_file: give server too")
+        return Verifier.embedded(folder, **common)
+    return Verifier.embedded(
+        folder,
+        **common,
+        server=options["server"],
+        credential_file=options["credential_file"],
+        timeout_ms=settings.timeout_ms,
+        register_as=options["register_as"],
+    )
+
+
+catalogue_option = click.option(
+    "--catalogue", "catalogues", type=PATH, multiple=True, help="File of an MCP server's tools; repeat it."
 )
-from .gateway_authzen import authzen
-from .gateway_extmcp import extmcp
+
+log_option = click.option(
+    "--log-level", default="INFO", show_default=True, help="Least level of the logged events."
+)
+
+
+def read_catalogues(files: Sequence[Path]) -> list[ToolCatalog]:
+    """Return the catalogues in files. Raises UsageError for a file that is none."""
+    return [read_catalogue(str(file), "--catalogue") for file in files]
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM and Ctrl-C set from now on."""
+    from ...server.process.signals import set_on
+
+    event = threading.Event()
+    set_on(event, signal.SIGTERM, signal.SIGINT)
+    return event
+
+
+def serve_until(stop: threading.Event, settings: Settings, server: Any, listen: str, **facts: object) -> None:
+    """Serve at ``listen`` until ``stop`` is set; shows the address and ``facts``.
+
+    ``server`` has ``listen(address, insecure_tcp=)``, ``start()`` and ``stop(seconds)``. Raises as these.
+    """
+    try:
+        address = server.listen(listen, insecure_tcp=settings.insecure_tcp)
+        server.start()
+        served = {"listening": address, **facts}
+        settings.show(served, fields([*served.items()]))
+        # Polled: a signal that another thread gets does not interrupt a wait of this one.
+        while not stop.wait(_POLL_SECONDS):
+            pass
+    finally:
+        server.stop(_GRACE_SECONDS)
+
+
+@click.command()
+@click.option(
+    "--listen",
+    default="127.0.0.1:8181",
+    show_default=True,
+    help="HOST:PORT, or path of a Unix socket. A host that others reach needs --certificate and --callers.",
+)
+@verifier_options
+@catalogue_option
+@click.option(
+    "--callers",
+    type=PATH,
+    help="File of credentials (credentials.toml) of the gateways that may ask. Default: any caller may.",
+)
+@click.option("--identifier", help="URL that callers know. Default: made of --listen.")
+@click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
+@click.option("--key", "key_file", type=PATH, help="Its key.")
+@log_option
+@with_settings
+def authzen(
+    settings: Settings,
+    /,
+    listen: str,
+    catalogues: Sequence[Path],
+    callers: Path | None,
+    identifier: str | None,
+    certificate: Path | None,
+    key_file: Path | None,
+    log_level: str,
+    **options: Any,
+) -> None:
+    """Answer AuthZEN evaluations over HTTP until SIGTERM or Ctrl-C.
+
+    docs/integrations/authzen.md says how a call is asked for.
+    """
+    from ...gateways.authzen.application import AuthZenApp
+    from ...gateways.authzen.callers import caller_check
+    from ...gateways.authzen.evaluation import AuthZenEvaluator
+    from ...gateways.authzen.serving import address_of, bind, release, server_of
+    from ...server import log
+
+    if (certificate is None) != (key_file is None):
+        raise UsageError("certificate: give key too")
+    audience = options["audience"]
+    authenticate = caller_check(callers, audience) if callers is not None else None
+    read = read_catalogues(catalogues)
+    log.configure(log_level.upper())
+    with open_verifier(settings, **options) as verifier:
+        bound = bind(listen, reachable=certificate is not None and callers is not None)
+        address = address_of(bound)
+        try:
+            scheme = "http" if certificate is None else "https"
+            host = "localhost" if address.startswith("/") else address
+            identifier = (identifier or f"{scheme}://{host}").rstrip("/")
+            app = AuthZenApp(AuthZenEvaluator(verifier, read), identifier, authenticate)
+            server = server_of(app, certificate=certificate, key=key_file)
+            served = {"listening": address, "identifier": identifier, "audience": audience}
+            settings.show(served, fields([*served.items()]))
+            # uvicorn raises the signal that ended it once more; without a handler it would end the process.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
+            server.run(sockets=[bound])
+        finally:
+            release(bound, address)
+
+
+@click.command()
+@click.option(
+    "--listen",
+    required=True,
+    help="Path of a Unix socket, or HOST:PORT of the loopback, that agentgateway asks.",
+)
+@verifier_options
+@catalogue_option
+@log_option
+@with_settings
+def extmcp(
+    settings: Settings, /, listen: str, catalogues: Sequence[Path], log_level: str, **options: Any
+) -> None:
+    """Answer agentgateway's MCP policy calls (ExtMcp over gRPC) until SIGTERM or Ctrl-C.
+
+    The server of each catalogue is the name of one of agentgateway's targets;
+    docs/integrations/agentgateway.md has a configuration.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from ...gateways.extmcp.listening import ExtMcpServer
+    from ...gateways.extmcp.policy import ExtMcpPolicy
+    from ...server import log
+
+    if not catalogues:
+        raise UsageError("catalogue: give one for each target: nothing would be passed on")
+    read = read_catalogues(catalogues)
+    log.configure(log_level.upper())
+    stop = stop_event()
+    with open_verifier(settings, **options) as verifier:
+        server = ExtMcpServer(ExtMcpPolicy(verifier, read, audience=options["audience"]))
+        targets = ", ".join(catalogue.server for catalogue in read)
+        serve_until(stop, settings, server, listen, targets=targets, audience=options["audience"])
 
 
 @click.group()

@@ -1,7 +1,15 @@
-"""``sessauth session``: open, change and end sessions."""
+"""``sessauth session``: open, change and end sessions.
+
+``sessauth session receipt`` and ``verify-closed``: the proof that a session is over.
+
+``sessauth session report`` and ``sessauth session census``: how sessions were used.
+
+``sessauth session watch``: stay, and print the events of sessions.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,20 +18,257 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import UsageError
+from ...model.receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
 from ...model.session import Session
-from .. import lookup, params, scope_files
+from ...scopes.needs import Approval
+from ...scopes.value import quoted
+from ...usage.generalize import Fit
+from .. import context, io, params
 from ..context import Settings, with_settings
-from ..output import moment_and_distance, warn
+from ..io import read_bytes, read_text, read_token, require_one_stdin, write_new
+from ..output import json_fields, moment, moment_and_distance, printable, warn
 from ..params import Ref
+from ..render import session as receipt_view
+from ..render import session as session_list
 from ..render import session as session_view
-from ..render import session_list
-from .cut_off.sessions import bans, end, lift_ban
-from .session_receipt import receipt, verify_closed
-from .session_usage import census, report
-from .session_watch import watch
+from ..render import usage
+from ..render import usage as census_view
+from .cut_off import bans, end, lift_ban
 
 if TYPE_CHECKING:
-    from ...client import Client
+    from ...client import Client, SessionEvent
+
+
+@click.command("receipt")
+@params.session_argument
+@click.option("--out", type=params.PATH, help="Also write the signed receipt to a new file, mode 0600.")
+@with_settings
+def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
+    """Have the server make the receipt of a session that ended.
+
+    Exits with 1 unless it says CLOSED. Its statements are taken from the server; verify-closed checks a
+    receipt against public keys.
+    """
+    with settings.client() as client:
+        signed = client.get_receipt(context.session(client, session_id))
+    content = signed.unverified
+    if out is not None:
+        write_new(out, signed.text)
+    settings.show(
+        receipt_view.receipt_json(signed, content),
+        receipt_view.receipt_lines(content),
+        ok=content.state is ReceiptState.CLOSED,
+    )
+
+
+@click.command("verify-closed")
+@click.option("--receipt", "receipt_file", metavar="FILE|-", required=True, help="The signed receipt.")
+@click.option(
+    "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: output of keys jwks."
+)
+@click.option(
+    "--session", "session_id", type=params.whole_session, default=b"", help="It must be of this one."
+)
+@click.option(
+    "--token-file", "token_files", metavar="FILE|-", multiple=True, help="A token to hold against it."
+)
+@with_settings
+def verify_closed(
+    settings: Settings, receipt_file: str, keys_file: str, session_id: bytes, token_files: Sequence[str]
+) -> None:
+    """Say, without a server, whether a receipt proves that a session is over.
+
+    Exits with 0 if a key of the service signed it, it says CLOSED, and each token given is of its session and
+    refused by it; with 1 if not.
+    """
+    from ...verifier.receipt_check import CoverageKind, check_token_against
+
+    require_one_stdin(
+        (receipt_file, keys_file, *token_files),
+        "--receipt, --keys, --token-file: only one can be read from stdin",
+    )
+    text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
+    signed, keys = SignedReceipt.from_text(text), read_text(keys_file, "keys")
+    content = verify(signed, keys, session_id=session_id)
+    tokens = [(file, check_token_against(content, read_token(file), keys)) for file in token_files]
+    refused = CoverageKind.REFUSED
+    closed = content.state is ReceiptState.CLOSED and all(token.coverage is refused for _, token in tokens)
+    document: dict[str, Any] = {
+        "closed": closed,
+        **receipt_view.receipt_json(signed, content),
+        "tokens": [
+            {
+                "file": file,
+                "coverage": token.coverage.value,
+                "session_id": token.session_id.hex(),
+                "reason": token.reason.name if token.reason else "",
+            }
+            for file, token in tokens
+        ],
+    }
+    lines = ["VERIFIED: signed by a key of the service", *receipt_view.receipt_lines(content)]
+    for file, token in tokens:
+        why = f" ({token.reason.name} at revision {content.revision})" if token.coverage is refused else ""
+        lines.append(f"token {printable(file)}: {token.coverage.value}{why}")
+    settings.show(document, lines, ok=closed)
+
+
+@click.command("report")
+@click.argument("session_id", type=params.session_id, required=False)
+@click.option("--purpose", default="", help="All sessions with this purpose, together.")
+@click.option(
+    "--fit",
+    type=click.Choice([fit.value for fit in Fit]),
+    default=Fit.KINDS.value,
+    show_default=True,
+    help="How close to the observed calls the suggested scopes stay.",
+)
+@click.option(
+    "--new",
+    type=click.Choice(["deny", "approval"]),
+    default="deny",
+    show_default=True,
+    help="Calls that no suggestion has: denied, or asked about by scopes for tokens.",
+)
+@click.option(
+    "--approver",
+    "approvers",
+    type=params.approver_key,
+    multiple=True,
+    help="With --new approval: an approver's public key; any one of them may approve.",
+)
+@click.option("--scopes-only", is_flag=True, help="Print the suggested scopes and nothing else, one a line.")
+@click.option("--layer", default="", metavar="ID", help="With --scopes-only: of this list of granted scopes.")
+@click.option("--html", type=params.PATH, help="Write the report as a page to this file, too.")
+@with_settings
+def report(
+    settings: Settings,
+    /,
+    session_id: Ref | None,
+    purpose: str,
+    fit: str,
+    new: str,
+    approvers: Sequence[bytes],
+    scopes_only: bool,
+    layer: str,
+    html: Path | None,
+) -> None:
+    """Show the granted and the used authority of a session, and suggest one that would have been enough."""
+    if bool(session_id) == bool(purpose):
+        raise UsageError("give SESSION_ID, or --purpose")
+    if (new == "approval") != bool(approvers):
+        raise UsageError("give --new approval and --approver together: somebody must be asked")
+    approval = Approval(1, tuple(approvers)) if approvers else None
+    with settings.client() as client:
+        if session_id:
+            reports = [client.get_report(context.session(client, session_id))]
+        else:
+            pages = context.pages(client.list_reports, purpose=purpose)
+            reports = [each for page in pages for each in page.reports]
+    whole = usage.joined(reports, settings.clock.now_ms(), purpose or None)
+    if html is not None:
+        if whole is None:
+            raise UsageError(f"--html: {usage.NO_USAGE}")
+        usage.write_html(whole, html, Fit(fit))
+    if scopes_only:
+        scopes = usage.suggested(whole, Fit(fit), layer, approval)
+        for line in usage.cautions(reports, whole, layer, Fit(fit)) if whole else ():
+            click.echo(f"sessauth: {line}", err=True)
+        settings.show({"scopes": scopes}, scopes)
+        return
+    document = usage.to_json(reports, whole, Fit(fit), approval)
+    settings.show(document, usage.to_lines(reports, whole, Fit(fit), approval))
+
+
+@click.command("census")
+@params.session_argument
+@with_settings
+def census(settings: Settings, session_id: Ref) -> None:
+    """Show every block of a session's tokens that any verifier saw, with its first and last use."""
+    with settings.client() as client:
+        whole_id = context.session(client, session_id)
+        blocks = client.get_census(whole_id)
+    settings.show(census_view.census_json(whole_id, blocks), census_view.census_lines(blocks))
+
+
+@click.command("watch")
+@click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
+@click.option("--children", "include_children", is_flag=True, help="Also all descendants of the --session.")
+@click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
+@click.option("--subject", default="")
+@click.option("--purpose", default="")
+@click.option("--owner", default="")
+@click.option(
+    "--after",
+    "after_revision",
+    type=click.IntRange(0),
+    help="Go on after this revision. Default: from now on.",
+)
+@click.option("--heartbeats", is_flag=True, help="Say every few seconds that nothing was kept back.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@click.option(
+    "--for", "for_ms", type=params.duration, default=0, help="End after so long: 30s, 10m; an hour at most."
+)
+@with_settings
+def watch(
+    settings: Settings, /, session_ids: Sequence[Ref], kinds: str, count: int | None, **filters: Any
+) -> None:
+    """Print the events of sessions as they happen, one line each.
+
+    A connection that breaks is made again, and nothing is said twice.
+    """
+    from ...client import EventKind
+
+    shown = 0
+    with (
+        settings.client() as client,
+        client.watch_sessions(
+            [context.session(client, each) for each in session_ids],
+            kinds=[kind for kind in kinds.replace(" ", "").split(",") if kind],
+            **filters,
+        ) as watched,
+    ):
+        for event in watched:
+            click.echo(json.dumps(to_json(event)) if settings.json else to_line(event))
+            shown += event.kind is not EventKind.SYNCED
+            if shown == count:
+                return
+
+
+def to_json(event: SessionEvent) -> dict[str, Any]:
+    """Return an event as JSON values, without empty ones."""
+    document = json_fields(event, cause=event.cause.name if event.cause else "")
+    return {name: value for name, value in document.items() if value or name == "revision"}
+
+
+def to_line(event: SessionEvent) -> str:
+    """Return an event as a line; texts that others chose are quoted."""
+    parts = [moment(event.at_ms), event.kind.name, event.session_id.hex()]
+    parts += [f"{name}={value}" for name, value in _details(event) if value]
+    return printable(" ".join(part for part in parts if part))
+
+
+def _details(event: SessionEvent) -> list[tuple[str, str]]:
+    return [
+        ("revision", str(event.revision)),
+        ("cause", event.cause.name if event.cause else ""),
+        ("by", _quoted(event.actor)),
+        ("reason", _quoted(event.reason)),
+        ("subject", _quoted(event.subject)),
+        ("purpose", _quoted(event.purpose)),
+        ("ends_too" if event.cause else "holds_for", ",".join(each.hex() for each in event.inherited_by)),
+        ("observe", "its ceiling refuses nothing" if event.observe else ""),
+        ("enforce", "its ceiling is enforced from now on" if event.enforce else ""),
+        ("blocks", ",".join(each.hex() for each in event.block_ids)),
+        ("verifier", _quoted(event.verifier)),
+        ("times", str(event.count or "")),
+        ("verified", "no" if event.claimed else ""),
+        ("missed", str(event.missed or "")),
+    ]
+
+
+def _quoted(text: str) -> str:
+    return quoted(text) if text else ""
 
 
 @click.group()
@@ -71,8 +316,8 @@ def _opening(
         **options,
         **_facts_of(facts, visible_facts),
         "labels": dict(labels),
-        "parent_id": lookup.session(client, parent_id),
-        "issuer_key_ids": [lookup.key(client, key) for key in issuer_key_ids],
+        "parent_id": context.session(client, parent_id),
+        "issuer_key_ids": [context.key(client, key) for key in issuer_key_ids],
     }
 
 
@@ -82,10 +327,10 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     Raises UsageError if there is none.
     """
     if scopes or file:
-        return [*scopes, *(scope_files.read_scopes(file, "--ceiling-file") if file else ())]
+        return [*scopes, *(io.read_scopes(file, "--ceiling-file") if file else ())]
     if folder is None:
         raise UsageError("give --ceiling, --ceiling-file, or --ceilings with the purpose's file")
-    return scope_files.read_scopes(scope_files.purpose_file(folder, purpose, "--ceilings"), "--ceilings")
+    return io.read_scopes(io.purpose_file(folder, purpose, "--ceilings"), "--ceilings")
 
 
 @session.command("open")
@@ -154,7 +399,7 @@ def open_(
 def get(settings: Settings, session_id: Ref) -> None:
     """Show one session."""
     with settings.client() as client:
-        _show(settings, client.get_session(lookup.session(client, session_id)))
+        _show(settings, client.get_session(context.session(client, session_id)))
 
 
 @session.command("list")
@@ -182,7 +427,7 @@ def list_(
 ) -> None:
     """List sessions that fit all the filters: the living first, the newest first."""
     with settings.client() as client:
-        filters |= {"parent_id": lookup.session(client, parent_id), "labels": dict(labels)}
+        filters |= {"parent_id": context.session(client, parent_id), "labels": dict(labels)}
         listed = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
     settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
@@ -193,7 +438,7 @@ def list_(
 def keep_alive(settings: Settings, session_id: Ref) -> None:
     """Renew a session's lease."""
     with settings.client() as client:
-        whole_id = lookup.session(client, session_id)
+        whole_id = context.session(client, session_id)
         deadline = client.keep_alive(whole_id)
     settings.show(
         {"session_id": whole_id.hex(), "lease_deadline_ms": deadline},
@@ -213,7 +458,7 @@ def narrow(settings: Settings, /, session_id: Ref, **options: Any) -> None:
     if not options["ceiling"] and not options["enforce"]:
         raise UsageError("give --ceiling, or --enforce to end observe mode")
     with settings.client() as client:
-        _show(settings, client.narrow(lookup.session(client, session_id), **options))
+        _show(settings, client.narrow(context.session(client, session_id), **options))
 
 
 @session.command("facts")
@@ -235,7 +480,7 @@ def facts(
 ) -> None:
     """Set and remove facts; without either, show the session."""
     with settings.client() as client:
-        whole_id = lookup.session(client, session_id)
+        whole_id = context.session(client, session_id)
         if facts or visible_facts or remove:
             stated = _facts_of(facts, visible_facts)
             changed = client.update_facts(whole_id, **stated, remove=remove, **options)
@@ -253,7 +498,7 @@ def _change(name: str, doc: str) -> Callable[..., Any]:
     @with_settings
     def change(settings: Settings, /, session_id: Ref, reason: str, **options: Any) -> None:
         with settings.client() as client:
-            whole_id = lookup.session(client, session_id)
+            whole_id = context.session(client, session_id)
             _show(settings, getattr(client, name)(whole_id, reason, **options))
 
     return change

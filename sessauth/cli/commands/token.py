@@ -1,26 +1,247 @@
-"""``sessauth token``: mint with a server; attenuate, present and inspect without one; revoke."""
+"""``sessauth token``: mint with a server; attenuate, present and inspect without one; revoke.
+
+A token as a tree: each block hangs from the one it narrows.
+
+``sessauth token inspect``: the contents of a token, and whether its signatures are valid.
+
+``sessauth token prove``: a holder's proof for one call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ...crypto.armor import proof_text
 from ...errors import UsageError
 from ...tokens.holder import HolderKey
+from ...tokens.inspection import BlockInfo, TokenInfo
 from ...tokens.token import Token
-from .. import lookup, params
-from ..call_options import with_options
+from .. import context, params
 from ..context import Settings, with_settings
-from ..failures import options_of, with_option_names
-from ..io import read_holder, read_token, text_of, write_new
-from ..output import fields, moment_and_distance, warn
-from ..params import Ref, token_argument, token_out_option
-from ..scope_files import read_scopes
-from .token_inspect import inspect
-from .token_prove import prove
+from ..io import (
+    json_bytes,
+    public_keys,
+    read_holder,
+    read_scopes,
+    read_token,
+    require_one_stdin,
+    text_of,
+    with_options,
+    write_new,
+)
+from ..output import fields, moment_and_distance, options_of, printable, warn, with_option_names
+from ..params import PATH, Ref, token_argument, token_out_option
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureStatus:
+    """Result of verifying a token's signatures, and its source.
+
+    ``checked`` is false if nothing was verified. ``revoked`` holds the indices of revoked blocks, and
+    ``session_status`` the session's, if the source knows them.
+    """
+
+    checked: bool = False
+    verified: bool = False
+    by: str = ""
+    detail: str = ""
+    revoked: Collection[int] = ()
+    session_status: str = ""
+
+    @property
+    def word(self) -> str:
+        """VERIFIED, NOT VERIFIED (a signature is wrong) or UNVERIFIED (not checked)."""
+        if not self.checked:
+            return "UNVERIFIED"
+        return "VERIFIED" if self.verified else "NOT VERIFIED"
+
+    def line(self) -> str:
+        """Return the first line of an inspection."""
+        if not self.checked:
+            return "UNVERIFIED: anybody may have written this; add --server, --issuer-key or --state"
+        if not self.verified:
+            return f"NOT VERIFIED by {self.by}: {printable(self.detail)}"
+        detail = printable(self.detail) or "the signatures stand"
+        return f"VERIFIED by {self.by}: {detail}; whether a call is allowed, only a check says"
+
+
+def to_json(info: TokenInfo, status: SignatureStatus) -> dict[str, object]:
+    """Return an inspection as JSON values."""
+    return {
+        **info.to_dict(),
+        "verdict": status.word,
+        "verified": status.verified,
+        "verified_by": status.by,
+        "detail": status.detail,
+        "revoked_blocks": sorted(status.revoked),
+        "session_status": status.session_status,
+    }
+
+
+def to_lines(info: TokenInfo, status: SignatureStatus, now_ms: int) -> list[str]:
+    """Return an inspection as lines."""
+    lines = [status.line()]
+    lines += fields(
+        [
+            (
+                "session",
+                info.session_id.hex() + (f" ({status.session_status})" * bool(status.session_status)),
+            ),
+            ("token", info.token_id.hex()),
+            ("issuer key", info.issuer_key_id.hex()),
+            ("not before", moment_and_distance(info.not_before_ms, now_ms)),
+            ("expires", moment_and_distance(info.expires_at_ms, now_ms)),
+            ("size", f"{info.size_bytes} bytes"),
+        ]
+    )
+    for block in info.blocks:
+        lines += _block_lines(block, block is info.blocks[-1], block.index in status.revoked, now_ms)
+    return lines
+
+
+def _block_lines(block: BlockInfo, last: bool, revoked: bool, now_ms: int) -> list[str]:
+    name = "root block" if block.index == 0 else f"block {block.index}"
+    if block.label:
+        name += f" {printable(block.label)!r}"
+    branch = "" if block.index == 0 else "   " * (block.index - 1) + "└─ "
+    stem = "   " * block.index + ("   " if last else "│  ")
+    head = f"{branch}{name}, {block.ending.name.lower()}, {block.block_id.hex()}"
+    return [head + (" REVOKED" if revoked else ""), *(stem + line for line in fields(_facts(block, now_ms)))]
+
+
+def _facts(block: BlockInfo, now_ms: int) -> list[tuple[str, object]]:
+    limits: list[tuple[str, object]] = [
+        ("issued", moment_and_distance(block.issued_at_ms, now_ms)),
+        ("not before", moment_and_distance(block.not_before_ms, now_ms)),
+        ("expires", moment_and_distance(block.expires_at_ms, now_ms)),
+        ("audience", ", ".join(block.audience)),
+    ]
+    limits += [(f"scope {number}", scope) for number, scope in enumerate(block.scopes)]
+    limits += [(f"where {number}", condition) for number, condition in enumerate(block.where)]
+    limits += [
+        ("source", ", ".join(block.source)),
+        ("peer", ", ".join(block.peer)),
+        ("max blocks", block.max_blocks or ""),
+    ]
+    if not any(value for _, value in limits):
+        limits.append(("limits", "none of its own"))
+    return limits
+
+
+@click.command("inspect")
+@token_argument
+@click.option("--server", is_flag=True, help="Have the server verify it. An open token's secret stays here.")
+@click.option(
+    "--issuer-key",
+    metavar="FILE|-",
+    help="Verify it under this key: JWK set, JWK, PEM, hex or a private key.",
+)
+@click.option("--state", type=PATH, help="Verify it under the keys of this state folder.")
+@with_settings
+def inspect(
+    settings: Settings, token_file: str, server: bool, issuer_key: str | None, state: Path | None
+) -> None:
+    """Print the chain of a token as a tree.
+
+    UNVERIFIED unless --server, --issuer-key or --state names the verifier; exits with 1 if its
+    signatures are not valid.
+    """
+    if server + (issuer_key is not None) + (state is not None) > 1:
+        raise UsageError("--server, --issuer-key and --state exclude each other; give one")
+    require_one_stdin((token_file, issuer_key), "token and --issuer-key can't both be read from stdin")
+    token = read_token(token_file)
+    if server:
+        status = _by_server(settings, token)
+    elif issuer_key is not None:
+        status = _by_keys(token, public_keys(issuer_key, "--issuer-key"), f"the key in {issuer_key}")
+    elif state is not None:
+        status = _by_state(token, state)
+    else:
+        status = SignatureStatus()
+    info = token.inspect()
+    settings.show(
+        to_json(info, status),
+        to_lines(info, status, settings.clock.now_ms()),
+        ok=status.verified or not status.checked,
+    )
+
+
+def _by_server(settings: Settings, token: Token) -> SignatureStatus:
+    with settings.client() as client:
+        inspection = client.inspect(token)
+    revoked = [index for index, block in enumerate(inspection.blocks) if block.revoked]
+    return SignatureStatus(True, inspection.verified, "the server", inspection.detail, revoked)
+
+
+def _by_keys(token: Token, keys: dict[bytes, bytes], by: str) -> SignatureStatus:
+    issuer = token.issuer_key_id
+    if issuer not in keys:
+        return SignatureStatus(True, False, by, f"its root names another issuer key, {issuer.hex()}")
+    index = token.first_invalid_block(keys[issuer])
+    return SignatureStatus(
+        True, index < 0, by, f"the signature of block {index} is wrong" if index >= 0 else ""
+    )
+
+
+def _by_state(token: Token, state: Path) -> SignatureStatus:
+    from ..local_state import token_state
+
+    known = token_state(state, token)
+    status = _by_keys(token, known.keys, f"the keys in {state}")
+    detail = status.detail or f"signed by an issuer key that is {known.key_status}"
+    return SignatureStatus(True, status.verified, status.by, detail, known.revoked, known.session_status)
+
+
+@click.command("prove")
+@token_argument
+@click.argument("action")
+@click.argument("resource")
+@click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
+@click.option(
+    "--key", "key_file", type=PATH, required=True, help="The holder's key file that the token is bound to."
+)
+@click.option(
+    "--kind", type=click.Choice(["mac", "ed25519"]), help="Default: mac where the token permits it."
+)
+@click.option(
+    "--issuer-key",
+    metavar="FILE|-",
+    help="The signers of the host's keys: JWK set, JWK, PEM or hex. Default: those the server names.",
+)
+@with_settings
+def prove(
+    settings: Settings,
+    token_file: str,
+    action: str,
+    resource: str,
+    arguments: str,
+    key_file: Path,
+    kind: str | None,
+    issuer_key: str | None,
+) -> None:
+    """Print a proof for one call of a bound token: it counts once, within 30 s, on the server's host."""
+    require_one_stdin(
+        (token_file, arguments, issuer_key),
+        "token, JSON and --issuer-key can't all be read from stdin; give files",
+    )
+    token = read_token(token_file)
+    holder = HolderKey.load(key_file)
+    issuers = list(public_keys(issuer_key, "--issuer-key").values()) if issuer_key is not None else None
+    data = json_bytes(arguments, "--arguments")
+    with settings.client() as client:
+        keys = client.verifier_keys(issuer_keys=issuers)
+    now_ms = settings.clock.now_ms()
+    current = keys.current(now_ms)
+    if current is None:
+        raise UsageError("the server's verifier keys are about to end: try again")
+    proof = proof_text(holder.prove(token, action, resource, data, current, kind=kind or "", now_ms=now_ms))
+    document = {"proof": proof, "verifier_id": current.verifier_id.hex(), "time_ms": now_ms}
+    settings.show(document, [proof])
 
 
 @click.group()
@@ -121,10 +342,10 @@ def mint(
         if options.pop("strict"):
             raise UsageError("--strict is for the server, which knows the ceiling: leave out --issuer-key")
         issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
-        made = issuer.mint(lookup.whole(session_id, "SESSION_ID"), **_terms(**options))
+        made = issuer.mint(context.whole(session_id, "SESSION_ID"), **_terms(**options))
     else:
         with settings.client() as client:
-            made = client.mint(lookup.session(client, session_id), **_terms(**options))
+            made = client.mint(context.session(client, session_id), **_terms(**options))
     _hand_over(settings, made, out)
 
 
@@ -191,7 +412,7 @@ def revoke(
     elif not (session_id and block_ids):
         raise UsageError("give a token, or --session with --block-id")
     with settings.client() as client:
-        session_id = lookup.session(client, session_id)
+        session_id = context.session(client, session_id)
         revision = client.revoke(session_id, block_ids, reason, request_id=request_id)
     shown = [each.hex() for each in block_ids]
     settings.show(

@@ -16,7 +16,7 @@ from ...client import Client
 from ...errors import SessauthError
 from ...server.process.init import Initialised
 from ...tokens.token import Token
-from ..commands.console import serve_console
+from ..commands.approval import serve_console
 from ..context import Settings
 from .environment import AUDIENCE, open_demo
 

@@ -1,14 +1,19 @@
-"""Verifications and records of the audit log, as JSON and as lines for people."""
+"""Verifications and records of the audit log, as JSON and as lines for people.
+
+The story of a session over several hosts, as JSON and as lines for people.
+
+The audit folders that a command names, and their verification.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...audit import layout
 from ...audit.export import ocsf
@@ -17,8 +22,14 @@ from ...audit.read.hosts import AuditHost
 from ...audit.read.logged_decision import LoggedDecision
 from ...audit.read.query import Query, find
 from ...audit.read.reader import Entry, FolderReader
+from ...audit.read.story import HostStory, SessionStory
 from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
+from ...errors import KeyFolderError, StateError, StateUnusable, UsageError
+from ..context import Settings
 from ..output import moment, printable, table
+
+if TYPE_CHECKING:
+    from ...audit.stream_register import StreamRegister
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +236,231 @@ class Events:
                 self._begins[path] = layout.parse(file.readline(65_536)) or {}
             self._begins.setdefault(path, {})
         return self._begins[path]
+
+
+def problems(
+    story: SessionStory, verified: Sequence[VerifiedHost], named: Sequence[str], bound_ms: int
+) -> list[str]:
+    """Return why it is not proved that nothing outlived the session; empty: it is.
+
+    ``named`` are the hosts of its receipt.
+    """
+    found = [
+        f"{_name(each)}: its log is not intact, {len(each.report.faults)} findings of 'audit verify'"
+        for each in verified
+        if not each.report.intact
+    ]
+    names = {part.host.name for part in story.hosts}
+    found += [
+        f"{name}: the receipt names it, and no log of it is here" for name in named if name not in names
+    ]
+    if story.end is None:
+        return [*found, "no log holds the end of the session"]
+    for part, each in zip(story.hosts, verified, strict=True):
+        if part.lost or part.passed_over:
+            found.append(f"{_name(each)}: {part.lost + part.passed_over} losses, which may hide an allow")
+        latest_ms = max((state.latest_ms for state in each.report.streams), default=0)
+        closed = bool(each.report.streams) and all(state.closed for state in each.report.streams)
+        if not closed and latest_ms <= story.end.at_ms + bound_ms:
+            found.append(f"{_name(each)}: its log does not go beyond the end, and was not closed")
+    found += [
+        printable(
+            f"{entry.host or 'this host'}: allowed {entry.record.get('id')} at {moment(entry.at_ms)}, "
+            f"{entry.at_ms - story.end.at_ms} ms after the end, by revision {entry.record.get('revision')}"
+        )
+        for entry in story.survived
+    ]
+    return found
+
+
+def to_json(story: SessionStory, verified: Sequence[VerifiedHost], found: Sequence[str]) -> dict[str, Any]:
+    """Return a story as JSON values."""
+    end = story.end
+    return {
+        "session": story.session_id.hex(),
+        "proved": not found,
+        "problems": list(found),
+        "end": None
+        if end is None
+        else {
+            "change": end.change,
+            "session": end.session,
+            "seq": end.seq,
+            "revision": end.revision,
+            "at_ms": end.at_ms,
+        },
+        "allowed_within_bound": story.within,
+        "hosts": [
+            {
+                "host": part.host.name,
+                "dir": str(part.host.folder),
+                "intact": each.report.intact,
+                "allowed": part.allowed,
+                "denied": part.denied,
+                "last_allow_ms": part.last_allow_ms,
+                "clock_behind_ms": part.behind_ms,
+                "clock_ahead_ms": part.ahead_ms,
+                "lost": part.lost,
+            }
+            for part, each in zip(story.hosts, verified, strict=True)
+        ],
+        "records": [entry_json(entry) for entry in story.entries],
+    }
+
+
+def to_lines(story: SessionStory, found: Sequence[str]) -> list[str]:
+    """Return a story as lines: its records, its hosts, and the result."""
+    lines = table_lines(story.entries)
+    lines += [
+        "",
+        *table(
+            ("HOST", "ALLOWED", "DENIED", "LAST ALLOW", "CLOCK"),
+            [
+                (
+                    part.host.name or "this host",
+                    part.allowed,
+                    part.denied,
+                    moment(part.last_allow_ms) or "none",
+                    _clock(part),
+                )
+                for part in story.hosts
+            ],
+        ),
+        "",
+    ]
+    if story.end is not None:
+        lines.append(
+            f"ended {moment(story.end.at_ms)} by change {story.end.seq}, at revision {story.end.revision}; "
+            f"{story.within} calls were allowed within the bound after it"
+        )
+    lines += [f"NOT PROVED: {each}" for each in found]
+    count = f"{len(story.hosts)} host" + ("s" if len(story.hosts) > 1 else "")
+    return lines if found else [*lines, f"nothing outlived the session: {count}"]
+
+
+def _clock(part: HostStory) -> str:
+    """Return the records' evidence of a host's clock."""
+    words = []
+    if part.behind_ms:
+        words.append(f"behind by {part.behind_ms} ms at least")
+    if part.ahead_ms:
+        words.append(f"ahead, or late, by {part.ahead_ms} ms at least")
+    return ", ".join(words)
+
+
+def _name(verified: VerifiedHost) -> str:
+    return printable(verified.host.name or "this host")
+
+
+def hosts_of(settings: Settings, folders: Sequence[Path], state_dir: Path | None = None) -> list[AuditHost]:
+    """Return the hosts of ``--dir``, or that of the home folder. Raises StateUnusable, UsageError.
+
+    ``state_dir`` is that of a single host.
+    """
+    from ...audit.read.hosts import AuditHost, audit_hosts
+
+    if not folders:
+        config = settings.config()
+        return [AuditHost("", config.audit_dir, state_dir or config.state_dir)]
+    hosts = audit_hosts(folders)
+    if state_dir is None:
+        return hosts
+    if len(hosts) > 1:
+        raise UsageError("--state: is for one audit folder; of several each home's own is used")
+    return [replace(hosts[0], state_dir=state_dir)]
+
+
+def verify_hosts(
+    hosts: Sequence[AuditHost],
+    *,
+    keys: Mapping[bytes, bytes] | None = None,
+    heads: Sequence[bytes] = (),
+    since_ms: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[VerifiedHost]:
+    """Verify each host's log. One of several hosts is enough for each of ``heads``.
+
+    Raises as ``verify`` does; of several hosts one without a public key is not intact.
+    """
+    from ...audit.verify.anchors import missing_heads
+    from ...audit.verify.verify import verify
+
+    verified = []
+    for host in hosts:
+        register, lines = _read_register(host.state_dir)
+        try:
+            report = verify(
+                host.folder, keys=keys, since_ms=since_ms, register=register, on_progress=on_progress
+            )
+        except KeyFolderError as error:
+            if len(hosts) == 1:
+                raise
+            # The others are verified all the same.
+            report = _without_keys(host, str(error))
+        report, why = _with_missing_changes(report, host.folder, host.state_dir)
+        verified.append(VerifiedHost(host, report, (*lines, *why), register is not None, not why))
+    missing = missing_heads(heads, *(host.folder for host in hosts))
+    if missing:
+        first = verified[0].report
+        first = replace(first, findings=(*first.findings, *missing))
+        verified[0] = replace(verified[0], report=first)
+    return verified
+
+
+def _without_keys(host: AuditHost, why: str) -> AuditReport:
+    """Return the report of a log that can't be verified: there is none, or nothing to verify it by."""
+    from ...audit import layout
+    from ...audit.verify.findings import AuditReport, FindingKind, VerificationFinding
+
+    kind = FindingKind.UNSIGNED if layout.files(host.folder) else FindingKind.NO_STREAM
+    return AuditReport((), (VerificationFinding(kind, "", 0, -1, why),))
+
+
+def _read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[str]]:
+    """Return the register of the log's streams in a state folder, or None and a line that says so.
+
+    Raises StateUnusable if its file is damaged.
+    """
+    from ...audit import stream_register
+
+    why = "none was named; --state names one"
+    if state_dir is not None:
+        try:
+            registered = stream_register.read(state_dir)
+        except StateUnusable as error:
+            if error.problem != "WRONG_MODE":
+                raise
+            registered, why = None, str(error)
+        else:
+            why = f"{state_dir} keeps nothing of a log"
+        if registered is not None:
+            return registered, []
+    return None, [printable(f"not compared with a state folder: {why}")]
+
+
+def _with_missing_changes(
+    report: AuditReport, folder: Path, state_dir: Path | None
+) -> tuple[AuditReport, list[str]]:
+    """Add the changes that log or state lack to a report; return a line too if the two were not compared.
+
+    A state that can't be read is no finding, unless it is an older one.
+    """
+    from ...audit.recording.missing_changes import lacking
+    from ...audit.verify.findings import FindingKind, VerificationFinding
+    from ...state.layout import DATA_FILE
+    from ...state.lmdb.feed import LocalFeed
+    from ...state.lmdb.reader import StateReader
+
+    if state_dir is None or not (state_dir / DATA_FILE).exists():
+        return report, ["not compared with the changes of a state: there is none here"]
+    try:
+        reader = StateReader.open(state_dir)
+        try:
+            findings = lacking(folder, LocalFeed(reader))
+        finally:
+            reader.close()
+    except StateError as error:
+        if getattr(error, "problem", "") != "ROLLED_BACK":
+            return report, [printable(f"not compared with the changes of the state: {error}")]
+        findings = [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, str(error))]
+    return replace(report, findings=(*report.findings, *findings)), []

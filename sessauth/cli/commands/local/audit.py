@@ -1,27 +1,209 @@
-"""``sessauth audit``: verify, search and export the audit log."""
+"""``sessauth audit``: verify, search and export the audit log.
+
+``sessauth audit replay``: decide the recorded decisions of the audit log again.
+
+``sessauth audit story``: one session over the logs of all hosts, and proof that nothing outlived it.
+
+``sessauth decision``: the reason for a recorded answer, from the audit log.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ....errors import UsageError
-from ... import lookup, params
-from ...call_options import with_options
+from ....model.receipt import MAX_TEXT_CHARS, SignedReceipt
+from ....scopes.scope import Scope
+from ... import context, io, params
 from ...context import Settings, with_settings
-from ...io import json_bytes
-from ...output import Progress
-from ...params import audit_dir_option, audit_dirs_option
-from .audit_replay import replay
-from .audit_story import story
+from ...io import json_bytes, read_bytes, with_options
+from ...output import Progress, fields, moment, printable, table
+from ...params import Ref, audit_dir_option, audit_dirs_option
 
 if TYPE_CHECKING:
+    from ....audit.read.decision_context import DecisionContext
     from ....audit.read.hosts import AuditHost
+    from ....audit.replay import RefusedCall, ReplayFinding, ReplayReport, TrialReport
+
+_MAX_REFUSED = 20
+_WORDS = (
+    ("confirmed", "confirmed"),
+    ("on_trust", "on trust"),
+    ("undecided", "undecided"),
+    ("undecidable", "undecidable"),
+)
+
+
+@click.command("replay")
+@params.audit_dirs_option
+@click.option(
+    "--arguments",
+    "arguments_file",
+    type=params.PATH,
+    help="File with the arguments of calls, one JSON document a line; they are found by their digests.",
+)
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
+@click.option(
+    "--ceiling-file",
+    default="",
+    metavar="FILE",
+    help="Scopes, one a line; - for stdin. Also check allowed calls as if sessions had this ceiling.",
+)
+@click.option("--purpose", default="", help="With --ceiling-file: only sessions with this purpose have it.")
+@with_settings
+def replay(
+    settings: Settings,
+    folders: Sequence[Path],
+    arguments_file: Path | None,
+    session_id: Ref,
+    ceiling_file: str,
+    purpose: str,
+) -> None:
+    """Decide recorded decisions again. Exits with 1 if one can't have been made.
+
+    The replay uses the recorded changes and the recorded blocks of the tokens, of several hosts those of
+    all. Run 'audit verify' first: it tells whether the log was altered. With --ceiling-file it
+    exits with 1 too if the ceiling refuses a call that was allowed.
+    """
+    from ....audit.replay import Trial, read_arguments
+    from ....audit.replay import replay as decide_again
+    from ...render.audit import folders_json, hosts_of
+
+    if purpose and not ceiling_file:
+        raise UsageError("--purpose: is for --ceiling-file")
+    scopes = io.read_scopes(ceiling_file, "--ceiling-file") if ceiling_file else []
+    hosts = hosts_of(settings, folders)
+    paths = [host.folder for host in hosts]
+    arguments: dict[str, bytes] | None = None
+    if arguments_file is not None:
+        # Each host has a key of its own.
+        arguments = {}
+        for path in paths:
+            arguments |= read_arguments(arguments_file, path)
+    whole_id = context.logged_session(session_id, *paths)
+    try:
+        trial = Trial.of(list(map(Scope.parse, scopes)), whole_id, purpose) if scopes else None
+    except UsageError as error:
+        raise UsageError(f"--ceiling-file: {ceiling_file}: {error}") from None
+    decided = count(1)
+    with Progress("decisions") as progress:
+        report = decide_again(
+            *paths,
+            arguments=arguments,
+            session_id=whole_id,
+            trial=trial,
+            on_decision=lambda recorded, judged: progress(next(decided)),
+        )
+    refused = report.trial.refused if report.trial is not None else 0
+    settings.show(
+        {**folders_json(hosts), **report.to_dict()}, _replay_lines(report), ok=not (report.found or refused)
+    )
+
+
+def _replay_lines(report: ReplayReport) -> list[str]:
+    counts = report.to_dict()
+    lines = [f"{report.decisions} decisions, {report.changes} changes, {report.chains} chains"]
+    for name, word in _WORDS:
+        by = counts.get(f"{name}_by") or {}
+        why = ", ".join(f"{count} {what}" for what, count in by.items())
+        lines.append(f"{counts[name]:>8} {word}" + (f": {why}" if why else ""))
+    if report.begun_later:
+        lines.append("the log lacks changes: the state before is not known, and issuer keys are trusted")
+    if report.unreadable:
+        lines.append(f"{report.unreadable:>8} lines are no records; see 'sessauth audit verify'")
+    for finding in report.findings:
+        lines += _finding_lines(finding)
+    if report.found > len(report.findings):
+        lines.append(f"the first {len(report.findings)} of {report.found} are shown")
+    lines.append(f"FOUND: {report.found}" if report.found else "nothing was found")
+    return [*lines, *([] if report.trial is None else _trial_lines(report.trial))]
+
+
+def _trial_lines(trial: TrialReport) -> list[str]:
+    """Return the lines on another ceiling."""
+    unclear = ", ".join(f"{calls} {what}" for what, calls in sorted(trial.undecided.items()))
+    lines = [
+        f"by the ceiling, of the allowed calls of {len(trial.sessions)} session(s):",
+        f"{trial.admitted:>8} admitted",
+        f"{trial.refused:>8} refused",
+        f"{trial.undecided.total():>8} undecided" + (f": {unclear}" if unclear else ""),
+    ]
+    if trial.unknown:
+        lines.append(f"{trial.unknown:>8} of sessions that the log does not have")
+    rows = sorted(trial.rows.items(), key=lambda item: (-item[1], item[0]))[:_MAX_REFUSED]
+    if rows:
+        cells = [(calls, row.action, row.resource, _why(row)) for row, calls in rows]
+        lines += [f"  {line}" for line in table(("CALLS", "ACTION", "RESOURCE", "REFUSED"), cells)]
+    more = len(trial.rows) - len(rows)
+    return [*lines, f"  … and {more} more; --json has them"] if more else lines
+
+
+def _why(row: RefusedCall) -> str:
+    place = f" by scope {row.scope}" if row.scope >= 0 else ""
+    place += f", condition {row.clause}" if row.clause >= 0 else ""
+    return f"{row.reason}{place}" + (f", argument {row.argument}" if row.argument else "")
+
+
+def _finding_lines(finding: ReplayFinding) -> list[str]:
+    lines = [f"{finding.kind.name} {finding.file}:{finding.line} (n {finding.n}): {finding.why}"]
+    facts = (
+        ("id", finding.id),
+        ("at", moment(finding.at_ms)),
+        ("session", finding.session),
+        ("recorded", finding.recorded),
+        ("comes out", finding.comes_out),
+    )
+    lines += [f"  {name:<10} {value}" for name, value in facts if value]
+    return [printable(line) for line in lines]
+
+
+@click.command("story")
+@click.argument("session_id", type=params.session_id)
+@params.audit_dirs_option
+@params.bound_option
+@click.option(
+    "--receipt", "receipt_file", help="File with the session's receipt: each host in it must have a log here."
+)
+@with_settings
+def story(
+    settings: Settings,
+    session_id: Ref,
+    folders: Sequence[Path],
+    bound_ms: int,
+    receipt_file: str | None,
+) -> None:
+    """Show all records of a session by time, and whether any host allowed a call after its end.
+
+    Verifies each log first. Exits with 1 if one is not intact or lost records, if no end is recorded, if a
+    host has no log that goes beyond the end, or if a call was allowed too late. The receipt itself is
+    verified by 'session verify-closed'.
+    """
+    from ....audit.read.story import read_story
+    from ...render import audit as story_view
+    from ...render.audit import hosts_of, verify_hosts
+
+    hosts = hosts_of(settings, folders)
+    whole_id = context.logged_session(session_id, *(host.folder for host in hosts))
+    named: tuple[str, ...] = ()
+    if receipt_file is not None:
+        text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
+        named = tuple(host.name for host in SignedReceipt.from_text(text).unverified.hosts)
+    with Progress("verifying") as progress:
+        verified = verify_hosts(hosts, on_progress=progress)
+    found = read_story(hosts, whole_id, bound_ms)
+    problems = story_view.problems(found, verified, named, bound_ms)
+    settings.show(
+        story_view.to_json(found, verified, problems),
+        story_view.to_lines(found, problems),
+        ok=not problems,
+    )
 
 
 @click.group()
@@ -75,7 +257,7 @@ def verify(
     """
     from ....audit.keys import public_keys
     from ...render import audit as audit_view
-    from .audit_folders import hosts_of, verify_hosts
+    from ...render.audit import hosts_of, verify_hosts
 
     keys: dict[bytes, bytes] = {}
     for file in key_files:
@@ -120,7 +302,7 @@ def _query(hosts: Sequence[AuditHost], *, answer: str | None, **options: Any) ->
         # Each host has a key of its own.
         digests = frozenset().union(*(argument_digests(host.folder, arguments) for host in hosts))
     read = {
-        "session": lookup.logged_session(options["session"], *(host.folder for host in hosts)).hex(),
+        "session": context.logged_session(options["session"], *(host.folder for host in hosts)).hex(),
         "decision": options["decision"].hex(),
         "block": options["block"].hex(),
         "reason": _word(options["reason"], Reason.__members__, "--reason"),
@@ -151,7 +333,7 @@ def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options:
     """Show the records that fit all of the options, by time. Nothing is verified."""
     from ....audit.read.reader import FolderReader
     from ...render import audit as audit_view
-    from .audit_folders import hosts_of
+    from ...render.audit import hosts_of
 
     hosts = hosts_of(settings, folders)
     readers = [FolderReader(host.folder, host.name if len(hosts) > 1 else "") for host in hosts]
@@ -215,3 +397,89 @@ def key(settings: Settings, folder: Path | None) -> None:
         },
         [each.hex() for each in found.values()],
     )
+
+
+@click.group()
+def decision() -> None:
+    """Explain decisions that were made."""
+
+
+@decision.command("show")
+@click.argument("decision_id", type=params.decision_id)
+@params.audit_dir_option
+@with_settings
+def show(settings: Settings, decision_id: bytes, folder: Path | None) -> None:
+    """Show why exactly a call was allowed or denied, with its token and its session's changes."""
+    from ....audit.read.decision_context import load_context
+    from ....audit.read.reader import FolderReader
+
+    context = load_context(FolderReader(settings.audit_dir(folder)), decision_id)
+    settings.show(_json(context), _decision_lines(context))
+
+
+def _json(context: DecisionContext) -> dict[str, Any]:
+    return {
+        "decision": context.entry.record,
+        "stream": context.entry.stream.hex(),
+        "file": context.entry.path.name,
+        "line": context.entry.line,
+        "meaning": context.meaning,
+        "explanation": context.explanation,
+        "blocks": [block.to_dict() for block in context.blocks],
+        "ceilings": [[str(scope) for scope in layer] for layer in context.ceilings],
+        "changes": [entry.record for entry in context.changes],
+    }
+
+
+def _call(record: Mapping[str, Any]) -> str:
+    if record.get("token_only") is True:
+        return "none: the token alone was checked"
+    return f"{record.get('action', '')} {record.get('resource', '')}"
+
+
+def _decision_lines(context: DecisionContext) -> list[str]:
+    record, judged = context.entry.record, context.decision
+    allowed = "ALLOWED by observe mode alone" if judged.observed else "ALLOWED"
+    word = allowed if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
+    explained = context.explanation.removeprefix("ALLOWED").removeprefix(f"{judged.reason.name}: ").strip()
+    lines = [
+        word,
+        f"  means: {context.meaning}",
+        *([f"  {printable(explained)}"] if explained not in ("", context.meaning) else []),
+        *fields(
+            [
+                ("time", moment(context.entry.at_ms)),
+                ("call", _call(record)),
+                ("arguments", "digest " + str(record["arguments"]) if record.get("arguments") else ""),
+                ("audience", record.get("audience", "")),
+                ("source", record.get("source", "")),
+                ("session", judged.session_id.hex()),
+                ("claimed session", record.get("claimed", "")),
+                ("epoch", judged.epoch or ""),
+                ("revision", judged.revision or ""),
+                ("recorded", f"{context.entry.path.name}:{context.entry.line}"),
+            ]
+        ),
+    ]
+    if context.blocks:
+        lines.append("token:")
+    for block in context.blocks:
+        lines.append(f"  {block.name}, {block.block_id.hex()}")
+        lines += [f"    {printable(str(scope))}" for scope in block.scopes]
+    if context.changes:
+        lines.append("changes of the session:")
+        lines += table(
+            ("TIME", "REVISION", "CHANGE", "OUTCOME", "BY", ""),
+            [
+                [
+                    moment(entry.at_ms),
+                    entry.record.get("revision", ""),
+                    entry.record.get("change", ""),
+                    entry.record.get("outcome", ""),
+                    entry.record.get("actor", ""),
+                    "" if entry.record.get("revision", 0) <= judged.revision else "after the decision",
+                ]
+                for entry in context.changes
+            ],
+        )
+    return lines

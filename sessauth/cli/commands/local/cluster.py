@@ -1,11 +1,19 @@
-"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see its status."""
+"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see its status.
+
+Calls of other servers of a cluster, by the settings of this host.
+
+Heads of a cluster as a table and as JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import signal
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +21,86 @@ from ....errors import UsageError
 from ... import params
 from ...context import Settings, with_settings
 from ...io import read_text
+from ...output import json_fields, printable, table
 from ...params import state_dir_option
-from ...peers import own_process, peer
+
+if TYPE_CHECKING:
+    from ....model.standing import ClusterStanding
+    from ....server.cluster.repair import HostHead
+
+
+def own_process(settings: Settings) -> Callable[[], ClusterStanding]:
+    """Return a function that asks the process of this host. It raises SessauthError."""
+
+    def ask() -> ClusterStanding:
+        with settings.client() as client:
+            return client.cluster_standing()
+
+    return ask
+
+
+def peer(settings: Settings) -> Callable[[str], ClusterStanding]:
+    """Return a function that asks the server at an address, as the operator of this host.
+
+    Options of TLS in front of the command count before the settings of ``[cluster]`` and ``[follow]``. It
+    raises SessauthError.
+    """
+    config = settings.config()
+    stated = settings.tls or settings.tls_ca or settings.tls_certificate or settings.insecure_tcp
+    authority = config.cluster.server_ca or config.follow.server_ca
+    changed = replace(settings)
+    if not stated and authority:
+        changed.tls_ca = config.path(authority)
+        for part in (config.cluster, config.follow, config.tcp):
+            if part.certificate and part.private_key:
+                changed.tls_certificate = config.path(part.certificate)
+                changed.tls_key = config.path(part.private_key)
+                break
+    elif not stated:
+        changed.insecure_tcp = config.tcp.insecure_tcp or config.follow.insecure_tcp
+        changed.tls = not changed.insecure_tcp
+    if changed.credential_file is None:
+        beside = config.home / "operator.credential"
+        changed.credential_file = beside if beside.exists() else None
+
+    def ask(address: str) -> ClusterStanding:
+        with replace(changed, target=address).client() as client:
+            return client.cluster_standing()
+
+    return ask
+
+
+_DIGEST_CHARS = 12
+
+
+def to_json(heads: Sequence[HostHead], *, agree: bool) -> dict[str, Any]:
+    """Return heads as JSON values."""
+    return {"agree": agree, "heads": [json_fields(head) for head in heads]}
+
+
+def to_lines(heads: Sequence[HostHead]) -> list[str]:
+    """Return a table, and a line for each alarm, brake and silence."""
+    rows = [
+        (
+            head.host,
+            head.number if head.source else "",
+            head.digest.hex()[:_DIGEST_CHARS],
+            head.term or "",
+            head.incarnation.hex()[:_DIGEST_CHARS],
+            "leads" if head.leading else "fresh" if head.fresh else "",
+            head.verdict,
+            head.source,
+        )
+        for head in heads
+    ]
+    headers = ("host", "record", "digest", "term", "incarnation", "is", "verdict", "by")
+    lines = table(headers, rows)
+    for head in heads:
+        notes = (("", head.silent), ("", head.alarm_message), ("brake: ", head.brake))
+        for word, text in (*notes, ("refused by ", head.refused_by)):
+            if text:
+                lines.append(printable(f"{head.host}: {word}{text}"))
+    return lines
 
 
 @click.group()
@@ -100,12 +186,11 @@ def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, .
     of a stopped server it reads the folder.
     """
     from ....server.cluster.repair import SAME, compare
-    from ...render import heads as render
 
     config = settings.config()
     found = compare(config, peer(settings), own_process(settings), addresses, folders)
     agree = bool(found) and all(head.verdict == SAME for head in found)
-    settings.show(render.to_json(found, agree=agree), render.to_lines(found), ok=agree)
+    settings.show(to_json(found, agree=agree), to_lines(found), ok=agree)
 
 
 @cluster.command("adopt")

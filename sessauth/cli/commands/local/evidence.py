@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ....errors import UsageError
-from ... import lookup, params
+from ... import context as lookup
+from ... import params
 from ...context import Settings, with_settings
 from ...output import Progress, printable
 from ...params import Ref, audit_dirs_option, bound_option
@@ -81,9 +82,9 @@ def evidence(
         return
     from ....audit import layout
     from ....evidence.pack import require_signing_key, write_pack
-    from ...evidence_sources import pack_sources, trusted_keys
     from ...render import pack as view
-    from .audit_folders import hosts_of
+    from ...render.audit import hosts_of
+    from ...render.pack import pack_sources, trusted_keys
 
     if out is None:
         raise UsageError("--out: name the file to write")

@@ -1,17 +1,45 @@
-"""``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder."""
+"""``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder.
+
+The status of a server as JSON and as lines for people.
+
+``sessauth status``: one server on one screen, also one that does not run.
+
+``sessauth doctor``: all faults of this host, each with its remedy.
+
+``sessauth state``: look after the state folder of a local service.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ....errors import Rejected, SessauthError, StateUnusable, Unavailable, UsageError
+from ....model.server_status import ServerStatus
+from ....model.standing import ClusterStanding, HostStanding
+from ... import output, params
 from ...context import Settings, with_settings
-from ...output import fields, show
+from ...output import (
+    Progress,
+    document_fields,
+    fields,
+    json_fields,
+    moment_and_distance,
+    printable,
+    show,
+    span,
+)
+from ...params import PATH, state_dir_option
 
 if TYPE_CHECKING:
     from ....server.config import Config
+    from ....server.doctor.finding import Finding, Host
 
 WORKERS = click.option(
     "--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file."
@@ -91,3 +119,327 @@ def demo(settings: Settings, console: bool, port: int) -> None:
     from ...demo import run
 
     click.get_current_context().exit(run(lambda text: show([text]), as_json=settings.json))
+
+
+_ROLES: Final = {
+    "single": "single host",
+    "leader": "leader of its cluster",
+    "server": "server of a cluster, follows its leader",
+    "follower": "follower of a cluster",
+}
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+
+
+def status_json(status: ServerStatus, standing: ClusterStanding | None, *, serving: bool) -> dict[str, Any]:
+    """Return a status as JSON values; ``hosts`` are those of the cluster, with the records they lack."""
+    hosts = () if standing is None else standing.hosts
+    return {
+        "serving": serving,
+        **json_fields(status),
+        "hosts": [json_fields(host, behind=_behind(host, status)) for host in hosts],
+    }
+
+
+def status_lines(status: ServerStatus, standing: ClusterStanding | None, now_ms: int) -> list[str]:
+    """Return one screen."""
+    return fields([*_server(status), *_faults(status), *_hosts(status, standing), *_room(status, now_ms)])
+
+
+def _server(status: ServerStatus) -> Iterator[tuple[str, object]]:
+    yield "server", f"NOT READY: {status.not_ready}" if status.not_ready else "ready"
+    name = f", {status.host}" if status.host else ""
+    up = f", up {span(status.uptime_ms)}" if status.uptime_ms else ""
+    yield "role", f"{_ROLES.get(status.role, status.role)}{name}, version {status.version}{up}"
+    if status.workers:
+        restarts = f", {status.worker_restarts} started again" if status.worker_restarts else ""
+        yield "workers", f"{status.ready_workers} of {status.workers} ready{restarts}"
+    living = status.active_sessions + status.suspended_sessions
+    yield "sessions", f"{living} living, {status.suspended_sessions} suspended, {status.ended_sessions} ended"
+    if status.minute_ms:
+        rate = status.checks * 1000 / status.minute_ms
+        counted = f"{rate:.1f}/s, {status.denials} of {status.checks} denied"
+        yield "checks", f"{counted}, in the last {span(status.minute_ms)}"
+    elif status.uptime_ms:
+        yield "checks", "not counted without metrics.address"
+
+
+def _faults(status: ServerStatus) -> Iterator[tuple[str, object]]:
+    yield "brake", f"SET: {status.brake}" if status.brake else "not set"
+    yield "clock", f"SUSPECT: {status.clock_suspect}" if status.clock_suspect else ""
+    yield "alarm", status.alarm
+    if status.role != "single":
+        yield "freshness", f"{'fresh' if status.fresh else 'STALE'}, record {status.record}"
+
+
+def _hosts(status: ServerStatus, standing: ClusterStanding | None) -> Iterator[tuple[str, object]]:
+    for host in () if standing is None else standing.hosts:
+        if host.reported:
+            behind = f"{_behind(host, status)} records behind {span(host.age_ms)} ago"
+            alarm = f", ALARM {host.alarm}" if host.alarm else ""
+            yield "host", f"{printable(host.name)}, {behind}{alarm}"
+        elif host.name != status.host:
+            yield "host", f"{printable(host.name)}{f' at {host.address}' if host.address else ''}"
+
+
+def _behind(host: HostStanding, status: ServerStatus) -> int:
+    return max(0, status.record - host.number) if host.reported else 0
+
+
+def _room(status: ServerStatus, now_ms: int) -> Iterator[tuple[str, object]]:
+    used, size = status.state_used_bytes, status.state_map_bytes
+    percent = f" ({100 * used / size:.1f} %)" if size else ""
+    yield "state", f"revision {status.revision}, {byte_text(used)} of {byte_text(size)}{percent}"
+    yield "disk", f"{byte_text(status.disk_free_bytes)} free of {byte_text(status.disk_bytes)}"
+    yield "certificate", moment_and_distance(status.certificate_ends_at_ms, now_ms)
+    if status.audit_head:
+        chain = f"stream {status.audit_stream}, line {status.audit_lines}, chain {status.audit_head}"
+        yield "audit", chain
+    yield "audit fault", status.audit_fault
+
+
+def byte_text(size: float) -> str:
+    """Return a number of bytes with a decimal unit, as ``1.5 MB``."""
+    for unit in _UNITS[:-1]:
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+@click.command()
+@with_settings
+def status(settings: Settings) -> None:
+    """Show a server: whether it is ready, its sessions, checks, free space, certificate, audit.
+
+    Exits with 0 if it answers checks, with 1 if it denies every one, and with 4 if it does not answer. Then
+    the folder of a local service is read in its place.
+    """
+    standing = None
+    try:
+        with settings.client() as client:
+            found = client.server_status()
+            if found.role != "single":
+                # The status is there without it: a server that is too busy, or belongs to no cluster.
+                with suppress(Unavailable, Rejected):
+                    standing = client.cluster_standing()
+    except Unavailable as error:
+        if not settings.is_local:
+            raise
+        from ....server.process.server_status import folder_status
+
+        found = replace(folder_status(settings.config()), not_ready=f"no server answers: {error}")
+        settings.show(
+            status_json(found, None, serving=False), status_lines(found, None, settings.clock.now_ms())
+        )
+        click.get_current_context().exit(output.UNAVAILABLE)
+    settings.show(
+        status_json(found, standing, serving=True),
+        status_lines(found, standing, settings.clock.now_ms()),
+        ok=not found.not_ready,
+    )
+
+
+WARNINGS: Final = 1
+ERRORS: Final = 2
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Read the whole state and the whole audit, too.")
+@click.option(
+    "--backups",
+    type=params.PATH,
+    multiple=True,
+    help="A backup, or a folder of backups: is the newest young enough, and can it be restored. Repeatable.",
+)
+@click.option(
+    "--backup-age",
+    "backup_age_ms",
+    type=params.duration,
+    default="1d",
+    show_default=True,
+    help="The newest backup is younger.",
+)
+@with_settings
+def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age_ms: int) -> None:
+    """Find everything that is wrong on this host, each with its remedy. Changes nothing.
+
+    Exits with 0 if nothing is, with 1 if there are warnings, with 2 if there are errors. Run it as the user
+    of the service, or as root.
+    """
+    from ....server.doctor.examination import examine
+    from ....server.doctor.finding import Host
+
+    if settings.target is not None:
+        raise UsageError("--target: the doctor examines this host; name its home folder with --home")
+
+    def host_of(config: Config) -> Host:
+        asked = replace(settings, home=config.home)
+        host = Host(config, settings.clock, deep=deep, backups=backups, backup_age_ms=backup_age_ms)
+        try:
+            with asked.client() as client:
+                return replace(host, status=client.server_status())
+        except Unavailable as error:
+            return replace(host, silence=str(error))
+        except SessauthError as error:
+            return replace(host, refusal=str(error))
+
+    found = examine(settings.config, host_of)
+    errors = sum(each.severity == "error" for each in found)
+    document = {
+        "errors": errors,
+        "warnings": len(found) - errors,
+        "findings": [json_fields(each, severity=each.severity) for each in found],
+    }
+    settings.show(document, _lines(found, errors))
+    if found:
+        click.get_current_context().exit(ERRORS if errors else WARNINGS)
+
+
+def _lines(found: list[Finding], errors: int) -> list[str]:
+    lines = []
+    for each in found:
+        lines.append(f"{each.severity.upper()}  {each.id}: {printable(each.words)}")
+        lines.append(f"  {printable(each.remedy)}")
+    if not found:
+        return ["nothing was found"]
+    return [*lines, f"{errors} errors, {len(found) - errors} warnings"]
+
+
+@click.group()
+def state() -> None:
+    """Check and copy the state of a local service."""
+
+
+@state.command("check")
+@click.option("--backup", "backed_up", type=PATH, help="Read this backup in the state's place.")
+@state_dir_option
+@with_settings
+def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> None:
+    """Read the whole state and say whether it can be served from. Exits with 5 if not.
+
+    Without --state the home folder is looked at too: whether others could read its keys or change its files.
+    With --backup a backup is read, as a restore reads it first; nothing is changed.
+    """
+    from ....server.keys import local_files
+    from ....state.backup import WHOLE, read_apart
+
+    if backed_up is not None:
+        if folder is not None:
+            raise UsageError("--backup and --state exclude each other")
+        _check_backup(settings, backed_up)
+        return
+    if folder is None:
+        config = settings.config()
+        folder = config.state_dir
+        local_files.check(config)
+    with Progress("verifying") as progress:
+        read = read_apart(folder, WHOLE, progress)
+    head, counts = read.head, read.counts
+    if head is None or counts is None:
+        raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
+    brake, stale = _brake_reason(folder), _is_stale(folder)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "format": head.format,
+        "revision": head.revision,
+        "seq": head.seq,
+        **asdict(counts),
+        "braked": brake is not None,
+        "brake_reason": brake or "",
+        "cluster_brake": _cluster_brake(folder),
+        "stale": stale,
+        "alarm": _alarm(folder),
+    }
+    settings.show_fields(document)
+    if brake is not None or stale:
+        click.get_current_context().exit(output.STATE)
+
+
+def _check_backup(settings: Settings, folder: Path) -> None:
+    """Show the contents of a backup. Raises StateUnusable if it can't be restored."""
+    from ....state.backup import BACKUP, read_apart
+
+    with Progress("verifying") as progress:
+        read = read_apart(folder, BACKUP, progress)
+    if read.manifest is None or read.counts is None:
+        raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
+    document = {"backup": str(folder), **asdict(read.manifest), **asdict(read.counts)}
+    settings.show_fields(document)
+
+
+def _brake_reason(folder: Path) -> str | None:
+    """Return why the brake is engaged, None if it is released. Raises StateUnusable."""
+    from ....state.host.brake import reader_page, reason_of
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return reason_of(page)
+
+
+def _cluster_brake(folder: Path) -> str:
+    """Return the reason of the cluster's brake, empty if it is not set. Raises StateUnusable."""
+    from ....state.host.brake import cluster_reason_of, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return cluster_reason_of(page)
+
+
+def _alarm(folder: Path) -> str:
+    """Return the alarm of the folder's host, empty if there is none. Raises StateUnusable."""
+    from ....state.host.brake import alarm_of, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return alarm_of(page)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Return True if the folder's freshness bound has passed. Raises StateUnusable."""
+    from ....state.host.brake import is_stale, reader_page
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return is_stale(page)
+
+
+@state.command("backup")
+@click.argument("target", type=PATH)
+@state_dir_option
+@with_settings
+def backup(settings: Settings, target: Path, folder: Path | None) -> None:
+    """Copy the state into TARGET, a new folder; the server may go on running."""
+    from ....state.backup import backup as copy
+
+    with Progress("copying and verifying") as progress:
+        manifest = asdict(copy(settings.state_dir(folder), target, progress))
+    document = {"target": str(target), **manifest}
+    settings.show_fields(document)
+
+
+@state.command("restore")
+@click.argument("source", type=PATH)
+@click.option("--force", is_flag=True, help="Accept a backup of another cluster.")
+@state_dir_option
+@with_settings
+def restore(settings: Settings, source: Path, force: bool, folder: Path | None) -> None:
+    """Put the backup in SOURCE in the place of the state; ends every session.
+
+    The server must be stopped. Revocations after the backup are not in it, so no earlier session or token
+    survives.
+    """
+    from ....state.backup import restore as put_back
+
+    folder = settings.state_dir(folder)
+    map_size = settings.config().server.map_size_bytes
+    with Progress("verifying and restoring") as progress:
+        head = put_back(source, folder, force=force, map_size=map_size, on_progress=progress)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "revision": head.revision,
+    }
+    settings.show(document, [*document_fields(document), "every session has ended; open them again"])
