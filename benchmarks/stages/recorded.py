@@ -22,9 +22,8 @@ from benchmarks.stages.checks import Warm
 from benchmarks.state_setup import World
 from benchmarks.tokens import AUDIENCE
 from benchmarks.workloads import Workload, WrongDecision
-from sessauth.audit.recording.options import AuditOptions
-from sessauth.audit.recording.process import ProcessRecorder
-from sessauth.audit.recording.recorder import Recorder
+from sessauth.audit.recording.process import ProcessRecorder, Recorder
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.state.lmdb.feed import LocalFeed
 
 SAMPLED: Final = 0.01

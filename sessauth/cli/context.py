@@ -111,7 +111,7 @@ def logged_session(ref: Ref, *folders: Path) -> bytes:
     """
     if not isinstance(ref, Prefix):
         return ref
-    from ..audit.read.reader import FolderReader
+    from ..audit.read.query import FolderReader
 
     lines: dict[bytes, str] = {}
     needle = f'"session":"{ref}'.encode()

@@ -48,9 +48,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..audit.read.decision_context import DecisionContext, load_context
-from ..audit.read.logged_decision import LoggedDecision
-from ..audit.read.query import Query, find
-from ..audit.read.reader import FolderReader
+from ..audit.read.query import FolderReader, LoggedDecision, Query, find
 from ..client import AsyncClient, RegisteredVerifier
 from ..clock import Clock, SystemClock
 from ..errors import NotFound, PermissionDenied, Rejected, TokenError

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..audit import layout
-from ..audit.read.logged_decision import LoggedDecision
-from ..audit.read.query import Query
-from ..audit.read.reader import Entry
+from ..audit.read.query import Entry, LoggedDecision, Query
 
 # Decisions that are held; older ones are in the log.
 HELD: Final = 20_000

@@ -42,7 +42,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ..audit.keys import AuditKey
+from ..audit.layout import AuditKey
 from ..errors import StateUnusable, UsageError
 from .question import MAX_SESSIONS
 from .reader import archive as form

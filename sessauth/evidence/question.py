@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..audit.read.reader import FolderReader
+from ..audit.read.query import FolderReader
 from ..errors import NotFound, UsageError
 from ..model.change import Change, ChangeKind
 from .reader.manifest import PackQuestion

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..audit import layout
-from ..audit.write.stream_index import StreamHead, last_line
+from ..audit.write.stream import StreamHead, last_line
 from ..errors import StateUnusable
 from .reader.manifest import PackQuestion
 from .reader.stream import SLACK_MS

@@ -16,8 +16,8 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from .. import limits
-from ..audit.recording.options import STOP_MINTING, AuditOptions
 from ..audit.write.retention import RetentionLimits
+from ..audit.write.stream import STOP_MINTING, AuditOptions
 from ..errors import ConfigError, UsageError
 from ..model.credential import AUDIENCE, ROLES
 

@@ -32,7 +32,7 @@ from .opening import open_verifier
 from .verifier import DEFAULT_STALENESS_MS
 
 if TYPE_CHECKING:
-    from ..audit.recording.options import AuditOptions
+    from ..audit.write.stream import AuditOptions
     from ..client import AsyncClient
 
 

@@ -11,7 +11,7 @@ from .base import BaseVerifier
 from .cost_judge import CostJudge, ServerAccess
 
 if TYPE_CHECKING:
-    from ..audit.recording.options import AuditOptions
+    from ..audit.write.stream import AuditOptions
 
 V = TypeVar("V", bound=BaseVerifier)
 

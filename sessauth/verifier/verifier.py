@@ -21,7 +21,7 @@ from .opening import open_verifier
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..audit.recording.options import AuditOptions
+    from ..audit.write.stream import AuditOptions
     from .server_backed import ServerBackedVerifier
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_STALENESS_MS", "Prepared", "Verifier"]

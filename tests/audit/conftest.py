@@ -10,7 +10,7 @@ import pytest
 
 from sessauth._fast._check import Chain
 from sessauth.audit import layout
-from sessauth.audit.keys import ArgumentsKey
+from sessauth.audit.layout import ArgumentsKey
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.model.change import end_session, narrow_session, open_session, revoke, suspend_session

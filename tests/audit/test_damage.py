@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.verify.findings import FindingKind
-from sessauth.audit.verify.lines import MAX_FAULTS
+from sessauth.audit.verify.lines import MAX_FAULTS, FindingKind
 from sessauth.audit.verify.verify import verify
 from tests.support.audit_log import Copy, kinds, write_small
 

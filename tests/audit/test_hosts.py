@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.read.hosts import audit_hosts
-from sessauth.audit.read.story import CLOCK_MS, SessionStory, read_story
+from sessauth.audit.read.story import CLOCK_MS, SessionStory, audit_hosts, read_story
 from sessauth.audit.replay import replay
 from sessauth.audit.replay.report import ReplayFault
 from sessauth.audit.write.stream import AuditStream

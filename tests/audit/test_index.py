@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.write.stream_index import StreamIndex
+from sessauth.audit.write.stream import StreamIndex
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from tests.support.audit_log import START_MS, decisions, open_stream

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit import layout
-from sessauth.audit.export import ocsf
-from sessauth.audit.read.reader import Entry, FolderReader
+from sessauth.audit import layout, ocsf
+from sessauth.audit.read.query import Entry, FolderReader
 from sessauth.model.ban import SessionSelector
 from sessauth.model.change import ChangeKind, ban_sessions, narrow_session
 from tests.support.audit_log import SESSION, change, decision

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.keys import ArgumentsKey
-from sessauth.audit.read.query import Query, argument_digests, find
-from sessauth.audit.read.reader import FolderReader
+from sessauth.audit.layout import ArgumentsKey
+from sessauth.audit.read.query import FolderReader, Query, argument_digests, find
 from sessauth.errors import KeyFolderError, StateUnusable
 from sessauth.scopes.call_arguments import encode
 from tests.support.audit_log import SESSION, START_MS, write_small

@@ -9,9 +9,8 @@ import pytest
 
 from sessauth._fast import _codec as codec
 from sessauth.audit import layout
-from sessauth.audit.checkpoint import checkpoint_body
-from sessauth.audit.keys import AuditKey
-from sessauth.audit.verify.findings import AuditReport, FindingKind
+from sessauth.audit.layout import AuditKey, checkpoint_body
+from sessauth.audit.verify.lines import AuditReport, FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.audit.write.retention import CHECK_MS, DAY_MS, AuditRetention, RetentionLimits
 from sessauth.audit.write.stream import AuditStream, StreamOptions

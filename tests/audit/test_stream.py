@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import ArgumentsKey, AuditKey, public_keys
-from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.layout import ArgumentsKey, AuditKey, public_keys
+from sessauth.audit.verify.lines import FindingKind
 from sessauth.audit.verify.verify import verify
-from sessauth.audit.write import stream_file
+from sessauth.audit.write import stream as stream_file
 from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock
 from sessauth.errors import KeyFolderError, UsageError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.lines import FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.clock import FixedClock
 from tests.support.audit_log import START_MS, decisions, open_stream

@@ -10,8 +10,8 @@ import pytest
 
 from sessauth._fast import _codec as codec
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey
-from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.layout import AuditKey
+from sessauth.audit.verify.lines import FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.clock import FixedClock
 from sessauth.errors import KeyFolderError, StateUnusable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.lines import FindingKind
 from sessauth.audit.verify.verify import verify
 from tests.support.audit_log import judged, write_small
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.read.hosts import audit_hosts
-from sessauth.audit.read.story import read_story
+from sessauth.audit.read.story import audit_hosts, read_story
 from sessauth.audit.replay import replay
 from sessauth.cli.render.audit import problems, verify_hosts
 from sessauth.reasons import Reason

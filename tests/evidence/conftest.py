@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey
 from sessauth.evidence.reader.crypto import TrustedKeys
 from sessauth.evidence.reader.verify import EvidenceReport, verify_pack
 from tests.support.evidence_packs import make_pack, session_question, write_log

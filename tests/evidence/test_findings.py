@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.evidence import pack, question
 from sessauth.evidence.pack import write_pack

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.audit.layout import AuditKey, public_keys
 from sessauth.clock import FixedClock
 from sessauth.evidence import question
 from sessauth.evidence.reader.crypto import TrustedKeys

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.audit.layout import AuditKey, public_keys
 from sessauth.cli.render.pack import to_lines
 from sessauth.clock import FixedClock
 from sessauth.evidence import question

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey
 from sessauth.evidence.reader.crypto import TrustedKeys
 from sessauth.evidence.reader.findings import EvidenceFault
 from tests.support import pack_mutations

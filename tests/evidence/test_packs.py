@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.errors import NotFound, UsageError
 from sessauth.evidence import question

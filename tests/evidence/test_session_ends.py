@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.audit.layout import AuditKey, public_keys
 from sessauth.audit.write.stream import AuditStream
 from sessauth.cli.render.pack import to_json, to_lines
 from sessauth.clock import FixedClock

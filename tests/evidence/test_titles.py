@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey
 from sessauth.cli.render.pack import to_json, to_lines
 from sessauth.evidence.reader.findings import EvidenceFault
 from sessauth.evidence.reader.manifest import PackQuestion

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.keys import ArgumentsKey
+from sessauth.audit.layout import ArgumentsKey
 from sessauth.audit.replay import read_arguments
 from sessauth.errors import UsageError
 from sessauth.gateways.mcp_proxy import argument_file

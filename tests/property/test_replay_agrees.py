@@ -10,7 +10,7 @@ import pytest
 
 from sessauth._fast._check import Chain
 from sessauth._fast.codec.errors import FormError
-from sessauth.audit.read.logged_decision import LoggedDecision
+from sessauth.audit.read.query import LoggedDecision
 from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
 from sessauth.audit.replay.report import ReplayedCall
 from sessauth.crypto.issuer_key import KeyStatus

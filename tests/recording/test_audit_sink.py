@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sessauth.audit.recording.audit_sink import AuditSink
-from sessauth.audit.recording.options import DENY, LEAST_QUEUE_BYTES, AuditOptions
-from sessauth.audit.recording.recorder import Recorder
+from sessauth.audit.recording.process import Recorder
+from sessauth.audit.write.stream import DENY, LEAST_QUEUE_BYTES, AuditOptions
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.reasons import Reason
 from tests.support.recorded import Failing, RecordedVerifier, ids, records

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from sessauth._fast._check import DecisionRecord
-from sessauth.audit.recording import recorder as recorder_module
-from sessauth.audit.recording.options import AuditOptions
-from sessauth.audit.recording.process import ProcessRecorder
-from sessauth.audit.recording.recorder import Recorder
+from sessauth.audit.recording import process as recorder_module
+from sessauth.audit.recording.process import ProcessRecorder, Recorder
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.clock import FixedClock
 from sessauth.model.log_records import Head
 from sessauth.state.writer.state_writer import StateWriter

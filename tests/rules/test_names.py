@@ -19,7 +19,6 @@ _VIEW = "a command, and the rendering of its answer"
 _REQUEST = "a client's call, and the request that it sends"
 _BOTH = "written by hand for threads and for tasks"
 SAME_MODULES: dict[tuple[str, str], str] = {
-    ("audit", "reader"): "reads a folder's records; the replay's reads changes, chains and decisions",
     ("audit", "stream"): "writes a stream; the verification's checks one",
     ("cli", "audit"): _VIEW,
     ("cli", "session"): _VIEW,

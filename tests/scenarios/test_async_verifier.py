@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from sessauth import AsyncVerifier, HolderKey, Reason, Stage, SurveyVerdict, Token, ToolCatalog, Verifier
-from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.verify.verify import verify
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.clock import SystemClock
 from sessauth.errors import Rejected, SessauthError, UsageError
 from sessauth.model.receipt import VerifierState

@@ -160,7 +160,7 @@ def test_a_child_leaves_stream_and_enrolment_to_the_parent(host: GatewayHost, tm
     credential.write_text(caller.credential)
     credential.chmod(0o600)
     host.run(f"""
-from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.write.stream import AuditOptions
 verifier = opened(
     server=str(state.parent / "run" / "sessauth.sock"), credential_file=Path({str(credential)!r}),
     register_as="forking", report_usage=True, audit=AuditOptions(dir={str(tmp_path / "audit")!r}),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.client import Client, RegisteredVerifier
 from sessauth.errors import Rejected, UsageError
 from sessauth.model.receipt import Receipt, ReceiptState, VerifierState, verify

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.export import ocsf, ocsf_changes
-from sessauth.audit.read.reader import FolderReader
+from sessauth.audit import ocsf
+from sessauth.audit.read.query import FolderReader
 from sessauth.audit.verify.verify import verify
 from sessauth.client import Client
 from sessauth.server.config import load
@@ -101,7 +101,7 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
     actors = [each.get("actor", "") for each in records(made.home / "audit", "local")]
     assert sorted(actors) == [""] * 5 + ["operator"] * 3
     thawed = [each for each in records(made.home / "audit", "local") if each["what"] == "brake_cleared"]
-    handed_on = [ocsf_changes.local_event(each)["actor"] for each in thawed]
+    handed_on = [ocsf.local_event(each)["actor"] for each in thawed]
     assert {"user": {"name": "operator"}} in handed_on and {"app_name": "unknown"} in handed_on
 
 

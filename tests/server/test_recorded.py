@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.replay import replay
 from sessauth.audit.verify.verify import verify
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.decisions.decision import Decision, DecisionBase
 from sessauth.errors import ConfigError
 from sessauth.reasons import Reason, Stage

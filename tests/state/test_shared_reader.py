@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessauth import Reason, Verifier
-from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.errors import StateError, StateUnusable
 from sessauth.state import layout
 from sessauth.state.lmdb.reader import StateReader

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit import layout
-from sessauth.audit.verify.findings import AuditReport, FindingKind
+from sessauth.audit.verify.lines import AuditReport, FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit import layout
-from sessauth.audit.keys import AuditKey, public_keys
+from sessauth.audit.layout import AuditKey, public_keys
 from sessauth.audit.write.stream import AuditStream
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import public_jwk

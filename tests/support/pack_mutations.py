@@ -13,8 +13,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, Final
 
-from sessauth.audit.checkpoint import signed_message
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey, signed_message
 from tests.support.evidence_packs import OTHER, PackParts
 
 STRANGER: Final = AuditKey(bytes(range(7, 39)))

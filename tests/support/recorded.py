@@ -10,8 +10,7 @@ from typing import Any
 
 from sessauth._fast._check import DecisionQueue
 from sessauth.audit import layout
-from sessauth.audit.recording.options import AuditOptions
-from sessauth.audit.write.stream import AuditStream
+from sessauth.audit.write.stream import AuditOptions, AuditStream
 from sessauth.clock import FixedClock
 from sessauth.decisions.decision import Decision
 from sessauth.verifier.verifier import Verifier

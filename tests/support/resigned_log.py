@@ -9,8 +9,7 @@ from typing import Any
 
 from sessauth._fast import _codec as codec
 from sessauth.audit import layout
-from sessauth.audit.checkpoint import checkpoint_body
-from sessauth.audit.keys import AuditKey
+from sessauth.audit.layout import AuditKey, checkpoint_body
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.write.stream import AuditOptions
 from sessauth.metrics import VerifierCollector
 from sessauth.server.metrics.state import METRICS
 from sessauth.verifier.verifier import Verifier

@@ -17,9 +17,7 @@ from ...limits import MAX_ANCESTORS
 from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope
 from ...tokens.inspection import BlockInfo
-from .logged_decision import LoggedDecision
-from .query import Query, find
-from .reader import Entry, FolderReader
+from .query import Entry, FolderReader, LoggedDecision, Query, find
 
 _BEFORE: Final = 8
 _AFTER: Final = 4

@@ -13,11 +13,10 @@ from ..._fast._codec import DecisionText
 from ...clock import Clock, SystemClock
 from ...reasons import Reason, Stage
 from .. import layout
-from ..stream_register import RegisterWriter
 from ..write.retention import AuditRetention
-from ..write.stream import AuditStream
+from ..write.stream import DENY, AuditOptions, AuditStream
+from ..write.stream_register import RegisterWriter
 from .change_follower import ChangeFollower
-from .options import DENY, AuditOptions
 
 # Decisions are encoded and written in steps of this size. A larger step's memory goes back to the system
 # each time, which costs more than the writes that it saves.

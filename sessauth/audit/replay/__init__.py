@@ -1,9 +1,7 @@
 """Replays an audit log: evaluates its recorded decisions again (docs/audit-replay.md)."""
 
-from .argument_files import read_arguments
-from .replay import replay
-from .report import ReplayFault, ReplayFinding, ReplayReport, Standing
-from .trial import RefusedCall, Trial, TrialReport
+from .replay import read_arguments, replay
+from .report import RefusedCall, ReplayFault, ReplayFinding, ReplayReport, Standing, Trial, TrialReport
 
 __all__ = [
     "RefusedCall",

@@ -3,18 +3,187 @@
 The kernel follows the chain as far as it holds. After a break, a line that fits elsewhere was moved, one
 whose followers continue its chain was changed, and a number without a line was removed. All other lines were
 inserted.
+
+Findings of a verification, with kind, place and words.
+
+Files that retention removed, by the signed records of their removal.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
 
 from ..._fast import _codec as codec
 from .. import layout
-from .findings import FindingKind
+
+
+class FindingKind(StrEnum):
+    """Kinds of findings; stable words. docs/audit.md explains each."""
+
+    CHANGED = "CHANGED"
+    REMOVED = "REMOVED"
+    REORDERED = "REORDERED"
+    INTERLEAVED = "INTERLEAVED"
+    FOREIGN = "FOREIGN"
+    TRUNCATED = "TRUNCATED"
+    MISSING_FILE = "MISSING_FILE"
+    MISSING_STREAM = "MISSING_STREAM"
+    BAD_CHECKPOINT = "BAD_CHECKPOINT"
+    UNSIGNED = "UNSIGNED"
+    NO_STREAM = "NO_STREAM"
+    ROLLED_BACK = "ROLLED_BACK"
+    # Notes: an untouched log may have them.
+    TORN = "TORN"
+    OPEN = "OPEN"
+    NOT_ENDED = "NOT_ENDED"
+    CLOCK_BACK = "CLOCK_BACK"
+    LOST = "LOST"
+    EXPIRED = "EXPIRED"
+
+
+NOTES = frozenset(
+    {
+        FindingKind.TORN,
+        FindingKind.OPEN,
+        FindingKind.NOT_ENDED,
+        FindingKind.CLOCK_BACK,
+        FindingKind.LOST,
+        FindingKind.EXPIRED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationFinding:
+    """One finding.
+
+    ``file`` is a file's name, "" for a whole folder; ``line`` counts from 1, 0 for a whole file; ``n`` is the
+    number that the line has or should have, -1 if there is none.
+    """
+
+    kind: FindingKind
+    file: str
+    line: int
+    n: int
+    words: str
+
+    @property
+    def is_note(self) -> bool:
+        """True if an untouched log may have it."""
+        return self.kind in NOTES
+
+
+@dataclass(slots=True)
+class StreamState:
+    """The state of a stream: ``count`` lines, of which a checkpoint covers the first ``signed``.
+
+    ``head`` is the chain of the last line, 64 hex digits. Times in ms since 1970.
+    """
+
+    stream: bytes
+    process: str = ""
+    files: dict[int, Path] = field(default_factory=dict)
+    count: int = 0
+    signed: int = 0
+    head: str = ""
+    began_ms: int = 0
+    latest_ms: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """The report of a verification."""
+
+    streams: tuple[StreamState, ...]
+    findings: tuple[VerificationFinding, ...]
+
+    @property
+    def faults(self) -> tuple[VerificationFinding, ...]:
+        """The findings that an untouched log can't have."""
+        return tuple(finding for finding in self.findings if not finding.is_note)
+
+    @property
+    def notes(self) -> tuple[VerificationFinding, ...]:
+        """The findings that an untouched log may have."""
+        return tuple(finding for finding in self.findings if finding.is_note)
+
+    @property
+    def intact(self) -> bool:
+        """True if there is no finding that an untouched log can't have."""
+        return not self.faults
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredFile:
+    """A file that was removed: the lines of its stream up to its end, and the chain of the last of them.
+
+    ``last``: it was the last file of a closed stream. ``n`` is the number of its record.
+    """
+
+    stream: bytes
+    number: int
+    count: int
+    head: str
+    last: bool
+    n: int
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], n: int) -> Self:
+        """Return the file that a record names. Raises KeyError, TypeError or ValueError for none."""
+        number, count = record["file"], record["count"]
+        if type(number) is not int or type(count) is not int:
+            raise TypeError("a number")
+        return cls(
+            bytes.fromhex(record["stream"]), number, count, str(record["head"]), record["last"] is True, n
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MissingBegin:
+    """A stream whose first files are missing: the finding, the first file there, the chain before it."""
+
+    finding: VerificationFinding
+    stream: bytes
+    number: int
+    previous: str
+
+
+class ExpiredFiles:
+    """All removals that a folder's streams record under a valid signature."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self._files: dict[tuple[bytes, int], ExpiredFile] = {}
+
+    def add(self, file: ExpiredFile) -> None:
+        """Add a removal."""
+        self._files[file.stream, file.number] = file
+
+    def explain(self, missing: MissingBegin) -> VerificationFinding:
+        """Return a note if the missing files were removed by retention, else the finding.
+
+        Retention removes a stream from its beginning, so the record of its last removed file covers all. The
+        remaining file must follow from it.
+        """
+        number = missing.number
+        before = self._files.get((missing.stream, number - 1))
+        if before is None or before.head != missing.previous:
+            return missing.finding
+        words = f"files before file {number} were removed by retention, as the audit records"
+        return VerificationFinding(FindingKind.EXPIRED, missing.finding.file, 0, missing.finding.n, words)
+
+    def covers(self, stream: bytes, count: int) -> bool:
+        """Return True if a whole stream of at least ``count`` lines was removed by retention."""
+        return any(
+            file.last and file.count >= count for file in self._files.values() if file.stream == stream
+        )
+
 
 # Concurrent decisions are recorded in any order; a call that the writer decides is recorded after its
 # commit.

@@ -10,10 +10,17 @@ from typing import Any, Final, Self
 
 from ...errors import StateUnusable
 from .. import layout
-from ..checkpoint import checkpoint_fault
-from .expired import ExpiredFile, MissingBegin
-from .findings import FindingKind, StreamState, VerificationFinding
-from .lines import MAX_FAULTS, FileLines, LineMark
+from ..layout import checkpoint_fault
+from .lines import (
+    MAX_FAULTS,
+    ExpiredFile,
+    FileLines,
+    FindingKind,
+    LineMark,
+    MissingBegin,
+    StreamState,
+    VerificationFinding,
+)
 
 # The time, beside checkpoint_ms, that lines may be without a signature: a disk that hangs delays the writer.
 UNSIGNED_SLACK_MS: Final = 60_000

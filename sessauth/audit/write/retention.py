@@ -19,12 +19,10 @@ from typing import Final
 from ..._fast import _codec as codec
 from ...crypto.pem import sync_path
 from .. import layout
-from ..checkpoint import checkpoint_fault
-from ..keys import AuditKey
-from ..verify.findings import FindingKind, VerificationFinding
+from ..layout import AuditKey, checkpoint_fault
+from ..verify.lines import FindingKind, VerificationFinding
 from ..verify.stream import StreamCheck
-from .stream import AuditStream
-from .stream_index import last_line
+from .stream import AuditStream, last_line
 
 KIND: Final = "expired"
 DAY_MS: Final = 86_400_000

@@ -1,8 +1,20 @@
-"""A stream: the files of chained lines that one run of one process writes into an audit folder."""
+"""A stream: the files of chained lines that one run of one process writes into an audit folder.
+
+One file of a stream under writing: a write succeeds wholly, or is undone.
+
+Records the ends of a folder's other streams in one stream, so that their removal leaves a trace.
+
+A record has the number of lines of a stream and the chain of the last of them. They are read from the files,
+and recorded if they are there in two polls: lines that a writer takes back because the disk is full are not.
+
+Options of recording.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +24,223 @@ from ..._fast import _codec as codec
 from ...clock import Clock, SystemClock
 from ...crypto.pem import sync_path
 from ...errors import StateUnusable, UsageError
+from ...limits import MAX_JSON_BYTES
 from .. import layout
-from ..checkpoint import checkpoint_body
-from ..keys import ArgumentsKey, AuditKey
-from .stream_file import StreamFile
-from .stream_index import StreamIndex
+from ..layout import ArgumentsKey, AuditKey, checkpoint_body
+
+
+class StreamFile:
+    """A file that grows by whole lines. Used by one thread at a time."""
+
+    __slots__ = ("_descriptor", "_torn", "path", "size", "synced")
+
+    path: Path
+    size: int
+    """Size of the whole lines, in bytes."""
+    synced: int
+    """The part of them that is surely on the disk, in bytes."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the file, mode 0640. Raises OSError."""
+        self.path = path
+        self.size = 0
+        self.synced = 0
+        self._torn = False
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, layout.FILE_MODE)
+        try:
+            os.fchmod(self._descriptor, layout.FILE_MODE)
+        except OSError:
+            self.close()
+            raise
+
+    def write(self, lines: bytes) -> None:
+        """Write after the last whole line, all or nothing.
+
+        Raises OSError if that fails; a partial write is undone, now or before the next write.
+        """
+        if self._torn:
+            os.ftruncate(self._descriptor, self.size)
+            self._torn = False
+        at = self.size
+        rest = memoryview(lines)
+        try:
+            while rest:
+                # At a known offset, so that no other program's bytes get between lines.
+                written = os.pwrite(self._descriptor, rest, at)
+                at += written
+                rest = rest[written:]
+        except OSError:
+            self.truncate(self.size)
+            raise
+        self.size = at
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes. Raises OSError; then the next write begins with the cut."""
+        self.size = size
+        self.synced = min(self.synced, size)
+        self._torn = True
+        os.ftruncate(self._descriptor, size)
+        self._torn = False
+
+    def sync(self) -> None:
+        """Wait until all is on the disk.
+
+        Raises OSError if that fails, or if another program removed, cut or extended the file. The disk may
+        hold anything then: write no more to this file.
+        """
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0 or status.st_size != self.size:
+            change = "removed" if status.st_nlink == 0 else "changed"
+            raise OSError(errno.ESTALE, f"was {change} by another program", str(self.path))
+        os.fdatasync(self._descriptor)
+        self.synced = self.size
+
+    def close(self) -> None:
+        """Close it; its content stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+# Has the last line of nearly every file; for a longer one more is read.
+_FIRST_READ: Final = 65_536
+_BEGIN_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """The last whole line of a stream: its file's number, its offset there, and its bytes."""
+
+    file: int
+    line_at: int
+    line: bytes
+
+    @property
+    def count(self) -> int:
+        """The number of lines of the stream."""
+        match = layout.NUMBERED.match(self.line)
+        return 0 if match is None else int(match[1]) + 1
+
+    @property
+    def chain(self) -> str:
+        """The chain of the last line, 64 hex digits."""
+        return self.line[-66:-2].decode("ascii", "replace")
+
+
+class StreamIndex:
+    """Polls a folder for new heads of streams other than its own."""
+
+    __slots__ = ("_folder", "_heads", "_own", "_pending", "_processes", "_recorded", "_sizes")
+
+    def __init__(self, folder: Path, own: bytes) -> None:
+        """Poll a folder for the stream ``own`` (16 bytes)."""
+        self._folder = folder
+        self._own = own
+        self._sizes: dict[bytes, tuple[int, int]] = {}
+        self._heads: dict[bytes, StreamHead] = {}
+        self._recorded: dict[bytes, StreamHead] = {}
+        self._pending: dict[bytes, StreamHead] = {}
+        self._processes: dict[bytes, str] = {}
+
+    def poll(self, now_ms: int) -> bytes:
+        """Return bodies of ``stream`` records for heads that are new since :meth:`acknowledge`; or "".
+
+        A head is returned from the second poll on. Files that can't be read now are left for the next poll.
+        """
+        bodies = []
+        self._pending = {}
+        try:
+            streams = layout.files(self._folder)
+        except OSError:
+            return b""
+        for stream, numbered in streams.items():
+            if stream == self._own:
+                continue
+            number, path = max(numbered.items())
+            try:
+                head = self._confirmed_head(stream, number, path)
+            except OSError:
+                continue
+            if head is not None and head != self._recorded.get(stream):
+                self._pending[stream] = head
+                bodies.append(self._body(stream, numbered, head, now_ms))
+        return b"".join(bodies)
+
+    def acknowledge(self) -> None:
+        """Confirm that the records of the last poll were written."""
+        self._recorded |= self._pending
+        self._pending = {}
+
+    def _confirmed_head(self, stream: bytes, number: int, path: Path) -> StreamHead | None:
+        size = path.stat().st_size
+        before = self._heads.get(stream)
+        stands = before is not None and _still_there(before, number, path)
+        if not stands or self._sizes.get(stream) != (number, size):
+            head = last_line(number, path)
+            if head is not None:
+                self._heads[stream] = head
+            self._sizes[stream] = (number, size)
+        return before if stands else None
+
+    def _body(self, stream: bytes, numbered: dict[int, Path], head: StreamHead, now_ms: int) -> bytes:
+        if stream not in self._processes:
+            self._processes[stream] = _process(min(numbered.items())[1])
+        return layout.body(
+            "stream",
+            {
+                "at_ms": now_ms,
+                "stream": stream.hex(),
+                "process": self._processes[stream],
+                "file": head.file,
+                "count": head.count,
+                "head": head.chain,
+            },
+        )
+
+
+def _still_there(head: StreamHead, number: int, path: Path) -> bool:
+    if number != head.file:
+        # A next file was begun: lines of the one before it are no longer taken back.
+        path = path.with_name(layout.file_name(bytes.fromhex(path.name[:32]), head.file))
+    try:
+        with path.open("rb") as file:
+            file.seek(head.line_at)
+            return file.read(len(head.line)) == head.line
+    except FileNotFoundError:
+        return False
+
+
+def last_line(number: int, path: Path) -> StreamHead | None:
+    """Return the last whole line of a file, None if it has none that is a record."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        reach = _FIRST_READ
+        while True:
+            start = max(0, end - reach)
+            file.seek(start)
+            data = file.read(end - start)
+            stop = data.rfind(b"\n")
+            begin = data.rfind(b"\n", 0, max(stop, 0)) + 1
+            if start == 0 or (stop > 0 and begin > 0):
+                break
+            reach *= 8
+    line = data[begin:stop]
+    if stop < 0 or not layout.NUMBERED.match(line) or len(line) <= layout.TAIL_BYTES:
+        return None
+    return StreamHead(number, start + begin, line)
+
+
+def _process(path: Path) -> str:
+    """Return the process in the begin of a stream's first file; "" if that can't be read."""
+    try:
+        with path.open("rb") as file:
+            record = layout.parse(file.read(_BEGIN_BYTES).split(b"\n", 1)[0])
+    except OSError:
+        return ""
+    process = (record or {}).get("process")
+    return process if isinstance(process, str) else ""
+
 
 # The lower limit has space for a begin and an end; readers hold a whole file in memory.
 LEAST_ROTATE_BYTES: Final = 4096
@@ -291,3 +515,54 @@ class AuditStream:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):
                 file.close()
+
+
+STOP_MINTING: Final = "stop_minting"
+DENY: Final = "deny"
+CONTINUE: Final = "continue"
+WHEN_FULL: Final = (STOP_MINTING, DENY, CONTINUE)
+# A call with the largest arguments must fit; otherwise one such call causes a loss.
+LEAST_QUEUE_BYTES: Final = 2 * MAX_JSON_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """An audit stream of one process. Times in ms, sizes in bytes.
+
+    All denials are recorded, and the share ``sample_allows`` (0.0 to 1.0) of the allows. At most
+    ``queue_bytes`` of decisions wait for the recorder, and as many of records for a disk that fails; further
+    decisions are lost and counted. ``when_full`` applies while decisions are lost or the stream can't be
+    written: ``stop_minting`` (a server gives no authority; elsewhere as ``continue``),
+    ``deny`` (no call is allowed) or ``continue``. The rest is
+    :class:`~sessauth.audit.write.stream.StreamOptions`.
+    """
+
+    dir: str | os.PathLike[str]
+    sample_allows: float = 1.0
+    queue_bytes: int = 16 << 20
+    when_full: str = STOP_MINTING
+    rotate_bytes: int = 64 << 20
+    fsync_ms: int = 1_000
+    checkpoint_ms: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a value out of range."""
+        if not os.fspath(self.dir):
+            raise UsageError("audit.dir: is required, the folder of the audit streams")
+        if not 0.0 <= self.sample_allows <= 1.0:
+            raise UsageError("audit.sample_allows: must be 0.0 to 1.0")
+        if self.queue_bytes < LEAST_QUEUE_BYTES:
+            raise UsageError(f"audit.queue_bytes: must be at least {LEAST_QUEUE_BYTES}")
+        if self.rotate_bytes < LEAST_ROTATE_BYTES:
+            raise UsageError(f"audit.rotate_bytes: must be at least {LEAST_ROTATE_BYTES}")
+        if self.fsync_ms < 0:
+            raise UsageError("audit.fsync_ms: must be 0 or more")
+        if self.checkpoint_ms < 1:
+            raise UsageError("audit.checkpoint_ms: must be at least 1")
+        if self.when_full not in WHEN_FULL:
+            raise UsageError(f"audit.when_full: must be one of {', '.join(WHEN_FULL)}")
+
+    @property
+    def stream(self) -> StreamOptions:
+        """The options of the stream itself."""
+        return StreamOptions(self.rotate_bytes, self.fsync_ms, self.checkpoint_ms)

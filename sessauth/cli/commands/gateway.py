@@ -51,7 +51,7 @@ def verifier_options(command: Command) -> Command:
 
 def open_verifier(settings: Settings, **options: Any) -> Any:
     """Return the embedded verifier that :func:`verifier_options` describe. Raises as Verifier.embedded."""
-    from ...audit.recording.options import AuditOptions
+    from ...audit.write.stream import AuditOptions
     from ...verifier.verifier import Verifier
 
     audit = options["audit"]

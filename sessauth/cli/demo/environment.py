@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...audit.recording.options import AuditOptions
+from ...audit.write.stream import AuditOptions
 from ...client import Client
 from ...decisions.decision import DecisionBase
 from ...errors import SessauthError, Unavailable

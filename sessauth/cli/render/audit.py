@@ -15,21 +15,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...audit import layout
-from ...audit.export import ocsf
-from ...audit.export.ocsf_common import Event
-from ...audit.read.hosts import AuditHost
-from ...audit.read.logged_decision import LoggedDecision
-from ...audit.read.query import Query, find
-from ...audit.read.reader import Entry, FolderReader
-from ...audit.read.story import HostStory, SessionStory
-from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
+from ...audit import layout, ocsf
+from ...audit.ocsf import Event
+from ...audit.read.query import Entry, FolderReader, LoggedDecision, Query, find
+from ...audit.read.story import AuditHost, HostStory, SessionStory
+from ...audit.verify.lines import AuditReport, StreamState, VerificationFinding
 from ...errors import KeyFolderError, StateError, StateUnusable, UsageError
 from ..context import Settings
 from ..output import moment, printable, table
 
 if TYPE_CHECKING:
-    from ...audit.stream_register import StreamRegister
+    from ...audit.write.stream_register import StreamRegister
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +353,7 @@ def hosts_of(settings: Settings, folders: Sequence[Path], state_dir: Path | None
 
     ``state_dir`` is that of a single host.
     """
-    from ...audit.read.hosts import AuditHost, audit_hosts
+    from ...audit.read.story import AuditHost, audit_hosts
 
     if not folders:
         config = settings.config()
@@ -382,8 +378,7 @@ def verify_hosts(
 
     Raises as ``verify`` does; of several hosts one without a public key is not intact.
     """
-    from ...audit.verify.anchors import missing_heads
-    from ...audit.verify.verify import verify
+    from ...audit.verify.verify import missing_heads, verify
 
     verified = []
     for host in hosts:
@@ -410,7 +405,7 @@ def verify_hosts(
 def _without_keys(host: AuditHost, why: str) -> AuditReport:
     """Return the report of a log that can't be verified: there is none, or nothing to verify it by."""
     from ...audit import layout
-    from ...audit.verify.findings import AuditReport, FindingKind, VerificationFinding
+    from ...audit.verify.lines import AuditReport, FindingKind, VerificationFinding
 
     kind = FindingKind.UNSIGNED if layout.files(host.folder) else FindingKind.NO_STREAM
     return AuditReport((), (VerificationFinding(kind, "", 0, -1, why),))
@@ -421,7 +416,7 @@ def _read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[
 
     Raises StateUnusable if its file is damaged.
     """
-    from ...audit import stream_register
+    from ...audit.write import stream_register
 
     why = "none was named; --state names one"
     if state_dir is not None:
@@ -445,8 +440,8 @@ def _with_missing_changes(
 
     A state that can't be read is no finding, unless it is an older one.
     """
-    from ...audit.recording.missing_changes import lacking
-    from ...audit.verify.findings import FindingKind, VerificationFinding
+    from ...audit.recording.change_follower import lacking
+    from ...audit.verify.lines import FindingKind, VerificationFinding
     from ...state.layout import DATA_FILE
     from ...state.lmdb.feed import LocalFeed
     from ...state.lmdb.reader import StateReader

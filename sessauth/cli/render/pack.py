@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from ...audit import layout, stream_register
-from ...audit.keys import public_keys
-from ...audit.read.hosts import AuditHost
+from ...audit import layout
+from ...audit.layout import public_keys
+from ...audit.read.story import AuditHost
+from ...audit.write import stream_register
 from ...errors import NotFound, Rejected
 from ...evidence.pack import PackSources, SessionPapers
 from ...evidence.reader.crypto import TrustedKeys, by_id, of_jwks

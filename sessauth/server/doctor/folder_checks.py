@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from ...audit import layout as audit_layout
-from ...audit import stream_register
-from ...audit.recording.missing_changes import lacking
+from ...audit.recording.change_follower import lacking
 from ...audit.verify.verify import verify as verify_audit
+from ...audit.write import stream_register
 from ...client._target import load_credential
 from ...crypto.issuer_key import KeyStatus
 from ...errors import ConfigError, KeyFolderError, SessauthError, StateError, StateUnusable

@@ -24,8 +24,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from ...audit import layout, stream_register
+from ...audit import layout
 from ...audit.recording.change_follower import POSITION_FILE
+from ...audit.write import stream_register
 from ...clock import Clock
 from ...errors import ConfigError, StateUnusable
 from ...state.host.brake import ManualBrake

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from ...audit.recording.change_follower import ChangeFollower
-from ...audit.recording.options import STOP_MINTING
 from ...audit.recording.process import ProcessRecorder
-from ...audit.stream_register import RegisterWriter
 from ...audit.write.retention import AuditRetention
+from ...audit.write.stream import STOP_MINTING
+from ...audit.write.stream_register import RegisterWriter
 from ...clock import Clock
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ... import limits
-from ...audit import stream_register
+from ...audit.write import stream_register
 from ...clock import SystemClock
 from ...errors import SessauthError, StateError
 from ...model.server_status import ServerStatus

@@ -29,7 +29,7 @@ from ...params import Ref, audit_dir_option, audit_dirs_option
 
 if TYPE_CHECKING:
     from ....audit.read.decision_context import DecisionContext
-    from ....audit.read.hosts import AuditHost
+    from ....audit.read.story import AuditHost
     from ....audit.replay import RefusedCall, ReplayFinding, ReplayReport, TrialReport
 
 _MAX_REFUSED = 20
@@ -255,7 +255,7 @@ def verify(
     A state that lacks changes which the log holds is an older one; that is said too. Of several hosts each
     log is verified for itself.
     """
-    from ....audit.keys import public_keys
+    from ....audit.layout import public_keys
     from ...render import audit as audit_view
     from ...render.audit import hosts_of, verify_hosts
 
@@ -331,7 +331,7 @@ def _word(text: str, known: Any, option: str) -> str:
 @with_settings
 def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options: Any) -> None:
     """Show the records that fit all of the options, by time. Nothing is verified."""
-    from ....audit.read.reader import FolderReader
+    from ....audit.read.query import FolderReader
     from ...render import audit as audit_view
     from ...render.audit import hosts_of
 
@@ -355,9 +355,8 @@ def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options:
 @with_settings
 def export(settings: Settings, /, folder: Path | None, out: Path | None, **options: Any) -> None:
     """Write decisions and changes as OCSF events, one JSON document a line, stream by stream."""
-    from ....audit.read.hosts import AuditHost
-    from ....audit.read.query import find
-    from ....audit.read.reader import FolderReader
+    from ....audit.read.query import FolderReader, find
+    from ....audit.read.story import AuditHost
     from ...render.audit import Events
 
     folder = settings.audit_dir(folder)
@@ -386,7 +385,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
 def key(settings: Settings, folder: Path | None) -> None:
     """Print the public keys that the log is signed by: keep them where the log is not."""
     from ....audit import layout
-    from ....audit.keys import public_keys
+    from ....audit.layout import public_keys
 
     folder = settings.audit_dir(folder)
     found = public_keys(folder / layout.PUBLIC_FILE)
@@ -411,7 +410,7 @@ def decision() -> None:
 def show(settings: Settings, decision_id: bytes, folder: Path | None) -> None:
     """Show why exactly a call was allowed or denied, with its token and its session's changes."""
     from ....audit.read.decision_context import load_context
-    from ....audit.read.reader import FolderReader
+    from ....audit.read.query import FolderReader
 
     context = load_context(FolderReader(settings.audit_dir(folder)), decision_id)
     settings.show(_json(context), _decision_lines(context))

@@ -17,7 +17,7 @@ from ...output import Progress, printable
 from ...params import Ref, audit_dirs_option, bound_option
 
 if TYPE_CHECKING:
-    from ....audit.read.hosts import AuditHost
+    from ....audit.read.story import AuditHost
     from ....evidence.reader.crypto import TrustedKeys
     from ....evidence.reader.manifest import PackQuestion
     from ....evidence.reader.verify import EvidenceReport

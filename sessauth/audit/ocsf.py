@@ -1,19 +1,73 @@
-"""Changes of the state as OCSF events: Authorize Session for an opening, else Entity Management."""
+"""The common part of OCSF events: class, activity, severity and time.
+
+Changes of the state as OCSF events: Authorize Session for an opening, else Entity Management.
+
+Records as events of the Open Cybersecurity Schema Framework, version 1.6.0.
+
+A decision is API Activity (6003) with the profile ``security_control``. The opening of a session is Authorize
+Session (3003), every other change Entity Management (3004). Fields without a place there are under
+``unmapped`` (docs/audit.md has the table). Records about the log itself are no events.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from ..._fast._check import WireError
-from ...crypto.issuer_key import KeyStatus
-from ...errors import UsageError
-from ...model.ban import SessionSelector
-from ...model.change import Change, ChangeKind
-from ...scopes.scope import Scope
-from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
+from .._fast._check import WireError
+from ..crypto.issuer_key import KeyStatus
+from ..errors import UsageError
+from ..model.ban import SessionSelector
+from ..model.change import Change, ChangeKind
+from ..reasons import Reason
+from ..scopes.scope import Scope
+from .read.query import Entry, LoggedDecision
+
+VERSION: Final = "1.6.0"
+INFORMATIONAL: Final = 1
+LOW: Final = 2
+MEDIUM: Final = 3
+
+Event = dict[str, Any]
+
+_CLASSES: Final = {
+    3003: ("Authorize Session", "Identity & Access Management"),
+    3004: ("Entity Management", "Identity & Access Management"),
+    6003: ("API Activity", "Application Activity"),
+}
+_SEVERITIES: Final = {INFORMATIONAL: "Informational", LOW: "Low", MEDIUM: "Medium"}
+
+
+def classified(
+    class_uid: int, activity: int, activity_name: str, severity: int, record: Mapping[str, Any]
+) -> Event:
+    """Return an event with its classification. ``activity`` 99 has its name alone."""
+    name, category = _CLASSES[class_uid]
+    return {
+        "category_uid": class_uid // 1000,
+        "category_name": category,
+        "class_uid": class_uid,
+        "class_name": name,
+        "activity_id": activity,
+        "activity_name": activity_name,
+        "type_uid": class_uid * 100 + activity,
+        "type_name": f"{name}: {'Other' if activity == 99 else activity_name}",
+        "severity_id": severity,
+        "severity": _SEVERITIES[severity],
+        "time": record.get("at_ms", 0),
+        "metadata": {},
+        "unmapped": {},
+    }
+
+
+def unmapped(record: Mapping[str, Any], mapped: frozenset[str]) -> dict[str, Any]:
+    """Return the fields of a record that have no place in an event."""
+    return {name: value for name, value in record.items() if name not in mapped}
+
 
 # The activity of Entity Management and the type of the entity. 99: not in the schema.
 _KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
@@ -55,7 +109,7 @@ _LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
     "cluster_brake_cleared": (9, "Disable", "Brake of the cluster"),
 }
 _LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "actor", "chain"})
-_MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
+_MAPPED_CHANGES: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
 
 
 def change_event(record: Mapping[str, Any]) -> Event:
@@ -99,7 +153,7 @@ def change_event(record: Mapping[str, Any]) -> Event:
     result["metadata"] |= {"uid": str(record.get("id", ""))}
     if session:
         result["metadata"]["correlation_uid"] = session
-    result["unmapped"] = unmapped(record, _MAPPED)
+    result["unmapped"] = unmapped(record, _MAPPED_CHANGES)
     return result
 
 
@@ -154,3 +208,108 @@ def _scopes(body: Mapping[str, Any]) -> list[str]:
         return [str(Scope.from_record(scope)) for scope in found]
     except UsageError:
         return []
+
+
+# The usual meaning of actions; others have their name as the activity.
+_ACTIVITIES: Final = {"create": 1, "read": 2, "get": 2, "list": 2, "update": 3, "write": 3, "delete": 4}
+_CAPTIONS: Final = {1: "Create", 2: "Read", 3: "Update", 4: "Delete"}
+# Reasons that an honest holder of a token does not cause.
+_SUSPICIOUS: Final = frozenset(
+    {
+        Reason.BAD_SIGNATURE.name,
+        Reason.REVOKED.name,
+        Reason.REPLAYED.name,
+        Reason.BAD_PROOF.name,
+        Reason.SESSION_ENDED.name,
+        Reason.ISSUER_DISTRUSTED.name,
+    }
+)
+# The action and resource of a check of the token alone, whose record has `token_only` under `unmapped`.
+_TOKEN_CHECK: Final = ("check_token", "token")
+_MAPPED: Final = frozenset(
+    {"n", "kind", "at_ms", "id", "allowed", "reason", "stage", "session", "action", "resource", "audience"}
+    | {"source", "chain"}
+)
+
+
+def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
+    """Return a record as an OCSF event, None for one that is about the log itself.
+
+    ``begin`` is the begin of the record's file, with its cluster and process.
+    """
+    if entry.kind == "decision":
+        result = _decision(entry.record)
+    elif entry.kind == "change":
+        result = change_event(entry.record)
+    elif entry.kind == "local":
+        result = local_event(entry.record)
+    else:
+        return None
+    result["metadata"] |= {
+        "version": VERSION,
+        "product": {"name": "sessauth", "vendor_name": "sessauth", "version": _product_version()},
+        "log_name": "audit",
+        "log_provider": str(begin.get("process", "")),
+        "sequence": entry.record.get("n", 0),
+        "tenant_uid": str(begin.get("cluster", "")),
+    }
+    result["unmapped"] |= {"stream": entry.stream.hex(), "chain": entry.record.get("chain", "")}
+    return result
+
+
+def _decision(record: Mapping[str, Any]) -> Event:
+    allowed = record.get("allowed") is True
+    reason, action, resource = (str(record.get(name, "")) for name in ("reason", "action", "resource"))
+    if record.get("token_only") is True:
+        action, resource = _TOKEN_CHECK
+    activity = _ACTIVITIES.get(action, 99)
+    observed = LoggedDecision.of(record).observed
+    severity = MEDIUM if reason in _SUSPICIOUS else LOW if observed or not allowed else INFORMATIONAL
+    result = classified(6003, activity, _CAPTIONS.get(activity, action or "unknown"), severity, record)
+    session = record.get("session")
+    result |= {
+        "message": f"{_words(allowed, observed)} {action} {resource}: {reason}",
+        "status_id": 1 if allowed else 2,
+        "status": "Success" if allowed else "Failure",
+        "status_code": reason,
+        "status_detail": "observe mode" if observed else f"stage {str(record.get('stage', '')).lower()}",
+        "action_id": 1 if allowed else 2,
+        "action": "Allowed" if allowed else "Denied",
+        "disposition_id": 1 if allowed else 2,
+        "disposition": "Allowed" if allowed else "Blocked",
+        "actor": {"session": {"uid": session}}
+        if session
+        # Claims of an unverified token prove nothing.
+        else {"app_name": "unverified token", "app_uid": str(record.get("token", ""))},
+        "api": {
+            "operation": action or "unknown",
+            "request": {"uid": str(record.get("id", ""))},
+            "response": {"message": reason},
+            "service": {"name": str(record.get("audience", "")) or "unknown"},
+        },
+        "resources": [{"name": resource, "role_id": 1, "role": "Target"}],
+        "src_endpoint": _endpoint(str(record.get("source", ""))),
+    }
+    result["metadata"] |= {"uid": str(record.get("id", "")), "profiles": ["security_control"]}
+    if session:
+        result["metadata"]["correlation_uid"] = session
+    result["unmapped"] = unmapped(record, _MAPPED)
+    return result
+
+
+def _words(allowed: bool, observed: bool) -> str:
+    return "allowed in observe mode" if observed else "allowed" if allowed else "denied"
+
+
+def _endpoint(source: str) -> dict[str, str]:
+    try:
+        return {"ip": str(ipaddress.ip_address(source))}
+    except ValueError:
+        return {"name": source or "unknown"}
+
+
+def _product_version() -> str:
+    try:
+        return version("sessauth")
+    except PackageNotFoundError:
+        return ""

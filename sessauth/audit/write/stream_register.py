@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .._fast import _check as kernel
-from ..clock import Clock
-from ..errors import KeyFolderError, StateUnusable
-from ..state.host.folder import replace_file
-from ..state.layout import DATA_MODE
-from . import layout
-from .keys import public_keys
-from .verify.stream import StreamAnchor
-from .write.stream import AuditStream
+from ..._fast import _check as kernel
+from ...clock import Clock
+from ...errors import KeyFolderError, StateUnusable
+from ...state.host.folder import replace_file
+from ...state.layout import DATA_MODE
+from .. import layout
+from ..layout import public_keys
+from ..verify.stream import StreamAnchor
+from .stream import AuditStream
 
 FILE: Final = "audit.json"
 # Streams of earlier runs; each names the others of its time, so a few are enough.
