@@ -7,14 +7,13 @@ from typing import Final
 
 from benchmarks.grants.calls import Call, Server, Session
 from sessauth.scopes.scope import Scope
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage.kinds.holds import Rules
 from sessauth.usage.kinds.observed import Observed, tools
-from sessauth.usage.kinds.room import KindSuggester, RoomPlan
-from sessauth.usage.kinds.text_holds import Rules
+from sessauth.usage.kinds.scopes import KindSuggester, RoomPlan
+from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage
 from sessauth.usage.suggest import suggest
-from sessauth.usage.tighten import joined
+from sessauth.usage.tighten import Fit, joined
 
 GRANT: Final = "grant"
 NAMES: Final = "names"

@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.grants.cases import HIJACKED, LARGE, PURPOSE
 from benchmarks.grants.measures import Counts
-from sessauth.usage.generalize import Fit
+from sessauth.usage.tighten import Fit
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sessauth.usage.kinds.texts import TextKind, text_kind
+from sessauth.usage.kinds.holds import TextKind, text_kind
 
 _KINDS: Final[Mapping[TextKind, str]] = {
     TextKind.NAME: "name",

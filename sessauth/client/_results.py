@@ -17,8 +17,7 @@ from ..model.session import ScopeRecord, Session
 from ..scopes.call_arguments import Arguments
 from ..tokens.inspection import BlockInfo
 from ..tokens.token import Token
-from ..usage.observations import BlockObservation, SessionObservation, UseAfterEnd
-from ..usage.session_usage import SessionUsage
+from ..usage.session_usage import BlockObservation, SessionObservation, SessionUsage, UseAfterEnd
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from typing import Any, Final
 from .. import limits
 from .._fast import _check as kernel
 from ..errors import UsageError
-from ..usage.observations import (
+from ..usage.session_usage import (
     USAGE_FACTOR,
     BlockObservation,
     ObservationBatch,
     SessionObservation,
+    SessionUsage,
     UseAfterEnd,
 )
-from ..usage.session_usage import SessionUsage
 from ..v1 import usage_service_pb2 as pb
 
 MAX_BATCH_SESSIONS: Final = 1_024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..model.registration import Registration
-from ..usage.observations import ObservationAck, ObservationBatch
+from ..usage.session_usage import ObservationAck, ObservationBatch
 from ._requests import evidence as evidence_calls
 from ._requests import usage as usage_calls
 from ._sync.client import Client

@@ -20,8 +20,8 @@ from ..model.receipt import SignedReceipt
 from ..model.session import Session, SessionStatus
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
-from ..usage.observations import SessionObservation
 from ..usage.report import UsageReport
+from ..usage.session_usage import SessionObservation
 from .pages import stated, used_layer
 from .parts import ConsoleParts
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere

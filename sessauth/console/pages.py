@@ -18,9 +18,9 @@ from starlette.responses import HTMLResponse
 
 from ..approvals.safe_text import is_plain, mixes_scripts, visible
 from ..clock import Clock
-from ..usage.generalize import Fit
-from ..usage.grants import is_for
+from ..usage.profile import is_for
 from ..usage.report import LayerUse, UsageReport
+from ..usage.tighten import Fit
 from .logins import Login
 from .recent import Reach
 

@@ -22,10 +22,9 @@ from ..model.session import Session, SessionStatus
 from ..scopes import containment
 from ..scopes.scope import Scope
 from ..scopes.value import value_of
-from ..usage.generalize import Fit
-from ..usage.grants import CEILING, GrantLayer, ceilings
-from ..usage.kinds.observed import Observed
-from ..usage.kinds.price import SessionPrice, price_of
+from ..usage.kinds.observed import Observed, SessionPrice, price_of
+from ..usage.profile import CEILING, GrantLayer, ceilings
+from ..usage.tighten import Fit
 from .decision_log import DecisionLog
 from .one_session import CHANGING, NO_CENSUS, SessionFacts, actor_of, facts_of, read_each
 from .pages import base_of, moment

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from ..client import SessionReport
 from ..errors import PermissionDenied, SessauthError
 from ..model.session import Session, SessionStatus
-from ..usage.observations import SessionObservation
+from ..usage.session_usage import SessionObservation
 from .parts import ConsoleParts
 from .recent import DatedAnswer, leads_elsewhere
 

@@ -26,7 +26,7 @@ from ..model.lineage import SessionLookup, ancestor_ids, lineage
 from ..model.session import EndCause, Session, SessionStatus
 from ..state.lmdb.environment import LmdbSource
 from ..state.lmdb.feed import LocalFeed, LogEntry
-from ..usage.observations import UseAfterEnd
+from ..usage.session_usage import UseAfterEnd
 from ..v1 import event_service_pb2 as pb
 from . import request_fields
 from .keys.credentials import Principal

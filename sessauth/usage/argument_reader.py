@@ -19,7 +19,7 @@ from ..scopes.operand import Exact, operands_of
 from ..scopes.operand import Json as JsonOperand
 from ..scopes.scope import Scope
 from ..scopes.value import Number, Value
-from . import limits as bounds
+from . import records as bounds
 
 # A longer number counts as one without a value: it is left open, never wrongly bounded.
 _MAX_NUMBER_CHARS = 1024

@@ -4,19 +4,32 @@ Resources stay apart while they are few. An action with more of them than the li
 With more call groups than the limit, every action has; with more actions than the limit the profile is
 dropped. Each step depends on amounts and not on their order, and none is undone: so profiles merge in any
 order.
+
+Lists of granted scopes, and the scopes among them that may have admitted a call.
+
+The kernel does the matching. A decision record holds neither the session's facts at its time nor the tool's
+properties. So conditions on them are left out, and a scope counts as used if the rest of it matches. A scope
+may count as used that was not, but none as unused that was.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Annotated, Final
 
 from .. import limits
-from ..errors import UsageError
-from . import field_readers
-from . import limits as bounds
+from .._fast import _check as kernel
+from .._fast import _codec as codec
+from ..errors import ScopeError, UsageError
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
+from . import records
+from . import records as bounds
 from .argument_reader import ELEMENT, ParsedArguments, Path
-from .field_readers import Count, Form, PlainFields, Truth
+from .records import Count, Form, PlainFields, Truth
 from .value_summary import ValueSummary
 
 Position = tuple[str, int]
@@ -41,7 +54,7 @@ def outermost(path: Path) -> tuple[bool, int, Path]:
 
 
 def _segments(data: object) -> list[ValueSummary]:
-    return [ValueSummary.from_dict(part) for part in field_readers.items(data, limits.MAX_SEGMENTS)]
+    return [ValueSummary.from_dict(part) for part in records.items(data, limits.MAX_SEGMENTS)]
 
 
 def _paths_to_json(paths: dict[Path, ValueSummary]) -> list[object]:
@@ -50,10 +63,10 @@ def _paths_to_json(paths: dict[Path, ValueSummary]) -> list[object]:
 
 def _paths(data: object) -> dict[Path, ValueSummary]:
     paths = {}
-    for row in field_readers.items(data, bounds.MAX_PATHS):
-        path, summary = field_readers.items(row, 2, exactly=True)
-        names = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
-        key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names)
+    for row in records.items(data, bounds.MAX_PATHS):
+        path, summary = records.items(row, 2, exactly=True)
+        names = records.items(path, limits.MAX_PATH_SEGMENTS)
+        key = tuple(records.text(name, limits.MAX_STRING_BYTES) for name in names)
         if not key or key[0] == ELEMENT:
             raise UsageError("a usage record: a path begins with the name of an argument")
         paths[key] = ValueSummary.from_dict(summary)
@@ -172,7 +185,7 @@ class CallGroup(PlainFields):
     def _validate(self) -> None:
         if self.longest > limits.MAX_SEGMENTS or self.shortest > self.longest:
             raise UsageError("a usage record: more segments than a resource has")
-        field_readers.items(self.segments, self.longest, exactly=True)
+        records.items(self.segments, self.longest, exactly=True)
 
 
 GroupKey = tuple[Positions, str]
@@ -257,19 +270,19 @@ class Profile:
     @classmethod
     def from_dict(cls, data: object) -> Profile:
         """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
-        plain = field_readers.fields(data, "level", "groups")
-        level = field_readers.count(plain["level"])
+        plain = records.fields(data, "level", "groups")
+        level = records.count(plain["level"])
         if level > NOTHING:
             raise UsageError("a usage record: an unknown level of detail")
         profile = cls(level)
-        for group in field_readers.items(plain["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
-            parts = field_readers.fields(group, "positions", "action", "buckets")
-            rows = field_readers.items(parts["positions"], bounds.MAX_POSITIONS)
-            action = field_readers.text(parts["action"], limits.MAX_ACTION_CHARS)
-            key = (tuple(read_position(field_readers.items(row, 2, exactly=True)) for row in rows), action)
-            for row in field_readers.items(parts["buckets"], bounds.MAX_RESOURCES):
-                name, bucket = field_readers.items(row, 2, exactly=True)
-                resource = field_readers.text(name, limits.MAX_RESOURCE_BYTES)
+        for group in records.items(plain["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
+            parts = records.fields(group, "positions", "action", "buckets")
+            rows = records.items(parts["positions"], bounds.MAX_POSITIONS)
+            action = records.text(parts["action"], limits.MAX_ACTION_CHARS)
+            key = (tuple(read_position(records.items(row, 2, exactly=True)) for row in rows), action)
+            for row in records.items(parts["buckets"], bounds.MAX_RESOURCES):
+                name, bucket = records.items(row, 2, exactly=True)
+                resource = records.text(name, limits.MAX_RESOURCE_BYTES)
                 other = cls(level, {key: {resource: CallGroup.from_dict(bucket)}})
                 profile.merge(other)
         return profile
@@ -277,5 +290,124 @@ class Profile:
 
 def read_position(parts: list[object]) -> Position:
     """Read ``[layer id, index]``; raises UsageError for anything else."""
-    layer, index = field_readers.items(parts, 2, exactly=True)
-    return field_readers.text(layer, 64), -1 if index == -1 else field_readers.count(index)
+    layer, index = records.items(parts, 2, exactly=True)
+    return records.text(layer, 64), -1 if index == -1 else records.count(index)
+
+
+CEILING: Final = "ceiling"
+MINTED: Final = "minted"
+
+# The kernel's result for a scope of another action or resource.
+_OUTSIDE: Final = -2
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A scope without conditions on facts; ``decides``: the search ends here if it matches."""
+
+    scope: bytes
+    decides: bool
+
+
+class GrantLayer:
+    """A list of scopes of which a call must match one: a layer of a ceiling, or a token's minted scopes.
+
+    Equal lists have equal ids, in any session or token. ``id`` begins with the kind.
+    """
+
+    __slots__ = ("_queries", "id", "kind", "scopes")
+
+    def __init__(self, kind: str, scopes: Iterable[Scope]) -> None:
+        self.kind = kind
+        self.scopes = tuple(scopes)
+        encoded = [scope.encode() for scope in self.scopes]
+        digest = blake2b(digest_size=16)
+        for data in encoded:
+            digest.update(len(data).to_bytes(4, "big") + data)
+        self.id = f"{kind}:{digest.hexdigest()}"
+        self._queries = tuple(map(_query, self.scopes))
+
+    @classmethod
+    def of_block(cls, payload: bytes) -> GrantLayer:
+        """Return the layer of a root block's payload; raises ``protobuf.WireError`` for no block."""
+        return cls(MINTED, map(Scope.from_record, kernel.decode_message("Block", payload)["scopes"]))
+
+    def matching_positions(
+        self, action: str, resource: str, arguments: bytes = b"", decided: int = -1
+    ) -> tuple[Position, ...]:
+        """Return the scopes of this layer that may have admitted an allowed call.
+
+        Args:
+            action: of the call.
+            resource: of the call.
+            arguments: of the call, as JSON.
+            decided: the index of the scope that decided, if the decision names it; then nothing is searched.
+
+        Returns:
+            positions, in order; one with the index -1 if no scope matches, as when the ceiling was narrowed
+            since the call.
+        """
+        if decided >= 0:
+            return ((self.id, decided),)
+        call = (action.encode(), resource.encode())
+        positions = []
+        for index, query in enumerate(self._queries):
+            # Without arguments first: most scopes are of another resource, and arguments may be long.
+            if codec.matches(query.scope, *call)[1] == _OUTSIDE:
+                continue
+            if codec.matches(query.scope, *call, arguments)[0]:
+                positions.append((self.id, index))
+                if query.decides:
+                    break
+        return tuple(positions) or ((self.id, -1),)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {
+            "kind": self.kind,
+            "scopes": [base64.b64encode(scope.encode()).decode() for scope in self.scopes],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> GrantLayer:
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = records.fields(data, "kind", "scopes")
+        if plain["kind"] not in (CEILING, MINTED):
+            raise UsageError("a usage record: a layer is of a ceiling, or minted")
+        texts = records.items(plain["scopes"], limits.MAX_SCOPES)
+        return cls(str(plain["kind"]), [_scope(text) for text in texts])
+
+
+def _scope(text: object) -> Scope:
+    try:
+        data = base64.b64decode(records.text(text, 4 * limits.MAX_TOKEN_BYTES), validate=True)
+        return Scope.from_record(kernel.decode_message("Scope", data))
+    except (kernel.WireError, ScopeError, ValueError):
+        raise UsageError("a usage record: expected an encoded scope") from None
+
+
+def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
+    """Return the layers of a session's ceiling."""
+    return tuple(GrantLayer(CEILING, scopes) for scopes in layers)
+
+
+def is_for(scope: Scope, action: str, resource: str) -> bool:
+    """Return True if a scope is for an action on a resource, whatever the arguments."""
+    return bool(codec.matches(scope.encode(), action.encode(), resource.encode())[1] != _OUTSIDE)
+
+
+def reads_more_than_arguments(condition: Condition) -> bool:
+    """Return True if a condition reads a fact of the session or a property of the tool."""
+    return bool(condition.fact) or not condition.path.is_argument
+
+
+def _query(scope: Scope) -> _Query:
+    conditions = tuple(c for c in scope.conditions if not reads_more_than_arguments(c))
+    if len(conditions) == len(scope.conditions):
+        return _Query(scope.encode(), scope.needs is None)
+    # A condition that is left out still mentions its argument, so the scope is as open as before.
+    left = {c.path for c in scope.conditions if c.fact and c.path.is_argument}
+    free = (
+        () if scope.everything_free else (*scope.free_paths, *sorted(left - set(scope.free_paths), key=str))
+    )
+    return _Query(replace(scope, conditions=conditions, free_paths=free).encode(), False)

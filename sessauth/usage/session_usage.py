@@ -26,23 +26,144 @@ From decision records::
      "profiles": {"ceiling": profile, "minted": profile},        # usage.profile: these hold argument values
      "observed": {"rows": [[layer, action, resource, argument, span...]...], "truncated": bool},  # if any
      "lost": decisions that were lost}
+
+Counts with their first and last time, and tables of them that never grow beyond a limit.
+
+Observations of sessions by verifiers: blocks of tokens, allowed calls, uses after the end.
+
+Verifiers collect and report these values, the control process adds them up and reports them. Times are ms
+since 1970. Adding up is bounded in bytes; observations that find no room are counted.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 from ..errors import UsageError
 from ..limits import MAX_ACTION_CHARS, MAX_RESOURCE_BYTES, MAX_STRING_BYTES
 from ..reasons import Reason
-from . import field_readers, limits
+from . import records
 from .argument_reader import read
-from .counters import TimeSpan, TopKTable
-from .grants import CEILING, MINTED, GrantLayer
-from .profile import BY_ACTION, NOTHING, Position, Profile, read_position
+from .profile import BY_ACTION, CEILING, MINTED, NOTHING, GrantLayer, Position, Profile, read_position
+
+K = TypeVar("K", bound="tuple[Any, ...]")
+
+
+@dataclass(slots=True)
+class TimeSpan:
+    """A number of calls, and the times of the first and the last, in ms since 1970; 0 if there was none."""
+
+    calls: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+
+    def add(self, at_ms: int) -> None:
+        """Count one call."""
+        if not self.calls or at_ms < self.first_ms:
+            self.first_ms = at_ms
+        if not self.calls or at_ms > self.last_ms:
+            self.last_ms = at_ms
+        self.calls += 1
+
+    def merge(self, other: TimeSpan) -> None:
+        """Add the calls of another."""
+        if not other.calls:
+            return
+        self.first_ms = min(self.first_ms, other.first_ms) if self.calls else other.first_ms
+        self.last_ms = max(self.last_ms, other.last_ms) if self.calls else other.last_ms
+        self.calls += other.calls
+
+    def to_list(self) -> list[int]:
+        """Return ``[calls, first_ms, last_ms]``."""
+        return [self.calls, self.first_ms, self.last_ms]
+
+    @classmethod
+    def from_list(cls, data: object) -> TimeSpan:
+        """Read the values of :meth:`to_list`; raises UsageError for anything else."""
+        return cls(*map(records.count, records.items(data, 3, exactly=True)))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it with names, for a report."""
+        return asdict(self)
+
+
+class TopKTable(Generic[K]):
+    """Spans by key; of more than ``limit`` keys it holds those that sort first, with their full counts.
+
+    A key among the first of the whole is among the first of every part. So no part dropped it, and parts
+    merge in any order.
+    """
+
+    __slots__ = ("_rows", "_truncated", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._rows: dict[K, TimeSpan] = {}
+        self._truncated = False
+
+    def add(self, key: K, at_ms: int) -> None:
+        """Count one call."""
+        self._at(key).add(at_ms)
+
+    def merge(self, other: TopKTable[K]) -> None:
+        """Take over another's rows."""
+        for key, span in other._rows.items():
+            self._at(key).merge(span)
+        self._truncated |= other._truncated
+
+    def _at(self, key: K) -> TimeSpan:
+        span = self._rows.get(key)
+        if span is None:
+            # Sorted rarely, so that a flood of keys costs little for each.
+            if len(self._rows) >= 2 * self.limit:
+                self._cut()
+            span = self._rows[key] = TimeSpan()
+        return span
+
+    def _cut(self) -> None:
+        if len(self._rows) > self.limit:
+            self._rows = {key: self._rows[key] for key in sorted(self._rows)[: self.limit]}
+            self._truncated = True
+
+    @property
+    def rows(self) -> Mapping[K, TimeSpan]:
+        """The rows, at most ``limit``."""
+        self._cut()
+        return self._rows
+
+    @property
+    def truncated(self) -> bool:
+        """True if a key was dropped."""
+        self._cut()
+        return self._truncated
+
+    def __getitem__(self, key: K) -> TimeSpan:
+        """Return the span of a key; an empty one if there is none."""
+        return self.rows.get(key, TimeSpan())
+
+    def __iter__(self) -> Iterator[tuple[K, TimeSpan]]:
+        """Yield the rows in order of their keys."""
+        return iter(sorted(self.rows.items()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {"rows": [[*key, *span.to_list()] for key, span in self], "truncated": self.truncated}
+
+    @classmethod
+    def from_dict(cls, limit: int, data: object, read_key: Callable[[list[object]], K]) -> TopKTable[K]:
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = records.fields(data, "rows", "truncated")
+        table: TopKTable[K] = cls(limit)
+        for row in records.items(plain["rows"], limit):
+            parts = records.items(row, 8)
+            table._at(read_key(parts[:-3])).merge(TimeSpan.from_list(parts[-3:]))
+        table._truncated = records.truth(plain["truncated"])
+        return table
+
 
 FORMAT: Final = 1
 
@@ -63,8 +184,8 @@ def _texts(*most_bytes: int) -> Callable[[list[object]], tuple[Any, ...]]:
     """Return a reader of a key of as many texts."""
 
     def read_key(parts: list[object]) -> tuple[Any, ...]:
-        values = field_readers.items(parts, len(most_bytes), exactly=True)
-        return tuple(map(field_readers.text, values, most_bytes))
+        values = records.items(parts, len(most_bytes), exactly=True)
+        return tuple(map(records.text, values, most_bytes))
 
     return read_key
 
@@ -74,19 +195,19 @@ _CALL_AND_ARGUMENT: Final = (*_CALL, MAX_STRING_BYTES)
 
 
 def _read_observed(parts: list[object]) -> tuple[int, str, str, str]:
-    layer, *texts = field_readers.items(parts, 4, exactly=True)
-    action, resource, argument = map(field_readers.text, texts, _CALL_AND_ARGUMENT)
-    return field_readers.count(layer), action, resource, argument
+    layer, *texts = records.items(parts, 4, exactly=True)
+    action, resource, argument = map(records.text, texts, _CALL_AND_ARGUMENT)
+    return records.count(layer), action, resource, argument
 
 
 # The limit of each table, and the reader of its keys.
 _TABLES: Final[Mapping[str, tuple[int, Callable[[list[object]], tuple[Any, ...]]]]] = {
-    "denied": (limits.MAX_DENIED_REASONS, _texts(64)),
-    "calls": (limits.MAX_ROWS, _texts(*_CALL)),
-    "denied_calls": (limits.MAX_DENIED_ROWS, _texts(64, *_CALL)),
-    "uses": (limits.MAX_POSITIONS, read_position),
-    "tokens": (limits.MAX_TOKENS, _texts(64)),
-    "observed": (limits.MAX_OBSERVED_ROWS, _read_observed),
+    "denied": (records.MAX_DENIED_REASONS, _texts(64)),
+    "calls": (records.MAX_ROWS, _texts(*_CALL)),
+    "denied_calls": (records.MAX_DENIED_ROWS, _texts(64, *_CALL)),
+    "uses": (records.MAX_POSITIONS, read_position),
+    "tokens": (records.MAX_TOKENS, _texts(64)),
+    "observed": (records.MAX_OBSERVED_ROWS, _read_observed),
 }
 # A record without observed calls lacks their table: so earlier versions read it.
 _OBSERVED: Final = "observed"
@@ -105,7 +226,7 @@ class SessionUsage:
     """The calls of a session, the scopes that admitted them, their arguments; and the denials.
 
     It holds values of arguments, which no log does: it stays in memory, and only readers of the report may
-    see them. It is bounded (:mod:`sessauth.usage.limits`); :attr:`truncated` names the parts that were cut.
+    see them. It is bounded (:mod:`sessauth.usage.records`); :attr:`truncated` names the parts that were cut.
     """
 
     __slots__ = ("allowed", *_TABLES, "lost", "minted", "minted_cut", "profiles")
@@ -160,7 +281,7 @@ class SessionUsage:
         self.calls.add((action, resource), at_ms)
         if refused is not None:
             layer, argument = refused
-            self.observed.add((layer, action, resource, argument[: limits.MAX_OBSERVED_CHARS]), at_ms)
+            self.observed.add((layer, action, resource, argument[: records.MAX_OBSERVED_CHARS]), at_ms)
         if block_ids:
             self.tokens.add((block_ids[0].hex(),), at_ms)
         if minted is not None:
@@ -185,7 +306,7 @@ class SessionUsage:
         if layer.id in self.minted:
             return
         self.minted[layer.id] = layer
-        if len(self.minted) > limits.MAX_MINTED_LAYERS:
+        if len(self.minted) > records.MAX_MINTED_LAYERS:
             del self.minted[max(self.minted)]
             self.minted_cut = True
 
@@ -244,7 +365,7 @@ class SessionUsage:
     def from_dict(cls, data: object) -> SessionUsage:
         """Read the values of :meth:`to_dict`; raises UsageError for anything else, or beyond a limit."""
         stated = (_OBSERVED,) if isinstance(data, dict) and _OBSERVED in data else ()
-        plain = field_readers.fields(data, *_MEMBERS, *stated)
+        plain = records.fields(data, *_MEMBERS, *stated)
         if plain["format"] != FORMAT:
             raise UsageError(f"a usage record of format {plain['format']!a}: this version reads {FORMAT}")
         usage = cls()
@@ -254,14 +375,14 @@ class SessionUsage:
                 continue
             setattr(usage, name, TopKTable.from_dict(limit, plain[name], read_key))
         minted = plain["minted"]
-        if not isinstance(minted, dict) or len(minted) > limits.MAX_MINTED_LAYERS:
+        if not isinstance(minted, dict) or len(minted) > records.MAX_MINTED_LAYERS:
             raise UsageError("a usage record: too many lists of minted scopes")
         for layer in minted.values():
             usage._add_minted(GrantLayer.from_dict(layer))
-        usage.minted_cut = field_readers.truth(plain["minted_cut"])
-        profiles = field_readers.fields(plain["profiles"], *usage.profiles)
+        usage.minted_cut = records.truth(plain["minted_cut"])
+        profiles = records.fields(plain["profiles"], *usage.profiles)
         usage.profiles = {kind: Profile.from_dict(profiles[kind]) for kind in usage.profiles}
-        usage.lost = field_readers.count(plain["lost"])
+        usage.lost = records.count(plain["lost"])
         return usage
 
     def to_json(self) -> bytes:
@@ -281,3 +402,199 @@ class SessionUsage:
         return isinstance(other, SessionUsage) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+# Approximate size of an entry in memory, without its texts.
+SESSION_BYTES: Final = 600
+BLOCK_BYTES: Final = 400
+LATE_BYTES: Final = 300
+# Size of a usage record in memory for each byte of its JSON.
+USAGE_FACTOR: Final = 5
+# A usage record is weighed again after growing by so much.
+WEIGH_BYTES: Final = 262_144
+
+# Reasons of denials after the end of a session.
+AFTER_END: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSION_EXPIRED})
+
+
+@dataclass(slots=True)
+class BlockObservation:
+    """A block of a token with valid signatures. For a root block ``parent_id`` is empty and ``index`` 0.
+
+    ``payload`` is the signed content, empty while no batch had it.
+    """
+
+    block_id: bytes
+    parent_id: bytes
+    index: int
+    first_ms: int
+    last_ms: int
+    calls: int
+    allowed: int
+    payload: bytes = field(default=b"", repr=False)
+
+    @property
+    def number(self) -> int:
+        """The number of calls it counts."""
+        return self.calls
+
+    def size(self) -> int:
+        """Return its approximate size in memory, in bytes."""
+        return BLOCK_BYTES + len(self.payload)
+
+    def add(self, other: BlockObservation) -> None:
+        """Add another observation of the block."""
+        self.first_ms = min(self.first_ms, other.first_ms)
+        self.last_ms = max(self.last_ms, other.last_ms)
+        self.calls += other.calls
+        self.allowed += other.allowed
+
+
+@dataclass(slots=True)
+class UseAfterEnd:
+    """Denied uses of a session's tokens after its end.
+
+    ``claimed``: the token names the session, but its signatures were not verified; anybody may have written
+    it. Then ``block_ids`` is empty. Else it is the chain, root block first.
+    """
+
+    block_ids: tuple[bytes, ...]
+    claimed: bool
+    count: int
+    first_ms: int
+    last_ms: int
+
+    @property
+    def key(self) -> bytes:
+        """The id of the chain's last block; empty if it is only claimed."""
+        return self.block_ids[-1] if self.block_ids else b""
+
+    @property
+    def number(self) -> int:
+        """The number of calls it counts."""
+        return self.count
+
+    def size(self) -> int:
+        """Return its approximate size in memory, in bytes."""
+        return LATE_BYTES + 64 * len(self.block_ids)
+
+    def add(self, other: UseAfterEnd) -> None:
+        """Add later uses."""
+        self.count += other.count
+        self.first_ms = min(self.first_ms, other.first_ms)
+        self.last_ms = max(self.last_ms, other.last_ms)
+
+
+_E = TypeVar("_E", BlockObservation, UseAfterEnd)
+
+
+@dataclass(slots=True)
+class SessionObservation:
+    """Observations of one session. ``usage`` is the record of its allowed calls, if usage is wanted.
+
+    ``allowed`` and ``denied`` count calls whose token has valid signatures; ``last_allow_ms`` is 0 if none
+    was allowed. ``observed`` are the allowed ones that only observe mode allowed. ``lost`` counts
+    observations that found no room.
+    """
+
+    session_id: bytes
+    allowed: int = 0
+    denied: int = 0
+    last_allow_ms: int = 0
+    lost: int = 0
+    blocks: dict[bytes, BlockObservation] = field(default_factory=dict)
+    late: dict[bytes, UseAfterEnd] = field(default_factory=dict)
+    usage: SessionUsage | None = field(default=None, repr=False)
+    # Approximate size of ``usage`` in memory, and that size when it was weighed last.
+    usage_bytes: int = 0
+    usage_weighed: int = 0
+    observed: int = 0
+
+    def size(self) -> int:
+        """Return its approximate size in memory, in bytes."""
+        entries: Iterable[BlockObservation | UseAfterEnd] = (*self.blocks.values(), *self.late.values())
+        return SESSION_BYTES + self.usage_bytes + sum(entry.size() for entry in entries)
+
+    def add(self, other: SessionObservation, room: int) -> int:
+        """Add another's observations in at most ``room`` more bytes; return the growth, in bytes.
+
+        It may be negative, after a new weighing. The entries of ``other`` become this one's. ``lost`` counts
+        those that find no room.
+        """
+        self.allowed += other.allowed
+        self.denied += other.denied
+        self.observed += other.observed
+        self.last_allow_ms = max(self.last_allow_ms, other.last_allow_ms)
+        self.lost += other.lost
+        left = room
+        for block in other.blocks.values():
+            left -= self._put(self.blocks, block.block_id, block, left)
+            left -= self._add_payload(block, left)
+        for late in other.late.values():
+            left -= self._put(self.late, late.key, late, left)
+        return room - left + self._use(other, left)
+
+    def _put(self, entries: dict[bytes, _E], key: bytes, entry: _E, room: int) -> int:
+        known = entries.get(key)
+        if known is not None:
+            known.add(entry)
+            return 0
+        size = entry.size()
+        if size > room:
+            self.lost += entry.number
+            return 0
+        entries[key] = entry
+        return size
+
+    def _use(self, other: SessionObservation, room: int) -> int:
+        """Add a usage record. Most of it is known already, so it is weighed only now and then."""
+        if other.usage is None:
+            return 0
+        before = self.usage_bytes
+        if other.usage_bytes > room or before > 2 * self.usage_weighed + WEIGH_BYTES:
+            self.usage_bytes = 0 if self.usage is None else USAGE_FACTOR * len(self.usage.to_json())
+            self.usage_weighed = self.usage_bytes
+        if other.usage_bytes > room + before - self.usage_bytes:
+            self.lost += other.usage.allowed.calls
+        else:
+            self.usage = self.usage or SessionUsage()
+            self.usage.merge(other.usage)
+            self.usage_bytes += other.usage_bytes
+        return self.usage_bytes - before
+
+    def _add_payload(self, later: BlockObservation, room: int) -> int:
+        """Add the payload of a block from a later batch."""
+        known = self.blocks.get(later.block_id)
+        if known is None or known.payload or not later.payload:
+            return 0
+        if len(later.payload) > room:
+            self.lost += 1
+            return 0
+        known.payload = later.payload
+        return len(later.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationBatch:
+    """One report of a verifier. A sender (16 bytes) numbers its batches from 1, without gaps.
+
+    ``lost`` counts lost decisions of unknown sessions.
+    """
+
+    sender_id: bytes
+    number: int
+    verifier: str = ""
+    lost: int = 0
+    sessions: tuple[SessionObservation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationAck:
+    """The control process's answer.
+
+    A process with another ``control_id`` (16 bytes) knows none of the earlier batches. ``wants_usage``:
+    report usage records too, with values of arguments.
+    """
+
+    control_id: bytes
+    wants_usage: bool

@@ -3,6 +3,10 @@
 The kernel proves that a suggestion for a layer lies inside the grant. Those of the fits LOOSE and EXACT allow
 each observed allowed call: in the same place, by the same facts, at the same price. KINDS leaves out what too
 few sessions brought, and names it.
+
+Observed arguments that a suggestion of the fits EXACT and LOOSE does not hold, in words of a report.
+
+The verdict on a suggestion, in one line before all else: its price, and what it leaves open.
 """
 
 from __future__ import annotations
@@ -15,17 +19,49 @@ from typing import Final
 from .. import limits
 from ..scopes.needs import Approval
 from ..scopes.scope import Scope
-from .generalize import Fit
-from .grants import GrantLayer
-from .kinds.observed import Observed, least_sessions, tools, used_layers
-from .kinds.once import CROWDED_CALLS
-from .kinds.room import KindSuggester, room_plans
-from .kinds.scopes import KindScopes
-from .kinds.text_holds import Rules
-from .opened import LEFT_OPEN, opened
-from .profile import NOTHING, CallGroup
+from . import records
+from .argument_reader import ELEMENT, scope_path
+from .argument_reader import Path as Names
+from .kinds.holds import Rules
+from .kinds.observed import Observed, SessionPrice, is_for, least_sessions, tools, used_layers
+from .kinds.scopes import CROWDED_CALLS, KindScopes, KindSuggester, room_plans
+from .profile import NOTHING, CallGroup, GrantLayer
 from .session_usage import SessionUsage
-from .tighten import MAX_PARTS, Evidence, is_inside, joined, tighten, work_of
+from .tighten import MAX_PARTS, Evidence, Fit, is_inside, joined, opens, tighten, work_of
+from .value_summary import PROGRAM, READ, is_language
+
+LEFT_OPEN = "it is left open"
+
+
+def opened(scopes: Sequence[Scope], evidence: Sequence[tuple[str, str, CallGroup]], fit: Fit) -> list[str]:
+    """Return a line for each argument of the calls that the scopes for them leave open; programs first.
+
+    Of the exact fit also for one that is held by what its values share, and not by the values.
+    """
+    lines: dict[str, None] = {}
+    for action, resource, group in evidence:
+        fitting = [scope for scope in scopes if is_for(scope, action, resource)]
+        for path in _leaves(group):
+            summary = group.paths[path]
+            many = f"more than {records.MAX_VALUES} values; " if summary.values is None else ""
+            why = ""
+            if any(opens(scope, path) for scope in fitting):
+                program = action != READ and is_language(path, [summary])
+                why = (f"{PROGRAM}; " if program else many if fit is Fit.EXACT else "") + LEFT_OPEN
+            elif fit is Fit.EXACT and many:
+                why = f"{many}only what they share is held"
+            if why:
+                lines[f"{action}:{resource or '**'} {scope_path(path)}: {why}"] = None
+    return sorted(lines, key=lambda line: PROGRAM not in line)
+
+
+def _leaves(group: CallGroup) -> Iterator[Names]:
+    """Yield the paths that have no members of their own; lists count as wholes."""
+    for path in sorted(group.paths):
+        below = any(other[:-1] == path and other[-1] != ELEMENT for other in group.paths)
+        if ELEMENT not in path and not below:
+            yield path
+
 
 # A token has at most 8 KiB, and a suggestion must be short enough to be read.
 MAX_BYTES: Final = 4096
@@ -271,3 +307,48 @@ def _largest_of(layer: GrantLayer, sessions: Sequence[Observed], least: int) -> 
         shared.size = sorted((group.size for group in each), reverse=True)[least - 1]
         shared.weight = sorted((group.weight for group in each), reverse=True)[least - 1]
     return shared
+
+
+# From so many percent of denied calls on a suggestion is not for enforcement.
+_MOST_DENIED: Final = 5
+_NAMED: Final = 3
+
+
+def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, by_approval: bool = False) -> str:
+    """Return what an operator must know before a suggestion is used.
+
+    Args:
+        suggestion: for one granted list of scopes.
+        prices: of the sessions, each judged by what the others suggest; none of one session alone.
+        by_approval: what is new is not denied: a person is asked.
+    """
+    if not suggestion.scopes:
+        return "nothing is suggested: no call was allowed, or by too few sessions"
+    calls, denied = sum(each.calls for each in prices), sum(each.denied for each in prices)
+    running = open_programs(suggestion)
+    facts = [f"as granted where used: {suggestion.why}"] if suggestion.why else []
+    if calls:
+        verb = "asks about" if by_approval else "denies"
+        share = f"{100 * denied / calls:.0f} % of these sessions' calls, each judged by the others"
+        facts.append(f"{verb} {share}")
+    else:
+        facts.append("of one session alone: what it denies is not known")
+    if running:
+        facts.append(f"runs any program: {_named(running)}")
+    if others := len(suggestion.notes) - len(running):
+        facts.append(f"{others} not tightened")
+    if suggestion.once:
+        facts.append(f"{len(suggestion.once)} left out")
+    if not by_approval and (running or suggestion.why or not calls or 100 * denied > _MOST_DENIED * calls):
+        facts.append("not to be enforced as it is: observe more sessions, or use --new approval")
+    return "; ".join(facts)
+
+
+def open_programs(suggestion: Suggestion) -> list[str]:
+    """Return the calls and arguments with which a suggestion permits any program."""
+    return [note.rpartition(":")[0] for note in suggestion.notes if PROGRAM in note and LEFT_OPEN in note]
+
+
+def _named(places: Sequence[str]) -> str:
+    more = len(places) - _NAMED
+    return ", ".join(places[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,13 +1,17 @@
 """A summary of the values in one place: at one argument path, or in one segment of a resource.
 
 It consists of sets, minima and maxima, so parts merge in any order.
+
+Arguments whose values are programs: commands of a shell, code, queries of a database.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 
 from ..errors import ScopeError, UsageError
@@ -15,10 +19,10 @@ from ..limits import MAX_STRING_BYTES
 from ..scopes.condition import Condition
 from ..scopes.operand import Exact, Json, Operand, operands_of
 from ..scopes.value import Number
-from . import field_readers, limits
-from .argument_reader import ELEMENT, ArgumentNode, NoValue, equality_of, host_of, is_clean_path
+from . import records
+from .argument_reader import ELEMENT, ArgumentNode, NoValue, Path, equality_of, host_of, is_clean_path
 from .argument_reader import Json as JsonValue
-from .field_readers import Count, Form, PlainFields, Truth, optional
+from .records import Count, Form, PlainFields, Truth, optional
 
 # Longer texts, and JSON values of longer forms, are known by their digests.
 _MAX_TEXT_CHARS: Final = 256
@@ -58,7 +62,7 @@ def _value_to_json(value: Operand) -> object:
 
 
 def _values(data: object) -> frozenset[Operand]:
-    return frozenset(_value(each) for each in field_readers.items(data, limits.MAX_VALUES))
+    return frozenset(_value(each) for each in records.items(data, records.MAX_VALUES))
 
 
 def _value(data: object) -> Operand:
@@ -66,13 +70,13 @@ def _value(data: object) -> Operand:
         return data
     if isinstance(data, dict):
         if "json" in data:
-            return _json(field_readers.fields(data, "json")["json"])
-        return _exact(field_readers.fields(data, "number")["number"])
-    return field_readers.text(data, limits.MAX_VALUES_BYTES)
+            return _json(records.fields(data, "json")["json"])
+        return _exact(records.fields(data, "number")["number"])
+    return records.text(data, records.MAX_VALUES_BYTES)
 
 
 def _json(data: object) -> Json:
-    text = field_readers.text(data, 8 * MAX_STRING_BYTES)
+    text = records.text(data, 8 * MAX_STRING_BYTES)
     try:
         (value,) = Condition.parse(f"v == {text}").values
     except ScopeError:
@@ -83,7 +87,7 @@ def _json(data: object) -> Json:
 
 
 def _exact(data: object) -> Number | Exact:
-    text = field_readers.text(data, MAX_STRING_BYTES)
+    text = records.text(data, MAX_STRING_BYTES)
     try:
         (number,) = operands_of([Decimal(text)], equality=False)
     except (ScopeError, ArithmeticError):
@@ -99,16 +103,16 @@ def _kinds_to_json(kinds: dict[str, int]) -> dict[str, int]:
 
 def _kinds(data: object) -> dict[str, int]:
     names = [kind for kind in KINDS if isinstance(data, dict) and kind in data]
-    counts = field_readers.fields(data, *names)
-    return {kind: field_readers.count(calls) for kind, calls in counts.items()}
+    counts = records.fields(data, *names)
+    return {kind: records.count(calls) for kind, calls in counts.items()}
 
 
 def _prefix(data: object) -> str:
-    return field_readers.text(data, limits.MAX_PREFIX_BYTES)
+    return records.text(data, records.MAX_PREFIX_BYTES)
 
 
 def _hosts(data: object) -> frozenset[str]:
-    return frozenset(field_readers.text(host, 253) for host in field_readers.items(data, limits.MAX_HOSTS))
+    return frozenset(records.text(host, 253) for host in records.items(data, records.MAX_HOSTS))
 
 
 _KINDS: Final = Form(_kinds_to_json, _kinds)
@@ -188,9 +192,9 @@ class ValueSummary(PlainFields):
         self.found += other.found
         for kind, calls in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + calls
-        self.values = _union(self.values, other.values, limits.MAX_VALUES)
-        self.elements = _union(self.elements, other.elements, limits.MAX_VALUES)
-        self.hosts = _union(self.hosts, other.hosts, limits.MAX_HOSTS)
+        self.values = _union(self.values, other.values, records.MAX_VALUES)
+        self.elements = _union(self.elements, other.elements, records.MAX_VALUES)
+        self.hosts = _union(self.hosts, other.hosts, records.MAX_HOSTS)
         if other.low is not None and other.high is not None:
             self.low = other.low if self.low is None else min(self.low, other.low, key=_rank)
             self.high = other.high if self.high is None else max(self.high, other.high, key=_rank)
@@ -265,7 +269,7 @@ def _union(a: frozenset[T] | None, b: frozenset[T] | None, most: int) -> frozens
         return None
     both = a | b
     texts = sum(map(_weight, both))
-    return both if len(both) <= most and texts <= limits.MAX_VALUES_BYTES else None
+    return both if len(both) <= most and texts <= records.MAX_VALUES_BYTES else None
 
 
 def _weight(value: Operand) -> int:
@@ -286,4 +290,87 @@ def common_prefix(a: str, b: str) -> str:
 
 def _cut(text: str) -> str:
     """Return the longest beginning of ``text`` within the bound, in whole characters."""
-    return text.encode()[: limits.MAX_PREFIX_BYTES].decode(errors="ignore")
+    return text.encode()[: records.MAX_PREFIX_BYTES].decode(errors="ignore")
+
+
+# Names of arguments that are run, in lower case without separators.
+_NAMES: Final = re.compile(
+    r"commands?(?:line)?|cmd(?:line)?|(?:shell|bash)(?:command)?|(?:source|python)?code|program|script|javascript"
+    r"|expression|function|eval|sql(?:query)?|query|statements?"
+)
+# Arguments that are stored or shown: code in them is not run.
+_STORED: Final = re.compile(
+    r"contents?|filetext|(?:new|old)(?:string|text|str)|body|description|diff|patch|message|comment|text|title|notes?"
+)
+_SEPARATORS: Final = re.compile(r"[\s_.-]+")
+# Words that begin a command, and hardly a sentence.
+_PROGRAMS: Final = re.compile(
+    r"apt|apt-get|awk|bash|bun|cargo|cd|chmod|chown|cmake|cp|curl|dd|df|docker|"
+    r"du|exec|gcc|gh|git|grep|gunzip|gzip|helm|ifconfig|ip|jq|kubectl|ln|ls|"
+    r"mkdir|mkfifo|mv|mysql|nc|ncat|netstat|nmap|node|npm|npx|nslookup|openssl|"
+    r"perl|php|pip|pip3|pkill|pnpm|printenv|psql|pytest|python|python3|rm|rmdir|"
+    r"rsync|ruff|scp|sed|sh|sqlite3|ssh|sudo|systemctl|tar|telnet|terraform|tr|"
+    r"uname|unzip|uv|vim|wget|whoami|xargs|yarn|zsh"
+)
+# Programs whose names are words, too: an option, a path or a sign must follow.
+_WORDS: Final = re.compile(
+    r"cat|cut|date|deno|diff|dig|echo|env|eval|export|find|go|head|java|kill|"
+    r"killall|less|make|mount|open|ping|poetry|powershell|ps|pwd|ruby|sleep|sort|"
+    r"source|tail|tee|top|touch|uniq|wc|which|zip"
+)
+# What stands in a line of a shell and in no sentence.
+_SHELL: Final = re.compile(r"&&|\|\||\$\(|`[^`]+`|\$\{?[A-Z_]{2,}|>\s*/|2>&1")
+_NEXT: Final = re.compile(r"[|;]\s*([\w./-]+)")
+_ARGUMENT: Final = re.compile(r"(?:^|\s)-{1,2}[A-Za-z]|[/~;|<>$*=]|\w\.\w")
+_ASSIGNMENT: Final = re.compile(r"^(?:[A-Za-z_]\w*=\S*\s+)+")
+_SQL: Final = re.compile(
+    r"^\s*(?:select\b.*\b(?:from|\d)|insert\s+into\b|update\b.+\bset\b|delete\s+from\b|with\b.+\bas\s*\("
+    r"|(?:create|drop|alter|truncate)\s+(?:table|view|index|database|schema|user|role)\b|grant\b.+\bon\b"
+    r"|pragma\s+\w|merge\s+into\b)",
+    re.I | re.S,
+)
+_CODE: Final = re.compile(
+    r"^\s*(?:import\s+[\w.]+(?:\s+as\s+\w+|\s*,.*)?\s*(?:[#;].*)?$|import\s.*['\"]|from\s+[\w.]+\s+import\b"
+    r"|def\s+\w+\(|print\(|(?:const|let|var)\s+\w+\s*=|function\s*\w*\(|async\s+(?:def|function|\()"
+    r"|await\s+\w+[.(]|\(?[\w, ]*\)?\s*=>|document\.|window\.|console\.|require\(|#!/|return\s+\w+[.(])",
+    re.M,
+)
+_MAX_CHARS: Final = 4096
+
+# The action of tools that a catalogue pins as reading: what they run changes nothing.
+READ: Final = "read"
+PROGRAM: Final = "a program or a query"
+"""The words for such a value in a report."""
+
+
+def is_language(path: Path, summaries: Iterable[ValueSummary]) -> bool:
+    """Return True if the texts of an argument are programs, by its name or by half of them."""
+    name = _SEPARATORS.sub("", next((part for part in reversed(path) if part != ELEMENT), "")).lower()
+    if _STORED.fullmatch(name):
+        return False
+    texts = {text for summary in summaries for text in _texts(summary)}
+    return bool(texts) and (
+        _NAMES.fullmatch(name) is not None or 2 * sum(map(is_program, texts)) >= len(texts)
+    )
+
+
+def _texts(summary: ValueSummary) -> set[str]:
+    """Return the texts that are known; else what all of them begin with."""
+    known = (*(summary.values or ()), *(summary.elements or ()))
+    return {value for value in known if isinstance(value, str)} or (
+        set() if summary.prefix is None else {summary.prefix}
+    )
+
+
+@lru_cache(4096)
+def is_program(text: str) -> bool:
+    """Return True if a text looks like a command, a query of a database or code, and like no sentence."""
+    text = text[:_MAX_CHARS]
+    command = _ASSIGNMENT.sub("", text.strip())
+    first, space, rest = command.partition(" ")
+    word = first.rpartition("/")[2]
+    if space and (_PROGRAMS.fullmatch(word) or (_WORDS.fullmatch(word) and _ARGUMENT.search(rest))):
+        return True
+    if space and (_SHELL.search(command) or any(map(_PROGRAMS.fullmatch, _NEXT.findall(command)))):
+        return True
+    return bool(_SQL.search(text) or _CODE.search(text))

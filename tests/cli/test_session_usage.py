@@ -10,8 +10,8 @@ import pytest
 from sessauth.cli.render import usage as census_view
 from sessauth.cli.render import usage as usage_view
 from sessauth.client import AsyncClient, BlockCensus, Census, HostUsage, Missing, SessionReport
-from sessauth.usage.generalize import Fit
-from sessauth.usage.observations import SessionObservation, UseAfterEnd
+from sessauth.usage.session_usage import SessionObservation, UseAfterEnd
+from sessauth.usage.tighten import Fit
 from tests.cli.conftest import Service
 from tests.support.observations import AT, block, block_id, claimed, usage
 from tests.support.usage_example import session

@@ -11,7 +11,7 @@ import pytest
 
 from sessauth.client._usage_messages import batch_message
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.usage.observations import ObservationBatch, SessionObservation
+from sessauth.usage.session_usage import ObservationBatch, SessionObservation
 from sessauth.v1 import feed_service_pb2 as feeds
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.carried import OneEngine

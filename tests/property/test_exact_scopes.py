@@ -13,10 +13,10 @@ import pytest
 from sessauth._fast import _codec as codec
 from sessauth.conformance.vocabulary import Spelled, render
 from sessauth.scopes.scope import Scope
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage
 from sessauth.usage.suggest import suggest
+from sessauth.usage.tighten import Fit
 from tests.oracle.canonical import NoForm, form
 from tests.oracle.json_values import parse_object
 from tests.support.cases import CASES

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sessauth.scopes import containment
 from sessauth.scopes.scope import Scope
-from sessauth.usage.generalize import Fit
 from sessauth.usage.suggest import suggest
+from sessauth.usage.tighten import Fit
 from tests.support.usage_cases import CALLS, Call, bounded, grants, used
 
 MANY_CALLS = st.lists(CALLS, min_size=1, max_size=25)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
-from sessauth.usage import SessionUsage, limits
-from sessauth.usage.grants import CEILING, MINTED, GrantLayer
-from sessauth.usage.profile import BY_ACTION, NOTHING
+from sessauth.usage import SessionUsage, records
+from sessauth.usage.profile import BY_ACTION, CEILING, MINTED, NOTHING, GrantLayer
 from tests.support.cases import examples
 from tests.support.usage_cases import CALLS, Call, bounded, grants
 
@@ -120,4 +119,4 @@ def test_a_flooded_whole_is_the_same_in_any_order() -> None:
     assert merged([merged(parts[2:]), merged(parts[:2])]) == whole
     assert whole.profiles[CEILING].level > 0
     assert any(part.profiles[CEILING].level == 0 for part in parts)
-    assert len(whole.calls.rows) == limits.MAX_ROWS and whole.calls.truncated
+    assert len(whole.calls.rows) == records.MAX_ROWS and whole.calls.truncated

@@ -18,7 +18,7 @@ from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.services import event as event_service
 from sessauth.state.backup import backup, restore
-from sessauth.usage.observations import UseAfterEnd
+from sessauth.usage.session_usage import UseAfterEnd
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support import events as ev
 from tests.support.events import METHOD, Watch, head_of, watching

@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.model.change import end_session
 from sessauth.model.session import EndCause
-from sessauth.usage.observations import UseAfterEnd
+from sessauth.usage.session_usage import UseAfterEnd
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

@@ -17,8 +17,8 @@ from sessauth.model.session import Session
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
 from sessauth.tokens.token import Token
-from sessauth.usage.generalize import Fit
 from sessauth.usage.report import UsageReport
+from sessauth.usage.tighten import Fit
 from sessauth.verifier.verifier import Verifier
 from tests.cli.conftest import invoke
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until

@@ -20,7 +20,7 @@ from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.server import config as server_config
 from sessauth.server.process.control import Control
-from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation, UseAfterEnd
+from sessauth.usage.session_usage import ObservationAck, ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, block_id, claimed, observed, usage
 from tests.support.service import Caller, RpcError, Service, running, wait_until

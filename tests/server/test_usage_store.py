@@ -16,7 +16,7 @@ from sessauth.model.session import Session, SessionStatus
 from sessauth.server.sections import UsageSettings
 from sessauth.server.usage import store
 from sessauth.server.usage.store import QUIET_MS, UsageFiles, UsageStore
-from sessauth.usage.observations import ObservationBatch, SessionObservation
+from sessauth.usage.session_usage import ObservationBatch, SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, claimed, observed, usage
 from tests.support.usage_example import session as make_session

@@ -21,7 +21,7 @@ from sessauth.server.events import (
     UsesAfterEnd,
 )
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.usage.observations import UseAfterEnd
+from sessauth.usage.session_usage import UseAfterEnd
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import wait_until
 

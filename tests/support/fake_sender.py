@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation
+from sessauth.usage.session_usage import ObservationAck, ObservationBatch, SessionObservation
 
 
 @dataclass

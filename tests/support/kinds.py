@@ -9,10 +9,10 @@ from typing import Any
 from sessauth._fast import _codec as codec
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.kinds.observed import Observed
+from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
+from sessauth.usage.tighten import Fit
 
 Call = tuple[str, str, dict[str, Any]]
 GRANT = "read,write:mcp/** free *"

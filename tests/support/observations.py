@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessauth.usage import SessionUsage
-from sessauth.usage.observations import BlockObservation, SessionObservation, UseAfterEnd
+from sessauth.usage.session_usage import BlockObservation, SessionObservation, UseAfterEnd
 
 AT = 1_700_000_000_000
 

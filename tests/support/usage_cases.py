@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sessauth._fast import _codec as codec
 from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment
-from sessauth.usage import limits
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage import records
+from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage
 from tests.support.scope_strategies import CLEAN, NAMES, NUMBERS, TEXTS, actions, conditions, paths, segments
 
@@ -54,7 +54,7 @@ SMALL = {
 @contextmanager
 def bounded(small: bool) -> Iterator[None]:
     """Have the bounds of usage as they are, or so small that a few calls reach them."""
-    with patch.multiple(limits, **SMALL) if small else nullcontext():
+    with patch.multiple(records, **SMALL) if small else nullcontext():
         yield
 
 

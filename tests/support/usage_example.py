@@ -10,7 +10,7 @@ from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grants import MINTED, GrantLayer, ceilings
+from sessauth.usage.profile import MINTED, GrantLayer, ceilings
 
 OPENED_MS = 1_800_000_000_000
 CEILING = (

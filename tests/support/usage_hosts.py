@@ -18,7 +18,7 @@ from sessauth.server.sections import UsageSettings
 from sessauth.server.usage.cluster_usage import ClusterUsage, RemovedHosts
 from sessauth.server.usage.host_report import RESEND_MS, UsagePassOn, read_report
 from sessauth.server.usage.store import UsageFiles, UsageStore
-from sessauth.usage.observations import ObservationBatch, SessionObservation, UseAfterEnd
+from sessauth.usage.session_usage import ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT
 from tests.support.usage_example import session as make_session

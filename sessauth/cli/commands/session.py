@@ -22,7 +22,7 @@ from ...model.receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
 from ...model.session import Session
 from ...scopes.needs import Approval
 from ...scopes.value import quoted
-from ...usage.generalize import Fit
+from ...usage.tighten import Fit
 from .. import context, io, params
 from ..context import Settings, with_settings
 from ..io import read_bytes, read_text, read_token, require_one_stdin, write_new

@@ -27,9 +27,9 @@ from ...model.receipt import verify as verify_receipt
 from ...reasons import Reason
 from ...tokens.holder import HolderKey
 from ...tokens.token import Token
-from ...usage.generalize import Fit
-from ...usage.grants import CEILING
+from ...usage.profile import CEILING
 from ...usage.suggest import suggest
+from ...usage.tighten import Fit
 from ...verifier.receipt_check import CoverageKind, check_token_against
 from ..render.usage import joined
 from .environment import AUDIENCE, DemoCall, DemoDecision, DemoEnvironment, Prove, open_demo

@@ -21,7 +21,7 @@ from ...evidence.reader.crypto import TrustedKeys, by_id, of_jwks
 from ...evidence.reader.manifest import PackManifest, PackQuestion
 from ...evidence.reader.verify import EvidenceReport, SessionReading
 from ...model.change import Rejection
-from ...usage.generalize import Fit
+from ...usage.tighten import Fit
 from ..context import Settings
 from ..output import json_fields, moment, printable, table
 from . import usage as usage_view

@@ -18,13 +18,12 @@ from ...limits import MAX_BLOCKS
 from ...model.session import Session
 from ...scopes.needs import Approval
 from ...usage import SessionUsage
-from ...usage.generalize import Fit
-from ...usage.grants import CEILING
 from ...usage.kinds.observed import ENOUGH_SESSIONS
-from ...usage.observations import UseAfterEnd
-from ...usage.report import LayerUse, UsageReport
-from ...usage.tables import VERDICT, sections
-from ...usage.verdict import open_programs
+from ...usage.profile import CEILING
+from ...usage.report import VERDICT, LayerUse, UsageReport, sections
+from ...usage.session_usage import UseAfterEnd
+from ...usage.suggest import open_programs
+from ...usage.tighten import Fit
 from ..output import json_fields, json_value, moment, printable, table
 
 if TYPE_CHECKING:

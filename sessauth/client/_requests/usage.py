@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..._fast import _check as kernel
 from ...errors import ServerError, UsageError
 from ...tokens.inspection import BlockInfo
-from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
+from ...usage.session_usage import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
 from .._messages import newer_server, session_from_message
 from .._results import BlockCensus, Census, HostUsage, Missing, ReportPage, SessionReport, VerifierActivity

@@ -15,7 +15,7 @@ from ...state.replication.carrier import CarrierError, EngineRoom
 from ...state.replication.follower import Follower
 from ...state.writer.group import GroupLog
 from ...state.writer.state_writer import StateWriter
-from ...usage.observations import UseAfterEnd
+from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..config import Config
 from ..evidence.host_evidence import HostEvidence

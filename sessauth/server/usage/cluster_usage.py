@@ -28,7 +28,7 @@ from ...limits import MAX_TIME_MS
 from ...model.host import SERVER_PREFIX, HostRecord
 from ...model.lineage import SessionLookup
 from ...model.session import Session, SessionStatus
-from ...usage.observations import UseAfterEnd
+from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..events import UsesAfterEnd
 from ..log import event

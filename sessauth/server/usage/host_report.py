@@ -24,7 +24,7 @@ from ...client._usage_messages import (
 )
 from ...clock import Clock
 from ...errors import UsageError
-from ...usage.observations import UseAfterEnd
+from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..events import UsesAfterEnd
 from ..periodic import Background

@@ -34,7 +34,7 @@ from ...clock import Clock
 from ...errors import ConfigError, UsageError
 from ...model.lineage import SessionLookup, lineage
 from ...model.session import ScopeRecord, Session, SessionStatus
-from ...usage.observations import (
+from ...usage.session_usage import (
     SESSION_BYTES,
     ObservationAck,
     ObservationBatch,

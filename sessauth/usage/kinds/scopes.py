@@ -1,4 +1,9 @@
-"""Scopes by kinds inside one granted scope, from what several sessions used of it."""
+"""Scopes by kinds inside one granted scope, from what several sessions used of it.
+
+Values that only one of several sessions brought: mistakes, rare cases, or an observed attacker's.
+
+Room for a suggestion: where there is too little, tools are held less closely, the rarest first.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +17,18 @@ from ... import limits
 from ...errors import ScopeError
 from ...scopes.argument_path import Path, ValueSource
 from ...scopes.condition import Condition
-from ...scopes.operand import Operand
+from ...scopes.operand import Operand, operand_to_text
 from ...scopes.operators import Operator
 from ...scopes.scope import Scope
 from ...scopes.segment import Segment, SegmentKind
 from ...scopes.value import Value
-from ..argument_reader import ELEMENT, names_of, scope_path
+from ..argument_reader import ELEMENT, host_of, names_of, scope_path
 from ..argument_reader import Path as Names
-from ..generalize import Fit
-from ..open_arguments import ArgumentTree, is_closed, opens
-from ..tighten import CallFamily, is_inside, resource_of
-from .holds import hold
-from .languages import PROGRAM, is_language
-from .list_holds import Place
-from .observed import Observed, ToolEvidence
-from .price import refused
-from .text_holds import Rules, names_hosts
-from .ways import Way
+from ..profile import NOTHING, GrantLayer
+from ..tighten import ArgumentTree, CallFamily, Fit, is_closed, is_inside, opens, resource_of
+from ..value_summary import PROGRAM, ValueSummary, is_language
+from .holds import MAX_NAMES, Place, Rules, Way, hold, names_hosts
+from .observed import Observed, ToolEvidence, refused, tools
 
 # Scopes that the calls of one tool may become, where an argument has values of several types.
 MAX_WAYS: Final = 4
@@ -279,3 +279,162 @@ def _unused_readers(granted: Scope, evidence: Sequence[ToolEvidence]) -> Iterato
 
 def _words(tool: ToolEvidence, path: Names, value: Operand | None = None) -> str:
     return f"{tool.label} {scope_path(path)}" + ("" if value is None else f" = {value}")
+
+
+MAX_ROWS: Final = 64
+# Sessions of a tool from which on its arguments are compared: between two, everything differs.
+_MIN_SESSIONS: Final = 3
+# The words for what a record does not hold apart.
+CROWDED_CALLS: Final = "too many kinds of call to tell apart"
+CROWDED_VALUES: Final = "too many values to tell apart"
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtOnce:
+    """A call of a tool, or a value of one of its arguments, that only one session made or gave.
+
+    ``value``: as scope text, or ``absent`` where all other sessions always gave the argument.
+    """
+
+    session: str
+    call: str
+    argument: str = ""
+    value: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {
+            "session": self.session,
+            "call": self.call,
+            "argument": self.argument,
+            "value": self.value,
+        }
+
+
+def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[BroughtOnce, ...]:
+    """Return what only one session brought to calls of a layer that change something: 64 rows at most.
+
+    Free writing, dates and arguments that differ in every session are left out.
+    """
+    if len(sessions) < 2:
+        return ()
+    rows: dict[BroughtOnce, None] = {}
+    crowded = [each for each in sessions if each.usage.profiles[layer.kind].level == NOTHING]
+    if len(crowded) == 1:
+        rows[BroughtOnce(crowded[0].name, CROWDED_CALLS)] = None
+    for index in range(len(layer.scopes)):
+        for tool in tools(layer, index, sessions):
+            if not (tool.reads and tool.sessions == 1):
+                rows |= dict.fromkeys(_of_tool(tool, sessions))
+    return tuple(rows)[:MAX_ROWS]
+
+
+def _of_tool(tool: ToolEvidence, sessions: Sequence[Observed]) -> Iterator[BroughtOnce]:
+    if tool.sessions == 1:
+        yield BroughtOnce(sessions[next(iter(tool.by_session))].name, tool.label)
+        return
+    if tool.sessions < _MIN_SESSIONS:
+        return
+    facts, rules = [session.facts for session in sessions], Rules(least=2)
+    tree = ArgumentTree(tool.shared(1), ())
+    for path in sorted(path for path in tool.whole.paths if ELEMENT not in path):
+        if not tool.reads and len(lacking := tool.lacking(path)) == 1:
+            yield BroughtOnce(sessions[lacking[0]].name, tool.label, str(scope_path(path)), "absent")
+        below = [each for each in tool.whole.paths if each[: len(path)] == path]
+        if not tool.reads or any(names_hosts(tool.at(each).values()) for each in below):
+            held = hold(Place(tool, path, tree, facts, rules))
+            if any(way.conditions for way in held.ways):
+                yield from _crowded(tool, below, sessions)
+            for names, value in dict.fromkeys(held.once):
+                at = tool.at(names)
+                number = next((n for n, each in at.items() if value is None or _brought(each, value)), None)
+                if number is not None:
+                    text = "" if value is None else operand_to_text(value)
+                    yield BroughtOnce(sessions[number].name, tool.label, str(scope_path(names)), text)
+
+
+def _crowded(
+    tool: ToolEvidence, paths: Sequence[Names], sessions: Sequence[Observed]
+) -> Iterator[BroughtOnce]:
+    """Yield rows for texts of which one session alone gave too many to name."""
+    for path in paths:
+        crowded = [n for n, each in tool.at(path).items() if each.values is None and "text" in each.kinds]
+        if len(crowded) == 1:
+            argument = str(scope_path(path))
+            yield BroughtOnce(sessions[crowded[0]].name, tool.label, argument, CROWDED_VALUES)
+
+
+def _brought(summary: ValueSummary, value: Operand) -> bool:
+    """Return True if a session gave a value, or a path, a URL or a type that ``value`` is the head of."""
+    if not isinstance(value, str):
+        return value in (*(summary.values or ()), summary.low, summary.high)
+    texts = [text for text in (*(summary.values or ()), *(summary.elements or ())) if isinstance(text, str)]
+    heads = (value, f"{value}/", f"{value.removesuffix('/')}/")
+    return (
+        value in summary.kinds
+        or value in (summary.hosts or ())
+        or any(text == value or text.startswith(heads[1:]) or host_of(text) == value for text in texts)
+    )
+
+
+_PARTS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RoomPlan:
+    """Numbers of tools, the rarest first: ``unlisted`` ones list no values, of ``bare`` ones none is held.
+
+    ``names``: values of one argument that are listed for the other tools.
+    """
+
+    names: int = MAX_NAMES
+    unlisted: int = 0
+    bare: int = 0
+
+
+def room_plans(tools: int) -> Iterator[RoomPlan]:
+    """Yield plans for so many tools, from the closest to the widest."""
+    for part in (1, 2, 4):
+        yield RoomPlan(MAX_NAMES // part)
+    counts = dict.fromkeys(-(-tools * part // _PARTS) for part in range(1, _PARTS + 1))
+    for count in counts:
+        yield RoomPlan(MAX_NAMES // 4, unlisted=count)
+    for count in counts:
+        yield RoomPlan(MAX_NAMES // 4, unlisted=tools, bare=count)
+
+
+@dataclass(slots=True)
+class KindSuggester:
+    """Makes scopes of the same tools by several plans, and each tool's scopes by the same rules once."""
+
+    granted: Sequence[Scope]
+    tools: Sequence[Sequence[ToolEvidence]]
+    sessions: Sequence[Observed]
+    rules: Rules
+    _made: dict[tuple[int, int, Rules], KindScopes] = field(default_factory=dict)
+
+    def make(self, plan: RoomPlan) -> list[KindScopes]:
+        """Return the scopes for each granted scope."""
+        # The rarest first.
+        places = [(at, n) for at, tools in enumerate(self.tools) for n in range(len(tools))]
+        places.sort(key=lambda place: self._use(*place))
+        close = replace(self.rules, names=plan.names)
+        rules = dict.fromkeys(places, close)
+        rules |= dict.fromkeys(places[: plan.unlisted], replace(close, names=0))
+        rules |= dict.fromkeys(places[: plan.bare], replace(close, names=0, bare=True))
+        return [
+            combined(
+                scope, self.tools[at], [self._of(at, n, rules[at, n]) for n in range(len(self.tools[at]))]
+            )
+            for at, scope in enumerate(self.granted)
+        ]
+
+    def _use(self, at: int, n: int) -> tuple[int, int]:
+        tool = self.tools[at][n]
+        return tool.sessions, tool.whole.calls
+
+    def _of(self, at: int, n: int, rules: Rules) -> KindScopes:
+        if (at, n, rules) not in self._made:
+            made = scopes_of_tool(self.granted[at], self.tools[at][n], self.sessions, rules)
+            self._made[at, n, rules] = made
+        return self._made[at, n, rules]

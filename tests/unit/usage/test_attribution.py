@@ -13,8 +13,8 @@ from sessauth.model.change import narrow_session
 from sessauth.scopes.scope import Scope
 from sessauth.state.lmdb.rows import stored_lineage
 from sessauth.usage import SessionUsage
-from sessauth.usage.attribution import UsageAttributor
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage.collector import UsageAttributor
+from sessauth.usage.profile import CEILING, GrantLayer
 from tests.support.changes import scopes
 from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import id16

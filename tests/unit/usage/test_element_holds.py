@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sessauth.usage.generalize import Fit
-from sessauth.usage.kinds.once import brought_once
-from sessauth.usage.kinds.price import price_of
+from sessauth.usage.kinds.observed import price_of
+from sessauth.usage.kinds.scopes import brought_once
+from sessauth.usage.tighten import Fit
 from tests.support.kinds import Call, layer_of, learnt, learnt_from, observed, permits, send, texts
 
 HEAD = "write:mcp/mail/send where "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.errors import UsageError
-from sessauth.usage import SessionUsage, limits
+from sessauth.usage import SessionUsage, records
 from sessauth.usage.argument_reader import read
 from sessauth.usage.kinds.observed import Observed
 from sessauth.usage.report import UsageReport
@@ -55,7 +55,7 @@ def test_rows_of_elements_take_no_room_from_others() -> None:
     few = usage_of(send(f=elements, **{f"a{n:02}": n for n in range(9)}))
     full = usage_of(send(f=elements, **{f"a{n:02}": n for n in range(23)}))
 
-    assert len(rows(few)) == len(rows(full)) == limits.MAX_PATHS
+    assert len(rows(few)) == len(rows(full)) == records.MAX_PATHS
     assert sum("" in path for path in rows(few)) == 14 and not any("" in path for path in rows(full))
     assert not few.truncated and not full.truncated
     assert few.to_json() == SessionUsage.from_json(few.to_json()).to_json()
@@ -63,7 +63,7 @@ def test_rows_of_elements_take_no_room_from_others() -> None:
 
 def test_large_lists_are_not_entered() -> None:
     """The values that are read inside lists are bounded for each call, and a list is read whole or not."""
-    small, large = [{"n": n} for n in range(40)], [{"n": n} for n in range(limits.MAX_ELEMENT_VALUES)]
+    small, large = [{"n": n} for n in range(40)], [{"n": n} for n in range(records.MAX_ELEMENT_VALUES)]
     nodes = read(json.dumps({"a": large, "b": small, "c": [small] * 30}).encode()).nodes
 
     assert {node.path for node in nodes} == {("a",), ("b",), ("b", ""), ("b", "", "n"), ("c",)}

@@ -10,11 +10,11 @@ import pytest
 
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import MINTED, GrantLayer
 from sessauth.usage.kinds.observed import Observed
-from sessauth.usage.kinds.once import brought_once
+from sessauth.usage.kinds.scopes import brought_once
+from sessauth.usage.profile import MINTED, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
+from sessauth.usage.tighten import Fit
 
 Call = tuple[str, str, dict[str, Any]]
 LAYER = GrantLayer(MINTED, [Scope.parse("*:** free *")])

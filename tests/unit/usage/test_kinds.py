@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessauth.scopes.value import value_to_record
-from sessauth.usage.kinds.texts import TextKind, text_kind
+from sessauth.usage.kinds.holds import TextKind, text_kind
 from tests.support.kinds import Call, layer_of, learnt, learnt_from, observed, permits, send, texts
 
 LONG = "Dear all, here is what we decided yesterday, and what is still open for the next meeting of the team"

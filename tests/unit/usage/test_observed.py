@@ -6,8 +6,8 @@ import pytest
 
 from sessauth.client._usage_messages import read_session, session_message
 from sessauth.errors import UsageError
-from sessauth.usage import SessionUsage, limits
-from sessauth.usage.observations import SessionObservation
+from sessauth.usage import SessionUsage, records
+from sessauth.usage.session_usage import SessionObservation
 
 AT = 1_000
 
@@ -46,8 +46,8 @@ def test_a_record_without_them_is_as_before() -> None:
 
 def test_rows_are_bounded_and_that_is_said() -> None:
     """An agent that makes up arguments fills no memory; names of any length are read back."""
-    usage = observed(*(f"{number:04}" + "𝄞" * 1_000 for number in range(3 * limits.MAX_OBSERVED_ROWS)))
-    assert len(usage.observed.rows) == limits.MAX_OBSERVED_ROWS
+    usage = observed(*(f"{number:04}" + "𝄞" * 1_000 for number in range(3 * records.MAX_OBSERVED_ROWS)))
+    assert len(usage.observed.rows) == records.MAX_OBSERVED_ROWS
     assert "calls in observe mode" in usage.truncated
     assert SessionUsage.from_json(usage.to_json()) == usage
 

@@ -9,12 +9,11 @@ import pytest
 from sessauth.cli.render.usage import report_lines, suggested
 from sessauth.errors import UsageError
 from sessauth.scopes.needs import Approval
-from sessauth.usage.generalize import Fit
-from sessauth.usage.kinds.observed import Observed
-from sessauth.usage.kinds.once import BroughtOnce, brought_once
-from sessauth.usage.kinds.price import MAX_JUDGED, judged, price_of
+from sessauth.usage.kinds.observed import MAX_JUDGED, Observed, judged, price_of
+from sessauth.usage.kinds.scopes import BroughtOnce, brought_once
 from sessauth.usage.report import UsageReport
-from sessauth.usage.verdict import verdict
+from sessauth.usage.suggest import verdict
+from sessauth.usage.tighten import Fit
 from tests.support.kinds import GRANT, Call, layer_of, learnt, learnt_from, observed, permits, send
 from tests.support.usage_example import OPENED_MS, session
 

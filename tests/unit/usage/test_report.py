@@ -18,9 +18,9 @@ from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.scopes.segment import Segment
 from sessauth.usage import SessionUsage
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, MINTED, GrantLayer
+from sessauth.usage.profile import CEILING, MINTED, GrantLayer
 from sessauth.usage.report import UsageReport
+from sessauth.usage.tighten import Fit
 from tests.support.hidden import hides
 from tests.support.usage_example import CEILING as SCOPES
 from tests.support.usage_example import OPENED_MS, session, used_session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.usage.kinds.room import room_plans
+from sessauth.usage.kinds.scopes import room_plans
 from sessauth.usage.suggest import MAX_BYTES, Suggestion
 from tests.support.kinds import Call, learnt, permits
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sessauth.scopes.scope import Scope
-from sessauth.usage import SessionUsage, limits
-from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage import SessionUsage, records
+from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
+from sessauth.usage.tighten import Fit
 from tests.support.memory_fixture import memory_fixture
 
 Call = tuple[str, str, dict[str, Any]]
@@ -109,7 +109,7 @@ def test_the_world_of_arguments_is_closed_around_what_was_seen() -> None:
 
 def test_paths_beyond_the_bound_are_open_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped paths lie below a stored one, which is mentioned as a whole; else nothing is closed."""
-    monkeypatch.setattr(limits, "MAX_PATHS", 4)
+    monkeypatch.setattr(records, "MAX_PATHS", 4)
     deep: dict[str, Any] = {"a": 1, "o": {"p": 1, "q": 2, "r": 3}}
 
     assert texts("read:**", [("read", "x", deep)]) == ['read:x where a == 1 and o == {"p":1,"q":2,"r":3}']

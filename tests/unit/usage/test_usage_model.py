@@ -12,7 +12,7 @@ from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grants import CEILING, MINTED, GrantLayer
+from sessauth.usage.profile import CEILING, MINTED, GrantLayer
 from tests.support.usage_example import used_session
 
 
