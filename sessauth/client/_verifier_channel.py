@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..model.registration import Registration
 from ..usage.session_usage import ObservationAck, ObservationBatch
-from ._requests import evidence as evidence_calls
-from ._requests import usage as usage_calls
+from ._requests import operations as usage_calls
+from ._requests import sessions as evidence_calls
 from ._sync.client import Client
 
 

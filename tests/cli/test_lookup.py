@@ -13,7 +13,7 @@ from sessauth.cli import context as lookup
 from sessauth.cli import params
 from sessauth.cli.main import cli
 from sessauth.client import SessionPage
-from sessauth.client._messages import session_from_message
+from sessauth.client._requests.fields import session_from_message
 from sessauth.errors import NotFound, PermissionDenied
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb

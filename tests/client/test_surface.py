@@ -15,26 +15,28 @@ from sessauth.client import (
     SessionWatch,
     Watch,
 )
-from sessauth.client._async.approvals import AsyncApprovalCalls
-from sessauth.client._async.calls import AsyncCalls
+from sessauth.client._async.calls import (
+    AsyncApprovalCalls,
+    AsyncCalls,
+    AsyncEvidenceCalls,
+    AsyncKeyCalls,
+    AsyncSessionCalls,
+    AsyncUsageCalls,
+)
 from sessauth.client._async.checks import AsyncCheckCalls
-from sessauth.client._async.events import AsyncEventCalls
-from sessauth.client._async.evidence import AsyncEvidenceCalls
-from sessauth.client._async.keys import AsyncKeyCalls
-from sessauth.client._async.sessions import AsyncSessionCalls
-from sessauth.client._async.usage import AsyncUsageCalls
-from sessauth.client._sync.approvals import ApprovalCalls
-from sessauth.client._sync.calls import Calls
+from sessauth.client._async.client import AsyncEventCalls
+from sessauth.client._sync.calls import (
+    ApprovalCalls,
+    Calls,
+    EvidenceCalls,
+    KeyCalls,
+    SessionCalls,
+    UsageCalls,
+)
 from sessauth.client._sync.checks import CheckCalls
-from sessauth.client._sync.events import EventCalls
-from sessauth.client._sync.evidence import EvidenceCalls
-from sessauth.client._sync.keys import KeyCalls
-from sessauth.client._sync.sessions import SessionCalls
-from sessauth.client._sync.usage import UsageCalls
-from sessauth.client._tasks.event_stream import AsyncEventStream
-from sessauth.client._tasks.lease import AsyncLeaseRenewal
-from sessauth.client._threads.event_stream import EventStream
-from sessauth.client._threads.lease import LeaseRenewal
+from sessauth.client._sync.client import EventCalls
+from sessauth.client._tasks import AsyncEventStream, AsyncLeaseRenewal
+from sessauth.client._threads import EventStream, LeaseRenewal
 
 PAIRS = [
     (Client, AsyncClient),
@@ -75,8 +77,12 @@ BETWEEN_HOSTS = {"SignVerifierKey", "ReportHostUsage"}
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client._requests import approvals, evidence, keys, sessions, standing, tokens, usage
-    from sessauth.client._watch import events
+    from sessauth.client import _live_state
+    from sessauth.client._requests import (
+        operations,
+        sessions,
+        tokens,
+    )
     from sessauth.v1 import (
         approval_service_pb2,
         authorization_service_pb2,
@@ -89,10 +95,7 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
         usage_service_pb2,
     )
 
-    described = (
-        *(approvals, keys, sessions, tokens, usage),
-        *(events, evidence, standing),
-    )
+    described = (tokens, operations, sessions, _live_state)
     sources = "".join(inspect.getsource(module) for module in described)
     for module in (
         approval_service_pb2,

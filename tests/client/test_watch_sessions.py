@@ -12,7 +12,7 @@ import pytest
 
 from sessauth import errors
 from sessauth.client import AsyncClient, Client, EventKind, SessionEvent, SessionWatch
-from sessauth.client._watch import events as _events
+from sessauth.client import _live_state as _events
 from sessauth.model.session import EndCause
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import LONGER_MS, Service, running, wait_until
@@ -243,7 +243,7 @@ def test_a_server_that_says_nothing_is_left(
     server: FakeServer, client: Client, monkeypatch: pytest.MonkeyPatch, twin: bool
 ) -> None:
     """Not even a heartbeat: the stream is lost, and the next one goes on."""
-    monkeypatch.setattr("sessauth.client._threads.event_stream._GUARD_SECONDS", 0.05)
+    monkeypatch.setattr("sessauth.client._threads._GUARD_SECONDS", 0.05)
     release = threading.Event()
 
     def hangs() -> Iterator[pb.WatchSessionsResponse]:

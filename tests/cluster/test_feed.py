@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.client._feed.servers import FeedServer, FeedServers
-from sessauth.client._feed.source import FeedSource
+from sessauth.client._feed import FeedServer, FeedServers, FeedSource
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.server.cluster.cluster_feed import RecordFeed
@@ -93,7 +92,7 @@ def test_an_alarm_is_said_to_every_server(
     fed: Cluster, source: FeedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It proves nothing, registers nobody, and is apart from the host's reports; another one waits."""
-    monkeypatch.setattr("sessauth.client._feed.source.ALARM_SECONDS", 600.0)
+    monkeypatch.setattr("sessauth.client._feed.ALARM_SECONDS", 600.0)
     source.report_alarm(7, "GAP")
     source.report_alarm(8, "GAP")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.client._renewed_channel import RenewedChannel
+from sessauth.client._transport import RenewedChannel
 from sessauth.clock import SystemClock
 from sessauth.errors import NotLeader, ServerError
 from sessauth.model.group_record import ServerKey

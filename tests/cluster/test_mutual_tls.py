@@ -10,8 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.client._feed.servers import FeedServers
-from sessauth.client._feed.source import FeedSource
+from sessauth.client._feed import FeedServers, FeedSource
 from sessauth.client._target import Tls
 from sessauth.errors import ConfigError
 from sessauth.server.config import from_dict

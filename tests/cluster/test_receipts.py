@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.client._feed.servers import FeedServers
-from sessauth.client._feed.source import FeedSource
+from sessauth.client._feed import FeedServers, FeedSource
 from sessauth.model.receipt import (
     HOSTS_VERSION,
     Receipt,

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from sessauth import ToolCatalog
-from sessauth.client._decision import RemoteDecision
+from sessauth.client._results import RemoteDecision
 from sessauth.decisions.decision import Decision
 from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
 from sessauth.gateways.extauthz.answers import allow

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from sessauth import ToolCatalog
-from sessauth.client._decision import RemoteDecision
+from sessauth.client._results import RemoteDecision
 from sessauth.decisions.decision import Decision
 from sessauth.guard import Guard, ToolDenied
 from tests.guard.world import TOOLS, allowed

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sessauth import Reason, Token, ToolCatalog
 from sessauth.client import Client
-from sessauth.client._decision import RemoteDecision
+from sessauth.client._results import RemoteDecision
 from sessauth.guard import Guard, ToolDenied
 from sessauth.reasons import Level, Stage
 from tests.support.server_fixture import AUDIENCE, ServerFixture

@@ -64,7 +64,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("guard.agents.adapter",),
     # Extras, imported inside functions.
     "prometheus_client": ("metrics", "server.metrics"),
-    "opentelemetry": ("server.rpc.tracing", "client._tracing"),
+    "opentelemetry": ("server.rpc.tracing", "client._transport"),
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
     "uvicorn": ("gateways.authzen.serving", "console.serving"),

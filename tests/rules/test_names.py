@@ -16,24 +16,10 @@ WRITTEN = sources(PACKAGE, *ENDINGS)
 
 # Names of modules that stand more than once in a package, and why. The list may only shrink.
 _VIEW = "a command, and the rendering of its answer"
-_REQUEST = "a client's call, and the request that it sends"
-_BOTH = "written by hand for threads and for tasks"
 SAME_MODULES: dict[tuple[str, str], str] = {
     ("audit", "stream"): "writes a stream; the verification's checks one",
     ("cli", "audit"): _VIEW,
     ("cli", "session"): _VIEW,
-    ("client", "approvals"): _REQUEST,
-    ("client", "check_watch"): _BOTH,
-    ("client", "checks"): _REQUEST,
-    ("client", "credentials"): _REQUEST,
-    ("client", "cut_off"): _REQUEST,
-    ("client", "event_stream"): _BOTH,
-    ("client", "events"): _REQUEST,
-    ("client", "evidence"): _REQUEST,
-    ("client", "keys"): _REQUEST,
-    ("client", "lease"): _BOTH,
-    ("client", "sessions"): _REQUEST,
-    ("client", "usage"): _REQUEST,
 }
 
 

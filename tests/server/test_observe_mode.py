@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from sessauth.audit.replay import replay
 from sessauth.client import Client, SessionReport
-from sessauth.client._decision import decision_from_message, read_check
-from sessauth.client._watch.events import EventKind
+from sessauth.client._live_state import EventKind
+from sessauth.client._results import decision_from_message, read_check
 from sessauth.decisions.outward import Outward, outward
 from sessauth.errors import PermissionDenied, Rejected, UsageError
 from sessauth.metrics.collector import VerifierCollector

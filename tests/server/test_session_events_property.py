@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessauth.client import Client, EventKind, SessionEvent, SessionWatch
-from sessauth.client._watch import events
+from sessauth.client import Client, EventKind, SessionEvent, SessionWatch, _live_state
 from sessauth.errors import Rejected
 from tests.support.cases import examples
 from tests.support.cuttable_socket import Wire
@@ -94,7 +93,7 @@ def test_breaks_neither_lose_nor_repeat(
     steps: list[tuple[str, int]],
 ) -> None:
     """Two watches, one over a connection that is cut: the same events, those of the changes made."""
-    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(_live_state, "FIRST_PAUSE_SECONDS", 0.01)
     credential = service.made.credential_file.read_text().strip()
     opened: list[bytes] = []
     expected: list[tuple[EventKind, bytes]] = []

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sessauth.client._feed.servers import FeedServers
-from sessauth.client._feed.source import FeedSource
+from sessauth.client._feed import FeedServers, FeedSource
 from sessauth.clock import SystemClock
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.errors import NotLeader

@@ -1,14 +1,127 @@
-"""Base of the groups of calls that make up a client."""
+"""Base of the groups of calls that make up a client.
+
+Runs described calls over gRPC channels: deadline, credential, retries.
+
+Calls about sessions and their tokens.
+
+Calls about approvals and permits.
+
+Calls about evidence: receipts of ends, and the verifiers that they cover.
+
+Calls that cut agents off: ends of many sessions, bans of new ones, the freeze of everything.
+
+Calls about issuer keys and verifier keys.
+
+Calls about the observed use of sessions.
+
+Calls about servers: the status of one, and the heads of a cluster's.
+
+Calls about the callers of a cluster.
+"""
 
 from __future__ import annotations
 
-from typing import Self, TypeVar
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self, TypeVar, Unpack, cast
 
-from .._proofs import ProofMaker
-from .._transport import RpcRequest, check_timeout
-from .transport import AsyncTransport
+import grpc
+
+from ...approvals.approver import DEFAULT_TTL_MS, Approver
+from ...approvals.request import ApprovalRequest
+from ...crypto.issuer_key import IssuerKeys, KeyRecord
+from ...crypto.verifier_key import VerifierKeys
+from ...errors import SessauthError
+from ...model.approval import SignedApproval
+from ...model.ban import SessionBan
+from ...model.receipt import SignedReceipt
+from ...model.server_status import ServerStatus
+from ...model.session import Session
+from ...model.standing import ClusterStanding
+from ...scopes.call_arguments import Arguments
+from ...scopes.scope import Scope
+from ...scopes.value import Plain
+from ...tokens.token import Token
+from .._live_state import ProofMaker
+from .._requests import operations as cluster_calls
+from .._requests import operations as credential_calls
+from .._requests import operations as key_calls
+from .._requests import operations as status_calls
+from .._requests import operations as usage_calls
+from .._requests import sessions as cut_off_calls
+from .._requests import sessions as evidence_calls
+from .._requests import sessions as session_calls
+from .._requests import tokens as approval_calls
+from .._requests import tokens as token_calls
+from .._requests.sessions import OpenTerms, SessionFilters
+from .._requests.tokens import MintTerms
+from .._results import (
+    ApprovalPage,
+    Census,
+    CheckItem,
+    EndedSession,
+    EndedSessions,
+    FreezeState,
+    Inspection,
+    ListedCredential,
+    RegisteredVerifier,
+    RemoteDecision,
+    ReportPage,
+    SessionPage,
+    SessionReport,
+)
+from .._transport import (
+    CallMetadata,
+    ChannelPool,
+    Endpoint,
+    Failure,
+    RetryState,
+    RpcFailure,
+    RpcRequest,
+    check_timeout,
+    unreadable,
+)
 
 T = TypeVar("T")
+
+
+class AsyncTransport(CallMetadata):
+    """Runs calls on the event loop that it was made on."""
+
+    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
+        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
+        super().__init__(endpoint, trace)
+        if not trace:  # async only
+            # Each call would make it of a tuple.  # async only
+            self._metadata = grpc.aio.Metadata(*endpoint.metadata)  # async only
+        self.channels = ChannelPool(endpoint, grpc.aio)
+
+    async def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
+        """Make the call and return its result. Raises the errors of ``Failure.error``."""
+        retries = RetryState(call, timeout_ms, self.channels.servers(call.checks))
+        while True:
+            handle = self.channels.pick(call.checks)
+            try:
+                answer = await handle.unary(call)(
+                    call.request, timeout=retries.remaining_s(), metadata=self.metadata
+                )
+            except grpc.RpcError as error:
+                failure = Failure.read(cast("RpcFailure", error))
+                if failure.elsewhere:
+                    self.channels.leave(handle)
+                verdict = retries.judge(failure, handle.target)
+            else:
+                if answer is None:  # async only
+                    raise unreadable()  # async only
+                return call.convert(answer)
+            if isinstance(verdict, SessauthError):
+                raise verdict
+            await asyncio.sleep(verdict)
+
+    async def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        for handle in self.channels.close():
+            await handle.channel.close()
 
 
 class AsyncCalls:
@@ -38,3 +151,386 @@ class AsyncCalls:
 
     async def _run(self, call: RpcRequest[T]) -> T:
         return await self._transport.run(call, self._timeout_ms)
+
+
+class AsyncSessionCalls(AsyncCalls):
+    """Calls of SessionService and TokenService."""
+
+    async def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
+        """Open a session; the terms are those of ``OpenTerms``."""
+        return await self._run(session_calls.open_session(request_id, terms))
+
+    async def get_session(self, session_id: bytes) -> Session:
+        """Return a session, ended ones included until they are purged."""
+        return await self._run(session_calls.get_session(session_id))
+
+    async def list_sessions(
+        self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[SessionFilters]
+    ) -> SessionPage:
+        """Return one page of the sessions that match all ``SessionFilters``, by id.
+
+        A page may have fewer sessions than ``page_size`` (1 to 1000; 0: 100), or none, with others after it:
+        ``next_page_token`` is empty on the last one.
+        """
+        return await self._run(session_calls.list_sessions(page_size, page_token, filters))
+
+    async def keep_alive(self, session_id: bytes) -> int:
+        """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed."""
+        return await self._run(session_calls.keep_alive(session_id))
+
+    async def narrow(
+        self,
+        session_id: bytes,
+        ceiling: Sequence[Scope | str] = (),
+        *,
+        enforce: bool = False,
+        expected_epoch: int = 0,
+        request_id: str = "",
+    ) -> Session:
+        """Add a layer of ceiling, which every call of the session must match, outstanding tokens included.
+
+        ``enforce`` ends observe mode: the whole ceiling is enforced from then on. Then no scopes are needed.
+        """
+        request = session_calls.narrow(session_id, ceiling, expected_epoch, request_id, enforce)
+        return await self._run(request)
+
+    async def update_facts(
+        self,
+        session_id: bytes,
+        facts: Mapping[str, Plain] | None = None,
+        *,
+        visible_facts: Collection[str] = (),
+        remove: Collection[str] = (),
+        expected_epoch: int = 0,
+        request_id: str = "",
+    ) -> Session:
+        """Set and remove facts; the next check uses them."""
+        return await self._run(
+            session_calls.update_facts(
+                session_id, facts or {}, visible_facts, remove, expected_epoch, request_id
+            )
+        )
+
+    async def suspend(
+        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+    ) -> Session:
+        """Deny every call of the session until it is resumed."""
+        return await self._run(session_calls.suspend(session_id, reason, expected_epoch, request_id))
+
+    async def resume(
+        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+    ) -> Session:
+        """Resume a suspended session."""
+        return await self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
+
+    async def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
+        """End a session for good, with every token and every child of it.
+
+        Its ``receipt`` lists the verifiers that can't allow a token of it any more; ``receipt.verify`` checks
+        it against the service's keys. It is None where the server could not make one: the session has ended
+        all the same.
+        """
+        return await self._run(evidence_calls.end(session_id, reason, request_id))
+
+    async def mint(
+        self,
+        session_id: bytes,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        **terms: Unpack[MintTerms],
+    ) -> Token:
+        """Have the server sign a root block; the terms are those of ``MintTerms``."""
+        return await self._run(token_calls.mint(session_id, scopes, audience, terms))
+
+    async def attenuate(
+        self,
+        token: Token,
+        scopes: Sequence[Scope | str] = (),
+        *,
+        audience: Sequence[str] = (),
+        **terms: Unpack[MintTerms],
+    ) -> Token:
+        """Have the server attenuate an open token, and see its secret; ``Token.attenuate`` needs none."""
+        return await self._run(token_calls.attenuate(token, scopes, audience, terms))
+
+    async def inspect(self, token: Token | str) -> Inspection:
+        """Return whether the token's signatures are valid and its blocks revoked. Its secret stays here."""
+        return await self._run(token_calls.inspect(token))
+
+    async def revoke(
+        self, session_id: bytes, block_ids: Sequence[bytes], reason: str = "", *, request_id: str = ""
+    ) -> int:
+        """Revoke blocks with all below them. Returns the revision from which none is allowed."""
+        return await self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
+
+
+class AsyncApprovalCalls(AsyncCalls):
+    """Calls of ApprovalService, and those that use a permit."""
+
+    async def list_approvals(
+        self,
+        *,
+        session_id: bytes = b"",
+        status: str = "waiting",
+        public_key: bytes = b"",
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> ApprovalPage:
+        """Return one page of approvals.
+
+        Args:
+            session_id: approvals of this session only.
+            status: ``waiting`` (pending and not over), ``pending``, ``granted``, ``denied`` or ``used``.
+            public_key: approvals that this key may sign; of the waiting ones, those without its signature.
+            page_size: 1 to 1000; 0: 100.
+            page_token: from an earlier page.
+        """
+        return await self._run(
+            approval_calls.list_approvals(session_id, status, public_key, page_size, page_token)
+        )
+
+    async def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
+        """Return an approval as an approver reads and signs it."""
+        return await self._run(approval_calls.get_approval(session_id, approval_id))
+
+    async def grant_approval(
+        self,
+        request: ApprovalRequest,
+        by: Approver | SignedApproval,
+        *,
+        ttl_ms: int = DEFAULT_TTL_MS,
+        request_id: str = "",
+    ) -> ApprovalRequest:
+        """Submit a signed approval, or have ``by`` sign ``request`` here, as it was shown.
+
+        Returns the approval's new state. Raises InvalidApproval for a request that must not be signed,
+        Rejected BAD_APPROVAL for a signature that does not count.
+        """
+        return await self._run(approval_calls.grant_approval(request, by, ttl_ms, request_id))
+
+    async def deny_approval(
+        self, session_id: bytes, approval_id: bytes, reason: str = "", *, request_id: str = ""
+    ) -> ApprovalRequest:
+        """Deny a call until the approval expires."""
+        return await self._run(approval_calls.deny_approval(session_id, approval_id, reason, request_id))
+
+    async def commit(
+        self,
+        permit: bytes,
+        token: Token | str | bytes,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> RemoteDecision:
+        """Check the call of a permit again, just before it is done, and use the permit up.
+
+        The call is given as it was checked. An allow is for now: nothing is committed twice.
+        """
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
+        return await self._run(approval_calls.commit(permit, item, audience, at_least_revision))
+
+    async def release(self, permit: bytes) -> int:
+        """Give back the costs that a permit holds. Returns the revision from which they are free again."""
+        return await self._run(approval_calls.release(permit))
+
+
+class AsyncEvidenceCalls(AsyncCalls):
+    """Calls of EvidenceService."""
+
+    async def get_receipt(self, session_id: bytes) -> SignedReceipt:
+        """Return the receipt of an ended session, made by the server's present knowledge.
+
+        Raises Rejected WRONG_STATUS for a session that has not ended.
+        """
+        return await self._run(evidence_calls.get_receipt(session_id))
+
+    async def list_verifiers(self) -> list[RegisteredVerifier]:
+        """Return the registered verifiers, each with its state against the last end."""
+        return await self._run(evidence_calls.list_verifiers())
+
+
+class AsyncCutOffCalls(AsyncCalls):
+    """Calls of CutOffService."""
+
+    async def end_sessions(
+        self,
+        *,
+        subject: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        all_sessions: bool = False,
+        reason: str = "",
+        dry_run: bool = False,
+        refuse_new_ms: int = 0,
+        page_token: str = "",
+    ) -> EndedSessions:
+        """End every session that fits all parts, or ``all_sessions``, with all tokens and children.
+
+        With ``refuse_new_ms``, at most a day, new ones that fit are refused (BANNED) for so long, from before
+        the first end on; operators only. Sessions end while the server searches, for some seconds a call:
+        repeat it with the result's ``next_page_token`` as ``page_token`` until that is empty.
+        """
+        parts = cut_off_calls.selector(subject, owner, labels, all_sessions)
+        return await self._run(cut_off_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
+
+    async def list_bans(self) -> list[SessionBan]:
+        """Return the bans of new sessions that have not lapsed."""
+        return await self._run(cut_off_calls.list_bans())
+
+    async def lift_ban(
+        self,
+        *,
+        subject: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        all_sessions: bool = False,
+    ) -> None:
+        """Lift the ban by these very parts. Raises NotFound if there is none."""
+        await self._run(cut_off_calls.lift_ban(cut_off_calls.selector(subject, owner, labels, all_sessions)))
+
+    async def freeze(self, reason: str = "") -> None:
+        """Deny every check and refuse all new authority, on the server's host or all hosts of its cluster.
+
+        ``reason`` has up to 256 bytes. Sessions can still be ended, and their leases renewed.
+        """
+        await self._run(cut_off_calls.freeze(reason))
+
+    async def thaw(self) -> None:
+        """Undo :meth:`freeze`; sessions that have not ended meanwhile go on."""
+        await self._run(cut_off_calls.thaw())
+
+    async def get_freeze(self) -> FreezeState:
+        """Return why checks are denied on the server's host."""
+        return await self._run(cut_off_calls.get_freeze())
+
+
+class AsyncKeyCalls(AsyncCalls):
+    """Calls of KeyService."""
+
+    async def list_keys(self) -> list[KeyRecord]:
+        """Return the issuer keys, public halves only."""
+        return await self._run(key_calls.list_keys())
+
+    async def verifier_keys(self, issuer_keys: IssuerKeys | None = None) -> VerifierKeys:
+        """Return the verifier keys of the server's host, verified; proofs are made for them.
+
+        They must be signed by ``issuer_keys``. None: those that the client was made with, else
+        those that the server itself names. Raises UsageError for a key with another signature.
+        """
+        signed = await self._run(key_calls.verifier_keys())
+        known = issuer_keys if issuer_keys is not None else self._prover.issuer_keys
+        return self._prover.verify(signed, known if known is not None else await self.jwks())
+
+    async def jwks(self) -> bytes:
+        """Return the public issuer keys as a JWK set, JSON."""
+        return await self._run(key_calls.jwks())
+
+    async def add_key(self, public_key: bytes = b"", *, owner: str = "", request_id: str = "") -> KeyRecord:
+        """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
+        return await self._run(key_calls.add_key(public_key, owner, request_id))
+
+    async def activate_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Let a prepared key root tokens."""
+        return await self._run(key_calls.activate(key_id, request_id))
+
+    async def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Let a key verify its signatures until now, and no later ones."""
+        return await self._run(key_calls.retire(key_id, request_id))
+
+    async def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Deny every token of a key, at once."""
+        return await self._run(key_calls.distrust(key_id, request_id))
+
+    async def admit_server(
+        self, name: str, *, server_key: bytes, issuer_key: bytes, address: str = "", request_id: str = ""
+    ) -> tuple[KeyRecord, KeyRecord]:
+        """Have the cluster trust another server, by its public keys (32 bytes each); return both.
+
+        ``address`` (HOST:PORT) is where it can be reached. The first key signs the server's records when it
+        leads, the second one roots tokens. Raises Rejected ALREADY_EXISTS if a key is there already,
+        NAME_TAKEN if the name has another server key that is active or prepared, NOT_IN_CLUSTER on a single
+        host.
+        """
+        return await self._run(key_calls.admit_server(name, server_key, issuer_key, address, request_id))
+
+    async def remove_host(self, name: str) -> None:
+        """Remove a host of the cluster that can't allow calls any more; receipts name it for its bound yet.
+
+        Raises Rejected HOST_ACTIVE while it may allow, NOT_FOUND, NOT_IN_CLUSTER on a single host.
+        """
+        await self._run(key_calls.remove_host(name))
+
+
+class AsyncUsageCalls(AsyncCalls):
+    """Calls of UsageService."""
+
+    async def get_report(self, session_id: bytes) -> SessionReport:
+        """Return the grants of a session and its use as verifiers observed it, after its end too."""
+        return await self._run(usage_calls.get_report(session_id))
+
+    async def list_reports(self, purpose: str, *, page_size: int = 0, page_token: str = "") -> ReportPage:
+        """Return one page of the reports of all sessions with a purpose that the caller reaches.
+
+        Args:
+            purpose: as the sessions were opened with.
+            page_size: 1 to 100; 0: 20. A page of large reports may have fewer.
+            page_token: from an earlier page.
+        """
+        return await self._run(usage_calls.list_reports(purpose, page_size, page_token))
+
+    async def get_census(self, session_id: bytes) -> Census:
+        """Return every block of a session's tokens that any verifier observed."""
+        return await self._run(usage_calls.get_census(session_id))
+
+
+class AsyncClusterCalls(AsyncCalls):
+    """Calls of StatusService and ClusterService."""
+
+    async def server_status(self) -> ServerStatus:
+        """Return the present status of the server, also while it denies every check."""
+        return await self._run(status_calls.get_status())
+
+    async def cluster_standing(self) -> ClusterStanding:
+        """Return the position of the server's host in the log, also in an alarm.
+
+        Raises Rejected NOT_IN_CLUSTER on a single host.
+        """
+        return await self._run(cluster_calls.get_standing())
+
+
+class AsyncCredentialCalls(AsyncCalls):
+    """Calls of CredentialService. On a single host each raises Rejected NOT_IN_CLUSTER."""
+
+    async def list_credentials(self) -> list[ListedCredential]:
+        """Return the callers of the cluster, then those of the asked host's own file."""
+        return await self._run(credential_calls.list_credentials())
+
+    async def add_credential(
+        self, name: str, role: str, secret_hash: bytes, *, audiences: Sequence[str] = (), request_id: str = ""
+    ) -> int:
+        """Let a caller call every host of the cluster; return the revision at which it may.
+
+        Args:
+            name: 1 to 64 letters, digits, '.' or '-'. Rejected ALREADY_EXISTS if it is taken.
+            role: operator, issuer, gateway, auditor, approver or follower.
+            secret_hash: the BLAKE2b-256 of a secret of 32 random bytes.
+            audiences: those that a gateway may check for; empty: any.
+            request_id: a repeat of one returns the first outcome.
+        """
+        return await self._run(
+            credential_calls.add_credential(name, role, secret_hash, audiences, request_id)
+        )
+
+    async def remove_credential(self, name: str, *, request_id: str = "") -> int:
+        """Refuse all calls of a caller, on every host; return the revision at which they are.
+
+        Raises NotFound, and Rejected LAST_OPERATOR for the cluster's last operator.
+        """
+        return await self._run(credential_calls.remove_credential(name, request_id))

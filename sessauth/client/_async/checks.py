@@ -16,15 +16,15 @@ from ...reasons import SurveyVerdict
 from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
-from .._decision import UNKNOWN_TOOL, RemoteDecision, decision_from_message
-from .._failures import Failure, RpcFailure, unreadable
+from .._live_state import ProofSource
 from .._requests import tokens as token_calls
-from .._results import CheckItem
-from .._tasks.check_watch import AsyncWatch
-from .._tasks.items import async_enumerate  # async only
-from .._transport import MAX_TIMEOUT_MS, check_timeout
-from .._watch.checks import ProofSource
-from .keys import AsyncKeyCalls
+from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, decision_from_message
+from .._tasks import (
+    AsyncWatch,
+    async_enumerate,  # async only
+)
+from .._transport import MAX_TIMEOUT_MS, Failure, RpcFailure, check_timeout, unreadable
+from .calls import AsyncKeyCalls
 
 
 class AsyncCheckCalls(AsyncKeyCalls):

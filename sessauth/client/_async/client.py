@@ -1,29 +1,226 @@
-"""The asyncio client."""
+"""The asyncio client.
+
+A session that lives as long as an ``async with`` block.
+
+A watch of sessions: one stream after the other, and no event twice.
+
+Calls about events of sessions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Unpack
+from typing import Self, Unpack
 
 from ...crypto.issuer_key import IssuerKeys
+from ...errors import SessauthError
+from ...model.session import Session
+from ...scopes.scope import Scope
+from ...scopes.value import Plain
 from ...tokens.holder import HolderKey
-from .._proofs import ProofMaker
+from ...tokens.token import Token
+from .._live_state import (
+    PATIENCE_MS,
+    EventCursor,
+    EventKind,
+    LiveState,
+    ProofMaker,
+    SessionEvent,
+    end_reason,
+    watch_request,
+)
 from .._requests.sessions import OpenTerms
+from .._requests.tokens import MintTerms
 from .._target import Tls
+from .._tasks import AsyncEventStream, AsyncLeaseRenewal
 from .._transport import check_timeout, resolve_endpoint
-from .approvals import AsyncApprovalCalls
+from .calls import (
+    AsyncApprovalCalls,
+    AsyncCalls,
+    AsyncClusterCalls,
+    AsyncCredentialCalls,
+    AsyncCutOffCalls,
+    AsyncEvidenceCalls,
+    AsyncSessionCalls,
+    AsyncTransport,
+    AsyncUsageCalls,
+)
 from .checks import AsyncCheckCalls
-from .cluster import AsyncClusterCalls
-from .credentials import AsyncCredentialCalls
-from .cut_off import AsyncCutOffCalls
-from .events import AsyncEventCalls
-from .evidence import AsyncEvidenceCalls
-from .live_session import AsyncLiveSession
-from .sessions import AsyncSessionCalls
-from .transport import AsyncTransport
-from .usage import AsyncUsageCalls
+
+
+class AsyncLiveSession(LiveState):
+    """A session held by an ``async with`` block. Made by :meth:`AsyncClient.session`."""
+
+    def __init__(self, client: AsyncSessionCalls, session: Session) -> None:
+        """Start to renew the lease, if there is one."""
+        super().__init__(session)
+        self._client = client
+        self._renewal = AsyncLeaseRenewal(client, self) if session.lease_ms else None
+
+    async def mint(
+        self, scopes: Sequence[Scope | str], audience: Sequence[str], **terms: Unpack[MintTerms]
+    ) -> Token:
+        """Mint a token of this session, as :meth:`AsyncClient.mint` does."""
+        self.raise_if_lost()
+        return await self._client.mint(self.id, scopes, audience, **terms)
+
+    async def narrow(self, ceiling: Sequence[Scope | str]) -> Session:
+        """Add a layer of ceiling, which every call of the session must match."""
+        self.raise_if_lost()
+        self._session = await self._client.narrow(self.id, ceiling)
+        return self._session
+
+    async def update_facts(
+        self,
+        facts: Mapping[str, Plain] | None = None,
+        *,
+        visible_facts: Collection[str] = (),
+        remove: Collection[str] = (),
+    ) -> Session:
+        """Set and remove facts; the next check uses them."""
+        self.raise_if_lost()
+        self._session = await self._client.update_facts(
+            self.id, facts, visible_facts=visible_facts, remove=remove
+        )
+        return self._session
+
+    async def suspend(self, reason: str = "") -> Session:
+        """Deny every call of the session until it is resumed."""
+        self.raise_if_lost()
+        self._session = await self._client.suspend(self.id, reason)
+        return self._session
+
+    async def resume(self, reason: str = "") -> Session:
+        """Resume the session."""
+        self.raise_if_lost()
+        self._session = await self._client.resume(self.id, reason)
+        return self._session
+
+    async def revoke(self, block_ids: Sequence[bytes], reason: str = "") -> int:
+        """Revoke blocks of this session's tokens. Returns the revision from which none is allowed."""
+        return await self._client.revoke(self.id, block_ids, reason)
+
+    async def end(self, reason: str = "") -> None:
+        """End the session. Ending one that is over already is no error."""
+        if self._renewal is not None:
+            self._renewal.stop()
+        if self._ended:
+            return
+        try:
+            self._session = await self._client.end(self.id, reason)
+        except SessauthError as error:
+            self._raise_unless_over(error)
+        self._ended = True
+
+    async def _leave(self, cause: BaseException) -> None:
+        try:
+            # Usually this very task was cancelled, and the end must still be sent.  # async only
+            await asyncio.shield(self.end(end_reason(cause)))
+        except SessauthError as error:
+            cause.add_note(self._not_ended_note(error))
+
+
+class AsyncSessionWatch(AsyncEventStream):
+    """Iterates over the events of sessions; made by :meth:`AsyncClient.watch_sessions`.
+
+    A stream that breaks is opened again from where it broke. The watch is established when its ``async with``
+    block is entered, else when the first event is requested. Leave the block, or close it, to end it. For one
+    task, except for :meth:`close`.
+    """
+
+    def __aiter__(self) -> Self:
+        """Return the watch."""
+        return self
+
+    async def __anext__(self) -> SessionEvent:
+        """Wait for the next event.
+
+        Ends when the watch was closed or its time is over. Raises Unavailable when no server answered for too
+        long, Rejected COMPACTED when the log no longer has the next event, and other refusals of a server.
+        """
+        while not self._over():
+            event = self._cursor.next()
+            if event is not None:
+                return event
+            await self._advance()
+        await self.close()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        """Return the watch once it is established: it misses nothing that happens from here on."""
+        try:
+            while not self._cursor.established and not self._over():
+                await self._advance()
+        except BaseException:
+            # The caller does not get the watch, and so can't close it.
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.close()
+
+    async def _advance(self) -> None:
+        """Store the next response, or pause after a break. Raises the error that ends the watch."""
+        try:
+            self._cursor.accept(await self._receive())
+        except SessauthError as error:
+            self._stream = None
+            if not self._over():
+                await self._pause(self._limited(self._cursor.pause(error)))
+
+
+class AsyncEventCalls(AsyncCalls):
+    """Calls of EventService."""
+
+    def watch_sessions(
+        self,
+        session_ids: Sequence[bytes] = (),
+        *,
+        kinds: Sequence[EventKind | str] = (),
+        subject: str = "",
+        purpose: str = "",
+        owner: str = "",
+        include_children: bool = False,
+        after_revision: int | None = None,
+        incarnation: bytes = b"",
+        heartbeats: bool = False,
+        patience_ms: int = PATIENCE_MS,
+        for_ms: int = 0,
+    ) -> AsyncSessionWatch:
+        """Return a watch that iterates over the events of sessions, in order and each exactly once.
+
+        It is for an ``async with`` block. A stream that breaks is opened again, from where it broke. Filters
+        that are not set do not limit.
+
+        Args:
+            session_ids: events of these sessions, and of those that they descend from.
+            kinds: events of these kinds, or their names; SYNCED and RESTORED come in any case.
+            subject: events of sessions with this subject.
+            purpose: events of sessions with this purpose.
+            owner: events of this principal's sessions.
+            include_children: also events of all that descend from ``session_ids``.
+            after_revision: events after this revision, as far as the log still has it; 0: from its
+                beginning. None: from now on.
+            incarnation: the incarnation that another watch had with that revision; it shows a state that was
+                restored since.
+            heartbeats: return SYNCED events too, one every few seconds.
+            patience_ms: time for which a broken stream is tried again before Unavailable is raised. The first
+                one is tried for the client's ``timeout_ms``.
+            for_ms: length of the watch, at most an hour; 0: until it is closed.
+        """
+        check_timeout(patience_ms)
+        if for_ms:
+            check_timeout(for_ms)
+        request = watch_request(
+            session_ids, kinds, subject, purpose, owner, include_children, after_revision, incarnation
+        )
+        cursor = EventCursor(request, self._timeout_ms, patience_ms, heartbeats)
+        return AsyncSessionWatch(self._transport, cursor, for_ms)
 
 
 class AsyncClient(

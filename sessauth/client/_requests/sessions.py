@@ -1,22 +1,53 @@
-"""Descriptions of SessionService's calls, for both clients."""
+"""Descriptions of SessionService's calls, for both clients.
+
+Descriptions of EvidenceService's calls, and of a session's end, for both clients.
+
+Descriptions of CutOffService's calls, for both clients.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Required, TypedDict
 
 from google.protobuf.message import Message
 
+from ..._fast import _check as kernel
 from ...errors import UsageError
+from ...model.ban import SessionBan, SessionSelector
+from ...model.receipt import SignedReceipt, VerifierState
+from ...model.registration import Registration
 from ...model.session import Session, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
-from ...v1 import record_pb2
+from ...v1 import cut_off_service_pb2 as cut_off_pb
+from ...v1 import evidence_service_pb2 as evidence_pb
+from ...v1 import receipt_pb2, record_pb2
 from ...v1 import session_service_pb2 as pb
-from .._messages import fact_messages, session_from_message, sessions_page
-from .._results import SessionPage
+from ...v1 import session_service_pb2 as session_pb
+from .._results import (
+    EndedSession,
+    EndedSessions,
+    FreezeState,
+    RegisteredVerifier,
+    SelectedSession,
+    SessionPage,
+)
 from .._transport import RpcRequest
-from .fields import change, check_count, check_id, check_session_id, check_terms, texts
+from .fields import (
+    change,
+    check_count,
+    check_id,
+    check_session_id,
+    check_terms,
+    fact_messages,
+    field_values,
+    newer_server,
+    session_from_message,
+    sessions_page,
+    texts,
+)
 
 MAX_PAGE = 1000
 STATUSES = {
@@ -172,3 +203,143 @@ def _session(answer: Any) -> Session:
 
 def _change(method: str, request: Message, answer: type[Message], request_id: str) -> RpcRequest[Session]:
     return change(f"SessionService/{method}", request, answer, _session, request_id)
+
+
+def end(session_id: bytes, reason: str, request_id: str) -> RpcRequest[EndedSession]:
+    """Describe EndSession."""
+    request = session_pb.EndSessionRequest(session_id=check_session_id(session_id), reason=reason)
+    return change("SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id)
+
+
+def get_receipt(session_id: bytes) -> RpcRequest[SignedReceipt]:
+    """Describe GetReceipt. The result is unverified."""
+    return RpcRequest(
+        "EvidenceService/GetReceipt",
+        evidence_pb.GetReceiptRequest(session_id=check_session_id(session_id)),
+        evidence_pb.GetReceiptResponse,
+        lambda answer: _receipt(answer.receipt),
+    )
+
+
+def list_verifiers() -> RpcRequest[list[RegisteredVerifier]]:
+    """Describe ListVerifiers."""
+    return RpcRequest(
+        "EvidenceService/ListVerifiers",
+        evidence_pb.ListVerifiersRequest(),
+        evidence_pb.ListVerifiersResponse,
+        lambda answer: [_verifier(each) for each in answer.verifiers],
+    )
+
+
+def register_verifier(registration: Registration) -> RpcRequest[int]:
+    """Describe RegisterVerifier. The result is the server's latest revision."""
+    values = {item.name: getattr(registration, item.name) for item in fields(registration)}
+    return RpcRequest(
+        "EvidenceService/RegisterVerifier",
+        evidence_pb.RegisterVerifierRequest(**values),
+        evidence_pb.RegisterVerifierResponse,
+        lambda answer: int(answer.revision),
+    )
+
+
+def _ended(answer: Any) -> EndedSession:
+    session = session_from_message(answer.session)
+    values = {item.name: getattr(session, item.name) for item in fields(Session)}
+    return EndedSession(**values, receipt=_receipt(answer.receipt) if answer.HasField("receipt") else None)
+
+
+def _receipt(message: receipt_pb2.SignedReceipt) -> SignedReceipt:
+    return SignedReceipt(bytes(message.payload), bytes(message.issuer_key_id), bytes(message.signature))
+
+
+def _verifier(message: evidence_pb.Verifier) -> RegisteredVerifier:
+    try:
+        kind = evidence_pb.VerifierKind.Name(message.kind).removeprefix("VERIFIER_KIND_")
+        values = {**field_values(message), "kind": kind, "state": VerifierState(message.state)}
+        return RegisteredVerifier(**values)
+    except ValueError as error:
+        raise newer_server(error) from None
+
+
+def selector(subject: str, owner: str, labels: Mapping[str, str] | None, all_: bool) -> SessionSelector:
+    """Return the selector of a call's parameters. Raises UsageError."""
+    parts = SessionSelector(subject, owner, tuple(sorted((labels or {}).items())), all_)
+    wrong = parts.fault()
+    if wrong:
+        raise UsageError(f"selector: {wrong}")
+    return parts
+
+
+def end_sessions(
+    parts: SessionSelector, reason: str, dry_run: bool, refuse_new_ms: int, page_token: str
+) -> RpcRequest[EndedSessions]:
+    """Describe EndSessions. A repeat leaves ended sessions alone."""
+    request = cut_off_pb.EndSessionsRequest(
+        selector=_message(parts),
+        reason=reason,
+        dry_run=dry_run,
+        refuse_new_ms=check_count("refuse_new_ms", refuse_new_ms),
+        page_token=page_token,
+    )
+    return RpcRequest("CutOffService/EndSessions", request, cut_off_pb.EndSessionsResponse, _all_ended)
+
+
+def list_bans() -> RpcRequest[list[SessionBan]]:
+    """Describe ListBans."""
+    return RpcRequest(
+        "CutOffService/ListBans", cut_off_pb.ListBansRequest(), cut_off_pb.ListBansResponse, _bans
+    )
+
+
+def lift_ban(parts: SessionSelector) -> RpcRequest[None]:
+    """Describe LiftBan."""
+    request = cut_off_pb.LiftBanRequest(selector=_message(parts))
+    return RpcRequest(
+        "CutOffService/LiftBan", request, cut_off_pb.LiftBanResponse, _nothing, repeatable=False
+    )
+
+
+def freeze(reason: str) -> RpcRequest[None]:
+    """Describe Freeze. It has the same effect however often it is done."""
+    return RpcRequest(
+        "CutOffService/Freeze", cut_off_pb.FreezeRequest(reason=reason), cut_off_pb.FreezeResponse, _nothing
+    )
+
+
+def thaw() -> RpcRequest[None]:
+    """Describe Thaw. It has the same effect however often it is done."""
+    return RpcRequest("CutOffService/Thaw", cut_off_pb.ThawRequest(), cut_off_pb.ThawResponse, _nothing)
+
+
+def get_freeze() -> RpcRequest[FreezeState]:
+    """Describe GetFreeze."""
+    return RpcRequest(
+        "CutOffService/GetFreeze",
+        cut_off_pb.GetFreezeRequest(),
+        cut_off_pb.GetFreezeResponse,
+        lambda answer: FreezeState(**field_values(answer)),
+    )
+
+
+def _message(parts: SessionSelector) -> record_pb2.SessionSelector:
+    try:
+        return record_pb2.SessionSelector.FromString(parts.encode())
+    except kernel.WireError as error:
+        raise UsageError(f"selector: {error}") from None
+
+
+def _all_ended(answer: Any) -> EndedSessions:
+    values = field_values(answer)
+    values["sessions"] = tuple(SelectedSession(**field_values(each)) for each in answer.sessions)
+    return EndedSessions(**values)
+
+
+def _bans(answer: Any) -> list[SessionBan]:
+    try:
+        return [SessionBan.decode(each.SerializeToString()) for each in answer.bans]
+    except ValueError as error:
+        raise newer_server(error) from None
+
+
+def _nothing(answer: Any) -> None:
+    return None

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Self, TypeVar
 
-from .._proofs import ProofMaker
+from .._live_state import ProofMaker
 from .._transport import RpcRequest, check_timeout
-from .transport import Transport
 
 T = TypeVar("T")
 

@@ -19,14 +19,12 @@ from ...reasons import SurveyVerdict
 from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
-from .._decision import UNKNOWN_TOOL, RemoteDecision, decision_from_message
-from .._failures import Failure, RpcFailure
+from .._live_state import ProofSource
 from .._requests import tokens as token_calls
-from .._results import CheckItem
-from .._threads.check_watch import Watch
-from .._transport import MAX_TIMEOUT_MS, check_timeout
-from .._watch.checks import ProofSource
-from .keys import KeyCalls
+from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, decision_from_message
+from .._threads import Watch
+from .._transport import MAX_TIMEOUT_MS, Failure, RpcFailure, check_timeout
+from .calls import KeyCalls
 
 
 class CheckCalls(KeyCalls):

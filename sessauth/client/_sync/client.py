@@ -12,21 +12,21 @@ from typing import Unpack
 
 from ...crypto.issuer_key import IssuerKeys
 from ...tokens.holder import HolderKey
-from .._proofs import ProofMaker
+from .._live_state import ProofMaker
 from .._requests.sessions import OpenTerms
 from .._target import Tls
 from .._transport import check_timeout, resolve_endpoint
-from .approvals import ApprovalCalls
+from .calls import (
+    ApprovalCalls,
+    ClusterCalls,
+    CredentialCalls,
+    CutOffCalls,
+    EvidenceCalls,
+    SessionCalls,
+    Transport,
+    UsageCalls,
+)
 from .checks import CheckCalls
-from .cluster import ClusterCalls
-from .credentials import CredentialCalls
-from .cut_off import CutOffCalls
-from .events import EventCalls
-from .evidence import EvidenceCalls
-from .live_session import LiveSession
-from .sessions import SessionCalls
-from .transport import Transport
-from .usage import UsageCalls
 
 
 class Client(

@@ -21,10 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ...client._feed.servers import FeedRefused
-from ...client._feed.source import FeedSource
-from ...client._renewed_channel import RenewedChannel
+from ...client._feed import FeedRefused, FeedSource
 from ...client._target import is_local, resolve_target
+from ...client._transport import RenewedChannel
 from ...clock import Clock
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...crypto.verifier_key import SignedVerifierKey, VerifierKey

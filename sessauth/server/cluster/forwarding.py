@@ -26,8 +26,7 @@ from typing import Any, Final, Protocol, cast
 
 import grpc
 
-from ...client._failures import Failure
-from ...client._renewed_channel import RenewedChannel
+from ...client._transport import Failure, RenewedChannel
 from ...clock import Clock
 from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...crypto.issuer_key import KeyStatus

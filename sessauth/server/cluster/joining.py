@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ...client._feed.servers import FeedRefused, FeedServers
-from ...client._feed.source import FeedSource
+from ...client._feed import FeedRefused, FeedServers, FeedSource
 from ...client._target import Tls, load_credential
 from ...errors import ConfigError, StateError, StateUnusable
 from ...state import layout

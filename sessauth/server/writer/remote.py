@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ..._fast._codec import CheckMessage
-from ...client._failures import Failure
+from ...client._transport import Failure
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb
 from ...v1 import forward_service_pb2 as forward_pb

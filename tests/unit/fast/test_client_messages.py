@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sessauth._fast import _codec as codec
 from sessauth.client import CheckItem, RemoteDecision
-from sessauth.client._decision import _READER, decision_from_message, read_batch, read_check
 from sessauth.client._requests import tokens as token_calls
+from sessauth.client._results import _READER, decision_from_message, read_batch, read_check
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -1,22 +1,65 @@
-"""A watch of checks: a thread reads the stream."""
+"""Renewal of a live session's lease, in a thread.
+
+A watch of checks: a thread reads the stream.
+
+The stream of a session watch, read by blocking; a thread cancels a stream that falls silent.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import grpc
 
-from ...errors import SessauthError, Unavailable
-from ...v1 import authorization_service_pb2 as pb
-from .._failures import Failure, RpcFailure
-from .._requests import tokens as token_calls
-from .._results import CheckItem
-from .._sync.transport import Transport
-from .._transport import check_timeout
-from .._watch.checks import PendingCalls, ProofSource, WatchedCall, closed, not_answered
+from ..errors import SessauthError, Unavailable
+from ..v1 import authorization_service_pb2 as pb
+from ..v1 import event_service_pb2 as event_pb
+from . import _live_state
+from ._live_state import (
+    EventCursor,
+    LiveState,
+    PendingCalls,
+    ProofSource,
+    WatchedCall,
+    WatchPosition,
+    closed,
+    not_answered,
+)
+from ._requests import tokens as token_calls
+from ._results import CheckItem
+from ._sync.calls import SessionCalls, Transport
+from ._transport import Failure, RpcFailure, check_timeout
+
+
+class LeaseRenewal:
+    """The thread that renews a lease until it is stopped or the session is lost."""
+
+    def __init__(self, client: SessionCalls, live: LiveState) -> None:
+        """Start the thread."""
+        self._client = client.with_timeout(live._renewal_timeout_ms())
+        self._live = live
+        self._stopped = threading.Event()
+        name = f"sessauth-lease-{live.id.hex()[:8]}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        delay_s: float | None = self._live._renewal_interval_s()
+        while delay_s is not None and not self._stopped.wait(delay_s):
+            sent_at_s = time.monotonic()
+            try:
+                self._client.keep_alive(self._live.id)
+                delay_s = self._live._renewed(sent_at_s)
+            except SessauthError as error:
+                delay_s = self._live._renewal_failed(error)
 
 
 class Watch:
@@ -144,3 +187,84 @@ class Watch:
             self._calls.end(self._ended)
             self._requests.put(None)
         self._withdrawn.put(None)
+
+
+_GUARD_SECONDS: Final = 1.0
+
+
+class EventStream(WatchPosition):
+    """Reads responses of WatchSessions; opens a stream where there is none."""
+
+    def __init__(self, transport: Transport, cursor: EventCursor, for_ms: int) -> None:
+        """Open nothing yet."""
+        super().__init__(cursor, for_ms)
+        self._transport = transport
+        self._closed = threading.Event()
+        # Start of the present wait for a response; 0 outside of one.
+        self._waits_since_s = 0.0
+        self._guard: threading.Thread | None = None
+
+    def close(self) -> None:
+        """End it; a waiting reader learns that there is no next event. From any thread."""
+        self._closed.set()
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
+
+    def _over(self) -> bool:
+        return self._closed.is_set() or self._time_is_over()
+
+    def _pause(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    def _receive(self) -> event_pb.WatchSessionsResponse:
+        """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
+        if self._stream is None:
+            self._handle = self._transport.channels.pick(checks=False)
+            self._open(self._handle, self._transport.metadata)
+            self._start_guard()
+        if self._closed.is_set():
+            # It was closed before there was a stream to cancel.
+            self._stream.cancel()
+        self._waits_since_s = time.monotonic()
+        try:
+            return cast("event_pb.WatchSessionsResponse", next(self._stream))
+        except StopIteration:
+            raise Unavailable(f"{self._handle.target} ended the stream") from None
+        except grpc.RpcError as error:
+            failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(self._handle)
+            # The stream is its own exception: a traceback would make it refer to itself, and so to the watch.
+            error.__traceback__ = None
+            raise failure.error(
+                target=self._handle.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since_s))
+            ) from None
+        finally:
+            self._waits_since_s = 0.0
+
+    def _start_guard(self) -> None:
+        """Have a thread cancel a stream on which nothing arrives any more, not even a heartbeat."""
+        if self._guard is None or not self._guard.is_alive():
+            self._guard = threading.Thread(
+                target=_guard,
+                args=(weakref.ref(self), self._closed),
+                name="sessauth-session-watch",
+                daemon=True,
+            )
+            self._guard.start()
+
+    def _cancel_if_quiet(self) -> None:
+        since_s, stream = self._waits_since_s, self._stream
+        if since_s and stream is not None and time.monotonic() - since_s > _live_state.QUIET_SECONDS:
+            stream.cancel()
+
+
+def _guard(watch: weakref.ref[EventStream], closed: threading.Event) -> None:
+    while not closed.wait(_GUARD_SECONDS):
+        stream = watch()
+        if stream is None:
+            return
+        stream._cancel_if_quiet()
+        # Dropped before the next wait, so that an abandoned watch can be collected.
+        del stream

@@ -1,21 +1,78 @@
-"""A watch of checks, for asyncio."""
+"""Items of a stream of checks, from a source of either kind.
+
+Renewal of a live session's lease, in a task.
+
+A watch of checks, for asyncio.
+
+The stream of a session watch, for asyncio.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from typing import Self, cast
 
 import grpc
 
-from ...errors import SessauthError, Unavailable
-from ...v1 import authorization_service_pb2 as pb
-from .._async.transport import AsyncTransport
-from .._failures import Failure, RpcFailure, unreadable
-from .._requests import tokens as token_calls
-from .._results import CheckItem
-from .._transport import check_timeout
-from .._watch.checks import PendingCalls, ProofSource, WatchedCall, closed, not_answered
+from ..errors import SessauthError, Unavailable
+from ..v1 import authorization_service_pb2 as pb
+from ..v1 import event_service_pb2 as event_pb
+from . import _live_state
+from ._async.calls import AsyncSessionCalls, AsyncTransport
+from ._live_state import (
+    EventCursor,
+    LiveState,
+    PendingCalls,
+    ProofSource,
+    WatchedCall,
+    WatchPosition,
+    closed,
+    not_answered,
+)
+from ._requests import tokens as token_calls
+from ._results import CheckItem
+from ._transport import Failure, RpcFailure, check_timeout, unreadable
+
+
+async def async_enumerate(
+    items: Iterable[CheckItem] | AsyncIterable[CheckItem],
+) -> AsyncIterator[tuple[int, CheckItem]]:
+    """Yield each item with its number, counted from 0."""
+    if isinstance(items, AsyncIterable):
+        number = 0
+        async for item in items:
+            yield number, item
+            number += 1
+    else:
+        for pair in enumerate(items):
+            yield pair
+
+
+class AsyncLeaseRenewal:
+    """The task that renews a lease until it is stopped or the session is lost."""
+
+    def __init__(self, client: AsyncSessionCalls, live: LiveState) -> None:
+        """Start the task."""
+        self._client = client.with_timeout(live._renewal_timeout_ms())
+        self._live = live
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        delay_s: float | None = self._live._renewal_interval_s()
+        while delay_s is not None:
+            await asyncio.sleep(delay_s)
+            sent_at_s = time.monotonic()
+            try:
+                await self._client.keep_alive(self._live.id)
+                delay_s = self._live._renewed(sent_at_s)
+            except SessauthError as error:
+                delay_s = self._live._renewal_failed(error)
 
 
 class AsyncWatch:
@@ -149,3 +206,59 @@ class AsyncWatch:
         self._ended = self._ended or error
         self._calls.end(self._ended)
         self._withdrawn.put_nowait(None)
+
+
+class AsyncEventStream(WatchPosition):
+    """Reads responses of WatchSessions; opens a stream where there is none."""
+
+    def __init__(self, transport: AsyncTransport, cursor: EventCursor, for_ms: int) -> None:
+        """Open nothing yet."""
+        super().__init__(cursor, for_ms)
+        self._transport = transport
+        self._closed = asyncio.Event()
+
+    async def close(self) -> None:
+        """End it; a waiting reader learns that there is no next event."""
+        self._closed.set()
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _over(self) -> bool:
+        return self._closed.is_set() or self._time_is_over()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _receive(self) -> event_pb.WatchSessionsResponse:
+        """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
+        if self._stream is None:
+            self._handle = self._transport.channels.pick(checks=False)
+            self._open(self._handle, self._transport.metadata)
+        stream, began_s = self._stream, time.monotonic()
+        try:
+            async with asyncio.timeout(_live_state.QUIET_SECONDS):
+                response = await stream.read()
+        except TimeoutError:
+            stream.cancel()
+            raise Unavailable(
+                f"{self._handle.target} said nothing for {_live_state.QUIET_SECONDS:.0f} s"
+            ) from None
+        except asyncio.CancelledError:
+            # Either close() cancelled the stream, or the waiting task was cancelled.
+            if self._closed.is_set() and stream.cancelled():
+                raise Unavailable("the watch is closed") from None
+            stream.cancel()
+            raise
+        except grpc.RpcError as error:
+            failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(self._handle)
+            raise failure.error(
+                target=self._handle.target, timeout_ms=round(1000 * (time.monotonic() - began_s))
+            ) from None
+        if not isinstance(response, event_pb.WatchSessionsResponse):
+            raise Unavailable(f"{self._handle.target} ended the stream")
+        return response

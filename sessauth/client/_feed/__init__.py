@@ -1,1 +1,0 @@
-"""The carried log of a cluster, from its servers."""

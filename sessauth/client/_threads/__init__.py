@@ -1,1 +1,0 @@
-"""Parts of the blocking client that need threads; ``_tasks`` has their asyncio counterparts."""

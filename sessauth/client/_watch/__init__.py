@@ -1,1 +1,0 @@
-"""Streams that a client holds open."""
