@@ -18,8 +18,7 @@ from typing import Any
 from benchmarks import floors
 from benchmarks.service.native_echo import SOURCE
 from sessauth._fast._codec import DirectCaller, DirectMethod
-from sessauth.gateways.extauthz.answers import pass_with
-from sessauth.gateways.extauthz.server import CHECK
+from sessauth.gateways.extauthz.authorizer import CHECK, pass_with
 from sessauth.server.transport.native import (
     MAX_METADATA_BYTES,
     MAX_REQUEST_BYTES,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessauth.errors import UsageError
-from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
+from sessauth.gateways.authzen import AuthZenEvaluator
 from sessauth.gateways.extmcp.policy import ExtMcpPolicy
 from sessauth.gateways.extmcp.v1 import ext_mcp_pb2 as messages
 from tests.guard.world import SERVER, World

@@ -11,9 +11,7 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError, UsageError
-from sessauth.gateways.extauthz.answers import REPEATING
-from sessauth.gateways.extauthz.authorizer import ExtAuthz
-from sessauth.gateways.extauthz.server import CHECK, HEALTH, AuthorizerServer
+from sessauth.gateways.extauthz.authorizer import CHECK, HEALTH, REPEATING, AuthorizerServer, ExtAuthz
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 from sessauth.gateways.request import RequestMapper
 from tests.guard.world import SERVER, Broken, World

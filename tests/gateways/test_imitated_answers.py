@@ -12,9 +12,8 @@ import pytest
 from sessauth import ToolCatalog
 from sessauth.client._results import RemoteDecision
 from sessauth.decisions.decision import Decision
-from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
-from sessauth.gateways.extauthz.answers import allow
-from sessauth.gateways.extauthz.authorizer import ExtAuthz
+from sessauth.gateways.authzen import AuthZenEvaluator
+from sessauth.gateways.extauthz.authorizer import ExtAuthz, allow
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 from sessauth.gateways.request import RequestMapper
 from tests.gateways.authzen.pdp import request_for

@@ -12,8 +12,8 @@ import pytest
 from sessauth.audit.layout import ArgumentsKey
 from sessauth.audit.replay import read_arguments
 from sessauth.errors import UsageError
-from sessauth.gateways.mcp_proxy import argument_file
-from sessauth.gateways.mcp_proxy.argument_file import ArgumentFile
+from sessauth.gateways.mcp_proxy import serve
+from sessauth.gateways.mcp_proxy.serve import ArgumentFile
 from tests.guard.world import World
 from tests.support.mcp_wire import Wire, text_of
 
@@ -63,7 +63,7 @@ def test_the_file_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stops once, says so, and never cuts a line; the size of before counts."""
-    monkeypatch.setattr(argument_file, "MAX_BYTES", 20)
+    monkeypatch.setattr(serve, "MAX_BYTES", 20)
     for _ in range(2):
         file = ArgumentFile(tmp_path / "f", OPTION)
         with caplog.at_level(logging.WARNING):

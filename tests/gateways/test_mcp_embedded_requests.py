@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from sessauth.approvals.approver import ApproverKey
-from sessauth.gateways.mcp_proxy.child import Child
-from sessauth.gateways.mcp_proxy.http1 import HttpError
 from sessauth.gateways.mcp_proxy.serve import ConnectionEnd, _from_client
+from sessauth.gateways.mcp_proxy.upstream import Child, HttpError
 from tests.guard.world import TOOLS, World
 from tests.support.mcp_proxied import Proxied
 

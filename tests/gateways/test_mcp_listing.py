@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth.gateways.mcp_proxy import listing
-from sessauth.gateways.mcp_proxy.schema_members import has_members
+from sessauth.gateways.mcp_proxy.listing import has_members
 from tests.guard.world import TOOLS, World
 from tests.support.mcp_proxied import Proxied
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from sessauth.errors import UsageError
-from sessauth.gateways.mcp_proxy.events import event_data
-from sessauth.gateways.mcp_proxy.http1 import HttpError, Url, exchange
-from sessauth.gateways.mcp_proxy.lines import LineTooLong
+from sessauth.gateways.mcp_proxy.messages import LineTooLong
+from sessauth.gateways.mcp_proxy.upstream import HttpError, Url, event_data, exchange
 from tests.guard.world import World
 from tests.support.mcp_server import TOOLS
 from tests.support.mcp_wire import INITIALIZE, MODERN, Wire, text_of

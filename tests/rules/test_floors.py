@@ -40,7 +40,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "cython": ("_fast",),
     "lmdb": ("state",),
     "grpc": (
-        *("server", "client", "v1", "guard.grpc", "guard.grpc_client", "gateways.extmcp.listening"),
+        *("server", "client", "v1", "guard.grpc", "guard.grpc_client"),
         "carriers.etcd",
     ),
     "grpc_health": ("server", "client"),
@@ -67,7 +67,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("server.rpc.tracing", "client._transport"),
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
-    "uvicorn": ("gateways.authzen.serving", "console.serving"),
+    "uvicorn": ("gateways.authzen", "console.serving"),
     "starlette": ("console",),
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),

@@ -149,10 +149,15 @@ def authzen(
 
     docs/integrations/authzen.md says how a call is asked for.
     """
-    from ...gateways.authzen.application import AuthZenApp
-    from ...gateways.authzen.callers import caller_check
-    from ...gateways.authzen.evaluation import AuthZenEvaluator
-    from ...gateways.authzen.serving import address_of, bind, release, server_of
+    from ...gateways.authzen import (
+        AuthZenApp,
+        AuthZenEvaluator,
+        address_of,
+        bind,
+        caller_check,
+        release,
+        server_of,
+    )
     from ...server import log
 
     if (certificate is None) != (key_file is None):
@@ -199,8 +204,7 @@ def extmcp(
     docs/integrations/agentgateway.md has a configuration.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ...gateways.extmcp.listening import ExtMcpServer
-    from ...gateways.extmcp.policy import ExtMcpPolicy
+    from ...gateways.extmcp.policy import ExtMcpPolicy, ExtMcpServer
     from ...server import log
 
     if not catalogues:
@@ -250,8 +254,7 @@ def extauthz(
     docs/integrations/envoy.md has a configuration for Envoy.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ...gateways.extauthz.authorizer import ExtAuthz
-    from ...gateways.extauthz.server import AuthorizerServer
+    from ...gateways.extauthz.authorizer import AuthorizerServer, ExtAuthz
     from ...gateways.request import RequestMapper
     from ...server import log
 

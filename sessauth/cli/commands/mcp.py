@@ -30,7 +30,7 @@ from ..io import MAX_CATALOGUE_BYTES, read_bytes, read_catalogue, read_text, rea
 from ..params import PATH, judge_state_option
 
 if TYPE_CHECKING:
-    from ...gateways.mcp_proxy.lines import Upstream
+    from ...gateways.mcp_proxy.messages import Upstream
     from ...gateways.mcp_proxy.serve import Standing
 
 MAX_HEADERS: Final = 32
@@ -58,14 +58,13 @@ async def open_upstream(settings: Settings, url: str, header_file: str, command:
     if bool(url) == bool(command):
         raise UsageError("give a command after --, or --url")
     if url:
-        from ...gateways.mcp_proxy.http1 import Url
-        from ...gateways.mcp_proxy.remote import Remote
+        from ...gateways.mcp_proxy.upstream import Remote, Url
 
         headers = _headers(read_text(header_file, "--header-file")) if header_file else {}
         return Remote(Url.parse(url, insecure=settings.insecure_tcp), headers)
     if header_file:
         raise UsageError("--header-file: is for --url")
-    from ...gateways.mcp_proxy.child import Child
+    from ...gateways.mcp_proxy.upstream import Child
 
     return await Child.start(command)
 
@@ -147,8 +146,7 @@ def guard(
     The server is a command, started here, or --url. Lists are filtered and calls checked. Exits with 0
     when the client ends, with 1 when the token is refused or its session ends, with 4 when the server ends.
     """
-    from ...gateways.mcp_proxy.argument_file import ArgumentFile
-    from ...gateways.mcp_proxy.serve import ConnectionEnd, is_final, serve
+    from ...gateways.mcp_proxy.serve import ArgumentFile, ConnectionEnd, is_final, serve
     from ...guard import Guard
 
     if token_file == "-":
@@ -277,8 +275,7 @@ def pin(
     The tools are those that a command or --url lists, or --tools holds. Prints the catalogue, or writes
     it to --out and shows it; corrections in the file that it replaces hold for tools that did not change.
     """
-    from ...gateways.mcp_proxy.definition_warnings import definition_warnings
-    from ...gateways.mcp_proxy.pin import keep_corrections, pinned
+    from ...gateways.mcp_proxy.listing import definition_warnings, keep_corrections, pinned
 
     wanted = _corrections(corrections)
     before = read_catalogue(str(out), "--out") if out is not None and out.exists() else None
@@ -319,7 +316,7 @@ def diff(
 
     Exits with 1 if there are any.
     """
-    from ...gateways.mcp_proxy.pin import differences, pinned
+    from ...gateways.mcp_proxy.listing import differences, pinned
 
     before = read_catalogue(file, "FILE")
     now, problems = pinned(before.server, _definitions(settings, files, url, header_file, command))
@@ -346,7 +343,7 @@ def _definitions(
     settings: Settings, files: Sequence[str], url: str, header_file: str, command: Sequence[str]
 ) -> Definitions:
     """Return the definitions of the source that the options name."""
-    from ...gateways.mcp_proxy.pin import list_tools
+    from ...gateways.mcp_proxy.listing import list_tools
 
     if files:
         if url or header_file or command:

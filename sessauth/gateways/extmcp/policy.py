@@ -3,6 +3,8 @@
 One gateway may have several MCP servers; each has a catalogue, whose server is the name of
 agentgateway's target. agentgateway parses the parameters and rewrites them, so the canonical form of a
 call's arguments is checked, and proofs are over that.
+
+The listening server that agentgateway asks.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..._fast._check import RpcMessage
@@ -23,6 +25,8 @@ from ...guard import Guard, ToolDenied
 from ...guard.call import BAD_CALL, CallTerms
 from ...guard.services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
 from ...scopes.call_arguments import canonical
+from ...server.rpc.call import parse
+from ..grpc_server import ListeningServer
 from .v1 import ext_mcp_pb2 as messages
 
 SESSION: Final = "x-sessauth-session"
@@ -193,3 +197,28 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number that JSON lacks, or beyond a double")
     return number
+
+
+SERVICE: Final = "agentgateway.dev.ext_mcp.ExtMcp"
+
+
+class ExtMcpServer(ListeningServer):
+    """Serves a policy."""
+
+    def __init__(self, policy: ExtMcpPolicy) -> None:
+        """Prepare to serve; nothing listens yet. Raises ConfigError without libnghttp2."""
+        super().__init__(
+            "extmcp",
+            {
+                f"/{SERVICE}/CheckRequest": _encoded(policy.check_request, messages.McpRequest),
+                f"/{SERVICE}/CheckResponse": _encoded(policy.check_response, messages.McpResponse),
+            },
+        )
+
+
+def _encoded(answer: Callable[[Any], Any], kind: Any) -> Callable[[bytes], bytes]:
+    def encoded(data: bytes) -> bytes:
+        answered: bytes = answer(parse(kind, data)).SerializeToString()
+        return answered
+
+    return encoded

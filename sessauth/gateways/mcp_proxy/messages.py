@@ -2,16 +2,19 @@
 
 A client's requests are forwarded in the canonical form that was checked. Other messages are forwarded as
 they are, on one line for every reader.
+
+Lines of bytes with a longest length, and a transport that both kinds of servers have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from ...errors import UsageError
 from ...scopes.call_arguments import canonical
@@ -114,14 +117,14 @@ def one_line(text: str) -> str:
     return text if text.isascii() and "\r" not in text and "\n" not in text else text.translate(_LINE_ENDS)
 
 
-def line(**values: Any) -> str:
+def message_line(**values: Any) -> str:
     """Return a message made here: ``jsonrpc`` and these members."""
     return json.dumps({"jsonrpc": "2.0", **values}, separators=(",", ":"))
 
 
 def error_line(request_id: RequestId | None, code: int, message: str) -> str:
     """Return an error response; without an id it answers a message that could not be read."""
-    return line(id=request_id, error={"code": code, "message": message})
+    return message_line(id=request_id, error={"code": code, "message": message})
 
 
 def _read(data: bytes, decoder: json.JSONDecoder) -> Message:
@@ -201,3 +204,48 @@ def _decoder(pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.J
 
 _STRICT: Final = _decoder(_unique_in_any_case)
 _UNIQUE: Final = _decoder(_unique)
+
+
+# A request of a client is at most 1 MiB; its answer to a server's request may hold an image.
+MAX_CLIENT_LINE: Final = 8 * 1024 * 1024
+MAX_SERVER_LINE: Final = 32 * 1024 * 1024
+
+
+class LineTooLong(Exception):
+    """A line that is longer than permitted; where the next one begins is not known."""
+
+
+class Upstream(Protocol):
+    """A connection to a server of MCP."""
+
+    async def send(self, message: Message) -> None:
+        """Send a message. Raises OSError if the connection ended."""
+        ...
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """Iterate over the server's lines; ends with the connection. Raises LineTooLong."""
+        ...
+
+    def end_input(self) -> None:
+        """Let the server know that nothing more is sent."""
+        ...
+
+    async def close(self) -> None:
+        """End the connection, and the server if it was started here."""
+        ...
+
+
+async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Iterate over the lines of a stream that are not empty; a last one without an end of line is dropped.
+
+    Raises LineTooLong beyond the limit of the reader.
+    """
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            return
+        except (asyncio.LimitOverrunError, ValueError):
+            raise LineTooLong from None
+        if line := line.strip(b" \t\r\n"):
+            yield line

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sessauth.gateways.authzen.application import AuthZenApp
-from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
+from sessauth.gateways.authzen import AuthZenApp, AuthZenEvaluator
 from tests.gateways.authzen.pdp import IDENTIFIER, serving
 from tests.guard.shop import CEILING, SCOPES
 from tests.guard.world import World

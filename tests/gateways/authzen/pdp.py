@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-from sessauth.gateways.authzen.application import AuthZenApp
-from sessauth.gateways.authzen.serving import address_of, bind, server_of
+from sessauth.gateways.authzen import AuthZenApp, address_of, bind, server_of
 
 ONE = "/access/v1/evaluation"
 BATCH = "/access/v1/evaluations"

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sessauth.gateways.authzen.application import AuthZenApp
-from sessauth.gateways.authzen.evaluation import MAX_EVALUATIONS, AuthZenEvaluator
+from sessauth.gateways.authzen import MAX_EVALUATIONS, AuthZenApp, AuthZenEvaluator
 from tests.gateways.authzen.pdp import BATCH, IDENTIFIER, ONE, decided, request_for, serving
 from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE

@@ -10,8 +10,7 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.crypto.armor import proof_text
-from sessauth.gateways.authzen.application import AuthZenApp
-from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
+from sessauth.gateways.authzen import AuthZenApp, AuthZenEvaluator
 from sessauth.tokens.holder import HolderKey
 from tests.gateways.authzen.pdp import BATCH, IDENTIFIER, ONE, decided, request_for, serving
 from tests.guard.shop import CEILING, SCOPES

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError, UsageError
-from sessauth.gateways.authzen.application import AuthZenApp
-from sessauth.gateways.authzen.callers import caller_check
-from sessauth.gateways.authzen.evaluation import AuthZenEvaluator
-from sessauth.gateways.authzen.serving import address_of, bind, release, server_of
+from sessauth.gateways.authzen import (
+    AuthZenApp,
+    AuthZenEvaluator,
+    address_of,
+    bind,
+    caller_check,
+    release,
+    server_of,
+)
 from sessauth.server.keys.credentials import CredentialFile
 from tests.guard.world import World
 

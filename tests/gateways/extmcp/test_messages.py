@@ -16,8 +16,7 @@ from sessauth import ToolCatalog
 from sessauth.clock import SystemClock
 from sessauth.crypto.armor import proof_text
 from sessauth.errors import ConfigError, UsageError
-from sessauth.gateways.extmcp.listening import SERVICE, ExtMcpServer
-from sessauth.gateways.extmcp.policy import ExtMcpPolicy
+from sessauth.gateways.extmcp.policy import SERVICE, ExtMcpPolicy, ExtMcpServer
 from sessauth.gateways.extmcp.v1 import ext_mcp_pb2 as messages
 from sessauth.tokens.holder import HolderKey
 from tests.guard.world import SERVER, Broken, World

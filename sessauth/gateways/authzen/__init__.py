@@ -1,1 +1,0 @@
-"""A Policy Decision Point of the OpenID AuthZEN Authorization API 1.0."""
