@@ -21,8 +21,8 @@ from typing import Any, Final
 from .._fast._check import WireError
 from ..crypto.issuer_key import KeyStatus
 from ..errors import UsageError
-from ..model.ban import SessionSelector
 from ..model.change import Change, ChangeKind
+from ..model.session import SessionSelector
 from ..reasons import Reason
 from ..scopes.scope import Scope
 from .read.query import Entry, LoggedDecision

@@ -11,7 +11,7 @@ from typing import Any
 from ..clock import SystemClock
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
-from ..model.lineage import ceiling_layers
+from ..model.session import ceiling_layers
 from ..state.host.proof_keys import ProofReader
 from ..state.lmdb.effective_status import effective_status, judged_at_ms
 from ..state.lmdb.reader import StateReader

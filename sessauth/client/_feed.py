@@ -29,8 +29,7 @@ from ..clock import Clock, SystemClock
 from ..crypto.client_files import ClientCredentials, ClientFiles
 from ..crypto.verifier_key import SignedVerifierKey
 from ..errors import PermissionDenied, Rejected, SessauthError, StateFull, Unauthenticated
-from ..model.caller_statement import HostKey
-from ..model.group_record import FORMAT
+from ..model.host import FORMAT, HostKey
 from ..state import layout
 from ..state.replication.carrier import DIGEST_BYTES, Barrier, CarrierError, CompactedRecords, LogHead
 from ..state.replication.follower import BOUND_MS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model.registration import Registration
+from ..model.receipt import Registration
 from ..usage.session_usage import ObservationAck, ObservationBatch
 from ._requests import operations as usage_calls
 from ._requests import sessions as evidence_calls

@@ -1,18 +1,26 @@
 """Signed approvals and the record of a requested approval, as bytes and as values.
 
-Nothing is evaluated here: ``sessauth.model.approval_rules`` says which signed approvals count.
+Nothing is evaluated here: ``sessauth.model.approval`` says which signed approvals count.
+
+The rules by which signed approvals count for a call (``docs/token-format.md``, section 9.10).
+
+:func:`check_statement` checks one signed approval strictly, :func:`judge_approvals` evaluates whether all of
+them together approve a call. Both are pure, without clock and I/O, so that every follower of the log agrees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Self
 
+from .. import limits
 from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..crypto.armor import APPROVAL_PREFIX, checked_text, read_checked
 from ..errors import InvalidApproval, MalformedToken
+from ..reasons import Reason
 from ..scopes.value import Number
 
 LABEL = b"sessauth/approval/v1\x00"
@@ -171,3 +179,163 @@ class ApprovalRecord(Record):
         """Return True if more keys may sign: not over, denied or used up, with too few statements so far."""
         open_still = self.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED)
         return open_still and now_ms < self.expires_at_ms and len(self.standing(now_ms)) < self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalTerms:
+    """The statements that count for one call, and the keys that may sign them.
+
+    ``block_id`` is that of the chain's last block; ``block`` and ``scope`` are the place of the deciding
+    scope, ``threshold`` and ``keys`` are that scope's; ``epoch`` is the session's now. ``request_digest``
+    is that of section 8.1.
+    """
+
+    session_id: bytes
+    block_id: bytes
+    block: int
+    scope: int
+    epoch: int
+    request_digest: bytes
+    threshold: int
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalOutcome:
+    """The result for a call. Only ALLOWED is a yes, and it uses ``approval_id`` up.
+
+    ``reason`` is ALLOWED, APPROVAL_REQUIRED (too few), APPROVAL_DENIED or BAD_APPROVAL. For BAD_APPROVAL
+    ``fault`` is the reason and ``place`` the index of the presented approval at fault. ``approval_id`` is 16
+    bytes; empty where no approval was requested and none presented.
+    """
+
+    reason: Reason
+    approval_id: bytes = b""
+    counted: int = 0
+    fault: str = ""
+    place: int = -1
+
+    def __bool__(self) -> bool:
+        """Return True if enough keys signed."""
+        return self.reason is Reason.ALLOWED
+
+
+def terms_of(record: ApprovalRecord) -> ApprovalTerms:
+    """Return the terms that an approval was requested by."""
+    return ApprovalTerms(*(getattr(record, name) for name in ApprovalTerms.__slots__))
+
+
+def check_statement(
+    signed: SignedApproval, terms: ApprovalTerms, now_ms: int, *, approval_id: bytes = b""
+) -> ApprovalStatement:
+    """Return the statement of ``signed``, if it counts for ``terms``.
+
+    Cheap checks come first and the signature last; at most one signature is verified.
+
+    Args:
+        signed: one signed approval.
+        terms: the terms it must meet.
+        now_ms: the time to compare expiries with, in ms since 1970; there is no leeway.
+        approval_id: the approval that it must be of; empty: of any.
+
+    Raises:
+        InvalidApproval: with an :class:`ApprovalFault` as its ``fault``, if it does not count.
+    """
+    statement = ApprovalStatement.decode(signed.statement)
+    if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
+        raise InvalidApproval(
+            "id, signature or expiry has a wrong size: sign the data as shown", ApprovalFault.NOT_CANONICAL
+        )
+    if signed.public_key not in terms.keys:
+        raise InvalidApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
+    if not kernel.acceptable_key(signed.public_key):
+        raise InvalidApproval(
+            "the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY
+        )
+    if approval_id and statement.id != approval_id:
+        raise InvalidApproval("it belongs to another approval than the requested one", ApprovalFault.OTHER_ID)
+    for name, fault in _EQUAL:
+        if getattr(statement, name) != getattr(terms, name):
+            raise InvalidApproval(f"its {name} is not that of this call: ask for the approval again", fault)
+    if statement.expires_at_ms <= now_ms:
+        raise InvalidApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
+    if not kernel.verify(signed.public_key, signed.signed_bytes(), signed.signature):
+        raise InvalidApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
+    return statement
+
+
+_EQUAL = (
+    ("session_id", ApprovalFault.OTHER_SESSION),
+    ("block_id", ApprovalFault.OTHER_BLOCK),
+    ("block", ApprovalFault.OTHER_SCOPE),
+    ("scope", ApprovalFault.OTHER_SCOPE),
+    ("epoch", ApprovalFault.OTHER_EPOCH),
+    ("request_digest", ApprovalFault.OTHER_REQUEST),
+)
+
+
+def judge_approvals(
+    presented: Sequence[bytes],
+    stored: Sequence[ApprovalRecord],
+    terms: ApprovalTerms,
+    now_ms: int,
+    *,
+    is_used: Callable[[bytes], bool],
+) -> ApprovalOutcome:
+    """Evaluate whether the approvals that came with a call and those in the state approve it.
+
+    Args:
+        presented: the encoded SignedApprovals that came with the request; each must count.
+        stored: approvals of the session in the state. Those of other terms, expired or used up are ignored,
+            so that a caller may pass all of them. Their signatures were verified before they were stored.
+        terms: the terms of the call.
+        now_ms: the time of the evaluation, in ms since 1970.
+        is_used: returns True if the session used up the approval of an id (16 bytes).
+    """
+    record = _in_force(stored, terms, now_ms, is_used)
+    keys = {signed.public_key for signed in record.standing(now_ms)} if record else set()
+    approval_id = record.id if record else b""
+    if len(presented) > terms.threshold:
+        return ApprovalOutcome(
+            Reason.BAD_APPROVAL, approval_id, fault=ApprovalFault.TOO_MANY, place=terms.threshold
+        )
+    for place, data in enumerate(presented):
+        try:
+            signed, statement = _counted(data, keys, terms, now_ms, approval_id)
+            if not approval_id and is_used(statement.id):
+                raise InvalidApproval("it was used up by another call", ApprovalFault.USED_UP)
+        except InvalidApproval as error:
+            return ApprovalOutcome(Reason.BAD_APPROVAL, approval_id, fault=error.fault, place=place)
+        approval_id = statement.id
+        keys.add(signed.public_key)
+    if record is not None and record.status is ApprovalStatus.DENIED:
+        return ApprovalOutcome(Reason.APPROVAL_DENIED, approval_id, len(keys))
+    if terms.threshold < 1 or len(keys) < terms.threshold:
+        return ApprovalOutcome(Reason.APPROVAL_REQUIRED, approval_id, len(keys))
+    return ApprovalOutcome(Reason.ALLOWED, approval_id, len(keys))
+
+
+def _in_force(
+    stored: Sequence[ApprovalRecord], terms: ApprovalTerms, now_ms: int, is_used: Callable[[bytes], bool]
+) -> ApprovalRecord | None:
+    """Return the request for this call that still counts; a denied one before any other."""
+    fitting = [
+        record
+        for record in stored
+        if terms_of(record) == terms
+        and record.expires_at_ms > now_ms
+        and record.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED, ApprovalStatus.DENIED)
+        and not is_used(record.id)
+    ]
+    denied = [record for record in fitting if record.status is ApprovalStatus.DENIED]
+    return next(iter(denied or fitting), None)
+
+
+def _counted(
+    data: bytes, keys: set[bytes], terms: ApprovalTerms, now_ms: int, approval_id: bytes
+) -> tuple[SignedApproval, ApprovalStatement]:
+    """Return a presented approval and its statement; raises InvalidApproval if it does not count."""
+    signed = SignedApproval.decode(data)
+    if signed.public_key in keys:
+        raise InvalidApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
+    return signed, check_statement(signed, terms, now_ms, approval_id=approval_id)

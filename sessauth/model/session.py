@@ -1,15 +1,27 @@
-"""A session in the state: its parties and purpose, its time limits and its ceiling."""
+"""A session in the state: its parties and purpose, its time limits and its ceiling.
+
+Selectors of sessions by the fields they were opened with, and bans of new ones.
+
+    selector = SessionSelector(subject="agent:desk")
+    selector.fits(session.subject, session.owner, session.labels)
+
+A ban refuses each opening that its selector fits, until it lapses. It is for the minutes after many sessions
+were ended: an orchestrator that opens again at once finds no way in.
+
+A session and the sessions that it descends from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Required, Self, TypedDict
+from typing import Any, ClassVar, Final, Protocol, Required, Self, TypedDict
 
 from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..errors import UsageError
+from ..limits import MAX_ANCESTORS
 from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
 
@@ -157,3 +169,119 @@ def label_records(labels: Mapping[str, str]) -> list[dict[str, object]]:
 def fact_records(facts: Iterable[Fact]) -> list[dict[str, object]]:
     """Return facts as dicts of message Fact, sorted by name."""
     return [fact.to_record() for fact in sorted(facts, key=lambda fact: fact.name)]
+
+
+# A ban is an emergency measure: to refuse a caller for longer, remove its credential.
+MAX_BAN_MS: Final = 24 * 3_600_000
+# Each opening reads them.
+MAX_BANS: Final = 64
+MAX_BANS_BYTES: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSelector(Record):
+    """Selects sessions of this subject, this owner and all of these labels; an empty part fits each.
+
+    ``all`` has no other part and selects every session.
+    """
+
+    subject: str = ""
+    owner: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    all: bool = False
+
+    @classmethod
+    def of(cls, subject: str = "", owner: str = "", labels: Mapping[str, str] | None = None) -> Self:
+        """Return the selector of these parts."""
+        return cls(subject, owner, tuple(sorted((labels or {}).items())))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read the dict of message SessionSelector."""
+        labels = tuple((label["name"], label["value"]) for label in record.get("labels", ()))
+        return cls(record.get("subject", ""), record.get("owner", ""), labels, bool(record.get("all", False)))
+
+    def to_record(self) -> dict[str, object]:
+        """Return the dict of message SessionSelector."""
+        return {
+            "subject": self.subject,
+            "owner": self.owner,
+            "labels": label_records(dict(self.labels)),
+            "all": self.all,
+        }
+
+    def fits(self, subject: str, owner: str, labels: Mapping[str, str]) -> bool:
+        """Return True if it selects a session of this subject and owner with these labels."""
+        return (
+            (not self.subject or subject == self.subject)
+            and (not self.owner or owner == self.owner)
+            and all(labels.get(name) == value for name, value in self.labels)
+        )
+
+    def fault(self) -> str:
+        """Return the rule that it breaks; empty if it is good."""
+        stated = bool(self.subject or self.owner or self.labels)
+        if self.all == stated:
+            return "give subject, owner or labels, or all and none of them"
+        if len(dict(self.labels)) != len(self.labels):
+            return "a label is there twice"
+        return ""
+
+    def __str__(self) -> str:
+        """Return its parts as text."""
+        parts = [f"{name} {value}" for name in ("subject", "owner") if (value := getattr(self, name))]
+        return ", ".join([*parts, *(f"label {name}={value}" for name, value in self.labels)]) or "all"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBan(Record):
+    """A ban until ``until_ms``, set by a caller at ``set_at_ms``; both in ms since 1970."""
+
+    selector: SessionSelector
+    until_ms: int
+    reason: str
+    set_by: str
+    set_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBans(Record):
+    """All bans, in the order in which they were set."""
+
+    bans: tuple[SessionBan, ...] = ()
+
+    def living(self, at_ms: int) -> tuple[SessionBan, ...]:
+        """Return those that have not lapsed."""
+        return tuple(ban for ban in self.bans if ban.until_ms > at_ms)
+
+
+class SessionLookup(Protocol):
+    """A reader of sessions by id."""
+
+    def get_session(self, session_id: bytes) -> Session | None:
+        """Return a session."""
+        ...
+
+
+def lineage(session: Session | None, read: Callable[[bytes], Session | None]) -> Iterator[Session]:
+    """Yield a session and its ancestors, the parent first, up to the first that ``read`` does not find.
+
+    ``read`` is called for an ancestor only once the session before it was used.
+    """
+    for _ in range(MAX_ANCESTORS + 1):
+        if session is None:
+            return
+        yield session
+        session = read(session.parent_id) if session.parent_id else None
+
+
+def ancestor_ids(session: Session, read: Callable[[bytes], Session | None]) -> tuple[bytes, ...]:
+    """Return the ids of a session's ancestors, the parent first; a purged one is the last that is known."""
+    return tuple(member.parent_id for member in lineage(session, read) if member.parent_id)
+
+
+def ceiling_layers(session_id: bytes, read: Callable[[bytes], Session | None]) -> Iterator[list[Scope]]:
+    """Yield the layers of a session's ceiling and then its ancestors', as a check counts them."""
+    for session in lineage(read(session_id) if session_id else None, read):
+        for layer in session.ceilings:
+            yield [Scope.from_record(scope) for scope in layer]

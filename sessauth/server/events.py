@@ -22,8 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from ..errors import Rejected
 from ..model.change import Change, ChangeKind, Rejection
-from ..model.lineage import SessionLookup, ancestor_ids, lineage
-from ..model.session import EndCause, Session, SessionStatus
+from ..model.session import EndCause, Session, SessionLookup, SessionStatus, ancestor_ids, lineage
 from ..state.lmdb.environment import LmdbSource
 from ..state.lmdb.feed import LocalFeed, LogEntry
 from ..usage.session_usage import UseAfterEnd

@@ -19,7 +19,7 @@ from .. import limits
 from ..audit.write.retention import RetentionLimits
 from ..audit.write.stream import STOP_MINTING, AuditOptions
 from ..errors import ConfigError, UsageError
-from ..model.credential import AUDIENCE, ROLES
+from ..model.host import AUDIENCE, ROLES
 
 # Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
 MIN_PROOF_KEY_LIFETIME_MS: Final = 120_000

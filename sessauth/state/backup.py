@@ -29,8 +29,7 @@ import lmdb
 from ..clock import Clock, SystemClock
 from ..crypto.pem import sync_path
 from ..errors import StateError, StateUnusable
-from ..model.change import new_incarnation
-from ..model.log_records import Head
+from ..model.change import Head, new_incarnation
 from . import layout
 from .host import folder as preflight
 from .host.folder import read_file, replace_file

@@ -19,8 +19,8 @@ from typing import Final, Protocol
 from .._fast._check import View
 from ..clock import Clock, SystemClock
 from ..errors import PermissionDenied, Rejected, SessauthError, StateError, Unauthenticated, UsageError
-from ..model.log_records import Head
-from ..model.registration import Registration as Registration
+from ..model.change import Head
+from ..model.receipt import Registration as Registration
 from ..state.host.processes import started
 
 # Poll interval of the shared page that requests acknowledgements: an end waits for them.

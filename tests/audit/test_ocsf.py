@@ -16,8 +16,8 @@ import pytest
 
 from sessauth.audit import layout, ocsf
 from sessauth.audit.read.query import Entry, FolderReader
-from sessauth.model.ban import SessionSelector
 from sessauth.model.change import ChangeKind, ban_sessions, narrow_session
+from sessauth.model.session import SessionSelector
 from tests.support.audit_log import SESSION, change, decision
 from tests.support.changes import scopes
 

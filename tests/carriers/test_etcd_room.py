@@ -12,8 +12,7 @@ import pytest
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.clock import FixedClock
-from sessauth.model.group_record import ServerKey
-from sessauth.model.host import HostApplied, ServerBeat
+from sessauth.model.host import HostApplied, ServerBeat, ServerKey
 from sessauth.server.cluster.cluster_feed import BeatWriter, FollowedHosts, HostReport
 from sessauth.state.replication.carrier import AppendStatus, CarrierError, EngineSource
 from tests.support.etcd_cluster import EtcdCluster, etcd_cluster

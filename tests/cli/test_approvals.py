@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
-from sessauth.model.approval_rules import check_statement, terms_of
+from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval, check_statement, terms_of
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.approval_requests import ask
 from tests.support.approvals import KEYS, SPENDING, approver, record, request_digest, statement

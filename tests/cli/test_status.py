@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.cli.commands.local.service import byte_text, status_lines
-from sessauth.model.server_status import ServerStatus
-from sessauth.model.standing import ClusterStanding, HostStanding
+from sessauth.model.server_status import ClusterStanding, HostStanding, ServerStatus
 from tests.support.service import wait_until
 from tests.support.tls_pair import SERVER_PAIR
 

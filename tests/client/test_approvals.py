@@ -15,8 +15,7 @@ from sessauth.approvals.approver import Approver
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import FixedClock
-from sessauth.model.approval import SignedApproval
-from sessauth.model.approval_rules import check_statement
+from sessauth.model.approval import SignedApproval, check_statement
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import authorization_service_pb2 as check_pb

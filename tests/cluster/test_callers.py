@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.errors import ConfigError
 from sessauth.model.change import Change, ChangeKind
-from sessauth.model.credential import credential_digest
+from sessauth.model.host import credential_digest
 from sessauth.reasons import Reason
 from sessauth.server.cluster import begin as beginning
 from sessauth.server.cluster.begin import carried_credentials, leave

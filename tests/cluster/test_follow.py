@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 
 from sessauth.errors import ConfigError
-from sessauth.model.group_record import SignedGroup, record_digest
+from sessauth.model.host import SignedGroup, record_digest
 from sessauth.reasons import Reason
 from sessauth.server.cluster import joining
 from sessauth.server.cluster.joining import join, open_source

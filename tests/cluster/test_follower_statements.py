@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from sessauth.crypto.signing_key import MessageKey
-from sessauth.model.caller_statement import CallerStatement, HostKey, ItemProof, item_bits, new_statement_id
 from sessauth.model.change import add_credential, remove_credential
+from sessauth.model.host import CallerStatement, HostKey, ItemProof, item_bits, new_statement_id
 from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import server_key
 from sessauth.server.keys.credentials import CredentialFile

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sessauth.cli.commands.local.cluster import to_lines
 from sessauth.cli.main import cli
 from sessauth.model.host import SERVER_PREFIX
-from sessauth.model.standing import ClusterStanding, HostStanding
+from sessauth.model.server_status import ClusterStanding, HostStanding
 from sessauth.reasons import Reason
 from sessauth.server.cluster.part import ClusterPart
 from sessauth.server.cluster.repair import HostHead, judged, survey

@@ -9,7 +9,7 @@ import pytest
 from sessauth.client._transport import RenewedChannel
 from sessauth.clock import SystemClock
 from sessauth.errors import NotLeader, ServerError
-from sessauth.model.group_record import ServerKey
+from sessauth.model.host import ServerKey
 from sessauth.server.cluster.forwarding import REPORT_USAGE, LeaderCalls, StatementSigner, own_call
 from sessauth.server.config import Config
 from sessauth.server.status import refused

@@ -11,10 +11,8 @@ import pytest
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.signing_key import MessageKey
-from sessauth.model.caller_statement import HostKey
 from sessauth.model.change import add_credential, add_key, remove_credential, set_key_status
-from sessauth.model.credential import CredentialRecord, credential_digest
-from sessauth.model.group_record import SERVER_OWNER, ServerKey
+from sessauth.model.host import SERVER_OWNER, CredentialRecord, HostKey, ServerKey, credential_digest
 from sessauth.server.cluster.begin import server_key
 from sessauth.server.cluster.forwarding import MAX_AGE_MS, MAX_AHEAD_MS
 from sessauth.server.keys.credentials import CredentialFile

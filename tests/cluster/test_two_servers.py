@@ -13,7 +13,7 @@ import pytest
 from sessauth.clock import SystemClock
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import add_key, set_key_status
-from sessauth.model.group_record import SERVER_OWNER, ServerKey
+from sessauth.model.host import SERVER_OWNER, ServerKey
 from sessauth.reasons import Reason
 from sessauth.server.cluster.begin import server_key
 from sessauth.v1 import authorization_service_pb2 as pb

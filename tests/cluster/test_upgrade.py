@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedPosition
+from sessauth.model.host import FORMAT, OLDEST_FORMAT, CarriedPosition
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.state.lmdb.cluster_rows import read_position
 from tests.support.carried import OneEngine

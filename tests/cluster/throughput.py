@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
 from sessauth.clock import SystemClock
-from sessauth.model.group_record import ServerKey
+from sessauth.model.host import ServerKey
 from sessauth.state.replication.carried_log import CarriedLog, apply_records
 from sessauth.state.replication.carrier import Carrier
 from sessauth.state.replication.membership import found

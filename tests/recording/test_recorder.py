@@ -14,7 +14,7 @@ from sessauth.audit.recording import process as recorder_module
 from sessauth.audit.recording.process import ProcessRecorder, Recorder
 from sessauth.audit.write.stream import AuditOptions
 from sessauth.clock import FixedClock
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions

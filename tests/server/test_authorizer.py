@@ -9,8 +9,7 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.errors import OutcomeUnknown, Rejected
-from sessauth.model.change import end_session, narrow_session, open_session, revoke
-from sessauth.model.costs import ledger_id
+from sessauth.model.change import end_session, ledger_id, narrow_session, open_session, revoke
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.scopes.scope import Scope
 from tests.support.writer_fixture import SESSION, WriterFixture

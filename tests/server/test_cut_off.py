@@ -12,9 +12,8 @@ import pytest
 from sessauth.client import Client, EndedSessions
 from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError, UsageError
 from sessauth.model.approval import SignedApproval
-from sessauth.model.ban import MAX_BAN_MS
 from sessauth.model.change import answer_approval
-from sessauth.model.session import EndCause, SessionStatus
+from sessauth.model.session import MAX_BAN_MS, EndCause, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.server.process.init import initialise
 from sessauth.server.services import cut_off

@@ -11,8 +11,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import NotLeader, Rejected, ServerError
 from sessauth.model.change import end_session
-from sessauth.model.group_record import ServerKey
-from sessauth.model.host import HostApplied, HostRecord, ServerBeat
+from sessauth.model.host import HostApplied, HostRecord, ServerBeat, ServerKey
 from sessauth.model.receipt import VerifierState
 from sessauth.server.cluster.cluster_feed import BeatWriter, FollowedHosts, HostReport
 from sessauth.server.evidence.host_evidence import HostEvidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.model.group_record import ServerKey
+from sessauth.model.host import ServerKey
 from sessauth.server.cluster.cluster_feed import MARGIN_MS, BeatWriter, FollowedHosts, HostReport
 from sessauth.state.replication.carrier import CarrierError, EngineSource
 from tests.support.carried import OneEngine

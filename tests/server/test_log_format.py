@@ -10,10 +10,18 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused, Rejected, StateUnusable
-from sessauth.model.ban import SessionSelector
 from sessauth.model.change import ChangeKind, ban_sessions, end_session
-from sessauth.model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow, ServerKey, SignedGroup
-from sessauth.model.host import HostApplied, HostRecord, ServerBeat
+from sessauth.model.host import (
+    FORMAT,
+    OLDEST_FORMAT,
+    CarriedRow,
+    HostApplied,
+    HostRecord,
+    ServerBeat,
+    ServerKey,
+    SignedGroup,
+)
+from sessauth.model.session import SessionSelector
 from sessauth.server.cluster.membership import FormatRaiser, holding_back, readers
 from sessauth.state import layout
 from sessauth.state.lmdb import cluster_rows

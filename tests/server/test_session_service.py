@@ -3,8 +3,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from sessauth.model.change import request_approval
-from sessauth.model.costs import once_change_id
+from sessauth.model.change import once_change_id, request_approval
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb
 from sessauth.v1.cut_off_service_pb2 import EndSessionsRequest

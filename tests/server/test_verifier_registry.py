@@ -14,8 +14,7 @@ import pytest
 from sessauth import limits
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
-from sessauth.model.receipt import VerifierState
-from sessauth.model.registration import RegistrationRecord
+from sessauth.model.receipt import RegistrationRecord, VerifierState
 from sessauth.server.evidence import registry as registry_module
 from sessauth.server.evidence.registry import (
     MARGIN_MS,

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import OutcomeUnknown, StateError, StateUnusable
-from sessauth.model.change import end_session
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head, end_session
 from sessauth.model.session import SessionStatus
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore

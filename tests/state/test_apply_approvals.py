@@ -11,6 +11,7 @@ from sessauth import limits
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.model.change import (
     ChangeOutcome,
+    SessionCounts,
     answer_approval,
     end_session,
     expire_approval,
@@ -18,7 +19,6 @@ from sessauth.model.change import (
     request_approval,
     suspend_session,
 )
-from sessauth.model.costs import SessionCounts
 from sessauth.state import layout
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 from tests.support.costs import BLOCK, GATEWAY, KEYS, REQUEST, pending_record, signing, spending

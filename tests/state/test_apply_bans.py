@@ -9,8 +9,8 @@ import pytest
 from sessauth.cli.local_state import reading
 from sessauth.clock import FixedClock
 from sessauth.errors import Rejected, StateUnusable
-from sessauth.model.ban import MAX_BAN_MS, MAX_BANS, SessionSelector
 from sessauth.model.change import Change, ban_sessions
+from sessauth.model.session import MAX_BAN_MS, MAX_BANS, SessionSelector
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.rules.validation import BANS, session_bans

@@ -9,15 +9,19 @@ import pytest
 
 from sessauth import limits
 from sessauth.model.change import (
+    BudgetClaim,
     Change,
     ChangeOutcome,
+    Ledger,
+    SessionCounts,
+    Settlement,
     end_session,
     narrow_session,
     purge_session,
     resume_session,
+    settle_permit,
     suspend_session,
 )
-from sessauth.model.costs import BudgetClaim, Ledger, SessionCounts, Settlement, settle_permit
 from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.rules.effects import counts_key

@@ -11,12 +11,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import Change, add_credential, remove_credential
-from sessauth.model.credential import (
-    MAX_AUDIENCES,
-    MAX_CREDENTIALS,
-    ROLES,
-    CredentialRecord,
-)
+from sessauth.model.host import MAX_AUDIENCES, MAX_CREDENTIALS, ROLES, CredentialRecord
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity.verify import verify

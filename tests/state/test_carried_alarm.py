@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
-from sessauth.model.group_record import record_digest
+from sessauth.model.host import record_digest
 from sessauth.state.replication import follower as follower_module
 from sessauth.state.replication.carried_log import apply_records
 from sessauth.state.replication.carrier import LogHead

@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.crypto.signing_key import MessageKey
-from sessauth.model.group_record import FORMAT, CarriedRow, GroupRecord, SignedGroup
+from sessauth.model.host import FORMAT, CarriedRow, GroupRecord, SignedGroup
 from sessauth.state import layout
 from sessauth.state.replication.carried_log import apply_records
 from tests.support.carried_play import ISSUER, KEYS, PAST, SESSION, STRANGER, Play, begin_play

@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import RecordRefused
-from sessauth.model.group_record import record_digest
+from sessauth.model.host import record_digest
 from sessauth.state.replication import follower
 from sessauth.state.replication.carrier import Barrier, CarrierError, LogHead
 from sessauth.state.replication.follower import LOG_MS

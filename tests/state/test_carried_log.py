@@ -9,7 +9,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused
 from sessauth.model.change import end_session
-from sessauth.model.group_record import CarriedPosition
+from sessauth.model.host import CarriedPosition
 from sessauth.state.lmdb.cluster_rows import write_position
 from sessauth.state.replication.snapshot import install
 from sessauth.state.writer.group import Group

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sessauth.clock import FixedClock
 from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.errors import Rejected
-from sessauth.model.ban import SessionSelector
 from sessauth.model.change import (
     Change,
     ChangeOutcome,
+    Settlement,
     add_credential,
     add_key,
     answer_approval,
@@ -25,17 +25,19 @@ from sessauth.model.change import (
     end_session,
     narrow_session,
     new_incarnation,
+    once_change_id,
     purge_session,
     remove_credential,
     request_approval,
     resume_session,
+    retry_change_id,
     revoke,
     set_key_status,
+    settle_permit,
     suspend_session,
     update_facts,
 )
-from sessauth.model.costs import Settlement, once_change_id, retry_change_id, settle_permit
-from sessauth.model.session import Fact
+from sessauth.model.session import Fact, SessionSelector
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.cluster_rows import store_receipt

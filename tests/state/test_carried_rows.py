@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sessauth.model.change import end_session
-from sessauth.model.credential import CredentialRecord
-from sessauth.model.group_record import CarriedRow
-from sessauth.model.host import HostRecord
+from sessauth.model.host import CarriedRow, CredentialRecord, HostRecord
 from sessauth.state import layout
 from sessauth.state.replication.carrier import MAX_RECORD_BYTES
 from sessauth.state.writer.group import Group

@@ -11,7 +11,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import NotLeader, RecordRefused
 from sessauth.model.change import end_session
-from sessauth.model.group_record import CarriedRow, ClusterBrake
+from sessauth.model.host import CarriedRow, ClusterBrake
 from sessauth.state import layout
 from sessauth.state.backup import backup_source, restore
 from sessauth.state.host.brake import Brake

@@ -12,15 +12,20 @@ from sessauth.model.approval import ApprovalStatus
 from sessauth.model.change import (
     Change,
     ChangeOutcome,
+    Ledger,
+    Settlement,
     answer_approval,
     end_session,
+    ledger_id,
     narrow_session,
+    once_change_id,
     purge_session,
     request_approval,
     resume_session,
+    retry_change_id,
+    settle_permit,
     suspend_session,
 )
-from sessauth.model.costs import Ledger, Settlement, ledger_id, once_change_id, retry_change_id, settle_permit
 from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.rules.effects import CostRows

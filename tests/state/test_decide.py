@@ -10,12 +10,15 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import OutcomeUnknown, Rejected, StateError
-from sessauth.model.change import ChangeOutcome, answer_approval, end_session, request_approval
-from sessauth.model.costs import (
+from sessauth.model.change import (
+    ChangeOutcome,
     Ledger,
     SessionCounts,
     Settlement,
+    answer_approval,
+    end_session,
     once_change_id,
+    request_approval,
     retry_change_id,
     settle_permit,
 )

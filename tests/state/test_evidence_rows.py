@@ -10,9 +10,8 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
-from sessauth.model.change import end_session, purge_session
-from sessauth.model.log_records import Head
-from sessauth.model.registration import RegistrationRecord
+from sessauth.model.change import Head, end_session, purge_session
+from sessauth.model.receipt import RegistrationRecord
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.host import brake

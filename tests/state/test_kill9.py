@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.model.costs import RETRY_PREFIX
+from sessauth.model.change import RETRY_PREFIX
 from sessauth.model.session import SessionStatus
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify

@@ -9,7 +9,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import narrow_session, new_incarnation
-from sessauth.model.group_record import FORMAT, OLDEST_FORMAT
+from sessauth.model.host import FORMAT, OLDEST_FORMAT
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout

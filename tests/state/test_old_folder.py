@@ -11,7 +11,7 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head
 from sessauth.model.session import SessionStatus
 from sessauth.state import layout
 from sessauth.state.backup import MANIFEST_FILE, backup, restore

@@ -16,7 +16,7 @@ import pytest
 
 from sessauth._fast._check import ProofKeys, ReplayTable
 from sessauth.clock import FixedClock
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer, WriterDecision
 from sessauth.state import layout

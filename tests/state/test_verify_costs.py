@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sessauth.errors import StateUnusable
-from sessauth.model.change import request_approval
-from sessauth.model.costs import Ledger, SessionCounts, once_change_id
+from sessauth.model.change import Ledger, SessionCounts, once_change_id, request_approval
 from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify

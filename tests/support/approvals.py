@@ -11,9 +11,10 @@ from sessauth.model.approval import (
     ApprovalRecord,
     ApprovalStatement,
     ApprovalStatus,
+    ApprovalTerms,
     SignedApproval,
+    terms_of,
 )
-from sessauth.model.approval_rules import ApprovalTerms, terms_of
 from sessauth.scopes.value import Number
 from tests.oracle.crypto import digest
 from tests.support.token_forger import id16, key

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
-from sessauth.model.approval_rules import ApprovalTerms, judge_approvals
+from sessauth.model.approval import (
+    ApprovalRecord,
+    ApprovalStatus,
+    ApprovalTerms,
+    SignedApproval,
+    judge_approvals,
+)
 from tests.oracle.approvals import Held, Verdict, Wanted
 
 

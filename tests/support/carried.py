@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sessauth.clock import Clock
-from sessauth.model.group_record import ServerKey
+from sessauth.model.host import ServerKey
 from sessauth.state import layout
 from sessauth.state.lmdb.environment import LmdbSource
 from sessauth.state.replication.carried_log import CarriedLog, apply_records

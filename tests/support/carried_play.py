@@ -15,7 +15,7 @@ from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.crypto.signing_key import MessageKey
 from sessauth.errors import RecordRefused
 from sessauth.model.change import add_key, end_session, set_key_status
-from sessauth.model.group_record import SERVER_OWNER, GroupRecord, ServerKey, SignedGroup
+from sessauth.model.host import SERVER_OWNER, GroupRecord, ServerKey, SignedGroup
 from sessauth.state.integrity.verify import verify
 from sessauth.state.replication.carried_log import apply_records
 from tests.support.carried import Member, begin_cluster

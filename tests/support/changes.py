@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sessauth.crypto.issuer_key import KeyRecord
-from sessauth.model.change import Change, ChangeOutcome, open_session
-from sessauth.model.log_records import Head
+from sessauth.model.change import Change, ChangeOutcome, Head, open_session
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout

@@ -7,8 +7,7 @@ from typing import Any
 
 from sessauth._fast import _check as kernel
 from sessauth.model.approval import ApprovalRecord, ApprovalStatement, SignedApproval
-from sessauth.model.change import Change
-from sessauth.model.costs import BudgetClaim, UseClaim, consume, ledger_id, once_change_id
+from sessauth.model.change import BudgetClaim, Change, UseClaim, consume, ledger_id, once_change_id
 from sessauth.scopes.value import Number
 from tests.support.changes import HOUR, NOW
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head
 from sessauth.state import layout
 from sessauth.state.host.folder import Owner, pid_namespace
 from sessauth.state.lmdb.environment import open_environment

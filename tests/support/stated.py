@@ -9,8 +9,7 @@ from typing import Any
 import grpc
 
 from sessauth.crypto.signing_key import MessageKey
-from sessauth.model.caller_statement import CallerStatement, new_statement_id
-from sessauth.model.host import SERVER_PREFIX
+from sessauth.model.host import SERVER_PREFIX, CallerStatement, new_statement_id
 from sessauth.server.cluster.membership import server_key_file
 from sessauth.server.rpc.access import STATEMENT
 from tests.support.cluster_servers import ClusterServer
@@ -22,7 +21,7 @@ class Stating:
 
     def __init__(self, host: ClusterServer, leader: ClusterServer) -> None:
         """Sign with the key of ``host``."""
-        from sessauth.model.group_record import ServerKey
+        from sessauth.model.host import ServerKey
 
         self.host, self.leader = host, leader
         self.key: MessageKey = ServerKey.load(server_key_file(host.config))

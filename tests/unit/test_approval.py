@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from sessauth.errors import InvalidApproval
-from sessauth.model.approval import ApprovalFault, ApprovalRecord, ApprovalStatus, SignedApproval
-from sessauth.model.approval_rules import ApprovalOutcome, check_statement, judge_approvals
+from sessauth.model.approval import (
+    ApprovalFault,
+    ApprovalOutcome,
+    ApprovalRecord,
+    ApprovalStatus,
+    SignedApproval,
+    check_statement,
+    judge_approvals,
+)
 from sessauth.reasons import Reason
 from tests.oracle.crypto import digest
 from tests.support.approvals import HOUR_MS, encoded_statements, held, record, signed, statement, terms

@@ -15,8 +15,7 @@ from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.clock import FixedClock
 from sessauth.errors import InvalidApproval, KeyFolderError, UsageError
-from sessauth.model.approval import ApprovalFault, ApprovalStatement, ApprovalStatus
-from sessauth.model.approval_rules import check_statement
+from sessauth.model.approval import ApprovalFault, ApprovalStatement, ApprovalStatus, check_statement
 from sessauth.scopes.scope import Scope
 from tests.oracle.crypto import digest
 from tests.support.approvals import HOUR_MS, approver, held, record, request_digest, signed, terms

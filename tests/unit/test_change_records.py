@@ -13,12 +13,13 @@ from sessauth.audit.recording.change_follower import recorded_body
 from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
 from sessauth.model.approval import ApprovalRecord
-from sessauth.model.ban import SessionSelector
 from sessauth.model.change import (
     Change,
     ChangeKind,
     ChangeOutcome,
+    Head,
     Rejection,
+    Settlement,
     add_credential,
     add_key,
     answer_approval,
@@ -31,14 +32,14 @@ from sessauth.model.change import (
     remove_credential,
     request_approval,
     resume_session,
+    retry_change_id,
     revoke,
     set_key_status,
+    settle_permit,
     suspend_session,
     update_facts,
 )
-from sessauth.model.costs import Settlement, retry_change_id, settle_permit
-from sessauth.model.log_records import Head
-from sessauth.model.session import EndCause, Fact, Session, SessionStatus
+from sessauth.model.session import EndCause, Fact, Session, SessionSelector, SessionStatus
 from sessauth.scopes.value import Number
 from tests.support.approvals import SPENDING, record
 from tests.support.changes import scopes

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth._fast._check import WireError
 from sessauth.limits import MAX_REQUEST_ID_BYTES
-from sessauth.model.costs import Ledger, Permit, SessionCounts, ledger_id, once_change_id, retry_change_id
+from sessauth.model.change import Ledger, Permit, SessionCounts, ledger_id, once_change_id, retry_change_id
 from sessauth.scopes.value import Number
 from tests.support.costs import charge
 

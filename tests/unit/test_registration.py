@@ -9,7 +9,7 @@ import pytest
 from sessauth._fast._codec import Survey
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
-from sessauth.model.log_records import Head
+from sessauth.model.change import Head
 from sessauth.reasons import Reason
 from sessauth.verifier.registration import Registration, RegistrationLoop
 from tests.support.memory_fixture import MemoryFixture, memory_fixture

@@ -22,8 +22,7 @@ from typing import Any, Final, Protocol
 
 from ..._fast._check import masked
 from ...errors import Rejected, StateUnusable
-from ...model.change import Change, ChangeKind, Rejection
-from ...model.log_records import Head
+from ...model.change import Change, ChangeKind, Head, Rejection
 from ...state.host.folder import replace_file
 from ...state.lmdb.feed import LocalFeed, LogEntry
 from .. import layout

@@ -16,7 +16,7 @@ from typing import Final, Protocol, Self
 from ..._fast._check import Checker, DecisionQueue, DecisionRecord, RecordingRunner
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
-from ...model.log_records import Head
+from ...model.change import Head
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
 from ...state.lmdb.rows import stored_lineage

@@ -20,7 +20,7 @@ from ..._fast._check import View
 from ..._fast._codec import Redecider, Redecision
 from ...crypto.issuer_key import KeyRecord
 from ...errors import UsageError
-from ...model.log_records import Head
+from ...model.change import Head
 from ...model.session import ScopeRecord, Session
 from ...reasons import Level, Reason, Stage, SurveyVerdict
 from ...scopes.scope import Scope

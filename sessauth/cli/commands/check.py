@@ -24,7 +24,7 @@ from ...decisions.decision import DecisionBase
 from ...decisions.survey import Candidate, Verdicts
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
-from ...model.lineage import ceiling_layers
+from ...model.session import ceiling_layers
 from ...reasons import Level, Reason
 from ...scopes.scope import Scope
 from ...tokens.holder import HolderKey

@@ -24,8 +24,7 @@ from ...errors import (
     Unavailable,
     UsageError,
 )
-from ...model.ban import SessionBan
-from ...model.session import Session, SessionStatus
+from ...model.session import Session, SessionBan, SessionStatus
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import with_options

@@ -33,11 +33,9 @@ from ...crypto.issuer_key import IssuerKeys, KeyRecord
 from ...crypto.verifier_key import VerifierKeys
 from ...errors import SessauthError
 from ...model.approval import SignedApproval
-from ...model.ban import SessionBan
 from ...model.receipt import SignedReceipt
-from ...model.server_status import ServerStatus
-from ...model.session import Session
-from ...model.standing import ClusterStanding
+from ...model.server_status import ClusterStanding, ServerStatus
+from ...model.session import Session, SessionBan
 from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain

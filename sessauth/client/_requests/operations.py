@@ -21,8 +21,7 @@ from ..._fast import _check as kernel
 from ...crypto.issuer_key import KeyRecord
 from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import ServerError, UsageError
-from ...model.server_status import ServerStatus
-from ...model.standing import ClusterStanding, HostStanding
+from ...model.server_status import ClusterStanding, HostStanding, ServerStatus
 from ...tokens.inspection import BlockInfo
 from ...usage.session_usage import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import cluster_service_pb2 as cluster_pb

@@ -15,10 +15,8 @@ from google.protobuf.message import Message
 
 from ..._fast import _check as kernel
 from ...errors import UsageError
-from ...model.ban import SessionBan, SessionSelector
-from ...model.receipt import SignedReceipt, VerifierState
-from ...model.registration import Registration
-from ...model.session import Session, SessionTerms
+from ...model.receipt import Registration, SignedReceipt, VerifierState
+from ...model.session import Session, SessionBan, SessionSelector, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
 from ...v1 import cut_off_service_pb2 as cut_off_pb

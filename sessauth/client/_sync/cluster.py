@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from ...model.server_status import ServerStatus
-from ...model.standing import ClusterStanding
+from ...model.server_status import ClusterStanding, ServerStatus
 from .._requests import operations as cluster_calls
 from .._requests import operations as status_calls
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...model.ban import SessionBan
+from ...model.session import SessionBan
 from .._requests import sessions as cut_off_calls
 from .._results import EndedSessions, FreezeState
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import threading
 
 from ...errors import ConfigError, StateError
-from ...model.change import Change, add_credential
-from ...model.credential import CredentialRecord, fault
-from ...model.group_record import ServerKey
-from ...model.log_records import Head
+from ...model.change import Change, Head, add_credential
+from ...model.host import CredentialRecord, ServerKey, fault
 from ...state import layout
 from ...state.lmdb.cluster_rows import credentials, read_position
 from ...state.lmdb.reader import StateReader

@@ -27,9 +27,7 @@ from typing import IO, Final
 from ...clock import Clock
 from ...crypto.signing_key import MessageKey
 from ...errors import NotLeader, StateError
-from ...model.caller_statement import ItemProof
-from ...model.group_record import FORMAT
-from ...model.host import HostApplied, HostRecord, ServerBeat
+from ...model.host import FORMAT, HostApplied, HostRecord, ItemProof, ServerBeat
 from ...state import layout
 from ...state.lmdb import cluster_rows
 from ...state.lmdb.environment import LmdbSource

@@ -32,17 +32,20 @@ from ...crypto.client_files import ClientCredentials, ClientFiles
 from ...crypto.issuer_key import KeyStatus
 from ...crypto.signing_key import MessageKey
 from ...errors import NotLeader, ServerError, SessauthError
-from ...model.caller_statement import (
+from ...model.host import (
+    AUDIENCE,
+    INSTANCE_BYTES,
     MAX_STATEMENT_BYTES,
+    NAME,
+    ROLES,
+    SERVER_OWNER,
+    SERVER_PREFIX,
     CallerStatement,
     ItemProof,
     SignedStatement,
     item_bits,
     new_statement_id,
 )
-from ...model.credential import AUDIENCE, NAME, ROLES
-from ...model.group_record import SERVER_OWNER
-from ...model.host import INSTANCE_BYTES, SERVER_PREFIX
 from ...state.lmdb import cluster_rows
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.rows import TxnRows

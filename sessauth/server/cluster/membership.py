@@ -18,8 +18,7 @@ from ...carriers.postgres.postgres_carrier import PostgresCarrier
 from ...clock import Clock
 from ...crypto.client_files import ClientFiles
 from ...errors import NotLeader, RecordRefused
-from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedPosition, ServerKey
-from ...model.host import SERVER_PREFIX, HostRecord
+from ...model.host import FORMAT, OLDEST_FORMAT, SERVER_PREFIX, CarriedPosition, HostRecord, ServerKey
 from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.reader import StateReader
 from ...state.lmdb.rows import TxnRows

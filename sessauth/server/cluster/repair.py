@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError, NotLeader, SessauthError, StateError
-from ...model.group_record import FORMAT, CarriedPosition
-from ...model.host import SERVER_PREFIX, HostRecord
-from ...model.standing import ClusterStanding, HostStanding
+from ...model.host import FORMAT, SERVER_PREFIX, CarriedPosition, HostRecord
+from ...model.server_status import ClusterStanding, HostStanding
 from ...state.host import brake
 from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_page, reason_of
 from ...state.layout import BRAKE_FILE

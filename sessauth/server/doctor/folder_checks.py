@@ -18,7 +18,7 @@ from ...audit.write import stream_register
 from ...client._target import load_credential
 from ...crypto.issuer_key import KeyStatus
 from ...errors import ConfigError, KeyFolderError, SessauthError, StateError, StateUnusable
-from ...model.group_record import ServerKey
+from ...model.host import ServerKey
 from ...model.session import SessionStatus
 from ...state import layout
 from ...state.backup import BACKUP, MANIFEST_FILE, read_apart

@@ -17,8 +17,15 @@ from typing import Final
 from ...clock import Clock
 from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...errors import NotLeader, SessauthError
-from ...model.group_record import SERVER_OWNER
-from ...model.host import LIST_SUFFIX, SERVER_PREFIX, HostRecord, ServerBeat, SignedBeat, server_instance
+from ...model.host import (
+    LIST_SUFFIX,
+    SERVER_OWNER,
+    SERVER_PREFIX,
+    HostRecord,
+    ServerBeat,
+    SignedBeat,
+    server_instance,
+)
 from ...model.receipt import HostStatus, VerifierState
 from ...state.lmdb import cluster_rows
 from ...state.lmdb.cluster_rows import read_position

@@ -16,7 +16,6 @@ from typing import Final
 
 from ...clock import Clock
 from ...errors import SessauthError, StateError
-from ...model.lineage import lineage
 from ...model.receipt import (
     HOSTS_VERSION,
     VERSION,
@@ -28,7 +27,7 @@ from ...model.receipt import (
     VerifierStatus,
     closure_state,
 )
-from ...model.session import EndCause, Session, SessionStatus
+from ...model.session import EndCause, Session, SessionStatus, lineage
 from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier

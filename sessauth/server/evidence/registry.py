@@ -21,8 +21,7 @@ from typing import Final
 from ... import limits
 from ...clock import Clock
 from ...errors import SessauthError
-from ...model.receipt import VerifierState, VerifierStatus
-from ...model.registration import RegistrationRecord
+from ...model.receipt import RegistrationRecord, VerifierState, VerifierStatus
 from ...state.host.processes import is_gone
 from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter

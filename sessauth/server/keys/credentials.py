@@ -30,7 +30,7 @@ from pathlib import Path
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError, StateError, StateUnusable
-from ...model.credential import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
+from ...model.host import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
 from ...state.host.folder import read_file, replace_file
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.reader import CredentialReader

@@ -22,7 +22,7 @@ from ..._fast._check import Checker
 from ..._fast._codec import DirectCaller, DirectMethod
 from ...decisions.decision import Decision
 from ...errors import ConfigError, NotLeader, ServerError
-from ...model.caller_statement import ItemProof
+from ...model.host import ItemProof
 from ..keys.credentials import Loaded, Principal
 from ..log import fault
 from ..metrics.shared_page import Page, row_of

@@ -22,7 +22,7 @@ from ..._fast._codec import CheckMessage, Survey
 from ...decisions.decision import Decision
 from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import SessauthError
-from ...model.caller_statement import ItemProof
+from ...model.host import ItemProof
 from ...reasons import Level, Reason, Stage
 from ...state.lmdb.rows import stored_ceilings
 from ...state.rules.effects import SessionSource

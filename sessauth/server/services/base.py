@@ -16,8 +16,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ...model.lineage import SessionLookup
-from ...model.session import Session
+from ...model.session import Session, SessionLookup
 from ...v1 import forward_service_pb2 as pb
 from ..keys.credentials import Principal
 from ..rpc.access import GATEWAY, ISSUER

@@ -11,9 +11,8 @@ from functools import partial
 from typing import Final
 
 from ... import limits
-from ...model.ban import MAX_BAN_MS, SessionBan, SessionSelector
 from ...model.change import ban_sessions, end_session
-from ...model.session import Session, SessionStatus
+from ...model.session import MAX_BAN_MS, Session, SessionBan, SessionSelector, SessionStatus
 from ...state import layout
 from ...state.lmdb import cluster_rows
 from ...state.lmdb.rows import TxnRows

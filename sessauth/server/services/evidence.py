@@ -11,8 +11,8 @@ from typing import Final
 from ...client._usage_messages import read_batch
 from ...clock import Clock
 from ...errors import ServerError, UsageError
-from ...model.log_records import Head
-from ...model.registration import RegistrationRecord
+from ...model.change import Head
+from ...model.receipt import RegistrationRecord
 from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ...v1 import evidence_service_pb2 as evidence_pb

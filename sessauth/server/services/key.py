@@ -16,8 +16,7 @@ from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
 from ...crypto.verifier_key import SignedVerifierKey
 from ...errors import UsageError
 from ...model.change import add_credential, add_key, remove_credential, set_key_status
-from ...model.credential import CredentialRecord, fault
-from ...model.group_record import SERVER_OWNER
+from ...model.host import SERVER_OWNER, CredentialRecord, fault
 from ...state import layout
 from ...state.lmdb.cluster_rows import MAX_ADDRESS_BYTES
 from ...state.writer.state_writer import StateWriter

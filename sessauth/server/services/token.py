@@ -9,8 +9,7 @@ from ... import limits
 from ...clock import Clock
 from ...errors import WidensAuthority
 from ...model import change as changes
-from ...model.lineage import lineage
-from ...model.session import Session, SessionStatus
+from ...model.session import Session, SessionStatus, lineage
 from ...scopes import containment
 from ...scopes.scope import Scope
 from ...state.writer.state_writer import StateWriter

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol, TypeAlias
 
-from ...model.caller_statement import ItemProof
+from ...model.host import ItemProof
 from ..keys.credentials import Principal
 from ..log import fault
 from ..rpc.pool import PoolShare

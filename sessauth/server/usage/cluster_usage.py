@@ -26,8 +26,7 @@ from ...client._usage_messages import late_message, read_session, session_messag
 from ...clock import Clock
 from ...limits import MAX_TIME_MS
 from ...model.host import SERVER_PREFIX, HostRecord
-from ...model.lineage import SessionLookup
-from ...model.session import Session, SessionStatus
+from ...model.session import Session, SessionLookup, SessionStatus
 from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..events import UsesAfterEnd

@@ -32,8 +32,7 @@ from ..._fast import _check as kernel
 from ...client._usage_messages import read_session, session_message
 from ...clock import Clock
 from ...errors import ConfigError, UsageError
-from ...model.lineage import SessionLookup, lineage
-from ...model.session import ScopeRecord, Session, SessionStatus
+from ...model.session import ScopeRecord, Session, SessionLookup, SessionStatus, lineage
 from ...usage.session_usage import (
     SESSION_BYTES,
     ObservationAck,

@@ -19,14 +19,14 @@ from typing import Final, Protocol
 from ... import limits
 from ..._fast._check import Checker, CostClaims, Decision, Price, View, request_digest
 from ...errors import Rejected
-from ...model.approval import ApprovalCharge, ApprovalRecord
-from ...model.approval_rules import ApprovalOutcome, ApprovalTerms, judge_approvals
-from ...model.caller_statement import ItemProof
-from ...model.change import Change, ChangeOutcome, Rejection, request_approval
-from ...model.costs import (
+from ...model.approval import ApprovalCharge, ApprovalOutcome, ApprovalRecord, ApprovalTerms, judge_approvals
+from ...model.change import (
     BudgetClaim,
+    Change,
+    ChangeOutcome,
     Ledger,
     Permit,
+    Rejection,
     SessionCounts,
     Settlement,
     UseClaim,
@@ -34,10 +34,11 @@ from ...model.costs import (
     ledger_id,
     nanos,
     once_change_id,
+    request_approval,
     retry_change_id,
     settle_permit,
 )
-from ...model.group_record import FORMAT
+from ...model.host import FORMAT, ItemProof
 from ...reasons import Reason, Stage
 from ...scopes.value import Number
 from ...state.host.proof_keys import TakesProofs

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from ..._fast._codec import CheckMessage
 from ...errors import NotLeader, SessauthError
-from ...model.caller_statement import ItemProof
+from ...model.host import ItemProof
 from ...reasons import Reason
 from ...state.host.proof_keys import TakesProofs
 from ...state.writer.group import Group

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Self
 
 from ..._fast.nonces.shared_file import share
 from ...errors import StateUnusable
-from ...model.log_records import Head
+from ...model.change import Head
 from .. import layout
 from ..host.folder import replace_file
 from ..lmdb.rows import TxnRows

@@ -18,9 +18,7 @@ import lmdb
 from ..._fast import _check as kernel
 from ...errors import StateUnusable
 from ...model.approval import ApprovalStatus
-from ...model.change import Change, ChangeOutcome
-from ...model.costs import nanos
-from ...model.log_records import ChangeResult, SessionTrace
+from ...model.change import Change, ChangeOutcome, ChangeResult, SessionTrace, nanos
 from .. import layout
 from ..lmdb import rows as tallies
 from ..lmdb.cluster_rows import verify_evidence

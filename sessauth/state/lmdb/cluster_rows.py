@@ -26,11 +26,18 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from ...errors import Rejected
-from ...model.credential import MAX_CREDENTIALS, CredentialRecord, fault
-from ...model.group_record import OLDEST_FORMAT, CarriedPosition, ClusterBrake
-from ...model.host import MAX_HOSTS, MAX_HOSTS_OF_PRINCIPAL, HostRecord
-from ...model.receipt import Receipt
-from ...model.registration import RegistrationRecord
+from ...model.host import (
+    MAX_CREDENTIALS,
+    MAX_HOSTS,
+    MAX_HOSTS_OF_PRINCIPAL,
+    OLDEST_FORMAT,
+    CarriedPosition,
+    ClusterBrake,
+    CredentialRecord,
+    HostRecord,
+    fault,
+)
+from ...model.receipt import Receipt, RegistrationRecord
 from .. import layout
 from ..rules.effects import corrupt
 from ..rules.validation import session_bans

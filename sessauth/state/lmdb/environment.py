@@ -31,7 +31,7 @@ from lmdb import _envid
 
 from ..._fast._check import CommitId
 from ...errors import StateError, StateUnusable
-from ...model.log_records import Head
+from ...model.change import Head
 from .. import layout
 from ..host import brake
 from ..integrity import anchor

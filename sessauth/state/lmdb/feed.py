@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ...errors import Rejected, StateUnusable
-from ...model.change import Change, Rejection
-from ...model.lineage import ancestor_ids
-from ...model.log_records import ChangeResult, Head, SessionTrace
+from ...model.change import Change, ChangeResult, Head, Rejection, SessionTrace
+from ...model.session import ancestor_ids
 from .. import layout
 from .environment import LmdbSource
 from .rows import TxnRows

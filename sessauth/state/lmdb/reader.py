@@ -19,8 +19,8 @@ from typing import Any, Self
 import lmdb
 
 from ...errors import StateError, StateUnusable
-from ...model.credential import CredentialRecord
-from ...model.log_records import Head
+from ...model.change import Head
+from ...model.host import CredentialRecord
 from .. import layout
 from ..host import folder as preflight
 from ..host.folder import Owner, pid_namespace

@@ -26,9 +26,8 @@ from ..._fast._check import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
-from ...model.lineage import ceiling_layers, lineage
-from ...model.log_records import Head
-from ...model.session import Session
+from ...model.change import Head
+from ...model.session import Session, ceiling_layers, lineage
 from ...scopes.scope import Scope
 from .. import layout
 from ..rules.effects import CostRows, Delete, DeletePrefix, Put, SessionSource, corrupt, current_session

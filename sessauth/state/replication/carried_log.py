@@ -22,7 +22,7 @@ import lmdb
 from ...crypto.issuer_key import KeyStatus
 from ...crypto.signing_key import MessageKey
 from ...errors import InvalidReceipt, NotLeader, OutcomeUnknown, RecordRefused, StateError
-from ...model.group_record import (
+from ...model.host import (
     FORMAT,
     OLDEST_FORMAT,
     SERVER_OWNER,

@@ -21,8 +21,7 @@ from typing import Final
 from ...clock import Clock
 from ...crypto.issuer_key import KeyStatus
 from ...errors import SessauthError, StateError
-from ...model.group_record import SERVER_OWNER
-from ...model.host import LIST_SUFFIX, ServerBeat, SignedBeat
+from ...model.host import LIST_SUFFIX, SERVER_OWNER, ServerBeat, SignedBeat
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from ..writer.state_writer import StateWriter

@@ -25,7 +25,7 @@ from typing import Final
 
 from ...clock import Clock
 from ...errors import NotLeader, OutcomeUnknown, RecordRefused, SessauthError, StateError
-from ...model.group_record import CarriedPosition
+from ...model.host import CarriedPosition
 from ..lmdb.cluster_rows import read_position
 from ..writer.group import Group
 from ..writer.state_writer import StateWriter

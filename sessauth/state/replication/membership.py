@@ -15,10 +15,8 @@ from ...clock import Clock, SystemClock
 from ...crypto.issuer_key import KeyStatus, key_id
 from ...crypto.signing_key import MessageKey
 from ...errors import NotLeader, StateError
-from ...model.change import Change, add_key, new_incarnation, remove_credential
-from ...model.group_record import FORMAT, SERVER_OWNER, CarriedPosition
-from ...model.host import SERVER_PREFIX, HostRecord, server_instance
-from ...model.log_records import Head
+from ...model.change import Change, Head, add_key, new_incarnation, remove_credential
+from ...model.host import FORMAT, SERVER_OWNER, SERVER_PREFIX, CarriedPosition, HostRecord, server_instance
 from .. import layout
 from ..lmdb import cluster_rows
 from ..lmdb.cluster_rows import read_position, write_position

@@ -16,7 +16,7 @@ from typing import IO, Final
 import lmdb
 
 from ...errors import RecordRefused, StateError
-from ...model.group_record import FORMAT, CarriedPosition, SignedGroup, record_digest
+from ...model.host import FORMAT, CarriedPosition, SignedGroup, record_digest
 from .. import layout
 from ..host import folder as preflight
 from ..lmdb import cluster_rows

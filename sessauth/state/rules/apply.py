@@ -19,10 +19,17 @@ from typing import Any, cast
 from ... import limits
 from ..._fast import _check as kernel
 from ...crypto.issuer_key import KeyRecord, KeyStatus
-from ...model.change import FORMAT, Change, ChangeKind, ChangeOutcome, Rejection
-from ...model.costs import Settlement
-from ...model.credential import MAX_CREDENTIALS, CredentialRecord, fault
-from ...model.log_records import Head, IncarnationRecord
+from ...model.change import (
+    FORMAT,
+    Change,
+    ChangeKind,
+    ChangeOutcome,
+    Head,
+    IncarnationRecord,
+    Rejection,
+    Settlement,
+)
+from ...model.host import MAX_CREDENTIALS, CredentialRecord, fault
 from ...model.session import Session
 from .. import layout
 from ..lmdb.cluster_rows import CREDENTIAL, CredentialsMark, credential_key, read_credential

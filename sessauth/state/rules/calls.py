@@ -14,10 +14,25 @@ from typing import Any, cast
 
 from ... import limits
 from ...errors import InvalidApproval, ScopeError
-from ...model.approval import ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
-from ...model.approval_rules import check_statement, terms_of
-from ...model.change import Change, Rejection
-from ...model.costs import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement, nanos
+from ...model.approval import (
+    ApprovalRecord,
+    ApprovalStatement,
+    ApprovalStatus,
+    SignedApproval,
+    check_statement,
+    terms_of,
+)
+from ...model.change import (
+    ZERO,
+    BudgetClaim,
+    Change,
+    Ledger,
+    Permit,
+    Rejection,
+    SessionCounts,
+    Settlement,
+    nanos,
+)
 from ...model.session import Session
 from ...scopes.value import NANOS, Number
 from .. import layout

@@ -24,8 +24,7 @@ from ..._fast._check import WireError
 from ...crypto.issuer_key import KeyRecord
 from ...errors import SessauthError, StateUnusable
 from ...model.approval import ApprovalRecord
-from ...model.costs import Ledger, Permit, SessionCounts
-from ...model.log_records import Head, IncarnationRecord
+from ...model.change import Head, IncarnationRecord, Ledger, Permit, SessionCounts
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
 

@@ -14,10 +14,19 @@ from ... import limits
 from ..._fast import _check as kernel
 from ..._fast import _codec as codec
 from ...errors import Rejected
-from ...model.ban import MAX_BAN_MS, MAX_BANS, MAX_BANS_BYTES, SessionBan, SessionBans, SessionSelector
 from ...model.change import Change, Rejection
-from ...model.lineage import lineage
-from ...model.session import ScopeRecord, Session, SessionStatus
+from ...model.session import (
+    MAX_BAN_MS,
+    MAX_BANS,
+    MAX_BANS_BYTES,
+    ScopeRecord,
+    Session,
+    SessionBan,
+    SessionBans,
+    SessionSelector,
+    SessionStatus,
+    lineage,
+)
 from ...scopes import containment
 from .. import layout
 from .effects import Delete, Effect, Put, Rows, corrupt

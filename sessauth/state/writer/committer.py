@@ -41,7 +41,7 @@ from ...errors import (
     StateFull,
     StateUnusable,
 )
-from ...model.log_records import Head
+from ...model.change import Head
 from .. import layout
 from ..host.brake import Brake
 from ..integrity.anchor import Anchor, Anchored

@@ -29,12 +29,19 @@ import lmdb
 from ... import limits
 from ...clock import Clock
 from ...errors import NotLeader, Rejected, StateError, StateFull
-from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
-from ...model.costs import ONCE_PREFIX, RETRY_PREFIX
-from ...model.group_record import FORMAT, OLDEST_FORMAT, CarriedRow
-from ...model.lineage import ancestor_ids, lineage
-from ...model.log_records import ChangeResult, SessionTrace
-from ...model.session import EndCause, Session, SessionStatus
+from ...model.change import (
+    ONCE_PREFIX,
+    RETRY_PREFIX,
+    Change,
+    ChangeKind,
+    ChangeOutcome,
+    ChangeResult,
+    Rejection,
+    SessionTrace,
+    end_session,
+)
+from ...model.host import FORMAT, OLDEST_FORMAT, CarriedRow
+from ...model.session import EndCause, Session, SessionStatus, ancestor_ids, lineage
 from .. import layout
 from ..lmdb import cluster_rows
 from ..lmdb.cluster_rows import HOST, host_format, read_position

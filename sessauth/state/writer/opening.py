@@ -11,8 +11,8 @@ import lmdb
 
 from ...crypto.pem import sync_path
 from ...errors import StateUnusable
-from ...model.group_record import FORMAT
-from ...model.log_records import Head
+from ...model.change import Head
+from ...model.host import FORMAT
 from .. import layout
 from ..host import brake, folder
 from ..host.folder import Owner, WriterLock, extend_data, pid_namespace

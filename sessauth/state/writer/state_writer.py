@@ -19,13 +19,21 @@ from ...clock import Clock, SystemClock
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateError, StateFull, StateUnusable
 from ...model.approval import ApprovalCharge, ApprovalRecord
-from ...model.change import Change, ChangeOutcome, Rejection, expire_approval, purge_session
-from ...model.costs import Permit, SessionCounts, Settlement, remaining_of, settle_permit
-from ...model.credential import CredentialRecord
-from ...model.host import HostRecord
-from ...model.log_records import Head
-from ...model.receipt import Receipt
-from ...model.registration import RegistrationRecord
+from ...model.change import (
+    Change,
+    ChangeOutcome,
+    Head,
+    Permit,
+    Rejection,
+    SessionCounts,
+    Settlement,
+    expire_approval,
+    purge_session,
+    remaining_of,
+    settle_permit,
+)
+from ...model.host import CredentialRecord, HostRecord
+from ...model.receipt import Receipt, RegistrationRecord
 from ...model.session import Session, SessionStatus
 from ...scopes.value import Number
 from .. import layout

@@ -14,9 +14,8 @@ from typing import Any
 
 from sessauth.clock import FixedClock
 from sessauth.errors import StateError
-from sessauth.model.change import Change
-from sessauth.model.costs import retry_change_id
-from sessauth.model.group_record import ServerKey
+from sessauth.model.change import Change, retry_change_id
+from sessauth.model.host import ServerKey
 from sessauth.state.replication.carried_log import CarriedLog
 from sessauth.state.replication.carrier import Appended
 from sessauth.state.writer.state_writer import StateWriter

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 
-from sessauth.model.costs import Settlement, once_change_id, retry_change_id, settle_permit
+from sessauth.model.change import Settlement, once_change_id, retry_change_id, settle_permit
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.costs import charge, spending, use
 

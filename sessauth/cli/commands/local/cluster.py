@@ -25,7 +25,7 @@ from ...output import json_fields, printable, table
 from ...params import state_dir_option
 
 if TYPE_CHECKING:
-    from ....model.standing import ClusterStanding
+    from ....model.server_status import ClusterStanding
     from ....server.cluster.repair import HostHead
 
 

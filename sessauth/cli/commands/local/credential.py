@@ -27,7 +27,7 @@ from ...output import table
 from ...params import PATH
 
 if TYPE_CHECKING:
-    from ....model.credential import CredentialRecord
+    from ....model.host import CredentialRecord
     from ....server.keys.credentials import CredentialFile
 
 F = TypeVar("F", bound=Callable[..., Any])

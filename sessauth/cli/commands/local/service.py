@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ....errors import Rejected, SessauthError, StateUnusable, Unavailable, UsageError
-from ....model.server_status import ServerStatus
-from ....model.standing import ClusterStanding, HostStanding
+from ....model.server_status import ClusterStanding, HostStanding, ServerStatus
 from ... import output, params
 from ...context import Settings, with_settings
 from ...output import (
