@@ -29,11 +29,11 @@ from .model.approval import SignedApproval as SignedApproval
 from .reasons import Reason as Reason
 from .reasons import Stage as Stage
 from .reasons import SurveyVerdict as SurveyVerdict
-from .scopes.argument_path import Path as Path
-from .scopes.condition import Condition as Condition
-from .scopes.condition import FactReference as FactReference
+from .scopes.parts import Path as Path
+from .scopes.parts import Segment as Segment
+from .scopes.scope import Condition as Condition
+from .scopes.scope import FactReference as FactReference
 from .scopes.scope import Scope as Scope
-from .scopes.segment import Segment as Segment
 from .tokens.holder import HolderKey as HolderKey
 from .tokens.inspection import TokenInfo as TokenInfo
 from .tokens.issuer import Issuer as Issuer

@@ -13,7 +13,7 @@ from ..clock import Clock, SystemClock
 from ..crypto.signing_key import SigningKey
 from ..errors import UsageError
 from ..model.approval import ApprovalStatement, SignedApproval
-from ..scopes.needs import key_text
+from ..scopes.parts import key_text
 from .request import ApprovalRequest
 
 # Long enough for an agent to repeat the call and for others to sign, short enough to mean this call.

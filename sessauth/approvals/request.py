@@ -31,7 +31,7 @@ from itertools import zip_longest
 from .._fast._check import request_digest
 from ..errors import InvalidApproval
 from ..model.approval import ApprovalCharge, ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
-from ..scopes.needs import key_text
+from ..scopes.parts import key_text
 from ..scopes.value import Number
 from .safe_text import is_plain, is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
 

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..errors import UsageError
-from ..scopes.call_arguments import canonical
-from ..scopes.value import escaped
+from ..scopes.value import canonical, escaped
 
 # Printable by their category, but invisible.
 _BLANK: Final = frozenset(

@@ -32,9 +32,8 @@ from typing import Any, Final
 
 from .._fast import _check as kernel
 from ..errors import ScopeError
-from ..scopes.condition import Condition
-from ..scopes.operand import operand_to_record
-from ..scopes.scope import Scope
+from ..scopes.scope import Condition, Scope
+from ..scopes.value import operand_to_record
 from ..tokens.inspection import Ending
 from . import vocabulary
 from .kernel import KernelJudge

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ..errors import StateError, TokenError, UsageError
 from ..reasons import Level, Reason, Stage
-from ..scopes.argument_path import ValueSource
+from ..scopes.parts import ValueSource
 from ..scopes.scope import Scope
 from ..scopes.value import quoted, shows
 from ..tokens.inspection import BlockInfo

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, overload
 
 from ..reasons import Reason, Stage, SurveyVerdict
-from ..scopes.call_arguments import Arguments
+from ..scopes.value import Arguments
 
 
 class Candidate(NamedTuple):

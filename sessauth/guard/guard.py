@@ -58,8 +58,8 @@ from ..decisions.survey import Candidate
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import UsageError
 from ..limits import MAX_PERMIT_MS
-from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
+from ..scopes.value import Arguments
 from ..tokens.block_draft import BlockTerms
 from ..tokens.token import Token
 from .call import BAD_CALL, NO_GUARD, OWN, WITHDRAWN, AnyToken, CallTerms, Catalogues, ToolCall, ToolDenied

@@ -8,6 +8,8 @@ A list of scopes permits a call if one of its scopes matches. The verdicts:
 
 Both proofs are sound for every call, and neither is complete. Checks intersect authority independent of these
 verdicts. They exist to report a mistake before a call is denied.
+
+Needs that no call of a scope can ever meet.
 """
 
 from __future__ import annotations
@@ -15,8 +17,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from .constants import Record, Segments, WorkBudget, WorkExceeded, covers_constants, place
-from .implication import argument, contradicts, implies, is_known, requires_value
+from .implication import (
+    Record,
+    Segments,
+    WorkBudget,
+    WorkExceeded,
+    argument,
+    contradicts,
+    covers_constants,
+    implies,
+    is_known,
+    place,
+    requires_value,
+)
+from .parts import Operator, Segment
+from .scope import Condition, Scope
+from .value import Number
 
 Verdict = tuple[int, str]
 
@@ -304,3 +320,19 @@ def _left_over(scope: Record, conditions: Sequence[Record]) -> str:
         if not covered:
             return argument(condition)
     return ""
+
+
+def unmet_need(scope: Scope) -> str:
+    """Return why no call can meet the needs of ``scope``; empty if that is not proven.
+
+    A budget takes a number of 0 or more. No call has one at its path where a condition asks for something
+    else there, such as a list, or where the scope does not mention the argument and so denies it.
+    """
+    budget = scope.needs.budget if scope.needs else None
+    if budget is None:
+        return ""
+    number = Condition(budget.amount, Operator.GREATER_EQUAL, (Number(),))
+    payable = Scope(("*",), (Segment.rest(),), (number,), everything_free=True)
+    if overlaps(scope.to_record(), payable.to_record()):
+        return ""
+    return f"no call can pay its budget: argument `{budget.amount.argument}` is never a number of 0 or more"

@@ -22,8 +22,7 @@ from ..errors import ScopeError, ServerError, UsageError
 from ..model.approval import ApprovalRecord, SignedApproval
 from ..model.receipt import SignedReceipt
 from ..model.session import Fact, Session
-from ..scopes.condition import Condition
-from ..scopes.scope import Scope
+from ..scopes.scope import Condition, Scope
 from ..v1 import receipt_pb2, record_pb2, session_service_pb2, token_pb2
 from .status import invalid
 

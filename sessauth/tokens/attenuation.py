@@ -17,9 +17,8 @@ from ..crypto.armor import presented_text
 from ..crypto.holder_public_key import HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes import containment
-from ..scopes.condition import Condition
-from ..scopes.scope import Scope
-from ..scopes.unmet import unmet_need
+from ..scopes.containment import unmet_need
+from ..scopes.scope import Condition, Scope
 from .block_draft import Draft, Signed, Signer, check_holder
 from .inspection import BlockInfo, Ending, read_blocks
 

@@ -14,8 +14,7 @@ from .._fast import _check as kernel
 from ..clock import Clock
 from ..crypto.holder_public_key import HolderPublicKey
 from ..errors import UsageError
-from ..scopes.condition import Condition
-from ..scopes.scope import Scope
+from ..scopes.scope import Condition, Scope
 from .inspection import Ending
 
 _T = TypeVar("_T")

@@ -22,7 +22,7 @@ from ..crypto import pem
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.verifier_key import VerifierKey
 from ..errors import UsageError
-from ..scopes.call_arguments import Arguments, encode, text_bytes
+from ..scopes.value import Arguments, encode, text_bytes
 from .token import Binding, Token
 
 
@@ -119,7 +119,7 @@ class HolderKey:
             token: the bound token, as it is presented.
             action: as it will be checked.
             resource: as it will be checked.
-            arguments: as they will be checked, in any form of :mod:`sessauth.scopes.call_arguments`.
+            arguments: as they will be checked, in any form of :mod:`sessauth.scopes.value`.
             verifier_key: the key of the checking host, verified: ``VerifierKeys.current``.
             kind: ``mac``, a fraction of a signature's cost; ``ed25519``, a signature. Default: ``mac``
                 where the token names this key's ``proof_key``, else ``ed25519``.

@@ -7,8 +7,7 @@ from enum import IntEnum
 
 from .._fast import _check as kernel
 from .._fast._check import Chain
-from ..scopes.condition import Condition
-from ..scopes.scope import Scope
+from ..scopes.scope import Condition, Scope
 
 
 class Ending(IntEnum):

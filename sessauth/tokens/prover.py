@@ -20,7 +20,7 @@ from ..clock import Clock, SystemClock
 from ..crypto.verifier_key import VerifierKey, VerifierKeys
 from ..errors import Unavailable
 from ..reasons import Reason
-from ..scopes.call_arguments import Arguments
+from ..scopes.value import Arguments
 from .holder import HolderKey
 from .token import Token
 

@@ -13,12 +13,11 @@ from .. import limits
 from .._fast import _codec as codec
 from .._fast._check import masked
 from ..errors import ScopeError
-from ..scopes.argument_path import EACH, ValueSource
-from ..scopes.argument_path import Path as ScopePath
-from ..scopes.operand import Exact, operands_of
-from ..scopes.operand import Json as JsonOperand
+from ..scopes.parts import EACH, ValueSource
+from ..scopes.parts import Path as ScopePath
 from ..scopes.scope import Scope
-from ..scopes.value import Number, Value
+from ..scopes.value import Exact, Number, Value, operands_of
+from ..scopes.value import Json as JsonOperand
 from . import records as bounds
 
 # A longer number counts as one without a value: it is left open, never wrongly bounded.

@@ -24,8 +24,7 @@ from .. import limits
 from .._fast import _check as kernel
 from .._fast import _codec as codec
 from ..errors import ScopeError, UsageError
-from ..scopes.condition import Condition
-from ..scopes.scope import Scope
+from ..scopes.scope import Condition, Scope
 from . import records
 from . import records as bounds
 from .argument_reader import ELEMENT, ParsedArguments, Path

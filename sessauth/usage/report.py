@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..model.session import Session
-from ..scopes.needs import Approval
+from ..scopes.parts import Approval
 from ..scopes.scope import Scope
 from ..scopes.value import quoted, shows, value_of
 from .argument_reader import scope_path

@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Final
 
 from .. import limits
-from ..scopes.needs import Approval
+from ..scopes.parts import Approval
 from ..scopes.scope import Scope
 from . import records
 from .argument_reader import ELEMENT, scope_path

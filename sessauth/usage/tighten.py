@@ -25,14 +25,10 @@ from typing import Final
 from .. import limits
 from ..errors import ScopeError
 from ..scopes import containment, implication
-from ..scopes.argument_path import Path, ValueSource
-from ..scopes.condition import Condition
-from ..scopes.constants import WorkBudget, WorkExceeded
-from ..scopes.operand import Exact, Json, Operand, operands_of
-from ..scopes.operators import Accessor, Operator
-from ..scopes.scope import Scope
-from ..scopes.segment import Segment, SegmentKind
-from ..scopes.value import NANOS, Number
+from ..scopes.implication import WorkBudget, WorkExceeded
+from ..scopes.parts import Accessor, Operator, Path, Segment, SegmentKind, ValueSource
+from ..scopes.scope import Condition, Scope
+from ..scopes.value import NANOS, Exact, Json, Number, Operand, operands_of
 from .argument_reader import ELEMENT, names_of, scope_path
 from .argument_reader import Path as Names
 from .profile import CallGroup

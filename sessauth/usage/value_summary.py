@@ -16,9 +16,8 @@ from typing import Annotated, Final, TypeVar
 
 from ..errors import ScopeError, UsageError
 from ..limits import MAX_STRING_BYTES
-from ..scopes.condition import Condition
-from ..scopes.operand import Exact, Json, Operand, operands_of
-from ..scopes.value import Number
+from ..scopes.scope import Condition
+from ..scopes.value import Exact, Json, Number, Operand, operands_of
 from . import records
 from .argument_reader import ELEMENT, ArgumentNode, NoValue, Path, equality_of, host_of, is_clean_path
 from .argument_reader import Json as JsonValue

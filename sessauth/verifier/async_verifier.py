@@ -23,7 +23,7 @@ from ..decisions.decision import DecisionBase
 from ..decisions.survey import Verdicts
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool, UsageError
-from ..scopes.call_arguments import Arguments
+from ..scopes.value import Arguments
 from ..tokens.token import Token
 from ._async.server_calls import AsyncServerCalls
 from .base import DEFAULT_CACHE_BYTES

@@ -16,7 +16,7 @@ from ..decisions.survey import Verdicts
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
 from ..errors import UnknownTool
 from ..reasons import Reason, Stage, SurveyVerdict
-from ..scopes.call_arguments import Arguments
+from ..scopes.value import Arguments
 from ..tokens.token import Token
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from sessauth.cli.render import session as session_view
 from sessauth.client import RemoteDecision
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
-from sessauth.scopes.condition import Condition
-from sessauth.scopes.scope import Scope
+from sessauth.scopes.scope import Condition, Scope
 from sessauth.tokens.inspection import BlockInfo, Ending, TokenInfo
 
 NOW_MS = 1_770_000_000_000

@@ -15,7 +15,7 @@ import pytest
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.model.approval import ApprovalRecord
-from sessauth.scopes.needs import key_text
+from sessauth.scopes.parts import key_text
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import approval_service_pb2 as approvals

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from sessauth._fast import _codec as codec
 from sessauth.scopes import containment, implication
-from sessauth.scopes.argument_path import Path
-from sessauth.scopes.condition import Condition
-from sessauth.scopes.constants import WorkBudget
-from sessauth.scopes.operators import Operator
-from sessauth.scopes.scope import Scope
+from sessauth.scopes.implication import WorkBudget
+from sessauth.scopes.parts import Operator, Path
+from sessauth.scopes.scope import Condition, Scope
 from tests.support.cases import examples
 from tests.support.scope_strategies import (
     CLEAN,

@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 
 from sessauth._fast import _check as kernel
 from sessauth.errors import ScopeError
-from sessauth.scopes.argument_path import Path
-from sessauth.scopes.condition import Condition
-from sessauth.scopes.needs import Approval, Budget
-from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment
+from sessauth.scopes.parts import Approval, Budget, Path, Segment
+from sessauth.scopes.scope import Condition, Scope
 from sessauth.scopes.value import Number
 from tests.oracle.scope_reader import read_scope
 from tests.oracle.scope_text import print_scope

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from sessauth._fast._check import Chain, Checker, View
 from sessauth._fast._codec import Survey
 from sessauth.reasons import Reason, SurveyVerdict
-from sessauth.scopes.condition import Condition
-from sessauth.scopes.scope import Scope
+from sessauth.scopes.scope import Condition, Scope
 from tests.oracle.constants import Stage
 from tests.oracle.model import OracleDecision
 from tests.oracle.scope_reader import read_scope

@@ -16,7 +16,7 @@ from sessauth.crypto.armor import presented_text
 from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import NotFound, SessauthError, UsageError
 from sessauth.reasons import Reason, Stage
-from sessauth.scopes.needs import key_text
+from sessauth.scopes.parts import key_text
 from sessauth.verifier.verifier import Verifier
 from tests.support.server_fixture import AUDIENCE, ServerFixture, at_once, until_ms
 from tests.support.service import wait_until

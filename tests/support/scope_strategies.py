@@ -10,12 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.argument_path import EACH, Path, ValueSource
-from sessauth.scopes.condition import Condition, FactReference
-from sessauth.scopes.operand import Json
-from sessauth.scopes.operators import EQUALITY, Accessor, Operator
-from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment
+from sessauth.scopes.parts import EACH, EQUALITY, Accessor, Operator, Path, Segment, ValueSource
+from sessauth.scopes.scope import Condition, FactReference, Scope
+from sessauth.scopes.value import Json
 
 # Small vocabularies, so that random scopes and requests meet often.
 NAMES = ("a", "b", "ab")

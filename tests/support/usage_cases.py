@@ -12,8 +12,8 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from sessauth._fast import _codec as codec
+from sessauth.scopes.parts import Segment
 from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment
 from sessauth.usage import records
 from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage

@@ -6,8 +6,8 @@ import pytest
 
 from sessauth._fast._check import Chain
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
+from sessauth.scopes.parts import Segment
 from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import AUDIENCE, NOW_MS, MemoryFixture, memory_fixture
 

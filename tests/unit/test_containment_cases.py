@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessauth.scopes import containment
-from sessauth.scopes.condition import Condition
-from sessauth.scopes.scope import Scope
+from sessauth.scopes.scope import Condition, Scope
 
 
 def verdict(parent: str, child: str, *, same_facts: bool = True) -> int:

@@ -8,11 +8,8 @@ import pytest
 
 from sessauth._fast import _check as kernel
 from sessauth.errors import ScopeError
-from sessauth.scopes.argument_path import Path, ValueSource
-from sessauth.scopes.condition import Condition, FactReference
-from sessauth.scopes.operators import Accessor, Operator
-from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment, SegmentKind
+from sessauth.scopes.parts import Accessor, Operator, Path, Segment, SegmentKind, ValueSource
+from sessauth.scopes.scope import Condition, FactReference, Scope
 
 KEY = "A" * 42 + "E"
 

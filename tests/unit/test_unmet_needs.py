@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessauth.errors import ScopeError
+from sessauth.scopes.containment import unmet_need
 from sessauth.scopes.scope import Scope
-from sessauth.scopes.unmet import unmet_need
 from tests.support.memory_fixture import memory_fixture
 
 NEVER = [

@@ -20,7 +20,7 @@ import click
 from ...errors import UsageError
 from ...model.receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
 from ...model.session import Session
-from ...scopes.needs import Approval
+from ...scopes.parts import Approval
 from ...scopes.value import quoted
 from ...usage.tighten import Fit
 from .. import context, io, params

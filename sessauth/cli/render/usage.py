@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, UsageError
 from ...limits import MAX_BLOCKS
 from ...model.session import Session
-from ...scopes.needs import Approval
+from ...scopes.parts import Approval
 from ...usage import SessionUsage
 from ...usage.kinds.observed import ENOUGH_SESSIONS
 from ...usage.profile import CEILING

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ...approvals.approver import DEFAULT_TTL_MS, Approver
 from ...approvals.request import ApprovalRequest
 from ...model.approval import SignedApproval
-from ...scopes.call_arguments import Arguments
+from ...scopes.value import Arguments
 from ...tokens.token import Token
 from .._requests import tokens as approval_calls
 from .._results import ApprovalPage, CheckItem, RemoteDecision

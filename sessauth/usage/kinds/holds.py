@@ -20,11 +20,9 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Final
 
-from ...scopes.argument_path import Path
-from ...scopes.condition import Condition
-from ...scopes.operand import Exact, Json, Operand, operands_of
-from ...scopes.operators import Accessor, Operator
-from ...scopes.value import Number, Value
+from ...scopes.parts import Accessor, Operator, Path
+from ...scopes.scope import Condition
+from ...scopes.value import Exact, Json, Number, Operand, Value, operands_of
 from ..argument_reader import ELEMENT, host_of, is_clean_path, scope_path
 from ..argument_reader import Path as Names
 from ..tighten import ArgumentTree, outward

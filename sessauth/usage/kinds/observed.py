@@ -15,13 +15,9 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from ..._fast import _codec as codec
-from ...scopes.call_arguments import encode
-from ...scopes.condition import Condition
-from ...scopes.operand import Exact, Json
-from ...scopes.operators import Operator
-from ...scopes.scope import Scope
-from ...scopes.segment import Segment
-from ...scopes.value import Number, Value
+from ...scopes.parts import Operator, Segment
+from ...scopes.scope import Condition, Scope
+from ...scopes.value import Exact, Json, Number, Value, encode
 from ..argument_reader import ELEMENT, Path, names_of
 from ..profile import ALL, CEILING, CallGroup, GrantLayer, reads_more_than_arguments
 from ..session_usage import SessionUsage

@@ -15,13 +15,9 @@ from typing import Final
 
 from ... import limits
 from ...errors import ScopeError
-from ...scopes.argument_path import Path, ValueSource
-from ...scopes.condition import Condition
-from ...scopes.operand import Operand, operand_to_text
-from ...scopes.operators import Operator
-from ...scopes.scope import Scope
-from ...scopes.segment import Segment, SegmentKind
-from ...scopes.value import Value
+from ...scopes.parts import Operator, Path, Segment, SegmentKind, ValueSource
+from ...scopes.scope import Condition, Scope
+from ...scopes.value import Operand, Value, operand_to_text
 from ..argument_reader import ELEMENT, host_of, names_of, scope_path
 from ..argument_reader import Path as Names
 from ..profile import NOTHING, GrantLayer

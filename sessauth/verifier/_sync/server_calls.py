@@ -13,7 +13,7 @@ from ...decisions.decision import DecisionBase
 from ...errors import SessauthError
 from ...model.approval import SignedApproval
 from ...reasons import Stage
-from ...scopes.call_arguments import Arguments
+from ...scopes.value import Arguments
 from ...tokens.token import Token
 from ..cost_judge import CostJudge, new_retry_id, sendable
 

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.cli.render.usage import report_lines, suggested
 from sessauth.errors import UsageError
-from sessauth.scopes.needs import Approval
+from sessauth.scopes.parts import Approval
 from sessauth.usage.kinds.observed import MAX_JUDGED, Observed, judged, price_of
 from sessauth.usage.kinds.scopes import BroughtOnce, brought_once
 from sessauth.usage.report import UsageReport

@@ -15,8 +15,8 @@ from sessauth.cli.render.usage import report_lines, report_of, write_html
 from sessauth.console.pages import report_page
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
+from sessauth.scopes.parts import Segment
 from sessauth.scopes.scope import Scope
-from sessauth.scopes.segment import Segment
 from sessauth.usage import SessionUsage
 from sessauth.usage.profile import CEILING, MINTED, GrantLayer
 from sessauth.usage.report import UsageReport
