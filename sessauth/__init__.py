@@ -14,9 +14,9 @@ from .crypto.verifier_key import VerifierKeys as VerifierKeys
 from .decisions.decision import Decision as Decision
 from .decisions.decision import DecisionBase as DecisionBase
 from .decisions.decision import Denied as Denied
-from .decisions.survey import Candidate as Candidate
-from .decisions.survey import Verdicts as Verdicts
+from .decisions.tool_catalog import Candidate as Candidate
 from .decisions.tool_catalog import ToolCatalog as ToolCatalog
+from .decisions.tool_catalog import Verdicts as Verdicts
 from .errors import MalformedToken as MalformedToken
 from .errors import NotExtendable as NotExtendable
 from .errors import ScopeError as ScopeError

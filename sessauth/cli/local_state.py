@@ -10,7 +10,7 @@ from typing import Any
 
 from ..clock import SystemClock
 from ..decisions.decision import DecisionBase
-from ..decisions.survey import Candidate, Verdicts
+from ..decisions.tool_catalog import Candidate, Verdicts
 from ..model.session import ceiling_layers
 from ..state.host.proof_keys import ProofReader
 from ..state.lmdb.effective_status import effective_status, judged_at_ms

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 
 from ..reasons import Reason, Stage
-from .decision_fields import DecisionFields
+from .decision import DecisionFields
 
 
 class Outward(Enum):

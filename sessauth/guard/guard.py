@@ -54,8 +54,7 @@ from inspect import isasyncgen, isgenerator
 from typing import Any, Final, Protocol, Self, TypeVar, Unpack, cast
 
 from ..decisions.decision import DecisionBase
-from ..decisions.survey import Candidate
-from ..decisions.tool_catalog import ToolCatalog
+from ..decisions.tool_catalog import Candidate, ToolCatalog
 from ..errors import UsageError
 from ..limits import MAX_PERMIT_MS
 from ..scopes.scope import Scope

@@ -16,8 +16,7 @@ from contextvars import copy_context
 from typing import Any, Final, Literal, Self, TypeVar
 
 from ..decisions.decision import DecisionBase, allows, is_answer
-from ..decisions.survey import Candidate
-from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_LIST, Candidate, ToolCatalog
 from ..errors import UnknownTool, UsageError
 from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval

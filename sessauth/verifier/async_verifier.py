@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._fast._check import Prepared
 from ..decisions.decision import DecisionBase
-from ..decisions.survey import Verdicts
-from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, Verdicts
 from ..errors import UnknownTool, UsageError
 from ..scopes.value import Arguments
 from ..tokens.token import Token

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .._fast._check import Checker, Prepared, View
 from .._fast._codec import Survey
 from ..decisions.decision import Decision
-from ..decisions.survey import Verdicts
-from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
+from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, Verdicts, token_options
 from ..errors import UnknownTool
 from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.value import Arguments
@@ -164,7 +163,7 @@ class BaseVerifier(Checker):
 
         Args:
             token: as in :meth:`check`.
-            candidates: each a :class:`~sessauth.decisions.survey.Candidate`, or a tuple of its parts.
+            candidates: each a :class:`~sessauth.decisions.tool_catalog.Candidate`, or a tuple of its parts.
             options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision`` of :meth:`check`.
 
         Raises:

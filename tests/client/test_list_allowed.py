@@ -9,7 +9,7 @@ import pytest
 from sessauth import errors
 from sessauth.client import AsyncClient, Client
 from sessauth.crypto.armor import STORED_PREFIX
-from sessauth.decisions.survey import Candidate
+from sessauth.decisions.tool_catalog import Candidate
 from sessauth.reasons import Reason, Stage, SurveyVerdict
 from sessauth.v1 import authorization_service_pb2 as pb
 

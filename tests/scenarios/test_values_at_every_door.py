@@ -10,7 +10,7 @@ from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import AsyncClient, CheckItem
 from sessauth.clock import SystemClock
 from sessauth.decisions.decision import DecisionBase
-from sessauth.decisions.survey import Candidate
+from sessauth.decisions.tool_catalog import Candidate
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.parts import key_text
 from sessauth.scopes.value import encode

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sessauth import limits
-from sessauth.decisions.decision import Decision
-from sessauth.decisions.reason_texts import REASON_TEXTS
+from sessauth.decisions.decision import REASON_TEXTS, Decision
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.authenticate import FailedSignatures

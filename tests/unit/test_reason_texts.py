@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from sessauth.decisions.reason_texts import REASON_TEXTS
+from sessauth.decisions.decision import REASON_TEXTS
 from sessauth.reasons import Reason
 from tests.support.markdown import Document
 from tests.support.tree import ROOT

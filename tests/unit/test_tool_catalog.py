@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from sessauth.decisions.survey import Candidate
-from sessauth.decisions.tool_catalog import ToolCatalog
+from sessauth.decisions.tool_catalog import Candidate, ToolCatalog
 from sessauth.errors import UnknownTool, UsageError
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.decisions.survey import Candidate
+from sessauth.decisions.tool_catalog import Candidate
 from sessauth.verifier.verifier import Verifier
 from tests.support.commit_id_source import CommitIdSource
 from tests.support.vector_files import load, read_bytes, read_request, read_view

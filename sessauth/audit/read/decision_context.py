@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from ..._fast._check import WireError
-from ...decisions.explanation import explain_blocks
-from ...decisions.reason_texts import REASON_TEXTS
+from ...decisions.decision import REASON_TEXTS, explain_blocks
 from ...errors import NotFound, UsageError
 from ...limits import MAX_ANCESTORS
 from ...model.change import Change, ChangeKind

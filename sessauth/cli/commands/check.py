@@ -21,7 +21,7 @@ import click
 
 from ...crypto.armor import parse_proof
 from ...decisions.decision import DecisionBase
-from ...decisions.survey import Candidate, Verdicts
+from ...decisions.tool_catalog import Candidate, Verdicts
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
 from ...model.session import ceiling_layers

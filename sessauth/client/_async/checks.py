@@ -7,8 +7,7 @@ from typing import Any, cast
 
 import grpc
 
-from ...decisions.survey import Verdicts
-from ...decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, token_options
+from ...decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, Verdicts, token_options
 from ...errors import UnknownTool
 from ...limits import MAX_BATCH_ITEMS
 from ...model.approval import SignedApproval

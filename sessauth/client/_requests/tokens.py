@@ -17,7 +17,7 @@ from ...approvals.approver import Approver
 from ...approvals.request import ApprovalRequest
 from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
-from ...decisions.survey import Candidate, Verdicts
+from ...decisions.tool_catalog import Candidate, Verdicts
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ...model.approval import ApprovalRecord, SignedApproval

@@ -30,8 +30,7 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...decisions.catalogue_tool import READ, Tool
-from ...decisions.tool_catalog import TOOLS_LIST, ToolCatalog
+from ...decisions.tool_catalog import READ, TOOLS_LIST, Tool, ToolCatalog
 from ...errors import UsageError
 from ...guard import ToolDenied
 from ...guard.call import BAD_CALL, CHANGED, NO_ANSWER

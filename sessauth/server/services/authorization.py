@@ -19,8 +19,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ... import limits
 from ..._fast._codec import CheckMessage, Survey
-from ...decisions.decision import Decision
-from ...decisions.reason_texts import REASON_TEXTS
+from ...decisions.decision import REASON_TEXTS, Decision
 from ...errors import SessauthError
 from ...model.host import ItemProof
 from ...reasons import Level, Reason, Stage
