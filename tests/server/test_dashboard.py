@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sessauth.metrics.families import VIEW_CURRENT
+from sessauth.metrics import VIEW_CURRENT
 from sessauth.reasons import Reason, Stage
 from sessauth.server.metrics.shared_page import CODES
 from sessauth.server.metrics.state import METRICS, RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics

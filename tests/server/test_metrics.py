@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sessauth.metrics import families as judging
+from sessauth import metrics as judging
 from sessauth.reasons import Reason, Stage
 from sessauth.server.metrics import state
 from sessauth.server.metrics.shared_page import CODES

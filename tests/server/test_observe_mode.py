@@ -17,7 +17,7 @@ from sessauth.client._live_state import EventKind
 from sessauth.client._results import decision_from_message, read_check
 from sessauth.decisions.outward import Outward, outward
 from sessauth.errors import PermissionDenied, Rejected, UsageError
-from sessauth.metrics.collector import VerifierCollector
+from sessauth.metrics import VerifierCollector
 from sessauth.model.session import Session
 from sessauth.reasons import Level, Reason
 from sessauth.server.keys.credentials import CredentialFile

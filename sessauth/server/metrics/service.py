@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ... import metrics as judging
 from ..._fast._check import CheckCounters
 from ...audit.recording.process import AuditNumbers
 from ...errors import ConfigError
-from ...metrics import families as judging
-from ...metrics.samples import decision_families, family, histogram
+from ...metrics import decision_families, family, histogram_family
 from ...reasons import Reason
 from ...verifier.verifier import Verifier
 from ..config import Config
@@ -194,7 +194,7 @@ class Collector:
             if any(buckets):
                 total = sum(page.rpcs.total(row) for page in self._pages.values())
                 rows.append(((method.rpartition(".")[2], code), buckets, total))
-        yield histogram(f.RPC_SECONDS, RPC_BOUNDS_NS, rows)
+        yield histogram_family(f.RPC_SECONDS, RPC_BOUNDS_NS, rows)
 
     def _pools(self, serving: Sequence[Page]) -> Iterator[Family]:
         indices = {(name,): index for index, name in enumerate(POOL_NAMES)}

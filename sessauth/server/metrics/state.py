@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ... import metrics as judging
 from ...errors import SessauthError
-from ...metrics import families as judging
-from ...metrics.families import Metric, counter, gauge
-from ...metrics.families import histogram as histogram_family
-from ...metrics.samples import family, histogram
+from ...metrics import Metric, counter, family, gauge
+from ...metrics import histogram as histogram_family
+from ...metrics import histogram_family as histogram
 from ...state.lmdb.effective_status import StateStatistics
 from ...state.replication.carrier import EngineRoom
 from ...state.writer.committer import COMMIT_BOUNDS_NS, GROUP_BOUNDS
