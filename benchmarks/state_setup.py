@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks import tokens
 from benchmarks.tokens import AUDIENCE, HOUR_MS
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import Change, add_key, end_session, open_session, revoke
 from sessauth.model.session import Fact
 from sessauth.scopes.scope import Scope

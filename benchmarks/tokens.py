@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.keys import HolderPublicKey
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
 

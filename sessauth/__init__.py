@@ -7,10 +7,10 @@ protobuf; ``sessauth.client`` speaks to a server.
 from .approvals.approver import Approver as Approver
 from .approvals.approver import ApproverKey as ApproverKey
 from .approvals.request import ApprovalRequest as ApprovalRequest
-from .crypto.holder_public_key import HolderPublicKey as HolderPublicKey
-from .crypto.issuer_key import IssuerKey as IssuerKey
-from .crypto.verifier_key import VerifierKey as VerifierKey
-from .crypto.verifier_key import VerifierKeys as VerifierKeys
+from .crypto.keys import HolderPublicKey as HolderPublicKey
+from .crypto.keys import IssuerKey as IssuerKey
+from .crypto.keys import VerifierKey as VerifierKey
+from .crypto.keys import VerifierKeys as VerifierKeys
 from .decisions.decision import Decision as Decision
 from .decisions.decision import DecisionBase as DecisionBase
 from .decisions.decision import Denied as Denied

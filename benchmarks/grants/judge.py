@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks.grants.calls import Call, Server
 from benchmarks.state_setup import write
 from benchmarks.tokens import AUDIENCE, HOUR_MS, mint
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import Change, add_key, open_session
 from sessauth.model.session import Fact
 from sessauth.scopes.scope import Scope

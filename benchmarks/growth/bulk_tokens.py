@@ -14,7 +14,7 @@ from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from benchmarks import tokens
 from sessauth._fast._check import Chain, signed_bytes
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.tokens.issuer import Issuer
 
 SIGNATURE_BYTES: Final = 64

@@ -23,7 +23,7 @@ from benchmarks.tokens import ARGUMENTS, AUDIENCE, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
 from sessauth._fast import _check as kernel
 from sessauth._fast._check import Chain, signed_bytes
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session
 from sessauth.reasons import Reason
 from sessauth.state.writer.state_writer import StateWriter

@@ -16,7 +16,7 @@ from benchmarks.growth.bulk_tokens import Mint
 from benchmarks.state_setup import CEILING, SEED
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, HOUR_MS, RESOURCE, eight_scopes
 from benchmarks.workloads import Call, Workload
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.limits import MAX_REVOKE_BLOCK_IDS
 from sessauth.model.change import Change, ChangeOutcome, add_key, open_session, revoke
 from sessauth.scopes.scope import Scope

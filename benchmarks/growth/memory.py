@@ -11,7 +11,7 @@ from benchmarks.growth import rss_process
 from benchmarks.growth.growing_state import ISSUER_SEED, Grown, session_id
 from benchmarks.growth.rss_process import WARM_UP
 from benchmarks.measure import Measurement
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.tokens.issuer import Issuer
 
 FLOOR: Final = "3 x bytes + 512"

@@ -17,7 +17,7 @@ from typing import Final
 from sessauth.audit.recording.change_follower import ChangeFollower
 from sessauth.audit.recording.process import ProcessRecorder
 from sessauth.audit.write.stream import AuditOptions
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import Change, add_key, end_session, open_session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout

@@ -16,7 +16,7 @@ from benchmarks.floors import fresh
 from benchmarks.measure import NotMeasured, Row
 from benchmarks.state_setup import World, opening, write
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, RESOURCE, eight_scopes
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, update_facts
 from sessauth.model.session import Fact
 from sessauth.state.writer.state_writer import StateWriter

@@ -18,7 +18,7 @@ from benchmarks.tokens import ARGUMENTS, RESOURCE
 from benchmarks.workloads import WrongDecision
 from sessauth._fast._check import ProofKeys, ReplayTable, x25519_public
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.tokens.holder import HolderKey
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from benchmarks import state_setup
 from benchmarks.state_setup import SEED
 from benchmarks.tokens import AUDIENCE, HOUR_MS, eight_scopes
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session, revoke
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.issuer import Issuer

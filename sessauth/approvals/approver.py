@@ -10,7 +10,7 @@ from typing import Final
 
 from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
-from ..crypto.signing_key import SigningKey
+from ..crypto.keys import SigningKey
 from ..errors import UsageError
 from ..model.approval import ApprovalStatement, SignedApproval
 from ..scopes.parts import key_text

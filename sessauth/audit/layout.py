@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 from .._fast import _check as kernel
 from ..crypto import pem
-from ..crypto.signing_key import MessageKey
+from ..crypto.keys import MessageKey
 from ..errors import KeyFolderError, UsageError
 
 FORMAT: Final = 1

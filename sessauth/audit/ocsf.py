@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from .._fast._check import WireError
-from ..crypto.issuer_key import KeyStatus
+from ..crypto.keys import KeyStatus
 from ..errors import UsageError
 from ..model.change import Change, ChangeKind
 from ..model.session import SessionSelector

@@ -21,8 +21,7 @@ import click
 
 from .._fast.codec import base64url
 from ..crypto.armor import APPROVAL_PREFIX
-from ..crypto.holder_public_key import HolderPublicKey
-from ..crypto.issuer_key import IssuerKey, key_id
+from ..crypto.keys import HolderPublicKey, IssuerKey, key_id
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import InvalidApproval, ScopeError, UsageError
 from ..limits import MAX_JSON_BYTES, MAX_SCOPES

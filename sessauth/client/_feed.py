@@ -26,8 +26,8 @@ from typing import Any, Final
 import grpc
 
 from ..clock import Clock, SystemClock
-from ..crypto.client_files import ClientCredentials, ClientFiles
-from ..crypto.verifier_key import SignedVerifierKey
+from ..crypto.keys import SignedVerifierKey
+from ..crypto.pem import ClientCredentials, ClientFiles
 from ..errors import PermissionDenied, Rejected, SessauthError, StateFull, Unauthenticated
 from ..model.host import FORMAT, HostKey
 from ..state import layout

@@ -30,8 +30,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from .._fast.codec.record import Record
 from ..clock import Clock, SystemClock
-from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
-from ..crypto.verifier_key import SignedVerifierKey, VerifierKeys
+from ..crypto.keys import IssuerKeys, SignedVerifierKey, VerifierKeys, load_trusted_keys
 from ..errors import MalformedToken, NotFound, Rejected, SessauthError, StateError, Unavailable, UsageError
 from ..model.receipt import SignedReceipt
 from ..model.session import EndCause, Session

@@ -31,7 +31,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from ..crypto.client_files import ClientCredentials
+from ..crypto.pem import ClientCredentials
 from ..errors import (
     ConfigError,
     MalformedToken,

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._fast import _check as kernel
 from .._fast._check import Checker, ProofKeys, ReplayTable, View, digest
-from ..crypto.issuer_key import KeyStatus
+from ..crypto.keys import KeyStatus
 from ..model.session import EndCause, SessionStatus
 from ..reasons import Level, Reason, Stage
 from .questions import complete

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Final, Self, Unpack
 from .._fast import _check as kernel
 from .._fast.codec import base64url
 from .._fast.codec.record import Record
-from ..crypto.issuer_key import KeyStatus
+from ..crypto.keys import KeyStatus
 from ..errors import Rejected
 from ..scopes.value import NANOS, Number
 from .approval import ApprovalRecord, SignedApproval

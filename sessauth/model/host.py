@@ -38,7 +38,7 @@ from typing import Final
 
 from .._fast import _check as kernel
 from .._fast.codec.record import Record
-from ..crypto.signing_key import MessageKey
+from ..crypto.keys import MessageKey
 
 # The names of hosts that are servers; no follower can have such a name.
 SERVER_PREFIX: Final = "server/"

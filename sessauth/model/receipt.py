@@ -19,7 +19,7 @@ from typing import Final, Self
 from .._fast import _check as kernel
 from .._fast.codec.record import Record
 from ..crypto.armor import RECEIPT_PREFIX, checked_text, read_checked
-from ..crypto.issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
+from ..crypto.keys import IssuerKey, IssuerKeys, load_trusted_keys
 from ..errors import InvalidReceipt, MalformedToken, UsageError
 from ..limits import MAX_TIME_MS, MAX_VERIFIERS
 from .host import MAX_HOSTS

@@ -16,8 +16,7 @@ from .. import limits
 from .._fast import _check as kernel
 from .._fast._check import masked
 from .._fast.codec import base64url
-from ..crypto.holder_public_key import HolderPublicKey
-from ..crypto.issuer_key import KeyRecord
+from ..crypto.keys import HolderPublicKey, KeyRecord
 from ..errors import ScopeError, ServerError, UsageError
 from ..model.approval import ApprovalRecord, SignedApproval
 from ..model.receipt import SignedReceipt

@@ -14,7 +14,7 @@ from .. import limits
 from .._fast import _check as kernel
 from .._fast._check import Chain
 from ..crypto.armor import presented_text
-from ..crypto.holder_public_key import HolderSigner
+from ..crypto.keys import HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes import containment
 from ..scopes.containment import unmet_need

@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar
 from .. import limits
 from .._fast import _check as kernel
 from ..clock import Clock
-from ..crypto.holder_public_key import HolderPublicKey
+from ..crypto.keys import HolderPublicKey
 from ..errors import UsageError
 from ..scopes.scope import Condition, Scope
 from .inspection import Ending

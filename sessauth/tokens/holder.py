@@ -19,8 +19,7 @@ from .. import limits
 from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto import pem
-from ..crypto.holder_public_key import HolderPublicKey
-from ..crypto.verifier_key import VerifierKey
+from ..crypto.keys import HolderPublicKey, VerifierKey
 from ..errors import UsageError
 from ..scopes.value import Arguments, encode, text_bytes
 from .token import Binding, Token

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from .. import limits
 from ..clock import Clock, SystemClock
-from ..crypto.issuer_key import IssuerKey
+from ..crypto.keys import IssuerKey
 from ..errors import UsageError
 from ..scopes.scope import Scope
 from .attenuation import warnings_of

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeAlias
 
 from ..clock import Clock, SystemClock
-from ..crypto.verifier_key import VerifierKey, VerifierKeys
+from ..crypto.keys import VerifierKey, VerifierKeys
 from ..errors import Unavailable
 from ..reasons import Reason
 from ..scopes.value import Arguments

@@ -13,7 +13,7 @@ from typing import NoReturn, Unpack
 from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
-from ..crypto.holder_public_key import HolderSigner
+from ..crypto.keys import HolderSigner
 from ..errors import MalformedToken, UsageError
 from ..scopes.scope import Scope
 from . import attenuation

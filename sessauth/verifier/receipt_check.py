@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .._fast import _check as kernel
-from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
+from ..crypto.keys import IssuerKeys, load_trusted_keys
 from ..model.receipt import Receipt
 from ..model.session import EndCause, SessionStatus
 from ..reasons import Reason, Stage

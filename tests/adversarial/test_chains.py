@@ -8,7 +8,7 @@ import pytest
 
 from sessauth._fast._check import Chain
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.reasons import Reason
 from sessauth.tokens.issuer import Issuer
 from tests.oracle.crypto import signed_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import set_key_status
 from sessauth.reasons import Reason
 from tests.support.state_fixture import StateFixture

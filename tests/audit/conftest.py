@@ -12,7 +12,7 @@ from sessauth._fast._check import Chain
 from sessauth.audit import layout
 from sessauth.audit.layout import ArgumentsKey
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.model.change import end_session, narrow_session, open_session, revoke, suspend_session
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token

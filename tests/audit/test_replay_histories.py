@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit.replay import ReplayFault, Standing, replay
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import end_session, new_incarnation, set_key_status, suspend_session
 from tests.support.replay_script import (
     ALLOWED,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.carriers.etcd.carrier import EtcdCarrier
-from sessauth.crypto.client_files import ClientCredentials, ClientFiles
+from sessauth.crypto.pem import ClientCredentials, ClientFiles
 from sessauth.errors import ConfigError
 from sessauth.state.replication.carrier import CarrierError
 from tests.support.etcd_cluster import EtcdCluster
@@ -94,7 +94,7 @@ def test_files_that_can_not_be_used_change_nothing(
     tls: EtcdTls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Half of a new pair is logged once, and what is in use stays; the whole pair is used."""
-    monkeypatch.setattr("sessauth.crypto.client_files._CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr("sessauth.crypto.pem._CHECK_EVERY_S", 0.0)
     files = tls.client("d")
     credentials = ClientCredentials(files, "the files")
     in_use = credentials.current

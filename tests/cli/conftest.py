@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from sessauth.cli.main import cli
 from sessauth.client import Client
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.errors import Unavailable
 
 COMMAND = [sys.executable, "-m", "sessauth.cli.main"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval, check_statement, terms_of
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.approval_requests import ask

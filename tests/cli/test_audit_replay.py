@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, open_session
 from sessauth.scopes.scope import Scope
 from tests.support.audit_play import Play

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.keys import HolderPublicKey
 from sessauth.tokens.holder import HolderKey
 
 from .conftest import Run, Service

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.tokens.token import Token
 from tests.support.tree import ROOT
 

@@ -24,7 +24,7 @@ PACKAGE = Path(sessauth.__file__).parent
 REACHED = (
     *("client", "server/services", "server/request_fields.py", "server/events.py", "cli"),
     *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
-    *("crypto/holder_public_key.py", "crypto/issuer_key.py", "approvals/approver.py"),
+    *("crypto/keys.py", "crypto/keys.py", "approvals/approver.py"),
     *("scopes/value.py", "verifier/cost_judge.py"),
 )
 # Read by the server alone: what a verifier or a follower reports has no options.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.model.receipt import SignedReceipt
 from sessauth.tokens.issuer import Issuer
 from sessauth.verifier.receipt_check import CoverageKind, check_token_against

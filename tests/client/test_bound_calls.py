@@ -13,9 +13,7 @@ from sessauth import errors
 from sessauth._fast import _check as kernel
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import SystemClock
-from sessauth.crypto.holder_public_key import HolderPublicKey
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.reasons import Reason
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.issuer import Issuer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.state.lmdb.reader import StateReader

@@ -9,7 +9,7 @@ import pytest
 
 from sessauth._fast._check import x25519_public
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import evidence_service_pb2 as evidence

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.crypto.signing_key import MessageKey
+from sessauth.crypto.keys import MessageKey
 from sessauth.model.change import add_credential, remove_credential
 from sessauth.model.host import CallerStatement, HostKey, ItemProof, item_bits, new_statement_id
 from sessauth.reasons import Reason

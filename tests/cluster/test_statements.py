@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.crypto.issuer_key import KeyStatus
-from sessauth.crypto.signing_key import MessageKey
+from sessauth.crypto.keys import KeyStatus, MessageKey
 from sessauth.model.change import add_credential, add_key, remove_credential, set_key_status
 from sessauth.model.host import SERVER_OWNER, CredentialRecord, HostKey, ServerKey, credential_digest
 from sessauth.server.cluster.begin import server_key

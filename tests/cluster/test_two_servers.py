@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from sessauth.clock import SystemClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, set_key_status
 from sessauth.model.host import SERVER_OWNER, ServerKey
 from sessauth.reasons import Reason

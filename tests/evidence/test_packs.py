@@ -12,7 +12,7 @@ import pytest
 
 from sessauth.audit import layout
 from sessauth.audit.layout import AuditKey
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.errors import NotFound, UsageError
 from sessauth.evidence import question
 from sessauth.evidence.pack import write_pack

@@ -13,7 +13,7 @@ from sessauth._fast.codec.errors import FormError
 from sessauth.audit.read.query import LoggedDecision
 from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
 from sessauth.audit.replay.report import ReplayedCall
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import (
     Change,
     add_key,

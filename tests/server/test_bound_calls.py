@@ -8,8 +8,7 @@ import grpc
 import pytest
 
 from sessauth.crypto.armor import proof_text
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import IssuerKey, VerifierKey
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.inspection import Ending
 from sessauth.tokens.token import Token

@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.client import Client
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.state.host.proof_keys import HostProofKeys, keys_path

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyRecord, KeyStatus
 from sessauth.errors import KeyFolderError
 from sessauth.server.keys.issuer_keyring import KeyRing
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey, load_trusted_keys
+from sessauth.crypto.keys import IssuerKey, load_trusted_keys
 from sessauth.v1 import key_service_pb2 as pb
 from sessauth.v1 import record_pb2
 from tests.support.service import Caller, RpcError, Service

@@ -12,8 +12,7 @@ import pytest
 
 from sessauth._fast._check import ReplayTable
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import KeyStatus
-from sessauth.crypto.verifier_key import VerifierKeys
+from sessauth.crypto.keys import KeyStatus, VerifierKeys
 from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
 from sessauth.server.keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sessauth._fast._check import x25519_public
-from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
-from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
+from sessauth.crypto.keys import IssuerKey, KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey
 from sessauth.errors import ServerError, StateError
 from sessauth.limits import CLOCK_STEP_MS
 from sessauth.server.cluster import following

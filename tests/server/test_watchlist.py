@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock, SystemClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.limits import MAX_TIME_MS
 from sessauth.model.change import Change, add_key, end_session, open_session, revoke, update_facts
 from sessauth.model.session import Fact

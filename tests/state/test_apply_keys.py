@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from sessauth._fast import _check as kernel
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, set_key_status
 from tests.support.changes import NOW, MemoryRows
 

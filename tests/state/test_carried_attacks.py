@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.crypto.issuer_key import KeyStatus
-from sessauth.crypto.signing_key import MessageKey
+from sessauth.crypto.keys import KeyStatus, MessageKey
 from sessauth.model.host import FORMAT, CarriedRow, GroupRecord, SignedGroup
 from sessauth.state import layout
 from sessauth.state.replication.carried_log import apply_records

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock, SystemClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.errors import NotLeader, OutcomeUnknown, Rejected, StateError
 from sessauth.model.change import end_session, set_key_status
 from sessauth.server.status import word_of

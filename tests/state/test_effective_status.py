@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, end_session, new_incarnation, resume_session, suspend_session
 from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.reasons import Reason, Stage

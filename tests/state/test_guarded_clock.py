@@ -9,7 +9,7 @@ import pytest
 
 from sessauth import limits
 from sessauth.clock import FixedClock, SystemClock
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.errors import StateError
 from sessauth.model.change import (
     Change,

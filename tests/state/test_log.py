@@ -11,7 +11,7 @@ import pytest
 
 from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.errors import StateError, StateUnusable
 from sessauth.model.change import (
     ChangeOutcome,

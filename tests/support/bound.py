@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey, VerifierKeys
+from sessauth.crypto.keys import SignedVerifierKey, VerifierKey, VerifierKeys
 from sessauth.server.process.control import Control
 from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.v1 import key_service_pb2 as keys_pb

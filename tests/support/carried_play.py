@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
-from sessauth.crypto.signing_key import MessageKey
+from sessauth.crypto.keys import IssuerKey, KeyStatus, MessageKey
 from sessauth.errors import RecordRefused
 from sessauth.model.change import add_key, end_session, set_key_status
 from sessauth.model.host import SERVER_OWNER, GroupRecord, ServerKey, SignedGroup

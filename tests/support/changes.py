@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from sessauth.crypto.issuer_key import KeyRecord
+from sessauth.crypto.keys import KeyRecord
 from sessauth.model.change import Change, ChangeOutcome, Head, open_session
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth.clock import SystemClock
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.server.config import Config
 from sessauth.server.process.control import Control

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from sessauth.crypto.client_files import ClientFiles
+from sessauth.crypto.pem import ClientFiles
 from tests.support.issuer import CLIENT, Issued
 
 

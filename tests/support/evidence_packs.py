@@ -13,7 +13,7 @@ from sessauth.audit import layout
 from sessauth.audit.layout import AuditKey, public_keys
 from sessauth.audit.write.stream import AuditStream
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import public_jwk
+from sessauth.crypto.keys import public_jwk
 from sessauth.evidence import question
 from sessauth.evidence.pack import PackSources, SessionPapers, write_pack
 from sessauth.evidence.reader import archive

@@ -12,7 +12,7 @@ from typing import Any
 
 from sessauth.client._feed import FeedServers, FeedSource
 from sessauth.clock import SystemClock
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.errors import NotLeader
 from sessauth.model.change import add_key, end_session
 from sessauth.model.host import HostRecord

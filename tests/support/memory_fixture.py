@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sessauth._fast._check import Checker, View
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.decisions.decision import Decision
 from sessauth.scopes.scope import Scope
 from sessauth.tokens.issuer import Issuer

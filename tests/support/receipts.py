@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.model.receipt import Receipt, ReceiptState, VerifierState, VerifierStatus
 from sessauth.model.session import EndCause
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit.replay import ReplayReport, replay
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.model.change import add_key, end_session, open_session
 from sessauth.scopes.scope import Scope
 from tests.support.audit_play import Play

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.keys import KeyStatus
 from sessauth.decisions.decision import Decision
 from sessauth.model.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.reasons import Reason

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from sessauth.crypto.signing_key import MessageKey
+from sessauth.crypto.keys import MessageKey
 from sessauth.model.host import SERVER_PREFIX, CallerStatement, new_statement_id
 from sessauth.server.cluster.membership import server_key_file
 from sessauth.server.rpc.access import STATEMENT

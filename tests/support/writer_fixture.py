@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.clock import FixedClock
-from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
+from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.scopes.scope import Scope
 from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer, WriterDecision

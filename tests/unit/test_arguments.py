@@ -16,7 +16,7 @@ from sessauth._fast._check import DecisionQueue
 from sessauth._fast._codec import Survey
 from sessauth.client import CheckItem
 from sessauth.client._requests.tokens import item_message, list_allowed
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import VerifierKey
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.value import canonical, encode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessauth._fast._check import Chain
-from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.keys import HolderPublicKey
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.inspection import Ending

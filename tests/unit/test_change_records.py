@@ -10,7 +10,7 @@ import pytest
 
 from sessauth._fast._check import WireError, decode_message, encode_message
 from sessauth.audit.recording.change_follower import recorded_body
-from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
+from sessauth.crypto.keys import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
 from sessauth.model.approval import ApprovalRecord
 from sessauth.model.change import (

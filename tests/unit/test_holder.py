@@ -12,9 +12,7 @@ import pytest
 
 from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
-from sessauth.crypto.holder_public_key import HolderPublicKey
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.token import Token

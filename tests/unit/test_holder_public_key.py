@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessauth._fast import _check as kernel
-from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.keys import HolderPublicKey
 from sessauth.errors import UsageError
 
 NEXT_KEY = kernel.public_key(bytes(range(32)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessauth._fast import _check as kernel
-from sessauth.crypto.issuer_key import IssuerKey, key_id, public_jwk
+from sessauth.crypto.keys import IssuerKey, key_id, public_jwk
 from sessauth.errors import KeyFolderError, UsageError
 
 # RFC 8410, 10.3: a private key in PEM and its public key.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sessauth.crypto.issuer_key import KeyRecord, KeyStatus, public_jwk
+from sessauth.crypto.keys import KeyRecord, KeyStatus, public_jwk
 from sessauth.errors import InvalidReceipt, UsageError
 from sessauth.model.receipt import (
     HOSTS_VERSION,

@@ -6,7 +6,7 @@ import pytest
 
 from sessauth._fast import _check as kernel
 from sessauth._fast.codec import base64url
-from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
+from sessauth.crypto.keys import KeyRecord, KeyStatus
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.model.change import BudgetClaim, Ledger, Permit
 from sessauth.scopes.value import Number

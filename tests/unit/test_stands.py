@@ -10,7 +10,7 @@ import pytest
 from sessauth._fast._check import CheckCounters
 from sessauth.client import CheckItem
 from sessauth.clock import SystemClock
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.decisions.decision import restore
 from sessauth.decisions.tool_catalog import HANDSHAKE, ToolCatalog
 from sessauth.errors import UsageError

@@ -9,8 +9,7 @@ import pytest
 from sessauth._fast import _check as kernel
 from sessauth._fast._check import Chain
 from sessauth.crypto.armor import STORED_PREFIX, stored_text
-from sessauth.crypto.holder_public_key import HolderPublicKey
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import HolderPublicKey, IssuerKey
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
 from sessauth.scopes.scope import Scope
 from sessauth.tokens.holder import HolderKey

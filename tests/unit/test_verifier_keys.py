@@ -8,8 +8,16 @@ from dataclasses import replace
 import pytest
 
 from sessauth._fast import _check as kernel
-from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus, load_trusted_keys
-from sessauth.crypto.verifier_key import LEAVE_MS, SignedVerifierKey, VerifierKey, VerifierKeys
+from sessauth.crypto.keys import (
+    LEAVE_MS,
+    IssuerKey,
+    KeyRecord,
+    KeyStatus,
+    SignedVerifierKey,
+    VerifierKey,
+    VerifierKeys,
+    load_trusted_keys,
+)
 from sessauth.errors import UsageError
 
 NOW_MS = 1_800_000_000_000
@@ -134,7 +142,7 @@ def test_a_part_of_another_size_is_refused(name: str) -> None:
 
 def test_a_payload_that_is_not_canonical_is_refused() -> None:
     """Trailing bytes, although signed, are no VerifierKey."""
-    from sessauth.crypto.verifier_key import LABEL
+    from sessauth.crypto.keys import LABEL
 
     payload = host_key().encode() + b"\x00"
     signed = SignedVerifierKey(payload, ISSUER.key_id, ISSUER.sign(LABEL + payload))

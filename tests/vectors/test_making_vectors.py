@@ -10,9 +10,7 @@ import pytest
 
 from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
-from sessauth.crypto.holder_public_key import HolderPublicKey
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.tokens import holder as holders
 from sessauth.tokens import issuer as issuers
 from sessauth.tokens.holder import HolderKey

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..._fast._check import View
 from ..._fast._codec import Redecider, Redecision
-from ...crypto.issuer_key import KeyRecord
+from ...crypto.keys import KeyRecord
 from ...errors import UsageError
 from ...model.change import Head
 from ...model.session import ScopeRecord, Session

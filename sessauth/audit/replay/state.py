@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from ... import limits
 from ..._fast._check import WireError
-from ...crypto.issuer_key import KeyRecord, KeyStatus
+from ...crypto.keys import KeyRecord, KeyStatus
 from ...model.change import Change, ChangeKind, Head
 from ...state import layout
 from ...state.rules.apply import apply

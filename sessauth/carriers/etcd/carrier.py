@@ -16,7 +16,7 @@ from typing import Final
 
 import grpc
 
-from ...crypto.client_files import ClientFiles
+from ...crypto.pem import ClientFiles
 from ...state.replication.carrier import (
     DIGEST_BYTES,
     MAX_RECORD_BYTES,

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from ...crypto.client_files import ClientCredentials, ClientFiles
+from ...crypto.pem import ClientCredentials, ClientFiles
 from ...state.replication.carrier import CarrierError
 
 ATTEMPT_S: Final = 1.0

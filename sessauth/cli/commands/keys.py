@@ -13,8 +13,7 @@ from typing import Any
 import click
 
 from ...approvals.approver import ApproverKey
-from ...crypto.holder_public_key import HolderPublicKey
-from ...crypto.issuer_key import KeyRecord, public_jwk
+from ...crypto.keys import HolderPublicKey, KeyRecord, public_jwk
 from ...scopes.value import quoted
 from ...tokens.holder import HolderKey
 from .. import context, params

@@ -336,7 +336,7 @@ def mint(
 ) -> None:
     """Mint a token of a session and print it."""
     if issuer_key is not None:
-        from ...crypto.issuer_key import IssuerKey
+        from ...crypto.keys import IssuerKey
         from ...tokens.issuer import Issuer
 
         if options.pop("strict"):

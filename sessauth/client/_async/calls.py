@@ -29,8 +29,7 @@ import grpc
 
 from ...approvals.approver import DEFAULT_TTL_MS, Approver
 from ...approvals.request import ApprovalRequest
-from ...crypto.issuer_key import IssuerKeys, KeyRecord
-from ...crypto.verifier_key import VerifierKeys
+from ...crypto.keys import IssuerKeys, KeyRecord, VerifierKeys
 from ...errors import SessauthError
 from ...model.approval import SignedApproval
 from ...model.receipt import SignedReceipt

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self, Unpack
 
-from ...crypto.issuer_key import IssuerKeys
+from ...crypto.keys import IssuerKeys
 from ...errors import SessauthError
 from ...model.session import Session
 from ...scopes.scope import Scope

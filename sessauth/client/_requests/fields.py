@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from ..._fast import _check as kernel
-from ...crypto.issuer_key import KeyRecord
+from ...crypto.keys import KeyRecord
 from ...errors import ServerError, UsageError
 from ...limits import MAX_TIME_MS
 from ...model.session import Fact, Session

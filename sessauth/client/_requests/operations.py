@@ -18,8 +18,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from ..._fast import _check as kernel
-from ...crypto.issuer_key import KeyRecord
-from ...crypto.verifier_key import SignedVerifierKey
+from ...crypto.keys import KeyRecord, SignedVerifierKey
 from ...errors import ServerError, UsageError
 from ...model.server_status import ClusterStanding, HostStanding, ServerStatus
 from ...tokens.inspection import BlockInfo

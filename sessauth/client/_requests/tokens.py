@@ -16,7 +16,7 @@ from ..._fast._check import judged
 from ...approvals.approver import Approver
 from ...approvals.request import ApprovalRequest
 from ...crypto.armor import STORED_PREFIX, presented_text
-from ...crypto.holder_public_key import HolderPublicKey
+from ...crypto.keys import HolderPublicKey
 from ...decisions.tool_catalog import Candidate, Verdicts
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS

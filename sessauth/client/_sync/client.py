@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Unpack
 
-from ...crypto.issuer_key import IssuerKeys
+from ...crypto.keys import IssuerKeys
 from ...tokens.holder import HolderKey
 from .._live_state import ProofMaker
 from .._requests.sessions import OpenTerms

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from ...crypto.issuer_key import IssuerKeys, KeyRecord
-from ...crypto.verifier_key import VerifierKeys
+from ...crypto.keys import IssuerKeys, KeyRecord, VerifierKeys
 from .._requests import operations as key_calls
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from ...clock import Clock
-from ...crypto.signing_key import MessageKey
+from ...crypto.keys import MessageKey
 from ...errors import NotLeader, StateError
 from ...model.host import FORMAT, HostApplied, HostRecord, ItemProof, ServerBeat
 from ...state import layout

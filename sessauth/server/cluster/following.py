@@ -25,8 +25,7 @@ from ...client._feed import FeedRefused, FeedSource
 from ...client._target import is_local, resolve_target
 from ...client._transport import RenewedChannel
 from ...clock import Clock
-from ...crypto.issuer_key import KeyRecord, KeyStatus
-from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
+from ...crypto.keys import KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey
 from ...errors import ConfigError, RecordRefused, SessauthError
 from ...state.replication.carried_log import ReadOnlyLog
 from ...state.replication.carrier import CarrierError, Leader

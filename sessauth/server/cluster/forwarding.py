@@ -28,9 +28,8 @@ import grpc
 
 from ...client._transport import Failure, RenewedChannel
 from ...clock import Clock
-from ...crypto.client_files import ClientCredentials, ClientFiles
-from ...crypto.issuer_key import KeyStatus
-from ...crypto.signing_key import MessageKey
+from ...crypto.keys import KeyStatus, MessageKey
+from ...crypto.pem import ClientCredentials, ClientFiles
 from ...errors import NotLeader, ServerError, SessauthError
 from ...model.host import (
     AUDIENCE,

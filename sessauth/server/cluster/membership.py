@@ -16,7 +16,7 @@ from typing import Final
 from ...carriers.etcd.carrier import EtcdCarrier
 from ...carriers.postgres.postgres_carrier import PostgresCarrier
 from ...clock import Clock
-from ...crypto.client_files import ClientFiles
+from ...crypto.pem import ClientFiles
 from ...errors import NotLeader, RecordRefused
 from ...model.host import FORMAT, OLDEST_FORMAT, SERVER_PREFIX, CarriedPosition, HostRecord, ServerKey
 from ...state.lmdb.cluster_rows import hosts, read_position

@@ -16,7 +16,7 @@ from ...audit.recording.change_follower import lacking
 from ...audit.verify.verify import verify as verify_audit
 from ...audit.write import stream_register
 from ...client._target import load_credential
-from ...crypto.issuer_key import KeyStatus
+from ...crypto.keys import KeyStatus
 from ...errors import ConfigError, KeyFolderError, SessauthError, StateError, StateUnusable
 from ...model.host import ServerKey
 from ...model.session import SessionStatus

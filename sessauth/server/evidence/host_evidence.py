@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from ...clock import Clock
-from ...crypto.issuer_key import KeyRecord, KeyStatus
+from ...crypto.keys import KeyRecord, KeyStatus
 from ...errors import NotLeader, SessauthError
 from ...model.host import (
     LIST_SUFFIX,

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ..._fast._check import ReplayTable, TableError
-from ...crypto.holder_public_key import has_small_order
-from ...crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
+from ...crypto.keys import IssuerKey, KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey, has_small_order
 from ...crypto.pem import sync_path
-from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
 from ...errors import KeyFolderError, NotLeader, ServerError, StateUnusable, UsageError
 from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
 from ...state.host.proof_keys import HostProofKey, HostProofKeys, keys_path, replay_path

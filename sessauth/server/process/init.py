@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...clock import Clock, SystemClock
-from ...crypto.issuer_key import KeyStatus
+from ...crypto.keys import KeyStatus
 from ...errors import ConfigError
 from ...model import change as changes
 from ...model.change import Rejection

@@ -12,8 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
-from ...crypto.verifier_key import SignedVerifierKey
+from ...crypto.keys import KeyRecord, KeyStatus, SignedVerifierKey, key_id, public_jwk
 from ...errors import UsageError
 from ...model.change import add_credential, add_key, remove_credential, set_key_status
 from ...model.host import SERVER_OWNER, CredentialRecord, fault

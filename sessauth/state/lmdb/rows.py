@@ -24,7 +24,7 @@ import lmdb
 
 from ..._fast._check import WireError
 from ..._fast.codec.schema import MESSAGES
-from ...crypto.issuer_key import KeyRecord
+from ...crypto.keys import KeyRecord
 from ...errors import StateUnusable
 from ...model.change import Head
 from ...model.session import Session, ceiling_layers, lineage

@@ -19,8 +19,7 @@ from typing import Final, NoReturn
 
 import lmdb
 
-from ...crypto.issuer_key import KeyStatus
-from ...crypto.signing_key import MessageKey
+from ...crypto.keys import KeyStatus, MessageKey
 from ...errors import InvalidReceipt, NotLeader, OutcomeUnknown, RecordRefused, StateError
 from ...model.host import (
     FORMAT,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...clock import Clock
-from ...crypto.issuer_key import KeyStatus
+from ...crypto.keys import KeyStatus
 from ...errors import SessauthError, StateError
 from ...model.host import LIST_SUFFIX, SERVER_OWNER, ServerBeat, SignedBeat
 from ..lmdb.environment import LmdbSource

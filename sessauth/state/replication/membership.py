@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ...clock import Clock, SystemClock
-from ...crypto.issuer_key import KeyStatus, key_id
-from ...crypto.signing_key import MessageKey
+from ...crypto.keys import KeyStatus, MessageKey, key_id
 from ...errors import NotLeader, StateError
 from ...model.change import Change, Head, add_key, new_incarnation, remove_credential
 from ...model.host import FORMAT, SERVER_OWNER, SERVER_PREFIX, CarriedPosition, HostRecord, server_instance

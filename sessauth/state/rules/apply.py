@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from ... import limits
 from ..._fast import _check as kernel
-from ...crypto.issuer_key import KeyRecord, KeyStatus
+from ...crypto.keys import KeyRecord, KeyStatus
 from ...model.change import (
     FORMAT,
     Change,

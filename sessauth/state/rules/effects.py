@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 from ..._fast._check import WireError
-from ...crypto.issuer_key import KeyRecord
+from ...crypto.keys import KeyRecord
 from ...errors import SessauthError, StateUnusable
 from ...model.approval import ApprovalRecord
 from ...model.change import Head, IncarnationRecord, Ledger, Permit, SessionCounts

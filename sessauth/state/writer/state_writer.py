@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from ...clock import Clock, SystemClock
-from ...crypto.issuer_key import KeyRecord
+from ...crypto.keys import KeyRecord
 from ...errors import StateError, StateFull, StateUnusable
 from ...model.approval import ApprovalCharge, ApprovalRecord
 from ...model.change import (

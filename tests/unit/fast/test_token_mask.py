@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessauth._fast._check import is_masked, masked
 from sessauth._fast._codec import DecisionText
-from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.keys import IssuerKey
 from sessauth.reasons import Reason, Stage
 from sessauth.server.keys.credentials import credential_text
 from sessauth.tokens.issuer import Issuer
