@@ -12,7 +12,7 @@ from benchmarks.workloads import Call, Workload, presented
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.limits import MAX_TOKEN_BYTES
 from sessauth.reasons import Reason
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 
 GARBAGE_BYTES: Final = 600
 

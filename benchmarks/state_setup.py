@@ -16,7 +16,7 @@ from sessauth.model.session import Fact
 from sessauth.scopes.scope import Scope
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES, Verifier
 
 SEED: Final = 20_261_124

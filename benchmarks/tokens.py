@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sessauth.crypto.keys import HolderPublicKey
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 
 AUDIENCE: Final = "gateway-1"
 HOUR_MS: Final = 3_600_000

@@ -34,11 +34,11 @@ from .scopes.parts import Segment as Segment
 from .scopes.scope import Condition as Condition
 from .scopes.scope import FactReference as FactReference
 from .scopes.scope import Scope as Scope
-from .tokens.holder import HolderKey as HolderKey
-from .tokens.inspection import TokenInfo as TokenInfo
-from .tokens.issuer import Issuer as Issuer
+from .tokens.block_draft import TokenInfo as TokenInfo
 from .tokens.prover import AsyncProver as AsyncProver
+from .tokens.prover import HolderKey as HolderKey
 from .tokens.prover import Prover as Prover
+from .tokens.token import Issuer as Issuer
 from .tokens.token import Token as Token
 from .verifier.async_verifier import AsyncVerifier as AsyncVerifier
 from .verifier.verifier import Verifier as Verifier

@@ -15,7 +15,7 @@ from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from benchmarks import tokens
 from sessauth._fast._check import Chain, signed_bytes
 from sessauth.crypto.keys import IssuerKey
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 
 SIGNATURE_BYTES: Final = 64
 TOKEN_ID_BYTES: Final = 16

@@ -27,7 +27,7 @@ from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session
 from sessauth.reasons import Reason
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from sessauth.verifier.verifier import Verifier
 
 CHILDREN: Final = {True: 2_000, False: 100_000}

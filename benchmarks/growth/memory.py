@@ -12,7 +12,7 @@ from benchmarks.growth.growing_state import ISSUER_SEED, Grown, session_id
 from benchmarks.growth.rss_process import WARM_UP
 from benchmarks.measure import Measurement
 from sessauth.crypto.keys import IssuerKey
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 
 FLOOR: Final = "3 x bytes + 512"
 # Chains of so many blocks, and how many of them are weighed: some megabytes, so that pages are many.

@@ -23,7 +23,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.state import layout
 from sessauth.state.lmdb.feed import LocalFeed
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from sessauth.verifier.verifier import Verifier
 
 CEILING: Final = ('read:mcp/github/* where owner == "acme" and repo == "web" free *',)

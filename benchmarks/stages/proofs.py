@@ -20,7 +20,7 @@ from sessauth._fast._check import ProofKeys, ReplayTable, x25519_public
 from sessauth.clock import SystemClock
 from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 
 # Holders that take turns, so that none uses up its share of the table.
 HOLDERS: Final = 64

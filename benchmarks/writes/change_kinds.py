@@ -12,7 +12,7 @@ from benchmarks.tokens import AUDIENCE, HOUR_MS, eight_scopes
 from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session, revoke
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 
 OPEN_MINT, END, REVOKE = "open-mint", "end", "revoke"
 KINDS: Final = (OPEN_MINT, END, REVOKE)

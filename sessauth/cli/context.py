@@ -28,7 +28,7 @@ from .params import Prefix, Ref
 if TYPE_CHECKING:
     from ..client import AsyncClient, Client
     from ..server.config import Config
-    from ..tokens.holder import HolderKey
+    from ..tokens.prover import HolderKey
 
 # Candidates shown for an ambiguous prefix.
 MAX_SHOWN: Final = 8

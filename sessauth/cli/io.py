@@ -27,7 +27,7 @@ from ..errors import InvalidApproval, ScopeError, UsageError
 from ..limits import MAX_JSON_BYTES, MAX_SCOPES
 from ..model.approval import SignedApproval
 from ..scopes.scope import Scope
-from ..tokens.holder import HolderKey
+from ..tokens.prover import HolderKey
 from ..tokens.token import Token
 from . import params
 

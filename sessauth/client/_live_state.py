@@ -35,8 +35,7 @@ from ..errors import MalformedToken, NotFound, Rejected, SessauthError, StateErr
 from ..model.receipt import SignedReceipt
 from ..model.session import EndCause, Session
 from ..scopes.value import Number, Plain
-from ..tokens.holder import HolderKey
-from ..tokens.prover import HostKeys
+from ..tokens.prover import HolderKey, HostKeys
 from ..tokens.token import Token
 from ..v1 import authorization_service_pb2 as pb
 from ..v1 import event_service_pb2 as event_pb

@@ -22,7 +22,7 @@ from ..model.session import ScopeRecord, Session
 from ..reasons import Level, Reason, Stage
 from ..scopes.scope import Scope
 from ..scopes.value import Arguments
-from ..tokens.inspection import BlockInfo
+from ..tokens.block_draft import BlockInfo
 from ..tokens.token import Token
 from ..usage.session_usage import BlockObservation, SessionObservation, SessionUsage, UseAfterEnd
 from ..v1 import authorization_service_pb2 as pb

@@ -34,7 +34,7 @@ from .._fast import _check as kernel
 from ..errors import ScopeError
 from ..scopes.scope import Condition, Scope
 from ..scopes.value import operand_to_record
-from ..tokens.inspection import Ending
+from ..tokens.block_draft import Ending
 from . import vocabulary
 from .kernel import KernelJudge
 from .questions import Question

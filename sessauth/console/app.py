@@ -53,7 +53,7 @@ from ..client import AsyncClient, RegisteredVerifier
 from ..clock import Clock, SystemClock
 from ..errors import NotFound, PermissionDenied, Rejected, TokenError
 from ..model.receipt import VerifierState
-from ..tokens.inspection import BlockInfo
+from ..tokens.block_draft import BlockInfo
 from ..tokens.token import Token
 from .approvals import ApprovalPages
 from .board import Board, LivePages

@@ -24,7 +24,7 @@ from ..reasons import Level, Reason, Stage
 from ..scopes.parts import ValueSource
 from ..scopes.scope import Scope
 from ..scopes.value import quoted, shows
-from ..tokens.inspection import BlockInfo
+from ..tokens.block_draft import BlockInfo
 from ..tokens.token import Token
 
 __all__ = ["Decision", "DecisionBase", "Denied"]

@@ -1,21 +1,153 @@
 """A block before it is signed: the caller's parameters within the format's limits.
 
 Messages name the parameter to change. The kernel checks the rest when the signed chain is parsed.
+
+The contents of a token and of its blocks, as read from the bytes. Reading verifies nothing.
+
+Adding a block to a chain, and the comparison of a new block with the blocks above it.
+
+Intersection never adds authority. So the checks here serve people: a mistake is
+named when it is made and not when a call is denied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import reduce
 from typing import TypedDict, TypeVar
 
 from .. import limits
 from .._fast import _check as kernel
+from .._fast._check import Chain
 from ..clock import Clock
-from ..crypto.keys import HolderPublicKey
-from ..errors import UsageError
+from ..crypto.armor import presented_text
+from ..crypto.keys import HolderPublicKey, HolderSigner
+from ..errors import NotExtendable, UsageError, WidensAuthority
+from ..scopes import containment
+from ..scopes.containment import unmet_need
 from ..scopes.scope import Condition, Scope
-from .inspection import Ending
+
+
+class Ending(IntEnum):
+    """The ending of a block, which determines the blocks that may follow it; numbers of ``token.proto``."""
+
+    SEALED = 1
+    OPEN = 2
+    BOUND = 3
+
+
+_UNCHANGED = (
+    *("label", "issued_at_ms", "expires_at_ms", "not_before_ms"),
+    *("max_blocks", "next_key", "proof_key", "may_seal"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One block. Times are ms since 1970, 0 where not stated; ``index`` 0 is the root block."""
+
+    index: int
+    block_id: bytes
+    ending: Ending
+    label: str
+    issued_at_ms: int
+    expires_at_ms: int
+    not_before_ms: int
+    audience: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    where: tuple[Condition, ...]
+    source: tuple[str, ...]
+    peer: tuple[str, ...]
+    max_blocks: int
+    next_key: bytes
+    proof_key: bytes
+    may_seal: bool
+
+    @classmethod
+    def read(cls, index: int, block_id: bytes, payload: bytes) -> BlockInfo:
+        """Read the payload of a block of a well-formed chain."""
+        record = kernel.decode_message("Block", payload)
+        return cls(
+            index=index,
+            block_id=block_id,
+            ending=Ending(record["ending"]),
+            audience=tuple(record["audience"]),
+            scopes=tuple(map(Scope.from_record, record["scopes"])),
+            where=tuple(map(Condition.from_record, record["where"])),
+            source=tuple(record["source"]),
+            peer=tuple(record["peer"]),
+            **{name: record[name] for name in _UNCHANGED},
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name in messages: ``block 1 (label 'sub-agent')``."""
+        return f"block {self.index} (label {self.label!a})" if self.label else f"block {self.index}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON: ids and keys in hex, scopes as text; only fields that are set."""
+        stated = {name: _json_value(getattr(self, name)) for name in self.__slots__[3:]}
+        return {
+            "index": self.index,
+            "block_id": self.block_id.hex(),
+            "ending": self.ending.name.lower(),
+            **{name: value for name, value in stated.items() if value},
+        }
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(map(str, value))
+    return value.hex() if isinstance(value, bytes) else value
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """The chain of a token as its bytes state it. No signature and no state was looked at.
+
+    ``expires_at_ms`` is the earliest and ``not_before_ms`` the latest that a block states;
+    ``max_blocks`` the smallest.
+    """
+
+    issuer_key_id: bytes
+    session_id: bytes
+    token_id: bytes
+    min_revision: int
+    expires_at_ms: int
+    not_before_ms: int
+    max_blocks: int
+    size_bytes: int
+    blocks: tuple[BlockInfo, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON: ids in hex, scopes as text, and ``verified`` false."""
+        values = {name: _json_value(getattr(self, name)) for name in self.__slots__ if name != "blocks"}
+        return {"verified": False, **values, "blocks": [block.to_dict() for block in self.blocks]}
+
+
+def read_blocks(chain: Chain) -> tuple[BlockInfo, ...]:
+    """Return the contents of each block of a well-formed chain."""
+    pairs = zip(chain.block_ids, chain.payloads, strict=True)
+    return tuple(BlockInfo.read(index, block_id, payload) for index, (block_id, payload) in enumerate(pairs))
+
+
+def inspect_chain(chain: Chain) -> TokenInfo:
+    """Return the contents of a well-formed chain."""
+    return TokenInfo(
+        issuer_key_id=chain.issuer_key_id,
+        session_id=chain.session_id,
+        token_id=chain.token_id,
+        min_revision=chain.min_revision,
+        expires_at_ms=chain.expires_at_ms,
+        not_before_ms=chain.not_before_ms,
+        max_blocks=chain.max_blocks,
+        size_bytes=len(chain.raw),
+        blocks=read_blocks(chain),
+    )
+
 
 _T = TypeVar("_T")
 
@@ -263,3 +395,199 @@ def _texts(name: str, items: Sequence[str], limit: int) -> tuple[str, ...]:
     if len(set(texts)) != len(texts):
         raise UsageError(f"{name} names something twice")
     return texts
+
+
+# The block that present() adds only states that the chain ends here.
+SEAL = Draft(Ending.SEALED)
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def extend(
+    chain: Chain, seed: bytes, key: HolderSigner | None, draft: Draft, *, strict: bool
+) -> tuple[Signed, tuple[str, ...]]:
+    """Sign ``draft`` as the next block, and return warnings beside the longer chain.
+
+    An open chain is extended with ``seed``, a bound one with ``key``.
+
+    Raises:
+        NotExtendable: if the chain is sealed, its secret is elsewhere, it is at its length, or a block above
+            requires all blocks below to be bound.
+        WidensAuthority: if the chain above can never satisfy a part of the block, or, with ``strict``,
+            if it isn't proven that it always does; ``part`` names it.
+        UsageError: if the result would be beyond a limit or against the format.
+    """
+    signer = check_extendable(chain, seed, key, draft.ending)
+    blocks = read_blocks(chain)
+    _check_holders(chain, blocks, draft)
+    _check_times(chain, blocks, draft)
+    _check_max_blocks(chain, draft)
+    _check_audience(blocks, draft)
+    unproven = [*_check_source(blocks, draft), *_check_scopes(blocks, draft)]
+    if unproven and strict:
+        part, message = unproven[0]
+        raise WidensAuthority(f"strict: {message}", part)
+    signed = draft.sign(
+        signer,
+        before=chain.raw,
+        index=chain.block_count,
+        previous_signature=chain.signatures[-1],
+    )
+    return signed, (*(message for _, message in unproven), *warnings_of(signed.chain, draft.scopes))
+
+
+def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending: Ending) -> Signer:
+    """Return the signer of the next block; refuse a chain that can't take one more with this ending.
+
+    Raises:
+        NotExtendable: as :func:`extend`.
+        UsageError: if a key was given for an open chain.
+    """
+    signer = _signer(chain, seed, key)
+    # An open block needs space for the sealed one that present() adds.
+    room = chain.max_blocks - chain.block_count - (ending is Ending.OPEN)
+    if room < 1:
+        more = ", one of them for present()" if ending is Ending.OPEN else ""
+        raise NotExtendable(
+            f"the chain has {chain.block_count} blocks and may have {chain.max_blocks} (max_blocks){more}"
+        )
+    return signer
+
+
+def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
+    ending = Ending(chain.ending)
+    if ending is Ending.SEALED:
+        raise NotExtendable("a sealed token can't be extended: ask the holder of an open one")
+    if ending is Ending.BOUND:
+        if key is None:
+            raise NotExtendable("a bound token is extended only by the holder of its key: give key=")
+        if key.public.next_key != chain.next_key:
+            raise NotExtendable("this token is bound to another holder's key than key= is")
+        return key.sign
+    if key is not None:
+        raise UsageError("key extends a bound token, and this one is open: leave it out")
+    if not seed:
+        raise NotExtendable("this open token came without its secret: extend the stored form")
+    return lambda message: kernel.sign(seed, message)
+
+
+def warnings_of(chain: Chain, scopes: Sequence[Scope]) -> tuple[str, ...]:
+    """Warn of scopes whose needs no call can meet, and of a text that may not pass through gRPC metadata."""
+    unmet = [f"{scope}: {why}" for scope in scopes if (why := unmet_need(scope))]
+    chars = len(presented_text(chain.raw))
+    if chars <= limits.WARN_TEXT_BYTES:
+        return tuple(unmet)
+    return (
+        *unmet,
+        f"the text form has {chars} bytes: above {limits.WARN_TEXT_BYTES} (WARN_TEXT_BYTES)"
+        " gRPC metadata and proxies may refuse it",
+    )
+
+
+def _check_holders(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
+    """Compare the ending, and the keys that it names, with the blocks above."""
+    strict = next((block for block in blocks if block.ending is Ending.BOUND and not block.may_seal), None)
+    if strict is not None and draft.ending is not Ending.BOUND:
+        raise NotExtendable(
+            f"{strict.name} requires later blocks to be bound: give to=, or have it made with may_seal=True"
+        )
+    if strict is not None and draft.may_seal:
+        raise WidensAuthority(f"may_seal: {strict.name} requires later blocks to be bound", "may_seal")
+    if draft.to is not None:
+        used = {key for block in blocks for key in (block.next_key, block.proof_key) if key}
+        check_holder(draft.to, used, chain.issuer_key_id)
+
+
+def _check_times(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
+    if draft.expires_at_ms > chain.expires_at_ms:
+        raise WidensAuthority(
+            f"expires_at_ms {draft.expires_at_ms} is after the token's own {chain.expires_at_ms}:"
+            " shorten it, or leave it out",
+            f"expires_at_ms {draft.expires_at_ms}",
+        )
+    if draft.not_before_ms and draft.not_before_ms < chain.not_before_ms:
+        raise WidensAuthority(
+            f"not_before_ms {draft.not_before_ms} is before the token's own {chain.not_before_ms}",
+            f"not_before_ms {draft.not_before_ms}",
+        )
+    expires = draft.expires_at_ms or chain.expires_at_ms
+    starts = max(draft.not_before_ms or chain.not_before_ms, max(b.issued_at_ms for b in blocks))
+    if starts >= expires:
+        raise UsageError(f"the token would never be valid: it starts at {starts} and expires at {expires}")
+
+
+def _check_max_blocks(chain: Chain, draft: Draft) -> None:
+    if draft.max_blocks > chain.max_blocks:
+        raise WidensAuthority(
+            f"max_blocks {draft.max_blocks} is above the chain's own {chain.max_blocks}",
+            f"max_blocks {draft.max_blocks}",
+        )
+    needed = chain.block_count + 1 + (draft.ending is Ending.OPEN)
+    if draft.max_blocks and draft.max_blocks < needed:
+        raise UsageError(
+            f"max_blocks {draft.max_blocks} is too low: the chain needs {needed} to be presented"
+        )
+
+
+def _check_audience(blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
+    stated = [set(block.audience) for block in blocks if block.audience]
+    if not stated:
+        return
+    allowed = reduce(set.intersection, stated)
+    outside = [name for name in draft.audience if name not in allowed]
+    if outside:
+        named = ", ".join(map(ascii, outside))
+        raise WidensAuthority(f"audience {named} is not one of the token's own", f"audience {named}")
+
+
+def _check_source(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str, str]]:
+    """Refuse source blocks that no parent admits; report those that a parent admits in part."""
+    unproven: list[tuple[str, str]] = []
+    for text in draft.source:
+        try:
+            net = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise UsageError(f"source {text!a} is no CIDR block: {error}") from None
+        for block in blocks:
+            above = [ipaddress.ip_network(s) for s in block.source]
+            if not above or any(_inside(net, parent) for parent in above):
+                continue
+            part = f"source {text}"
+            if not any(_inside(parent, net) for parent in above):
+                raise WidensAuthority(f"{part} is not contained in the scopes of {block.name}", part)
+            unproven.append((part, f"{part} is wider than the scopes of {block.name}"))
+    return unproven
+
+
+def _inside(net: _Network, parent: _Network) -> bool:
+    if isinstance(net, ipaddress.IPv4Network):
+        return isinstance(parent, ipaddress.IPv4Network) and net.subnet_of(parent)
+    return isinstance(parent, ipaddress.IPv6Network) and net.subnet_of(parent)
+
+
+def _check_scopes(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str, str]]:
+    """Refuse scopes that some block above can never satisfy; report those not proven inside."""
+    if not draft.scopes and not draft.where:
+        return []
+    child = [s.to_record() for s in draft.scopes] or None
+    child_where = [c.to_record() for c in draft.where]
+    texts = [str(s) for s in draft.scopes] or ["where " + " and ".join(map(str, draft.where))]
+    unproven: dict[str, str] = {}
+    for block in blocks:
+        verdicts = containment.compare(
+            _records(block.scopes) if block.scopes or not block.index else None,
+            child,
+            parent_where=_records(block.where),
+            child_where=child_where,
+        )
+        for text, (verdict, detail) in zip(texts, verdicts, strict=True):
+            part = f"{text}: {detail}"
+            if verdict < 0:
+                raise WidensAuthority(f"{block.name} can never satisfy {part}", part)
+            if verdict == 0:
+                unproven.setdefault(text, f"it is not proven that {block.name} permits all of {part}")
+    return list(unproven.items())
+
+
+def _records(items: Iterable[Scope | Condition]) -> list[dict[str, object]]:
+    return [item.to_record() for item in items]

@@ -2,23 +2,35 @@
 
 A :class:`Token` is unverified: its bytes are a well-formed chain. Only a verifier checks the signatures and
 the session.
+
+The issuer: signs the root block of each token.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Unpack
 
+from .. import limits
 from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
-from ..crypto.keys import HolderSigner
+from ..crypto.keys import HolderSigner, IssuerKey
 from ..errors import MalformedToken, UsageError
 from ..scopes.scope import Scope
-from . import attenuation
-from .block_draft import BlockTerms, Draft, Signed
-from .inspection import Ending, TokenInfo, inspect_chain
+from . import block_draft
+from .block_draft import (
+    BlockTerms,
+    Draft,
+    Ending,
+    Signed,
+    TokenInfo,
+    check_holder,
+    inspect_chain,
+    warnings_of,
+)
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
 
@@ -168,7 +180,7 @@ class Token:
             ScopeError: if a scope or condition can't be read.
             UsageError: if a parameter is beyond a limit or contradicts another.
         """
-        attenuation.check_extendable(self._chain, self._seed, key, Ending.SEALED)
+        block_draft.check_extendable(self._chain, self._seed, key, Ending.SEALED)
         draft = Draft.of(
             clock=clock or SystemClock(),
             scopes=scopes,
@@ -176,7 +188,7 @@ class Token:
             expires_at_ms=expires_at_ms,
             **terms,
         )
-        return Token(*attenuation.extend(self._chain, self._seed, key, draft, strict=strict))
+        return Token(*block_draft.extend(self._chain, self._seed, key, draft, strict=strict))
 
     def present(self) -> Token:
         """Return the token for a gateway: of an open one a sealed copy with the same authority, else itself.
@@ -188,7 +200,7 @@ class Token:
         """
         if not self.is_open:
             return self
-        return Token(*attenuation.extend(self._chain, self._seed, None, attenuation.SEAL, strict=False))
+        return Token(*block_draft.extend(self._chain, self._seed, None, block_draft.SEAL, strict=False))
 
     def first_invalid_block(self, issuer_public_key: bytes) -> int:
         """Return the index of the first block with a wrong signature under a key (32 bytes), -1 if none."""
@@ -225,3 +237,81 @@ def _read(token: str | bytes) -> tuple[bytes, bytes]:
     if stripped.startswith(_PREFIXES):
         return read_text(stripped.decode("latin-1"))
     return token, b""
+
+
+class Issuer:
+    """Mints tokens with one key. It reads no state: its caller decides which sessions may have a token."""
+
+    __slots__ = ("_clock", "_key")
+
+    def __init__(self, key: IssuerKey, clock: Clock | None = None) -> None:
+        """Sign with ``key``; ``clock`` gives the issue time."""
+        self._key = key
+        self._clock = clock or SystemClock()
+
+    @property
+    def key_id(self) -> bytes:
+        """The id that its tokens name its key by, 32 bytes."""
+        return self._key.key_id
+
+    def mint(
+        self,
+        session_id: bytes,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        *,
+        expires_at_ms: int = 0,
+        min_revision: int = 0,
+        **terms: Unpack[BlockTerms],
+    ) -> Token:
+        """Return a new token of a session.
+
+        Args:
+            session_id: 16 bytes, as the server gave it.
+            scopes: the calls it permits; a call must match one of them.
+            audience: the verifiers that may accept it. May be empty where ``to`` is given.
+            expires_at_ms: when it ends, in ms since 1970; this or ``ttl_ms`` is required.
+            min_revision: a view older than this answers ``STALE_STATE``.
+            terms: the other terms of its block.
+
+        Raises:
+            ScopeError: if a scope or condition can't be read.
+            UsageError: if a parameter is missing, beyond a limit or contradicts another.
+        """
+        if not isinstance(session_id, bytes) or len(session_id) != 16:
+            raise UsageError("session_id is 16 bytes")
+        if not scopes:
+            raise UsageError("scopes is empty, so the token would permit nothing: give at least one")
+        if not audience and terms.get("to") is None:
+            raise UsageError("audience is empty: name the verifiers that may accept the token")
+        if not 0 <= min_revision < 2**64:
+            raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
+        draft = Draft.of(
+            clock=self._clock, scopes=scopes, audience=audience, expires_at_ms=expires_at_ms, **terms
+        )
+        issued_at_ms = self._clock.now_ms()
+        _check_times(draft, issued_at_ms)
+        if draft.to is not None:
+            check_holder(draft.to, (), self._key.key_id)
+        if draft.max_blocks == 1 and draft.ending is Ending.OPEN:
+            raise UsageError("max_blocks 1 leaves no block to present an open token: use 2 or more")
+        signed = draft.sign(
+            self._key.sign,
+            root={
+                "issuer_key_id": self._key.key_id,
+                "session_id": session_id,
+                "token_id": secrets.token_bytes(16),
+                "min_revision": min_revision,
+            },
+            issued_at_ms=issued_at_ms,
+        )
+        return Token(signed, warnings_of(signed.chain, draft.scopes))
+
+
+def _check_times(draft: Draft, issued_at_ms: int) -> None:
+    if not draft.expires_at_ms:
+        raise UsageError("a token ends: give ttl_ms or expires_at_ms")
+    if draft.expires_at_ms <= max(issued_at_ms, draft.not_before_ms):
+        raise UsageError("the token would never be valid: expires_at_ms is not after its beginning and now")
+    if issued_at_ms > limits.MAX_TIME_MS:
+        raise UsageError("the clock is beyond the range of the format")

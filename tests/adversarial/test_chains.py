@@ -10,7 +10,7 @@ from sessauth._fast._check import Chain
 from sessauth.clock import FixedClock
 from sessauth.crypto.keys import IssuerKey
 from sessauth.reasons import Reason
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.wire import encode
 from tests.support.state_fixture import StateFixture

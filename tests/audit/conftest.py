@@ -14,8 +14,7 @@ from sessauth.audit.layout import ArgumentsKey
 from sessauth.clock import FixedClock
 from sessauth.crypto.keys import IssuerKey
 from sessauth.model.change import end_session, narrow_session, open_session, revoke, suspend_session
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 from tests.support.audit_log import SESSION, START_MS, change, decision, open_stream
 from tests.support.changes import scopes
 from tests.support.replay_script import Script

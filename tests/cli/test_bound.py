@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.crypto.keys import HolderPublicKey
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 
 from .conftest import Run, Service
 

@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.crypto.keys import IssuerKey
 from sessauth.model.receipt import SignedReceipt
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from sessauth.verifier.receipt_check import CoverageKind, check_token_against
 from tests.support.receipts import CLOSED, LATE, PARTIAL, SERVICE, STRANGER
 

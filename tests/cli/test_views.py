@@ -13,7 +13,7 @@ from sessauth.client import RemoteDecision
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.scopes.scope import Condition, Scope
-from sessauth.tokens.inspection import BlockInfo, Ending, TokenInfo
+from sessauth.tokens.block_draft import BlockInfo, Ending, TokenInfo
 
 NOW_MS = 1_770_000_000_000
 MINUTE = 60_000

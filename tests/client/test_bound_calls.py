@@ -15,9 +15,8 @@ from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import SystemClock
 from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.reasons import Reason
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.prover import HolderKey
+from sessauth.tokens.token import Issuer, Token
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import token_pb2

@@ -15,7 +15,7 @@ from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.base import BaseVerifier

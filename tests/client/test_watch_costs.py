@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.client import AsyncClient, CheckItem, Client, Watch
 from sessauth.reasons import Reason
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from tests.support.service import running
 
 CEILING = ["read:files/**"]

@@ -15,7 +15,7 @@ from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.state.lmdb.reader import StateReader
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions

@@ -16,7 +16,7 @@ from sessauth.clock import SystemClock
 from sessauth.model.receipt import VerifierState
 from sessauth.reasons import Reason
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.v1 import cut_off_service_pb2 as cut_off
 from sessauth.v1 import evidence_service_pb2 as evidence
 from sessauth.v1 import key_service_pb2 as keys

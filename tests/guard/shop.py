@@ -20,7 +20,7 @@ from sessauth.clock import SystemClock
 from sessauth.decisions.outward import Outward
 from sessauth.guard import Guard
 from sessauth.guard.services.call_table import CallTable
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from tests.guard.world import Broken, World
 from tests.support.server_fixture import AUDIENCE
 

@@ -16,8 +16,7 @@ from sessauth.errors import UsageError
 from sessauth.guard import Guard
 from sessauth.guard.grpc import GuardInterceptor
 from sessauth.guard.grpc_client import GuardClientInterceptor, OutgoingCalls, aio_interceptors
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.prover import Prover
+from sessauth.tokens.prover import HolderKey, Prover
 from tests.guard.grpc_shop import (
     CODEC,
     METHODS,

@@ -11,8 +11,7 @@ from sessauth.errors import UsageError
 from sessauth.guard import Guard
 from sessauth.guard.asgi import GuardMiddleware
 from sessauth.guard.httpx import BearerAuth, route_calls
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.prover import Prover
+from sessauth.tokens.prover import HolderKey, Prover
 from tests.guard.http_shop import ROUTES, plain_app, serving
 from tests.guard.shop import CEILING
 from tests.guard.world import World

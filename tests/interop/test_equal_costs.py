@@ -16,7 +16,7 @@ from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.model.approval import ApprovalRecord
 from sessauth.scopes.parts import key_text
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import approval_service_pb2 as approvals
 from sessauth.v1 import authorization_service_pb2 as pb

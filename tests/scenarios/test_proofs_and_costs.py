@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sessauth.clock import SystemClock
 from sessauth.reasons import Reason, Stage
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from tests.support.server_fixture import AUDIENCE, ServerFixture, at_once
 

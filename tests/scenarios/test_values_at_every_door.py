@@ -14,7 +14,7 @@ from sessauth.decisions.tool_catalog import Candidate
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.parts import key_text
 from sessauth.scopes.value import encode
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from tests.support.server_fixture import AUDIENCE, ServerFixture
 
 CALL = ("read", "doc/1")

@@ -9,8 +9,8 @@ import pytest
 
 from sessauth.crypto.armor import proof_text
 from sessauth.crypto.keys import IssuerKey, VerifierKey
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.inspection import Ending
+from sessauth.tokens.block_draft import Ending
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb

@@ -13,7 +13,7 @@ from sessauth.crypto.keys import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.state.host.proof_keys import HostProofKeys, keys_path
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until

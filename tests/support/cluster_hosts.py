@@ -16,7 +16,7 @@ from sessauth.reasons import Reason
 from sessauth.server.config import Config
 from sessauth.server.process.control import Control
 from sessauth.state.host.proof_keys import HostProofKeys
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.both_servers import OneServer

@@ -24,8 +24,7 @@ from sessauth.server.rpc.grpc_server import Serving
 from sessauth.server.services.cluster import FeedService
 from sessauth.state.lmdb import cluster_rows
 from sessauth.state.replication.carrier import EngineSource
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 from sessauth.v1 import feed_service_pb2
 from tests.support.carried import Member, OneEngine, begin_cluster
 from tests.support.changes import opening

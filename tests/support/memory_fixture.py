@@ -10,8 +10,7 @@ from sessauth.clock import FixedClock
 from sessauth.crypto.keys import IssuerKey
 from sessauth.decisions.decision import Decision
 from sessauth.scopes.scope import Scope
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 from tests.oracle.model import OracleKey, OracleSession, OracleView
 from tests.support.view_source import MemorySource
 

@@ -14,8 +14,7 @@ from sessauth.model.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.scopes.scope import Scope
 from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer, WriterDecision
 from sessauth.state.writer.state_writer import StateWriter
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 from sessauth.verifier.verifier import Verifier
 
 NOW_MS = 1_800_000_000_000

@@ -20,7 +20,7 @@ from sessauth.crypto.keys import VerifierKey
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.value import canonical, encode
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
 from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, memory_fixture
@@ -156,7 +156,7 @@ def test_a_proof_for_values_is_one_for_their_bytes() -> None:
     host = VerifierKey(b"v" * 16, holder.public.proof_key, NOW_MS - 1, NOW_MS + 60_000, b"c" * 16)
     nonces = iter([bytes(16)] * 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sessauth.tokens.holder.secrets.token_bytes", lambda _: next(nonces))
+        patch.setattr("sessauth.tokens.prover.secrets.token_bytes", lambda _: next(nonces))
         proofs = {
             holder.prove(token, "read", "files/a", form, host, kind="ed25519", now_ms=NOW_MS)
             for form in (BYTES, BYTES.decode(), VALUES)

@@ -7,8 +7,8 @@ import pytest
 from sessauth._fast._check import Chain
 from sessauth.crypto.keys import HolderPublicKey
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.inspection import Ending
+from sessauth.tokens.block_draft import Ending
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture, memory_fixture
 

@@ -14,7 +14,7 @@ from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import NOW_MS, MemoryFixture, memory_fixture
 
@@ -206,7 +206,7 @@ def test_a_second_proof_agrees_on_no_key(
         agreed.append(args[1])
         return agree(*args)
 
-    monkeypatch.setattr("sessauth.tokens.holder.kernel.mac_key_of_holder", counted)
+    monkeypatch.setattr("sessauth.tokens.prover.kernel.mac_key_of_holder", counted)
     token = memory.mint(READ, ending="", to=holder.public)
     other = VerifierKey(HOST.verifier_id, kernel.x25519_public(bytes(32)), 0, NOW_MS * 2, HOST.cluster_id)
 

@@ -17,7 +17,7 @@ from sessauth.errors import MalformedToken, Unavailable, UnknownTool, UsageError
 from sessauth.limits import PROOF_WINDOW_MS
 from sessauth.reasons import Reason
 from sessauth.scopes.value import encode
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000

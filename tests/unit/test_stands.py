@@ -15,8 +15,7 @@ from sessauth.decisions.decision import restore
 from sessauth.decisions.tool_catalog import HANDSHAKE, ToolCatalog
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens.token import Issuer, Token
 from sessauth.verifier.verifier import Verifier
 from tests.oracle.constants import KeyStatus, SessionStatus
 from tests.oracle.model import OracleKey, OracleSession, OracleView

@@ -12,8 +12,8 @@ from sessauth.crypto.armor import STORED_PREFIX, stored_text
 from sessauth.crypto.keys import HolderPublicKey, IssuerKey
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
 from sessauth.scopes.scope import Scope
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.inspection import Ending
+from sessauth.tokens.block_draft import Ending
+from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture, memory_fixture
 

@@ -11,11 +11,10 @@ import pytest
 from sessauth._fast import _check as kernel
 from sessauth.clock import FixedClock
 from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
-from sessauth.tokens import holder as holders
-from sessauth.tokens import issuer as issuers
-from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.issuer import Issuer
-from sessauth.tokens.token import Token
+from sessauth.tokens import prover as holders
+from sessauth.tokens import token as issuers
+from sessauth.tokens.prover import HolderKey
+from sessauth.tokens.token import Issuer, Token
 from tests.support.vector_files import load, read_request
 
 CONTENT = load("making.json")

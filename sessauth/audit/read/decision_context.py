@@ -15,7 +15,7 @@ from ...errors import NotFound, UsageError
 from ...limits import MAX_ANCESTORS
 from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope
-from ...tokens.inspection import BlockInfo
+from ...tokens.block_draft import BlockInfo
 from .query import Entry, FolderReader, LoggedDecision, Query, find
 
 _BEFORE: Final = 8

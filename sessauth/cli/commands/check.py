@@ -27,7 +27,7 @@ from ...limits import MAX_PERMIT_MS
 from ...model.session import ceiling_layers
 from ...reasons import Level, Reason
 from ...scopes.scope import Scope
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from .. import context, output, params
 from ..context import Settings, with_settings
 from ..io import (

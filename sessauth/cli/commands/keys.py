@@ -15,7 +15,7 @@ import click
 from ...approvals.approver import ApproverKey
 from ...crypto.keys import HolderPublicKey, KeyRecord, public_jwk
 from ...scopes.value import quoted
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import one_public_key

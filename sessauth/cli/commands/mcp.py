@@ -22,7 +22,7 @@ import click
 
 from ...decisions.tool_catalog import ToolCatalog
 from ...errors import UsageError
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from ...tokens.token import Token
 from .. import output
 from ..context import Settings, with_settings

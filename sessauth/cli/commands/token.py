@@ -18,8 +18,8 @@ import click
 
 from ...crypto.armor import proof_text
 from ...errors import UsageError
-from ...tokens.holder import HolderKey
-from ...tokens.inspection import BlockInfo, TokenInfo
+from ...tokens.block_draft import BlockInfo, TokenInfo
+from ...tokens.prover import HolderKey
 from ...tokens.token import Token
 from .. import context, params
 from ..context import Settings, with_settings
@@ -337,7 +337,7 @@ def mint(
     """Mint a token of a session and print it."""
     if issuer_key is not None:
         from ...crypto.keys import IssuerKey
-        from ...tokens.issuer import Issuer
+        from ...tokens.token import Issuer
 
         if options.pop("strict"):
             raise UsageError("--strict is for the server, which knows the ceiling: leave out --issuer-key")

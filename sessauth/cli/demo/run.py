@@ -25,7 +25,7 @@ from ...errors import Unavailable, UnknownTool, WidensAuthority
 from ...model.receipt import Receipt, ReceiptState
 from ...model.receipt import verify as verify_receipt
 from ...reasons import Reason
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from ...tokens.token import Token
 from ...usage.profile import CEILING
 from ...usage.suggest import suggest

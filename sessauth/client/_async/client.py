@@ -20,7 +20,7 @@ from ...errors import SessauthError
 from ...model.session import Session
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from ...tokens.token import Token
 from .._live_state import (
     PATIENCE_MS,

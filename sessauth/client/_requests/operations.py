@@ -21,7 +21,7 @@ from ..._fast import _check as kernel
 from ...crypto.keys import KeyRecord, SignedVerifierKey
 from ...errors import ServerError, UsageError
 from ...model.server_status import ClusterStanding, HostStanding, ServerStatus
-from ...tokens.inspection import BlockInfo
+from ...tokens.block_draft import BlockInfo
 from ...usage.session_usage import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import cluster_service_pb2 as cluster_pb
 from ...v1 import credential_service_pb2 as credential_pb

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ...crypto.keys import IssuerKeys
-from ...tokens.holder import HolderKey
+from ...tokens.prover import HolderKey
 from .._live_state import ProofMaker
 from .._requests.sessions import OpenTerms
 from .._target import Tls

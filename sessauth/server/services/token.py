@@ -13,8 +13,7 @@ from ...model.session import Session, SessionStatus, lineage
 from ...scopes import containment
 from ...scopes.scope import Scope
 from ...state.writer.state_writer import StateWriter
-from ...tokens.issuer import Issuer
-from ...tokens.token import Token
+from ...tokens.token import Issuer, Token
 from ...v1 import token_pb2
 from ...v1 import token_service_pb2 as pb
 from .. import request_fields

@@ -11,7 +11,7 @@ import pytest
 from sessauth.clock import SystemClock
 from sessauth.crypto.armor import proof_text
 from sessauth.gateways.authzen import AuthZenApp, AuthZenEvaluator
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from tests.gateways.authzen.pdp import BATCH, IDENTIFIER, ONE, decided, request_for, serving
 from tests.guard.shop import CEILING, SCOPES
 from tests.guard.world import Broken, World

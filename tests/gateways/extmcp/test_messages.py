@@ -18,7 +18,7 @@ from sessauth.crypto.armor import proof_text
 from sessauth.errors import ConfigError, UsageError
 from sessauth.gateways.extmcp.policy import SERVICE, ExtMcpPolicy, ExtMcpServer
 from sessauth.gateways.extmcp.v1 import ext_mcp_pb2 as messages
-from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.prover import HolderKey
 from tests.guard.world import SERVER, Broken, World
 from tests.support.server_fixture import AUDIENCE
 

@@ -13,7 +13,7 @@ from sessauth._fast._codec import DecisionText
 from sessauth.crypto.keys import IssuerKey
 from sessauth.reasons import Reason, Stage
 from sessauth.server.keys.credentials import credential_text
-from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Issuer
 from tests.support.recorded import RecordedVerifier, bodies
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
