@@ -21,8 +21,8 @@ from .base import BaseVerifier
 from .registration import RegistrationLoop, StateProbe
 
 if TYPE_CHECKING:
-    from .._fast._check import Decision
     from ..client import AsyncClient, Client
+    from ..decisions.decision import Decision
 
 _RETRY_ID_BYTES: Final = 16
 
