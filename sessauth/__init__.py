@@ -40,5 +40,5 @@ from .tokens.prover import HolderKey as HolderKey
 from .tokens.prover import Prover as Prover
 from .tokens.token import Issuer as Issuer
 from .tokens.token import Token as Token
-from .verifier.async_verifier import AsyncVerifier as AsyncVerifier
+from .verifier.verifier import AsyncVerifier as AsyncVerifier
 from .verifier.verifier import Verifier as Verifier

@@ -24,9 +24,8 @@ from ..reasons import Level, Reason, Stage, SurveyVerdict
 from ..scopes.value import Arguments
 from ..tokens.prover import AsyncProver, Prover
 from ..tokens.token import Token
-from ..verifier.async_verifier import AsyncVerifier
 from ..verifier.base import BaseVerifier
-from ..verifier.server_backed import ServerBackedVerifier
+from ..verifier.verifier import AsyncVerifier, ServerBackedVerifier
 from .call import (
     BAD_CALL,
     CHANGED,

@@ -25,7 +25,7 @@ REACHED = (
     *("client", "server/services", "server/request_fields.py", "server/events.py", "cli"),
     *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
     *("crypto/keys.py", "crypto/keys.py", "approvals/approver.py"),
-    *("scopes/value.py", "verifier/cost_judge.py"),
+    *("scopes/value.py", "verifier/base.py"),
 )
 # Read by the server alone: what a verifier or a follower reports has no options.
 NOT_REACHED = {"client/_usage_messages.py", "server/services/cluster.py"}

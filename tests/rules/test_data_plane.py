@@ -13,7 +13,7 @@ HEAVY = ("grpc", "grpc_health", "google", "click", "sessauth.server", "sessauth.
 @pytest.mark.parametrize(
     "module",
     [
-        *("sessauth", "sessauth.verifier.verifier", "sessauth.verifier.async_verifier"),
+        *("sessauth", "sessauth.verifier.verifier", "sessauth.verifier.verifier"),
         *("sessauth.tokens.token", "sessauth.tokens.token", "sessauth.tokens.prover"),
     ],
 )

@@ -23,7 +23,7 @@ from sessauth.audit.write.stream import AuditOptions
 from sessauth.clock import SystemClock
 from sessauth.errors import Rejected, SessauthError, UsageError
 from sessauth.model.receipt import VerifierState
-from sessauth.verifier.server_backed import ServerBackedVerifier
+from sessauth.verifier.verifier import ServerBackedVerifier
 from tests.support.recorded import records
 from tests.support.server_fixture import AUDIENCE, ServerFixture
 from tests.support.service import wait_until

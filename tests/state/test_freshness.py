@@ -13,8 +13,7 @@ from sessauth.clock import SystemClock
 from sessauth.reasons import Reason
 from sessauth.state import layout
 from sessauth.state.host.brake import Brake
-from sessauth.verifier.async_verifier import AsyncVerifier
-from sessauth.verifier.verifier import Verifier
+from sessauth.verifier.verifier import AsyncVerifier, Verifier
 from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, NOW, root, token
 

@@ -12,7 +12,7 @@ from sessauth.client import Client
 from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import Rejected
 from sessauth.tokens.token import Token
-from sessauth.verifier.server_backed import ServerBackedVerifier
+from sessauth.verifier.verifier import ServerBackedVerifier
 from tests.support.server_fixture import AUDIENCE, ServerFixture
 from tests.support.service_model import CHILD, ROOT, Call, ModelSession, ModelToken
 

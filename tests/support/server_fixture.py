@@ -16,8 +16,7 @@ from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import SessauthError
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
-from sessauth.verifier.server_backed import ServerBackedVerifier
-from sessauth.verifier.verifier import Verifier
+from sessauth.verifier.verifier import ServerBackedVerifier, Verifier
 from tests.support.service import ServerProcess, child_pids, wait_until
 
 AUDIENCE = "gateway"

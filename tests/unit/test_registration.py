@@ -11,7 +11,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
 from sessauth.model.change import Head
 from sessauth.reasons import Reason
-from sessauth.verifier.registration import Registration, RegistrationLoop
+from sessauth.verifier.base import Registration, RegistrationLoop
 from tests.support.memory_fixture import MemoryFixture, memory_fixture
 from tests.support.service import wait_until
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.verifier.server_backed import ServerBackedVerifier
-from sessauth.verifier.verifier import Verifier
+from sessauth.verifier.verifier import ServerBackedVerifier, Verifier
 
 CALL = ["self", "token", "action", "resource", "arguments"]
 OF_A_CALL = ["tool", "session", "source", "peer", "audience", "at_least_revision", "proof"]

@@ -26,8 +26,7 @@ from ...errors import SessauthError, Unavailable
 from ...reasons import Reason
 from ...server.process.init import Initialised, initialise
 from ...tokens.token import Token
-from ...verifier.server_backed import ServerBackedVerifier
-from ...verifier.verifier import Verifier
+from ...verifier.verifier import ServerBackedVerifier, Verifier
 
 AUDIENCE = "gateway"
 WORKERS = 2

@@ -26,7 +26,7 @@ from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_keys import ProofReader
 from ...state.lmdb.reader import StateReader
 from ...v1 import authorization_service_pb2
-from ...verifier.registration import POLL_SECONDS, Registration, RegistrationLoop
+from ...verifier.base import POLL_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
 from .. import log
 from ..config import Config, from_dict

@@ -15,7 +15,7 @@ from ...model.approval import SignedApproval
 from ...reasons import Stage
 from ...scopes.value import Arguments
 from ...tokens.token import Token
-from ..cost_judge import CostJudge, new_retry_id, sendable
+from ..base import CostJudge, new_retry_id, sendable
 
 if TYPE_CHECKING:
     from ..._fast._check import Batch
