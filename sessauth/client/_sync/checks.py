@@ -21,7 +21,9 @@ from ...v1 import authorization_service_pb2 as pb
 from .._live_state import ProofSource
 from .._requests import tokens as token_calls
 from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, decision_from_message
-from .._threads import Watch
+from .._threads import (
+    Watch,
+)
 from .._transport import MAX_TIMEOUT_MS, Failure, RpcFailure, check_timeout
 from .calls import KeyCalls
 
