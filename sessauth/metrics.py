@@ -1,4 +1,6 @@
-"""The metrics of every verifier: names, kinds, labels and descriptions.
+"""Metrics of a verifier in a process of its own, for Prometheus (``pip install 'sessauth[metrics]'``).
+
+The metrics of every verifier: names, kinds, labels and descriptions.
 
 Names end in their unit: seconds, bytes, or nothing for counts. No label has a value that an agent,
 a session or a token chooses. Those of a whole service are in ``server/metrics/state.py``.

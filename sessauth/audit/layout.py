@@ -1,4 +1,9 @@
-"""Names, modes and formats of the files in an audit folder.
+"""An audit folder: the names of its files, its two keys, and the signed checkpoints of its streams.
+
+Writers (``audit/write``), the verification (``audit/verify``) and readers (``audit/read``) all use these
+names and bytes. None of them has its own.
+
+Names, modes and formats of the files in an audit folder.
 
 The keys of an audit folder: one signs checkpoints, the other hides the arguments of calls.
 

@@ -1,4 +1,6 @@
-"""The common part of OCSF events: class, activity, severity and time.
+"""An audit log as events of the Open Cybersecurity Schema Framework: decisions and changes.
+
+The common part of OCSF events: class, activity, severity and time.
 
 Changes of the state as OCSF events: Authorize Session for an opening, else Entity Management.
 

@@ -1,4 +1,6 @@
-"""Output of the commands: lines and tables for people, one JSON document for programs, progress on stderr.
+"""Output of the commands, and their errors with exit codes.
+
+Output of the commands: lines and tables for people, one JSON document for programs, progress on stderr.
 
 Texts from tokens, sessions or a server are made harmless first: nothing printed can move the cursor,
 change colours or reorder the text beside it.

@@ -1,4 +1,10 @@
-"""The servers that a host may follow, one at a time: one that fails or is silent is left for the next.
+"""The feed of a follower: a cluster's log, read over gRPC from one of its servers.
+
+A follower picks a server, fetches a snapshot if its own state is too old, then keeps one stream of records
+open. A server that fails or is silent is left for the next. Records are signed, and checked by the host
+that applies them.
+
+The servers that a host may follow, one at a time: one that fails or is silent is left for the next.
 
 Fetching a snapshot: the data file of a server's state, and the signed record at its end.
 

@@ -1,4 +1,14 @@
-"""The state of a session that lives as long as a ``with`` block, for both clients.
+"""State that lasts longer than one call, for both clients.
+
+- live sessions, whose lease is renewed while a block runs;
+- proofs of bound tokens, for the latest keys of the host;
+- watched calls, whose allow the server may withdraw;
+- events of sessions, resumed from a position after a break.
+
+Nothing here does I/O: ``_tasks.py`` and ``_threads.py`` call it. Whatever is lost, late or unknown counts
+as not allowed.
+
+The state of a session that lives as long as a ``with`` block, for both clients.
 
 The lease is renewed at a third of its length. A renewal that got no answer is tried again until the lease
 must have lapsed, by this machine's monotonic clock; one that the server refuses is final. From then on the

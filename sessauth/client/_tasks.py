@@ -1,4 +1,9 @@
-"""Items of a stream of checks, from a source of either kind.
+"""Parts of the asyncio client that run beside calls: lease renewal, watches of checks, event streams.
+
+``client/_threads.py`` has the same names for the blocking client. Both are written by hand: here a task
+does what a thread does there.
+
+Items of a stream of checks, from a source of either kind.
 
 Renewal of a live session's lease, in a task.
 

@@ -1,4 +1,9 @@
-"""Renewal of a live session's lease, in a thread.
+"""Parts of the blocking client that run beside calls: lease renewal, watches of checks, event streams.
+
+``client/_tasks.py`` has the same names for asyncio. Both are written by hand: here a thread does what a
+task does there.
+
+Renewal of a live session's lease, in a thread.
 
 A watch of checks: a thread reads the stream.
 

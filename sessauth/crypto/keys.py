@@ -1,4 +1,9 @@
-"""The base of keys that sign: an Ed25519 secret, in a file that its owner alone can read.
+"""Keys: the base of those that sign, then issuer keys, verifier keys, and the public half of a holder's.
+
+A secret is in a file that its owner alone can read. What a holder trusts are public keys: issuer keys, and
+verifier keys that one of them signed.
+
+The base of keys that sign: an Ed25519 secret, in a file that its owner alone can read.
 
 Issuer keys: the secret in its file, the record in the state, the public keys that a holder trusts.
 
@@ -14,7 +19,7 @@ the host's (``state/host/proof_keys.py``).
 The public half of a holder's key, which a token is bound to.
 
 Minting or narrowing a token for a holder needs this and nothing else of it; the secrets stay where they were
-made (``tokens.holder.HolderKey``).
+made (``tokens.prover.HolderKey``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Files of private keys: PKCS#8 PEM that only its owner can open, written once and never over another.
+"""Files of keys and certificates.
+
+Files of private keys: PKCS#8 PEM that only its owner can open, written once and never over another.
 
 A file holds one block for each of its keys, in the order of the class that owns it. Each has the encoding of
 ``openssl genpkey``. No message shows the contents of a file.

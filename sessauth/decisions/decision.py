@@ -1,4 +1,8 @@
-"""Decisions: the surface of every decision, and the kernel's own class, given enums and that surface.
+"""A decision: its fields, the meaning of its reason, and its explanation to an operator.
+
+An agent never gets any of this: ``outward.py`` has the part that it may learn.
+
+Decisions: the surface of every decision, and the kernel's own class, given enums and that surface.
 
 The attributes of every decision, made in this process or by a server.
 

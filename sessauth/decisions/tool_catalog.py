@@ -1,4 +1,6 @@
-"""Pinned catalogues of MCP tools, which separate reads from writes.
+"""Catalogues of tools, and surveys of the calls that a token could make.
+
+Pinned catalogues of MCP tools, which separate reads from writes.
 
 The operator pins the catalogue. A server's later definitions of its tools change nothing until they are
 pinned again: an unknown tool is denied, and a tool without a hint is a write. Methods of the protocol other

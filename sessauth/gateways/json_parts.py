@@ -1,4 +1,6 @@
-"""JSON taken apart without reading its values, so that numbers and texts stay as they were written.
+"""JSON of requests: taken apart as it was written, and in the form that every adapter checks.
+
+JSON taken apart without reading its values, so that numbers and texts stay as they were written.
 
 The functions take a text that was read before: JSON, with members of different names.
 

@@ -1,4 +1,6 @@
-"""A Change, the only way to write state, and its outcome.
+"""Changes of the state, the log's own records, and the costs that changes charge.
+
+A Change, the only way to write state, and its outcome.
 
 A change is built by one of the functions below, stamped with the writer's clock, applied by
 ``sessauth.state.rules.apply`` and ordered by the log. Its id is the caller's request id: a repeated id

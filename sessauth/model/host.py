@@ -1,4 +1,9 @@
-"""Hosts of a cluster: their registrations, and the beats by which servers report the hosts' positions.
+"""Records of a cluster: hosts and their beats, groups of the carried log, statements of callers, credentials.
+
+All but credentials are signed by a host's key over bytes that begin with a label of their own, so that no
+signature of one kind is valid for another.
+
+Hosts of a cluster: their registrations, and the beats by which servers report the hosts' positions.
 
 A beat is written into the engine in the same step as the barrier that it belongs to. It is signed, so an
 engine can withhold an acknowledgement, never make one.

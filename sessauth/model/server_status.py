@@ -1,4 +1,6 @@
-"""The present status of a server, as its control process states it, or as its folder shows it.
+"""The status of a server, and its standing in a cluster.
+
+The present status of a server, as its control process states it, or as its folder shows it.
 
 The standing of a host in the log of its cluster, as its process states it.
 """

@@ -1,4 +1,6 @@
-"""A session in the state: its parties and purpose, its time limits and its ceiling.
+"""Sessions: their fields, selectors and bans of them, and their ancestors.
+
+A session in the state: its parties and purpose, its time limits and its ceiling.
 
 Selectors of sessions by the fields they were opened with, and bans of new ones.
 

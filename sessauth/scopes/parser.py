@@ -1,4 +1,6 @@
-"""A parser of scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11.
+"""Scope text: a cursor over its tokens, and the parser.
+
+A parser of scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11.
 
 A cursor over scope text. It knows tokens and offsets, nothing of scopes.
 """

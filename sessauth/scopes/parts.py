@@ -1,4 +1,8 @@
-"""The encoding of scopes and conditions, whose form the kernel checks.
+"""The parts that scopes are made of: their encoding, operators, paths, segments of a resource, and needs.
+
+``parser.py`` makes them of text, ``scope.py`` puts them together.
+
+The encoding of scopes and conditions, whose form the kernel checks.
 
 The operators and accessors of conditions, as numbers and as words.
 

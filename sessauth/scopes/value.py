@@ -1,4 +1,6 @@
-"""Scalar values: the operands of conditions and the values of session facts.
+"""Values in scopes and calls: scalars, operands of conditions, and the arguments of a call.
+
+Scalar values: the operands of conditions and the values of session facts.
 
 A value is a text (``str``), a truth (``bool``) or a :class:`Number`. Numbers have a class of their
 own because in Python ``True == 1``, and in a scope they are never equal.

@@ -1,4 +1,6 @@
-"""A block before it is signed: the caller's parameters within the format's limits.
+"""Blocks of a token: read from its bytes, drafted within the limits, and added to a chain.
+
+A block before it is signed: the caller's parameters within the format's limits.
 
 Messages name the parameter to change. The kernel checks the rest when the signed chain is parsed.
 

@@ -1,4 +1,6 @@
-"""Tokens as a holder has them: read, narrowed offline, shown.
+"""Tokens, and the issuer that signs the first block of each.
+
+Tokens as a holder has them: read, narrowed offline, shown.
 
 A :class:`Token` is unverified: its bytes are a well-formed chain. Only a verifier checks the signatures and
 the session.

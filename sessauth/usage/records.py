@@ -1,4 +1,8 @@
-"""Limits of one :class:`~sessauth.usage.session_usage.SessionUsage`.
+"""Usage records: their limits, and the JSON form of their fields.
+
+Verifiers make them and the control process adds them up, so both ends hold the same limits.
+
+Limits of one :class:`~sessauth.usage.session_usage.SessionUsage`.
 
 With all of them reached it holds about 2 MB; a session of some dozen tools holds a few KB. Contents beyond a
 limit are dropped by value and never by time: so parts merge in any order.

@@ -2,7 +2,7 @@
 
 From decision records::
 
-    layers = ceilings(scopes of the session's ceiling)           # usage.grants; cache per session and epoch
+    layers = ceilings(scopes of the session's ceiling)           # usage.profile; cache per session and epoch
     root = GrantLayer.of_block(payload of the chain's first block)             # cache per root block id
     call = (action, resource, arguments)
     matched = [position for layer in layers for position in layer.matching_positions(*call)]

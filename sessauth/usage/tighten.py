@@ -1,4 +1,10 @@
-"""Scopes inside one granted scope that admit all calls which it admitted.
+"""Narrower scopes inside one granted scope.
+
+The parts, in the order of use: :func:`generalize` finds what holds for all observed values in one place;
+the open arguments are those that no condition holds; the last part puts conditions together and keeps a
+scope only if the kernel proves that it lies inside the grant.
+
+Scopes inside one granted scope that admit all calls which it admitted.
 
 Only scopes that the kernel proves to lie inside the granted scope are suggested.
 

@@ -1,4 +1,10 @@
-"""The base of all verifiers: checks calls by a source of state, in this process.
+"""The parts of both verifiers: checks in this process, the registration with a server, and the way to it.
+
+A call that does not end in stage ``needs`` is checked in this process. Only the server's writer charges
+costs: such a call is prepared here and sent there. Without an answer, or past the bound of its
+registration, a verifier denies.
+
+The base of all verifiers: checks calls by a source of state, in this process.
 
 Loads neither grpc nor protobuf.
 

@@ -1,4 +1,6 @@
-"""The verifier: checks calls in this process, by the kernel, against a state on the same host.
+"""Verifiers: with a state on the same host, with a server that charges costs, and for an event loop.
+
+The verifier: checks calls in this process, by the kernel, against a state on the same host.
 
     with Verifier.embedded("/var/lib/sessauth/state", audience="gateway-1") as verifier:
         decision = verifier.check(token, "read", "mcp/github/get_commit", b'{"owner":"acme"}')
@@ -125,7 +127,7 @@ class Verifier(BaseVerifier):
             state_dir: the server's state folder.
             audience: the name of this verifier.
             cache_bytes: memory for verified chains, in bytes.
-            server: the server's socket, where costs of calls are charged (``verifier.server_backed``).
+            server: the server's socket, where costs of calls are charged.
             credential: the gateway's API key for it, or ``credential_file``, not readable by others.
             credential_file: see ``credential``.
             timeout_ms: time for which one call may wait for the server.

@@ -1,4 +1,8 @@
-"""The report of a replay.
+"""The report of a replay, and the trials that it may hold.
+
+A trial evaluates recorded calls by a ceiling that was not in force, on rows of a state in memory.
+
+The report of a replay.
 
 Rows of a state in memory: recorded changes are applied to them, and the kernel's view reads them.
 

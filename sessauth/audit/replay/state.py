@@ -1,4 +1,6 @@
-"""The state at a revision, built from recorded changes, with the extent to which it is known.
+"""The recorded state of a folder: read once, and rebuilt at each revision that a decision used.
+
+The state at a revision, built from recorded changes, with the extent to which it is known.
 
 Reads an audit folder once: its changes and chains, and the places of its decisions.
 

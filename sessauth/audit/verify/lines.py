@@ -1,4 +1,9 @@
-"""Follows the chain through the lines of one file, and finds where they leave it.
+"""The lines of one file in a verification, and the findings about them.
+
+A finding has a kind, a place and words. A file that retention removed is no finding: its signed removal is
+looked up first.
+
+Follows the chain through the lines of one file, and finds where they leave it.
 
 The kernel follows the chain as far as it holds. After a break, a line that fits elsewhere was moved, one
 whose followers continue its chain was changed, and a number without a line was removed. All other lines were

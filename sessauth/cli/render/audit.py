@@ -1,4 +1,6 @@
-"""Verifications and records of the audit log, as JSON and as lines for people.
+"""Audit folders for the commands: opened, verified, and shown as JSON or as lines for people.
+
+Verifications and records of the audit log, as JSON and as lines for people.
 
 The story of a session over several hosts, as JSON and as lines for people.
 

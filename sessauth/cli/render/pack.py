@@ -1,4 +1,6 @@
-"""An evidence pack and its proof, as JSON and as lines.
+"""Evidence packs for the commands: where their contents come from, and their text.
+
+An evidence pack and its proof, as JSON and as lines.
 
 The sources of an evidence pack: audit folders with their keys, and a server's records of sessions.
 """

@@ -1,4 +1,6 @@
-"""A session as JSON, as lines, and as a row of a table.
+"""Sessions, lists of them and receipts, as JSON and as lines for people.
+
+A session as JSON, as lines, and as a row of a table.
 
 A closure receipt as JSON and as lines.
 

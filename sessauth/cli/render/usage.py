@@ -1,4 +1,6 @@
-"""A report as JSON and as tables: granted against used, of one session or of all with a purpose.
+"""Reports, censuses and trials in observe mode, as JSON and as lines for people.
+
+A report as JSON and as tables: granted against used, of one session or of all with a purpose.
 
 A census as JSON and as a tree: every block of a session's tokens that any verifier saw.
 

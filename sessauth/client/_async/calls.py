@@ -1,4 +1,10 @@
-"""Base of the groups of calls that make up a client.
+"""A client's transport, and the calls that need nothing but it.
+
+Each service has a class of calls. A method describes its call by ``client/_requests`` and runs it; the
+transport has the deadline, the credential and the retries. Calls that check are in ``checks.py``, what
+lasts longer than a call is in ``client.py``.
+
+Base of the groups of calls that make up a client.
 
 Runs described calls over gRPC channels: deadline, credential, retries.
 
@@ -39,15 +45,8 @@ from ...scopes.scope import Scope
 from ...scopes.value import Arguments, Plain
 from ...tokens.token import Token
 from .._live_state import ProofMaker
-from .._requests import operations as cluster_calls
-from .._requests import operations as credential_calls
-from .._requests import operations as key_calls
-from .._requests import operations as status_calls
-from .._requests import operations as usage_calls
-from .._requests import sessions as cut_off_calls
-from .._requests import sessions as evidence_calls
+from .._requests import operations as operation_calls
 from .._requests import sessions as session_calls
-from .._requests import tokens as approval_calls
 from .._requests import tokens as token_calls
 from .._requests.sessions import OpenTerms, SessionFilters
 from .._requests.tokens import MintTerms
@@ -226,7 +225,7 @@ class AsyncSessionCalls(AsyncCalls):
         it against the service's keys. It is None where the server could not make one: the session has ended
         all the same.
         """
-        return await self._run(evidence_calls.end(session_id, reason, request_id))
+        return await self._run(session_calls.end(session_id, reason, request_id))
 
     async def mint(
         self,
@@ -282,12 +281,12 @@ class AsyncApprovalCalls(AsyncCalls):
             page_token: from an earlier page.
         """
         return await self._run(
-            approval_calls.list_approvals(session_id, status, public_key, page_size, page_token)
+            token_calls.list_approvals(session_id, status, public_key, page_size, page_token)
         )
 
     async def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
         """Return an approval as an approver reads and signs it."""
-        return await self._run(approval_calls.get_approval(session_id, approval_id))
+        return await self._run(token_calls.get_approval(session_id, approval_id))
 
     async def grant_approval(
         self,
@@ -302,13 +301,13 @@ class AsyncApprovalCalls(AsyncCalls):
         Returns the approval's new state. Raises InvalidApproval for a request that must not be signed,
         Rejected BAD_APPROVAL for a signature that does not count.
         """
-        return await self._run(approval_calls.grant_approval(request, by, ttl_ms, request_id))
+        return await self._run(token_calls.grant_approval(request, by, ttl_ms, request_id))
 
     async def deny_approval(
         self, session_id: bytes, approval_id: bytes, reason: str = "", *, request_id: str = ""
     ) -> ApprovalRequest:
         """Deny a call until the approval expires."""
-        return await self._run(approval_calls.deny_approval(session_id, approval_id, reason, request_id))
+        return await self._run(token_calls.deny_approval(session_id, approval_id, reason, request_id))
 
     async def commit(
         self,
@@ -330,11 +329,11 @@ class AsyncApprovalCalls(AsyncCalls):
         The call is given as it was checked. An allow is for now: nothing is committed twice.
         """
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
-        return await self._run(approval_calls.commit(permit, item, audience, at_least_revision))
+        return await self._run(token_calls.commit(permit, item, audience, at_least_revision))
 
     async def release(self, permit: bytes) -> int:
         """Give back the costs that a permit holds. Returns the revision from which they are free again."""
-        return await self._run(approval_calls.release(permit))
+        return await self._run(token_calls.release(permit))
 
 
 class AsyncEvidenceCalls(AsyncCalls):
@@ -345,11 +344,11 @@ class AsyncEvidenceCalls(AsyncCalls):
 
         Raises Rejected WRONG_STATUS for a session that has not ended.
         """
-        return await self._run(evidence_calls.get_receipt(session_id))
+        return await self._run(session_calls.get_receipt(session_id))
 
     async def list_verifiers(self) -> list[RegisteredVerifier]:
         """Return the registered verifiers, each with its state against the last end."""
-        return await self._run(evidence_calls.list_verifiers())
+        return await self._run(session_calls.list_verifiers())
 
 
 class AsyncCutOffCalls(AsyncCalls):
@@ -373,12 +372,12 @@ class AsyncCutOffCalls(AsyncCalls):
         the first end on; operators only. Sessions end while the server searches, for some seconds a call:
         repeat it with the result's ``next_page_token`` as ``page_token`` until that is empty.
         """
-        parts = cut_off_calls.selector(subject, owner, labels, all_sessions)
-        return await self._run(cut_off_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
+        parts = session_calls.selector(subject, owner, labels, all_sessions)
+        return await self._run(session_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
 
     async def list_bans(self) -> list[SessionBan]:
         """Return the bans of new sessions that have not lapsed."""
-        return await self._run(cut_off_calls.list_bans())
+        return await self._run(session_calls.list_bans())
 
     async def lift_ban(
         self,
@@ -389,22 +388,22 @@ class AsyncCutOffCalls(AsyncCalls):
         all_sessions: bool = False,
     ) -> None:
         """Lift the ban by these very parts. Raises NotFound if there is none."""
-        await self._run(cut_off_calls.lift_ban(cut_off_calls.selector(subject, owner, labels, all_sessions)))
+        await self._run(session_calls.lift_ban(session_calls.selector(subject, owner, labels, all_sessions)))
 
     async def freeze(self, reason: str = "") -> None:
         """Deny every check and refuse all new authority, on the server's host or all hosts of its cluster.
 
         ``reason`` has up to 256 bytes. Sessions can still be ended, and their leases renewed.
         """
-        await self._run(cut_off_calls.freeze(reason))
+        await self._run(session_calls.freeze(reason))
 
     async def thaw(self) -> None:
         """Undo :meth:`freeze`; sessions that have not ended meanwhile go on."""
-        await self._run(cut_off_calls.thaw())
+        await self._run(session_calls.thaw())
 
     async def get_freeze(self) -> FreezeState:
         """Return why checks are denied on the server's host."""
-        return await self._run(cut_off_calls.get_freeze())
+        return await self._run(session_calls.get_freeze())
 
 
 class AsyncKeyCalls(AsyncCalls):
@@ -412,7 +411,7 @@ class AsyncKeyCalls(AsyncCalls):
 
     async def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""
-        return await self._run(key_calls.list_keys())
+        return await self._run(operation_calls.list_keys())
 
     async def verifier_keys(self, issuer_keys: IssuerKeys | None = None) -> VerifierKeys:
         """Return the verifier keys of the server's host, verified; proofs are made for them.
@@ -420,29 +419,29 @@ class AsyncKeyCalls(AsyncCalls):
         They must be signed by ``issuer_keys``. None: those that the client was made with, else
         those that the server itself names. Raises UsageError for a key with another signature.
         """
-        signed = await self._run(key_calls.verifier_keys())
+        signed = await self._run(operation_calls.verifier_keys())
         known = issuer_keys if issuer_keys is not None else self._prover.issuer_keys
         return self._prover.verify(signed, known if known is not None else await self.jwks())
 
     async def jwks(self) -> bytes:
         """Return the public issuer keys as a JWK set, JSON."""
-        return await self._run(key_calls.jwks())
+        return await self._run(operation_calls.jwks())
 
     async def add_key(self, public_key: bytes = b"", *, owner: str = "", request_id: str = "") -> KeyRecord:
         """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
-        return await self._run(key_calls.add_key(public_key, owner, request_id))
+        return await self._run(operation_calls.add_key(public_key, owner, request_id))
 
     async def activate_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
         """Let a prepared key root tokens."""
-        return await self._run(key_calls.activate(key_id, request_id))
+        return await self._run(operation_calls.activate(key_id, request_id))
 
     async def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
         """Let a key verify its signatures until now, and no later ones."""
-        return await self._run(key_calls.retire(key_id, request_id))
+        return await self._run(operation_calls.retire(key_id, request_id))
 
     async def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
         """Deny every token of a key, at once."""
-        return await self._run(key_calls.distrust(key_id, request_id))
+        return await self._run(operation_calls.distrust(key_id, request_id))
 
     async def admit_server(
         self, name: str, *, server_key: bytes, issuer_key: bytes, address: str = "", request_id: str = ""
@@ -454,14 +453,16 @@ class AsyncKeyCalls(AsyncCalls):
         NAME_TAKEN if the name has another server key that is active or prepared, NOT_IN_CLUSTER on a single
         host.
         """
-        return await self._run(key_calls.admit_server(name, server_key, issuer_key, address, request_id))
+        return await self._run(
+            operation_calls.admit_server(name, server_key, issuer_key, address, request_id)
+        )
 
     async def remove_host(self, name: str) -> None:
         """Remove a host of the cluster that can't allow calls any more; receipts name it for its bound yet.
 
         Raises Rejected HOST_ACTIVE while it may allow, NOT_FOUND, NOT_IN_CLUSTER on a single host.
         """
-        await self._run(key_calls.remove_host(name))
+        await self._run(operation_calls.remove_host(name))
 
 
 class AsyncUsageCalls(AsyncCalls):
@@ -469,7 +470,7 @@ class AsyncUsageCalls(AsyncCalls):
 
     async def get_report(self, session_id: bytes) -> SessionReport:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
-        return await self._run(usage_calls.get_report(session_id))
+        return await self._run(operation_calls.get_report(session_id))
 
     async def list_reports(self, purpose: str, *, page_size: int = 0, page_token: str = "") -> ReportPage:
         """Return one page of the reports of all sessions with a purpose that the caller reaches.
@@ -479,11 +480,11 @@ class AsyncUsageCalls(AsyncCalls):
             page_size: 1 to 100; 0: 20. A page of large reports may have fewer.
             page_token: from an earlier page.
         """
-        return await self._run(usage_calls.list_reports(purpose, page_size, page_token))
+        return await self._run(operation_calls.list_reports(purpose, page_size, page_token))
 
     async def get_census(self, session_id: bytes) -> Census:
         """Return every block of a session's tokens that any verifier observed."""
-        return await self._run(usage_calls.get_census(session_id))
+        return await self._run(operation_calls.get_census(session_id))
 
 
 class AsyncClusterCalls(AsyncCalls):
@@ -491,14 +492,14 @@ class AsyncClusterCalls(AsyncCalls):
 
     async def server_status(self) -> ServerStatus:
         """Return the present status of the server, also while it denies every check."""
-        return await self._run(status_calls.get_status())
+        return await self._run(operation_calls.get_status())
 
     async def cluster_standing(self) -> ClusterStanding:
         """Return the position of the server's host in the log, also in an alarm.
 
         Raises Rejected NOT_IN_CLUSTER on a single host.
         """
-        return await self._run(cluster_calls.get_standing())
+        return await self._run(operation_calls.get_standing())
 
 
 class AsyncCredentialCalls(AsyncCalls):
@@ -506,7 +507,7 @@ class AsyncCredentialCalls(AsyncCalls):
 
     async def list_credentials(self) -> list[ListedCredential]:
         """Return the callers of the cluster, then those of the asked host's own file."""
-        return await self._run(credential_calls.list_credentials())
+        return await self._run(operation_calls.list_credentials())
 
     async def add_credential(
         self, name: str, role: str, secret_hash: bytes, *, audiences: Sequence[str] = (), request_id: str = ""
@@ -520,13 +521,11 @@ class AsyncCredentialCalls(AsyncCalls):
             audiences: those that a gateway may check for; empty: any.
             request_id: a repeat of one returns the first outcome.
         """
-        return await self._run(
-            credential_calls.add_credential(name, role, secret_hash, audiences, request_id)
-        )
+        return await self._run(operation_calls.add_credential(name, role, secret_hash, audiences, request_id))
 
     async def remove_credential(self, name: str, *, request_id: str = "") -> int:
         """Refuse all calls of a caller, on every host; return the revision at which they are.
 
         Raises NotFound, and Rejected LAST_OPERATOR for the cluster's last operator.
         """
-        return await self._run(credential_calls.remove_credential(name, request_id))
+        return await self._run(operation_calls.remove_credential(name, request_id))

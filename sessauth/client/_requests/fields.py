@@ -1,4 +1,6 @@
-"""Checked fields of requests, and the calls that change something.
+"""Fields of requests, checked and converted to the wire's messages.
+
+Checked fields of requests, and the calls that change something.
 
 Conversion between wire messages and the package's values.
 

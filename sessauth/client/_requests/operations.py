@@ -1,4 +1,6 @@
-"""Descriptions of KeyService's calls, for both clients.
+"""Calls of operators, as described for both clients: keys, credentials, usage, servers.
+
+Descriptions of KeyService's calls, for both clients.
 
 Descriptions of CredentialService's calls, for both clients.
 

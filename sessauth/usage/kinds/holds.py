@@ -1,4 +1,8 @@
-"""Ways to hold one argument by the kind of its values, as sessions brought them.
+"""Holds: conditions that one argument is held to, by the kind of its values.
+
+Texts come first (names, folders, hosts, free writing), then scalars, lists, and objects in lists.
+
+Ways to hold one argument by the kind of its values, as sessions brought them.
 
 Ways to hold one argument, of which one must hold.
 

@@ -1,4 +1,6 @@
-"""``sessauth audit``: verify, search and export the audit log.
+"""``sessauth audit`` and ``sessauth decision``: read, verify and replay audit logs.
+
+``sessauth audit``: verify, search and export the audit log.
 
 ``sessauth audit replay``: decide the recorded decisions of the audit log again.
 

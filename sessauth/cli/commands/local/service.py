@@ -1,4 +1,8 @@
-"""``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder.
+"""Commands for one server's machine: make, run, examine and look after the service of a home folder.
+
+Each works on the home folder. Libraries of the server are imported in the functions that use them.
+
+``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder.
 
 The status of a server as JSON and as lines for people.
 
