@@ -4,7 +4,7 @@ A token is a chain of signed blocks. Each one narrows what those before it permi
 an explicit allow at the end is a yes. ``check/stage_runner`` runs the stages in their order, one reason each
 (docs/token-format.md, section 9); read it first, then ``check/stages``. From bottom to top:
 
-- ``base``, ``crypto``, ``codec``: text, numbers, libsodium, the strict reader of protobuf, tokens as text;
+- ``base``, ``codec``: text, numbers, libsodium, the strict reader of protobuf, tokens as text;
 - ``call``: action, resource and arguments, read once, without Python objects;
 - ``token``: blocks, scopes, conditions and proofs as bytes, and a Chain that keeps them decoded; ``nonces`` lets a
   proof count once;
@@ -16,60 +16,36 @@ One module of many files: each ``include`` uses those above it. What ``_codec`` 
 ``_check.pxd``. Nothing here reads a wall clock twice in a check, waits, or opens a connection.
 """
 
-include "base/search.pyx"
-include "base/shared_byte.pyx"
 include "base/text.pyx"
 include "base/address.pyx"
-include "base/decimal.pyx"
-include "base/token_mask.pyx"
 
-include "crypto/ed25519.pyx"
-include "crypto/hashing.pyx"
+include "base/crypto.pyx"
 
 include "codec/protobuf.pyx"
-include "codec/text_form.pyx"
 
 include "call/json_reader.pyx"
-include "call/resource.pyx"
 
 include "nonces/table.pyx"
 
 include "record/json_writer.pyx"
 
-include "call/canonical_json.pyx"
-include "call/check_state.pyx"
 include "call/argument_forms.pyx"
-include "call/json_form.pyx"
 include "call/rpc_message.pyx"
 
 include "token/proof.pyx"
-include "token/value.pyx"
 include "token/condition.pyx"
-include "token/scope.pyx"
 include "token/block.pyx"
 include "token/chain.pyx"
 
-include "scopes/operand.pyx"
-include "scopes/evaluate.pyx"
 include "scopes/match.pyx"
 
-include "record/counters.pyx"
 include "record/decision_record.pyx"
-include "record/queue.pyx"
 
-include "check/commit_id.pyx"
 include "check/decision.pyx"
-include "check/freshness.pyx"
-include "check/link_ring.pyx"
 include "check/chain_cache.pyx"
-include "check/proof_stage.pyx"
-include "check/tally.pyx"
 include "check/view.pyx"
-include "check/cost_claims.pyx"
 include "check/batch.pyx"
 include "check/stages.pyx"
 include "check/stage_runner.pyx"
-include "check/batch_runner.pyx"
 include "check/recording_runner.pyx"
 include "check/checker.pyx"
-include "check/three_valued.pyx"

@@ -1,5 +1,3 @@
 """Declarations that ``_http2`` uses too; each file needs those above it."""
 
-include "rpc_codec/item_options.pxd"
 include "rpc_codec/check_messages.pxd"
-include "rpc_codec/direct.pxd"

@@ -5,7 +5,7 @@ Uses ``_check``, which does not know it. One module of many files, each on its o
 - ``scopes/queries``: one scope or condition and one call, for Python;
 - ``record``: decisions as lines of the audit log, and the chain of those lines;
 - ``check/survey``: what a token permits, with yes, no or maybe for each scope;
-- ``redecide``: the same stages by the rows of a logged decision;
+- ``check/redecide``: the same stages by the rows of a logged decision;
 - ``rpc_codec``: requests and answers of checks as bytes, for the server and its clients. ``rpc_codec/direct`` checks a
   request on the event loop of ``_http2``.
 """
@@ -15,17 +15,12 @@ include "codec/lenient_fields.pyx"
 include "scopes/queries.pyx"
 
 include "record/audit_json.pyx"
-include "record/chain_calls.pyx"
-include "record/line_chain.pyx"
 
 include "check/survey.pyx"
 
-include "redecide/logged_chain.pyx"
-include "redecide/logged_scopes.pyx"
-include "redecide/redecide.pyx"
+include "check/redecide.pyx"
 
 include "rpc_codec/client_messages.pyx"
-include "rpc_codec/decision_writer.pyx"
 include "rpc_codec/item_options.pyx"
 include "rpc_codec/check_messages.pyx"
 include "rpc_codec/direct.pyx"

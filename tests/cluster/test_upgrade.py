@@ -18,7 +18,7 @@ from tests.support.service import home_folder, wait_until
 # An earlier version reads, and says that it reads, the oldest format.
 EARLIER = "".join(
     f"import sessauth.{module} as module; module.FORMAT = {OLDEST_FORMAT}; "
-    for module in ("client._feed", "state.replication.following", "state.writer.opening")
+    for module in ("client._feed", "state.replication.carried_log", "state.writer.opening")
 )
 
 

@@ -35,5 +35,5 @@ def test_all_kinds_of_imports_are_counted() -> None:
 
     assert "sessauth.state.lmdb.reader" in graph["sessauth.verifier.base"]
     assert "sessauth.audit.recording.process" in graph["sessauth.metrics"]
-    assert "sessauth._fast._check" in graph["sessauth._fast.redecide.logged_chain"]
+    assert "sessauth._fast._check" in graph["sessauth._fast.check.redecide"]
     assert "sessauth._fast.token.chain" in graph["sessauth._fast._check"]

@@ -163,7 +163,7 @@ def test_the_kernel_reads_every_field_of_a_check() -> None:
         for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer + options, re.M)
     }
     item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
-    reply = (KERNEL / "rpc_codec" / "decision_writer.pyx").read_text(encoding="utf-8")
+    reply = (KERNEL / "rpc_codec" / "item_options.pyx").read_text(encoding="utf-8")
     body = reply[
         reply.index("    begin = _begin_message(out, field)\n    _number(out, 1, outcome.allowed)") :
     ]

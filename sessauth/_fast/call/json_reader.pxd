@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 
+
 cdef enum:
     # Types of a JSON value. NOTHING and NO_VALUE compare with nothing.
     TYPE_NO_VALUE = 0
@@ -51,3 +52,26 @@ cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept
     if n == 0 and document.used == 1 and document.nodes[0].type == TYPE_OBJECT and document.nodes[0].next == 1:
         return 1
     return read_document_anew(document, p, n)
+
+
+# A resource, split into segments (docs/token-format.md, section 8).
+
+cdef struct TextSlice:
+    bytes_t p
+    size_t n
+
+cdef enum:
+    MARKED_SEGMENTS = 2
+
+cdef inline uint32_t next_mark(uint32_t before, bytes_t p, size_t n) noexcept nogil:
+    """Extend the mark of a run of segments by one segment. Runs with different marks differ."""
+    return before * 31 + mark(p, n)
+
+cdef struct Resource:
+    int count
+    # Marks of the first zero, one and two segments.
+    uint32_t marks[MARKED_SEGMENTS + 1]
+    TextSlice parts[MAX_SEGMENTS]
+
+# 0: malformed.
+cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil

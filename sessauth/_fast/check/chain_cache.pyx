@@ -18,14 +18,41 @@ A chain that is presented as text more than once keeps its text, by which it is 
 counts as part of its weight.
 """
 
-from nacl.bindings import randombytes
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
+from nacl.bindings import randombytes
+
+
+# Rings of links: a queue of chains whose end has no owner.
+
+cdef inline void link_init(Link *link) noexcept:
+    link.before = link
+    link.behind = link
+    link.owner = NULL
+
+cdef inline void link_add(Link *end, Link *link) noexcept:
+    """Insert a link before the end of a ring."""
+    link.before = end.before
+    link.behind = end
+    end.before.behind = link
+    end.before = link
+
+cdef inline void link_remove(Link *link) noexcept:
+    link.before.behind = link.behind
+    link.behind.before = link.before
+
+cdef inline void release_all(Link *end):
+    cdef Link *link = end.behind
+    cdef PyObject *owner
+    while link.owner != NULL:
+        owner = link.owner
+        link = link.behind
+        Py_DECREF(<object> owner)
+
 
 cdef extern from * nogil:
     """

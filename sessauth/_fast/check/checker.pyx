@@ -5,6 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 
+
 cdef str NOTHING = ""
 cdef bytes NO_PROOF = b""
 
@@ -15,8 +16,8 @@ cdef class Checker(RecordingRunner):
     ``audience`` names this verifier. Tokens are bytes, texts, handles of ``prepare``, or objects of ``token_type``,
     whose ``data`` is a token's bytes. ``proofs`` verifies proofs (``_fast/token/proof.pyx``) and may be replaced at any
     time; with None every proof is denied PROOF_UNAVAILABLE. ``decision_queue``, None until it is set, receives a
-    record of every decision (``_fast/record/queue.pyx``). ``counters``, likewise, counts them
-    (``_fast/record/counters.pyx``).
+    record of every decision (``_fast/record/decision_record.pyx``). ``counters``, likewise, counts them
+    (``_fast/record/decision_record.pyx``).
     """
 
     def __cinit__(
@@ -56,7 +57,7 @@ cdef class Checker(RecordingRunner):
             action: the action, e.g. ``read``; str or bytes.
             resource: the resource, segments joined by ``/``; str or bytes.
             arguments: the exact JSON to forward, bytes or str, where empty means ``{}``; or a mapping, judged
-                in its canonical form (``sessauth.scopes.call_arguments``).
+                in its canonical form (``sessauth.scopes.value``).
             tool: the gateway's facts about the tool, in the forms of ``arguments``.
             session: the expected session (16 bytes), or empty.
             source: the agent's IP address, or empty.
@@ -113,7 +114,7 @@ cdef class Checker(RecordingRunner):
             cost_handler: charges the costs of the scopes. When every stage before ``needs`` allows, even without
                 costs, ``cost_handler.charge(claims)`` is called once, with the GIL. It returns 0 if all is charged,
                 else the number of the reason for a denial at stage ``needs``. It reports the charged scopes, or
-                the position of the denial, to ``claims`` (``_fast/check/cost_claims.pyx``). An exception denies
+                the position of the denial, to ``claims`` (``_fast/check/batch.pyx``). An exception denies
                 INTERNAL_ERROR. A stage after ``needs`` may still deny, so a charge must not last unless this
                 decision allows. Without a cost handler a call with costs is denied.
             record_needs: record a denial at stage ``needs``. False is for callers that ask the writer next and
@@ -352,3 +353,111 @@ def session_refusal(int status, uint64_t expires_at_ms, uint64_t lease_ms, uint6
     entry.status, entry.expires_at_ms = status, expires_at_ms
     entry.lease_ms, entry.lease_deadline_ms = lease_ms, lease_deadline_ms
     return 0 if check_session_alive(entry, now_ms, &out) else out.reason
+
+
+# Three-valued evaluation of scopes for partially known calls: yes, no or maybe.
+#
+# A survey knows no arguments (docs/token-format.md, section 9.12). A replay of a log may know neither arguments nor the
+# gateway's facts about the tool. ``match`` and ``evaluate`` decide on scopes and conditions.
+
+cdef enum:
+    # The steps of all bytes that arguments may have, and the counter's start for arguments of none.
+    ALL_BYTES = MAX_JSON_BYTES // BYTES_A_STEP
+    WORK_OF_NO_BYTES = 3 * ALL_BYTES
+
+
+cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil:
+    cdef int out = NO
+    cdef int i, one
+    for i in range(scopes.count):
+        one = eval_scope3(&scopes.scopes[i], scopes.base, call)
+        if one == YES and needs_are_maybe and scopes.scopes[i].needs != NO_NEEDS:
+            one = MAYBE
+        if one == YES:
+            return YES
+        if one == MAYBE:
+            out = MAYBE
+    return out
+
+
+cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil:
+    cdef Scope outline = scope[0]
+    cdef ScopeList alone
+    cdef MatchResult verdict
+    # A scope of the actions and the resource alone, for the matcher.
+    outline.condition_count = 0
+    outline.free_count = 0
+    outline.needs = NO_NEEDS
+    if outline.action_count == 1:
+        outline.actions = &outline.only_action
+    alone.scopes = &outline
+    alone.count = 1
+    alone.base = base
+    match_scopes(&alone, call.action, call.resource, &call.context, &verdict)
+    return verdict.match == MATCHED
+
+
+cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil:
+    cdef MatchResult left
+    cdef int paths = closed_paths(scope)
+    cdef int out = YES
+    cdef int i
+    if not pattern_matches(scope, base, call):
+        return NO
+    for i in range(scope.condition_count):
+        out = and3(out, eval_condition3(&scope.conditions[i], base, call))
+    if paths < 0:
+        return out
+    if not call.knows_arguments:
+        call.work_by_values += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
+        return and3(out, MAYBE)
+    if out == NO or covers(scope, base, &call.context, 0, &left):
+        return out
+    return MAYBE if call.context.overworked else NO
+
+
+cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) noexcept nogil:
+    cdef uint64_t values = c.count if c.count else 1
+    cdef uint64_t compared = 1
+    cdef uint64_t hashed
+    cdef bint known = call.knows_facts
+    cdef uint64_t marked = 0
+    if is_unknown(c):
+        return NO
+    if is_argument(&c.path):
+        known = call.knows_arguments
+    elif c.path.source == SOURCE_TOOL:
+        known = call.knows_tool
+    if known and (call.knows_facts or not c.fact.n):
+        if holds(c, base, &call.context, &marked):
+            return YES
+        return MAYBE if call.context.overworked else NO
+    call.work_by_values += MAX_JSON_VALUES // VALUES_A_STEP
+    if c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
+        compared = MAX_JSON_VALUES
+        call.work_by_values += compared * values
+    if is_json(c):
+        hashed = HASHED if has_digest(c) else 1
+        call.work_by_values += compared * (FORM_STEPS + DIGEST_STEPS)
+        # A number's canonical decimal may take a step more than its text: 1e20 has 21 digits.
+        call.work_by_values += (FORM_STEPS + hashed) * MAX_JSON_VALUES
+        call.work_by_bytes += ALL_BYTES * hashed
+    else:
+        call.work_by_values += compared * DECIMAL_STEPS
+    if c.op == OP_GLOB or c.op == OP_UNDER:
+        call.work_by_values += compared * values
+        call.work_by_bytes += MAX_JSON_BYTES // WALKED_BYTES_A_STEP * values
+    if c.op == OP_CIDR:
+        call.work_by_values += compared * CIDR_STEPS * values
+    if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
+        call.work_by_values += compared * URL_STEPS
+        call.work_by_bytes += ALL_BYTES
+    return MAYBE
+
+
+cdef bint may_overwork(const PartialCall *call) noexcept nogil:
+    cdef uint64_t work = call.context.work + call.work_by_values
+    if call.knows_arguments:
+        return work + call.work_by_bytes > MAX_WORK
+    # Both the counter's start and the sum are linear in the arguments' size, so its two ends decide.
+    return WORK_OF_NO_BYTES + work > MAX_WORK or work + call.work_by_bytes > MAX_WORK

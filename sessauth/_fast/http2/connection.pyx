@@ -3,9 +3,13 @@
 Everything here runs on the thread of the loop, without the interpreter lock.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memmove
+
 
 cdef enum:
     # Streams of a connection, and pings without data between them.
@@ -346,3 +350,371 @@ cdef int _on_stream_close(Session session, int32_t stream_id, uint32_t error, vo
         stream_unlink(stream)
         stream_free(stream)
     return 0
+
+
+# The times of connections.
+
+cdef enum:
+    # gRPC's code.
+    DEADLINE_EXCEEDED = 4
+
+# In nanoseconds, for the loop too.
+cdef int64_t SECOND = 1_000_000_000
+cdef int64_t HANDSHAKE_NS = 3 * SECOND
+cdef int64_t IDLE_NS = 300 * SECOND
+# Spreads clients over workers again, and ends connections of certificates that expired since.
+cdef int64_t AGE_NS = 600 * SECOND
+cdef int64_t AGE_GRACE_NS = 30 * SECOND
+cdef int64_t KEEPALIVE_NS = 10 * SECOND
+cdef int64_t PING_NS = 5 * SECOND
+
+
+# Look at every connection, twice a second. The client of one may leave bytes unread for `slow_reader_ns`.
+cdef void sweep(LoopMemory *loop, int64_t slow_reader_ns, bint stopping) noexcept nogil:
+    cdef Connection *connection = loop.connections
+    cdef int64_t now = loop.now_ns
+    cdef int64_t age
+    while connection != NULL:
+        age = now - connection.opened_ns
+        connection.idle_frames = 0
+        if not connection.failed:
+            _end_late(connection, slow_reader_ns)
+        if connection.failed:
+            pass
+        elif not connection.greeted and age > HANDSHAKE_NS:
+            fail(connection)
+        elif connection.stalled_ns and now - connection.stalled_ns > slow_reader_ns:
+            fail(connection)
+        elif connection.pinged_ns and now - connection.pinged_ns > PING_NS:
+            fail(connection)
+        elif connection.leaving:
+            if connection.leaving == 1:
+                leave(connection)
+            elif not connection.stream_count and connection.out_begin == connection.out_end:
+                fail(connection)
+            elif not stopping and now - connection.left_ns > AGE_GRACE_NS:
+                fail(connection)
+        # Connections that were opened together don't leave together.
+        elif age > AGE_NS - (connection.fd & 63) * SECOND:
+            leave(connection)
+        elif not connection.stream_count and now - connection.busy_ns > IDLE_NS:
+            leave(connection)
+        elif connection.greeted and not connection.pinged_ns and now - connection.received_ns > KEEPALIVE_NS:
+            ping(connection)
+        # Other connections of its caller may owe less by now.
+        give_turn(connection)
+        connection = connection.next
+
+
+cdef void _end_late(Connection *connection, int64_t slow_reader_ns) noexcept nogil:
+    """End the streams whose deadline has passed, and those whose client opens no window for an answer."""
+    cdef Stream *stream = connection.streams
+    cdef int64_t now = connection.loop.now_ns
+    while stream != NULL:
+        if stream.closed:
+            pass
+        elif stream.answer < ANSWER_FINISHING and stream.deadline_ns and now > stream.deadline_ns:
+            stream.expired = True
+            if stream.answer != ANSWER_NONE and stream.first_out != NULL:
+                reset(stream, CANCEL)
+            elif not finish(stream, DEADLINE_EXCEEDED, b"Deadline Exceeded", NULL):
+                fail(connection)
+        elif stream.answer == ANSWER_FINISHING and stream.first_out != NULL:
+            if not stream.stalled_ns:
+                stream.stalled_ns = now
+            elif now - stream.stalled_ns > slow_reader_ns:
+                reset(stream, CANCEL)
+        stream = stream.next
+
+
+# The end of streams and connections. The memory of a connection lasts until the last of its calls has ended.
+
+# Free a closed stream, and its call.
+cdef void let_go(Stream *stream) noexcept:
+    cdef Connection *connection = stream.connection
+    cdef PyObject *call = stream.call
+    stream.call = NULL
+    stream_unlink(stream)
+    stream_free(stream)
+    if connection.session == NULL and connection.streams == NULL:
+        free(connection)
+    # Last: it may run Python.
+    Py_XDECREF(call)
+
+
+# Close the sockets of failed connections. The calls of their streams become ready.
+cdef void reap(LoopMemory *loop) noexcept:
+    cdef Connection *connection
+    while loop.first_failed != NULL:
+        connection = loop.first_failed
+        loop.first_failed = connection.next_failed
+        _close(connection)
+
+
+# Close every connection of a loop that ends, and let go of their calls. None is called back.
+cdef void abandon(LoopMemory *loop) noexcept:
+    cdef Connection *connection = loop.connections
+    cdef Stream *stream
+    cdef Account *account
+    cdef PyObject *gate
+    while connection != NULL:
+        fail(connection)
+        connection = connection.next
+    reap(loop)
+    stream = take_ready(loop)
+    while stream != NULL:
+        if stream.call != NULL:
+            (<NativeCall> stream.call).stream = NULL
+        let_go(stream)
+        stream = take_ready(loop)
+    while loop.accounts != NULL:
+        account = loop.accounts
+        loop.accounts = account.next
+        gate = account.gate
+        free(account)
+        Py_XDECREF(gate)
+
+
+cdef void _close(Connection *connection) noexcept:
+    cdef Stream *stream = connection.streams
+    cdef Stream *following
+    cdef PyObject *peer = connection.peer
+    cdef PyObject *facts = connection.facts
+    connection.peer = connection.facts = NULL
+    if connection.account != NULL:
+        connection.account.unread -= connection.unread
+        connection.account = NULL
+    # Closing is not enough: a copy of the descriptor, in a child before its exec, would keep the events coming.
+    epoll_ctl(connection.loop.epoll, EPOLL_CTL_DEL, connection.fd, NULL)
+    tls_free(connection.tls)
+    connection.tls = NULL
+    close(connection.fd)
+    _unlink(connection)
+    drop_callers(connection)
+    nghttp2.session_del(connection.session)
+    connection.session = NULL
+    free(connection.out)
+    connection.out = NULL
+    while stream != NULL:
+        following = stream.next
+        stream.closed = True
+        unexpect(stream)
+        unwait(stream)
+        if stream.call != NULL:
+            make_ready(stream)
+        else:
+            unready(stream)
+            stream_unlink(stream)
+            stream_free(stream)
+        stream = following
+    if connection.streams == NULL:
+        free(connection)
+    Py_XDECREF(peer)
+    Py_XDECREF(facts)
+
+
+cdef void _unlink(Connection *connection) noexcept:
+    """Take a connection from every list of its loop but that of failed ones, from which it was taken."""
+    cdef LoopMemory *loop = connection.loop
+    cdef Connection **place
+    cdef Connection *before
+    cdef int lane
+    if connection.next != NULL:
+        connection.next.previous = connection.previous
+    if connection.previous != NULL:
+        connection.previous.next = connection.next
+    else:
+        loop.connections = connection.next
+    loop.connection_count -= 1
+    if connection.is_dirty:
+        place = &loop.first_dirty
+        while place[0] != connection:
+            place = &place[0].next_dirty
+        place[0] = connection.next_dirty
+        connection.is_dirty = False
+    for lane in range(LANES):
+        if not connection.has_turn[lane]:
+            continue
+        before = NULL
+        place = &loop.first_turn[lane]
+        while place[0] != connection:
+            before = place[0]
+            place = &before.next_turn[lane]
+        place[0] = connection.next_turn[lane]
+        if loop.last_turn[lane] == connection:
+            loop.last_turn[lane] = before
+        connection.has_turn[lane] = False
+    if connection.reads_again:
+        place = &loop.first_again
+        while place[0] != connection:
+            place = &place[0].next_again
+        place[0] = connection.next_again
+        connection.reads_again = False
+
+
+# Reads and writes the sockets of connections, with TLS or without.
+#
+# Everything here runs on the thread of the loop, without the interpreter lock.
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t recv(int fd, void *p, size_t n, int flags)
+    Py_ssize_t send(int fd, const void *p, size_t n, int flags)
+    int MSG_NOSIGNAL
+
+cdef enum:
+    # Bytes that wait for a slow reader: above the first nothing more is read, above the second nothing is made.
+    MAX_BACKLOG = 64 << 10
+    MAX_OUT = 256 << 10
+    # Memory for answers that an idle connection keeps.
+    KEPT_OUT = 16 << 10
+    # Records of TLS of one connection that are read in one turn.
+    TLS_READS = 16
+    AGAIN = -1
+    FAILED = -2
+
+
+cdef size_t read_from(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
+    """Read what has come, ``room`` bytes at most: the other connections have their turn. Return how many there were."""
+    cdef size_t left = room
+    cdef Py_ssize_t n
+    cdef int _
+    if connection.tls != NULL and not connection.tls_ready and not _shake_hands(connection):
+        return 0
+    for _ in range(1 if connection.tls == NULL else TLS_READS):
+        n = _receive(connection, buffer, left)
+        if n == AGAIN:
+            return room - left
+        # A bad preface, a flood, or no memory: nothing that an answer could help.
+        if (
+            n <= 0
+            or not frames_within_bounds(connection, buffer, n)
+            or nghttp2.session_mem_recv(connection.session, buffer, n) < 0
+        ):
+            fail(connection)
+            return room
+        left -= n
+        connection.received_ns = connection.loop.now_ns
+        connection.pinged_ns = 0
+        make_dirty(connection)
+        if left == 0:
+            break
+    read_again(connection)
+    return room - left
+
+
+cdef Py_ssize_t _receive(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
+    cdef Py_ssize_t n
+    if connection.tls != NULL:
+        n = tls_read(connection.tls, buffer, room)
+        return n if n >= 0 else AGAIN if n >= -2 else FAILED
+    n = recv(connection.fd, buffer, room, 0)
+    if n < 0:
+        return AGAIN if errno == EAGAIN or errno == EINTR else FAILED
+    return n
+
+
+cdef bint _shake_hands(Connection *connection) noexcept nogil:
+    """Go on with the handshake of TLS; True when it is done."""
+    cdef int state = tls_handshake(connection.tls)
+    if state == HANDSHAKE_DONE:
+        connection.tls_ready = True
+        make_dirty(connection)
+        return True
+    if state == HANDSHAKE_FAILED:
+        fail(connection)
+    else:
+        _wait_for(connection, EPOLLIN | (EPOLLOUT if state == HANDSHAKE_WANTS_WRITE else 0))
+    return False
+
+
+cdef void read_again(Connection *connection) noexcept nogil:
+    """Read in the next turn, whatever epoll says: bytes may wait in TLS."""
+    if connection.tls != NULL and not connection.reads_again:
+        connection.reads_again = True
+        connection.next_again = connection.loop.first_again
+        connection.loop.first_again = connection
+
+
+cdef void write_to(Connection *connection) noexcept nogil:
+    """Send what nghttp2 has, as far as the client reads it."""
+    cdef const uint8_t *data
+    cdef Py_ssize_t n = 1
+    cdef Py_ssize_t sent
+    if connection.tls != NULL and not connection.tls_ready:
+        if _shake_hands(connection):
+            # The first bytes may have come with the end of the handshake.
+            read_again(connection)
+        return
+    while not connection.failed:
+        while n > 0 and connection.out_end - connection.out_begin < MAX_OUT:
+            n = nghttp2.session_mem_send(connection.session, &data)
+            if n < 0 or (n > 0 and not _add_bytes(connection, data, n)):
+                fail(connection)
+                return
+        if connection.out_begin == connection.out_end:
+            break
+        sent = _send(connection)
+        if sent == FAILED:
+            fail(connection)
+            return
+        if sent == AGAIN:
+            break
+        connection.out_begin += sent
+        connection.stalled_ns = 0
+    if connection.out_begin == connection.out_end:
+        connection.out_begin = connection.out_end = 0
+        if connection.out_room > KEPT_OUT:
+            free(connection.out)
+            connection.out = NULL
+            connection.out_room = 0
+        if not nghttp2.session_want_read(connection.session) and not nghttp2.session_want_write(connection.session):
+            fail(connection)
+            return
+        _wait_for(connection, EPOLLIN)
+        return
+    if not connection.stalled_ns:
+        connection.stalled_ns = connection.loop.now_ns
+    # A client that does not read gets no more answers.
+    _wait_for(connection, EPOLLOUT if connection.out_end - connection.out_begin > MAX_BACKLOG else EPOLLIN | EPOLLOUT)
+
+
+cdef Py_ssize_t _send(Connection *connection) noexcept nogil:
+    cdef uint8_t *p = connection.out + connection.out_begin
+    cdef size_t n = connection.out_end - connection.out_begin
+    cdef Py_ssize_t sent
+    if connection.tls != NULL:
+        sent = tls_write(connection.tls, p, n)
+        return sent if sent > 0 else AGAIN if sent == -1 or sent == -2 else FAILED
+    sent = send(connection.fd, p, n, MSG_NOSIGNAL)
+    if sent < 0:
+        return AGAIN if errno == EAGAIN or errno == EINTR else FAILED
+    return sent
+
+
+cdef bint _add_bytes(Connection *connection, const uint8_t *data, size_t n) noexcept nogil:
+    cdef size_t room
+    cdef void *grown
+    if connection.out_begin and connection.out_end + n > connection.out_room:
+        memmove(connection.out, connection.out + connection.out_begin, connection.out_end - connection.out_begin)
+        connection.out_end -= connection.out_begin
+        connection.out_begin = 0
+    if connection.out_end + n > connection.out_room:
+        room = max(2 * connection.out_room, connection.out_end + n)
+        grown = realloc(connection.out, room)
+        if grown == NULL:
+            return False
+        connection.out = <uint8_t *> grown
+        connection.out_room = room
+    memcpy(connection.out + connection.out_end, data, n)
+    connection.out_end += n
+    return True
+
+
+cdef void _wait_for(Connection *connection, uint32_t events) noexcept nogil:
+    cdef epoll_event event
+    if events != connection.events:
+        if events & EPOLLIN and not connection.events & EPOLLIN:
+            read_again(connection)
+        event.events = connection.events = events
+        event.data.ptr = connection
+        epoll_ctl(connection.loop.epoll, EPOLL_CTL_MOD, connection.fd, &event)

@@ -1,7 +1,46 @@
 """The memory layout of a decision record: a head, followed by the texts."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+
+
+# Counters of checks, in memory that other processes may read.
+
+cdef enum:
+    # Powers of two above the largest Stage and Reason.
+    STAGES = 16
+    REASONS = 128
+    # 1, 2, 5 in each decade from 500 ns to 1 s.
+    CHECK_BOUNDS = 20
+
+cdef class CheckCounters:
+    # A word for each stage and reason; a word for each bucket and the overflow bucket; the sum in ns; a word for allows
+    # by observe mode alone.
+    cdef uint64_t *_decisions
+    cdef uint64_t *_checks
+    cdef object _memory
+
+    # Count an outcome.
+    cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil
+    # The current time, for `add_time`.
+    cdef int64_t begin(self) noexcept nogil
+    # Count checks that were judged together since `started`, each with its share of the time.
+    cdef void add_time(self, int64_t started, Py_ssize_t checks) noexcept nogil
+    # Count one check: its time, and its outcome if `counted`.
+    cdef void count_check(self, const CheckOutcome *outcome, int64_t started, bint counted) noexcept nogil
+
+cdef class Histograms:
+    cdef readonly Py_ssize_t rows
+    cdef readonly tuple bounds
+    cdef uint64_t *_cells
+    cdef int64_t _bounds[32]
+    cdef int _bound_count
+    cdef object _memory
+
+    # Count a value in a row that exists.
+    cdef void count(self, Py_ssize_t row, int64_t value) noexcept nogil
+    cdef uint64_t *_row(self, Py_ssize_t row) except NULL
+
 
 cdef enum:
     RECORD_ALLOWED = 1
@@ -105,3 +144,50 @@ cdef inline void record_id(const RecordHead *head, unsigned char *out) noexcept 
     for i in range(PREFIX_BYTES):
         out[i] = head.prefix[i]
         out[PREFIX_BYTES + i] = <unsigned char> (head.number >> (56 - 8 * i))
+
+
+# The bounded queue of decision records.
+
+cdef struct QueueSegment:
+    char *memory
+    size_t used
+    # Each chain of its records, once; owned.
+    PyObject **chains
+    Py_ssize_t chain_count
+    Py_ssize_t chain_room
+    # The weight of those chains, in bytes.
+    size_t weight
+
+cdef class DecisionQueue:
+    cdef readonly size_t capacity
+    cdef readonly uint64_t queued
+    cdef readonly uint64_t lost
+    # Every call is denied, since its decision can't be recorded.
+    cdef public bint refusing
+    # The first lost record sets `refusing`.
+    cdef public bint refuse_when_lost
+    cdef public object on_half_full
+    cdef QueueSegment _active
+    cdef QueueSegment _spare
+    cdef bint _draining
+    cdef bint _notified
+    # Marks of chains in `_active`, and of chains whose payloads were drained.
+    cdef uint32_t _segment_mark
+    cdef uint32_t _payload_mark
+
+    # Add a decision's record, or count it as lost without room. With the GIL.
+    cdef void put(
+        self,
+        const CheckInput *input,
+        const CheckOutcome *outcome,
+        Chain chain,
+        const unsigned char *prefix,
+        uint64_t number,
+        bint watched,
+    ) noexcept
+    cdef RecordHead *_reserve(self, size_t size, Chain chain) noexcept
+    cdef bint _retain_chain(self, Chain chain) noexcept
+    cdef void _notify(self) noexcept
+
+# A mark that no chain has.
+cdef uint32_t new_mark() noexcept

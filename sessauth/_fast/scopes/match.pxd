@@ -4,7 +4,163 @@ The closed world for arguments (section 6.5) is inline: every check of a closed 
 a tenth of a warm check.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+
+# Lookup of JSON values by path (docs/token-format.md, section 6.3).
+
+cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *of, bytes_t name, size_t n) noexcept nogil:
+    """Return an object's member by exact name, or NULL. ``nodes`` are those of its document."""
+    cdef uint32_t i = <uint32_t> (of - nodes) + 1
+    cdef uint32_t end = of.next
+    while i < end:
+        if nodes[i].name_n == n and same(nodes[i].name, name, n):
+            return nodes + i
+        i = nodes[i].next
+    return NULL
+
+cdef inline const JsonNode *find_node(const Document *document, const Path *path, bytes_t base) noexcept nogil:
+    """Return the node at a path, or NULL. A path descends by exact names, through objects only."""
+    cdef const JsonNode *node = document.nodes
+    cdef ByteSpan segment = path.first
+    cdef int depth
+    for depth in range(path.count):
+        if node.type != TYPE_OBJECT:
+            return NULL
+        if depth:
+            next_text(base, &segment)
+        node = find_member(document.nodes, node, base + segment.at, segment.n)
+        if node == NULL:
+            return NULL
+    return node
+
+
+# Comparison of scalar values (docs/token-format.md, section 6.6).
+#
+# Equality and order of plain values are inline, since every warm check has a few.
+
+# An operand: from the request, a fact, a token, or the result of an accessor.
+cdef struct Operand:
+    uint8_t type
+    bint truth
+    bytes_t text
+    size_t n
+    int64_t units
+    uint32_t nanos
+    Decimal exact           # DECIMAL
+    unsigned char lower[MAX_SCHEME_CHARS]   # a host is shorter
+
+# Compare a node that is no NUMBER with the condition's number.
+cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil
+
+cdef inline bint equals_any(
+    const Condition *c, bytes_t base, uint8_t type, bint truth, bytes_t text, int64_t units, uint32_t nanos
+) noexcept nogil:
+    """Return 1 if a value is one of the condition's. ``units`` of a text is its length in bytes."""
+    cdef const Value *value
+    cdef int i
+    for i in range(c.count):
+        value = &c.values[i]
+        if value.type != type:
+            continue
+        if type == TYPE_TEXT:
+            if value.text.n == units and same(base + value.text.at, text, value.text.n):
+                return 1
+        elif type == TYPE_NUMBER:
+            if value.units == units and value.nanos == nanos:
+                return 1
+        elif type == TYPE_TRUTH and value.truth == truth:
+            return 1
+    return 0
+
+cdef inline int number_order(int64_t a_units, uint32_t a_nanos, int64_t b_units, uint32_t b_nanos) noexcept nogil:
+    """Compare a and b: below, at or above 0."""
+    if a_units != b_units:
+        return -1 if a_units < b_units else 1
+    return (a_nanos > b_nanos) - (a_nanos < b_nanos)
+
+cdef inline bint order_is(int op, int order) noexcept nogil:
+    """Return 1 if this order satisfies an operator from ``<`` to ``>=``."""
+    if op == OP_LESS:
+        return order < 0
+    if op == OP_LESS_EQUAL:
+        return order <= 0
+    return order > 0 if op == OP_GREATER else order >= 0
+
+
+# Conditions, evaluated (docs/token-format.md, sections 6.2 to 6.9).
+#
+# The most common shapes are evaluated inline, since every warm check has a few. The others are in ``match.pyx``.
+
+# The documents and facts that conditions read, and the work so far.
+cdef struct Context:
+    const Document *arguments
+    const Document *tool
+    bytes_t facts_base
+    const Fact *facts
+    int fact_count
+    bint visible_only
+    uint32_t work
+    bint overworked
+    # Where a condition of ELEMENTS failed: the element of each list that was entered.
+    uint32_t place[MAX_PATH_SEGMENTS]
+    int depth
+
+# Steps of work (section 9.8) that a comparison of one value takes, beside those for the bytes of a text.
+cdef enum:
+    BYTES_A_STEP = 16
+    # Of a text that a pattern or a path walks.
+    WALKED_BYTES_A_STEP = 8
+    VALUES_A_STEP = 2
+    URL_STEPS = 4
+    CIDR_STEPS = 8
+    DECIMAL_STEPS = 4
+    FORM_STEPS = 3
+    DIGEST_STEPS = 16
+    # Hashed bytes take so many steps for one of other bytes.
+    HASHED = 4
+
+# Start the counter: the smaller the arguments, the less work may follow.
+cdef void begin_work(Context *context, size_t argument_bytes) noexcept nogil
+
+# Count n × max(1, times) steps of work. 0: the check is over its limit.
+cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil
+
+cdef inline bint _spend_on_lookup(Context *context, const Document *document) noexcept nogil:
+    """Count the lookup of a path, which may pass by all values of its document."""
+    return document.used < VALUES_A_STEP or spend(context, document.used // VALUES_A_STEP, 1)
+
+# 1 if a condition's JSON values include one that is stated by its digest.
+cdef bint has_digest(const Condition *c) noexcept nogil
+# `holds` for conditions of every shape.
+cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil
+
+cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *marked) noexcept nogil:
+    """Evaluate a condition. False also when the work ran out; then the context is `overworked`.
+
+    The condition's spans are relative to ``base``. The argument of the condition may be marked in ``marked``, bit i for
+    node i. The marks of one scope save ``covers`` a lookup of these arguments.
+    """
+    cdef const JsonNode *nodes
+    cdef const JsonNode *node
+    if c.shape == SHAPE_OTHER:
+        return holds_of_any_shape(c, base, context)
+    if not _spend_on_lookup(context, context.arguments):
+        return 0
+    nodes = context.arguments.nodes
+    node = find_member(nodes, nodes, base + c.path.first.at, c.path.first.n)
+    if node == NULL:
+        return c.optional
+    if node - nodes < 64:
+        marked[0] |= (<uint64_t> 1) << (node - nodes)
+    if node.type == TYPE_DECIMAL and not spend(context, DECIMAL_STEPS, 1):
+        return 0
+    if c.shape == SHAPE_EQUALS:
+        return equals_any(c, base, node.type, node.truth, node.text, node.units, node.nanos)
+    if node.type != TYPE_NUMBER:
+        return order_holds(c, node)
+    return order_is(c.op, number_order(node.units, node.nanos, c.values[0].units, c.values[0].nanos))
+
 
 cdef enum Match:
     MATCHED = 0

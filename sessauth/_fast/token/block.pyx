@@ -3,8 +3,320 @@
 Relations between blocks are in ``chain``.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memset
+
+
+# Parses, validates and compiles scopes (docs/token-format.md, section 5).
+#
+# ``match`` matches them.
+
+cdef inline bint _same_span(bytes_t base, const ByteSpan *a, const ByteSpan *b) noexcept nogil:
+    return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0
+
+
+cdef const char *_parse_segment(WireReader reader, bytes_t base, Segment *out) noexcept nogil:
+    cdef WireReader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t value = 0
+    cdef int i, _
+    cdef ByteSpan text, other
+    out.kind = SEGMENT_UNKNOWN
+    out.count = 0
+    out.first.at = 0
+    out.first.n = 0
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
+            return "segment: fields out of order"
+        last = number
+        if number == 1 and wire == WIRE_VARINT:
+            if not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
+                return "segment: kind"
+            out.kind = <uint8_t> value if value <= SEGMENT_REST else SEGMENT_UNKNOWN
+        elif number == 2 and wire == WIRE_BYTES:
+            if out.count == MAX_SEGMENT_TEXTS:
+                return "segment: at most 32 texts"
+            if not read_bytes(&reader, &inner):
+                return "segment: text"
+            if inner.end - inner.p > MAX_STRING_BYTES or not utf8_valid(inner.p, inner.end - inner.p):
+                return "segment: a text is at most 1024 bytes of UTF-8"
+            if out.count == 0:
+                set_span(&out.first, base, &inner)
+            out.count += 1
+        else:
+            return "segment: unknown field"
+    if value == 0:
+        return "segment: a kind"
+    if out.kind == SEGMENT_UNKNOWN:
+        return NULL
+    if out.kind == SEGMENT_ONE_OF:
+        if out.count < 2:
+            return "segment: one_of takes two texts or more"
+    elif out.count != (1 if out.kind == SEGMENT_LITERAL or out.kind == SEGMENT_PREFIX else 0):
+        return "segment: number of texts"
+    text = out.first
+    for i in range(out.count):
+        if not is_plain_segment(base + text.at, text.n, out.kind == SEGMENT_PREFIX):
+            return "segment: not a plain segment"
+        other = out.first
+        for _ in range(i):
+            if _same_span(base, &text, &other):
+                return "segment: a text is repeated"
+            next_text(base, &other)
+        if i + 1 < out.count:
+            next_text(base, &text)
+    return NULL
+
+
+cdef const char *_parse_approval(WireReader reader) noexcept nogil:
+    cdef WireReader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t threshold = 0
+    cdef bytes_t keys[MAX_APPROVAL_KEYS]
+    cdef int count = 0
+    cdef int i
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
+            return "approval: fields out of order"
+        last = number
+        if number == 1 and wire == WIRE_VARINT:
+            if not read_varint(&reader, &threshold) or threshold == 0:
+                return "approval: threshold"
+        elif number == 2 and wire == WIRE_BYTES:
+            if count == MAX_APPROVAL_KEYS or not read_bytes(&reader, &inner) or inner.end - inner.p != 32:
+                return "approval: at most 16 keys of 32 bytes"
+            for i in range(count):
+                if memcmp(keys[i], inner.p, 32) == 0:
+                    return "approval: a key is repeated"
+            keys[count] = inner.p
+            count += 1
+        else:
+            return "approval: unknown field"
+    if not 1 <= threshold <= <uint64_t> count:
+        return "approval: a threshold of 1 to the number of keys"
+    return NULL
+
+
+cdef const char *_parse_budget(WireReader reader, bytes_t base, bint *unknown) noexcept nogil:
+    cdef WireReader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef int seen = 0
+    cdef int64_t units = 0
+    cdef uint32_t nanos = 0
+    cdef Path path
+    cdef const char *wrong
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number <= last or number > 4 or wire != WIRE_BYTES:
+            return "budget: fields"
+        last = number
+        seen |= 1 << number
+        if not read_bytes(&reader, &inner):
+            return "budget: length"
+        if number == 1 or number == 3:
+            if not utf8_valid(inner.p, inner.end - inner.p) or not is_text(inner.p, inner.end - inner.p):
+                return "budget: name and unit are texts"
+        elif number == 2:
+            wrong = parse_number_message(inner, &units, &nanos)
+            if wrong != NULL:
+                return wrong
+            if units < 0 or (units == 0 and nanos == 0):
+                return "budget: a positive limit"
+        else:
+            wrong = parse_path(inner, base, &path)
+            if wrong != NULL:
+                return wrong
+            if path.source != SOURCE_ARGS and path.source != SOURCE_UNKNOWN:
+                return "budget: the amount is one argument, no fact and no elements of a list"
+            unknown[0] |= path.source == SOURCE_UNKNOWN
+    if seen & 0b10110 != 0b10110:
+        return "budget: a name, a limit and an amount"
+    return NULL
+
+
+cdef const char *_parse_needs(WireReader reader, bytes_t base, Arena *arena, Scope *out, bint *unknown) noexcept nogil:
+    cdef WireReader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t uses
+    cdef const char *wrong
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number <= last or number > 3:
+            return "needs: fields"
+        last = number
+        if number == 2:
+            if wire != WIRE_VARINT or not read_varint(&reader, &uses) or uses == 0:
+                return "needs: uses"
+        else:
+            if wire != WIRE_BYTES or not read_bytes(&reader, &inner):
+                return "needs: length"
+            if number == 1:
+                wrong = _parse_approval(inner)
+            else:
+                wrong = _parse_budget(inner, base, unknown)
+            if wrong != NULL:
+                return wrong
+        if number == 1:
+            out.needs = NEEDS_APPROVAL
+        elif out.needs == NO_NEEDS:
+            out.needs = NEEDS_OTHER
+    if last == 0:
+        return "needs: nothing needed"
+    return NULL
+
+
+cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil:
+    cdef WireReader inner
+    cdef WireReader free_paths = reader
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t value
+    cdef int total, i
+    cdef bint unknown_segment = 0
+    cdef bint unknown_path = 0
+    cdef const char *wrong = NULL
+    out.actions = NULL
+    out.segments = NULL
+    out.conditions = NULL
+    out.free = NULL
+    out.action_count = 0
+    out.segment_count = 0
+    out.condition_count = 0
+    out.free_count = 0
+    out.free_all = 0
+    out.needs = NO_NEEDS
+    out.literals = 0
+    out.mark = 0
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number > 4) or number > 6:
+            return "scope: fields out of order"
+        last = number
+        if number == 5:
+            if wire != WIRE_VARINT or not read_varint(&reader, &value) or value != 1:
+                return "scope: free_all"
+            out.free_all = 1
+            continue
+        if wire != WIRE_BYTES:
+            return "scope: wire type"
+        if number == 3:
+            wrong = parse_conditions(&reader, 3, MAX_CONDITIONS, base, arena, &out.conditions, &out.condition_count)
+            if wrong != NULL:
+                return wrong
+            continue
+        if number == 1 and out.actions == NULL:
+            total = count_run(reader, 1)
+            if not 1 <= total <= MAX_ACTIONS:
+                return "scope: at most 16 actions"
+            out.actions = &out.only_action if total == 1 else <ByteSpan *> arena_take(arena, total * sizeof(ByteSpan))
+            if out.actions == NULL:
+                return NO_MEMORY
+        elif number == 2 and out.segments == NULL:
+            total = count_run(reader, 2)
+            if not 1 <= total <= MAX_SEGMENTS:
+                return "scope: at most 32 segments"
+            out.segments = <Segment *> arena_take(arena, total * sizeof(Segment))
+            if out.segments == NULL:
+                return NO_MEMORY
+        elif number == 4 and out.free == NULL:
+            free_paths = reader
+            total = count_run(reader, 4)
+            if not 1 <= total <= MAX_FREE_PATHS:
+                return "scope: at most 64 free arguments"
+            out.free = <Path *> arena_take(arena, total * sizeof(Path))
+            if out.free == NULL:
+                return NO_MEMORY
+        if not read_bytes(&reader, &inner):
+            return "scope: length"
+        if number == 1:
+            wrong = _add_action(inner, base, out)
+        elif number == 2:
+            if out.segment_count and out.segments[out.segment_count - 1].kind == SEGMENT_REST:
+                return "scope: a segment behind **"
+            wrong = _parse_segment(inner, base, &out.segments[out.segment_count])
+            unknown_segment |= out.segments[out.segment_count].kind == SEGMENT_UNKNOWN
+            out.segment_count += 1
+        elif number == 4:
+            wrong = parse_path(inner, base, &out.free[out.free_count])
+            if wrong == NULL:
+                wrong = _check_free(free_paths, &inner, out.free[out.free_count].source)
+            unknown_path |= out.free[out.free_count].source == SOURCE_UNKNOWN
+            out.free_count += 1
+        else:
+            wrong = _parse_needs(inner, base, arena, out, &unknown_path)
+        if wrong != NULL:
+            return wrong
+    if out.action_count == 0 or out.segment_count == 0:
+        return "scope: an action and a resource"
+    if out.free_all and out.free_count:
+        return "scope: free_all excludes free"
+    for i in range(min(<int> out.segment_count, MARKED_SEGMENTS)):
+        if out.segments[i].kind != SEGMENT_LITERAL or out.segments[i].count != 1:
+            break
+        out.mark = next_mark(out.mark, base + out.segments[i].first.at, out.segments[i].first.n)
+        out.literals += 1
+    out.unknown = UNKNOWN_OUTSIDE_CONDITIONS if unknown_path or unknown_segment else UNKNOWN_NOWHERE
+    if not unknown_segment:
+        for i in range(out.condition_count):
+            if is_unknown(&out.conditions[i]):
+                out.unknown = <short> i
+                break
+    return NULL
+
+
+cdef const char *_add_action(WireReader inner, bytes_t base, Scope *out) noexcept nogil:
+    cdef size_t n = inner.end - inner.p
+    cdef bint star = n == 1 and inner.p[0] == 0x2A
+    cdef ByteSpan span
+    cdef int i
+    if not star and not is_action(inner.p, n):
+        return "scope: not an action"
+    set_span(&span, base, &inner)
+    for i in range(out.action_count):
+        if star or base[out.actions[i].at] == 0x2A:
+            return "scope: * stands alone"
+        if _same_span(base, &span, &out.actions[i]):
+            return "scope: an action is repeated"
+    out.actions[out.action_count] = span
+    out.action_count += 1
+    return NULL
+
+
+cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t source) noexcept nogil:
+    """Validate a free path: its source, and no duplicate in `others`, a reader behind the tag of the first."""
+    cdef WireReader other
+    cdef size_t n = path.end - path.p
+    if source != SOURCE_ARGS and source != SOURCE_ELEMENTS and source != SOURCE_UNKNOWN:
+        return "scope: only arguments are free"
+    # Equal bytes mean the same path: a path has one encoding, and it includes the number of an unknown source.
+    while read_bytes(&others, &other) and other.p != path.p:
+        if <size_t> (other.end - other.p) == n and memcmp(other.p, path.p, n) == 0:
+            return "scope: a free argument is repeated"
+        others.p += 1       # the tag of the next
+    return NULL
+
+
+cdef const char *parse_scopes(
+    WireReader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
+) noexcept nogil:
+    """Read one element of a repeated Scope. The first one allocates memory for all."""
+    cdef WireReader inner
+    cdef const char *wrong
+    cdef int total
+    if out.scopes == NULL:
+        total = count_run(reader[0], number)
+        if not 1 <= total <= limit:
+            return "scopes: at most 64"
+        out.scopes = <Scope *> arena_take(arena, total * sizeof(Scope))
+        if out.scopes == NULL:
+            return NO_MEMORY
+    if not read_bytes(reader, &inner) or out.count == limit:
+        return "scopes: length"
+    wrong = parse_scope(inner, out.base, arena, &out.scopes[out.count])
+    out.count += 1
+    return wrong
+
 
 cdef enum:
     FIELD_ROOT = 1

@@ -3,8 +3,6 @@
 It holds two promises. A verifier that may allow is in the table: its row is durable and receipts wait for it
 before its registration is confirmed. A verifier that did not renew within its bound is inactive: it denies by
 its own clock from then on (``verifier.base``), which began to run earlier than the server's.
-
-An entry is one registered verifier, and its state against the end of a session.
 """
 
 from __future__ import annotations

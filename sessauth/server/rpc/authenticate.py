@@ -271,7 +271,7 @@ class Parts:
         return ""
 
 
-# The kernel's numbers (`_fast/http2/stream.pxd`).
+# The kernel's numbers (`_fast/http2/stream.pyx`).
 STRANGERS: Final = 0
 KNOWN: Final = 1
 OPERATORS: Final = 2

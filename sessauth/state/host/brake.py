@@ -3,7 +3,7 @@
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
 and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
 again; a person, until that person releases it; and the cluster, by a row of its log. Checks deny while any
-bit is set. Holders are in several processes: each changes its bit in one step (``_fast/base/shared_byte``).
+bit is set. Holders are in several processes: each changes its bit in one step (``_fast/base/text``).
 After a failed commit all changes are refused. While a person or the cluster holds the brake, which is called
 frozen, those are that would give authority: sessions can be ended, and leases renewed.
 
@@ -16,7 +16,7 @@ numbers. After them comes the number of times that a person set or cleared the b
 
 A folder that a follower feeds also has a freshness bound there: the time of the steady clock until which it
 is known to be current, and the identity of that clock. The kernel denies STALE_STATE from then on, in every
-process (``_fast/check/freshness.pyx``). 0: no bound. See docs/decisions.md, 23.
+process (``_fast/check/decision.pyx``). 0: no bound. See docs/decisions.md, 23.
 """
 
 from __future__ import annotations

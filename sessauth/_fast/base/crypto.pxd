@@ -1,6 +1,15 @@
-"""X25519, keyed and piecewise BLAKE2b, and SipHash of libsodium, callable without the GIL."""
+"""Ed25519 and BLAKE2b of libsodium, callable without the GIL."""
 
 from libc.stdint cimport uint64_t
+
+
+cdef enum:
+    SIGNATURE_BYTES = 64
+    KEY_BYTES = 32
+    DIGEST_BYTES = 32
+
+
+# X25519, keyed and piecewise BLAKE2b, and SipHash of libsodium, callable without the GIL.
 
 cdef enum:
     # A BLAKE2b state, and the padding that aligns it.
