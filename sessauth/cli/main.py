@@ -106,6 +106,8 @@ class SessauthGroup(click.Group):
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run, and exit with one of the documented codes."""
         extra["standalone_mode"] = False
+        # gRPC's core reads this when it is loaded. Without it, lines of its own mix with ours on stderr.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         settings = Settings()
         extra["obj"] = settings
         try:

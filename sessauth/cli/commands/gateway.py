@@ -9,7 +9,6 @@ Parts of the gateways' commands: options, the verifier that they describe, servi
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -203,7 +202,6 @@ def extmcp(
     The server of each catalogue is the name of one of agentgateway's targets;
     docs/integrations/agentgateway.md has a configuration.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ...gateways.extmcp.policy import ExtMcpPolicy, ExtMcpServer
     from ...server import log
 
@@ -253,7 +251,6 @@ def extauthz(
 
     docs/integrations/envoy.md has a configuration for Envoy.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ...gateways.extauthz.authorizer import AuthorizerServer, ExtAuthz
     from ...gateways.request import RequestMapper
     from ...server import log

@@ -15,7 +15,6 @@ The status of a server as JSON and as lines for people.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -75,8 +74,6 @@ def init(settings: Settings) -> None:
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
-    # gRPC's core reads this when it is loaded; without it, its own lines mix with our JSON on stderr.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.process import control
 
     control.serve(_with_workers(settings, workers))
@@ -91,7 +88,6 @@ def follow(settings: Settings, workers: int | None) -> None:
     It answers checks and reads as a server does, and verifiers open the state folder as on a single host.
     All of them deny once the folder may lack an acknowledged change. It changes nothing.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.cluster.following import follow as follow_cluster
 
     follow_cluster(_with_workers(settings, workers))
