@@ -23,6 +23,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
+# Around the core, which works without them: the command line alone loads them.
+RINGS = {"gateways", "guard", "console", "evidence", "conformance", "carriers"}
+# A server opens the engine of its cluster.
+OPENS_RINGS = {"server.cluster.membership": "carriers"}
+
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
 NOT_FOR_ROOT = {
     *("server", "guard", "gateways", "console", "cli", "client", "v1", "metrics", "conformance", "carriers"),
@@ -104,6 +109,18 @@ def test_a_package_imports_from_lower_floors_only() -> None:
     ]
 
     assert sorted(wrong) == []
+
+
+def test_the_core_imports_no_ring() -> None:
+    """No package of the core imports a ring, lazily or not, but the one that opens a cluster's engine."""
+    wrong = {
+        (_inner(module), other)
+        for module, targets in import_graph(PACKAGE).items()
+        for target in targets
+        if _package(module) not in RINGS | {"cli"} and (other := _package(target)) in RINGS
+    }
+
+    assert wrong == set(OPENS_RINGS.items())
 
 
 def test_the_root_loads_no_edge() -> None:
