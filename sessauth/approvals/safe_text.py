@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..errors import UsageError
-from ..scopes.value import canonical, escaped
+from ..scopes.call_arguments import canonical
+from ..scopes.value import escaped
 
 # Printable by their category, but invisible.
 _BLANK: Final = frozenset(

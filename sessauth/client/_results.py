@@ -20,8 +20,8 @@ from ..model.approval import ApprovalRecord, SignedApproval
 from ..model.receipt import SignedReceipt, VerifierState
 from ..model.session import ScopeRecord, Session
 from ..reasons import Level, Reason, Stage
+from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
-from ..scopes.value import Arguments
 from ..tokens.block_draft import BlockInfo
 from ..tokens.token import Token
 from ..usage.session_usage import BlockObservation, SessionObservation, SessionUsage, UseAfterEnd

@@ -23,8 +23,8 @@ from typing import Any, Final, NamedTuple, Self, overload
 from .._fast import _check as kernel
 from ..errors import UnknownTool, UsageError
 from ..reasons import Reason, Stage, SurveyVerdict
+from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
-from ..scopes.value import Arguments
 
 
 class Candidate(NamedTuple):

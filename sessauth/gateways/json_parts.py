@@ -21,7 +21,7 @@ from math import isfinite
 from typing import Final
 
 from ..errors import UsageError
-from ..scopes.value import canonical, encode
+from ..scopes.call_arguments import canonical, encode
 
 # The token is not checked yet: a stranger may have sent the numbers.
 MAX_FRACTIONS: Final = 1_000

@@ -13,7 +13,7 @@ from ..decisions.outward import Outward, outward
 from ..decisions.tool_catalog import ToolCatalog
 from ..errors import SessauthError, UsageError
 from ..reasons import Reason
-from ..scopes.value import Arguments, canonical, encode
+from ..scopes.call_arguments import Arguments, canonical, encode
 from ..tokens.token import Token
 
 AnyToken = Token | str | bytes

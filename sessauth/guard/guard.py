@@ -57,8 +57,8 @@ from ..decisions.decision import DecisionBase
 from ..decisions.tool_catalog import Candidate, ToolCatalog
 from ..errors import UsageError
 from ..limits import MAX_PERMIT_MS
+from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
-from ..scopes.value import Arguments
 from ..tokens.block_draft import BlockTerms
 from ..tokens.token import Token
 from .call import BAD_CALL, NO_GUARD, OWN, WITHDRAWN, AnyToken, CallTerms, Catalogues, ToolCall, ToolDenied

@@ -20,7 +20,7 @@ from ..crypto.armor import proof_text
 from ..decisions.outward import Outward
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog
 from ..errors import UnknownTool
-from ..scopes.value import encode
+from ..scopes.call_arguments import encode
 from ..tokens.token import Token
 from .call import CallTerms, ToolDenied
 

@@ -21,7 +21,7 @@ from ..errors import UnknownTool, UsageError
 from ..limits import MAX_BATCH_ITEMS
 from ..model.approval import SignedApproval
 from ..reasons import Level, Reason, Stage, SurveyVerdict
-from ..scopes.value import Arguments
+from ..scopes.call_arguments import Arguments
 from ..tokens.prover import AsyncProver, Prover
 from ..tokens.token import Token
 from ..verifier.base import BaseVerifier

@@ -1,23 +1,9 @@
-"""Values in scopes and calls: scalars, operands of conditions, and the arguments of a call.
+"""Values in scopes: scalars, which are also the values of session facts, and the operands of conditions.
 
-Scalar values: the operands of conditions and the values of session facts.
-
-A value is a text (``str``), a truth (``bool``) or a :class:`Number`. Numbers have a class of their
-own because in Python ``True == 1``, and in a scope they are never equal.
-
-Operands of conditions: scalar values, numbers of any size, and JSON values.
-
-A list, an object, ``null`` and a long text are compared as JSON (``docs/token-format.md``, 7.1). A condition
-holds the value itself, or, where that is longer than 1024 bytes, its digest.
-
-The arguments of a call: one form for holder, gateway and approver.
-
-    verifier.check(token, "read", "files/a", {"path": "README.md", "lines": 20})
-    encode({"path": "README.md", "lines": 20})                # b'{"lines":20,"path":"README.md"}'
-
-A call's arguments have three forms everywhere. Bytes, the JSON text, are checked as they are; so is the same
-text as a str. A mapping is checked in the form of :func:`encode`. Proofs of holders and signatures of
-approvers cover these bytes, so all of them need the same ones. See docs/token-format.md, section 8.2.
+A scalar is a text (``str``), a truth (``bool``) or a :class:`Number`. Numbers have a class of their own
+because in Python ``True == 1``, and in a scope they are never equal. An operand is a scalar, a number of any
+size, or JSON: a list, an object, ``null`` and a long text are compared as JSON (``docs/token-format.md``,
+7.1). A condition holds the value itself, or its digest where that is longer than 1024 bytes.
 """
 
 from __future__ import annotations
@@ -27,14 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, cast
 
 from .. import limits
 from .._fast import _check as kernel
 from .._fast.codec import base64url
 from .._fast.codec.errors import FormError
 from .._fast.codec.record import Record
-from ..errors import ScopeError, UsageError
+from ..errors import ScopeError
 
 NANOS = 10**9
 _INT64 = 2**63
@@ -343,52 +329,3 @@ def operand_from_record(record: Mapping[str, Any]) -> Operand:
 def operand_to_text(operand: Operand) -> str:
     """Return the operand as scope text writes it."""
     return str(operand) if isinstance(operand, Exact | Json) else value_to_text(operand)
-
-
-Arguments: TypeAlias = bytes | str | Mapping[str, Any]
-"""A JSON object as bytes or as a str, or its values.
-
-Values are str, bool, None, int, float, Decimal, lists, tuples and mappings.
-"""
-
-
-def encode(arguments: Arguments) -> bytes:
-    """Return the bytes of ``arguments`` that are checked, proven and signed.
-
-    Bytes are returned as they are and a str as UTF-8; neither is read. A mapping is written in the canonical
-    form: an int in decimal, a float as ECMAScript writes it, a Decimal with all its digits.
-
-    Raises:
-        UsageError: for values that JSON can't say (NaN, an infinity, a lone surrogate) or that are beyond the
-            limits of a request's JSON. ``check`` raises nothing for these, which agents choose: it denies.
-        TypeError: for another type, also of a value or of a member's name.
-    """
-    try:
-        return kernel.encode_arguments(arguments)
-    except FormError as error:
-        raise UsageError(f"arguments: {error}") from None
-
-
-def canonical(arguments: Arguments) -> bytes:
-    """Return the canonical form of ``arguments``, JSON included.
-
-    Members are sorted, white space is removed, escapes are as short as they can be, and a number keeps its
-    spelling. It is for gateways that forward parsed values, where the client's bytes are lost: holder,
-    gateway and approver then each take the canonical form. It is checked like the JSON that it is made of.
-
-    Raises:
-        UsageError: for JSON that a check would deny as malformed, and as :func:`encode`.
-        TypeError: as :func:`encode`.
-    """
-    try:
-        return kernel.canonical(arguments)
-    except FormError as error:
-        raise UsageError(f"arguments: {error}") from None
-
-
-def text_bytes(value: str | bytes) -> bytes:
-    """Return a token, proof, action or resource as bytes.
-
-    A lone surrogate, which an agent may send, is no UTF-8. It is encoded too, so that a check denies it.
-    """
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value

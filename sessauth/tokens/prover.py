@@ -35,7 +35,7 @@ from ..crypto import pem
 from ..crypto.keys import HolderPublicKey, VerifierKey, VerifierKeys
 from ..errors import Unavailable, UsageError
 from ..reasons import Reason
-from ..scopes.value import Arguments, encode, text_bytes
+from ..scopes.call_arguments import Arguments, encode, text_bytes
 from .token import Binding, Token
 
 

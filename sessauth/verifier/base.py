@@ -54,7 +54,7 @@ from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from ..model.change import Head
 from ..model.receipt import Registration as Registration
 from ..reasons import Reason, Stage, SurveyVerdict
-from ..scopes.value import Arguments
+from ..scopes.call_arguments import Arguments
 from ..state.host.processes import started
 from ..tokens.token import Token
 

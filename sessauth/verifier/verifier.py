@@ -42,7 +42,7 @@ from .._fast._check import Prepared
 from ..decisions.decision import DecisionBase
 from ..decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, Verdicts
 from ..errors import UnknownTool, UsageError
-from ..scopes.value import Arguments
+from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
 from ._async.server_calls import AsyncServerCalls
 from ._sync.server_calls import ServerCalls

@@ -9,7 +9,7 @@ import pytest
 from sessauth.audit.layout import ArgumentsKey
 from sessauth.audit.read.query import FolderReader, Query, argument_digests, find
 from sessauth.errors import KeyFolderError, StateUnusable
-from sessauth.scopes.value import encode
+from sessauth.scopes.call_arguments import encode
 from tests.support.audit_log import SESSION, START_MS, write_small
 
 from .conftest import ARGUMENTS, PARENT, SampleLog

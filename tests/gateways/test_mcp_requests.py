@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessauth.gateways.request import Call, Fault, Refusal, TokenOnly
-from sessauth.scopes.value import canonical
+from sessauth.scopes.call_arguments import canonical
 from tests.gateways.requests import (
     BEARER,
     CATALOGUE,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.gateways.request import ACTIONS, Call, Mapped, Refusal, TokenOnly
-from sessauth.scopes.value import canonical
+from sessauth.scopes.call_arguments import canonical
 from tests.gateways.requests import (
     BEARER,
     CATALOGUE,

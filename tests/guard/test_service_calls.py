@@ -21,7 +21,7 @@ from sessauth.guard.services.routes import (
     require_json,
     route_arguments,
 )
-from sessauth.scopes.value import canonical
+from sessauth.scopes.call_arguments import canonical
 from tests.guard.shop import OrderRequest
 
 REFUND = ServiceMethod("write", "orders/{order_id}")

@@ -19,9 +19,9 @@ from sessauth.conformance.vocabulary import Spelled, render
 from sessauth.errors import UsageError
 from sessauth.limits import MAX_CONDITIONS
 from sessauth.reasons import Reason
+from sessauth.scopes.call_arguments import canonical, encode
 from sessauth.scopes.parts import Path
 from sessauth.scopes.scope import Scope
-from sessauth.scopes.value import canonical, encode
 from tests.oracle import canonical as oracle
 from tests.oracle.json_values import BadJson, parse_object
 from tests.property.generator import batch

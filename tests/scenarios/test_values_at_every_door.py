@@ -12,8 +12,8 @@ from sessauth.clock import SystemClock
 from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.tool_catalog import Candidate
 from sessauth.reasons import Reason, SurveyVerdict
+from sessauth.scopes.call_arguments import encode
 from sessauth.scopes.parts import key_text
-from sessauth.scopes.value import encode
 from sessauth.tokens.prover import HolderKey
 from tests.support.server_fixture import AUDIENCE, ServerFixture
 

@@ -35,7 +35,7 @@ NOW: Final[int] = BEFORE["now_ms"]
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """What the server left, by a process of this PID namespace."""
+    """The home as the server left it, by a process of this PID namespace."""
     with tarfile.open(FIXTURES / "host_of_before.tar.xz") as tar:
         tar.extractall(tmp_path, filter="data")
     state = tmp_path / "state"
@@ -60,7 +60,7 @@ def decided(source: LmdbSource) -> list[list[str]]:
 
 
 def test_its_calls_are_decided_as_before(home: Path) -> None:
-    """By a reader, by the writer that raises the format, and by a reader after it; the state verifies."""
+    """A reader, the writer that raises the format and a reader after it decide alike; the state verifies."""
     reader = StateReader.open(home / "state")
     assert decided(reader) == BEFORE["calls"]
     reader.close()

@@ -19,7 +19,7 @@ from sessauth.client._requests.tokens import item_message, list_allowed
 from sessauth.crypto.keys import VerifierKey
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, SurveyVerdict
-from sessauth.scopes.value import canonical, encode
+from sessauth.scopes.call_arguments import canonical, encode
 from sessauth.tokens.prover import HolderKey
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions

@@ -16,7 +16,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import MalformedToken, Unavailable, UnknownTool, UsageError
 from sessauth.limits import PROOF_WINDOW_MS
 from sessauth.reasons import Reason
-from sessauth.scopes.value import encode
+from sessauth.scopes.call_arguments import encode
 from sessauth.tokens.token import Issuer
 
 NOW = 1_800_000_000_000

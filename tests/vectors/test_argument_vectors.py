@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth.errors import UsageError
-from sessauth.scopes.value import canonical, encode
+from sessauth.scopes.call_arguments import canonical, encode
 from tests.oracle import canonical as oracle
 from tests.oracle.json_values import BadJson
 from tests.support.vector_files import load, read_bytes

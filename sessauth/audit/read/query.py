@@ -21,7 +21,7 @@ from ..._fast._check import is_masked
 from ...decisions.decision import DecisionBase
 from ...errors import StateUnusable, UsageError
 from ...reasons import Level, Reason, Stage
-from ...scopes.value import canonical
+from ...scopes.call_arguments import canonical
 from .. import layout
 from ..layout import ArgumentsKey
 

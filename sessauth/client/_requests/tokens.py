@@ -24,8 +24,9 @@ from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ...model.approval import ApprovalRecord, SignedApproval
 from ...reasons import Reason, SurveyVerdict
+from ...scopes.call_arguments import text_bytes
 from ...scopes.scope import Scope
-from ...scopes.value import Number, text_bytes
+from ...scopes.value import Number
 from ...tokens.block_draft import BlockTerms
 from ...tokens.token import Token
 from ...v1 import approval_service_pb2 as approval_pb

@@ -44,8 +44,9 @@ from ...model.approval import SignedApproval
 from ...model.receipt import SignedReceipt
 from ...model.server_status import ClusterStanding, ServerStatus
 from ...model.session import Session, SessionBan
+from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
-from ...scopes.value import Arguments, Plain
+from ...scopes.value import Plain
 from ...tokens.token import Token
 from .._live_state import ProofMaker
 from .._requests import operations as operation_calls

@@ -15,7 +15,7 @@ from ...errors import UnknownTool
 from ...limits import MAX_BATCH_ITEMS
 from ...model.approval import SignedApproval
 from ...reasons import SurveyVerdict
-from ...scopes.value import Arguments
+from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._live_state import ProofSource

@@ -24,7 +24,7 @@ from ...errors import UsageError
 from ...guard import Guard, ToolDenied
 from ...guard.call import BAD_CALL, CallTerms
 from ...guard.services.presented import AUTHORIZATION, DECISION, PROOF, bearer, one_proof
-from ...scopes.value import canonical
+from ...scopes.call_arguments import canonical
 from ...server.rpc.call import parse
 from ..grpc_server import ListeningServer
 from .v1 import ext_mcp_pb2 as messages

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
 
 from ...errors import UsageError
-from ...scopes.value import canonical
+from ...scopes.call_arguments import canonical
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600

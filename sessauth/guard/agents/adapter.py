@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Unpack
 
 from ...decisions.tool_catalog import TOOLS_LIST
-from ...scopes.value import Arguments
+from ...scopes.call_arguments import Arguments
 from ..call import FORGOTTEN_GUARD, NO_ANSWER, NO_GUARD, CallTerms, ToolDenied
 from ..guard import Guard, current_guard
 

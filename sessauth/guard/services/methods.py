@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import UsageError
-from ...scopes.value import Arguments, canonical, encode
+from ...scopes.call_arguments import Arguments, canonical, encode
 from .call_table import CallTable, ServiceCall
 from .messages import message_arguments
 from .routes import ResourceTemplate

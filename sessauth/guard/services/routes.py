@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from ...errors import UsageError
-from ...scopes.value import canonical, encode
+from ...scopes.call_arguments import canonical, encode
 from .call_table import CallTable, NamedCall, ServiceCall
 
 V = TypeVar("V")

@@ -15,9 +15,10 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from ..._fast import _codec as codec
+from ...scopes.call_arguments import encode
 from ...scopes.parts import Operator, Segment
 from ...scopes.scope import Condition, Scope
-from ...scopes.value import Exact, Json, Number, Value, encode
+from ...scopes.value import Exact, Json, Number, Value
 from ..argument_reader import ELEMENT, Path, names_of
 from ..profile import ALL, CEILING, CallGroup, GrantLayer, reads_more_than_arguments
 from ..session_usage import SessionUsage

@@ -10,7 +10,7 @@ from ...decisions.decision import DecisionBase
 from ...errors import SessauthError
 from ...model.approval import SignedApproval
 from ...reasons import Stage
-from ...scopes.value import Arguments
+from ...scopes.call_arguments import Arguments
 from ...tokens.token import Token
 from ..base import CostJudge, new_retry_id, sendable
 

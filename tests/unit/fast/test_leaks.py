@@ -13,7 +13,7 @@ import pytest
 from sessauth._fast._check import CommitId, CostClaims
 from sessauth._fast._codec import CheckMessage, Survey
 from sessauth.reasons import Reason, Stage
-from sessauth.scopes.value import Arguments
+from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.commit_id_source import CommitIdSource
