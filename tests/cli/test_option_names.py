@@ -23,9 +23,8 @@ PACKAGE = Path(sessauth.__file__).parent
 # Code that a command reaches, here or at a server. Configuration errors name their own keys.
 REACHED = (
     *("client", "server/services", "server/request_fields.py", "server/events.py", "cli"),
-    *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
-    *("crypto/keys.py", "crypto/keys.py", "approvals/approver.py"),
-    *("scopes/value.py", "verifier/base.py"),
+    *(f"tokens/{name}.py" for name in ("block_draft", "prover", "token")),
+    *("crypto/keys.py", "approvals/approver.py", "scopes/call_arguments.py", "verifier/base.py"),
 )
 # Read by the server alone: what a verifier or a follower reports has no options.
 NOT_REACHED = {"client/_usage_messages.py", "server/services/cluster.py"}
@@ -45,6 +44,8 @@ NO_OPTIONS = {
     *("now_ms", "principal", "proof_key", "request", "revision", "selector", "statement", "token"),
     "token_index",
     *("tokens", "trace", "verifier_key"),
+    # Of the Python API alone.
+    *("report_usage", "to_json"),
 }
 PARAMETER = re.compile(r"(?<![\w.'{/-])([a-z]+(?:_[a-z]+)+)(?![\w}])|(?<![\w.'-])([a-z_]+)=")
 HEAD = re.compile(r"(?:items?(?:\[3\])?\.)?([a-z_]+)(?:\[3\])?: ")

@@ -84,7 +84,8 @@ def test_a_log_that_grows_meanwhile_is_cut_where_it_is_whole(tmp_path: Path) -> 
 
     def write() -> None:
         number = 0
-        while not stop.is_set():
+        # A pause, so that packs do not grow as fast as they are read.
+        while not stop.wait(0.002):
             worker.append(decisions(number, 5))
             control.append(layout.body("decision", decision(number, revision=1)))
             number += 5
