@@ -24,9 +24,9 @@ from . import records as bounds
 _MAX_NUMBER_CHARS = 1024
 
 Path = tuple[str, ...]
-"""Names of members, outermost first; :data:`ELEMENT` stands for every element of a list."""
+"""Names of members, outermost first; :data:`ELEMENT` means every element of a list."""
 
-# No member of this name has a path, so it is free to stand for elements.
+# No member of this name has a path, so it is free to mean elements.
 ELEMENT: Final = ""
 
 
@@ -142,7 +142,7 @@ def _is_opaque(path: Path, members: dict[str, Json]) -> bool:
 
 def _is_name(name: str, prefix: Path = ()) -> bool:
     size = len(name) if name.isascii() else len(name.encode())
-    # In a path through lists a name stands behind a mark of one byte.
+    # In a path through lists a name follows a mark of one byte.
     return 0 < size <= limits.MAX_STRING_BYTES - (ELEMENT in prefix)
 
 

@@ -1,12 +1,11 @@
-"""Aggregates decision records by session and sends them to the control process.
+"""Collects usage from decision records, by session, and sends it to the control process.
+
+:class:`ObservationSink` adds up decision records between reports. :class:`UsageAttributor` finds the granted
+scopes that may have allowed each call: a record names only the token's scope that decided. It reads the
+session's ceilings from the state once an epoch, and takes the minted scopes from the blocks in the records.
 
 Every 200 ms a thread hands a batch to an :class:`ObservationSender`. A batch that failed is sent again under
-the same number, so that it counts once. Records that find no room meanwhile are counted as lost.
-
-Adds decisions to usage records, with the granted scopes that may have allowed each call.
-
-A decision record names the token's scope that decided, and no ceiling of the session. So ceilings are read
-from the state, once an epoch, and the scopes that tokens were minted with from the records' blocks.
+the same number, so it counts once. Records that find no space meanwhile are counted as lost.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class _Ceiling:
         refused = record.index if record.level == Level.CEILING and record.epoch == self.epoch else -1
         for index, (layer, observed) in enumerate(self.layers):
             positions = layer.matching_positions(record.action, record.resource, record.arguments)
-            # The record names the first layer that observe mode overruled. Others behind it may have refused
+            # The record names the first layer that observe mode overruled. Later ones may have refused
             # too; one before it admitted the call.
             overruled = refused >= 0 and observed
             if overruled and (index == refused or (index > refused and positions[0][1] < 0)):
@@ -253,7 +252,7 @@ class ObservationSink:
         # Session and block ids, by the digest of a token with valid signatures.
         self._known: OrderedDict[bytes, tuple[bytes, tuple[bytes, ...]]] = OrderedDict()
         self._under_way: ObservationBatch | None = None
-        # Payloads from the queue found no room: it must deliver them again.
+        # Payloads from the queue found no space: it must deliver them again.
         self._payloads_lost = False
         # The error of the last batch; empty if there was none.
         self.problem = ""
@@ -263,7 +262,7 @@ class ObservationSink:
         self._thread.start()
 
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
-        """Add up records; ``lost`` others found no room in the queue."""
+        """Add up records; ``lost`` others found no space in the queue."""
         with self._lock:
             self._lost += lost
             chains, ended = add_up(records, AFTER_END)
@@ -349,7 +348,7 @@ class ObservationSink:
         return ObservationBatch(self._sender_id, self._number, self._verifier, lost, tuple(sessions.values()))
 
     def _fit(self, sessions: Iterable[SessionObservation]) -> None:
-        """Cut a batch to what a server takes: counts first, then the rest while there is room."""
+        """Cut a batch to what a server takes: counts first, then the rest while there is space."""
         left = MAX_BATCH_BYTES - sum(
             ENTRY_BYTES * (1 + len(each.blocks) + len(each.late)) for each in sessions
         )
@@ -408,7 +407,7 @@ class ObservationSink:
             self._learn(chain, payloads)
 
     def _add_chain(self, digest: bytes, calls: ChainCalls) -> _ChainObservation | None:
-        """Begin to count a chain; return None if there is no room for its session or its blocks."""
+        """Begin to count a chain; return None if there is no space for its session or its blocks."""
         session_id, block_ids = calls.record.session_id, calls.record.block_ids
         session = self._session(session_id)
         if session is None:
@@ -438,7 +437,7 @@ class ObservationSink:
             self._known.popitem(last=False)
 
     def _use(self, attributor: UsageAttributor, record: DecisionRecord) -> None:
-        """Add a call to the session's usage record; one like an earlier one takes no room."""
+        """Add a call to the session's usage record; one like an earlier one takes no space."""
         if record.watched or record.token_only or not (record.allowed or record.reason not in AFTER_END):
             return
         chain = self._chains.get(record.token_digest) if record.signature_valid else None

@@ -1,15 +1,14 @@
-"""Profiles of allowed calls, by the scopes that admitted them, action and resource.
+"""Profiles of allowed calls: by the scopes that may have admitted them, by action and by resource.
 
-Resources stay apart while they are few. An action with more of them than the limit has one summary of all.
-With more call groups than the limit, every action has; with more actions than the limit the profile is
-dropped. Each step depends on amounts and not on their order, and none is undone: so profiles merge in any
-order.
+A :class:`Profile` has a :class:`CallGroup` for each resource of an action. An action with more resources than
+the limit has one group for all of them. With more groups than the limit, every action is reduced to one
+group; with more actions than the limit, the profile is dropped. Each step depends on amounts and not on their
+order, and none is undone, so profiles merge in any order.
 
-Lists of granted scopes, and the scopes among them that may have admitted a call.
-
-The kernel does the matching. A decision record holds neither the session's facts at its time nor the tool's
-properties. So conditions on them are left out, and a scope counts as used if the rest of it matches. A scope
-may count as used that was not, but none as unused that was.
+A :class:`GrantLayer` is a list of granted scopes, and finds those that may have admitted a call. The kernel
+does the matching. A decision record has neither the session's facts at its time nor the tool's properties, so
+conditions on them are left out: a scope counts as used if the rest of it matches. An unused scope may count
+as used, but a used one never counts as unused.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ALL: Final = ""
 def outermost(path: Path) -> tuple[bool, int, Path]:
     """Return the sort key of a path: outer paths first, so that the deepest are dropped.
 
-    Paths into elements of lists come last: they take no room from others.
+    Paths into elements of lists come last: they take no space from others.
     """
     return ELEMENT in path, len(path), path
 
@@ -249,7 +248,7 @@ class Profile:
             self.coarsen(NOTHING)
 
     def _kinds(self) -> int:
-        # A joined action counts with its maximum, or joining would make room for others.
+        # A joined action counts with its maximum, or joining would make space for others.
         return sum(
             bounds.MAX_RESOURCES if ALL in buckets else len(buckets) for buckets in self.groups.values()
         )

@@ -1,15 +1,12 @@
 """Usage records: their limits, and the JSON form of their fields.
 
-Verifiers make them and the control process adds them up, so both ends hold the same limits.
+Verifiers make usage records and the control process adds them up, so both use these limits. A
+:class:`~sessauth.usage.session_usage.SessionUsage` at all its limits takes about 2 MB; a session of some
+dozen tools takes a few KB. Contents beyond a limit are dropped by value and never by time, so parts merge in
+any order.
 
-Limits of one :class:`~sessauth.usage.session_usage.SessionUsage`.
-
-With all of them reached it holds about 2 MB; a session of some dozen tools holds a few KB. Contents beyond a
-limit are dropped by value and never by time: so parts merge in any order.
-
-JSON forms of fields: dataclasses of them are written as dicts, and read back strictly.
-
-Verifiers report these values, so reading refuses everything unexpected, with UsageError.
+Dataclasses of :class:`PlainFields` are written as dicts and read back strictly. Verifiers report these
+values, so anything unexpected raises UsageError.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Granted against used: of one session, or of all sessions of one purpose.
+"""Reports of granted against used authority: of one session, or of all sessions of one purpose.
 
-A report as tables for a terminal: titles, headers and rows, without their layout; texts made safe.
+:class:`UsageReport` compares each granted layer with its use and has suggestions for it. :func:`sections`
+returns a report as tables for a terminal: titles, headers and rows without a layout, with texts made safe.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ class LayerUse:
         return next(each for each in self.suggestions if each.fit is fit)
 
     def prices(self, fit: Fit) -> tuple[SessionPrice, ...]:
-        """Return what it would have denied of sessions, each judged by what the others suggest.
+        """Return the calls of each session that a suggestion made from the other sessions would have denied.
 
-        Of one session there is nothing to learn from; of more than 24, evenly chosen ones are judged.
+        It is empty for one session alone. Of more than 24 sessions, an even selection is compared.
         """
         prices = []
         for number in judged(self.observed) if len(self.observed) > 1 else ():
@@ -379,7 +380,7 @@ def _suggestion(layer: LayerUse, fit: Fit, approval: Approval | None) -> Section
 
 
 def _price(layer: LayerUse, fit: Fit, approval: Approval | None, prices: Sequence[SessionPrice]) -> Section:
-    """Return what the suggestion would have cost the sessions, each judged by the others."""
+    """Return the price of the suggestion: for each session, by a suggestion made from the others."""
     if not prices:
         return Section("")
     word = "asked about" if approval else "denied"

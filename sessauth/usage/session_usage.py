@@ -1,6 +1,7 @@
-"""The usage of a session: aggregated, bounded, and mergeable in any order.
+"""The usage of a session: aggregated, bounded in bytes, and mergeable in any order.
 
-From decision records::
+:class:`SessionUsage` counts calls and denials with their first and last time, in tables that never grow
+beyond a limit. A verifier makes it from decision records::
 
     layers = ceilings(scopes of the session's ceiling)           # usage.profile; cache per session and epoch
     root = GrantLayer.of_block(payload of the chain's first block)             # cache per root block id
@@ -27,12 +28,9 @@ From decision records::
      "observed": {"rows": [[layer, action, resource, argument, span...]...], "truncated": bool},  # if any
      "lost": decisions that were lost}
 
-Counts with their first and last time, and tables of them that never grow beyond a limit.
-
-Observations of sessions by verifiers: blocks of tokens, allowed calls, uses after the end.
-
-Verifiers collect and report these values, the control process adds them up and reports them. Times are ms
-since 1970. Adding up is bounded in bytes; observations that find no room are counted.
+:class:`SessionObservation` is the part of a verifier's report about one session: its usage, the blocks of its
+tokens, and uses after its end. The control process adds these up. Observations that find no space are counted
+as lost. Times are ms since 1970.
 """
 
 from __future__ import annotations
@@ -494,7 +492,7 @@ class SessionObservation:
 
     ``allowed`` and ``denied`` count calls whose token has valid signatures; ``last_allow_ms`` is 0 if none
     was allowed. ``observed`` are the allowed ones that only observe mode allowed. ``lost`` counts
-    observations that found no room.
+    observations that found no space.
     """
 
     session_id: bytes
@@ -519,7 +517,7 @@ class SessionObservation:
         """Add another's observations in at most ``room`` more bytes; return the growth, in bytes.
 
         It may be negative, after a new weighing. The entries of ``other`` become this one's. ``lost`` counts
-        those that find no room.
+        those that find no space.
         """
         self.allowed += other.allowed
         self.denied += other.denied

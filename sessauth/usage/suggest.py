@@ -1,12 +1,12 @@
 """Suggests fewer and narrower scopes that would have admitted the observed calls.
 
-The kernel proves that a suggestion for a layer lies inside the grant. Those of the fits LOOSE and EXACT allow
-each observed allowed call: in the same place, by the same facts, at the same price. KINDS leaves out what too
-few sessions brought, and names it.
+A :class:`Suggestion` replaces one granted layer, with a :class:`SuggestionPart` for each of its scopes. The
+kernel proves that it lies inside the grant. With the fits LOOSE and EXACT it allows each observed allowed
+call again, in the same place, by the same facts, at the same price. With KINDS it leaves out what too few
+sessions brought, and names it.
 
-Observed arguments that a suggestion of the fits EXACT and LOOSE does not hold, in words of a report.
-
-The verdict on a suggestion, in one line before all else: its price, and what it leaves open.
+For a report, :func:`opened` names the arguments that a suggestion leaves open, and :func:`verdict` sums it up
+in one line: its price, and what it leaves open.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _without_the_largest(
 def _by_kind(
     layer: GrantLayer, sessions: Sequence[Observed], evidence: list[Evidence], max_bytes: int
 ) -> Suggestion:
-    """Return the suggestion by kinds; without room for all of it the rarest tools are held less closely."""
+    """Return the suggestion by kinds; if not all of it fits, the rarest tools are held less closely."""
     active = sum(layer.id in used_layers(each.usage) for each in sessions)
     least = least_sessions(active)
     largest = _largest_of(layer, sessions, least)
@@ -319,8 +319,8 @@ def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, by_approv
 
     Args:
         suggestion: for one granted list of scopes.
-        prices: of the sessions, each judged by what the others suggest; none of one session alone.
-        by_approval: what is new is not denied: a person is asked.
+        prices: of each session by a suggestion made from the others; none for one session alone.
+        by_approval: new calls need a person's approval and are not denied.
     """
     if not suggestion.scopes:
         return "nothing is suggested: no call was allowed, or by too few sessions"

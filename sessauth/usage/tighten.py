@@ -1,24 +1,21 @@
 """Narrower scopes inside one granted scope.
 
-The parts, in the order of use: :func:`generalize` finds what holds for all observed values in one place;
-the open arguments are those that no condition holds; the last part puts conditions together and keeps a
-scope only if the kernel proves that it lies inside the grant.
+The scopes of :func:`tighten` admit every observed call that the granted scope admitted. Only scopes that the
+kernel proves to lie inside the granted scope are suggested.
 
-Scopes inside one granted scope that admit all calls which it admitted.
+Order of events:
 
-Only scopes that the kernel proves to lie inside the granted scope are suggested.
+1. Calls are grouped in families, and each family gets one scope.
+2. :func:`segment` and :func:`conditions` find what holds for all observed values in one place.
+3. :func:`free_paths` finds the arguments that stay open: those of the observed calls without a condition. A
+   scope with conditions is a closed world (docs/token-format.md, 6.5): an argument that it doesn't mention
+   denies. So it mentions every observed argument, and as few others as possible.
+4. The kernel proves each scope, and scopes that differ in one part only are joined.
 
-Conditions and segments that hold for all observed values in one place.
-
-Two of the three fits; KINDS is in :mod:`sessauth.usage.kinds`. EXACT admits the observed values and nothing
-else. LOOSE expects more of the same: a range is rounded outward, a text is held to its folder, host or
-beginning, and values are listed only if they are *recurring*: few, and each observed twice on average. One or
-two observations prove nothing.
-
-The arguments that a tightened scope leaves open: those of the observed calls without a condition.
-
-A scope with conditions is a closed world (docs/token-format.md, 6.5): an argument that it doesn't mention
-denies. So every observed argument must be mentioned, and as few others as possible.
+Two of the three fits are here; KINDS is in :mod:`sessauth.usage.kinds`. EXACT admits the observed values and
+nothing else. LOOSE expects more of the same: a range is rounded outward, a text is held to its folder, host
+or beginning, and values are listed only if they are *recurring*: few, and each observed twice on average. One
+or two observations prove nothing.
 """
 
 from __future__ import annotations
@@ -73,8 +70,8 @@ def is_listed(fit: Fit, among: ValueSummary, *, first: bool) -> bool:
 
     Args:
         fit: of the suggestion.
-        among: the texts of all calls whose resources begin alike: one call of a tool stands beside recurring
-            ones.
+        among: the texts of all calls whose resources begin alike: one call of a tool counts among
+            recurring ones.
         first: it is the first segment, which names the kind of the resource.
     """
     few = among.values is not None and len(among.values) <= _RECURRING_VALUES
@@ -320,7 +317,7 @@ def tighten(granted: Scope, evidence: Evidence, fit: Fit, most: int = MAX_PARTS)
 def is_inside(granted: Sequence[Scope], scopes: Sequence[Scope]) -> bool:
     """Return True if the kernel proves that ``granted`` permits every call that ``scopes`` permit."""
     parent, child = [s.to_record() for s in granted], [s.to_record() for s in scopes]
-    # The suggestion replaces the grant, so both are judged by the same facts.
+    # The suggestion replaces the grant, so both are evaluated by the same facts.
     return not scopes or containment.contains(parent, child, same_facts=True)[0] == 1
 
 
@@ -522,7 +519,7 @@ def resource_of(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tup
 
 
 def work_of(scope: Scope, group: CallGroup) -> int:
-    """Return the maximum work (docs/token-format.md, 9.8) of judging one of these calls by a scope."""
+    """Return the maximum work (docs/token-format.md, 9.8) of evaluating one of these calls by a scope."""
     work = group.size * max(1, mentioned(scope))
     text = group.weight // 16
     for condition in scope.conditions:

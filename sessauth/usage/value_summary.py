@@ -1,8 +1,7 @@
 """A summary of the values in one place: at one argument path, or in one segment of a resource.
 
-It consists of sets, minima and maxima, so parts merge in any order.
-
-Arguments whose values are programs: commands of a shell, code, queries of a database.
+:class:`ValueSummary` consists of sets, minima and maxima, so parts merge in any order. :func:`is_language`
+finds arguments whose values are programs: shell commands, code, database queries.
 """
 
 from __future__ import annotations
@@ -317,7 +316,7 @@ _WORDS: Final = re.compile(
     r"killall|less|make|mount|open|ping|poetry|powershell|ps|pwd|ruby|sleep|sort|"
     r"source|tail|tee|top|touch|uniq|wc|which|zip"
 )
-# What stands in a line of a shell and in no sentence.
+# Marks of a shell command that no sentence has.
 _SHELL: Final = re.compile(r"&&|\|\||\$\(|`[^`]+`|\$\{?[A-Z_]{2,}|>\s*/|2>&1")
 _NEXT: Final = re.compile(r"[|;]\s*([\w./-]+)")
 _ARGUMENT: Final = re.compile(r"(?:^|\s)-{1,2}[A-Za-z]|[/~;|<>$*=]|\w\.\w")

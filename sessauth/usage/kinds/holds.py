@@ -1,18 +1,13 @@
-"""Holds: conditions that one argument is held to, by the kind of its values.
+"""Holds: the conditions on one argument, by the kind of its values, as far as sessions agree on them.
 
-Texts come first (names, folders, hosts, free writing), then scalars, lists, and objects in lists.
+:func:`hold` returns the ways to hold the argument at a :class:`Place`; a call must fit one of them. The file
+has the parts in this order:
 
-Ways to hold one argument by the kind of its values, as sessions brought them.
-
-Ways to hold one argument, of which one must hold.
-
-Kinds of texts: the ones that name something, and the ones that are free writing.
-
-Names, folders and hosts that the texts in one place are held to.
-
-Ways to hold texts and numbers: of an argument, or of each element of a list.
-
-Ways to hold lists: their scalars, or the members of the objects in them.
+- the ways of an argument, and the paths that stay open (:class:`Way`, :class:`ArgumentHold`);
+- kinds of texts: those that name something (a name, a path, a URL), and free writing, which is not held;
+- the names, folders and hosts that texts are held to, and programs word for word;
+- numbers: the range that enough sessions reached;
+- lists: their scalars, or the members of the objects in them.
 """
 
 from __future__ import annotations
@@ -127,7 +122,7 @@ def text_kind(text: str) -> TextKind:
 def _is_path(text: str) -> bool:
     # Two names with a slash between them are one name: acme/web, Europe/Berlin.
     pair = text.count("/") == 1 and not text.startswith("/") and "." not in text.rpartition("/")[2]
-    # The root is a name: what is under it is every path.
+    # The root is a name too: every path is below it.
     return "/" in text and text != "/" and not pair and is_clean_path(text)
 
 
@@ -158,7 +153,7 @@ MAX_FOLDERS: Final = 8
 MAX_HOSTS: Final = 8
 _MAX_FAMILIES: Final = 4
 # The share of sessions, in percent, whose values came again elsewhere: below it an argument is not listed.
-# Labels are words that a model may choose anew, so nearly all of them must have come again.
+# A model may choose other words as labels, so nearly all of them must have come again.
 _NAMES_AGAIN: Final = 50
 _LABELS_AGAIN: Final = 90
 
@@ -169,7 +164,7 @@ class Rules:
 
     ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on one value
     counts as constant, and labels as words. ``names``: values of one argument that are listed. ``bare``: of a
-    tool that changes something no argument is held, since there is no room.
+    tool that changes something no argument is held, since there is no space.
     """
 
     least: int = 1
@@ -182,7 +177,7 @@ class Rules:
 class TextHold:
     """Texts to hold an argument to. ``open_why``: it is left open.
 
-    ``notes``: it is held, but widely, or some of what sessions share found no room. ``once``: texts that too
+    ``notes``: it is held, but widely, or some of what sessions share found no space. ``once``: texts that too
     few sessions brought.
     """
 

@@ -1,9 +1,10 @@
-"""Evidence that keeps sessions apart: a value counts by how many sessions brought it.
+"""Observed calls by tool and session, and the price of a suggestion.
 
-The price of a suggestion: what it would have denied of the sessions that it was made from.
+A value counts by the number of sessions that brought it, so :class:`ToolEvidence` does not add sessions up.
 
-Each session is judged by what the others suggest. A report holds no calls, only their values by argument: so
-the price is counted by values, each at least one call, and the kernel judges each value.
+The price of a suggestion is the number of calls that it would have denied. Each session is compared with the
+suggestion made from all others. A report has no calls, only their values by argument, so the price counts
+values, each as at least one call. The kernel decides for each value.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def support(values: Iterable[Iterable[T]]) -> dict[T, int]:
     return counts
 
 
-# Sessions that are judged; of more, evenly chosen ones.
+# Sessions that are compared; of more, an even selection.
 MAX_JUDGED: Final = 24
 # A text in the place of those that a report does not know.
 _UNKNOWN: Final = "a text that the report has no value of"
@@ -197,7 +198,7 @@ class SessionPrice:
 
 
 def judged(sessions: Sequence[Observed]) -> list[int]:
-    """Return the numbers of the sessions that are judged, evenly chosen."""
+    """Return the numbers of the sessions to compare, evenly chosen."""
     step = max(1, -(-len(sessions) // MAX_JUDGED))
     return list(range(0, len(sessions), step))
 

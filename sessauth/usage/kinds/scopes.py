@@ -1,8 +1,10 @@
-"""Scopes by kinds inside one granted scope, from what several sessions used of it.
+"""Scopes by kinds inside one granted scope, from the calls of several sessions.
 
-Values that only one of several sessions brought: mistakes, rare cases, or an observed attacker's.
+:func:`scopes_of_tool` makes the scopes for one tool, :func:`combined` those of all tools.
+:class:`KindSuggester` tries one :class:`RoomPlan` after another until the scopes fit: each plan holds more
+tools less closely, the rarest first.
 
-Room for a suggestion: where there is too little, tools are held less closely, the rarest first.
+:func:`brought_once` lists the values that only one session brought: mistakes, rare cases, or an attacker's.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _CLOSED_WORLD: Final = Condition(Path(("open_world",), ValueSource.TOOL), Operat
 
 @dataclass(slots=True)
 class KindScopes:
-    """Scopes for one granted scope; ``notes``: what is not held and why; ``once``: what one session brought.
+    """Scopes for one granted scope; ``notes``: unheld arguments and why; ``once``: the values of one session.
 
     Both are in words of a report: the call, the argument, the value.
     """
@@ -230,7 +232,7 @@ def _scope(
 ) -> Scope:
     # The grant may hold an argument as its kind would.
     conditions = list(dict.fromkeys((*granted.conditions, *way.conditions)))
-    # What was always given must be given, as far as there is room for it.
+    # Arguments that were always given are required, as far as there is space.
     room = max(0, limits.MAX_CONDITIONS - len(conditions) - 1)
     required = way.required[:room]
     conditions += [Condition(path, Operator.PRESENT) for path in required]
