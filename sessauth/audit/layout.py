@@ -3,14 +3,10 @@
 Writers (``audit/write``), the verification (``audit/verify``) and readers (``audit/read``) all use these
 names and bytes. None of them has its own.
 
-Names, modes and formats of the files in an audit folder.
-
-The keys of an audit folder: one signs checkpoints, the other hides the arguments of calls.
-
-Both are made at first use, in files that only their owner can read. The public half of the signing key is
-kept beside it for verification; docs/audit.md says how much that proves.
-
-Checkpoints: the signed lines of a stream. One covers every line before it.
+The folder has two keys, each made at first use in a file that only its owner can read. The :class:`AuditKey`
+signs checkpoints; its public half is kept beside it for verification (docs/audit.md says how much that
+proves). The :class:`ArgumentsKey` hides the arguments of calls. A checkpoint is a signed line, and covers
+every line of its stream before it.
 """
 
 from __future__ import annotations

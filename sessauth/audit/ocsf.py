@@ -1,14 +1,8 @@
-"""An audit log as events of the Open Cybersecurity Schema Framework: decisions and changes.
-
-The common part of OCSF events: class, activity, severity and time.
-
-Changes of the state as OCSF events: Authorize Session for an opening, else Entity Management.
-
-Records as events of the Open Cybersecurity Schema Framework, version 1.6.0.
+"""Records of an audit log as events of the Open Cybersecurity Schema Framework, version 1.6.0.
 
 A decision is API Activity (6003) with the profile ``security_control``. The opening of a session is Authorize
-Session (3003), every other change Entity Management (3004). Fields without a place there are under
-``unmapped`` (docs/audit.md has the table). Records about the log itself are no events.
+Session (3003), every other change Entity Management (3004). Fields without a place in an event are under
+``unmapped`` (docs/audit.md has the table). Records about the log itself have no event.
 """
 
 from __future__ import annotations

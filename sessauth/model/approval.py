@@ -1,11 +1,8 @@
-"""Signed approvals and the record of a requested approval, as bytes and as values.
+"""Signed approvals, the record of a requested approval, and the rules by which signed approvals count.
 
-Nothing is evaluated here: ``sessauth.model.approval`` says which signed approvals count.
-
-The rules by which signed approvals count for a call (``docs/token-format.md``, section 9.10).
-
-:func:`check_statement` checks one signed approval strictly, :func:`judge_approvals` evaluates whether all of
-them together approve a call. Both are pure, without clock and I/O, so that every follower of the log agrees.
+:func:`check_statement` checks one signed approval strictly. :func:`judge_approvals` decides if all of them
+together approve a call (``docs/token-format.md``, section 9.10). Both are pure, without clock and I/O, so
+that every follower of the log agrees.
 """
 
 from __future__ import annotations

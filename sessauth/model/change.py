@@ -1,18 +1,13 @@
 """Changes of the state, the log's own records, and the costs that changes charge.
 
-A Change, the only way to write state, and its outcome.
+A :class:`Change` is the only way to write state. One of the functions below builds it, the writer stamps it
+with its clock, ``sessauth.state.rules.apply`` applies it, and the log orders it. Its id is the caller's
+request id: a repeated id returns the first outcome, or the rejection ``CONFLICT`` if the content differs.
 
-A change is built by one of the functions below, stamped with the writer's clock, applied by
-``sessauth.state.rules.apply`` and ordered by the log. Its id is the caller's request id: a repeated id
-returns the first outcome, or the rejection ``CONFLICT`` if the content differs.
-
-Records of the state folder beside sessions: the log's head, results of changes, incarnations.
-
-Each class mirrors one message of ``log_record.proto``.
-
-The costs of calls: claims on uses and budgets, ledgers, permits, and the changes that charge and refund.
-
-Each class mirrors one message of ``record.proto``. Amounts are exact (:class:`sessauth.scopes.value.Number`).
+Records of the log beside sessions are its head, results of changes, and incarnations. Costs of calls are
+claims on uses and budgets, ledgers, permits, and the changes that charge and refund; amounts are exact
+(:class:`sessauth.scopes.value.Number`). Each class mirrors one message of ``log_record.proto`` or
+``record.proto``.
 """
 
 from __future__ import annotations

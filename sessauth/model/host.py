@@ -1,33 +1,27 @@
 """Records of a cluster: hosts and their beats, groups of the carried log, statements of callers, credentials.
 
-All but credentials are signed by a host's key over bytes that begin with a label of their own, so that no
+All but credentials are signed by a host's key, over bytes that begin with a label of their kind, so that no
 signature of one kind is valid for another.
 
-Hosts of a cluster: their registrations, and the beats by which servers report the hosts' positions.
+- Hosts are registered by a :class:`HostRecord`. A server reports its hosts' positions in a
+  :class:`ServerBeat`, written into the engine in the same step as the barrier that it belongs to. It is
+  signed, so an engine can withhold an acknowledgement, never make one.
+- A :class:`GroupRecord` has the changes of one commit. The leader signs it and appends it to the carried log,
+  the others apply it. docs/cluster-internals.md defines the rules by which a host accepts one.
+- A :class:`CallerStatement` names the caller of a call that a host forwards to the leader. The host signs it.
+  ``sessauth.server.cluster.forwarding`` decides whose key it is, and for which calls it counts.
+- A :class:`CredentialRecord` is a permitted caller, with only a hash of its API key. It is a change of the
+  log, so every host has it. The secret is 32 random bytes: anyone may read its hash, since no guess succeeds.
 
-A beat is written into the engine in the same step as the barrier that it belongs to. It is signed, so an
-engine can withhold an acknowledgement, never make one.
-
-The record of a group: appended by a cluster's leader to the carried log, signed, and applied by others.
+A group and a statement are signed and read so:
 
     signed = record.signed_by(server_key)
     data = signed.encode()                       # carried by the engine
     SignedGroup.decode(data).is_signed_by(public_key)
 
-docs/cluster-internals.md defines the rules by which a host takes a record.
-
-The caller of a call that a host of a cluster forwards: stated to the leader, and signed by the host.
-
     signed = statement.signed_by(key)
     data = signed.encode()                       # the value in the metadata
     SignedStatement.read(data)                   # the statement, if its own key signed it
-
-Whose key that is, and for which calls it counts, ``sessauth.server.cluster.forwarding`` decides.
-
-Credentials: the permitted callers, each with an API key of which only a hash is stored.
-
-In a cluster each is a change of the log, so that every host has it. The secret is 32 random bytes, so that
-anyone may read its hash: no guess at it succeeds.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 
 docs/receipts.md defines the states and the bytes. Public keys are enough to verify one.
 
-The registration of a verifier: its message to the server, and the record in the state folder.
+Receipts depend on the registrations of verifiers: :class:`Registration` is a verifier's message to the
+server, :class:`RegistrationRecord` the record in the state folder.
 """
 
 from __future__ import annotations

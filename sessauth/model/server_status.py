@@ -1,8 +1,7 @@
-"""The status of a server, and its standing in a cluster.
+"""The status of a server, and the standing of a host in the log of its cluster.
 
-The present status of a server, as its control process states it, or as its folder shows it.
-
-The standing of a host in the log of its cluster, as its process states it.
+A control process states them about itself. A folder that no process serves shows its :class:`ServerStatus`
+too.
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
 """Sessions: their fields, selectors and bans of them, and their ancestors.
 
-A session in the state: its parties and purpose, its time limits and its ceiling.
-
-Selectors of sessions by the fields they were opened with, and bans of new ones.
+A :class:`Session` has its parties and purpose, its time limits and its ceiling. A :class:`SessionSelector`
+fits sessions by the fields that they were opened with:
 
     selector = SessionSelector(subject="agent:desk")
     selector.fits(session.subject, session.owner, session.labels)
 
-A ban refuses each opening that its selector fits, until it lapses. It is for the minutes after many sessions
-were ended: an orchestrator that opens again at once finds no way in.
-
-A session and the sessions that it descends from.
+A :class:`SessionBan` refuses each opening that its selector fits, until it lapses. It is for the minutes
+after many sessions were ended: an orchestrator that opens sessions again at once is refused.
 """
 
 from __future__ import annotations

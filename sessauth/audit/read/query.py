@@ -1,11 +1,8 @@
-"""Finds records of an audit log by session, decision, block, arguments, change or time.
+"""Reads an audit folder, and finds records by session, decision, block, arguments, change or time.
 
-Reads the records of an audit folder, stream by stream, as they were written.
-
-Verifies nothing (:func:`sessauth.audit.verify.verify.verify` does). A line that is no record, such as half a
-line of a killed process, is skipped and counted.
-
-A decision as the log has it.
+Records are read stream by stream, as they were written, and nothing is verified
+(:func:`sessauth.audit.verify.verify.verify` does that). A line that is no record, such as half a line of a
+killed process, is skipped and counted. :class:`LoggedDecision` is a decision as the log has it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The story of one session over the audit logs of several hosts, and the records that contradict its end.
 
-Times are the hosts' own wall clocks. A change has the leader's time, on every host; so a decision that used
-the state after a change shows by how much, at least, its host's clock is behind the leader's.
-
-The audit folders of several hosts, as an operator has collected them.
+An operator has collected the hosts' audit folders. Times are the hosts' own wall clocks, but a change has the
+leader's time on every host. So a decision by the state after a change shows a lower bound of the time by
+which its host's clock is behind the leader's.
 """
 
 from __future__ import annotations

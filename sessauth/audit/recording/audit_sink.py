@@ -107,7 +107,7 @@ class AuditSink:
             if error.errno not in PASSING:
                 raise
             self._note_write_error(error)
-        self._judge_health()
+        self._check_health()
 
     @property
     def healthy(self) -> bool:
@@ -145,7 +145,7 @@ class AuditSink:
                     self._note_write_error(error)
         if lost:
             self._lose(lost, "more was decided at once than could wait")
-        self._judge_health()
+        self._check_health()
 
     def tick(self, now_ms: int) -> None:
         """Write waiting records and the changes of the log, and do the stream's due work."""
@@ -167,7 +167,7 @@ class AuditSink:
                 self._note_write_error(error)
             else:
                 self.fault = ""
-        self._judge_health()
+        self._check_health()
 
     def close(self) -> None:
         """Write waiting records, sign the end and close the stream; the rest is logged as lost."""
@@ -267,7 +267,7 @@ class AuditSink:
         self.fault = _error_text(error)
         self._retry_at = self._clock.steady_ms() + RETRY_MS
 
-    def _judge_health(self) -> None:
+    def _check_health(self) -> None:
         recovering = self._clock.steady_ms() < self._sick_until
         self._well = not (self.fault or self._missing or recovering)
         self._queue.refusing = self._options.when_full == DENY and not self.healthy

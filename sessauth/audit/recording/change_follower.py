@@ -1,12 +1,11 @@
 """Changes in the audit stream: one record for each change of the log, in the log's order.
 
-A file beside the stream stores the seq up to which the log is recorded; the next run goes on from there. So a
-change that was committed just before a kill is recorded by the next run. A change may be recorded twice, but
+A file beside the stream stores the seq up to which the log is recorded, and the next run goes on from there.
+So the next run records a change that was committed just before a kill. A change may be recorded twice, but
 none is left out unless the log had dropped it.
 
-Finds changes that an audit log holds and its state lacks: then the state is an older one.
-
-A data file that was put back with its anchor agrees with itself; only the audit log shows later changes.
+:func:`lacking` finds changes that an audit log has and the state lacks: then the state is an older one. A
+data file that was put back with its anchor agrees with itself, so only the audit log shows the later changes.
 """
 
 from __future__ import annotations

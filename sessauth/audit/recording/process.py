@@ -1,6 +1,7 @@
 """The recording of one process: a verifier's queue, the thread that drains it, and its sinks.
 
-The recorder: one thread of the process that hands decision records to sinks.
+:class:`Recorder` is the thread. It hands decision records to sinks, of which the audit stream is one.
+:class:`ProcessRecorder` composes queue, thread and sinks for a verifier.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Evaluates every recorded decision of an audit folder again, and reports those that can't be true.
 
-Compares a recorded decision with the result of evaluating the call again.
+A recorded decision is compared with the new result, stage by stage in their order. A refusal at an earlier
+stage than recorded contradicts the record, and so does a stage that can't have refused. A refusal by
+something that no log has is taken on trust, as far as the order of stages permits it.
 
-The stages are walked in their order. A refusal at an earlier stage than recorded contradicts the record, and
-so does a stage that can't have refused. A refusal by something that no log holds is taken on trust, as far as
-the order permits it.
-
-Arguments from a file beside the log, by their digests.
+The log has digests of arguments only. :func:`read_arguments` reads the arguments themselves from a file.
 """
 
 from __future__ import annotations
@@ -381,7 +379,7 @@ class _Replay:
         record = layout.parse(self._reader.folder.line(place))
         try:
             recorded = LoggedDecision.read(record or {})
-            call = self._judge(recorded, revision)
+            call = self._evaluate(recorded, revision)
             if call.standing in FOUND and recorded.is_masked:
                 call = ReplayedCall(Standing.ON_TRUST, "text")
         except ValueError:
@@ -404,7 +402,7 @@ class _Replay:
             )
             self._report.add(finding)
 
-    def _judge(self, recorded: LoggedDecision, revision: int) -> ReplayedCall:
+    def _evaluate(self, recorded: LoggedDecision, revision: int) -> ReplayedCall:
         covered = self._state.stands_at(revision)
         of_token = self._reader.tokens.get(recorded.token.encode(), "")
         chain = self._chain(recorded.blocks) or self._chain(of_token)

@@ -1,15 +1,10 @@
-"""The report of a replay, and the trials that it may hold.
+"""The report of a replay, and trials: recorded calls evaluated by a ceiling that was not in force.
 
-A trial evaluates recorded calls by a ceiling that was not in force, on rows of a state in memory.
+:class:`MemoryRows` is a state in memory: recorded changes are applied to it, and the kernel's view reads it.
 
-The report of a replay.
-
-Rows of a state in memory: recorded changes are applied to them, and the kernel's view reads them.
-
-Evaluates recorded calls by a ceiling that was not in force: a trial before a session is opened with it.
-
-Sessions are treated as if they had been opened with the ceiling, and not in observe mode. All else is as
-recorded: the tokens' blocks, facts, and the ceilings of ancestors.
+A :class:`Trial` shows the effect of a ceiling before a session is opened with it. Its sessions are treated as
+if they had been opened with that ceiling, and not in observe mode. All else is as recorded: the tokens'
+blocks, facts, and the ceilings of ancestors.
 """
 
 from __future__ import annotations

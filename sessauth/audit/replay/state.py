@@ -1,8 +1,7 @@
-"""The recorded state of a folder: read once, and rebuilt at each revision that a decision used.
+"""The recorded state of an audit folder: read once, and rebuilt at each revision that a decision used.
 
-The state at a revision, built from recorded changes, with the extent to which it is known.
-
-Reads an audit folder once: its changes and chains, and the places of its decisions.
+:class:`ReplayReader` reads the folder once: its changes, its chains, and the places of its decisions.
+:class:`ReplayedState` applies the changes, and tells which parts of the state are known.
 
 Decisions are ordered by the state that they used, not as they were written: a folder has streams of several
 processes, and a change may be written after decisions by it. A restored state goes on from an earlier one, so
@@ -350,7 +349,7 @@ class ReplayedState:
             self._complain(record, f"no change of this version: {error}")
             self._doubt(record, None)
             return
-        if not self._can_judge(change):
+        if not self._can_evaluate(change):
             self._follow(record)
             return
         if not self.whole and change.kind is ChangeKind.SET_KEY_STATUS and record.applied:
@@ -372,7 +371,7 @@ class ReplayedState:
         if change.kind is ChangeKind.OPEN_SESSION and record.applied:
             self._opened[change.session_id] = _parent_of(change)
 
-    def _can_judge(self, change: Change) -> bool:
+    def _can_evaluate(self, change: Change) -> bool:
         """Return True if everything that a change depends on is known."""
         if self.whole:
             return change.session_id not in self._doubtful
@@ -414,9 +413,9 @@ def _with_revisions(changes: list[ChangeRecord]) -> list[ChangeRecord]:
         if not change.revision and before is not None and before.revision and before.seq == change.seq - 1:
             filled[i] = replace(change, revision=before.revision + change.applied)
     for i in range(len(filled) - 2, -1, -1):
-        behind = filled[i + 1]
-        if not filled[i].revision and behind.revision and behind.seq == filled[i].seq + 1:
-            filled[i] = replace(filled[i], revision=behind.revision - behind.applied)
+        following = filled[i + 1]
+        if not filled[i].revision and following.revision and following.seq == filled[i].seq + 1:
+            filled[i] = replace(filled[i], revision=following.revision - following.applied)
     return filled
 
 

@@ -1,17 +1,11 @@
-"""The lines of one file in a verification, and the findings about them.
-
-A finding has a kind, a place and words. A file that retention removed is no finding: its signed removal is
-looked up first.
-
-Follows the chain through the lines of one file, and finds where they leave it.
+"""Follows the chain through the lines of one audit file, and finds the places where they leave it.
 
 The kernel follows the chain as far as it holds. After a break, a line that fits elsewhere was moved, one
 whose followers continue its chain was changed, and a number without a line was removed. All other lines were
 inserted.
 
-Findings of a verification, with kind, place and words.
-
-Files that retention removed, by the signed records of their removal.
+A finding has a kind, a place and words. A file that retention removed is no finding: its signed removal is
+looked up first (:class:`ExpiredFiles`).
 """
 
 from __future__ import annotations

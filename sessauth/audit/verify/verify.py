@@ -1,8 +1,7 @@
 """Verifies the streams of an audit folder: chain, order, signatures, and that nothing is missing.
 
-docs/audit.md lists the tampering it can't detect without an anchor from outside the folder.
-
-Compares streams with anchors: chains of their lines that are recorded elsewhere.
+The folder alone can't show all tampering; docs/audit.md lists the rest. It is detected by anchors: chains of
+lines that are recorded elsewhere.
 """
 
 from __future__ import annotations

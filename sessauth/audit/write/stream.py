@@ -1,13 +1,11 @@
 """A stream: the files of chained lines that one run of one process writes into an audit folder.
 
-One file of a stream under writing: a write succeeds wholly, or is undone.
+:class:`AuditStream` chains records and signs checkpoints. A write to its :class:`StreamFile` succeeds wholly,
+or is undone.
 
-Records the ends of a folder's other streams in one stream, so that their removal leaves a trace.
-
-A record has the number of lines of a stream and the chain of the last of them. They are read from the files,
-and recorded if they are there in two polls: lines that a writer takes back because the disk is full are not.
-
-Options of recording.
+:class:`StreamIndex` records the ends of the folder's other streams in this one, so that their removal leaves
+a trace: the number of lines of each stream, and the chain of the last line. An end is recorded once two polls
+have found it in the files, since a writer removes lines again when the disk is full.
 """
 
 from __future__ import annotations
@@ -175,13 +173,13 @@ class StreamIndex:
     def _confirmed_head(self, stream: bytes, number: int, path: Path) -> StreamHead | None:
         size = path.stat().st_size
         before = self._heads.get(stream)
-        stands = before is not None and _still_there(before, number, path)
-        if not stands or self._sizes.get(stream) != (number, size):
+        intact = before is not None and _still_there(before, number, path)
+        if not intact or self._sizes.get(stream) != (number, size):
             head = last_line(number, path)
             if head is not None:
                 self._heads[stream] = head
             self._sizes[stream] = (number, size)
-        return before if stands else None
+        return before if intact else None
 
     def _body(self, stream: bytes, numbered: dict[int, Path], head: StreamHead, now_ms: int) -> bytes:
         if stream not in self._processes:
