@@ -161,7 +161,7 @@ _MAX_VIEWS = 100
 
 
 class KernelJudge:
-    """Judges questions by the kernel. A proof counts once for each view, as on one host.
+    """Answers questions by the kernel. A proof counts once for each view, as on one host.
 
     Not safe to share between threads. Closing it removes its replay tables.
     """

@@ -1,8 +1,8 @@
 """Settings of the server: ``sessauth.toml``, overridden by ``SESSAUTH_<SECTION>_<KEY>``.
 
-Every setting has a default that works on one host over a Unix socket. A key that is not known is
-an error, in the file and in the environment, since a misspelt limit is a missing limit. Settings
-hold paths of secrets, never secrets, so that they may be printed and handed to workers.
+Every setting has a default that works on one host over a Unix socket. An unknown key is an error, in the file
+and in the environment, since a misspelt limit is a missing limit. Settings hold paths of secrets, never
+secrets, so they may be printed and passed to workers.
 """
 
 from __future__ import annotations

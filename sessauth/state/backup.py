@@ -4,9 +4,9 @@ A backup is a consistent copy with a manifest. A restore writes the backup's row
 environment, in one transaction. It starts a new incarnation, which ends every restored session: the backup
 lacks the ends and revocations that came after it.
 
-LMDB ends its process by SIGABRT at some damages, and a truncated file by SIGBUS. A command that looks for
-damage has a child read first all that it reads itself; the child's answer is one line of JSON. The child's
-end says that the data is corrupt.
+LMDB ends its process by SIGABRT at some damages, and a truncated file ends it by SIGBUS. So a command that
+looks for damage first has a child read everything that it reads itself. The child answers with one line of
+JSON. If a signal ends the child, the data is corrupt.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def backup_source(
     except FileExistsError as error:
         raise StateError(f"{folder} exists already; name a new folder for the backup") from error
     folder.chmod(0o700)
-    # The copy numbers the pages anew.
+    # The copy renumbers the pages.
     verify_pages(source.env, source.reading)
     try:
         source.env.copy(str(folder), compact=True)

@@ -63,7 +63,7 @@ from .messages import (
 )
 from .v1 import etcd_pb2 as pb
 
-# Of one deletion, so that etcd is not busy with it for long.
+# The records of one deletion: few, so that etcd is not busy with it for long.
 _TRIM_STEP: Final = 1000
 # A lease that can't be revoked lapses.
 _REVOKE_S: Final = 1.0
@@ -133,7 +133,7 @@ class EtcdCarrier:
         found = only(self._transact(request).ranges[0])
         if found is None or found.lease != lease:
             return None
-        # By this attempt, or by an earlier one that had no answer.
+        # This attempt took it, or an earlier one that had no answer.
         return _leader(found)
 
     def _revoke(self, lease: int) -> None:

@@ -19,9 +19,9 @@ from ...state.replication.carrier import CarrierError
 
 ATTEMPT_S: Final = 1.0
 HEDGE_S: Final = 0.3
-# Of a call for which the port states no time.
+# The time of a call for which the port states none.
 PATIENCE_S: Final = 3.0
-# Between two rounds in which every member failed, most of them at once.
+# The pause between two rounds in which every member failed, most of them at once.
 _PAUSE_S: Final = 0.05
 MAX_ANSWER_BYTES: Final = 16 << 20
 # As messages name them.

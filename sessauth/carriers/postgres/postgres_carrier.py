@@ -1,7 +1,7 @@
 """The carrier over PostgreSQL (the port: ``state/replication/carrier.py``).
 
 Its tables, in a schema of the cluster's own: ``log``, ``beats``, and ``head``, ``leader``, ``proof`` of one
-row each. One transaction appends a record. Whatever others rely on is a commit that waited for a standby.
+row each. One transaction appends a record. Other hosts rely only on commits that waited for a standby.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ...state.replication.carrier import (
 from .schema import ATTEMPT_S, PATIENCE_S, Schema, Sessions
 from .session import Lost, Row, StatementFailed, hosts, integer, text, true
 
-# Of one deletion, which must end before its time-out.
+# The records of one deletion, which must end before its time-out.
 _TRIM_STEP: Final = 200
 # A lead that can't be given back lapses.
 _RESIGN_S: Final = 1.0

@@ -190,7 +190,7 @@ def _create(name: str) -> tuple[str, ...]:
 
 # Of one attempt.
 ATTEMPT_S: Final = 1.0
-# Of a call for which the port states no time.
+# The time of a call for which the port states none.
 PATIENCE_S: Final = 3.0
 _PAUSE_S: Final = 0.05
 _MAX_IDLE: Final = 8

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg import pq
 
-# Between two looks at whether the carrier was closed.
+# The pause between two checks if the carrier was closed.
 _SLICE_S: Final = 0.1
 _BYTEA, _INT8, _TEXT, _BOOL = 17, 20, 25, 16
 _BINARY: Final = 1

@@ -1,7 +1,7 @@
 """The container of a pack: a tar archive of one form only, so that no byte of it is free.
 
-Each header is the one that :func:`header` makes of name and size; padding is zeros; two empty blocks are the
-end.
+Each header is exactly the one that :func:`header` makes of name and size. Padding is zeros. Two empty blocks
+are the end.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class MemberDigest:
 
 @dataclass(frozen=True, slots=True)
 class PackManifest:
-    """A manifest. ``sessions`` and ``hosts`` are as they stand there: their readers judge them."""
+    """A manifest. ``sessions`` and ``hosts`` are unchecked: their readers check them."""
 
     made_at_ms: int
     question: PackQuestion

@@ -1,4 +1,4 @@
-"""Judges closure receipts by docs/receipts.md."""
+"""Verifies closure receipts by docs/receipts.md."""
 
 from __future__ import annotations
 

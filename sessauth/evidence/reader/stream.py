@@ -1,7 +1,7 @@
 """Follows one audit stream through the members of a pack: its chain, its numbers, its signatures.
 
 A member has a line for each line of an audit file: the line itself, or the 64 hex digits of its chain. Such a
-closed line stands for a line that the pack does not show.
+closed line takes the place of a line that the pack does not show.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .crypto import CHAIN_LABEL, CHECKPOINT_LABEL, verify
 from .findings import EvidenceFault, EvidenceFinding, damaged
 from .manifest import PackQuestion
 
-# The time by which records of one stream may be out of order.
+# The most that records of one stream may be out of order, in time.
 SLACK_MS: Final = 10_000
 _TAIL: Final = 76
 _CLOSED: Final = re.compile(rb"[0-9a-f]{64}", re.ASCII)
@@ -130,7 +130,7 @@ class StreamReader:
         return hashed.hexdigest()
 
     def close(self) -> StreamReading:
-        """Judge the end of the stream. Raises UnreadablePack if it has too many findings."""
+        """Check the end of the stream. Raises UnreadablePack if it has too many findings."""
         reading = self.reading
         reading.ended = self._next == -1
         reading.unsigned = self._pending
@@ -223,7 +223,7 @@ class StreamReader:
         self._expired.clear()
 
     def _begin(self, place: RecordPlace, record: Record, file: int, first: bool) -> None:
-        """Judge the first record of a file, and go on from its number if it is the first of the pack."""
+        """Check the first record of a file, and go on from its number if it is the first of the pack."""
         words = ""
         if record["kind"] != "begin" or record.get("format") != 1:
             words = "the file has no begin of format 1"

@@ -511,7 +511,7 @@ class _PackReading:
         return hosts, issuer
 
     def _sessions(self, facts: Facts, issuer: Mapping[bytes, bytes], bound_ms: int) -> None:
-        """Judge receipts and reports, and compare the counts."""
+        """Verify receipts and reports, and compare the counts."""
         self._report.lost, self._report.sampled = facts.lost, facts.sampled
         stated: dict[str, Mapping[str, Any]] = {}
         used: set[str] = set()
@@ -584,7 +584,7 @@ class _PackReading:
     def _receipt(
         self, session: str, name: str, facts: Facts, issuer: Mapping[bytes, bytes], bound_ms: int
     ) -> ReceiptReading | None:
-        """Judge a session's receipt, and compare it with the log."""
+        """Verify a session's receipt, and compare it with the log."""
         try:
             reading = receipts.judge(self._content(name), issuer)
         except receipts.BadReceipt as error:

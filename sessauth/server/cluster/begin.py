@@ -1,7 +1,7 @@
-"""The beginning of a cluster, and of a further server of it, by commands.
+"""Commands that begin a cluster, and add a further server to it.
 
-The credentials of a host that begins a cluster go from its file into the log; those of one that leaves it,
-go back.
+A host that begins a cluster moves the credentials of its file into the log; a host that leaves it moves them
+back.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def begin(config: Config) -> bytes:
         address=settings.address,
         changes=changes_of_file(file),
     )
-    # After the commit: until it is durable the file is the only place that has them.
+    # Only after the commit: until it is durable, they are in the file alone.
     file.exclude(moved)
     return made
 
@@ -136,7 +136,7 @@ def carried_credentials(config: Config) -> list[CredentialRecord] | None:
 
 
 def changes_of_file(file: CredentialFile) -> list[Change]:
-    """Return the changes by which the entries of a file become credentials of a cluster.
+    """Return the changes that make the entries of a file credentials of a cluster.
 
     Raises ConfigError for an entry that a cluster does not take.
     """
@@ -167,6 +167,6 @@ def leave(config: Config) -> Head:
     carried = carried_credentials(config)
     if carried is None:
         raise StateError("the folder belongs to no cluster")
-    # First: in between, both places have them, and they are the same.
+    # Before the leave: in between both places have the same ones.
     CredentialFile(config.credentials_file).include([stored(record) for record in carried])
     return membership.leave(config.state_dir)

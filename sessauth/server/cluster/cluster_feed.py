@@ -1,10 +1,10 @@
 """Everything that one server of a cluster has for followers: records, barriers, and beats to the engine.
 
 Order of events: a follower registers, and gets no barrier before its row is durable in the cluster's log. Its
-streams take records from a buffer, which one thread fills from the engine; a stream that is further behind
-reads the engine itself, and few do so at once. Barriers are for any number of followers: all that wait share
-the next one, and one is under way at a time. The server keeps the last barrier request of each host, and
-reports them in its beats into the engine, with each barrier.
+streams take records from a buffer, which one thread fills from the engine. A stream that lags further behind
+reads the engine itself, and only a few may do so at once. Barriers are for any number of followers: all
+waiting ones share the next barrier, and one is under way at a time. The server stores the last barrier
+request of each host, and reports these requests in its beats into the engine, with each barrier.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class RecordFeed:
         with self._readers:
             page = _page(self._source.read(after, PAGE_RECORDS), after)
         if not page:
-            # A member of the engine that is behind.
+            # This member of the engine is behind.
             self._closing.wait(PAUSE_SECONDS)
         return _response(page, after, after + len(page))
 
@@ -336,7 +336,7 @@ class SharedBarriers:
 
 # Far more than one server feeds.
 MAX_HOSTS: Final = 4_096
-# Beyond its bound a host is still named for so long.
+# The time for which a host is still named after its bound.
 MARGIN_MS: Final = 1_000
 
 
@@ -367,7 +367,7 @@ class FollowedHosts:
         """Begin without hosts."""
         self._lock = threading.Lock()
         self._reports: dict[tuple[str, str], HostReport] = {}
-        # Apart from those: no host in an alarm has a proof, and no beat names it for that.
+        # Separate: a host in an alarm has no proof, so no beat names it as fresh.
         self._alarms: dict[tuple[str, str], HostReport] = {}
 
     def store(self, report: HostReport) -> None:

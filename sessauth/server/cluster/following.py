@@ -1,11 +1,11 @@
-"""A follower's part in its cluster: servers feed its folder, and do for it the work it may not do itself.
+"""A follower's part in its cluster: servers feed its folder, and do the work that it may not do itself.
 
-It has no issuer key and no access to the engine. An issuer key of a server signs its proof keys. The brake
-page tells every process of the host until when the folder is fresh, so they deny by themselves once this
-process is gone. ``sessauth follow`` serves a host of gateways so.
+A follower has no issuer key and no access to the engine. An issuer key of a server signs its proof keys. The
+brake page tells every process of the host until when the folder is fresh, so they deny by themselves once
+this process is gone. ``sessauth follow`` serves a host of gateways in this way.
 
-A host follows one server at a time, so it would learn of a credential that another one lacks when it needs
-that one. Refusals by servers of its settings are therefore reported: they leave it fewer servers to turn to.
+A host follows one server at a time. It would notice that another server refuses its settings only when it
+needs that one, so refusals are reported: each leaves it one server fewer to turn to.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def _unsigned(problem: str) -> SessauthError:
     return refused("NO_ISSUER_KEY", f"no server has signed this host's keys for proofs: {problem}")
 
 
-# Sections and settings that are about what only a server does, and why they are refused.
+# Sections and settings of a server's work, and why a follower refuses them.
 _OF_SERVERS: Final = {
     "sessions": "sessions are opened at servers",
     "evidence": "receipts are made by servers",

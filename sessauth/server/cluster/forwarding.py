@@ -61,7 +61,7 @@ from ..services.base import FORWARDED
 from ..status import CODES, refused
 from ..transport.native import MAX_REQUEST_BYTES
 
-# Reserve of a call's time for an answer of this server itself.
+# The part of a call's time that is reserved for this server's own answer.
 RESERVE_SECONDS: Final = 0.02
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -303,7 +303,7 @@ class AcceptedStatement:
 
     principal: Principal
     statement: CallerStatement
-    # As it came, to be forwarded once more.
+    # Unchanged, to be forwarded once more.
     encoded: bytes = field(repr=False)
     signed: SignedStatement = field(repr=False)
     judge: StatementJudge = field(repr=False)

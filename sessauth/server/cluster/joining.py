@@ -105,7 +105,7 @@ def catch_up(
 ) -> None:
     """Replace the folder's rows by a snapshot that a server key of its own state signed.
 
-    Unless None, an operator must have had the log go on behind record ``decided_behind`` in it. Raises
+    Unless None, an operator must have had the log go on after record ``decided_behind`` in it. Raises
     CarrierError or StateError; then the folder is as it was.
     """
     with _fetched(config, source) as (snapshot, record):
@@ -144,7 +144,7 @@ def _fetched(config: Config, source: FeedSource) -> Iterator[tuple[TxnRows, byte
     """Give the rows of a fetched snapshot, and its record."""
     folder = config.home / SNAPSHOT_FOLDER
     try:
-        # One that was left by a kill.
+        # A killed process left it.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         fetched = source.snapshot(folder, config.server.map_size_bytes)

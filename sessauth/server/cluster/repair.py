@@ -1,7 +1,8 @@
-"""Decisions of an operator about a cluster, and reports to decide by.
+"""Decisions of an operator about a cluster, and the reports that they are based on.
 
-A lost log goes on from a folder. Before that the operator compares the heads of all known hosts of the
-cluster, and its standing as one server's host sees it.
+After a loss of the engine's log, an operator has it go on from a folder. Before that, the operator compares
+the heads of all known hosts of the cluster. The standing of the cluster, as one server's host sees it, is
+here too.
 """
 
 from __future__ import annotations

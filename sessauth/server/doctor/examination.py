@@ -1,8 +1,8 @@
 """The whole examination of a host. It changes nothing.
 
-Checked here are the server's process and its machine: does it run, can it run, has it the resources it needs;
-and the places that the server writes to beside its state: can it, and is nothing else there.
-``folder_checks.py`` has the checks of the state folder.
+The checks here are of the server's process and its machine (does it run, and does it have the resources that
+it needs), and of the places beside the state that the server writes to (can it write there, and is anything
+else there). ``folder_checks.py`` has the checks of the state folder.
 """
 
 from __future__ import annotations

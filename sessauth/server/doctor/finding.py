@@ -1,4 +1,4 @@
-"""Findings of an examination, the table of all that there are, and the host that is examined.
+"""Findings of an examination, the table of all findings, and the host that is examined.
 
 The host has its settings, and the answer of its server.
 """
@@ -18,7 +18,7 @@ from ..config import Config
 WARNING: Final = "warning"
 ERROR: Final = "error"
 
-# By id. An error denies calls or loses data, now or at the next start; a warning may come to that.
+# By id. An error denies calls or loses data, now or at the next start; a warning may lead to that.
 SEVERITIES: Final[Mapping[str, str]] = {
     "settings": ERROR,
     "not_examined": ERROR,

@@ -1,7 +1,7 @@
 """Checks of the state folder, its disk and its sessions, of the audit folder, of backups and of key files.
 
-Backups: is there one, how old is the newest, can it be restored. Files that give authority: their modes,
-credentials, keys, certificates.
+Of backups they check the age of the newest, and that it can be restored; of files that give authority
+(credentials, keys, certificates) the modes and the contents.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ COMMIT_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.02
 # No further call waits longer for one that waits for the engine.
 READING_SECONDS: Final = 0.5
-# An engine that did not answer is not asked again for so long.
+# The time for which an engine that did not answer is not asked again.
 SILENT_SECONDS: Final = 1.0
 # Ends whose place in the log is remembered; others are looked up again, which takes a bound longer.
 MAX_MARKS: Final = 4_096

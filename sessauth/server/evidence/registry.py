@@ -214,7 +214,7 @@ class VerifierRegistry:
         return True
 
     def _inactive_for(self, ms: int) -> list[RegistryEntry]:
-        """Return those that have been inactive for so long, the longest first."""
+        """Return the verifiers that have been inactive for this time, the longest first."""
         steady_ms, at_ms = self._now()
         with self._changed:
             since = [(entry.inactive_since_ms(steady_ms, at_ms), entry) for entry in self._entries.values()]

@@ -1,6 +1,6 @@
 """The certificate files of the TCP listeners, reloaded when they change; facts of certificates.
 
-Before the end of any certificate that the settings name, the log has warnings.
+The log has warnings before the end of any certificate that the settings name.
 """
 
 from __future__ import annotations

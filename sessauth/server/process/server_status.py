@@ -101,7 +101,7 @@ class StatusReport:
 
 
 def folder_status(config: Config) -> ServerStatus:
-    """Return what the folder of a server that does not run shows. Raises StateUnusable."""
+    """Return the status of a server that does not run, as its folder shows it. Raises StateUnusable."""
     read_apart(config.state_dir)
     reader = StateReader.open(config.state_dir)
     try:
@@ -145,7 +145,7 @@ def _role(config: Config, *, leads: bool) -> str:
 
 
 def _with_files(status: ServerStatus, config: Config) -> ServerStatus:
-    """Add the room of the disk, the end of the certificate, and the end of the audit."""
+    """Add the space of the disk, the end of the certificate, and the end of the audit."""
     disk = _statvfs(config.state_dir)
     status = replace(
         status,
@@ -184,7 +184,7 @@ def _with_counts(
 
 
 class Readiness:
-    """Judges if a process may answer checks."""
+    """Decides if a process may answer checks."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Signals of a process, and its messages to the service manager.
 
-Each signal is handled by a thread of its own, which the handler wakes. A handler runs on the main thread, in
-the middle of whatever stands there. There it may meet a lock that is held by the code that it interrupted, or
-by another handler, and wait for ever.
+Each signal is handled by a thread of its own, which the handler wakes. A handler itself runs on the main
+thread, in the middle of any statement. There it may meet a lock that is held by the code that it interrupted,
+or by another handler, and wait forever.
 
 Messages to the service manager are those of systemd's sd_notify(3). Each is one datagram to the socket that
 ``NOTIFY_SOCKET`` names. Without that variable nothing is sent.

@@ -1,4 +1,4 @@
-"""A check worker: a process that judges calls over its own read-only view, and has no keys.
+"""A check worker: a process that checks calls over its own read-only view, and has no keys.
 
 The supervisor starts it as ``python -m sessauth.server.process.worker``, never by fork. One line of JSON on
 stdin holds the settings, and the credential for calls that it forwards to the control process. Each later
@@ -182,7 +182,7 @@ def _register(channel: VerifierChannel, registration: Registration) -> int:
 
 
 def _wait_registered(registering: RegistrationLoop, stop: threading.Event, seconds: float) -> None:
-    """Wait until the control process counts this worker among those that judge.
+    """Wait until the control process counts this worker as one that checks.
 
     Raises ServerError if it does not within ``seconds``.
     """
@@ -206,7 +206,7 @@ def _serve_until(
     beat = time.monotonic() + ALIVE_SECONDS
     while not stop.wait(SAME_FILES_SECONDS):
         if not source.files_unchanged():
-            # The mapped file may be one that nobody writes any more: never judge by it again.
+            # The mapped file may have no writer any more: never check by it again.
             raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
         if time.monotonic() >= beat:
             _require_progress(serving, source)
@@ -228,7 +228,7 @@ def _write_line(out: IO[str], word: str) -> None:
 def _require_progress(serving: Serving, source: StateReader) -> None:
     """Raise ServerError if this process answers no calls, StateError if the state can't be read.
 
-    Does not wait behind callers.
+    Does not wait for callers.
     """
     serving.require_progress()
     transaction = source.begin()

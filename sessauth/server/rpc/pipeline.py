@@ -481,7 +481,7 @@ class DirectCallers:
     ) -> DirectCaller | None:
         """Return the caller of an RPC; None for one who is not known, or may not call it."""
         method, roles = self._methods[path]
-        # By a host's certificate comes what it states of others too, which the router judges.
+        # A host's certificate also covers its statements of other callers, which the router checks.
         if self._draining or (authorization is None and self._authenticator.statements is not None):
             return None
         if authorization is not None:

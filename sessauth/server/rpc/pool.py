@@ -369,7 +369,7 @@ READ: Final = "read"
 RESERVED: Final = "reserved"
 # The same RPCs, called by operators.
 OPERATOR: Final = "operator"
-# Acknowledgements of ends: they are quick, and their proof must not wait behind anything else.
+# Acknowledgements of ends: they are quick, and their proof must not wait for anything else.
 EVIDENCE: Final = "evidence"
 STREAM: Final = "stream"
 # Watches of sessions: no number of consoles takes the place of a gateway's stream.

@@ -1,10 +1,10 @@
 """AuthorizationService: checks calls. The only service of a check worker.
 
-A denial is an answer. Input under an agent's control (token, action, resource, arguments) only ever yields
-one; a mistake of a gateway (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
+A denial is an answer. Input under an agent's control (token, action, resource, arguments) never yields
+anything else; a mistake of a gateway (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
-Requests and responses of checks are read and written by the kernel; no message object is made for them.
-ListAllowed answers for many calls at once: could a token make them now.
+The kernel reads the requests and writes the responses of checks; no message object is made for them.
+ListAllowed answers for many calls at once if a token could make them now.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ class NativeServer:
                 continue
             self.polled_at = now
         loop.close()
-        # The calls that were cancelled hear of it.
+        # The cancelled calls are notified.
         loop.poll(LAST_EVENTS_SECONDS)
         self._ended.set()
 

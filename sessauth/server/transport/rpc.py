@@ -106,7 +106,7 @@ class StatedCaller(Protocol):
         ...
 
     def proof_of(self, index: int) -> ItemProof:
-        """Return the host's judgement of the proof of item ``index``."""
+        """Return the host's result for the proof of item ``index``."""
         ...
 
     def redeem(self, request: bytes) -> None:
@@ -205,7 +205,7 @@ class Rpc:
         if call is not None:
             try:
                 call.receive(self._on_first)
-            except Exception as error:  # noqa: BLE001 - the calls behind it go on
+            except Exception as error:  # noqa: BLE001 - the calls after it go on
                 self._give_up(error)
 
     def answer(self, message: bytes) -> None:

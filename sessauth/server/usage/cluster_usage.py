@@ -1,9 +1,8 @@
 """Usage of sessions over the hosts of a cluster: the sums of all, at the server that leads.
 
-The sums of the other hosts are in its memory. A host's sum of a session takes the place of its earlier one.
-So a report that comes twice, late or in another order counts once, and a new leader has everything again once
-each host has resent its sums. Sums of a host that was removed from the cluster are missing where they never
-came.
+The leader has the sums of the other hosts in memory. A host's sum of a session replaces its earlier one. So a
+report that comes twice, late or in another order counts once, and a new leader has everything again once each
+host has resent its sums. Sums of a host that was removed from the cluster are missing if they never came.
 
 Late uses that hosts reported to the leader are kept for the hosts that don't have them yet.
 """
@@ -36,7 +35,7 @@ from ..status import refused
 from .host_report import MAX_LATE, HostUsageReport, LateUse
 from .store import NOT_WRITTEN_MS, LossMarker, UsageStore
 
-# A host that has not reported for so long is silent.
+# A host is silent if it has not reported for this time.
 SILENT_MS: Final = 30_000
 # A second has so many reports of all hosts together.
 REPORTS_PER_SECOND: Final = 100
@@ -318,7 +317,7 @@ class HostUsageStanding:
         Raises OVERLOADED for another run that does not: it is over, or the clock of its host was set back.
         """
         if message.run_id != self.run_id:
-            # A call does not live so long as a run that is silent for this time.
+            # No call lasts as long as this silence of a run.
             earlier = message.run_began_ms <= self.began_ms and steady_ms - self.steady_ms < SETTLED_MS
             if message.run_id in self.past_runs or (self.run_id and earlier):
                 raise refused("OVERLOADED", "run_id: another run of this host has reported; retry later")

@@ -1,12 +1,12 @@
 """Usage of sessions, added up in the control process from the verifiers' reports.
 
 Live sessions are held in memory, with a record each. An ended one is written to a file of its own and then
-evicted. Sessions and bytes are bounded: losses are counted, and reports say so. Nothing here decides: without
-it, or with it full, every check gives the same answer.
+evicted. Sessions and bytes are bounded: losses are counted, and reports mention them. Nothing here decides:
+without the store, or with a full one, every check gives the same answer.
 
-Files are kept over a restart. A file is written whole, under another name, and renamed into place; it is
-0600, since it may hold the arguments of calls. Their number and size are bounded: those that were written
-first go first.
+Files survive a restart. A file is written whole, under another name, and renamed into place; its mode is
+0600, since it may hold the arguments of calls. The number and the size of files are bounded: the oldest are
+removed first.
 """
 
 from __future__ import annotations

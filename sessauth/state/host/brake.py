@@ -1,11 +1,12 @@
 """The brake page: one byte that makes every check on the host deny, and the call for acknowledgements.
 
-It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
-and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
-again; a person, until that person releases it; and the cluster, by a row of its log. Checks deny while any
-bit is set. Holders are in several processes: each changes its bit in one step (``_fast/base/text``).
+It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit and no
+message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable again; a
+person, until that person releases it; and the cluster, by a row of its log. Checks deny while any bit is set.
+Holders are in several processes, so each changes its bit in one step (``_fast/base/text``).
+
 After a failed commit all changes are refused. While a person or the cluster holds the brake, which is called
-frozen, those are that would give authority: sessions can be ended, and leases renewed.
+frozen, only changes that would give authority are refused: sessions can be ended, and leases renewed.
 
 Byte 1 is set while a cluster's host has an alarm, whose text is in the page too. Checks don't read it: while
 it is set, also after a restart, the host's process states no freshness bound.

@@ -1,8 +1,8 @@
 """The anchor: a file beside the state that states its last commit, so that an older data file is refused.
 
-LMDB's file does not tell whether it is the latest: yesterday's copy is as valid as today's. After each
-durable commit the writer writes the state's position here. So the state may be ahead of the anchor (after a
-crash or a loss of power in between). It is behind the anchor only if the file was replaced by an older one.
+LMDB's file does not show if it is the latest: yesterday's copy is as valid as today's. After each durable
+commit the writer writes the state's position here. So the state may be ahead of the anchor (after a crash or
+a loss of power in between), but it is behind only if an older file replaced it.
 
 The file is one page with two slots, written in turn. Each has a count and a checksum, and lies within one
 sector. So one of the two is whole, whatever part of a write reaches the disk. No slot is newer than the

@@ -1,12 +1,13 @@
-"""Numbers of pages in the data file: each page that a table leads to must be the one of its place.
+"""Numbers of pages in the data file: each page that a table leads to must be the right one for its place.
 
-LMDB never changes a page in place: a change writes a copy elsewhere, and the page before it is free from then
-on, with rows as they were. If a disk gives such a page for the present one, its rows are well formed, and an
-ended session is active in them. Each page states its number, which LMDB doesn't compare. So this does, along
-LMDB's format 1 and without calls of it, which end the process at some damages.
+LMDB never changes a page in place: a change writes a copy elsewhere. The earlier page is free from then on,
+with its old rows. If a disk returns such a page instead of the current one, its rows are well formed, and an
+ended session is active in them. Each page states its number, but LMDB doesn't compare it. This module does.
+It reads LMDB's format 1 itself, since LMDB's own calls end the process at some damages.
 
-A read transaction is open meanwhile, so that no writer reuses a page of its snapshot. Not found is a page
-whose number was changed as well, and one of those after the first of a long value, which have no number.
+A read transaction is open meanwhile, so that no writer reuses a page of its snapshot. The check does not find
+a wrong page that states the right number, or a wrong page after the first of a long value: those have no
+number.
 """
 
 from __future__ import annotations

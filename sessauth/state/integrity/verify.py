@@ -1,7 +1,7 @@
 """Verification of a whole state: all rows decode and are consistent, and the log leads to its head.
 
-In steps, so that a large state can be while it is served: the pages table by table, then rows of sessions by
-ranges of session ids.
+It runs in steps, so that a large state can be verified while it is served: first the pages table by table,
+then rows of sessions by ranges of session ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..rules.sessions import revoked_value
 from .pages import FREE, verify_pages
 
 _PROGRESS_EVERY: Final = 256
-# Few enough that a step takes some milliseconds.
+# Few enough for a step of some milliseconds.
 SESSIONS_A_STEP: Final = 128
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 _SESSION = 16
@@ -99,7 +99,7 @@ class Verification:
         return not self._tables and self._sessions_done and not self._rest
 
     def work(self, seconds: float) -> bool:
-        """Verify for so long, one step at least; return :attr:`done`.
+        """Verify for this time, one step at least; return :attr:`done`.
 
         Raises StateUnusable CORRUPT at the first wrong page or row.
         """

@@ -1,8 +1,8 @@
 """A snapshot: all rows that a cluster's hosts have in common, written over a host's own in one transaction.
 
 A host needs one to join, and when the records that it missed are gone. Verifiers that have the folder open
-stay open: they see one commit. Its file has a copy of a server's data, and the proof that it is a state of
-the cluster.
+stay open: they see one commit. The file of a snapshot has a copy of a server's data, and the proof that it is
+a state of the cluster.
 """
 
 from __future__ import annotations

@@ -429,7 +429,7 @@ def _due_key(due_ms: int, session_id: bytes, item: bytes) -> bytes:
     return due_ms.to_bytes(8, "big") + session_id + item
 
 
-# Kinds by which somebody may do more than before; so may by a statement for an approval.
+# Kinds that let somebody do more than before. A statement for an approval does so too.
 GIVING: Final = (ChangeKind.OPEN_SESSION, ChangeKind.UPDATE_FACTS, ChangeKind.RESUME_SESSION)
 
 

@@ -550,7 +550,7 @@ class StateWriter(StateQueries):
         return self._queue.add(Job(work, 0, alone=True)).result()
 
     def verify(self, seconds: float) -> bool:
-        """Read on in the whole state for so long, one step at least; return True once all was read.
+        """Continue reading the whole state for this time, one step at least; return True once all was read.
 
         If a row is wrong, every check of the host denies from now on. Raises StateUnusable CORRUPT.
         """
