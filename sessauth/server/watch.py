@@ -231,7 +231,7 @@ class Watchlist:
             decision = batch[0]
             if decision.stage in (Stage.PROOF, Stage.NEEDS):
                 watched.paid = decision.stage
-            self._judge(batch, [watched], 0, [])
+            self._withdraw_denied(batch, [watched], 0, [])
             self.due_ms = min(self.due_ms, watched.expires_at_ms or MAX_TIME_MS)
 
     def remove(self, stream_id: int) -> bool:
@@ -253,10 +253,10 @@ class Watchlist:
                 if batch.all_allowed and now_ms < self.due_ms:
                     due.append(self.due_ms)
                 else:
-                    self._judge(batch, calls, now_ms, due)
+                    self._withdraw_denied(batch, calls, now_ms, due)
             self.due_ms = min(due)
 
-    def _judge(self, batch: Batch, calls: Sequence[Watched], now_ms: int, due: list[int]) -> None:
+    def _withdraw_denied(self, batch: Batch, calls: Sequence[Watched], now_ms: int, due: list[int]) -> None:
         """Withdraw the calls no longer allowed; add the others' next recheck times to ``due``."""
         withdrawn = []
         for place, (watched, decision) in enumerate(zip(calls, batch, strict=True)):

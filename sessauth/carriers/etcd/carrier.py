@@ -343,7 +343,7 @@ class AppendCall:
         if not 0 < len(self._record) <= MAX_RECORD_BYTES:
             return Appended(AppendStatus.REFUSED, f"a record has 1 to {MAX_RECORD_BYTES} bytes")
         try:
-            return members.ask(TXN, self._request, self._judge, give_up_ms / 1000, lost=self._lose)
+            return members.ask(TXN, self._request, self._appended_of, give_up_ms / 1000, lost=self._lose)
         except CallRefused as refusal:
             # An attempt without an answer may have appended it, or still do so.
             if self._lost:
@@ -356,7 +356,7 @@ class AppendCall:
     def _lose(self) -> None:
         self._lost = True
 
-    def _judge(self, data: bytes) -> Appended:
+    def _appended_of(self, data: bytes) -> Appended:
         answer = transaction(self._request)(data)
         if answer.succeeded:
             return Appended(AppendStatus.APPENDED)

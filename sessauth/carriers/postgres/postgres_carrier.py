@@ -259,9 +259,9 @@ class AppendTransaction:
         )
         with sessions.lend(end) as session:
             answer = session.transact(statements, end, (self._schema.notify,))[-1]
-        return self._judge(answer[0])
+        return self._appended_of(answer[0])
 
-    def _judge(self, row: Row) -> Appended:
+    def _appended_of(self, row: Row) -> Appended:
         head, new = read_head(row[0], row[1]), self._new
         if not true(row[4]):
             return self._refused(NO_STANDBY)

@@ -385,13 +385,13 @@ class StatementJudge:
     def _require(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
         """Return the caller, if the host that names itself may state it now."""
         try:
-            return self._judged(signed, statement)
+            return self._caller_of(signed, statement)
         except ServerError:
             raise
         except SessauthError as error:
             raise _refused(f"the state can't be read: {error}") from error
 
-    def _judged(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
+    def _caller_of(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
         leader = self._leader()
         if statement.cluster_id != self._cluster_id:
             raise _refused("it belongs to another cluster")

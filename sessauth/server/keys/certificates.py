@@ -217,17 +217,17 @@ class CertificateFiles(Generic[_T]):
         """
         local_files.check_tls(self._config)
         pem = _pem_files(self._config)
-        judge = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # The server would only fail each handshake. A key with a passphrase can't be read.
         certificate, private_key, *_ = _paths(self._config)
-        judge.load_cert_chain(certificate, private_key, password=lambda: b"")
+        trial.load_cert_chain(certificate, private_key, password=lambda: b"")
         if pem.client_ca is not None:
-            judge.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
+            trial.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
         found = self._make(pem)
-        self._judge_validity(pem.certificate)
+        self._log_invalid(pem.certificate)
         return found
 
-    def _judge_validity(self, certificate: bytes) -> None:
+    def _log_invalid(self, certificate: bytes) -> None:
         """Log a certificate that is not valid now: clients that verify it get no connection."""
         try:
             begins, ends = validity(first_der(certificate))
@@ -377,9 +377,9 @@ class ExpiryWatch:
         stated = [each for each in stated_certificates(self._config) if not each.problem]
         self._logged = {each: mark for each, mark in self._logged.items() if each in stated}
         for each in stated:
-            self._judge(each, self._clock.now_ms())
+            self._log_expiry(each, self._clock.now_ms())
 
-    def _judge(self, each: StatedCertificate, now_ms: int) -> None:
+    def _log_expiry(self, each: StatedCertificate, now_ms: int) -> None:
         left = each.days_left(now_ms)
         mark = 0 if left < 0 else next((days for days in WARN_DAYS if left < days), None)
         if mark is None or mark >= self._logged.get(each, WARN_DAYS[-1] + 1):

@@ -177,7 +177,7 @@ class CredentialSource(ABC):
         digest = hash_secret(text.encode())
         principal = loaded.accepted.get(digest)
         if principal is None:
-            principal = self._judge(text, loaded.entries)
+            principal = self._principal_of(text, loaded.entries)
             if principal is not None:
                 loaded.accepted[digest] = principal
         return principal
@@ -187,7 +187,7 @@ class CredentialSource(ABC):
         return self.loaded.accepted.get(blake2b(text, digest_size=32).digest())
 
     @staticmethod
-    def _judge(text: str, entries: Mapping[str, StoredCredential]) -> Principal | None:
+    def _principal_of(text: str, entries: Mapping[str, StoredCredential]) -> Principal | None:
         found = parse(text)
         if found is None:
             return None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ... import metrics as judging
+from ... import metrics as check_metrics
 from ..._fast._check import CheckCounters
 from ...audit.recording.process import AuditNumbers
 from ...errors import ConfigError
@@ -124,18 +124,18 @@ class Metrics:
 
 
 COUNTED = (
-    (judging.SIGNATURES, MetricSlot.SIGNATURES),
-    (judging.BAD_SIGNATURES, MetricSlot.BAD_SIGNATURES),
-    (judging.CACHE_HITS, MetricSlot.CACHE_HITS),
-    (judging.CACHE_MISSES, MetricSlot.CACHE_MISSES),
-    (judging.CACHE_EVICTED, MetricSlot.CACHE_EVICTED),
+    (check_metrics.SIGNATURES, MetricSlot.SIGNATURES),
+    (check_metrics.BAD_SIGNATURES, MetricSlot.BAD_SIGNATURES),
+    (check_metrics.CACHE_HITS, MetricSlot.CACHE_HITS),
+    (check_metrics.CACHE_MISSES, MetricSlot.CACHE_MISSES),
+    (check_metrics.CACHE_EVICTED, MetricSlot.CACHE_EVICTED),
     (f.DIRECT_CALLS, MetricSlot.DIRECT_CALLS),
     (f.REFUSED_CONNECTIONS, MetricSlot.REFUSED_CONNECTIONS),
     (f.WITHDRAWALS, MetricSlot.WITHDRAWALS),
 )
 STANDING = (
-    (judging.CACHE_BYTES, MetricSlot.CACHE_BYTES),
-    (judging.CACHE_CHAINS, MetricSlot.CACHE_CHAINS),
+    (check_metrics.CACHE_BYTES, MetricSlot.CACHE_BYTES),
+    (check_metrics.CACHE_CHAINS, MetricSlot.CACHE_CHAINS),
     (f.CONNECTIONS, MetricSlot.CONNECTIONS),
     (f.WATCHED_STREAMS, MetricSlot.WATCHED_STREAMS),
     (f.WATCHED_CALLS, MetricSlot.WATCHED_CALLS),
@@ -217,10 +217,12 @@ class Collector:
         recording = [page for page in serving if page.read(MetricSlot.AUDIT_ON)]
         if not recording:
             return
-        yield family(judging.AUDIT_HEALTHY, all(page.read(MetricSlot.AUDIT_HEALTHY) for page in recording))
-        yield family(judging.AUDIT_WAITING, self._sum(MetricSlot.AUDIT_WAITING_BYTES, recording))
-        yield family(judging.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self._pages.values()))
-        yield family(judging.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self._pages.values()))
+        yield family(
+            check_metrics.AUDIT_HEALTHY, all(page.read(MetricSlot.AUDIT_HEALTHY) for page in recording)
+        )
+        yield family(check_metrics.AUDIT_WAITING, self._sum(MetricSlot.AUDIT_WAITING_BYTES, recording))
+        yield family(check_metrics.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self._pages.values()))
+        yield family(check_metrics.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self._pages.values()))
 
     @staticmethod
     def _sum(number: MetricSlot, pages: Iterable[Page]) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ... import metrics as judging
+from ... import metrics as check_metrics
 from ...errors import SessauthError
 from ...metrics import Metric, counter, family, gauge
 from ...metrics import histogram as histogram_family
@@ -157,7 +157,7 @@ class StateNumbers:
 
     def _state(self) -> Iterator[Family]:
         self._read_revision()
-        yield family(judging.REVISION, float(self._revision))
+        yield family(check_metrics.REVISION, float(self._revision))
         yield family(REVISION_AGE, time.monotonic() - self._changed_at)
         used, size = self._log.room()
         yield family(STATE_USED, float(used))
@@ -294,6 +294,6 @@ EVENT_WATCHERS: Final = gauge("event_watchers", "Open streams of events.")
 
 # A server has metrics of its own for the readiness of its processes.
 METRICS: Final = (
-    *(metric for metric in judging.METRICS if metric is not judging.VIEW_CURRENT),
+    *(metric for metric in check_metrics.METRICS if metric is not check_metrics.VIEW_CURRENT),
     *(value for value in list(globals().values()) if isinstance(value, Metric)),
 )

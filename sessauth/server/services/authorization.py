@@ -165,15 +165,15 @@ class AuthorizationService:
         """
         message = self.read("commit", data)
         # It was proven when it was checked, and the permit is bound to that call.
-        audience = self._judge(message, call, skip_proof=True)
+        audience = self._check_one(message, call, skip_proof=True)
         require_permit(message.permit)
-        judged = message[0]
+        checked = message[0]
         decided = IN_PLACE
-        if judged or judged.stage is Stage.NEEDS:
+        if checked or checked.stage is Stage.NEEDS:
             # Only the writer's own decision replaces this denial.
             message.override(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
             decided = self._writer.commit(message, data, audience, call)
-        elif judged.reason in FINAL_REASONS:
+        elif checked.reason in FINAL_REASONS:
             with suppress(SessauthError):
                 decided = self._writer.commit(message, data, audience, call)
         return single_response("commit", message, decided[0]) if decided else message.answer(self._explain)
@@ -187,7 +187,7 @@ class AuthorizationService:
 
     def answer(self, kind: str, message: CheckMessage, call: CallContext) -> bytes:
         """Check the one call of a message of that kind, and return the encoded response."""
-        audience = self._judge(message, call)
+        audience = self._check_one(message, call)
         if message.wants_writer(0):
             # An error of one message of a stream would end the others too.
             decided = self._writer.decide(message, (0,), audience, call, alone=kind == "check")
@@ -195,7 +195,7 @@ class AuthorizationService:
                 return single_response(kind, message, decided[0])
         return message.answer(self._explain)
 
-    def _judge(self, message: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
+    def _check_one(self, message: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
         """Check the one call of a message by this verifier; returns the audience it was checked for."""
         if not len(message):
             raise invalid("item", "is required")

@@ -292,10 +292,10 @@ class UsagePassOn:
             del self._late[: len(request.late)]
             while self._sent and next(iter(self._sent.values())) + RESEND_MS <= now_ms:
                 self._sent.popitem(last=False)
-        anew = answer.term_id != self._term_id
-        self._settled = not anew and not request.waiting
+        is_new_term = answer.term_id != self._term_id
+        self._settled = not is_new_term and not request.waiting
         self._late_number, self._term_id = answer.late_number, answer.term_id
-        if anew:
+        if is_new_term:
             sent = {part.observation.session_id for part in request.sessions}
             everything = [each for each in self._store.session_ids() if each not in sent]
             with self._lock:

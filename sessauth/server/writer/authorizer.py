@@ -146,7 +146,7 @@ class WriterAuthorizer:
             return WriterDecision(self._checker.refuse(Stage.PROOF, Reason.REPLAYED))
         terms = PaymentTerms(request.request_digest, request.approvals, wants_permit=request.permit_ms > 0)
         costs = CostAllocator(group.rows, terms)
-        decision = self._judge(group, request, costs)
+        decision = self._evaluate(group, request, costs)
         if not decision:
             return self._denied(group, request, costs, decision)
         allocation = costs.allocation
@@ -176,7 +176,7 @@ class WriterAuthorizer:
         session_id, permit_id = _permit_ids(permit)
         policy = self._permit_policy(group, request, session_id, permit_id)
         # The proof of the check may be too old by now; the permit is bound to that call.
-        decision = self._judge(group, request, policy, skip_proof=True)
+        decision = self._evaluate(group, request, policy, skip_proof=True)
         if not decision:
             self._release_dead(group, request, session_id, permit_id, decision)
             return WriterDecision(decision)
@@ -217,10 +217,10 @@ class WriterAuthorizer:
             policy = PrepaidPolicy()
             if first.permit_id:
                 policy = self._permit_policy(group, request, first.session_id, first.permit_id)
-        decision = self._judge(group, request, policy)
+        decision = self._evaluate(group, request, policy)
         if decision.reason == Reason.REPLAYED:
             # It was the proof of the first attempt. A proof made for this attempt is consumed.
-            decision = self._judge(group, request, policy, consume_nonce=False)
+            decision = self._evaluate(group, request, policy, consume_nonce=False)
         return _with_permit(decision, first) if decision else WriterDecision(decision)
 
     def _release_dead(
@@ -248,7 +248,7 @@ class WriterAuthorizer:
             request_digest=request.request_digest,
         )
 
-    def _judge(
+    def _evaluate(
         self,
         group: Group,
         request: CallRequest,
