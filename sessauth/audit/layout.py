@@ -118,8 +118,8 @@ class AuditKey(MessageKey):
 class ArgumentsKey:
     """The secret of the digests of calls' arguments: 32 bytes.
 
-    Without it no one can guess the arguments of a call; with it an operator can test given ones (``sessauth
-    audit query --arguments``).
+    Without it nobody can guess the arguments of a call. With it an operator can search for given ones
+    (``sessauth audit query --arguments``).
     """
 
     __slots__ = ("_secret", "key_id")

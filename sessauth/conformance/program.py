@@ -20,7 +20,7 @@ from .questions import Question, complete
 # An answer takes a few hundred bytes. More without a line's end is no answer.
 _MAX_ANSWER_BYTES: Final = 65_536
 _CHUNK: Final = 65_536
-# The time for a program to end after its input or output.
+# The time that a program may take to end after its input or output.
 _LEAVE_S: Final = 2.0
 
 

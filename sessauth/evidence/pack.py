@@ -201,7 +201,7 @@ class PackFile:
     ) -> None:
         """Close the file; remove it unless it is finished."""
         with contextlib.suppress(OSError):
-            # What could not be written is written again by a close.
+            # A close tries to write the rest again.
             self._file.close()
         if not self._done:
             with contextlib.suppress(OSError):

@@ -46,7 +46,7 @@ _KINDS: Final = {
     ChangeKind.NEW_INCARNATION: pb.SESSION_EVENT_KIND_RESTORED,
 }
 _LAPSES: Final = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
-# Kinds that no filter holds back.
+# Kinds that pass every filter.
 _UNFILTERED: Final = (pb.SESSION_EVENT_KIND_RESTORED, pb.SESSION_EVENT_KIND_SYNCED)
 
 

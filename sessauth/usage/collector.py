@@ -58,7 +58,7 @@ class _Ceiling:
     def positions(self, record: DecisionRecord) -> list[Position]:
         """Return the scopes that may have admitted an allowed call."""
         found: list[Position] = []
-        # Layers of another epoch may be others, in other places: then nothing says which of them refused.
+        # Layers of another epoch may differ and be in other places: it is not known which of them refused.
         refused = record.index if record.level == Level.CEILING and record.epoch == self.epoch else -1
         for index, (layer, observed) in enumerate(self.layers):
             positions = layer.matching_positions(record.action, record.resource, record.arguments)
@@ -93,7 +93,7 @@ class UsageAttributor:
                 return
 
     def observe(self, usage: SessionUsage, record: DecisionRecord) -> None:
-        """Count a decision whose token's signatures stand."""
+        """Count a decision about a token with valid signatures."""
         action, resource = record.action, record.resource
         call = masked(action), masked(resource)
         if not record.allowed:
@@ -312,7 +312,7 @@ class ObservationSink:
         try:
             ack = self._sender.report_observations(batch)
         except (UsageError, PermissionDenied) as error:
-            # Sent again it would be refused again.
+            # A second attempt would be refused too.
             self.problem = str(error)
             with self._lock:
                 self._lost += batch.lost + sum(each.allowed + each.denied for each in batch.sessions)

@@ -43,7 +43,7 @@ MAX_DENIED_ROWS: Final = 64
 MAX_DENIED_REASONS: Final = 64
 # Calls that a ceiling in observe mode would have refused.
 MAX_OBSERVED_ROWS: Final = 64
-# Of an argument's name there; in UTF-8 it has at most four times as many bytes.
+# The longest name of an argument there; in UTF-8 it has at most four times as many bytes.
 MAX_OBSERVED_CHARS: Final = 256
 # Lists of scopes that tokens were minted with.
 MAX_MINTED_LAYERS: Final = 16

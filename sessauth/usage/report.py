@@ -53,7 +53,7 @@ class LayerUse:
     """One granted list of scopes, and suggestions for it.
 
     ``sessions``: the number of sessions with it; ``unknown``: calls that it admitted by an unknown scope.
-    ``once``: what only one session brought. ``observed``: the sessions that used it.
+    ``once``: values of one session only. ``observed``: the sessions that used it.
     """
 
     layer: GrantLayer
@@ -309,7 +309,7 @@ def sections(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | Non
     Args:
         report: of one session, or of several.
         fit: of the suggestions.
-        approval: who is asked about what is new. None: it is denied.
+        approval: the people who are asked about new calls. None: new calls are denied.
     """
     prices = [layer.prices(fit) for layer in report.layers]
     all_sections = [_verdicts(report, fit, approval, prices), _summary(report), _time(report)]
@@ -395,7 +395,7 @@ def _price(layer: LayerUse, fit: Fit, approval: Approval | None, prices: Sequenc
 
 
 def _once(layer: LayerUse) -> Section:
-    """Return what only one session brought: read it before a suggestion is used."""
+    """Return the values of one session only: read them before you use a suggestion."""
     rows = tuple((each.session, each.call, each.argument, each.value) for each in layer.once)
     title = f"brought by one session only, {layer.layer.kind}"
     if len(rows) > MAX_ROWS:

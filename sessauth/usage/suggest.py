@@ -36,7 +36,7 @@ LEFT_OPEN = "it is left open"
 def opened(scopes: Sequence[Scope], evidence: Sequence[tuple[str, str, CallGroup]], fit: Fit) -> list[str]:
     """Return a line for each argument of the calls that the scopes for them leave open; programs first.
 
-    Of the exact fit also for one that is held by what its values share, and not by the values.
+    With the exact fit, arguments that are held by a common part of their values also get one.
     """
     lines: dict[str, None] = {}
     for action, resource, group in evidence:
@@ -91,7 +91,7 @@ class SuggestionPart:
 class Suggestion:
     """Scopes to replace one granted layer; ``why``: the cause if they could not be tightened.
 
-    ``notes``: the arguments that are not held, and why. ``once``: what only one session brought; it is left
+    ``notes``: the arguments that are not held, and why. ``once``: values of one session only; they are left
     out if there were enough sessions (``left_out``).
     """
 
@@ -309,13 +309,13 @@ def _largest_of(layer: GrantLayer, sessions: Sequence[Observed], least: int) -> 
     return shared
 
 
-# From so many percent of denied calls on a suggestion is not for enforcement.
+# From this percentage of denied calls on, a suggestion is not for enforcement.
 _MOST_DENIED: Final = 5
 _NAMED: Final = 3
 
 
 def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, by_approval: bool = False) -> str:
-    """Return what an operator must know before a suggestion is used.
+    """Return the facts that an operator must know before using a suggestion.
 
     Args:
         suggestion: for one granted list of scopes.

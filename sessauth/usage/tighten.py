@@ -215,7 +215,7 @@ class ArgumentTree:
         return [path for child in self._children.get(place, ()) for path in self._cover(child)]
 
     def is_hidden(self, path: Names) -> bool:
-        """Return True if what is below a path is not known completely."""
+        """Return True if the values below a path are not known completely."""
         return self._summaries[path].opaque
 
     def below(self, granted: Names) -> list[Names]:

@@ -335,7 +335,7 @@ _CODE: Final = re.compile(
 )
 _MAX_CHARS: Final = 4096
 
-# The action of tools that a catalogue pins as reading: what they run changes nothing.
+# The action of tools that a catalogue pins as reading: programs that they run change nothing.
 READ: Final = "read"
 PROGRAM: Final = "a program or a query"
 """The words for such a value in a report."""
@@ -353,7 +353,7 @@ def is_language(path: Path, summaries: Iterable[ValueSummary]) -> bool:
 
 
 def _texts(summary: ValueSummary) -> set[str]:
-    """Return the texts that are known; else what all of them begin with."""
+    """Return the texts that are known; else their common beginning."""
     known = (*(summary.values or ()), *(summary.elements or ()))
     return {value for value in known if isinstance(value, str)} or (
         set() if summary.prefix is None else {summary.prefix}

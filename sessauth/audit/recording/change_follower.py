@@ -202,7 +202,7 @@ class _Recorded:
 def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
     """Return a finding if an audit folder holds changes that a state lacks.
 
-    The state is read after the log, so that changes which a server writes meanwhile are no findings.
+    The state is read after the log, so that changes that a server writes meanwhile are no findings.
     Raises OSError if the folder can't be read, StateError if the state can't.
     """
     sizes = {path: path.stat().st_size for files in layout.files(folder).values() for path in files.values()}

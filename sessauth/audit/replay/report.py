@@ -289,7 +289,7 @@ class Standing(StrEnum):
 class ReplayFault(StrEnum):
     """Other contradictions within a log."""
 
-    # A change that comes to another outcome by the changes before it.
+    # A change that has another outcome after the changes before it.
     DIFFERENT_OUTCOME = "different_outcome"
     # Two changes with one number.
     TWO_CHANGES = "two_changes"

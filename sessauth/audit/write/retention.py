@@ -241,7 +241,7 @@ def _carried(
     faults = [finding for finding in check.findings if not finding.is_note and not _is_cut(finding, file)]
     if faults or check.state.head != file.head:
         return None
-    # The last one of a stream's ends says the most.
+    # Of a stream's recorded ends the last one covers the most.
     needed: dict[tuple[object, ...], dict[str, object]] = {}
     for record in filter(None, map(layout.parse, lines)):
         place = _needed_as(record, first)

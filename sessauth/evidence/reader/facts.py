@@ -368,7 +368,7 @@ def opens_unnamed(question: PackQuestion, kind: str, record: Record) -> bool:
 def _is_named_rightly(question: PackQuestion, session: str, opening: SessionOpening) -> bool:
     """Return True if a session that a question names is its root, of its purpose, or the child of one of it.
 
-    The title of a pack says so of all of them, and its signer wrote that.
+    The title of a pack claims it of all of them, and the signer wrote the title.
     """
     if session == question.root:
         # The ancestor of the others descends from none of them.

@@ -20,7 +20,7 @@ SHOWS: Final = ("matching", "signed", "all")
 KINDS: Final = ("session", "purpose", "time")
 MAX_SESSIONS: Final = 10_000
 MAX_HOSTS: Final = 1_000
-# Those of the largest pack: 200,000 members, each with a stream of its own.
+# Bounds that fit the largest pack: 200,000 members, each with a stream of its own.
 _MAX_BYTES: Final = 64 << 20
 _MAX_VALUES: Final = 4_000_000
 _SIGNATURE_BYTES: Final = 129

@@ -152,7 +152,7 @@ def _chain(raw: bytes, before: bytes) -> bytes:
     return blake2b(head + raw[:-_TAIL], digest_size=32).hexdigest().encode()
 
 
-# Of all streams; a pack with more is no pack of a log.
+# The findings of all streams; a pack with more is no pack of a log.
 MAX_FINDINGS: Final = 10_000
 
 
@@ -555,7 +555,7 @@ class _PackReading:
         report, question = self._report, self._manifest.question
         named = {name for each in report.sessions if each.receipt for name in each.receipt.hosts}
         report.missing_hosts = tuple(sorted(named - facts.hosts))
-        # Anybody can claim a session that never was.
+        # Anybody can claim a session that never existed.
         known = {
             each.facts.session
             for each in report.sessions

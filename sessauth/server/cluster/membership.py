@@ -234,7 +234,7 @@ class Membership(ClusterPart):
         return 0 if record is None or record.leaving else record.staleness_ms
 
     def _reasons(self) -> str:
-        """Return why no server leads, as each of them says."""
+        """Return each server's reason for not leading."""
         if self._opened is None or self._peers is None:
             return ""
         said = {**self._peers.reasons, self._config.cluster.name: self._opened[2].reason}

@@ -29,7 +29,7 @@ from ..status import invalid, refused
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 # No credential's verifier can have such a name.
 WORKER_PREFIX: Final = "sessauth/"
-# How long inactive verifiers are still listed, and named in receipts of ends that they were there for.
+# The time for which inactive verifiers are still listed, and named in receipts of ends before they left.
 RETENTION_MS: Final = 3_600_000
 COMMIT_SECONDS: Final = 5.0
 # No credential's verifiers can use up all the names that fit into a receipt.

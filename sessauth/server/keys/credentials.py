@@ -64,7 +64,7 @@ class StoredCredential:
 
     @property
     def digest(self) -> bytes:
-        """The digest by which two hosts know that they have the same one."""
+        """The digest that shows two hosts that they have the same credential."""
         caller = self.principal
         return credential_digest(
             CredentialRecord(caller.name, caller.role, caller.audiences, self.secret_hash)
@@ -382,7 +382,7 @@ def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]
         before = os.fstat(descriptor)
         for begin, end in ranges:
             os.pwrite(descriptor, blanked[begin:end], begin)
-        # Readers know another content by it, and the clock of the file system may not move for some ms.
+        # Readers detect a new content by it, and the clock of the file system may not move for some ms.
         after = os.fstat(descriptor).st_mtime_ns
         os.utime(descriptor, ns=(before.st_atime_ns, max(after, before.st_mtime_ns + 1)))
         os.fsync(descriptor)
@@ -559,7 +559,7 @@ class Identities:
 
     def _respect_cluster(self) -> None:
         """Make the identities again if the credentials of the cluster are others than before."""
-        # While they can't be read, those of before count.
+        # While they can't be read, the earlier ones count.
         with suppress(ConfigError):
             beside = self._credentials.current().carried
             if beside is not self._beside:

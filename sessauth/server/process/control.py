@@ -507,7 +507,7 @@ def _read(config: Config) -> Config:
 
 
 class Reloader:
-    """Reads the files of a running server again. What can't be used changes nothing, and is logged."""
+    """Reads the files of a running server again. Files that can't be used change nothing, and are logged."""
 
     def __init__(
         self, config: Config, authenticator: Authenticator, supervisor: Supervisor, clock: Clock
@@ -533,7 +533,7 @@ class Reloader:
         fields["identities"] = len(self._authenticator.identities.read_again())
         if self._config.tcp.certificate:
             self._try("certificates", lambda: fields.update(certificates=self._check_certificates()))
-        # Whatever the level was and will be.
+        # Independent of the old and the new level.
         log.set_level("INFO")
         log.event(logging.INFO, "reloaded", **fields)
         log.set_level(self._level)

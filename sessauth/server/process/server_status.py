@@ -230,7 +230,7 @@ class Readiness:
             return str(error)
 
     def words(self) -> str:
-        """Return in one sentence how this process was at the last report, for people."""
+        """Return the state of this process at the last report, in one sentence for people."""
         return f"not ready: {self._before}" if self._before else "serving"
 
     def report(self) -> None:

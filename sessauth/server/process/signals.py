@@ -136,7 +136,7 @@ class ServiceManager:
             self._send("STOPPING=1", "STATUS=draining")
 
     def status(self, status: str) -> None:
-        """State in words how the process is, if that changed."""
+        """Send the state of the process in words, if it changed."""
         line = _line(status)
         if line != self._status:
             self._status = line

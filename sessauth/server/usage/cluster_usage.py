@@ -284,7 +284,7 @@ SUM_BYTES: Final = 300
 MAX_PAST_RUNS: Final = 8
 # Far longer than a report is under way.
 SETTLED_MS: Final = 20_000
-# Sessions that are looked at for one that ended, where space is short.
+# Sessions that are searched for one that ended, when space is short.
 MAX_EVICTION_STEPS: Final = 64
 
 

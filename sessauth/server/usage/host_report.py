@@ -89,7 +89,7 @@ def read_report(request: pb.ReportHostUsageRequest, latest_ms: int, *, usage: bo
 
 
 def _read_sum(where: str, message: pb.HostSession, latest_ms: int, *, usage: bool) -> pb.HostSession:
-    """Return a sum with only what was read and verified."""
+    """Return a sum with only the values that were read and verified."""
     observation = read_session(message.observation, f"{where}.observation", latest_ms)
     # Read, so that it is known to be one; encoding it again would cost more than all the rest.
     observation.usage = None
@@ -129,7 +129,7 @@ def _require_name(where: str, name: str) -> None:
 RESEND_MS: Final = 10_000
 FIRST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 30_000
-# Of one report; a single sum may be larger.
+# The bytes of one report; a single sum may be larger.
 MAX_BYTES: Final = 1 << 20
 # Late uses that wait for an answer of the leader; further ones are only in the sums.
 MAX_LATE_WAITING: Final = 4_096
@@ -201,7 +201,7 @@ class UsagePassOn:
                 self._changed[session_id] = 0 if sent_ms is None else sent_ms + RESEND_MS
 
     def on_used_after_end(self, session_id: bytes, verifier: str, use: UseAfterEnd) -> None:
-        """Have uses told to the leader that a verifier of this host observed."""
+        """Have uses that a verifier of this host observed reported to the leader."""
         late = pb.LateUse(session_id=session_id, verifier=verifier, use=late_message(use))
         with self._lock:
             if len(self._late) < MAX_LATE_WAITING:

@@ -184,7 +184,7 @@ class UsageStore:
         now_ms = self._clock.now_ms()
         with self._lock:
             self._full = False
-            # Those that were polled longest ago.
+            # The sessions that were polled longest ago.
             polled = list(self._entries)[:POLLED_SESSIONS]
             for session_id in polled:
                 self._entries.move_to_end(session_id)

@@ -250,7 +250,7 @@ class Brake:
             self._flush()
 
     def call_anew(self, caller: int) -> None:
-        """Announce a new caller, which knows of no acknowledgement made before."""
+        """Announce a new caller, which knows of no earlier acknowledgement."""
         with self._calling:
             _CALL.pack_into(self._page, _CALL_AT, caller, called_for(self._page)[1])
 

@@ -25,7 +25,7 @@ import lmdb
 from ...errors import StateUnusable
 from .. import layout
 
-# What a check reads.
+# The tables that a check reads.
 CHECKED: Final = (
     layout.SESSIONS, layout.LEASES, layout.REVOKED, layout.KEYS, layout.META, layout.TALLIES,
 )  # fmt: skip
@@ -38,7 +38,7 @@ _PAGE: Final = struct.Struct("=Q 2x H H H")
 _VALUE: Final = struct.Struct("=Q 2x H I")
 _PAGE_BYTES: Final = _PAGE.size
 _BRANCH, _LEAF, _LONG_VALUE = 1, 2, 4
-# Without what concerns pages in memory alone.
+# Without the flags of pages in memory.
 _KINDS: Final = 0x6F
 # A node begins with four words: of a leaf the value's length in two, flags, and the key's length; of a branch
 # the child's number in three.

@@ -293,7 +293,7 @@ class CredentialReader:
                 values = credential_values(rows)
         except lmdb.Error as error:
             raise StateError(f"the credentials of the cluster can't be read: {error}") from error
-        # The mark comes last: another thread may ask meanwhile if anything changed.
+        # The mark comes last: another thread may compare it meanwhile.
         self.records = decode_changed(values, self._values, self.records)
         self._values = values
         self._commit, self._mark = commit, mark

@@ -353,7 +353,7 @@ PERIOD_MS: Final = 60_000
 
 
 class Trimmer:
-    """Remembers how far the log was at each minute of the last ten."""
+    """Remembers the end of the log at each of the last ten minutes."""
 
     def __init__(self, carrier: Carrier, clock: Clock) -> None:
         """Begin to count now: in its first ten minutes a leader trims nothing."""

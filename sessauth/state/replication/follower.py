@@ -168,7 +168,7 @@ class Follower:
             except CompactedRecords as compacted:
                 self._catch_up(compacted)
             except RecordRefused as alarm:
-                # In an alarm it is no news.
+                # Expected in an alarm.
                 self.raise_alarm(alarm, self._read)
                 self._closing.wait(DECISION_SECONDS)
             except CarrierError as error:

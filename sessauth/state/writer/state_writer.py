@@ -53,7 +53,7 @@ from .group import DUE_APPROVAL, DUE_PERMIT, ClockReading, Group, GroupLog, Guar
 _LIST_CHUNK = 512
 # The most sessions that one page is searched for in, so that no call occupies a thread of its pool for long.
 SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
-# The same before a part of a selection ends: rows that a slow host reads in a fraction of a call's time.
+# The same for a part of a selection: rows that a slow host reads in a fraction of a call's time.
 LIVING_ROWS: Final = _LIST_CHUNK
 # A record has everything an approver is shown, up to 32 KiB.
 _APPROVALS_CHUNK = 32

@@ -53,7 +53,7 @@ class Way:
 class ArgumentHold:
     """Ways to hold one argument.
 
-    ``notes``: the path of what is not held, and why. ``once``: what too few sessions brought; it is left out.
+    ``notes``: paths that are not held, and why. ``once``: values of too few sessions, which are left out.
     """
 
     names: Names
@@ -162,9 +162,9 @@ _LABELS_AGAIN: Final = 90
 class Rules:
     """Bounds of evidence.
 
-    ``least``: sessions that must have brought what stays free. ``proves``: sessions from which on one value
-    counts as constant, and labels as words. ``names``: values of one argument that are listed. ``bare``: of a
-    tool that changes something no argument is held, since there is no space.
+    ``least``: sessions that must have brought a value that stays free. ``proves``: sessions from which on one
+    value counts as constant, and labels as words. ``names``: values of one argument that are listed.
+    ``bare``: of a tool that changes something no argument is held, since there is no space.
     """
 
     least: int = 1
@@ -194,7 +194,7 @@ class TextHold:
 def held_texts(
     values: Sequence[frozenset[str] | None], summaries: Sequence[ValueSummary], rules: Rules
 ) -> TextHold:
-    """Return what to hold texts to; ``values``: of each session, None if there were too many to know."""
+    """Return the hold of texts; ``values``: of each session, None if there were too many to know."""
     held = TextHold()
     kinds = support(_kinds(v, s) for v, s in zip(values, summaries, strict=True))
     found = {kind for kind, sessions in kinds.items() if sessions >= rules.least}
@@ -343,7 +343,7 @@ Range = tuple[Number | Exact, Number | Exact]
 def add_texts(
     result: ArgumentHold, names: Names, held: TextHold, conditions: Sequence[Condition], *, required: bool
 ) -> None:
-    """Add the ways of held texts, and what is said of them."""
+    """Add the ways of held texts, and their notes."""
     result.once += [(names, text) for text in held.once]
     result.notes += [(result.path, note) for note in held.notes]
     if held.open_why:
@@ -378,7 +378,7 @@ def held_range(ranges: Sequence[Range], rules: Rules) -> tuple[Range | None, lis
     """Return the range that enough sessions reached, rounded, and the extremes beyond it.
 
     An extreme that one session alone brought counts only as far as rounding reaches. The range is None if no
-    number lies in what enough sessions reached, as with two sessions whose numbers differ.
+    number lies in a range that enough sessions reached, as with two sessions whose numbers differ.
     """
     lows = sorted((low for low, _ in ranges), key=decimal)
     highs = sorted((high for _, high in ranges), key=decimal, reverse=True)

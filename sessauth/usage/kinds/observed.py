@@ -25,7 +25,7 @@ from ..profile import ALL, CEILING, CallGroup, GrantLayer, reads_more_than_argum
 from ..session_usage import SessionUsage
 from ..value_summary import READ, ValueSummary
 
-# From so many sessions on, what only one of them brought is not free: it is asked for.
+# From this number of sessions on, a value that only one of them brought is not free: it is asked for.
 ENOUGH_SESSIONS: Final = 5
 _TOOL_SEGMENTS: Final = 3
 T = TypeVar("T", bound=Hashable)
@@ -119,8 +119,8 @@ class ToolEvidence:
     def shared(self, least: int, *, rare: bool = False) -> CallGroup:
         """Return the paths and the types of values that so many sessions brought; ``rare``: other paths too.
 
-        ``opaque`` there: for so many, what is below is not known completely. So one session alone neither
-        adds a path nor hides what is below one.
+        ``opaque`` there: for so many sessions, the values below are not known completely. So one session
+        alone neither adds a path nor hides the values below one.
         """
         groups = self.by_session.values()
         unknown = sum(group.opaque or group.whole_above() == 1 for group in groups)
@@ -165,7 +165,7 @@ def used_layers(usage: SessionUsage) -> set[str]:
 
 
 def least_sessions(sessions: int) -> int:
-    """Return the number of sessions that must have brought what is suggested as free."""
+    """Return the number of sessions that must have brought a value for it to be suggested as free."""
     return 2 if sessions >= ENOUGH_SESSIONS else 1
 
 
@@ -204,7 +204,7 @@ def judged(sessions: Sequence[Observed]) -> list[int]:
 
 
 def price_of(layer: GrantLayer, session: Observed, scopes: Sequence[Scope]) -> SessionPrice:
-    """Return what ``scopes`` would have denied of a session's calls by ``layer``."""
+    """Return the price of ``scopes``: the calls by ``layer`` of a session that they would have denied."""
     calls = denied = 0
     for (positions, action), buckets in session.usage.profiles[layer.kind].groups.items():
         if any(layer_id == layer.id for layer_id, _ in positions):

@@ -76,7 +76,7 @@ def scopes_of_tool(
 def combined(granted: Scope, evidence: Sequence[ToolEvidence], results: Sequence[KindScopes]) -> KindScopes:
     """Return the scopes of all tools of a granted scope, and for reading tools that were not used."""
     scopes = [scope for each in results for scope in each.scopes]
-    # Programs come first: whoever may run any needs nothing else.
+    # Programs come first: an agent that may run any program needs nothing else.
     notes = sorted((note for each in results for note in each.notes), key=lambda note: PROGRAM not in note)
     return KindScopes(
         list(dict.fromkeys((*scopes, *_unused_readers(granted, evidence)))),
@@ -211,7 +211,7 @@ def _changing(
         _scope(granted, tool, resource, reduce(Way.then, ways, Way()), result)
         for ways in islice(combinations, MAX_COMBINATIONS)
     ]
-    # What sessions share of one argument may go with nothing that they share of another.
+    # Values of one argument that sessions share may occur with no shared value of another.
     used = [scope for scope in scopes if _admits_any(scope, tool)]
     if not used:
         result.once.append(f"{tool.label}: no call has all that sessions share")
@@ -282,7 +282,7 @@ def _words(tool: ToolEvidence, path: Names, value: Operand | None = None) -> str
 MAX_ROWS: Final = 64
 # Sessions of a tool from which on its arguments are compared: between two, everything differs.
 _MIN_SESSIONS: Final = 3
-# The words for what a record does not hold apart.
+# The words for values and calls that a record does not hold apart.
 CROWDED_CALLS: Final = "too many kinds of call to tell apart"
 CROWDED_VALUES: Final = "too many values to tell apart"
 
@@ -310,7 +310,7 @@ class BroughtOnce:
 
 
 def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[BroughtOnce, ...]:
-    """Return what only one session brought to calls of a layer that change something: 64 rows at most.
+    """Return the values that only one session brought to calls that change something: 64 rows at most.
 
     Free writing, dates and arguments that differ in every session are left out.
     """
