@@ -2,11 +2,11 @@
 
     app = GuardMiddleware(app, guard=Guard(verifier, RouteTable([...])), public=["/health"])
 
-The token stands in ``Authorization: Bearer TOKEN``, a proof in ``x-sessauth-proof``. A route that the table
-lacks is refused. The body is read once, and the application is given the bytes that were checked. A call that
-is not allowed is answered as :class:`~sessauth.decisions.outward.Outward` says. The application finds the
-decision in ``scope["state"]["sessauth"]``; it is None in mode observe where none could be made. A guard with
-``watch`` breaks an answer off, and closes a websocket, when the permission ends.
+The token is in ``Authorization: Bearer TOKEN``, a proof in ``x-sessauth-proof``. A route that is not in the
+table is refused. The body is read once, and the application gets the bytes that were checked. A call that is
+not allowed is answered as :class:`~sessauth.decisions.outward.Outward` says. The application finds the
+decision in ``scope["state"]["sessauth"]``; it is None in observe mode if no decision could be made. A guard
+with ``watch`` breaks off the answer, and closes a websocket, when the permission ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class GuardMiddleware:
         public: Collection[str] = (),
         max_body_bytes: int = MAX_JSON_BYTES,
     ) -> None:
-        """Judge by ``guard``, whose catalogue is a :class:`RouteTable`.
+        """Check by ``guard``, whose catalogue is a :class:`RouteTable`.
 
         Args:
             app: the application.

@@ -32,8 +32,8 @@ class CallTerms(TypedDict, total=False):
         call_id: the framework's id of this attempt. A call that is repeated under it is charged once until
             its tool is started; from then on, in this process, it is another run. It must not be chosen by
             the agent.
-        interrupts: exceptions by which a tool has the framework call it again later. A run that ends by one
-            was none: the call that continues it is not charged again.
+        interrupts: exceptions that a tool raises to be called again later by the framework. A run that ends
+            with one does not count as a run: the call that continues it is not charged again.
         origin: the name of the MCP server that the tool is of, as the framework knows it. Left out: it is the
             program's own.
         source: the agent's IP address.
@@ -142,7 +142,7 @@ MAX_TOOL_CHARS = 256
 NO_TOKEN = "NO_TOKEN"
 """The call came without a token."""
 BAD_CALL = "BAD_CALL"
-"""The arguments can't be judged: values that JSON has no form for, a name that is no text."""
+"""The arguments can't be checked: a value has no form in JSON, or a name is not text."""
 NO_ANSWER = "NO_ANSWER"
 """The verifier, its server or a callback failed, or the answer came too late."""
 NO_GUARD = "NO_GUARD"

@@ -45,19 +45,19 @@ def requires(
     """
     template = ResourceTemplate(resource)
 
-    async def judge(connection: HTTPConnection) -> DecisionBase | None:
+    async def check(connection: HTTPConnection) -> DecisionBase | None:
         try:
-            return await _judge(guard, action, template, judges_body, connection)
+            return await _check(guard, action, template, judges_body, connection)
         except Exception as error:  # noqa: BLE001 - a request that could not be checked goes no further
             status, headers, content = refusal(error)
             if not isinstance(connection, Request):
                 raise WebSocketException(_POLICY_VIOLATION) from None
             raise HTTPException(status, content, dict(headers)) from None
 
-    return judge
+    return check
 
 
-async def _judge(
+async def _check(
     guard: Guard, action: str, template: ResourceTemplate, judges_body: bool, connection: HTTPConnection
 ) -> DecisionBase | None:
     headers = routes.header_values(connection.headers.raw)

@@ -22,7 +22,7 @@ class SessauthFastMCPMiddleware(Middleware):
     """Checks a client's messages, and removes from lists of tools those that the token could not call."""
 
     def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
-        """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
+        """Check by ``guard``; ``approval_url`` has the places ``{session}`` and ``{approval}``."""
         self._guard, self._approval_url = guard, approval_url
 
     async def on_message(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:

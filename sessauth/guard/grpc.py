@@ -3,11 +3,13 @@
     server = grpc.server(pool, interceptors=[GuardInterceptor(guard)])
     server = grpc.aio.server(interceptors=[AioGuardInterceptor(guard)])
 
-The token stands in the metadata ``authorization`` as ``Bearer TOKEN``, a proof in ``x-sessauth-proof``. A
-method that the table lacks is refused. A stream of requests is checked at its start, without arguments. A
-call that is not allowed ends with the status of :class:`~sessauth.decisions.outward.Outward` and an ErrorInfo
-that names it and the decision. So does one whose handler raises ToolDenied, or whose permission ends while a
-guard with ``watch`` has it running; streams of responses are not watched.
+The token is in the metadata ``authorization`` as ``Bearer TOKEN``, a proof in ``x-sessauth-proof``. A method
+that is not in the table is refused. A stream of requests is checked once, at its start, without arguments.
+
+A call that is not allowed ends with the status of :class:`~sessauth.decisions.outward.Outward` and an
+ErrorInfo that names it and the decision. A handler that raises ToolDenied ends its call in the same way, and
+so does the end of the permission while a guard with ``watch`` runs the handler. Streams of responses are not
+watched.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] # not 
     """Checks the calls of a ``grpc.server``."""
 
     def __init__(self, guard: Guard, *, public: Collection[str] = ()) -> None:
-        """Judge by ``guard``, whose catalogue is a :class:`MethodTable`.
+        """Check by ``guard``, whose catalogue is a :class:`MethodTable`.
 
         Args:
             guard: checks each call by the token that the call has.
@@ -62,7 +64,7 @@ class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] # not 
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return the handler, called after the check."""
         found = continuation(handler_call_details)
-        handler: grpc.RpcMethodHandler[Any, Any] | None = self._starts.behind(found, handler_call_details)
+        handler: grpc.RpcMethodHandler[Any, Any] | None = self._starts.checked(found, handler_call_details)
         return handler
 
 
@@ -70,7 +72,7 @@ class AioGuardInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]
     """Checks the calls of a ``grpc.aio.server``, those with handlers for threads too."""
 
     def __init__(self, guard: Guard, *, public: Collection[str] = ()) -> None:
-        """Judge by ``guard``; see :class:`GuardInterceptor`."""
+        """Check by ``guard``; see :class:`GuardInterceptor`."""
         self._starts = _Starts(guard, public)
 
     async def intercept_service(
@@ -80,7 +82,7 @@ class AioGuardInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Return the handler, called after the check."""
         found = await continuation(handler_call_details)
-        handler: grpc.RpcMethodHandler[Any, Any] = self._starts.behind(found, handler_call_details)
+        handler: grpc.RpcMethodHandler[Any, Any] = self._starts.checked(found, handler_call_details)
         return handler
 
 
@@ -94,7 +96,7 @@ class _Starts:
         self._methods = guard.catalogue
         self._public = frozenset(public)
 
-    def behind(self, handler: Any, details: grpc.HandlerCallDetails) -> Any:
+    def checked(self, handler: Any, details: grpc.HandlerCallDetails) -> Any:
         """Return ``handler``, called after the check, if it is one and not public.
 
         Each handler keeps its kind, for threads or for tasks.
@@ -108,15 +110,15 @@ class _Starts:
         else:
             behaviour = handler.stream_unary if streamed else handler.unary_unary
         if inspect.isasyncgenfunction(behaviour):
-            judged: Any = _generating(behaviour, start)
+            checked: Any = _generating(behaviour, start)
         elif inspect.iscoroutinefunction(behaviour):
-            judged = _awaiting(behaviour, start)
+            checked = _awaiting(behaviour, start)
         elif handler.response_streaming:
-            judged = _iterating(behaviour, start)
+            checked = _iterating(behaviour, start)
         else:
-            judged = _blocking(behaviour, start)
+            checked = _blocking(behaviour, start)
         make = _MAKERS[streamed, bool(handler.response_streaming)]
-        return make(judged, handler.request_deserializer, handler.response_serializer)
+        return make(checked, handler.request_deserializer, handler.response_serializer)
 
 
 class _Start:
@@ -131,20 +133,20 @@ class _Start:
         self._streamed = streamed
         self._metadata = [(str(key), value) for key, value in details.invocation_metadata or ()]
 
-    def judge(self, request: Any) -> None:
+    def check(self, request: Any) -> None:
         """Return if the call may be made. Raises ToolDenied, or whatever else refuses it."""
         if (question := self._question(request)) is not None:
             name, arguments, terms = question
             self._guard.check(name, arguments, **terms)
 
-    async def ajudge(self, request: Any) -> None:
-        """Await the judgement; as :meth:`judge`."""
+    async def acheck(self, request: Any) -> None:
+        """Check as :meth:`check` does, without blocking the loop."""
         if (question := self._question(request)) is not None:
             name, arguments, terms = question
             await self._guard.acheck(name, arguments, **terms)
 
     def run(self, request: Any, do: Callable[[], Any]) -> Any:
-        """Check the call and make it, with the permit and the watch of the guard; raises as :meth:`judge`."""
+        """Check the call and make it, with the permit and the watch of the guard; raises as :meth:`check`."""
         if (question := self._question(request)) is None:
             return do()
         name, arguments, terms = question
@@ -175,7 +177,7 @@ class _Start:
 
 
 def _blocking(behaviour: Any, start: _Start) -> Callable[[Any, Any], Any]:
-    def judged(request: Any, context: grpc.ServicerContext) -> Any:
+    def checked(request: Any, context: grpc.ServicerContext) -> Any:
         handler = _Handler(behaviour, request, context)
         try:
             return start.run(request, handler)
@@ -184,7 +186,7 @@ def _blocking(behaviour: Any, start: _Start) -> Callable[[Any, Any], Any]:
                 raise
             abort(context, error)
 
-    return judged
+    return checked
 
 
 class _Handler:
@@ -201,23 +203,23 @@ class _Handler:
 
 
 def _iterating(behaviour: Any, start: _Start) -> Callable[[Any, Any], Iterator[Any]]:
-    def judged(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def checked(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         # In the generator: grpc.aio calls the function on its loop, where an abort would wait for itself.
         _begin(start, request, context)
         yield from behaviour(request, context)
 
-    return judged
+    return checked
 
 
 def _begin(start: _Start, request: Any, context: grpc.ServicerContext) -> None:
     try:
-        start.judge(request)
+        start.check(request)
     except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
         abort(context, error)
 
 
 def _awaiting(behaviour: Any, start: _Start) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def judged(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+    async def checked(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
         handler = _Handler(behaviour, request, context)
         try:
             return await start.arun(request, handler)
@@ -226,22 +228,22 @@ def _awaiting(behaviour: Any, start: _Start) -> Callable[[Any, Any], Awaitable[A
                 raise
             await _aabort(context, error)
 
-    return judged
+    return checked
 
 
 def _generating(behaviour: Any, start: _Start) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    async def judged(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def checked(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         await _abegin(start, request, context)
         async with aclosing(behaviour(request, context)) as responses:
             async for response in responses:
                 yield response
 
-    return judged
+    return checked
 
 
 async def _abegin(start: _Start, request: Any, context: aio.ServicerContext[Any, Any]) -> None:
     try:
-        await start.ajudge(request)
+        await start.acheck(request)
     except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
         await _aabort(context, error)
 

@@ -1,7 +1,7 @@
-"""The guard: checks an agent's tool calls, and lets none through that was not allowed.
+"""The guard: checks an agent's tool calls, and makes only those that are allowed.
 
-A guard stands in the program of the agent, or in that of its tools (docs/guard.md). The agent's model chooses
-a tool and arguments; the guard asks a verifier before the tool runs.
+A guard is part of the agent's program, or of its tools' (docs/guard.md). The agent's model chooses a tool and
+arguments; the guard asks a verifier before the tool runs.
 
 Parts:
 
@@ -22,7 +22,7 @@ Order of events:
 5. With ``permit_ms`` a permit is committed just before the tool runs, or released if it does not run.
 6. With ``watch`` the call is surveyed again and again with its own arguments (token-format.md, section 9.12),
    which charges nothing and needs no proof. The tool is stopped at a NO, and also if the verifier does not
-   answer. A generator is surveyed before it runs on and before each item is given out.
+   answer. A generator is surveyed each time before it resumes and before it yields an item.
 
 What must never happen: a tool runs without an explicit ALLOWED, unless the guard only observes; an event loop
 is blocked by an awaited method; an agent learns more of a denial than ``decisions/outward.py`` and the
@@ -111,7 +111,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
         whole, bound_args, bound_values = _unbound(function)
         signature = inspect.signature(whole)
 
-        def judged(args: tuple[Any, ...], values: dict[str, Any]) -> tuple[CallGuard, dict[str, Any]]:
+        def call_of(args: tuple[Any, ...], values: dict[str, Any]) -> tuple[CallGuard, dict[str, Any]]:
             guard = find()
             if guard is None:
                 raise ToolDenied(tool, NO_GUARD)
@@ -122,7 +122,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
             @functools.wraps(function)
             async def awaited(*args: Any, **values: Any) -> Any:
-                guard, arguments = judged(args, values)
+                guard, arguments = call_of(args, values)
                 return await guard.arun(tool, arguments, lambda: function(*args, **values))
 
             return cast("F", awaited)
@@ -132,7 +132,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
             @functools.wraps(function)
             def iterated(*args: Any, **values: Any) -> Generator[Any, Any, Any]:
-                guard, arguments = judged(args, values)
+                guard, arguments = call_of(args, values)
                 return (yield from guard.run(tool, arguments, lambda: function(*args, **values)))
 
             return cast("F", iterated)
@@ -141,7 +141,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
             @functools.wraps(function)
             async def generated(*args: Any, **values: Any) -> AsyncIterator[Any]:
-                guard, arguments = judged(args, values)
+                guard, arguments = call_of(args, values)
 
                 async def start() -> Any:
                     return function(*args, **values)
@@ -154,7 +154,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
         @functools.wraps(function)
         def called(*args: Any, **values: Any) -> Any:
-            guard, arguments = judged(args, values)
+            guard, arguments = call_of(args, values)
             return guard.run(tool, arguments, lambda: function(*args, **values))
 
         return cast("F", called)
@@ -163,7 +163,7 @@ def decorated(name: str, find: Callable[[], CallGuard | None]) -> Callable[[F], 
 
 
 def _run_by(function: Any) -> Any:
-    """Return the function that runs when ``function`` is called, by which its kind is known."""
+    """Return the function that runs when ``function`` is called; its kind is that of the call."""
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function if inspect.isroutine(function) else type(function).__call__
@@ -251,7 +251,7 @@ def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
     if isgenerator(result):
         return cast("T", _watched_items(judge, call, result))
     if event.is_set():
-        # Never of a guard that observes: its calls always stand.
+        # Not reached by a guard that only observes: its calls are never withdrawn.
         judge.refuse(ToolDenied(call.tool, WITHDRAWN))
     return result
 
@@ -267,7 +267,7 @@ async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaita
 
 
 async def arun_standing(judge: ToolJudge, terms: CallTerms, do: Callable[[], Awaitable[T]]) -> T:
-    """Run a task that is cancelled when the token of ``terms`` stands no more.
+    """Run a task that is cancelled when the token of ``terms`` is no longer valid.
 
     Raises:
         ToolDenied: WITHDRAWN if it was cancelled for that.
@@ -295,16 +295,16 @@ async def _arun_until(
 
 
 def _watched_items(judge: ToolJudge, call: ToolCall, items: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run a generator, and give out its items, while its permission stands. Raises ToolDenied WITHDRAWN."""
+    """Run a generator and yield its items while its permission holds. Raises ToolDenied WITHDRAWN."""
     sent = None
     with closing(items):
         while True:
-            drive(_require_standing(judge, call))
+            drive(_require_still_allowed(judge, call))
             try:
                 item = items.send(sent)
             except StopIteration as done:
                 return cast("T", done.value)
-            drive(_require_standing(judge, call))
+            drive(_require_still_allowed(judge, call))
             sent = yield item
 
 
@@ -314,12 +314,12 @@ async def _awatched_items(
     """Do as :func:`_watched_items`, awaited."""
     async with aclosing(items):
         while True:
-            await drive_async(_require_standing(judge, call))
+            await drive_async(_require_still_allowed(judge, call))
             try:
                 item = await anext(items)
             except StopAsyncIteration:
                 return
-            await drive_async(_require_standing(judge, call))
+            await drive_async(_require_still_allowed(judge, call))
             yield item
 
 
@@ -328,12 +328,12 @@ def _is_stream(result: object) -> bool:
     return isasyncgen(result)
 
 
-def _require_standing(judge: ToolJudge, call: ToolCall) -> Steps[None]:
-    if not (yield from _stands(judge, call)):
+def _require_still_allowed(judge: ToolJudge, call: ToolCall) -> Steps[None]:
+    if not (yield from _still_allowed(judge, call)):
         judge.refuse(ToolDenied(call.tool, WITHDRAWN))
 
 
-def _stands(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
+def _still_allowed(judge: ToolJudge, call: ToolCall) -> Steps[bool]:
     """Return True while the call may go on."""
     candidate = Candidate(call.action, call.resource, call.arguments, call.options["tool"])
     options = {name: value for name, value in call.options.items() if name != "tool"}
@@ -350,13 +350,13 @@ def _interval_s(judge: ToolJudge) -> float:
 
 def _poll(judge: ToolJudge, call: ToolCall, ended: threading.Event, done: threading.Event) -> None:
     while not done.wait(_interval_s(judge)):
-        if not drive(_stands(judge, call)):
+        if not drive(_still_allowed(judge, call)):
             ended.set()
             return
 
 
 async def _apoll(judge: ToolJudge, call: ToolCall) -> None:
-    while await drive_async(_stands(judge, call)):
+    while await drive_async(_still_allowed(judge, call)):
         await asyncio.sleep(_interval_s(judge))
 
 
@@ -413,8 +413,8 @@ class Guard:
                 it raises passes through: it may be a framework's interrupt.
             watch: stop a running tool when its permission ends (:mod:`sessauth.guard.guard`).
             on_denied: called with each :class:`ToolDenied`, for the operator.
-            explain: how much an agent learns of a refusal. ``answer``: one sentence. ``decision``: the id of
-                the decision too, by which the operator finds it. ``scope``: also what its own token permits
+            explain: how much an agent learns of a refusal. ``answer``: one sentence. ``decision``: also the
+                id that the operator finds the decision by. ``scope``: also what its own token permits
                 instead, where that refused the call; never of a ceiling.
 
         Raises:
@@ -475,7 +475,7 @@ class Guard:
     def check_method(
         self, method: str, params: Arguments = b"", **terms: Unpack[CallTerms]
     ) -> DecisionBase | None:
-        """Check a call of an MCP method other than ``tools/call``; the handshake needs a token that stands.
+        """Check a call of an MCP method other than ``tools/call``; the handshake needs a valid token only.
 
         Returns and raises as :meth:`check`.
         """
@@ -534,7 +534,7 @@ class Guard:
         return await arun_watched(self._judge, held.call, start)
 
     async def arun_standing(self, do: Callable[[], Awaitable[T]], **terms: Unpack[CallTerms]) -> T:
-        """Call ``do()``, and cancel it when the token stands no more; an adapter for streams calls this.
+        """Call ``do()``, and cancel it when the token is no longer valid; an adapter for streams calls this.
 
         Raises:
             ToolDenied: if it was cancelled for that.

@@ -24,7 +24,7 @@ class SessauthMiddleware:
     """Checks a client's messages, and removes from lists of tools those that the token could not call."""
 
     def __init__(self, guard: Guard, *, approval_url: str = "") -> None:
-        """Judge by ``guard``; ``approval_url`` is an approval's, with ``{session}`` and ``{approval}``."""
+        """Check by ``guard``; ``approval_url`` has the places ``{session}`` and ``{approval}``."""
         self._guard = guard
         self._approval_url = approval_url
 

@@ -1,4 +1,4 @@
-"""The token, and a new proof for each message, on the way to a server of MCP.
+"""The token, and a new proof for each message, on a client's requests to an MCP server.
 
     auth = SessauthAuth(Credentials(token), origin=url)
     Client(streamable_http_client(url, http_client=httpx2.AsyncClient(auth=auth)))

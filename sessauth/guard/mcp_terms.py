@@ -1,9 +1,9 @@
 """Tokens, checked parameters and refusals in the terms of MCP, for servers' middleware and for the proxy.
 
-All values are plain JSON, so that no library of MCP is needed here.
+All values are plain JSON, so no MCP library is needed here.
 
-Both protocol generations are known: from 2026-07-28 on a request states its version in ``_meta``, and a
-server may ask for a person's input by a result; before, a version was negotiated once.
+Both generations of the protocol are supported. From 2026-07-28 on a request states its version in ``_meta``,
+and a server may return a result that asks for a person's input. Earlier ones negotiate once, at the start.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OWN: Final = "io.sessauth/"
 """The prefix of all these names."""
 
 PROOF_HEADER: Final = "x-sessauth-proof"
-"""The HTTP header of a proof's text; the token stands in ``Authorization: Bearer``."""
+"""The HTTP header of a proof's text; the token is in ``Authorization: Bearer``."""
 
 PROTOCOL_PARAMS: Final = frozenset({"_meta", "inputResponses", "requestState"})
 """Parameters of the protocol itself, which are no arguments of a method."""
@@ -114,8 +114,8 @@ def is_modern(params: Mapping[str, Any] | None) -> bool:
 def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     """Return the token and the proof that a request came with.
 
-    A token stands in the header or in ``_meta``. Two of them, or another kind of credential, are none: the
-    call is then denied. Without any the guard's own token counts, but not over HTTP, where anyone may call.
+    A token is in the header or in ``_meta``. Two tokens, or another kind of credential, count as none: the
+    call is then denied. Without any the guard's own token is used, but not over HTTP, where anyone may call.
 
     Args:
         params: the parameters of the request.

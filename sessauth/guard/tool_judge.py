@@ -1,7 +1,9 @@
-"""The logic of a guard, once for blocking and awaited use: each call, and the meaning of each failure.
+"""The logic of a guard, once for blocking and awaited use.
 
-The generators here yield the functions to call (``Step``) and are sent the answers, or
-have the failures thrown into them. A failure of a verifier or prover becomes a refusal.
+The generators here yield the functions to call (``Step``). Their driver sends the answer back, or throws the
+failure into the generator. A failure of a verifier or a prover becomes a refusal, never a yes.
+
+``guard.py`` has the order of events.
 """
 
 from __future__ import annotations
@@ -291,7 +293,7 @@ class ToolJudge:
         try:
             # Of its own token only, which a holder can read; a server's explanation knows ceilings too.
             return f"{detail}: {DecisionBase.explain(decision, token)}"
-        except Exception:  # noqa: BLE001 - the refusal stands
+        except Exception:  # noqa: BLE001 - the call stays refused
             return detail
 
     def survey(
@@ -304,8 +306,8 @@ class ToolJudge:
         return verdicts
 
     def stands(self, terms: CallTerms) -> Steps[bool]:
-        """Return True while the token of a call stands, or the guard only observes. Nothing is recorded."""
-        # Of which call they are is no matter: a token that does not stand is refused before its scopes.
+        """Return True while the token of a call is valid, or the guard only observes. Records nothing."""
+        # Any candidate will do: a token that is not valid is refused before its scopes are read.
         candidate = Candidate("read", self._catalogue(terms).server)
         try:
             token, options = self._presented_with(TOOLS_LIST, terms)
@@ -328,7 +330,7 @@ class ToolJudge:
         if self._on_denied is not None:
             try:
                 self._on_denied(denied)
-            except Exception:  # noqa: BLE001 - the refusal stands
+            except Exception:  # noqa: BLE001 - the call stays refused
                 _log.exception("on_denied failed")
 
     def step(self, function: Callable[..., Any], *args: Any, **options: Any) -> Step:

@@ -44,7 +44,7 @@ def guarded_tools(tools: Sequence[BaseTool], guard: GuardChoice = None) -> list[
 def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
     """Check the calls of all other tools of this process; return CrewAI's hook, which can be unregistered."""
 
-    def judged(call: Any) -> bool | None:
+    def checked(call: Any) -> bool | None:
         try:
             if not isinstance(tool := getattr(call.tool, "_original_tool", None), GuardedTool):
                 name, origin = _origin(tool, call.tool_name)
@@ -54,8 +54,8 @@ def guard_calls(guard: GuardChoice = None) -> Callable[[Any], bool | None]:
             return False
         return None
 
-    register_before_tool_call_hook(judged)
-    return judged
+    register_before_tool_call_hook(checked)
+    return checked
 
 
 def _origin(tool: Any, name: str = "") -> tuple[str, str]:

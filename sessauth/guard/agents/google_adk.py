@@ -47,7 +47,7 @@ class ToolGuardPlugin(BasePlugin):
         config.tools = [types.Tool(function_declarations=declared)] if declared else None
         # A live session has one request for many callbacks.
         for name, tool in ((name, tool) for name, tool in tools.items() if not _is_guarded(tool)):
-            # A copy, since apps share tools. Judged where it runs, after all that may change or answer it.
+            # A copy, since apps share tools. Its check comes after all that may change or answer a call.
             tools[name] = copy.copy(tool)
             tools[name].run_async = partial(_run, self._guard, tool)
 

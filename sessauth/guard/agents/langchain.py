@@ -59,16 +59,16 @@ def _once(request: Any, guard: GuardChoice) -> Any:
     """Return a copy of the request's tool: its first run was checked, each further one is."""
     if request.tool is None:
         return None
-    tool, copied, judged = request.tool, copy.copy(request.tool), [True]
+    tool, copied, checked = request.tool, copy.copy(request.tool), [True]
     call, _ = _call(request)
 
     def invoke(call_input: Any, *args: Any, **options: Any) -> Any:
         do = partial(tool.invoke, call_input, *args, **options)
-        return do() if judged and judged.pop() else run_or_refuse(do, guard, *call)
+        return do() if checked and checked.pop() else run_or_refuse(do, guard, *call)
 
     async def ainvoke(call_input: Any, *args: Any, **options: Any) -> Any:
         do = partial(tool.ainvoke, call_input, *args, **options)
-        return await (do() if judged and judged.pop() else arun_or_refuse(do, guard, *call))
+        return await (do() if checked and checked.pop() else arun_or_refuse(do, guard, *call))
 
     # Of the instance: tools are models of pydantic, which refuses other names.
     vars(copied).update(invoke=invoke, ainvoke=ainvoke)

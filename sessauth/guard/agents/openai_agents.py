@@ -56,13 +56,13 @@ def guarded_tool(tool: FunctionTool, guard: GuardChoice = None) -> FunctionTool:
     """Return a copy of ``tool`` whose calls are checked by the JSON that the tool is given."""
     (name, origin), invoke = _origin(tool), tool.on_invoke_tool
 
-    async def judged(context: ToolContext[Any], arguments: str) -> Any:
+    async def checked(context: ToolContext[Any], arguments: str) -> Any:
         # No call id: the model chooses it, and the SDK has no id of its own for a call that it repeats.
         asked = (guard, context, name, arguments, str)
         return await arun_or_refuse(lambda: invoke(context, arguments), *asked, origin=origin)
 
     copied = copy.copy(tool)
-    copied.on_invoke_tool = judged
+    copied.on_invoke_tool = checked
     return copied
 
 

@@ -1,4 +1,4 @@
-"""OpenAI Agents: agents that a guarded agent hands off to, or has as tools, which must be guarded too."""
+"""OpenAI Agents: the agents that a guarded agent hands off to, or has as tools. They must be guarded too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .adapter import GuardChoice, choose
 
 
 class GuardedBase:
-    """The base by which an agent with a guard is known."""
+    """Base class that marks an agent with a guard."""
 
     guard: GuardChoice
 

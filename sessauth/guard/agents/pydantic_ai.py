@@ -32,7 +32,7 @@ class ToolGuardCapability(AbstractCapability[Any]):
             raise UsageError("defer_loading: a guard has to be there from the start")
 
     def get_ordering(self) -> CapabilityOrdering:
-        """Stand nearest to the tools: whatever else changes a call does so before it is checked."""
+        """Wrap the tools innermost, so that a call is checked after anything else has changed it."""
         return CapabilityOrdering(position="innermost")
 
     def get_wrapper_toolset(self, toolset: Any) -> WrapperToolset[Any]:

@@ -1,4 +1,4 @@
-"""A table of calls in the place of a catalogue of tools: a guard checks the calls of a service by it."""
+"""A table of a service's calls, used by a guard in place of a catalogue of tools."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The HTTP side of a server of MCP: each request has a token that stands, of the session that began it.
+"""The HTTP side of an MCP server: each request needs a valid token of the session that began it.
 
     app = GuardedMcpApp(server.streamable_http_app(), guard)
 
-The middleware of a server sees requests and notifications. Over HTTP there are also streams, answers to what
-the server asked, and the end of a session. An ``Mcp-Session-Id`` (2025-11-25) is bound to the session of the
-token that opened it; with a token of another one it is not found. When a token stands no more, the answers
-and streams that it was shown for end.
+A server's middleware sees requests and notifications only. Over HTTP there are also streams, answers to the
+server's own requests, and the end of a session. An ``Mcp-Session-Id`` (2025-11-25) is bound to the session of
+the token that opened it; for a token of another session it is not found. When a token is no longer valid, the
+answers and streams opened with it end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .mcp_sessions import HEADER, McpSessions
 from .presented import AUTHORIZATION, bearer
 from .routes import header_values
 
-# A method that needs no permission: the token must stand.
+# A method that needs a valid token and no permission.
 _METHOD: Final = "ping"
 # As the SDK says it: a client opens another one. An id of nobody and one of somebody else look alike.
 _NOT_FOUND: Final = {"code": -32600, "message": "Session not found"}
@@ -34,7 +34,7 @@ class GuardedMcpApp:
     """Checks the token of every request to an application of MCP, whose middleware checks the calls."""
 
     def __init__(self, app: App, guard: Guard, *, public: Collection[str] = ()) -> None:
-        """Judge by ``guard``, that of the middleware.
+        """Check by ``guard``, the middleware's own.
 
         Args:
             app: the application of the MCP SDK or of FastMCP.

@@ -1,7 +1,7 @@
-"""Sessions of MCP over HTTP (``Mcp-Session-Id``), each of one session of sessauth.
+"""MCP sessions over HTTP (``Mcp-Session-Id``), each bound to one session of sessauth.
 
-Whoever knows such an id can read its stream, answer the server's questions, and end it. So an id is bound to
-the session of the token that it was opened or first used with.
+A client that knows such an id can read its stream, answer the server's requests, and end it. So an id is
+bound to the session of the token that it was opened or first used with.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 _PACKAGE: Final = "google.protobuf."
 _STRUCT: Final = f"{_PACKAGE}Struct"
-# Messages that stand for one JSON value.
+# Messages that represent one JSON value.
 _WRAPPERS: Final = frozenset(
     f"{_PACKAGE}{kind}Value"
     for kind in ("Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64")
@@ -28,7 +28,7 @@ def message_arguments(message: Message) -> dict[str, Any]:
     A field without presence is always there, since its default is a value like any other. A field with
     presence, a list and a map are there if they are set. Bytes are base64 text, an enum is the name of its
     value, a float keeps the value that its 32 bits have, and an extension has its full name in brackets.
-    Struct, Value, ListValue and the wrappers are the JSON that they stand for; Timestamp, Duration and Any
+    Struct, Value, ListValue and the wrappers are the JSON that they represent; Timestamp, Duration and Any
     are their fields. Unknown fields are not in it: discard them before the message is used.
 
     Raises:

@@ -7,13 +7,13 @@
     ])
     guard = Guard(verifier, ROUTES)
 
-The arguments of a call are those of its query and the members of its JSON body, each under the name of its
-place. A name that is in both, or twice in one, is refused: two readers could take another one each.
+The arguments of a call are the parameters of its query and the members of its JSON body. A name that occurs
+in both, or twice in one, is refused: two readers could take different values.
 
-Query and body are two places of a request: a handler that takes a name from one doesn't see the other. An
-argument of the query is checked as ``"?NAME"``, which no identifier can be, so that it meets no condition
-about a value of the body. Its name is bare where nothing else can have it: in a request that has no body, and
-where the handler is known to take it from the query.
+A handler that reads a name from the query does not see the body's, and the other way round. So an argument of
+the query is checked as ``"?NAME"``, which no identifier can be: a condition about a value of the body never
+matches it. The name is bare where it can't be the body's: in a request without a body, and where the handler
+is known to take it from the query.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ V = TypeVar("V")
 MARK: Final = "?"
 """The beginning of the name of an argument that the query has."""
 BARE_QUERY: Final = frozenset({"GET", "HEAD", "WEBSOCKET"})
-"""Methods whose requests have no body: their arguments stand in the query alone, under bare names."""
+"""Methods whose requests have no body: their arguments are in the query alone, under bare names."""
 
 
 class Places(NamedTuple):
@@ -244,7 +244,7 @@ def route_arguments(query: bytes, body: bytes, places: Places) -> bytes:
 
     Raises:
         UsageError: for a body that is no JSON object, a query that is no UTF-8 or too long, and a name that
-            stands twice or where the handler does not take it from.
+            occurs twice or where the handler does not take it from.
     """
     try:
         pairs = parse_qsl(
