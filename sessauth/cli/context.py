@@ -1,9 +1,10 @@
 """Settings that all commands share: the server's address, the folders, and the form of the answer.
 
-Clients and the server are imported only where they are used: a command that needs neither (``token
+Clients and the server are imported only where they are used, so that a command that needs neither (``token
 present``) starts without gRPC.
 
-Ids by their first digits, and lists page by page. A prefix names an id only if it is unambiguous.
+Also here: lists read page by page, and ids named by their first digits. A prefix names an id only if it is
+unambiguous.
 """
 
 from __future__ import annotations

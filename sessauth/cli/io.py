@@ -1,8 +1,7 @@
-"""Files and stdin as input: tokens, approvals, JSON, keys. No secret is ever an argument.
+"""Input of the commands: options that describe a call, and files or stdin.
 
-Options that describe a call, for the commands that check one.
-
-Files of scopes, one a line, and folders of them that name the ceiling of each purpose.
+Files hold tokens, approvals, JSON, keys, or scopes, one a line; a folder of scope files names the ceiling of
+each purpose. No secret is ever an argument, where other users of the machine could read it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Queries and checks by a state folder, without a server."""
+"""Queries and checks on a state folder, without a server."""
 
 from __future__ import annotations
 

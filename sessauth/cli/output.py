@@ -1,14 +1,10 @@
-"""Output of the commands, and their errors with exit codes.
+"""Output of the commands: lines and tables for people, one JSON document for programs, progress on stderr.
 
-Output of the commands: lines and tables for people, one JSON document for programs, progress on stderr.
+Texts from tokens, sessions or a server are made harmless first: nothing printed can move the cursor, change
+colours or reorder the text beside it.
 
-Texts from tokens, sessions or a server are made harmless first: nothing printed can move the cursor,
-change colours or reorder the text beside it.
-
-Errors on the command line: their exit codes, and messages with the names of options.
-
-The package names a parameter as its callers write it: ``ttl_ms``, ``insecure_tcp=True``. A message on the
-command line names the option instead.
+Errors have exit codes and name the option. The package names a parameter as its callers write it (``ttl_ms``,
+``insecure_tcp=True``), so its messages are translated here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""``sessauth approval``: calls that wait for a person, read and answered.
+"""``sessauth approval`` and ``sessauth console``: read the calls that wait for a person, and answer them.
 
-``sessauth console``: sessions, their use and their ends, in a browser on this machine.
+``grant`` shows the exact call and signs it with the approver's key, after the person consented on a terminal.
+``approval ui`` and ``console`` serve pages in a browser on this machine, by way of ``serve_console``.
 """
 
 from __future__ import annotations

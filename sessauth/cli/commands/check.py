@@ -1,12 +1,10 @@
-"""``sessauth check``: check one call, explain a denial, and stay until an allow is withdrawn.
+"""``sessauth check``, ``allowed`` and ``permit``: have calls checked, as a gateway does.
 
-A decision as JSON and as lines for people.
+- ``check`` checks one call and explains a denial; with ``--watch`` it stays until the allow is withdrawn.
+- ``allowed`` shows which of several calls a token could make now.
+- ``permit commit`` checks a call again just before it is made; ``permit release`` gives back the reserve.
 
-``sessauth allowed``: which of some calls a token could make now.
-
-``sessauth permit``: commit a call that is about to happen, or give back its reserve.
-
-A permit is no secret: without the gateway's credential, the token and the very call it is worthless.
+A permit is not a secret: without the gateway's credential, the token and the same call it is worthless.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""``sessauth freeze`` and ``sessauth thaw``: deny every check and refuse all new authority, and no longer.
+"""``sessauth freeze``, ``thaw``, ``session end``, ``bans`` and ``lift-ban``: cut agents off.
 
-``sessauth session end``, ``bans`` and ``lift-ban``: end one session or many, and refuse new ones.
+A freeze denies every check and refuses all new authority until the thaw. Where no server answers, it is
+written into the state folder of this host, and counts for this host alone. An end is final: it ends one
+session, or all that fit a selector. With ``--refuse-new`` it also bans new ones for a time.
 """
 
 from __future__ import annotations

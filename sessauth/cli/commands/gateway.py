@@ -1,10 +1,8 @@
-"""``sessauth gateway``: authorizers for gateways of others.
+"""``sessauth gateway``: serve the decision points that other gateways ask.
 
-Parts of the gateways' commands: options, the verifier that they describe, serving until a signal.
-
-``sessauth gateway authzen``: a decision point of the AuthZEN Authorization API.
-
-``sessauth gateway extmcp``: a policy server for agentgateway.
+``authzen`` answers the AuthZEN Authorization API, ``extmcp`` agentgateway, ``extauthz`` Envoy. Each opens an
+embedded verifier from the options of :func:`verifier_options` and serves until SIGTERM or Ctrl-C. The servers
+themselves are in ``sessauth/gateways``.
 """
 
 from __future__ import annotations

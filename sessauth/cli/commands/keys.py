@@ -1,6 +1,7 @@
-"""``sessauth keys``: the life of issuer keys.
+"""``sessauth keys``, ``holder-key`` and ``approver-key``: the keys of issuers, holders and approvers.
 
-``sessauth holder-key`` and ``approver-key``: keys of people and agents. One never leaves its file.
+Issuer keys are changed on the server; their private halves never travel. Keys of holders and approvers are
+made here, and no server takes part: the secret never leaves its file.
 """
 
 from __future__ import annotations

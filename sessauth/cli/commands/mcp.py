@@ -1,8 +1,7 @@
-"""``sessauth mcp``: guard a server of MCP without changing it.
+"""``sessauth mcp`` and ``sessauth catalogue``: guard an MCP server without changing it.
 
-An MCP server, as commands name it: a command after ``--``, or an address.
-
-``sessauth catalogue``: pin the tools of an MCP server, show them, and list later changes.
+``mcp guard`` runs the proxy on standard input and output. ``catalogue`` pins the tools of a server, shows
+them, and lists later changes. A command names the server as a command after ``--``, or as an address.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""``sessauth session``: open, change and end sessions.
+"""``sessauth session``: open, change and watch sessions, and see how they were used.
 
-``sessauth session receipt`` and ``verify-closed``: the proof that a session is over.
-
-``sessauth session report`` and ``sessauth session census``: how sessions were used.
-
-``sessauth session watch``: stay, and print the events of sessions.
+- ``open``, ``get``, ``list``, ``keep-alive``, ``narrow``, ``facts``: their life. ``end`` is in
+  ``cut_off.py``.
+- ``receipt`` and ``verify-closed``: the proof that a session is over.
+- ``report`` and ``census``: the use that verifiers observed.
+- ``watch``: prints the events of sessions as they happen.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""``sessauth token``: mint with a server; attenuate, present and inspect without one; revoke.
+"""``sessauth token``: mint with a server, and attenuate, present, prove and inspect without one.
 
-A token as a tree: each block hangs from the one it narrows.
-
-``sessauth token inspect``: the contents of a token, and whether its signatures are valid.
-
-``sessauth token prove``: a holder's proof for one call.
+``inspect`` prints the chain as a tree, in which each block is below the one it narrows, and whether the
+signatures are valid. ``prove`` makes a holder's proof for one call. ``revoke`` ends a block, and everything
+attenuated from it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A server with two check workers, a client and an embedded verifier, for the demo's scenarios.
 
-Every call is judged twice: by a worker over gRPC, and by the embedded verifier in this process, which sends
+Every call is checked twice: by a worker over gRPC, and by the embedded verifier in this process, which sends
 calls that cost something to the server. Both answers must be the expected one. Nothing is simulated.
 """
 
@@ -46,7 +46,7 @@ def _unproven() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class DemoCall:
-    """One call to judge; ``arguments`` are the JSON bytes that a gateway would forward."""
+    """One call to check; ``arguments`` are the JSON bytes that a gateway would forward."""
 
     action: str
     resource: str
@@ -90,7 +90,7 @@ class DemoEnvironment:
     client: Client
     verifier: ServerBackedVerifier
     scenario: str = ""
-    judged: list[DemoDecision] = field(default_factory=list)
+    decisions: list[DemoDecision] = field(default_factory=list)
     # Every presented token, with a call that was allowed.
     presented: dict[str, tuple[Token, DemoCall]] = field(default_factory=dict)
 
@@ -102,16 +102,16 @@ class DemoEnvironment:
     def check(
         self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
     ) -> DemoDecision:
-        """Judge a call of the holder ``label`` by both verifiers."""
-        return self._judge(label, token, call, expected, prove, b"", _AGAIN)
+        """Check a call of the holder ``label`` with both verifiers."""
+        return self._check(label, token, call, expected, prove, b"", _AGAIN)
 
     def attempt(
         self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
     ) -> DemoDecision:
-        """Judge a call that costs something, as one attempt: both verifiers together charge it once."""
-        return self._judge(label, token, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
+        """Check a call that costs something, as one attempt: both verifiers together charge it once."""
+        return self._check(label, token, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
 
-    def _judge(
+    def _check(
         self,
         label: str,
         token: Token,
@@ -136,7 +136,7 @@ class DemoEnvironment:
             start = time.perf_counter_ns()
             self.verifier.check(*request, proof=proof, retry_id=retry_id)
             again.append(time.perf_counter_ns() - start)
-        judged = DemoDecision(
+        decision = DemoDecision(
             scenario=self.scenario,
             label=label,
             call=call,
@@ -148,10 +148,10 @@ class DemoEnvironment:
             again_us=statistics.median(again) / 1000,
             explanation="" if remote else remote.explain(token),
         )
-        self.judged.append(judged)
+        self.decisions.append(decision)
         if remote and embedded:
             self.presented[f"{self.scenario}: {label}"] = (token, call)
-        return judged
+        return decision
 
 
 @contextmanager

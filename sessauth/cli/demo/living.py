@@ -126,7 +126,7 @@ def _calling(made: Initialised, agents: list[LivingAgent]) -> Iterator[None]:
     choice = random.Random(4711)
 
     def call_on() -> None:
-        # The control process counts what it judges at once; workers and embedded verifiers report it later.
+        # The control process counts its own checks at once; workers and verifiers report theirs later.
         with Client(str(made.socket), credential_file=made.credential_file, timeout_ms=5000) as client:
             for number in itertools.count():
                 if over.wait(0 if number < FIRST_CALLS else PAUSE_S):

@@ -1,7 +1,7 @@
-"""Orchestrator of the last scenario, a process of its own that is killed.
+"""The orchestrator of the last scenario: a process of its own, which the demo kills.
 
-It opens a session with a lease, prints a token and keeps the lease alive. Run as
-``python -m sessauth.cli.demo.orchestrator HOME LEASE_MS``.
+It opens a session with a lease, prints a token and keeps the lease alive. Run as ``python -m
+sessauth.cli.demo.orchestrator HOME LEASE_MS``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Runs the scenarios and prints the answers to each call.
+"""The demo: six scenarios, each a session from its opening to its end.
 
-Evidence after the scenarios: receipts, the replayed audit log, and unused authority.
-
-Six scenarios, each a session from its opening to its end, with the expected reason beside each call.
+Each call is stated with the expected reason, and its answers are printed as they come. At the end every token
+is presented once more, and none may be accepted. The evidence comes last: receipts, the replayed audit log,
+and unused authority.
 """
 
 from __future__ import annotations
@@ -364,7 +364,7 @@ def run(write: Write, *, as_json: bool = False) -> int:
         for number, (title, scenario) in enumerate(SCENARIOS.items()):
             demo.scenario = title
             show(f"({chr(ord('a') + number)}) {title}: {(scenario.__doc__ or '').splitlines()[0]}")
-            shown = len(demo.judged)
+            shown = len(demo.decisions)
 
             def narrate(text: str) -> None:
                 nonlocal shown
@@ -376,7 +376,7 @@ def run(write: Write, *, as_json: bool = False) -> int:
             show("")
         survivors = _present_all_again(demo, show)
         evidence = collect(demo, show)
-    wrong = [judged for judged in demo.judged if not judged.as_expected]
+    wrong = [decision for decision in demo.decisions if not decision.as_expected]
     if as_json:
         write(json.dumps(_report(demo, survivors, evidence), indent=2))
     else:
@@ -390,19 +390,19 @@ def _discard(_text: str) -> None:
 
 def _show(demo: DemoEnvironment, start: int, show: Write) -> int:
     """Show the calls from ``start`` on; return their new count."""
-    for judged in demo.judged[start:]:
-        show(_line(judged))
-        if judged.explanation:
-            show(f"{'':12}{judged.explanation}")
-        if not judged.as_expected:
-            show(f"{'':12}NOT AS EXPECTED: {judged.expected.name}, embedded {judged.embedded.name}")
-    return len(demo.judged)
+    for decision in demo.decisions[start:]:
+        show(_line(decision))
+        if decision.explanation:
+            show(f"{'':12}{decision.explanation}")
+        if not decision.as_expected:
+            show(f"{'':12}NOT AS EXPECTED: {decision.expected.name}, embedded {decision.embedded.name}")
+    return len(demo.decisions)
 
 
-def _line(judged: DemoDecision) -> str:
-    verdict = "allowed" if judged.remote == Reason.ALLOWED else "DENIED"
-    timing = f"{judged.remote_us:6.0f} {judged.first_us:6.1f} {judged.again_us:6.1f}"
-    return f"  {verdict:8}{timing}  {judged.label}: {judged.call}"
+def _line(decision: DemoDecision) -> str:
+    verdict = "allowed" if decision.remote == Reason.ALLOWED else "DENIED"
+    timing = f"{decision.remote_us:6.0f} {decision.first_us:6.1f} {decision.again_us:6.1f}"
+    return f"  {verdict:8}{timing}  {decision.label}: {decision.call}"
 
 
 def _present_all_again(demo: DemoEnvironment, show: Write) -> list[str]:
@@ -423,18 +423,18 @@ def _present_all_again(demo: DemoEnvironment, show: Write) -> list[str]:
 def _report(demo: DemoEnvironment, survivors: list[str], evidence: DemoReport) -> dict[str, object]:
     calls = [
         {
-            "story": judged.scenario,
-            "who": judged.label,
-            "call": str(judged.call),
-            "expected": judged.expected.name,
-            "remote": judged.remote.name,
-            "embedded": judged.embedded.name,
-            "remote_us": round(judged.remote_us, 1),
-            "embedded_first_us": round(judged.first_us, 1),
-            "embedded_again_us": round(judged.again_us, 1),
-            "explanation": judged.explanation,
+            "story": decision.scenario,
+            "who": decision.label,
+            "call": str(decision.call),
+            "expected": decision.expected.name,
+            "remote": decision.remote.name,
+            "embedded": decision.embedded.name,
+            "remote_us": round(decision.remote_us, 1),
+            "embedded_first_us": round(decision.first_us, 1),
+            "embedded_again_us": round(decision.again_us, 1),
+            "explanation": decision.explanation,
         }
-        for judged in demo.judged
+        for decision in demo.decisions
     ]
     return {
         "calls": calls,
@@ -445,10 +445,10 @@ def _report(demo: DemoEnvironment, survivors: list[str], evidence: DemoReport) -
 
 
 def _summary(demo: DemoEnvironment, wrong: list[DemoDecision], survivors: list[str]) -> str:
-    remote = statistics.median(judged.remote_us for judged in demo.judged)
-    embedded = statistics.median(judged.again_us for judged in demo.judged)
+    remote = statistics.median(decision.remote_us for decision in demo.decisions)
+    embedded = statistics.median(decision.again_us for decision in demo.decisions)
     return (
-        f"\n{len(demo.judged)} calls, {len(wrong)} not as expected; {len(demo.presented)} tokens"
+        f"\n{len(demo.decisions)} calls, {len(wrong)} not as expected; {len(demo.presented)} tokens"
         f" presented again, {len(survivors)} accepted; median {remote:.0f} us over gRPC,"
         f" {embedded:.1f} us embedded"
     )

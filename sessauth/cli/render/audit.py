@@ -1,10 +1,7 @@
-"""Audit folders for the commands: opened, verified, and shown as JSON or as lines for people.
+"""The audit log for the commands: the folders that a command names, and their contents as JSON and as lines.
 
-Verifications and records of the audit log, as JSON and as lines for people.
-
-The story of a session over several hosts, as JSON and as lines for people.
-
-The audit folders that a command names, and their verification.
+It verifies the log of each host, and renders reports, records, OCSF events and the story of a session over
+several hosts.
 """
 
 from __future__ import annotations
@@ -190,8 +187,10 @@ def _row(entry: Entry) -> list[object]:
     record = entry.record
     session = record.get("session") or (f"claims {record['claimed']}" if record.get("claimed") else "")
     if entry.kind == "decision":
-        judged = LoggedDecision.of(record)
-        cells: list[object] = ["observed" if judged.observed else "allowed" if judged.allowed else "denied"]
+        decision = LoggedDecision.of(record)
+        cells: list[object] = [
+            "observed" if decision.observed else "allowed" if decision.allowed else "denied"
+        ]
         cells += [record.get("reason"), str(record.get("stage", "")).lower(), session]
         on = "the token alone" if record.get("token_only") is True else record.get("resource")
         cells += [record.get("action"), on, record.get("id")]

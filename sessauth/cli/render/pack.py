@@ -1,8 +1,6 @@
-"""Evidence packs for the commands: where their contents come from, and their text.
+"""Evidence packs for the commands: their sources, and a pack and its proof as JSON and as lines.
 
-An evidence pack and its proof, as JSON and as lines.
-
-The sources of an evidence pack: audit folders with their keys, and a server's records of sessions.
+The sources are audit folders with their keys, and a server's records of sessions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
-"""Sessions, lists of them and receipts, as JSON and as lines for people.
+"""Sessions, lists of sessions and closure receipts, as JSON and as lines for people.
 
-A session as JSON, as lines, and as a row of a table.
-
-A closure receipt as JSON and as lines.
-
-Sessions as ``session list`` finds and shows them: the living first, the newest first.
+``find`` reads the sessions that ``session list`` shows: the living first, the newest first.
 """
 
 from __future__ import annotations

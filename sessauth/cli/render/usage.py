@@ -1,10 +1,8 @@
-"""Reports, censuses and trials in observe mode, as JSON and as lines for people.
+"""The use of sessions, as JSON and as lines for people.
 
-A report as JSON and as tables: granted against used, of one session or of all with a purpose.
-
-A census as JSON and as a tree: every block of a session's tokens that any verifier saw.
-
-Calls that observe mode alone allowed, as lines at the top of a report.
+- A report compares granted with used, for one session or for all with a purpose, as a table or an HTML page.
+- A census is a tree of every block of a session's tokens that any verifier observed.
+- Calls that only observe mode allowed are lines at the top of a report.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""``sessauth audit`` and ``sessauth decision``: read, verify and replay audit logs.
+"""``sessauth audit`` and ``sessauth decision``: read the audit log, without a server.
 
-``sessauth audit``: verify, search and export the audit log.
+- ``audit verify``, ``query``, ``export`` and ``key``: verify the log, search it, hand it on.
+- ``audit replay``: decide the recorded decisions again.
+- ``audit story``: one session over the logs of all hosts, and the proof that nothing outlived it.
+- ``decision show``: why a call was allowed or denied.
 
-``sessauth audit replay``: decide the recorded decisions of the audit log again.
-
-``sessauth audit story``: one session over the logs of all hosts, and proof that nothing outlived it.
-
-``sessauth decision``: the reason for a recorded answer, from the audit log.
+Rendering is in ``cli/render/audit.py``.
 """
 
 from __future__ import annotations
@@ -439,10 +438,10 @@ def _call(record: Mapping[str, Any]) -> str:
 
 
 def _decision_lines(context: DecisionContext) -> list[str]:
-    record, judged = context.entry.record, context.decision
-    allowed = "ALLOWED by observe mode alone" if judged.observed else "ALLOWED"
-    word = allowed if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
-    explained = context.explanation.removeprefix("ALLOWED").removeprefix(f"{judged.reason.name}: ").strip()
+    record, decision = context.entry.record, context.decision
+    allowed = "ALLOWED by observe mode alone" if decision.observed else "ALLOWED"
+    word = allowed if decision else f"DENIED at stage {decision.stage.name.lower()}: {decision.reason.name}"
+    explained = context.explanation.removeprefix("ALLOWED").removeprefix(f"{decision.reason.name}: ").strip()
     lines = [
         word,
         f"  means: {context.meaning}",
@@ -454,10 +453,10 @@ def _decision_lines(context: DecisionContext) -> list[str]:
                 ("arguments", "digest " + str(record["arguments"]) if record.get("arguments") else ""),
                 ("audience", record.get("audience", "")),
                 ("source", record.get("source", "")),
-                ("session", judged.session_id.hex()),
+                ("session", decision.session_id.hex()),
                 ("claimed session", record.get("claimed", "")),
-                ("epoch", judged.epoch or ""),
-                ("revision", judged.revision or ""),
+                ("epoch", decision.epoch or ""),
+                ("revision", decision.revision or ""),
                 ("recorded", f"{context.entry.path.name}:{context.entry.line}"),
             ]
         ),
@@ -478,7 +477,7 @@ def _decision_lines(context: DecisionContext) -> list[str]:
                     entry.record.get("change", ""),
                     entry.record.get("outcome", ""),
                     entry.record.get("actor", ""),
-                    "" if entry.record.get("revision", 0) <= judged.revision else "after the decision",
+                    "" if entry.record.get("revision", 0) <= decision.revision else "after the decision",
                 ]
                 for entry in context.changes
             ],

@@ -1,8 +1,8 @@
-"""``sessauth cluster``: begin a cluster, admit and prepare servers, and see its status.
+"""``sessauth cluster``: begin a cluster, prepare and admit servers, and show its heads and status.
 
-Calls of other servers of a cluster, by the settings of this host.
-
-Heads of a cluster as a table and as JSON.
+``admit`` and ``remove-host`` change the cluster by a running server. ``heads`` and ``adopt`` ask all its
+servers, as the operator of this host. The others work on the home folder; ``begin``, ``adopt`` and ``leave``
+need the server of this host to be stopped.
 """
 
 from __future__ import annotations

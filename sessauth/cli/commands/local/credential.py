@@ -1,7 +1,7 @@
-"""``sessauth credential``: the permitted callers, each with an API key stored hashed.
+"""``sessauth credential``: the permitted callers, each with an API key that is stored as a hash.
 
-On a single host it works on the service's file; a running server sees the change within a second. On a host
-of a cluster it asks the running server, since every host knows the callers.
+On a single host the commands work on the service's file, and a running server sees a change within a second.
+On a host of a cluster they ask the running server, since the callers are the same on every host.
 """
 
 from __future__ import annotations

@@ -1,16 +1,11 @@
-"""Commands for one server's machine: make, run, examine and look after the service of a home folder.
+"""Commands for the service of a home folder, on its own machine.
 
-Each works on the home folder. Libraries of the server are imported in the functions that use them.
+- ``init`` makes the folder; ``serve`` and ``follow`` run it; ``demo`` makes and runs one of its own.
+- ``status`` shows one server on one screen, and also works when the server does not run.
+- ``doctor`` lists all faults of this host, each with its remedy, and changes nothing.
+- ``state`` checks, copies and restores the state folder.
 
-``sessauth init``, ``serve``, ``follow`` and ``demo``: make, run and try the service of a home folder.
-
-The status of a server as JSON and as lines for people.
-
-``sessauth status``: one server on one screen, also one that does not run.
-
-``sessauth doctor``: all faults of this host, each with its remedy.
-
-``sessauth state``: look after the state folder of a local service.
+The server's libraries are imported in the functions that use them, so that other commands start fast.
 """
 
 from __future__ import annotations
