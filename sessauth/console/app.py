@@ -25,8 +25,8 @@ Order of events of a request:
 A change is first a preview. Its form carries the epoch that was shown, so a change by somebody else in the
 meantime is not overlooked.
 
-What must never happen: a page changes something without ``--allow-changes``, or on a GET; a page but those
-of the login answers without one; a text of an agent becomes markup; a token is stored, logged or sent on.
+What must never happen: a page changes something without ``--allow-changes``, or on a GET; any page but the
+login's answers without a login; a text of an agent becomes markup; a token is stored, logged or sent on.
 
 Read next: ``gate.py``, then ``one_session.py``.
 """
@@ -200,7 +200,7 @@ class DecisionPages:
         return "decisions.html", {**values, "rows": log.find(query, MAX_ROWS), "held": len(log.entries)}
 
     def _session(self, digits: str) -> str:
-        """Return the whole id of the session that a text stands for; empty if there is no such one."""
+        """Return the whole id of the session that ``digits`` begin; empty if there is none."""
         if _WHOLE_ID.fullmatch(digits):
             return digits
         found = self._parts.board.beginning(digits) if digits else []

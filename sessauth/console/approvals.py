@@ -1,7 +1,7 @@
 """Approvals: the exact request, and the answer of a person.
 
-A grant is signed in this process, with a key that stays here, over the call that the page showed. Pages of a
-console without an approver key show how to grant elsewhere.
+A grant is signed in this process, with a key that stays here, over the call that the page showed. A console
+without an approver key shows the command that grants elsewhere.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The sessions as the console knows them, kept current by the server's events.
+"""The sessions as the console shows them, kept current by the server's events.
 
-A server lists sessions by id; people want the living first, the newest first. So all are read once, and then
-those that events name, with their descendants where these inherit the change. Leases move without events, and
-an issuer gets none of another's session that its own inherits from: rows that are shown are read again.
+A server lists sessions by id; people want the living first, and the newest first. So the board reads all
+sessions once. Then it reads those that events name, and their descendants where these inherit the change.
+
+Two changes come without an event of the board's own: leases move, and a session may inherit from that of
+another issuer, whose events are not sent here. So the rows on a page are read again whenever it is shown.
 """
 
 from __future__ import annotations

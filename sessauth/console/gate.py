@@ -1,7 +1,7 @@
 """The gate in front of every page: host names, logins, forms of other sites, and headers.
 
-Pages are for one person on this machine. A name that was rebound to this address, a frame, a form or a script
-of another site gets nothing.
+Pages are for one person on this machine. A host name rebound to this address, a frame, a form or a script of
+another site gets nothing.
 """
 
 from __future__ import annotations

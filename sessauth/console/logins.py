@@ -1,6 +1,7 @@
-"""One-time links, the logins that they open, and codes for signatures; all live in memory and end by time.
+"""One-time links, the logins that they open, and codes for signatures.
 
-Nobody but the person at the terminal sees a link or a code. Secrets are held as digests.
+All are in memory and expire. Only the person at the terminal sees a link or a code. Secrets are stored as
+digests.
 """
 
 from __future__ import annotations

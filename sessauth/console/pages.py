@@ -1,7 +1,7 @@
-"""Templates, the words of their filters, and pages that are answers by themselves.
+"""Templates, the filters of their words, and pages that are complete answers.
 
-Every text that an agent, a holder or a caller wrote passes ``stated``: escaped as HTML, with each character
-that could mislead shown as an escape, isolated from the direction of the text around it.
+Every text that an agent, a holder or a caller wrote passes ``stated``: it is escaped as HTML, each character
+that could mislead is shown as an escape, and the direction of the text around it is isolated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The server's answers, each with its age: for pages while the server can't be reached."""
+"""The server's answers with their age, for pages that share them and while the server can't be reached."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..errors import Unavailable
 T = TypeVar("T")
 # Answers that are remembered; a page needs up to six.
 MAX_ANSWERS: Final = 512
-# Open pages of one thing share an answer for so long.
+# Lifetime of an answer that open pages of the same thing share.
 FRESH_MS: Final = 400
-# While the server is lost one call in so long tries it.
+# Interval between calls that try a server that can't be reached.
 AGAIN_MS: Final = 1_000
 # The reason of a server that was reached, and leaves this to the one that leads.
 _NOT_LEADER: Final = "NOT_LEADER"

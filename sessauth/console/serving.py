@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 GRACE_SECONDS: Final = 1
 MAX_CONNECTIONS: Final = 128
-# A connection without a complete head of a request is closed after so long; of more, the oldest are.
+# Time for the complete head of a request, then the connection is closed. Of too many, the oldest are closed.
 HEAD_SECONDS: Final = 5
 MAX_SILENT: Final = 32
 # Linux's table of connections: local end, remote end, state, …, user.
@@ -179,7 +179,7 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
         ws="none",
         lifespan="on",
         log_config=None,
-        # Whoever reaches the port could fill the terminal with warnings, where the links stand.
+        # Anybody who reaches the port could fill the terminal, which shows the links, with warnings.
         log_level="error",
         access_log=False,
         proxy_headers=False,

@@ -1,8 +1,8 @@
-"""Changes of a session: first their preview, then the button, then the result.
+"""Changes of a session: a preview, then a button, then the result.
 
 A preview names the tokens, the permits and the calls of the last minutes that an end, a suspension or a
-narrowing would refuse. Every form carries the epoch that was shown, so that a change by somebody else in the
-meantime is not overlooked: the page then says what happened.
+narrowing would refuse. Every form carries the epoch that was shown. If somebody else changed the session in
+the meantime, the page says so and changes nothing; only an end goes on.
 """
 
 from __future__ import annotations
@@ -154,12 +154,12 @@ def preview_narrowing(hit: Affected, text: str, log: DecisionLog | None, now_ms:
         for number, layer in enumerate(layers)
         if containment.contains(records, layer, same_facts=True)[0] == 1
     ]
-    judged = [_judged(block, records) for census in hit.censuses for block in census.tokens()]
+    hit_tokens = [_hit_token(block, records) for census in hit.censuses for block in census.tokens()]
     return replace(
         before,
         fault=f"nothing of it lies inside the ceiling: {refused[0]}" if refused else "",
         nothing=f"layer {nothing[0]} of the ceiling lies inside of it already" if nothing else "",
-        tokens=judged[:MAX_TOKENS],
+        tokens=hit_tokens[:MAX_TOKENS],
         calls=[replace(call, verdict=_call_verdict(call, scopes)) for call in before.calls],
         price=_price(facts, scopes),
     )
@@ -188,7 +188,7 @@ def _token(block: BlockCensus) -> HitToken:
     return HitToken(used.block_id, block.info.label if block.info else "", used.allowed, used.last_ms)
 
 
-def _judged(block: BlockCensus, scopes: list[dict[str, Any]]) -> HitToken:
+def _hit_token(block: BlockCensus, scopes: list[dict[str, Any]]) -> HitToken:
     token, info = _token(block), block.info
     if info is None or not info.scopes:
         return token

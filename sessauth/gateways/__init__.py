@@ -1,1 +1,1 @@
-"""Adapters for other gateways: an HTTP request becomes a call to check, and a decision their answer."""
+"""Adapters for other gateways: they make a call of an HTTP request, and an answer of the decision."""

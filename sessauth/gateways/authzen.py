@@ -1,22 +1,19 @@
-"""Enforcement points that may ask: the gateways of a file of credentials.
-
-Evaluations as calls: subject, action, resource and context become a check, a decision their answer.
+"""A decision point of the AuthZEN Authorization API, for the gateways in a file of credentials.
 
     {"subject": {"type": "sessauth", "id": TOKEN},
      "action": {"name": "write"},
      "resource": {"type": "orders", "id": "17"},
      "context": {"arguments": {"amount": 20}, "proof": PROOF}}
 
-``type/id`` is the resource. With the type ``tool`` the id names a tool of a catalogue, which knows its
+``type/id`` is the resource. With the type ``tool`` the id names a tool of a catalogue, which determines the
 action. An evaluation is a call that is about to be made: it is recorded, and costs what the call costs.
 
-The HTTP binding of the Authorization API: an ASGI application without a framework.
+Parts: the evaluator makes a check of an evaluation, the ASGI application is the HTTP binding, and
+``server_of`` serves it with uvicorn, which is imported there.
 
-Every answer but 200 is an error of the request, with a text as its body. A denial is 200 with
-``"decision": false``. A proxy that looks at the status alone would let it pass, so its subrequests are
-refused.
-
-Serves the decision point with uvicorn, which is imported here.
+A status other than 200 reports an error of the request, with a text as its body. A denial is 200 with
+``"decision": false``. A proxy that looks at the status alone would let a denied request pass, so its
+subrequests are refused.
 """
 
 from __future__ import annotations

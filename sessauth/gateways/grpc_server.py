@@ -1,4 +1,4 @@
-"""A listening server of gRPC for another gateway, which asks before it passes a request on."""
+"""A listening gRPC server for another gateway, which asks it before it passes a request on."""
 
 from __future__ import annotations
 

@@ -1,14 +1,11 @@
-"""JSON of requests: taken apart as it was written, and in the form that every adapter checks.
+"""The JSON of requests: taken apart as it was written, and put into the canonical form that adapters check.
 
-JSON taken apart without reading its values, so that numbers and texts stay as they were written.
+Parts are cut out without reading their values, so that numbers and texts stay as they were written. The
+functions for that take JSON that was parsed once already, and whose members have different names.
 
-The functions take a text that was read before: JSON, with members of different names.
-
-Arguments in the form that every adapter checks: the canonical form of the values.
-
-A holder proves the bytes that its library wrote, and a guard checks the values that its framework parsed.
-Both write values: 5.0 is 5 there. A gateway has the text. So a number is written as a value here, where a
-double has exactly that value; one with more digits keeps them all.
+The canonical form has numbers as values. A holder proves the bytes that its library wrote, and a guard checks
+the values that its framework parsed; both write 5.0 as 5. A gateway has only the text. So ``of_values``
+writes a number as a double if a double has exactly that value; a number with more digits keeps them all.
 """
 
 from __future__ import annotations

@@ -4,17 +4,12 @@
     mapper.map("GET", "/v1/customers/7?fields=name", headers, b"")
     # Call(action="read", resource="api/v1/customers/7", arguments=b'{"fields":"name"}', ...)
 
-It reads MCP over Streamable HTTP (2025-11-25 and 2026-07-28) on the paths of catalogues, and plain HTTP APIs
-elsewhere. A request that two readers could read differently is refused, whatever it is for. The module is
-pure: it reads no clock, no file and no state, and decides nothing.
+It reads MCP over streamable HTTP (2025-11-25 and 2026-07-28) on the paths of catalogues, and plain HTTP APIs
+elsewhere. An MCP message outside of calls needs a valid token only. Headers that MCP requires must agree with
+the body.
 
-The outcomes of the mapper: a call to check, a message that needs a valid token, or a refusal.
-
-The headers of a request that the mapper reads, each one value only.
-
-Paths and queries of plain HTTP APIs: read in one way, or refused.
-
-Messages of MCP over Streamable HTTP: the body, and the headers that must state the same.
+The module is pure: it reads no clock, no file and no state, and decides nothing. What must never happen: a
+request that two readers could read differently is mapped, whatever it is for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// Keeps a page current: the server sends its parts anew, and only what differs is changed in place, so that
+// Keeps a page current: the server sends its parts again, and only the differences are changed in place, so that
 // focus, selection and scroll positions stay. Nothing is loaded from elsewhere, and no text becomes script.
 "use strict";
 
@@ -8,7 +8,7 @@
   let stream = null;
   let heardAt = Date.now();
 
-  // An alert is read out whenever it changes, so its text has a time that stands, and no running age.
+  // An alert is read out whenever it changes, so its text has a fixed time and no running age.
   const say = (text) => {
     if (notice.textContent !== text) notice.textContent = text;
     notice.hidden = !text;

@@ -1,8 +1,9 @@
-"""Decides the requests that Envoy asks about.
+"""An authorizer for Envoy: decides each request that Envoy asks about, over gRPC.
 
-Answers to Envoy: its additions to a request that passes, and the response to its client otherwise.
+The mapper of ``gateways/request.py`` makes a call of the request, and a verifier checks it. The answer holds
+the additions to a request that passes, or the response to the client. Whatever fails is a denial.
 
-The listening server of an authorizer for Envoy.
+A request that needs no thread is answered on the server's own loop.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class ExtAuthz:
                 decision = self._judge(mapped, request, may_wait)
             elif isinstance(mapped, TokenOnly):
                 mcp, request_id = mapped.mcp, mapped.request_id
-                decision = self._stands(mapped, request, may_wait)
+                decision = self._check_token(mapped, request, may_wait)
             elif mapped.fault is Fault.UNKNOWN_TOOL:
                 mcp, request_id = mapped.mcp, mapped.request_id
                 decision = self._unknown(mapped, request, may_wait)
@@ -229,7 +230,9 @@ class ExtAuthz:
             self._prepared.clear()
         self._prepared[token] = self._verifier.prepare(token)
 
-    def _stands(self, message: TokenOnly, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
+    def _check_token(
+        self, message: TokenOnly, request: ExtAuthzRequest, may_wait: bool
+    ) -> DecisionBase | None:
         prepared = self._prepared.get(message.token)
         if prepared is None and not may_wait:
             return None
@@ -245,9 +248,9 @@ class ExtAuthz:
 
         An invalid token is denied as for any other tool: strangers can't find out tools' names.
         """
-        stands = self._stands(TokenOnly(call.token, call.method), request, may_wait)
-        if not allows(stands):
-            return stands
+        of_token = self._check_token(TokenOnly(call.token, call.method), request, may_wait)
+        if not allows(of_token):
+            return of_token
         decision = self._verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         self._verifier.record_decision(
             decision, call.token, call.method, call.tool, call.arguments, source=request.source

@@ -1,10 +1,8 @@
-"""Decisions for agentgateway: messages of clients are checked, lists of tools are filtered.
+"""The policy server of agentgateway: clients' messages are checked, lists of tools are filtered.
 
-One gateway may have several MCP servers; each has a catalogue, whose server is the name of
-agentgateway's target. agentgateway parses the parameters and rewrites them, so the canonical form of a
-call's arguments is checked, and proofs are over that.
-
-The listening server that agentgateway asks.
+One gateway may have several MCP servers. Each has a catalogue, whose server is the name of agentgateway's
+target. agentgateway parses the parameters and rewrites them, so the canonical form of a call's arguments is
+checked, and a proof covers that form.
 """
 
 from __future__ import annotations

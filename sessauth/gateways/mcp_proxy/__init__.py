@@ -1,1 +1,1 @@
-"""A proxy in front of a server of MCP, for clients that are not to be changed (docs/mcp.md)."""
+"""A proxy in front of an MCP server, for clients that can't be changed (docs/mcp.md)."""

@@ -1,13 +1,12 @@
-"""The tools of a server as the proxy itself sees them: which of them are defined as pinned, at present.
+"""The tools of an MCP server: its list, catalogues pinned from that, and the changes since.
 
-Members of arguments that a tool's schema names.
+``Listing`` is the list as the proxy itself has read it: a tool may be called while its present definition is
+the pinned one. ``pinned`` makes a catalogue of a list, ``differences`` compares the two, and
+``definition_warnings`` finds hints that a definition itself contradicts.
 
-JSON Schema permits members that it does not name, unless it says otherwise. Definitions of tools mean the
-opposite: hardly one closes its schema, and its function takes the arguments that are named.
-
-Catalogues made from the servers themselves: the tools of ``tools/list``, and the changes since before.
-
-Warnings about tools that an operator pins: hints that their own definitions contradict.
+A schema permits members that it does not name, unless it says otherwise. Definitions of tools mean the
+opposite: hardly one closes its schema, and its function takes the arguments that are named. ``has_members``
+reads a schema in that sense.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Messages of JSON-RPC, read strictly: nothing passes that two readers could read differently.
+"""JSON-RPC messages, read strictly: a message that two readers could read differently is refused.
 
-A client's requests are forwarded in the canonical form that was checked. Other messages are forwarded as
-they are, on one line for every reader.
+A client's requests are forwarded in the canonical form that was checked. Other messages are forwarded as they
+are, on one line for every reader.
 
-Lines of bytes with a longest length, and a transport that both kinds of servers have.
+Also here: lines of bounded length read from a stream, and the interface of both kinds of servers.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""The proxy of one MCP connection: checks a client's messages, filters its server's answers.
+"""The proxy of one MCP connection: checks a client's messages and filters its server's answers.
 
-It knows no transport. Lines come in by :meth:`McpProxy.client_line` and :meth:`McpProxy.server_line`, and go
+It has no transport. Lines come in by :meth:`McpProxy.client_line` and :meth:`McpProxy.server_line`, and go
 out by two callables. Every request is checked by the guard and forwarded in the form that was checked:
 
 - ``tools/call`` as a call of the tool, other requests as methods of the protocol;
 - requests of the server to the client (sampling, elicitation, roots) as methods of the protocol as well,
   whether they come as requests or within another message;
-- of ``tools/list`` only tools that the token could call, as they were pinned, are shown;
-- a tool is called only if the proxy itself has seen its present definition, and that is the pinned one.
+- of ``tools/list`` only tools that the token could call are shown, in their pinned form;
+- a tool is called only if the proxy itself has read its present definition, and that is the pinned one.
 
-Requests to the client that a server puts into other messages.
+From 2026-07-28 on, results and notifications about tasks may hold input requests; in 2025-11-25 an error may
+ask the user to visit addresses. The client answers input requests with its next request. One of them may be
+the proxy's own, for an approval; its answer does not reach the server.
 
-From 2026-07-28 on results and notifications about tasks hold input requests; in 2025-11-25 an error may ask
-the user to visit addresses. A client answers input requests, of which one is the proxy's own, by its next
-request.
+What must never happen: a request passes without a check; the server gets other bytes than those checked.
 """
 
 from __future__ import annotations
@@ -217,8 +217,8 @@ class McpProxy:
 
     async def settle(self) -> None:
         """Wait until every message that came in so far is checked and forwarded."""
-        while judging := [each.task for each in self._pending.values() if each.task and not each.forwarded]:
-            await asyncio.wait(judging, timeout=0.05)
+        while unchecked := [each.task for each in self._pending.values() if each.task and not each.forwarded]:
+            await asyncio.wait(unchecked, timeout=0.05)
 
     @property
     def idle(self) -> bool:
@@ -317,10 +317,10 @@ class McpProxy:
                 raise
 
         # No call id: a client chooses its ids, and could pay once and call twice.
-        judged: str = params.get("arguments", "{}")
+        checked: str = params.get("arguments", "{}")
         if self._on_arguments is not None:
-            self._on_arguments(judged)
-        answer: Message = await self._guard.arun(name, judged.encode(), do)
+            self._on_arguments(checked)
+        answer: Message = await self._guard.arun(name, checked.encode(), do)
         return answer
 
     async def _require_listed(self, name: str, message: Message) -> None:

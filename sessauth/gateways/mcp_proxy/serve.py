@@ -1,6 +1,6 @@
 """Runs the proxy between standard input and output and a server, until one of them or the session ends.
 
-A file of the arguments of checked calls, which no log holds: for ``audit replay --arguments``.
+``ArgumentFile`` keeps the arguments of checked calls, for ``audit replay --arguments``: no log holds them.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
-"""A server of MCP that is a process started here: it speaks by lines, and ends with the proxy.
+"""Connections to an MCP server: a process started here, or streamable HTTP.
 
-Server-sent events, as MCP's streamable HTTP has them: the data of each event, one after the other.
+A child process exchanges lines over its pipes, in a process group of its own, and ends with the proxy.
 
-Requests of HTTP/1.1 over asyncio: one connection each, bounded answers, no redirects.
+A remote server gets a POST for each message and answers with JSON or with server-sent events. Versions of the
+protocol before 2026-07-28 have HTTP sessions, and a separate stream for messages that the server begins; from
+then on a request states its version, its method and its tool in headers too.
 
-Each request has a connection of its own. A connection that is used again may be closed just then, and a
-request that was perhaps received must not be repeated: a tool could run twice.
-
-A server of MCP over streamable HTTP: a POST for each message, answers as JSON or as events.
-
-Protocol versions before 2026-07-28 have sessions of HTTP and a separate stream for messages that the server
-begins; from then on a request states its version, its method and its tool in headers too.
+Requests are HTTP/1.1 over asyncio, with bounded answers and no redirects. Each has a connection of its own:
+one that is used again may be closed at that moment, and a request that was perhaps received must not be
+repeated, since a tool could run twice.
 """
 
 from __future__ import annotations
