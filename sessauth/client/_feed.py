@@ -1,16 +1,8 @@
 """The feed of a follower: a cluster's log, read over gRPC from one of its servers.
 
 A follower picks a server, fetches a snapshot if its own state is too old, then keeps one stream of records
-open. A server that fails or is silent is left for the next. Records are signed, and checked by the host
-that applies them.
-
-The servers that a host may follow, one at a time: one that fails or is silent is left for the next.
-
-Fetching a snapshot: the data file of a server's state, and the signed record at its end.
-
-A stream of records that a thread keeps open, to one server after the other.
-
-The carried log of a cluster as a follower reads it: from its servers, over gRPC.
+open, on a thread of its own. It leaves a server that fails or is silent for the next one. Records are signed,
+and checked by the host that applies them: a snapshot or a record is not trusted because a server sent it.
 """
 
 from __future__ import annotations
@@ -284,7 +276,7 @@ STREAM_SECONDS: Final = 3_600.0
 # After a stream that failed; the longer one once each server failed twice in a row.
 PAUSE_SECONDS: Final = 0.1
 LONG_PAUSE_SECONDS: Final = 0.5
-# A stream that was open for so long has not failed at its opening.
+# A stream that was open for longer has not failed at its opening.
 SETTLED_SECONDS: Final = 1.0
 _LOWEST: Final = re.compile(r"records below (\d+) ")
 
@@ -415,7 +407,7 @@ class RecordStream:
                     self._changed.wait_for(lambda: self._closed, self._pause(lasted))
 
     def _pause(self, lasted_seconds: float) -> float:
-        """Return the pause after a stream that failed after so long."""
+        """Return the pause after a stream that failed ``lasted_seconds`` after its opening."""
         self._failed_openings = 0 if lasted_seconds > SETTLED_SECONDS else self._failed_openings + 1
         return PAUSE_SECONDS if self._failed_openings <= 2 * len(self._servers) else LONG_PAUSE_SECONDS
 
@@ -464,8 +456,8 @@ class RecordStream:
         return CarrierError(f"{server.target}: {error}")
 
 
-# A server that is silent for so long is left for the next one. A longer bound than the default one waits for
-# longer, in the same ratio: the answer of a server needs several round trips to its engine.
+# Silence after which a server is left for the next one. It grows in proportion to a staleness bound above the
+# default: the answer of a server needs several round trips to its engine.
 SILENT_SECONDS: Final = 0.7
 # For a report of usage, which the server forwards.
 REPORT_SECONDS: Final = 5.0

@@ -1,28 +1,20 @@
-"""State that lasts longer than one call, for both clients.
+"""State that outlasts one call, for both clients.
 
 - live sessions, whose lease is renewed while a block runs;
 - proofs of bound tokens, for the latest keys of the host;
 - watched calls, whose allow the server may withdraw;
 - events of sessions, resumed from a position after a break.
 
-Nothing here does I/O: ``_tasks.py`` and ``_threads.py`` call it. Whatever is lost, late or unknown counts
-as not allowed.
+A lease is renewed after a third of its length. A renewal without an answer is tried again until the lease
+must have lapsed, by this machine's monotonic clock. A renewal that the server refuses is final. From then on
+the session is lost, and each use of it raises.
 
-The state of a session that lives as long as a ``with`` block, for both clients.
+The server checks a watched call again whenever the state changes or the call's time comes, and withdraws the
+allow at once. When a stream ends, for any reason, it watches nothing any more: none of its calls counts as
+allowed, and calls in progress have to be checked again on another watch.
 
-The lease is renewed at a third of its length. A renewal that got no answer is tried again until the lease
-must have lapsed, by this machine's monotonic clock; one that the server refuses is final. From then on the
-session is lost, and each further use of it raises.
-
-Proofs for a holder's bound tokens, for both clients.
-
-Watched calls: a server reports when an allow no longer holds.
-
-The server checks a watched call again whenever the state changes or its time comes, and withdraws the allow
-at once. An ended stream, however it ended, watches nothing: from then on no call of it counts as allowed,
-and calls in progress are to be checked again, on another watch.
-
-Events of sessions, and the position that a watch of them resumes from after a break.
+Nothing here does I/O: ``_tasks.py`` and ``_threads.py`` call it. Anything lost, late or unknown counts as not
+allowed.
 """
 
 from __future__ import annotations
@@ -326,7 +318,7 @@ CODEC: Final[dict[str, Any]] = {
     "request_serializer": event_pb.WatchSessionsRequest.SerializeToString,
     "response_deserializer": event_pb.WatchSessionsResponse.FromString,
 }
-# Servers send a heartbeat every five seconds. A stream that is silent for so long is lost.
+# Servers send a heartbeat every five seconds. A stream is lost when it was silent for this time.
 QUIET_SECONDS: Final = 20.0
 # Servers end a stream after an hour; the next one resumes from there.
 STREAM_SECONDS: Final = 3_600.0

@@ -1,6 +1,6 @@
-"""Parameters and results of calls, where no other package has a class for them.
+"""Parameters and results of calls that have no class in another package, and a server's decision.
 
-A server's decision, with the interface of one made in this process.
+:class:`RemoteDecision` has the interface of a decision made in this process.
 """
 
 from __future__ import annotations

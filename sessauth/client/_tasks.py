@@ -1,15 +1,7 @@
 """Parts of the asyncio client that run beside calls: lease renewal, watches of checks, event streams.
 
-``client/_threads.py`` has the same names for the blocking client. Both are written by hand: here a task
-does what a thread does there.
-
-Items of a stream of checks, from a source of either kind.
-
-Renewal of a live session's lease, in a task.
-
-A watch of checks, for asyncio.
-
-The stream of a session watch, for asyncio.
+``client/_threads.py`` has the same names for the blocking client. Both are written by hand: a task here does
+what a thread does there.
 """
 
 from __future__ import annotations

@@ -1,13 +1,7 @@
 """Parts of the blocking client that run beside calls: lease renewal, watches of checks, event streams.
 
-``client/_tasks.py`` has the same names for asyncio. Both are written by hand: here a thread does what a
-task does there.
-
-Renewal of a live session's lease, in a thread.
-
-A watch of checks: a thread reads the stream.
-
-The stream of a session watch, read by blocking; a thread cancels a stream that falls silent.
+``client/_tasks.py`` has the same names for asyncio. Both are written by hand: a thread here does what a task
+does there. A stream is read by blocking; another thread cancels one that falls silent.
 """
 
 from __future__ import annotations

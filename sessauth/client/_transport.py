@@ -1,18 +1,17 @@
 """Described calls, their endpoint, channels and retries, for both clients.
 
-A call is described once (:class:`RpcRequest`) and run by either transport, so that both clients send the
-same bytes and read a failure alike. A retry happens only for a call that may be repeated without doing its
-work twice, and within the one deadline: after UNAVAILABLE, at most twice at one server; at one server after
-another, as often as there is time, where several are given or no server of a cluster leads.
+A call is described once (:class:`RpcRequest`) and run by either transport, so that both clients send the same
+bytes and read a failure alike.
 
-gRPC failures as the package's errors, for both clients.
+A call is retried only if repeating it can't do its work twice, and only within its one deadline. After
+UNAVAILABLE it is retried at most twice at a single server. Where several servers are given, or no server of a
+cluster leads, the next server is tried as often as there is time.
 
-A server gives its reason in ``google.rpc.ErrorInfo`` (a stable word) and ``google.rpc.BadRequest`` (the
-field). Without these the status code alone decides.
+A failure becomes one of the package's errors. The server states its reason in ``google.rpc.ErrorInfo`` (a
+stable word) and the field in ``google.rpc.BadRequest``; without these the status code alone decides.
 
-Trace context of a client's calls; OpenTelemetry is imported only where it is requested.
-
-A channel that is replaced when its certificate files change.
+A channel is replaced when its certificate files change. OpenTelemetry is imported only where trace context is
+requested.
 """
 
 from __future__ import annotations
@@ -437,7 +436,7 @@ class RetryState:
         self._attempt_s = left
         return left
 
-    def judge(self, failure: Failure, target: str) -> float | SessauthError:
+    def decide(self, failure: Failure, target: str) -> float | SessauthError:
         """Return the delay before the next attempt, in seconds, or the error to raise."""
         self._sent |= not failure.never_sent
         error = failure.error(

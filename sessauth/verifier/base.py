@@ -1,26 +1,26 @@
-"""The parts of both verifiers: checks in this process, the registration with a server, and the way to it.
+"""The base of the verifiers: checks in this process, by the kernel, against a source of state.
 
-A call that does not end in stage ``needs`` is checked in this process. Only the server's writer charges
-costs: such a call is prepared here and sent there. Without an answer, or past the bound of its
-registration, a verifier denies.
+Parts:
 
-The base of all verifiers: checks calls by a source of state, in this process.
+- :class:`BaseVerifier`: the checks. :class:`RegistrationLoop`: the registration with a server.
+- :class:`CostJudge`: a verifier whose server charges the costs of calls. :class:`ServerAccess`: that server.
+- ``open_verifier``: opens an embedded verifier with its recorder, its reports and its registration.
 
-Loads neither grpc nor protobuf.
+Order of events of a check:
 
-Registration of a verifier with its server: acknowledges revisions, and denies once it can't.
+1. A verifier past its staleness bound denies the call with ``STALE_STATE``. The bound counts from its last
+   request to the server.
+2. The kernel checks the call in this process.
+3. A call that ends in stage ``needs`` has costs, which only the writer of the state can charge. It is
+   prepared here and sent to the server, with the gateway's own credential. Without an answer it stays denied.
 
-A verifier of the server's host sees every change at once. Its acknowledgement proves that: the verifier's own
-process sends it, of a revision that its own view has just read. A verifier without contact to its server must
-allow nothing, or the server could not certify that a session is over for all verifiers. So every check past
-its bound, counted from its last request, is denied ``STALE_STATE``.
+A verifier on the server's host sees every change at once. Its acknowledgements prove that: this process sends
+them, each for a revision that its own view has just read.
 
-Checking calls here and preparing the request to a server: the part that both forms share.
+What must never happen: a verifier allows a call after it lost its server for longer than its bound. Then the
+server could not certify that a session is over for all verifiers.
 
-A call that does not end in stage ``needs`` is checked in this process, as by any embedded verifier. Costs
-that only the writer of the state can charge are requested from the server, with the gateway's own credential.
-
-Opening an embedded verifier with all that it was given: recorder, reports, registration.
+Nothing here loads grpc or protobuf.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Check of a token against a closure receipt, without a server.
+"""A check of a token against a closure receipt, without a server.
 
-The kernel checks the token by a state that has only the ended session, as in the receipt.
+The kernel checks the token against a state that consists of the ended session alone, as the receipt has it.
 """
 
 from __future__ import annotations

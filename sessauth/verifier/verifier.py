@@ -1,32 +1,27 @@
-"""Verifiers: with a state on the same host, with a server that charges costs, and for an event loop.
-
-The verifier: checks calls in this process, by the kernel, against a state on the same host.
+"""Verifiers: against a state on the same host, with a server that charges costs, and for an event loop.
 
     with Verifier.embedded("/var/lib/sessauth/state", audience="gateway-1") as verifier:
         decision = verifier.check(token, "read", "mcp/github/get_commit", b'{"owner":"acme"}')
         decision.raise_if_denied()
 
-Every call is a new check. Every check that starts after the server acknowledged a change sees that change.
-Loads neither grpc nor protobuf, unless it is given a server.
+Every call is a new check. A check that starts after the server acknowledged a change sees that change.
 
-An embedded verifier with a server that charges the costs of calls, and waits for its answers.
+With a server, the costs of calls are charged there. Without its answer a call with costs stays denied:
 
     with Verifier.embedded(state, audience="gw", server=socket, credential_file=file) as verifier:
         decision = verifier.check(token, "deploy", "web", arguments, permit_ms=5_000)
         if decision:
             verifier.commit(decision.permit, token, "deploy", "web", arguments)
 
-Without an answer a call with costs stays denied. grpc is loaded when such a verifier is made.
-
-The verifier for an event loop: it never blocks the loop while a server charges the costs of a call.
+On an event loop, the loop is never blocked while the server charges a call. A call without costs is checked
+at once, in microseconds, without a switch to another task:
 
     async with AsyncVerifier.embedded(state, audience="gw", server=socket, credential_file=file) as verifier:
         decision = await verifier.check(token, "deploy", "web", arguments, permit_ms=5_000)
         if decision:
             await verifier.commit(decision.permit, token, "deploy", "web", arguments)
 
-A call that does not cost anything is checked in this process, in microseconds and without giving way to other
-tasks. Loads neither grpc nor protobuf, unless it is given a server.
+grpc and protobuf are loaded only when a verifier is made with a server.
 """
 
 from __future__ import annotations

@@ -1,28 +1,8 @@
-"""A client's transport, and the calls that need nothing but it.
+"""A client's transport, and the calls that need nothing else.
 
 Each service has a class of calls. A method describes its call by ``client/_requests`` and runs it; the
-transport has the deadline, the credential and the retries. Calls that check are in ``checks.py``, what
-lasts longer than a call is in ``client.py``.
-
-Base of the groups of calls that make up a client.
-
-Runs described calls over gRPC channels: deadline, credential, retries.
-
-Calls about sessions and their tokens.
-
-Calls about approvals and permits.
-
-Calls about evidence: receipts of ends, and the verifiers that they cover.
-
-Calls that cut agents off: ends of many sessions, bans of new ones, the freeze of everything.
-
-Calls about issuer keys and verifier keys.
-
-Calls about the observed use of sessions.
-
-Calls about servers: the status of one, and the heads of a cluster's.
-
-Calls about the callers of a cluster.
+transport adds the deadline, the credential and the retries. Calls that check are in ``checks.py``. Sessions
+that stay open and streams of events, which outlast a call, are in ``client.py``.
 """
 
 from __future__ import annotations
@@ -105,7 +85,7 @@ class AsyncTransport(CallMetadata):
                 failure = Failure.read(cast("RpcFailure", error))
                 if failure.elsewhere:
                     self.channels.leave(handle)
-                verdict = retries.judge(failure, handle.target)
+                verdict = retries.decide(failure, handle.target)
             else:
                 if answer is None:  # async only
                     raise unreadable()  # async only
@@ -369,8 +349,8 @@ class AsyncCutOffCalls(AsyncCalls):
     ) -> EndedSessions:
         """End every session that fits all parts, or ``all_sessions``, with all tokens and children.
 
-        With ``refuse_new_ms``, at most a day, new ones that fit are refused (BANNED) for so long, from before
-        the first end on; operators only. Sessions end while the server searches, for some seconds a call:
+        With ``refuse_new_ms``, at most a day, new ones that fit are refused (BANNED) for that time, beginning
+        before the first end; operators only. Sessions end while the server searches, for some seconds a call:
         repeat it with the result's ``next_page_token`` as ``page_token`` until that is empty.
         """
         parts = session_calls.selector(subject, owner, labels, all_sessions)

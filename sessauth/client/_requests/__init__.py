@@ -1,1 +1,1 @@
-"""Descriptions of calls: requests, and the reading of their answers."""
+"""Descriptions of calls: their requests, and how their answers are read."""

@@ -1,11 +1,7 @@
-"""Fields of requests, checked and converted to the wire's messages.
+"""Fields of requests: checked, and converted between the package's values and the wire's messages.
 
-Checked fields of requests, and the calls that change something.
-
-Conversion between wire messages and the package's values.
-
-Nested records (scopes, facts, keys) go through the kernel's strict codec: the same code reads those in the
-state folder.
+Nested records (scopes, facts, keys) go through the kernel's strict codec, which also reads them in the state
+folder.
 """
 
 from __future__ import annotations

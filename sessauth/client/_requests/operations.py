@@ -1,14 +1,6 @@
-"""Calls of operators, as described for both clients: keys, credentials, usage, servers.
+"""Calls of operators, as described for both clients: keys, credentials, usage, status and clusters.
 
-Descriptions of KeyService's calls, for both clients.
-
-Descriptions of CredentialService's calls, for both clients.
-
-Descriptions of UsageService's calls, for both clients and for verifiers.
-
-The description of StatusService's call, for both clients.
-
-Descriptions of ClusterService's calls, for both clients.
+Verifiers describe their reports of usage by the same functions.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Calls about sessions, as described for both clients: opening, changes, ends, receipts, bans.
-
-Descriptions of SessionService's calls, for both clients.
-
-Descriptions of EvidenceService's calls, and of a session's end, for both clients.
-
-Descriptions of CutOffService's calls, for both clients.
-"""
+"""Calls about sessions, as described for both clients: opening, changes, ends, receipts, bans, the freeze."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Calls about tokens, as described for both clients: minting, checks, surveys, approvals, permits.
-
-Descriptions of TokenService's and AuthorizationService's calls, for both clients.
-
-Descriptions of ApprovalService's calls, and of those that use a permit, for both clients.
-"""
+"""Calls about tokens, as described for both clients: minting, checks, surveys, approvals and permits."""
 
 from __future__ import annotations
 

@@ -3,11 +3,8 @@
 
 """The blocking client.
 
-A session that lives as long as a ``with`` block.
-
-A watch of sessions: one stream after the other, and no event twice.
-
-Calls about events of sessions.
+It joins the calls of all services. Two things here outlast a call: a session that lives as long as a block of
+code, and a watch of sessions, which follows one stream after another and returns no event twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls of a verifier that has a server charge their costs."""
+"""Calls of a verifier whose server charges their costs."""
 
 from __future__ import annotations
 
