@@ -12,7 +12,7 @@ Parts:
 Order of events:
 
 1. A gateway's call is denied, and its request is asked for with the arguments of the call.
-2. The approver's program reads the request and computes its digest itself, from the text that it shows.
+2. The approver's program reads the request and computes the digest itself, from the text that it shows.
 3. The person signs, or denies. The signature covers the session, its epoch, the scope and the digest.
 4. The gateway repeats the call with the signature. The writer uses the approval up with the call.
 
@@ -127,7 +127,7 @@ class ApprovalRequest:
     def render(self) -> str:
         """Return the signed parts, the caller and the session as lines for a person.
 
-        Texts stand in quotes with everything escaped that could mislead (:func:`.safe_text.visible`); those
+        Texts are in quotes, and all in them that could mislead is escaped (:func:`.safe_text.visible`). Texts
         that run from right to left are shown once more on lines of their own.
 
         Raises:

@@ -1,7 +1,7 @@
 """The text forms of tokens (presented in a header, or stored with the secret), holder keys and proofs.
 
-Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
-and not forged. A checksum says nothing about signatures.
+Each has a prefix of its own that can be searched for, and a checksum. So a bad paste is reported as truncated
+or damaged, and not as forged. A checksum says nothing about signatures.
 """
 
 from __future__ import annotations

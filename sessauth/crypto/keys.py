@@ -1,25 +1,17 @@
-"""Keys: the base of those that sign, then issuer keys, verifier keys, and the public half of a holder's.
+"""Keys of issuers, hosts and holders.
 
-A secret is in a file that its owner alone can read. What a holder trusts are public keys: issuer keys, and
-verifier keys that one of them signed.
+- A signing key is an Ed25519 secret in a file that only its owner can read.
+- An issuer key signs root blocks. Its secret is in its file, its record in the state, and its public key with
+  the holders that trust it.
+- A verifier key is the X25519 key of a host that holders make proofs for, signed by an issuer key
+  (docs/token-format.md, section 9.9). The secret halves are the host's (``state/host/proof_keys.py``).
+- A holder's public key is enough to mint a token for it, or to narrow one. The secrets stay where they were
+  made (``tokens.prover.HolderKey``).
 
-The base of keys that sign: an Ed25519 secret, in a file that its owner alone can read.
+Python ``bytes`` can be neither locked nor wiped for certain. So a process with an issuer's secret does
+nothing else (docs/threat-model.md).
 
-Issuer keys: the secret in its file, the record in the state, the public keys that a holder trusts.
-
-A secret lives in Python ``bytes``, which can be neither locked nor wiped for certain. So the process
-that holds it does nothing else (see ``docs/threat-model.md``).
-
-Verifier keys: the X25519 keys of a host that holders make proofs for, vouched for by an issuer key.
-
-A proof is made for one key of one host. A holder refuses a key that no trusted issuer key signed, so that it
-proves nothing for a host that is not the service's. docs/token-format.md, section 9.9. The secret halves are
-the host's (``state/host/proof_keys.py``).
-
-The public half of a holder's key, which a token is bound to.
-
-Minting or narrowing a token for a holder needs this and nothing else of it; the secrets stay where they were
-made (``tokens.prover.HolderKey``).
+What must never happen: a holder makes a proof for a host whose key no trusted issuer key signed.
 """
 
 from __future__ import annotations
@@ -395,7 +387,7 @@ class VerifierKeys:
 
 
 def _counts(key: VerifierKey, now_ms: int) -> bool:
-    # The holder's clock may be behind the host's by as much as a proof's time may.
+    # The holder's clock may be slow by as much as a proof's time may differ.
     return key.not_before_ms - PROOF_WINDOW_MS <= now_ms < key.expires_at_ms
 
 

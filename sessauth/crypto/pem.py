@@ -1,11 +1,10 @@
-"""Files of keys and certificates.
+"""Files of private keys and certificates, in PEM.
 
-Files of private keys: PKCS#8 PEM that only its owner can open, written once and never over another.
+A private key is PKCS#8 in a file that only its owner can open, written once and never over another. The file
+has one block for each key, in the order of the class that owns it, encoded as by ``openssl genpkey``. No
+message shows the contents of a file.
 
-A file holds one block for each of its keys, in the order of the class that owns it. Each has the encoding of
-``openssl genpkey``. No message shows the contents of a file.
-
-The certificate files of a TLS client that lives long, read again when they change.
+The certificate files of a long-lived TLS client are read again when they change.
 """
 
 from __future__ import annotations
@@ -192,14 +191,14 @@ class ClientFiles:
     def read(self) -> ClientPem:
         """Return the contents of the files. Raises OSError if they can't be used."""
         # gRPC would only fail each handshake. A key with a passphrase can't be read.
-        judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         key = certificate = None
         if self.certificate is not None and self.private_key is not None:
-            judge.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
+            context.load_cert_chain(self.certificate, self.private_key, password=lambda: b"")
             key, certificate = self.private_key.read_bytes(), self.certificate.read_bytes()
         ca = None if self.ca is None else self.ca.read_bytes()
         if self.ca is not None:
-            judge.load_verify_locations(self.ca)
+            context.load_verify_locations(self.ca)
         return ClientPem(ca, key, certificate)
 
 

@@ -2,15 +2,11 @@
 
 An agent never gets any of this: ``outward.py`` has the part that it may learn.
 
-Decisions: the surface of every decision, and the kernel's own class, given enums and that surface.
+:class:`DecisionFields` are the attributes of every decision, made in this process or by a server.
+:class:`DecisionBase` adds the methods; the kernel's own class has both, and returns the enums of Python.
 
-The attributes of every decision, made in this process or by a server.
-
-One sentence for each reason: its meaning, and after a semicolon the remedy, where there is one.
-
-The meaning is the first sentence of its paragraph in docs/reasons.md.
-
-Explains a decision to the operator of a gateway.
+The meaning of a reason is the first sentence of its paragraph in docs/reasons.md. After a semicolon follows
+the remedy, where there is one.
 """
 
 from __future__ import annotations

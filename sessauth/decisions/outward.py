@@ -1,11 +1,11 @@
-"""The outside of a decision: the part an agent may learn of it, in each protocol's own words.
-
-An agent learns that a call was not made and whether a token, a person or time can change that. It never
-learns the reason: unknown, ended and suspended sessions look alike. The reason and the id of the decision are
-for the operator.
+"""The outward form of a decision: the part that an agent may learn, in each protocol's own words.
 
     outward(decision)            # Outward.UNAUTHENTICATED
     outward(decision).http       # 401
+
+An agent learns that a call was not made, and whether a token, a person or time can change that. It never
+learns the reason: unknown, ended and suspended sessions look alike. The reason and the id of the decision are
+for the operator.
 """
 
 from __future__ import annotations

@@ -1,16 +1,12 @@
-"""Catalogues of tools, and surveys of the calls that a token could make.
+"""Catalogues of MCP tools, and surveys of the calls that a token could make.
 
-Pinned catalogues of MCP tools, which separate reads from writes.
+The operator pins a catalogue, which separates reads from writes. A server's later definitions of its tools
+change nothing until they are pinned again: an unknown tool is denied, and a tool without a hint is a write.
+Methods of the protocol other than ``tools/call`` are reads, writes, or part of the handshake, which needs no
+scope.
 
-The operator pins the catalogue. A server's later definitions of its tools change nothing until they are
-pinned again: an unknown tool is denied, and a tool without a hint is a write. Methods of the protocol other
-than ``tools/call`` are reads, writes, or part of the handshake, which needs no scope.
-
-Surveys: which of many calls a token could make now (docs/token-format.md, section 9.12).
-
-A verdict is no decision: it helps to choose calls, and each call is still checked.
-
-One tool of a pinned catalogue: its action and its hints, by its server's word or the operator's.
+A survey tells which of many calls a token could make now (docs/token-format.md, section 9.12). Its verdict is
+not a decision: it helps to choose a call, and the call is still checked.
 """
 
 from __future__ import annotations

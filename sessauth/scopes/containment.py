@@ -6,10 +6,10 @@ A list of scopes permits a call if one of its scopes matches. The verdicts:
      0  unknown
     -1  some scope of the child can never be satisfied together with the parent
 
-Both proofs are sound for every call, and neither is complete. Checks intersect authority independent of these
-verdicts. They exist to report a mistake before a call is denied.
+Both proofs are sound for every call, and neither is complete. They exist to report a mistake before a call is
+denied: checks intersect authority and ignore these verdicts.
 
-Needs that no call of a scope can ever meet.
+``unmet_need`` finds a need of a scope that no call can ever meet.
 """
 
 from __future__ import annotations
@@ -146,18 +146,18 @@ def _best(
     best = (-1, "nothing is permitted above it", -1)
     try:
         for parent in parents:
-            judged = _judge(parent, parent_where, child, child_where, same_facts, work)
-            if judged[0] == 1:
+            verdict = _verdict(parent, parent_where, child, child_where, same_facts, work)
+            if verdict[0] == 1:
                 return 1, ""
             # One unknown verdict outweighs any number of disproven ones.
-            if (judged[0], judged[2]) > (best[0], best[2]):
-                best = judged
+            if (verdict[0], verdict[2]) > (best[0], best[2]):
+                best = verdict
     except WorkExceeded:
         return 0, "too much to compare"
     return best[0], best[1]
 
 
-def _judge(
+def _verdict(
     parent: Record,
     parent_where: Sequence[Record],
     child: Record,

@@ -1,16 +1,11 @@
 """Implication and contradiction of conditions, over the wire dicts of message Condition.
 
 Both relations quantify over all calls, and both are sound: ``implies`` is true only if proven, and
-``contradicts`` only if no call can satisfy both. The kernel's own evaluation decides on constants, so no
-operator has a second meaning.
+``contradicts`` only if no call can satisfy both. The values that an equality permits are compared by the
+kernel's own evaluation, so that no operator gets a second meaning here.
 
-"Child" is the condition of the lower block. A holder's block sees only the session facts marked
-visible; with ``same_facts`` both sides see all (two ceilings of one session).
-
-Constants in conditions: the values that an equality permits, and the kernel's form of them.
-
-Over the wire dicts of message Condition. The kernel's own evaluation decides, so that no operator has a
-second meaning.
+"Child" is the condition of the lower block. A holder's block sees only the session facts marked visible; with
+``same_facts`` both sides see all (two ceilings of one session).
 """
 
 from __future__ import annotations

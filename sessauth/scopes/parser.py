@@ -1,8 +1,6 @@
-"""Scope text: a cursor over its tokens, and the parser.
+"""The parser of scope text into wire dicts; docs/token-format.md, section 11, has the grammar.
 
-A parser of scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11.
-
-A cursor over scope text. It knows tokens and offsets, nothing of scopes.
+A :class:`Scanner` is a cursor over the text. It has tokens and offsets, and no knowledge of scopes.
 """
 
 from __future__ import annotations

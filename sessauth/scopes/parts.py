@@ -1,16 +1,6 @@
-"""The parts that scopes are made of: their encoding, operators, paths, segments of a resource, and needs.
+"""The parts of scopes: operators, paths, segments of a resource, needs, and their encoding.
 
-``parser.py`` makes them of text, ``scope.py`` puts them together.
-
-The encoding of scopes and conditions, whose form the kernel checks.
-
-The operators and accessors of conditions, as numbers and as words.
-
-Paths: the place of a condition's value, or of an argument that a ``free`` list leaves open.
-
-Segments of a resource pattern.
-
-Needs: the costs of a call beyond matching a scope.
+``parser.py`` makes them from text, ``scope.py`` joins them to scopes. The kernel checks the encoded form.
 """
 
 from __future__ import annotations

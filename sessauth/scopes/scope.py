@@ -1,11 +1,10 @@
-"""Scopes: which calls a token permits. Structured when signed, text for people.
+"""Scopes: the calls that a token permits. Structured when signed, text for people.
 
     Scope.on("read", "files", "my notes").where("owner", "==", "acme").free_all()
     read:files/"my notes" where owner == "acme" free *
 
-The kernel defines the *meaning* of a scope; these classes build, read and print.
-
-Conditions: one typed predicate on one value of a call.
+A scope may have conditions, each a typed predicate on one value of a call. The kernel defines the *meaning*
+of a scope; these classes build, read and print.
 """
 
 from __future__ import annotations

@@ -1,15 +1,10 @@
-"""Blocks of a token: read from its bytes, drafted within the limits, and added to a chain.
+"""Blocks of a token: read from its bytes, drafted within the format's limits, and added to a chain.
 
-A block before it is signed: the caller's parameters within the format's limits.
+Reading verifies nothing: no signature and no state. A draft comes from the caller's parameters, and its
+errors name the parameter to change. The kernel checks the rest when it parses the signed chain.
 
-Messages name the parameter to change. The kernel checks the rest when the signed chain is parsed.
-
-The contents of a token and of its blocks, as read from the bytes. Reading verifies nothing.
-
-Adding a block to a chain, and the comparison of a new block with the blocks above it.
-
-Intersection never adds authority. So the checks here serve people: a mistake is
-named when it is made and not when a call is denied.
+A new block is compared with the blocks above it. Since authority is intersected, a block can never add any:
+the comparison is for people, so that a mistake is reported when it is made and not when a call is denied.
 """
 
 from __future__ import annotations
@@ -447,8 +442,8 @@ def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending
     """
     signer = _signer(chain, seed, key)
     # An open block needs space for the sealed one that present() adds.
-    room = chain.max_blocks - chain.block_count - (ending is Ending.OPEN)
-    if room < 1:
+    space = chain.max_blocks - chain.block_count - (ending is Ending.OPEN)
+    if space < 1:
         more = ", one of them for present()" if ending is Ending.OPEN else ""
         raise NotExtendable(
             f"the chain has {chain.block_count} blocks and may have {chain.max_blocks} (max_blocks){more}"

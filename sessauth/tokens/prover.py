@@ -1,18 +1,19 @@
-"""Proofs of a holder's calls, for the latest keys of the host that checks them.
+"""The holder of bound tokens: its key, and the proofs of its calls.
+
+    key = HolderKey.generate()
+    ...                                   # the issuer gets key.public.text
+    proof = key.prove(token, "read", "files/a", b"{}", verifier_key)
+
+A stolen bound token is worth nothing without the key, which alone can narrow the token too. See
+docs/token-format.md, section 9.9.
+
+A proof is made for the latest keys of the host that checks it. A :class:`Prover` has them:
 
     prover = Prover(HolderKey.load("agent.key"), VerifierKeys.load("verifier-keys.json", issuer_keys))
     proof = prover.prove_tool(token, catalogue, "get_issue", {"number": 7})
 
-The holder needs no credential of the server: the host's keys can be handed over with the token. Loads neither
-grpc nor protobuf.
-
-The holder of bound tokens: proves each call, and alone can narrow a token that is bound to it.
-
-    key = HolderKey.generate()
-    ...                                   # the issuer is given key.public.text
-    proof = key.prove(token, "read", "files/a", b"{}", verifier_key)
-
-A bound token that is stolen is worth nothing without the key. See docs/token-format.md, section 9.9.
+The holder needs no credential of the server: the host's keys can be handed over with the token. Nothing here
+loads grpc or protobuf.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Tokens, and the issuer that signs the first block of each.
-
-Tokens as a holder has them: read, narrowed offline, shown.
+"""Tokens as a holder has them (read, narrowed offline, shown), and the issuer that mints them.
 
 A :class:`Token` is unverified: its bytes are a well-formed chain. Only a verifier checks the signatures and
-the session.
-
-The issuer: signs the root block of each token.
+the session. An :class:`Issuer` signs the root block of each token.
 """
 
 from __future__ import annotations
