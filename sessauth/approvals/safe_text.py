@@ -66,7 +66,7 @@ def _misleads(char: str, before: str) -> bool:
         return not char.isprintable()
     if _is_mark(char) and (not before or unicodedata.combining(before[-1]) or all(map(_is_mark, before))):
         return True
-    # What encloses a character hides it.
+    # An enclosing mark hides its character.
     encloses = unicodedata.category(char) == "Me"
     return encloses or not char.isprintable() or char in _BLANK or is_right_to_left(char)
 

@@ -265,10 +265,10 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,119}")
 
 
 def read_scopes(source: str, option: str) -> list[str]:
-    """Return the scopes in a file, or on stdin for ``-``; empty lines and those with ``#`` first are none.
+    """Return the scopes in a file, or on stdin for ``-``; empty lines and comments (``#``) are skipped.
 
     Raises:
-        UsageError: if it can't be read, has no scope or too many, or a line is no scope; it names the line.
+        UsageError: if it can't be read, has no scope or too many, or a line is not one; it names the line.
     """
     scopes = []
     for number, line in enumerate(read_text(source, option).splitlines(), start=1):

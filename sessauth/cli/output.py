@@ -255,7 +255,7 @@ def exit_code(error: SessauthError) -> int:
     if isinstance(error, Denied | ToolDenied):
         return DENIED
     if isinstance(error, InvalidReceipt):
-        # Bytes that are no receipt are a wrong file. Any other fault means not proven, which is an answer.
+        # Bytes that are not a receipt are a wrong file. Any other fault means not proven, which is an answer.
         return USAGE if getattr(error, "fault", "") == ReceiptFault.NOT_CANONICAL else DENIED
     if isinstance(error, Unavailable):
         return UNAVAILABLE

@@ -467,7 +467,7 @@ MOST_SKEW_MS: Final = 2_000
 
 
 class FeedSource:
-    """A LogSource over the servers of a cluster, of which it follows one at a time."""
+    """A LogSource over the servers of a cluster. It follows one at a time."""
 
     def __init__(
         self, servers: FeedServers, host: str, staleness_ms: int, clock: Clock | None = None

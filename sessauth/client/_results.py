@@ -217,7 +217,7 @@ class HostUsage:
 
     ``since_ms``: from then on the host holds everything. ``reported_at_ms``: its last report to this leader,
     0 if there is none. ``waiting``: sessions that are still to come. ``current``: it has reported lately, and
-    once all of it. ``removed_at_ms``: it is no host any more. Times in ms since 1970.
+    everything at least once. ``removed_at_ms``: it is no longer a host. Times in ms since 1970.
     """
 
     name: str

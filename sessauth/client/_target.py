@@ -130,8 +130,8 @@ def resolve_target(target: str | Path | None) -> str:
 def resolve_targets(target: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     """Return the gRPC targets of servers that know the same: a sequence, or one text with commas in between.
 
-    A path is one target, whatever its characters. Raises ConfigError as :func:`resolve_target` does, and for
-    none.
+    A path is always one target, also with a comma in it. Raises ConfigError as :func:`resolve_target` does,
+    and if there is no target.
     """
     if target is None:
         target = os.environ.get("SESSAUTH_TARGET") or None

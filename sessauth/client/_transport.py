@@ -200,7 +200,7 @@ class Failure:
 
 
 def unreadable() -> ServerError:
-    """Return the error for an answer that is no message. grpc.aio returns None for one, where grpc fails."""
+    """Return the error for an answer that is not a message. For one grpc.aio returns None, and grpc fails."""
     return ServerError(f"{grpc.StatusCode.INTERNAL.name}: Exception deserializing response!")
 
 

@@ -264,10 +264,10 @@ def application(
 
     Args:
         connect: makes the client, on the loop of the application.
-        logins: of the people who look.
+        logins: those of the browsers.
         hosts: the values of the header Host (HOST:PORT) that are answered.
-        terms: what may be changed, and by whose key.
-        clock: of ages.
+        terms: the permitted changes, and the key that signs.
+        clock: the source of the time that ages count to.
         stopping: streams end when it returns True.
     """
     clock = clock or SystemClock()

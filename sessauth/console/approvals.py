@@ -105,7 +105,7 @@ class ApprovalPages:
                     "What is asked for is not the call that the page showed; nothing was signed.",
                     409,
                 )
-            # What can't be signed is refused before a person types a code.
+            # A request that can't be signed is refused before a person types a code.
             signed = self._approver.grant(asked)
             if not form.get("code"):
                 return await self._ask_code(request, asked, login, shown)

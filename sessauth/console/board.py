@@ -266,7 +266,7 @@ def _place(session: Session) -> tuple[bool, int, bytes]:
 
 
 EVENT_STREAM: Final = "text/event-stream"
-# What moves without an event, such as ages, leases and counts of calls, is looked at so often.
+# Interval at which values that change without an event (ages, leases, counts of calls) are read.
 TICK_S: Final = 1.0
 # Shortest time between two renderings, however many events there are.
 LIVE_PAUSE_S: Final = 0.2
@@ -320,7 +320,7 @@ class LivePages:
     def not_made(self, request: Request, error: SessauthError, again: str) -> Response:
         """Return the page of a change that failed.
 
-        ``again`` says how to go on where nobody knows whether it was made.
+        ``again`` tells the person how to go on if it is unknown whether the change was made.
         """
         unknown = isinstance(error, Unavailable | OutcomeUnknown) and not isinstance(error, Unreachable)
         if not unknown:

@@ -61,7 +61,7 @@ class Logins:
         self._logins: dict[bytes, Login] = {}
 
     def new_link(self) -> str:
-        """Return the secret of a new link; an earlier one that nobody used counts no more."""
+        """Return the secret of a new link; an earlier unused one is no longer valid."""
         secret = secrets.token_urlsafe(32)
         self._link, self._link_ends_ms = _digest(secret), self._clock.now_ms() + self._link_ms
         return secret

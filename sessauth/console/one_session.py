@@ -54,8 +54,8 @@ NO_CENSUS: Final = Census((), (), ())
 class SessionFacts:
     """All that is known of a session: from the server, from events, from the audit of this machine.
 
-    ``usage`` is None where the server does not collect what calls looked like. ``elsewhere`` says who knows
-    the use of the session, if this server does not: its observation and census are empty then.
+    ``usage`` is None if the server does not collect the contents of calls. ``elsewhere`` tells who has the
+    use of the session, if this server does not: its observation and census are empty then.
     """
 
     session: Session
@@ -151,14 +151,15 @@ class OneSession:
 
 
 def _fact_text(value: Value) -> str:
-    """Return a fact's value to be shown as it is: a text in quotes, so that it is none of another type."""
+    """Return a fact's value to be shown as it is: a text in quotes, to be distinct from other types."""
     return visible(value) if isinstance(value, str) else stated(value_to_text(value))
 
 
 def actor_of(session: Session, events: Sequence[SessionEvent]) -> str:
     """Return the principal of a session's latest change; empty if no event names one.
 
-    A later change may have no event here yet, or none at all. Nobody ends a session that ends by itself.
+    A later change may have no event here yet, or none at all. A session that ends by itself has no such
+    principal.
     """
     for event in events:
         if session.ended_at_ms:

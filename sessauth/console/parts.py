@@ -60,7 +60,7 @@ class ConsoleParts:
 
 
 def id_of(request: Request, name: str, size: int) -> bytes:
-    """Return the id of ``size`` bytes in a part of the path. Raises NotFound if it is none."""
+    """Return the id of ``size`` bytes in a part of the path. Raises NotFound for another text."""
     try:
         found = bytes.fromhex(request.path_params[name])
     except ValueError:

@@ -81,7 +81,7 @@ class RecentAnswers:
 
         Raises:
             Unavailable: if the server can't be reached and never answered this, or leaves it to another one.
-            SessauthError: for any other failure, whatever was answered before.
+            SessauthError: for any other failure, even with an earlier answer.
         """
         found = self._answers.get(key)
         # A lost server is not waited for by every part of every page.
@@ -154,5 +154,5 @@ class RecentAnswers:
     def _finished(self, key: object, done: asyncio.Future[Any]) -> None:
         self._running.pop(key, None)
         if not done.cancelled():
-            # Whoever waited has it too; without this an error that nobody waited for would be reported.
+            # Waiting callers have it too. Without this, asyncio would report an error that had none.
             done.exception()

@@ -33,7 +33,7 @@ MAX_SILENT: Final = 32
 # Linux's table of connections: local end, remote end, state, …, user.
 SOCKETS: Final = Path("/proc/net/tcp")
 _ESTABLISHED: Final = "01"
-# In the background the terminal is looked at so often.
+# Interval at which a process in the background checks the terminal.
 BACKGROUND_S: Final = 1
 
 

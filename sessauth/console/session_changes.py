@@ -74,7 +74,7 @@ class Hits:
     permits: int
     approvals: int
     price: SessionPrice | None = None
-    # Faults of a narrowing: what can't be read, and whether it narrows nothing.
+    # Faults of a narrowing: scopes that can't be read, or that narrow nothing.
     fault: str = ""
     nothing: str = ""
     unknown: Sequence[str] = ()
@@ -349,7 +349,7 @@ class SessionChanges:
         )
 
     async def _failed(self, request: Request, kind: str, error: SessauthError) -> Response:
-        """Say what happened: somebody was faster, the server refused, or nobody knows."""
+        """Report the failure: somebody was faster, the server refused, or the outcome is unknown."""
         parts = self._parts
         if not isinstance(error, Rejected) or error.word not in _OVERTAKEN:
             again = "Load this page anew to send the same form again: it counts once."

@@ -123,7 +123,7 @@ def key_id(public_key: bytes) -> bytes:
     """Return the id that tokens name an issuer key by: BLAKE2b-256 of its 32 bytes.
 
     Raises:
-        UsageError: if it is no acceptable public key: canonical and not of small order.
+        UsageError: if it is not an acceptable public key, canonical and not of small order.
     """
     if not kernel.acceptable_key(public_key):
         raise UsageError("not an Ed25519 public key: 32 bytes, canonical, not of small order")
@@ -178,7 +178,7 @@ def load_trusted_keys(issuer_keys: IssuerKeys, *, any_owner: bool = False) -> di
     ``any_owner`` the keys of owners count too: they root tokens and sign nothing for the service.
 
     Raises:
-        UsageError: if it is no JWK set, or a key is none.
+        UsageError: if it is not a JWK set, or a key can't be read.
     """
     if isinstance(issuer_keys, bytes | str):
         keys = _of_jwks(issuer_keys, any_owner)
@@ -343,7 +343,7 @@ class VerifierKeys:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], issuer_keys: IssuerKeys) -> Self:
-        """Read a file with the text of :meth:`to_json`, which is no secret.
+        """Read a file with the text of :meth:`to_json`, which is not a secret.
 
         Raises:
             UsageError: as :meth:`from_json`, and for a file that can't be read.
@@ -470,7 +470,7 @@ class HolderPublicKey:
 
     @property
     def text(self) -> str:
-        """The text form, to be pasted: it is no secret."""
+        """The text form, to be pasted. It is not a secret."""
         return checked_text(HOLDER_PREFIX, self.next_key + self.proof_key)
 
     def __str__(self) -> str:

@@ -99,10 +99,10 @@ def _secret(body: str, algorithm: str, path: Path, make: str) -> bytes:
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can open; checked on the open file, not on its name.
+    """Read a file that only its owner can open; checked on the open file, not on its name.
 
     Raises:
-        KeyFolderError: if it can't be read, is no plain file, is open to others, or is larger than a key.
+        KeyFolderError: if it can't be read, is not a plain file, is open to others, or is larger than a key.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

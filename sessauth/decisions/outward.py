@@ -61,7 +61,7 @@ class Outward(Enum):
         return f'Bearer error="{self.error}"' if self.error else ""
 
 
-# The verifier or its host is at fault, at whatever stage; the token may be good.
+# The verifier or its host is at fault, at any stage. The token may be good.
 _UNAVAILABLE: Final = frozenset(
     {
         *(Reason.UNSPECIFIED, Reason.INTERNAL_ERROR, Reason.AUDIT_UNAVAILABLE, Reason.STALE_STATE),
@@ -75,7 +75,7 @@ _TOKEN_STAGES: Final = frozenset(
 
 
 def outward(decision: DecisionFields | None) -> Outward:
-    """Return the outside of ``decision``; of None, a decision that was never made, UNAVAILABLE."""
+    """Return the outward form of ``decision``; UNAVAILABLE for None, a decision that was never made."""
     if decision is None or decision.reason in _UNAVAILABLE:
         return Outward.UNAVAILABLE
     if decision:
@@ -83,6 +83,6 @@ def outward(decision: DecisionFields | None) -> Outward:
     if decision.reason is Reason.APPROVAL_REQUIRED:
         return Outward.APPROVAL
     if decision.reason is Reason.MALFORMED_REQUEST:
-        # Found at any stage, whatever the token is worth.
+        # Found at any stage, with a good token or a bad one.
         return Outward.DENIED
     return Outward.UNAUTHENTICATED if decision.stage in _TOKEN_STAGES else Outward.DENIED

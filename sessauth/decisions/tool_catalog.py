@@ -96,7 +96,7 @@ class Tool:
         It is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not.
 
         Raises:
-            UsageError: if it has no name, or its annotations are no object.
+            UsageError: if it has no name, or its annotations are not an object.
         """
         name = definition.get("name")
         if not isinstance(name, str):
@@ -146,7 +146,7 @@ class Tool:
     def corrected_to(self, action: str) -> Tool:
         """Return this tool as a read or a write, by the operator's word.
 
-        A write may destroy, whatever the server's hints say. Raises UsageError for another action.
+        A write may destroy, also against the server's hints. Raises UsageError for another action.
         """
         if action not in (READ, WRITE):
             raise UsageError(f"{self.name!a}: {action!a} is neither read nor write")
@@ -305,7 +305,7 @@ class ToolCatalog:
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
 
-        Definitions are compared by their digests, so corrections are no changes.
+        Definitions are compared by their digests, so a correction is not a change.
 
         Raises:
             UsageError: as :meth:`from_mcp`.

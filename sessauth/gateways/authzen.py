@@ -53,8 +53,8 @@ _ROLE = "gateway"
 def caller_check(file: Path, audience: str) -> Callable[[str], bool | None]:
     """Return the check of a caller's credential by ``file``, which is read again when it changes.
 
-    It returns True for a gateway that may ask for ``audience``, False for another principal, None for a
-    credential that is none. It raises ConfigError if the file can't be read.
+    It returns True for a gateway that may ask for ``audience``, False for another principal, None for an
+    unknown credential. It raises ConfigError if the file can't be read.
     """
     credentials = CredentialFile(file)
 
@@ -107,7 +107,7 @@ class AuthZenEvaluator:
         """Answer a request to the evaluation endpoint.
 
         Raises:
-            UsageError: if it is no evaluation.
+            UsageError: if it is not an evaluation.
         """
         return await self._evaluate(members(strict_object(body)))
 
@@ -142,7 +142,7 @@ class AuthZenEvaluator:
         return {"evaluations": answers}
 
     async def _evaluate(self, request: Mapping[str, str]) -> Answer:
-        """Answer one evaluation. Raises UsageError if it is none."""
+        """Answer one evaluation. Raises UsageError for another value."""
         subject, action, resource = (_object(request, name) for name in _ENTITIES[:3])
         subject_type, token = _string(subject, "subject", "type"), _string(subject, "subject", "id")
         name = _string(action, "action", "name")

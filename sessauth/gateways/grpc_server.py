@@ -32,7 +32,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ListeningServer:
-    """Answers unary calls of some methods. Whoever reaches its socket may ask."""
+    """Answers unary calls of some methods, from any client that reaches its socket."""
 
     def __init__(
         self, name: str, answers: Mapping[str, Callable[[bytes], bytes]], direct: Direct | None = None

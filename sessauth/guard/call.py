@@ -98,9 +98,9 @@ def retry_id_of(call_id: str, tool: str, arguments: bytes) -> bytes:
 
 
 class StartedCalls:
-    """The retry ids of the newest calls whose tools were started; an empty id is none.
+    """The retry ids of the newest calls whose tools were started. An empty id is not stored.
 
-    Once a tool was started the same call under the same id is another run.
+    After its tool was started, the same call under the same id is another run.
     """
 
     def __init__(self, most: int = MAX_STARTED) -> None:

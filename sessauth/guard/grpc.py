@@ -134,7 +134,7 @@ class _Start:
         self._metadata = [(str(key), value) for key, value in details.invocation_metadata or ()]
 
     def check(self, request: Any) -> None:
-        """Return if the call may be made. Raises ToolDenied, or whatever else refuses it."""
+        """Return if the call may be made. Raises ToolDenied, or another error that refuses it."""
         if (question := self._question(request)) is not None:
             name, arguments, terms = question
             self._guard.check(name, arguments, **terms)
@@ -190,7 +190,7 @@ def _blocking(behaviour: Any, start: _Start) -> Callable[[Any, Any], Any]:
 
 
 class _Handler:
-    """One call of a handler, which tells if it began: its own exceptions are no refusals."""
+    """One call of a handler. ``began`` separates the handler's own exceptions from refusals."""
 
     def __init__(self, behaviour: Any, request: Any, context: Any) -> None:
         self.began = False

@@ -409,8 +409,8 @@ class Guard:
             mode: ``enforce``, or ``observe``: every call is made, and those that would be denied are logged
                 and told to ``on_denied``.
             approve: called with the :class:`~sessauth.ApprovalRequest` of a call that waits for a person. It
-                returns a signed approval, or True once the server has one; else the call stays denied. What
-                it raises passes through: it may be a framework's interrupt.
+                returns a signed approval, or True once the server has one; else the call stays denied. Its
+                exceptions pass through: one may be a framework's interrupt.
             watch: stop a running tool when its permission ends (:mod:`sessauth.guard.guard`).
             on_denied: called with each :class:`ToolDenied`, for the operator.
             explain: how much an agent learns of a refusal. ``answer``: one sentence. ``decision``: also the
@@ -418,8 +418,8 @@ class Guard:
                 instead, where that refused the call; never of a ceiling.
 
         Raises:
-            UsageError: if two catalogues are of one server, ``mode`` or ``explain`` is none, or ``permit_ms``
-                is out of range or the verifier has no server.
+            UsageError: if two catalogues are of one server, ``mode`` or ``explain`` is unknown, or
+                ``permit_ms`` is out of range or the verifier has no server.
             NotExtendable: for an open token without its secret.
         """
         if mode not in ("enforce", "observe"):
@@ -459,7 +459,7 @@ class Guard:
             terms: see :class:`CallTerms`.
 
         Returns:
-            The decision, which allows; in mode observe whatever it was, or None.
+            The decision, which allows; in observe mode any decision, or None.
 
         Raises:
             ToolDenied: unless the call is allowed.

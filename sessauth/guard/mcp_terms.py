@@ -39,7 +39,7 @@ PROOF_HEADER: Final = "x-sessauth-proof"
 """The HTTP header of a proof's text; the token is in ``Authorization: Bearer``."""
 
 PROTOCOL_PARAMS: Final = frozenset({"_meta", "inputResponses", "requestState"})
-"""Parameters of the protocol itself, which are no arguments of a method."""
+"""Parameters of the protocol itself, not arguments of a method."""
 
 VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 GUARDED: Final = "sessauth.mcp"
@@ -133,7 +133,7 @@ def call_terms(params: Mapping[str, Any] | None, request: Any) -> CallTerms:
     token = tokens[0] if len(tokens) == 1 and isinstance(tokens[0], str) else ""
     if not proofs:
         return {"token": token}
-    # Text that is no proof is denied as such, and so are two proofs.
+    # Text that is not a proof is denied as a bad proof, and so are two proofs.
     return {"token": token, "proof": proofs[0] if len(proofs) == 1 and isinstance(proofs[0], str) else "-"}
 
 
@@ -162,7 +162,7 @@ def without_own(meta: Mapping[str, Any]) -> dict[str, Any]:
 def listed(result: dict[str, Any], shown: Container[str], params: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the result of a ``tools/list`` with the tools whose names are in ``shown``.
 
-    It is for nobody else and not for long: from 2026-07-28 on a client could store it otherwise.
+    It is private and expires at once: from 2026-07-28 on a client could otherwise store it.
     """
     tools = [tool for tool in result["tools"] if tool["name"] in shown]
     lifetime = {"ttlMs": 0, "cacheScope": "private"} if is_modern(params) else {}

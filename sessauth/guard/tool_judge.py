@@ -77,7 +77,7 @@ def drive(steps: Steps[T]) -> T:
             # As _is_awaitable, without its frame.
             if hasattr(type(answer), "__await__"):
                 if inspect.iscoroutine(answer):
-                    # It would else warn that nobody awaited it.
+                    # Otherwise it would warn that it was never awaited.
                     answer.close()
                 steps.close()
                 raise UsageError("this guard's verifier or callback is awaited: use acheck(), arun() …")
@@ -179,7 +179,7 @@ class ToolJudge:
         self._on_denied = on_denied
         self._explain = explain
         self._hidden: set[str] = set()
-        # A verifier in this process answers at once; what asks a server must not run on an event loop.
+        # A verifier in this process answers at once. One that calls a server must not run on an event loop.
         self.embedded = isinstance(verifier, BaseVerifier | AsyncVerifier)
         at_once = self.embedded and not isinstance(verifier, ServerBackedVerifier)
         self._how = AT_ONCE if at_once else BLOCKS
@@ -421,7 +421,7 @@ class ToolJudge:
             decision = yield from self._decision(call.tool, "check", call.request, options)
         request = getattr(decision, "approval", None)
         if self._approve is not None and decision.reason is Reason.APPROVAL_REQUIRED and request is not None:
-            # A failure of the callback is its own: it may be the framework's way to wait.
+            # An exception of the callback passes through: it may be the framework's way to wait.
             answer = yield self._approve, (request,), {}, WAITS
             if answer:
                 if isinstance(answer, SignedApproval):
@@ -451,7 +451,7 @@ class ToolJudge:
         return decision
 
     def _ask(self, tool: str, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Steps[Any]:
-        """Call a method of the verifier. Raises ToolDenied NO_ANSWER whatever fails."""
+        """Call a method of the verifier. Raises ToolDenied NO_ANSWER for any failure."""
         # A verifier that lacks the method fails when the step runs, where failures deny.
         function: Any = getattr(self.verifier, method, None)
         return (yield from self._answer(tool, (function, args, options, self._how)))
@@ -485,13 +485,13 @@ class Hold:
     """An allowed call. Commit it just before the tool runs; leaving its block without that releases it.
 
         with guard.hold("pay", arguments) as held:
-            ...                              # whatever must come first, and may fail
+            ...                              # any work that must come first, and may fail
             held.commit(arguments)           # raises ToolDenied if it is no longer allowed
             pay(**arguments)
 
     Where no permit was given, since the verifier has no server or the guard's ``permit_ms`` is 0, a commit
     checks nothing again: the call was checked, and charged, when it was held. A hold is for one call: after a
-    commit, whatever came of it, and after a release another commit is refused.
+    commit, successful or not, and after a release another commit is refused.
     """
 
     __slots__ = ("_call", "_judge", "_open", "_permit", "decision")
@@ -544,11 +544,11 @@ class Hold:
         if not self._open:
             self._judge.refuse(ToolDenied(call.tool, USED, self.decision))
         self.require_same(arguments)
-        # Used up or unknown from here on, whatever comes: it is not given back.
+        # Used up or unknown from here on, so it is never given back.
         self._open, self._permit = False, b""
         if permit:
             yield from self._judge.commit(call, permit)
-            # The server took its time, in which others may have changed them.
+            # Others may have changed the arguments while the server answered.
             self.require_same(arguments)
         if not started.start(call.retry_id):
             # Two attempts were checked at once, and charged once.

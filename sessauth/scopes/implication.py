@@ -149,7 +149,7 @@ def _key(value: Record) -> Key:
         return ("text", value["text"].encode())
     if value.get("number") is not None:
         billionths = value["number"].get("units", 0) * 10**9 + value["number"].get("nanos", 0)
-        # The constructor is exact, whatever the context.
+        # The constructor is exact in any context.
         return ("number", Decimal(f"{billionths}e-9"))
     if value.get("decimal") is not None:
         return ("number", Decimal(value["decimal"]))

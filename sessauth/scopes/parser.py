@@ -52,7 +52,7 @@ class Scanner:
         """Start at the beginning.
 
         Raises:
-            ScopeError: if ``text`` is no text, or too long to be a scope.
+            ScopeError: if ``text`` is not a str, or too long to be a scope.
         """
         if not isinstance(text, str):
             raise ScopeError(f"scope text is a str, not {type(text).__name__}")

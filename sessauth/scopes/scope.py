@@ -231,7 +231,7 @@ class Scope:
         A text is the name of one top-level argument, taken literally.
 
         Raises:
-            ScopeError: if a path is no argument's, is there twice, or everything is free already.
+            ScopeError: if a path is not an argument's or is there twice, or everything is free already.
         """
         more = tuple(Path.args(p) if isinstance(p, str) else p for p in paths)
         return replace(self, free_paths=self.free_paths + more)

@@ -61,7 +61,7 @@ class Number(Record):
             ScopeError: if it needs more than 9 decimal places or more than int64, or is not finite.
         """
         exact = Decimal(value)
-        # The exponent is looked at before anything is scaled, so that 1e999999999 costs nothing.
+        # The exponent is checked before anything is scaled, so that 1e999999999 costs nothing.
         if not exact.is_finite() or (exact and not -10 <= exact.adjusted() <= 19):
             raise ScopeError(f"{value} is no number of the format: int64 with at most 9 decimal places")
         scaled = _scaled(exact)
@@ -86,7 +86,7 @@ class Number(Record):
 
 
 def _scaled(exact: Decimal) -> int | None:
-    """Return ``exact`` in units of 10^-9, or None if it is no whole number of them."""
+    """Return ``exact`` in units of 10^-9, or None if it is not a whole number of them."""
     sign, digits, exponent = exact.as_tuple()
     significant = "".join(map(str, digits)).rstrip("0")
     shift = cast(int, exponent) + len(digits) - len(significant) + 9

@@ -103,7 +103,7 @@ def _json_value(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """The chain of a token as its bytes state it. No signature and no state was looked at.
+    """The chain of a token as its bytes state it. No signature and no state was checked.
 
     ``expires_at_ms`` is the earliest and ``not_before_ms`` the latest that a block states;
     ``max_blocks`` the smallest.

@@ -62,7 +62,7 @@ class HolderKey:
     __slots__ = ("_agreed", "_proof_secret", "_seed", "public")
 
     public: HolderPublicKey
-    """The keys that a token is bound to; their text is no secret."""
+    """The keys that a token is bound to; their text is not a secret."""
 
     def __init__(self, seed: bytes, proof_secret: bytes) -> None:
         """Take the 32-byte seed of an Ed25519 key and the 32-byte secret of an X25519 key.
@@ -141,9 +141,9 @@ class HolderKey:
             clock: the source of the time; default: the machine's.
 
         Raises:
-            MalformedToken: if ``token`` is none.
-            UsageError: if it is not bound to this key, ``kind`` is none, or can't be made for this token; for
-                values of ``arguments`` that JSON can't express.
+            MalformedToken: if ``token`` can't be read as one.
+            UsageError: if it is not bound to this key, ``kind`` is unknown or can't be made for this token,
+                or JSON can't express values of ``arguments``.
         """
         binding = (token if isinstance(token, Token) else Token.parse(token)).binding
         if binding is None:
@@ -256,7 +256,7 @@ class HostKeys:
         """Prove for the newest of ``keys`` from now on."""
         now_ms = self._clock.now_ms()
         key = keys.current(now_ms)
-        # A key that is current has more than a proof's time left, so half of it is no tight loop.
+        # A current key has more than a proof's time left, so half of it does not make a tight loop.
         left_ms = key.expires_at_ms - now_ms if key is not None else 0
         self._keys, self._due_at_ms = keys, now_ms + left_ms // 2
 

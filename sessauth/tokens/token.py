@@ -65,7 +65,7 @@ class Token:
         """Read a token: its presented or stored text, or its bytes.
 
         Raises:
-            MalformedToken: saying whether it is no token, truncated, damaged, or against the format.
+            MalformedToken: its message separates no token, truncated, damaged, and against the format.
         """
         data, seed = _read(token)
         try:

@@ -224,7 +224,7 @@ class BaseVerifier(Checker):
     ) -> list[Mapping[str, Any]]:
         """Return the definitions of an MCP ``tools/list`` answer that this token could call at all.
 
-        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
+        A tool that is not in the catalogue, or would be denied with any arguments, is left out.
         ``options`` are those of :meth:`list_allowed`.
         """
         known = catalogue.pinned(tools)

@@ -142,7 +142,7 @@ class Verifier(BaseVerifier):
                 that the server refuses.
             Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
                 server's.
-            PermissionDenied: if the credential's role may not register; Unauthenticated if it is none.
+            PermissionDenied: if the credential's role may not register; Unauthenticated if it is unknown.
         """
         kind: type[BaseVerifier] = cls
         access = None

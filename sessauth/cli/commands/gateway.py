@@ -81,7 +81,7 @@ log_option = click.option(
 
 
 def read_catalogues(files: Sequence[Path]) -> list[ToolCatalog]:
-    """Return the catalogues in files. Raises UsageError for a file that is none."""
+    """Return the catalogues in files. Raises UsageError for a file that is not one."""
     return [read_catalogue(str(file), "--catalogue") for file in files]
 
 

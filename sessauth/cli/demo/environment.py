@@ -161,7 +161,7 @@ def open_demo() -> Iterator[DemoEnvironment]:
     Raises:
         Unavailable: if the server and its workers are not ready in time.
     """
-    # The system's own folder: a socket's path has at most 107 bytes, whatever TMPDIR says.
+    # The system's own folder and not TMPDIR: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp") as folder:
         made = initialise(Path(folder))
         log_path = made.home / "server.log"

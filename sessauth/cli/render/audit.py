@@ -439,7 +439,7 @@ def _with_missing_changes(
 ) -> tuple[AuditReport, list[str]]:
     """Add the changes that log or state lack to a report; return a line too if the two were not compared.
 
-    A state that can't be read is no finding, unless it is an older one.
+    A state that can't be read is not a finding, unless it is an older one.
     """
     from ...audit.recording.change_follower import lacking
     from ...audit.verify.lines import FindingKind, VerificationFinding

@@ -101,7 +101,7 @@ class AsyncLiveSession(LiveState):
         return await self._client.revoke(self.id, block_ids, reason)
 
     async def end(self, reason: str = "") -> None:
-        """End the session. Ending one that is over already is no error."""
+        """End the session. Ending one that is already over is not an error."""
         if self._renewal is not None:
             self._renewal.stop()
         if self._ended:

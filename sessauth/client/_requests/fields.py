@@ -65,7 +65,7 @@ def sessions_page(answer: session_pb.ListSessionsResponse) -> SessionPage:
 def fact_messages(facts: Mapping[str, Plain], visible: Collection[str]) -> list[record_pb2.Fact]:
     """Return the messages for ``facts``; holders may test those named in ``visible``.
 
-    Raises UsageError for a visible name that is no fact, and for a value that a fact can't hold.
+    Raises UsageError for a visible name that is not a fact's, and for a value that a fact can't hold.
     """
     if isinstance(visible, str):
         raise UsageError("visible_facts: give a list of names, not one string")

@@ -1,7 +1,7 @@
 """An authorizer for Envoy: decides each request that Envoy asks about, over gRPC.
 
 The mapper of ``gateways/request.py`` makes a call of the request, and a verifier checks it. The answer holds
-the additions to a request that passes, or the response to the client. Whatever fails is a denial.
+the additions to a request that passes, or the response to the client. Any failure is a denial.
 
 A request that needs no thread is answered on the server's own loop.
 """
@@ -129,7 +129,7 @@ _SPIFFE: Final = "spiffe://"
 
 
 class ExtAuthz:
-    """Answers each CheckRequest by one verifier. Whatever fails is a denial."""
+    """Answers each CheckRequest by one verifier. Any failure is a denial."""
 
     def __init__(self, verifier: BaseVerifier, mapper: RequestMapper) -> None:
         """Check the calls that ``mapper`` makes of requests."""

@@ -131,7 +131,7 @@ Ask = Callable[[dict[str, Any]], Awaitable[Message]]
 
 
 async def all_pages(ask: Ask, params: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the definitions of all pages of a list. Raises UsageError if it is none, or too long."""
+    """Return the definitions of all pages of a list. Raises UsageError if it is not a list, or too long."""
     found: list[dict[str, Any]] = []
     size = 0
     for _ in range(MAX_PAGES):
@@ -152,7 +152,7 @@ async def all_pages(ask: Ask, params: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def as_pinned(catalogue: ToolCatalog, definitions: Iterable[Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the definitions that are the pinned ones, by name; a tool that is there twice is none."""
+    """Return the definitions that are the pinned ones, by name, without tools that are listed twice."""
     named = [(name, each) for each in definitions if (name := _name(each))]
     times = Counter(name for name, _ in named)
     return {

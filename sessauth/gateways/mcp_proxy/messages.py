@@ -40,7 +40,7 @@ _LINE_ENDS: Final = str.maketrans(
 
 
 class BadMessage(Exception):
-    """A line that is no message of the protocol, or that readers could read differently."""
+    """A line that is not a message of the protocol, or that readers could read differently."""
 
     def __init__(
         self, text: str, code: int = INVALID_REQUEST, *, request_id: RequestId | None = None

@@ -396,7 +396,7 @@ class McpProxy:
             self._listing.handshake(begins=False)
         result = message.value.get("result", {})
         try:
-            # Whatever the method: it may be the late answer to a request that was cancelled, under its id.
+            # For every method: it may be the late answer to a request that was cancelled, under its id.
             if isinstance(result.get("tools"), list):
                 message = await self._filtered(pending.message, message)
             await self._judge_within(message)
@@ -422,7 +422,7 @@ class McpProxy:
         kept = zip(names, elements(result["tools"]), strict=True)
         result["tools"] = array_text(text for name, text in kept if name in shown)
         if is_modern(request.params) or "ttlMs" in result:
-            # A list for this token is for nobody else, and not for long.
+            # A list for this token is private, and expires at once.
             result.update(ttlMs="0", cacheScope='"private"')
         whole["result"] = object_text(result)
         return Message(answer.kind, answer.id, "", object_text(whole), answer.value)

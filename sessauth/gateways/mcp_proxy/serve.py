@@ -236,7 +236,7 @@ async def _until_ended(guard: Guard, standing: Standing, interval_s: float) -> C
         await asyncio.sleep(interval_s)
         try:
             reason, stage = await standing()
-        except Exception as error:  # noqa: BLE001 - no answer is no end; calls are refused meanwhile
+        except Exception as error:  # noqa: BLE001 - a missing answer does not end it; calls are refused meanwhile
             _log.info("no answer about the token: %s", type(error).__name__)
             continue
         if is_final(reason, stage) and not guard.observing:

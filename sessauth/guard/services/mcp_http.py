@@ -26,7 +26,7 @@ from .routes import header_values
 
 # A method that needs a valid token and no permission.
 _METHOD: Final = "ping"
-# As the SDK says it: a client opens another one. An id of nobody and one of somebody else look alike.
+# The SDK's own answer: a client opens another session then. Unknown ids and those of others look alike.
 _NOT_FOUND: Final = {"code": -32600, "message": "Session not found"}
 
 

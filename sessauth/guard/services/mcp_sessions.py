@@ -10,7 +10,7 @@ import threading
 from typing import Final
 
 HEADER: Final = "mcp-session-id"
-# A longer id is bound to nothing, so that nobody fills the memory with them. The SDK's have 32 characters.
+# A longer id is never bound, so that long ids can't fill the memory. The SDK's have 32 characters.
 MAX_ID_CHARS: Final = 256
 MAX_IDS_OF_ONE: Final = 64
 MAX_IDS: Final = 65_536

@@ -48,7 +48,7 @@ class ServiceMethod:
 
         Raises:
             UsageError: if the request has no value for a place, or a value that JSON can't say.
-            TypeError: if it is no message.
+            TypeError: if it is not a message.
         """
         if hasattr(request, "DiscardUnknownFields"):
             request.DiscardUnknownFields()

@@ -103,8 +103,8 @@ class ResourceTemplate:
         """Return the resource with ``values`` in its places.
 
         Raises:
-            UsageError: for a value that is missing, is no text and no whole number, or would be more than
-                its place.
+            UsageError: for a value that is missing, is neither text nor a whole number, or would fill more
+                than its place.
         """
         return "/".join(
             literal or self._value(values, path, several) for literal, path, several in self._parts
@@ -243,8 +243,8 @@ def route_arguments(query: bytes, body: bytes, places: Places) -> bytes:
     Values of a query are texts. Names are those of ``places``.
 
     Raises:
-        UsageError: for a body that is no JSON object, a query that is no UTF-8 or too long, and a name that
-            occurs twice or where the handler does not take it from.
+        UsageError: for a body that is not a JSON object, a query that is not UTF-8 or too long, and a name
+            that occurs twice or where the handler does not take it from.
     """
     try:
         pairs = parse_qsl(
@@ -319,7 +319,7 @@ def _literal(path: str, text: str) -> str:
 
 
 def path_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a framework's path places, as texts where they are no whole numbers."""
+    """Return the values of a framework's path places, as texts unless they are whole numbers."""
     return {
         name: value if isinstance(value, int) and not isinstance(value, bool) else str(value)
         for name, value in values.items()
