@@ -5,11 +5,11 @@
     # Call(action="read", resource="api/v1/customers/7", arguments=b'{"fields":"name"}', ...)
 
 It reads MCP over streamable HTTP (2025-11-25 and 2026-07-28) on the paths of catalogues, and plain HTTP APIs
-elsewhere. An MCP message outside of calls needs a valid token only. Headers that MCP requires must agree with
-the body.
+elsewhere. MCP's handshake, its streams and the end of its session need a valid token only. Headers that MCP
+requires must agree with the body.
 
 The module is pure: it reads no clock, no file and no state, and decides nothing. What must never happen: a
-request that two readers could read differently is mapped, whatever it is for.
+request that two readers could read differently is mapped.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ Order of events of a check:
 A verifier on the server's host sees every change at once. Its acknowledgements prove that: this process sends
 them, each for a revision that its own view has just read.
 
-What must never happen: a verifier allows a call after it lost its server for longer than its bound. Then the
-server could not certify that a session is over for all verifiers.
+What must never happen: a verifier allows a call after it has been without its server for longer than its
+bound. The server could then not certify that a session is over for all verifiers.
 
 Nothing here loads grpc or protobuf.
 """

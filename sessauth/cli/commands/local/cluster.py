@@ -1,8 +1,8 @@
 """``sessauth cluster``: begin a cluster, prepare and admit servers, and show its heads and status.
 
 ``admit`` and ``remove-host`` change the cluster by a running server. ``heads`` and ``adopt`` ask all its
-servers, as the operator of this host. The others work on the home folder; ``begin``, ``adopt`` and ``leave``
-need the server of this host to be stopped.
+servers, as the operator of this host. The others begin from the home folder. For ``begin``, ``adopt`` and
+``leave`` the server of this host must be stopped.
 """
 
 from __future__ import annotations
