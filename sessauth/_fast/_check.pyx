@@ -1,19 +1,19 @@
-"""The check of one call: is it allowed, and if not, what is the first reason?
+"""The check of one call: an allow, or a denial with the first reason.
 
-A token is a chain of signed blocks. Each one narrows what those before it permit, so a check asks every block, and only
-an explicit allow at the end is a yes. ``check/stage_runner`` runs the stages in their order, one reason each
-(docs/token-format.md, section 9); read it first, then ``check/stages``. From bottom to top:
+A token is a chain of signed blocks, each narrowing the permissions of those before it. A check evaluates every block,
+and only an explicit allow after the last stage is a yes. ``check/stage_runner`` runs the stages in the order of
+docs/token-format.md, section 9. Read it first, then ``check/stages``. From bottom to top:
 
 - ``base``, ``codec``: text, numbers, libsodium, the strict reader of protobuf, tokens as text;
 - ``call``: action, resource and arguments, read once, without Python objects;
-- ``token``: blocks, scopes, conditions and proofs as bytes, and a Chain that keeps them decoded; ``nonces`` lets a
-  proof count once;
-- ``scopes``: what a condition and a scope say of a call;
-- ``record``: counters, and the queue of records of decisions;
+- ``token``: parsers of proofs, conditions, scopes and blocks, and the Chain that keeps them compiled; ``nonces`` makes
+  a proof count once;
+- ``scopes``: evaluation of conditions, and matching of scopes against a call;
+- ``record``: counters, and the queue of decision records;
 - ``check``: the view of sessions and keys, the cache of chains, the stages, batches, the Checker.
 
-One module of many files: each ``include`` uses those above it. What ``_codec`` and ``_http2`` use too is declared in
-``_check.pxd``. Nothing here reads a wall clock twice in a check, waits, or opens a connection.
+One module of many files: each ``include`` uses those above it. ``_check.pxd`` declares the parts that ``_codec`` and
+``_http2`` share. A check reads the wall clock at most once, never waits, and opens no connection.
 """
 
 include "base/text.pyx"

@@ -1,11 +1,11 @@
 """Everything around a check: its messages, its records as text, questions about scopes, surveys and replay.
 
-Uses ``_check``, which does not know it. One module of many files, each on its own subject:
+It uses ``_check``, never the reverse. One module of many files, each with one subject:
 
 - ``scopes/queries``: one scope or condition and one call, for Python;
 - ``record``: decisions as lines of the audit log, and the chain of those lines;
-- ``check/survey``: what a token permits, with yes, no or maybe for each scope;
-- ``check/redecide``: the same stages by the rows of a logged decision;
+- ``check/survey``: the permissions of a token, as yes, no or maybe for each candidate call;
+- ``check/redecide``: a logged decision, repeated by the rows of its time;
 - ``rpc_codec``: requests and answers of checks as bytes, for the server and its clients. ``rpc_codec/direct`` checks a
   request on the event loop of ``_http2``.
 """

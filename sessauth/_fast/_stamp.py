@@ -29,7 +29,7 @@ def modules(folder: Path) -> dict[str, list[Path]]:
         path.relative_to(folder).with_suffix("").as_posix(): files
         for path, files in sources.items()
         if path not in included
-        # Where epoll is not, the native server is not built.
+        # The native server needs epoll, and is built only on systems that have it.
         if sys.platform == "linux" or "http2" not in path.stem
     }
 

@@ -1,6 +1,7 @@
-"""IP addresses and URLs, read strictly (docs/token-format.md, sections 4, 6.4 and 6.9).
+"""Addresses, exact decimals, and the mask for secrets in texts.
 
-Text that two parsers could read differently is refused.
+IP addresses and URLs are read strictly (docs/token-format.md, sections 4, 6.4 and 6.9): a text that two parsers could
+read differently is refused. Decimals compare numbers that are too large or too precise for NUMBER.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -234,7 +235,7 @@ cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil:
     cdef bytes_t end = p + n
     cdef int64_t exponent = 0
     cdef int64_t before = 0         # digits before the point, from the first significant one
-    cdef int64_t zeros = 0          # behind the point, before the first significant digit
+    cdef int64_t zeros = 0          # after the point, before the first significant digit
     cdef uint64_t span = 0          # digits from the first significant one to this one
     cdef bint point = 0
     cdef bint minus = 0
@@ -267,7 +268,7 @@ cdef bint read_decimal(bytes_t p, size_t n, Decimal *out) noexcept nogil:
             minus = p[0] == 0x2D
             p += 1
         while p < end:
-            # At most 1 MiB of digits stand before it.
+            # At most 1 MiB of digits precede it.
             if exponent > 10 * <int64_t> MAX_DECIMAL_EXPONENT:
                 return 0
             exponent = 10 * exponent + (p[0] - 0x30)
@@ -404,7 +405,7 @@ cdef bint is_canonical_decimal(bytes_t p, size_t n) noexcept nogil:
     return read_decimal(p, n, &value) and put_decimal(form, &value) == n and memcmp(form, p, n) == 0
 
 
-# Masks tokens, credentials and proofs where they don't belong: in logs, records and errors.
+# The mask for tokens, credentials and proofs in logs, records and errors.
 #
 # An agent may put a token where an action, a resource or a reason belongs. Stored and displayed copies of such a
 # text must not carry a usable secret.
@@ -441,7 +442,7 @@ cdef size_t secret_at(bytes_t p, bytes_t end, size_t *shown) noexcept nogil:
 
 
 def masked(str text not None):
-    """Return a text in which tokens, stored tokens, credentials, proofs and approvals are masked behind their prefix.
+    """Return a text in which tokens, stored tokens, credentials, proofs and approvals are masked after their prefix.
 
     A text without one is returned unchanged.
     """

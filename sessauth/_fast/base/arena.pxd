@@ -1,4 +1,7 @@
-"""An arena: memory for the parts compiled from one token or record, freed at once."""
+"""Arenas, character classes and the kernel's clock, all inline.
+
+An arena is memory for the parts compiled from one token or record, freed at once.
+"""
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -27,7 +30,7 @@ cdef inline void arena_init(Arena *arena) noexcept nogil:
     arena.total = 0
 
 cdef inline void *arena_take(Arena *arena, size_t n) noexcept nogil:
-    """Return n bytes, aligned for any struct of the kernel, or NULL when memory is out."""
+    """Return n bytes, aligned for any struct of the kernel, or NULL without memory."""
     cdef Chunk *chunk
     cdef void *out
     cdef size_t size

@@ -1,4 +1,4 @@
-"""Ed25519 and BLAKE2b of libsodium, callable without the GIL."""
+"""Signatures, key agreement and hashes of libsodium, callable without the GIL."""
 
 from libc.stdint cimport uint64_t
 

@@ -1,8 +1,9 @@
 """The only caller of the signature library.
 
-libsodium comes with PyNaCl. Its functions are called through the addresses that cffi exposes, so the build needs no
-header and no second copy of the library is loaded. The predicate of docs/token-format.md, section 3.3, is libsodium's
-own. A known answer is checked at import.
+First come Ed25519 and BLAKE2b-256, then X25519, keyed and incremental BLAKE2b, and SipHash. libsodium comes with
+PyNaCl. Its functions are called through the addresses that cffi exposes, so the build needs no header and no second
+copy of the library is loaded. The predicate of docs/token-format.md, section 3.3, is libsodium's own. Known answers are
+checked at import.
 
 No function takes a public key beside a secret: with a mismatched pair a signer leaks its secret
 (RUSTSEC-2022-0093).
@@ -175,9 +176,7 @@ def _test_signatures():
 _test_signatures()
 
 
-# Key agreement and keyed hashes of libsodium.
-#
-# Called as in ``ed25519``, through the addresses that PyNaCl's cffi exposes. Known answers are checked at import.
+# Key agreement, and keyed and incremental hashes.
 
 # Without it libsodium stays on its slow reference code.
 from nacl.bindings import sodium_init

@@ -1,4 +1,4 @@
-"""Validation, matching and number parsing of texts (docs/token-format.md, sections 4 to 7)."""
+"""Validation, matching and number parsing of texts, and exact decimals (docs/token-format.md, sections 4 to 7)."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 

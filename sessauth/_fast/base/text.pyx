@@ -1,6 +1,6 @@
-"""Validation, matching and number parsing of texts.
+"""Search, validation, matching and number parsing of texts, and the bits of a shared byte.
 
-Every function is linear in its input, allocates nothing and needs no GIL. The rules are those of
+The text functions are linear in their input, allocate nothing and need no GIL. The rules are those of
 docs/token-format.md: sections 4 (texts), 5 (plain segments), 6.7 (glob), 6.8 (under) and 7 (numbers).
 """
 
@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 
-# Search for one text in another, linear whatever the two are.
+# Search for one text in another, in linear time for any two texts.
 
 cdef extern from * nogil:
     """
@@ -21,7 +21,7 @@ cdef extern from * nogil:
     extern void *memmem(const void *, size_t, const void *, size_t);
 
     enum {
-        /* Up to so many bytes of text no table pays. */
+        /* A table does not pay for texts up to this length. */
         SEARCH_SHORT = 16,
         /* Places that are tried at once: few, since they are tried again if there is a match, but more for long pieces,
            as the parts of the text overlap by a piece. */
@@ -133,7 +133,7 @@ cdef extern from * nogil:
 
 # Bits of a byte that several processes map and change: each change is one step, so none is lost.
 #
-# ``page[0] |= bit`` in Python reads and writes apart, and drops a bit that another process sets between them.
+# ``page[0] |= bit`` in Python reads, then writes. It drops a bit that another process sets in between.
 
 cdef extern from * nogil:
     """
@@ -226,7 +226,7 @@ cdef inline bint _is_dots(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
-    """Refuse bytes to which a path, a URL or a pattern gives a meaning of its own."""
+    """Refuse bytes that have a special meaning in a path, a URL or a pattern."""
     cdef size_t i
     if not dots_allowed and _is_dots(p, n):
         return 0

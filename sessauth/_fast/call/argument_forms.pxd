@@ -1,4 +1,4 @@
-"""Arguments of a call in any form, as the bytes to judge (docs/token-format.md, section 8.2)."""
+"""One call: the input, outcome and scratch memory of its check, and its arguments as bytes."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -8,7 +8,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 
-# Input, outcome and scratch memory of one check.
+# The input, outcome and scratch memory of one check.
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -24,14 +24,14 @@ cdef enum:
     CONSUMES_PERMIT = 1
     CONSUMES_ONCE = 2
 
-# One call to judge. Every part points into memory that the caller owns.
+# One call to check. Every part points into memory that the caller owns.
 cdef struct CheckInput:
     TextSlice token
     TextSlice action
     TextSlice resource
     TextSlice arguments
     TextSlice tool
-    TextSlice session            # n = 0: not stated
+    TextSlice session            # n = 0: not given
     TextSlice source
     TextSlice audience
     TextSlice proof              # n = 0: none
@@ -49,12 +49,12 @@ cdef struct CheckInput:
     int consumes
     # Verifies proofs: a ProofKeys, borrowed, or NULL.
     PyObject *proofs
-    # The call was judged before. keep_nonce: its nonce is consumed already. skip_proof: its proof was verified.
+    # The call was checked before. keep_nonce: its nonce is consumed already. skip_proof: its proof was verified.
     bint keep_nonce
     bint skip_proof
-    # Judge the token alone. The input has no call then: action, resource, arguments, tool and proof are empty.
+    # Check the token alone. The input has no call then: action, resource, arguments, tool and proof are empty.
     bint token_only
-    # The call was judged before, and the signature of block `wrong_index` was wrong.
+    # The call was checked before, and the signature of block `wrong_index` was wrong.
     bint signature_known_wrong
     int wrong_index
 
@@ -152,7 +152,7 @@ cdef inline bint deny_block(CheckOutcome *out, int stage, int reason, int index)
 cdef bytes judged_bytes(object arguments)
 
 cdef inline object json_slice(object arguments, TextSlice *out):
-    """Point at the bytes to judge. Return the object that owns them, or None if ``arguments`` does."""
+    """Point at the bytes to check. Return the object that owns them, or None if ``arguments`` does."""
     if PyBytes_CheckExact(arguments):
         return slice_of(arguments, out)
     cdef bytes encoded = judged_bytes(arguments)

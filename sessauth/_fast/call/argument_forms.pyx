@@ -1,7 +1,11 @@
-"""Arguments of a call in any form, as the bytes to judge (docs/token-format.md, section 8.2).
+"""Arguments of a call in any form, as the bytes to check (docs/token-format.md, section 8.2).
 
-Bytes and texts (as UTF-8) are judged unchanged. Values are written in the canonical form, so equal values have
-equal bytes. Agents control values as well as texts: depth and size are bounded during writing.
+Bytes and texts (as UTF-8) are checked unchanged. Values are written in the canonical form, so equal values have
+equal bytes. Agents control values as well as texts: depth and size are bounded during writing. The parts are:
+
+- the canonical form of a JSON object that the strict reader has read;
+- the memory of one check: slices of the caller's objects, names of arguments, identities of a certificate;
+- ``encode_arguments`` and its kin, which write Python values in the canonical form.
 """
 
 cimport cython
@@ -70,7 +74,7 @@ cdef bytes canonical_node(const Document *document, const JsonNode *node, size_t
 cdef unsigned char *_put_canonical(
     unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order
 ) noexcept nogil:
-    """Write a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
+    """Write a value. ``order`` has space for every node below it. The reader bounds the depth of the recursion."""
     if node.type == TYPE_TEXT:
         return put_string(out, node.text, node.units)
     if node.type == TYPE_TRUTH:
@@ -111,7 +115,7 @@ cdef unsigned char *_put_canonical_container(
 
 
 cdef unsigned char *_put_canonical_number(unsigned char *out, bytes_t p) noexcept nogil:
-    """Copy a number, or null. The byte behind it belongs to neither."""
+    """Copy a number, or null. The byte after it is not part of it."""
     if p[0] == 0x6E:
         return <unsigned char *> put_plain(<char *> out, "null")
     while is_digit(p[0]) or p[0] == 0x2D or p[0] == 0x2B or p[0] == 0x2E or (p[0] | 0x20) == 0x65:
@@ -121,7 +125,7 @@ cdef unsigned char *_put_canonical_number(unsigned char *out, bytes_t p) noexcep
     return out
 
 
-# Write a string with its quotes and return the end. `out` has room for STRING_FACTOR * n + 2 bytes.
+# Write a string with its quotes and return the end. `out` has space for STRING_FACTOR * n + 2 bytes.
 cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept nogil:
     cdef bytes_t end = p + n
     cdef bytes_t start
@@ -182,7 +186,7 @@ cdef inline int _rank(unsigned char c) noexcept nogil:
     return c + 0x10 if c == 0xEE or c == 0xEF else c
 
 
-# Input, outcome and scratch memory of one check.
+# The input, outcome and scratch memory of one check.
 
 @cython.final
 @cython.no_gc
@@ -286,7 +290,7 @@ cdef enum:
     # Sign, 17 digits, point, leading or trailing zeros and exponent of a double.
     MAX_DOUBLE_CHARS = 32
 
-# Judged in the place of values without a JSON form. It is not JSON, so it is denied.
+# Checked in the place of values without a JSON form. It is not JSON, so it is denied.
 cdef bytes NOT_JSON = b"!"
 
 # A growing output buffer.

@@ -1,4 +1,4 @@
-"""A strict JSON reader: one call's JSON as nodes (docs/token-format.md, section 8)."""
+"""Readers of a call's JSON, as nodes, and of its resource, as segments (docs/token-format.md, section 8)."""
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 

@@ -1,7 +1,7 @@
-"""A strict JSON reader: one call's JSON as a flat list of nodes.
+"""Strict readers of a call's JSON and of its resource (docs/token-format.md, section 8).
 
-The grammar is RFC 8259, restricted: no duplicate names, no lone surrogates, bounded bytes, depth and number of
-values. The input may be hostile. A malformed text yields no nodes at all.
+JSON becomes a flat list of nodes. The grammar is RFC 8259, restricted: no duplicate names, no lone surrogates, bounded
+bytes, depth and number of values. The input may be hostile. A malformed text yields no nodes at all.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -285,7 +285,7 @@ cdef bint _escaped_string(Cursor *cursor, bytes_t start, bytes_t *text, size_t *
     cdef void *grown
     cdef bytes_t p
     if document.unescaped_used == 0 and document.unescaped_room < room:
-        # Allocated once a document: unescaped text is never longer than its escaped form, so later strings fit behind
+        # Allocated once a document: unescaped text is never longer than its escaped form, so later strings fit after
         # it and no pointer moves.
         grown = realloc(document.unescaped, room)
         if grown == NULL:
@@ -385,7 +385,7 @@ cdef unsigned char *_put_utf8(unsigned char *out, uint32_t code) noexcept nogil:
     return out + 4
 
 
-# A resource, split into segments (docs/token-format.md, section 8).
+# A resource, split into segments.
 
 cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
     cdef bytes_t end = p + n

@@ -1,7 +1,8 @@
-"""Messages of JSON-RPC 2.0 as MCP sends them, one a text, by the strict JSON reader.
+"""Messages of JSON-RPC 2.0 as MCP sends them, and the equality form of a JSON value.
 
-Two readers of a message may differ: in the case of member names (Go's decoder ignores it), in duplicates, in batches,
-in members that a message of its kind does not have. Such a message is refused, also for members below `params`.
+A text is one message, read by the strict JSON reader. Two readers of a message may differ: in the case of member names
+(Go's decoder ignores it), in duplicates, in batches, in members that a message of its kind does not have. Such a
+message is refused, also for members below `params`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -72,7 +73,7 @@ def json_form(bytes text not None):
 
 
 cdef bint _read_value(Document *document, bytes_t p, size_t n) noexcept nogil:
-    """Read an object of one member, so that nothing but a value stands in it."""
+    """Read an object of one member, which holds the value and nothing else."""
     return n <= <size_t> MAX_JSON_BYTES and read_document(document, p, n) and document.nodes[0].count == 1
 
 
@@ -151,7 +152,7 @@ cdef inline void _add_char(Forming *forming, unsigned char c) noexcept nogil:
 
 
 cdef Formed _form_node(Forming *forming, const JsonNode *node, const JsonNode **order) noexcept nogil:
-    """Add a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
+    """Add a value. ``order`` has space for every node below it. The reader bounds the depth of the recursion."""
     if node.type == TYPE_TEXT:
         return _form_text(forming, node.text, node.units)
     if node.type == TYPE_OBJECT or node.type == TYPE_LIST:
@@ -427,7 +428,7 @@ cdef bytes _id_of(const JsonNode *node):
     if node.type == TYPE_NUMBER:
         if node.text[0] == 0x2D:
             n = 1
-        # The byte behind a number belongs to the text: an object ends with a brace.
+        # The byte after a number belongs to the text: an object ends with a brace.
         while is_digit(node.text[n]):
             n += 1
         # Not -0, nor a number that is written as a fraction.

@@ -1,4 +1,8 @@
-"""A batch of calls: their inputs and outcomes, and decisions created on access."""
+"""A batch of calls, and the costs of a call.
+
+A batch has the inputs and outcomes of its calls, and creates decisions on access. The costs of a call are collected for
+the cost handler (docs/token-format.md, section 9.10).
+"""
 
 cimport cython
 from collections import namedtuple
@@ -8,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 
-# The costs of a call, for its cost handler (docs/token-format.md, section 9.10).
+# The costs of a call.
 #
 # Only a check with a cost handler runs this code, once all else allows. A scope's needs are read from the token
 # again, so that compiled scopes need not store them.
@@ -263,7 +267,7 @@ cdef class Batch:
         return None if item.chain == NULL else <Chain> item.chain
 
     cdef void reset(self, Py_ssize_t first, Py_ssize_t end):
-        """Reset outcomes, so that the items can be judged again."""
+        """Reset outcomes, so that the items can be checked again."""
         cdef Py_ssize_t i
         self.release_lineages(first, end)
         for i in range(first, end):
@@ -310,7 +314,7 @@ cdef class Batch:
 
     @property
     def fault(self):
-        """The exception behind INTERNAL_ERROR, or None."""
+        """The exception that caused INTERNAL_ERROR, or None."""
         return self._fault
 
     @property

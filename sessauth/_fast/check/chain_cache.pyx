@@ -1,8 +1,8 @@
 """The cache of verified chains.
 
-Validity of signatures over given bytes never changes. So a chain is cached by its exact bytes, signatures
-included, and with it each run of its leading blocks: a new child of a known parent costs only its own blocks'
-signatures. No other part of a decision is cached.
+The validity of signatures over given bytes never changes. So a chain is cached by its exact bytes, signatures
+included, and with it each run of its leading blocks: a new child of a known parent costs only the signatures of its
+own blocks. No other part of a decision is cached.
 
 A run of blocks is looked up by sixteen bytes of its last signature, mixed with a secret; then all bytes are
 compared. So no token is hashed as a whole, and none is mistaken for another. The sixteen bytes are from the
@@ -14,7 +14,7 @@ hit again. Ghost entries of recently evicted chains let a returning one enter th
 increments a counter. In addition no session may use more than its quota: a flood of one-off tokens from one
 agent displaces that agent's own. All weights are in bytes.
 
-A chain that is presented as text more than once keeps its text, by which it is then found without decoding. The text
+A chain that is presented as text more than once keeps its text, and is then found by it without decoding. The text
 counts as part of its weight.
 """
 
@@ -298,7 +298,7 @@ cdef class ChainCache:
         return False
 
     cdef void _erase(self, CacheEntry *slot) noexcept:
-        """Clear a slot and move the displaced entries behind it forward."""
+        """Clear a slot and move the displaced entries after it forward."""
         cdef size_t hole = slot - self._slots
         cdef size_t i = hole
         cdef size_t home

@@ -1,4 +1,4 @@
-"""The entry points of a check."""
+"""Declarations of ``check``: decisions, the cache, the view, batches, and the chain of classes up to Checker."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -289,7 +289,7 @@ cdef class Batch:
     cdef object references
     cdef bytes prefix
     cdef object _fault
-    # An item was judged before, so its outcome is reset before the next time.
+    # An item was checked before, so its outcome is reset before the next time.
     cdef bint judged
     # Number of the first item's decision.
     cdef uint64_t number
@@ -339,7 +339,7 @@ cdef class StageRunner:
     cdef int _recheck(self, int64_t wall) except -1
     # The chain of a token's bytes, which `data` may own. None: the outcome is a denial.
     cdef Chain chain_of(self, CheckInput *input, object data, CheckOutcome *out)
-    # Judge one call by the current state. `apply_floor`: the time is the clock's and must not go back.
+    # Check one call by the current state. `apply_floor`: the time is the clock's and must not go back.
     cdef bint judge(self, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1
     # Run the stages before the scopes: all that read state, and the signatures.
     cdef bint judge_before_scope(
@@ -363,12 +363,12 @@ cdef void set_observed_position(CheckOutcome *out) noexcept nogil
 cdef void set_fault(CheckOutcome *out) noexcept nogil
 
 
-# Judges a batch by one state and one time.
+# Checks a batch by one state and one time.
 
 cdef class BatchRunner(StageRunner):
     # Number the decisions of an allocated batch.
     cdef void name(self, Batch batch)
-    # Judge the items from `first` up to `end`, exclusive, at one read point. Scopes are judged without the GIL.
+    # Check the items from `first` up to `end`, exclusive, at one read point. Scopes are matched without the GIL.
     # A denial raises nothing.
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     cdef int _batch_at(

@@ -1,4 +1,7 @@
-"""The entry points of a check: one call, a batch, or a prepared token."""
+"""The entry points of a check, and three-valued evaluation of scopes.
+
+``Checker`` takes one call, a batch, or a prepared token. The functions below it serve surveys and redecisions.
+"""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -11,7 +14,7 @@ cdef bytes NO_PROOF = b""
 
 
 cdef class Checker(RecordingRunner):
-    """Judges requests against one view; one for each process, for any number of threads.
+    """Checks requests against one view; one for each process, for any number of threads.
 
     ``audience`` names this verifier. Tokens are bytes, texts, handles of ``prepare``, or objects of ``token_type``,
     whose ``data`` is a token's bytes. ``proofs`` verifies proofs (``_fast/token/proof.pyx``) and may be replaced at any
@@ -50,13 +53,13 @@ cdef class Checker(RecordingRunner):
         uint64_t at_least_revision=0,
         proof=NO_PROOF,
     ):
-        """Judge one call.
+        """Check one call.
 
         Args:
             token: the presented token: bytes, text, or a handle of ``prepare``.
             action: the action, e.g. ``read``; str or bytes.
             resource: the resource, segments joined by ``/``; str or bytes.
-            arguments: the exact JSON to forward, bytes or str, where empty means ``{}``; or a mapping, judged
+            arguments: the exact JSON to forward, bytes or str, where empty means ``{}``; or a mapping, checked
                 in its canonical form (``sessauth.scopes.value``).
             tool: the gateway's facts about the tool, in the forms of ``arguments``.
             session: the expected session (16 bytes), or empty.
@@ -99,11 +102,11 @@ cdef class Checker(RecordingRunner):
         bint record_needs=True,
         bint token_only=False,
     ):
-        """Judge one call as ``check`` does, for the package's own processes and for tests.
+        """Check one call as ``check`` does, for the package's own processes and for tests.
 
         Args:
             token: as in ``check``; so are all up to ``proof``.
-            now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
+            now_ms: the time of the check, in ms since 1970; -1 reads the clock.
             clock_suspect: treat the time as unreliable.
             verify_new_signatures: False denies a chain that was not verified before BAD_SIGNATURE, at no block,
                 without signature work. For callers that fail too often.
@@ -119,7 +122,7 @@ cdef class Checker(RecordingRunner):
                 decision allows. Without a cost handler a call with costs is denied.
             record_needs: record a denial at stage ``needs``. False is for callers that ask the writer next and
                 call ``record_decision`` only without its answer.
-            token_only: judge the token alone (docs/token-format.md, section 9.14). The call's parts must be empty.
+            token_only: check the token alone (docs/token-format.md, section 9.14). The call's parts must be empty.
         """
         cdef CheckInput input
         input_init(&input)
@@ -139,7 +142,7 @@ cdef class Checker(RecordingRunner):
         self, CheckInput *input, object token, object action, object resource, object arguments, object tool, bytes session,
         str source, object peer, str audience, object proof, int64_t now_ms, bint record_needs,
     ):  # fmt: skip
-        """Judge one call of these parts. ``input`` holds the other options."""
+        """Check one call of these parts. ``input`` holds the other options."""
         cdef Decision out
         cdef CheckOutcome outcome
         cdef Chain chain = None
@@ -200,7 +203,7 @@ cdef class Checker(RecordingRunner):
         return out
 
     def check_batch(self, calls not None, *, str audience=None, uint64_t at_least_revision=0):
-        """Judge a batch of calls by one state and one time, mostly without the GIL.
+        """Check a batch of calls by one state and one time, mostly without the GIL.
 
         Args:
             calls: tuples ``(token, action, resource[, arguments[, tool[, session[, source[, peer[,
@@ -228,7 +231,7 @@ cdef class Checker(RecordingRunner):
         bint record=True,
         bint record_needs=True,
     ):
-        """Judge a batch of calls as ``check_batch`` does, for the package's own processes and for tests.
+        """Check a batch of calls as ``check_batch`` does, for the package's own processes and for tests.
 
         Args:
             calls: as in ``check_batch``. A tenth part is ``token_only``, as in ``_check``.
@@ -358,7 +361,7 @@ def session_refusal(int status, uint64_t expires_at_ms, uint64_t lease_ms, uint6
 # Three-valued evaluation of scopes for partially known calls: yes, no or maybe.
 #
 # A survey knows no arguments (docs/token-format.md, section 9.12). A replay of a log may know neither arguments nor the
-# gateway's facts about the tool. ``match`` and ``evaluate`` decide on scopes and conditions.
+# gateway's facts about the tool. ``scopes/match`` decides on scopes and conditions.
 
 cdef enum:
     # The steps of all bytes that arguments may have, and the counter's start for arguments of none.

@@ -1,6 +1,7 @@
-"""The decision of a check in this process.
+"""The decision of a check in this process, and two numbers in mapped files that show if its state is current.
 
-Enums and texts of a decision are not the kernel's: ``sessauth.decisions.decision`` binds them.
+The numbers are the id of LMDB's last commit and the freshness bound of the host. The kernel has no enums and texts for a
+decision: ``sessauth.decisions.decision`` binds them.
 """
 
 cimport cython
@@ -170,7 +171,7 @@ cdef class Decision:
 
     @property
     def fault(self):
-        """The exception behind INTERNAL_ERROR, or None."""
+        """The exception that caused INTERNAL_ERROR, or None."""
         return self._fault
 
     @property
@@ -256,7 +257,7 @@ cdef tuple _facts(Decision decision):
 
 
 def restore_decision(tuple facts not None, fault=None):
-    """Return the decision of some facts, with the exception behind INTERNAL_ERROR, if it was pickled.
+    """Return the decision of some facts, with the exception that caused INTERNAL_ERROR, if it was pickled.
 
     Raises ValueError, TypeError or OverflowError for facts that no decision has. In particular the flag and the
     reason of an allow agree, and it has a session and blocks but no refused position.
@@ -369,5 +370,5 @@ cdef class FreshnessBound:
         # The clock is read before the word: a follower that starts writes them in the other order.
         if memcmp(self._clock_of_page, PyBytes_AS_STRING(self._clock_id), CLOCK_BYTES) != 0:
             return True
-        # Unsigned, so that 0 and a past time are far ahead. What is too far ahead can't be a follower's bound.
+        # Unsigned, so that 0 and a past time are far ahead. A follower's bound is never that far ahead.
         return <uint64_t> load_word(self.word) - <uint64_t> now_ms - 1 >= <uint64_t> MAX_STALENESS_MS

@@ -1,4 +1,6 @@
-"""Prepared tokens, and records of decisions.
+"""Batches, prepared tokens, and records of decisions.
+
+A batch runs the stages that read state item by item, then all scopes without the GIL.
 
 The process that makes a decision records it once, when it answers. The paths of a check record their own answers.
 Decisions that are answered later are recorded here.
@@ -13,7 +15,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
 
-# Judges a batch by one state and one time.
+# Checks a batch by one state and one time.
 
 cdef enum:
     # Slots of the table of tokens that earlier items presented.
@@ -178,7 +180,7 @@ cdef void judge_item(Item *item, const SessionRules **rules, int rules_count, Sc
 
 @cython.final
 cdef class Prepared:
-    """A token for repeated use by one checker: looked up once, judged anew each time."""
+    """A token for repeated use by one checker: looked up once, checked again each time."""
 
 
 cdef class RecordingRunner(BatchRunner):
@@ -237,7 +239,7 @@ cdef class RecordingRunner(BatchRunner):
     def prepare(self, token not None):
         """Return a handle that ``check`` accepts in place of the token, for callers that use it again.
 
-        It saves the lookup of the token only: every call is judged anew. A malformed token is denied when it is
+        It saves the lookup of the token only: every call is checked in full. A malformed token is denied when it is
         checked. The handle keeps the chain in memory beside the cache's bytes.
         """
         cdef Prepared prepared
@@ -263,7 +265,7 @@ cdef class RecordingRunner(BatchRunner):
         return prepared
 
     def record_batch_item(self, Batch batch not None, Py_ssize_t i, *, bint watched=False):
-        """Record one decision of a batch that was judged with ``record=False``.
+        """Record one decision of a batch that was checked with ``record=False``.
 
         ``watched``: it withdraws an allow. Raises IndexError for an index outside the batch.
         """
@@ -272,7 +274,7 @@ cdef class RecordingRunner(BatchRunner):
         self.record_item(batch, &batch.items[i], watched)
 
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
-        """Judge a batch and count its time."""
+        """Check a batch and count its time."""
         cdef CheckCounters counters = self.counters
         cdef int64_t started
         if counters is None:
@@ -314,7 +316,7 @@ cdef class RecordingRunner(BatchRunner):
         elif isinstance(token, str):
             if PyUnicode_CheckExact(token) and PyUnicode_IS_COMPACT_ASCII(token):
                 return self.read_text(PyUnicode_1BYTE_DATA(token), PyUnicode_GET_LENGTH(token), reason)
-            # What is not ASCII is in no text form. Replaced, it stays one character.
+            # No text form has characters beyond ASCII. Each is replaced by one character.
             data = (<str> token).encode("ascii", "replace")
         elif self._token_type is not None and isinstance(token, self._token_type):
             return <bytes?> token.data

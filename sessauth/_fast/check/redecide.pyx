@@ -1,7 +1,8 @@
-"""A chain from a log: payloads without signatures.
+"""Redecisions: logged decisions, decided again from their records (docs/audit-replay.md).
 
-It is built from records, never from a presented token. It yields no token and no checker accepts it: its only use is
-a redecision (``redecide``).
+A chain from a log has payloads without signatures. It is built from records, never from a presented token. It yields no
+token and no checker accepts it. ``Redecider`` runs the stages of ``stage_runner`` for it by the rows of a view, and
+evaluates its scopes to yes, no or maybe. The result is no decision and allows nothing.
 """
 
 cimport cython
@@ -237,7 +238,7 @@ cdef int _eval_list(
 
 
 cdef void _look_at_observed(const ScopeList *scopes, int layer, PartialCall *call, LoggedPosition *position) noexcept nogil:
-    """Judge a layer in observe mode: it denies only calls whose work is spent on it, and overrules are recorded."""
+    """Evaluate a layer in observe mode: it denies only calls whose work is spent on it, and overrules are recorded."""
     cdef int one = eval_scopes3(scopes, False, call)
     cdef int reason = OUT_OF_SCOPE if position.scope < 0 else CONDITION_FAILED
     if not _is_at(position, LEVEL_CEILING, layer):
@@ -329,11 +330,10 @@ cdef bint _may_match(const ScopeList *scopes, int scope, const PartialCall *call
     return True
 
 
-# Redecides a logged decision without token, signatures and parts of the request.
+# A redecision, without token, signatures and parts of the request.
 #
-# The result is no decision and allows nothing. The stages are those of ``stage_runner``, by the rows of a view. Facts
-# that the log does not have (the peer, lease renewals, possibly the arguments) are reported separately, and no conclusion
-# depends on them (docs/audit-replay.md).
+# Facts that the log does not have (the peer, lease renewals, possibly the arguments) are reported separately, and no
+# conclusion depends on them.
 
 @cython.final
 cdef class Redecision:
@@ -365,7 +365,7 @@ cdef class Redecision:
 
 @cython.final
 cdef class Redecider(StageRunner):
-    """Judges logged chains by the rows of a view. For one thread."""
+    """Checks logged chains by the rows of a view. For one thread."""
 
     def session_alive(self, bytes session_id not None, uint64_t now_ms):
         """Run stage ``session`` for a session without a token. The result is as in ``redecide``."""
@@ -410,7 +410,7 @@ cdef class Redecider(StageRunner):
         int matched_scope=-1,
         bint token_only=False,
     ):
-        """Judge a logged call up to its scopes, without signatures, proof and needs.
+        """Check a logged call up to its scopes, without signatures, proof and needs.
 
         Args:
             logged: the chain.
@@ -431,7 +431,7 @@ cdef class Redecider(StageRunner):
             clause: see ``reason``.
             matched_index: with ``matched_scope``: the recorded scope that admitted the call.
             matched_scope: see ``matched_index``.
-            token_only: the token alone was judged. ``verdict`` is 1 if it stands, and ``match_fits`` if no scope is
+            token_only: the token alone was checked. ``verdict`` is 1 if it is valid, and ``match_fits`` if no scope is
                 recorded.
 
         Returns:
@@ -532,7 +532,7 @@ cdef class Redecider(StageRunner):
                     return False
                 out.may_have_lapsed = True
                 leased.append((entry, entry.lease_ms))
-                # Judge again as if the lease had been renewed.
+                # Check again as if the lease had been renewed.
                 entry.lease_ms = 0
                 lineage_clear(lineage)
                 outcome_init(outcome)

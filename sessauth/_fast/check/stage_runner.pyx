@@ -17,7 +17,7 @@ cdef enum:
 
 
 cdef class StageRunner:
-    """Judges one call by a view, the verified chains and a clock.
+    """Checks one call by a view, the verified chains and a clock.
 
     The base of the chain StageRunner -> BatchRunner -> RecordingRunner -> Checker -> BaseVerifier -> Verifier. One
     object has all six classes, so a call from one to another is vtable dispatch without allocation.
@@ -150,7 +150,7 @@ cdef class StageRunner:
         cdef KeyEntry key
         out.revision = point.revision
         if apply_floor and input.now_ms < point.clock_floor_ms:
-            # A clock behind the last change uses the time of that change.
+            # A clock earlier than the last change uses the time of that change.
             input.clock_suspect |= input.now_ms + CLOCK_STEP_MS < point.clock_floor_ms
             input.now_ms = point.clock_floor_ms
         out.checked_at_ms = input.now_ms

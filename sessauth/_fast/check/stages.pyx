@@ -1,7 +1,7 @@
-"""The stages of a check that read only chain, session and request.
+"""The stages of a check that read only chain, session and request, and stage ``proof``.
 
-Each returns True to continue; a refusal is in the outcome. None needs the GIL. Stages that read state or verify
-signatures are in ``stage_runner``.
+Each returns True to continue; a refusal is in the outcome. None needs the GIL. Stages that read state or verify the
+chain's signatures are in ``stage_runner``.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

@@ -1,7 +1,7 @@
 """A survey: verdicts on candidate calls of one token (docs/token-format.md, section 9.12).
 
-The token is judged once. Each candidate is judged by the scopes alone, with its arguments or for all possible
-arguments. ``match`` and ``evaluate`` decide on scopes and conditions.
+The token is checked once. Each candidate is checked by the scopes alone, with its arguments or for all possible
+arguments. ``scopes/match`` decides on scopes and conditions.
 """
 
 cimport cython
@@ -66,7 +66,7 @@ cdef struct Candidate:
 
 @cython.final
 cdef class Survey:
-    """A token, judged once up to its scopes as in ``Checker.check``, for verdicts on candidate calls.
+    """A token, checked once up to its scopes as in ``Checker.check``, for verdicts on candidate calls.
 
     ``reason`` and ``stage`` are the numbers of a refusal of the token for every call, 1 and 0 without one. The
     parameters are those of ``Checker.check``; ``gate`` is that of ``CheckMessage.judge``.
@@ -131,7 +131,7 @@ cdef class Survey:
 
     @property
     def fault(self):
-        """The exception behind INTERNAL_ERROR, or None."""
+        """The exception that caused INTERNAL_ERROR, or None."""
         return self._batch._fault
 
     def verdicts(self, candidates not None):
@@ -170,7 +170,7 @@ cdef class Survey:
             free(rows)
 
     cdef bint _judge_token(self, Item *item, int64_t now_ms) except -1:
-        """Judge the token by mirrored rows, and again by a transaction if rows are missing."""
+        """Check the token by mirrored rows, and again by a transaction if rows are missing."""
         cdef ReadPoint point
         cdef CheckInput input
         cdef Chain chain
@@ -203,7 +203,7 @@ cdef class Survey:
 
 
 cdef int _read(object candidate, Candidate *out, list references) except -1:
-    """Point at the parts of a candidate. Its verdict is NO until it is judged."""
+    """Point at the parts of a candidate. Its verdict is NO until it is checked."""
     cdef Py_ssize_t n
     out.verdict = NO
     if not isinstance(candidate, tuple) or not 2 <= len(candidate) <= 4:

@@ -1,18 +1,18 @@
 """A view: an in-memory mirror of the state rows that checks read.
 
-A view mirrors rows as of one transaction. While nothing is committed, nothing is read again. The source's commit id,
+A view mirrors rows as of one transaction. It reads nothing again until something is committed. The source's commit id,
 if it has one, shows that without a transaction. Otherwise, or when it changed, the view opens a read transaction and
 compares its id. Then it fetches the session's row, and compiles it if its bytes changed. So a check that starts after
 a change was acknowledged sees it, in every process, and changes to other sessions cost it nothing. Lease deadlines
 only move later and revocations only grow, so those rows are read only when the answer can have changed.
 
 A source has ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the handles ``sessions leases
-revoked keys meta`` and a ``brake`` buffer. Byte 0 of that denies everything; a whole page may have the freshness bound
-of the host too. The source may have a ``commit_id``, and ``files_unchanged() -> bool``, which is called at intervals
+revoked keys meta`` and a ``brake`` buffer. Byte 0 of the buffer denies everything; a whole page may have the freshness
+bound of the host too. The source may have a ``commit_id``, and ``files_unchanged() -> bool``, which is called at intervals
 and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
 
-A source of rows on a disk has ``tallies``, a table or None, and then its transactions a ``cursor(db=…)``: a session
-whose revocations do not add up to its own number of them is denied STALE_STATE.
+A source of rows on a disk has ``tallies``, a table or None. With a table its transactions have a ``cursor(db=…)``, and
+a session whose revocations do not add up to its own number of them is denied STALE_STATE.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
@@ -379,7 +379,7 @@ cdef class View:
         return BLOCK_UNPROVEN
 
     cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1:
-        """Follow the tallies (state/lmdb/rows.py) to the few rows among which the block would stand."""
+        """Follow the tallies (state/lmdb/rows.py) to the few rows that would include the block."""
         cdef uint64_t count = session.revoked_count
         cdef uint64_t total = 0
         cdef Py_ssize_t depth = 0
@@ -399,7 +399,7 @@ cdef class View:
     cdef bint _adds_up(
         self, object transaction, bytes prefix, bytes key, uint64_t count, uint64_t total, bint has_total
     ) except -1:
-        """Return True if as many revoked blocks as that begin with the prefix, and the key is none of them."""
+        """Return True if exactly ``count`` revoked blocks begin with the prefix, and the key is none of them."""
         cdef bytes previous = b""
         cdef bytes found
         cursor = transaction.cursor(db=self.source.revoked)
@@ -408,7 +408,7 @@ cdef class View:
             found = bytes(cursor.key())
             if not found.startswith(prefix):
                 break
-            # A page that stands twice has its rows twice, in no order.
+            # A page that is in the tree twice has its rows twice, in no order.
             if count == 0 or len(found) != SESSION_ID_BYTES + BLOCK_ID_BYTES or found <= previous or found == key:
                 return False
             if not has_its_sum(found, bytes(cursor.value())):

@@ -1,4 +1,4 @@
-"""Strict canonical protobuf: the reader of the kernel's decoders."""
+"""Strict canonical protobuf, and tokens as text: the readers of the kernel's decoders."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 

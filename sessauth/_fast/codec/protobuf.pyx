@@ -1,8 +1,8 @@
-"""The strict canonical subset of protobuf (docs/token-format.md, section 2).
+"""The strict canonical subset of protobuf (docs/token-format.md, section 2), and the text forms (section 10).
 
-It has two users. The token decoder walks bytes with the reader below and builds no Python object. :func:`encode_message` and
-:func:`decode_message` convert records (sessions, keys, changes) from and to plain dicts by the generated table
-``schema.MESSAGES``.
+The subset has two users. The token decoder walks bytes with the reader below and builds no Python object.
+:func:`encode_message` and :func:`decode_message` convert records (sessions, keys, changes) from and to plain dicts by
+the generated table ``schema.MESSAGES``.
 
 A protobuf runtime accepts all bytes that this decoder accepts, with equal content, and encodes them to equal bytes.
 The reverse is false on purpose: a general runtime accepts several encodings of one content.
@@ -383,7 +383,7 @@ def read_fields(bytes data not None, tuple numbers not None):
 
 # Decoder of the text forms (docs/token-format.md, section 10): prefix, base64url, checksum.
 #
-# A text has one spelling: what this decoder accepts is what an encoder makes of the bytes.
+# A text has one spelling: this decoder accepts only the text that an encoder makes of the bytes.
 
 cdef enum:
     TEXT_TRUNCATED = 1

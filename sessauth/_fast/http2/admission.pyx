@@ -1,4 +1,4 @@
-"""Requests: answered on the loop, or made calls that Python accepts."""
+"""Admission of requests: each is answered on the loop, or becomes a call that Python accepts."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -12,7 +12,7 @@ cdef enum:
     # Messages of up to 12 MiB each.
     MAX_EARLY = 4
 
-# A message of a call that can be answered at once comes with its headers, or right behind them.
+# The message of a call that can be answered at once comes with its headers, or right after them.
 cdef int64_t EXPECTED_NS = 10_000_000
 cdef uint64_t FAILED_GENERATION = <uint64_t> 1 << 63
 # A call with less time than this is answered by a thread, which looks at the clock.

@@ -1,4 +1,7 @@
-"""A call as Python sees it: its metadata, its messages and its end. Its methods may be called on any thread."""
+"""A call: the answer of its stream, the object that Python sees, and the callers that a connection caches.
+
+The methods of a NativeCall may be called on any thread. Everything else runs on the thread of the loop.
+"""
 
 import base64
 import time
@@ -11,9 +14,7 @@ from libc.string cimport memcmp, memcpy, strdup, strlen
 from urllib.parse import quote
 
 
-# The answers of a connection's streams.
-#
-# Everything here runs on the thread of the loop, without the interpreter lock.
+# The answers of a connection's streams, submitted without the interpreter lock.
 
 cdef enum:
     STATUS_BYTES = 12
@@ -150,7 +151,7 @@ cdef bint _resume(Stream *stream) noexcept nogil:
 
 
 cdef bint refuse_request(Stream *stream, const char *http_status) noexcept nogil:
-    """Answer a request that is none of gRPC."""
+    """Answer a request that is not gRPC."""
     cdef Field field = _field(b":status", http_status)
     stream.answer = ANSWER_FINISHING
     stream.discarding = True
@@ -435,7 +436,7 @@ cdef tuple _metadata(const Stream *stream):
             try:
                 found.append((name, base64.b64decode(part + "=" * (3 - (len(part) + 3) % 4), validate=True)))
             except ValueError:
-                # Not what its name promises: nobody may take it for what it is not.
+                # Not of the form that its name promises: nobody may mistake it for that.
                 continue
     return tuple(found)
 
@@ -449,7 +450,7 @@ cdef str _text(HeaderBuffer buffer):
         return data.decode("latin-1")
 
 
-# The value of a grpc-timeout header in ns; -1: it is none.
+# The value of a grpc-timeout header in ns; -1: it is malformed.
 cdef long long timeout_ns(const unsigned char *p, size_t n) noexcept nogil:
     cdef long long value = 0
     cdef unsigned char unit
@@ -480,7 +481,7 @@ cdef long long timeout_ns(const unsigned char *p, size_t n) noexcept nogil:
 
 # The callers that a connection caches, by the exact values of ``:path`` and ``authorization``.
 #
-# They count as long as the credentials do that they were found under: the loop drops them with its generation.
+# They are valid for one generation of credentials: the loop drops them when it ends.
 
 # The DirectCaller of a stream, borrowed; NULL: none is cached.
 cdef PyObject *cached_caller(const Stream *stream) noexcept nogil:

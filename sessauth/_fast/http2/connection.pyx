@@ -1,6 +1,8 @@
-"""A connection, and what nghttp2 calls while it reads.
+"""A connection: the callbacks of nghttp2, its times, its end, and its socket.
 
-Everything here runs on the thread of the loop, without the interpreter lock.
+Everything here runs on the thread of the loop, mostly without the interpreter lock. From top to bottom: the callbacks,
+which bound floods of frames; the sweep, for deadlines, slow readers, and idle and old connections; the release of
+streams and connections; reads and writes, with TLS or without.
 """
 
 from cpython.object cimport PyObject
@@ -187,7 +189,7 @@ cdef int _on_header(
 
 
 cdef int _form(Vector name, Vector value) noexcept nogil:
-    """Return what a header says of the form of a request (gRPC over HTTP/2, "Requests")."""
+    """Return the flags that a header sets for the form of a request (gRPC over HTTP/2, "Requests")."""
     if name.n == 2:
         return HAS_TE if memcmp(name.p, b"te", 2) == 0 else 0
     if name.n == 12:
@@ -552,9 +554,7 @@ cdef void _unlink(Connection *connection) noexcept:
         connection.reads_again = False
 
 
-# Reads and writes the sockets of connections, with TLS or without.
-#
-# Everything here runs on the thread of the loop, without the interpreter lock.
+# The sockets of connections, with TLS or without.
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void *p, size_t n, int flags)

@@ -1,4 +1,4 @@
-"""libnghttp2, loaded at run time: nothing is needed to build."""
+"""libnghttp2 and OpenSSL 3, loaded at run time: the build needs no headers of either."""
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t
 from pathlib import Path
@@ -252,7 +252,7 @@ NGHTTP2_FUNCTIONS = (
 )
 
 
-# OpenSSL 3, loaded at run time: nothing is needed to build.
+# OpenSSL 3.
 #
 # It is the library that Python's own ``ssl`` uses where that is linked to OpenSSL 3 dynamically. Where it isn't, the
 # system's is loaded beside it.

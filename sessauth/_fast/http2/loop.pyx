@@ -1,4 +1,9 @@
-"""The event loop of a server of calls: epoll, listeners, timers, and the calls that are answered at once."""
+"""The event loop of a server: listeners, epoll, and the turns of connections and requests.
+
+A turn waits for events, reads connections in the order of their lanes, runs commands of other threads, goes on with
+ready streams, admits requests that wait, and writes answers. Reads and admissions of a turn are bounded, so strangers
+can't delay known callers for long.
+"""
 
 import resource
 import socket
@@ -147,7 +152,7 @@ cdef extern from "<sched.h>" nogil:
     int sched_yield()
 
 cdef enum:
-    # More than the connections of most floods: whoever is known is found among them.
+    # More than the connections of most floods, so that known callers are found among them.
     EVENTS = 4096
     # Steps of TLS handshakes in one turn: each takes up to half a ms.
     HANDSHAKES = 4
@@ -157,7 +162,7 @@ cdef enum:
     KINDS = 4
     # Requests that get a thread, or are refused, in one turn: each takes some 0.1 ms of Python.
     ADMISSIONS = 16
-    # Of so many that wait the last one taken is of the lowest lane: nobody waits for ever.
+    # One in this many of the requests that wait is taken from the lowest lane: nobody waits for ever.
     A_LOWEST = 8
     # Callers that are looked up in one turn, and those of strangers' connections among them: each takes some 5 µs of
     # Python.
@@ -172,13 +177,13 @@ cdef size_t[KINDS] LEAST_BYTES = [1 << 10, 4 << 10, 4 << 10, 2 << 10]
 cdef int[KINDS] READ_ORDER = [LANE_OPERATORS, LANE_KNOWN, LANE_NEW, LANE_STRANGERS]
 
 cdef int64_t SWEEP_NS = SECOND // 2
-# After so long no further stream is gone on with before answers are written and sockets are read.
+# A turn that took this long advances no further stream before answers are written and sockets are read.
 cdef int64_t TURN_NS = SECOND // 500
-# Behind an answer the next call of the same client comes sooner than an idle core wakes.
+# After an answer the next call of the same client comes sooner than an idle core wakes.
 cdef int64_t LINGER_NS = 50_000
 
 cdef enum:
-    # After so many times in a row without a call in time, the loop lingers once in so many turns.
+    # After LINGER_MISSES times in a row without a call in time, the loop lingers once in LINGER_EVERY turns.
     LINGER_MISSES = 4
     LINGER_EVERY = 256
 
@@ -205,7 +210,7 @@ cdef class Loop(Admission):
     cdef readonly bint stopping
     # Calls that were answered before the last turn.
     cdef uint64_t _answered_before
-    # Times in a row that the loop lingered for nothing, and turns behind answers.
+    # Times in a row that the loop lingered for nothing, and turns after answers.
     cdef int _misses
     cdef uint64_t _answering_turns
     cdef bint _woken
@@ -384,7 +389,7 @@ cdef class Loop(Admission):
             try:
                 self.commands.run_waiting()
             except Exception as error:
-                # The commands behind it go on.
+                # The commands after it go on.
                 self._fault(error)
         if memory.first_ready != NULL or memory.first_expected != NULL or anyone_waits(memory):
             self._advance()
@@ -400,13 +405,13 @@ cdef class Loop(Admission):
         """Go on with ready streams, then with requests that wait: as many as there is time for in one turn."""
         cdef LoopMemory *memory = &self.memory
         cdef Stream *stream
-        # What was read before took its time.
+        # The time starts here, however long the reads before it took.
         cdef int64_t until = monotonic_ns() + TURN_NS
         cdef int strangers = 0
         cdef int i
         if self._direct is not None:
             self.refresh()
-        # Whoever is known, and asks what can be answered at once, comes first.
+        # Requests of known callers that can be answered at once come first.
         stream = take_ready(memory)
         while stream != NULL:
             self.advance_stream(stream)

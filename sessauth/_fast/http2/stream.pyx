@@ -1,4 +1,7 @@
-"""Streams, connections and their lists. Only the thread of the loop touches them."""
+"""Streams, connections and their lists, in C memory, and the commands of other threads.
+
+Only the thread of the loop touches streams and connections. Other threads queue commands for it.
+"""
 
 from collections import deque
 from cpython.object cimport PyObject
@@ -91,7 +94,7 @@ cdef enum:
     FAULT_HEADERS = 1
     FAULT_SIZE = 2
     FAULT_COMPRESSED = 3
-    # What a request of gRPC has: its method, a scheme, `te`, and its content type.
+    # The parts of a request of gRPC: its method, a scheme, `te`, and its content type.
     IS_POST = 1
     IS_HTTP = 2
     HAS_TE = 4
@@ -160,7 +163,7 @@ cdef struct Stream:
     int lane
     # It needs a thread.
     bint needs_thread
-    # When its headers had come.
+    # The time when its headers had come.
     int64_t arrived_ns
     # It is received while it is expected: one of the loop's `early`.
     bint is_early
@@ -285,7 +288,7 @@ cdef struct LoopMemory:
     int free_count
     Stream *first_ready
     Stream *last_ready
-    # The last operator's stream among them; they stand before the others.
+    # The last operator's stream among them; operators' come before the others.
     Stream *last_urgent
     Stream *first_expected
     Stream *last_expected
@@ -315,7 +318,7 @@ cdef enum:
     # A body's memory above it is not kept for the next stream.
     KEPT_BODY = 4096
     KEPT_HEADERS = 64
-    # Streams whose memory is kept: a flood leaves no more behind.
+    # Streams whose memory is kept: a flood leaves no more than these.
     KEPT_STREAMS = 1024
     # Bytes of answers that a client has not read: of one connection, and of one caller's connections.
     MAX_UNREAD = 1 << 20
@@ -392,7 +395,7 @@ cdef void stream_free(Stream *stream) noexcept nogil:
 
 
 cdef void make_ready(Stream *stream) noexcept nogil:
-    """Add a stream to those that need the interpreter; operators' stand before the others."""
+    """Add a stream to those that need the interpreter; operators' come before the others."""
     cdef LoopMemory *loop = stream.connection.loop
     if stream.is_ready:
         return

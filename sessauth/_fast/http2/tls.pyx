@@ -1,4 +1,4 @@
-"""Server-side TLS over OpenSSL 3, on non-blocking sockets.
+"""Server-side TLS over OpenSSL 3, on non-blocking sockets, and one end of a connection for Python.
 
 TLS 1.2 and 1.3 with the suites of gRPC's servers, ALPN "h2" only, no renegotiation, no compression. There is no
 resumption of sessions: connections of gRPC live for minutes, workers have no common key for tickets, and a resumed
@@ -55,7 +55,7 @@ cdef class TlsContext:
     OSError, in OpenSSL's words, for what can't be used.
     """
 
-    # SSL_CTX; a connection that stands holds it too.
+    # SSL_CTX; each open connection holds it too.
     cdef void *ctx
 
     def __cinit__(self, bytes certificate not None, bytes private_key not None, bytes client_ca=None):
@@ -211,7 +211,7 @@ cdef void *tls_new(TlsContext context, int fd) except? NULL:
 
 
 cdef Py_ssize_t _result(void *ssl, int result) noexcept nogil:
-    """Judge a call that returned no success. A failure is recorded, and leaves no error to other users of OpenSSL."""
+    """Classify a call that returned no success. A failure is recorded, and leaves no error to other users of OpenSSL."""
     cdef int kind = openssl.SSL_get_error(ssl, result)
     if kind == ERROR_WANT_READ:
         return TLS_WANTS_READ
@@ -249,7 +249,7 @@ cdef Py_ssize_t tls_read(void *ssl, void *p, size_t n) noexcept nogil:
     return <Py_ssize_t> count if result == 1 else _result(ssl, result)
 
 
-# Behind a result below 0 the same bytes must be written first.
+# After a result below 0 the same bytes must be written first.
 cdef Py_ssize_t tls_write(void *ssl, const void *p, size_t n) noexcept nogil:
     cdef size_t count = 0
     if n == 0:
@@ -279,7 +279,7 @@ cdef bytes tls_peer_certificate(void *ssl):
     try:
         if n > 0:
             der = PyBytes_FromStringAndSize(NULL, n)
-            # The library moves the pointer behind what it wrote.
+            # The library moves the pointer past its output.
             out = <unsigned char *> PyBytes_AS_STRING(der)
             if openssl.i2d_X509(certificate, &out) != n:
                 der = b""
@@ -307,16 +307,15 @@ cdef void tls_free(void *ssl) noexcept nogil:
     if ssl == NULL:
         return
     openssl.ERR_clear_error()
-    # Behind a failed handshake an alert was sent already.
+    # After a failed handshake an alert was sent already.
     if openssl.SSL_is_init_finished(ssl):
         openssl.SSL_shutdown(ssl)
     openssl.SSL_free(ssl)
     openssl.ERR_clear_error()
 
 
-# TLS of the server for Python: a test of itself, made when a server begins, and what tests drive.
-#
-# The event loop calls the functions of ``tls`` themselves.
+# TLS of the server for Python: for the self-test at a server's start, and for tests. The event loop calls the functions
+# above directly.
 
 cdef class TlsEndpoint:
     """A server's end of one TLS connection. Duplicates ``fd``, a non-blocking socket."""

@@ -1,1 +1,1 @@
-"""The nonce table of a host, by which a proof counts once."""
+"""The nonce table of a host, which makes a proof count once."""

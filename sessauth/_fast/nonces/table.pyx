@@ -1,11 +1,11 @@
-"""The replay table: of all calls with one proof, in all processes of a host, one is allowed.
+"""The replay table: one call with a given proof is allowed, across all processes of a host.
 
 All processes map one file: a header, a counter for each bucket, and buckets of 128 bytes, each a lock and fifteen
 entries. An entry is 39 bits of a keyed hash of the chain's last signature and the nonce, and the second of its
 expiry. The hash also selects the bucket. The key is random and unique to the table, so callers can't construct
 collisions.
 
-A valid entry is never displaced: without room the call is denied (docs/token-format.md, section 9.9).
+A valid entry is never displaced: without space the call is denied (docs/token-format.md, section 9.9).
 docs/decisions.md explains the locks.
 """
 
@@ -87,7 +87,7 @@ cdef enum:
     # As in table_file.
     TABLE_HEADER_BYTES = 4096
     LATEST_AT = 40
-    # A lock that is held for longer was left behind by a dead process.
+    # A lock that is held for longer belonged to a process that died.
     STEAL_AFTER_MS = 200
     GIVE_UP_AFTER_MS = 1000
     # Bits of an entry's expiry, in wrapped seconds. The hash is above them.
@@ -303,7 +303,7 @@ cdef class ReplayTable:
 
         Returns:
             The number of a reason: ALLOWED; REPLAYED for a used nonce; STALE_PROOF for a time that is too far from
-            ``now_ms`` or before the table; PROOF_UNAVAILABLE without room, beyond the quota of ``next_key``, or
+            ``now_ms`` or before the table; PROOF_UNAVAILABLE without space, beyond the quota of ``next_key``, or
             after the file was replaced.
 
         Raises:

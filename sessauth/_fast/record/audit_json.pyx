@@ -1,6 +1,10 @@
-"""Decision records as JSON lines of the audit stream (docs/audit.md).
+"""Decision records as JSON lines of the audit stream, and the hash chain of its lines (docs/audit.md).
 
-Records are selected and their chains marked with the GIL. The text is written without it.
+With the GIL records are selected and their chains marked. The text is written without it. The parts are:
+
+- the writer of records as bodies of lines;
+- the calls of each token chain among some records, added up;
+- the hash chain of the stream: bodies made into lines, and lines verified.
 """
 
 cimport cython
@@ -361,7 +365,7 @@ cdef struct ChainMark:
     Py_ssize_t start
     Py_ssize_t end
 
-# Lines that a walk collects: those of other kinds, or those whose time is far behind an earlier one.
+# Lines that a walk collects: those of other kinds, or those whose time is far before an earlier one.
 cdef struct ChainMarks:
     ChainMark *marks
     Py_ssize_t count
@@ -568,7 +572,7 @@ cdef class _Walk:
         return True
 
     cdef void inspect(self, const char *p, const char *end, Py_ssize_t n) noexcept nogil:
-        """Collect a line of another kind, or with a time far behind."""
+        """Collect a line of another kind, or with a time far before the latest."""
         cdef const char *stop = <const char *> memchr(p, 34, end - p)
         cdef Py_ssize_t kind = (end if stop == NULL else stop) - p
         cdef int64_t at = 0
@@ -608,12 +612,12 @@ def walk(
         first_n: the number that it must have.
         previous: the chain of the previous line, 32 bytes.
         latest_ms: the latest time of earlier lines, in ms since 1970.
-        slack_ms: the tolerance for a line's ``at_ms`` behind the latest time.
+        slack_ms: the tolerance for a line's ``at_ms`` before the latest time.
 
     Returns:
         The number of valid lines; the offset of the first line that is invalid or has no line feed (the length of
         ``data``: none); the chain of the last valid line; the lines of other kinds than decision, change and chain,
-        and the lines with a time behind, each as ``(n, start, end)``; the latest time. Works without the GIL.
+        and the lines with an earlier time, each as ``(n, start, end)``; the latest time. Works without the GIL.
 
     Raises:
         ValueError: for a negative number or offset, or a chain of another length.

@@ -1,4 +1,4 @@
-"""The memory layout of a decision record: a head, followed by the texts."""
+"""Counters, decision records and their queue. A record is a head, followed by the texts."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
@@ -24,7 +24,7 @@ cdef class CheckCounters:
     cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil
     # The current time, for `add_time`.
     cdef int64_t begin(self) noexcept nogil
-    # Count checks that were judged together since `started`, each with its share of the time.
+    # Count checks that were made together since `started`, each with its share of the time.
     cdef void add_time(self, int64_t started, Py_ssize_t checks) noexcept nogil
     # Count one check: its time, and its outcome if `counted`.
     cdef void count_check(self, const CheckOutcome *outcome, int64_t started, bint counted) noexcept nogil
@@ -49,7 +49,7 @@ cdef enum:
     RECORD_WATCHED = 4
     # The session that an unverified token claims follows the digest.
     RECORD_CLAIMS_SESSION = 8
-    # The token alone was judged: there is no call.
+    # The token alone was checked: there is no call.
     RECORD_TOKEN_ONLY = 16
 
 cdef enum:
@@ -175,7 +175,7 @@ cdef class DecisionQueue:
     cdef uint32_t _segment_mark
     cdef uint32_t _payload_mark
 
-    # Add a decision's record, or count it as lost without room. With the GIL.
+    # Add a decision's record, or count it as lost without space. With the GIL.
     cdef void put(
         self,
         const CheckInput *input,

@@ -1,4 +1,4 @@
-"""Decision records, as sinks read them."""
+"""Counters of checks, decision records as sinks read them, and the queue that the recorder drains."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
@@ -237,7 +237,7 @@ cdef class DecisionRecord:
 
     @property
     def token_only(self):
-        """True if the token alone was judged, and no call."""
+        """True if the token alone was checked, and no call."""
         return self.head.flags & RECORD_TOKEN_ONLY != 0
 
     @property
@@ -376,8 +376,8 @@ cdef str _record_text(const TextSlice *part):
 
 # The bounded queue of decision records.
 #
-# A check pays one copy into preallocated memory: no object is created, no lock taken beside the GIL, and nothing hashed
-# but input that is not a valid token. The recorder drains all records at once. Memory is bounded: a record without room
+# A check pays one copy into preallocated memory: it creates no object, takes no lock beside the GIL, and hashes only
+# input that is not a valid token. The recorder drains all records at once. Memory is bounded: a record without space
 # is counted as lost, and the call continues.
 
 cdef enum:
@@ -401,7 +401,7 @@ cdef class DecisionQueue:
     """Records of a checker's decisions: at most ``capacity_bytes`` with their chains.
 
     ``on_half_full`` is called when half of the capacity is used, at most once between two drains. ``queued`` counts
-    queued records, ``lost`` those without room. While ``refusing`` is set, every call is denied AUDIT_UNAVAILABLE.
+    queued records, ``lost`` those without space. While ``refusing`` is set, every call is denied AUDIT_UNAVAILABLE.
     With ``refuse_when_lost`` the first loss sets it, since the recorder may be blocked then.
     """
 
@@ -561,7 +561,7 @@ cdef class DecisionQueue:
             self._notify()
 
     cdef RecordHead *_reserve(self, size_t size, Chain chain) noexcept:
-        """Reserve room for a head and its parts. NULL without room."""
+        """Reserve space for a head and its parts. NULL without space."""
         cdef QueueSegment *active = &self._active
         cdef RecordHead *head
         cdef size_t weight = 0

@@ -1,4 +1,4 @@
-"""Decoder of check requests and encoder of their responses."""
+"""Check requests with the options of their items, their responses, and answers without a thread."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -34,7 +34,7 @@ cdef class ItemOptions(Batch):
     # Read an option's field of CheckItem, or skip another field.
     cdef bint read_option(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept
     cdef bint _options_formed(self) noexcept
-    # Reset the items from `first` up to `end`, exclusive, before they are judged.
+    # Reset the items from `first` up to `end`, exclusive, before they are checked.
     cdef int _reset_overrides(self, Py_ssize_t first, Py_ssize_t end) except -1
     # Record each item's decision, except those that another process decided.
     cdef int record_answers(self, RecordingRunner judge, object elsewhere) except -1

@@ -46,7 +46,7 @@ cdef enum:
 
 
 cdef class CheckMessage(ItemOptions):
-    """A decoded Check, CheckBatch, CheckStream or Commit request; once judged, also its decisions.
+    """A decoded Check, CheckBatch, CheckStream or Commit request; once checked, also its decisions.
 
     ``CheckMessage(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
     ValueError for bytes that are no such message. ``stated`` is the number of items in the message, ``stated_tokens``
@@ -80,7 +80,7 @@ cdef class CheckMessage(ItemOptions):
         return PyBytes_FromStringAndSize(<const char *> self.stated_permit.p, self.stated_permit.n)
 
     def token_index(self, Py_ssize_t i):
-        """Return the index of the item's token in the table, from 1; 0 for its own token, and once judged."""
+        """Return the index of the item's token in the table, from 1; 0 for its own token, and once checked."""
         self._item(i)
         return 0 if self.token_indexes == NULL else self.token_indexes[i]
 
@@ -108,7 +108,7 @@ cdef class CheckMessage(ItemOptions):
         return self._options_formed()
 
     def token(self, Py_ssize_t i):
-        """Return the item's token as judged. A token from the table is empty before that."""
+        """Return the item's token as checked. A token from the table is empty before that."""
         self._item(i)
         return self.token_of(i)
 
@@ -125,7 +125,7 @@ cdef class CheckMessage(ItemOptions):
         proven=None,
         bint timed=True,
     ):
-        """Judge ``count`` items from ``first``, or all remaining ones, by one state and one time.
+        """Check ``count`` items from ``first``, or all remaining ones, by one state and one time.
 
         ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
         wrong one. The others are as in ``Checker._check``; ``proven`` has the items that ``skip_proof`` counts for.
@@ -164,7 +164,7 @@ cdef class CheckMessage(ItemOptions):
     def answer(self, explain, elsewhere=()):
         """Return the response's bytes. ``explain(decision, token)`` returns the text of a denial.
 
-        Its token is None from the ninth denial on: reading tokens would take longer than judging the calls.
+        Its token is None from the ninth denial on: reading tokens would take longer than the checks.
         Records the items' decisions, except those in ``elsewhere``, which another process decided and records.
         """
         cdef ByteBuffer out

@@ -1,7 +1,7 @@
 """A client's side of a check: encoder of its request and decoder of decisions, without protobuf objects.
 
-Both are for plain messages. For any other they return None, and protobuf's own runtime is to write or read it:
-its errors, merged and unknown fields, and approvals stay its own.
+Both are for plain messages. For any other they return None, and the caller uses protobuf's own runtime, which handles
+errors, merged and unknown fields, and approvals.
 """
 
 cimport cython

@@ -1,10 +1,10 @@
 """Answers to checks that need no thread: every token was verified before, and nothing waits for the writer.
 
-A loop answers one request after the other, so none may take long. How long one can take at most is estimated before
-it is judged, by the bytes of its arguments and by what its tokens compare them with. Ceilings are left out: they are the
-operator's own.
+A loop answers one request after the other, so none may take long. The longest time of a request is estimated before its
+check, from the bytes of its arguments and the values that its tokens compare them with. Ceilings are left out: they are
+the operator's own.
 
-Whatever else a request is, or lacks, is answered by the service: this module refuses nothing.
+The service answers all other requests: this module refuses nothing.
 """
 
 from cpython.object cimport PyObject
@@ -38,10 +38,10 @@ cdef enum:
     MAX_COST = 150000
     # Bytes of the denied tokens: to read them for an explanation costs more than a check.
     MAX_EXPLAINED = 512
-    # What an item takes, and a pattern however short the text, in ns.
+    # Time of an item, and of a pattern for the shortest text, in ns.
     ITEM_COST = 50
     PATTERN_COST = 100
-    # What a byte of JSON takes to read, in quarters of a ns: small numbers and names take most.
+    # Time to read a byte of JSON, in quarters of a ns: small numbers and names take most.
     BYTE_COST = 14
 
 
@@ -94,7 +94,7 @@ cdef class DirectCaller:
         audience = self._audience_of(message)
         if audience is None:
             return None
-        # The thread that judges the call counts its hits.
+        # The thread that checks the call counts its hits.
         before = cache.hits
         if not _find_cached_tokens(message) or not _is_cheap(message):
             cache.hits = before
@@ -115,7 +115,7 @@ cdef class DirectCaller:
         return reply
 
     cdef str _audience_of(self, CheckMessage message):
-        """Return the audience that the service would judge for; None: it would refuse."""
+        """Return the audience that the service would check for; None: it would refuse."""
         cdef str stated
         if message.stated_audience.n == 0:
             return self._audiences[0] if len(self._audiences) == 1 else None
@@ -124,7 +124,7 @@ cdef class DirectCaller:
 
 
 cdef bint _is_plain(CheckMessage message, int most) except -1:
-    """Return True for well-formed items without options. A batch with proofs is judged once only, by the service."""
+    """Return True for well-formed items without options. A batch with proofs is checked once only, by the service."""
     cdef Py_ssize_t i
     if not 1 <= message.count <= most or message.stated != message.count or message.options != NULL:
         return False
@@ -154,7 +154,7 @@ cdef bint _is_final(CheckMessage message) noexcept:
 
 
 cdef bint _is_cheap(CheckMessage message) noexcept:
-    """Return True if judging the items takes MAX_COST at most, whatever the arguments are."""
+    """Return True if checking the items takes at most MAX_COST for any arguments."""
     cdef Py_ssize_t i
     cdef Item *item
     cdef PyObject *chain
@@ -176,7 +176,7 @@ cdef bint _is_cheap(CheckMessage message) noexcept:
 
 
 cdef void _cost_of(Chain chain, uint64_t *once, uint64_t *by_byte) noexcept nogil:
-    """Estimate what a chain's conditions take, in ns for a call, and in quarters of a ns for a byte of its JSON."""
+    """Estimate the time of a chain's conditions, in ns for a call, and in quarters of a ns for a byte of its JSON."""
     cdef Block *block
     cdef Scope *scope
     cdef int i, k
@@ -205,7 +205,7 @@ cdef void _add_conditions(const Condition *conditions, int count, uint64_t *once
 
 
 cdef bint _find_cached_tokens(CheckMessage message) except -1:
-    """Point each item at its chain in the cache of verified ones, before it is judged. False: one is not there."""
+    """Point each item at its chain in the cache of verified ones, before it is checked. False: one is not there."""
     cdef Py_ssize_t i
     cdef Item *item
     cdef Item *before = NULL
@@ -244,6 +244,6 @@ cdef PyObject *_find_cached(CheckMessage message, TextSlice *token, int *refused
         return kept
     chain = cache.find(token.p, token.n)
     if chain is None:
-        # The thread that judges the call counts the miss.
+        # The thread that checks the call counts the miss.
         cache.misses -= 1
     return <PyObject *> chain if chain is not None else NULL

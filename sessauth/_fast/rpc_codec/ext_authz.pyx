@@ -1,7 +1,7 @@
 """Requests of Envoy's external authorization (proto/sessauth/gateways/extauthz/v1/check.proto), read on the loop.
 
-Fields that are not read may be anything. One that is read and is there twice, or header lines in both of their forms,
-make the request malformed.
+Fields that are not read may have any value. A field that is read and occurs twice makes the request malformed. So do
+header lines in both of their forms.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -47,7 +47,7 @@ PLAIN_LINES[:] = [
 
 
 cdef class ExtAuthzRequest:
-    """A CheckRequest: the parts of the request that the gateway judges.
+    """A CheckRequest: the parts of the request that the gateway checks.
 
     ``headers`` are pairs of a name and a text or bytes, but for those that no gateway reads. ``joined`` is True if
     lines of one name were joined. ``body`` is None if none was sent; ``size`` is Envoy's count of its bytes, -1 if

@@ -1,6 +1,6 @@
-"""Options of a request's items, and overrides by the writer.
+"""Options of a request's items, overrides by the writer, and the encoder of decisions.
 
-Only the writer of the state can allow calls with costs or permits. A check in this process ends in stage needs then,
+Only the writer of the state can allow calls with costs or permits. A check in this process ends in stage ``needs`` then,
 and the service overrides the item with the writer's decision.
 """
 
@@ -304,7 +304,7 @@ cdef class ItemOptions(Batch):
         return not item.outcome.allowed and item.outcome.stage == STAGE_NEEDS
 
     def call(self, Py_ssize_t i):
-        """Return a judged item's token, action, resource, arguments, tool, session, source, identities and proof.
+        """Return a checked item's token, action, resource, arguments, tool, session, source, identities and proof.
 
         The parts are those of a call of ``check_batch``.
         """
@@ -340,7 +340,7 @@ cdef class ItemOptions(Batch):
         self.overrides[i] = decision
 
     def consume_nonce(self, Py_ssize_t i):
-        """Consume the nonce of a proof that was verified when the item was judged; True for an item without one.
+        """Consume the nonce of a proof that was verified when the item was checked; True for an item without one.
 
         False: the item is denied now, e.g. REPLAYED.
         """

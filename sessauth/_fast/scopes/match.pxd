@@ -1,7 +1,8 @@
-"""Matching of scopes against a request (docs/token-format.md, sections 6.5 and 9.8).
+"""Evaluation of conditions, and matching of scopes against a request (docs/token-format.md, sections 6 and 9.8).
 
-The closed world for arguments (section 6.5) is inline: every check of a closed scope ends there, and a call would cost
-a tenth of a warm check.
+Every warm check compares a few plain values, so lookups by path, comparisons of plain values and the most common shapes
+of conditions are inline. So is the closed world for arguments (section 6.5): every check of a closed scope ends there,
+and a call would cost a tenth of a warm check.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
@@ -36,8 +37,6 @@ cdef inline const JsonNode *find_node(const Document *document, const Path *path
 
 
 # Comparison of scalar values (docs/token-format.md, section 6.6).
-#
-# Equality and order of plain values are inline, since every warm check has a few.
 
 # An operand: from the request, a fact, a token, or the result of an accessor.
 cdef struct Operand:
@@ -88,9 +87,7 @@ cdef inline bint order_is(int op, int order) noexcept nogil:
     return order > 0 if op == OP_GREATER else order >= 0
 
 
-# Conditions, evaluated (docs/token-format.md, sections 6.2 to 6.9).
-#
-# The most common shapes are evaluated inline, since every warm check has a few. The others are in ``match.pyx``.
+# Evaluation of conditions (docs/token-format.md, sections 6.2 to 6.9).
 
 # The documents and facts that conditions read, and the work so far.
 cdef struct Context:
@@ -106,10 +103,10 @@ cdef struct Context:
     uint32_t place[MAX_PATH_SEGMENTS]
     int depth
 
-# Steps of work (section 9.8) that a comparison of one value takes, beside those for the bytes of a text.
+# Weights of work (section 9.8): the steps that comparing one value takes, beside those for the bytes of a text.
 cdef enum:
     BYTES_A_STEP = 16
-    # Of a text that a pattern or a path walks.
+    # For a text that a pattern or a path walks.
     WALKED_BYTES_A_STEP = 8
     VALUES_A_STEP = 2
     URL_STEPS = 4
@@ -117,7 +114,7 @@ cdef enum:
     DECIMAL_STEPS = 4
     FORM_STEPS = 3
     DIGEST_STEPS = 16
-    # Hashed bytes take so many steps for one of other bytes.
+    # A hashed byte counts as this many other bytes.
     HASHED = 4
 
 # Start the counter: the smaller the arguments, the less work may follow.
@@ -130,13 +127,13 @@ cdef inline bint _spend_on_lookup(Context *context, const Document *document) no
     """Count the lookup of a path, which may pass by all values of its document."""
     return document.used < VALUES_A_STEP or spend(context, document.used // VALUES_A_STEP, 1)
 
-# 1 if a condition's JSON values include one that is stated by its digest.
+# 1 if a condition's JSON values include one that is given by its digest.
 cdef bint has_digest(const Condition *c) noexcept nogil
 # `holds` for conditions of every shape.
 cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil
 
 cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *marked) noexcept nogil:
-    """Evaluate a condition. False also when the work ran out; then the context is `overworked`.
+    """Evaluate a condition. False also when the work runs out; then the context is `overworked`.
 
     The condition's spans are relative to ``base``. The argument of the condition may be marked in ``marked``, bit i for
     node i. The marks of one scope save ``covers`` a lookup of these arguments.
@@ -186,7 +183,7 @@ cdef void match_scopes(
 cdef str left_text(const MatchResult *verdict)
 # `mentions` for paths of other sources than ARGS, and below lists.
 cdef int mentions_elements(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil
-# `covered` for a list of whose elements some are mentioned, and for all below it.
+# `covered` for a list with some of its elements mentioned, and for all below it.
 cdef bint covered_elements(
     const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, MatchResult *out
 ) noexcept nogil
@@ -259,7 +256,7 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     return paths
 
 # 1 if the scope names all arguments of the call. `marked`: the arguments that `holds` marked for this scope's
-# conditions, or 0. 0 also when the work ran out; then the context is `overworked`.
+# conditions, or 0. 0 also when the work runs out; then the context is `overworked`.
 cdef inline bint covers(
     const Scope *scope, bytes_t base, Context *context, uint64_t marked, MatchResult *out
 ) noexcept nogil:

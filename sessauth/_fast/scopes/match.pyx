@@ -1,13 +1,15 @@
-"""Matching of scopes (docs/token-format.md, sections 5, 6.5 and 9.8).
+"""Evaluation of conditions and matching of scopes (docs/token-format.md, sections 5, 6 and 9.8).
 
-No other module matches scopes against requests. Only the name of a left-over argument allocates or needs the GIL.
+No other file does either. From bottom to top: comparison of values, evaluation of a condition, matching of scopes.
+Counted steps bound the work (section 9.8). Only the name of a left-over argument needs the GIL. Only that and the
+equality form of an object or a list allocate.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
 
-# Comparison of scalar values (docs/token-format.md, sections 6.6 to 6.9). No function allocates or needs the GIL.
+# Comparison of scalar values (docs/token-format.md, sections 6.6 to 6.9).
 
 cdef void from_node(const JsonNode *node, Operand *out) noexcept nogil:
     out.type = node.type
@@ -146,9 +148,6 @@ cdef bint _text_relation(int op, const Operand *hand, const Operand *operand) no
 
 
 # Evaluation of conditions (docs/token-format.md, sections 6.2 to 6.9).
-#
-# No other module evaluates a condition. No function needs the GIL, and only the equality
-# form of an object or a list allocates. Counted steps bound the work (section 9.8).
 
 cdef void begin_work(Context *context, size_t argument_bytes) noexcept nogil:
     context.work = 3 * (<uint32_t> (MAX_JSON_BYTES - argument_bytes) // BYTES_A_STEP)
@@ -218,7 +217,7 @@ cdef inline bint _is_missing(const Condition *c, const Operand *operand) noexcep
 
 
 cdef inline bint _of_nothing(const Condition *c) noexcept nogil:
-    """Evaluate a condition where there is nothing at its path."""
+    """Evaluate a condition without a value at its path."""
     return c.op == OP_ABSENT or c.optional
 
 
@@ -231,7 +230,7 @@ cdef bint _at_places(
     Context *context,
     const Operand *operand,
 ) noexcept nogil:
-    """Evaluate a condition at all places below a node to which the last segments of its path lead."""
+    """Evaluate a condition at all places below a node that the last segments of its path lead to."""
     cdef const JsonNode *nodes = context.arguments.nodes
     cdef const JsonNode *member
     cdef uint32_t at, i
@@ -258,7 +257,7 @@ cdef bint _at_places(
         return 1
     if node.type != TYPE_OBJECT:
         return _of_nothing(c)
-    # The name stands behind a `.`.
+    # The name follows a `.`.
     member = find_member(nodes, node, base + segment.at + 1, segment.n - 1)
     if member == NULL:
         return _of_nothing(c)

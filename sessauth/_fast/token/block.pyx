@@ -1,15 +1,13 @@
-"""Parses, validates and compiles one block of a chain (docs/token-format.md, section 4).
+"""The parser of one block of a chain and of its scopes (docs/token-format.md, sections 4 and 5).
 
-Relations between blocks are in ``chain``.
+It validates and compiles them. ``chain`` validates the relations between blocks; ``scopes/match`` matches scopes.
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memset
 
 
-# Parses, validates and compiles scopes (docs/token-format.md, section 5).
-#
-# ``match`` matches them.
+# Scopes.
 
 cdef inline bint _same_span(bytes_t base, const ByteSpan *a, const ByteSpan *b) noexcept nogil:
     return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0
@@ -284,7 +282,7 @@ cdef const char *_add_action(WireReader inner, bytes_t base, Scope *out) noexcep
 
 
 cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t source) noexcept nogil:
-    """Validate a free path: its source, and no duplicate in `others`, a reader behind the tag of the first."""
+    """Validate a free path: its source, and no duplicate in `others`, a reader after the tag of the first."""
     cdef WireReader other
     cdef size_t n = path.end - path.p
     if source != SOURCE_ARGS and source != SOURCE_ELEMENTS and source != SOURCE_UNKNOWN:

@@ -1,4 +1,4 @@
-"""A chain: the blocks of a token and their signatures (docs/token-format.md, section 3)."""
+"""A token, compiled: proofs, values, conditions, scopes, blocks, and the chain (docs/token-format.md, section 3)."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int16_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
@@ -151,7 +151,7 @@ cdef inline bint is_argument(const Path *path) noexcept nogil:
     return path.source == SOURCE_ARGS or path.source == SOURCE_ELEMENTS
 
 cdef inline bint is_each_element(bytes_t base, const ByteSpan *segment) noexcept nogil:
-    """Return 1 if a segment of an ELEMENTS path is `[]`. Any other is a name behind a `.`."""
+    """Return 1 if a segment of an ELEMENTS path is `[]`. Any other is a name after a `.`."""
     return base[segment.at] == 0x5B
 
 cdef inline bint is_json(const Condition *c) noexcept nogil:
@@ -169,7 +169,7 @@ cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
 cdef inline int count_run(WireReader reader, uint32_t number) noexcept nogil:
-    """Count the adjacent elements of a repeated field. The reader is behind the first tag."""
+    """Count the adjacent elements of a repeated field. The reader is after the first tag."""
     cdef WireReader inner
     cdef WireReader first = reader
     # Nearly all fields have one element.
@@ -243,7 +243,7 @@ cdef struct Root:
     uint16_t token_id
     uint64_t min_revision
 
-# Offsets are from the first byte of the token. A time or number of 0 is not stated.
+# Offsets are from the first byte of the token. A time or number of 0 is absent.
 cdef struct Block:
     uint16_t signature
     ByteSpan payload
@@ -298,7 +298,7 @@ cdef class Chain:
     cdef readonly uint64_t not_before_ms
     cdef readonly uint64_t issued_at_ms
     cdef readonly int max_blocks
-    # Offsets into raw behind each block, where a prefix of the chain ends.
+    # Offsets into raw after each block, where a prefix of the chain ends.
     cdef uint16_t ends[MAX_BLOCKS]
     cdef bint any_unknown
     # The first revoked block, or -1, as of the session's `revocation_mark`; 0: not checked.
@@ -315,7 +315,7 @@ cdef class Chain:
     cdef Link session_link
     # The text form, if the cache keeps it.
     cdef bytes text
-    # Behind all fields that a check reads: BLAKE2b-256 of raw, once computed.
+    # After all fields that a check reads: BLAKE2b-256 of raw, once computed.
     cdef unsigned char *digest
     # Marks of the decision queue: the segment that owns the chain, the drain of its payloads, the stream that has them.
     cdef uint32_t segment_mark

@@ -1,7 +1,7 @@
 """A chain: the blocks of a token and their signatures.
 
 Parsing is one pass over the bytes. It compiles all that checks read, and verifies no signature. Verification covers
-only received bytes: label, index, previous signature, payload (docs/token-format.md, section 3.1).
+only bytes as received: label, index, previous signature, payload (docs/token-format.md, section 3.1).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -263,7 +263,7 @@ cdef class Chain:
 
     @property
     def min_revision(self):
-        """The lowest revision of a view that can judge this token."""
+        """The lowest revision of a view that can check this token."""
         return self.root.min_revision
 
     @property
@@ -306,12 +306,12 @@ cdef class Chain:
 
     @property
     def prefix_ends(self):
-        """The offset in raw behind each block."""
+        """The offset in raw after each block."""
         return tuple([self.ends[i] for i in range(self.block_count)])
 
 
 cdef void self_header(Chain chain, int index, unsigned char *out) noexcept nogil:
-    """Write index and previous signature behind the label."""
+    """Write index and previous signature after the label."""
     out[BLOCK_LABEL_BYTES] = <unsigned char> index
     if index == 0:
         memset(out + BLOCK_LABEL_BYTES + 1, 0, SIGNATURE_BYTES)

@@ -1,13 +1,13 @@
-"""Parses, validates and compiles conditions (docs/token-format.md, section 6.1).
+"""The parser of conditions and their values (docs/token-format.md, sections 6.1 and 7).
 
-``evaluate`` evaluates them.
+It validates and compiles them; ``scopes/match`` evaluates them.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp
 
 
-# Parses and validates values (docs/token-format.md, section 7).
+# Values.
 
 cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
     cdef uint32_t number, wire

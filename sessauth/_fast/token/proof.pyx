@@ -2,7 +2,7 @@
 
 A proof covers the request's digest, the chain's last signature, the verifier, a time and a nonce. Kind 1 is an Ed25519
 signature; kind 2 a MAC under a key that holder and verifier agree on by X25519 (docs/token-format.md, sections 8.1 and
-9.9). ``proof_stage`` verifies proofs.
+9.9). ``check/stages`` verifies proofs.
 """
 
 cimport cython
@@ -27,7 +27,7 @@ cdef uint64_t MAX_TIME_MS = 0x1FFFFFFFFFFFFF
 
 @cython.final
 cdef class ProofKeys:
-    """The verifier id, keys and replay table by which a host verifies proofs. Immutable.
+    """The verifier id, keys and replay table that a host verifies proofs with. Immutable.
 
     ``ProofKeys(verifier_id, keys, table)``: ``keys`` are up to two tuples ``(public_key, secret,
     not_before_ms, expires_at_ms)``, X25519, 32 bytes each; a key is valid from the first time up to the
