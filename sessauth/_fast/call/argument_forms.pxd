@@ -95,7 +95,7 @@ cdef class ScratchBox:
 
 # Copies a text. Without memory for it the argument stays unnamed.
 cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
-# slice_of for other objects than bytes and compact ASCII strings.
+# slice_of for objects other than bytes and compact ASCII strings.
 cdef object slice_of_object(object text, TextSlice *out)
 
 cdef inline void input_init(CheckInput *input) noexcept nogil:

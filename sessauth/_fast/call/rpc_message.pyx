@@ -50,7 +50,7 @@ cdef struct Forming:
 def json_form(bytes text not None):
     """Return the equality form of a JSON text, None if it has more than 1024 bytes, and its digest.
 
-    Raises FormError for bytes that are no JSON value within the limits of a request, and for one without a form.
+    Raises FormError for bytes that are not a JSON value within the limits of a request, and for one without a form.
     """
     cdef Document document
     cdef JsonForm out
@@ -100,7 +100,7 @@ cdef bint is_json_form(bytes_t p, size_t n, uint8_t *plain) noexcept nogil:
     return same
 
 
-# Form a value, for at most `work` steps, which are taken off. `out.hashed` is the caller's wish for a digest.
+# Form a value in at most `work` steps, which are subtracted. The caller sets `out.hashed` to get a digest.
 cdef Formed form_json(const JsonNode *nodes, const JsonNode *node, uint32_t *work, JsonForm *out) noexcept nogil:
     cdef Forming forming
     cdef const JsonNode **order = NULL

@@ -40,7 +40,7 @@ cdef class CostClaims:
 
     Elements are ``(block, block_id, scopes)``, one for each block whose matching scopes all have needs. ``scopes``
     is a tuple of the matching scopes, in order: ``(scope, price, amount)``. ``price`` is a ``Price``. ``amount`` is
-    the charge to its budget, as units and nanos, or None for an argument that is no number or negative, and
+    the charge to its budget, as units and nanos, or None for an argument that is negative or not a number, and
     without a budget. Empty for a call without costs.
 
     ``session_id``, ``block_ids`` (the root's first), ``epoch``, ``revision`` and ``checked_at_ms`` are those of the

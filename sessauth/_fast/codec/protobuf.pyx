@@ -543,8 +543,8 @@ def text_form_bytes(str text not None, Py_ssize_t prefix_chars):
 cpdef bytes proof_bytes(object proof):
     """Return the bytes of a proof's text, or other bytes as they are.
 
-    A text that is damaged, or of something else, comes back as it is too: it is the encoding of no proof. Raises
-    TypeError for other objects than bytes and str.
+    A text that is damaged, or not of a proof, is returned as it is too: no proof has that encoding. Raises
+    TypeError for objects other than bytes and str.
     """
     cdef bytes data, out
     cdef bytes_t p

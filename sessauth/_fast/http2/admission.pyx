@@ -31,9 +31,9 @@ cdef class Admission:
     cdef object _certificate_facts
     # Returns the lane of a caller; None: all wait in one.
     cdef object _lane_of
-    # Counts the refusal of a stranger's call of a path, and returns True if nothing more is to be done for it.
+    # Counts the refusal of a stranger's call of a path. True: the refusal needs nothing more.
     cdef object _counts_refusal
-    # The status of such a refusal, as it is sent: its code, its text, and its google.rpc.Status. None: none.
+    # The status of such a refusal, as it is sent: code, text and google.rpc.Status. None: none is refused here.
     cdef tuple _refusal
     # Python was called for a call since this was last reset: its timers may have changed.
     cdef bint called_back
@@ -42,15 +42,15 @@ cdef class Admission:
 
     def __cinit__(self):
         self.commands = CommandQueue.__new__(CommandQueue)
-        # Without one: it is closed even if the rest is never made.
+        # No descriptor yet: the memory is closed even if construction fails later.
         self.memory.epoll = -1
 
     cdef int refresh(self) except -1:
-        """Note if callers that were found earlier may be ones no longer."""
+        """Note if callers that were found earlier may no longer be valid."""
         try:
             self.memory.generation = self._direct.generation()
         except Exception as error:
-            # None of the numbers that it returns: callers that are found now may be ones no longer after it.
+            # A number that `generation` never returns: callers that are found now may not be valid later.
             self.memory.generation = FAILED_GENERATION | (self.memory.generation + 1)
             self._fault(error)
         return 0
@@ -72,7 +72,7 @@ cdef class Admission:
             return 0
         if stream.lane >= LANE_NEW:
             if cached_caller(stream) == NULL:
-                # To look a caller up takes Python: each connection has its turn.
+                # Looking a caller up takes Python: each connection has its turn.
                 wait_for_look_up(stream)
                 return 0
             stream.lane = LANE_KNOWN
@@ -83,7 +83,7 @@ cdef class Admission:
         return 0
 
     cdef int look_up(self, Stream *stream) except -1:
-        """Find the lane of a new request by its caller, and go on with it there."""
+        """Find the lane of a new request by its caller, and continue it there."""
         cdef int lane = LANE_STRANGERS
         try:
             if not stream.several_authorizations:
@@ -103,7 +103,7 @@ cdef class Admission:
         return 0
 
     cdef bint _refuses_here(self, Stream *stream) except -1:
-        """Refuse a stranger's call without Python's part in it, if its refusal is not logged."""
+        """Refuse a stranger's call without a call of Python, if its refusal is not logged."""
         cdef Vector path
         if self._refusal is None or stream.fault or stream.form != IS_GRPC_REQUEST or stream.path < 0:
             return False
@@ -152,7 +152,7 @@ cdef class Admission:
     cdef int _expect_message(self, Stream *stream) except -1:
         """Wait for the rest of a message. A known caller may send more than a stream's first window.
 
-        That takes the memory of a whole message, before a pool has a place for the call: a few may at once.
+        That takes the memory of a whole message before a pool has a place for the call, so only a few may at once.
         """
         expect(stream, self.memory.now_ns + EXPECTED_NS)
         if stream.receiving or self.memory.early >= MAX_EARLY:
@@ -167,7 +167,7 @@ cdef class Admission:
         return 0
 
     cdef PyObject *_caller(self, Stream *stream) except? NULL:
-        """Return the caller of a stream, borrowed from the connection; NULL for one who is not known."""
+        """Return the caller of a stream, borrowed from the connection; NULL for an unknown one."""
         cdef PyObject *caller = cached_caller(stream)
         cdef object direct
         if caller == NULL:
@@ -247,7 +247,7 @@ cdef class Admission:
         return 0
 
     cdef int admit(self, Stream *stream) except -1:
-        """Make the call of a stream, and let it be accepted."""
+        """Create the call of a stream, and have Python accept it."""
         cdef NativeCall call
         cdef const char *fault
         if stream.fault == FAULT_HEADERS:
@@ -267,7 +267,7 @@ cdef class Admission:
             self.called_back = True
             self._accept(call)
         except Exception as error:
-            # It is not admitted again for what comes before the client hears of it.
+            # Not admitted again for frames that arrive before the client sees the reset.
             stream.answer = ANSWER_FINISHING
             reset(stream, CANCEL)
             self._fault(error)
@@ -290,7 +290,7 @@ cdef class Admission:
 
 
 cdef const char *request_fault(const Stream *stream) noexcept:
-    """Return the HTTP status for a request that is none of gRPC; NULL for one that is."""
+    """Return the HTTP status for a request that is not gRPC; NULL for one that is."""
     if not stream.form & IS_POST:
         return b"405"
     if not stream.form & IS_GRPC:

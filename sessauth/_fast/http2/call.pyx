@@ -105,7 +105,7 @@ cdef bint _submit_status(Stream *stream, bint alone) noexcept nogil:
     return refused == 0
 
 
-# Parts of an answer. False without memory; nothing was begun then.
+# Parts of an answer. False without memory, and then nothing was begun.
 cdef bint answer(Stream *stream, const char *message, size_t n) noexcept nogil:
     if not add_out(stream, message, n):
         return False
@@ -221,7 +221,7 @@ cdef bytes COMPRESSED_TEXT = b"compressed messages are not accepted; send them w
 
 
 cdef class NativeCall(Command):
-    """One call on a stream of HTTP/2. The loop makes it."""
+    """One call on a stream of HTTP/2. The loop creates it."""
 
     # NULL once the stream is closed. Only the thread of the loop reads it.
     cdef Stream *stream
@@ -246,7 +246,7 @@ cdef class NativeCall(Command):
         return self._facts or {}
 
     def notice_end(self, on_end not None):
-        """Call ``on_end(cancelled)`` when the call has ended; ``cancelled``: otherwise than by its status."""
+        """Call ``on_end(cancelled)`` when the call has ended; ``cancelled``: without its status."""
         self._on_end = on_end
 
     def receive(self, on_message not None):
@@ -272,7 +272,7 @@ cdef class NativeCall(Command):
         self.commands.post(self, CANCEL_CALL, None, None, None)
 
     def __cinit__(self):
-        # For calls that no loop made: nothing becomes of their commands.
+        # For calls that no loop created: their commands have no effect.
         self.commands = _NO_LOOP
 
     cdef int run(self, int operation, object first, object second, object third) except -1:
@@ -319,7 +319,7 @@ cdef class NativeCall(Command):
             fail(stream.connection)
         return 0
 
-    # Call back for what has happened to the stream. A closed one is no longer this call's, even if this raises.
+    # Call back for the events of the stream. A closed one is no longer this call's, even if this raises.
     cdef int advance(self) except -1:
         cdef Stream *stream = self.stream
         if stream.closed:
@@ -362,7 +362,7 @@ cdef class NativeCall(Command):
             if stream.answer >= ANSWER_FINISHING:
                 return 0
             if stream.fault == FAULT_SIZE:
-                # The words of gRPC's core.
+                # The text of gRPC's core.
                 text = b"SERVER: Received message larger than max (%d vs. %d)" % (
                     stated_size(stream), stream.connection.loop.max_message
                 )
@@ -398,7 +398,7 @@ cdef bytes encoded_details(bytes status):
 
 
 cdef NativeCall call_of(Stream *stream, CommandQueue commands):
-    """Make the call of a stream whose headers have come."""
+    """Create the call of a stream whose headers have come."""
     cdef NativeCall call = NativeCall.__new__(NativeCall)
     cdef Vector value
     cdef long long ns = -1

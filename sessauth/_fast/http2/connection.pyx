@@ -27,11 +27,11 @@ cdef enum:
     # thousands of calls is no attacker: a call that was reset costs no more than one that is answered.
     RESET_BURST = 10_000
     RESETS_PER_SECOND = 2_500
-    # The weight of one of a request that came in the same turn, which no client needs: they are not among the 256 at
-    # once. And of one that was not answered yet, where no caller is known.
+    # The weight of the reset of a request that came in the same turn, which no client needs: such requests are not
+    # among the 256 at once. Then that of a request without an answer, on a connection without a known caller.
     HASTY_RESET = 5
     STRANGERS_RESET = 20
-    # Those of libnghttp2, which bounds them from 1.57 on, and in every version here.
+    # The bound of libnghttp2 from 1.57 on, out of reach: resets are bounded here for every version.
     LIBRARY_RESETS = 1 << 30
     # CONTINUATION frames in a row (CVE-2024-28182). libnghttp2 bounds them from 1.61 on, but counts a frame again for
     # each piece in which its header comes.
@@ -46,7 +46,7 @@ cdef enum:
 cdef int64_t MIN_PING_INTERVAL_NS = 5_000_000_000
 
 
-# Make callbacks and options, once for a loop. False without memory.
+# Create callbacks and options, once for a loop. False without memory.
 cdef bint prepare(LoopMemory *loop) noexcept nogil:
     if nghttp2.session_callbacks_new(&loop.callbacks) or nghttp2.option_new(&loop.options):
         return False
@@ -57,7 +57,7 @@ cdef bint prepare(LoopMemory *loop) noexcept nogil:
     nghttp2.session_callbacks_set_on_data_chunk_recv_callback(loop.callbacks, _on_data)
     nghttp2.session_callbacks_set_on_stream_close_callback(loop.callbacks, _on_stream_close)
     nghttp2.option_set_no_auto_window_update(loop.options, 1)
-    # Spaces around a value are the router's to refuse, with a status, as gRPC's server does.
+    # The router refuses spaces around a value with a status, as gRPC's server does.
     if nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation != NULL:
         nghttp2.option_set_no_rfc9113_leading_and_trailing_ws_validation(loop.options, 1)
     nghttp2.option_set_max_outbound_ack(loop.options, MAX_ACKS)
@@ -70,7 +70,7 @@ cdef bint prepare(LoopMemory *loop) noexcept nogil:
 
 
 cdef void release(LoopMemory *loop) noexcept nogil:
-    """Free the memory of streams that ended. Callbacks and options are as small as the loop is long-lived."""
+    """Free the memory of streams that ended. Callbacks and options are small, and stay."""
     cdef Stream *stream
     while loop.free_streams != NULL:
         stream = loop.free_streams
@@ -112,7 +112,7 @@ cdef Connection *open_connection(LoopMemory *loop, int fd, void *tls) noexcept n
 
 
 cdef void leave(Connection *connection) noexcept nogil:
-    """Go on with leaving: first a notice, by the next call GOAWAY with the last stream that counts."""
+    """Leave in two calls: the first sends a notice, the second GOAWAY with the last stream that counts."""
     if connection.failed or connection.leaving == 2:
         return
     connection.leaving += 1
@@ -132,7 +132,7 @@ cdef void leave(Connection *connection) noexcept nogil:
 
 
 cdef void end_with(Connection *connection, uint32_t error) noexcept nogil:
-    """Send GOAWAY and close, whatever runs."""
+    """Send GOAWAY and close, even while calls run."""
     if not connection.failed:
         nghttp2.session_terminate_session(connection.session, error)
         make_dirty(connection)
@@ -235,7 +235,7 @@ cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexce
 
 
 cdef void _go_on(Stream *stream) noexcept nogil:
-    """Let a stream be gone on with; one whose caller must be looked up waits for that."""
+    """Let a stream continue. If its caller must be looked up, it waits for that."""
     if stream.call == NULL:
         if stream.is_waiting:
             return
@@ -252,7 +252,7 @@ cdef void _count_idle_frame(Connection *connection) noexcept nogil:
 
 
 cdef void _count_reset(Connection *connection, const Stream *stream) noexcept nogil:
-    """Refuse a client that resets more than it may, most of all what it has just begun."""
+    """Refuse a client that resets too many streams. The resets of streams just begun weigh most."""
     cdef int64_t now = connection.loop.now_ns
     cdef int64_t regained = (now - connection.resets_counted_ns) * RESETS_PER_SECOND // SECOND_NS
     cdef int weight = 1
@@ -453,7 +453,7 @@ cdef void reap(LoopMemory *loop) noexcept:
         _close(connection)
 
 
-# Close every connection of a loop that ends, and let go of their calls. None is called back.
+# Close every connection of a loop that ends, and release their calls. None is called back.
 cdef void abandon(LoopMemory *loop) noexcept:
     cdef Connection *connection = loop.connections
     cdef Stream *stream
@@ -574,7 +574,7 @@ cdef enum:
 
 
 cdef size_t read_from(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
-    """Read what has come, ``room`` bytes at most: the other connections have their turn. Return how many there were."""
+    """Read at most ``room`` bytes, since the other connections have their turn. Return their number."""
     cdef size_t left = room
     cdef Py_ssize_t n
     cdef int _
@@ -584,7 +584,7 @@ cdef size_t read_from(Connection *connection, uint8_t *buffer, size_t room) noex
         n = _receive(connection, buffer, left)
         if n == AGAIN:
             return room - left
-        # A bad preface, a flood, or no memory: nothing that an answer could help.
+        # A bad preface, a flood, or no memory: no answer would help.
         if (
             n <= 0
             or not frames_within_bounds(connection, buffer, n)
@@ -614,7 +614,7 @@ cdef Py_ssize_t _receive(Connection *connection, uint8_t *buffer, size_t room) n
 
 
 cdef bint _shake_hands(Connection *connection) noexcept nogil:
-    """Go on with the handshake of TLS; True when it is done."""
+    """Continue the handshake of TLS; True when it is done."""
     cdef int state = tls_handshake(connection.tls)
     if state == HANDSHAKE_DONE:
         connection.tls_ready = True
@@ -636,7 +636,7 @@ cdef void read_again(Connection *connection) noexcept nogil:
 
 
 cdef void write_to(Connection *connection) noexcept nogil:
-    """Send what nghttp2 has, as far as the client reads it."""
+    """Send the output of nghttp2, as far as the client reads it."""
     cdef const uint8_t *data
     cdef Py_ssize_t n = 1
     cdef Py_ssize_t sent

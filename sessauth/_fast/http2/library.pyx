@@ -137,7 +137,7 @@ cdef Nghttp2 nghttp2
 NGHTTP2_LIBRARY = "libnghttp2.so.14"
 # 1.43.0 has every function but those that are optional.
 cdef int OLDEST = 0x012B00
-# Of 1.50, 1.57 and 1.61: what they turn off or bound, older ones don't have, or it is bounded here.
+# From 1.50, 1.57 and 1.61 on. Older versions have nothing that these turn off or bound, or it is bounded here.
 OPTIONAL_FUNCTIONS = (
     "option_set_max_continuations",
     "option_set_no_rfc9113_leading_and_trailing_ws_validation",

@@ -74,7 +74,7 @@ cdef class Listeners:
         return epoll_ctl(self.memory.epoll, EPOLL_CTL_ADD, self.sockets[place][0].fileno(), &event) * 0
 
     cdef int accept_from(self, uint64_t places) except -1:
-        """Open what waits at the listeners, some at a time: calls go on meanwhile."""
+        """Open connections that wait at the listeners, a few at a time, since calls go on meanwhile."""
         cdef int place, _
         for place in range(len(self.sockets)):
             if not places >> place & 1:
@@ -156,7 +156,7 @@ cdef enum:
     EVENTS = 4096
     # Steps of TLS handshakes in one turn: each takes up to half a ms.
     HANDSHAKES = 4
-    # Bytes of one connection that are read in a turn, the most.
+    # The most bytes of one connection that are read in a turn.
     BUFFER_BYTES = 64 << 10
     # The kinds of connections by their lanes: of strangers, of known callers, of operators, and new ones.
     KINDS = 4
@@ -169,8 +169,8 @@ cdef enum:
     LOOK_UPS = 128
     STRANGERS_LOOK_UPS = 32
 
-# Bytes that are read in a turn, by lane of the connection: of all, and of one the least where many have some. A stream
-# that is begun and reset takes 3 µs and 30 bytes: strangers can make no turn longer than 1 ms by them.
+# Bytes that are read in a turn, by lane: from all its connections, and at least from each one read when many have some.
+# A stream that is begun and reset takes 3 µs and 30 bytes, so strangers can't make a turn longer than 1 ms by them.
 cdef size_t[KINDS] TURN_BYTES = [8 << 10, 64 << 10, 64 << 10, 32 << 10]
 cdef size_t[KINDS] LEAST_BYTES = [1 << 10, 4 << 10, 4 << 10, 2 << 10]
 # The order in which they are read.
@@ -195,7 +195,7 @@ cdef class Loop(Admission):
 
     ``accept(call)`` is called for each new call whose headers have come, and ``fault(error)`` for an exception of a
     callback. ``direct.admit(path, authorization, facts)`` returns a DirectCaller, or None: the call is accepted.
-    ``direct.generation()`` is a number that changes when a caller found earlier may be one no longer.
+    ``direct.generation()`` is a number that changes when a caller found earlier may no longer be valid.
     ``lane_of(authorization, facts)`` returns 0 for a stranger, 1 for a known caller, 2 for an operator: requests that
     wait are admitted from the highest lane first. ``refusal`` is a code, a text and a google.rpc.Status: a stranger's
     call ends with it if ``counts_refusal(path)`` returns True.
@@ -292,7 +292,7 @@ cdef class Loop(Admission):
         self._listeners.add(listener, tls)
 
     def poll(self, double seconds):
-        """Serve for ``seconds``, until :meth:`wake`, also one before, or until a call was accepted or called back.
+        """Serve for ``seconds``, until :meth:`wake`, even an earlier one, or until a call was accepted or called back.
 
         One thread calls it.
         """
@@ -361,7 +361,7 @@ cdef class Loop(Admission):
         return 0
 
     cdef int _turn(self, int64_t until_ns) except -1:
-        """Wait for events once, and do all that follows from them."""
+        """Wait for events once, and handle them."""
         cdef LoopMemory *memory = &self.memory
         cdef int64_t wait_ns
         cdef uint64_t accepting = 0
@@ -402,7 +402,7 @@ cdef class Loop(Admission):
         return 0
 
     cdef int _advance(self) except -1:
-        """Go on with ready streams, then with requests that wait: as many as there is time for in one turn."""
+        """Continue ready streams, then requests that wait: as many as one turn has time for."""
         cdef LoopMemory *memory = &self.memory
         cdef Stream *stream
         # The time starts here, however long the reads before it took.
@@ -449,7 +449,7 @@ cdef class Loop(Admission):
         return stream
 
     cdef int _wait(self, int timeout_ms, bint lingers, uint64_t *accepting) noexcept nogil:
-        """Wait for events, and read what has come: first of operators' connections, last of strangers'."""
+        """Wait for events, and read connections: operators' first, strangers' last."""
         cdef epoll_event events[EVENTS]
         cdef int[KINDS] counts
         cdef Connection *connection
@@ -494,7 +494,7 @@ cdef class Loop(Admission):
     cdef void _read_lane(
         self, int lane, int count, Connection **again, const epoll_event *events, int n, int *handshakes
     ) noexcept nogil:
-        """Read connections of a lane, as many bytes as a turn has for it; the next turn goes on after them."""
+        """Read connections of a lane, as many bytes as a turn has for it; the next turn continues after them."""
         cdef size_t left = TURN_BYTES[lane]
         cdef size_t room = min(<size_t> BUFFER_BYTES, max(LEAST_BYTES[lane], left // <size_t> count))
         cdef Connection *connection
@@ -532,7 +532,7 @@ cdef class Loop(Admission):
             left -= min(left, read_from(connection, self.buffer, room))
 
     cdef bint _may_linger(self) noexcept:
-        """Return True if lingering paid lately, and now and then to find out if it does again."""
+        """Return True if lingering paid lately, and now and then to test if it pays again."""
         self._answering_turns += 1
         return self._misses < LINGER_MISSES or self._answering_turns % LINGER_EVERY == 0
 

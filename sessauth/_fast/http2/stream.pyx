@@ -373,7 +373,7 @@ cdef void stream_unlink(Stream *stream) noexcept nogil:
 
 
 cdef void stream_free(Stream *stream) noexcept nogil:
-    """Keep the memory of a stream for the next one, if there is not plenty."""
+    """Keep the memory of a stream for the next one, unless enough is kept."""
     cdef LoopMemory *loop = stream.connection.loop
     drop_headers(stream)
     drop_out(stream)
@@ -477,7 +477,7 @@ cdef void unexpect(Stream *stream) noexcept nogil:
 
 
 cdef void unwait(Stream *stream) noexcept nogil:
-    """Take a stream from the requests that wait. Its connection may keep a turn for nothing."""
+    """Take a stream from the requests that wait. Its connection may keep a turn without a request."""
     cdef Connection *connection = stream.connection
     if not stream.is_waiting:
         return
@@ -493,7 +493,7 @@ cdef void unwait(Stream *stream) noexcept nogil:
 
 
 cdef void wait(Stream *stream) noexcept nogil:
-    """Add a request to those of its connection that wait: many of one client hold up its own alone."""
+    """Add a request to those of its connection that wait: many of one client delay only its own."""
     cdef Connection *connection = stream.connection
     stream.is_waiting = True
     stream.next_waiting = NULL
@@ -513,7 +513,7 @@ cdef void wait_for_look_up(Stream *stream) noexcept nogil:
     wait(stream)
 
 
-# Let a connection have its turns again, where requests of it wait and it does not owe too much.
+# Give a connection its turns again in the lanes where its requests wait, unless it owes too much.
 cdef void give_turn(Connection *connection) noexcept nogil:
     cdef LoopMemory *loop = connection.loop
     cdef int lane
@@ -560,7 +560,7 @@ cdef bint anyone_waits(const LoopMemory *loop) noexcept nogil:
     return False
 
 
-# The client reads its answers so late that no more are made for it.
+# True if the client reads its answers so late that no more are made for it.
 cdef bint owes(const Connection *connection) noexcept nogil:
     return connection.unread >= MAX_UNREAD or (
         connection.account != NULL and connection.account.unread >= MAX_CALLER_UNREAD
@@ -603,7 +603,7 @@ cdef bint add_header(Stream *stream, HeaderBuffer name, HeaderBuffer value) noex
 
 
 cdef void drop_headers(Stream *stream) noexcept nogil:
-    """Forget the headers. No place in them stays."""
+    """Forget the headers. No place in them remains valid."""
     cdef int i
     for i in range(stream.header_count):
         nghttp2.rcbuf_decref(stream.headers[i].name)

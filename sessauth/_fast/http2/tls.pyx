@@ -19,7 +19,7 @@ cdef enum:
     HANDSHAKE_WANTS_READ = 0
     HANDSHAKE_WANTS_WRITE = -1
     HANDSHAKE_FAILED = -2
-    # Results of tls_read and tls_write that are no number of bytes.
+    # Results of tls_read and tls_write other than a number of bytes.
     TLS_END = 0
     TLS_WANTS_READ = -1
     TLS_WANTS_WRITE = -2

@@ -489,7 +489,7 @@ def seal(bytes bodies not None, long long first_n, bytes previous not None):
         raise ValueError(f'body {-1 - count} is not {{"kind":"…",…}} and a line feed')
     if first_n > MAX_AT - count:
         raise ValueError("the number of a line is at most 2**53 - 1")
-    # Without the line feed and the braces that body and line share.
+    # Without the line feed and the braces, which body and line share.
     out = begin_output(&memory, n + count * (NUMBER_BYTES + BEHIND_BYTES))
     with nogil:
         end = _seal(p, p + n, first_n, chain, out)

@@ -208,7 +208,7 @@ cdef class DecisionReader:
         self.reasons, self.stages, self.levels = reasons, stages, levels
 
     def check(self, bytes data not None):
-        """Return the decision of a CheckResponse or CommitResponse; None for bytes that protobuf is to read."""
+        """Return the decision of a CheckResponse or CommitResponse; None for bytes that protobuf must read."""
         cdef WireReader reader
         cdef WireReader message
         _begin(&reader, data)
@@ -217,7 +217,7 @@ cdef class DecisionReader:
         return self._decision(&message)
 
     def batch(self, bytes data not None):
-        """Return the decisions of a CheckBatchResponse; None for bytes that protobuf is to read."""
+        """Return the decisions of a CheckBatchResponse; None for bytes that protobuf must read."""
         cdef WireReader reader
         cdef WireReader message
         cdef list decisions = []

@@ -36,7 +36,7 @@ cdef enum:
     MAX_ITEMS = 256
     # In ns: as long as three signatures take to verify.
     MAX_COST = 150000
-    # Bytes of the denied tokens: to read them for an explanation costs more than a check.
+    # Bytes of the denied tokens: reading them for an explanation costs more than a check.
     MAX_EXPLAINED = 512
     # Time of an item, and of a pattern for the shortest text, in ns.
     ITEM_COST = 50
@@ -138,7 +138,7 @@ cdef bint _is_plain(CheckMessage message, int most) except -1:
 
 
 cdef bint _is_final(CheckMessage message) noexcept:
-    """Return True if no item waits for the writer. Nothing was recorded or used up yet if one does."""
+    """Return True if no item waits for the writer. If one does, nothing was recorded or consumed yet."""
     cdef Py_ssize_t i
     cdef Item *item
     cdef int denied = 0
@@ -195,7 +195,7 @@ cdef void _add_conditions(const Condition *conditions, int count, uint64_t *once
     cdef int i
     for i in range(count):
         c = &conditions[i]
-        # Each name of its path may be looked for among all of an object's.
+        # Each name of its path may be compared with all names of an object.
         by_byte[0] += c.path.count
         if c.op == OP_GLOB:
             once[0] += PATTERN_COST * c.count

@@ -337,7 +337,7 @@ cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint text_signature(bytes_t p, size_t n, unsigned char *out) noexcept nogil:
-    """Find the signature as ``last_signature`` does, and decode no more than that takes."""
+    """Find the signature as ``last_signature`` does, and decode only as much as that needs."""
     cdef unsigned char head[4]
     cdef size_t at = 2
     cdef size_t length
