@@ -74,7 +74,7 @@ def verify(folder: Path | None = None) -> None:
 
 
 def _missing(folder: Path, name: str) -> str:
-    """Return the message for an extension that this Python has none of."""
+    """Return the message for an extension that is missing for this Python."""
     others = sorted(path.name.split(".")[1] for path in folder.glob(f"{name}.*.so"))
     if not others:
         return f"the kernel's extension {name} is missing: {_HINT}"

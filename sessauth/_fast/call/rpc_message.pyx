@@ -248,7 +248,7 @@ cdef class RpcMessage:
 
     ``id`` is JSON, in its canonical form; empty without one. ``name`` is ``params.name``, ``uri`` is ``params.uri``,
     each None if absent. ``arguments`` is the canonical form of ``params.arguments`` of a ``tools/call``, otherwise that
-    of ``params`` without ``_meta``. ``protocol_version`` is the one that ``_meta`` states, or None. ``own_meta`` is
+    of ``params`` without ``_meta``. ``protocol_version`` is the one in ``_meta``, or None. ``own_meta`` is
     True if ``_meta`` has a member of sessauth's.
 
     Raises FormError, whose text names no value of the message.

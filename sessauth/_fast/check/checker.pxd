@@ -449,7 +449,7 @@ cdef inline void read_facts_of(const SessionRules *rules, Context *context) noex
     context.fact_count = rules.fact_count
     context.facts_base = rules.base
 
-# 1 if arguments of some size can pass the bound of work, beside the work that is known.
+# 1 if arguments of some size can pass the bound of work, on top of the work that is known.
 cdef bint may_overwork(const PartialCall *call) noexcept nogil
 # `needs_are_maybe`: a scope with needs is MAYBE instead of YES.
 cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil

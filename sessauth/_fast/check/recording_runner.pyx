@@ -240,7 +240,7 @@ cdef class RecordingRunner(BatchRunner):
         """Return a handle that ``check`` accepts in place of the token, for callers that use it again.
 
         It saves the lookup of the token only: every call is checked in full. A malformed token is denied when it is
-        checked. The handle keeps the chain in memory beside the cache's bytes.
+        checked. The handle keeps the chain in memory, in addition to the cache's bytes.
         """
         cdef Prepared prepared
         cdef CheckOutcome ignored

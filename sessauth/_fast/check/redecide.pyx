@@ -132,7 +132,7 @@ cdef bytes _length(Py_ssize_t n):
 # Walks ceilings and blocks in the order of stage ``scope`` (docs/token-format.md, section 9.8). Each verdict covers all
 # possible values of the unknown parts. The walk also checks if the record's own position is possible.
 
-# The position that a record states, the known parts of its call, and the consistency of the two.
+# The position in a record, the known parts of its call, and the consistency of the two.
 cdef struct LoggedPosition:
     int reason
     int level

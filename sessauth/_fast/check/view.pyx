@@ -58,7 +58,7 @@ cdef inline bint has_its_sum(bytes key, bytes value) noexcept:
     return total == big_endian(<bytes_t> PyBytes_AS_STRING(value) + REVISION_BYTES, 8)
 
 # Replaces number and sum by those of the entry for the block's next byte, 0 if there is none. False if the tally is
-# another one, or its entries do not add up to what was expected of it. The first one's sum is not known before.
+# another one, or its entries do not add up to the expected number and sum. The sum of the first is not known before.
 cdef inline bint read_tally(
     bytes raw, bytes session_id, bytes block_id, Py_ssize_t depth, uint64_t *count, uint64_t *total
 ) noexcept:

@@ -526,7 +526,7 @@ cdef void body_bytes(bytes_t body, size_t at, size_t count, unsigned char *out) 
 
 
 def text_form_bytes(str text not None, Py_ssize_t prefix_chars):
-    """Return the bytes of a text after a prefix of so many characters, or one of the faults of this module.
+    """Return the bytes of a text after a prefix of this length, or one of the faults of this module.
 
     Raises ValueError if the text is no longer than that.
     """

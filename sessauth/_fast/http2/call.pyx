@@ -210,7 +210,7 @@ cdef enum:
     MAX_HOURS = 2_000_000
 
 cdef long long SECOND_NS = 1_000_000_000
-# Headers of HTTP and gRPC, which are no metadata (gRPC over HTTP/2, "Requests").
+# Headers of HTTP and gRPC, which are not metadata (gRPC over HTTP/2, "Requests").
 cdef frozenset RESERVED = frozenset(
     {"te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
 )

@@ -516,7 +516,7 @@ cdef void _close(Connection *connection) noexcept:
 
 
 cdef void _unlink(Connection *connection) noexcept:
-    """Take a connection from every list of its loop but that of failed ones, from which it was taken."""
+    """Take a connection from every list of its loop, except that of failed ones, which it has left."""
     cdef LoopMemory *loop = connection.loop
     cdef Connection **place
     cdef Connection *before
@@ -628,7 +628,7 @@ cdef bint _shake_hands(Connection *connection) noexcept nogil:
 
 
 cdef void read_again(Connection *connection) noexcept nogil:
-    """Read in the next turn, whatever epoll says: bytes may wait in TLS."""
+    """Read in the next turn, even without an event: bytes may wait in TLS."""
     if connection.tls != NULL and not connection.reads_again:
         connection.reads_again = True
         connection.next_again = connection.loop.first_again

@@ -24,8 +24,8 @@ cdef enum:
     ACCEPTS = 32
     # Descriptors that connections leave to the rest of the process.
     RESERVED_DESCRIPTORS = 64
-    # Those that connections of TCP leave to Unix sockets, where operators and workers call: a quarter of the places at
-    # most.
+    # Descriptors that connections of TCP leave to Unix sockets, where operators and workers call: a quarter of the
+    # places at most.
     LOCAL_CONNECTIONS = 32
 
 
@@ -36,7 +36,7 @@ cdef class Listeners:
     # Pairs of a socket and the function that returns the TlsContext of a connection, or None.
     cdef list sockets
     cdef object fault
-    # Those that wait for the next sweep, since descriptors are short. A bit each.
+    # Listeners that wait for the next sweep, since descriptors are short. A bit each.
     cdef uint64_t _paused
     cdef int most
     cdef uint64_t refused
@@ -483,7 +483,7 @@ cdef class Loop(Admission):
         for i in range(KINDS):
             if counts[READ_ORDER[i]]:
                 self._read_lane(READ_ORDER[i], counts[READ_ORDER[i]], &again, events, n, &handshakes)
-        # Those that had no part of this turn are the first in the next one.
+        # Connections that had no part of this turn are the first in the next one.
         last = &again
         while last[0] != NULL:
             last = &last[0].next_again

@@ -136,7 +136,7 @@ cdef struct Caller:
     # A DirectCaller, owned; NULL: the place is free.
     PyObject *direct
 
-# A caller, known by the gate of its failed signatures, owned, and what its connections have not read.
+# A caller, known by the gate of its failed signatures, owned, and the bytes that its connections have not read.
 cdef struct Account:
     Account *next
     PyObject *gate
@@ -507,7 +507,7 @@ cdef void wait(Stream *stream) noexcept nogil:
 
 
 cdef void wait_for_look_up(Stream *stream) noexcept nogil:
-    """Add a request to those whose callers are looked up, in the order of what is known of its connection."""
+    """Add a request to those whose callers are looked up, by the lane of its connection."""
     cdef int lane = stream.connection.lane
     stream.lane = LANE_NEW + (LANE_KNOWN if lane >= LANE_NEW else lane)
     wait(stream)
@@ -634,7 +634,7 @@ cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
     return True
 
 
-# The size that the prefix of the first message states. The prefix has come.
+# The size in the prefix of the first message. The prefix has come.
 cdef size_t stated_size(const Stream *stream) noexcept nogil:
     cdef const uint8_t *p = stream.body + stream.body_begin
     return (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
@@ -699,7 +699,7 @@ cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:
 
 
 cdef void drop_out(Stream *stream) noexcept nogil:
-    """Forget what was not sent."""
+    """Forget the messages that were not sent."""
     while stream.first_out != NULL:
         drop_first_out(stream)
 

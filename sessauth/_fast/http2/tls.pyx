@@ -52,7 +52,7 @@ cdef class TlsContext:
 
     ``certificate`` is the server's chain, leaf first, ``private_key`` its key without passphrase, ``client_ca`` the
     CAs that must have signed the certificate of each client; all PEM. With None clients are not asked for one. Raises
-    OSError, in OpenSSL's words, for what can't be used.
+    OSError, in OpenSSL's words, for parts that can't be used.
     """
 
     # SSL_CTX; each open connection holds it too.

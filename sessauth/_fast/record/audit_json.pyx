@@ -275,7 +275,7 @@ cdef class ChainCalls:
 
     ``record`` is one of them: that with the payloads, if there is one. A check of a token alone is a use of its blocks,
     but of no call: it is neither ``allowed`` nor ``denied``. ``last_allow_ms`` is 0 if no call was allowed.
-    ``observed`` are the allowed ones that only observe mode allowed.
+    ``observed`` counts the calls that only observe mode allowed.
     """
 
     cdef readonly DecisionRecord record

@@ -49,8 +49,8 @@ cdef class CheckMessage(ItemOptions):
     """A decoded Check, CheckBatch, CheckStream or Commit request; once checked, also its decisions.
 
     ``CheckMessage(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
-    ValueError for bytes that are no such message. ``stated`` is the number of items in the message, ``stated_tokens``
-    the number of tokens in its table. Above 1,024 of either none is read.
+    ValueError for bytes that are not such a message. ``stated`` is the number of items in the message,
+    ``stated_tokens`` the number of tokens in its table. Above 1,024 of either none is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
@@ -76,7 +76,7 @@ cdef class CheckMessage(ItemOptions):
 
     @property
     def permit(self):
-        """The permit of a Commit; empty if it states none, and for other messages."""
+        """The permit of a Commit; empty if it has none, and for other messages."""
         return PyBytes_FromStringAndSize(<const char *> self.stated_permit.p, self.stated_permit.n)
 
     def token_index(self, Py_ssize_t i):
@@ -85,9 +85,9 @@ cdef class CheckMessage(ItemOptions):
         return 0 if self.token_indexes == NULL else self.token_indexes[i]
 
     def well_formed(self):
-        """Return True if each item states a call, one token, at most one session and 16 identities.
+        """Return True if each item has a call, one token, at most one session and 16 identities.
 
-        A call has an action and a resource; beside ``token_only`` no part of it. False also for over 1,024 items or
+        A call has an action and a resource; with ``token_only`` it has no part. False also for over 1,024 items or
         tokens, over 16 approvals, a retry id of over 64 bytes, or a permit deadline of over 300,000 ms.
         """
         cdef Py_ssize_t i

@@ -205,7 +205,7 @@ cdef void _add_conditions(const Condition *conditions, int count, uint64_t *once
 
 
 cdef bint _find_cached_tokens(CheckMessage message) except -1:
-    """Point each item at its chain in the cache of verified ones, before it is checked. False: one is not there."""
+    """Point each item at its chain in the cache of verified ones, before it is checked. False: one is missing."""
     cdef Py_ssize_t i
     cdef Item *item
     cdef Item *before = NULL

@@ -258,7 +258,7 @@ cdef class ItemOptions(Batch):
         return self._item(i).input.peer_count
 
     def states(self, Py_ssize_t i):
-        """Return two flags: the item states an action, and a resource."""
+        """Return two flags: the item has an action, and a resource."""
         return self._item(i).input.action.n > 0, self._item(i).input.resource.n > 0
 
     def approvals(self, Py_ssize_t i):

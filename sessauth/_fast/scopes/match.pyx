@@ -34,7 +34,7 @@ cdef void from_value(const Value *value, bytes_t base, Operand *out) noexcept no
 
 
 cdef bint _equal_operands(const Operand *a, const Operand *b) noexcept nogil:
-    # A DECIMAL is never equal to a NUMBER: what a Number can hold is one.
+    # A DECIMAL is never equal to a NUMBER: each value that NUMBER can hold is a NUMBER.
     if a.type != b.type:
         return 0
     if a.type == TYPE_TEXT:

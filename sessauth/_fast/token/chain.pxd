@@ -46,7 +46,7 @@ cdef class ProofKeys:
 # Values of conditions and facts, compiled from their wire form (docs/token-format.md, section 7).
 
 cdef enum:
-    # Types of values beside those of JSON: a JSON value, as its equality form or as the digest of that.
+    # Types of values in addition to those of JSON: a JSON value, as its equality form or as the digest of that.
     TYPE_JSON = 16
     TYPE_DIGEST = 17
 
