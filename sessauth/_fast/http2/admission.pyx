@@ -152,7 +152,7 @@ cdef class Admission:
     cdef int _expect_message(self, Stream *stream) except -1:
         """Wait for the rest of a message. A known caller may send more than a stream's first window.
 
-        That takes the memory of a whole message before a pool has a place for the call, so only a few may at once.
+        That takes the memory of a whole message before a pool has a place for the call, so only a few may do so at once.
         """
         expect(stream, self.memory.now_ns + EXPECTED_NS)
         if stream.receiving or self.memory.early >= MAX_EARLY:

@@ -481,7 +481,7 @@ cdef long long timeout_ns(const unsigned char *p, size_t n) noexcept nogil:
 
 # The callers that a connection caches, by the exact values of ``:path`` and ``authorization``.
 #
-# They are valid for one generation of credentials: the loop drops them when it ends.
+# They are valid for one generation of credentials, and dropped when it changes.
 
 # The DirectCaller of a stream, borrowed; NULL: none is cached.
 cdef PyObject *cached_caller(const Stream *stream) noexcept nogil:
