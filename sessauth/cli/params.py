@@ -55,7 +55,7 @@ def moment(text: str | int) -> int:
 
 
 class Prefix(str):
-    """The first hex digits of an id, in lower case; ``lookup`` completes it."""
+    """The first hex digits of an id, in lower case; ``context`` completes it."""
 
     __slots__ = ()
 

@@ -150,7 +150,7 @@ class CheckItem:
     """One call to check, for ``check_batch``, ``check_stream`` and ``watch``.
 
     ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping
-    (:mod:`sessauth.scopes.value`); an item stores them as bytes. ``session`` is the 16-byte id
+    (:mod:`sessauth.scopes.call_arguments`); an item stores them as bytes. ``session`` is the 16-byte id
     of the session that the gateway expects, or empty. An agent's text may be passed on unchanged: at
     worst the call is denied. ``proof`` is the proof of a bound token's call, encoded
     (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.

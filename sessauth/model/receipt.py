@@ -200,7 +200,7 @@ class Receipt(Record):
 
     @property
     def allowed_late_ms(self) -> int:
-        """The ms after the end at which a call was still allowed; 0 if hosts may allow for as long."""
+        """The time from the end to the last allowed call, in ms; 0 if hosts may allow calls for as long."""
         late_ms = self.last_allow_ms - self.ended_at_ms
         return late_ms if late_ms > LATE_MS else 0
 

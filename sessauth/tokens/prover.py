@@ -133,7 +133,7 @@ class HolderKey:
             token: the bound token, as it is presented.
             action: as it will be checked.
             resource: as it will be checked.
-            arguments: as they will be checked, in any form of :mod:`sessauth.scopes.value`.
+            arguments: as they will be checked, in any form of :mod:`sessauth.scopes.call_arguments`.
             verifier_key: the key of the checking host, verified: ``VerifierKeys.current``.
             kind: ``mac``, a fraction of a signature's cost; ``ed25519``, a signature. Default: ``mac``
                 where the token names this key's ``proof_key``, else ``ed25519``.

@@ -86,7 +86,7 @@ class BaseVerifier(Checker):
         """Check by ``source``.
 
         Args:
-            source: the source of state of the kernel's view (``state.ports.ViewSource``); not closed here.
+            source: the source of state of the kernel's view (``LmdbSource``); not closed here.
             audience: the name of this verifier; a token that names audiences must name it.
             cache_bytes: memory for verified chains, in bytes.
             session_cache_bytes: the share of one session; 0 is a sixteenth.

@@ -63,7 +63,7 @@ def check_token_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> Tok
 
 
 class _EndedState:
-    """A source of state that holds one ended session (``state.ports.ViewSource``)."""
+    """A source of state that holds one ended session for the kernel's view."""
 
     def __init__(self, receipt: Receipt) -> None:
         cause = receipt.cause if receipt.cause in _ENDED_BY_ITSELF else EndCause.ASKED

@@ -115,7 +115,7 @@ cdef class ChainCache:
 
     @property
     def prefix_count(self):
-        """The number of verified runs of blocks other than whole chains."""
+        """The number of cached verified prefixes that are not whole chains."""
         return self._filled - self._count
 
     cdef Chain find(self, bytes_t p, size_t n):

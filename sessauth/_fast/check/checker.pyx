@@ -60,7 +60,7 @@ cdef class Checker(RecordingRunner):
             action: the action, e.g. ``read``; str or bytes.
             resource: the resource, segments joined by ``/``; str or bytes.
             arguments: the exact JSON to forward, bytes or str, where empty means ``{}``; or a mapping, checked
-                in its canonical form (``sessauth.scopes.value``).
+                in its canonical form (``sessauth.scopes.call_arguments``).
             tool: the gateway's facts about the tool, in the forms of ``arguments``.
             session: the expected session (16 bytes), or empty.
             source: the agent's IP address, or empty.

@@ -145,7 +145,7 @@ def _role(config: Config, *, leads: bool) -> str:
 
 
 def _with_files(status: ServerStatus, config: Config) -> ServerStatus:
-    """Add the space of the disk, the end of the certificate, and the end of the audit."""
+    """Add the free space of the disk, the expiry of the certificate, and the last record of the audit."""
     disk = _statvfs(config.state_dir)
     status = replace(
         status,

@@ -15,7 +15,14 @@ from ...errors import ServerError
 from .. import log as server_log
 from ..config import Config
 from ..keys.certificates import certificate_facts
-from ..transport.native import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, Receiving, bind_tcp, bind_unix
+from ..transport.native import (
+    MAX_METADATA_BYTES,
+    MAX_REQUEST_BYTES,
+    NativeServer,
+    Receiving,
+    bind_tcp,
+    bind_unix,
+)
 from .authenticate import Authenticator, Lanes, stranger_status
 from .call import Accounting, Deadline, Meter, Method
 from .pipeline import DirectCallers, DirectChecks, HandOn, Pipeline, Router
@@ -23,7 +30,7 @@ from .pool import open_pools
 from .tracing import Tracing
 
 if TYPE_CHECKING:
-    from ..transport.native import NativeNumbers, NativeServer
+    from ..transport.native import NativeNumbers
 
 # How long a thread of a pool may hold up the loop that answers calls; Python's default is ten times as long.
 SWITCH_SECONDS: Final = 0.0005
@@ -82,9 +89,6 @@ class Serving:
     def _make_server(
         self, direct: DirectChecks | None, callers: Authenticator, receiving: Receiving, *, reuse_port: bool
     ) -> NativeServer:
-        # It is built for Linux only.
-        from ..transport.native import NativeServer
-
         # Traces, and a log of each call, need the pipeline.
         found = None
         if direct is not None and not self._traced and not self.accounting.verbose:
