@@ -311,11 +311,12 @@ def test_a_console_that_stops_is_said(chromium, world: World, tmp_path: Path) ->
     """The page stays, and says that it is old."""
     context = chromium.new_context()
     page = context.new_page()
+    world.open("agent:newest")
     with started(world.service.made.home, tmp_path / "gone", "console") as short:
         log_in(page, short.links[-1])
-        expect_current(page, "agent:orchestrator")
+        expect_current(page, "agent:newest")
     playwright_api.expect(page.locator("#notice")).to_contain_text("does not answer", timeout=LONG)
-    assert "agent:orchestrator" in page.content()
+    assert "agent:newest" in page.content()
     # An alert is read out whenever its text changes: it states a time, and no age that runs.
     notice = page.locator("#notice").inner_text()
     assert re.search(r"what was known at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", notice)
