@@ -76,14 +76,14 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list --all' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
-test: $(BUILT) ## what starts no process and does not wait: some three minutes on two cores
+test: $(BUILT) ## what starts no process and does not wait: some four minutes on two cores
 	TMPDIR=$(or $(TMPDIR),$(MEMORY)) $(RUN) -m pytest -q -n $(JOBS) --dist worksteal \
 	    -o tmp_path_retention_policy=failed -m 'not slow' $(ARGS)
 
 test-slow: $(BUILT) ## the others; more at a time than there are cores, since most of them wait
 	$(RUN) -m pytest -q -n $$((2 * $(JOBS))) --dist loadfile -m slow $(ARGS)
 
-test-all: test test-slow ## the whole suite, some fifteen minutes
+test-all: test test-slow ## the whole suite, some twenty minutes
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
 	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 SESSAUTH_PACK_CASES=10000 SESSAUTH_DAMAGES=3000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
