@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ SECTIONS = COMPLIANCE.headings(2)
 ROWS = [row for section in SECTIONS for row in _rows(section)]
 
 
+@cache
 def _functions(path: Path) -> set[str]:
     """Return the names of the test functions in a file."""
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +32,7 @@ _CY_NAME = re.compile(
     r"(?:[\w\[\], *]+[ *])?(\w+) *[(:]",
     re.M,
 )
+_CY_CLASS = re.compile(r"^\s*cdef class\s+(\w+)", re.M)
 
 
 def words_of(name: str) -> set[str]:
@@ -46,20 +46,33 @@ def _has_such_word(name: str) -> bool:
 
 
 def findings(path: Path) -> set[str]:
-    """Return the faults of a source file, each behind its path."""
-    text = path.read_text(encoding="utf-8")
-    return {f"{path.relative_to(ROOT)}: {fault}" for fault in faults(path.name, text)}
+    """Return the faults of a source file, each after its path."""
+    return {f"{path.relative_to(ROOT)}: {fault}" for fault in _in_file(path)[0]}
+
+
+def classes(path: Path) -> list[str]:
+    """Return the names of the classes that a Python or Cython file defines."""
+    return _in_file(path)[1]
 
 
 def faults(file: str, text: str) -> list[str]:
     """Return the faults in the source of ``file``: names by their kind, docstrings by their owner."""
+    return _faults_and_classes(file, text)[0]
+
+
+@cache
+def _in_file(path: Path) -> tuple[list[str], list[str]]:
+    return _faults_and_classes(path.name, path.read_text(encoding="utf-8"))
+
+
+def _faults_and_classes(file: str, text: str) -> tuple[list[str], list[str]]:
     stem, _, suffix = file.partition(".")
     names, docstrings = (_python if suffix in ("py", "pyi") else _cython)(text)
     lines = [f"{kind} {name}" for kind, name in [("module", stem), *names] if _has_such_word(name)]
     for owner, docstring in docstrings:
         if match := OPENS.match(docstring.strip()):
             lines.append(f"docstring of {owner} opens with {match[0]}")
-    return lines
+    return lines, [name for kind, name in names if kind == "class"]
 
 
 def _python(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -84,13 +97,5 @@ def _cython(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     docstrings = [(match[1] or match[2], match[3]) for match in _CY_DOC.finditer(text)]
     if module := re.match(r'\s*"""(.+)', text):
         docstrings.append(("the module", module[1]))
-    return [("definition", name) for name in _CY_NAME.findall(text)], docstrings
-
-
-def classes(path: Path) -> Iterator[str]:
-    """Yield the names of the classes that a Python or Cython file defines."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".pyx":
-        yield from re.findall(r"^\s*cdef class\s+(\w+)", text, re.M)
-    else:
-        yield from (node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))
+    defined = [("definition", name) for name in _CY_NAME.findall(text)]
+    return [*defined, *(("class", name) for name in _CY_CLASS.findall(text))], docstrings

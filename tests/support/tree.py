@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,8 @@ _GENERATED = (
 )
 _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
 
+# No expression holds an import.
+_HOLDS_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 _CYTHON_INCLUDE = re.compile(r'^include "([\w./]+)"$', re.M)
 
 
@@ -56,24 +58,28 @@ def module_name(path: Path) -> str:
     return ".".join(parts)
 
 
-@cache
 def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
     """Return ``(line, module)`` for each import that runs, and with ``type_only`` for all others too.
 
     ``TYPE_CHECKING`` blocks do not run. ``from a.b import c`` counts as ``a.b.c`` where that is a module of
     the package, else as ``a.b``. A file that Cython includes counts as imported.
     """
+    return [(line, module) for line, module, runs in _all_imports(path) if runs or type_only]
+
+
+@cache
+def _all_imports(path: Path) -> list[tuple[int, str, bool]]:
+    """Return each import with its line, and whether it runs."""
     text = path.read_text(encoding="utf-8")
+    found: list[tuple[int, str, bool]] = []
     if path.suffix in {".pyx", ".pxd"}:
-        return [
-            *_cython_imports(text),
-            *(
-                (text.count("\n", 0, match.start()) + 1, module_name(path.parent / match[1]))
-                for match in _CYTHON_INCLUDE.finditer(text)
-            ),
+        found += [(line, module, True) for line, module in _cython_imports(text)]
+        found += [
+            (text.count("\n", 0, match.start()) + 1, module_name(path.parent / match[1]), True)
+            for match in _CYTHON_INCLUDE.finditer(text)
         ]
-    found: list[tuple[int, str]] = []
-    _python_imports(ast.parse(text), path, found, type_only)
+    else:
+        _python_imports(ast.parse(text).body, path, found, runs=True)
     return found
 
 
@@ -101,18 +107,20 @@ def _cython_imports(text: str) -> Iterator[tuple[int, str]]:
                 yield number, name.split(" as ")[0].strip()
 
 
-def _python_imports(node: ast.AST, path: Path, found: list[tuple[int, str]], type_only: bool) -> None:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            found += [(child.lineno, alias.name) for alias in child.names]
-        elif isinstance(child, ast.ImportFrom):
-            base = _resolve(child, path)
-            found += [(child.lineno, _module_or_parent(base, alias.name)) for alias in child.names]
-        elif isinstance(child, ast.If) and not type_only and "TYPE_CHECKING" in ast.unparse(child.test):
-            for alternative in child.orelse:
-                _python_imports(alternative, path, found, type_only)
-        else:
-            _python_imports(child, path, found, type_only)
+def _python_imports(
+    nodes: Iterable[ast.AST], path: Path, found: list[tuple[int, str, bool]], *, runs: bool
+) -> None:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name, runs) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _resolve(node, path)
+            found += [(node.lineno, _module_or_parent(base, alias.name), runs) for alias in node.names]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            _python_imports(node.body, path, found, runs=False)
+            _python_imports(node.orelse, path, found, runs=runs)
+        elif isinstance(node, _HOLDS_STATEMENTS):
+            _python_imports(ast.iter_child_nodes(node), path, found, runs=runs)
 
 
 def _resolve(node: ast.ImportFrom, path: Path) -> str:
