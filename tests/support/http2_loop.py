@@ -97,10 +97,10 @@ class LoopFixture:
         client.send(*sent)
         return client
 
-    def turn(self, count: int = 4) -> None:
-        """Let the loop do what is due."""
+    def turn(self, count: int = 4, wait_s: float = 0.002) -> None:
+        """Let the loop do what is due, or comes due within ``wait_s`` of each turn."""
         for _ in range(count):
-            self.loop.poll(0.002)
+            self.loop.poll(wait_s)
 
     def until(self, done: Callable[[], object], *clients: RawClient) -> None:
         """Poll until ``done()``."""
