@@ -24,6 +24,7 @@ from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import RPCS, Caller, RpcError, Service, running, wait_until
 
+MAP_BYTES = 16 << 20
 METHOD = "/sessauth.v1.ForwardService/Forward"
 REPORT_OBSERVATIONS = "/sessauth.v1.UsageService/ReportObservations"
 REGISTER_VERIFIER = "/sessauth.v1.EvidenceService/RegisterVerifier"
@@ -31,9 +32,13 @@ REGISTER_VERIFIER = "/sessauth.v1.EvidenceService/RegisterVerifier"
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A server that listens on TCP too."""
-    with running(tcp={"address": "127.0.0.1:0", "insecure_tcp": True}) as started:
-        yield started
+    """A server that listens on TCP too, with a state whose file is soon read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SESSAUTH_SERVER_MAP_SIZE_BYTES", str(MAP_BYTES))
+        with running(
+            server={"map_size_bytes": MAP_BYTES}, tcp={"address": "127.0.0.1:0", "insecure_tcp": True}
+        ) as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
