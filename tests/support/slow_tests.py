@@ -62,7 +62,7 @@ def _starts_or_waits(*begin: Any) -> bool:
             left += getattr(each, "__bases__", ())
             continue
         for function in _functions(each):
-            new = set(_names(function.__code__))
+            new = _names(function.__code__)
             if new & STARTS_OR_WAITS:
                 return True
             left += (function.__globals__[name] for name in new & function.__globals__.keys())
@@ -93,8 +93,7 @@ def _functions(value: Any) -> Iterator[FunctionType]:
         yield from (each for each in vars(type(value)).values() if isinstance(each, FunctionType))
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+@cache
+def _names(code: CodeType) -> frozenset[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return frozenset(code.co_names).union(*inner)
