@@ -24,6 +24,8 @@ def counts() -> dict[tuple[str, str], Counts]:
     return measure(cases.cases(SMALL))[0]
 
 
+# Its counts take five seconds of CPU.
+@pytest.mark.slow
 def test_the_floor_and_the_grant_are_what_they_are(counts: dict[tuple[str, str], Counts]) -> None:
     """The grant denies nothing and stops nothing; names of tools stop no changed argument."""
     grant = counts["3", "grant"]
@@ -37,6 +39,8 @@ def test_the_floor_and_the_grant_are_what_they_are(counts: dict[tuple[str, str],
     assert counts["hijacked purpose", "kinds, one session"].attacks_possible(adapted=True) == 100
 
 
+# Its counts take five seconds of CPU.
+@pytest.mark.slow
 def test_a_worse_fit_misses_the_targets(counts: dict[tuple[str, str], Counts]) -> None:
     """Each figure can fail a run, and so does one that nothing was measured for."""
     for other in ("exact", "loose", "names"):
