@@ -22,6 +22,7 @@ from sessauth.server.rpc.access import WORKER
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.old_file import OldFile
 from tests.support.service import Caller, RpcError, ServerProcess, child_pids, home_folder, serves, wait_until
 from tests.support.watching import Stream
 
@@ -325,11 +326,7 @@ def test_a_second_server_on_the_same_state_is_refused(server: Running) -> None:
 def test_nobody_goes_on_with_a_replaced_state(server: Running) -> None:
     """Control process and workers end when the data file is replaced by a copy; the log has the cause."""
     pids = server.worker_pids()
-    data = server.made.state_dir / "data.mdb"
-    copy = data.with_suffix(".copy")
-    copy.write_bytes(data.read_bytes())
-    copy.chmod(data.stat().st_mode & 0o777)
-    copy.replace(data)
+    OldFile.of(server.made.state_dir).put_back(server.made.state_dir)
 
     assert server.process.process.wait(timeout=30) != 0
     # A worker that looked first says so too; which of them does is a matter of milliseconds.
