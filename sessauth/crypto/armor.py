@@ -24,10 +24,13 @@ RECEIPT_PREFIX = "sessauth_receipt_"
 # A proof of one call, good for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
-# The presented form of the largest token: 4/3 of it, prefix, dot and checksum.
-_MAX_PRESENTED_CHARS = len(PRESENTED_PREFIX) + -(-MAX_TOKEN_BYTES * 4 // 3) + 7
 # The stored form of the largest token: 4/3 of it and its seed, prefix and checksum.
 _MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
+
+
+def presented_chars(size_bytes: int) -> int:
+    """Return the number of characters of the presented form: 4/3 of the bytes, prefix, dot and checksum."""
+    return len(PRESENTED_PREFIX) + -(-size_bytes * 4 // 3) + 7
 
 
 def presented_text(data: bytes) -> str:
@@ -69,7 +72,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
             raise MalformedToken("the stored token holds no seed of 32 bytes")
         return record["token"], record["next_secret"]
     if text.startswith(PRESENTED_PREFIX):
-        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=_MAX_PRESENTED_CHARS), b""
+        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=presented_chars(MAX_TOKEN_BYTES)), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
 
 

@@ -114,6 +114,10 @@ class IssuerKey(MessageKey):
 
     made_by = "sessauth keys add"
 
+    def derived_id(self, purpose: bytes, data: bytes) -> bytes:
+        """Return 16 bytes that only this key's holder can derive from ``data``; ``purpose`` has at most 16."""
+        return hashlib.blake2b(data, digest_size=16, key=self._seed, person=purpose).digest()
+
     def public_jwk(self) -> dict[str, str]:
         """Return the public key as a JSON Web Key."""
         return public_jwk(self.public_key)

@@ -233,11 +233,13 @@ def open_session(
     facts: Iterable[Fact] = (),
     labels: Mapping[str, str] | None = None,
     expires_at_ms: int = 0,
+    mint_digest: bytes = b"",
     **terms: Unpack[SessionTerms],
 ) -> Change:
     """Open a session with 16 random bytes as its id.
 
     Give ``ttl_ms`` (clamped to the parent's hard end) or ``expires_at_ms`` (rejected beyond it).
+    ``mint_digest`` is that of the request for its first token, 32 bytes, or empty.
     """
     body = {
         **terms,
@@ -245,6 +247,7 @@ def open_session(
         "facts": fact_records(facts),
         "labels": label_records(labels or {}),
         "expires_at_ms": expires_at_ms,
+        "mint_digest": mint_digest,
     }
     return Change(change_id, ChangeKind.OPEN_SESSION, body, session_id, actor)
 

@@ -133,10 +133,8 @@ class Session(Record):
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SessionRecord, without the fields that have rows of their own."""
-        record = Record.to_record(self)
-        for name in _IN_OTHER_ROWS:
-            del record[name]
-        record["ceilings"] = [{"scopes": list(layer)} for layer in self.ceilings]
+        record: dict[str, object] = {name: getattr(self, name) for name in _STORED}
+        record["ceilings"] = [{"scopes": layer} for layer in self.ceilings]
         record["labels"] = label_records(self.labels)
         return record
 
@@ -145,6 +143,9 @@ class Session(Record):
         if self.lease_ms and self.lease_deadline_ms:
             return min(self.expires_at_ms, self.lease_deadline_ms)
         return self.expires_at_ms
+
+
+_STORED: Final = tuple(name for name in Session.__slots__ if name not in _IN_OTHER_ROWS)
 
 
 class SessionTerms(TypedDict, total=False):

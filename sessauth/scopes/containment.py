@@ -328,9 +328,10 @@ def unmet_need(scope: Scope) -> str:
     A budget takes a number of 0 or more. No call has one at its path where a condition asks for something
     else there, such as a list, or where the scope does not mention the argument and so denies it.
     """
-    budget = scope.needs.budget if scope.needs else None
-    if budget is None:
+    # Most scopes need nothing; the others of its fields are not read for that.
+    if not scope.has_needs or scope.needs is None or scope.needs.budget is None:
         return ""
+    budget = scope.needs.budget
     number = Condition(budget.amount, Operator.GREATER_EQUAL, (Number(),))
     payable = Scope(("*",), (Segment.rest(),), (number,), everything_free=True)
     if overlaps(scope.to_record(), payable.to_record()):

@@ -1,4 +1,4 @@
-"""The parser of scope text into wire dicts; docs/token-format.md, section 11, has the grammar.
+"""The parser of scope text; docs/token-format.md, section 11, has the grammar.
 
 A :class:`Scanner` is a cursor over the text. It has tokens and offsets, and no knowledge of scopes.
 """
@@ -215,8 +215,8 @@ _FACT_OPERATORS = (
 _LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Operator.CIDR)
 
 
-def parse_scope(text: str) -> dict[str, object]:
-    """Return the wire dict of message ``Scope`` for one scope.
+def parse_scope(text: str) -> bytes:
+    """Return the canonical bytes of message ``Scope`` for one scope.
 
     Raises:
         ScopeError: if it can't be read, with the offset, or is against the format.
@@ -254,17 +254,16 @@ def parse_scope(text: str) -> dict[str, object]:
     scanner.end(expected)
     record: dict[str, object] = {
         "actions": actions,
-        "resource": [segment.to_record() for segment in resource],
+        "resource": resource,
         "where": conditions,
-        "free": [path.to_record() for path in free],
+        "free": free,
         "free_all": free_all,
-        "needs": None if needs is None else needs.to_record(),
+        "needs": needs,
     }
     try:
-        checked_scope(record)
+        return checked_scope(record)
     except ScopeError as error:
         raise ScopeError(str(error), text) from None
-    return record
 
 
 def parse_condition(text: str) -> dict[str, object]:

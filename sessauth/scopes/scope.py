@@ -10,9 +10,10 @@ of a scope; these classes build, read and print.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
+from .._fast import _check as kernel
 from .._fast import _codec as codec
 from ..errors import ScopeError
 from .parser import parse_condition, parse_scope
@@ -184,10 +185,40 @@ class Scope:
     free_paths: tuple[Path, ...] = ()
     everything_free: bool = False
     needs: Needs | None = None
+    # The canonical bytes, which say all of it: a scope that was read has its other fields once they are needed.
+    _encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Let the kernel check the form."""
-        self.encode()
+        record = {
+            "actions": self.actions,
+            "resource": self.resource,
+            "where": [condition.to_record() for condition in self.conditions],
+            "free": self.free_paths,
+            "free_all": self.everything_free,
+            "needs": self.needs,
+        }
+        object.__setattr__(self, "_encoded", checked_scope(record))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Read the fields of a scope that has only its bytes."""
+            if name not in _READ_LATER:
+                raise AttributeError(f"a Scope has no {name}", name=name, obj=self)
+            record = kernel.decode_message("Scope", self._encoded)
+            needs = record["needs"]
+            fields = {
+                "actions": tuple(record["actions"]),
+                "resource": tuple(map(Segment.from_record, record["resource"])),
+                "conditions": tuple(map(Condition.from_record, record["where"])),
+                "free_paths": tuple(map(Path.from_record, record["free"])),
+                "everything_free": record["free_all"],
+                "needs": None if needs is None else Needs.from_record(needs),
+            }
+            for each, value in fields.items():
+                object.__setattr__(self, each, value)
+            return fields[name]
 
     @classmethod
     def on(cls, action: str | Sequence[str], *segments: str | Segment) -> Scope:
@@ -266,7 +297,7 @@ class Scope:
         Raises:
             ScopeError: with the offset in characters and the expected token.
         """
-        return cls.from_record(parse_scope(text))
+        return cls._read(parse_scope(text))
 
     @classmethod
     def of(cls, scope: Scope | str) -> Scope:
@@ -284,39 +315,32 @@ class Scope:
         Raises:
             ScopeError: if it is against the format.
         """
-        needs = record.get("needs")
-        return cls(
-            actions=tuple(record.get("actions", ())),
-            resource=tuple(Segment.from_record(s) for s in record.get("resource", ())),
-            conditions=tuple(Condition.from_record(c) for c in record.get("where", ())),
-            free_paths=tuple(Path.from_record(p) for p in record.get("free", ())),
-            everything_free=record.get("free_all", False),
-            needs=None if needs is None else Needs.from_record(needs),
-        )
+        return cls._read(checked_scope(record))
+
+    @classmethod
+    def _read(cls, encoded: bytes) -> Scope:
+        """Return the scope of canonical bytes that the kernel checked."""
+        scope = object.__new__(cls)
+        object.__setattr__(scope, "_encoded", encoded)
+        return scope
 
     def to_record(self) -> dict[str, object]:
         """Return the wire dict of message ``Scope``."""
-        return {
-            "actions": list(self.actions),
-            "resource": [s.to_record() for s in self.resource],
-            "where": [c.to_record() for c in self.conditions],
-            "free": [p.to_record() for p in self.free_paths],
-            "free_all": self.everything_free,
-            "needs": None if self.needs is None else self.needs.to_record(),
-        }
+        return kernel.decode_message("Scope", self._encoded)
 
     def encode(self) -> bytes:
-        """Return the canonical bytes of message ``Scope``.
-
-        Raises:
-            ScopeError: if it is against the format.
-        """
-        return checked_scope(self.to_record())
+        """Return the canonical bytes of message ``Scope``."""
+        return self._encoded
 
     @property
     def has_unknown_kind(self) -> bool:
         """True if it holds a kind of a later version, which every check denies."""
-        return codec.has_unknown_kind(self.encode())
+        return codec.has_unknown_kind(self._encoded)
+
+    @property
+    def has_needs(self) -> bool:
+        """True if it costs something."""
+        return kernel.read_fields(self._encoded, _NEEDS) != _WITHOUT_NEEDS
 
     def __str__(self) -> str:
         """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""
@@ -328,3 +352,9 @@ class Scope:
         if self.everything_free or self.free_paths:
             text += " free " + ("*" if self.everything_free else ", ".join(map(str, self.free_paths)))
         return text if self.needs is None else f"{text} needs {self.needs}"
+
+
+# The number of the field in message ``Scope``.
+_NEEDS = (6,)
+_WITHOUT_NEEDS = [None]
+_READ_LATER = frozenset(each.name for each in fields(Scope) if each.init)

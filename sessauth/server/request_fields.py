@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -128,9 +128,12 @@ def ending(value: int, to: HolderPublicKey | None) -> str:
 
 
 def holder(
-    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
+    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Callable[[], Iterable[KeyRecord]]
 ) -> HolderPublicKey | None:
-    """Return the holder that a token is to be bound to; None if no key is stated."""
+    """Return the holder that a token is to be bound to; None if no key is stated.
+
+    ``issuers`` returns the issuer keys, none of which may be the holder's.
+    """
     if not next_key:
         if proof_key or may_seal:
             raise invalid("next_key", "is required with proof_key and may_seal")
@@ -140,7 +143,7 @@ def holder(
     except UsageError as error:
         field, _, message = str(error).partition(": ")
         raise invalid(field, message) from error
-    if any(next_key == issuer.public_key for issuer in issuers):
+    if any(next_key == issuer.public_key for issuer in issuers()):
         raise invalid("next_key", "is an issuer key, which is never a holder's")
     return key
 

@@ -20,7 +20,7 @@ from .. import limits
 from .._fast import _check as kernel
 from .._fast._check import Chain
 from ..clock import Clock
-from ..crypto.armor import presented_text
+from ..crypto.armor import presented_chars
 from ..crypto.keys import HolderPublicKey, HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes import containment
@@ -301,12 +301,17 @@ class Draft:
         except kernel.FormError as error:
             raise UsageError(f"the token would be against the format: {error.detail}") from None
 
+    def try_out(self, issuer_key_id: bytes, min_revision: int, issued_at_ms: int) -> None:
+        """Make the root block with placeholders for its ids and its signature; raises as :meth:`sign`."""
+        root = root_record(issuer_key_id, bytes(16), bytes(16), min_revision)
+        self.sign(_not_signed, root=root, issued_at_ms=issued_at_ms)
+
     def _record(self, seed: bytes) -> dict[str, object]:
         return {
             "expires_at_ms": self.expires_at_ms,
             "not_before_ms": self.not_before_ms,
             "audience": list(self.audience),
-            "scopes": [scope.to_record() for scope in self.scopes],
+            "scopes": [scope.encode() for scope in self.scopes],
             "where": [condition.to_record() for condition in self.where],
             "source": list(self.source),
             "peer": list(self.peer),
@@ -317,6 +322,22 @@ class Draft:
             "may_seal": self.may_seal,
             "label": self.label,
         }
+
+
+def root_record(
+    issuer_key_id: bytes, session_id: bytes, token_id: bytes, min_revision: int
+) -> dict[str, object]:
+    """Return the wire dict of message ``Root``."""
+    return {
+        "issuer_key_id": issuer_key_id,
+        "session_id": session_id,
+        "token_id": token_id,
+        "min_revision": min_revision,
+    }
+
+
+def _not_signed(message: bytes) -> bytes:
+    return bytes(64)
 
 
 def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: bytes) -> None:
@@ -471,7 +492,7 @@ def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
 def warnings_of(chain: Chain, scopes: Sequence[Scope]) -> tuple[str, ...]:
     """Warn of scopes whose needs no call can meet, and of a text that may not pass through gRPC metadata."""
     unmet = [f"{scope}: {why}" for scope in scopes if (why := unmet_need(scope))]
-    chars = len(presented_text(chain.raw))
+    chars = presented_chars(len(chain.raw))
     if chars <= limits.WARN_TEXT_BYTES:
         return tuple(unmet)
     return (

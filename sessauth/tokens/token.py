@@ -27,6 +27,7 @@ from .block_draft import (
     TokenInfo,
     check_holder,
     inspect_chain,
+    root_record,
     warnings_of,
 )
 
@@ -103,6 +104,11 @@ class Token:
     def session_id(self) -> bytes:
         """The session it lives and dies with, 16 bytes."""
         return self._chain.session_id
+
+    @property
+    def token_id(self) -> bytes:
+        """The id that the issuer gave it, 16 bytes; narrower ones have the same."""
+        return self._chain.token_id
 
     @property
     def block_ids(self) -> tuple[bytes, ...]:
@@ -278,32 +284,53 @@ class Issuer:
         """
         if not isinstance(session_id, bytes) or len(session_id) != 16:
             raise UsageError("session_id is 16 bytes")
+        if not 0 <= min_revision < 2**64:
+            raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
+        issued_at_ms = self._clock.now_ms()
+        draft = self.draft(scopes, audience, issued_at_ms, expires_at_ms=expires_at_ms, **terms)
+        return self.sign(draft, session_id, min_revision, issued_at_ms)
+
+    def draft(
+        self,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        issued_at_ms: int,
+        *,
+        expires_at_ms: int = 0,
+        **terms: Unpack[BlockTerms],
+    ) -> Draft:
+        """Return the root block that :meth:`sign` signs; arguments and errors as of :meth:`mint`."""
         if not scopes:
             raise UsageError("scopes is empty, so the token would permit nothing: give at least one")
         if not audience and terms.get("to") is None:
             raise UsageError("audience is empty: name the verifiers that may accept the token")
-        if not 0 <= min_revision < 2**64:
-            raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
         draft = Draft.of(
             clock=self._clock, scopes=scopes, audience=audience, expires_at_ms=expires_at_ms, **terms
         )
-        issued_at_ms = self._clock.now_ms()
         _check_times(draft, issued_at_ms)
         if draft.to is not None:
             check_holder(draft.to, (), self._key.key_id)
         if draft.max_blocks == 1 and draft.ending is Ending.OPEN:
             raise UsageError("max_blocks 1 leaves no block to present an open token: use 2 or more")
-        signed = draft.sign(
-            self._key.sign,
-            root={
-                "issuer_key_id": self._key.key_id,
-                "session_id": session_id,
-                "token_id": secrets.token_bytes(16),
-                "min_revision": min_revision,
-            },
-            issued_at_ms=issued_at_ms,
-        )
+        return draft
+
+    def sign(
+        self, draft: Draft, session_id: bytes, min_revision: int, issued_at_ms: int, request_id: str = ""
+    ) -> Token:
+        """Return the token of a draft.
+
+        With a ``request_id`` the token's id comes from it, the session's id and the key, so that the same
+        arguments give the same token, unless it is open; else the id is random.
+        """
+        token_id = secrets.token_bytes(16)
+        if request_id:
+            token_id = self._key.derived_id(_TOKEN_ID, session_id + request_id.encode())
+        root = root_record(self._key.key_id, session_id, token_id, min_revision)
+        signed = draft.sign(self._key.sign, root=root, issued_at_ms=issued_at_ms)
         return Token(signed, warnings_of(signed.chain, draft.scopes))
+
+
+_TOKEN_ID = b"sessauth/token"
 
 
 def _check_times(draft: Draft, issued_at_ms: int) -> None:

@@ -228,7 +228,7 @@ class Change(_message.Message):
     def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ..., ban_sessions: _Optional[_Union[BanSessions, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
-    __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms", "observe")
+    __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms", "observe", "mint_digest")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +241,7 @@ class OpenSession(_message.Message):
     ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    MINT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     subject: str
     purpose: str
     owner: str
@@ -253,7 +254,8 @@ class OpenSession(_message.Message):
     issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
     ttl_ms: int
     observe: bool
-    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., ttl_ms: _Optional[int] = ..., observe: bool = ...) -> None: ...
+    mint_digest: bytes
+    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., ttl_ms: _Optional[int] = ..., observe: bool = ..., mint_digest: _Optional[bytes] = ...) -> None: ...
 
 class NarrowSession(_message.Message):
     __slots__ = ("ceiling", "enforce")

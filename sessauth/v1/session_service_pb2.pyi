@@ -1,5 +1,6 @@
 from sessauth.v1 import receipt_pb2 as _receipt_pb2
 from sessauth.v1 import record_pb2 as _record_pb2
+from sessauth.v1 import token_service_pb2 as _token_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -70,7 +71,7 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ..., inherited_from: _Optional[bytes] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe")
+    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe", "mint")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +91,7 @@ class OpenSessionRequest(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    MINT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     subject: str
     purpose: str
@@ -102,15 +104,18 @@ class OpenSessionRequest(_message.Message):
     owner: str
     issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
     observe: bool
-    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., observe: bool = ...) -> None: ...
+    mint: _token_service_pb2.MintRequest
+    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., observe: bool = ..., mint: _Optional[_Union[_token_service_pb2.MintRequest, _Mapping]] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("session", "revision")
+    __slots__ = ("session", "revision", "token")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     session: Session
     revision: int
-    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    token: _token_service_pb2.MintResponse
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., revision: _Optional[int] = ..., token: _Optional[_Union[_token_service_pb2.MintResponse, _Mapping]] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

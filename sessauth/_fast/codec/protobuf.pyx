@@ -9,8 +9,10 @@ The reverse is false on purpose: a general runtime accepts several encodings of 
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from sessauth._fast.codec.schema import MESSAGES
 
@@ -133,6 +135,7 @@ cdef class _Field:
         self.kind = _KINDS[kind]
 
 
+_MISSING = object()
 cdef dict _FIELDS = {name: tuple(_Field(row) for row in rows) for name, rows in MESSAGES.items()}
 
 
@@ -227,33 +230,95 @@ cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_
     return (<bytes> data).decode("utf-8")
 
 
-def encode_message(str message not None, value not None):
-    """Return the canonical encoding of a mapping; missing and None fields are absent.
+# --- the writer ---------------------------------------------------------------------------------
 
-    Raises WireError for a value outside its field's range or type, or a name that the message does not
+cdef unsigned char *output_reserve(Output *out, size_t n) except NULL:
+    cdef size_t capacity = out.capacity if out.capacity else OUTPUT_BYTES
+    cdef unsigned char *data
+    if out.capacity - out.n < n:
+        while capacity - out.n < n:
+            capacity *= 2
+        data = <unsigned char *> realloc(out.data, capacity)
+        if data == NULL:
+            raise MemoryError
+        out.data, out.capacity = data, capacity
+    return out.data + out.n
+
+
+cdef int put_varint(Output *out, uint64_t value) except -1:
+    cdef unsigned char *p = output_reserve(out, MAX_VARINT)
+    while value >= 0x80:
+        p[0] = <unsigned char> (value & 0x7F | 0x80)
+        p += 1
+        value >>= 7
+    p[0] = <unsigned char> value
+    out.n = p + 1 - out.data
+    return 0
+
+
+cdef int put_bytes(Output *out, const void *data, size_t n) except -1:
+    memcpy(output_reserve(out, n), data, n)
+    out.n += n
+    return 0
+
+
+cdef int put_length(Output *out, size_t start) except -1:
+    cdef size_t n = out.n - start
+    cdef size_t more = 1
+    cdef size_t rest = n >> 7
+    while rest:
+        more += 1
+        rest >>= 7
+    output_reserve(out, more)
+    memmove(out.data + start + more, out.data + start, n)
+    out.n = start
+    put_varint(out, n)
+    out.n += n
+    return 0
+
+
+def encode_message(str message not None, value not None):
+    """Return the canonical encoding of a message.
+
+    ``value`` is a mapping of its fields, a :class:`~sessauth._fast.codec.record.Record`, or bytes that are the
+    message's canonical encoding already, which are taken unread; so are the messages inside. Missing and None fields
+    are absent. Raises WireError for a value outside its field's range or type, or a name that the message does not
     have, and KeyError for a message that the schema does not have.
     """
-    out = bytearray()
-    _encode(out, message, value, 1)
-    return bytes(out)
+    cdef Output out
+    out.data, out.n, out.capacity = NULL, 0, 0
+    try:
+        _encode(&out, message, value, 1)
+        return PyBytes_FromStringAndSize(<const char *> out.data, out.n)
+    finally:
+        free(out.data)
 
 
-cdef void _put_varint(bytearray out, uint64_t value):
-    while value >= 0x80:
-        out.append(<int> (value & 0x7F) | 0x80)
-        value >>= 7
-    out.append(<int> value)
-
-
-cdef int _encode(bytearray out, str message, object value, int depth) except -1:
+cdef int _encode(Output *out, str message, object value, int depth) except -1:
     cdef _Field field
+    cdef dict known = None
+    cdef tuple fields = _FIELDS[message]
     cdef Py_ssize_t taken = 0
     cdef bint oneof_taken = False
+    cdef bint by_attribute = False
+    if type(value) is bytes:
+        put_bytes(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+        return 0
     if depth > MAX_NESTING:
         raise WireError(f"{message}: nested deeper than {MAX_NESTING}")
-    for field in _FIELDS[message]:
-        item = value.get(field.name)
-        if field.name in value:
+    if type(value) is not dict:
+        by_attribute = getattr(type(value), "encodes_by_field", False)
+        if not by_attribute:
+            value = value.to_record() if hasattr(value, "to_record") else dict(value)
+    if not by_attribute:
+        known = <dict> value
+    for field in fields:
+        if by_attribute:
+            item = getattr(value, field.name, None)
+        else:
+            item = known.get(field.name, _MISSING)
+            if item is _MISSING:
+                continue
             taken += 1
         if item is None:
             continue
@@ -265,33 +330,36 @@ cdef int _encode(bytearray out, str message, object value, int depth) except -1:
             if oneof_taken:
                 raise WireError(f"{message}.{field.name}: a second member of the oneof")
             oneof_taken = True
+        elif field.kind == ENUM:
+            # A class of numbers may have a truth of its own.
+            if item == 0:
+                continue
         elif field.kind != MESSAGE and not item:
             continue
         _encode_value(out, message, field, item, depth)
-    if taken != len(value):
-        known = {(<_Field> f).name for f in _FIELDS[message]}
-        raise WireError(f"{message}: has no field {sorted(set(value) - known)[0]!r}")
+    if not by_attribute and taken != len(known):
+        raise WireError(f"{message}: has no field {sorted(set(known) - {(<_Field> f).name for f in fields})[0]!r}")
     return 0
 
 
-cdef int _encode_value(bytearray out, str message, _Field field, object item, int depth) except -1:
-    cdef bytearray inner
+cdef int _encode_value(Output *out, str message, _Field field, object item, int depth) except -1:
     cdef int64_t signed
+    cdef size_t start
+    cdef const char *text
+    cdef Py_ssize_t n
     if field.kind < STRING:
-        _put_varint(out, (<uint64_t> field.number << 3) | WIRE_VARINT)
+        put_varint(out, (<uint64_t> field.number << 3) | WIRE_VARINT)
         if field.kind == BOOL:
             if item is not True and item is not False:
                 raise WireError(f"{message}.{field.name}: bool expected, got {type(item).__name__}")
-            out.append(1 if item else 0)
-            return 0
+            return put_varint(out, 1 if item else 0)
         if not isinstance(item, int) or isinstance(item, bool):
             raise WireError(f"{message}.{field.name}: int expected, got {type(item).__name__}")
         if field.kind == SINT64:
             if not -0x8000000000000000 <= item <= 0x7FFFFFFFFFFFFFFF:
                 raise WireError(f"{message}.{field.name}: {item} does not fit 64 bits with sign")
             signed = item
-            _put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
-            return 0
+            return put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
         if field.kind == UINT64:
             highest = 0xFFFFFFFFFFFFFFFF
         else:
@@ -299,27 +367,25 @@ cdef int _encode_value(bytearray out, str message, _Field field, object item, in
             highest = 0x7FFFFFFF if field.kind == ENUM else 0xFFFFFFFF
         if not 0 <= item <= highest:
             raise WireError(f"{message}.{field.name}: {item} is out of range")
-        _put_varint(out, item)
-        return 0
-    _put_varint(out, (<uint64_t> field.number << 3) | WIRE_BYTES)
+        return put_varint(out, item)
+    put_varint(out, (<uint64_t> field.number << 3) | WIRE_BYTES)
     if field.kind == MESSAGE:
-        inner = bytearray()
-        _encode(inner, field.message, item, depth + 1)
-        _put_varint(out, len(inner))
-        out.extend(inner)
-        return 0
+        start = out.n
+        _encode(out, field.message, item, depth + 1)
+        return put_length(out, start)
     if field.kind == STRING:
         if not isinstance(item, str):
             raise WireError(f"{message}.{field.name}: str expected, got {type(item).__name__}")
         try:
-            item = item.encode("utf-8")
+            text = PyUnicode_AsUTF8AndSize(item, &n)
         except UnicodeEncodeError:
             raise WireError(f"{message}.{field.name}: not encodable as UTF-8") from None
-    elif not isinstance(item, bytes):
+    elif isinstance(item, bytes):
+        text, n = PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item)
+    else:
         raise WireError(f"{message}.{field.name}: bytes expected, got {type(item).__name__}")
-    _put_varint(out, len(item))
-    out.extend(item)
-    return 0
+    put_varint(out, n)
+    return put_bytes(out, text, n)
 
 
 def read_number(bytes data not None, uint32_t field):

@@ -20,6 +20,14 @@ class Record:
     message: ClassVar[str] = ""
     """The name of the message; empty: the name of the class."""
 
+    encodes_by_field: ClassVar[bool] = True
+    """True if the fields are encoded as they are; False if ``to_record`` gives others."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Note whether the class has a ``to_record`` of its own."""
+        super().__init_subclass__(**kwargs)
+        cls.encodes_by_field = cls.to_record is Record.to_record
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read the dict of the message; raises ValueError for an enum's unknown number."""
@@ -49,7 +57,7 @@ class Record:
 
     def encode(self) -> bytes:
         """Return the canonical bytes; raises ``WireError`` for a value out of range."""
-        return encode_message(self.message or type(self).__name__, self.to_record())
+        return encode_message(self.message or type(self).__name__, self)
 
 
 _SCALARS = frozenset({bytes, str, int, bool, type(None)})

@@ -222,6 +222,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (10, "issuer_key_ids", "bytes", True, False, ""),
         (11, "ttl_ms", "uint64", False, False, ""),
         (12, "observe", "bool", False, False, ""),
+        (13, "mint_digest", "bytes", False, False, ""),
     ),
     "NarrowSession": (
         (1, "ceiling", "message", False, False, "Ceiling"),

@@ -9,11 +9,12 @@ from typing import Any, Required, TypedDict
 from google.protobuf.message import Message
 
 from ..._fast import _check as kernel
-from ...errors import UsageError
+from ...errors import ServerError, UsageError
 from ...model.receipt import Registration, SignedReceipt, VerifierState
 from ...model.session import Session, SessionBan, SessionSelector, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
+from ...tokens.token import Token
 from ...v1 import cut_off_service_pb2 as cut_off_pb
 from ...v1 import evidence_service_pb2 as evidence_pb
 from ...v1 import receipt_pb2, record_pb2
@@ -41,6 +42,7 @@ from .fields import (
     sessions_page,
     texts,
 )
+from .tokens import MintTerms, mint_request, token_from_message
 
 MAX_PAGE = 1000
 STATUSES = {
@@ -67,6 +69,36 @@ class OpenTerms(SessionTerms, total=False):
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
+    return _change("OpenSession", _opening(terms), pb.OpenSessionResponse, request_id)
+
+
+def open_and_mint(
+    request_id: str,
+    scopes: Sequence[Scope | str],
+    audience: Sequence[str],
+    mint: MintTerms,
+    terms: OpenTerms,
+) -> RpcRequest[tuple[Session, Token]]:
+    """Describe OpenSession with the session's first token."""
+    request = _opening(terms)
+    request.mint.CopyFrom(mint_request(b"", scopes, audience, mint))
+    return change(
+        "SessionService/OpenSession", request, pb.OpenSessionResponse, _session_and_token, request_id
+    )
+
+
+def _session_and_token(answer: Any) -> tuple[Session, Token]:
+    session = _session(answer)
+    if not answer.HasField("token"):
+        raise ServerError(
+            f"the server is older than this client: session {session.id.hex()} is open and has no token; mint it with "
+            "mint(), or end the session",
+            "UNKNOWN_KIND",
+        )
+    return session, token_from_message(answer.token)
+
+
+def _opening(terms: OpenTerms) -> pb.OpenSessionRequest:
     check_terms(terms, OpenTerms)
     named: dict[str, Any] = {
         name: value for name, value in terms.items() if name in SessionTerms.__annotations__
@@ -78,13 +110,12 @@ def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     for name, value in named.items():
         if isinstance(value, int):
             check_count(name, value)
-    request = pb.OpenSessionRequest(
+    return pb.OpenSessionRequest(
         ceiling=texts("ceiling", terms["ceiling"]),
         facts=fact_messages(terms.get("facts", {}), terms.get("visible_facts", ())),
         labels=dict(terms.get("labels", {})),
         **named,
     )
-    return _change("OpenSession", request, pb.OpenSessionResponse, request_id)
 
 
 def get_session(session_id: bytes) -> RpcRequest[Session]:

@@ -86,13 +86,20 @@ def mint(
     session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
 ) -> RpcRequest[Token]:
     """Describe Mint. It stores nothing, so it is repeatable: a lost answer is an unused token."""
-    request = pb.MintRequest(
-        session_id=check_session_id(session_id),
+    request = mint_request(check_session_id(session_id), scopes, audience, terms)
+    return RpcRequest("TokenService/Mint", request, pb.MintResponse, token_from_message)
+
+
+def mint_request(
+    session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
+) -> pb.MintRequest:
+    """Return the message of a request for a token."""
+    return pb.MintRequest(
+        session_id=session_id,
         scopes=texts("scopes", scopes),
         audience=texts("audience", audience),
         **_block_fields(terms),
     )
-    return RpcRequest("TokenService/Mint", request, pb.MintResponse, token_from_message)
 
 
 def attenuate(

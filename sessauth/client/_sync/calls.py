@@ -133,6 +133,29 @@ class SessionCalls(Calls):
         """Open a session; the terms are those of ``OpenTerms``."""
         return self._run(session_calls.open_session(request_id, terms))
 
+    def open_and_mint(
+        self,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        *,
+        mint: MintTerms | None = None,
+        request_id: str = "",
+        **terms: Unpack[OpenTerms],
+    ) -> tuple[Session, Token]:
+        """Open a session and mint its first token: one call, and one durable write.
+
+        If the token can't be minted, nothing is opened. A repeat with the same request id returns the same
+        session and token.
+
+        Args:
+            scopes: the scopes of the token.
+            audience: the verifiers that the token is for.
+            mint: the other terms of the token; it can't be open.
+            request_id: a name of this request.
+            terms: those of the session, as of :meth:`open_session`.
+        """
+        return self._run(session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms))
+
     def get_session(self, session_id: bytes) -> Session:
         """Return a session, ended ones included until they are purged."""
         return self._run(session_calls.get_session(session_id))

@@ -82,10 +82,15 @@ class ReceiptIssuer:
         self.hosts: HostEvidence | None = None
         self._wait_slots = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
-    def after_end(self, session_id: bytes, call: CallContext) -> SignedReceipt | None:
-        """Return the receipt of a durable end; None, and a log entry, if it can't be made."""
+    def after_end(
+        self, session_id: bytes, session: Session | None, call: CallContext
+    ) -> SignedReceipt | None:
+        """Return the receipt of a durable end; None, and a log entry, if it can't be made.
+
+        ``session`` is the session as its end left it; None: it is read.
+        """
         try:
-            session = self._log.get_session(session_id)
+            session = session or self._log.get_session(session_id)
             return None if session is None else self.receipt(session, call)
         except Exception as error:  # noqa: BLE001 - the end is valid without its receipt too
             server_log.event(
@@ -170,8 +175,10 @@ class ReceiptIssuer:
             mark = self.hosts.mark(ended.revision)
             hosts = self.hosts.statuses(mark, ended.revision)
             record = mark.number if hosts else 0
-        # Read after the statuses: a permit that was granted before the end is counted by then.
-        open_permits = self._log.counts(session.id).open_permits
+        # Read after the statuses: a permit that was granted before the end is counted by then. An ended session
+        # gets none.
+        has_none = ended is session and not session.open_permits
+        open_permits = 0 if has_none else self._log.counts(session.id).open_permits
         known = ended.ended_at_ms > self._log.registrations_since_ms()
         head = self._log.head()
         return Receipt(

@@ -60,6 +60,7 @@ from ..services.event import EventService
 from ..services.evidence import EvidenceService, UsageService
 from ..services.health import HealthService, StatusService
 from ..services.key import CredentialService, KeyService
+from ..services.minting import Minter
 from ..services.session import ApprovalService, SessionService
 from ..services.token import TokenService
 from ..transport.requirements import require_libraries
@@ -468,11 +469,12 @@ def _services(
     config, log, clock, subsystems, part = parts.config, parts.log, parts.clock, parts.subsystems, parts.part
     registry, receipts = subsystems.registry, subsystems.receipts
     receipts.hosts = part.hosts
+    minter = Minter(log, parts.keyring, clock)
     cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
     feed_parts = None if part.feed is None else part.feed.parts
     return (
-        SessionService(log, config.sessions, receipts, parts.require_grants),
-        TokenService(log, parts.keyring, clock, parts.require_grants),
+        SessionService(log, config.sessions, receipts, minter, parts.require_grants),
+        TokenService(log, minter, clock, parts.require_grants),
         checks,
         KeyService(log, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
         CredentialService(log, parts.authenticator),

@@ -46,6 +46,12 @@ def owner_visible(owner: str, call: CallContext) -> bool:
     return call.principal.role != ISSUER or call.principal.name == owner
 
 
+def require_owner_visible(owner: str | None, call: CallContext) -> None:
+    """Raise NOT_FOUND unless there is a session of this owner, and the caller sees it."""
+    if owner is None or not owner_visible(owner, call):
+        raise refused("NOT_FOUND", "session_id: no such session")
+
+
 def require_visible(session: Session | None, call: CallContext) -> Session:
     """Return the session if the caller sees it.
 

@@ -7,6 +7,7 @@ may sign), a gateway only those that it requested itself.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -15,19 +16,27 @@ from ... import limits
 from ...model import change as changes
 from ...model.approval import ApprovalRecord, ApprovalStatus
 from ...model.change import Change, ChangeOutcome, answer_approval
-from ...model.session import ScopeRecord, Session, SessionTerms
+from ...model.session import ScopeRecord, Session, SessionTerms, lineage
 from ...state.writer.state_writer import StateWriter
 from ...v1 import approval_service_pb2 as approval_pb
 from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
+from ...v1 import token_service_pb2 as token_pb
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..sections import SessionSettings
 from ..status import invalid, refused
-from ..writer.port import always_permitted, change_from, submit_and_wait, wait_for_commit
-from .base import Service, deadline_checked, readable, require_visible
+from ..writer.port import (
+    always_permitted,
+    change_from,
+    change_session,
+    submit_and_wait,
+    wait_for_commit,
+)
+from .base import Service, deadline_checked, readable, require_owner_visible, require_visible
+from .minting import CeilingOf, Minter, Minting, require_repeatable
 
 R = TypeVar("R")
 
@@ -42,16 +51,18 @@ class SessionService(Service):
         log: StateWriter,
         settings: SessionSettings,
         receipts: ReceiptIssuer,
+        minter: Minter,
         require_grants: Callable[[], None] = always_permitted,
     ) -> None:
         """Write to ``log``; ``settings`` bound lifetimes.
 
-        ``receipts`` issues receipts of ends. ``require_grants`` raises while no authority may be granted.
+        ``receipts`` issues receipts of ends, ``minter`` tokens that a session is opened with. ``require_grants`` raises while no authority may be granted.
         """
         self._require_grants = require_grants
         self._log = log
         self._settings = settings
         self._receipts = receipts
+        self._minter = minter
 
     def open_session(
         self, request: session_pb.OpenSessionRequest, call: CallContext
@@ -69,23 +80,39 @@ class SessionService(Service):
         if request.ttl_ms > self._settings.max_ttl_ms:
             raise invalid("ttl_ms", f"must be at most {self._settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
-        if parent_id:
-            self._session(parent_id, call)
+        parent = self._session(parent_id, call) if parent_id else None
         issuer_key_ids = request.issuer_key_ids
         request_fields.digests(issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS)
-        decided = {"owner": owner, "ttl_ms": request.ttl_ms or self._settings.default_ttl_ms}
+        decided: dict[str, Any] = {"owner": owner, "ttl_ms": request.ttl_ms or self._settings.default_ttl_ms}
+        ceiling = _ceiling(request)
+        minting = None
+        if request.HasField("mint"):
+            now_ms = self._log.now_ms()
+            minting = self._minting(request, ceiling, parent)
+            ends_at_ms = now_ms + decided["ttl_ms"]
+            if parent is not None:
+                ends_at_ms = min(ends_at_ms, parent.expires_at_ms)
+            minting.try_out(ends_at_ms, now_ms)
+            decided["mint_digest"] = _mint_digest(request.mint)
         change = change_from(
             request,
             call,
             changes.open_session,
             secrets.token_bytes(16),
-            _ceiling(request),
+            ceiling,
             facts=request_fields.facts(request.facts, "facts"),
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        outcome = submit_and_wait(self._log, change, call)
-        return self._response(session_pb.OpenSessionResponse, outcome, outcome.session_id, call)
+        outcome, session = change_session(self._log, change, call)
+        response = session_pb.OpenSessionResponse(
+            session=self._shown(session, outcome.session_id, call), revision=outcome.revision
+        )
+        if minting is not None:
+            opened = response.session
+            token = minting.sign(opened.id, opened.expires_at_ms, outcome.revision, outcome.at_ms, change.id)
+            response.token.CopyFrom(token)
+        return response
 
     def get_session(
         self, request: session_pb.GetSessionRequest, call: CallContext
@@ -174,14 +201,25 @@ class SessionService(Service):
         self, request: session_pb.EndSessionRequest, call: CallContext
     ) -> session_pb.EndSessionResponse:
         """End a session for good, with every token and child of it: one write, and then its receipt."""
-        reason = _reason(request)
-        response = self._change(
-            session_pb.EndSessionResponse, request, call, changes.end_session, reason=reason
+        outcome, session = self._changed(request, call, changes.end_session, reason=_reason(request))
+        receipt = self._receipts.after_end(request.session_id, session, call)
+        return session_pb.EndSessionResponse(
+            session=self._shown(session, request.session_id, call),
+            revision=outcome.revision,
+            receipt=None if receipt is None else request_fields.receipt_message(receipt),
         )
-        receipt = self._receipts.after_end(request.session_id, call)
-        if receipt is not None:
-            response.receipt.CopyFrom(request_fields.receipt_message(receipt))
-        return response
+
+    def _minting(
+        self,
+        request: session_pb.OpenSessionRequest,
+        ceiling: list[ScopeRecord],
+        parent: Session | None,
+    ) -> Minting:
+        """Read the request for the first token of a session that is opened."""
+        require_repeatable(request.mint)
+        above = map(CeilingOf.session, lineage(parent, self._log.get_session))
+        ceilings = (CeilingOf([ceiling], request.observe), *above)
+        return self._minter.read(request.mint, ceilings, request.issuer_key_ids)
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
         return require_visible(self._log.get_session(session_id), call)
@@ -195,16 +233,24 @@ class SessionService(Service):
         **fields: Any,
     ) -> R:
         """Change the session that a request names; returns the response with the changed session."""
+        outcome, session = self._changed(request, call, make, **fields)
+        return response(
+            session=self._shown(session, request.session_id, call), revision=outcome.revision
+        )
+
+    def _changed(
+        self, request: Any, call: CallContext, make: Callable[..., Change], **fields: Any
+    ) -> tuple[ChangeOutcome, Session | None]:
         session_id = request_fields.session_id(request.session_id)
         change = change_from(request, call, make, session_id, **fields)
-        self._session(session_id, call)
-        outcome = submit_and_wait(self._log, change, call)
-        return self._response(response, outcome, session_id, call)
+        require_owner_visible(self._log.owner(session_id), call)
+        return change_session(self._log, change, call)
 
-    def _response(
-        self, response: Callable[..., R], outcome: ChangeOutcome, session_id: bytes, call: CallContext
-    ) -> R:
-        return response(session=self._message(session_id, call), revision=outcome.revision)
+    def _shown(
+        self, session: Session | None, session_id: bytes, call: CallContext
+    ) -> session_pb.Session:
+        """Return the session that a change left; read where the change does not tell it."""
+        return self._message(session_id, call) if session is None else request_fields.session_message(session)
 
     def _message(self, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return a session with its effective status."""
@@ -214,6 +260,10 @@ class SessionService(Service):
 
 def _ceiling(request: session_pb.OpenSessionRequest | session_pb.NarrowSessionRequest) -> list[ScopeRecord]:
     return [scope.to_record() for scope in request_fields.scopes(request.ceiling, "ceiling")]
+
+
+def _mint_digest(request: token_pb.MintRequest) -> bytes:
+    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=32).digest()
 
 
 def _reason(

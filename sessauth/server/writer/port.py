@@ -18,6 +18,8 @@ from google.protobuf.message import DecodeError
 
 from ..._fast._codec import CheckMessage
 from ...model.change import Change, ChangeOutcome
+from ...model.session import Session
+from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
 from .. import request_fields
@@ -114,6 +116,22 @@ def submit_and_wait(log: StateWriter, change: Change, call: CallContext) -> Chan
     """Submit a change and wait until it is durable. Raises Rejected if it is against the rules."""
     call.raise_if_expired()
     return wait_for_commit(log.submit(change), call).raise_if_rejected()
+
+
+def change_session(
+    log: StateWriter, change: Change, call: CallContext
+) -> tuple[ChangeOutcome, Session | None]:
+    """Submit a change as :func:`submit_and_wait`; return with its outcome the session that it left.
+
+    None where the session is to be read: the change was a repeat, or an ancestor decides its status.
+    """
+    call.raise_if_expired()
+    outcome, session = wait_for_commit(log.submit_for(change, _with_session), call)
+    return outcome.raise_if_rejected(), session
+
+
+def _with_session(outcome: ChangeOutcome, group: Group | None) -> tuple[ChangeOutcome, Session | None]:
+    return outcome, None if group is None else group.changed_session()
 
 
 UNDECIDED: Final[Decisions] = {}

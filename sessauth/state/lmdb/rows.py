@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby, islice, takewhile, zip_longest
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -26,13 +26,16 @@ from ..._fast._check import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.keys import KeyRecord
 from ...errors import StateUnusable
-from ...model.change import Head
+from ...model.change import Head, SessionCounts
 from ...model.session import Session, ceiling_layers, lineage
 from ...scopes.scope import Scope
 from .. import layout
 from ..rules.effects import CostRows, Delete, DeletePrefix, Put, SessionSource, corrupt, current_session
 
 _ID_BYTES = 16
+_NO_COUNTS: Final = SessionCounts()
+# Most reads find the head of the read before.
+_decode_head = lru_cache(maxsize=8)(Head.decode)
 
 
 def field_number(message: str, name: str) -> int:
@@ -78,7 +81,7 @@ class TxnRows(CostRows):
         if data is None:
             raise StateUnusable("the state has no head: it was never initialised; run init", "EMPTY")
         try:
-            return Head.decode(data)
+            return _decode_head(data)
         except (WireError, TypeError) as error:
             raise corrupt("the head", error) from error
 
@@ -119,6 +122,8 @@ class TxnRows(CostRows):
     def with_open(self, session: Session) -> Session:
         """Return a session with its numbers of open permits and approvals."""
         counts = self.counts(session.id)
+        if counts == _NO_COUNTS:
+            return session
         return replace(
             session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
         )

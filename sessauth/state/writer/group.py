@@ -104,6 +104,8 @@ class Group:
         self.full = full
         self.retention = retention
         self.dirty = False
+        # The session as the last submitted change left it; None where it left none, or was rejected.
+        self.changed: Session | None = None
         self.is_replay = False  # True: its changes come from the carried log.
         # True: it is carried even without a change, so that a new leader's term begins in the log.
         self.begins_term = False
@@ -133,6 +135,7 @@ class Group:
         clock is suspect.
         """
         self.require_leading()
+        self.changed = None
         once = change.id.startswith(ONCE_PREFIX)
         first = None if once else self.first_outcome(change.id)
         if first is not None:
@@ -145,6 +148,18 @@ class Group:
         elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):
             self._end_lapsed(change.session_id)
         return self.log(change)
+
+    def changed_session(self) -> Session | None:
+        """Return the session that the last change left, as a reader will find it once the group is durable.
+
+        None where the change left none, and where an ancestor may decide the session's status.
+        """
+        session = self.changed
+        if session is None or (session.parent_id and session.end_cause is not EndCause.ASKED):
+            return None
+        if session.lease_ms:
+            session = self.rows.leased_session(session.id) or session
+        return self.rows.with_open(session)
 
     def first_outcome(self, change_id: str) -> ChangeOutcome | None:
         """Return the outcome of the first change with this id, if it is still stored."""
@@ -242,6 +257,7 @@ class Group:
         order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")
         self.rows.put(layout.CHANGES, order, applied.encoded)
         self._store_result(change, applied, order)
+        self.changed = applied.session
         if applied.outcome.applied:
             self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
@@ -484,7 +500,7 @@ def kind_format(kind: ChangeKind) -> int:
 
 def change_format(change: Change) -> int:
     """Return the format that a change came with: of its kind, or of a later addition to it."""
-    if change.body.get("observe") or change.body.get("enforce"):
+    if any(change.body.get(name) for name in ("observe", "enforce", "mint_digest")):
         return FORMAT
     approval = change.body.get("approval")
     if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):

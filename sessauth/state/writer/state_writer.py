@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from ..._fast import _check as kernel
 from ...clock import Clock, SystemClock
 from ...crypto.keys import KeyRecord
 from ...errors import StateError, StateFull, StateUnusable
@@ -44,7 +45,7 @@ from ..lmdb import cluster_rows
 from ..lmdb import effective_status as census
 from ..lmdb.effective_status import effective_session, effective_status, judged_at_ms, with_status
 from ..lmdb.environment import LmdbSource
-from ..lmdb.rows import TxnRows
+from ..lmdb.rows import TxnRows, field_number
 from ..rules.apply import encode_or_refuse, only_removes_authority
 from . import opening
 from .committer import Committer, Job, JobQueue, Stats
@@ -58,6 +59,7 @@ LIVING_ROWS: Final = _LIST_CHUNK
 # A record has everything an approver is shown, up to 32 KiB.
 _APPROVALS_CHUNK = 32
 _ID_BYTES = 16
+_OWNER: Final = (field_number("SessionRecord", "owner"),)
 
 
 class StateQueries:
@@ -67,6 +69,8 @@ class StateQueries:
         """Read through ``source``; ``clock`` tells which times have passed."""
         self._source = source
         self._clock = clock or GuardedClock(SystemClock())
+        # The generation that the keys were read at, and the keys.
+        self._keys: tuple[int, tuple[KeyRecord, ...]] = (-1, ())
 
     def get_session(self, session_id: bytes) -> Session | None:
         """Return a session with its lease deadline and its numbers of open permits and approvals.
@@ -76,6 +80,15 @@ class StateQueries:
         with self._source.rows() as rows:
             session = rows.leased_session(session_id)
             return None if session is None else rows.with_open(session)
+
+    def owner(self, session_id: bytes) -> str | None:
+        """Return the owner of a session, without reading the rest of its row; None without a session."""
+        with self._source.rows() as rows:
+            row = rows.get(layout.SESSIONS, session_id)
+        if row is None:
+            return None
+        (owner,) = kernel.read_fields(row, _OWNER)
+        return (owner or b"").decode()
 
     def effective_session(self, session_id: bytes) -> Session | None:
         """Return a session as :meth:`get_session` does, with its effective status."""
@@ -176,10 +189,15 @@ class StateQueries:
             used = rows.used_bytes(int(env.stat()["psize"]))
         return used, int(env.info()["map_size"])
 
-    def keys(self) -> list[KeyRecord]:
-        """Return all issuer keys, by id."""
+    def keys(self) -> tuple[KeyRecord, ...]:
+        """Return all issuer keys, by id; read again once a change of one began another generation."""
         with self._source.rows() as rows:
-            return [key for key in map(rows.key, rows.key_ids()) if key is not None]
+            generation = rows.current.keys_generation
+            read_at, keys = self._keys
+            if read_at != generation:
+                keys = tuple(key for key in map(rows.key, rows.key_ids()) if key is not None)
+                self._keys = generation, keys
+            return keys
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
         """Return True if a block of a session is revoked."""
@@ -461,6 +479,16 @@ class StateWriter(StateQueries):
     def submit(self, change: Change) -> Future[ChangeOutcome]:
         """Queue a change; the future gives its outcome once it is durable. A rejection is an outcome.
 
+        Raises and fails as :meth:`submit_for`.
+        """
+        return self.submit_for(change, lambda outcome, group: outcome)
+
+    def submit_for(self, change: Change, result: Callable[[ChangeOutcome, Group | None], T]) -> Future[T]:
+        """Queue a change; the future gives ``result`` of its outcome and of the group, once it is durable.
+
+        ``result`` is called by the writer's thread, and reads the rows as the change left them; without a
+        group for a change that can't be logged.
+
         The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or StateError
         (braked, or the wall clock is suspect). Raises StateError if the writer is closed or the queue is
         full.
@@ -470,12 +498,13 @@ class StateWriter(StateQueries):
         if not wrong and change.id.startswith(layout.SYSTEM_PREFIX):
             wrong = f"id: {layout.SYSTEM_PREFIX} begins the log's own ids; use another"
         if wrong:
-            future: Future[ChangeOutcome] = Future()
-            future.set_result(ChangeOutcome(change.id, rejection=Rejection.INVALID.value, detail=wrong))
+            future: Future[T] = Future()
+            refused = ChangeOutcome(change.id, rejection=Rejection.INVALID.value, detail=wrong)
+            future.set_result(result(refused, None))
             return future
         return self._queue.add(
             Job(
-                lambda group: group.submit(change),
+                lambda group: result(group.submit(change), group),
                 len(encoded),
                 only_removes_authority=only_removes_authority(change),
             )
