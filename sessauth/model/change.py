@@ -152,8 +152,15 @@ class Change:
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message Change."""
-        names = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch")
-        return {**{name: getattr(self, name) for name in names}, self.kind.value: self.body}
+        return {
+            "format": self.format,
+            "id": self.id,
+            "session_id": self.session_id,
+            "actor": self.actor,
+            "at_ms": self.at_ms,
+            "expected_epoch": self.expected_epoch,
+            self.kind.value: self.body,
+        }
 
     def encode(self) -> bytes:
         """Return the canonical bytes; raises ``protobuf.WireError`` for a value out of range."""
@@ -174,20 +181,31 @@ class Change:
 
     def stamped(self, at_ms: int) -> Change:
         """Return a copy with the writer's clock, in ms since 1970."""
-        return replace(self, at_ms=at_ms)
+        return Change(
+            self.id,
+            self.kind,
+            self.body,
+            self.session_id,
+            self.actor,
+            self.expected_epoch,
+            at_ms,
+            self.format,
+        )
 
     def digest(self) -> bytes:
         """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open.
 
         A consumption counts by gateway, token and request alone: each attempt computes its own costs.
         """
-        content = replace(self, at_ms=0)
+        content = self.to_record()
+        content["at_ms"] = 0
         if self.kind is ChangeKind.OPEN_SESSION:
-            content = replace(content, session_id=b"")
+            content["session_id"] = b""
         elif self.kind is ChangeKind.CONSUME:
-            body = {name: self.body.get(name) for name in _RETRIED}
-            content = replace(content, body=body, actor="", expected_epoch=0)
-        return hashlib.blake2b(_DIGEST_LABEL + content.encode(), digest_size=32).digest()
+            content[self.kind.value] = {name: self.body.get(name) for name in _RETRIED}
+            content["actor"], content["expected_epoch"] = "", 0
+        encoded = kernel.encode_message("Change", content)
+        return hashlib.blake2b(_DIGEST_LABEL + encoded, digest_size=32).digest()
 
 
 @dataclass(frozen=True, slots=True)

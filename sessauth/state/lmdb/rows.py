@@ -22,10 +22,11 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 
-from ..._fast._check import WireError
+from ..._fast._check import WireError, read_fields
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.keys import KeyRecord
 from ...errors import StateUnusable
+from ...limits import MAX_ANCESTORS
 from ...model.change import Head, SessionCounts
 from ...model.session import Session, ceiling_layers, lineage
 from ...scopes.scope import Scope
@@ -41,6 +42,10 @@ _decode_head = lru_cache(maxsize=8)(Head.decode)
 def field_number(message: str, name: str) -> int:
     """Return the number of a record's field, for ``protobuf.number``, which decodes that field alone."""
     return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
+
+
+# Ascending.
+_LEASE: Final = tuple(field_number("SessionRecord", name) for name in ("parent_id", "lease_ms"))
 
 
 def stored_ceilings(source: SessionSource, session_id: bytes) -> list[list[Scope]]:
@@ -108,6 +113,21 @@ class TxnRows(CostRows):
         decode = partial(Session.decode, lease_deadline_ms=lease_deadline_ms)
         session = self.decoded(layout.SESSIONS, session_id, decode, "session %s", session_id)
         return None if session is None else current_session(self, session)
+
+    def has_lease(self, session_id: bytes) -> bool:
+        """Return True if a session or an ancestor of it has a lease; decodes no row as a whole."""
+        for _ in range(MAX_ANCESTORS + 1):
+            row = self.get(layout.SESSIONS, session_id) if session_id else None
+            if row is None:
+                return False
+            try:
+                parent_id, lease_ms = read_fields(row, _LEASE)
+            except WireError as error:
+                raise corrupt(f"session {session_id.hex()}", error) from error
+            if lease_ms:
+                return True
+            session_id = parent_id or b""
+        return False
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""

@@ -231,40 +231,51 @@ def apply(rows: Rows, change: Change) -> Applied:
     head = rows.head()
     encoded = change.encode()
     seq = head.seq + 1
-    after = replace(
-        head,
-        seq=seq,
-        clock_floor_ms=max(head.clock_floor_ms, change.at_ms),
-        digest=chain_digest(head.digest, seq, encoded),
-    )
-    outcome = ChangeOutcome(
-        change.id, change.digest(), seq=seq, session_id=change.session_id, at_ms=change.at_ms
-    )
+    digest = chain_digest(head.digest, seq, encoded)
+    clock_floor_ms = max(head.clock_floor_ms, change.at_ms)
     try:
         if change.kind not in _WITHOUT_SESSION:
             require_size("session_id", change.session_id, 16)
         effect = _RULES[change.kind](rows, change, head.revision + 1)
     except RuleViolation as refusal:
         detail = refusal.detail.encode()[: limits.MAX_STRING_BYTES].decode(errors="ignore")
-        outcome = replace(outcome, rejection=refusal.word.value, detail=detail, revision=head.revision)
+        outcome = ChangeOutcome(
+            change.id,
+            change.digest(),
+            refusal.word.value,
+            detail,
+            revision=head.revision,
+            seq=seq,
+            session_id=change.session_id,
+            at_ms=change.at_ms,
+        )
+        after = replace(head, seq=seq, clock_floor_ms=clock_floor_ms, digest=digest)
         return Applied(outcome, after, encoded, ())
-    after = replace(
-        after,
-        revision=head.revision + 1,
-        keys_generation=head.keys_generation + int(effect.keys_changed),
-        incarnation=effect.incarnation or head.incarnation,
-        incarnation_revision=head.revision + 1 if effect.incarnation else head.incarnation_revision,
-        min_reader_format=max(
+    revision = head.revision + 1
+    after = Head(
+        head.format,
+        max(
             head.min_reader_format,
             layout.INCARNATION_FORMAT if effect.incarnation else 0,
             effect.reader_format,
         ),
-        clock_floor_ms=after.clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
+        head.cluster_id,
+        effect.incarnation or head.incarnation,
+        revision,
+        seq,
+        clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
+        head.keys_generation + int(effect.keys_changed),
+        digest,
+        revision if effect.incarnation else head.incarnation_revision,
     )
-    outcome = replace(
-        outcome,
-        revision=after.revision,
+    outcome = ChangeOutcome(
+        change.id,
+        change.digest(),
+        revision=revision,
+        seq=seq,
+        session_id=change.session_id,
         epoch=effect.epoch,
+        at_ms=change.at_ms,
         permit_id=effect.permit_id,
         permit_deadline_ms=effect.permit_deadline_ms,
     )

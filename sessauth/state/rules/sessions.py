@@ -185,8 +185,12 @@ def end_session(rows: Rows, change: Change, revision: int) -> Effect:
     cause = change.body.get("cause", 0)
     if cause not in (EndCause.ASKED, EndCause.LEASE_LAPSED, EndCause.EXPIRED, EndCause.PARENT_ENDED):
         raise invalid(f"cause: {cause} is none that an end can state")
-    ended = _with_status(session, SessionStatus.ENDED, change, revision)
-    return _moved(replace(ended, ended_at_ms=change.at_ms, end_cause=EndCause(cast(int, cause))))
+    end_cause = EndCause(cast(int, cause))
+    return _moved(
+        _with_status(
+            session, SessionStatus.ENDED, change, revision, ended_at_ms=change.at_ms, end_cause=end_cause
+        )
+    )
 
 
 def revoke(rows: Rows, change: Change, revision: int) -> Effect:
@@ -235,9 +239,11 @@ def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
     )
 
 
-def _with_status(session: Session, status: SessionStatus, change: Change, revision: int) -> Session:
+def _with_status(
+    session: Session, status: SessionStatus, change: Change, revision: int, **end: Any
+) -> Session:
     reason = require_text("reason", cast(str, change.body.get("reason", "")))
-    return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision)
+    return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision, **end)
 
 
 def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:

@@ -256,8 +256,8 @@ class Group:
         self.rows.current = applied.head
         order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")
         self.rows.put(layout.CHANGES, order, applied.encoded)
-        self._store_result(change, applied, order)
         self.changed = applied.session
+        self._store_result(change, applied, order)
         if applied.outcome.applied:
             self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
@@ -340,7 +340,9 @@ class Group:
         """Schedule the end of the session, permit or approval that a change created."""
         session_id = change.session_id
         if change.kind is ChangeKind.OPEN_SESSION:
-            session = self.rows.leased_session(session_id)
+            session = self.changed
+            if session is not None and session.lease_ms:
+                session = self.rows.leased_session(session_id)
             if session is not None:
                 self._schedule(session_id, session.ends_at_ms())
         elif outcome.permit_id:
@@ -380,6 +382,8 @@ class Group:
 
         Leases are not in the log, so a lapse must be a change of its own.
         """
+        if not self.rows.has_lease(session_id):
+            return
         session = self.rows.leased_session(session_id) if session_id else None
         for member in lineage(session, self.rows.leased_session):
             if member.status is not SessionStatus.ENDED and self._lease_lapsed(member):
