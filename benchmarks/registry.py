@@ -35,6 +35,7 @@ SERIES: Final = (
     "benchmarks.growth.state_size",
     "benchmarks.growth.chains",
     "benchmarks.writes.rows",
+    "benchmarks.writes.server_cpu",
     "benchmarks.service.rows",
     "benchmarks.envoy.rows",
     "benchmarks.mcp.rows",

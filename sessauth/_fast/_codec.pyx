@@ -2,7 +2,7 @@
 
 It uses ``_check``, never the reverse. One module of many files, each with one subject:
 
-- ``scopes/queries``: one scope or condition and one call, for Python;
+- ``scopes/queries``: one scope or condition and one call, for Python; ``scopes/scope_text`` reads their texts;
 - ``record``: decisions as lines of the audit log, and the chain of those lines;
 - ``check/survey``: the permissions of a token, as yes, no or maybe for each candidate call;
 - ``check/redecide``: a logged decision, repeated by the rows of its time;
@@ -13,6 +13,7 @@ It uses ``_check``, never the reverse. One module of many files, each with one s
 include "codec/lenient_fields.pyx"
 
 include "scopes/queries.pyx"
+include "scopes/scope_text.pyx"
 
 include "record/audit_json.pyx"
 

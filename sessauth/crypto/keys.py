@@ -115,7 +115,10 @@ class IssuerKey(MessageKey):
     made_by = "sessauth keys add"
 
     def derived_id(self, purpose: bytes, data: bytes) -> bytes:
-        """Return 16 bytes that only this key's holder can derive from ``data``; ``purpose`` has at most 16."""
+        """Return 16 bytes that only the holder of this key can derive from ``data``.
+
+        ``purpose``, at most 16 bytes, keeps the ids of one use apart from those of another.
+        """
         return hashlib.blake2b(data, digest_size=16, key=self._seed, person=purpose).digest()
 
     def public_jwk(self) -> dict[str, str]:

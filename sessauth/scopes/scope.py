@@ -116,7 +116,10 @@ class Condition:
         Raises:
             ScopeError: with the offset in characters and the expected token.
         """
-        return cls.from_record(parse_condition(text))
+        encoded = codec.condition_from_text(text)
+        if encoded is None:
+            return cls.from_record(parse_condition(text))
+        return cls.from_record(kernel.decode_message("Condition", encoded))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -185,7 +188,8 @@ class Scope:
     free_paths: tuple[Path, ...] = ()
     everything_free: bool = False
     needs: Needs | None = None
-    # The canonical bytes, which say all of it: a scope that was read has its other fields once they are needed.
+    # The canonical bytes, which say all of it: a scope that was read has its other fields once they are asked
+    # for.
     _encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -297,7 +301,7 @@ class Scope:
         Raises:
             ScopeError: with the offset in characters and the expected token.
         """
-        return cls._read(parse_scope(text))
+        return cls._read(codec.scope_from_text(text) or parse_scope(text))
 
     @classmethod
     def of(cls, scope: Scope | str) -> Scope:

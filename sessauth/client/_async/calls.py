@@ -157,9 +157,7 @@ class AsyncSessionCalls(AsyncCalls):
             request_id: a name of this request.
             terms: those of the session, as of :meth:`open_session`.
         """
-        return await self._run(
-            session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms)
-        )
+        return await self._run(session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms))
 
     async def get_session(self, session_id: bytes) -> Session:
         """Return a session, ended ones included until they are purged."""

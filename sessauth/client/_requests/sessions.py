@@ -41,8 +41,9 @@ from .fields import (
     session_from_message,
     sessions_page,
     texts,
+    token_from_message,
 )
-from .tokens import MintTerms, mint_request, token_from_message
+from .tokens import MintTerms, mint_request
 
 MAX_PAGE = 1000
 STATUSES = {
@@ -91,8 +92,8 @@ def _session_and_token(answer: Any) -> tuple[Session, Token]:
     session = _session(answer)
     if not answer.HasField("token"):
         raise ServerError(
-            f"the server is older than this client: session {session.id.hex()} is open and has no token; mint it with "
-            "mint(), or end the session",
+            f"the server is older than this client: session {session.id.hex()} is open and has no token; "
+            "mint one with mint(), or end the session",
             "UNKNOWN_KIND",
         )
     return session, token_from_message(answer.token)

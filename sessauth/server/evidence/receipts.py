@@ -175,8 +175,8 @@ class ReceiptIssuer:
             mark = self.hosts.mark(ended.revision)
             hosts = self.hosts.statuses(mark, ended.revision)
             record = mark.number if hosts else 0
-        # Read after the statuses: a permit that was granted before the end is counted by then. An ended session
-        # gets none.
+        # Read after the statuses: a permit that was granted before the end is counted by then, and an ended
+        # session gets none.
         has_none = ended is session and not session.open_permits
         open_permits = 0 if has_none else self._log.counts(session.id).open_permits
         known = ended.ended_at_ms > self._log.registrations_since_ms()

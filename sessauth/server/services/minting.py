@@ -1,8 +1,8 @@
-"""Minting: root blocks that the service signs, for a session that is alive and for one that is opened with its token.
+"""Minting: root blocks that the service signs, for a live session or for one that is opened with its token.
 
-A request is read and compared with the ceilings first. A token that is minted with its session is then tried with
-placeholders, so that the session is opened only if nothing is left that could fail. Its id comes from the issuer key
-and the request id, and its times from the opening, so a repeated request gets the same bytes.
+A request is read and compared with the ceilings first. A token that is minted with its session is then tried
+with placeholders, so that the session is opened only if nothing is left that could fail. Its id comes from
+the issuer key and the request id, and its times from the opening, so a repeated request gets the same bytes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Minting:
     ) -> pb.MintResponse:
         """Sign the token of a session that ends at ``expires_at_ms``.
 
-        ``revision`` is the one that a verifier must have seen. With a ``request_id`` the same arguments give the
-        same token.
+        ``revision`` is the one that a verifier must have seen. With a ``request_id`` the same arguments give
+        the same token.
         """
         draft = self._draft(expires_at_ms, now_ms)
         token = self.issuer.sign(draft, session_id, revision, now_ms, request_id)
@@ -149,8 +149,8 @@ def require_repeatable(request: pb.MintRequest) -> None:
     if request.ending == token_pb2.ENDING_OPEN:
         raise invalid(
             "mint.ending",
-            "must not be ENDING_OPEN: the secret of an open token is random, so a repeat could not return it; mint it "
-            "with TokenService.Mint",
+            "must not be ENDING_OPEN: an open token has a random secret, so a repeat could not return it; "
+            "use TokenService.Mint",
         )
 
 

@@ -56,7 +56,8 @@ class SessionService(Service):
     ) -> None:
         """Write to ``log``; ``settings`` bound lifetimes.
 
-        ``receipts`` issues receipts of ends, ``minter`` tokens that a session is opened with. ``require_grants`` raises while no authority may be granted.
+        ``receipts`` issues receipts of ends, ``minter`` mints tokens that a session is opened with.
+        ``require_grants`` raises while no authority may be granted.
         """
         self._require_grants = require_grants
         self._log = log
@@ -234,9 +235,7 @@ class SessionService(Service):
     ) -> R:
         """Change the session that a request names; returns the response with the changed session."""
         outcome, session = self._changed(request, call, make, **fields)
-        return response(
-            session=self._shown(session, request.session_id, call), revision=outcome.revision
-        )
+        return response(session=self._shown(session, request.session_id, call), revision=outcome.revision)
 
     def _changed(
         self, request: Any, call: CallContext, make: Callable[..., Change], **fields: Any
@@ -246,9 +245,7 @@ class SessionService(Service):
         require_owner_visible(self._log.owner(session_id), call)
         return change_session(self._log, change, call)
 
-    def _shown(
-        self, session: Session | None, session_id: bytes, call: CallContext
-    ) -> session_pb.Session:
+    def _shown(self, session: Session | None, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return the session that a change left; read where the change does not tell it."""
         return self._message(session_id, call) if session is None else request_fields.session_message(session)
 

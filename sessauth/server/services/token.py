@@ -41,9 +41,7 @@ class TokenService(Service):
     def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
         """Sign a root block for a live session that the caller sees."""
         self._require_grants()
-        session = require_visible(
-            self._log.get_session(request_fields.session_id(request.session_id)), call
-        )
+        session = require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
         now_ms = self._log.now_ms()
         members = self._live_lineage(session, now_ms)
         minting = self._minter.read(request, map(CeilingOf.session, members), session.issuer_key_ids)
