@@ -137,9 +137,7 @@ def test_mutated_texts(text: str, rng: random.Random) -> None:
             ["", " ", '"', ",", "[", "]", ")", "*", "/", ".", "-", "0", "x", "é", "\\", "\x1f"]
         )
         text = text[:at] + change + text[at + rng.randrange(3) :]
-        _agrees(text)
-        if not text:
-            return
+        assert _agrees(text) in (None, _by_parser(text))
 
 
 def test_texts_of_the_docs() -> None:
