@@ -76,7 +76,7 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list --all' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
-test: $(BUILT) ## what starts no process and does not wait: some four minutes on two cores
+test: $(BUILT) ## what starts no process and does not wait: some three minutes on two cores
 	TMPDIR=$(or $(TMPDIR),$(MEMORY)) $(RUN) -m pytest -q -n $(JOBS) --dist worksteal \
 	    -o tmp_path_retention_policy=failed -m 'not slow' $(ARGS)
 

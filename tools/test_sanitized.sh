@@ -18,12 +18,9 @@ unset PYTHONDONTWRITEBYTECODE
 SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace --parallel 2
 # Tests that weigh this process's memory are left out, since the sanitizer keeps what was freed; one of the time that
 # an end takes meanwhile, which is this kernel's and not the product's; and those of the vectors that never call it.
-# So are those whose servers and processes get no bytes that a stranger chose: ends, signals, many connections, races.
-# The frames of such clients are sent by tests/adversarial/http2 and test_http2_lifetimes.py.
+# So are those of races on memory of ours, which get no bytes that a stranger chose.
 [ $# -gt 0 ] || set -- tests/vectors tests/adversarial tests/fuzz tests/unit/fast \
-    --ignore=tests/adversarial/test_doors.py --ignore=tests/adversarial/test_drain.py \
-    --ignore=tests/adversarial/test_ended_calls.py --ignore=tests/adversarial/test_slow_readers.py \
-    --ignore=tests/adversarial/http2/test_connections.py \
+    --ignore=tests/adversarial/test_doors.py \
     --ignore=tests/unit/fast/test_nonce_races.py --ignore=tests/unit/fast/test_shared_byte.py \
     --ignore=tests/unit/fast/test_leaks.py --ignore=tests/unit/fast/test_proof_leaks.py \
     --ignore=tests/unit/fast/test_http2_leaks.py \
@@ -36,6 +33,7 @@ SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inpl
     --deselect=tests/unit/fast/test_tls_context.py::test_nothing_leaks \
     tests/property/test_kernel_agrees_with_oracle.py tests/property/test_paths_agree_with_oracle.py \
     tests/property/test_proofs_agree_with_oracle.py tests/property/test_arguments_agree_with_oracle.py \
+    tests/property/test_scope_text_bytes.py \
     tests/unit/test_arguments.py
 
 # CPython keeps interned objects for ever, so leaks can't be told; its allocator would hide overruns.

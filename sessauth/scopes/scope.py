@@ -116,7 +116,7 @@ class Condition:
         Raises:
             ScopeError: with the offset in characters and the expected token.
         """
-        encoded = codec.condition_from_text(text)
+        encoded = codec.condition_from_text(text) if type(text) is str else None
         if encoded is None:
             return cls.from_record(parse_condition(text))
         return cls.from_record(kernel.decode_message("Condition", encoded))
@@ -301,7 +301,7 @@ class Scope:
         Raises:
             ScopeError: with the offset in characters and the expected token.
         """
-        return cls._read(codec.scope_from_text(text) or parse_scope(text))
+        return cls._read((codec.scope_from_text(text) if type(text) is str else None) or parse_scope(text))
 
     @classmethod
     def of(cls, scope: Scope | str) -> Scope:

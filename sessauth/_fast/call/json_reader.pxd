@@ -39,6 +39,11 @@ cdef void document_init(Document *document) noexcept nogil
 cdef void document_free(Document *document) noexcept nogil
 cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil
 
+# Four hexadecimal digits of an escape; 0: they are none.
+cdef bint hex4(bytes_t p, bytes_t end, uint32_t *code) noexcept nogil
+# Return the end of at most four bytes of output.
+cdef unsigned char *put_utf8(unsigned char *out, uint32_t code) noexcept nogil
+
 cdef inline void decimal_of_node(const JsonNode *node, Decimal *out) noexcept nogil:
     """Return the value of a DECIMAL."""
     out.negative = node.truth

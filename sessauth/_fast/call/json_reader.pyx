@@ -327,19 +327,19 @@ cdef bint _escaped_string(Cursor *cursor, bytes_t start, bytes_t *text, size_t *
         elif c == 0x74:
             out[0] = 0x09
         elif c == 0x75:
-            if not _hex4(p, cursor.end, &code):
+            if not hex4(p, cursor.end, &code):
                 return 0
             p += 4
             if 0xDC00 <= code <= 0xDFFF:
                 return 0
             if 0xD800 <= code <= 0xDBFF:
-                if cursor.end - p < 6 or p[0] != 0x5C or p[1] != 0x75 or not _hex4(p + 2, cursor.end, &low):
+                if cursor.end - p < 6 or p[0] != 0x5C or p[1] != 0x75 or not hex4(p + 2, cursor.end, &low):
                     return 0
                 if not 0xDC00 <= low <= 0xDFFF:
                     return 0
                 p += 6
                 code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
-            out = _put_utf8(out, code)
+            out = put_utf8(out, code)
             continue
         else:
             return 0
@@ -347,7 +347,7 @@ cdef bint _escaped_string(Cursor *cursor, bytes_t start, bytes_t *text, size_t *
     return 0
 
 
-cdef bint _hex4(bytes_t p, bytes_t end, uint32_t *code) noexcept nogil:
+cdef bint hex4(bytes_t p, bytes_t end, uint32_t *code) noexcept nogil:
     cdef int i
     cdef unsigned char c
     code[0] = 0
@@ -365,7 +365,7 @@ cdef bint _hex4(bytes_t p, bytes_t end, uint32_t *code) noexcept nogil:
     return 1
 
 
-cdef unsigned char *_put_utf8(unsigned char *out, uint32_t code) noexcept nogil:
+cdef unsigned char *put_utf8(unsigned char *out, uint32_t code) noexcept nogil:
     if code < 0x80:
         out[0] = <unsigned char> code
         return out + 1

@@ -1,4 +1,4 @@
-"""Strict canonical protobuf, and tokens as text: the readers of the kernel's decoders, and the writer."""
+"""Strict canonical protobuf, and tokens as text: the readers of the kernel's decoders."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -41,19 +41,5 @@ cdef inline bint read_bytes(WireReader *reader, WireReader *inner) noexcept nogi
 cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil
 cdef int64_t unzigzag(uint64_t value) noexcept nogil
 
-# Encoded bytes that grow; zeros to begin with. Its owner frees `data`.
-cdef struct Output:
-    unsigned char *data
-    size_t n
-    size_t capacity
-
-cdef enum:
-    OUTPUT_BYTES = 512
-    MAX_VARINT = 10
-
-# Make space for n more bytes and return where they go. Each raises MemoryError without memory.
-cdef unsigned char *output_reserve(Output *out, size_t n) except NULL
-cdef int put_varint(Output *out, uint64_t value) except -1
-cdef int put_bytes(Output *out, const void *data, size_t n) except -1
-# Put the length of the bytes from `start` on before them.
-cdef int put_length(Output *out, size_t start) except -1
+# Canonical base64url; 0 for any other text, of which `out` may hold a part.
+cdef bint decode_body(const unsigned char *body, size_t n, unsigned char *out) noexcept nogil

@@ -232,7 +232,19 @@ cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_
 
 # --- the writer ---------------------------------------------------------------------------------
 
-cdef unsigned char *output_reserve(Output *out, size_t n) except NULL:
+cdef struct Output:
+    # Encoded bytes that grow; zeros to begin with.
+    unsigned char *data
+    size_t n
+    size_t capacity
+
+cdef enum:
+    OUTPUT_BYTES = 512
+    MAX_VARINT = 10
+
+
+cdef unsigned char *_output_reserve(Output *out, size_t n) except NULL:
+    """Make space for n more bytes and return where they go."""
     cdef size_t capacity = out.capacity if out.capacity else OUTPUT_BYTES
     cdef unsigned char *data
     if out.capacity - out.n < n:
@@ -245,8 +257,8 @@ cdef unsigned char *output_reserve(Output *out, size_t n) except NULL:
     return out.data + out.n
 
 
-cdef int put_varint(Output *out, uint64_t value) except -1:
-    cdef unsigned char *p = output_reserve(out, MAX_VARINT)
+cdef int _put_varint(Output *out, uint64_t value) except -1:
+    cdef unsigned char *p = _output_reserve(out, MAX_VARINT)
     while value >= 0x80:
         p[0] = <unsigned char> (value & 0x7F | 0x80)
         p += 1
@@ -256,23 +268,24 @@ cdef int put_varint(Output *out, uint64_t value) except -1:
     return 0
 
 
-cdef int put_bytes(Output *out, const void *data, size_t n) except -1:
-    memcpy(output_reserve(out, n), data, n)
+cdef int _put_bytes(Output *out, const void *data, size_t n) except -1:
+    memcpy(_output_reserve(out, n), data, n)
     out.n += n
     return 0
 
 
-cdef int put_length(Output *out, size_t start) except -1:
+cdef int _put_length(Output *out, size_t start) except -1:
+    """Put the length of the bytes from ``start`` on before them."""
     cdef size_t n = out.n - start
     cdef size_t more = 1
     cdef size_t rest = n >> 7
     while rest:
         more += 1
         rest >>= 7
-    output_reserve(out, more)
+    _output_reserve(out, more)
     memmove(out.data + start + more, out.data + start, n)
     out.n = start
-    put_varint(out, n)
+    _put_varint(out, n)
     out.n += n
     return 0
 
@@ -302,7 +315,7 @@ cdef int _encode(Output *out, str message, object value, int depth) except -1:
     cdef bint oneof_taken = False
     cdef bint by_attribute = False
     if type(value) is bytes:
-        put_bytes(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+        _put_bytes(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
         return 0
     if depth > MAX_NESTING:
         raise WireError(f"{message}: nested deeper than {MAX_NESTING}")
@@ -348,18 +361,18 @@ cdef int _encode_value(Output *out, str message, _Field field, object item, int 
     cdef const char *text
     cdef Py_ssize_t n
     if field.kind < STRING:
-        put_varint(out, (<uint64_t> field.number << 3) | WIRE_VARINT)
+        _put_varint(out, (<uint64_t> field.number << 3) | WIRE_VARINT)
         if field.kind == BOOL:
             if item is not True and item is not False:
                 raise WireError(f"{message}.{field.name}: bool expected, got {type(item).__name__}")
-            return put_varint(out, 1 if item else 0)
+            return _put_varint(out, 1 if item else 0)
         if not isinstance(item, int) or isinstance(item, bool):
             raise WireError(f"{message}.{field.name}: int expected, got {type(item).__name__}")
         if field.kind == SINT64:
             if not -0x8000000000000000 <= item <= 0x7FFFFFFFFFFFFFFF:
                 raise WireError(f"{message}.{field.name}: {item} does not fit 64 bits with sign")
             signed = item
-            return put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
+            return _put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
         if field.kind == UINT64:
             highest = 0xFFFFFFFFFFFFFFFF
         else:
@@ -367,12 +380,12 @@ cdef int _encode_value(Output *out, str message, _Field field, object item, int 
             highest = 0x7FFFFFFF if field.kind == ENUM else 0xFFFFFFFF
         if not 0 <= item <= highest:
             raise WireError(f"{message}.{field.name}: {item} is out of range")
-        return put_varint(out, item)
-    put_varint(out, (<uint64_t> field.number << 3) | WIRE_BYTES)
+        return _put_varint(out, item)
+    _put_varint(out, (<uint64_t> field.number << 3) | WIRE_BYTES)
     if field.kind == MESSAGE:
         start = out.n
         _encode(out, field.message, item, depth + 1)
-        return put_length(out, start)
+        return _put_length(out, start)
     if field.kind == STRING:
         if not isinstance(item, str):
             raise WireError(f"{message}.{field.name}: str expected, got {type(item).__name__}")
@@ -384,8 +397,8 @@ cdef int _encode_value(Output *out, str message, _Field field, object item, int 
         text, n = PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item)
     else:
         raise WireError(f"{message}.{field.name}: bytes expected, got {type(item).__name__}")
-    put_varint(out, n)
-    return put_bytes(out, text, n)
+    _put_varint(out, n)
+    return _put_bytes(out, text, n)
 
 
 def read_number(bytes data not None, uint32_t field):
@@ -527,7 +540,7 @@ cdef bint _is_checksum(bytes_t p, uint32_t value) noexcept nogil:
     return p[5] == <unsigned char> ALPHABET[value << 4 & 63]
 
 
-cdef bint _decode_body(bytes_t body, size_t n, unsigned char *out) noexcept nogil:
+cdef bint decode_body(bytes_t body, size_t n, unsigned char *out) noexcept nogil:
     """Decode canonical base64url. False for any other text, of which ``out`` may hold a part."""
     cdef unsigned char a, b, c, d
     cdef unsigned char seen = 0
@@ -567,7 +580,7 @@ cdef bytes decode_text(bytes_t p, size_t n, size_t prefix_chars, int *fault):
         fault[0] = TEXT_DAMAGED
         return None
     out = PyBytes_FromStringAndSize(NULL, (covered - prefix_chars) * 3 // 4)
-    if not _decode_body(p + prefix_chars, covered - prefix_chars, <unsigned char *> PyBytes_AS_STRING(out)):
+    if not decode_body(p + prefix_chars, covered - prefix_chars, <unsigned char *> PyBytes_AS_STRING(out)):
         fault[0] = TEXT_MALFORMED
         return None
     return out

@@ -1,541 +1,657 @@
-"""Scope text to the canonical bytes of its message, for the texts that nearly all scopes are.
+"""The reader of common scope text into canonical bytes (docs/token-format.md, section 11).
 
-The grammar is that of docs/token-format.md, section 11. ``sessauth/scopes/parser.py`` reads all of it, and alone tells
-what is wrong with a text. This reader takes what is common and gives up at anything else: at characters outside of
-printable ASCII, escapes, needs, JSON values, numbers with an exponent, lists of mixed kinds, and every error. What it
-gives has passed the check of the form.
+``scopes/parser.py`` is the authority. It reads what is rare, and alone says where a text is wrong. This reader writes
+each message directly, in the order of the text, and leaves every rule beyond the grammar to the check of the form.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcmp, strlen
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memcpy, memmove, strlen
 
-from sessauth._fast._check cimport Output, WIRE_BYTES, WIRE_VARINT, put_bytes, put_length, put_varint
+from sessauth._fast._check cimport (
+    ACCESSOR_COUNT,
+    ACCESSOR_HOST,
+    ACCESSOR_NONE,
+    ACCESSOR_PORT,
+    ACCESSOR_SCHEME,
+    OP_ABSENT,
+    OP_CIDR,
+    OP_EQUAL,
+    OP_GLOB,
+    OP_GREATER,
+    OP_GREATER_EQUAL,
+    OP_IN,
+    OP_LESS,
+    OP_LESS_EQUAL,
+    OP_NOT_EQUAL,
+    OP_NOT_IN,
+    OP_PRESENT,
+    OP_STARTS_WITH,
+    OP_SUBSET_OF,
+    OP_UNDER,
+    OP_UNKNOWN,
+    SEGMENT_ANY,
+    SEGMENT_LITERAL,
+    SEGMENT_ONE_OF,
+    SEGMENT_PREFIX,
+    SEGMENT_REST,
+    SOURCE_ARGS,
+    SOURCE_ELEMENTS,
+    SOURCE_SESSION,
+    SOURCE_TOOL,
+    WIRE_BYTES,
+    WIRE_VARINT,
+    decode_body,
+    hex4,
+    is_digit,
+    is_letter,
+    parse_number,
+    put_utf8,
+)
 
 cdef enum:
-    # Longer texts, operands and paths are left to the other parser.
-    MOST_CHARS = 16384
-    MOST_TEXT = 1024
-    MOST_PARTS = 32
-    MOST_DIGITS = 18
-    NANO_DIGITS = 9
+    # Most characters of a text, and bytes of a message; as in scopes/parser.py and check_scope.
+    MAX_TEXT_CHARS = 65536
+    MAX_MESSAGE_BYTES = 0xFFFF
+    FIRST_ROOM = 512
+    # Longer spellings of zero may have an exponent that Python's Decimal refuses.
+    MAX_ZERO_CHARS = 20
+    KEY_CHARS = 43
+    KEY_BYTES = 32
 
-cdef enum:
-    ARGS = 1
-    SESSION = 2
-    TOOL = 3
-    ELEMENTS = 8
+cdef struct TextReader:
+    bytes_t p
+    bytes_t end
+    unsigned char *out
+    size_t used
+    size_t room
 
-cdef enum:
-    LITERAL = 1
-    ANY_SEGMENT = 2
-    PREFIX = 3
-    ONE_OF = 4
-    REST = 5
+cdef bytes_t EMPTY = <bytes_t> ""
+cdef bytes_t DOT = <bytes_t> "."
+cdef bytes_t ELEMENT = <bytes_t> "[]"
+cdef bytes_t UNDERSCORE = <bytes_t> "_"
 
-# Numbers of the operators.
-cdef enum:
-    EQUAL = 1
-    NOT_EQUAL = 2
-    IN = 3
-    NOT_IN = 4
-    LESS = 5
-    LESS_EQUAL = 6
-    GREATER = 7
-    GREATER_EQUAL = 8
-    STARTS_WITH = 9
-    GLOB = 10
-    UNDER = 11
-    CIDR = 12
-    SUBSET_OF = 13
-    PRESENT = 14
-    ABSENT = 15
-
-# A character's classes: of a name, its first; of an action; bare in a resource; of an operator's word.
-cdef enum:
-    NAME = 1
-    FIRST = 2
-    ACTION = 4
-    PLAIN = 8
-    WORD = 16
-    DIGIT = 32
-
-cdef unsigned char CLASSES[128]
+ctypedef bint (*read_rule)(TextReader *reader) noexcept nogil
 
 
-cdef void _fill_classes() noexcept:
-    cdef int c
-    cdef bint letter
-    for c in range(128):
-        letter = 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A
-        CLASSES[c] = 0
-        if letter or c == 0x5F:
-            CLASSES[c] |= FIRST | NAME | ACTION
-        if 0x30 <= c <= 0x39:
-            CLASSES[c] |= DIGIT | NAME | ACTION
-        if c == 0x2D:
-            CLASSES[c] |= NAME | ACTION
-        if c == 0x2E:
-            CLASSES[c] |= ACTION
-        if 0x61 <= c <= 0x7A or c == 0x5F:
-            CLASSES[c] |= WORD
-        # Not a space, and none of " / , * { }
-        if 0x20 < c < 0x7F and c not in (0x22, 0x2F, 0x2C, 0x2A, 0x7B, 0x7D):
-            CLASSES[c] |= PLAIN
+def scope_from_text(str text not None):
+    """Return the canonical bytes of message ``Scope``, or None for a text that only the Python parser may read."""
+    cdef bytes scope = _message_of(text, _scope_rule)
+    if scope is not None:
+        try:
+            check_scope(scope)
+        except FormError:
+            return None
+    return scope
 
 
-_fill_classes()
-
-# Field 3 of Scope: a Condition of the path `_` of the arguments, which must be absent.
-cdef unsigned char[11] NO_ARGUMENTS
-NO_ARGUMENTS[:] = [0x1A, 0x09, 0x0A, 0x05, 0x08, ARGS, 0x12, 0x01, 0x5F, 0x10, ABSENT]
-
-cdef struct Cursor:
-    const char *p
-    const char *end
-
-cdef struct Part:
-    const char *p
-    size_t n
+def condition_from_text(str text not None):
+    """Return the canonical bytes of message ``Condition``, or None for a text that only the Python parser may read."""
+    cdef bytes condition = _message_of(text, _condition_rule)
+    if condition is not None:
+        try:
+            check_condition(condition)
+        except FormError:
+            return None
+    return condition
 
 
-# Each reads what comes next and returns True, or returns False, and then the text is given up.
-
-cdef bint _scan_take(Cursor *at, const char *literal) noexcept nogil:
-    cdef size_t n = strlen(literal)
-    if <size_t> (at.end - at.p) < n or memcmp(at.p, literal, n) != 0:
-        return False
-    at.p += n
-    return True
-
-
-cdef bint _scan_run(Cursor *at, unsigned char kind, Part *out) noexcept nogil:
-    out.p = at.p
-    while at.p < at.end and CLASSES[<unsigned char> at.p[0]] & kind:
-        at.p += 1
-    out.n = at.p - out.p
-    return out.n != 0
-
-
-cdef bint _scan_spaces(Cursor *at) noexcept nogil:
-    cdef const char *start = at.p
-    while at.p < at.end and at.p[0] == 0x20:
-        at.p += 1
-    return at.p != start
+cdef bytes _message_of(str text, read_rule rule):
+    cdef TextReader reader
+    cdef Py_ssize_t n
+    if len(text) > MAX_TEXT_CHARS:
+        return None
+    try:
+        reader.p = <bytes_t> PyUnicode_AsUTF8AndSize(text, &n)
+    except UnicodeEncodeError:
+        return None
+    reader.end = reader.p + n
+    reader.out = NULL
+    reader.used = 0
+    reader.room = 0
+    try:
+        if rule(&reader) and reader.p == reader.end:
+            return PyBytes_FromStringAndSize(<const char *> reader.out, reader.used)
+        return None
+    finally:
+        free(reader.out)
 
 
-cdef bint _scan_word(Cursor *at, const char *word) noexcept nogil:
-    """Read spaces and a whole word; nothing unless both come next."""
-    cdef const char *start = at.p
-    if _scan_spaces(at) and _scan_take(at, word) and (at.p == at.end or not CLASSES[<unsigned char> at.p[0]] & NAME):
-        return True
-    at.p = start
-    return False
+# Output. Each returns 0 without memory, or beyond the largest message.
 
-
-cdef bint _scan_comma(Cursor *at) noexcept nogil:
-    if not _scan_take(at, ","):
-        return False
-    _scan_spaces(at)
-    return True
-
-
-cdef bint _scan_name(Cursor *at, Part *out) noexcept nogil:
-    return at.p < at.end and CLASSES[<unsigned char> at.p[0]] & FIRST and _scan_run(at, NAME, out)
-
-
-cdef bint _scan_quoted(Cursor *at, Part *out) noexcept nogil:
-    """Read a string; there is no escape in the whole text."""
-    if not _scan_take(at, '"'):
-        return False
-    out.p = at.p
-    while at.p < at.end and at.p[0] != 0x22:
-        at.p += 1
-    out.n = at.p - out.p
-    return _scan_take(at, '"') and out.n <= MOST_TEXT
-
-
-cdef bint _scan_text(Cursor *at, unsigned char kind, Part *out) noexcept nogil:
-    """Read a string, or a run of characters of this class."""
-    if at.p < at.end and at.p[0] == 0x22:
-        return _scan_quoted(at, out)
-    return _scan_run(at, kind, out)
-
-
-cdef bint _scan_quotable(Cursor *at, Part *out) noexcept nogil:
-    """Read a string, or a name."""
-    if at.p < at.end and at.p[0] == 0x22:
-        return _scan_quoted(at, out)
-    return _scan_name(at, out)
-
-
-cdef int _put_text_field(Output *out, int field, const Part *text) except -1:
-    put_varint(out, field << 3 | WIRE_BYTES)
-    put_varint(out, text.n)
-    return put_bytes(out, text.p, text.n)
-
-
-cdef int _put_number_field(Output *out, int field, uint64_t value) except -1:
-    put_varint(out, field << 3 | WIRE_VARINT)
-    return put_varint(out, value)
-
-
-cdef size_t _begin_field(Output *out, int field) except? 0:
-    put_varint(out, field << 3 | WIRE_BYTES)
-    return out.n
-
-
-cdef int _scan_segment(Cursor *at, Output *out) except -1:
-    cdef size_t start = _begin_field(out, 2)
-    cdef Part texts[MOST_PARTS]
-    cdef int count = 0
-    cdef int kind, i
-    if _scan_take(at, "**"):
-        kind = REST
-    elif _scan_take(at, "*"):
-        kind = ANY_SEGMENT
-    elif _scan_take(at, "{"):
-        kind = ONE_OF
-        while True:
-            if count == MOST_PARTS or not _scan_text(at, PLAIN, &texts[count]):
-                return 0
-            count += 1
-            if not _scan_take(at, ","):
-                break
-        if not _scan_take(at, "}"):
-            return 0
-    else:
-        if not _scan_text(at, PLAIN, &texts[0]):
-            return 0
-        count = 1
-        kind = PREFIX if _scan_take(at, "*") else LITERAL
-    _put_number_field(out, 1, kind)
-    for i in range(count):
-        _put_text_field(out, 2, &texts[i])
-    put_length(out, start)
+cdef bint _make_room(TextReader *reader, size_t n) noexcept nogil:
+    cdef size_t room
+    cdef void *grown
+    if reader.room - reader.used >= n:
+        return 1
+    if reader.used + n > MAX_MESSAGE_BYTES:
+        return 0
+    room = max(<size_t> FIRST_ROOM, 2 * (reader.used + n))
+    grown = realloc(reader.out, room)
+    if grown == NULL:
+        return 0
+    reader.out = <unsigned char *> grown
+    reader.room = room
     return 1
 
 
-cdef int _scan_path(Cursor *at, Output *out, int field) except -1:
-    cdef Part parts[MOST_PARTS]
-    cdef int source = ARGS
-    cdef int count = 0
-    cdef bint elements = False
-    cdef int i
-    cdef size_t start = _begin_field(out, field)
-    if _scan_name(at, &parts[0]):
-        if at.p < at.end and at.p[0] == 0x2E:
-            if parts[0].n == 4 and memcmp(parts[0].p, "args", 4) == 0:
-                source = 0
-            elif parts[0].n == 7 and memcmp(parts[0].p, "session", 7) == 0:
-                source = SESSION
-            elif parts[0].n == 4 and memcmp(parts[0].p, "tool", 4) == 0:
-                source = TOOL
-        if source != ARGS:
-            source = source or ARGS
-            at.p += 1
-            if not _scan_quotable(at, &parts[0]):
-                return 0
-    elif not _scan_quoted(at, &parts[0]):
+cdef bint _write_varint(TextReader *reader, uint64_t value) noexcept nogil:
+    if not _make_room(reader, 10):
         return 0
-    count = 1
-    while count < MOST_PARTS:
-        if source == ARGS and _scan_take(at, "[]"):
-            elements = True
-            parts[count].p = NULL
-        elif _scan_take(at, "."):
-            if not _scan_quotable(at, &parts[count]):
-                return 0
-        else:
-            break
-        count += 1
-    if count == MOST_PARTS:
-        return 0
-    _put_number_field(out, 1, ELEMENTS if elements else source)
-    for i in range(count):
-        put_varint(out, 2 << 3 | WIRE_BYTES)
-        if parts[i].p == NULL:
-            put_varint(out, 2)
-            put_bytes(out, "[]", 2)
-            continue
-        put_varint(out, parts[i].n + elements)
-        if elements:
-            put_bytes(out, ".", 1)
-        put_bytes(out, parts[i].p, parts[i].n)
-    put_length(out, start)
+    while value >= 0x80:
+        reader.out[reader.used] = <unsigned char> (value & 0x7F) | 0x80
+        reader.used += 1
+        value >>= 7
+    reader.out[reader.used] = <unsigned char> value
+    reader.used += 1
     return 1
 
 
-cdef int _scan_operator(Cursor *at) noexcept nogil:
-    """Return the number of the operator that comes next; 0 if none does."""
-    cdef Part word
-    if _scan_take(at, "=="):
-        return EQUAL
-    if _scan_take(at, "!="):
-        return NOT_EQUAL
-    if _scan_take(at, "<="):
-        return LESS_EQUAL
-    if _scan_take(at, ">="):
-        return GREATER_EQUAL
-    if _scan_take(at, "<"):
-        return LESS
-    if _scan_take(at, ">"):
-        return GREATER
-    if not _scan_run(at, WORD, &word):
-        return 0
-    if _same(&word, "not"):
-        if not (_scan_spaces(at) and _scan_run(at, WORD, &word) and _same(&word, "in")):
-            return 0
-        return 0 if at.p < at.end and CLASSES[<unsigned char> at.p[0]] & NAME else NOT_IN
-    if at.p < at.end and CLASSES[<unsigned char> at.p[0]] & NAME:
-        return 0
-    if _same(&word, "in"):
-        return IN
-    if _same(&word, "under"):
-        return UNDER
-    if _same(&word, "glob"):
-        return GLOB
-    if _same(&word, "starts_with"):
-        return STARTS_WITH
-    if _same(&word, "cidr"):
-        return CIDR
-    if _same(&word, "subset_of"):
-        return SUBSET_OF
-    if _same(&word, "present"):
-        return PRESENT
-    return ABSENT if _same(&word, "absent") else 0
+cdef bint _write_field(TextReader *reader, uint32_t number, uint64_t value) noexcept nogil:
+    return _write_varint(reader, number << 3 | WIRE_VARINT) and _write_varint(reader, value)
 
 
-cdef bint _same(const Part *part, const char *word) noexcept nogil:
+cdef bint _write_bytes(TextReader *reader, uint32_t number, bytes_t p, size_t n) noexcept nogil:
+    if not _write_varint(reader, number << 3 | WIRE_BYTES) or not _write_varint(reader, n):
+        return 0
+    if not _make_room(reader, n):
+        return 0
+    memcpy(reader.out + reader.used, p, n)
+    reader.used += n
+    return 1
+
+
+cdef size_t _open(TextReader *reader, uint32_t number) noexcept nogil:
+    """Begin a field of bytes, with room for a length below 128. Return where it begins, 0 for a failure."""
+    if not _write_varint(reader, number << 3 | WIRE_BYTES) or not _write_varint(reader, 0):
+        return 0
+    return reader.used
+
+
+cdef bint _end(TextReader *reader, size_t start) noexcept nogil:
+    """Write the length of the field that began at ``start``."""
+    cdef size_t n = reader.used - start
+    cdef size_t more = (n >= 0x80) + (n >= 0x4000)
+    if not _make_room(reader, more):
+        return 0
+    if more:
+        memmove(reader.out + start + more, reader.out + start, n)
+    reader.used = start - 1
+    if not _write_varint(reader, n):
+        return 0
+    reader.used += n
+    return 1
+
+
+# Tokens.
+
+cdef inline bint _literally(TextReader *reader, const char *word) noexcept nogil:
+    """Read ``word`` if it comes next."""
     cdef size_t n = strlen(word)
-    return part.n == n and memcmp(part.p, word, n) == 0
-
-
-cdef bint _scan_number(Cursor *at, int64_t *units, uint64_t *nanos) noexcept nogil:
-    """Read a number of at most 18 digits before its point and 9 after it, without an exponent."""
-    cdef bint negative = _scan_take(at, "-")
-    cdef Part whole, rest
-    cdef size_t i, places = NANO_DIGITS
-    units[0] = 0
-    nanos[0] = 0
-    if not _scan_run(at, DIGIT, &whole) or whole.n > MOST_DIGITS or (whole.n > 1 and whole.p[0] == 0x30):
-        return False
-    for i in range(whole.n):
-        units[0] = units[0] * 10 + (whole.p[i] - 0x30)
-    if _scan_take(at, "."):
-        if not _scan_run(at, DIGIT, &rest) or rest.n > NANO_DIGITS:
-            return False
-        for i in range(places):
-            nanos[0] = nanos[0] * 10 + (rest.p[i] - 0x30 if i < rest.n else 0)
-    if at.p < at.end and (at.p[0] | 0x20) == 0x65:
-        return False
-    if negative:
-        units[0] = -units[0]
-        if nanos[0]:
-            units[0] -= 1
-            nanos[0] = 1_000_000_000 - nanos[0]
-    return True
-
-
-cdef int _scan_operand(Cursor *at, Output *out) except -1:
-    """Put a Value; return its kind, which is 1 for a text, 2 for a number, 3 for a truth; 0 for any other."""
-    cdef size_t start, inner
-    cdef Part text
-    cdef int64_t units
-    cdef uint64_t nanos
-    cdef int kind
-    start = _begin_field(out, 3)
-    if at.p < at.end and at.p[0] == 0x22:
-        if not _scan_quoted(at, &text):
-            return 0
-        _put_text_field(out, 1, &text)
-        kind = 1
-    elif _scan_take(at, "true"):
-        _put_number_field(out, 3, 1)
-        kind = 3
-    elif _scan_take(at, "false"):
-        _put_number_field(out, 3, 0)
-        kind = 3
-    elif _scan_number(at, &units, &nanos):
-        inner = _begin_field(out, 2)
-        if units:
-            _put_number_field(out, 1, (<uint64_t> units << 1) ^ <uint64_t> (units >> 63))
-        if nanos:
-            _put_number_field(out, 2, nanos)
-        put_length(out, inner)
-        kind = 2
-    else:
+    if <size_t> (reader.end - reader.p) < n or memcmp(reader.p, word, n) != 0:
         return 0
-    put_length(out, start)
-    return kind
-
-
-cdef int _scan_operands(Cursor *at, int operator, Output *out) except -1:
-    cdef Part fact
-    cdef int kind
-    cdef bint list_only = operator in (IN, NOT_IN, SUBSET_OF)
-    if not (list_only or operator in (GLOB, CIDR)) and _scan_take(at, "session."):
-        if not (at.p < at.end and CLASSES[<unsigned char> at.p[0]] & FIRST):
-            return 0
-        fact.p = at.p
-        while at.p < at.end and CLASSES[<unsigned char> at.p[0]] & NAME and at.p[0] != 0x2D:
-            at.p += 1
-        fact.n = at.p - fact.p
-        _put_text_field(out, 4, &fact)
-        return 1
-    if not (list_only or operator in (STARTS_WITH, UNDER, GLOB, CIDR)) or not _scan_take(at, "["):
-        return 0 if list_only else _scan_operand(at, out)
-    kind = _scan_operand(at, out)
-    while kind and _scan_comma(at):
-        if _scan_operand(at, out) != kind:
-            return 0
-    return 1 if kind and _scan_take(at, "]") else 0
-
-
-cdef int _scan_accessor(Cursor *at) noexcept nogil:
-    if _scan_take(at, "count("):
-        return 1
-    if _scan_take(at, "host("):
-        return 2
-    if _scan_take(at, "scheme("):
-        return 3
-    return 4 if _scan_take(at, "port(") else 0
-
-
-cdef int _scan_condition(Cursor *at, Output *out) except -1:
-    """Put the fields of a Condition."""
-    cdef bint each = _scan_take(at, "each(")
-    cdef int accessor = _scan_accessor(at)
-    cdef int operator
-    cdef bint optional
-    if not _scan_path(at, out, 1):
-        return 0
-    optional = _scan_take(at, "?")
-    if (accessor and not _scan_take(at, ")")) or (each and not _scan_take(at, ")")) or not _scan_spaces(at):
-        return 0
-    operator = _scan_operator(at)
-    if not operator:
-        return 0
-    _put_number_field(out, 2, operator)
-    if operator != PRESENT and operator != ABSENT and not (_scan_spaces(at) and _scan_operands(at, operator, out)):
-        return 0
-    if accessor:
-        _put_number_field(out, 5, accessor)
-    if each:
-        _put_number_field(out, 6, 1)
-    if optional:
-        _put_number_field(out, 7, 1)
+    reader.p += n
     return 1
 
 
-cdef int _scan_conditions(Cursor *at, Output *out) except -1:
-    cdef size_t start
-    while True:
-        start = _begin_field(out, 3)
-        if not (_scan_spaces(at) and _scan_condition(at, out)):
-            return 0
-        put_length(out, start)
-        if not _scan_word(at, "and"):
-            return 1
+cdef inline bint _in_ident(unsigned char c) noexcept nogil:
+    return is_letter(c) or is_digit(c) or c == 0x5F or c == 0x2D
 
 
-cdef int _scan_scope(Cursor *at, Output *out) except -1:
-    """Put the fields of a Scope that is the whole text."""
-    cdef Part part
-    cdef const char *start
-    cdef bint closed = False
-    while True:
-        if _scan_take(at, "*"):
-            part.p, part.n = "*", 1
-        elif not _scan_run(at, ACTION, &part):
-            return 0
-        _put_text_field(out, 1, &part)
-        if not _scan_take(at, ","):
-            break
-    if not _scan_take(at, ":") or not _scan_segment(at, out):
+cdef inline bint _spaces(TextReader *reader) noexcept nogil:
+    cdef bytes_t start = reader.p
+    while reader.p < reader.end and reader.p[0] == 0x20:
+        reader.p += 1
+    return reader.p > start
+
+
+cdef bint _spaced_word(TextReader *reader, const char *word) noexcept nogil:
+    """Read spaces and then ``word``; read nothing unless both come next. No letter may follow any word later on."""
+    cdef bytes_t start = reader.p
+    if _spaces(reader) and _literally(reader, word):
+        return 1
+    reader.p = start
+    return 0
+
+
+cdef inline bint _comma(TextReader *reader) noexcept nogil:
+    if not _literally(reader, ","):
         return 0
-    while _scan_take(at, "/"):
-        if not _scan_segment(at, out):
+    _spaces(reader)
+    return 1
+
+
+cdef bint _string_text(TextReader *reader, uint32_t number, bytes_t prefix, size_t prefix_n) noexcept nogil:
+    """Read a JSON string into a field of bytes, after a prefix."""
+    cdef size_t start
+    cdef unsigned char c
+    cdef unsigned char *to
+    cdef uint32_t code, low
+    if reader.p == reader.end or reader.p[0] != 0x22:
+        return 0
+    reader.p += 1
+    start = _open(reader, number)
+    # Unescaped text is never longer than its escaped form.
+    if not start or not _make_room(reader, prefix_n + _closing_quote(reader)):
+        return 0
+    to = reader.out + start
+    memcpy(to, prefix, prefix_n)
+    to += prefix_n
+    while reader.p < reader.end:
+        c = reader.p[0]
+        reader.p += 1
+        if c == 0x22:
+            reader.used = to - reader.out
+            return _end(reader, start)
+        if c < 0x20:
             return 0
-    if _scan_word(at, "where"):
-        start = at.p
-        closed = _scan_word(at, "no") and _scan_word(at, "arguments")
-        if closed:
-            put_bytes(out, NO_ARGUMENTS, sizeof(NO_ARGUMENTS))
-        else:
-            at.p = start
-            if not _scan_conditions(at, out):
+        if c == 0x5C:
+            if reader.p == reader.end:
                 return 0
-    if not closed and _scan_word(at, "free"):
-        if not _scan_spaces(at):
-            return 0
-        if _scan_take(at, "*"):
-            _put_number_field(out, 5, 1)
-        else:
-            while True:
-                if not _scan_path(at, out, 4):
+            c = reader.p[0]
+            reader.p += 1
+            if c == 0x75:
+                if not hex4(reader.p, reader.end, &code) or 0xDC00 <= code <= 0xDFFF:
                     return 0
-                if not _scan_comma(at):
-                    break
-    return at.p == at.end
+                reader.p += 4
+                if 0xD800 <= code <= 0xDBFF:
+                    if not _literally(reader, "\\u") or not hex4(reader.p, reader.end, &low):
+                        return 0
+                    if not 0xDC00 <= low <= 0xDFFF:
+                        return 0
+                    reader.p += 4
+                    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
+                to = put_utf8(to, code)
+                continue
+            if c == 0x62:
+                c = 0x08
+            elif c == 0x66:
+                c = 0x0C
+            elif c == 0x6E:
+                c = 0x0A
+            elif c == 0x72:
+                c = 0x0D
+            elif c == 0x74:
+                c = 0x09
+            elif c != 0x22 and c != 0x5C and c != 0x2F:
+                return 0
+        to[0] = c
+        to += 1
+    return 0
 
 
-cdef bint _scan_cursor(object text, Cursor *at) except -1:
-    """Point at a text; False for one that this reader never takes."""
-    cdef Py_ssize_t n, i
-    if not isinstance(text, str) or not (<str> text).isascii() or len(<str> text) > MOST_CHARS:
-        return False
-    at.p = PyUnicode_AsUTF8AndSize(text, &n)
-    at.end = at.p + n
-    for i in range(n):
-        if at.p[i] < 0x20 or at.p[i] == 0x7F or at.p[i] == 0x5C:
-            return False
-    return True
+cdef size_t _closing_quote(const TextReader *reader) noexcept nogil:
+    """Return the number of bytes before the end of the string that began."""
+    cdef bytes_t p = reader.p
+    while p < reader.end and p[0] != 0x22:
+        p += 2 if p[0] == 0x5C else 1
+    return min(p, reader.end) - reader.p
 
 
-def scope_from_text(object text):
-    """Return the canonical bytes of message ``Scope`` for a scope text; None for one that this reader does not take."""
-    cdef Arena arena
-    cdef Scope compiled
-    cdef Cursor at
-    cdef Output out
-    cdef bytes encoded
-    if not _scan_cursor(text, &at):
-        return None
-    out.data, out.n, out.capacity = NULL, 0, 0
-    arena_init(&arena)
-    try:
-        if not _scan_scope(&at, &out):
-            return None
-        encoded = PyBytes_FromStringAndSize(<const char *> out.data, out.n)
-        if parse_scope(_reader(encoded), _base(encoded), &arena, &compiled) != NULL:
-            return None
-        return encoded
-    finally:
-        arena_free(&arena)
-        free(out.data)
+cdef bint _name_text(TextReader *reader, uint32_t number, bytes_t prefix, size_t prefix_n) noexcept nogil:
+    """Read an identifier or a string into a field of bytes, after a prefix."""
+    cdef bytes_t start = reader.p
+    cdef size_t field
+    if reader.p == reader.end or not (is_letter(reader.p[0]) or reader.p[0] == 0x5F):
+        return _string_text(reader, number, prefix, prefix_n)
+    while reader.p < reader.end and _in_ident(reader.p[0]):
+        reader.p += 1
+    field = _open(reader, number)
+    if not field or not _make_room(reader, prefix_n + (reader.p - start)):
+        return 0
+    memcpy(reader.out + reader.used, prefix, prefix_n)
+    memcpy(reader.out + reader.used + prefix_n, start, reader.p - start)
+    reader.used += prefix_n + (reader.p - start)
+    return _end(reader, field)
 
 
-def condition_from_text(object text):
-    """Return the canonical bytes of message ``Condition`` for its text, as :func:`scope_from_text` does."""
-    cdef Arena arena
-    cdef Condition compiled
-    cdef Cursor at
-    cdef Output out
-    cdef bytes encoded
-    if not _scan_cursor(text, &at):
-        return None
-    out.data, out.n, out.capacity = NULL, 0, 0
-    arena_init(&arena)
-    try:
-        if not (_scan_condition(&at, &out) and at.p == at.end):
-            return None
-        encoded = PyBytes_FromStringAndSize(<const char *> out.data, out.n)
-        if parse_condition(_reader(encoded), _base(encoded), &arena, &compiled) != NULL:
-            return None
-        return encoded
-    finally:
-        arena_free(&arena)
-        free(out.data)
+cdef bint _number_text(TextReader *reader, uint32_t number) noexcept nogil:
+    """Read a number into a field of message ``Number``."""
+    cdef int64_t units
+    cdef uint32_t nanos
+    cdef size_t n
+    cdef size_t start
+    if parse_number(reader.p, reader.end - reader.p, &units, &nanos, &n) != 1:
+        return 0
+    if units == 0 and nanos == 0 and n > MAX_ZERO_CHARS:
+        return 0
+    reader.p += n
+    start = _open(reader, number)
+    if not start:
+        return 0
+    if units and not _write_field(reader, 1, (<uint64_t> units << 1) ^ <uint64_t> (units >> 63)):
+        return 0
+    if nanos and not _write_field(reader, 2, nanos):
+        return 0
+    return _end(reader, start)
+
+
+cdef bint _integer(TextReader *reader, uint64_t highest, uint64_t *value) noexcept nogil:
+    """Read a whole number from 1."""
+    cdef uint64_t digit
+    value[0] = 0
+    while reader.p < reader.end and is_digit(reader.p[0]):
+        digit = reader.p[0] - 0x30
+        if value[0] == 0 and digit == 0 or value[0] > (highest - digit) // 10:
+            return 0
+        value[0] = 10 * value[0] + digit
+        reader.p += 1
+    return value[0] != 0
+
+
+# Paths.
+
+cdef bint _path(TextReader *reader, uint32_t number) noexcept nogil:
+    """Read a path into a field of message ``Path``; again, with other segments, once it turns out to have ``[]``."""
+    cdef bytes_t begin = reader.p
+    cdef size_t before = reader.used
+    cdef int ended = _path_of(reader, number, 0)
+    if ended != -1:
+        return ended
+    reader.p = begin
+    reader.used = before
+    return _path_of(reader, number, 1) == 1
+
+
+cdef int _path_of(TextReader *reader, uint32_t number, bint elements) noexcept nogil:
+    """Return 1, 0 for no path, or -1 for one of elements unless it is read as such."""
+    cdef int source = SOURCE_ARGS
+    cdef size_t start = _open(reader, number)
+    if not start:
+        return 0
+    if _literally(reader, "session."):
+        source = SOURCE_SESSION
+    elif _literally(reader, "tool."):
+        source = SOURCE_TOOL
+    else:
+        _literally(reader, "args.")
+    if not _write_field(reader, 1, SOURCE_ELEMENTS if elements else source):
+        return 0
+    if not _name_text(reader, 2, DOT, elements):
+        return 0
+    while True:
+        if source == SOURCE_ARGS and _literally(reader, "[]"):
+            if not elements:
+                return -1
+            if not _write_bytes(reader, 2, ELEMENT, 2):
+                return 0
+        elif not _literally(reader, "."):
+            return _end(reader, start)
+        elif not _name_text(reader, 2, DOT, elements):
+            return 0
+
+
+# Conditions.
+
+cdef bint _condition_rule(TextReader *reader) noexcept nogil:
+    cdef bint each = _literally(reader, "each(")
+    cdef bint optional
+    cdef int accessor = ACCESSOR_NONE
+    cdef int op
+    if _literally(reader, "count("):
+        accessor = ACCESSOR_COUNT
+    elif _literally(reader, "host("):
+        accessor = ACCESSOR_HOST
+    elif _literally(reader, "scheme("):
+        accessor = ACCESSOR_SCHEME
+    elif _literally(reader, "port("):
+        accessor = ACCESSOR_PORT
+    if not _path(reader, 1):
+        return 0
+    optional = _literally(reader, "?")
+    if accessor and not _literally(reader, ")") or each and not _literally(reader, ")") or not _spaces(reader):
+        return 0
+    op = _operator(reader)
+    if op == OP_UNKNOWN or not _write_field(reader, 2, op):
+        return 0
+    if op != OP_PRESENT and op != OP_ABSENT and not (_spaces(reader) and _operand(reader, op)):
+        return 0
+    if accessor and not _write_field(reader, 5, accessor):
+        return 0
+    if each and not _write_field(reader, 6, 1):
+        return 0
+    return not optional or _write_field(reader, 7, 1)
+
+
+cdef int _operator(TextReader *reader) noexcept nogil:
+    if _literally(reader, "=="):
+        return OP_EQUAL
+    if _literally(reader, "!="):
+        return OP_NOT_EQUAL
+    if _literally(reader, "<="):
+        return OP_LESS_EQUAL
+    if _literally(reader, ">="):
+        return OP_GREATER_EQUAL
+    if _literally(reader, "<"):
+        return OP_LESS
+    if _literally(reader, ">"):
+        return OP_GREATER
+    if _literally(reader, "in"):
+        return OP_IN
+    if _literally(reader, "not"):
+        return OP_NOT_IN if _spaced_word(reader, "in") else OP_UNKNOWN
+    if _literally(reader, "present"):
+        return OP_PRESENT
+    if _literally(reader, "absent"):
+        return OP_ABSENT
+    if _literally(reader, "starts_with"):
+        return OP_STARTS_WITH
+    if _literally(reader, "under"):
+        return OP_UNDER
+    if _literally(reader, "glob"):
+        return OP_GLOB
+    if _literally(reader, "cidr"):
+        return OP_CIDR
+    return OP_SUBSET_OF if _literally(reader, "subset_of") else OP_UNKNOWN
+
+
+cdef bint _operand(TextReader *reader, int op) noexcept nogil:
+    cdef bytes_t start
+    if op != OP_IN and op != OP_NOT_IN and op != OP_GLOB and op != OP_CIDR and op != OP_SUBSET_OF:
+        if _literally(reader, "session."):
+            start = reader.p
+            while reader.p < reader.end and _in_ident(reader.p[0]) and reader.p[0] != 0x2D:
+                reader.p += 1
+            return reader.p > start and not is_digit(start[0]) and _write_bytes(reader, 4, start, reader.p - start)
+    if op < OP_STARTS_WITH and op != OP_IN and op != OP_NOT_IN or not _literally(reader, "["):
+        return op != OP_IN and op != OP_NOT_IN and op != OP_SUBSET_OF and _value(reader)
+    if not _value(reader):
+        return 0
+    while _comma(reader):
+        if not _value(reader):
+            return 0
+    return _literally(reader, "]")
+
+
+cdef bint _value(TextReader *reader) noexcept nogil:
+    """Read a text, a truth or a number. The check refuses long texts and mixed kinds, which are JSON for equality."""
+    cdef size_t start = _open(reader, 3)
+    if not start or reader.p == reader.end:
+        return 0
+    if reader.p[0] == 0x22:
+        if not _string_text(reader, 1, EMPTY, 0):
+            return 0
+    elif _literally(reader, "true"):
+        if not _write_field(reader, 3, 1):
+            return 0
+    elif _literally(reader, "false"):
+        if not _write_field(reader, 3, 0):
+            return 0
+    elif not _number_text(reader, 2):
+        return 0
+    return _end(reader, start)
+
+
+# Scopes.
+
+cdef bint _scope_rule(TextReader *reader) noexcept nogil:
+    cdef bint closed = 0
+    if not _action(reader):
+        return 0
+    while _literally(reader, ","):
+        if not _action(reader):
+            return 0
+    if not _literally(reader, ":") or not _segment(reader):
+        return 0
+    while _literally(reader, "/"):
+        if not _segment(reader):
+            return 0
+    if _spaced_word(reader, "where"):
+        closed = _no_arguments(reader)
+        if not closed and not _next_condition(reader):
+            return 0
+        while not closed and _spaced_word(reader, "and"):
+            if not _next_condition(reader):
+                return 0
+    if not closed and _spaced_word(reader, "free") and not _free(reader):
+        return 0
+    return not _spaced_word(reader, "needs") or _spaces(reader) and _needs(reader)
+
+
+cdef bint _action(TextReader *reader) noexcept nogil:
+    cdef bytes_t start = reader.p
+    if _literally(reader, "*"):
+        return _write_bytes(reader, 1, start, 1)
+    while reader.p < reader.end and (_in_ident(reader.p[0]) or reader.p[0] == 0x2E):
+        reader.p += 1
+    return reader.p > start and _write_bytes(reader, 1, start, reader.p - start)
+
+
+cdef bint _segment(TextReader *reader) noexcept nogil:
+    cdef size_t start = _open(reader, 2)
+    cdef size_t kind
+    if not start:
+        return 0
+    if _literally(reader, "**"):
+        return _write_field(reader, 1, SEGMENT_REST) and _end(reader, start)
+    if _literally(reader, "*"):
+        return _write_field(reader, 1, SEGMENT_ANY) and _end(reader, start)
+    if not _write_field(reader, 1, SEGMENT_LITERAL):
+        return 0
+    kind = reader.used - 1
+    if _literally(reader, "{"):
+        reader.out[kind] = SEGMENT_ONE_OF
+        if not _literal(reader):
+            return 0
+        while _literally(reader, ","):
+            if not _literal(reader):
+                return 0
+        return _literally(reader, "}") and _end(reader, start)
+    if not _literal(reader):
+        return 0
+    if _literally(reader, "*"):
+        reader.out[kind] = SEGMENT_PREFIX
+    return _end(reader, start)
+
+
+cdef bint _literal(TextReader *reader) noexcept nogil:
+    cdef bytes_t start = reader.p
+    cdef unsigned char c
+    while reader.p < reader.end:
+        c = reader.p[0]
+        if c == 0x20 or c == 0x22 or c == 0x2F or c == 0x2C or c == 0x2A or c == 0x7B or c == 0x7D:
+            break
+        reader.p += 1
+    if reader.p == start:
+        return _string_text(reader, 2, EMPTY, 0)
+    return _write_bytes(reader, 2, start, reader.p - start)
+
+
+cdef bint _no_arguments(TextReader *reader) noexcept nogil:
+    """Read ``no arguments``, or nothing: ``no`` may be an argument's name."""
+    cdef bytes_t start = reader.p
+    cdef size_t where, path
+    if not _spaced_word(reader, "no") or not _spaced_word(reader, "arguments"):
+        reader.p = start
+        return 0
+    # The condition `_ absent`. Without memory the words are read as a condition, which they are not.
+    where = _open(reader, 3)
+    path = _open(reader, 1) if where else 0
+    if path and _write_field(reader, 1, SOURCE_ARGS) and _write_bytes(reader, 2, UNDERSCORE, 1) and _end(reader, path):
+        if _write_field(reader, 2, OP_ABSENT) and _end(reader, where):
+            return 1
+    reader.p = start
+    return 0
+
+
+cdef bint _next_condition(TextReader *reader) noexcept nogil:
+    cdef size_t start = _open(reader, 3) if _spaces(reader) else 0
+    return start and _condition_rule(reader) and _end(reader, start)
+
+
+cdef bint _free(TextReader *reader) noexcept nogil:
+    if not _spaces(reader):
+        return 0
+    if _literally(reader, "*"):
+        return _write_field(reader, 5, 1)
+    if not _path(reader, 4):
+        return 0
+    while _comma(reader):
+        if not _path(reader, 4):
+            return 0
+    return 1
+
+
+cdef bint _needs(TextReader *reader) noexcept nogil:
+    """Read the needs in the order of their fields, which is also the one that is printed."""
+    cdef size_t start = _open(reader, 6)
+    cdef uint64_t uses
+    cdef bint more = 1
+    if not start:
+        return 0
+    if _literally(reader, "approval("):
+        if not _approval(reader) or not _literally(reader, ")"):
+            return 0
+        more = _comma(reader)
+    if more and _literally(reader, "uses("):
+        if not _integer(reader, <uint64_t> -1, &uses) or not _write_field(reader, 2, uses):
+            return 0
+        if not _literally(reader, ")"):
+            return 0
+        more = _comma(reader)
+    if more:
+        if not _literally(reader, "budget(") or not _budget(reader) or not _literally(reader, ")"):
+            return 0
+    return _end(reader, start)
+
+
+cdef bint _approval(TextReader *reader) noexcept nogil:
+    cdef size_t start = _open(reader, 1)
+    cdef uint64_t threshold
+    cdef unsigned char key[KEY_BYTES]
+    if not start or not _integer(reader, 0xFFFFFFFF, &threshold) or not _write_field(reader, 1, threshold):
+        return 0
+    while _comma(reader):
+        if reader.end - reader.p < KEY_CHARS + 2 or not _literally(reader, '"'):
+            return 0
+        if not decode_body(reader.p, KEY_CHARS, key) or not _write_bytes(reader, 2, key, KEY_BYTES):
+            return 0
+        reader.p += KEY_CHARS
+        if not _literally(reader, '"'):
+            return 0
+    return _end(reader, start)
+
+
+cdef bint _budget(TextReader *reader) noexcept nogil:
+    cdef size_t start = _open(reader, 3)
+    cdef size_t before
+    cdef bytes_t third
+    if not start or not _string_text(reader, 1, EMPTY, 0) or not _comma(reader):
+        return 0
+    if not _number_text(reader, 2) or not _comma(reader):
+        return 0
+    # A quoted text is a unit if a comma follows; else it is the first name of the path. An empty unit is none.
+    before = reader.used
+    third = reader.p
+    if _literally(reader, '"'):
+        reader.p = third
+        if not _string_text(reader, 3, EMPTY, 0):
+            return 0
+        if not _comma(reader):
+            reader.p = third
+            reader.used = before
+        elif reader.used == before + 2:
+            reader.used = before
+    return _path(reader, 4) and _end(reader, start)
