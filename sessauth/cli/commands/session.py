@@ -25,14 +25,11 @@ from ...scopes.value import quoted
 from ...usage.tighten import Fit
 from .. import context, io, params
 from ..context import Settings, with_settings
-from ..io import read_bytes, read_text, read_token, require_one_stdin, write_new
+from ..io import read_bytes, read_text, read_token, require_one_stdin, text_of, write_new
 from ..output import json_fields, moment, moment_and_distance, printable, warn
 from ..params import Ref
-from ..render import session as receipt_view
-from ..render import session as session_list
 from ..render import session as session_view
 from ..render import usage
-from ..render import usage as census_view
 from .cut_off import bans, end, lift_ban
 
 if TYPE_CHECKING:
@@ -55,8 +52,8 @@ def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     if out is not None:
         write_new(out, signed.text)
     settings.show(
-        receipt_view.receipt_json(signed, content),
-        receipt_view.receipt_lines(content),
+        session_view.receipt_json(signed, content),
+        session_view.receipt_lines(content),
         ok=content.state is ReceiptState.CLOSED,
     )
 
@@ -95,7 +92,7 @@ def verify_closed(
     closed = content.state is ReceiptState.CLOSED and all(token.coverage is refused for _, token in tokens)
     document: dict[str, Any] = {
         "closed": closed,
-        **receipt_view.receipt_json(signed, content),
+        **session_view.receipt_json(signed, content),
         "tokens": [
             {
                 "file": file,
@@ -106,7 +103,7 @@ def verify_closed(
             for file, token in tokens
         ],
     }
-    lines = ["VERIFIED: signed by a key of the service", *receipt_view.receipt_lines(content)]
+    lines = ["VERIFIED: signed by a key of the service", *session_view.receipt_lines(content)]
     for file, token in tokens:
         why = f" ({token.reason.name} at revision {content.revision})" if token.coverage is refused else ""
         lines.append(f"token {printable(file)}: {token.coverage.value}{why}")
@@ -188,7 +185,7 @@ def census(settings: Settings, session_id: Ref) -> None:
     with settings.client() as client:
         whole_id = context.session(client, session_id)
         blocks = client.get_census(whole_id)
-    settings.show(census_view.census_json(whole_id, blocks), census_view.census_lines(blocks))
+    settings.show(usage.census_json(whole_id, blocks), usage.census_lines(blocks))
 
 
 @click.command("watch")
@@ -369,6 +366,12 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     is_flag=True,
     help="Record the calls that the ceiling would refuse, and refuse nothing. Operators only.",
 )
+@click.option("--mint", "token_file", type=params.PATH, help="Mint a token too, into this new file.")
+@click.option("--scope", "scopes", multiple=True, help="With --mint: the token's. Default: the ceiling.")
+@click.option("--audience", multiple=True, help="With --mint: a verifier that the token is meant for.")
+@click.option(
+    "--token-ttl", "token_ttl_ms", type=params.duration, default=0, help="With --mint: its life, as 15m."
+)
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option
 @with_settings
@@ -379,12 +382,30 @@ def open_(
     ceiling: Sequence[str],
     ceiling_file: str,
     ceilings: Path | None,
+    token_file: Path | None,
+    scopes: Sequence[str],
+    audience: Sequence[str],
+    token_ttl_ms: int,
     **options: Any,
 ) -> None:
-    """Open a session."""
+    """Open a session, and with --mint also its first token: both, or neither."""
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
+    if token_file is None and (scopes or audience or token_ttl_ms):
+        raise UsageError("--scope, --audience and --token-ttl are those of a token: give --mint FILE")
+    if token_file is not None and token_file.exists():
+        raise UsageError(f"--mint: {token_file} exists; name a new file")
     with settings.client() as client:
-        opened = client.open_session(**_opening(client, **options))
+        terms = _opening(client, **options)
+        if token_file is None:
+            opened = client.open_session(**terms)
+        else:
+            scopes = scopes or options["ceiling"]
+            opened, token = client.open_and_mint(
+                scopes, audience, mint={"ttl_ms": token_ttl_ms}, **terms
+            )
+            for warning in token.warnings:
+                warn(warning)
+            write_new(token_file, text_of(token))
     if opened.observe:
         warn(f"observe mode: {session_view.OBSERVE_MODE}; 'sessauth session narrow --enforce' ends that")
     if quiet:
@@ -407,7 +428,7 @@ def get(settings: Settings, session_id: Ref) -> None:
 @click.option(
     "--status",
     metavar="ACTIVE|SUSPENDED|ENDED",
-    type=click.Choice([each.name for each in session_list.STATUSES], case_sensitive=False),
+    type=click.Choice([each.name for each in session_view.STATUSES], case_sensitive=False),
 )
 @click.option("--subject", default="")
 @click.option("--owner", default="")
@@ -428,7 +449,7 @@ def list_(
     """List sessions that fit all the filters: the living first, the newest first."""
     with settings.client() as client:
         filters |= {"parent_id": context.session(client, parent_id), "labels": dict(labels)}
-        listed = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
+        listed = session_view.find(client, filters, status, ended_too=ended_too, limit=limit)
     settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
 
