@@ -65,7 +65,7 @@ def ids(pending: ApprovalRecord) -> tuple[str, str]:
 def status(server: Service, pending: ApprovalRecord) -> tuple[ApprovalStatus, int]:
     """Return the approval's status in the log, and the number of signatures."""
     assert server.control is not None
-    found = server.control.log.approval(pending.session_id, pending.id)
+    found = server.control.writer.approval(pending.session_id, pending.id)
     assert found is not None
     return found.status, len(found.statements)
 

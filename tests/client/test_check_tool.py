@@ -69,7 +69,7 @@ def token(service: Service) -> Token:
 def _embedded(service: Service) -> Verifier:
     """Return a verifier in this process, where the server runs too."""
     assert service.control is not None
-    return Verifier(service.control.log.source(), audience=AUDIENCE)
+    return Verifier(service.control.writer.source(), audience=AUDIENCE)
 
 
 def _facts(decision: DecisionBase) -> dict[str, object]:

@@ -32,13 +32,13 @@ def test_one_story_of_all_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ):
         session = open_session(one.operator)
         token = mint(one.operator, session.id).token
-        for log in (two.control.log, follower.control.log):
+        for log in (two.control.writer, follower.control.writer):
             assert wait_until(lambda at=log: at.head().revision >= session.revision)  # type: ignore[misc]
         assert (one.reason(token), two.reason(token)) == (Reason.ALLOWED, Reason.ALLOWED)
         end(one.operator, session.id)
         request = evidence.GetReceiptRequest(session_id=session.id)
-        ended = one.control.log.head().revision
-        assert wait_until(lambda: two.control.log.head().revision >= ended)
+        ended = one.control.writer.head().revision
+        assert wait_until(lambda: two.control.writer.head().revision >= ended)
         assert two.reason(token) is Reason.SESSION_ENDED
         receipt = one.operator.call("EvidenceService/GetReceipt", request).receipt
         assert receipt

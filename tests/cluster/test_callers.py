@@ -122,7 +122,7 @@ def test_a_check_that_was_answered_on_the_loop_is_refused(pair: Pair) -> None:
     assert [reason() for _ in range(5)] == [Reason.ALLOWED] * 5 and direct_calls() > before
     # A commit that changes no caller forgets none.
     revision = open_session(pair.two.operator).revision
-    assert wait_until(lambda: pair.two.control.log.head().revision >= revision)
+    assert wait_until(lambda: pair.two.control.writer.head().revision >= revision)
     before = direct_calls()
     assert [reason() for _ in range(5)] == [Reason.ALLOWED] * 5 and direct_calls() == before + 5
 
@@ -149,7 +149,7 @@ def test_a_stream_ends_with_its_caller(pair: Pair) -> None:
 
 def test_what_a_cluster_refuses(pair: Pair) -> None:
     """Each by its own word, at either server, and nothing is written."""
-    before = pair.one.control.log.head().revision
+    before = pair.one.control.writer.head().revision
     good = {"name": "bo", "role": "gateway", "secret_hash": b"h" * 32}
     for server in (pair.one, pair.two):
         for fields, word in (
@@ -166,7 +166,7 @@ def test_what_a_cluster_refuses(pair: Pair) -> None:
         assert refusal(server, "RemoveCredential", pb.RemoveCredentialRequest(name="none")) == "NOT_FOUND"
         last = pb.RemoveCredentialRequest(name="operator")
         assert refusal(server, "RemoveCredential", last) == "LAST_OPERATOR"
-    assert pair.one.control.log.head().revision == before
+    assert pair.one.control.writer.head().revision == before
 
 
 def test_a_host_has_callers_of_its_own(pair: Pair) -> None:
@@ -194,7 +194,7 @@ def test_a_host_that_lags_makes_no_change_for_a_removed_caller(pair: Pair) -> No
     request = sessions.OpenSessionRequest(subject="agent-7", ceiling=["read:files/**"])
     rpc = "SessionService/OpenSession"
     pair.add(pair.one, "issuer-1", "issuer")
-    (known,) = (each for each in pair.two.control.log.credentials() if each.name == "issuer-1")
+    (known,) = (each for each in pair.two.control.writer.credentials() if each.name == "issuer-1")
 
     def state(**fields: object) -> object:
         good = {"principal": "issuer-1", "role": "issuer", "credential": credential_digest(known)}
@@ -229,12 +229,12 @@ def test_a_host_that_lags_knows_an_old_secret(pair: Pair, monkeypatch: pytest.Mo
     request = pb.AddCredentialRequest(name="issuer-2", role="issuer", secret_hash=secret_hash)
     pair.one.operator.call("CredentialService/AddCredential", request)
     assert accepts(pair.two, old) and accepts(pair.one, text) and not accepts(pair.one, old)
-    before = pair.one.control.log.head().revision
+    before = pair.one.control.writer.head().revision
     caller = Caller(f"unix:{pair.two.config.socket}", old)
     with pytest.raises(RpcError) as refused:
         open_session(caller)
     assert refused.value.word == "NOT_LEADER"
-    assert pair.one.control.log.head().revision == before
+    assert pair.one.control.writer.head().revision == before
     caller.close()
     monkeypatch.undo()
     remove(pair.one, "issuer-2")
@@ -244,7 +244,7 @@ def test_the_log_says_who_changed_them(pair: Pair) -> None:
     """Each is a change with its actor, and none is a ``local_change`` of a host."""
     pair.add(pair.two, "logged", "auditor")
     remove(pair.two, "logged")
-    with pair.one.control.log.source().rows() as rows:
+    with pair.one.control.writer.source().rows() as rows:
         seq = rows.head().seq
         changes = [
             Change.decode(rows.get(layout.CHANGES, number.to_bytes(8, "big")) or b"")
@@ -261,7 +261,7 @@ def test_a_snapshot_has_them(pair: Pair, tmp_path: Path) -> None:
     """A host that joins knows them before its first record."""
     pair.add(pair.one, "early", "auditor")
     with StateWriter.open(tmp_path / "state", create=True, map_size=32 << 20) as writer:
-        with pair.one.control.log.source().rows() as rows:
+        with pair.one.control.writer.source().rows() as rows:
             writer.run(lambda group: install(group, rows))
         assert {record.name for record in writer.credentials()} == {"early", "operator"}
     remove(pair.one, "early")

@@ -213,7 +213,7 @@ def test_a_reason_that_is_none(pair: tuple[ClusterServer, ClusterServer], reason
     with pytest.raises(RpcError) as refused:
         pair[1].operator.call(FREEZE, pb.FreezeRequest(reason=reason))
     assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "reason")
-    assert not pair[1].control.log.cluster_brake
+    assert not pair[1].control.writer.cluster_brake
 
 
 def test_a_single_host_is_in_no_cluster() -> None:

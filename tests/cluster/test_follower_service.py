@@ -59,7 +59,7 @@ def session_with(hosts: Hosts, scope: str = "read:files/**") -> tuple[bytes, str
     """Open a session at the leader, and wait until the follower has it; return its id and a token."""
     session = open_session(hosts.one.operator)
     token = mint(hosts.one.operator, session.id, scope).token
-    log = hosts.follower.control.log
+    log = hosts.follower.control.writer
     assert wait_until(lambda: log.head().revision >= session.revision)
     return session.id, token
 
@@ -143,7 +143,7 @@ def test_receipts_name_the_follower_and_are_the_servers(hosts: Hosts) -> None:
         return receipt.state == receipt_pb2.RECEIPT_STATE_CLOSED
 
     assert wait_until(is_closed)
-    assert wait_until(lambda: hosts.follower.control.log.receipt(session_id) is not None)
+    assert wait_until(lambda: hosts.follower.control.writer.receipt(session_id) is not None)
     with pytest.raises(RpcError) as refused:
         hosts.follower.operator.call("EvidenceService/GetReceipt", request)
     assert refused.value.word == "NOT_LEADER"
@@ -175,7 +175,7 @@ def test_its_proof_keys_need_a_servers_signature(hosts: Hosts, monkeypatch: pyte
 
 def test_only_followers_have_keys_signed(hosts: Hosts) -> None:
     """And only for this cluster."""
-    head, now = hosts.two.control.log.head(), SystemClock().now_ms()
+    head, now = hosts.two.control.writer.head(), SystemClock().now_ms()
     key = VerifierKey(b"v" * 16, x25519_public(b"s" * 32), now, now + 60_000, head.cluster_id)
     caller = Caller(hosts.two.config.tcp.address, hosts.follower.config.path("host.credential").read_text())
     request = keys.SignVerifierKeyRequest(payload=key.encode())

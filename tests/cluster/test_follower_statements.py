@@ -55,7 +55,7 @@ def statement(hosts: ClusterHosts, rpc: str, request: Any, **fields: Any) -> Cal
     part = hosts.one.control.membership
     assert part is not None and part.carried.present is not None
     good = CallerStatement(
-        hosts.one.control.log.head().cluster_id,
+        hosts.one.control.writer.head().cluster_id,
         "f",
         part.carried.present.term,
         f"/sessauth.v1.{rpc}",
@@ -63,7 +63,7 @@ def statement(hosts: ClusterHosts, rpc: str, request: Any, **fields: Any) -> Cal
         "gw-9",
         "gateway",
         ("gw",),
-        hosts.one.control.log.now_ms(),
+        hosts.one.control.writer.now_ms(),
         new_statement_id(),
     )
     return replace(good, **fields)
@@ -126,11 +126,11 @@ def test_items_that_it_does_not_state_are_not_proven(hosts: ClusterHosts, server
 def test_it_states_nobody_else(hosts: ClusterHosts, server: Caller, role: str) -> None:
     """A host that was taken over makes no session, no token, no key, and ends nothing."""
     request = sessions.OpenSessionRequest(subject="a", ceiling=["read:**"])
-    before = hosts.one.control.log.head().revision
+    before = hosts.one.control.writer.head().revision
     stated = statement(hosts, "SessionService/OpenSession", request, role=role, audiences=())
     refused = refusal(server, "SessionService/OpenSession", request, stated, key_of(hosts))
     assert refused.code is grpc.StatusCode.UNAUTHENTICATED
-    assert hosts.one.control.log.head().revision == before
+    assert hosts.one.control.writer.head().revision == before
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_without_its_credential_it_states_nothing(hosts: ClusterHosts) -> None:
 def test_a_credential_of_the_same_name_is_another_one(hosts: ClusterHosts, server: Caller) -> None:
     """A host states nobody once its secret was replaced, until it has the new one."""
     request = check_request(hosts.bound(ONCE))
-    log = hosts.one.control.log
+    log = hosts.one.control.writer
     own = CredentialFile(hosts.one.config.credentials_file).current().entries["f"].secret_hash
 
     def states() -> bool:
@@ -221,7 +221,7 @@ def test_a_credential_of_the_same_name_is_another_one(hosts: ClusterHosts, serve
     for number, (secret_hash, accepted) in enumerate(((b"h" * 32, False), (own, True))):
         change = add_credential(f"add-f-{number}-{server.target}", "f", "follower", secret_hash)
         revision = log.submit(change).result().raise_if_rejected().revision
-        assert wait_until(lambda at=revision: hosts.two.control.log.head().revision >= at)  # type: ignore[misc]
+        assert wait_until(lambda at=revision: hosts.two.control.writer.head().revision >= at)  # type: ignore[misc]
         if accepted:
             assert wait_until(states)
         else:
@@ -230,7 +230,7 @@ def test_a_credential_of_the_same_name_is_another_one(hosts: ClusterHosts, serve
         log.submit(change).result().raise_if_rejected()
     # The host's file counts again.
     assert wait_until(states)
-    assert wait_until(lambda: not hosts.follower.control.log.stale)
+    assert wait_until(lambda: not hosts.follower.control.writer.stale)
 
 
 def test_a_gateway_of_its_is_nobody_elsewhere(hosts: ClusterHosts, server: Caller) -> None:

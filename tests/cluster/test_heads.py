@@ -82,7 +82,7 @@ def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
     """Asked at either, by the addresses of the rows; one that is stopped has its folder, or is silent."""
     one, two = pair
     open_session(one.operator)
-    assert wait_until(lambda: two.control.log.host("server/one").address != "")  # type: ignore[union-attr]
+    assert wait_until(lambda: two.control.writer.host("server/one").address != "")  # type: ignore[union-attr]
     other = two.config.cluster.address
     found = typed(one, "heads", other)
     assert found["agree"]

@@ -116,7 +116,7 @@ def receipt(server: ClusterServer, session_id: bytes) -> Receipt:
 
 def read(server: ClusterServer, signed: pb.GetReceiptResponse) -> Receipt:
     """Return a receipt that a key of the service signed."""
-    keys = server.control.log.keys()
+    keys = server.control.writer.keys()
     return verify(SignedReceipt(signed.payload, signed.issuer_key_id, signed.signature), keys)  # type: ignore[attr-defined]
 
 
@@ -162,7 +162,7 @@ def test_a_take_over_between_end_and_receipt(pair: Pair, stub: Stub, credential:
     closed, _ = ended(one)
     assert wait_until(lambda: receipt(one, closed).state is ReceiptState.CLOSED)
     # A receipt is stored behind its answer.
-    assert wait_until(lambda: two.control.log.receipt(closed) is not None)
+    assert wait_until(lambda: two.control.writer.receipt(closed) is not None)
     open_id, _ = ended(one)
     stub.stop()
     one.stop()
@@ -179,7 +179,7 @@ def test_a_host_without_a_row_gets_no_barrier(pair: Pair, credential: Path, engi
     caller = Caller(f"unix:{two.config.socket}", credential.read_text())
     request = feeds.BarrierRequest(host="host-9", instance=b"i" * 16, staleness_ms=BOUND_MS)
     assert wait_until(lambda: accepts(caller, request), 20)
-    assert two.control.log.host("host-9") is not None
+    assert two.control.writer.host("host-9") is not None
     one.stop()
     assert wait_until(lambda: two.leads, 20)
     caller.call("FeedService/Barrier", request)
@@ -188,7 +188,7 @@ def test_a_host_without_a_row_gets_no_barrier(pair: Pair, credential: Path, engi
     request.host = "host-10"
     with pytest.raises(RpcError):
         caller.call("FeedService/Barrier", request)
-    assert two.control.log.host("host-10") is None
+    assert two.control.writer.host("host-10") is None
     for field, wrong in (("staleness_ms", 1), ("staleness_ms", 10**6), ("instance", b""), ("host", "a/b")):
         bad = feeds.BarrierRequest(host="host-9", instance=b"i" * 16, staleness_ms=BOUND_MS)
         setattr(bad, field, wrong)

@@ -50,16 +50,16 @@ def stating(pair: tuple[ClusterServer, ClusterServer]) -> Iterator[Stating]:
 
 def refuses(stating: Stating, statement: Any, **options: Any) -> bool:
     """Return True if a call is refused UNAUTHENTICATED, and nothing was written."""
-    before = stating.leader.control.log.head().revision
+    before = stating.leader.control.writer.head().revision
     with pytest.raises(RpcError) as refused:
         stating.send(OPEN, REQUEST, statement, **options)
-    return refused.value.code is UNAUTHENTICATED and stating.leader.control.log.head().revision == before
+    return refused.value.code is UNAUTHENTICATED and stating.leader.control.writer.head().revision == before
 
 
 def test_a_statement_is_worth_its_caller(stating: Stating) -> None:
     """A call is answered by the stated role, and logged under the stated name."""
     answer = stating.send(OPEN, REQUEST, stating.statement(OPEN, REQUEST, principal="bo", role="issuer"))
-    assert stating.leader.control.log.get_session(answer.session.id).owner == "bo"  # type: ignore[union-attr]
+    assert stating.leader.control.writer.get_session(answer.session.id).owner == "bo"  # type: ignore[union-attr]
     with pytest.raises(RpcError) as refused:
         stating.send(OPEN, REQUEST, stating.statement(OPEN, REQUEST, role="gateway"))
     assert refused.value.word == "PERMISSION_DENIED"
@@ -104,7 +104,7 @@ def test_each_field_counts(stating: Stating, fields: dict[str, Any]) -> None:
 
 def test_it_is_good_for_seconds(stating: Stating) -> None:
     """Older, or further ahead than clocks may differ: refused."""
-    now_ms = stating.leader.control.log.now_ms()
+    now_ms = stating.leader.control.writer.now_ms()
     for issued_at_ms in (now_ms - MAX_AGE_MS - 1_000, now_ms + MAX_AHEAD_MS + 10_000):
         assert refuses(stating, stating.statement(OPEN, REQUEST, issued_at_ms=issued_at_ms))
 
@@ -119,7 +119,7 @@ def test_it_counts_once(stating: Stating) -> None:
 
 def test_other_keys_state_nothing(stating: Stating) -> None:
     """Keys of nobody, of the leader, of an issuer; prepared, retired and distrusted ones of the server."""
-    log, statement = stating.leader.control.log, stating.statement(OPEN, REQUEST)
+    log, statement = stating.leader.control.writer, stating.statement(OPEN, REQUEST)
 
     def added(owner: str, status: KeyStatus) -> MessageKey:
         key = ServerKey.generate()
@@ -148,7 +148,7 @@ def test_what_was_accepted_is_judged_again_with_its_message(
     stating: Stating, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """A host that was distrusted, and a caller who was removed, send a message that they had held back."""
-    log, key, name = stating.leader.control.log, ServerKey.generate(), f"bo-{ending}"
+    log, key, name = stating.leader.control.writer, ServerKey.generate(), f"bo-{ending}"
     entry = CredentialRecord(name, "operator", (), b"h" * 32)
     for change in (
         add_key(key.key_id.hex(), key.public_key, owner=SERVER_OWNER + "two", status=KeyStatus.ACTIVE),
@@ -229,12 +229,12 @@ def test_a_statement_goes_no_further(stating: Stating, pair: tuple[ClusterServer
     """A server that does not lead hands on nothing that another server stated."""
     other = Stating(pair[0], pair[1])
     other.leader = pair[0]
-    before = pair[0].control.log.head().revision
+    before = pair[0].control.writer.head().revision
     with pytest.raises(RpcError) as refused:
         other.send(OPEN, REQUEST, other.statement(OPEN, REQUEST))
     other.close()
     assert refused.value.word == "NOT_LEADER"
-    assert pair[0].control.log.head().revision == before
+    assert pair[0].control.writer.head().revision == before
 
 
 def test_no_credential_leaves_the_host(
@@ -269,7 +269,7 @@ def test_a_caller_with_too_many_audiences_is_not_handed_on(pair: tuple[ClusterSe
     credential = CredentialFile(two.config.credentials_file).add("many", "gateway", audiences)
     caller = Caller(f"unix:{two.config.socket}", credential)
     assert wait_until(lambda: accepted(caller))
-    assert wait_until(lambda: two.control.log.head().revision >= session.revision)
+    assert wait_until(lambda: two.control.writer.head().revision >= session.revision)
     commit = pb.CommitRequest(permit=bytes(32), item=item(token), audience="gw")
     for rpc, request in (("Release", pb.ReleaseRequest(permit=bytes(32))), ("Commit", commit)):
         with pytest.raises(RpcError) as refused:

@@ -60,7 +60,7 @@ def test_the_other_one_takes_over(pair: tuple[ClusterServer, ClusterServer]) -> 
 def test_a_name_has_one_server_key(pair: tuple[ClusterServer, ClusterServer]) -> None:
     """A further key of a name is refused, and changes nothing, while one that may sign has it."""
     one, two = pair
-    log, key = one.control.log, server_key(two.config)
+    log, key = one.control.writer, server_key(two.config)
 
     def admit(name: str, server: bytes, request_id: str) -> str:
         request = keys.AdmitServerRequest(
@@ -158,7 +158,7 @@ def test_uses_are_counted_once_for_all_hosts(pair: tuple[ClusterServer, ClusterS
     one, two = pair
     session = open_session(one.operator)
     token = mint(one.operator, session.id, "read:files/** needs uses(3)").token
-    assert wait_until(lambda: two.control.log.head().revision >= session.revision)
+    assert wait_until(lambda: two.control.writer.head().revision >= session.revision)
     given = [server.reason(token) for server in (two, one, two, one, two)]
     assert given == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED] * 2
 
@@ -211,5 +211,5 @@ def test_a_caller_with_a_certificate_is_handed_on(tmp_path: Path, monkeypatch: p
         caller = Caller(two.config.tcp.address, channel_credentials=credentials)
         session = open_session(caller, ("read:files/**",))
         caller.close()
-        stored = one.control.log.get_session(session.id)
+        stored = one.control.writer.get_session(session.id)
     assert stored is not None and stored.owner == "bo"

@@ -58,5 +58,5 @@ def follower(home: Path, one: ClusterServer, two: ClusterServer) -> FollowerProc
 
 def writes(server: ClusterServer) -> int:
     """Return the format that the cluster writes, by a server's folder."""
-    with server.control.log.source().rows() as rows:
+    with server.control.writer.source().rows() as rows:
         return (read_position(rows) or CarriedPosition()).writes

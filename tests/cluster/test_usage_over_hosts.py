@@ -79,7 +79,7 @@ def accepted(pair: Pair) -> bool:
 def opened(pair: Pair) -> bytes:
     """Open a session that both servers have."""
     session = open_session(pair.one.operator)
-    assert wait_until(lambda: pair.two.control.log.get_session(session.id) is not None)
+    assert wait_until(lambda: pair.two.control.writer.get_session(session.id) is not None)
     return bytes(session.id)
 
 
@@ -192,7 +192,7 @@ def test_calls_at_a_follower_are_in_the_sum(pair: Pair, tmp_path_factory: pytest
     session_id = opened(pair)
 
     def over(host: FollowerHost) -> bool:
-        session = host.control.log.get_session(session_id)
+        session = host.control.writer.get_session(session_id)
         return session is not None and session.ended_at_ms > 0
 
     def found() -> pb.SessionReport:
@@ -200,7 +200,7 @@ def test_calls_at_a_follower_are_in_the_sum(pair: Pair, tmp_path_factory: pytest
 
     home = tmp_path_factory.mktemp("hosts") / "host-1"
     with follower_host(home, (pair.two, pair.one), **USAGE) as follower:
-        assert wait_until(lambda: follower.control.log.get_session(session_id) is not None)
+        assert wait_until(lambda: follower.control.writer.get_session(session_id) is not None)
         batch = ObservationBatch(b"f" * 16, 1, sessions=(observed(session_id, block("r", calls=4)),))
         follower.gateway().call("UsageService/ReportObservations", batch_message(batch))
         assert wait_until(lambda: found().observation.allowed == 4)

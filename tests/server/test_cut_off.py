@@ -217,13 +217,13 @@ def test_a_selection_ends_while_it_is_searched(
     assert (first.matched, bool(first.next_page_token), bool(first.remaining)) == (first.ended, True, True)
 
     assert service.control is not None
-    searched, page = [], service.control.log.page_of_living
+    searched, page = [], service.control.writer.page_of_living
 
     def counted(after: bytes, *rest: Any) -> Any:
         searched.append(after)
         return page(after, *rest)
 
-    monkeypatch.setattr(service.control.log, "page_of_living", counted)
+    monkeypatch.setattr(service.control.writer, "page_of_living", counted)
     done = first
     while done.next_page_token:
         done = client.end_sessions(subject="agent:part", page_token=done.next_page_token)
@@ -244,7 +244,7 @@ def test_a_page_token_of_others_ends_nothing(client: Client) -> None:
 def test_two_thousand_by_label(service: Service, client: Client) -> None:
     """One call, in commits of a bounded size, with those of another label untouched."""
     assert service.control is not None
-    log = service.control.log
+    log = service.control.writer
     for part in range(0, 2_000, 250):
         changes = [
             opening(f"many-{number}", subject="s", labels={"run": "a" if number % 100 else "b"})
@@ -275,15 +275,15 @@ def test_an_opening_on_its_way_is_refused_too(service: Service, client: Client) 
         signed = SignedApproval(bytes(32), bytes(64), b"statement")
         for late in (opening("late"), answer_approval("late", bytes(16), bytes(16), statement=signed)):
             with pytest.raises(Rejected) as refused:
-                service.control.log.submit(late).result()
+                service.control.writer.submit(late).result()
             assert refused.value.word == "FROZEN"
-        denied = service.control.log.submit(
+        denied = service.control.writer.submit(
             answer_approval("denied", bytes(16), bytes(16), deny=True)
         ).result()
         assert denied.rejection == "NOT_FOUND"
     finally:
         client.thaw()
-    assert service.control.log.submit(opening("late")).result().applied
+    assert service.control.writer.submit(opening("late")).result().applied
 
 
 @pytest.mark.parametrize("reason", ["x" * 257, "a\nb", "a\0b", "\u202e"])
@@ -298,7 +298,7 @@ def test_a_reason_that_is_none(service: Service, client: Client, reason: str) ->
 def test_it_needs_no_commit(service: Service, client: Client) -> None:
     """Nothing is written after a failed write, and the freeze still holds once the disk is well again."""
     assert service.control is not None
-    page = service.control.log._brake
+    page = service.control.writer._brake
     page.engage("the disk is full")
     try:
         client.freeze("and by hand")

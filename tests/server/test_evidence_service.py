@@ -74,7 +74,7 @@ class Gateway:
 def log(service: Service) -> StateWriter:
     """The log of the server."""
     assert service.control is not None
-    return service.control.log
+    return service.control.writer
 
 
 @pytest.fixture

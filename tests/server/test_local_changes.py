@@ -113,13 +113,13 @@ def test_a_freeze_does_not_wait_for_a_disk_that_hangs(
     try:
         local = control.subsystems.local
         with local._lock, local.brake_by("operator"):
-            control.log.brake_by_hand("now")
-        assert control.log.braked == "now"
+            control.writer.brake_by_hand("now")
+        assert control.writer.braked == "now"
         local.poll()
         monkeypatch.delattr(local, "_credentials")
         monkeypatch.delattr(local, "_identities")
         with local.brake_by("operator"):
-            control.log.brake_by_hand("again")
+            control.writer.brake_by_hand("again")
         assert b'"actor":"operator"' in local._waiting[-1]
         monkeypatch.undo()
     finally:

@@ -97,7 +97,7 @@ def test_a_fault_is_logged_whole_and_told_as_nothing(
         raise RuntimeError("the inner detail")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service.control.log, "page_of_sessions", broken)
+        patched.setattr(service.control.writer, "page_of_sessions", broken)
         with pytest.raises(RpcError) as fault:
             operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
 
@@ -153,20 +153,20 @@ def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause
         assert control is not None
         with pytest.MonkeyPatch.context() as patched:
             if cause == "brake":
-                control.log._brake.engage("drill", by_hand=True)
+                control.writer._brake.engage("drill", by_hand=True)
             elif cause == "stale":
-                control.log._brake.deny_now()
+                control.writer._brake.deny_now()
             elif cause == "key":
                 patched.setattr(control.keyring, "newest_active", lambda keys: None)
             else:
-                patched.setattr(control.log, "now_ms", _suspect)
+                patched.setattr(control.writer, "now_ms", _suspect)
             for _ in range(3):
                 control.readiness.report()
             assert not control.is_ready()
         if cause == "brake":
-            control.log._brake.release(by_hand=True)
+            control.writer._brake.release(by_hand=True)
         elif cause == "stale":
-            control.log._brake.fresh_until(SystemClock().steady_ms() + 30_000)
+            control.writer._brake.fresh_until(SystemClock().steady_ms() + 30_000)
         control.readiness.report()
         assert control.is_ready()
 

@@ -248,11 +248,11 @@ def test_two_servers_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with two_servers(tmp_path, ["127.0.0.1:1"]) as (one, _):
 
         def holding() -> list[str]:
-            with one.control.log.source().rows() as rows:
+            with one.control.writer.source().rows() as rows:
                 return holding_back(cluster_rows.hosts(rows), readers(rows, engine.beats()))
 
         def writes() -> int:
-            with one.control.log.source().rows() as rows:
+            with one.control.writer.source().rows() as rows:
                 position = read_position(rows)
             return 0 if position is None else position.writes
 

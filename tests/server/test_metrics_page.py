@@ -106,7 +106,7 @@ def test_what_can_not_be_read_is_left_out(measured: Service, monkeypatch: pytest
     def broken() -> None:
         raise StateError("the disk is gone")
 
-    monkeypatch.setattr(measured.control.log, "head", broken)
+    monkeypatch.setattr(measured.control.writer, "head", broken)
     page = scrape(port(measured))
 
     assert ("sessauth_revision", frozenset()) not in page.values
@@ -118,7 +118,7 @@ def test_a_page_that_can_not_be_made_is_an_error(measured: Service, monkeypatch:
     """The scraper hears 500, and the next scrape is served again."""
     assert measured.control is not None
     with monkeypatch.context() as patch:
-        patch.setattr(type(measured.control.log), "waiting", property(lambda self: 1 // 0))
+        patch.setattr(type(measured.control.writer), "waiting", property(lambda self: 1 // 0))
         with pytest.raises(urllib.error.HTTPError) as refused:
             scrape(port(measured))
         refused.value.close()
@@ -130,7 +130,7 @@ def test_a_page_that_can_not_be_made_is_an_error(measured: Service, monkeypatch:
 def test_a_brake_that_a_person_holds_is_told(measured: Service) -> None:
     """The page says what every check sees."""
     assert measured.control is not None
-    brake = measured.control.log._brake
+    brake = measured.control.writer._brake
     brake.engage("an operator looks into it", by_hand=True)
     try:
         assert scrape(port(measured)).value("sessauth_brake") == 1

@@ -51,7 +51,7 @@ def _batch(caller: Caller, items: list[checks.CheckItem]) -> list[checks.Decisio
 def _fill(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the writer believe that the state is above its mark."""
     assert service.control is not None
-    monkeypatch.setattr(service.control.log._committer, "is_full", lambda rows: True)
+    monkeypatch.setattr(service.control.writer._committer, "is_full", lambda rows: True)
 
 
 def test_a_full_state_takes_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_commit_that_fails_is_never_a_yes(service: Service, monkeypatch: pytes
     operator = service.operator
     _, item = _open(operator)
     assert service.control is not None
-    committer = service.control.log._committer
+    committer = service.control.writer._committer
 
     def fail(*_: object) -> None:
         raise lmdb.DiskError("no space left")
@@ -115,7 +115,7 @@ def test_a_commit_that_fails_is_never_a_yes(service: Service, monkeypatch: pytes
     assert (refused.value.code, refused.value.word) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
     assert _check(operator, item).reason == checks.REASON_STATE_BRAKED
 
-    service.control.log.clear_brake()
+    service.control.writer.clear_brake()
     assert _check(operator, item, retry_id=b"attempt").allowed
     assert [_check(operator, item).allowed for _ in range(9)] == [True] * 8 + [False]
     assert committer.stats.failures == 1

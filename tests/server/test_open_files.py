@@ -127,7 +127,7 @@ def test_how_far_changes_are_recorded_is_the_services_alone(tmp_path: Path) -> N
     """The file that says it is 0600 whatever the umask; one of an earlier version becomes so."""
     with running() as service:
         assert service.control is not None
-        source = service.control.log.source()
+        source = service.control.writer.source()
         path = tmp_path / POSITION_FILE
         path.touch(0o644)
         before = os.umask(0)

@@ -69,7 +69,7 @@ def test_a_watch_goes_on_over_a_restart(home: Initialised) -> None:
     with watching(first.operator, after_revision=0) as watch:
         opened = [open_session(first.operator).id for _ in range(3)]
         received = [watch.event() for _ in range(3)]
-        incarnation = first.control.log.head().incarnation
+        incarnation = first.control.writer.head().incarnation
         end(first.operator, opened[0])
         first.stop()
     second = Run(home)
@@ -136,7 +136,7 @@ def test_a_restored_state_is_found_out(home: Initialised, tmp_path: Path) -> Non
 def test_what_was_compacted_is_said(home: Initialised) -> None:
     """COMPACTED, with how to go on; from the oldest stored change on everything is sent."""
     run = Run(home)
-    committer = run.control.log._committer
+    committer = run.control.writer._committer
     committer._retention = replace(committer._retention, changes=4)
     for _ in range(10):
         last = open_session(run.operator)
@@ -278,7 +278,7 @@ def test_silence_is_said_to_be_silence(shared: Service, monkeypatch: pytest.Monk
 
     assert shared.control is not None
     assert again.revision == session.revision
-    assert again.incarnation == shared.control.log.head().incarnation
+    assert again.incarnation == shared.control.writer.head().incarnation
 
 
 def test_a_drain_ends_watches(home: Initialised) -> None:
@@ -354,7 +354,7 @@ def test_without_a_thread_a_watch_is_refused(shared: Service, monkeypatch: pytes
 def test_a_purge_is_told_and_what_came_before_it_still_is(home: Initialised) -> None:
     """The session's owner is known behind its purge; its subject is not."""
     run = Run(home)
-    log = run.control.log
+    log = run.control.writer
     session = open_session(run.operator, ttl_ms=1000, owner="orchestrator")
     with watching(run.operator, after_revision=0, owner="orchestrator") as watch:
         log.sweep(session.expires_at_ms)

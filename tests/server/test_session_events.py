@@ -105,7 +105,7 @@ def test_a_parent_that_was_found_to_have_ended_is_no_lapse(service: Service, ope
     assert service.control is not None
     with watching(operator) as watch:
         change = end_session("found", child.id, actor="sessauth", cause=EndCause.PARENT_ENDED)
-        service.control.log.submit(change).result()
+        service.control.writer.submit(change).result()
         event = watch.event()
 
     assert (event.kind, event.cause) == (ev.ENDED, EndCause.PARENT_ENDED)

@@ -270,7 +270,7 @@ def test_only_an_operator_opens_for_another(service: Service, operator: Caller) 
 def test_a_session_tells_what_it_has_open(service: Service, operator: Caller) -> None:
     """Get and List carry the permits that are open and the approvals that wait at the session's epoch."""
     opened = _open(operator, subject="payer").session
-    log = service.control.log if service.control else None
+    log = service.control.writer if service.control else None
     assert log is not None and (opened.open_permits, opened.open_approvals) == (0, 0)
     permit = {"permit_id": b"p" * 16, "permit_deadline_ms": log.now_ms() + 60_000}
     for change in (

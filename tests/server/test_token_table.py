@@ -62,7 +62,7 @@ class BatchCase:
 def batch_case(service: Service) -> BatchCase:
     """A service that grants each peer one failed signature, and regains none."""
     assert service.control is not None
-    source = service.control.log.source()
+    source = service.control.writer.source()
     verifier = Verifier(source)
     return BatchCase(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
 

@@ -190,7 +190,7 @@ def test_an_init_that_was_cut_off_is_taken_up_again() -> None:
         assert second.key_id == first.key_id
         assert len(list(second.keys_dir.glob("*.pem"))) == 1
         control = Control(server_config.load(home, {}))
-        assert [key.id for key in control.log.keys()] == [first.key_id]
+        assert [key.id for key in control.writer.keys()] == [first.key_id]
         control.stop()
 
 
@@ -221,7 +221,7 @@ def test_a_braked_state_denies_and_refuses_changes(operator: Caller, token: toke
         )
         assert caller.call("AuthorizationService/Check", _check(minted)).decision.allowed
 
-        service.control.log._brake.engage("a test")
+        service.control.writer._brake.engage("a test")
 
         decision = caller.call("AuthorizationService/Check", _check(minted)).decision
         assert decision.reason == checks.REASON_STATE_BRAKED
@@ -231,7 +231,7 @@ def test_a_braked_state_denies_and_refuses_changes(operator: Caller, token: toke
         assert "a test" not in refused.value.message
         assert wait_until(lambda: not serves(caller))
 
-        service.control.log.clear_brake()
+        service.control.writer.clear_brake()
         assert caller.call("AuthorizationService/Check", _check(minted)).decision.allowed
         assert wait_until(lambda: serves(caller))
 
@@ -249,12 +249,12 @@ def test_a_change_whose_answer_was_missed_is_learnt_by_its_id() -> None:
             blocked.set()
             release.wait(30)
 
-        service.control.log.on_fsync = slow_disk
+        service.control.writer.on_fsync = slow_disk
         end = sessions.EndSessionRequest(request_id="end-1", session_id=session_id)
         with pytest.raises(RpcError) as missed:
             caller.call("SessionService/EndSession", end, timeout=0.5)
         assert blocked.is_set()
-        service.control.log.on_fsync = None
+        service.control.writer.on_fsync = None
         release.set()
 
         assert missed.value.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)

@@ -62,12 +62,12 @@ def test_what_the_start_has_no_time_for_is_verified_later(monkeypatch: pytest.Mo
     with running() as service:
         control = service.control
         assert control is not None
-        lose_lease(control.log)
+        lose_lease(control.writer)
         # The session's rows were read already, or are now.
-        control.log._verification = type(control.log._verification)(control.log.source())
+        control.writer._verification = type(control.writer._verification)(control.writer.source())
         # The pages of each table are a turn of their own, before any row.
         for _ in range(len(layout.TABLES) + 2):
             control._verify_on()
         assert control.stopping.is_set()
         assert isinstance(control.failure, StateUnusable) and control.failure.problem == "CORRUPT"
-        assert "CORRUPT" in control.log.braked
+        assert "CORRUPT" in control.writer.braked

@@ -70,7 +70,7 @@ def both() -> Iterator[Both]:
     """A server's state, read by one verifier for both."""
     with running() as service:
         assert service.control is not None
-        source = service.control.log.source()
+        source = service.control.writer.source()
         yield Both(
             Verifier(source),
             source,

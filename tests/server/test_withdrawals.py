@@ -254,9 +254,9 @@ def test_the_brake_withdraws_everything() -> None:
         token = mint(caller, open_session(caller).id)
         with stream(caller) as opened:
             opened.allow(1, item(token.token))
-            service.control.log._brake.engage("a test")
+            service.control.writer._brake.engage("a test")
             assert opened.withdrawn() == (1, pb.REASON_STATE_BRAKED)
-            service.control.log.clear_brake()
+            service.control.writer.clear_brake()
             opened.allow(1, item(token.token))
 
 
@@ -265,7 +265,7 @@ def test_a_host_that_goes_stale_withdraws_everything() -> None:
     with running() as service:
         caller = service.operator
         assert service.control is not None
-        follower = service.control.log._brake
+        follower = service.control.writer._brake
         token = mint(caller, open_session(caller).id)
         steady = SystemClock()
         follower.fresh_until(steady.steady_ms() + 30_000)

@@ -25,7 +25,7 @@ def ask(service: Service, session: Any, **given: Any) -> ApprovalRecord:
             **given,
         }
     )
-    log = service.control.log
+    log = service.control.writer
     log.submit(changes.request_approval(secrets.token_hex(8), asked)).result(10).raise_if_rejected()
     found = log.approval(session.id, asked.id)
     assert found is not None

@@ -57,7 +57,7 @@ class OneServer:
     def __init__(self, name: str, control: Control, config: Config) -> None:
         """Serve ``check-NAME.sock`` beside the control process's socket."""
         self.name = name
-        source = control.log.source()
+        source = control.writer.source()
         self.verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         self.page = Page.make(shared=False)
         self.verifier.counters = self.page.counters
@@ -78,7 +78,7 @@ class OneServer:
         direct = None
         if name == LOOP:
             direct = service.direct_checks(self.page)
-        carried = None if control.part.carried is None else control.log.source()
+        carried = None if control.part.carried is None else control.writer.source()
         callers = Authenticator.of(config, carried=carried)
         self.serving = Serving(config, methods, authenticator=callers, meter=self.page, direct=direct)
         self.publisher = Publisher(

@@ -47,7 +47,7 @@ class Door:
         """The proof key of the host."""
         host = HostProofKeys.read(self.config.state_dir)
         key = host.counting(SystemClock().now_ms())[0]
-        cluster = self.control.log.head().cluster_id
+        cluster = self.control.writer.head().cluster_id
         return VerifierKey(host.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, cluster)
 
     def check(self, token: Token | str, proof: bytes = b"", **fields: Any) -> pb.Decision:
@@ -98,7 +98,7 @@ class ClusterHosts:
     def hold(self, revision: int) -> bool:
         """Return True if all hosts hold a revision."""
         hosts = (self.one, self.two, self.follower)
-        return all(host.control.log.head().revision >= revision for host in hosts)
+        return all(host.control.writer.head().revision >= revision for host in hosts)
 
     def proof(self, token: Token, door: Door) -> bytes:
         """Return a new proof of a read for the host of ``door``."""

@@ -103,11 +103,11 @@ def two_servers(
         for part in (other.keys_dir, other.run_dir):
             part.mkdir(parents=True)
             part.chmod(0o700)
-        admit(one.control.log, "two", server_key(other).public_key)
+        admit(one.control.writer, "two", server_key(other).public_key)
         key = KeyRing(other.keys_dir).make("issuer-two")
         change = add_key("issuer-two", key.public_key, status=KeyStatus.ACTIVE)
-        one.control.log.submit(change).result().raise_if_rejected()
-        join(other.state_dir, one.control.log.source(), one.control._clock)
+        one.control.writer.submit(change).result().raise_if_rejected()
+        join(other.state_dir, one.control.writer.source(), one.control._clock)
         two = ClusterServer(other, credential)
         opened.callback(two.stop)
         yield one, two

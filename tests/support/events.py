@@ -125,4 +125,4 @@ def watching(caller: Caller, **request: Any) -> Iterator[Watch]:
 def head_of(control: Control | None) -> int:
     """Return the revision of a server's state."""
     assert control is not None
-    return control.log.head().revision
+    return control.writer.head().revision

@@ -30,7 +30,7 @@ class Stating:
 
     def statement(self, rpc: str, request: Any, **fields: Any) -> CallerStatement:
         """Return a good statement of an operator, with some fields replaced."""
-        membership, log = self.leader.control.membership, self.leader.control.log
+        membership, log = self.leader.control.membership, self.leader.control.writer
         assert membership is not None and membership.leader is not None
         good = CallerStatement(
             log.head().cluster_id,

@@ -400,9 +400,7 @@ def open_(
             opened = client.open_session(**terms)
         else:
             scopes = scopes or options["ceiling"]
-            opened, token = client.open_and_mint(
-                scopes, audience, mint={"ttl_ms": token_ttl_ms}, **terms
-            )
+            opened, token = client.open_and_mint(scopes, audience, mint={"ttl_ms": token_ttl_ms}, **terms)
             for warning in token.warnings:
                 warn(warning)
             write_new(token_file, text_of(token))

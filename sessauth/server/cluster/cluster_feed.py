@@ -420,9 +420,9 @@ def _no_leader(
 class HostRegistration:
     """Registers hosts by the log of this server, or by its leader."""
 
-    def __init__(self, log: StateWriter, wait_for: Callable[[int, int], bool]) -> None:
-        """Write to ``log``; ``wait_for(number, ms)`` waits until the folder holds a record."""
-        self._log = log
+    def __init__(self, writer: StateWriter, wait_for: Callable[[int, int], bool]) -> None:
+        """Write to ``writer``; ``wait_for(number, ms)`` waits until the folder holds a record."""
+        self._writer = writer
         self._wait_for = wait_for
         # Asks the leader as the caller; it returns once this folder holds the leader's answer.
         self.hand_on: HandOn = _no_leader
@@ -433,7 +433,7 @@ class HostRegistration:
         Raises NotLeader, NAME_TAKEN, LIMIT, and as the log does.
         """
         work = partial(cluster_rows.store_host, wanted=wanted)
-        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+        self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def require(self, wanted: HostRecord, call: CallContext) -> None:
         """Register a host unless it is registered. Raises as :meth:`store` and the hand-on do."""
@@ -458,7 +458,7 @@ class HostRegistration:
             raise refused("ENGINE_UNREACHABLE", "the host is not registered here yet; ask again")
 
     def _is_registered(self, wanted: HostRecord) -> bool:
-        with self._log.source().rows() as rows:
+        with self._writer.source().rows() as rows:
             record = cluster_rows.host(rows, wanted.name)
             return record is not None and record.admits(wanted) and cluster_rows.is_current(rows, record)
 

@@ -63,9 +63,9 @@ class FollowerRole(ClusterPart):
         """Follow by ``source``, which :meth:`disconnect` closes."""
         self._config = config
         self._source = source
-        log = ReadOnlyLog(", ".join(config.follow.servers), lambda: source.server)
-        self.carried = log
-        self.refusal = log.refusal
+        carried = ReadOnlyLog(", ".join(config.follow.servers), lambda: source.server)
+        self.carried = carried
+        self.refusal = carried.refusal
         self.host = source.host
         self._opened: tuple[Follower, Freshness] | None = None
         self._calls: LeaderCalls | None = None
@@ -81,11 +81,11 @@ class FollowerRole(ClusterPart):
         """Return the object that asks the servers to sign."""
         return RemoteSigner(self._source.sign_verifier_key)
 
-    def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
+    def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow and to prove freshness with an opened writer, from :meth:`start` on."""
-        self._log, self._clock = log, clock
+        self._writer, self._clock = writer, clock
         follower = Follower(
-            self._source, log, on_compacted=partial(joining.catch_up, self._config, self._source, log)
+            self._source, writer, on_compacted=partial(joining.catch_up, self._config, self._source, writer)
         )
         follower.on_alarm = self._on_alarm
         follower.on_decision = server_log.alarm_over
@@ -102,7 +102,7 @@ class FollowerRole(ClusterPart):
         source = self._source
         self._calls = LeaderCalls(
             self._config,
-            StatementSigner(log.head().cluster_id, source.host, source.key, clock),
+            StatementSigner(writer.head().cluster_id, source.host, source.key, clock),
             lambda: Leader("", source.server, follower.position.term),
             partial(settle, follower),
             authenticator.credential_of,
@@ -178,14 +178,14 @@ class FollowerRole(ClusterPart):
             raise refused("NOT_LEADER", f"{address} can't be asked: {error}") from None
 
     def _extend(self, steady_ms: int) -> None:
-        self._log.fresh_until(steady_ms)
+        self._writer.fresh_until(steady_ms)
         self._fresh_until_ms = steady_ms
         if not self._fresh:
             self._fresh = True
             server_log.event(logging.INFO, "fresh", number=self._proven, server=self._source.server)
 
     def _deny(self) -> None:
-        self._log.deny_as_stale()
+        self._writer.deny_as_stale()
         self._fresh_until_ms = 0
 
     @property

@@ -64,12 +64,12 @@ class Membership(ClusterPart):
         self._formats: FormatRaiser | None = None
         self._calls: LeaderCalls | None = None
 
-    def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
+    def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow, prove and lead with an opened writer, from :meth:`start` on."""
         settings = self._config.cluster
         followed = FollowedHosts()
         beats = BeatWriter(
-            log.head().cluster_id,
+            writer.head().cluster_id,
             settings.name,
             self._key,
             followed,
@@ -80,9 +80,9 @@ class Membership(ClusterPart):
         source = EngineSource(self.carrier, settings.name, beats, beats.stored, beats.hosts)
         follower = Follower(
             source,
-            log,
+            writer,
             idle=lambda: self.carried.leader is not None,
-            on_compacted=partial(self._catch_up, log) if self._config.follow.servers else None,
+            on_compacted=partial(self._catch_up, writer) if self._config.follow.servers else None,
         )
         follower.on_alarm = self._on_alarm
         follower.on_decision = server_log.alarm_over
@@ -90,16 +90,16 @@ class Membership(ClusterPart):
             source,
             follower,
             clock,
-            log.fresh_until,
-            log.deny_as_stale,
+            writer.fresh_until,
+            writer.deny_as_stale,
             bound_ms=settings.staleness_ms,
-            registered_ms=lambda: self._registered_ms(log),
+            registered_ms=lambda: self._registered_ms(writer),
         )
-        self._peers = peers = Peers(self.carrier, settings.name, log.source(), clock, self._on_differ)
+        self._peers = peers = Peers(self.carrier, settings.name, writer.source(), clock, self._on_differ)
         election = Election(
             self.carried,
             follower,
-            log,
+            writer,
             settings.address,
             ttl_ms=settings.lead_ttl_ms,
             on_lead=self._on_lead,
@@ -107,23 +107,25 @@ class Membership(ClusterPart):
         )
         self.carried.reasons = self._reasons
         self._opened = follower, freshness, election
-        registration = HostRegistration(log, follower.wait_for)
-        self.feed = ClusterFeed(source, log.source(), self._config.home, followed, registration)
+        registration = HostRegistration(writer, follower.wait_for)
+        self.feed = ClusterFeed(source, writer.source(), self._config.home, followed, registration)
         self.feed.parts = Parts(required=settings.require_client_certificates)
-        self.hosts = HostEvidence(log, self.carried, followed, clock, settings.staleness_ms, settings.address)
+        self.hosts = HostEvidence(
+            writer, self.carried, followed, clock, settings.staleness_ms, settings.address
+        )
         self._trimmer = Trimmer(self.carrier, clock)
         self._compactor = Compactor(self.carrier, clock, self._on_full)
-        self._formats = FormatRaiser(log, self.carried)
-        self._hand_on(log, clock, authenticator, follower)
+        self._formats = FormatRaiser(writer, self.carried)
+        self._hand_on(writer, clock, authenticator, follower)
 
     def _hand_on(
-        self, log: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
+        self, writer: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
     ) -> None:
         """Have ``authenticator`` accept other hosts' statements, and state callers to the leader."""
-        cluster = log.head().cluster_id
+        cluster = writer.head().cluster_id
         authenticator.parts = Parts(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
-            cluster, log.source(), lambda: self.carried.present, authenticator, clock
+            cluster, writer.source(), lambda: self.carried.present, authenticator, clock
         )
         signer = StatementSigner(cluster, self.host, self._key, clock)
         self._calls = LeaderCalls(
@@ -220,17 +222,17 @@ class Membership(ClusterPart):
         """Close the connections to the engine."""
         self.carrier.close()
 
-    def _catch_up(self, log: StateWriter, decided_behind: int | None) -> None:
+    def _catch_up(self, writer: StateWriter, decided_behind: int | None) -> None:
         """Take a snapshot of another server, since the engine forgot records that this one needs."""
         source = joining.open_source(self._config)
         try:
-            joining.catch_up(self._config, source, log, decided_behind)
+            joining.catch_up(self._config, source, writer, decided_behind)
         finally:
             source.close()
 
-    def _registered_ms(self, log: StateWriter) -> int:
+    def _registered_ms(self, writer: StateWriter) -> int:
         """Return for how long this server may allow after a proof, 0 before it is a host of the cluster."""
-        record = log.host(SERVER_PREFIX + self._config.cluster.name)
+        record = writer.host(SERVER_PREFIX + self._config.cluster.name)
         return 0 if record is None or record.leaving else record.staleness_ms
 
     def _reasons(self) -> str:
@@ -329,9 +331,9 @@ def holding_back(registered: Iterable[HostRecord], known: Readers) -> list[str]:
 class FormatRaiser:
     """Has a cluster write the latest format, while this server leads. One thread at a time may call it."""
 
-    def __init__(self, log: StateWriter, carried: CarriedLog) -> None:
+    def __init__(self, writer: StateWriter, carried: CarriedLog) -> None:
         """Read beats through the carrier of ``carried``."""
-        self._log = log
+        self._writer = writer
         self._carried = carried
         # Statements of hosts while this server led: they hold for a host that is away now.
         self._known = Readers()
@@ -343,7 +345,7 @@ class FormatRaiser:
             self._known.clear()
             self._holding = []
             return
-        with self._log.source().rows() as rows:
+        with self._writer.source().rows() as rows:
             if (read_position(rows) or CarriedPosition()).writes >= FORMAT:
                 return
             self._known |= readers(rows, self._carried.carrier.beats())
@@ -352,7 +354,7 @@ class FormatRaiser:
             if holding != self._holding:
                 server_log.event(logging.INFO, "format_held_back", format=FORMAT, hosts=holding)
             self._holding = holding
-        elif self._log.run(self._raise):
+        elif self._writer.run(self._raise):
             server_log.event(logging.INFO, "format_raised", format=FORMAT)
 
     def _raise(self, group: Group) -> bool:

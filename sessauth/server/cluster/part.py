@@ -54,7 +54,7 @@ class ClusterPart:
         """Return the object that has an issuer key sign the host's proof keys."""
         return IssuerSigner(keyring)
 
-    def attach(self, log: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
+    def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow, prove and lead with an opened writer, from :meth:`start` on.
 
         A server has ``authenticator`` accept callers that other hosts state.
@@ -129,7 +129,7 @@ class HostUsagePart:
         self,
         config: Config,
         part: ClusterPart,
-        log: StateWriter,
+        writer: StateWriter,
         subsystems: ControlSubsystems,
         clock: Clock,
     ) -> None:
@@ -138,13 +138,13 @@ class HostUsagePart:
         removed = RemovedHosts(config.usage_dir, config.usage.keep_ms)
         self._host = part.host
         self._uses_after_end = uses
-        self.cluster = ClusterUsage(part.host, log, store, removed, uses, config.usage, part.term, clock)
+        self.cluster = ClusterUsage(part.host, writer, store, removed, uses, config.usage, part.term, clock)
         self._pass_on = UsagePassOn(
             part.host,
             store,
             uses,
             part.report_usage,
-            lambda: log.leads,
+            lambda: writer.leads,
             clock,
             watchers=lambda: subsystems.events.watchers,
         )
@@ -157,12 +157,12 @@ class HostUsagePart:
         cls,
         config: Config,
         part: ClusterPart,
-        log: StateWriter,
+        writer: StateWriter,
         subsystems: ControlSubsystems,
         clock: Clock,
     ) -> Self | None:
         """Return the part of a host of a cluster; None for a single host."""
-        return cls(config, part, log, subsystems, clock) if part.host else None
+        return cls(config, part, writer, subsystems, clock) if part.host else None
 
     def start(self) -> None:
         """Begin to report."""

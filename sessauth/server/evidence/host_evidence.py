@@ -110,7 +110,7 @@ class HostEvidence:
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         carried: CarriedLog,
         followed: FollowedHosts,
         clock: Clock,
@@ -121,13 +121,13 @@ class HostEvidence:
 
         As a leader register servers for a bound of ``staleness_ms``, and this one's ``address``.
         """
-        self._log = log
+        self._writer = writer
         self._carried = carried
         self._followed = followed
         self._clock = clock
         self._staleness_ms = staleness_ms
         self._address = address
-        self._cluster_id = log.head().cluster_id
+        self._cluster_id = writer.head().cluster_id
         # One reads at a time; callers that wait meanwhile may use its result.
         self._reading = threading.Lock()
         self._read_began_ms = -1
@@ -152,7 +152,7 @@ class HostEvidence:
             known = self._marks.get(revision)
             if known is not None:
                 return known
-        with self._log.source().rows() as rows:
+        with self._writer.source().rows() as rows:
             position = read_position(rows)
         number = 0 if position is None else position.number
         with self._lock:
@@ -199,7 +199,7 @@ class HostEvidence:
                     "HOST_ACTIVE", f"host: {name} may still allow calls; stop it, and wait for its bound"
                 )
         work = partial(cluster_rows.leave_host, name=name)
-        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+        self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def poll(self) -> None:
         """Read the hosts' records; as the leader register servers, and drop departed hosts. Once a second."""
@@ -217,7 +217,7 @@ class HostEvidence:
             ]
         for record in left:
             work = partial(cluster_rows.drop_host, record=record)
-            self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+            self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def refresh(self, since_ms: int) -> None:
         """Read rows, reports and beats, unless a reading began after ``since_ms`` of the steady clock.
@@ -249,7 +249,7 @@ class HostEvidence:
             ]
 
     def _read_rows(self) -> None:
-        records = {record.name: record for record in self._log.hosts()}
+        records = {record.name: record for record in self._writer.hosts()}
         now_ms = self._clock.steady_ms()
         with self._lock:
             for name in self._entries.keys() - records.keys():
@@ -263,7 +263,7 @@ class HostEvidence:
 
     def _read_reports(self) -> int:
         """Read the reports of this server's followers; return the number of the last record that it holds."""
-        with self._log.source().rows() as rows:
+        with self._writer.source().rows() as rows:
             position = read_position(rows)
         at_ms, own = self._clock.now_ms(), self._entries.get(SERVER_PREFIX + self._carried.server)
         with self._lock:
@@ -357,17 +357,17 @@ class HostEvidence:
     def _server_keys(self) -> dict[str, list[KeyRecord]]:
         """Return the keys of each server, of any status."""
         servers: dict[str, list[KeyRecord]] = {}
-        for key in self._log.keys():
+        for key in self._writer.keys():
             if key.owner.startswith(SERVER_OWNER):
                 servers.setdefault(key.owner.removeprefix(SERVER_OWNER), []).append(key)
         return servers
 
     def _register_servers(self) -> None:
-        for key in self._log.keys():
+        for key in self._writer.keys():
             if key.status is not KeyStatus.ACTIVE or not key.owner.startswith(SERVER_OWNER):
                 continue
             name = key.owner.removeprefix(SERVER_OWNER)
-            record = self._log.host(SERVER_PREFIX + name)
+            record = self._writer.host(SERVER_PREFIX + name)
             address = self._address if name == self._carried.server else ""
             if record is not None and not address:
                 continue
@@ -390,4 +390,4 @@ class HostEvidence:
     def _store_server(self, name: str, instance: bytes, address: str) -> None:
         wanted = HostRecord(SERVER_PREFIX + name, "", instance, self._staleness_ms, address=address)
         work = partial(cluster_rows.store_host, wanted=wanted)
-        self._log.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+        self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)

@@ -52,7 +52,7 @@ class ReceiptIssuer:
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         verifier: Verifier,
         keyring: KeyRing,
         registry: VerifierRegistry,
@@ -66,7 +66,7 @@ class ReceiptIssuer:
         ``verifier`` is the process's own. ``wait_ms`` bounds the wait for acknowledgements.
         ``last_allow_ms`` returns when a call of a session was last allowed, in ms since 1970; 0: not known.
         """
-        self._log = log
+        self._writer = writer
         self._verifier = verifier
         self._keyring = keyring
         self._registry = registry
@@ -90,7 +90,7 @@ class ReceiptIssuer:
         ``session`` is the session as its end left it; None: it is read.
         """
         try:
-            session = session or self._log.get_session(session_id)
+            session = session or self._writer.get_session(session_id)
             return None if session is None else self.receipt(session, call)
         except Exception as error:  # noqa: BLE001 - the end is valid without its receipt too
             server_log.event(
@@ -113,10 +113,10 @@ class ReceiptIssuer:
         return signed
 
     def _signed(self, session: Session, call: CallContext) -> tuple[SignedReceipt, ReceiptState]:
-        key = self._keyring.newest_active(self._log.keys())
+        key = self._keyring.newest_active(self._writer.keys())
         if key is None:
             raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign the receipt")
-        finished = self._storing.get(session.id) or self._log.receipt(session.id)
+        finished = self._storing.get(session.id) or self._writer.receipt(session.id)
         if finished is not None and finished.epoch == session.epoch:
             return finished.signed_by(key), finished.state
         ended = self._ended(session)
@@ -134,7 +134,7 @@ class ReceiptIssuer:
 
     def _ended(self, session: Session) -> Session:
         """Return the session, or the ancestor that it ended with."""
-        for member in lineage(session, self._log.get_session):
+        for member in lineage(session, self._writer.get_session):
             if member.status is SessionStatus.ENDED:
                 return member
         raise refused(
@@ -145,7 +145,7 @@ class ReceiptIssuer:
         """Request acknowledgements, and wait for those that are not late."""
         if not self._registry.is_pending(revision, also_late=True):
             return
-        self._log.call_for(revision)
+        self._writer.call_for(revision)
         if not self._registry.is_pending(revision):
             return
         within_ms = int((until - time.monotonic()) * 1000)
@@ -178,9 +178,9 @@ class ReceiptIssuer:
         # Read after the statuses: a permit that was granted before the end is counted by then, and an ended
         # session gets none.
         has_none = ended is session and not session.open_permits
-        open_permits = 0 if has_none else self._log.counts(session.id).open_permits
-        known = ended.ended_at_ms > self._log.registrations_since_ms()
-        head = self._log.head()
+        open_permits = 0 if has_none else self._writer.counts(session.id).open_permits
+        known = ended.ended_at_ms > self._writer.registrations_since_ms()
+        head = self._writer.head()
         return Receipt(
             cluster_id=head.cluster_id,
             incarnation=head.incarnation,
@@ -219,7 +219,7 @@ class ReceiptIssuer:
         if first is not receipt and first.epoch == receipt.epoch:
             return first
         try:
-            stored = self._log.decide(
+            stored = self._writer.decide(
                 partial(cluster_rows.store_receipt, finished=receipt), cluster_rows.EVIDENCE_ROW_BYTES
             )
         except SessauthError as error:

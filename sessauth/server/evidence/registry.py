@@ -47,16 +47,16 @@ class RegistrationRequest:
 class VerifierRegistry:
     """The verifiers of one control process. Any thread may use it."""
 
-    def __init__(self, log: StateWriter, clock: Clock) -> None:
+    def __init__(self, writer: StateWriter, clock: Clock) -> None:
         """Take over the previous process's verifiers: each counts until its bound has passed."""
-        self._log = log
+        self._writer = writer
         self._clock = clock
         # One registers at a time; renewals don't wait for it.
         self._registering = threading.Lock()
         self._changed = threading.Condition()
         self._entries: dict[str, RegistryEntry] = {}
         steady_ms, at_ms = self._now()
-        for record in log.registrations():
+        for record in writer.registrations():
             self._entries[record.name] = RegistryEntry(
                 record,
                 VerifierKind.EMBEDDED,
@@ -65,7 +65,7 @@ class VerifierRegistry:
                 at_ms,
                 record.registered_at_ms,
             )
-        log.call_anew()
+        writer.call_anew()
 
     def register(self, request: RegistrationRequest) -> int:
         """Register a verifier or renew it; returns the latest revision, which it must have read.
@@ -76,7 +76,7 @@ class VerifierRegistry:
             with self._registering:
                 self._add(request)
         # Read after the table: an end that is not in it yet finds the verifier.
-        return self._log.head().revision
+        return self._writer.head().revision
 
     def leave(self, name: str, instance: bytes) -> None:
         """Record that a verifier allows nothing any more. An unknown one is ignored."""
@@ -126,7 +126,7 @@ class VerifierRegistry:
 
     def all(self) -> Sequence[tuple[RegistryEntry, VerifierState]]:
         """Return all verifiers by name, each with its state against the last end to be acknowledged."""
-        _, revision = self._log.source().called_for()
+        _, revision = self._writer.source().called_for()
         steady_ms, at_ms = self._now()
         with self._changed:
             return [
@@ -189,7 +189,7 @@ class VerifierRegistry:
         record = replace(record, registered_revision=first, registered_at_ms=at_ms)
         if request.kind is VerifierKind.EMBEDDED:
             work = partial(cluster_rows.store_registration, record=record)
-            self._log.decide(work, cluster_rows.EVIDENCE_ROW_BYTES).result(COMMIT_SECONDS)
+            self._writer.decide(work, cluster_rows.EVIDENCE_ROW_BYTES).result(COMMIT_SECONDS)
         entry = RegistryEntry(record, request.kind, revision, self._clock.steady_ms(), at_ms, at_ms)
         with self._changed:
             self._entries[record.name] = entry
@@ -226,7 +226,7 @@ class VerifierRegistry:
         if entry.kind is VerifierKind.EMBEDDED:
             try:
                 work = partial(cluster_rows.drop_registration, record=entry.record)
-                self._log.decide(work, cluster_rows.EVIDENCE_ROW_BYTES)
+                self._writer.decide(work, cluster_rows.EVIDENCE_ROW_BYTES)
             except SessauthError as error:
                 server_log.event(logging.WARNING, "registration_not_removed", error=str(error))
 

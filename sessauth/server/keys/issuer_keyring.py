@@ -185,11 +185,11 @@ class ProofKeyRotator:
     """Maintains ``proof/`` of the state folder. The control process has one."""
 
     def __init__(
-        self, state_dir: Path, log: StateWriter, signer: ProofKeySigner, settings: ProofSettings
+        self, state_dir: Path, writer: StateWriter, signer: ProofKeySigner, settings: ProofSettings
     ) -> None:
-        """Work on ``state_dir``, which ``log`` writes; ``signer`` signs the public halves."""
+        """Work on ``state_dir``, which ``writer`` writes; ``signer`` signs the public halves."""
         self._state_dir = state_dir
-        self._log = log
+        self._writer = writer
         self._signer = signer
         self._settings = settings
         self._lock = threading.Lock()
@@ -206,9 +206,9 @@ class ProofKeyRotator:
         StateUnusable for a file that others may read, OSError or TableError if one can't be written. Existing
         keys and tables stay then.
         """
-        now_ms = self._log.now_ms()
+        now_ms = self._writer.now_ms()
         with self._lock:
-            incarnation = self._log.head().incarnation
+            incarnation = self._writer.head().incarnation
             host = self._host or self._read_keys()
             table = self._open_table()
             ahead = table is not None and _is_ahead(table, now_ms)
@@ -254,8 +254,8 @@ class ProofKeyRotator:
         Without one that can't be signed now. Raises ServerError NO_ISSUER_KEY if that leaves none, NOT_LIVE
         if no key is valid.
         """
-        now_ms = self._log.now_ms()
-        records = {record.id: record for record in self._log.keys()}
+        now_ms = self._writer.now_ms()
+        records = {record.id: record for record in self._writer.keys()}
         with self._lock:
             host = self._host
             counting = host.counting(now_ms) if host is not None else ()
@@ -282,7 +282,7 @@ class ProofKeyRotator:
             record = records.get(known.issuer_key_id)
             if record is not None and record.status in _VALID:
                 return known
-        cluster_id = self._log.head().cluster_id
+        cluster_id = self._writer.head().cluster_id
         public = VerifierKey(
             host.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, cluster_id
         )

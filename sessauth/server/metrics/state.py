@@ -88,25 +88,25 @@ class StateNumbers:
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         ready: Callable[[], bool],
         restarts: Callable[[], int],
         certificate_end: Callable[[], float],
         cluster: ClusterNumbers | None = None,
         census: SessionCensus | None = None,
     ) -> None:
-        """Read ``log``, and ``cluster`` if the server is one of several.
+        """Read ``writer``, and ``cluster`` if the server is one of several.
 
         ``ready`` returns True if this process serves, ``restarts`` the number of restarted workers, and
         ``certificate_end`` the end of the certificate of TLS, in seconds since 1970, 0 without one.
         """
-        self._log = log
+        self._writer = writer
         self._ready = ready
         self._restarts = restarts
         self._certificate_end = certificate_end
         self._cluster = cluster
         self._lock = threading.Lock()
-        self._census = census or SessionCensus(log)
+        self._census = census or SessionCensus(writer)
         self._revision = -1
         self._changed_at = time.monotonic()
 
@@ -118,7 +118,7 @@ class StateNumbers:
     def collect(self) -> Iterable[Family]:
         """Return the metrics; without those of the state while it can't be read."""
         with self._lock:
-            families = [*self._process(), *self._writer(), *self._in_cluster()]
+            families = [*self._process(), *self._of_writer(), *self._in_cluster()]
             try:
                 return [*families, *self._state()]
             except SessauthError:
@@ -129,23 +129,23 @@ class StateNumbers:
         yield family(BUILD_INFO, {(_version(),): 1.0})
         yield family(READY, float(self._ready()))
         yield family(WORKER_RESTARTS, float(self._restarts()))
-        yield family(BRAKE, float(bool(self._log.braked)))
-        yield family(CLOCK_SUSPECT, float(bool(self._log.clock_suspect)))
+        yield family(BRAKE, float(bool(self._writer.braked)))
+        yield family(CLOCK_SUSPECT, float(bool(self._writer.clock_suspect)))
         yield family(CERTIFICATE_END, self._certificate_end())
 
-    def _writer(self) -> Iterator[Family]:
-        stats = self._log.stats
-        yield family(WRITER_QUEUE, float(self._log.waiting))
+    def _of_writer(self) -> Iterator[Family]:
+        stats = self._writer.stats
+        yield family(WRITER_QUEUE, float(self._writer.waiting))
         yield family(COMMIT_FAILURES, float(stats.failures))
         times, groups = stats.times, stats.groups
         yield histogram(COMMIT_SECONDS, COMMIT_BOUNDS_NS, [((), times.buckets(0), times.total(0))])
         yield histogram(COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
 
     def _in_cluster(self) -> Iterator[Family]:
-        yield family(LEADING, float(self._log.leads))
-        yield family(STALE, float(self._log.stale))
+        yield family(LEADING, float(self._writer.leads))
+        yield family(STALE, float(self._writer.stale))
         yield family(CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
-        yield family(CLUSTER_BRAKE, float(bool(self._log.cluster_brake)))
+        yield family(CLUSTER_BRAKE, float(bool(self._writer.cluster_brake)))
         alarm = None if self._cluster is None else self._cluster.alarm
         yield family(CLUSTER_ALARM, float(alarm is not None))
         yield family(REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
@@ -159,7 +159,7 @@ class StateNumbers:
         self._read_revision()
         yield family(check_metrics.REVISION, float(self._revision))
         yield family(REVISION_AGE, time.monotonic() - self._changed_at)
-        used, size = self._log.room()
+        used, size = self._writer.room()
         yield family(STATE_USED, float(used))
         yield family(STATE_MAP, float(size))
         statistics = self._census.statistics()
@@ -175,7 +175,7 @@ class StateNumbers:
         yield family(APPROVALS, float(statistics.approvals))
 
     def _read_revision(self) -> None:
-        revision = self._log.head().revision
+        revision = self._writer.head().revision
         if revision != self._revision:
             self._revision = revision
             self._changed_at = time.monotonic()
@@ -195,9 +195,9 @@ COUNTING_SHARE: Final = 0.02
 class SessionCensus:
     """Counts the sessions of a log. Every method may be called from any thread."""
 
-    def __init__(self, log: StateWriter) -> None:
+    def __init__(self, writer: StateWriter) -> None:
         """Count nothing yet."""
-        self._log = log
+        self._writer = writer
         self._lock = threading.Lock()
         self._statistics = StateStatistics()
         self._cached_until = float("-inf")
@@ -207,7 +207,7 @@ class SessionCensus:
         with self._lock:
             began = time.monotonic()
             if began >= self._cached_until:
-                self._statistics = self._log.census()
+                self._statistics = self._writer.census()
                 now = time.monotonic()
                 self._cached_until = now + (now - began) * (1 / COUNTING_SHARE - 1)
             return self._statistics

@@ -107,20 +107,20 @@ class Control:
             opened.callback(self.part.disconnect)
             self.keyring = self.part.open_keyring(config.keys_dir)
             ensure_run_dir(config)
-            self.log = StateWriter.open(
+            self.writer = StateWriter.open(
                 config.state_dir,
                 map_size=config.server.map_size_bytes,
                 clock=self._clock,
                 carried=self.part.carried,
             )
-            opened.callback(self.log.close)
+            opened.callback(self.writer.close)
             # A large state is read on in the background.
-            self.log.verify(VERIFY_AT_START_SECONDS)
+            self.writer.verify(VERIFY_AT_START_SECONDS)
             self._compose(opened)
             self._opened = opened.pop_all()
 
     def _compose(self, opened: ExitStack) -> None:
-        config, log = self._config, self.log
+        config, writer = self._config, self.writer
         self.metrics = Metrics(config) if config.metrics.address else None
         page = None
         if self.metrics is not None:
@@ -129,11 +129,11 @@ class Control:
         self._tracing = open_tracing(config.tracing, CONTROL)
         if self._tracing is not None:
             opened.callback(self._tracing.close)
-        source = log.source()
+        source = writer.source()
         self._verifier = verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.counters = page.counters if page is not None else None
         signer = self.part.proof_key_signer(self.keyring)
-        self.host_keys = ProofKeyRotator(config.state_dir, log, signer, config.proofs)
+        self.host_keys = ProofKeyRotator(config.state_dir, writer, signer, config.proofs)
         # Without them all but bound tokens are served; the background tries again.
         try_once("proof keys", self.host_keys.rotate)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
@@ -143,19 +143,19 @@ class Control:
         authenticator = Authenticator.of(config, self._workers, carried)
         authenticator.credentials.drop_copies()
         self.subsystems = subsystems = ControlSubsystems(
-            config, log, source, verifier, self.keyring, self._clock, authenticator
+            config, writer, source, verifier, self.keyring, self._clock, authenticator
         )
         opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
-        self.part.attach(log, self._clock, authenticator)
+        self.part.attach(writer, self._clock, authenticator)
         opened.callback(self.part.close)
-        self.host_usage = HostUsagePart.of(config, self.part, log, subsystems, self._clock)
+        self.host_usage = HostUsagePart.of(config, self.part, writer, subsystems, self._clock)
         if self.host_usage is not None:
             opened.callback(self.host_usage.close)
         services = Services(
             ServiceParts(
                 config=config,
-                log=log,
+                writer=writer,
                 clock=self._clock,
                 part=self.part,
                 subsystems=subsystems,
@@ -171,7 +171,7 @@ class Control:
             )
         )
         self.health = services.health
-        self.readiness = Readiness(log, verifier, self.keyring, self.part, self.health.set_ready)
+        self.readiness = Readiness(writer, verifier, self.keyring, self.part, self.health.set_ready)
         checks_at = "" if config.server.checks_at_control else config.check_addresses
         self.serving = Serving(
             config,
@@ -190,10 +190,10 @@ class Control:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         self.reloader = Reloader(config, authenticator, self.supervisor, self._clock)
-        census = SessionCensus(log)
+        census = SessionCensus(writer)
         services.status.read = StatusReport(
             config,
-            log,
+            writer,
             self.part,
             self.readiness,
             self.supervisor,
@@ -206,7 +206,7 @@ class Control:
             self.metrics.compose(
                 Publisher(page, verifier, self.serving, self._watching, audit),
                 StateNumbers(
-                    log,
+                    writer,
                     self.is_ready,
                     lambda: self.supervisor.restarts,
                     partial(certificate_end, config),
@@ -221,7 +221,7 @@ class Control:
                 ("same state", self._require_same_state),
                 ("verification", self._verify_on),
                 ("polling", self._require_polling),
-                ("sweep", log.sweep),
+                ("sweep", writer.sweep),
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
                 *subsystems.tasks(),
@@ -270,7 +270,7 @@ class Control:
 
     def _require_grants(self) -> None:
         """Raise FROZEN while an operator refuses all, and AUDIT_UNAVAILABLE if nothing can be recorded."""
-        frozen = self.log.frozen
+        frozen = self.writer.frozen
         if frozen:
             raise frozen_error(frozen)
         self.subsystems.recorder.require(self.supervisor.all_record)
@@ -283,7 +283,7 @@ class Control:
     def _require_same_state(self) -> None:
         """Stop when the state's files were replaced, by older ones for instance."""
         try:
-            self.log.check_files()
+            self.writer.check_files()
         except StateUnusable as error:
             if self._stop_for(error):
                 server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
@@ -291,7 +291,7 @@ class Control:
     def _verify_on(self) -> None:
         """Stop when a row of the state is wrong: every check denies by then."""
         try:
-            self.log.verify(VERIFY_A_TURN_SECONDS)
+            self.writer.verify(VERIFY_A_TURN_SECONDS)
         except StateUnusable as error:
             if self._stop_for(error):
                 server_log.event(logging.ERROR, "state_corrupt", problem=error.problem, error=str(error))
@@ -419,7 +419,7 @@ class ServiceParts:
     """The parts of a control process that its services need."""
 
     config: Config
-    log: StateWriter
+    writer: StateWriter
     clock: Clock
     part: ClusterPart
     subsystems: ControlSubsystems
@@ -454,38 +454,44 @@ class Services:
 
 
 def _checks(parts: ServiceParts) -> AuthorizationService:
-    config, log, part = parts.config, parts.log, parts.part
+    config, writer, part = parts.config, parts.writer, parts.part
     failures = FailedSignatures(
         config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
     )
-    local = LocalWriter(log, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
-    writer = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
-    return AuthorizationService(parts.verifier, parts.source, failures, writer, parts.watching, parts.tracing)
+    local = LocalWriter(writer, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
+    port = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
+    return AuthorizationService(parts.verifier, parts.source, failures, port, parts.watching, parts.tracing)
 
 
 def _services(
     parts: ServiceParts, status: StatusService, checks: AuthorizationService
 ) -> Sequence[RpcService]:
-    config, log, clock, subsystems, part = parts.config, parts.log, parts.clock, parts.subsystems, parts.part
+    config, writer, clock, subsystems, part = (
+        parts.config,
+        parts.writer,
+        parts.clock,
+        parts.subsystems,
+        parts.part,
+    )
     registry, receipts = subsystems.registry, subsystems.receipts
     receipts.hosts = part.hosts
-    minter = Minter(log, parts.keyring, clock)
+    minter = Minter(writer, parts.keyring, clock)
     cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
     feed_parts = None if part.feed is None else part.feed.parts
     return (
-        SessionService(log, config.sessions, receipts, minter, parts.require_grants),
-        TokenService(log, minter, clock, parts.require_grants),
+        SessionService(writer, config.sessions, receipts, minter, parts.require_grants),
+        TokenService(writer, minter, clock, parts.require_grants),
         checks,
-        KeyService(log, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
-        CredentialService(log, parts.authenticator),
-        ApprovalService(log, parts.require_grants),
-        ClusterService(log, part, clock),
-        CutOffService(log, subsystems.local.brake_by),
-        EventService(log, subsystems.events, clock),
-        EvidenceService(log, registry, receipts),
+        KeyService(writer, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
+        CredentialService(writer, parts.authenticator),
+        ApprovalService(writer, parts.require_grants),
+        ClusterService(writer, part, clock),
+        CutOffService(writer, subsystems.local.brake_by),
+        EventService(writer, subsystems.events, clock),
+        EvidenceService(writer, registry, receipts),
         FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),
         ForwardService(checks.methods()),
-        UsageService(log, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
+        UsageService(writer, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
         status,
     )
 

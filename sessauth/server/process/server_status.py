@@ -48,7 +48,7 @@ class StatusReport:
     def __init__(
         self,
         config: Config,
-        log: StateWriter,
+        writer: StateWriter,
         part: ClusterPart,
         readiness: Readiness,
         supervisor: Supervisor,
@@ -58,7 +58,7 @@ class StatusReport:
     ) -> None:
         """Report the uptime since now."""
         self._config = config
-        self._log = log
+        self._writer = writer
         self._part = part
         self._readiness = readiness
         self._supervisor = supervisor
@@ -69,12 +69,12 @@ class StatusReport:
 
     def read(self) -> ServerStatus:
         """Return the status; without the numbers of a state that can't be read, ``not_ready`` says why."""
-        log, part, recent, alarm = self._log, self._part, self._recent(), self._part.alarm
+        writer, part, recent, alarm = self._writer, self._part, self._recent(), self._part.alarm
         workers = self._supervisor.workers
         status = ServerStatus(
             version=version(),
             uptime_ms=int((time.monotonic() - self._began) * 1000),
-            role=_role(self._config, leads=log.leads),
+            role=_role(self._config, leads=writer.leads),
             host=part.host,
             not_ready=self._readiness.problem(),
             workers=len(workers),
@@ -83,19 +83,19 @@ class StatusReport:
             minute_ms=recent.ms,
             checks=recent.checks,
             denials=recent.denials,
-            brake=log.braked,
-            cluster_brake=log.cluster_brake,
-            clock_suspect=log.clock_suspect,
-            fresh=alarm is None and not log.stale,
+            brake=writer.braked,
+            cluster_brake=writer.cluster_brake,
+            clock_suspect=writer.clock_suspect,
+            fresh=alarm is None and not writer.stale,
             record=part.record,
             alarm="" if alarm is None else str(alarm),
             audit_fault=self._audit_fault(),
         )
         status = _with_files(status, self._config)
         try:
-            used, size = log.room()
+            used, size = writer.room()
             counts = self._census.statistics()
-            return _with_counts(replace(status, revision=log.head().revision), used, size, counts)
+            return _with_counts(replace(status, revision=writer.head().revision), used, size, counts)
         except SessauthError:
             return status
 
@@ -188,14 +188,14 @@ class Readiness:
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         verifier: Verifier,
         keyring: KeyRing,
         part: ClusterPart,
         set_ready: Callable[[bool], object],
     ) -> None:
         """Report to ``set_ready``, the health service."""
-        self._log = log
+        self._writer = writer
         self._verifier = verifier
         self._keyring = keyring
         self._part = part
@@ -209,14 +209,14 @@ class Readiness:
     def problem(self) -> str:
         """Return why this process is not ready; empty if it is."""
         try:
-            floor_ms = self._log.head().clock_floor_ms
+            floor_ms = self._writer.head().clock_floor_ms
             if self._part.alarm is not None:
                 return f"this host left its cluster's log: {self._part.alarm}"
-            if self._log.braked:
-                return f"the brake denies every check: {self._log.braked}"
+            if self._writer.braked:
+                return f"the brake denies every check: {self._writer.braked}"
             if not self._verifier.view.current:
                 return "the state of this host is not known to be current, which denies every check"
-            late_ms = floor_ms - self._log.now_ms()
+            late_ms = floor_ms - self._writer.now_ms()
             if late_ms > limits.CLOCK_STEP_MS:
                 # A clock that was wrong when the state was opened does not deviate from its own beginning.
                 # In whole minutes: it is logged whenever it changes.
@@ -225,7 +225,7 @@ class Readiness:
                     f"the wall clock is {minutes} min before the state's clock floor, which denies every "
                     "check: set the clock right, then restart the server"
                 )
-            return self._keyring.problem(self._log.keys())
+            return self._keyring.problem(self._writer.keys())
         except SessauthError as error:
             return str(error)
 

@@ -28,7 +28,7 @@ class ControlSubsystems:
     def __init__(
         self,
         config: Config,
-        log: StateWriter,
+        writer: StateWriter,
         source: LmdbSource,
         verifier: Verifier,
         keyring: KeyRing,
@@ -46,29 +46,29 @@ class ControlSubsystems:
             config.state_dir,
             authenticator.credentials.file,
             authenticator.identities,
-            lambda: log.braked_by_hand,
+            lambda: writer.braked_by_hand,
             clock,
-            cluster_brake=lambda: log.cluster_brake,
+            cluster_brake=lambda: writer.cluster_brake,
             records=config.audit.enabled,
             fsync_ms=config.audit.fsync_ms,
         )
         self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, local=self.local)
         try:
             self.events = SessionEventPublisher(source)
-            self.uses_after_end = UsesAfterEnd(log, self.events.publish)
+            self.uses_after_end = UsesAfterEnd(writer, self.events.publish)
             limits = config.usage
             files = UsageFiles(
                 config.usage_dir, max_files=limits.max_sessions, max_bytes=limits.max_stored_bytes
             )
-            self.usage = UsageStore(log, limits, files, clock)
+            self.usage = UsageStore(writer, limits, files, clock)
             self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
             if config.reports_observations:
                 self.recorder.report_observations(
                     self.usage, source, verifier=CONTROL, wants_usage=limits.enabled
                 )
-            self.registry = VerifierRegistry(log, clock)
+            self.registry = VerifierRegistry(writer, clock)
             self.receipts = ReceiptIssuer(
-                log,
+                writer,
                 verifier,
                 keyring,
                 self.registry,

@@ -33,9 +33,9 @@ class ClusterService(Service):
 
     descriptor = cluster_pb.DESCRIPTOR.services_by_name["ClusterService"]
 
-    def __init__(self, log: StateWriter, part: ClusterPart, clock: Clock | None = None) -> None:
+    def __init__(self, writer: StateWriter, part: ClusterPart, clock: Clock | None = None) -> None:
         """Answer by the process's ``part``; a single host, which has none, refuses."""
-        self._log = log
+        self._writer = writer
         self._part = part
         self._clock = clock or SystemClock()
 
@@ -44,7 +44,7 @@ class ClusterService(Service):
     ) -> cluster_pb.GetStandingResponse:
         """Return the standing of this host."""
         part = self._required()
-        with self._log.source().rows() as rows:
+        with self._writer.source().rows() as rows:
             head, position = rows.head(), read_position(rows)
         alarm = part.alarm
         answer = cluster_pb.GetStandingResponse(
@@ -52,12 +52,12 @@ class ClusterService(Service):
             incarnation=head.incarnation,
             host=part.host,
             revision=head.revision,
-            leading=self._log.leads,
-            fresh=alarm is None and not self._log.stale,
+            leading=self._writer.leads,
+            fresh=alarm is None and not self._writer.stale,
             alarm="" if alarm is None else alarm.fault,
             alarm_message="" if alarm is None else str(alarm),
-            brake=self._log.braked,
-            cluster_brake=self._log.cluster_brake,
+            brake=self._writer.braked,
+            cluster_brake=self._writer.cluster_brake,
             hosts=self._hosts(part),
             refused_by=", ".join(part.refused_by),
         )
@@ -68,7 +68,7 @@ class ClusterService(Service):
     def _hosts(self, part: ClusterPart) -> list[cluster_pb.HostStanding]:
         reports = {} if part.feed is None else part.feed.hosts.by_host()
         now_ms, hosts = self._clock.steady_ms(), []
-        for record in self._log.hosts():
+        for record in self._writer.hosts():
             standing = cluster_pb.HostStanding(name=record.name, address=record.address)
             report = reports.get((record.principal, record.name))
             if report is not None:

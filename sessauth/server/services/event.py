@@ -34,9 +34,11 @@ class EventService:
 
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["EventService"]
 
-    def __init__(self, log: StateWriter, events: SessionEventPublisher, clock: Clock | None = None) -> None:
-        """Stream the changes of ``log``, and then the events that ``events`` publishes."""
-        self._log = log
+    def __init__(
+        self, writer: StateWriter, events: SessionEventPublisher, clock: Clock | None = None
+    ) -> None:
+        """Stream the changes of ``writer``, and then the events that ``events`` publishes."""
+        self._writer = writer
         self._events = events
         self._clock = clock or SystemClock()
 
@@ -47,7 +49,7 @@ class EventService:
             raise invalid("request", "one message is needed, none was sent")
         request = parse(pb.WatchSessionsRequest, data)
         begin, incarnation = self._position(request)
-        admits = EventFilter(request, call.principal, self._log.get_session)
+        admits = EventFilter(request, call.principal, self._writer.get_session)
         watcher = EventSubscriber(admits, begin)
         if not call.context.add_callback(lambda: watcher.fail(refused("CANCELLED", "the call is over"))):
             raise refused("CANCELLED", "the call is over")
@@ -79,7 +81,7 @@ class EventService:
                 "incarnation: the state was restored since, and every session that was open then has ended; "
                 "list the sessions, and watch from now on",
             )
-        if request.incarnation and self._log.is_carried:
+        if request.incarnation and self._writer.is_carried:
             self._wait_for(request.after_revision)
         seq = self._events.feed.seq_at(request.after_revision)
         return LogPosition(seq, request.after_revision), head.incarnation

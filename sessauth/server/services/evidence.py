@@ -35,9 +35,9 @@ class EvidenceService(Service):
 
     descriptor = evidence_pb.DESCRIPTOR.services_by_name["EvidenceService"]
 
-    def __init__(self, log: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
+    def __init__(self, writer: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
         """Register verifiers in ``registry``; ``receipts`` issues receipts."""
-        self._log = log
+        self._writer = writer
         self._registry = registry
         self._receipts = receipts
 
@@ -59,7 +59,7 @@ class EvidenceService(Service):
         )
         kind = VerifierKind.WORKER if worker else VerifierKind.EMBEDDED
         registration = validated(RegistrationRequest(kind, record))
-        head = self._log.head()
+        head = self._writer.head()
         if request.leave:
             self._registry.leave(registration.record.name, record.instance)
             return evidence_pb.RegisterVerifierResponse(revision=head.revision)
@@ -70,7 +70,9 @@ class EvidenceService(Service):
         self, request: evidence_pb.GetReceiptRequest, call: CallContext
     ) -> evidence_pb.GetReceiptResponse:
         """Return the receipt of a session that the caller sees."""
-        session = require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        session = require_visible(
+            self._writer.get_session(request_fields.session_id(request.session_id)), call
+        )
         receipt = self._receipts.receipt(session, call)
         return evidence_pb.GetReceiptResponse(receipt=request_fields.receipt_message(receipt))
 
@@ -78,7 +80,7 @@ class EvidenceService(Service):
         self, request: evidence_pb.ListVerifiersRequest, call: CallContext
     ) -> evidence_pb.ListVerifiersResponse:
         """Return the registered verifiers with their state against the last end; this process first."""
-        own = self._receipts.own_status(self._log.head().revision)
+        own = self._receipts.own_status(self._writer.head().revision)
         here = evidence_pb.Verifier(
             name=own.name,
             kind=evidence_pb.VERIFIER_KIND_CONTROL,
@@ -128,18 +130,18 @@ class UsageService(Service):
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         store: UsageStore,
         clock: Clock,
         cluster: ClusterUsage | None = None,
         *,
         usage: bool = False,
     ) -> None:
-        """Read sessions in ``log`` and their usage in ``store``, or that of all hosts in ``cluster``.
+        """Read sessions in ``writer`` and their usage in ``store``, or that of all hosts in ``cluster``.
 
         ``usage``: usage records of other hosts are collected too.
         """
-        self._log = log
+        self._writer = writer
         self._store = store
         self._clock = clock
         self._cluster = cluster
@@ -182,7 +184,7 @@ class UsageService(Service):
         def matches(session: Session) -> bool:
             return session.purpose == request.purpose and owner_visible(session.owner, call)
 
-        sessions = self._log.list_sessions(
+        sessions = self._writer.list_sessions(
             request_fields.page_start(request.page_token), size + 1, deadline_checked(matches, call)
         )
         response = usage_pb.GetReportResponse(hosts=self._hosts())
@@ -199,7 +201,7 @@ class UsageService(Service):
     def get_census(self, request: usage_pb.GetCensusRequest, call: CallContext) -> usage_pb.GetCensusResponse:
         """Return every block of a session's tokens that a verifier observed."""
         report = self._report(request.session_id, call)
-        census = census_message(report, partial(self._log.is_revoked, report.session.id))
+        census = census_message(report, partial(self._writer.is_revoked, report.session.id))
         census.hosts.extend(self._hosts())
         return census
 
@@ -210,7 +212,7 @@ class UsageService(Service):
         if self._cluster is None:
             raise refused("NOT_IN_CLUSTER", "this server is a single host; report to one of a cluster")
         self._cluster.require_leading()
-        require_host(request.host, call.principal.name, self._log.host(request.host))
+        require_host(request.host, call.principal.name, self._writer.host(request.host))
         try:
             report = read_report(request, self._clock.now_ms(), usage=self._usage)
         except UsageError as error:
@@ -228,9 +230,9 @@ class UsageService(Service):
         if report is None or not owner_visible(report.session.owner, call):
             raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
         # A stored report has the session's own status.
-        session = self._log.effective_session(session_id)
+        session = self._writer.effective_session(session_id)
         if session is not None:
-            set_session(report, readable(self._log, call)(session))
+            set_session(report, readable(self._writer, call)(session))
         return report
 
 

@@ -44,14 +44,14 @@ class KeyService(Service):
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         keyring: KeyRing,
         proof_keys: ProofKeyRotator,
         proofs: ProofSettings,
         parts: Parts | None = None,
         hosts: HostEvidence | None = None,
     ) -> None:
-        """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
+        """Write to ``writer``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
 
         Those of other hosts are signed for as long as ``proofs`` permits here, if ``parts`` accepts the
         connection. ``hosts`` are those of the cluster.
@@ -59,7 +59,7 @@ class KeyService(Service):
         self._proofs = proofs
         self._parts = parts or Parts()
         self._hosts = hosts
-        self._log = log
+        self._writer = writer
         # A name is found free and taken in two steps.
         self._admitting = threading.Lock()
         self._keyring = keyring
@@ -67,7 +67,7 @@ class KeyService(Service):
 
     def list_keys(self, request: key_pb.ListKeysRequest, call: CallContext) -> key_pb.ListKeysResponse:
         """Return all issuer keys with their status."""
-        return key_pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
+        return key_pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._writer.keys()])
 
     def get_jwks(self, request: key_pb.GetJwksRequest, call: CallContext) -> key_pb.GetJwksResponse:
         """Return the public keys that are not distrusted as a JWK set, each with its owner if it has one.
@@ -76,7 +76,7 @@ class KeyService(Service):
         """
         keys = [
             {**public_jwk(key.public_key), **({"owner": key.owner} if key.owner else {})}
-            for key in self._log.keys()
+            for key in self._writer.keys()
             if key.status != KeyStatus.DISTRUSTED
         ]
         return key_pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
@@ -95,12 +95,12 @@ class KeyService(Service):
         Nothing of it is stored. The signature says no more than that the host follows this cluster: a proof
         for its key is worthless at another host, whichever verifier id the key states.
         """
-        if not self._log.is_carried:
+        if not self._writer.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host, which signs its own keys alone")
         problem = self._parts.problem(call.context)
         if problem:
             raise refused("OTHER_HOST", problem)
-        head, keys, now_ms = self._log.head(), self._log.keys(), self._log.now_ms()
+        head, keys, now_ms = self._writer.head(), self._writer.keys(), self._writer.now_ms()
         key = signable(request.payload, head.cluster_id, now_ms, self._proofs.key_lifetime_ms)
         issuers = {issuer.id: issuer for issuer in keys}
         signed = IssuerSigner(self._keyring).sign(key, issuers)
@@ -132,7 +132,7 @@ class KeyService(Service):
         except UsageError as error:
             raise invalid("public_key", str(error)) from error
         change = add_key(request_id, public_key, owner=owner, actor=call.principal.name)
-        outcome = submit_and_wait(self._log, change, call)
+        outcome = submit_and_wait(self._writer, change, call)
         return key_pb.AddKeyResponse(
             key=request_fields.key_message(self._key(added)), revision=outcome.revision
         )
@@ -158,7 +158,7 @@ class KeyService(Service):
     ) -> key_pb.AdmitServerResponse:
         """Add the keys of another server of the cluster, active: it may lead, and root tokens."""
         request_id = request_fields.request_id(request.request_id)
-        if not self._log.is_carried:
+        if not self._writer.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host; begin a cluster with it first")
         if not SERVER_NAME.fullmatch(request.name):
             raise invalid("name", "must be 1 to 32 of a-z, 0-9, '.' and '-'")
@@ -189,7 +189,7 @@ class KeyService(Service):
                 status=KeyStatus.ACTIVE,
                 actor=call.principal.name,
             )
-            revision = submit_and_wait(self._log, change, call).revision
+            revision = submit_and_wait(self._writer, change, call).revision
             keys.append(request_fields.key_message(self._key(added)))
             if field == "server_key" and self._hosts is not None:
                 self._hosts.register_server(request.name, added, request.address)
@@ -197,7 +197,7 @@ class KeyService(Service):
 
     def _require_free(self, request: key_pb.AdmitServerRequest) -> None:
         """Raise NAME_TAKEN if another key may sign as this server, now or once it is activated."""
-        for key in self._log.keys():
+        for key in self._writer.keys():
             if (
                 key.owner == SERVER_OWNER + request.name
                 and key.public_key != request.server_key
@@ -217,11 +217,11 @@ class KeyService(Service):
     ) -> R:
         wanted = request_fields.digest(request.key_id, "key_id")
         change = change_from(request, call, set_key_status, wanted, status)
-        outcome = submit_and_wait(self._log, change, call)
+        outcome = submit_and_wait(self._writer, change, call)
         return response(key=request_fields.key_message(self._key(wanted)), revision=outcome.revision)
 
     def _key(self, wanted: bytes) -> KeyRecord:
-        for key in self._log.keys():
+        for key in self._writer.keys():
             if key.id == wanted:
                 return key
         raise refused("NOT_FOUND", "key_id: no such key")
@@ -238,9 +238,9 @@ class CredentialService(Service):
 
     descriptor = credential_pb.DESCRIPTOR.services_by_name["CredentialService"]
 
-    def __init__(self, log: StateWriter, callers: Authenticator) -> None:
-        """Write to ``log``; ``callers`` has the names that this host alone knows."""
-        self._log = log
+    def __init__(self, writer: StateWriter, callers: Authenticator) -> None:
+        """Write to ``writer``; ``callers`` has the names that this host alone knows."""
+        self._writer = writer
         self._callers = callers
 
     def add_credential(
@@ -269,7 +269,9 @@ class CredentialService(Service):
             audiences=wanted.audiences,
             actor=call.principal.name,
         )
-        return credential_pb.AddCredentialResponse(revision=submit_and_wait(self._log, change, call).revision)
+        return credential_pb.AddCredentialResponse(
+            revision=submit_and_wait(self._writer, change, call).revision
+        )
 
     def remove_credential(
         self, request: credential_pb.RemoveCredentialRequest, call: CallContext
@@ -279,7 +281,7 @@ class CredentialService(Service):
         name = request_fields.text(request.name, "name")
         change = remove_credential(request_id, name, actor=call.principal.name)
         return credential_pb.RemoveCredentialResponse(
-            revision=submit_and_wait(self._log, change, call).revision
+            revision=submit_and_wait(self._writer, change, call).revision
         )
 
     def list_credentials(
@@ -295,7 +297,7 @@ class CredentialService(Service):
                 added_at_ms=record.added_at_ms,
                 added_by=record.added_by,
             )
-            for record in self._log.credentials()
+            for record in self._writer.credentials()
         ]
         own = [
             credential_pb.Credential(
@@ -312,7 +314,7 @@ class CredentialService(Service):
         return request_fields.request_id(value)
 
     def _require_cluster(self) -> None:
-        if not self._log.is_carried:
+        if not self._writer.is_carried:
             raise refused(
                 "NOT_IN_CLUSTER",
                 "this server is a single host; its callers are in its own file",

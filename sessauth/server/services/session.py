@@ -48,19 +48,19 @@ class SessionService(Service):
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         settings: SessionSettings,
         receipts: ReceiptIssuer,
         minter: Minter,
         require_grants: Callable[[], None] = always_permitted,
     ) -> None:
-        """Write to ``log``; ``settings`` bound lifetimes.
+        """Write to ``writer``; ``settings`` bound lifetimes.
 
         ``receipts`` issues receipts of ends, ``minter`` mints tokens that a session is opened with.
         ``require_grants`` raises while no authority may be granted.
         """
         self._require_grants = require_grants
-        self._log = log
+        self._writer = writer
         self._settings = settings
         self._receipts = receipts
         self._minter = minter
@@ -88,7 +88,7 @@ class SessionService(Service):
         ceiling = _ceiling(request)
         minting = None
         if request.HasField("mint"):
-            now_ms = self._log.now_ms()
+            now_ms = self._writer.now_ms()
             minting = self._minting(request, ceiling, parent)
             ends_at_ms = now_ms + decided["ttl_ms"]
             if parent is not None:
@@ -105,7 +105,7 @@ class SessionService(Service):
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        outcome, session = change_session(self._log, change, call)
+        outcome, session = change_session(self._writer, change, call)
         response = session_pb.OpenSessionResponse(
             session=self._shown(session, outcome.session_id, call), revision=outcome.revision
         )
@@ -137,13 +137,13 @@ class SessionService(Service):
         matches = deadline_checked(_filter(request, call), call)
         if request.id_prefix:
             digits = request_fields.id_prefix(request.id_prefix)
-            found = self._log.sessions_beginning(digits, after, size + 1, matches)
+            found = self._writer.sessions_beginning(digits, after, size + 1, matches)
             last, more = after, len(found) > size
         else:
-            found, last, more = self._log.page_of_sessions(after, size + 1, matches, int(request.status))
+            found, last, more = self._writer.page_of_sessions(after, size + 1, matches, int(request.status))
         if len(found) > size:
             last = found[size - 1].id
-        read = readable(self._log, call)
+        read = readable(self._writer, call)
         return session_pb.ListSessionsResponse(
             sessions=[request_fields.session_message(read(session)) for session in found[:size]],
             next_page_token=request_fields.page_token(last) if more else "",
@@ -155,7 +155,7 @@ class SessionService(Service):
         """Renew a lease; returns its durable deadline."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.raise_if_expired()
-        deadline_ms = wait_for_commit(self._log.keep_alive(session.id), call)
+        deadline_ms = wait_for_commit(self._writer.keep_alive(session.id), call)
         return session_pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(
@@ -218,12 +218,12 @@ class SessionService(Service):
     ) -> Minting:
         """Read the request for the first token of a session that is opened."""
         require_repeatable(request.mint)
-        above = map(CeilingOf.session, lineage(parent, self._log.get_session))
+        above = map(CeilingOf.session, lineage(parent, self._writer.get_session))
         ceilings = (CeilingOf([ceiling], request.observe), *above)
         return self._minter.read(request.mint, ceilings, request.issuer_key_ids)
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
-        return require_visible(self._log.get_session(session_id), call)
+        return require_visible(self._writer.get_session(session_id), call)
 
     def _change(
         self,
@@ -242,8 +242,8 @@ class SessionService(Service):
     ) -> tuple[ChangeOutcome, Session | None]:
         session_id = request_fields.session_id(request.session_id)
         change = change_from(request, call, make, session_id, **fields)
-        require_owner_visible(self._log.owner(session_id), call)
-        return change_session(self._log, change, call)
+        require_owner_visible(self._writer.owner(session_id), call)
+        return change_session(self._writer, change, call)
 
     def _shown(self, session: Session | None, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return the session that a change left; read where the change does not tell it."""
@@ -251,8 +251,8 @@ class SessionService(Service):
 
     def _message(self, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return a session with its effective status."""
-        session = require_visible(self._log.effective_session(session_id), call)
-        return request_fields.session_message(readable(self._log, call)(session))
+        session = require_visible(self._writer.effective_session(session_id), call)
+        return request_fields.session_message(readable(self._writer, call)(session))
 
 
 def _ceiling(request: session_pb.OpenSessionRequest | session_pb.NarrowSessionRequest) -> list[ScopeRecord]:
@@ -303,17 +303,17 @@ class ApprovalService(Service):
 
     descriptor = approval_pb.DESCRIPTOR.services_by_name["ApprovalService"]
 
-    def __init__(self, log: StateWriter, require_grants: Callable[[], None] = always_permitted) -> None:
-        """Read and write ``log``. ``require_grants`` raises while no authority may be granted."""
+    def __init__(self, writer: StateWriter, require_grants: Callable[[], None] = always_permitted) -> None:
+        """Read and write ``writer``. ``require_grants`` raises while no authority may be granted."""
         self._require_grants = require_grants
-        self._log = log
+        self._writer = writer
 
     def list_approvals(
         self, request: approval_pb.ListApprovalsRequest, call: CallContext
     ) -> approval_pb.ListApprovalsResponse:
         """Return one page of the approvals that match all filters, by session and id."""
         size = request_fields.page_size(request.page_size)
-        found = self._log.approvals(
+        found = self._writer.approvals(
             request_fields.optional_session_id(request.session_id, "session_id"),
             after=request_fields.page_start(request.page_token, 2 * request_fields.ID_BYTES),
             limit=size + 1,
@@ -355,17 +355,17 @@ class ApprovalService(Service):
         return self._answer(approval_pb.DenyApprovalResponse, request, call, deny=True, reason=reason)
 
     def _approval(self, session_id: bytes, approval_id: bytes, call: CallContext) -> ApprovalRecord:
-        record = self._log.approval(session_id, approval_id)
+        record = self._writer.approval(session_id, approval_id)
         if record is None or not _is_visible(record, call):
             raise refused("NOT_FOUND", "approval_id: no such approval")
         return record
 
     def _session(self, record: ApprovalRecord) -> approval_pb.ApprovalSession:
         """Return the caller, the purpose and the origin: roles that read approvals may read sessions."""
-        session = self._log.get_session(record.session_id)
+        session = self._writer.get_session(record.session_id)
         if session is None:
             return approval_pb.ApprovalSession()
-        budgets = self._log.remaining(record.session_id, record.charges)
+        budgets = self._writer.remaining(record.session_id, record.charges)
         remaining = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in budgets]
         return approval_pb.ApprovalSession(
             subject=session.subject, purpose=session.purpose, remaining=remaining
@@ -380,7 +380,7 @@ class ApprovalService(Service):
     ) -> R:
         ids = _ids(request)
         change = change_from(request, call, answer_approval, *ids, **answer)
-        outcome = submit_and_wait(self._log, change, call)
+        outcome = submit_and_wait(self._writer, change, call)
         record = self._approval(*ids, call)
         approval, session = request_fields.approval_message(record), self._session(record)
         return response(approval=approval, revision=outcome.revision, session=session)
@@ -393,7 +393,7 @@ class ApprovalService(Service):
             status = ApprovalStatus(request.status)
         except ValueError:
             raise invalid("status", "is none that this server knows") from None
-        now_ms = self._log.now_ms()
+        now_ms = self._writer.now_ms()
 
         def matches(record: ApprovalRecord, session: Session) -> bool:
             if not _is_visible(record, call) or (key and key not in record.keys):

@@ -27,22 +27,24 @@ class TokenService(Service):
 
     def __init__(
         self,
-        log: StateWriter,
+        writer: StateWriter,
         minter: Minter,
         clock: Clock,
         require_grants: Callable[[], None] = always_permitted,
     ) -> None:
         """Mint with ``minter``. ``require_grants`` raises while no authority may be granted."""
         self._require_grants = require_grants
-        self._log = log
+        self._writer = writer
         self._minter = minter
         self._clock = clock
 
     def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
         """Sign a root block for a live session that the caller sees."""
         self._require_grants()
-        session = require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
-        now_ms = self._log.now_ms()
+        session = require_visible(
+            self._writer.get_session(request_fields.session_id(request.session_id)), call
+        )
+        now_ms = self._writer.now_ms()
         members = self._live_lineage(session, now_ms)
         minting = self._minter.read(request, map(CeilingOf.session, members), session.issuer_key_ids)
         return minting.sign(session.id, session.expires_at_ms, session.revision, now_ms)
@@ -75,7 +77,7 @@ class TokenService(Service):
                 block=token_pb2.Block.FromString(payload),
                 scopes=[str(scope) for scope in block.scopes],
                 where=[str(condition) for condition in block.where],
-                revoked=self._log.is_revoked(token.session_id, block.block_id),
+                revoked=self._writer.is_revoked(token.session_id, block.block_id),
             )
             for block, payload in zip(token.inspect().blocks, token.payloads, strict=True)
         ]
@@ -84,17 +86,17 @@ class TokenService(Service):
     def revoke(self, request: pb.RevokeRequest, call: CallContext) -> pb.RevokeResponse:
         """Revoke blocks, and with each all below it."""
         session_id = request_fields.session_id(request.session_id)
-        require_owner_visible(self._log.owner(session_id), call)
+        require_owner_visible(self._writer.owner(session_id), call)
         if not request.block_ids:
             raise invalid("block_ids", "at least one is needed")
         block_ids = request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS)
         reason = request_fields.text(request.reason, "reason")
         change = change_from(request, call, changes.revoke, session_id, block_ids, reason)
-        return pb.RevokeResponse(revision=submit_and_wait(self._log, change, call).revision)
+        return pb.RevokeResponse(revision=submit_and_wait(self._writer, change, call).revision)
 
     def _live_lineage(self, session: Session, now_ms: int) -> list[Session]:
         """Return the session and its ancestors. Raises NOT_LIVE unless all of them are alive."""
-        members = list(lineage(session, self._log.get_session))
+        members = list(lineage(session, self._writer.get_session))
         dead = [
             member
             for member in members
@@ -106,7 +108,7 @@ class TokenService(Service):
         return members
 
     def _verified(self, token: Token) -> tuple[bool, str]:
-        for key in self._log.keys():
+        for key in self._writer.keys():
             if key.id == token.issuer_key_id:
                 wrong = token.first_invalid_block(key.public_key)
                 if wrong < 0:

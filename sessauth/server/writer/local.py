@@ -30,13 +30,13 @@ CLAIM_BYTES: Final = 1_024
 class LocalWriter:
     """A ``WriterPort`` to the log of this process. Any thread may use it."""
 
-    def __init__(self, log: StateWriter, host: TakesProofs, *, cache_bytes: int) -> None:
-        """Decide in the groups of ``log``; verified chains may take ``cache_bytes``.
+    def __init__(self, writer: StateWriter, host: TakesProofs, *, cache_bytes: int) -> None:
+        """Decide in the groups of ``writer``; verified chains may take ``cache_bytes``.
 
         Proofs count as they do for ``host``, the process's own checker.
         """
-        self._log = log
-        self._authorizer = WriterAuthorizer(log.source(), host, cache_bytes=cache_bytes)
+        self._writer = writer
+        self._authorizer = WriterAuthorizer(writer.source(), host, cache_bytes=cache_bytes)
 
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
@@ -48,12 +48,12 @@ class LocalWriter:
         or NOT_LEADER if its proof may be used up meanwhile.
         """
         call.raise_if_expired()
-        self._log.require_leading()
+        self._writer.require_leading()
         pending = []
         for index in wanted:
             request = call_request_from(message, index, audience, call)
             try:
-                future = self._log.decide(partial(self._authorizer.check, request=request), _size(request))
+                future = self._writer.decide(partial(self._authorizer.check, request=request), _size(request))
             except SessauthError as error:
                 if alone:
                     raise _lost(error, request) from None
@@ -74,13 +74,13 @@ class LocalWriter:
         Raises NotLeader: the rows of a host that follows may not have the permit yet.
         """
         call.raise_if_expired()
-        self._log.require_leading()
+        self._writer.require_leading()
         request, permit = call_request_from(message, 0, audience, call), message.permit
 
         def work(group: Group) -> WriterDecision:
             return self._authorizer.commit(group, request, permit)
 
-        _put(message, 0, wait_for_commit(self._log.decide(work, _size(request)), call))
+        _put(message, 0, wait_for_commit(self._writer.decide(work, _size(request)), call))
         return IN_PLACE
 
     def release(self, data: bytes, call: CallContext) -> bytes:
@@ -88,13 +88,13 @@ class LocalWriter:
         permit = parse(pb.ReleaseRequest, data).permit
         require_permit(permit)
         call.raise_if_expired()
-        self._log.require_leading()
+        self._writer.require_leading()
         gateway = call.principal.name
 
         def work(group: Group) -> int:
             return self._authorizer.release(group, gateway, permit).revision
 
-        revision = wait_for_commit(self._log.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
+        revision = wait_for_commit(self._writer.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
         return pb.ReleaseResponse(revision=revision).SerializeToString()
 
 

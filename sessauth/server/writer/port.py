@@ -112,21 +112,21 @@ def change_from(
     return make(request_id, *args, actor=call.principal.name, **fields)
 
 
-def submit_and_wait(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
+def submit_and_wait(writer: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
     """Submit a change and wait until it is durable. Raises Rejected if it is against the rules."""
     call.raise_if_expired()
-    return wait_for_commit(log.submit(change), call).raise_if_rejected()
+    return wait_for_commit(writer.submit(change), call).raise_if_rejected()
 
 
 def change_session(
-    log: StateWriter, change: Change, call: CallContext
+    writer: StateWriter, change: Change, call: CallContext
 ) -> tuple[ChangeOutcome, Session | None]:
     """Submit a change as :func:`submit_and_wait`; return with its outcome the session that it left.
 
     None where the session is to be read: the change was a repeat, or an ancestor decides its status.
     """
     call.raise_if_expired()
-    outcome, session = wait_for_commit(log.submit_for(change, _with_session), call)
+    outcome, session = wait_for_commit(writer.submit_for(change, _with_session), call)
     return outcome.raise_if_rejected(), session
 
 
