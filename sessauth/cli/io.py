@@ -177,12 +177,12 @@ def require_one_stdin(sources: tuple[str | None, ...], message: str) -> None:
         raise UsageError(message)
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write ``text`` and a newline to a new file with mode 0600. Raises UsageError if it exists."""
+def write_new(path: Path, text: str, option: str = "--out") -> None:
+    """Write ``text`` and a newline to a new file with mode 0600. Raises UsageError if it can't be made."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageError(f"--out: can't create {path}: {error.strerror}") from None
+        raise UsageError(f"{option}: can't create {path}: {error.strerror}") from None
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(text + "\n")
 

@@ -35,18 +35,20 @@ def test_both_in_one_call(service: Service, tmp_path: Path) -> None:
         (["--mint", "FILE"], "audience"),
         (["--mint", "FILE", "--audience", "gw", "--scope", "delete:x"], "wider"),
         (["--mint", "THERE", "--audience", "gw"], "exists"),
+        (["--mint", "NOWHERE", "--audience", "gw"], "--mint: can't create"),
     ],
-    ids=["no-mint", "no-audience", "wider", "file-exists"],
+    ids=["no-mint", "no-audience", "wider", "file-exists", "no-folder"],
 )
 def test_neither(service: Service, tmp_path: Path, options: list[str], word: str) -> None:
     """An error opens no session and writes no file."""
     (tmp_path / "there").write_text("kept")
-    names = {"FILE": str(tmp_path / "new"), "THERE": str(tmp_path / "there")}
+    names = {each: str(tmp_path / each.lower()) for each in ("FILE", "THERE")}
+    names["NOWHERE"] = str(tmp_path / "none" / "token")
     before = len(service("session", "list", "--all", "--json").json)
     ran = service(*OPEN, *(names.get(each, each) for each in options))
 
     assert ran.code != 0
     assert word in ran.err
     assert len(service("session", "list", "--all", "--json").json) == before
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "file").exists()
     assert (tmp_path / "there").read_text() == "kept"

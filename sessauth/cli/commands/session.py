@@ -392,18 +392,22 @@ def open_(
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
     if token_file is None and (scopes or audience or token_ttl_ms):
         raise UsageError("--scope, --audience and --token-ttl are those of a token: give --mint FILE")
-    if token_file is not None and token_file.exists():
-        raise UsageError(f"--mint: {token_file} exists; name a new file")
     with settings.client() as client:
         terms = _opening(client, **options)
         if token_file is None:
             opened = client.open_session(**terms)
         else:
             scopes = scopes or options["ceiling"]
-            opened, token = client.open_and_mint(scopes, audience, mint={"ttl_ms": token_ttl_ms}, **terms)
+            # First, since a file that can't be written must open nothing.
+            write_new(token_file, "", "--mint")
+            try:
+                opened, token = client.open_and_mint(scopes, audience, mint={"ttl_ms": token_ttl_ms}, **terms)
+            except BaseException:
+                token_file.unlink(missing_ok=True)
+                raise
             for warning in token.warnings:
                 warn(warning)
-            write_new(token_file, text_of(token))
+            token_file.write_text(text_of(token) + "\n", encoding="ascii")
     if opened.observe:
         warn(f"observe mode: {session_view.OBSERVE_MODE}; 'sessauth session narrow --enforce' ends that")
     if quiet:

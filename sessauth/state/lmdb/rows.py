@@ -171,6 +171,11 @@ class TxnRows(CostRows):
         with self.txn.cursor(db=self.tables[layout.KEYS]) as cursor:
             return [bytes(key) for key in cursor.iternext(keys=True, values=False)]
 
+    def key_values(self) -> list[bytes]:
+        """Return the encoded issuer keys, by id."""
+        with self.txn.cursor(db=self.tables[layout.KEYS]) as cursor:
+            return [bytes(value) for value in cursor.iternext(keys=False, values=True)]
+
     def key_count(self) -> int:
         """Return the number of issuer keys."""
         return int(self.txn.stat(self.tables[layout.KEYS])["entries"])

@@ -69,8 +69,8 @@ class StateQueries:
         """Read through ``source``; ``clock`` tells which times have passed."""
         self._source = source
         self._clock = clock or GuardedClock(SystemClock())
-        # The generation that the keys were read at, and the keys.
-        self._keys: tuple[int, tuple[KeyRecord, ...]] = (-1, ())
+        # The rows of the keys, and the keys. A snapshot may bring others of the same generation.
+        self._keys: tuple[list[bytes], tuple[KeyRecord, ...]] = ([], ())
 
     def get_session(self, session_id: bytes) -> Session | None:
         """Return a session with its lease deadline and its numbers of open permits and approvals.
@@ -190,13 +190,13 @@ class StateQueries:
         return used, int(env.info()["map_size"])
 
     def keys(self) -> tuple[KeyRecord, ...]:
-        """Return all issuer keys, by id; read again once a change of one began another generation."""
+        """Return all issuer keys, by id; decoded again once a row of one is another."""
         with self._source.rows() as rows:
-            generation = rows.current.keys_generation
-            read_at, keys = self._keys
-            if read_at != generation:
+            stored = rows.key_values()
+            known, keys = self._keys
+            if stored != known:
                 keys = tuple(key for key in map(rows.key, rows.key_ids()) if key is not None)
-                self._keys = generation, keys
+                self._keys = stored, keys
             return keys
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
