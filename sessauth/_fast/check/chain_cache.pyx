@@ -198,6 +198,19 @@ cdef class ChainCache:
                 return count
         return 0
 
+    cdef int unrevoked_blocks(self, Chain chain, uint64_t revocation_mark) noexcept:
+        """Return the number of leading blocks that a cached chain has, and that were not revoked as of the mark."""
+        cdef CacheEntry *slot
+        cdef Chain known
+        cdef int count
+        for count in range(chain.block_count - 1, 0, -1):
+            slot = self._find_run(chain, count)
+            if slot != NULL:
+                known = <Chain> slot.chain
+                if known.revocation_mark == revocation_mark and known.revoked_index < 0:
+                    return count
+        return 0
+
     cdef int add(self, Chain chain) except -1:
         """Cache a chain whose signatures the caller verified."""
         cdef _Share share

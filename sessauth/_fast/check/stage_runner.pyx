@@ -266,10 +266,11 @@ cdef class StageRunner:
     ) except -1:
         """Find the first revoked block. False if the read point needs a read, or if it is denied."""
         cdef int first_revoked = -1
-        cdef int i, found
+        cdef int first, i, found
         if session.revoked_count and not chain.compute_ids():
             raise MemoryError
-        for i in range(chain.block_count if session.revoked_count else 0):
+        first = self.cache.unrevoked_blocks(chain, session.revocation_mark)
+        for i in range(first, chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
             found = self.view.revoked(point, session, block_id)
             if found == BLOCK_REVOKED:
