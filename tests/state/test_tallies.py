@@ -21,9 +21,10 @@ from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
-from tests.support.state_fixture import StateFixture
+from tests.support.compare import judge_request
+from tests.support.state_fixture import NOW, StateFixture
 from tests.support.token_forger import id16, make
-from tests.vectors.world import AUDIENCE, ISSUER, link, root
+from tests.vectors.world import AUDIENCE, ISSUER, ask, child, link, root, signers
 
 ID, OTHER = id16("session"), id16("other")
 
@@ -191,6 +192,35 @@ def test_what_is_not_revoked_is_allowed(state: StateFixture, writer: StateWriter
     revoke_all(writer, ID, [*(chain_of(label)[1] for label in labels), *blocks(Random(count), count)])
     assert reasons(state, labels) == {Reason.REVOKED}
     assert reasons(state, range(100)) == {Reason.ALLOWED}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_families_are_denied_as_by_one_who_never_saw_them(
+    state: StateFixture, writer: StateWriter, seed: int
+) -> None:
+    """Parents and siblings that were checked before a revocation say nothing wrong about their children.
+
+    A verifier that saw the family grow decides as a new one does, whichever block is revoked between.
+    """
+    random = Random(seed)
+    families: list[list[str]] = [["root"]]
+    revoked: list[bytes] = []
+    for step in range(60):
+        line = random.choice(families)
+        if len(line) < 4 and step % 3:
+            line = [*line, f"child {step}"]
+            families.append(line)
+        labels = [*line[1:], f"leaf {step}"]
+        data = make(link(root("*:**"), *(child(label=label) for label in labels)), signers(len(line) + 1))
+        ids = Token.parse(data).block_ids
+        wanted = Reason.REVOKED if set(ids) & set(revoked) else Reason.ALLOWED
+        assert state.reason(data) is wanted
+        new = Verifier(writer.source(), audience=AUDIENCE)
+        assert judge_request(new, data, ask(), now_ms=NOW).reason is wanted
+        if step % 10 == 9:
+            # Not the root: all would be denied from then on.
+            revoked.append(random.choice(ids[1:]))
+            revoke_all(writer, ID, revoked[-1:])
 
 
 def test_a_folder_of_before_gets_them(state: StateFixture, writer: StateWriter, tmp_path: Path) -> None:

@@ -191,24 +191,18 @@ cdef class ChainCache:
         return 0
 
     cdef int verified_blocks(self, Chain chain) noexcept:
-        """Return the number of leading blocks in the longest verified run."""
-        cdef int count
-        for count in range(chain.block_count, 0, -1):
-            if self._find_run(chain, count) != NULL:
-                return count
-        return 0
-
-    cdef int unrevoked_blocks(self, Chain chain, uint64_t revocation_mark) noexcept:
-        """Return the number of leading blocks that a cached chain has, and that were not revoked as of the mark."""
+        """Return the number of leading blocks in the longest verified run, and note whether they are unrevoked."""
         cdef CacheEntry *slot
         cdef Chain known
         cdef int count
-        for count in range(chain.block_count - 1, 0, -1):
+        for count in range(chain.block_count, 0, -1):
             slot = self._find_run(chain, count)
             if slot != NULL:
                 known = <Chain> slot.chain
-                if known.revocation_mark == revocation_mark and known.revoked_index < 0:
-                    return count
+                if known.revoked_index < 0:
+                    chain.unrevoked_blocks = count
+                    chain.unrevoked_mark = known.revocation_mark
+                return count
         return 0
 
     cdef int add(self, Chain chain) except -1:

@@ -109,7 +109,6 @@ cdef class ChainCache:
     cdef int keep_text(self, Chain chain, bytes_t p, size_t n) except -1
     # Number of leading blocks that are verified already.
     cdef int verified_blocks(self, Chain chain) noexcept
-    cdef int unrevoked_blocks(self, Chain chain, uint64_t revocation_mark) noexcept
     cdef int add(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept
     cdef uint64_t _hash_half(self, bytes_t half) noexcept

@@ -269,7 +269,7 @@ cdef class StageRunner:
         cdef int first, i, found
         if session.revoked_count and not chain.compute_ids():
             raise MemoryError
-        first = self.cache.unrevoked_blocks(chain, session.revocation_mark)
+        first = chain.unrevoked_blocks if chain.unrevoked_mark == session.revocation_mark else 0
         for i in range(first, chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
             found = self.view.revoked(point, session, block_id)

@@ -304,6 +304,9 @@ cdef class Chain:
     # The first revoked block, or -1, as of the session's `revocation_mark`; 0: not checked.
     cdef uint64_t revocation_mark
     cdef int revoked_index
+    # The leading blocks of a cached chain that were not revoked as of another mark; 0 blocks: not known.
+    cdef int unrevoked_blocks
+    cdef uint64_t unrevoked_mark
     # Results of verification, which never change: all signatures are valid; or the first wrong block, else -1.
     cdef bint signatures_valid
     cdef int wrong_index
