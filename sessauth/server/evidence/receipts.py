@@ -82,6 +82,10 @@ class ReceiptIssuer:
         self.hosts: HostEvidence | None = None
         self._wait_slots = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
+    def may_wait(self, revision: int) -> bool:
+        """Return True if the receipt of an end at ``revision`` may wait for acknowledgements."""
+        return self.hosts is not None or self._registry.is_pending(revision)
+
     def after_end(
         self, session_id: bytes, session: Session | None, call: CallContext
     ) -> SignedReceipt | None:

@@ -19,8 +19,9 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf import message_factory
@@ -99,7 +100,8 @@ class RawHandler:
 class Method:
     """One RPC: its full name, and its handler of encoded messages.
 
-    The handler of a unary RPC takes and returns ``bytes``, that of a stream iterators of ``bytes``.
+    The handler of a unary RPC takes and returns ``bytes``, that of a stream iterators of ``bytes``. One that
+    waits for its change may return a generator that returns the bytes (``finisher.py``).
     """
 
     name: str
@@ -135,15 +137,19 @@ def parse(kind: type[M], data: bytes) -> M:
         raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}") from None
 
 
-def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, CallContext], bytes]:
+def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, CallContext], Any]:
     opens_session = kind.DESCRIPTOR.name == "OpenSessionRequest"
     names_session = "session_id" in kind.DESCRIPTOR.fields_by_name
 
-    def encoded(data: bytes, call: CallContext) -> bytes:
+    def encoded(data: bytes, call: CallContext) -> Any:
         message: Any = parse(kind, data)
         if names_session:
             call.session_id = message.session_id
         response = answer(message, call)
+        return later(response, call) if type(response) is GeneratorType else response.SerializeToString()
+
+    def later(steps: Generator[Any, Any, Any], call: CallContext) -> Generator[Any, Any, bytes]:
+        response = yield from steps
         if opens_session:
             call.session_id = response.session.id
         return bytes(response.SerializeToString())

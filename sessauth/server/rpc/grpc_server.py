@@ -25,6 +25,7 @@ from ..transport.native import (
 )
 from .authenticate import Authenticator, Lanes, stranger_status
 from .call import Accounting, Deadline, Meter, Method
+from .finisher import Finisher
 from .pipeline import DirectCallers, DirectChecks, HandOn, Pipeline, Router
 from .pool import open_pools
 from .tracing import Tracing
@@ -75,11 +76,15 @@ class Serving:
         # The callers whose checks are answered on the loop.
         self._direct: DirectCallers | None = None
         self.pools = open_pools(config.limits)
+        self._finisher = Finisher()
+        self.pools.each_time = self._finisher.expire
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
         callers = authenticator or Authenticator.of(config)
         slow_reader_seconds = config.limits.slow_reader_ms / 1000
-        pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing, hand_on)
+        pipeline = Pipeline(
+            callers, self.accounting, self._deadline, self._finisher, slow_reader_seconds, tracing, hand_on
+        )
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving, checks_at)
         self._server = self._make_server(direct, callers, receiving, reuse_port=reuse_port)
@@ -144,6 +149,7 @@ class Serving:
             server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
         self._deadline.close()
         self.pools.close()
+        self._finisher.close()
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

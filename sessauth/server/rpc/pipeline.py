@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from types import GeneratorType
 from typing import Any, Final, Protocol, cast
 
 from ..._fast._check import Checker
@@ -32,7 +35,8 @@ from ..transport.rpc import Deliver, Plan, Rpc, Run, cancelled_error
 from .access import ANYONE, GATEWAY, ORIGINAL_CALLER, RULES, STATEMENT, Rule, pool_of, require_rules
 from .authenticate import AUTHORIZATION, Authenticator, Gates, credential_of_entry
 from .call import NOBODY, Accounting, CallContext, Deadline, Method
-from .pool import PoolSet, PoolShare
+from .finisher import ON_A_THREAD, Finisher, Steps, in_one_go, next_step
+from .pool import HELD, PoolSet, PoolShare
 from .tracing import OnEvent, OnFailure, Tracing
 
 Answer = Callable[[Any, CallContext], Any]
@@ -75,6 +79,8 @@ class Pipeline:
     authenticator: Authenticator
     accounting: Accounting
     deadline: Deadline
+    # Goes on with calls whose changes are durable.
+    finisher: Finisher
     # How long the client of a stream may leave sent messages unread.
     slow_reader_seconds: float
     # Makes a span of each call; None: no spans.
@@ -105,10 +111,13 @@ class Pipeline:
         """Return a function that runs one call of a unary method. Each step here is paid on every check."""
         name, answer, now = method.name, method.answer, time.monotonic
         admit, on_success, on_failure = self._callbacks(name, rule, one_thread=True)
+        # A span, and a call that may have to be forwarded, stay on their thread.
+        if self.tracing is not None or self.hand_on is not None:
+            answer = in_one_go(answer)
         if self.hand_on is not None:
-            answer = _or_handed_on(name, method.answer, self.hand_on)
+            answer = _or_handed_on(name, answer, self.hand_on)
 
-        def unary(rpc: Rpc, data: bytes | None) -> None:
+        def unary(rpc: Rpc, data: bytes | None) -> object:
             call = CallContext(name, rule, rpc, principal)
             try:
                 admit(call)
@@ -118,15 +127,44 @@ class Pipeline:
                     call.raise_if_expired()
                 if rpc.stated is not None:
                     rpc.stated.redeem(data or b"")
-                result: bytes = answer(data, call)
+                result = answer(data, call)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
                 _fail(rpc, call, error, on_failure)
+                return None
+            if type(result) is GeneratorType:
+                return go_on(rpc, call, result, ON_A_THREAD)
+            succeed(rpc, call, result)
+            return None
+
+        def go_on(rpc: Rpc, call: CallContext, steps: Steps[bytes], done: Future[Any] | None) -> object:
+            """Take steps until one is to be waited for; returns HELD then, None at the end of the call."""
+            try:
+                waited_for = next_step(steps, done, call)
+                while waited_for is not None and waited_for.done():
+                    waited_for = next_step(steps, waited_for, call)
+            except StopIteration as end:
+                succeed(rpc, call, end.value)
+                return None
+            except BaseException as error:  # noqa: BLE001 - becomes the status of the call
+                _fail(rpc, call, error, on_failure)
+                return None
+            if waited_for is None:
+                share = rpc.plan.share
+                share.pool.resume(share, go_on, rpc, call, steps, ON_A_THREAD)
             else:
-                try:
-                    on_success(call)
-                except Exception as problem:  # noqa: BLE001 - the call ends in any case
-                    fault("accounting", problem)
-                rpc.answer(result)
+                self.finisher.when_done(waited_for, call, partial(finish, rpc, call, steps))
+            return HELD
+
+        def finish(rpc: Rpc, call: CallContext, steps: Steps[bytes], done: Future[Any]) -> None:
+            if go_on(rpc, call, steps, done) is not HELD:
+                rpc.plan.share.release()
+
+        def succeed(rpc: Rpc, call: CallContext, result: bytes) -> None:
+            try:
+                on_success(call)
+            except Exception as problem:  # noqa: BLE001 - the call ends in any case
+                fault("accounting", problem)
+            rpc.answer(result)
 
         return unary
 

@@ -29,6 +29,9 @@ PATIENCE_SECONDS: Final = 0.2
 
 Call = TypeVar("Call")
 
+# Returned by a call's function that ends later: it gives the place back itself.
+HELD: Final = object()
+
 # ``pool``: the pool that the thread works in.
 _thread = threading.local()
 
@@ -80,6 +83,8 @@ class PoolTask:
             self._value = function(*args)
         except BaseException as error:  # noqa: BLE001 - it is raised by result()
             self._error = error
+        if self._value is HELD:
+            return
         self._release()
         self._ended = True
         if self._callbacks:
@@ -200,6 +205,13 @@ class BoundedPool:
             with self.count_lock:
                 self._compensate()
         return task
+
+    def resume(self, share: PoolShare[Any], function: Callable[..., Any], /, *args: Any) -> None:
+        """Go on with a call that kept its place, in a thread of this pool."""
+        self._waiting.put(PoolTask(share.release, function, args))
+        if self._blocked > self._compensating:
+            with self.count_lock:
+                self._compensate()
 
     def enter_blocking(self) -> None:
         """Count this thread's call as blocked; see :func:`blocking_section`."""
@@ -400,11 +412,15 @@ CLOSE_SECONDS: Final = 1.0
 
 
 class PoolSet:
-    """The pools of one process, by name, and the thread that adds spare threads to those held up."""
+    """The pools of one process, by name, and the thread that adds spare threads to those held up.
+
+    ``each_time()`` is called by that thread, some twenty times a second.
+    """
 
     def __init__(self, by_name: Mapping[str, BoundedPool]) -> None:
         """Hold these pools."""
         self.by_name = by_name
+        self.each_time: Callable[[], object] = _do_nothing
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._add_spare_threads, name="sessauth-relief", daemon=True)
 
@@ -432,8 +448,13 @@ class PoolSet:
     def _add_spare_threads(self) -> None:
         pools = [pool for pool in self if pool.core_threads < pool.threads]
         while not self._closing.wait(SPARE_SECONDS):
+            self.each_time()
             for pool in pools:
                 pool.add_spare_thread()
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def open_pools(limits: LimitSettings) -> PoolSet:

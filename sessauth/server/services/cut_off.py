@@ -25,8 +25,9 @@ from .. import request_fields
 from ..log import event
 from ..rpc.access import OPERATOR
 from ..rpc.call import CallContext
+from ..rpc.finisher import wait_for_commit
 from ..status import invalid, refused
-from ..writer.port import submit_and_wait, wait_for_commit
+from ..writer.port import submit_and_wait
 from .base import Service, owner_visible
 
 # Ends that share a commit: few enough that an opening or a use beside them waits for milliseconds.

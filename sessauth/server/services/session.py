@@ -26,15 +26,10 @@ from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
+from ..rpc.finisher import ON_A_THREAD, Steps
 from ..sections import SessionSettings
 from ..status import invalid, refused
-from ..writer.port import (
-    always_permitted,
-    change_from,
-    change_session,
-    submit_and_wait,
-    wait_for_commit,
-)
+from ..writer.port import always_permitted, change_from, change_session, submit_and_wait
 from .base import Service, deadline_checked, readable, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, Minting, require_repeatable
 
@@ -67,7 +62,7 @@ class SessionService(Service):
 
     def open_session(
         self, request: session_pb.OpenSessionRequest, call: CallContext
-    ) -> session_pb.OpenSessionResponse:
+    ) -> Steps[session_pb.OpenSessionResponse]:
         """Open a session that the caller owns; an operator may name any owner."""
         self._require_grants()
         principal = call.principal
@@ -105,7 +100,7 @@ class SessionService(Service):
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        outcome, session = change_session(self._writer, change, call)
+        outcome, session = yield from change_session(self._writer, change, call)
         response = session_pb.OpenSessionResponse(
             session=self._shown(session, outcome.session_id, call), revision=outcome.revision
         )
@@ -151,16 +146,16 @@ class SessionService(Service):
 
     def keep_alive(
         self, request: session_pb.KeepAliveRequest, call: CallContext
-    ) -> session_pb.KeepAliveResponse:
+    ) -> Steps[session_pb.KeepAliveResponse]:
         """Renew a lease; returns its durable deadline."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.raise_if_expired()
-        deadline_ms = wait_for_commit(self._writer.keep_alive(session.id), call)
+        deadline_ms = yield self._writer.keep_alive(session.id)
         return session_pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(
         self, request: session_pb.NarrowSessionRequest, call: CallContext
-    ) -> session_pb.NarrowSessionResponse:
+    ) -> Steps[session_pb.NarrowSessionResponse]:
         """Narrow a ceiling, or end observe mode: every outstanding token is held to it at once."""
         fields = {
             "ceiling": _ceiling(request) if request.ceiling or not request.enforce else [],
@@ -171,7 +166,7 @@ class SessionService(Service):
 
     def update_facts(
         self, request: session_pb.UpdateFactsRequest, call: CallContext
-    ) -> session_pb.UpdateFactsResponse:
+    ) -> Steps[session_pb.UpdateFactsResponse]:
         """Set and remove facts; the next check uses them."""
         self._require_grants()
         fields = {
@@ -183,7 +178,7 @@ class SessionService(Service):
 
     def suspend_session(
         self, request: session_pb.SuspendSessionRequest, call: CallContext
-    ) -> session_pb.SuspendSessionResponse:
+    ) -> Steps[session_pb.SuspendSessionResponse]:
         """Deny every call of the session until it is resumed."""
         fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
         return self._change(
@@ -192,7 +187,7 @@ class SessionService(Service):
 
     def resume_session(
         self, request: session_pb.ResumeSessionRequest, call: CallContext
-    ) -> session_pb.ResumeSessionResponse:
+    ) -> Steps[session_pb.ResumeSessionResponse]:
         """Let a suspended session act again."""
         self._require_grants()
         fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
@@ -200,9 +195,13 @@ class SessionService(Service):
 
     def end_session(
         self, request: session_pb.EndSessionRequest, call: CallContext
-    ) -> session_pb.EndSessionResponse:
+    ) -> Steps[session_pb.EndSessionResponse]:
         """End a session for good, with every token and child of it: one write, and then its receipt."""
-        outcome, session = self._changed(request, call, changes.end_session, reason=_reason(request))
+        outcome, session = yield from self._changed(
+            request, call, changes.end_session, reason=_reason(request)
+        )
+        if self._receipts.may_wait(outcome.revision):
+            yield ON_A_THREAD
         receipt = self._receipts.after_end(request.session_id, session, call)
         return session_pb.EndSessionResponse(
             session=self._shown(session, request.session_id, call),
@@ -232,18 +231,18 @@ class SessionService(Service):
         call: CallContext,
         make: Callable[..., Change],
         **fields: Any,
-    ) -> R:
+    ) -> Steps[R]:
         """Change the session that a request names; returns the response with the changed session."""
-        outcome, session = self._changed(request, call, make, **fields)
+        outcome, session = yield from self._changed(request, call, make, **fields)
         return response(session=self._shown(session, request.session_id, call), revision=outcome.revision)
 
     def _changed(
         self, request: Any, call: CallContext, make: Callable[..., Change], **fields: Any
-    ) -> tuple[ChangeOutcome, Session | None]:
+    ) -> Steps[tuple[ChangeOutcome, Session | None]]:
         session_id = request_fields.session_id(request.session_id)
         change = change_from(request, call, make, session_id, **fields)
         require_owner_visible(self._writer.owner(session_id), call)
-        return change_session(self._writer, change, call)
+        return (yield from change_session(self._writer, change, call))
 
     def _shown(self, session: Session | None, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return the session that a change left; read where the change does not tell it."""

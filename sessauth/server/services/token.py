@@ -14,8 +14,9 @@ from ...v1 import token_pb2
 from ...v1 import token_service_pb2 as pb
 from .. import request_fields
 from ..rpc.call import CallContext
+from ..rpc.finisher import Steps
 from ..status import invalid, refused
-from ..writer.port import always_permitted, change_from, submit_and_wait
+from ..writer.port import always_permitted, change_from, submitted
 from .base import Service, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, token_text
 
@@ -83,7 +84,7 @@ class TokenService(Service):
         ]
         return pb.InspectResponse(verified=verified, detail=detail, blocks=blocks)
 
-    def revoke(self, request: pb.RevokeRequest, call: CallContext) -> pb.RevokeResponse:
+    def revoke(self, request: pb.RevokeRequest, call: CallContext) -> Steps[pb.RevokeResponse]:
         """Revoke blocks, and with each all below it."""
         session_id = request_fields.session_id(request.session_id)
         require_owner_visible(self._writer.owner(session_id), call)
@@ -92,7 +93,8 @@ class TokenService(Service):
         block_ids = request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS)
         reason = request_fields.text(request.reason, "reason")
         change = change_from(request, call, changes.revoke, session_id, block_ids, reason)
-        return pb.RevokeResponse(revision=submit_and_wait(self._writer, change, call).revision)
+        outcome = yield from submitted(self._writer, change, call)
+        return pb.RevokeResponse(revision=outcome.revision)
 
     def _live_lineage(self, session: Session, now_ms: int) -> list[Session]:
         """Return the session and its ancestors. Raises NOT_LIVE unless all of them are alive."""

@@ -324,7 +324,8 @@ class Rpc:
             callback()
 
 
-Run: TypeAlias = Callable[[Rpc, bytes | None], None]
+# Returns HELD if the call ends later, and gives its place back then.
+Run: TypeAlias = Callable[[Rpc, bytes | None], object]
 Deliver: TypeAlias = Callable[[Rpc, bytes | None], None]
 
 

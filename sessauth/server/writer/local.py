@@ -18,10 +18,11 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
 from ...v1 import record_pb2
 from ..rpc.call import CallContext, parse
+from ..rpc.finisher import wait_for_commit
 from ..rpc.pipeline import HandOn
 from ..status import invalid, refused
 from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
-from .port import IN_PLACE, UNDECIDED, Decisions, decode_decisions, encode_items, wait_for_commit
+from .port import IN_PLACE, UNDECIDED, Decisions, decode_decisions, encode_items
 
 # Size of a change that charges for a call, beside the call's own bytes.
 CLAIM_BYTES: Final = 1_024

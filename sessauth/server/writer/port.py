@@ -9,10 +9,8 @@ A change is built from the request of its call, submitted, and awaited until the
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -24,8 +22,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
 from .. import request_fields
 from ..rpc.call import CallContext
-from ..rpc.pool import blocking_section
-from ..status import refused
+from ..rpc.finisher import Steps, wait_for_commit
 
 # Response types by the kernel's words for their requests; each has one Decision, or several.
 RESPONSE_TYPES: Final[Mapping[str, Any]] = {
@@ -78,28 +75,6 @@ def single_response(kind: str, message: CheckMessage, decision: pb.Decision) -> 
     return bytes(response.SerializeToString())
 
 
-T = TypeVar("T")
-
-
-def wait_for_commit(future: Future[T], call: CallContext) -> T:
-    """Return the future's result.
-
-    If the call's deadline comes first, raises DEADLINE_EXCEEDED where nothing was begun, and then nothing
-    will be: work without a waiting caller is dropped. Otherwise OUTCOME_UNKNOWN.
-    """
-    try:
-        with blocking_section():
-            return future.result(timeout=call.remaining)
-    except concurrent.futures.TimeoutError:
-        if future.cancel():
-            raise refused("DEADLINE_EXCEEDED", "not begun within the deadline; nothing was written") from None
-        if future.done():
-            raise
-        raise refused(
-            "OUTCOME_UNKNOWN", "not confirmed within the deadline; retry with the same request_id"
-        ) from None
-
-
 def always_permitted() -> None:
     """Default permission hook: always allows."""
 
@@ -118,15 +93,22 @@ def submit_and_wait(writer: StateWriter, change: Change, call: CallContext) -> C
     return wait_for_commit(writer.submit(change), call).raise_if_rejected()
 
 
+def submitted(writer: StateWriter, change: Change, call: CallContext) -> Steps[ChangeOutcome]:
+    """Submit a change, and go on once it is durable. Raises as :func:`submit_and_wait`."""
+    call.raise_if_expired()
+    outcome: ChangeOutcome = yield writer.submit(change)
+    return outcome.raise_if_rejected()
+
+
 def change_session(
     writer: StateWriter, change: Change, call: CallContext
-) -> tuple[ChangeOutcome, Session | None]:
-    """Submit a change as :func:`submit_and_wait`; return with its outcome the session that it left.
+) -> Steps[tuple[ChangeOutcome, Session | None]]:
+    """Submit a change as :func:`submitted`; returns with its outcome the session that it left.
 
     None where the session is to be read: the change was a repeat, or an ancestor decides its status.
     """
     call.raise_if_expired()
-    outcome, session = wait_for_commit(writer.submit_for(change, _with_session), call)
+    outcome, session = yield writer.submit_for(change, _with_session)
     return outcome.raise_if_rejected(), session
 
 
