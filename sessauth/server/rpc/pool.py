@@ -400,8 +400,8 @@ POOL_NAMES: Final = (
     *(STREAM, EVENT, FEED, BARRIER, HEALTH, OPEN, WORKER),
 )
 
-# A check computes and waits for nothing: two threads keep one interpreter busy.
-CORE_CHECK_THREADS: Final = 2
+# A call computes, and leaves its thread or says that it waits: two threads keep one interpreter busy.
+CORE_THREADS: Final = 2
 EVIDENCE_THREADS: Final = 4
 # They wait together for one answer of the engine.
 BARRIER_THREADS: Final = 64
@@ -460,20 +460,24 @@ def _do_nothing() -> None:
 def open_pools(limits: LimitSettings) -> PoolSet:
     """Open the pools. Threads start when they are first needed."""
     places = limits.queue_places
+
+    def change_pool(name: str, threads: int) -> BoundedPool:
+        return BoundedPool(name, threads, places, CORE_THREADS, compensating_threads=threads)
+
     return PoolSet(
         {
-            CHANGE: BoundedPool(CHANGE, limits.change_threads, places),
+            CHANGE: change_pool(CHANGE, limits.change_threads),
             # A check that costs something waits for its fsync as a change does; the others go on.
             CHECK: BoundedPool(
                 CHECK,
                 limits.check_threads,
                 places,
-                CORE_CHECK_THREADS,
+                CORE_THREADS,
                 compensating_threads=limits.change_threads,
             ),
             READ: BoundedPool(READ, limits.read_threads, places),
-            RESERVED: BoundedPool(RESERVED, limits.reserved_threads, places),
-            OPERATOR: BoundedPool(OPERATOR, limits.reserved_threads, places),
+            RESERVED: change_pool(RESERVED, limits.reserved_threads),
+            OPERATOR: change_pool(OPERATOR, limits.reserved_threads),
             EVIDENCE: BoundedPool(EVIDENCE, EVIDENCE_THREADS, places),
             # A stream holds its thread, so one that would wait for a thread is refused instead.
             STREAM: BoundedPool(STREAM, limits.stream_threads, 0),

@@ -24,9 +24,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 import lmdb
@@ -99,39 +101,52 @@ class Job(Generic[T]):
 
 
 class JobQueue:
-    """A first-in, first-out queue with many producers and one consumer."""
+    """A first-in, first-out queue with many producers and one consumer.
+
+    Producers take no lock: they would wait for each other, and for the group that is formed.
+    """
 
     def __init__(self, group_bytes: int) -> None:
         """Bound a group to ``group_bytes`` of changes (and to GROUP_CHANGES of them)."""
         self._group_bytes = group_bytes
-        self._jobs: deque[Job[object]] = deque()
-        self._changed = threading.Condition()
+        self._arrived: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        # The consumer's own.
+        self._jobs: deque[Job[Any]] = deque()
         self._closed = False
+        self._last_arrived = False
 
     def add(self, job: Job[T]) -> Future[T]:
         """Queue a job; raises StateError if the queue is closed or full."""
-        with self._changed:
-            if self._closed:
-                raise StateError("the writer is closed")
-            most = layout.MAX_QUEUE if job.only_removes_authority else layout.QUEUE_FOR_ALL
-            if len(self._jobs) >= most:
-                raise StateError(f"{most} changes wait for the disk already; try again later")
-            self._jobs.append(job)  # type: ignore[arg-type]
-            self._changed.notify()
+        most = layout.MAX_QUEUE if job.only_removes_authority else layout.QUEUE_FOR_ALL
+        if not self._closed and self.waiting >= most:
+            raise StateError(f"{most} changes wait for the disk already; try again later")
+        if not self._closed:
+            self._arrived.put(job)
+        # Closed meanwhile: it may have come after the last group.
+        if self._closed and job.future.cancel():
+            raise StateError("the writer is closed")
         return job.future
 
-    def next_group(self) -> list[Job[object]]:
+    def next_group(self) -> list[Job[Any]]:
         """Wait for work and return the next group's; empty once closed and drained."""
-        with self._changed:
-            while True:
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                group = self._form_group()
-                if group or (not self._jobs and self._closed):
-                    return group
+        while True:
+            if not self._jobs and not self._last_arrived:
+                self._take(self._arrived.get())
+            with suppress(Empty):
+                while not self._last_arrived:
+                    self._take(self._arrived.get_nowait())
+            group = self._form_group()
+            if group or (self._last_arrived and not self._jobs):
+                return group
 
-    def _form_group(self) -> list[Job[object]]:
-        group: list[Job[object]] = []
+    def _take(self, job: Job[Any] | None) -> None:
+        if job is None:
+            self._last_arrived = True
+        else:
+            self._jobs.append(job)
+
+    def _form_group(self) -> list[Job[Any]]:
+        group: list[Job[Any]] = []
         size = 0
         while self._jobs and len(group) < layout.GROUP_CHANGES:
             head = self._jobs[0]
@@ -147,13 +162,12 @@ class JobQueue:
     @property
     def waiting(self) -> int:
         """The number of queued jobs."""
-        return len(self._jobs)
+        return self._arrived.qsize() + len(self._jobs)
 
     def close(self) -> None:
         """Refuse further jobs; queued ones still run."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._closed = True
+        self._arrived.put(None)
 
 
 _log = logging.getLogger(__name__)
