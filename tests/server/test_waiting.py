@@ -13,8 +13,8 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.services.cut_off import CutOffService
 from sessauth.server.rpc.finisher import wait_for_commit
+from sessauth.server.services.cut_off import CutOffService
 from sessauth.state.lmdb import cluster_rows
 from sessauth.state.writer.group import Group
 from sessauth.v1 import cut_off_service_pb2 as pb

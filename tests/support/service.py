@@ -119,16 +119,20 @@ class Caller:
 
     def call(self, rpc: str, request: Any, **options: Any) -> Any:
         """Call ``Service/Method`` with one message; raises :class:`RpcError` if it is refused."""
+        try:
+            return self.begin(rpc, request, **options).result()
+        except grpc.RpcError as error:
+            raise read_error(error) from error
+
+    def begin(self, rpc: str, request: Any, **options: Any) -> Any:
+        """Begin a call of ``Service/Method``; returns grpc's future of its answer."""
         options = {"timeout": self.timeout, "metadata": self.metadata, **options}
         stub = self.channel.unary_unary(
             SHORT.get(rpc, rpc),
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=_response(rpc),
         )
-        try:
-            return stub(request, **options)
-        except grpc.RpcError as error:
-            raise read_error(error) from error
+        return stub.future(request, **options)
 
     def stream(self, rpc: str, requests: Iterator[Any], **options: Any) -> Iterator[Any]:
         """Call a streaming ``Service/Method``."""
