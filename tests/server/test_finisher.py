@@ -135,7 +135,7 @@ def test_a_fault_of_one_call_leaves_the_others() -> None:
 
 
 def test_on_a_callers_thread_all_steps_are_taken() -> None:
-    """With traces, and in a cluster, a handler waits where it was called."""
+    """A handler waits where it was called: with traces, and in a cluster."""
     told: list[object] = []
     future: Future[int] = Future()
     future.set_result(3)

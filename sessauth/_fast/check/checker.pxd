@@ -187,7 +187,9 @@ cdef class SessionEntry:
 
 cdef class KeyEntry:
     cdef bytes id
+    # As of a read point; another incarnation may have other keys under the same generation.
     cdef uint64_t generation
+    cdef uint64_t incarnation_revision
     cdef int status
     cdef bytes public_key
     # None: for every owner.

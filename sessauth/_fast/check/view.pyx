@@ -344,7 +344,10 @@ cdef class View:
         cdef KeyEntry entry = None
         if cached != NULL:
             entry = <KeyEntry> cached
-            if entry.generation == point.keys_generation:
+            if (
+                entry.generation == point.keys_generation
+                and entry.incarnation_revision == point.incarnation_revision
+            ):
                 return entry
         if point.transaction == NULL:
             point.needs_read = True
@@ -369,6 +372,7 @@ cdef class View:
         entry.owner = record["owner"] or None
         entry.retired_at_ms = record["retired_at_ms"]
         entry.generation = point.keys_generation
+        entry.incarnation_revision = point.incarnation_revision
         self._keys[name] = entry
         return entry
 

@@ -178,18 +178,23 @@ def coding_assistant(demo: DemoEnvironment, narrate: Narrate) -> None:
         )
 
     narrate(f"opens for ticket 482, held to  {scope}")
-    with demo.client.session(
-        subject="coding-assistant", purpose="ticket 482", ceiling=[scope], labels={"ticket": "482"}
-    ) as session:
-        token = session.mint([scope], [AUDIENCE])
-        demo.check("assistant", token, tool("get_file_contents", "web"), Reason.ALLOWED)
-        demo.check("assistant", token, tool("list_commits", "web"), Reason.ALLOWED)
-        demo.check("assistant", token, tool("get_file_contents", "billing"), Reason.CONDITION_FAILED)
-        demo.check("assistant", token, tool("create_branch", "web"), Reason.OUT_OF_SCOPE)
-        try:
-            catalogue.request("delete_repository")
-        except UnknownTool:
-            narrate("a tool that the server added later is not in the pinned catalogue: not even asked")
+    session, token = demo.client.open_and_mint(
+        [scope],
+        [AUDIENCE],
+        subject="coding-assistant",
+        purpose="ticket 482",
+        ceiling=[scope],
+        labels={"ticket": "482"},
+    )
+    demo.check("assistant", token, tool("get_file_contents", "web"), Reason.ALLOWED)
+    demo.check("assistant", token, tool("list_commits", "web"), Reason.ALLOWED)
+    demo.check("assistant", token, tool("get_file_contents", "billing"), Reason.CONDITION_FAILED)
+    demo.check("assistant", token, tool("create_branch", "web"), Reason.OUT_OF_SCOPE)
+    try:
+        catalogue.request("delete_repository")
+    except UnknownTool:
+        narrate("a tool that the server added later is not in the pinned catalogue: not even asked")
+    demo.client.end(session.id)
     narrate("the ticket closes, and the session with it")
     demo.check("assistant", token, tool("get_file_contents", "web"), Reason.SESSION_ENDED)
 

@@ -156,6 +156,21 @@ def test_a_state_for_newer_readers() -> None:
         assert "upgrade" in str(outcome.fault)
 
 
+def test_keys_of_another_incarnation() -> None:
+    """A restored history may have other keys under a generation that was seen before: they are read again."""
+    source = counted()
+    checker = Checker(View(source))
+    assert bulk_sessions.judge(checker, VALID).allowed
+    key = kernel.decode_message("KeyRecord", source.keys[ISSUER.id])
+    source.keys[ISSUER.id] = kernel.encode_message("KeyRecord", {**key, "status": 4})
+    head = kernel.decode_message("Head", source.meta[b"head"])
+    source.meta[b"head"] = kernel.encode_message("Head", {**head, "incarnation_revision": 5})
+    source.sessions[SESSION] = session_row(revision=6)
+    source.touch()
+
+    assert bulk_sessions.judge(checker, VALID).reason == Reason.ISSUER_DISTRUSTED
+
+
 @pytest.mark.parametrize("length", [0, 1, 31, 33, 64])
 def test_a_key_row_with_a_key_of_another_length(length: int) -> None:
     """A key that is not 32 bytes is no key; none of it is given to the signature library."""
