@@ -213,13 +213,13 @@ def measure(
     floors: list[float] = []
     for subject_or_floor in (subject, floor):
         if subject_or_floor is not None:
-            _block(subject_or_floor, clock, below, depth)
+            block(subject_or_floor, clock, below, depth)
     for _ in range(plan.rounds):
         floor_blocks, our_blocks = [], []
         for _ in range(plan.blocks):
             if floor is not None:
-                floor_blocks.append(_block(floor, clock, below, depth))
-            our_blocks.append(_block(subject, clock, below, depth))
+                floor_blocks.append(block(floor, clock, below, depth))
+            our_blocks.append(block(subject, clock, below, depth))
             depth = (depth + DEPTH_STEP) % PAGE_BYTES
         ours.append(median(our_blocks))
         if floor is not None:
@@ -242,8 +242,8 @@ def measure_row(row: Row, plan: Plan, below: Below = here) -> Measurement:
         return not_measured(row.subject.name, row.floor.name if row.floor else "", str(why))
 
 
-def _block(subject: Subject, clock: Clock, below: Below, depth: int) -> float:
-    """Return us per call over one block."""
+def block(subject: Subject, clock: Clock, below: Below, depth: int) -> float:
+    """Return us per call over one block, so many bytes further down the stack."""
     items = subject.prepare(subject.calls)
     with _without_collector():
         started = clock()
