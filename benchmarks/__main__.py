@@ -1,27 +1,33 @@
-"""Measure, print a table, write JSON, and exit with 1 if a budget was missed.
+"""Measure, print each row and a table of all, write JSON, and exit with 1 if a budget was missed.
 
     python -m benchmarks [--quick] [--json FILE] [--only TEXT] [--cache-bytes N] [--require-all]
         [--slow-down-us N]
 
-Exit status: 0 no gate missed, 1 a gate missed or not measured, 2 wrong usage.
+Exit status: 0 no gate missed, 1 a gate missed or not measured, 2 wrong usage, 130 interrupted: what was
+measured until then is reported and written.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from benchmarks import budgets, floors, host_info, report, state_setup, tables
 from benchmarks.measure import Measurement, Plan, Row, measure_row, slowed
+from benchmarks.progress import Progress, expected
 from benchmarks.registry import SERIES, STAGES
 from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES
 
 RESULTS: Final = Path(__file__).with_name("results") / "local"
+# As a shell reports a program that SIGINT ended.
+INTERRUPTED: Final = 128 + signal.SIGINT
 FULL: Final = Plan(rounds=31, blocks=24, singles=20_000)
 QUICK: Final = Plan(rounds=11, blocks=12, singles=1_000)
 
@@ -33,22 +39,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = QUICK if options.quick else FULL
     surroundings = host_info.describe()
     print(f"{surroundings['cpu']}, {surroundings['cores']} cores, load {surroundings['load_before']}")
+    form = "quick" if options.quick else "full"
+    progress = Progress({} if options.only else expected(RESULTS / f"{form}.json", quick=options.quick))
     measurements: list[Measurement] = []
-    for measured in _measurements(options, plan):
-        _progress(measured.name)
-        measurements.append(measured)
-    _progress("")
+    interrupted = False
+    try:
+        with closing(_measurements(options, plan, progress)) as measuring:
+            for measured in measuring:
+                measurements.append(measured)
+                row = report.rows(budgets.judge([measured], table, quick=options.quick))[0]
+                print(tables.line(row), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print(f"\ninterrupted: {len(measurements)} rows measured")
+        if not measurements:
+            return INTERRUPTED
     surroundings["load_after"] = host_info.load()
     judged = budgets.judge(measurements, table, quick=options.quick)
-    whole = not options.only
-    form = ("quick" if options.quick else "full") if whole else "some"
-    file = options.json or RESULTS / f"{form}.json"
+    whole = not options.only and not interrupted
+    file = options.json or RESULTS / f"{form if whole else 'some'}.json"
     settings = {"quick": options.quick, "only": options.only, "cache_bytes": options.cache_bytes}
     if options.slow_down_us:
         settings["slow_down_us"] = options.slow_down_us
-    document = report.document(judged, surroundings, settings)
+    document = report.document(judged, surroundings, settings) | {"seconds": progress.seconds}
     report.write(file, document)
-    print(f"{tables.terminal(document['rows'])}\n\n{tables.LEGEND}\n\nwritten: {file}")
+    print(f"\n{tables.terminal(document['rows'])}\n\n{tables.LEGEND}\n\nwritten: {file}")
     missed = budgets.failures(
         judged, table, whole=whole, quick=options.quick, require_all=options.require_all
     )
@@ -56,15 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"budget missed: {line}", file=sys.stderr)
     for floor, (least, most) in budgets.contradicted(measurements).items():
         print(f"rows contradict each other: {floor} cost {least:.3g} in one and {most:.3g} in another")
+    if interrupted:
+        return INTERRUPTED
     if not missed:
         print(budgets.conclusion(judged))
     return 1 if missed else 0
-
-
-def _progress(text: str) -> None:
-    """Show on a terminal what was measured last, in place of what stood there."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -96,21 +107,25 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _measurements(options: argparse.Namespace, plan: Plan) -> Iterator[Measurement]:
+def _measurements(
+    options: argparse.Namespace, plan: Plan, progress: Progress
+) -> Generator[Measurement, None, None]:
     with tempfile.TemporaryDirectory(prefix="sa-bench-") as name:
         folder = Path(name)
         module = floors.build(folder)
         measured = state_setup.build(folder, cache_bytes=options.cache_bytes)
         try:
             for name in STAGES:
-                stage = importlib.import_module(name)
-                for row in _chosen(stage.rows(measured, module), options.only):
-                    yield measure_row(slowed(row, options.slow_down_us), plan, module.below)
+                with progress.module(name):
+                    stage = importlib.import_module(name)
+                    for row in _chosen(stage.rows(measured, module), options.only):
+                        yield measure_row(slowed(row, options.slow_down_us), plan, module.below)
         finally:
             measured.close()
         for name in SERIES:
-            series = importlib.import_module(name)
-            yield from series.measurements(folder, quick=options.quick, only=options.only)
+            with progress.module(name):
+                series = importlib.import_module(name)
+                yield from series.measurements(folder, quick=options.quick, only=options.only)
 
 
 def _chosen(rows: Iterable[Row], only: str) -> Iterator[Row]:

@@ -11,32 +11,40 @@ yield, each with the name of its floor, so that a budget for a row that nothing 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-STAGES: Final = (
-    "benchmarks.stages.decode",
-    "benchmarks.stages.warm",
-    "benchmarks.stages.guarded",
-    "benchmarks.stages.cold",
-    "benchmarks.stages.denials",
-    "benchmarks.stages.worst",
-    "benchmarks.stages.proofs",
-    "benchmarks.stages.batch",
-    "benchmarks.stages.recorded",
-    "benchmarks.stages.during_writes",
-    "benchmarks.stages.changed_state",
-)
-SERIES: Final = (
-    "benchmarks.stages.threads",
-    "benchmarks.instructions.rows",
-    "benchmarks.growth.end_cost",
-    "benchmarks.growth.memory",
-    "benchmarks.growth.flood",
-    "benchmarks.growth.state_size",
-    "benchmarks.growth.chains",
-    "benchmarks.writes.rows",
-    "benchmarks.writes.server_cpu",
-    "benchmarks.service.rows",
-    "benchmarks.envoy.rows",
-    "benchmarks.mcp.rows",
-)
+
+class Seconds(NamedTuple):
+    """Duration of a module on two cores with its tools, in s: the short form and the full one."""
+
+    quick: int
+    full: int
+
+
+STAGES: Final = {
+    "benchmarks.stages.decode": Seconds(1, 4),
+    "benchmarks.stages.warm": Seconds(2, 11),
+    "benchmarks.stages.guarded": Seconds(1, 2),
+    "benchmarks.stages.cold": Seconds(3, 15),
+    "benchmarks.stages.denials": Seconds(1, 6),
+    "benchmarks.stages.worst": Seconds(13, 44),
+    "benchmarks.stages.proofs": Seconds(1, 5),
+    "benchmarks.stages.batch": Seconds(3, 23),
+    "benchmarks.stages.recorded": Seconds(1, 4),
+    "benchmarks.stages.during_writes": Seconds(3, 4),
+    "benchmarks.stages.changed_state": Seconds(2, 12),
+}
+SERIES: Final = {
+    "benchmarks.stages.threads": Seconds(6, 11),
+    "benchmarks.instructions.rows": Seconds(27, 44),
+    "benchmarks.growth.end_cost": Seconds(4, 24),
+    "benchmarks.growth.memory": Seconds(7, 16),
+    "benchmarks.growth.flood": Seconds(7, 149),
+    "benchmarks.growth.state_size": Seconds(4, 177),
+    "benchmarks.growth.chains": Seconds(2, 87),
+    "benchmarks.writes.rows": Seconds(14, 64),
+    "benchmarks.writes.server_cpu": Seconds(5, 36),
+    "benchmarks.service.rows": Seconds(18, 184),
+    "benchmarks.envoy.rows": Seconds(16, 120),
+    "benchmarks.mcp.rows": Seconds(8, 30),
+}

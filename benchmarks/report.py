@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,18 @@ def document(
         "format": FORMAT,
         "machine": dict(machine),
         "options": dict(options),
-        "rows": [_row(entry) for entry in judged],
+        "rows": rows(judged),
     }
 
 
-def _row(entry: Judged) -> dict[str, object]:
+def rows(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    """Return the rows of a document."""
+    return [_row(entry) for entry in judged]
+
+
+def _row(entry: Judged) -> dict[str, Any]:
     measured = entry.measurement
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "name": measured.name,
         "floor": measured.floor,
         "missing": measured.missing,

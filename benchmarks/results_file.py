@@ -17,12 +17,13 @@ class WrongDocument(ValueError):
 
 @dataclass(frozen=True)
 class Written:
-    """One result: its rows by name, and what it was measured on."""
+    """One result: its rows by name, what it was measured on, and the seconds of each module."""
 
     rows: Mapping[str, Mapping[str, Any]]
     machine: Mapping[str, Any]
     options: Mapping[str, Any]
     notes: Mapping[str, str]
+    seconds: Mapping[str, float]
 
     @property
     def caption(self) -> str:
@@ -51,6 +52,7 @@ def read(file: Path) -> Written:
             machine=found["machine"],
             options=found["options"],
             notes=found.get("notes", {}),
+            seconds=found.get("seconds", {}),
         )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise WrongDocument(f"{file}: {type(error).__name__}: {error}") from error

@@ -73,6 +73,14 @@ def terminal(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "", *further] if further else lines)
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """Return a row in one line without a table: name, median, ratio to its floor, budget and verdict."""
+    name, middle, *_, floor, ratio, budget, verdict = _result(row)
+    ratio = f"{ratio} x {floor}" if ratio else ""
+    budget = f"budget {budget}" if budget else ""
+    return f"{name}: {', '.join(filter(None, (middle, ratio, budget, verdict)))}"
+
+
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     """Return a line; the last column has no width, so that a long verdict widens nothing."""
     return "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()

@@ -8,7 +8,6 @@ that; how many decisions one process can record is bounded by the whole.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,10 +32,10 @@ class Recorded(Warm):
     """Warm checks whose decisions go to an audit stream."""
 
     def __init__(self, name: str, world: World, workload: Workload, *, sample_allows: float = 1.0) -> None:
-        """Open a stream in a folder of its own."""
+        """Open a stream in a folder of its own, beside the state."""
         super().__init__(name, world, workload)
-        self._folder = tempfile.mkdtemp(prefix="sa-bench-audit-")
-        options = AuditOptions(Path(self._folder), sample_allows=sample_allows)
+        folder = Path(tempfile.mkdtemp(prefix="audit-", dir=world.state_dir.parent))
+        options = AuditOptions(folder, sample_allows=sample_allows)
         process = ProcessRecorder(self._verifier, queue_bytes=options.queue_bytes)
         process.open_audit(options, LocalFeed(world.reader).head(), "bench", audience=AUDIENCE)
         if process.audit is None:
@@ -63,7 +62,6 @@ class Recorded(Warm):
         lost, recorded = audit.lost, audit.recorded
         self._verifier.decision_queue = None
         audit.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
         if lost or not recorded:
             raise WrongDecision(f"{self.name}: {lost} decisions were lost, {recorded} recorded")
         return {"recorded": recorded, "recorder us a decision": median(self._record_ns) / 1000}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as entry
-from benchmarks import budgets, host_info, report, tables
+from benchmarks import budgets, host_info, registry, report, results_file, tables
 from benchmarks.budgets import Budget, BudgetError
 from benchmarks.measure import Measurement, NotMeasured, Plan, Row, measure, measure_row
+from benchmarks.progress import Progress, expected
 
 PLAN = Plan(rounds=7, blocks=4, singles=1000)
 BUDGET = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True)}
@@ -172,7 +173,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, file: Path, ratio: float) -> tuple[int
         for b in budgets.load().values()
         for bound in [b.at_least / ratio if b.at_least else b.at_most * ratio]
     ]
-    monkeypatch.setattr(entry, "_measurements", lambda options, plan: iter(rows))
+    monkeypatch.setattr(entry, "_measurements", lambda options, plan, progress: (row for row in rows))
     status = entry.main(["--json", str(file)])
     return status, json.loads(file.read_text("utf-8"))
 
@@ -190,6 +191,77 @@ def test_the_command_exits_with_one_when_a_gate_is_missed(
     lines = capsys.readouterr().err.splitlines()
     assert len(gates) >= 3
     assert [line.split(": ")[1] for line in lines if line.startswith("budget missed")] == gates
+
+
+def test_each_row_is_printed_when_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first row stands in the output before the second one is measured, with its ratio and verdict."""
+    before: list[str] = []
+
+    def measurements(*_: object) -> Iterator[Measurement]:
+        yield Measurement("warm/root", "floor/lookup", (2.0,) * 7, (1.0,) * 7)
+        before.append(capsys.readouterr().out)
+        yield Measurement("warm/chain-4", "warm/root", (1.0,) * 7, (1.0,) * 7)
+
+    monkeypatch.setattr(entry, "_measurements", measurements)
+    entry.main(["--only", "warm/", "--json", str(tmp_path / "result.json")])
+
+    assert before[0].splitlines()[-1] == "warm/root: 2 µs, 2 (2 to 2) x floor/lookup, budget ≤ 3, met"
+
+
+def test_an_interrupted_run_reports_and_writes_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C leaves the rows measured so far in the table and a file beside that of whole runs; exit 130."""
+    released: list[str] = []
+
+    def measurements(*_: object) -> Iterator[Measurement]:
+        try:
+            yield Measurement("warm/root", "floor/lookup", (2.0,) * 7, (1.0,) * 7)
+            raise KeyboardInterrupt
+        finally:
+            released.append("servers")
+
+    monkeypatch.setattr(entry, "_measurements", measurements)
+    monkeypatch.setattr(entry, "RESULTS", tmp_path)
+    status = entry.main([])
+
+    said = capsys.readouterr()
+    assert status == 130 and released == ["servers"]
+    assert "interrupted: 1 rows measured" in said.out and "every gate met" not in said.out
+    assert said.err == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["some.json"]
+    written = results_file.read(tmp_path / "some.json")
+    assert written.rows["warm/root"]["verdict"] == budgets.MET
+
+
+def test_before_each_module_the_time_left_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The time left is the sum of the modules that are not done; the seconds of each module are kept."""
+    clock = iter((0.0, 30.0, 30.0, 31.5)).__next__
+    progress = Progress({"benchmarks.stages.warm": 20, "benchmarks.mcp.rows": 100}, clock)
+
+    for name in ("benchmarks.stages.warm", "benchmarks.mcp.rows"):
+        with progress.module(name):
+            pass
+
+    said = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert said == ["stages.warm: about 2 min left", "mcp.rows: about 2 min left"]
+    assert progress.seconds == {"benchmarks.stages.warm": 30.0, "benchmarks.mcp.rows": 1.5}
+
+
+def test_a_module_takes_what_it_took_in_the_previous_run(tmp_path: Path) -> None:
+    """A results file's seconds come first; a module that it lacks has those of the registry, by form."""
+    file = tmp_path / "full.json"
+    report.write(file, report.document([], {}, {}) | {"seconds": {"benchmarks.mcp.rows": 7.5}})
+
+    full, quick = expected(file, quick=False), expected(tmp_path / "none.json", quick=True)
+
+    assert full["benchmarks.mcp.rows"] == 7.5
+    assert full["benchmarks.service.rows"] == registry.SERIES["benchmarks.service.rows"].full
+    assert quick["benchmarks.service.rows"] == registry.SERIES["benchmarks.service.rows"].quick
+    assert full["benchmarks.service.rows"] > quick["benchmarks.service.rows"] > 0
+    assert full.keys() == quick.keys() == {**registry.STAGES, **registry.SERIES}.keys()
 
 
 def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
