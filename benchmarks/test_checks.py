@@ -98,7 +98,7 @@ def test_warm_token(world: World, floor_module: Any, timed: Timed) -> None:
 
 
 def test_attenuate(world: World, timed: Timed, signature: Subject) -> None:
-    """A child of a known parent, made offline: a key, a condition and a signature."""
+    """A child made offline: a scope, compared with the eight of its parent, a condition and a signature."""
     parent = tokens.mint(world.issuer, world.session_id, eight_scopes(), "open")
     numbers = itertools.count(1)
 
@@ -118,14 +118,14 @@ def test_attenuate(world: World, timed: Timed, signature: Subject) -> None:
 def test_mint(world: World, timed: Timed, signature: Subject) -> None:
     """A root of eight scopes."""
 
+    def mint() -> Token:
+        return tokens.mint(world.issuer, world.session_id, eight_scopes())
+
     def run(items: Sequence[None]) -> None:
         for _ in items:
-            tokens.mint(world.issuer, world.session_id, eight_scopes())
+            mint()
 
-    assert (
-        reason(world.verifier(), tokens.mint(world.issuer, world.session_id, eight_scopes()))
-        is Reason.ALLOWED
-    )
+    assert reason(world.verifier(), mint()) is Reason.ALLOWED
     row = Row(Loop("token/mint", 12, lambda count: [None] * count, run), signature)
     timed(row, bound(row))
 
