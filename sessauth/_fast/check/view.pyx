@@ -383,12 +383,13 @@ cdef class View:
         transaction = <object> point.transaction
         if transaction.get(session.id + block_id, db=self.source.revoked) is not None:
             return BLOCK_REVOKED
-        tallies = getattr(self.source, "tallies", None)
-        if tallies is None or self._proves_absence(transaction, tallies, session, block_id):
+        if self._tallies is None:
+            self._tallies = getattr(self.source, "tallies", None)
+        if self._tallies is None or self._proves_absence(transaction, session, block_id):
             return BLOCK_NOT_REVOKED
         return BLOCK_UNPROVEN
 
-    cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1:
+    cdef bint _proves_absence(self, object transaction, SessionEntry session, bytes block_id) except -1:
         """Follow the tallies (state/lmdb/rows.py) to the few rows that would include the block."""
         cdef uint64_t count = session.revoked_count
         cdef uint64_t total = 0
@@ -396,7 +397,7 @@ cdef class View:
         while count > TALLY_LIMIT:
             if depth == BLOCK_ID_BYTES:
                 return False
-            raw = transaction.get(session.id + block_id[:depth], db=tallies)
+            raw = transaction.get(session.id + block_id[:depth], db=self._tallies)
             if raw is None or not read_tally(bytes(raw), session.id, block_id, depth, &count, &total):
                 return False
             depth += 1
