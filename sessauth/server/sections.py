@@ -83,7 +83,7 @@ class TcpSettings:
 class LimitSettings:
     """Section ``[limits]``: threads and queue places per pool, times in ms, rates per second."""
 
-    # A change waits for its fsync, so this is also how many changes one fsync can carry.
+    # In a cluster a call waits on its thread, so this is also how many changes one fsync can carry there.
     change_threads: int = 64
     # Two of them check; the others help while those are held up.
     check_threads: int = 4
