@@ -36,7 +36,7 @@ from .host.folder import read_file, replace_file
 from .integrity.anchor import Anchored
 from .integrity.pages import verify_pages
 from .integrity.verify import Verified, verify
-from .lmdb import cluster_rows, effective_status
+from .lmdb import cluster_rows, effective_status, terms
 from .lmdb import rows as tallies
 from .lmdb.cluster_rows import read_position
 from .lmdb.environment import LmdbSource, open_environment, open_tables
@@ -237,6 +237,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
             rows.fill(name, source.iternext())
     if layout.TALLIES not in backed_up.tables:
         tallies.build(rows.txn, rows.tables)
+    if not terms.is_made(rows):
+        terms.build(rows.txn, rows.tables)
     for known in known_keys:
         restored = rows.key(known.id)
         # Another cluster's folder can only lower the status of a restored key. Its own keys are not taken.

@@ -23,7 +23,7 @@ LOCK_MODE: Final = 0o660
 
 # A writer of an earlier format would ignore the tables of a later one when it purges and restores. Readers of
 # format 1 never read them.
-FORMAT: Final = 6
+FORMAT: Final = 7
 # From this format on a folder has an anchor.
 ANCHOR_FORMAT: Final = 4
 # A reader of an earlier format would not see that a new incarnation ended a session by its one row.
@@ -32,6 +32,8 @@ INCARNATION_FORMAT: Final = 4
 OBSERVE_FORMAT: Final = 5
 # A writer of an earlier format would not count the tokens it revokes.
 TALLY_FORMAT: Final = 6
+# A writer of an earlier format would not index the sessions it opens, ends and purges.
+TERMS_FORMAT: Final = 7
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -61,7 +63,9 @@ TRACE_OWNER_BYTES: Final = 128
 EVIDENCE: Final = "evidence"
 # Format 6 added it: the number of a session's revoked blocks by their first bytes. It follows from REVOKED.
 TALLIES: Final = "tallies"
-LATER_TABLES: Final = (PERMITS, APPROVALS, RESULTS, EVIDENCE, TALLIES)
+# Format 7 added it: sessions by subject, owner and label. It follows from SESSIONS.
+TERMS: Final = "terms"
+LATER_TABLES: Final = (PERMITS, APPROVALS, RESULTS, EVIDENCE, TALLIES, TERMS)
 TABLES: Final = (
     SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
     *LATER_TABLES,

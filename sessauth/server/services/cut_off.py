@@ -77,7 +77,7 @@ class CutOffService(Service):
                 session.subject, session.owner, session.labels
             )
 
-        parts = self._parts(after, matches, call, answer)
+        parts = self._parts(after, selector, matches, call, answer)
         if request.dry_run:
             for ids in parts:
                 with self._writer.source().rows() as rows:
@@ -103,6 +103,7 @@ class CutOffService(Service):
     def _parts(
         self,
         after: bytes,
+        selector: SessionSelector,
         matches: Callable[[Session], bool],
         call: CallContext,
         answer: pb.EndSessionsResponse,
@@ -114,7 +115,7 @@ class CutOffService(Service):
         until = time.monotonic() + min(WORK_SECONDS, call.remaining - RESERVE_SECONDS)
         answer.remaining, more = 1, True
         while more:
-            ids, after, more = self._writer.page_of_living(after, ENDS_A_COMMIT, matches)
+            ids, after, more = self._writer.page_of_living(after, ENDS_A_COMMIT, matches, selector)
             call.raise_if_expired()
             answer.matched += len(ids)
             if ids:

@@ -16,7 +16,7 @@ from ... import limits
 from ...model import change as changes
 from ...model.approval import ApprovalRecord, ApprovalStatus
 from ...model.change import Change, ChangeOutcome, answer_approval
-from ...model.session import ScopeRecord, Session, SessionTerms, lineage
+from ...model.session import ScopeRecord, Session, SessionSelector, SessionTerms, lineage
 from ...state.writer.state_writer import StateWriter
 from ...v1 import approval_service_pb2 as approval_pb
 from ...v1 import session_service_pb2 as session_pb
@@ -129,13 +129,17 @@ class SessionService(Service):
         size = request_fields.page_size(request.page_size)
         request_fields.optional_session_id(request.parent_id, "parent_id")
         after = request_fields.page_start(request.page_token)
-        matches = deadline_checked(_filter(request, call), call)
+        owner = call.principal.name if call.principal.role == ISSUER else request.owner
+        selector = SessionSelector.of(request.subject, owner, request.labels)
+        matches = deadline_checked(_filter(request, selector), call)
         if request.id_prefix:
             digits = request_fields.id_prefix(request.id_prefix)
-            found = self._writer.sessions_beginning(digits, after, size + 1, matches)
+            found = self._writer.sessions_beginning(digits, after, size + 1, matches, selector)
             last, more = after, len(found) > size
         else:
-            found, last, more = self._writer.page_of_sessions(after, size + 1, matches, int(request.status))
+            found, last, more = self._writer.page_of_sessions(
+                after, size + 1, matches, int(request.status), selector
+            )
         if len(found) > size:
             last = found[size - 1].id
         read = readable(self._writer, call)
@@ -279,19 +283,17 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _filter(request: session_pb.ListSessionsRequest, call: CallContext) -> Callable[[Session], bool]:
-    owner = call.principal.name if call.principal.role == ISSUER else request.owner
-    if request.owner and request.owner != owner:
+def _filter(
+    request: session_pb.ListSessionsRequest, selector: SessionSelector
+) -> Callable[[Session], bool]:
+    if request.owner and request.owner != selector.owner:
         return lambda session: False
-    labels = dict(request.labels)
 
     def matches(session: Session) -> bool:
         return (
             (not request.status or int(session.status) == request.status)
-            and (not request.subject or session.subject == request.subject)
-            and (not owner or session.owner == owner)
             and (not request.parent_id or session.parent_id == request.parent_id)
-            and all(session.labels.get(name) == value for name, value in labels.items())
+            and selector.fits(session.subject, session.owner, session.labels)
         )
 
     return matches

@@ -21,6 +21,7 @@ from ...model.approval import ApprovalStatus
 from ...model.change import Change, ChangeOutcome, ChangeResult, SessionTrace, nanos
 from .. import layout
 from ..lmdb import rows as tallies
+from ..lmdb import terms
 from ..lmdb.cluster_rows import verify_evidence
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import ALL, END, MAX_KEY_BYTES, Span, TxnRows, field_number
@@ -33,6 +34,7 @@ from .pages import FREE, verify_pages
 _PROGRESS_EVERY: Final = 256
 # Few enough for a step of some milliseconds.
 SESSIONS_A_STEP: Final = 128
+TERMS_A_STEP: Final = 512
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 _SESSION = 16
 _REVISION = 8
@@ -69,8 +71,12 @@ def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None)
     """
     with _corrupt():
         verify_incarnations(rows)
+        sessions = _sessions(rows, ALL, on_progress)
+        after = terms.verify_index(rows, b"", TERMS_A_STEP)
+        while after:
+            after = terms.verify_index(rows, after, TERMS_A_STEP)
         return Verified(
-            _sessions(rows, ALL, on_progress),
+            sessions,
             _revoked(rows, ALL),
             len([rows.key(key) for key in rows.key_ids()]),
             _log(rows),
@@ -92,11 +98,13 @@ class Verification:
         self._rest: list[Callable[[TxnRows], object]] = [verify_incarnations, _keys_of_issuers, _outcomes]
         self._rest += [verify_evidence, _log]
         self._sessions_done = False
+        self._index_after = b""
+        self._index_done = False
 
     @property
     def done(self) -> bool:
         """True once every row was verified."""
-        return not self._tables and self._sessions_done and not self._rest
+        return not self._tables and self._index_done and not self._rest
 
     def work(self, seconds: float) -> bool:
         """Verify for this time, one step at least; return :attr:`done`.
@@ -115,6 +123,10 @@ class Verification:
         return self.done
 
     def _step(self, rows: TxnRows) -> None:
+        if self._sessions_done and not self._index_done:
+            self._index_after = terms.verify_index(rows, self._index_after, TERMS_A_STEP)
+            self._index_done = not self._index_after
+            return
         if self._sessions_done:
             self._rest[0](rows)
             del self._rest[0]
@@ -159,6 +171,7 @@ def _sessions(rows: TxnRows, span: Span, on_progress: Callable[[int, int], None]
         if session.lease_ms and not session.lease_deadline_ms:
             raise ValueError(f"session {session_id.hex()} has lost its lease")
         count += 1
+    terms.verify_sessions(rows, _session_ids(rows, span))
     return count
 
 

@@ -19,7 +19,7 @@ from ...errors import RecordRefused, StateError
 from ...model.host import FORMAT, CarriedPosition, SignedGroup, record_digest
 from .. import layout
 from ..host import folder as preflight
-from ..lmdb import cluster_rows
+from ..lmdb import cluster_rows, terms
 from ..lmdb import rows as tallies
 from ..lmdb.cluster_rows import read_position
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
@@ -83,6 +83,8 @@ def install(group: Group, snapshot: TxnRows, decided_behind: int | None = None) 
                 rows.fill(name, source.iternext())
     if layout.TALLIES not in snapshot.tables:
         tallies.build(rows.txn, rows.tables)
+    if not terms.is_made(rows):
+        terms.build(rows.txn, rows.tables)
     _replace(rows, snapshot, layout.META, lambda key: key not in _LOCAL_META)
     _replace(rows, snapshot, layout.EVIDENCE, lambda key: key.startswith(_CARRIED_EVIDENCE))
     rows.current = head

@@ -43,7 +43,7 @@ from ...model.change import (
 from ...model.host import FORMAT, OLDEST_FORMAT, CarriedRow
 from ...model.session import EndCause, Session, SessionStatus, ancestor_ids, lineage
 from .. import layout
-from ..lmdb import cluster_rows
+from ..lmdb import cluster_rows, terms
 from ..lmdb.cluster_rows import HOST, host_format, read_position
 from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
@@ -252,6 +252,7 @@ class Group:
 
     def _write(self, change: Change, applied: Applied) -> None:
         """Write a change's effects, and the change itself into the log."""
+        terms.follow(self.rows, applied.writes, applied.session)
         self.rows.perform(applied.writes)
         self.rows.current = applied.head
         order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")

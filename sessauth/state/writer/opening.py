@@ -19,7 +19,7 @@ from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
 from ..integrity.pages import verify_pages
 from ..integrity.verify import verify
-from ..lmdb import cluster_rows
+from ..lmdb import cluster_rows, terms
 from ..lmdb import rows as tallies
 from ..lmdb.cluster_rows import read_position
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
@@ -251,8 +251,8 @@ def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
 def _upgrade_format(source: LmdbSource) -> None:
     """Add the tables that a folder of an earlier format lacks, and raise its format, in one commit."""
     with source.rows() as rows:
-        head = rows.head()
-    if head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
+        head, indexed = rows.head(), terms.is_made(rows)
+    if indexed and head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
         return
     # An earlier program may have written a state of this format, as a cluster's snapshot.
     had_tallies = layout.TALLIES in source.tables
@@ -265,6 +265,8 @@ def _upgrade_format(source: LmdbSource) -> None:
                 txn.put(cluster_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
             if head.format < layout.TALLY_FORMAT or not had_tallies:
                 tallies.build(txn, source.tables)
+            if head.format < layout.TERMS_FORMAT or not indexed:
+                terms.build(txn, source.tables)
             raised = replace(head, format=layout.FORMAT)
             txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
     except lmdb.Error as error:

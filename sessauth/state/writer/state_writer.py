@@ -35,13 +35,13 @@ from ...model.change import (
 )
 from ...model.host import CredentialRecord, HostRecord
 from ...model.receipt import Receipt, RegistrationRecord
-from ...model.session import Session, SessionStatus
+from ...model.session import Session, SessionSelector, SessionStatus
 from ...scopes.value import Number
 from .. import layout
 from ..host.brake import ManualBrake
 from ..integrity.anchor import Anchored
 from ..integrity.verify import Verification
-from ..lmdb import cluster_rows
+from ..lmdb import cluster_rows, terms
 from ..lmdb import effective_status as census
 from ..lmdb.effective_status import effective_session, effective_status, judged_at_ms, with_status
 from ..lmdb.environment import LmdbSource
@@ -52,6 +52,8 @@ from .committer import Committer, Job, JobQueue, Stats
 from .group import DUE_APPROVAL, DUE_PERMIT, ClockReading, Group, GroupLog, GuardedClock, Retention
 
 _LIST_CHUNK = 512
+_ANY: Final = SessionSelector(all=True)
+_ALL_LIVES: Final = (terms.LIVING, terms.ENDED)
 # The most sessions that one page is searched for in, so that no call occupies a thread of its pool for long.
 SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
 # The same for a part of a selection: rows that a slow host reads in a fraction of a call's time.
@@ -117,15 +119,20 @@ class StateQueries:
         limit: int,
         predicate: Callable[[Session], bool] | None = None,
         status: int = 0,
+        selector: SessionSelector = _ANY,
     ) -> tuple[list[Session], bytes, bool]:
         """Return sessions as ``list_sessions`` does, of one status or of any (0), after a bounded search.
 
+        ``predicate`` must refuse what ``selector`` does not fit; the selector only says which rows are read.
         Reads at most ``SEARCHED_ROWS`` rows, so there may be fewer than ``limit`` although more follow. The
         second value is the last id read, the third is True if rows may follow it.
         """
         sessions: list[Session] = []
         wall_ms = self._wall_ms()
-        for number, (rows, session_id) in enumerate(self._scan(layout.SESSIONS, after, _LIST_CHUNK), 1):
+        # One whose own row is not ended may have ended.
+        living = status in (SessionStatus.ACTIVE, SessionStatus.SUSPENDED)
+        lives = (terms.LIVING,) if living else _ALL_LIVES
+        for number, (rows, session_id) in enumerate(self._select(selector, lives, after), 1):
             after = session_id
             found = effective_status(rows, session_id, judged_at_ms(rows, wall_ms))
             if found is not None and status in (0, found.status):
@@ -137,16 +144,21 @@ class StateQueries:
         return sessions, after, False
 
     def page_of_living(
-        self, after: bytes, limit: int, matches: Callable[[Session], bool]
+        self,
+        after: bytes,
+        limit: int,
+        matches: Callable[[Session], bool],
+        selector: SessionSelector = _ANY,
     ) -> tuple[list[bytes], bytes, bool]:
         """Return ids of sessions that match and that no written end concerns, ascending.
 
         An end of an ancestor counts. A time that has passed does not: the clock may be set back before the
-        sweep writes the end. Reads at most ``LIVING_ROWS`` rows. The second value is the last id read, the
+        sweep writes the end. ``matches`` must refuse what ``selector`` does not fit; the selector only says
+        which rows are read. Reads at most ``LIVING_ROWS`` rows. The second value is the last id read, the
         third is True if rows may follow it.
         """
         ids: list[bytes] = []
-        for number, (rows, session_id) in enumerate(self._scan(layout.SESSIONS, after, _LIST_CHUNK), 1):
+        for number, (rows, session_id) in enumerate(self._select(selector, (terms.LIVING,), after), 1):
             after = session_id
             found = effective_status(rows, session_id, 0)
             if found is not None and found.status is not SessionStatus.ENDED:
@@ -158,7 +170,12 @@ class StateQueries:
         return ids, after, False
 
     def sessions_beginning(
-        self, digits: str, after: bytes, limit: int, predicate: Callable[[Session], bool]
+        self,
+        digits: str,
+        after: bytes,
+        limit: int,
+        predicate: Callable[[Session], bool],
+        selector: SessionSelector = _ANY,
     ) -> list[Session]:
         """Return sessions as ``list_sessions`` does, of those whose id begins with these hex digits.
 
@@ -168,7 +185,7 @@ class StateQueries:
         wall_ms = self._wall_ms()
         first = int(digits.ljust(2 * _ID_BYTES, "0"), 16)
         after = max(after, (first - 1).to_bytes(_ID_BYTES, "big") if first else b"")
-        for rows, session_id in self._scan(layout.SESSIONS, after, limit):
+        for rows, session_id in self._select(selector, _ALL_LIVES, after, limit):
             if not session_id.hex().startswith(digits):
                 break
             session = effective_session(rows, session_id, judged_at_ms(rows, wall_ms))
@@ -297,6 +314,25 @@ class StateQueries:
 
     def _wall_ms(self) -> int:
         return self._clock.read().at_ms
+
+    def _select(
+        self, selector: SessionSelector, lives: Sequence[bytes], after: bytes, step: int = _LIST_CHUNK
+    ) -> Iterator[tuple[TxnRows, bytes]]:
+        """Yield ids of sessions as :meth:`_scan` does: all that a selector fits, and others.
+
+        ``lives`` are those of the index (``terms.py``). A folder without it has every session read.
+        """
+        asked = terms.terms_of_selector(selector)
+        while True:
+            with self._source.rows() as rows:
+                if asked and terms.is_made(rows):
+                    ids = terms.ids_after(rows, asked, lives, after, step)
+                else:
+                    ids = rows.ids_after(after, step)
+                for after in ids:
+                    yield rows, after
+            if len(ids) < step:
+                return
 
     def _scan(
         self, table: str, after: bytes, step: int, prefix: bytes = b""
