@@ -23,9 +23,11 @@ from sessauth.state.integrity import verify
 from sessauth.state.lmdb import terms
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.replication.snapshot import install
 from sessauth.state.writer import state_writer
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateQueries, StateWriter
+from tests.support.carried import begin_cluster
 from tests.support.cases import examples
 from tests.support.changes import NOW, opening
 from tests.support.token_forger import id16
@@ -90,7 +92,7 @@ ANY = SessionSelector(all=True)
 
 
 def hold(queries: StateQueries, step: int = 1) -> None:
-    """The index has what the sessions' rows say, and every selector selects what a scan does."""
+    """Assert that the index is that of the rows, and that each selector selects what a scan does."""
     assert rows_of(queries) == scanned(queries)
     with queries._source.rows() as rows:
         verify.verify(rows)
@@ -141,7 +143,7 @@ STEP = st.tuples(
 @settings(max_examples=examples(160), deadline=None)
 @given(st.lists(STEP, max_size=25))
 def test_it_is_that_of_a_scan(steps: list[tuple[str, bytes, bytes, str, str, dict[str, str]]]) -> None:
-    """After any changes, groups that failed, new starts and a backup, the index is that of the rows."""
+    """The index is that of the rows, whatever changes, failed groups and new starts came before."""
     with tempfile.TemporaryDirectory() as place:
         writer = opened(Path(place) / "state", create=True)
         try:
@@ -164,6 +166,7 @@ def test_it_is_that_of_a_scan(steps: list[tuple[str, bytes, bytes, str, str, dic
                         "incarnation": lambda: new_incarnation(name, bytes([number]) * 16, NOW, "restored"),
                     }[kind]()
                     writer.submit(change).result()
+            assert rows_of(writer) == scanned(writer)
             hold(writer, 9)
         finally:
             writer.close()
@@ -244,6 +247,21 @@ def test_a_restore_has_it(folder: Path, tmp_path: Path) -> None:
     with opened(folder) as writer:
         assert id16("later") not in [session.id for session in writer.list_sessions()]
         hold(writer)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_snapshot_brings_it(tmp_path: Path, earlier: bool) -> None:
+    """A host that joins has the index of the sessions, by a snapshot of an earlier build too."""
+    _, (one, two) = begin_cluster(tmp_path, FixedClock(NOW), ("one", "two"))
+    open_all(one.writer)
+    with one.writer.source().rows() as rows:
+        if earlier:
+            rows.tables = {name: handle for name, handle in rows.tables.items() if name != layout.TERMS}
+        two.writer.run(lambda group: install(group, rows))
+    hold(two.writer, 9)
+    assert rows_of(two.writer) == rows_of(one.writer)
+    one.writer.close()
+    two.writer.close()
 
 
 DAMAGES: dict[str, Callable[[TxnRows], None]] = {

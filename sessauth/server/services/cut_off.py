@@ -30,8 +30,8 @@ from ..status import invalid, refused
 from ..writer.port import submit_and_wait
 from .base import Service, owner_visible
 
-# Ends that share a commit: few enough that an opening or a use beside them waits for milliseconds.
-ENDS_A_COMMIT: Final = 64
+# Ends that share a commit: few enough that an opening or a use beside them waits for some 10 ms.
+ENDS_A_COMMIT: Final = 128
 # The most that a call works. The next one goes on, so a short time loses nothing.
 WORK_SECONDS: Final = 5.0
 # Reserve of a call's time for its last commit and its answer.
@@ -204,7 +204,7 @@ class CutOffService(Service):
 
 def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> list[pb.SelectedSession]:
     """End those of these sessions that have not ended; return them. One that is over ends by that cause."""
-    ended: list[bytes] = []
+    ended: list[Session] = []
     for session_id in ids:
         session = group.rows.leased_session(session_id)
         if session is None or session.status is SessionStatus.ENDED:
@@ -216,8 +216,8 @@ def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> li
             # An id of the log's own: a repeat needs no stored outcome, since an ended session is left alone.
             change_id = f"{layout.SYSTEM_PREFIX}asked/{session_id.hex()}"
             group.log(end_session(change_id, session_id, reason, actor=actor))
-        ended.append(session_id)
-    return _selected(group.rows, ended)
+        ended.append(group.changed or session)
+    return list(map(_shown, ended))
 
 
 def _prove_lead(group: Group) -> None:
@@ -227,11 +227,13 @@ def _prove_lead(group: Group) -> None:
 
 
 def _selected(rows: TxnRows, ids: Sequence[bytes]) -> list[pb.SelectedSession]:
-    sessions = filter(None, map(rows.session, ids))
-    return [
-        pb.SelectedSession(id=session.id, epoch=session.epoch, subject=session.subject, owner=session.owner)
-        for session in sessions
-    ]
+    return list(map(_shown, filter(None, map(rows.session, ids))))
+
+
+def _shown(session: Session) -> pb.SelectedSession:
+    return pb.SelectedSession(
+        id=session.id, epoch=session.epoch, subject=session.subject, owner=session.owner
+    )
 
 
 def _selector(message: record_pb2.SessionSelector) -> SessionSelector:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -40,9 +41,11 @@ _SESSIONS_A_STEP: Final = 1 << 15
 
 def terms_of(subject: str, owner: str, labels: Mapping[str, str]) -> list[bytes]:
     """Return the digests of a session's or a selector's terms; an empty subject or owner is none."""
-    terms = [
-        _digest(kind + text.encode()) for kind, text in ((_SUBJECT, subject), (_OWNER, owner)) if text
-    ]
+    terms = []
+    if subject:
+        terms.append(_digest(_SUBJECT + subject.encode()))
+    if owner:
+        terms.append(_digest(_OWNER + owner.encode()))
     for name, value in labels.items():
         encoded = name.encode()
         terms.append(_digest(_LABEL + len(encoded).to_bytes(4, "big") + encoded + value.encode()))
@@ -68,19 +71,25 @@ def follow(
     rows: TxnRows, writes: Sequence[Put | Delete | DeletePrefix], session: Session | None
 ) -> None:
     """Write the index as the writes of a change, which are performed next, will leave its session."""
-    write = next((each for each in writes if each.table == layout.SESSIONS), None)
-    if write is None or session is None:
+    if session is None:
         return
+    for write in writes:
+        if write.table == layout.SESSIONS:
+            _follow(rows, write, session)
+
+
+def _follow(rows: TxnRows, write: Put | Delete | DeletePrefix, session: Session) -> None:
     row = rows.get(layout.SESSIONS, session.id)
     before = None if row is None else _life(row)
     after = _life(write.value) if isinstance(write, Put) else None
     if before == after:
         return
+    index, txn = rows.tables[layout.TERMS], rows.txn
     for term in terms_of(session.subject, session.owner, session.labels):
         if before is not None:
-            rows.delete(layout.TERMS, term + before + session.id)
+            txn.delete(term + before + session.id, db=index)
         if after is not None:
-            rows.put(layout.TERMS, term + after + session.id, b"")
+            txn.put(term + after + session.id, b"", db=index)
 
 
 def build(txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
@@ -145,6 +154,7 @@ def verify_index(rows: TxnRows, after: bytes, limit: int) -> bytes:
     return keys[-1] if len(keys) == limit else b""
 
 
+@lru_cache(maxsize=1024)
 def _digest(term: bytes) -> bytes:
     return hashlib.blake2b(term, digest_size=_DIGEST).digest()
 
