@@ -283,9 +283,7 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _filter(
-    request: session_pb.ListSessionsRequest, selector: SessionSelector
-) -> Callable[[Session], bool]:
+def _filter(request: session_pb.ListSessionsRequest, selector: SessionSelector) -> Callable[[Session], bool]:
     if request.owner and request.owner != selector.owner:
         return lambda session: False
 

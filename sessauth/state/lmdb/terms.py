@@ -64,12 +64,12 @@ def is_made(rows: TxnRows) -> bool:
 
 def keys_of(session: Session, row: bytes) -> list[bytes]:
     """Return the keys of a session with this row."""
-    return [term + _life(row) + session.id for term in terms_of(session.subject, session.owner, session.labels)]
+    return [
+        term + _life(row) + session.id for term in terms_of(session.subject, session.owner, session.labels)
+    ]
 
 
-def follow(
-    rows: TxnRows, writes: Sequence[Put | Delete | DeletePrefix], session: Session | None
-) -> None:
+def follow(rows: TxnRows, writes: Sequence[Put | Delete | DeletePrefix], session: Session | None) -> None:
     """Write the index as the writes of a change, which are performed next, will leave its session."""
     if session is None:
         return
@@ -143,7 +143,10 @@ def verify_sessions(rows: TxnRows, ids: Iterator[bytes]) -> None:
 
 
 def verify_index(rows: TxnRows, after: bytes, limit: int) -> bytes:
-    """Raise ValueError at a superfluous one of ``limit`` rows after ``after``; return the last, b"" at the end."""
+    """Verify up to ``limit`` rows after ``after``; return the last one's key, or empty bytes at the end.
+
+    Raises ValueError at a row that no session has.
+    """
     keys = rows.keys_after(layout.TERMS, after, limit) if is_made(rows) else []
     for key in keys:
         # No session has an empty id, and LMDB refuses one.

@@ -252,7 +252,11 @@ def _upgrade_format(source: LmdbSource) -> None:
     """Add the tables that a folder of an earlier format lacks, and raise its format, in one commit."""
     with source.rows() as rows:
         head, indexed = rows.head(), terms.is_made(rows)
-    if indexed and head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
+    if (
+        indexed
+        and head.format == layout.FORMAT
+        and all(name in source.tables for name in layout.LATER_TABLES)
+    ):
         return
     # An earlier program may have written a state of this format, as a cluster's snapshot.
     had_tallies = layout.TALLIES in source.tables
