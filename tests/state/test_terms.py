@@ -227,7 +227,7 @@ def test_no_other_session_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch)
         assert listed(writer, SessionStatus.ACTIVE, selector, selector) == read == [rare]
 
 
-def of_before(folder: Path, *, table: bool) -> None:
+def of_before(folder: Path, *, table: bool, damaged: bytes = b"") -> None:
     """Make it a folder of before the index, or one whose index is half made."""
     with opened(folder) as writer:
         source = writer.source()
@@ -239,6 +239,8 @@ def of_before(folder: Path, *, table: bool) -> None:
             txn.drop(source.tables[layout.TERMS], delete=True)
             head = replace(source.head(), format=layout.TERMS_FORMAT - 1)
             txn.put(layout.HEAD_KEY, head.encode(), db=source.tables[layout.META])
+            if damaged:
+                txn.put(damaged, b"\xff", db=source.tables[layout.SESSIONS])
 
 
 @pytest.mark.parametrize("table", [False, True])
@@ -264,6 +266,19 @@ def test_a_restore_has_it(folder: Path, tmp_path: Path) -> None:
     with opened(folder) as writer:
         assert id16("later") not in [session.id for session in writer.list_sessions()]
         hold(writer)
+
+
+def test_a_damaged_folder_of_before(folder: Path, tmp_path: Path) -> None:
+    """A session that can't be read keeps the folder from being opened, and not a backup from replacing it."""
+    with opened(folder) as writer:
+        backup_source(writer.source(), tmp_path / "backup")
+    of_before(folder, table=False, damaged=IDS[0])
+    with pytest.raises(StateUnusable) as refused, opened(folder):
+        pass
+    assert refused.value.problem == "CORRUPT" and IDS[0].hex() in str(refused.value)
+    restore(tmp_path / "backup", folder, force=True, map_size=MAP, clock=FixedClock(NOW))
+    with opened(folder) as writer:
+        hold(writer, 9)
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -22,9 +22,10 @@ from typing import Any, Final
 import lmdb
 
 from ..._fast import _check as kernel
+from ...errors import SessauthError
 from ...model.session import Session, SessionSelector, SessionStatus
 from .. import layout
-from ..rules.effects import Delete, DeletePrefix, Put
+from ..rules.effects import Delete, DeletePrefix, Put, corrupt
 from .rows import TxnRows, field_number
 
 # Shorter than any other key.
@@ -93,14 +94,24 @@ def _follow(rows: TxnRows, write: Put | Delete | DeletePrefix, session: Session)
 
 
 def build(txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
-    """Write the index of all sessions, over the one that is there."""
+    """Write the index of all sessions, over the one that is there.
+
+    Raises StateUnusable CORRUPT at a session that can't be read.
+    """
     txn.drop(tables[layout.TERMS], delete=False)
     with txn.cursor(db=tables[layout.SESSIONS]) as sessions, txn.cursor(db=tables[layout.TERMS]) as index:
         found = iter(sessions)
         while step := list(islice(found, _SESSIONS_A_STEP)):
-            keys = [key for _, row in step for key in keys_of(Session.decode(bytes(row)), bytes(row))]
+            keys = [key for session_id, row in step for key in _read_keys(bytes(session_id), bytes(row))]
             index.putmulti((key, b"") for key in sorted(keys))
     txn.put(MADE, b"", db=tables[layout.TERMS])
+
+
+def _read_keys(session_id: bytes, row: bytes) -> list[bytes]:
+    try:
+        return keys_of(Session.decode(row), row)
+    except (ValueError, SessauthError) as error:
+        raise corrupt(f"session {session_id.hex()}", error) from error
 
 
 def ids_after(

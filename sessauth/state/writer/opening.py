@@ -76,7 +76,7 @@ def open_writing(
         _make_durable(source)
         anchor_file = anchor.Anchor(state_dir)
         _write_anchor(state_dir, anchor_file, source, behind=behind)
-        _upgrade_format(source)
+        _upgrade_format(source, restoring=restoring)
         if page.failed:
             _recover(source, page, restoring=restoring)
         _write_anchor(state_dir, anchor_file, source, behind=behind)
@@ -248,8 +248,11 @@ def _set_cluster_brake(source: LmdbSource, page: brake.Brake) -> None:
         page.set_for_cluster(reason)
 
 
-def _upgrade_format(source: LmdbSource) -> None:
-    """Add the tables that a folder of an earlier format lacks, and raise its format, in one commit."""
+def _upgrade_format(source: LmdbSource, *, restoring: bool) -> None:
+    """Add the tables that a folder of an earlier format lacks, and raise its format, in one commit.
+
+    Sessions that a restore replaces need not be readable: it writes their index.
+    """
     with source.rows() as rows:
         head, indexed = rows.head(), terms.is_made(rows)
     if (
@@ -269,12 +272,17 @@ def _upgrade_format(source: LmdbSource) -> None:
                 txn.put(cluster_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
             if head.format < layout.TALLY_FORMAT or not had_tallies:
                 tallies.build(txn, source.tables)
-            if head.format < layout.TERMS_FORMAT or not indexed:
+            if restoring:
+                txn.drop(source.tables[layout.TERMS], delete=False)
+            elif head.format < layout.TERMS_FORMAT or not indexed:
                 terms.build(txn, source.tables)
             raised = replace(head, format=layout.FORMAT)
             txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
     except lmdb.Error as error:
-        message = f"the state could not be raised to format {layout.FORMAT} ({error}); free some space"
+        message = (
+            f"the state could not be raised to format {layout.FORMAT} ({error}); free some space, or raise "
+            "server.map_size_bytes"
+        )
         raise StateUnusable(message, "NO_SPACE") from error
 
 
