@@ -375,6 +375,8 @@ class FollowedHosts:
         reports = self._alarms if report.alarm else self._reports
         key = report.principal, report.host
         with self._lock:
+            # An alarm is over with the host's next proof.
+            self._alarms.pop(key, None)
             reports.pop(key, None)
             reports[key] = report
             if len(reports) > MAX_HOSTS:
@@ -383,11 +385,7 @@ class FollowedHosts:
     def by_host(self) -> dict[tuple[str, str], HostReport]:
         """Return the latest report of each host, of an alarm too, by principal and name."""
         with self._lock:
-            latest = dict(self._reports)
-            for key, report in self._alarms.items():
-                if key not in latest or latest[key].at_ms <= report.at_ms:
-                    latest[key] = report
-        return latest
+            return {**self._reports, **self._alarms}
 
     def active(self, steady_ms: int) -> list[HostReport]:
         """Return the reports of hosts that may have a proof by them at that time, the oldest first."""
