@@ -187,9 +187,7 @@ cdef class SessionEntry:
 
 cdef class KeyEntry:
     cdef bytes id
-    # As of a read point; another incarnation may have other keys under the same generation.
     cdef uint64_t generation
-    cdef uint64_t incarnation_revision
     cdef int status
     cdef bytes public_key
     # None: for every owner.
@@ -212,8 +210,6 @@ cdef struct ReadPoint:
 cdef class View:
     cdef object source
     cdef object _files_unchanged
-    # None until the source has some.
-    cdef object _tallies
     cdef object _brake
     cdef const unsigned char *brake
     # The host's bound; its word, for one load a check; and this view's own: stale from this steady ms on; 0: never.
@@ -242,7 +238,7 @@ cdef class View:
     cdef KeyEntry key(self, ReadPoint *point, bytes key_id)
     # One of the three; of a read point that needs a read, BLOCK_NOT_REVOKED.
     cdef int revoked(self, ReadPoint *point, SessionEntry session, bytes block_id) except -1
-    cdef bint _proves_absence(self, object transaction, SessionEntry session, bytes block_id) except -1
+    cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1
     cdef bint _adds_up(
         self, object transaction, bytes prefix, bytes key, uint64_t count, uint64_t total, bint has_total
     ) except -1

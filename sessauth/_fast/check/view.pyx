@@ -205,8 +205,9 @@ cdef int _read_head(object raw, ReadPoint *out) except -1:
         raise WireError("the state folder wants a newer reader: upgrade sessauth")
     out.revision = record["revision"]
     out.clock_floor_ms = record["clock_floor_ms"]
-    out.keys_generation = record["keys_generation"]
     out.incarnation_revision = record["incarnation_revision"]
+    # Another incarnation may have other keys under the same number.
+    out.keys_generation = <uint64_t> record["keys_generation"] + out.incarnation_revision * MARK_FACTOR
     return 0
 
 
@@ -344,10 +345,7 @@ cdef class View:
         cdef KeyEntry entry = None
         if cached != NULL:
             entry = <KeyEntry> cached
-            if (
-                entry.generation == point.keys_generation
-                and entry.incarnation_revision == point.incarnation_revision
-            ):
+            if entry.generation == point.keys_generation:
                 return entry
         if point.transaction == NULL:
             point.needs_read = True
@@ -372,7 +370,6 @@ cdef class View:
         entry.owner = record["owner"] or None
         entry.retired_at_ms = record["retired_at_ms"]
         entry.generation = point.keys_generation
-        entry.incarnation_revision = point.incarnation_revision
         self._keys[name] = entry
         return entry
 
@@ -383,13 +380,12 @@ cdef class View:
         transaction = <object> point.transaction
         if transaction.get(session.id + block_id, db=self.source.revoked) is not None:
             return BLOCK_REVOKED
-        if self._tallies is None:
-            self._tallies = getattr(self.source, "tallies", None)
-        if self._tallies is None or self._proves_absence(transaction, session, block_id):
+        tallies = getattr(self.source, "tallies", None)
+        if tallies is None or self._proves_absence(transaction, tallies, session, block_id):
             return BLOCK_NOT_REVOKED
         return BLOCK_UNPROVEN
 
-    cdef bint _proves_absence(self, object transaction, SessionEntry session, bytes block_id) except -1:
+    cdef bint _proves_absence(self, object transaction, object tallies, SessionEntry session, bytes block_id) except -1:
         """Follow the tallies (state/lmdb/rows.py) to the few rows that would include the block."""
         cdef uint64_t count = session.revoked_count
         cdef uint64_t total = 0
@@ -397,7 +393,7 @@ cdef class View:
         while count > TALLY_LIMIT:
             if depth == BLOCK_ID_BYTES:
                 return False
-            raw = transaction.get(session.id + block_id[:depth], db=self._tallies)
+            raw = transaction.get(session.id + block_id[:depth], db=tallies)
             if raw is None or not read_tally(bytes(raw), session.id, block_id, depth, &count, &total):
                 return False
             depth += 1

@@ -125,6 +125,8 @@ class LmdbSource:
         """Take an open environment and map the brake page."""
         self.env = env
         self.tables = tables
+        # The tallies of revoked blocks; None while a folder has none.
+        self.tallies: Any = tables.get(layout.TALLIES)
         self.sessions = tables[layout.SESSIONS]
         self.leases = tables[layout.LEASES]
         self.revoked = tables[layout.REVOKED]
@@ -151,11 +153,6 @@ class LmdbSource:
             if commit_id is None or commit_id.number == self.env.info()["last_txnid"]:
                 return commit_id
         return None
-
-    @property
-    def tallies(self) -> Any:
-        """The handle of the tallies of revoked blocks; None for a folder that has none yet."""
-        return self.tables.get(layout.TALLIES)
 
     def called_for(self) -> tuple[int, int]:
         """Return the caller that verifiers acknowledge to, and the revision."""

@@ -278,6 +278,7 @@ def _upgrade_format(source: LmdbSource, *, restoring: bool) -> None:
                 terms.build(txn, source.tables)
             raised = replace(head, format=layout.FORMAT)
             txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
+        source.tallies = source.tables[layout.TALLIES]
     except lmdb.Error as error:
         message = (
             f"the state could not be raised to format {layout.FORMAT} ({error}); free some space, or raise "
