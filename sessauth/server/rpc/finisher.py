@@ -56,9 +56,9 @@ def wait_for_commit(future: Future[T], call: CallContext) -> T:
 
 
 def next_step(steps: Steps[R], future: Future[Any] | None, call: CallContext) -> Future[Any] | None:
-    """Go on with the result of ``future``, or its error; returns what the handler yields next.
+    """Go on with the result of ``future``, or its error; returns the handler's next future or ON_A_THREAD.
 
-    Raises StopIteration with the answer at the end, and what the handler raises.
+    Raises StopIteration with the answer at the end, and any error of the handler.
     """
     if future is None:
         return next(steps)

@@ -5,8 +5,8 @@ session's own row is ended, and the session id. So a selection walks no ended se
 sessions' rows alone, so all hosts of a cluster have the same.
 
 Texts of any length have digests of one size. Two texts might share one, and some ends are not in the
-session's own row (an ancestor's, a new incarnation's), so whoever reads an id from the index compares the
-session itself.
+session's own row (an ancestor's, a new incarnation's). So an id of the index is a candidate: its session is
+read and compared.
 
 The row :data:`MADE` is written together with the last row of the index. Without it the index is never read.
 """
