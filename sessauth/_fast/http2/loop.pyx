@@ -171,14 +171,16 @@ cdef enum:
 
 # Bytes that are read in a turn, by lane: from all its connections, and at least from each one read when many have some.
 # A stream that is begun and reset takes 3 µs and 30 bytes, so strangers can't make a turn longer than 1 ms by them.
-# Known callers are read one after the other rather than a few calls of each: system calls are a fifth of a call then.
-cdef size_t[KINDS] TURN_BYTES = [8 << 10, 64 << 10, 64 << 10, 32 << 10]
+# Known callers have space for eight calls of each of 80 connections, at most TURN_NS of reading, and are read one after
+# the other rather than a few calls of each: system calls are a fifth of a call then.
+cdef size_t[KINDS] TURN_BYTES = [8 << 10, 256 << 10, 256 << 10, 32 << 10]
 cdef size_t[KINDS] LEAST_BYTES = [1 << 10, 32 << 10, 32 << 10, 2 << 10]
 # The order in which they are read.
 cdef int[KINDS] READ_ORDER = [LANE_OPERATORS, LANE_KNOWN, LANE_NEW, LANE_STRANGERS]
 
 cdef int64_t SWEEP_NS = SECOND // 2
-# A turn that took this long advances no further stream before answers are written and sockets are read.
+# A turn reads no further connection of a lane after this long, and advances no further stream: others' answers are
+# written and sockets are read first.
 cdef int64_t TURN_NS = SECOND // 500
 # After an answer the next call of the same client comes sooner than an idle core wakes.
 cdef int64_t LINGER_NS = 50_000
@@ -496,6 +498,7 @@ cdef class Loop(Admission):
         self, int lane, int count, Connection **again, const epoll_event *events, int n, int *handshakes
     ) noexcept nogil:
         """Read connections of a lane, as many bytes as a turn has for it; the next turn continues after them."""
+        cdef int64_t until = monotonic_ns() + TURN_NS
         cdef size_t left = TURN_BYTES[lane]
         cdef size_t room = min(<size_t> BUFFER_BYTES, max(LEAST_BYTES[lane], left // <size_t> count))
         cdef Connection *connection
@@ -512,6 +515,8 @@ cdef class Loop(Admission):
             # One that does not read its answers is read again when it does.
             if not connection.failed and connection.events & EPOLLIN:
                 left -= min(left, read_from(connection, self.buffer, room))
+                if monotonic_ns() >= until:
+                    left = 0
         for i in range(n):
             place = (first + i) % n
             # The loop's own are 0, listeners' odd.
@@ -531,6 +536,8 @@ cdef class Loop(Admission):
                     continue
                 handshakes[0] -= 1
             left -= min(left, read_from(connection, self.buffer, room))
+            if monotonic_ns() >= until:
+                left = 0
 
     cdef bint _may_linger(self) noexcept:
         """Return True if lingering paid lately, and now and then to test if it pays again."""
