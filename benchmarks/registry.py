@@ -39,7 +39,7 @@ SERIES: Final = {
     "benchmarks.instructions.rows": Seconds(27, 44),
     "benchmarks.growth.end_cost": Seconds(4, 24),
     "benchmarks.growth.memory": Seconds(7, 16),
-    "benchmarks.growth.flood": Seconds(7, 149),
+    "benchmarks.growth.flood": Seconds(7, 30),
     "benchmarks.growth.state_size": Seconds(4, 177),
     "benchmarks.growth.chains": Seconds(2, 87),
     "benchmarks.writes.rows": Seconds(14, 64),

@@ -36,7 +36,7 @@ FLOOR: Final = "floor/envoy"
 ROWS: Final = {f"{row}{end}": f"{FLOOR}{end}" for row in PLACES for end in CONNECTIONS}
 # Rounds, and calls of a drive at many connections and at one.
 QUICK: Final = (5, {MANY: 4_000, ONE: 1_000})
-FULL: Final = (21, {MANY: 8_000, ONE: 2_000})
+FULL: Final = (13, {MANY: 8_000, ONE: 2_000})
 
 Drives: TypeAlias = defaultdict[tuple[str, str], list[Drive]]
 

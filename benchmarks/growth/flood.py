@@ -24,12 +24,12 @@ TIMES: Final = 9
 PIECES: Final = 10
 # Hot tokens, and what the cache may hold: the same share of it in both forms. The flood is several times
 # what the cache holds.
-HOT_TOKENS: Final = {True: 100, False: 1000}
-RATE_CACHE_BYTES: Final = {True: DEFAULT_CACHE_BYTES // 10, False: DEFAULT_CACHE_BYTES}
-RATE_ONE_OFF: Final = {True: 20_000, False: 150_000}
-ONE_OFF: Final = {True: 20_000, False: 1_000_000}
+HOT_TOKENS: Final = {True: 100, False: 250}
+RATE_CACHE_BYTES: Final = {True: DEFAULT_CACHE_BYTES // 10, False: DEFAULT_CACHE_BYTES // 4}
+RATE_ONE_OFF: Final = {True: 20_000, False: 40_000}
+ONE_OFF: Final = {True: 20_000, False: 250_000}
 # The cache of the memory row: such that the flood passes through it in either form.
-MEMORY_CACHE_BYTES: Final = {True: 4 << 20, False: 64 << 20}
+MEMORY_CACHE_BYTES: Final = {True: 4 << 20, False: 16 << 20}
 # What a process takes beside its cache while it grows: views of the sessions, the allocator's own slack.
 SLACK_BYTES: Final = 8 << 20
 RATE_FLOOR: Final = "every check a hit"
