@@ -25,7 +25,8 @@ from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
 
 ScopeRecord = Mapping[str, object]
-_IN_OTHER_ROWS = ("lease_deadline_ms", "open_permits", "open_approvals", "inherited_from")
+_READ_ELSEWHERE: Final = {"open_permits": 0, "open_approvals": 0, "inherited_from": b""}
+_IN_OTHER_ROWS: Final = ("lease_deadline_ms", *_READ_ELSEWHERE)
 
 
 class SessionStatus(IntEnum):
@@ -122,9 +123,18 @@ class Session(Record):
     @classmethod
     def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:
         """Read the dict of message SessionRecord, with the deadline that the leases table holds."""
-        values = cls.read_fields({**record, "ceilings": [layer["scopes"] for layer in record["ceilings"]]})
-        values["labels"] = {label["name"]: label["value"] for label in values["labels"]}
-        return cls(**values, lease_deadline_ms=lease_deadline_ms if values["lease_ms"] else 0)
+        values = {
+            **record,
+            "status": SessionStatus(record["status"]),
+            "end_cause": EndCause(record["end_cause"]),
+            "ceilings": tuple([tuple(layer["scopes"]) for layer in record["ceilings"]]),
+            "facts": tuple(map(Fact.from_record, record["facts"])),
+            "labels": {label["name"]: label["value"] for label in record["labels"]},
+            "issuer_key_ids": tuple(record["issuer_key_ids"]),
+            "lease_deadline_ms": lease_deadline_ms if record["lease_ms"] else 0,
+            **_READ_ELSEWHERE,
+        }
+        return kernel.new_record(cls, values)
 
     @classmethod
     def decode(cls, data: bytes, lease_deadline_ms: int = 0) -> Self:

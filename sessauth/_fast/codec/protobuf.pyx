@@ -9,6 +9,7 @@ The reverse is false on purpose: a general runtime accepts several encodings of 
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject_GenericSetAttr
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -228,6 +229,32 @@ cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_
     if not utf8_valid(inner.p, inner.end - inner.p):
         raise WireError(f"{message}.{field.name}: not UTF-8")
     return (<bytes> data).decode("utf-8")
+
+
+# --- records of Python ---------------------------------------------------------------------------
+
+def new_record(type cls not None, dict values not None):
+    """Return a record of a class, with a value for each of its slots. Raises KeyError if one is missing."""
+    made = cls.__new__(cls)
+    for name in cls.__slots__:
+        # The classes are frozen, and refuse it to others.
+        PyObject_GenericSetAttr(made, name, values[name])
+    return made
+
+
+def replaced(record not None, **changes):
+    """Return a copy of a record with other values of some slots. Raises TypeError for a name that is none."""
+    cls = type(record)
+    made = cls.__new__(cls)
+    for name in cls.__slots__:
+        if name in changes:
+            item = changes.pop(name)
+        else:
+            item = getattr(record, name)
+        PyObject_GenericSetAttr(made, name, item)
+    if changes:
+        raise TypeError(f"{cls.__name__} has no field {min(changes)!r}")
+    return made
 
 
 # --- the writer ---------------------------------------------------------------------------------

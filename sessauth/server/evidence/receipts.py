@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...clock import Clock
+from ...crypto.keys import KeyRecord
 from ...errors import SessauthError, StateError
+from ...model.change import Head
 from ...model.receipt import (
     HOSTS_VERSION,
     VERSION,
@@ -45,6 +47,16 @@ CONTROL: Final = "sessauth/control"
 WAITING_AT_ONCE: Final = 16
 # Reserve of a call's time for its answer.
 RESERVE_MS: Final = 50
+
+
+class _Rows(NamedTuple):
+    """Rows of one read, after the end became durable."""
+
+    head: Head
+    keys: tuple[KeyRecord, ...]
+    finished: Receipt | None
+    open_permits: int
+    registrations_since_ms: int
 
 
 class ReceiptIssuer:
@@ -117,10 +129,13 @@ class ReceiptIssuer:
         return signed
 
     def _signed(self, session: Session, call: CallContext) -> tuple[SignedReceipt, ReceiptState]:
-        key = self._keyring.newest_active(self._writer.keys())
+        # First: it is removed once it is among the rows.
+        storing = self._storing.get(session.id)
+        rows = self._read(session.id)
+        key = self._keyring.newest_active(rows.keys)
         if key is None:
             raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign the receipt")
-        finished = self._storing.get(session.id) or self._writer.receipt(session.id)
+        finished = storing or rows.finished
         if finished is not None and finished.epoch == session.epoch:
             return finished.signed_by(key), finished.state
         ended = self._ended(session)
@@ -130,11 +145,21 @@ class ReceiptIssuer:
         until = time.monotonic() + min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS) / 1000
         self._await_acknowledgements(ended.revision, until)
         self._await_hosts(ended.revision, until)
-        receipt = self._make(session, ended)
+        receipt = self._make(session, ended, rows)
         if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self._registry)):
             # The next process waits again for all registered verifiers, but need not for this receipt.
             receipt = self._store(receipt)
         return receipt.signed_by(key), receipt.state
+
+    def _read(self, session_id: bytes) -> _Rows:
+        with self._writer.source().rows() as rows:
+            return _Rows(
+                rows.head(),
+                self._writer.keys_of(rows),
+                cluster_rows.receipt(rows, session_id),
+                rows.counts(session_id).open_permits,
+                cluster_rows.since_ms(rows),
+            )
 
     def _ended(self, session: Session) -> Session:
         """Return the session, or the ancestor that it ended with."""
@@ -170,7 +195,7 @@ class ReceiptIssuer:
             finally:
                 self._wait_slots.release()
 
-    def _make(self, session: Session, ended: Session) -> Receipt:
+    def _make(self, session: Session, ended: Session, rows: _Rows) -> Receipt:
         statuses = self._registry.statuses(ended.revision, ended.ended_at_ms)
         verifiers = sorted((*statuses, self.own_status(ended.revision)), key=lambda status: status.name)
         hosts: tuple[HostStatus, ...] = ()
@@ -179,15 +204,13 @@ class ReceiptIssuer:
             mark = self.hosts.mark(ended.revision)
             hosts = self.hosts.statuses(mark, ended.revision)
             record = mark.number if hosts else 0
-        # Read after the statuses: a permit that was granted before the end is counted by then, and an ended
-        # session gets none.
-        has_none = ended is session and not session.open_permits
-        open_permits = 0 if has_none else self._writer.counts(session.id).open_permits
-        known = ended.ended_at_ms > self._writer.registrations_since_ms()
-        head = self._writer.head()
+        # A permit that was granted before the end is among them, and an ended session gets none. Some may
+        # have been closed while this waited.
+        open_permits = rows.open_permits and self._writer.counts(session.id).open_permits
+        known = ended.ended_at_ms > rows.registrations_since_ms
         return Receipt(
-            cluster_id=head.cluster_id,
-            incarnation=head.incarnation,
+            cluster_id=rows.head.cluster_id,
+            incarnation=rows.head.incarnation,
             session_id=session.id,
             epoch=session.epoch,
             revision=ended.revision,

@@ -400,8 +400,11 @@ POOL_NAMES: Final = (
     *(STREAM, EVENT, FEED, BARRIER, HEALTH, OPEN, WORKER),
 )
 
-# A call computes, and leaves its thread or says that it waits: two threads keep one interpreter busy.
-CORE_THREADS: Final = 2
+# A call computes, and leaves its thread or says that it waits. Changes compute in Python alone: a second
+# thread would hand the interpreter from core to core, and open and mint would cost a third more.
+CHANGE_CORE_THREADS: Final = 1
+# Signatures are verified beside the interpreter.
+CHECK_CORE_THREADS: Final = 2
 EVIDENCE_THREADS: Final = 4
 # They wait together for one answer of the engine.
 BARRIER_THREADS: Final = 64
@@ -462,7 +465,7 @@ def open_pools(limits: LimitSettings) -> PoolSet:
     places = limits.queue_places
 
     def change_pool(name: str, threads: int) -> BoundedPool:
-        return BoundedPool(name, threads, places, CORE_THREADS, compensating_threads=threads)
+        return BoundedPool(name, threads, places, CHANGE_CORE_THREADS, compensating_threads=threads)
 
     return PoolSet(
         {
@@ -472,7 +475,7 @@ def open_pools(limits: LimitSettings) -> PoolSet:
                 CHECK,
                 limits.check_threads,
                 places,
-                CORE_THREADS,
+                CHECK_CORE_THREADS,
                 compensating_threads=limits.change_threads,
             ),
             READ: BoundedPool(READ, limits.read_threads, places),

@@ -8,11 +8,11 @@ row by row by that rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ..._fast import _check as kernel
-from ..._fast._check import session_refusal
+from ..._fast._check import replaced, session_refusal
 from ...limits import MAX_ANCESTORS
 from ...model.session import EndCause, Session, SessionStatus
 from ...reasons import Reason
@@ -99,15 +99,15 @@ def with_status(rows: TxnRows, session_id: bytes, found: EffectiveStatus) -> Ses
     if session is None or (own and found.status is session.status):
         return session
     decider = session if own else rows.leased_session(found.decided_by)
-    shown = replace(session, status=found.status, inherited_from=b"" if own else found.decided_by)
+    shown = replaced(session, status=found.status, inherited_from=b"" if own else found.decided_by)
     if found.status is SessionStatus.SUSPENDED:
-        return replace(shown, reason="" if decider is None else decider.reason)
+        return replaced(shown, reason="" if decider is None else decider.reason)
     cause = EndCause.PARENT_ENDED
     if own:
         lapsed = found.reason == Reason.LEASE_LAPSED
         cause = EndCause.LEASE_LAPSED if lapsed else EndCause.EXPIRED
     ended_at_ms, reason = _end(decider or session, found.reason)
-    return replace(shown, ended_at_ms=ended_at_ms, end_cause=cause, reason=reason)
+    return replaced(shown, ended_at_ms=ended_at_ms, end_cause=cause, reason=reason)
 
 
 def _end(session: Session, reason: int) -> tuple[int, str]:

@@ -14,7 +14,6 @@ its own key: a row in another one's place is not taken for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import groupby, islice, takewhile, zip_longest
 from struct import Struct
@@ -22,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 
-from ..._fast._check import WireError, read_fields
+from ..._fast._check import WireError, read_fields, replaced
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.keys import KeyRecord
 from ...errors import StateUnusable
@@ -80,6 +79,7 @@ class TxnRows(CostRows):
         self.txn = txn
         self.tables = tables
         self.before = self.current = self._read_head()
+        self._last_session: tuple[bytes, int, Session | None] = (b"", 0, None)
 
     def _read_head(self) -> Head:
         data = self.get(layout.META, layout.HEAD_KEY)
@@ -110,9 +110,17 @@ class TxnRows(CostRows):
         return self._session(session_id, int.from_bytes(self.get(layout.LEASES, session_id) or b"", "big"))
 
     def _session(self, session_id: bytes, lease_deadline_ms: int) -> Session | None:
-        decode = partial(Session.decode, lease_deadline_ms=lease_deadline_ms)
+        decode = partial(self._decode_session, lease_deadline_ms=lease_deadline_ms)
         session = self.decoded(layout.SESSIONS, session_id, decode, "session %s", session_id)
         return None if session is None else current_session(self, session)
+
+    def _decode_session(self, row: bytes, lease_deadline_ms: int) -> Session:
+        """Decode a row, or return the session of the last one if it was the same: a change reads it twice."""
+        known, known_deadline_ms, session = self._last_session
+        if session is None or known != row or known_deadline_ms != lease_deadline_ms:
+            session = Session.decode(row, lease_deadline_ms)
+            self._last_session = row, lease_deadline_ms, session
+        return session
 
     def has_lease(self, session_id: bytes) -> bool:
         """Return True if a session or an ancestor of it has a lease; decodes no row as a whole."""
@@ -144,7 +152,7 @@ class TxnRows(CostRows):
         counts = self.counts(session.id)
         if counts == _NO_COUNTS:
             return session
-        return replace(
+        return replaced(
             session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
         )
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from ... import limits
 from ..._fast import _check as kernel
+from ..._fast._check import replaced
 from ...crypto.keys import KeyRecord, KeyStatus
 from ...model.change import (
     FORMAT,
@@ -85,7 +86,7 @@ def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
             Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward"
         )
     stamp: dict[str, Any] = {_STAMPS[status]: change.at_ms}
-    moved = replace(key, status=status, revision=revision, **stamp)
+    moved = replaced(key, status=status, revision=revision, **stamp)
     return Effect([Put(layout.KEYS, moved.id, moved.encode())], keys_changed=True)
 
 
@@ -249,7 +250,7 @@ def apply(rows: Rows, change: Change) -> Applied:
             session_id=change.session_id,
             at_ms=change.at_ms,
         )
-        after = replace(head, seq=seq, clock_floor_ms=clock_floor_ms, digest=digest)
+        after = replaced(head, seq=seq, clock_floor_ms=clock_floor_ms, digest=digest)
         return Applied(outcome, after, encoded, ())
     revision = head.revision + 1
     after = Head(

@@ -9,10 +9,10 @@ An approval is requested, answered by signed statements or a denial, and removed
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 from ... import limits
+from ..._fast._check import replaced
 from ...errors import InvalidApproval, ScopeError
 from ...model.approval import (
     ApprovalRecord,
@@ -83,7 +83,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     for claim in claims:
         ledger = _charge(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
         writes.append(Put(layout.COUNTERS, ledger_key(session.id, claim.ledger), ledger.encode()))
-    counts = replace(counts, counters=counts.counters + _count_new(rows, writes))
+    counts = replaced(counts, counters=counts.counters + _count_new(rows, writes))
     if counts.counters > layout.MAX_COUNTERS:
         detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
         raise RuleViolation(Rejection.LIMIT, detail)
@@ -105,7 +105,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     if rows.permit(session.id, permit.id) is not None:
         raise RuleViolation(Rejection.ALREADY_EXISTS, "permit.id: a permit has this id")
     writes.append(Put(layout.PERMITS, session.id + permit.id, permit.encode()))
-    counts = replace(counts, open_permits=counts.open_permits + 1)
+    counts = replaced(counts, open_permits=counts.open_permits + 1)
     return Effect(
         [*writes, *put_counts(rows, session.id, counts)],
         session.epoch,
@@ -151,7 +151,7 @@ def _use_approvals(
             raise RuleViolation(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
         if record.epoch != session.epoch or record.request_digest != body["request_digest"]:
             raise RuleViolation(Rejection.BAD_APPROVAL, "approval_ids: one has another request or epoch")
-        used = replace(record, status=ApprovalStatus.USED, revision=revision)
+        used = replaced(record, status=ApprovalStatus.USED, revision=revision)
         writes.append(Put(layout.APPROVALS, session.id + approval_id, used.encode()))
         writes.append(Delete(layout.COUNTERS, request_key_of(record)))
         counts = without_pending(counts, record)
@@ -211,8 +211,8 @@ def _charge(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
         )
         raise RuleViolation(Rejection.BUDGET_EXHAUSTED, detail)
     if reserve:
-        return replace(ledger, reserved=_number(_sum(ledger.reserved, claim.amount)))
-    return replace(ledger, spent=_number(_sum(ledger.spent, claim.amount)))
+        return replaced(ledger, reserved=_number(_sum(ledger.reserved, claim.amount)))
+    return replaced(ledger, spent=_number(_sum(ledger.spent, claim.amount)))
 
 
 def _deadline(deadline_ms: int, at_ms: int) -> int:
@@ -247,7 +247,7 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
     counts = rows.counts(permit.session_id)
     if not counts.open_permits:
         raise corrupt(f"the permits of session {permit.session_id.hex()}", "fewer permits than there are")
-    counts = replace(counts, open_permits=counts.open_permits - 1)
+    counts = replaced(counts, open_permits=counts.open_permits - 1)
     writes.append(Put(layout.COUNTERS, counts_key(permit.session_id), counts.encode()))
     return Effect(writes, permit.epoch)
 
@@ -279,7 +279,7 @@ def _release(ledger: Ledger, claim: BudgetClaim, *, spend: bool) -> Ledger:
 def without_pending(counts: SessionCounts, record: ApprovalRecord) -> SessionCounts:
     """Return the counts after a record, given as it was before, is no longer pending."""
     if record.status is ApprovalStatus.PENDING and counts.waiting(record.epoch):
-        return replace(counts, open_approvals=counts.open_approvals - 1)
+        return replaced(counts, open_approvals=counts.open_approvals - 1)
     return counts
 
 
@@ -293,7 +293,7 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
     _require_form(request, session)
     if rows.approval(session.id, request.id) is not None or rows.approval_used(session.id, request.id):
         raise RuleViolation(Rejection.ALREADY_EXISTS, "approval.id: an approval has this id")
-    record = replace(
+    record = replaced(
         request,
         requested_at_ms=change.at_ms,
         expires_at_ms=_expiry(request.expires_at_ms, session, change.at_ms),
@@ -315,7 +315,7 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
     if waiting >= limits.MAX_OPEN_APPROVALS:
         detail = f"approval: {waiting} wait for an answer already; have some answered first"
         raise RuleViolation(Rejection.LIMIT, detail)
-    counts = replace(counts, open_approvals=waiting + 1, approvals_epoch=session.epoch)
+    counts = replaced(counts, open_approvals=waiting + 1, approvals_epoch=session.epoch)
     writes += [
         Put(layout.APPROVALS, session.id + record.id, record.encode()),
         Put(layout.COUNTERS, key, record.id),
@@ -395,10 +395,10 @@ def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
         raise RuleViolation(Rejection.WRONG_STATUS, f"approval_id: it is {record.status.name} already")
     if statement is None:
         reason = require_text("reason", body.get("reason", ""))
-        denied = replace(record, status=ApprovalStatus.DENIED, denied_by=change.actor, reason=reason)
-        return _replace(rows, session, record, replace(denied, revision=revision))
+        denied = replaced(record, status=ApprovalStatus.DENIED, denied_by=change.actor, reason=reason)
+        return _replace(rows, session, record, replaced(denied, revision=revision))
     granted = _add_statement(record, SignedApproval.from_record(statement), change.at_ms)
-    return _replace(rows, session, record, replace(granted, revision=revision))
+    return _replace(rows, session, record, replaced(granted, revision=revision))
 
 
 def _add_statement(record: ApprovalRecord, signed: SignedApproval, at_ms: int) -> ApprovalRecord:
@@ -417,7 +417,7 @@ def _add_statement(record: ApprovalRecord, signed: SignedApproval, at_ms: int) -
     statements = (*valid, signed)
     enough = record.status is ApprovalStatus.GRANTED or len(statements) >= record.threshold
     status = ApprovalStatus.GRANTED if enough else ApprovalStatus.PENDING
-    return replace(record, statements=statements, status=status)
+    return replaced(record, statements=statements, status=status)
 
 
 def _expires_at_ms(signed: SignedApproval) -> int:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from ..._fast._check import WireError
+from ..._fast._check import WireError, replaced
 from ...crypto.keys import KeyRecord
 from ...errors import SessauthError, StateUnusable
 from ...model.approval import ApprovalRecord
@@ -314,7 +314,7 @@ def current_session(rows: IncarnationRows, session: Session) -> Session:
     while incarnation.previous_revision > session.revision:
         began = incarnation.previous_revision
         incarnation = record(rows, began)
-    return replace(
+    return replaced(
         session,
         status=SessionStatus.ENDED,
         epoch=session.epoch + 1,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from struct import Struct
 from typing import Any, Final, cast
 
 from ... import limits
+from ..._fast._check import replaced
 from ...model.change import Change, Rejection
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus
 from .. import layout
@@ -137,9 +137,9 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
             "is inside the last; narrow with scopes that are plainly inside it"
         )
         raise RuleViolation(Rejection.LIMIT, detail)
-    narrowed = replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision)
+    narrowed = replaced(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision)
     if enforce and session.observe:
-        narrowed = replace(narrowed, observe=False, enforced_at_ms=change.at_ms)
+        narrowed = replaced(narrowed, observe=False, enforced_at_ms=change.at_ms)
     return _filled(session, narrowed)
 
 
@@ -156,7 +156,7 @@ def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
     by_name.update({name: Fact.from_record(record) for name, record in updates.items()})
     require_count("set", list(by_name), limits.MAX_FACTS)
     result = tuple(by_name[name] for name in sorted(by_name))
-    return _filled(session, replace(session, facts=result, revision=revision))
+    return _filled(session, replaced(session, facts=result, revision=revision))
 
 
 def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
@@ -204,7 +204,7 @@ def revoke(rows: Rows, change: Change, revision: int) -> Effect:
     fresh = [block for block in dict.fromkeys(block_ids) if not rows.is_revoked(session.id, block)]
     if not fresh:
         return Effect((), session.epoch)
-    counted = replace(session, revoked_count=session.revoked_count + len(fresh), revision=revision)
+    counted = replaced(session, revoked_count=session.revoked_count + len(fresh), revision=revision)
     puts = [
         Put(layout.REVOKED, session.id + block_id, revoked_value(revision, block_id)) for block_id in fresh
     ]
@@ -243,7 +243,7 @@ def _with_status(
     session: Session, status: SessionStatus, change: Change, revision: int, **end: Any
 ) -> Session:
     reason = require_text("reason", cast(str, change.body.get("reason", "")))
-    return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision, **end)
+    return replaced(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision, **end)
 
 
 def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:

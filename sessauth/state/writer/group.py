@@ -21,12 +21,13 @@ list that release's kinds and rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import lmdb
 
 from ... import limits
+from ..._fast._check import replaced
 from ...clock import Clock
 from ...errors import NotLeader, Rejected, StateError, StateFull
 from ...model.change import (
@@ -182,7 +183,7 @@ class Group:
         self._require_format(change_format(change))
         applied = apply(self.rows, change.stamped(self.at_ms))
         if not applied.outcome.applied and change.kind in _UNLOGGED_REJECTIONS:
-            return replace(applied.outcome, seq=0)
+            return replaced(applied.outcome, seq=0)
         self._write(change, applied)
         return applied.outcome
 

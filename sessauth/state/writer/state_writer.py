@@ -207,14 +207,18 @@ class StateQueries:
         return used, int(env.info()["map_size"])
 
     def keys(self) -> tuple[KeyRecord, ...]:
-        """Return all issuer keys, by id; decoded again once a row of one is another."""
+        """Return all issuer keys, by id."""
         with self._source.rows() as rows:
-            stored = rows.key_values()
-            known, keys = self._keys
-            if stored != known:
-                keys = tuple(key for key in map(rows.key, rows.key_ids()) if key is not None)
-                self._keys = stored, keys
-            return keys
+            return self.keys_of(rows)
+
+    def keys_of(self, rows: TxnRows) -> tuple[KeyRecord, ...]:
+        """Return the issuer keys of a read, by id; decoded again once a row of one is another."""
+        stored = rows.key_values()
+        known, keys = self._keys
+        if stored != known:
+            keys = tuple(key for key in map(rows.key, rows.key_ids()) if key is not None)
+            self._keys = stored, keys
+        return keys
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
         """Return True if a block of a session is revoked."""
