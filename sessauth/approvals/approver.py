@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._fast import _check as kernel
 from ..clock import Clock, SystemClock
 from ..crypto.keys import SigningKey
 from ..errors import UsageError
@@ -35,7 +34,7 @@ class ApproverKey(SigningKey):
     def sign(self, statement: ApprovalStatement) -> SignedApproval:
         """Sign a statement as it is; :meth:`Approver.grant` makes one of a request."""
         unsigned = SignedApproval(self.public_key, b"", statement.encode())
-        signature = kernel.sign(self._seed, unsigned.signed_bytes())
+        signature = self._secret.sign(unsigned.signed_bytes())
         return SignedApproval(self.public_key, signature, unsigned.statement)
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ from .armor import HOLDER_PREFIX, checked_text, read_checked
 class SigningKey:
     """An Ed25519 key. Its public half is always derived from the secret."""
 
-    __slots__ = ("_seed", "public_key")
+    __slots__ = ("_secret", "_seed", "public_key")
 
     made_by: ClassVar[str]
     """The command that makes a key file, for messages."""
@@ -54,7 +54,8 @@ class SigningKey:
         if not isinstance(seed, bytes) or len(seed) != 32:
             raise UsageError("the seed of an Ed25519 key is 32 bytes")
         self._seed = seed
-        self.public_key = kernel.public_key(seed)
+        self._secret = kernel.SecretKey(seed)
+        self.public_key = self._secret.public_key
 
     @classmethod
     def generate(cls) -> Self:
@@ -100,7 +101,7 @@ class MessageKey(SigningKey):
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message``."""
-        return kernel.sign(self._seed, message)
+        return self._secret.sign(message)
 
     def __repr__(self) -> str:
         """Show the key id, never the secret."""

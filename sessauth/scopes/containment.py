@@ -15,7 +15,7 @@ denied: checks intersect authority and ignore these verdicts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from .implication import (
     Record,
@@ -121,8 +121,8 @@ def compare(
     A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
     """
     work = WorkBudget()
-    parents = [_ANYTHING] if parent is None else parent
-    children = [_ANYTHING] if child is None else child
+    parents = _with_known([_ANYTHING] if parent is None else parent, parent_where)
+    children = _with_known([_ANYTHING] if child is None else child, child_where)
     verdicts = [_best(parents, parent_where, one, child_where, same_facts, work) for one in children]
     if child is None:
         return [(verdict, part) if verdict < 0 else (1, "") for verdict, part in verdicts]
@@ -131,13 +131,22 @@ def compare(
 
 def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool:
     """Return True if some call may match both scopes. False is proven."""
-    return _best([a], (), b, (), same_facts, WorkBudget())[0] >= 0
+    (ours,), theirs = _with_known([b], ()), _with_known([a], ())
+    return _best(theirs, (), ours, (), same_facts, WorkBudget())[0] >= 0
+
+
+# A scope, and True if all kinds of it and of its outer conditions are known.
+_Known: TypeAlias = tuple[Record, bool]
+
+
+def _with_known(scopes: Sequence[Record], where: Sequence[Record]) -> list[_Known]:
+    return [(scope, _is_known(scope, where)) for scope in scopes]
 
 
 def _best(
-    parents: Sequence[Record],
+    parents: Sequence[_Known],
     parent_where: Sequence[Record],
-    child: Record,
+    child: _Known,
     child_where: Sequence[Record],
     same_facts: bool,
     work: WorkBudget,
@@ -158,16 +167,17 @@ def _best(
 
 
 def _verdict(
-    parent: Record,
+    parent_known: _Known,
     parent_where: Sequence[Record],
-    child: Record,
+    child_known: _Known,
     child_where: Sequence[Record],
     same_facts: bool,
     work: WorkBudget,
 ) -> tuple[int, str, int]:
     """Return (verdict, part, degree of agreement) for two scopes with their outer conditions."""
     work.spend(1)
-    if not (_is_known(parent, parent_where) and _is_known(child, child_where)):
+    (parent, parent_is_known), (child, child_is_known) = parent_known, child_known
+    if not (parent_is_known and child_is_known):
         return 0, "a kind of a later version", 0
     apart = _actions_apart(parent, child)
     if apart:

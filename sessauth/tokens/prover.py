@@ -59,7 +59,7 @@ class HolderKey:
     Safe to share between threads.
     """
 
-    __slots__ = ("_agreed", "_proof_secret", "_seed", "public")
+    __slots__ = ("_agreed", "_proof_secret", "_secret", "_seed", "public")
 
     public: HolderPublicKey
     """The keys that a token is bound to; their text is not a secret."""
@@ -76,8 +76,9 @@ class HolderKey:
         if seed == proof_secret:
             raise UsageError("the two secrets of a holder's key are separate ones: make them with generate()")
         self._seed = seed
+        self._secret = kernel.SecretKey(seed)
         self._proof_secret = proof_secret
-        self.public = HolderPublicKey(kernel.public_key(seed), kernel.x25519_public(proof_secret))
+        self.public = HolderPublicKey(self._secret.public_key, kernel.x25519_public(proof_secret))
         self._agreed: dict[tuple[bytes, bytes], bytes] = {}
 
     @classmethod
@@ -111,7 +112,7 @@ class HolderKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message`` by the Ed25519 key."""
-        return kernel.sign(self._seed, message)
+        return self._secret.sign(message)
 
     def prove(
         self,

@@ -107,36 +107,54 @@ def verify(bytes public_key not None, bytes message not None, bytes signature no
     return right
 
 
+cdef class SecretKey:
+    """The key of a seed (32 bytes), with the public key that is derived from it once: half of a signature's time.
+
+    Raises ValueError for a seed of another length.
+    """
+
+    cdef unsigned char _pair[64]
+
+    def __cinit__(self, bytes seed not None):
+        cdef unsigned char public[32]
+        if PyBytes_GET_SIZE(seed) != KEY_BYTES:
+            raise ValueError("a seed has 32 bytes")
+        _seed_keypair(public, self._pair, <const unsigned char *> PyBytes_AS_STRING(seed))
+
+    @property
+    def public_key(self):
+        """The public key, 32 bytes."""
+        return PyBytes_FromStringAndSize(<char *> self._pair + KEY_BYTES, KEY_BYTES)
+
+    def sign(self, bytes message not None):
+        """Return the signature (64 bytes) of a message."""
+        cdef unsigned long long length = 0
+        cdef bytes signed = PyBytes_FromStringAndSize(NULL, SIGNATURE_BYTES + PyBytes_GET_SIZE(message))
+        _sign(
+            <unsigned char *> PyBytes_AS_STRING(signed),
+            &length,
+            <const unsigned char *> PyBytes_AS_STRING(message),
+            PyBytes_GET_SIZE(message),
+            self._pair,
+        )
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(signed), SIGNATURE_BYTES)
+
+    def __reduce__(self):
+        """Refuse to be pickled or copied."""
+        raise TypeError("a SecretKey is not pickled")
+
+
 def sign(bytes seed not None, bytes message not None):
     """Return the signature (64 bytes) of a message under the key of a seed (32 bytes).
 
     The public key is derived from the seed. Raises ValueError for a seed of another length.
     """
-    cdef unsigned char public[32]
-    cdef unsigned char secret[64]
-    cdef unsigned long long length = 0
-    if PyBytes_GET_SIZE(seed) != KEY_BYTES:
-        raise ValueError("a seed has 32 bytes")
-    _seed_keypair(public, secret, <const unsigned char *> PyBytes_AS_STRING(seed))
-    cdef bytes signed = PyBytes_FromStringAndSize(NULL, SIGNATURE_BYTES + PyBytes_GET_SIZE(message))
-    _sign(
-        <unsigned char *> PyBytes_AS_STRING(signed),
-        &length,
-        <const unsigned char *> PyBytes_AS_STRING(message),
-        PyBytes_GET_SIZE(message),
-        secret,
-    )
-    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(signed), SIGNATURE_BYTES)
+    return SecretKey(seed).sign(message)
 
 
 def public_key(bytes seed not None):
     """Return the public key (32 bytes) of a seed (32 bytes); ValueError for another length."""
-    cdef unsigned char public[32]
-    cdef unsigned char secret[64]
-    if PyBytes_GET_SIZE(seed) != KEY_BYTES:
-        raise ValueError("a seed has 32 bytes")
-    _seed_keypair(public, secret, <const unsigned char *> PyBytes_AS_STRING(seed))
-    return PyBytes_FromStringAndSize(<char *> public, KEY_BYTES)
+    return SecretKey(seed).public_key
 
 
 def generate_seed():
