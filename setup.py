@@ -60,6 +60,8 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+    # Copies of the source are half of the C.
+    "emit_code_comments": DEBUG,
 }
 
 
