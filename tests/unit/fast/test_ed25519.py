@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
@@ -21,7 +25,24 @@ def test_it_signs_as_another_library_does() -> None:
         assert kernel.public_key(seed) == public
         signature = kernel.sign(seed, MESSAGE)
         assert signature == crypto_sign(MESSAGE, secret)[:64]
+        key_of_seed = kernel.SecretKey(seed)
+        assert key_of_seed.public_key == public
+        assert key_of_seed.sign(MESSAGE) == signature
         assert kernel.verify(public, MESSAGE, signature)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 64])
+def test_a_secret_key_is_made_of_a_seed_alone(size: int) -> None:
+    """A pair of 64 bytes is refused: with another public key in it a signature would tell the secret."""
+    with pytest.raises(ValueError, match="a seed has 32 bytes"):
+        kernel.SecretKey(bytes(size))
+
+
+@pytest.mark.parametrize("leak", [copy.copy, copy.deepcopy, pickle.dumps], ids=lambda leak: leak.__name__)
+def test_a_secret_key_is_not_copied(leak: Callable[[object], object]) -> None:
+    """It leaves the process by no pickle."""
+    with pytest.raises(TypeError, match="not pickled"):
+        leak(kernel.SecretKey(bytes(32)))
 
 
 def test_every_bit_matters() -> None:
