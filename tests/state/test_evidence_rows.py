@@ -36,6 +36,12 @@ def opened(folder: Path, *, create: bool = False) -> StateWriter:
     return StateWriter.open(folder, create=create, map_size=MAP, clock=FixedClock(NOW))
 
 
+def since_ms(writer: StateWriter) -> int:
+    """Return the time before which registrations are not known."""
+    with writer.source().rows() as rows:
+        return cluster_rows.since_ms(rows)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a session that ended, its receipt, and a verifier that is registered."""
@@ -58,7 +64,7 @@ def writer(folder: Path) -> Iterator[StateWriter]:
 def test_they_are_there_after_a_restart(writer: StateWriter) -> None:
     """And no change of the log has anything to do with them."""
     assert writer.registrations() == [GATEWAY] and writer.receipt(ID) == CLOSED
-    assert writer.registrations_since_ms() == 0 and writer.head().seq == 2
+    assert since_ms(writer) == 0 and writer.head().seq == 2
     counts = writer.run(lambda group: verify(group.rows))
     assert (counts.registrations, counts.receipts) == (1, 1)
 
@@ -155,11 +161,11 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
         head = writer.head()
         assert (head.format, head.min_reader_format, head.seq) == (layout.FORMAT, 1, 2)
         session = writer.get_session(ID)
-        assert session is not None and writer.registrations_since_ms() == head.clock_floor_ms
-        assert session.ended_at_ms <= writer.registrations_since_ms()
+        assert session is not None and since_ms(writer) == head.clock_floor_ms
+        assert session.ended_at_ms <= since_ms(writer)
         writer.run(lambda group: cluster_rows.store_registration(group, GATEWAY))
     with opened(folder) as writer:
-        assert writer.registrations() == [GATEWAY] and writer.registrations_since_ms() == head.clock_floor_ms
+        assert writer.registrations() == [GATEWAY] and since_ms(writer) == head.clock_floor_ms
 
 
 def test_an_earlier_program_does_not_write_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +188,7 @@ def test_a_restore_knows_the_folders_own_verifiers(folder: Path, tmp_path: Path)
 
     with opened(folder) as writer:
         assert writer.registrations() == [here] and writer.receipt(ID) == CLOSED
-        assert writer.registrations_since_ms() == NOW + 1
+        assert since_ms(writer) == NOW + 1
         assert writer.run(lambda group: verify(group.rows)).registrations == 1
 
 

@@ -311,11 +311,6 @@ class StateQueries:
         with self._source.rows() as rows:
             return cluster_rows.credentials(rows)
 
-    def registrations_since_ms(self) -> int:
-        """Return the time before which registrations are not known, in ms since 1970; 0: all are known."""
-        with self._source.rows() as rows:
-            return cluster_rows.since_ms(rows)
-
     def _wall_ms(self) -> int:
         return self._clock.read().at_ms
 
