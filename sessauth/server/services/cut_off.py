@@ -134,7 +134,7 @@ class CutOffService(Service):
             work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
             ended = wait_for_commit(self._writer.decide(work, size, only_removes_authority=True), call)
             answer.ended += len(ended)
-            answer.sessions.extend(ended[: MAX_SHOWN - len(answer.sessions)])
+            answer.sessions.extend(map(_shown, ended[: MAX_SHOWN - len(answer.sessions)]))
         if self._writer.is_carried and not answer.ended:
             # Nothing was written, and the rows of a server that lost the lead lack another's sessions.
             wait_for_commit(self._writer.decide(_prove_lead, 0, only_removes_authority=True), call)
@@ -202,7 +202,7 @@ class CutOffService(Service):
         )
 
 
-def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> list[pb.SelectedSession]:
+def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> list[Session]:
     """End those of these sessions that have not ended; return them. One that is over ends by that cause."""
     ended: list[Session] = []
     for session_id in ids:
@@ -217,7 +217,7 @@ def _end_part(group: Group, ids: Sequence[bytes], reason: str, actor: str) -> li
             change_id = f"{layout.SYSTEM_PREFIX}asked/{session_id.hex()}"
             group.log(end_session(change_id, session_id, reason, actor=actor))
         ended.append(group.changed or session)
-    return list(map(_shown, ended))
+    return ended
 
 
 def _prove_lead(group: Group) -> None:

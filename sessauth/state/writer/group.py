@@ -495,6 +495,8 @@ _OLDEST_KINDS: Final = frozenset(
         ChangeKind.ANSWER_APPROVAL,
     }
 )
+# Fields of a body that came later than its kind.
+_LATER_FIELDS: Final = frozenset({"observe", "enforce", "mint_digest"})
 _OLDEST_TABLES: Final = (layout.LEASES, layout.DUE)
 _OLDEST_EVIDENCE: Final = (cluster_rows.RECEIPT, HOST)
 
@@ -506,7 +508,7 @@ def kind_format(kind: ChangeKind) -> int:
 
 def change_format(change: Change) -> int:
     """Return the format that a change came with: of its kind, or of a later addition to it."""
-    if any(change.body.get(name) for name in ("observe", "enforce", "mint_digest")):
+    if not _LATER_FIELDS.isdisjoint(change.body) and any(map(change.body.get, _LATER_FIELDS)):
         return FORMAT
     approval = change.body.get("approval")
     if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):
