@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessauth.client import Client, EndedSessions
-from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError, UsageError
+from sessauth.errors import NotFound, PermissionDenied, Rejected, SessauthError, StateError, UsageError
 from sessauth.model.approval import SignedApproval
 from sessauth.model.change import answer_approval
 from sessauth.model.session import MAX_BAN_MS, EndCause, SessionStatus
@@ -230,6 +230,26 @@ def test_a_selection_ends_while_it_is_searched(
     assert not done.remaining
     assert searched == sorted(set(searched)) and b"" not in searched
     assert not any(living(client, ids))
+
+
+def test_a_search_that_fails_has_ended_what_it_found(
+    client: Client, monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    """The next part is searched while the last one becomes durable; the answer waits for that."""
+    monkeypatch.setattr(state_writer, "LIVING_ROWS", 2)
+    ids = open_some(client, 6, "agent:torn")
+    assert service.control is not None
+    page = service.control.writer.page_of_living
+
+    def torn(after: bytes, *rest: Any) -> Any:
+        if after:
+            raise StateError("the search failed")
+        return page(after, *rest)
+
+    monkeypatch.setattr(service.control.writer, "page_of_living", torn)
+    with pytest.raises(StateError, match="not usable"):
+        client.end_sessions(subject="agent:torn")
+    assert living(client, ids).count(False) == 2
 
 
 def test_a_page_token_of_others_ends_nothing(client: Client) -> None:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
@@ -128,13 +129,29 @@ class CutOffService(Service):
     def _end(
         self, parts: Iterable[list[bytes]], reason: str, call: CallContext, answer: pb.EndSessionsResponse
     ) -> None:
-        """End these sessions; each commit is whole, and sessions it ended stay ended."""
+        """End these sessions; each commit is whole, and sessions it ended stay ended.
+
+        The next part is searched while the last one becomes durable.
+        """
         size = ENDS_A_COMMIT * (_ROW_BYTES + len(reason.encode()))
-        for ids in parts:
-            work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
-            ended = wait_for_commit(self._writer.decide(work, size, only_removes_authority=True), call)
-            answer.ended += len(ended)
-            answer.sessions.extend(map(_shown, ended[: MAX_SHOWN - len(answer.sessions)]))
+        ending: list[Future[list[Session]]] = []
+
+        def take() -> None:
+            while ending:
+                # Until it is durable something is left, also after the last part.
+                left, answer.remaining = answer.remaining, 1
+                ended = wait_for_commit(ending.pop(), call)
+                answer.remaining = left
+                answer.ended += len(ended)
+                answer.sessions.extend(map(_shown, ended[: MAX_SHOWN - len(answer.sessions)]))
+
+        try:
+            for ids in parts:
+                take()
+                work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
+                ending.append(self._writer.decide(work, size, only_removes_authority=True))
+        finally:
+            take()
         if self._writer.is_carried and not answer.ended:
             # Nothing was written, and the rows of a server that lost the lead lack another's sessions.
             wait_for_commit(self._writer.decide(_prove_lead, 0, only_removes_authority=True), call)
