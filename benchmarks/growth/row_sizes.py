@@ -21,7 +21,7 @@ from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.model.change import Change, add_key, end_session, open_session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.token import Issuer
 from sessauth.verifier.verifier import Verifier
@@ -156,7 +156,7 @@ def _table_bytes(log: StateWriter) -> dict[str, int]:
 def _recorded(folder: Path, log: StateWriter, verifier: Verifier, token: str, *, changes: bool) -> int:
     """Return the bytes of an audit stream of :data:`DECISIONS`, or of all changes."""
     recorder = ProcessRecorder(verifier, queue_bytes=16 << 20)
-    feed = LocalFeed(log.source())
+    feed = ChangeLog(log.source())
     follower = ChangeFollower(feed, folder) if changes else None
     recorder.open_audit(AuditOptions(folder), feed.head(), "capacity", changes=follower)
     recorder.start()

@@ -23,7 +23,7 @@ from benchmarks.tokens import AUDIENCE
 from benchmarks.workloads import Workload, WrongDecision
 from sessauth.audit.recording.process import ProcessRecorder, Recorder
 from sessauth.audit.write.stream import AuditOptions
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 
 SAMPLED: Final = 0.01
 
@@ -37,7 +37,7 @@ class Recorded(Warm):
         folder = Path(tempfile.mkdtemp(prefix="audit-", dir=world.state_dir.parent))
         options = AuditOptions(folder, sample_allows=sample_allows)
         process = ProcessRecorder(self._verifier, queue_bytes=options.queue_bytes)
-        process.open_audit(options, LocalFeed(world.reader).head(), "bench", audience=AUDIENCE)
+        process.open_audit(options, ChangeLog(world.reader).head(), "bench", audience=AUDIENCE)
         if process.audit is None:
             raise WrongDecision(f"{name}: no stream")
         self._queue, self._audit = process.queue, process.audit

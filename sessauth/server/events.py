@@ -24,7 +24,7 @@ from ..errors import Rejected
 from ..model.change import Change, ChangeKind, Rejection
 from ..model.session import EndCause, Session, SessionLookup, SessionStatus, ancestor_ids, lineage
 from ..state.lmdb.environment import LmdbSource
-from ..state.lmdb.feed import LocalFeed, LogEntry
+from ..state.lmdb.feed import ChangeLog, LogEntry
 from ..usage.session_usage import UseAfterEnd
 from ..v1 import event_service_pb2 as pb
 from . import request_fields
@@ -395,7 +395,7 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
             draining="this server is about to end; watch on from another, or from its next run",
         )
         self._commit_id = source.commit_id
-        self.feed = LocalFeed(source)
+        self.feed = ChangeLog(source)
         self._position = LogPosition(0, 0)
         self._commit = 0
         # Events that are not of the log, until the changes before them are published.

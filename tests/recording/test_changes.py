@@ -14,7 +14,7 @@ from sessauth.model.approval import ApprovalRecord
 from sessauth.model.change import Change, end_session, open_session, request_approval
 from sessauth.scopes.scope import Scope
 from sessauth.state.backup import backup_source, restore
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.recorded import bodies
@@ -38,7 +38,7 @@ def test_one_record_for_each_change(tmp_path: Path) -> None:
     """Applied and rejected changes are recorded with seq, revision and content."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
         opened(log, "before")
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         before = new_records(follower)
         session_id = opened(log, "one")
         log.submit(end_session("two", session_id, actor="me")).result()
@@ -61,7 +61,7 @@ def test_one_record_for_each_change(tmp_path: Path) -> None:
 def test_what_could_not_be_written_comes_again(tmp_path: Path) -> None:
     """Changes count as recorded once the next are asked for."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         new_records(follower)
         opened(log, "one")
         first = next(follower.bodies(1))
@@ -73,16 +73,16 @@ def test_what_could_not_be_written_comes_again(tmp_path: Path) -> None:
 def test_the_next_run_goes_on(tmp_path: Path) -> None:
     """The next run records changes that were committed and not recorded before a kill."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         opened(log, "one")
         new_records(follower)
         follower.store_position(follower.seq)
         opened(log, "two")
-        after = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        after = new_records(ChangeFollower(ChangeLog(log.source()), tmp_path))
         assert [record["id"] for record in after] == ["two"]
 
         (tmp_path / POSITION_FILE).write_text("none")
-        again = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        again = new_records(ChangeFollower(ChangeLog(log.source()), tmp_path))
         assert [record["id"] for record in again][-2:] == ["one", "two"]
         assert again[0]["seq"] == 1
 
@@ -90,7 +90,7 @@ def test_the_next_run_goes_on(tmp_path: Path) -> None:
 def test_times_do_not_go_back(tmp_path: Path) -> None:
     """A change that is recorded late bears the time at which it is recorded, and its own beside it."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         new_records(follower)
         opened(log, "one")
         at_ms = log.head().clock_floor_ms
@@ -123,7 +123,7 @@ def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> Non
         assert log.submit(request_approval("two", asked)).result().applied
         (record,) = [
             each
-            for each in new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
+            for each in new_records(ChangeFollower(ChangeLog(log.source()), tmp_path))
             if each["change"] == "request_approval"
         ]
 
@@ -137,7 +137,7 @@ def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> Non
 def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
     """A log that was compacted beyond what was recorded leaves a record of how many are missing."""
     with StateWriter.open(tmp_path / "state", create=True, retention=Retention(changes=4)) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         since = follower.seq
         for number in range(12):
             opened(log, f"session {number}")
@@ -155,7 +155,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     state, audited = tmp_path / "state", tmp_path / "audit"
     audited.mkdir()
     with StateWriter.open(state, create=True, map_size=8 << 20) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), audited)
+        follower = ChangeFollower(ChangeLog(log.source()), audited)
         opened(log, "one")
         backup_source(log.source(), tmp_path / "backup")
         opened(log, "two")
@@ -166,7 +166,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     for times in range(2):
         restore(tmp_path / "backup", state, map_size=8 << 20)
         with StateWriter.open(state, map_size=8 << 20) as log:
-            follower = ChangeFollower(LocalFeed(log.source()), audited)
+            follower = ChangeFollower(ChangeLog(log.source()), audited)
             found = new_records(follower)
             follower.store_position(follower.seq)
         if not times:
@@ -184,7 +184,7 @@ def test_a_restore_elsewhere_claims_no_loss(tmp_path: Path) -> None:
         backup_source(log.source(), tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "new", map_size=8 << 20)
     with StateWriter.open(tmp_path / "new", map_size=8 << 20) as log:
-        found = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        found = new_records(ChangeFollower(ChangeLog(log.source()), tmp_path))
     assert [record["change"] for record in found] == ["new_incarnation"]
 
 
@@ -195,7 +195,7 @@ def test_a_log_that_ends_before_its_records_is_refused(tmp_path: Path) -> None:
         opened(log, "one")
     before = {path.name: path.read_bytes() for path in state.iterdir()}
     with StateWriter.open(state, map_size=8 << 20) as log:
-        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        follower = ChangeFollower(ChangeLog(log.source()), tmp_path)
         opened(log, "two")
         new_records(follower)
         follower.store_position(follower.seq)
@@ -205,5 +205,5 @@ def test_a_log_that_ends_before_its_records_is_refused(tmp_path: Path) -> None:
         StateWriter.open(state, map_size=8 << 20) as log,
         pytest.raises(StateUnusable) as caught,
     ):
-        ChangeFollower(LocalFeed(log.source()), tmp_path)
+        ChangeFollower(ChangeLog(log.source()), tmp_path)
     assert caught.value.problem == "ROLLED_BACK"

@@ -12,7 +12,7 @@ from sessauth.audit.recording.change_follower import ChangeFollower
 from sessauth.audit.write.stream import AuditStream
 from sessauth.model.change import end_session
 from sessauth.state.backup import backup, restore
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.writer.state_writer import StateWriter
 from tests.cli.conftest import Ran, invoke
 from tests.support.changes import opening
@@ -26,7 +26,7 @@ def recorded(folder: Path) -> Iterator[StateWriter]:
     """A writer whose changes are recorded when it is done, in a stream of its own."""
     with StateWriter.open(folder / "state", create=not (folder / "state").exists(), map_size=MAP) as writer:
         head = writer.head()
-        follower = ChangeFollower(LocalFeed(writer.source()), folder / "audit")
+        follower = ChangeFollower(ChangeLog(writer.source()), folder / "audit")
         stream = AuditStream.open_new(
             folder / "audit",
             process="control",

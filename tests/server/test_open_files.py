@@ -16,7 +16,7 @@ from sessauth.server.config import load
 from sessauth.server.keys import local_files
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from tests.support.service import home_folder, running
 
 SETTINGS = """
@@ -132,7 +132,7 @@ def test_how_far_changes_are_recorded_is_the_services_alone(tmp_path: Path) -> N
         path.touch(0o644)
         before = os.umask(0)
         try:
-            ChangeFollower(LocalFeed(source), tmp_path).store_position(0)
+            ChangeFollower(ChangeLog(source), tmp_path).store_position(0)
         finally:
             os.umask(before)
 

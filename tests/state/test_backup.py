@@ -17,7 +17,7 @@ from sessauth.model.change import add_key, end_session, revoke, set_key_status
 from sessauth.model.session import EndCause, SessionStatus
 from sessauth.state.backup import backup, backup_source, restore
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
@@ -74,7 +74,7 @@ def test_a_restore_over_a_later_state_takes_nothing_back(tmp_path: Path) -> None
             public: KeyStatus.DISTRUSTED, later: KeyStatus.ACTIVE,
         }  # fmt: skip
         with pytest.raises(Rejected, match="COMPACTED"):
-            LocalFeed(writer.source()).changes(before.seq - 1)
+            ChangeLog(writer.source()).changes(before.seq - 1)
 
 
 def test_a_running_reader_sees_the_restore(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_damaged_backup_is_refused(tmp_path: Path, how: str) -> None:
     with pytest.raises(StateUnusable):
         restore(tmp_path / "backup", tmp_path / "state")
     reader = StateReader.open(tmp_path / "state")
-    assert LocalFeed(reader).head().seq == 1
+    assert ChangeLog(reader).head().seq == 1
     reader.close()
 
 

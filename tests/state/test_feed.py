@@ -9,7 +9,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import Rejected
 from sessauth.model.change import end_session
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import MemoryRows, opening
@@ -22,7 +22,7 @@ def test_a_follower_reaches_the_same_head(writer: StateWriter) -> None:
     for n in range(30):
         writer.submit(opening(f"o{n}", bytes([n]) * 16)).result()
         writer.submit(end_session(f"e{n}", bytes([n // 2]) * 16)).result()
-    feed, follower = LocalFeed(writer.source()), MemoryRows()
+    feed, follower = ChangeLog(writer.source()), MemoryRows()
     while changes := feed.changes(follower.head().seq, limit=7):
         for _, change in changes:
             follower.do(change, change.at_ms)
@@ -36,7 +36,7 @@ def test_what_was_compacted_is_said(state_dir: Path, clock: FixedClock) -> None:
     with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=5)) as writer:
         for n in range(20):
             writer.submit(opening(f"{n}")).result()
-        feed = LocalFeed(writer.source())
+        feed = ChangeLog(writer.source())
         assert [seq for seq, _ in feed.changes(15)] == [16, 17, 18, 19, 20]
         for since, word in ((14, "COMPACTED"), (0, "COMPACTED"), (21, "INVALID"), (-1, "INVALID")):
             with pytest.raises(Rejected) as caught:

@@ -12,7 +12,7 @@ from sessauth.model.change import end_session, revoke, suspend_session
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb.feed import LocalFeed, LogEntry
+from sessauth.state.lmdb.feed import ChangeLog, LogEntry
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
@@ -24,7 +24,7 @@ WEEK = 7 * 24 * 3_600_000
 
 
 def _entries(writer: StateWriter, since: int = 0) -> list[LogEntry]:
-    return LocalFeed(writer.source()).entries(since)
+    return ChangeLog(writer.source()).entries(since)
 
 
 def _rows(writer: StateWriter) -> list[bytes]:
@@ -99,7 +99,7 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
 def test_the_place_of_each_revision_is_found(state_dir: Path, clock: FixedClock) -> None:
     """Exactly the later changes follow it; compacted and future revisions raise."""
     with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=20)) as writer:
-        feed = LocalFeed(writer.source())
+        feed = ChangeLog(writer.source())
         assert feed.seq_at(0) == 0
         for n in range(20):
             # Every third is refused.
@@ -134,7 +134,7 @@ def test_a_restored_log_has_no_results_of_another(state_dir: Path, tmp_path: Pat
     with StateWriter.open(state_dir) as writer:
         (only,) = _entries(writer, head.seq - 1)
         assert len(_rows(writer)) == 1
-        feed = LocalFeed(writer.source())
+        feed = ChangeLog(writer.source())
         with pytest.raises(Rejected, match="COMPACTED"):
             feed.seq_at(head.revision - 2)
         assert feed.seq_at(head.revision - 1) == head.seq - 1

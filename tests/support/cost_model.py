@@ -18,7 +18,7 @@ from sessauth.model.approval import ApprovalStatus
 from sessauth.model.change import Change, ChangeKind, ChangeOutcome
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.feed import ChangeLog
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.rules.effects import CostRows
 from sessauth.state.writer.group import Group, Retention
@@ -181,7 +181,7 @@ class OnDisk:
 
     def followed(self) -> None:
         """Hold that whoever applies the log's changes reaches the very rows of the writer."""
-        feed, follower = LocalFeed(self.writer.source()), MemoryRows()
+        feed, follower = ChangeLog(self.writer.source()), MemoryRows()
         while changes := feed.changes(follower.head().seq):
             for _, change in changes:
                 follower.do(change, change.at_ms)

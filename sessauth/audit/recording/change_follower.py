@@ -23,7 +23,7 @@ from ..._fast._check import masked
 from ...errors import Rejected, StateUnusable
 from ...model.change import Change, ChangeKind, Head, Rejection
 from ...state.host.folder import replace_file
-from ...state.lmdb.feed import LocalFeed, LogEntry
+from ...state.lmdb.feed import ChangeLog, LogEntry
 from .. import layout
 from ..verify.lines import FindingKind, VerificationFinding
 
@@ -40,7 +40,7 @@ LATE_MS: Final = 5_000
 
 
 class ChangeSource(Protocol):
-    """A log of changes and their results (``state.lmdb.feed.LocalFeed``)."""
+    """A log of changes and their results (``state.lmdb.feed.ChangeLog``)."""
 
     def head(self) -> Head:
         """Return the head of the log."""
@@ -199,7 +199,7 @@ class _Recorded:
             self.first = file, line, n, seq
 
 
-def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
+def lacking(folder: Path, feed: ChangeLog) -> list[VerificationFinding]:
     """Return a finding if an audit folder holds changes that a state lacks.
 
     The state is read after the log, so that changes that a server writes meanwhile are no findings.
@@ -233,7 +233,7 @@ def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
     return _findings(found, head.incarnation.hex(), head.seq)
 
 
-def _has(feed: LocalFeed, seq: int, compacted: int, last: int, line: bytes) -> bool:
+def _has(feed: ChangeLog, seq: int, compacted: int, last: int, line: bytes) -> bool:
     """Return True if the state has a recorded change, or has compacted it."""
     if seq > last or seq <= compacted:
         return seq <= last

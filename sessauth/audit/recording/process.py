@@ -19,7 +19,7 @@ from ...clock import Clock, SystemClock
 from ...errors import ConfigError
 from ...model.change import Head
 from ...state.lmdb.environment import LmdbSource
-from ...state.lmdb.feed import LocalFeed
+from ...state.lmdb.feed import ChangeLog
 from ...state.lmdb.rows import stored_lineage
 from ...state.rules.effects import SessionSource
 from ...usage.collector import ObservationSender, ObservationSink
@@ -298,7 +298,7 @@ def start_embedded(
     """
     recorder = ProcessRecorder(verifier, queue_bytes=options.queue_bytes if options else QUEUE_BYTES)
     if options is not None:
-        head = LocalFeed(source).head()
+        head = ChangeLog(source).head()
         recorder.open_audit(options, head, EMBEDDED, audience=verifier.audience, index=True)
     if sender is not None:
         recorder.report_observations(sender, source)

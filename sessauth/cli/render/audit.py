@@ -444,7 +444,7 @@ def _with_missing_changes(
     from ...audit.recording.change_follower import lacking
     from ...audit.verify.lines import FindingKind, VerificationFinding
     from ...state.layout import DATA_FILE
-    from ...state.lmdb.feed import LocalFeed
+    from ...state.lmdb.feed import ChangeLog
     from ...state.lmdb.reader import StateReader
 
     if state_dir is None or not (state_dir / DATA_FILE).exists():
@@ -452,7 +452,7 @@ def _with_missing_changes(
     try:
         reader = StateReader.open(state_dir)
         try:
-            findings = lacking(folder, LocalFeed(reader))
+            findings = lacking(folder, ChangeLog(reader))
         finally:
             reader.close()
     except StateError as error:

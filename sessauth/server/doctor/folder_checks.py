@@ -26,7 +26,7 @@ from ...state.host import brake
 from ...state.host.proof_keys import HostProofKeys, keys_path
 from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.effective_status import effective_session, judged_at_ms
-from ...state.lmdb.feed import LocalFeed
+from ...state.lmdb.feed import ChangeLog
 from ...state.lmdb.reader import StateReader
 from ..cluster.membership import server_key_file
 from ..config import Config
@@ -214,7 +214,7 @@ def _verified_audit(
 ) -> Iterator[Finding]:
     try:
         faults = [*verify_audit(host.config.audit_dir, register=register).faults]
-        faults += lacking(host.config.audit_dir, LocalFeed(reader))
+        faults += lacking(host.config.audit_dir, ChangeLog(reader))
     except (KeyFolderError, StateError, OSError) as error:
         yield of_error("audit_damaged", error, "'sessauth audit verify' says more")
         return

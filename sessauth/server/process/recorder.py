@@ -12,7 +12,7 @@ from ...audit.write.stream import STOP_MINTING
 from ...audit.write.stream_register import RegisterWriter
 from ...clock import Clock
 from ...state.lmdb.environment import LmdbSource
-from ...state.lmdb.feed import LocalFeed
+from ...state.lmdb.feed import ChangeLog
 from ...verifier.verifier import Verifier
 from ..config import Config
 from ..keys.local_files import LocalChanges
@@ -46,7 +46,7 @@ class ServerRecorder(ProcessRecorder):
         self._when_full = config.audit.when_full
         if config.audit.enabled:
             folder = config.audit_dir
-            feed = LocalFeed(source)
+            feed = ChangeLog(source)
             changes = register = retention = None
             if local is not None:
                 changes = ChangeFollower(feed, folder)

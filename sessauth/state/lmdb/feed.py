@@ -45,7 +45,7 @@ class LogEntry(NamedTuple):
     owner: ChangeOwner | None = NO_OWNER
 
 
-class LocalFeed:
+class ChangeLog:
     """Reads the log through a source, one consistent read a call."""
 
     def __init__(self, source: LmdbSource) -> None:
