@@ -9,8 +9,8 @@ from sessauth.errors import ConfigError
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.transport.requirements import require_libraries
 from tests.support import token_sorts
-from tests.support.both_servers import BothServers, Client, both_servers
 from tests.support.interop_server import InteropServer, interop_server
+from tests.support.loop_and_threads import BothServers, Client, loop_and_threads
 from tests.support.recorded_answers import RecordedAnswers
 
 # Gateways by name, and the audiences that each may check for.
@@ -30,7 +30,7 @@ def library() -> None:
 def both(library: None) -> Iterator[BothServers]:
     """Two servers, each of which lets a peer cause any number of failed signatures."""
     limits = {"failed_signatures_burst": 1_000_000, "check_threads": 4}
-    with both_servers(limits=limits) as servers:
+    with loop_and_threads(limits=limits) as servers:
         yield servers
 
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.both_servers import LOOP, THREADS, BothServers
 from tests.support.half_sent import Connection, headers, message
+from tests.support.loop_and_threads import LOOP, THREADS, BothServers
 from tests.support.service import wait_until
 
 

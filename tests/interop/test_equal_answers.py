@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.both_servers import BothServers, Client
+from tests.support.loop_and_threads import BothServers, Client
 from tests.support.raw_requests import batch_fields, damaged, encode, request_fields
 
 EXAMPLES = settings(

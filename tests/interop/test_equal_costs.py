@@ -23,8 +23,8 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.both_servers import ANSWERS, LOOP, THREADS, BothServers, Client
 from tests.support.bound import current, verifier_keys
+from tests.support.loop_and_threads import ANSWERS, LOOP, THREADS, BothServers, Client
 
 CHECK, BATCH, STREAM, COMMIT, RELEASE = (
     f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream", "Commit", "Release")

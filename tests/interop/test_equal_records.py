@@ -18,7 +18,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.metrics.service import Collector
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import token_sorts
-from tests.support.both_servers import LOOP, THREADS, BothServers, OneServer, both_servers
+from tests.support.loop_and_threads import LOOP, THREADS, BothServers, OneServer, loop_and_threads
 from tests.support.service import wait_until
 
 CHECK, BATCH = "AuthorizationService/Check", "AuthorizationService/CheckBatch"
@@ -31,7 +31,7 @@ OWN = ("n", "at_ms", "chain", "id")
 @pytest.fixture(scope="module")
 def recorded(library: None) -> Iterator[BothServers]:
     """Two servers that record."""
-    with both_servers(audit={"enabled": True}) as servers:
+    with loop_and_threads(audit={"enabled": True}) as servers:
         yield servers
 
 

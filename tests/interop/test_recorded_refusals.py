@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.both_servers import LOOP, BothServers, Client
+from tests.support.loop_and_threads import LOOP, BothServers, Client
 from tests.support.raw_requests import LENGTH, encode, length_delimited
 from tests.support.recorded_answers import RecordedAnswers
 

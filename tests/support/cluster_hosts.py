@@ -19,10 +19,10 @@ from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.both_servers import OneServer
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.follower_host import FollowerHost, follower_host
+from tests.support.loop_and_threads import OneServer
 from tests.support.service import Caller, wait_until
 from tests.support.watching import item, mint, open_session
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.both_servers import LOOP, Client, Outcome
+from tests.support.loop_and_threads import LOOP, Client, Outcome
 
 FILE: Final = Path(__file__).parents[1] / "interop" / "grpcio_answers.json"
 

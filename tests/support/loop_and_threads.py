@@ -192,7 +192,7 @@ class BothServers:
 
 
 @contextmanager
-def both_servers(**settings: dict[str, Any]) -> Iterator[BothServers]:
+def loop_and_threads(**settings: dict[str, Any]) -> Iterator[BothServers]:
     """Run a control process in this process, and both servers over its state."""
     with running(**settings) as service:
         control = service.control
