@@ -42,9 +42,9 @@ class Calls:
             raise refused("NOT_LEADER", "its certificate files can't be used")
         return RenewedChannel(address, None, ())
 
-    def hand_on(self) -> bytes:
+    def forward(self) -> bytes:
         """Hand a call on."""
-        return self.calls.hand_on(REPORT_USAGE, b"", own_call(HOST), NotLeader("elsewhere", self.address))
+        return self.calls.forward(REPORT_USAGE, b"", own_call(HOST), NotLeader("elsewhere", self.address))
 
 
 def test_a_channel_that_can_not_be_made_leaves_the_former_one(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_channel_that_can_not_be_made_leaves_the_former_one(tmp_path: Path) ->
     channel = calls.calls._connected(FIRST)
     calls.address = SECOND
     with pytest.raises(ServerError, match="certificate files"):
-        calls.hand_on()
+        calls.forward()
     assert calls.calls._connected(FIRST) is channel
     channel.unary_unary(REPORT_USAGE).future(b"", timeout=1.0).cancel()
     calls.calls.close()
@@ -64,4 +64,4 @@ def test_a_channel_that_another_call_closed_sent_nothing(tmp_path: Path) -> None
     calls = Calls(tmp_path)
     calls.calls._connected(FIRST).close()
     with pytest.raises(NotLeader, match="elsewhere"):
-        calls.hand_on()
+        calls.forward()

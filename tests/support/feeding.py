@@ -54,7 +54,7 @@ class Listening:
         (home / "run").mkdir(parents=True, exist_ok=True)
         self.socket = config.socket
         registration = HostRegistration(member.writer, self._holds)
-        registration.hand_on = self._hand_on
+        registration.forward = self._forward
         self._member = member
         self._registered = registered
         self.feed = ClusterFeed(
@@ -70,7 +70,7 @@ class Listening:
             self._member.follow()
         return self._member.number >= number
 
-    def _hand_on(self, name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
+    def _forward(self, name: str, request: bytes, call: CallContext, error: NotLeader) -> bytes:
         wanted = feed_service_pb2.RegisterHostRequest.FromString(request)
         host = HostRecord(wanted.host, call.principal.name, wanted.instance, wanted.staleness_ms)
         self._registered(host)

@@ -38,7 +38,7 @@ from ...v1 import feed_service_pb2 as pb
 from ..log import event
 from ..rpc.authenticate import Parts
 from ..rpc.call import CallContext
-from ..rpc.pipeline import HandOn, shows_always
+from ..rpc.pipeline import Forward, shows_always
 from ..status import refused
 
 # Each takes as much disk as the state, and reads all of it.
@@ -423,7 +423,7 @@ class HostRegistration:
         self._writer = writer
         self._wait_for = wait_for
         # Asks the leader as the caller; it returns once this folder holds the leader's answer.
-        self.hand_on: HandOn = _no_leader
+        self.forward: Forward = _no_leader
 
     def store(self, wanted: HostRecord) -> None:
         """Register a host; returns once that is durable.
@@ -443,7 +443,7 @@ class HostRegistration:
             request = pb.RegisterHostRequest(
                 host=wanted.name, instance=wanted.instance, staleness_ms=wanted.staleness_ms
             )
-            self.hand_on(METHOD, request.SerializeToString(), call, error)
+            self.forward(METHOD, request.SerializeToString(), call, error)
 
     def require_at(self, wanted: HostRecord, number: int) -> None:
         """Require the row by a folder that holds record ``number``, the head that a barrier found.

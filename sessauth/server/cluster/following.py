@@ -109,7 +109,7 @@ class FollowerRole(ClusterPart):
             roles=(GATEWAY,),
             connect=self._connect,
         )
-        self.hand_on = self._calls.hand_on
+        self.forward = self._calls.forward
 
     def start(self) -> None:
         """Begin to follow, and to prove freshness."""

@@ -104,7 +104,7 @@ class LeaderCalls:
         self._lock = threading.Lock()
         self._channel: RenewedChannel | None = None
 
-    def hand_on(
+    def forward(
         self,
         name: str,
         request: bytes,

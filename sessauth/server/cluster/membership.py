@@ -116,9 +116,9 @@ class Membership(ClusterPart):
         self._trimmer = Trimmer(self.carrier, clock)
         self._compactor = Compactor(self.carrier, clock, self._on_full)
         self._formats = FormatRaiser(writer, self.carried)
-        self._hand_on(writer, clock, authenticator, follower)
+        self._forward(writer, clock, authenticator, follower)
 
-    def _hand_on(
+    def _forward(
         self, writer: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
     ) -> None:
         """Have ``authenticator`` accept other hosts' statements, and state callers to the leader."""
@@ -135,9 +135,9 @@ class Membership(ClusterPart):
             partial(settle, follower),
             authenticator.credential_of,
         )
-        self.hand_on = self._calls.hand_on
+        self.forward = self._calls.forward
         if self.feed is not None:
-            self.feed.registration.hand_on = self.hand_on
+            self.feed.registration.forward = self.forward
 
     def start(self) -> None:
         """Start the threads."""
@@ -179,9 +179,9 @@ class Membership(ClusterPart):
     def report_usage(self, request: pb.ReportHostUsageRequest) -> pb.ReportHostUsageResponse:
         """Report this host's usage to the leader. Raises NotLeader, and as a forwarded call does."""
         refusal = self.carried.refusal()
-        if refusal is None or self.hand_on is None:
+        if refusal is None or self.forward is None:
             raise NotLeader("this server leads by now")
-        answer = self.hand_on(REPORT_USAGE, request.SerializeToString(), own_call(self.host), refusal)
+        answer = self.forward(REPORT_USAGE, request.SerializeToString(), own_call(self.host), refusal)
         return pb.ReportHostUsageResponse.FromString(answer)
 
     @property

@@ -22,7 +22,7 @@ from ..evidence.host_evidence import HostEvidence
 from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeySigner
 from ..process.subsystems import ControlSubsystems
 from ..rpc.authenticate import Authenticator
-from ..rpc.pipeline import HandOn
+from ..rpc.pipeline import Forward
 from ..usage.cluster_usage import ClusterUsage, RemovedHosts
 from ..usage.host_report import UsagePassOn
 from .cluster_feed import ClusterFeed
@@ -33,7 +33,7 @@ SETTLE_MS: Final = 1_000
 class ClusterPart:
     """The part of a single host: none. ``Membership`` is a server's, ``FollowerRole`` a follower's.
 
-    ``carried`` orders the groups of the folder. ``hand_on`` asks the current leader for the work this process
+    ``carried`` orders the groups of the folder. ``forward`` asks the current leader for the work this process
     may not do. ``feed`` passes the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is
     the error of a process that never writes; None: it may lead. ``host`` is the name of this host in the
     cluster, empty for a single host; ``term()`` is the term that it leads in, 0 if it does not.
@@ -41,7 +41,7 @@ class ClusterPart:
 
     host: str = ""
     carried: GroupLog | None = None
-    hand_on: HandOn | None = None
+    forward: Forward | None = None
     feed: ClusterFeed | None = None
     hosts: HostEvidence | None = None
     refusal: Callable[[], NotLeader] | None = None

@@ -181,7 +181,7 @@ class Control:
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,
-            hand_on=self.part.hand_on,
+            forward=self.part.forward,
             checks_at=checks_at,
         )
         opened.callback(self.serving.remove_sockets)
@@ -459,7 +459,7 @@ def _checks(parts: ServiceParts) -> AuthorizationService:
         config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
     )
     local = LocalWriter(writer, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
-    port = local if part.hand_on is None else ClusterWriter(local, part.hand_on)
+    port = local if part.forward is None else ClusterWriter(local, part.forward)
     return AuthorizationService(parts.verifier, parts.source, failures, port, parts.watching, parts.tracing)
 
 

@@ -26,7 +26,7 @@ from ..transport.native import (
 from .authenticate import Authenticator, Lanes, stranger_status
 from .call import Accounting, Deadline, Meter, Method
 from .finisher import Finisher
-from .pipeline import DirectCallers, DirectChecks, HandOn, Pipeline, Router
+from .pipeline import DirectCallers, DirectChecks, Forward, Pipeline, Router
 from .pool import open_pools
 from .tracing import Tracing
 
@@ -60,14 +60,14 @@ class Serving:
         meter: Meter | None = None,
         tracing: Tracing | None = None,
         direct: DirectChecks | None = None,
-        hand_on: HandOn | None = None,
+        forward: Forward | None = None,
         checks_at: str = "",
     ) -> None:
         """Prepare to serve ``methods``; nothing listens yet.
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
         call took, and ``tracing`` makes a span of it. With ``direct`` checks are answered on the loop where
-        they can be. With ``reuse_port`` other processes may share its TCP ports. ``hand_on`` asks the leader
+        they can be. With ``reuse_port`` other processes may share its TCP ports. ``forward`` asks the leader
         of the cluster for what this server may not do. Gateways are refused checks here if ``checks_at``
         names the addresses where they are served.
         """
@@ -83,7 +83,7 @@ class Serving:
         callers = authenticator or Authenticator.of(config)
         slow_reader_seconds = config.limits.slow_reader_ms / 1000
         pipeline = Pipeline(
-            callers, self.accounting, self._deadline, self._finisher, slow_reader_seconds, tracing, hand_on
+            callers, self.accounting, self._deadline, self._finisher, slow_reader_seconds, tracing, forward
         )
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving, checks_at)

@@ -47,7 +47,7 @@ def shows_always(answer: bytes) -> bool:
     return True
 
 
-class HandOn(Protocol):
+class Forward(Protocol):
     """Asks the leader of the cluster for work that only it can do."""
 
     def __call__(
@@ -86,7 +86,7 @@ class Pipeline:
     # Makes a span of each call; None: no spans.
     tracing: Tracing | None = None
     # Asks the leader of the cluster for work that only it can do; None: this server is alone.
-    hand_on: HandOn | None = None
+    forward: Forward | None = None
 
     def plan(
         self, method: Method, rule: Rule, share: PoolShare[Rpc], principal: Principal, deliver: Deliver
@@ -112,10 +112,10 @@ class Pipeline:
         name, answer, now = method.name, method.answer, time.monotonic
         admit, on_success, on_failure = self._callbacks(name, rule, one_thread=True)
         # A span, and a call that may have to be forwarded, stay on their thread.
-        if self.tracing is not None or self.hand_on is not None:
+        if self.tracing is not None or self.forward is not None:
             answer = in_one_go(answer)
-        if self.hand_on is not None:
-            answer = _or_handed_on(name, answer, self.hand_on)
+        if self.forward is not None:
+            answer = _or_forwarded(name, answer, self.forward)
 
         def unary(rpc: Rpc, data: bytes | None) -> object:
             call = CallContext(name, rule, rpc, principal)
@@ -217,14 +217,14 @@ class Pipeline:
         )
 
 
-def _or_handed_on(name: str, answer: Answer, hand_on: HandOn) -> Answer:
+def _or_forwarded(name: str, answer: Answer, forward: Forward) -> Answer:
     """Return a function that answers here, or forwards the call where only the leader can."""
 
     def answered(data: bytes, call: CallContext) -> bytes:
         try:
             result: bytes = answer(data, call)
         except NotLeader as error:
-            return hand_on(name, data, call, error)
+            return forward(name, data, call, error)
         return result
 
     return answered

@@ -19,7 +19,7 @@ from ...v1 import authorization_service_pb2 as pb
 from ...v1 import record_pb2
 from ..rpc.call import CallContext, parse
 from ..rpc.finisher import wait_for_commit
-from ..rpc.pipeline import HandOn
+from ..rpc.pipeline import Forward
 from ..status import invalid, refused
 from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
 from .port import IN_PLACE, UNDECIDED, Decisions, decode_decisions, encode_items
@@ -156,10 +156,10 @@ class ClusterWriter:
     for anything, and states its results; the nonces are gone whether or not the leader answers.
     """
 
-    def __init__(self, local: LocalWriter, hand_on: HandOn) -> None:
-        """Decide with ``local`` while it leads; ``hand_on`` asks the leader."""
+    def __init__(self, local: LocalWriter, forward: Forward) -> None:
+        """Decide with ``local`` while it leads; ``forward`` asks the leader."""
         self._local = local
-        self._hand_on = hand_on
+        self._forward = forward
 
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
@@ -238,7 +238,7 @@ class ClusterWriter:
         shows: Callable[[bytes], bool] = lambda answer: False,
     ) -> bytes:
         try:
-            return self._hand_on(SERVICE + name, request, call, error, proofs, shows)
+            return self._forward(SERVICE + name, request, call, error, proofs, shows)
         except NotLeader as again:
             # The pipeline would forward it once more.
             raise refused("NOT_LEADER", str(again)) from None
