@@ -466,7 +466,7 @@ ALARM_SECONDS: Final = 2.0
 MOST_SKEW_MS: Final = 2_000
 
 
-class FeedSource:
+class FeedClient:
     """A LogSource over the servers of a cluster. It follows one at a time."""
 
     def __init__(

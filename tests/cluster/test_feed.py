@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sessauth.client._feed import FeedServer, FeedServers, FeedSource
+from sessauth.client._feed import FeedClient, FeedServer, FeedServers
 from sessauth.clock import SystemClock
 from sessauth.errors import RecordRefused
-from sessauth.server.cluster.cluster_feed import RecordFeed
+from sessauth.server.cluster.cluster_feed import RecentRecords
 from sessauth.state.replication import snapshot as snapshot_file
 from sessauth.state.replication.carrier import Barrier, CarrierError, CompactedRecords, EngineSource
 from sessauth.v1 import feed_service_pb2 as pb
@@ -32,14 +32,14 @@ def fed() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def source(fed: Cluster) -> Iterator[FeedSource]:
+def source(fed: Cluster) -> Iterator[FeedClient]:
     """A follower's source."""
     made = fed.source()
     yield made
     made.close()
 
 
-def read_to(source: FeedSource, number: int, after: int = 0) -> dict[int, bytes]:
+def read_to(source: FeedClient, number: int, after: int = 0) -> dict[int, bytes]:
     """Return all records behind ``after`` once the last of them has come."""
     found: dict[int, bytes] = {}
     until = time.monotonic() + 20
@@ -55,7 +55,7 @@ def read_to(source: FeedSource, number: int, after: int = 0) -> dict[int, bytes]
     return found
 
 
-def test_records_come_as_the_engine_has_them(fed: Cluster, source: FeedSource) -> None:
+def test_records_come_as_the_engine_has_them(fed: Cluster, source: FeedClient) -> None:
     """Those from before the stream, and those that come meanwhile; from any number."""
     for _ in range(5):
         fed.open()
@@ -66,7 +66,7 @@ def test_records_come_as_the_engine_has_them(fed: Cluster, source: FeedSource) -
     assert read_to(source, before + 1, 2) == {n: fed.engine.records[n] for n in range(3, before + 2)}
 
 
-def test_a_record_comes_at_once(fed: Cluster, source: FeedSource) -> None:
+def test_a_record_comes_at_once(fed: Cluster, source: FeedClient) -> None:
     """The record wakes the one that waits; no period does."""
     last = fed.engine.head.number
     read_to(source, last)
@@ -79,7 +79,7 @@ def test_a_record_comes_at_once(fed: Cluster, source: FeedSource) -> None:
     opened.join()
 
 
-def test_a_barrier_has_the_head_and_states_the_host(fed: Cluster, source: FeedSource) -> None:
+def test_a_barrier_has_the_head_and_states_the_host(fed: Cluster, source: FeedClient) -> None:
     """The number and digest of the engine's head; the server stores who asked, and what it holds."""
     read_to(source, 1)
     source.read(1, 1)
@@ -89,7 +89,7 @@ def test_a_barrier_has_the_head_and_states_the_host(fed: Cluster, source: FeedSo
 
 
 def test_an_alarm_is_said_to_every_server(
-    fed: Cluster, source: FeedSource, monkeypatch: pytest.MonkeyPatch
+    fed: Cluster, source: FeedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It proves nothing, registers nobody, and is apart from the host's reports; another one waits."""
     monkeypatch.setattr("sessauth.client._feed.ALARM_SECONDS", 600.0)
@@ -166,7 +166,7 @@ def test_streams_share_the_reading(fed: Cluster) -> None:
 
             self.read = read
 
-    feed = RecordFeed(Counting())
+    feed = RecentRecords(Counting())
     head = fed.engine.head.number
     assert feed.next(head, 0.2) == (b"", head)
     got: list[tuple[bytes, int]] = []
@@ -181,7 +181,7 @@ def test_streams_share_the_reading(fed: Cluster) -> None:
     assert reads < 10
 
 
-def test_trimmed_records_are_refused(fed: Cluster, source: FeedSource) -> None:
+def test_trimmed_records_are_refused(fed: Cluster, source: FeedClient) -> None:
     """A host behind the engine's first record gets COMPACTED, and reads on from a later one."""
     for _ in range(4):
         fed.open()
@@ -217,7 +217,7 @@ def test_a_silent_server_is_left(fed: Cluster) -> None:
         servers = FeedServers.resolve(targets, credential_file=fed.credential)
         while "silent" not in servers.current.target:
             servers.leave(servers.current)
-        source = FeedSource(servers, "host-1", 3_000)
+        source = FeedClient(servers, "host-1", 3_000)
         began = time.monotonic()
         assert source.barrier().head == fed.engine.head
         assert 0.6 < time.monotonic() - began < 3
@@ -239,7 +239,7 @@ def test_a_longer_bound_waits_longer_for_a_barrier(
 
     monkeypatch.setattr(FeedServer, "unary", record)
     servers = FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential)
-    with closing(FeedSource(servers, "host-1", staleness_ms)) as source:
+    with closing(FeedClient(servers, "host-1", staleness_ms)) as source:
         assert source.barrier().head == fed.engine.head
     assert waited == pytest.approx([seconds])
 
@@ -257,7 +257,7 @@ def test_a_server_that_sends_nothing_is_left() -> None:
         source.close()
 
 
-def _first(source: FeedSource) -> list[tuple[int, bytes]]:
+def _first(source: FeedClient) -> list[tuple[int, bytes]]:
     source.wait(0, 300)
     return source.read(0, 1)
 
@@ -269,7 +269,7 @@ def test_a_server_with_another_clock_proves_nothing(fed: Cluster) -> None:
         def now_ms(self) -> int:
             return super().now_ms() + 60_000
 
-    source = FeedSource(
+    source = FeedClient(
         FeedServers.resolve([str(fed.servers[0].socket)], credential_file=fed.credential),
         "host-1",
         3_000,
@@ -280,7 +280,7 @@ def test_a_server_with_another_clock_proves_nothing(fed: Cluster) -> None:
     source.close()
 
 
-def _answers(source: FeedSource) -> bool:
+def _answers(source: FeedClient) -> bool:
     try:
         source.barrier()
     except CarrierError:
@@ -288,7 +288,7 @@ def _answers(source: FeedSource) -> bool:
     return True
 
 
-def test_a_snapshot_is_the_servers_state(fed: Cluster, source: FeedSource, tmp_path: Path) -> None:
+def test_a_snapshot_is_the_servers_state(fed: Cluster, source: FeedClient, tmp_path: Path) -> None:
     """Its last record proves its head; another record, or none, does not."""
     fed.open()
     fetched = source.snapshot(tmp_path, 32 << 20)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.client._feed import FeedServers, FeedSource
+from sessauth.client._feed import FeedClient, FeedServers
 from sessauth.client._target import Tls
 from sessauth.errors import ConfigError
 from sessauth.server.config import from_dict
@@ -74,12 +74,12 @@ def fed(parts: PartCertificates) -> Iterator[Cluster]:
         yield made
 
 
-def source(fed: Cluster, authority: Path, pair: tuple[Path | None, Path | None]) -> FeedSource:
+def source(fed: Cluster, authority: Path, pair: tuple[Path | None, Path | None]) -> FeedClient:
     """Return a follower's source that shows a certificate."""
     servers = FeedServers.resolve(
         [f"localhost:{fed.servers[0].port}"], credential_file=fed.credential, tls=Tls(authority, *pair)
     )
-    return FeedSource(servers, HOST, 3_000)
+    return FeedClient(servers, HOST, 3_000)
 
 
 def refusal(fed: Cluster, authority: Path, pair: tuple[Path | None, Path | None]) -> str:
@@ -150,7 +150,7 @@ def test_a_followers_certificate_is_read_again(fed: Cluster, parts: PartCertific
         asking.close()
 
 
-def answers(asking: FeedSource) -> bool:
+def answers(asking: FeedClient) -> bool:
     """Return True if it gets a barrier."""
     with suppress(CarrierError):
         asking.barrier()

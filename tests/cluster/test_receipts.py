@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.client._feed import FeedServers, FeedSource
+from sessauth.client._feed import FeedClient, FeedServers
 from sessauth.model.receipt import (
     HOSTS_VERSION,
     Receipt,
@@ -39,7 +39,7 @@ class Stub:
     def __init__(self, server: ClusterServer, credential: Path) -> None:
         """Follow a server from record 0 on."""
         servers = FeedServers.resolve([str(server.config.socket)], credential_file=credential)
-        self.source = FeedSource(servers, "host-1", BOUND_MS)
+        self.source = FeedClient(servers, "host-1", BOUND_MS)
         self.applied = 0
         self.proofs = 0
         self._stopping = threading.Event()

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sessauth.client._feed import FeedServers, FeedSource
+from sessauth.client._feed import FeedClient, FeedServers
 from sessauth.clock import SystemClock
 from sessauth.crypto.keys import IssuerKey, KeyStatus
 from sessauth.errors import NotLeader
 from sessauth.model.change import add_key, end_session
 from sessauth.model.host import HostRecord
-from sessauth.server.cluster.cluster_feed import ClusterFeed, FollowedHosts, HostRegistration
+from sessauth.server.cluster.cluster_feed import Feed, FollowedHosts, HostRegistration
 from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.rpc.call import CallContext, methods_of
@@ -57,7 +57,7 @@ class Listening:
         registration.forward = self._forward
         self._member = member
         self._registered = registered
-        self.feed = ClusterFeed(
+        self.feed = Feed(
             EngineSource(engine, member.name), member.writer.source(), home, FollowedHosts(), registration
         )
         self._serving = Serving(config, methods_of(_FEED, FeedService(self.feed).methods()))
@@ -124,10 +124,10 @@ class Cluster:
         """End a session; returns once that is acknowledged."""
         self.leader.writer.submit(end_session(f"end-{session_id.hex()}", session_id)).result(10)
 
-    def source(self, *, host: str = "host-1") -> FeedSource:
+    def source(self, *, host: str = "host-1") -> FeedClient:
         """Return a follower's source over all servers."""
         targets = [str(server.socket) for server in self.servers]
-        return FeedSource(FeedServers.resolve(targets, credential_file=self.credential), host, 3_000)
+        return FeedClient(FeedServers.resolve(targets, credential_file=self.credential), host, 3_000)
 
     def caller(self, server: int = 0) -> Caller:
         """Return a caller with the follower's credential."""

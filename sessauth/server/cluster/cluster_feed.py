@@ -45,7 +45,7 @@ from ..status import refused
 MAX_SNAPSHOTS: Final = 4
 
 
-class ClusterFeed:
+class Feed:
     """Records and barriers of a source, and snapshots of this server's own folder."""
 
     def __init__(
@@ -63,7 +63,7 @@ class ClusterFeed:
         # Copies that were left by a kill.
         shutil.rmtree(self._work_dir, ignore_errors=True)
         self._places = threading.BoundedSemaphore(MAX_SNAPSHOTS)
-        self.records = RecordFeed(source)
+        self.records = RecentRecords(source)
         self.barriers = SharedBarriers(source)
         self.hosts = hosts
         self.registration = registration
@@ -127,7 +127,7 @@ PAUSE_SECONDS: Final = 0.1
 READERS: Final = 4
 
 
-class RecordFeed:
+class RecentRecords:
     """The last records of a source, each encoded as a response of one record."""
 
     def __init__(self, source: LogSource) -> None:

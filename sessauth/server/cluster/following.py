@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ...client._feed import FeedRefused, FeedSource
+from ...client._feed import FeedClient, FeedRefused
 from ...client._target import is_local, resolve_target
 from ...client._transport import RenewedChannel
 from ...clock import Clock
@@ -59,7 +59,7 @@ class FollowerRole(ClusterPart):
 
     carried: ReadOnlyLog
 
-    def __init__(self, config: Config, source: FeedSource) -> None:
+    def __init__(self, config: Config, source: FeedClient) -> None:
         """Follow by ``source``, which :meth:`disconnect` closes."""
         self._config = config
         self._source = source
@@ -214,7 +214,7 @@ class ServerRefusals:
 
     def __init__(
         self,
-        source: FeedSource,
+        source: FeedClient,
         period_seconds: float = PERIOD_SECONDS,
         in_alarm: Callable[[], bool] = lambda: False,
     ) -> None:

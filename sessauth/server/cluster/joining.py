@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ...client._feed import FeedRefused, FeedServers, FeedSource
+from ...client._feed import FeedClient, FeedRefused, FeedServers
 from ...client._target import Tls, load_credential
 from ...errors import ConfigError, StateError, StateUnusable
 from ...state import layout
@@ -35,7 +35,7 @@ PAUSE_SECONDS: Final = (0.5, 2.0)
 REFUSED_SECONDS: Final = 2.0
 
 
-def open_source(config: Config) -> FeedSource:
+def open_source(config: Config) -> FeedClient:
     """Return the source that the settings name. Raises ConfigError."""
     settings = config.follow
     if not settings.servers:
@@ -66,10 +66,10 @@ def open_source(config: Config) -> FeedSource:
         tls=tls,
         insecure_tcp=settings.insecure_tcp,
     )
-    return FeedSource(servers, host, settings.staleness_ms)
+    return FeedClient(servers, host, settings.staleness_ms)
 
 
-def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
+def join(config: Config, source: FeedClient, stopping: threading.Event) -> None:
     """Make and fill the state folder from a snapshot, if it has none of a cluster yet.
 
     Tries until a server gives one or ``stopping`` is set; one that is silent or busy is asked again. Raises
@@ -101,7 +101,7 @@ def join(config: Config, source: FeedSource, stopping: threading.Event) -> None:
 
 
 def catch_up(
-    config: Config, source: FeedSource, writer: StateWriter, decided_behind: int | None = None
+    config: Config, source: FeedClient, writer: StateWriter, decided_behind: int | None = None
 ) -> None:
     """Replace the folder's rows by a snapshot that a server key of its own state signed.
 
@@ -115,7 +115,7 @@ def catch_up(
     event(logging.INFO, "snapshot_installed", number=reached.number)
 
 
-def _join_once(config: Config, source: FeedSource) -> None:
+def _join_once(config: Config, source: FeedClient) -> None:
     with _fetched(config, source) as (snapshot, record):
         snapshot_file.require_genuine(snapshot, record, None)
         with StateWriter.open(config.state_dir, create=True, map_size=config.server.map_size_bytes) as writer:
@@ -140,7 +140,7 @@ def _is_member(config: Config) -> bool:
 
 
 @contextmanager
-def _fetched(config: Config, source: FeedSource) -> Iterator[tuple[TxnRows, bytes]]:
+def _fetched(config: Config, source: FeedClient) -> Iterator[tuple[TxnRows, bytes]]:
     """Give the rows of a fetched snapshot, and its record."""
     folder = config.home / SNAPSHOT_FOLDER
     try:

@@ -34,7 +34,7 @@ from ..config import Config
 from ..evidence.host_evidence import HostEvidence
 from ..rpc.authenticate import Authenticator, Parts
 from . import joining
-from .cluster_feed import BeatWriter, ClusterFeed, FollowedHosts, HostRegistration
+from .cluster_feed import BeatWriter, Feed, FollowedHosts, HostRegistration
 from .forwarding import REPORT_USAGE, LeaderCalls, StatementJudge, StatementSigner, own_call
 from .part import ClusterPart, settle
 
@@ -108,7 +108,7 @@ class Membership(ClusterPart):
         self.carried.reasons = self._reasons
         self._opened = follower, freshness, election
         registration = HostRegistration(writer, follower.wait_for)
-        self.feed = ClusterFeed(source, writer.source(), self._config.home, followed, registration)
+        self.feed = Feed(source, writer.source(), self._config.home, followed, registration)
         self.feed.parts = Parts(required=settings.require_client_certificates)
         self.hosts = HostEvidence(
             writer, self.carried, followed, clock, settings.staleness_ms, settings.address

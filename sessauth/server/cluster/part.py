@@ -25,7 +25,7 @@ from ..rpc.authenticate import Authenticator
 from ..rpc.pipeline import Forward
 from ..usage.cluster_usage import ClusterUsage, RemovedHosts
 from ..usage.host_report import UsagePassOn
-from .cluster_feed import ClusterFeed
+from .cluster_feed import Feed
 
 SETTLE_MS: Final = 1_000
 
@@ -42,7 +42,7 @@ class ClusterPart:
     host: str = ""
     carried: GroupLog | None = None
     forward: Forward | None = None
-    feed: ClusterFeed | None = None
+    feed: Feed | None = None
     hosts: HostEvidence | None = None
     refusal: Callable[[], NotLeader] | None = None
 

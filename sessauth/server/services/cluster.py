@@ -19,7 +19,7 @@ from ...state.replication.carrier import CarrierError, CompactedRecords
 from ...state.writer.state_writer import StateWriter
 from ...v1 import cluster_service_pb2 as cluster_pb
 from ...v1 import feed_service_pb2 as feed_pb
-from ..cluster.cluster_feed import ClusterFeed, HostReport
+from ..cluster.cluster_feed import Feed, HostReport
 from ..cluster.part import ClusterPart
 from ..evidence.host_evidence import HostEvidence
 from ..rpc.call import CallContext, RawHandler, parse
@@ -96,7 +96,7 @@ class FeedService:
 
     def __init__(
         self,
-        feed: ClusterFeed | None,
+        feed: Feed | None,
         clock: Clock | None = None,
         *,
         evidence: HostEvidence | None = None,
@@ -209,7 +209,7 @@ class FeedService:
             self._evidence.remove(request.host)
         return feed_pb.RemoveHostResponse()
 
-    def _required(self) -> ClusterFeed:
+    def _required(self) -> Feed:
         if self._refusal is not None:
             raise refused("NOT_IN_CLUSTER", "this host only follows itself; name a server of the cluster")
         if self._feed is None:
@@ -231,7 +231,7 @@ def _host(request: feed_pb.BarrierRequest | feed_pb.RegisterHostRequest, call: C
     return HostRecord(request.host, call.principal.name, request.instance, request.staleness_ms)
 
 
-def _require_part(feed: ClusterFeed, call: CallContext, host: str = "", *, by_server: bool = False) -> None:
+def _require_part(feed: Feed, call: CallContext, host: str = "", *, by_server: bool = False) -> None:
     """Raise OTHER_HOST for a connection by a certificate of another host."""
     problem = feed.parts.problem(call.context, host, by_server=by_server)
     if problem:
