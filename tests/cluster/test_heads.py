@@ -15,8 +15,8 @@ from sessauth.cli.main import cli
 from sessauth.model.host import SERVER_PREFIX
 from sessauth.model.server_status import ClusterStanding, HostStanding
 from sessauth.reasons import Reason
-from sessauth.server.cluster.part import ClusterPart
 from sessauth.server.cluster.repair import HostHead, judged, survey
+from sessauth.server.cluster.role import ClusterRole
 from sessauth.server.config import Config
 from sessauth.state.replication.carrier import LogHead
 from tests.support.carried import OneEngine
@@ -106,7 +106,7 @@ def test_servers_that_refuse_a_host(
     pair: tuple[ClusterServer, ClusterServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own process states them; the table has a line of them."""
-    monkeypatch.setattr(ClusterPart, "refused_by", ("a:1", "b:1"))
+    monkeypatch.setattr(ClusterRole, "refused_by", ("a:1", "b:1"))
     found = typed(pair[0], "heads", pair[1].config.cluster.address)["heads"]
     assert [each["refused_by"] for each in found if each["host"] == "server/one"] == ["a:1, b:1"]
     assert to_lines([head("host-1", 5, refused_by="a:1, b:1")])[-1] == "host-1: refused by a:1, b:1"

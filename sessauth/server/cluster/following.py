@@ -48,13 +48,13 @@ from ..transport.requirements import require_libraries
 from . import joining
 from .forwarding import OPTIONS, LeaderCalls, StatementSigner
 from .joining import join, open_source
-from .part import ClusterPart, settle
+from .role import ClusterRole, settle
 
 # For a snapshot that is being installed, and for the last commit.
 STOP_SECONDS: Final = 15.0
 
 
-class FollowerRole(ClusterPart):
+class FollowerRole(ClusterRole):
     """The part of a follower, on a folder that has joined."""
 
     carried: ReadOnlyLog

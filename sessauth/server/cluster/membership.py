@@ -36,12 +36,12 @@ from ..rpc.authenticate import Authenticator, Parts
 from . import joining
 from .cluster_feed import BeatWriter, Feed, FollowedHosts, HostRegistration
 from .forwarding import REPORT_USAGE, LeaderCalls, StatementJudge, StatementSigner, own_call
-from .part import ClusterPart, settle
+from .role import ClusterRole, settle
 
 SERVER_KEY_FILE = "server.key"
 
 
-class Membership(ClusterPart):
+class Membership(ClusterRole):
     """The part of a server: it follows by the engine, and leads at times."""
 
     carried: CarriedLog

@@ -38,7 +38,7 @@ from ...verifier.verifier import Verifier
 from .. import log
 from .. import log as server_log
 from ..cluster.membership import Membership
-from ..cluster.part import ClusterPart, HostUsagePart
+from ..cluster.role import ClusterRole, HostUsagePart
 from ..config import SECTIONS, Config, load
 from ..keys import local_files
 from ..keys.certificates import ExpiryWatch, certificate_end, check_certificates
@@ -87,7 +87,7 @@ READY_POLL_SECONDS: Final = 0.02
 class Control:
     """The control process: the only writer of its folder, and the only one with keys."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, part: ClusterPart | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, part: ClusterRole | None = None) -> None:
         """Open state and keys and bind the sockets. Raises StateError or ConfigError.
 
         ``part`` is the process's part in its cluster; None: a server's, or a single host's, by ``config``.
@@ -103,7 +103,7 @@ class Control:
         self._silent = False
         local_files.check(config)
         with ExitStack() as opened:
-            self.part = part or (Membership(config) if config.cluster.enabled else ClusterPart())
+            self.part = part or (Membership(config) if config.cluster.enabled else ClusterRole())
             opened.callback(self.part.disconnect)
             self.keyring = self.part.open_keyring(config.keys_dir)
             ensure_run_dir(config)
@@ -421,7 +421,7 @@ class ServiceParts:
     config: Config
     writer: StateWriter
     clock: Clock
-    part: ClusterPart
+    part: ClusterRole
     subsystems: ControlSubsystems
     keyring: KeyRing
     host_keys: ProofKeyRotator

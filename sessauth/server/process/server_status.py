@@ -27,7 +27,7 @@ from ...state.lmdb.cluster_rows import read_position
 from ...state.lmdb.reader import StateReader
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
-from ..cluster.part import ClusterPart
+from ..cluster.role import ClusterRole
 from ..config import Config
 from ..keys.certificates import certificate_end
 from ..keys.issuer_keyring import KeyRing
@@ -49,7 +49,7 @@ class StatusReport:
         self,
         config: Config,
         writer: StateWriter,
-        part: ClusterPart,
+        part: ClusterRole,
         readiness: Readiness,
         supervisor: Supervisor,
         census: SessionCensus,
@@ -191,7 +191,7 @@ class Readiness:
         writer: StateWriter,
         verifier: Verifier,
         keyring: KeyRing,
-        part: ClusterPart,
+        part: ClusterRole,
         set_ready: Callable[[bool], object],
     ) -> None:
         """Report to ``set_ready``, the health service."""

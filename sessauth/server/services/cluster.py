@@ -20,7 +20,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import cluster_service_pb2 as cluster_pb
 from ...v1 import feed_service_pb2 as feed_pb
 from ..cluster.cluster_feed import Feed, HostReport
-from ..cluster.part import ClusterPart
+from ..cluster.role import ClusterRole
 from ..evidence.host_evidence import HostEvidence
 from ..rpc.call import CallContext, RawHandler, parse
 from ..sections import HOST
@@ -33,7 +33,7 @@ class ClusterService(Service):
 
     descriptor = cluster_pb.DESCRIPTOR.services_by_name["ClusterService"]
 
-    def __init__(self, writer: StateWriter, part: ClusterPart, clock: Clock | None = None) -> None:
+    def __init__(self, writer: StateWriter, part: ClusterRole, clock: Clock | None = None) -> None:
         """Answer by the process's ``part``; a single host, which has none, refuses."""
         self._writer = writer
         self._part = part
@@ -65,7 +65,7 @@ class ClusterService(Service):
             answer.number, answer.digest, answer.term = position.number, position.digest, position.term
         return answer
 
-    def _hosts(self, part: ClusterPart) -> list[cluster_pb.HostStanding]:
+    def _hosts(self, part: ClusterRole) -> list[cluster_pb.HostStanding]:
         reports = {} if part.feed is None else part.feed.hosts.by_host()
         now_ms, hosts = self._clock.steady_ms(), []
         for record in self._writer.hosts():
@@ -77,7 +77,7 @@ class ClusterService(Service):
             hosts.append(standing)
         return hosts
 
-    def _required(self) -> ClusterPart:
+    def _required(self) -> ClusterRole:
         if self._part.carried is None:
             raise refused("NOT_IN_CLUSTER", "this server is a single host")
         return self._part

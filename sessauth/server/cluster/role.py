@@ -1,4 +1,4 @@
-"""A process's part in its cluster: the source of its folder's rows, and who does the work it may not do.
+"""A process's role in its cluster: the source of its folder's rows, and who does the work it may not do.
 
 Usage over the hosts of the cluster is composed here for one of them.
 """
@@ -30,8 +30,8 @@ from .cluster_feed import Feed
 SETTLE_MS: Final = 1_000
 
 
-class ClusterPart:
-    """The part of a single host: none. ``Membership`` is a server's, ``FollowerRole`` a follower's.
+class ClusterRole:
+    """The role of a single host: none. ``Membership`` is a server's, ``FollowerRole`` a follower's.
 
     ``carried`` orders the groups of the folder. ``forward`` asks the current leader for the work this process
     may not do. ``feed`` passes the log on to other hosts, ``hosts`` knows them for receipts. ``refusal()`` is
@@ -128,7 +128,7 @@ class HostUsagePart:
     def __init__(
         self,
         config: Config,
-        part: ClusterPart,
+        part: ClusterRole,
         writer: StateWriter,
         subsystems: ControlSubsystems,
         clock: Clock,
@@ -156,7 +156,7 @@ class HostUsagePart:
     def of(
         cls,
         config: Config,
-        part: ClusterPart,
+        part: ClusterRole,
         writer: StateWriter,
         subsystems: ControlSubsystems,
         clock: Clock,
