@@ -14,7 +14,7 @@ from sessauth.client._feed import FeedClient, FeedServers
 from sessauth.client._target import Tls
 from sessauth.errors import ConfigError
 from sessauth.server.config import from_dict
-from sessauth.server.rpc.authenticate import Parts
+from sessauth.server.rpc.authenticate import PeerIdentity
 from sessauth.state.replication.carrier import CarrierError
 from sessauth.v1 import key_service_pb2 as keys
 from tests.support.carried import OneEngine
@@ -129,14 +129,14 @@ def test_the_name_in_a_followers_certificate(
     """A certificate that names another host is refused; one that names none is, where names are required."""
     pair = parts.pair("named", part)
     for required, expected in ((False, word), (True, strictly)):
-        fed.servers[0].feed.parts = Parts(required=required)
+        fed.servers[0].feed.parts = PeerIdentity(required=required)
         found = refusal(fed, parts.authority, pair)
         assert expected in found and bool(expected) == bool(found)
 
 
 def test_a_followers_certificate_is_read_again(fed: Cluster, parts: PartCertificates) -> None:
     """A good one counts without a restart, and a broken one replaces nothing."""
-    fed.servers[0].feed.parts = Parts()
+    fed.servers[0].feed.parts = PeerIdentity()
     pair = parts.pair("rotated", f"follower/{HOST}", days=EXPIRED)
     asking = source(fed, parts.authority, pair)
     try:
@@ -208,11 +208,11 @@ def test_a_servers_certificate_without_a_name(
     assert wait_until(lambda: not hands_on(two))
     parts.pair("two", "")
     assert wait_until(lambda: hands_on(two))
-    authenticator.parts = Parts(required=True)
+    authenticator.parts = PeerIdentity(required=True)
     assert not hands_on(two)
     parts.pair("two", "server/two")
     assert wait_until(lambda: hands_on(two))
-    authenticator.parts = Parts()
+    authenticator.parts = PeerIdentity()
 
 
 def hands_on(server: ClusterServer) -> bool:

@@ -36,7 +36,7 @@ from ...state.replication.carrier import Barrier, CarrierError, CompactedRecords
 from ...state.writer.state_writer import StateWriter
 from ...v1 import feed_service_pb2 as pb
 from ..log import event
-from ..rpc.authenticate import Parts
+from ..rpc.authenticate import PeerIdentity
 from ..rpc.call import CallContext
 from ..rpc.pipeline import Forward, shows_always
 from ..status import refused
@@ -68,7 +68,7 @@ class Feed:
         self.hosts = hosts
         self.registration = registration
         # Checks the connections of hosts.
-        self.parts = Parts()
+        self.parts = PeerIdentity()
 
     @contextmanager
     def snapshot(self) -> Iterator[tuple[pb.SnapshotHeader, IO[bytes]]]:

@@ -32,7 +32,7 @@ from ...v1 import usage_service_pb2 as pb
 from .. import log as server_log
 from ..config import Config
 from ..evidence.host_evidence import HostEvidence
-from ..rpc.authenticate import Authenticator, Parts
+from ..rpc.authenticate import Authenticator, PeerIdentity
 from . import joining
 from .cluster_feed import BeatWriter, Feed, FollowedHosts, HostRegistration
 from .forwarding import REPORT_USAGE, LeaderCalls, StatementJudge, StatementSigner, own_call
@@ -109,7 +109,7 @@ class Membership(ClusterRole):
         self._opened = follower, freshness, election
         registration = HostRegistration(writer, follower.wait_for)
         self.feed = Feed(source, writer.source(), self._config.home, followed, registration)
-        self.feed.parts = Parts(required=settings.require_client_certificates)
+        self.feed.parts = PeerIdentity(required=settings.require_client_certificates)
         self.hosts = HostEvidence(
             writer, self.carried, followed, clock, settings.staleness_ms, settings.address
         )
@@ -123,7 +123,7 @@ class Membership(ClusterRole):
     ) -> None:
         """Have ``authenticator`` accept other hosts' statements, and state callers to the leader."""
         cluster = writer.head().cluster_id
-        authenticator.parts = Parts(required=self._config.cluster.require_client_certificates)
+        authenticator.parts = PeerIdentity(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
             cluster, writer.source(), lambda: self.carried.present, authenticator, clock
         )

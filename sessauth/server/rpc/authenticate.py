@@ -69,7 +69,7 @@ class Authenticator:
         # A server of a cluster has one; others accept no statement.
         self.statements: AcceptsStatements | None = None
         # Checks the connections that statements come by.
-        self.parts = Parts()
+        self.parts = PeerIdentity()
         self._workers = workers
 
     @classmethod
@@ -247,7 +247,7 @@ def part_names(rpc: Rpc) -> frozenset[str]:
     return frozenset(SERVER_PREFIX + part[2] if f"{part[1]}/" == SERVER_PREFIX else part[2] for part in found)
 
 
-class Parts:
+class PeerIdentity:
     """Checks connections of other hosts against a call's statement of its host."""
 
     def __init__(self, *, required: bool = False) -> None:

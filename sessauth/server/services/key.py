@@ -26,7 +26,7 @@ from .. import request_fields
 from ..evidence.host_evidence import HostEvidence
 from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator, signable
 from ..log import event
-from ..rpc.authenticate import Authenticator, Parts
+from ..rpc.authenticate import Authenticator, PeerIdentity
 from ..rpc.call import CallContext
 from ..sections import ADDRESS, RESERVED, ProofSettings
 from ..sections import NAME as SERVER_NAME
@@ -48,7 +48,7 @@ class KeyService(Service):
         keyring: KeyRing,
         proof_keys: ProofKeyRotator,
         proofs: ProofSettings,
-        parts: Parts | None = None,
+        parts: PeerIdentity | None = None,
         hosts: HostEvidence | None = None,
     ) -> None:
         """Write to ``writer``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
@@ -57,7 +57,7 @@ class KeyService(Service):
         connection. ``hosts`` are those of the cluster.
         """
         self._proofs = proofs
-        self._parts = parts or Parts()
+        self._parts = parts or PeerIdentity()
         self._hosts = hosts
         self._writer = writer
         # A name is found free and taken in two steps.
