@@ -153,7 +153,7 @@ class Control:
         if self.host_usage is not None:
             opened.callback(self.host_usage.close)
         services = Services(
-            ServiceParts(
+            Dependencies(
                 config=config,
                 writer=writer,
                 clock=self._clock,
@@ -415,7 +415,7 @@ class RpcService(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceParts:
+class Dependencies:
     """The parts of a control process that its services need."""
 
     config: Config
@@ -438,7 +438,7 @@ class ServiceParts:
 class Services:
     """One implementation of each service. ``status`` answers when its ``read`` was set."""
 
-    def __init__(self, parts: ServiceParts) -> None:
+    def __init__(self, parts: Dependencies) -> None:
         """Compose the services."""
         self.status = StatusService()
         self.checks = _checks(parts)
@@ -453,7 +453,7 @@ class Services:
         return methods
 
 
-def _checks(parts: ServiceParts) -> AuthorizationService:
+def _checks(parts: Dependencies) -> AuthorizationService:
     config, writer, part = parts.config, parts.writer, parts.part
     failures = FailedSignatures(
         config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
@@ -464,7 +464,7 @@ def _checks(parts: ServiceParts) -> AuthorizationService:
 
 
 def _services(
-    parts: ServiceParts, status: StatusService, checks: AuthorizationService
+    parts: Dependencies, status: StatusService, checks: AuthorizationService
 ) -> Sequence[RpcService]:
     config, writer, clock, subsystems, part = (
         parts.config,
