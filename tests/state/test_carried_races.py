@@ -14,7 +14,7 @@ from sessauth.errors import NotLeader, OutcomeUnknown, StateError
 from sessauth.model.change import ChangeOutcome
 from sessauth.state.integrity.verify import verify
 from sessauth.state.replication.carrier import AppendStatus, CarrierError, CompactedRecords, EngineSource
-from sessauth.state.replication.follower import Follower
+from sessauth.state.replication.follower import ReplicationThread
 from tests.support.carried import OneEngine
 from tests.support.carried_threads import Host, hosts_of, until
 from tests.support.changes import opening
@@ -142,7 +142,7 @@ def test_a_snapshot_that_fails_oddly(tmp_path: Path) -> None:
             raise OSError("no space") if len(attempts) == 1 else StateError("not yet")
 
         engine.read = compacted  # type: ignore[method-assign]
-        follower = Follower(EngineSource(engine, "two"), two.member.writer, on_compacted=snapshot)
+        follower = ReplicationThread(EngineSource(engine, "two"), two.member.writer, on_compacted=snapshot)
         follower.start()
         until(lambda: follower.position.number == engine.head.number, "the end of the log")
         follower.close()
@@ -168,7 +168,7 @@ def test_a_snapshot_that_fails_again_and_again(
             done.set()
 
         monkeypatch.setattr(engine, "read", compacted)
-        follower = Follower(EngineSource(engine, "two"), two.member.writer, on_compacted=snapshot)
+        follower = ReplicationThread(EngineSource(engine, "two"), two.member.writer, on_compacted=snapshot)
         monkeypatch.setattr(follower._closing, "wait", pauses.append)
         follower.start()
         until(lambda: follower.position.number == engine.head.number, "the end of the log")

@@ -11,7 +11,7 @@ import pytest
 from sessauth.clock import SystemClock
 from sessauth.model.change import end_session
 from sessauth.state.replication.carrier import EngineSource
-from sessauth.state.replication.follower import Follower, Freshness
+from sessauth.state.replication.follower import Freshness, ReplicationThread
 from tests.support.carried import Member, OneEngine, begin_cluster
 from tests.support.changes import opening
 from tests.support.service import wait_until
@@ -29,7 +29,7 @@ class Proving:
         self.beats: list[tuple[int, int]] = []
         self.clock = SystemClock()
         source = EngineSource(engine, member.name, self._beat)
-        self.follower = Follower(source, member.writer)
+        self.follower = ReplicationThread(source, member.writer)
         self.freshness = Freshness(
             source,
             self.follower,

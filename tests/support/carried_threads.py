@@ -12,7 +12,7 @@ from sessauth.clock import Clock, SystemClock
 from sessauth.errors import RecordRefused
 from sessauth.state.replication.carrier import EngineSource
 from sessauth.state.replication.election import Election
-from sessauth.state.replication.follower import Follower, Freshness
+from sessauth.state.replication.follower import Freshness, ReplicationThread
 from tests.support.carried import Member, OneEngine, begin_cluster
 
 PATIENCE_S = 15.0
@@ -43,7 +43,7 @@ class Host:
         self.lost: list[str] = []
         carried, source = member.carried, EngineSource(member.engine, member.name)
         carried.on_step_down = self.lost.append
-        self.follower = Follower(source, member.writer, idle=lambda: carried.leader is not None)
+        self.follower = ReplicationThread(source, member.writer, idle=lambda: carried.leader is not None)
         self.follower.on_alarm = self.alarms.append
         self.freshness = Freshness(
             source, self.follower, clock, self.grants.extend, self.grants.deny, bound_ms=bound_ms

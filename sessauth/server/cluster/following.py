@@ -29,7 +29,7 @@ from ...crypto.keys import KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey
 from ...errors import ConfigError, RecordRefused, SessauthError
 from ...state.replication.carried_log import ReadOnlyLog
 from ...state.replication.carrier import CarrierError, Leader
-from ...state.replication.follower import Follower, Freshness
+from ...state.replication.follower import Freshness, ReplicationThread
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import log
@@ -67,7 +67,7 @@ class FollowerRole(ClusterRole):
         self.carried = carried
         self.refusal = carried.refusal
         self.host = source.host
-        self._opened: tuple[Follower, Freshness] | None = None
+        self._opened: tuple[ReplicationThread, Freshness] | None = None
         self._calls: LeaderCalls | None = None
         self._refusals = ServerRefusals(source, in_alarm=lambda: self.alarm is not None)
         self._fresh_until_ms = 0
@@ -84,7 +84,7 @@ class FollowerRole(ClusterRole):
     def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow and to prove freshness with an opened writer, from :meth:`start` on."""
         self._writer, self._clock = writer, clock
-        follower = Follower(
+        follower = ReplicationThread(
             self._source, writer, on_compacted=partial(joining.catch_up, self._config, self._source, writer)
         )
         follower.on_alarm = self._on_alarm

@@ -25,7 +25,7 @@ from ...state.lmdb.rows import TxnRows
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import Carrier, Compactor, EngineRoom, EngineSource, Leader, Trimmer
 from ...state.replication.election import Election, Peers, genuine_beats
-from ...state.replication.follower import Follower, Freshness
+from ...state.replication.follower import Freshness, ReplicationThread
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
@@ -57,7 +57,7 @@ class Membership(ClusterRole):
         self.carrier = open_carrier(config, cluster_id(config.state_dir))
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
         self.carried.on_step_down = self._on_step_down
-        self._opened: tuple[Follower, Freshness, Election] | None = None
+        self._opened: tuple[ReplicationThread, Freshness, Election] | None = None
         self._trimmer: Trimmer | None = None
         self._compactor: Compactor | None = None
         self._peers: Peers | None = None
@@ -78,7 +78,7 @@ class Membership(ClusterRole):
             lambda: (election.reason, peers.clock_differs),
         )
         source = EngineSource(self.carrier, settings.name, beats, beats.stored, beats.hosts)
-        follower = Follower(
+        follower = ReplicationThread(
             source,
             writer,
             idle=lambda: self.carried.leader is not None,
@@ -119,7 +119,7 @@ class Membership(ClusterRole):
         self._forward(writer, clock, authenticator, follower)
 
     def _forward(
-        self, writer: StateWriter, clock: Clock, authenticator: Authenticator, follower: Follower
+        self, writer: StateWriter, clock: Clock, authenticator: Authenticator, follower: ReplicationThread
     ) -> None:
         """Have ``authenticator`` accept other hosts' statements, and state callers to the leader."""
         cluster = writer.head().cluster_id

@@ -12,7 +12,7 @@ from typing import Final, Self
 from ...clock import Clock
 from ...errors import NotLeader, RecordRefused
 from ...state.replication.carrier import CarrierError, EngineRoom
-from ...state.replication.follower import Follower
+from ...state.replication.follower import ReplicationThread
 from ...state.writer.group import GroupLog
 from ...state.writer.state_writer import StateWriter
 from ...usage.session_usage import UseAfterEnd
@@ -112,7 +112,7 @@ class ClusterRole:
         """Close the connections, also of a part that was never attached."""
 
 
-def settle(follower: Follower) -> None:
+def settle(follower: ReplicationThread) -> None:
     """Wait until a folder has reached the engine's present head, after a change that another host made.
 
     Raises CarrierError if the source does not answer, or if the folder is still behind after a second.

@@ -27,7 +27,7 @@ from ..lmdb.rows import TxnRows
 from ..writer.state_writer import StateWriter
 from .carried_log import CarriedLog
 from .carrier import BeatReplaced, Carrier, CarrierError, Leader
-from .follower import Follower, contradiction, other_engine
+from .follower import ReplicationThread, contradiction, other_engine
 
 _log = logging.getLogger(__name__)
 TTL_MS: Final = 5_000
@@ -43,7 +43,7 @@ class Election:
     def __init__(
         self,
         carried: CarriedLog,
-        follower: Follower,
+        follower: ReplicationThread,
         writer: StateWriter,
         address: str,
         *,

@@ -51,7 +51,7 @@ SNAPSHOT_SECONDS: Final = (5.0, 15.0)
 RETRY_SECONDS: Final = 1.0
 
 
-class Follower:
+class ReplicationThread:
     """Applies the records of a source to a writer's folder, until :meth:`close`.
 
     ``idle()`` is True while this server leads, and so wrote the last record itself. ``on_compacted(number)``
@@ -301,7 +301,7 @@ class Freshness:
     def __init__(
         self,
         source: LogSource,
-        follower: Follower,
+        follower: ReplicationThread,
         clock: Clock,
         extend: Callable[[int], None],
         deny: Callable[[], None],
