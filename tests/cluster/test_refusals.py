@@ -14,7 +14,7 @@ import pytest
 from sessauth.errors import ConfigError
 from sessauth.model.host import HostRecord
 from sessauth.server import log
-from sessauth.server.cluster.following import ServerRefusals
+from sessauth.server.cluster.follower_role import ServerRefusals
 from sessauth.server.cluster.joining import join, open_source
 from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile

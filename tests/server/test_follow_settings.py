@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.cluster.following import require_follower
+from sessauth.server.cluster.follower_role import require_follower
 from sessauth.server.config import from_dict
 
 FOLLOW = {"servers": ["one.internal:7443"], "server_ca": "ca.pem"}

@@ -10,8 +10,8 @@ from sessauth._fast._check import x25519_public
 from sessauth.crypto.keys import IssuerKey, KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey
 from sessauth.errors import ServerError, StateError
 from sessauth.limits import CLOCK_STEP_MS
-from sessauth.server.cluster import following
-from sessauth.server.cluster.following import RemoteSigner
+from sessauth.server.cluster import follower_role
+from sessauth.server.cluster.follower_role import RemoteSigner
 from sessauth.server.keys.issuer_keyring import signable
 from tests.support.changes import NOW
 
@@ -98,7 +98,7 @@ def test_servers_that_do_not_sign_are_left_alone_for_a_while(monkeypatch: pytest
         with pytest.raises(ServerError):
             signer.sign(KEY, {})
     assert len(asked) == 1
-    monkeypatch.setattr(following, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(follower_role, "PAUSE_SECONDS", 0.0)
     signer._paused_until = 0.0
     with pytest.raises(ServerError):
         signer.sign(KEY, {})

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sessauth.server.cluster.following import FollowerRole
+from sessauth.server.cluster.follower_role import FollowerRole
 from sessauth.server.cluster.joining import join, open_source
 from sessauth.server.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile

@@ -83,9 +83,9 @@ def follow(settings: Settings, workers: int | None) -> None:
     It answers checks and reads as a server does, and verifiers open the state folder as on a single host.
     All of them deny once the folder may lack an acknowledged change. It changes nothing.
     """
-    from ....server.cluster.following import follow as follow_cluster
+    from ....server.cluster.follower_role import run_follower
 
-    follow_cluster(_with_workers(settings, workers))
+    run_follower(_with_workers(settings, workers))
 
 
 def _with_workers(settings: Settings, workers: int | None) -> Config:

@@ -320,7 +320,7 @@ _OF_SERVERS: Final = {
 }
 
 
-def follow(config: Config) -> None:
+def run_follower(config: Config) -> None:
     """Join if this host has not, then serve until SIGTERM or SIGINT, as ``serve`` does.
 
     Raises ConfigError or StateError at startup, StateUnusable when the state was replaced meanwhile, and
