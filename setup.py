@@ -40,6 +40,9 @@ HOW_TO_GET = (
 compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 # GCC for x86 clears a few hundred bytes by an instruction that takes longer to begin than storing them takes.
 CLEAR_BY_STORES = "-mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign"
+# A warm check runs through some twenty functions once. Packed, they take fewer lines of the cache: with
+# aligned functions it takes a tenth longer, with aligned loops and jumps too up to a quarter.
+PACKED = ("-fno-align-functions", "-fno-align-loops", "-fno-align-jumps", "-fno-align-labels")
 link_args: list[str] = []
 if DEBUG:
     compile_args += ["-O0", "-g"]
@@ -99,9 +102,9 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
 
     def build_extensions(self) -> None:
         """Build, with what this compiler knows of what helps."""
-        if self._accepts(CLEAR_BY_STORES):
-            for extension in self.extensions:
-                extension.extra_compile_args.append(CLEAR_BY_STORES)
+        helpful = [option for option in (CLEAR_BY_STORES, *PACKED) if self._accepts(option)]
+        for extension in self.extensions:
+            extension.extra_compile_args += helpful
         super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
