@@ -14,7 +14,7 @@ BARS: Final = (
     ("in a CheckBatch of 256, per decision", "service/batch-256"),
     ("request that Envoy asks about", "envoy/check"),
     ("empty echo, native server", "floor/native-echo"),
-    ("check, control process on grpcio", "service/control-check"),
+    ("check, control process", "service/control-check"),
     ("empty echo, grpcio", "floor/echo"),
     ("empty echo, grpcio, TLS", "floor/echo-tls"),
     ("policy service in Go (Cerbos)", "floor/cerbos"),
