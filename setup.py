@@ -41,7 +41,7 @@ compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 # GCC for x86 clears a few hundred bytes by an instruction that takes longer to begin than storing them takes.
 CLEAR_BY_STORES = "-mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign"
 # The places of code decide a tenth of a warm check. Of what was measured this was the fastest: 2.6 look-ups,
-# 2.7 with the first option alone, 2.9 with none, 3.1 without the first. The cause is not known: measure again.
+# 2.7 with the first option alone, 2.9 with none, 3.1 without the first. The cause is unknown: measure again.
 PACKED = ("-fno-align-functions", "-fno-align-loops", "-fno-align-jumps", "-fno-align-labels")
 link_args: list[str] = []
 if DEBUG:

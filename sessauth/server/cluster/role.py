@@ -1,4 +1,4 @@
-"""A process's role in its cluster: the source of its folder's rows, and the server for the work it may not do.
+"""A process's role in its cluster: the source of its folder's rows, and the server for work it may not do.
 
 Usage over the hosts of the cluster is composed here for one of them.
 """
