@@ -17,7 +17,7 @@ from ..errors import SessauthError, Unavailable
 from ..v1 import authorization_service_pb2 as pb
 from ..v1 import event_service_pb2 as event_pb
 from . import _live_state
-from ._async.calls import AsyncSessionCalls, AsyncTransport
+from ._async.calls import AsyncCalls, AsyncTransport
 from ._live_state import (
     EventCursor,
     LiveState,
@@ -50,7 +50,7 @@ async def async_enumerate(
 class AsyncLeaseRenewal:
     """The task that renews a lease until it is stopped or the session is lost."""
 
-    def __init__(self, client: AsyncSessionCalls, live: LiveState) -> None:
+    def __init__(self, client: AsyncCalls, live: LiveState) -> None:
         """Start the task."""
         self._client = client.with_timeout(live._renewal_timeout_ms())
         self._live = live

@@ -31,14 +31,14 @@ from ._live_state import (
 )
 from ._requests import tokens as token_calls
 from ._results import CheckItem
-from ._sync.calls import SessionCalls, Transport
+from ._sync.calls import Calls, Transport
 from ._transport import Failure, RpcFailure, check_timeout
 
 
 class LeaseRenewal:
     """The thread that renews a lease until it is stopped or the session is lost."""
 
-    def __init__(self, client: SessionCalls, live: LiveState) -> None:
+    def __init__(self, client: Calls, live: LiveState) -> None:
         """Start the thread."""
         self._client = client.with_timeout(live._renewal_timeout_ms())
         self._live = live

@@ -9,7 +9,7 @@ Parts:
 - ``gate.py``: the outermost part, in front of every page.
 - ``app.py``: routes, and the pages of hosts, tokens and decisions.
 - ``board.py``: the sessions, kept current by the server's events, and the pages that follow them live.
-- ``one_session.py``: a session with its grants, tokens and decisions, and its closure.
+- ``sessions.py``: all sessions; a session with its grants, tokens and decisions, and its closure.
 - ``session_changes.py`` and ``approvals.py``: the pages that change something.
 - ``recent.py``: answers of the server that several pages share. ``decision_log.py``: this machine's audit.
 - ``pages.py``: the templates, and the report of a session as a page of its own.
@@ -28,7 +28,7 @@ meantime is not overlooked.
 What must never happen: a page changes something without ``--allow-changes``, or on a GET; any page but the
 login's answers without a login; a text of an agent becomes markup; a token is stored, logged or sent on.
 
-Read next: ``gate.py``, then ``one_session.py``.
+Read next: ``gate.py``, then ``sessions.py``.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..audit.read.decision_context import DecisionContext, load_context
-from ..audit.read.query import FolderReader, LoggedDecision, Query, find
+from ..audit.read.query import DecisionContext, FolderReader, LoggedDecision, Query, find, load_context
 from ..client import AsyncClient, RegisteredVerifier
 from ..clock import Clock, SystemClock
 from ..errors import NotFound, PermissionDenied, Rejected, TokenError
@@ -60,12 +59,11 @@ from .board import Board, LivePages
 from .decision_log import DecisionLog
 from .gate import PageGate, cookie_name, peer_uid
 from .logins import Login, Logins
-from .one_session import ClosurePage, OneSession
 from .pages import FOLDER, Pages, base_of, moment
 from .parts import ConsoleParts, ConsoleTerms, id_of
 from .recent import RecentAnswers
 from .session_changes import SessionChanges
-from .sessions import SessionsPage
+from .sessions import ClosurePage, OneSession, SessionsPage
 
 
 class HostsPage:

@@ -26,9 +26,9 @@ from ..usage.kinds.observed import Observed, SessionPrice, price_of
 from ..usage.profile import CEILING, GrantLayer, ceilings
 from ..usage.tighten import Fit
 from .decision_log import DecisionLog
-from .one_session import CHANGING, NO_CENSUS, SessionFacts, actor_of, facts_of, read_each
 from .pages import base_of, moment
 from .parts import ConsoleParts
+from .sessions import CHANGING, NO_CENSUS, SessionFacts, actor_of, facts_of, read_each
 
 WINDOW_MS: Final = 600_000
 MAX_CALLS: Final = 40

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.audit.read.decision_context import load_context
-from sessauth.audit.read.query import FolderReader
+from sessauth.audit.read.query import FolderReader, load_context
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
 

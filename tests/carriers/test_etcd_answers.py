@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessauth.carriers.etcd.carrier import EtcdCarrier
-from sessauth.carriers.etcd.members import Members
+from sessauth.carriers.etcd.carrier import EtcdCarrier, Members
 from sessauth.carriers.etcd.messages import (
     RANGE,
     STATUS,
@@ -242,7 +241,7 @@ def test_a_barrier_without_any_answer_ends(
     members: list[FakeEtcd], carrier: EtcdCarrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes its patience, in which all members were asked, and raises."""
-    monkeypatch.setattr("sessauth.carriers.etcd.members.PATIENCE_S", 1.5)
+    monkeypatch.setattr("sessauth.carriers.etcd.carrier.PATIENCE_S", 1.5)
     begin = time.monotonic()
 
     with pytest.raises(CarrierError):
@@ -350,7 +349,7 @@ def test_any_answer_is_good_or_a_carrier_error(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(Members, "call", call)
     monkeypatch.setattr(Members, "ask_hedged", Members.ask)
-    monkeypatch.setattr("sessauth.carriers.etcd.members.PATIENCE_S", 0.001)
+    monkeypatch.setattr("sessauth.carriers.etcd.carrier.PATIENCE_S", 0.001)
     monkeypatch.setattr("sessauth.carriers.etcd.carrier._REVOKE_S", 0.001)
     carrier = EtcdCarrier(["127.0.0.1:1"], b"\x0c")
     for function in _calls(carrier):

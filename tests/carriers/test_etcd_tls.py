@@ -21,7 +21,7 @@ from tests.support.log_writer import LogWriter, new_leader, until
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon where no handshake can succeed."""
-    monkeypatch.setattr("sessauth.carriers.etcd.members.PATIENCE_S", 1.0)
+    monkeypatch.setattr("sessauth.carriers.etcd.carrier.PATIENCE_S", 1.0)
 
 
 @pytest.fixture(scope="module")

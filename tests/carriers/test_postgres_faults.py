@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sessauth.carriers.postgres.postgres_carrier import PostgresCarrier
-from sessauth.carriers.postgres.schema import Schema
+from sessauth.carriers.postgres.postgres_carrier import PostgresCarrier, Schema
 from sessauth.carriers.postgres.session import Lost, PostgresSession, hosts
 from sessauth.state.replication.carrier import CarrierError
 from tests.support.interop_server import free_port

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from sessauth.client import AsyncClient, CheckItem, Client
-from sessauth.client._async.checks import AsyncCheckCalls
 from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.errors import UsageError
@@ -179,7 +178,7 @@ def test_the_refusal_of_an_older_server_is_an_error_and_no_allow(server: FakeSer
 @pytest.mark.parametrize("name", ["check_tool", "list_tools", "stands"])
 def test_the_signatures_are_the_verifiers(name: str) -> None:
     """The same names in the same order; a client's audience is a text."""
-    ours = inspect.signature(getattr(AsyncCheckCalls, name)).parameters
+    ours = inspect.signature(getattr(AsyncClient, name)).parameters
     theirs = inspect.signature(getattr(BaseVerifier, name)).parameters
 
     assert [(each.name, each.kind) for each in ours.values()] == [

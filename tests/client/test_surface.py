@@ -15,41 +15,16 @@ from sessauth.client import (
     SessionWatch,
     Watch,
 )
-from sessauth.client._async.calls import (
-    AsyncApprovalCalls,
-    AsyncCalls,
-    AsyncEvidenceCalls,
-    AsyncKeyCalls,
-    AsyncSessionCalls,
-    AsyncUsageCalls,
-)
-from sessauth.client._async.checks import AsyncCheckCalls
-from sessauth.client._async.client import AsyncEventCalls
-from sessauth.client._sync.calls import (
-    ApprovalCalls,
-    Calls,
-    EvidenceCalls,
-    KeyCalls,
-    SessionCalls,
-    UsageCalls,
-)
-from sessauth.client._sync.checks import CheckCalls
-from sessauth.client._sync.client import EventCalls
+from sessauth.client._async.calls import AsyncCalls
+from sessauth.client._sync.calls import Calls
 from sessauth.client._tasks import AsyncEventStream, AsyncLeaseRenewal
 from sessauth.client._threads import EventStream, LeaseRenewal
 
 PAIRS = [
     (Client, AsyncClient),
     (Calls, AsyncCalls),
-    (SessionCalls, AsyncSessionCalls),
-    (CheckCalls, AsyncCheckCalls),
-    (KeyCalls, AsyncKeyCalls),
-    (ApprovalCalls, AsyncApprovalCalls),
-    (UsageCalls, AsyncUsageCalls),
-    (EvidenceCalls, AsyncEvidenceCalls),
     (LiveSession, AsyncLiveSession),
     (Watch, AsyncWatch),
-    (EventCalls, AsyncEventCalls),
     (SessionWatch, AsyncSessionWatch),
     (EventStream, AsyncEventStream),
     (LeaseRenewal, AsyncLeaseRenewal),

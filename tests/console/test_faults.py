@@ -16,9 +16,9 @@ from sessauth.client import AsyncClient, EventKind, SessionEvent
 from sessauth.clock import FixedClock
 from sessauth.console import board
 from sessauth.console.board import Board
-from sessauth.console.one_session import actor_of
 from sessauth.console.recent import RecentAnswers
 from sessauth.console.serving import host_headers
+from sessauth.console.sessions import actor_of
 from sessauth.errors import (
     OutcomeUnknown,
     SessauthError,

@@ -50,7 +50,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     ),
     "grpc_health": ("server", "client"),
     "google": (
-        *("server", "client", "v1", "guard.grpc", "guard.services.messages", "guard.agents.google_adk"),
+        *("server", "client", "v1", "guard.grpc", "guard.services.methods", "guard.agents.google_adk"),
         "carriers.etcd",
     ),
     "click": ("cli",),

@@ -1,8 +1,7 @@
 """A client's transport, and the calls that need nothing else.
 
-Each service has a class of calls. A method describes its call by ``client/_requests`` and runs it; the
-transport adds the deadline, the credential and the retries. Calls that check are in ``checks.py``. Sessions
-that stay open and streams of events, which outlast a call, are in ``client.py``.
+A method describes its call by ``client/_requests`` and runs it; the transport adds the deadline, the
+credential and the retries. Calls that check, sessions that stay open and streams are in ``client.py``.
 """
 
 from __future__ import annotations
@@ -101,7 +100,10 @@ class AsyncTransport(CallMetadata):
 
 
 class AsyncCalls:
-    """Runs described calls over the client's connections, within its deadline."""
+    """Runs calls over the client's connections, within its deadline.
+
+    Those of CredentialService raise Rejected NOT_IN_CLUSTER on a single host.
+    """
 
     _timeout_ms: int
     _transport: AsyncTransport
@@ -128,10 +130,7 @@ class AsyncCalls:
     async def _run(self, call: RpcRequest[T]) -> T:
         return await self._transport.run(call, self._timeout_ms)
 
-
-class AsyncSessionCalls(AsyncCalls):
-    """Calls of SessionService and TokenService."""
-
+    # Of SessionService and TokenService.
     async def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
         """Open a session; the terms are those of ``OpenTerms``."""
         return await self._run(session_calls.open_session(request_id, terms))
@@ -262,10 +261,7 @@ class AsyncSessionCalls(AsyncCalls):
         """Revoke blocks with all below them. Returns the revision from which none is allowed."""
         return await self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
 
-
-class AsyncApprovalCalls(AsyncCalls):
-    """Calls of ApprovalService, and those that use a permit."""
-
+    # Of ApprovalService, and those that use a permit.
     async def list_approvals(
         self,
         *,
@@ -339,10 +335,7 @@ class AsyncApprovalCalls(AsyncCalls):
         """Give back the costs that a permit holds. Returns the revision from which they are free again."""
         return await self._run(token_calls.release(permit))
 
-
-class AsyncEvidenceCalls(AsyncCalls):
-    """Calls of EvidenceService."""
-
+    # Of EvidenceService.
     async def get_receipt(self, session_id: bytes) -> SignedReceipt:
         """Return the receipt of an ended session, made by the server's present knowledge.
 
@@ -354,10 +347,7 @@ class AsyncEvidenceCalls(AsyncCalls):
         """Return the registered verifiers, each with its state against the last end."""
         return await self._run(session_calls.list_verifiers())
 
-
-class AsyncCutOffCalls(AsyncCalls):
-    """Calls of CutOffService."""
-
+    # Of CutOffService.
     async def end_sessions(
         self,
         *,
@@ -409,10 +399,7 @@ class AsyncCutOffCalls(AsyncCalls):
         """Return why checks are denied on the server's host."""
         return await self._run(session_calls.get_freeze())
 
-
-class AsyncKeyCalls(AsyncCalls):
-    """Calls of KeyService."""
-
+    # Of KeyService.
     async def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""
         return await self._run(operation_calls.list_keys())
@@ -468,10 +455,7 @@ class AsyncKeyCalls(AsyncCalls):
         """
         await self._run(operation_calls.remove_host(name))
 
-
-class AsyncUsageCalls(AsyncCalls):
-    """Calls of UsageService."""
-
+    # Of UsageService.
     async def get_report(self, session_id: bytes) -> SessionReport:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
         return await self._run(operation_calls.get_report(session_id))
@@ -490,10 +474,7 @@ class AsyncUsageCalls(AsyncCalls):
         """Return every block of a session's tokens that any verifier observed."""
         return await self._run(operation_calls.get_census(session_id))
 
-
-class AsyncClusterCalls(AsyncCalls):
-    """Calls of StatusService and ClusterService."""
-
+    # Of StatusService and ClusterService.
     async def server_status(self) -> ServerStatus:
         """Return the present status of the server, also while it denies every check."""
         return await self._run(operation_calls.get_status())
@@ -505,10 +486,7 @@ class AsyncClusterCalls(AsyncCalls):
         """
         return await self._run(operation_calls.get_standing())
 
-
-class AsyncCredentialCalls(AsyncCalls):
-    """Calls of CredentialService. On a single host each raises Rejected NOT_IN_CLUSTER."""
-
+    # Of CredentialService.
     async def list_credentials(self) -> list[ListedCredential]:
         """Return the callers of the cluster, then those of the asked host's own file."""
         return await self._run(operation_calls.list_credentials())

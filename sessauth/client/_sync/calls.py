@@ -3,9 +3,8 @@
 
 """A client's transport, and the calls that need nothing else.
 
-Each service has a class of calls. A method describes its call by ``client/_requests`` and runs it; the
-transport adds the deadline, the credential and the retries. Calls that check are in ``checks.py``. Sessions
-that stay open and streams of events, which outlast a call, are in ``client.py``.
+A method describes its call by ``client/_requests`` and runs it; the transport adds the deadline, the
+credential and the retries. Calls that check, sessions that stay open and streams are in ``client.py``.
 """
 
 from __future__ import annotations
@@ -98,7 +97,10 @@ class Transport(CallMetadata):
 
 
 class Calls:
-    """Runs described calls over the client's connections, within its deadline."""
+    """Runs calls over the client's connections, within its deadline.
+
+    Those of CredentialService raise Rejected NOT_IN_CLUSTER on a single host.
+    """
 
     _timeout_ms: int
     _transport: Transport
@@ -125,10 +127,7 @@ class Calls:
     def _run(self, call: RpcRequest[T]) -> T:
         return self._transport.run(call, self._timeout_ms)
 
-
-class SessionCalls(Calls):
-    """Calls of SessionService and TokenService."""
-
+    # Of SessionService and TokenService.
     def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
         """Open a session; the terms are those of ``OpenTerms``."""
         return self._run(session_calls.open_session(request_id, terms))
@@ -259,10 +258,7 @@ class SessionCalls(Calls):
         """Revoke blocks with all below them. Returns the revision from which none is allowed."""
         return self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
 
-
-class ApprovalCalls(Calls):
-    """Calls of ApprovalService, and those that use a permit."""
-
+    # Of ApprovalService, and those that use a permit.
     def list_approvals(
         self,
         *,
@@ -334,10 +330,7 @@ class ApprovalCalls(Calls):
         """Give back the costs that a permit holds. Returns the revision from which they are free again."""
         return self._run(token_calls.release(permit))
 
-
-class EvidenceCalls(Calls):
-    """Calls of EvidenceService."""
-
+    # Of EvidenceService.
     def get_receipt(self, session_id: bytes) -> SignedReceipt:
         """Return the receipt of an ended session, made by the server's present knowledge.
 
@@ -349,10 +342,7 @@ class EvidenceCalls(Calls):
         """Return the registered verifiers, each with its state against the last end."""
         return self._run(session_calls.list_verifiers())
 
-
-class CutOffCalls(Calls):
-    """Calls of CutOffService."""
-
+    # Of CutOffService.
     def end_sessions(
         self,
         *,
@@ -404,10 +394,7 @@ class CutOffCalls(Calls):
         """Return why checks are denied on the server's host."""
         return self._run(session_calls.get_freeze())
 
-
-class KeyCalls(Calls):
-    """Calls of KeyService."""
-
+    # Of KeyService.
     def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""
         return self._run(operation_calls.list_keys())
@@ -461,10 +448,7 @@ class KeyCalls(Calls):
         """
         self._run(operation_calls.remove_host(name))
 
-
-class UsageCalls(Calls):
-    """Calls of UsageService."""
-
+    # Of UsageService.
     def get_report(self, session_id: bytes) -> SessionReport:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
         return self._run(operation_calls.get_report(session_id))
@@ -483,10 +467,7 @@ class UsageCalls(Calls):
         """Return every block of a session's tokens that any verifier observed."""
         return self._run(operation_calls.get_census(session_id))
 
-
-class ClusterCalls(Calls):
-    """Calls of StatusService and ClusterService."""
-
+    # Of StatusService and ClusterService.
     def server_status(self) -> ServerStatus:
         """Return the present status of the server, also while it denies every check."""
         return self._run(operation_calls.get_status())
@@ -498,10 +479,7 @@ class ClusterCalls(Calls):
         """
         return self._run(operation_calls.get_standing())
 
-
-class CredentialCalls(Calls):
-    """Calls of CredentialService. On a single host each raises Rejected NOT_IN_CLUSTER."""
-
+    # Of CredentialService.
     def list_credentials(self) -> list[ListedCredential]:
         """Return the callers of the cluster, then those of the asked host's own file."""
         return self._run(operation_calls.list_credentials())

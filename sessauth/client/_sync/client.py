@@ -3,57 +3,61 @@
 
 """The blocking client.
 
-It joins the calls of all services. Two things here outlast a call: a session that lives as long as a block of
-code, and a watch of sessions, which follows one stream after another and returns no event twice.
+It has the calls that check. Two things here outlast a call: a session that lives as long as a block of code,
+and a watch of sessions, which follows one stream after another and returns no event twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self, Unpack, cast
+
+import grpc
 
 from ...crypto.keys import IssuerKeys
-from ...errors import SessauthError
+from ...decisions.tool_catalog import HANDSHAKE, TOOLS_CALL, ToolCatalog, Verdicts, token_options
+from ...errors import SessauthError, UnknownTool
+from ...limits import MAX_BATCH_ITEMS
+from ...model.approval import SignedApproval
 from ...model.session import Session
+from ...reasons import SurveyVerdict
+from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
 from ...tokens.prover import HolderKey
 from ...tokens.token import Token
+from ...v1 import authorization_service_pb2 as pb
 from .._live_state import (
     PATIENCE_MS,
     EventCursor,
     EventKind,
     LiveState,
     ProofMaker,
+    ProofSource,
     SessionEvent,
     end_reason,
     watch_request,
 )
+from .._requests import tokens as token_calls
 from .._requests.sessions import OpenTerms
 from .._requests.tokens import MintTerms
+from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, decision_from_message
 from .._target import Tls
-from .._threads import EventStream, LeaseRenewal
-from .._transport import check_timeout, resolve_endpoint
-from .calls import (
-    ApprovalCalls,
-    Calls,
-    ClusterCalls,
-    CredentialCalls,
-    CutOffCalls,
-    EvidenceCalls,
-    SessionCalls,
-    Transport,
-    UsageCalls,
+from .._threads import (
+    EventStream,
+    LeaseRenewal,
+    Watch,
 )
-from .checks import CheckCalls
+from .._transport import MAX_TIMEOUT_MS, Failure, RpcFailure, check_timeout, resolve_endpoint
+from .calls import Calls, Transport
 
 
 class LiveSession(LiveState):
     """A session held by a ``with`` block. Made by :meth:`Client.session`."""
 
-    def __init__(self, client: SessionCalls, session: Session) -> None:
+    def __init__(self, client: Calls, session: Session) -> None:
         """Start to renew the lease, if there is one."""
         super().__init__(session)
         self._client = client
@@ -170,66 +174,7 @@ class SessionWatch(EventStream):
                 self._pause(self._limited(self._cursor.pause(error)))
 
 
-class EventCalls(Calls):
-    """Calls of EventService."""
-
-    def watch_sessions(
-        self,
-        session_ids: Sequence[bytes] = (),
-        *,
-        kinds: Sequence[EventKind | str] = (),
-        subject: str = "",
-        purpose: str = "",
-        owner: str = "",
-        include_children: bool = False,
-        after_revision: int | None = None,
-        incarnation: bytes = b"",
-        heartbeats: bool = False,
-        patience_ms: int = PATIENCE_MS,
-        for_ms: int = 0,
-    ) -> SessionWatch:
-        """Return a watch that iterates over the events of sessions, in order and each exactly once.
-
-        It is for a ``with`` block. A stream that breaks is opened again, from where it broke. Filters
-        that are not set do not limit.
-
-        Args:
-            session_ids: events of these sessions, and of those that they descend from.
-            kinds: events of these kinds, or their names; SYNCED and RESTORED come in any case.
-            subject: events of sessions with this subject.
-            purpose: events of sessions with this purpose.
-            owner: events of this principal's sessions.
-            include_children: also events of all that descend from ``session_ids``.
-            after_revision: events after this revision, as far as the log still has it; 0: from its
-                beginning. None: from now on.
-            incarnation: the incarnation that another watch had with that revision; it shows a state that was
-                restored since.
-            heartbeats: return SYNCED events too, one every few seconds.
-            patience_ms: time for which a broken stream is tried again before Unavailable is raised. The first
-                one is tried for the client's ``timeout_ms``.
-            for_ms: length of the watch, at most an hour; 0: until it is closed.
-        """
-        check_timeout(patience_ms)
-        if for_ms:
-            check_timeout(for_ms)
-        request = watch_request(
-            session_ids, kinds, subject, purpose, owner, include_children, after_revision, incarnation
-        )
-        cursor = EventCursor(request, self._timeout_ms, patience_ms, heartbeats)
-        return SessionWatch(self._transport, cursor, for_ms)
-
-
-class Client(
-    SessionCalls,
-    CheckCalls,
-    ApprovalCalls,
-    UsageCalls,
-    EvidenceCalls,
-    EventCalls,
-    ClusterCalls,
-    CredentialCalls,
-    CutOffCalls,
-):
+class Client(Calls):
     """Client of a sessauth server that blocks for each answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -294,3 +239,230 @@ class Client(
             live._leave(cause)
             raise
         live.end()
+
+    def watch_sessions(
+        self,
+        session_ids: Sequence[bytes] = (),
+        *,
+        kinds: Sequence[EventKind | str] = (),
+        subject: str = "",
+        purpose: str = "",
+        owner: str = "",
+        include_children: bool = False,
+        after_revision: int | None = None,
+        incarnation: bytes = b"",
+        heartbeats: bool = False,
+        patience_ms: int = PATIENCE_MS,
+        for_ms: int = 0,
+    ) -> SessionWatch:
+        """Return a watch that iterates over the events of sessions, in order and each exactly once.
+
+        It is for a ``with`` block. A stream that breaks is opened again, from where it broke. Filters
+        that are not set do not limit.
+
+        Args:
+            session_ids: events of these sessions, and of those that they descend from.
+            kinds: events of these kinds, or their names; SYNCED and RESTORED come in any case.
+            subject: events of sessions with this subject.
+            purpose: events of sessions with this purpose.
+            owner: events of this principal's sessions.
+            include_children: also events of all that descend from ``session_ids``.
+            after_revision: events after this revision, as far as the log still has it; 0: from its
+                beginning. None: from now on.
+            incarnation: the incarnation that another watch had with that revision; it shows a state that was
+                restored since.
+            heartbeats: return SYNCED events too, one every few seconds.
+            patience_ms: time for which a broken stream is tried again before Unavailable is raised. The first
+                one is tried for the client's ``timeout_ms``.
+            for_ms: length of the watch, at most an hour; 0: until it is closed.
+        """
+        check_timeout(patience_ms)
+        if for_ms:
+            check_timeout(for_ms)
+        request = watch_request(
+            session_ids, kinds, subject, purpose, owner, include_children, after_revision, incarnation
+        )
+        cursor = EventCursor(request, self._timeout_ms, patience_ms, heartbeats)
+        return SessionWatch(self._transport, cursor, for_ms)
+
+    def check(
+        self,
+        token: Token | str | bytes,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+        proof: str | bytes = b"",
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
+    ) -> RemoteDecision:
+        """Check one call. A denial is a result, false as a bool; an error is not a yes.
+
+        A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
+        with a proof is never repeated: its nonce is used up. ``approvals``, ``retry_id`` and ``permit_ms``
+        are for calls that cost something: see ``CheckItem``.
+        """
+        costs = (approvals, retry_id, permit_ms)
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof, *costs)
+        if not self._prover.proves:
+            return self._run(token_calls.check(item, audience, at_least_revision))
+        proven = self._with_proof(item)
+        decision = self._run(token_calls.check(proven, audience, at_least_revision))
+        if self._prover.drop_rejected_keys(item, proven, decision):
+            # A denial used up nothing: check once more, by keys that are fetched now.
+            proven = self._with_proof(item)
+            decision = self._run(token_calls.check(proven, audience, at_least_revision))
+        return decision
+
+    def _with_proof(self, item: CheckItem) -> CheckItem:
+        if self._prover.needs_keys(item):
+            self._prover.use_keys(self.verifier_keys())
+        return self._prover.with_proof(item)
+
+    def stands(
+        self,
+        token: Token | str | bytes,
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> RemoteDecision:
+        """Check the token itself: its form, session, issuer, signatures, time, audience and revocations.
+
+        No call is checked, so an allow permits none: it names no scope. A bound token needs no proof here, so
+        an allow does not show that the presenter is its holder.
+        """
+        item = CheckItem.of_token(token, session=session, source=source, peer=peer)
+        return self._run(token_calls.check(item, audience, at_least_revision))
+
+    def check_tool(
+        self,
+        token: Token | str | bytes,
+        catalogue: ToolCatalog,
+        tool: str,
+        arguments: Arguments = b"",
+        *,
+        method: str = TOOLS_CALL,
+        **options: Any,
+    ) -> RemoteDecision:
+        """Check a call of an MCP tool, with action, resource and facts from the operator's catalogue.
+
+        A tool that is not in the catalogue is denied ``UNKNOWN_TOOL`` here: the server is not asked, and
+        records nothing. ``method`` is the protocol's method; one that is part of the handshake is checked by
+        :meth:`stands`. ``options`` are those of :meth:`check`, but for ``tool``.
+        """
+        try:
+            action, resource, facts = catalogue.ask(tool, method)
+        except UnknownTool:
+            return UNKNOWN_TOOL
+        if action == HANDSHAKE:
+            return self.stands(token, **token_options(options))
+        return self.check(token, action, resource, arguments, tool=facts, **options)
+
+    def check_batch(
+        self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
+    ) -> list[RemoteDecision]:
+        """Check up to 1024 calls; the decisions are in the order of the items.
+
+        A token that several items present is sent once.
+        """
+        proven = [self._with_proof(item) for item in items]
+        decisions = self._run(token_calls.check_batch(proven, audience, at_least_revision))
+        for item, sent, decision in zip(items, proven, decisions, strict=False):
+            self._prover.drop_rejected_keys(item, sent, decision)
+        return decisions
+
+    def list_allowed(
+        self,
+        token: Token | str | bytes,
+        candidates: Sequence[tuple[Any, ...]],
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> Verdicts:
+        """Return for up to 1024 calls whether this token could make them now: yes, no or maybe.
+
+        Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
+        arguments, or with those of the candidate; a call is still to be checked before it is made.
+        """
+        return self._run(
+            token_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+        )
+
+    def list_tools(
+        self,
+        token: Token | str | bytes,
+        catalogue: ToolCatalog,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return the definitions of an MCP ``tools/list`` answer that this token could call at all.
+
+        A tool that is not in the catalogue, or would be denied with any arguments, is left out.
+        ``options`` are those of :meth:`list_allowed`.
+        """
+        known = catalogue.pinned(tools)
+        shown: list[Mapping[str, Any]] = []
+        for first in range(0, len(known), MAX_BATCH_ITEMS):
+            part = known[first : first + MAX_BATCH_ITEMS]
+            candidates = catalogue.candidates(tool["name"] for tool in part)
+            verdicts = self.list_allowed(token, candidates, **options)
+            shown += [
+                tool for tool, verdict in zip(part, verdicts, strict=True) if verdict != SurveyVerdict.NO
+            ]
+        return shown
+
+    def check_stream(
+        self,
+        items: Iterable[CheckItem],
+        *,
+        audience: str = "",
+        at_least_revision: int = 0,
+        stream_timeout_ms: int = 60_000,
+    ) -> Iterator[tuple[int, RemoteDecision]]:
+        """Check calls over one stream, of at most ``stream_timeout_ms``.
+
+        Yields each decision with the number of its item, counted from 0, as it arrives. Leaving the
+        loop early cancels the stream. Nothing is retried.
+        """
+        handle = self._transport.channels.pick(checks=True)
+        method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+
+        def requests() -> Iterator[pb.CheckStreamRequest]:
+            for number, item in enumerate(items):
+                proven = self._with_proof(item)
+                yield token_calls.stream_message(number, proven, audience, at_least_revision)
+
+        timeout_s = check_timeout(stream_timeout_ms) / 1000
+        stream = method(requests(), timeout=timeout_s, metadata=self._transport.metadata)
+        try:
+            for answer in stream:
+                yield int(answer.id), decision_from_message(answer.decision)
+        except grpc.RpcError as error:
+            failure = Failure.read(cast("RpcFailure", error))
+            if failure.elsewhere:
+                self._transport.channels.leave(handle)
+            raise failure.error(target=handle.target, timeout_ms=stream_timeout_ms) from None
+        finally:
+            stream.cancel()
+
+    def watch(self, *, audience: str = "", stream_timeout_ms: int = MAX_TIMEOUT_MS) -> Watch:
+        """Return a watch, for a ``with`` block: it withdraws calls that are no longer allowed.
+
+        It lasts at most ``stream_timeout_ms``, an hour by default. Servers may end it sooner; then each
+        call in progress is to be checked again on another one. Nothing is retried.
+        """
+        proofs = ProofSource(self._with_proof, self._prover.drop_rejected_keys)
+        return Watch(self._transport, proofs, audience, self._timeout_ms, stream_timeout_ms)

@@ -29,7 +29,7 @@ from ...output import Progress, fields, moment, printable, table
 from ...params import Ref, audit_dir_option, audit_dirs_option
 
 if TYPE_CHECKING:
-    from ....audit.read.decision_context import DecisionContext
+    from ....audit.read.query import DecisionContext
     from ....audit.read.story import AuditHost
     from ....audit.replay import RefusedCall, ReplayFinding, ReplayReport, TrialReport
 
@@ -410,8 +410,7 @@ def decision() -> None:
 @with_settings
 def show(settings: Settings, decision_id: bytes, folder: Path | None) -> None:
     """Show why exactly a call was allowed or denied, with its token and its session's changes."""
-    from ....audit.read.decision_context import load_context
-    from ....audit.read.query import FolderReader
+    from ....audit.read.query import FolderReader, load_context
 
     context = load_context(FolderReader(settings.audit_dir(folder)), decision_id)
     settings.show(_json(context), _decision_lines(context))
