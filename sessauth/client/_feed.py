@@ -90,13 +90,7 @@ class FeedServer:
         return RenewedChannel(self.target, credentials, [*self._endpoint.options(), *options])
 
     def unary(
-        self,
-        method: str,
-        request: Any,
-        answer: Any,
-        timeout_seconds: float,
-        *,
-        service: str = "FeedService",
+        self, method: str, request: Any, answer: Any, timeout_seconds: float, *, service: str = "FeedService"
     ) -> Any:
         """Call a unary RPC of FeedService, or of another ``service``. Raises SessauthError."""
         call = self._channel.current.unary_unary(
@@ -580,11 +574,7 @@ class FeedClient:
         """
         request = key_pb.SignVerifierKeyRequest(payload=payload)
         answer = self._servers.current.unary(
-            "SignVerifierKey",
-            request,
-            key_pb.SignVerifierKeyResponse,
-            SILENT_SECONDS,
-            service="KeyService",
+            "SignVerifierKey", request, key_pb.SignVerifierKeyResponse, SILENT_SECONDS, service="KeyService"
         )
         return SignedVerifierKey(answer.key.payload, answer.key.issuer_key_id, answer.key.signature)
 

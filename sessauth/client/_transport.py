@@ -68,11 +68,7 @@ _UNAVAILABLE: Final = frozenset(
 )
 # The first words of gRPC's message when it found no connection: nothing of the call was sent. With any other
 # message the request may have been sent.
-_NEVER_SENT: Final = (
-    "failed to connect to all addresses",
-    "errors resolving ",
-    "DNS resolution failed",
-)
+_NEVER_SENT: Final = ("failed to connect to all addresses", "errors resolving ", "DNS resolution failed")
 
 
 class RpcFailure(Protocol):

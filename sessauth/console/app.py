@@ -211,9 +211,7 @@ class DecisionPages:
             raise NotFound("no audit is read here, so single decisions are not known")
         reading = FolderReader(log.folder)
         found = await self._parts.answers.compute(
-            ("decision", decision_id),
-            lambda: asyncio.to_thread(load_context, reading, decision_id),
-            WHOLE_MS,
+            ("decision", decision_id), lambda: asyncio.to_thread(load_context, reading, decision_id), WHOLE_MS
         )
         context: DecisionContext = found.value
         explained = context.explanation.removeprefix("ALLOWED").strip(" ;")

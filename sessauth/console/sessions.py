@@ -148,13 +148,7 @@ CENSUS_MS: Final = 2_000
 # Answers to forget when a session was changed here.
 CHANGING: Final = ("session", "receipt", "report", "census", "usage")
 _CHANGES: Final = frozenset(
-    {
-        EventKind.NARROWED,
-        EventKind.FACTS_CHANGED,
-        EventKind.SUSPENDED,
-        EventKind.RESUMED,
-        EventKind.REVOKED,
-    }
+    {EventKind.NARROWED, EventKind.FACTS_CHANGED, EventKind.SUSPENDED, EventKind.RESUMED, EventKind.REVOKED}
 )
 # Of a session whose tokens this console may not, or can't, learn.
 NO_CENSUS: Final = Census((), (), ())

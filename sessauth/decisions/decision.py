@@ -512,10 +512,7 @@ def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> Decision:
 
 # Calling an enum costs several times a lookup, and gateways ask for every call.
 bind_enums(
-    {int(reason): reason for reason in Reason},
-    {int(stage): stage for stage in Stage},
-    DecisionBase,
-    restore,
+    {int(reason): reason for reason in Reason}, {int(stage): stage for stage in Stage}, DecisionBase, restore
 )
 DecisionBase.register(Decision)
 

@@ -43,12 +43,7 @@ class GuardMiddleware:
     """Checks the HTTP requests and websockets of an application."""
 
     def __init__(
-        self,
-        app: App,
-        guard: Guard,
-        *,
-        public: Collection[str] = (),
-        max_body_bytes: int = MAX_JSON_BYTES,
+        self, app: App, guard: Guard, *, public: Collection[str] = (), max_body_bytes: int = MAX_JSON_BYTES
     ) -> None:
         """Check by ``guard``, whose catalogue is a :class:`RouteTable`.
 

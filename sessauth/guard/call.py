@@ -161,11 +161,7 @@ _OUTWARD = {
     CHANGED: Outward.DENIED,
     USED: Outward.DENIED,
 }
-_OUTWARD |= {
-    NO_ANSWER: Outward.UNAVAILABLE,
-    NO_GUARD: Outward.DENIED,
-    WITHDRAWN: Outward.UNAUTHENTICATED,
-}
+_OUTWARD |= {NO_ANSWER: Outward.UNAVAILABLE, NO_GUARD: Outward.DENIED, WITHDRAWN: Outward.UNAUTHENTICATED}
 
 
 FORGOTTEN_GUARD = "no guard is active here: pass one, or call within guard.activate()"

@@ -26,11 +26,7 @@ class OutgoingCalls:
     """The metadata that a client adds to its calls."""
 
     def __init__(
-        self,
-        token: Token | str,
-        *,
-        prover: Prover | None = None,
-        methods: MethodTable | None = None,
+        self, token: Token | str, *, prover: Prover | None = None, methods: MethodTable | None = None
     ) -> None:
         """Present ``token``, and with ``prover`` a proof of each call.
 

@@ -187,12 +187,7 @@ def _is_method(function: Any) -> bool:
 
 
 def _arguments(
-    tool: str,
-    signature: inspect.Signature,
-    args: tuple[Any, ...],
-    values: dict[str, Any],
-    *,
-    is_method: bool,
+    tool: str, signature: inspect.Signature, args: tuple[Any, ...], values: dict[str, Any], *, is_method: bool
 ) -> dict[str, Any]:
     """Return the arguments by their parameters' names. Raises ToolDenied if they don't fit the function."""
     try:

@@ -446,10 +446,7 @@ def extend(
         part, message = unproven[0]
         raise WidensAuthority(f"strict: {message}", part)
     signed = draft.sign(
-        signer,
-        before=chain.raw,
-        index=chain.block_count,
-        previous_signature=chain.signatures[-1],
+        signer, before=chain.raw, index=chain.block_count, previous_signature=chain.signatures[-1]
     )
     return signed, (*(message for _, message in unproven), *warnings_of(signed.chain, draft.scopes))
 

@@ -126,11 +126,7 @@ class BaseVerifier(Checker):
             proof: bytes | str = b"",
         ) -> Decision: ...
         def check_batch(  # noqa: D102
-            self,
-            calls: Iterable[tuple[Any, ...]],
-            *,
-            audience: str | None = None,
-            at_least_revision: int = 0,
+            self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
         ) -> Batch: ...
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(  # noqa: D102
@@ -192,10 +188,7 @@ class BaseVerifier(Checker):
         return self.check(token, action, resource, arguments, tool=facts, **options)
 
     def list_allowed(
-        self,
-        token: bytes | str | Token | Prepared,
-        candidates: Iterable[tuple[Any, ...]],
-        **options: Any,
+        self, token: bytes | str | Token | Prepared, candidates: Iterable[tuple[Any, ...]], **options: Any
     ) -> Verdicts:
         """Return for each candidate whether this token could make the call now: yes, no or maybe.
 

@@ -328,9 +328,7 @@ def allowed(
             options["session"] = context.session(client, session_id)
             verdicts = client.list_allowed(token, candidates, **options)
     settings.show(
-        _to_json(verdicts, candidates),
-        _to_lines(verdicts, candidates),
-        ok=verdicts.reason == Reason.ALLOWED,
+        _to_json(verdicts, candidates), _to_lines(verdicts, candidates), ok=verdicts.reason == Reason.ALLOWED
     )
 
 

@@ -122,12 +122,7 @@ def _by_server(
         if not _is_local(settings):
             raise
         return error
-    return {
-        "braked": bool(found.brake),
-        "reason": found.brake,
-        "host": found.host,
-        "cluster": found.cluster,
-    }
+    return {"braked": bool(found.brake), "reason": found.brake, "host": found.host, "cluster": found.cluster}
 
 
 def _by_folder(

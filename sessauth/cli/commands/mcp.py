@@ -303,13 +303,7 @@ def pin(
 @_source_options
 @with_settings
 def diff(
-    settings: Settings,
-    /,
-    file: str,
-    files: Sequence[str],
-    url: str,
-    header_file: str,
-    command: Sequence[str],
+    settings: Settings, /, file: str, files: Sequence[str], url: str, header_file: str, command: Sequence[str]
 ) -> None:
     """Show the tools that a server added, dropped or changed since the catalogue in FILE was made.
 

@@ -354,12 +354,7 @@ def mint(
 @token_out_option
 @with_settings
 def attenuate(
-    settings: Settings,
-    /,
-    token_file: str,
-    key_file: Path | None,
-    out: Path | None,
-    **options: Any,
+    settings: Settings, /, token_file: str, key_file: Path | None, out: Path | None, **options: Any
 ) -> None:
     """Narrow an open token, or with its --key a bound one; no server takes part."""
     parent = read_token(token_file)

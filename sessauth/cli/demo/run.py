@@ -348,11 +348,7 @@ SCENARIOS = {
 }
 
 
-_END_REASONS = {
-    Reason.SESSION_ENDED,
-    Reason.SESSION_EXPIRED,
-    Reason.LEASE_LAPSED,
-}
+_END_REASONS = {Reason.SESSION_ENDED, Reason.SESSION_EXPIRED, Reason.LEASE_LAPSED}
 
 
 def run(write: Write, *, as_json: bool = False) -> int:

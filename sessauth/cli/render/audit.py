@@ -156,13 +156,7 @@ def newest(readers: Iterable[FolderReader], query: Query, limit: int) -> tuple[l
 def entry_json(entry: Entry) -> dict[str, Any]:
     """Return a record of the log with its stream, file and line."""
     host = {"host": entry.host} if entry.host else {}
-    return {
-        **host,
-        "stream": entry.stream.hex(),
-        "file": entry.path.name,
-        "line": entry.line,
-        **entry.record,
-    }
+    return {**host, "stream": entry.stream.hex(), "file": entry.path.name, "line": entry.line, **entry.record}
 
 
 def entry_lines(entries: Sequence[Entry], count: int, passed_over: int) -> list[str]:

@@ -181,11 +181,7 @@ class ListedSessions:
 
     def to_json(self) -> dict[str, Any]:
         """Return the sessions, the count of those read, and whether there are more."""
-        return {
-            "sessions": [to_json(each) for each in self.sessions],
-            "found": self.count,
-            "more": self.more,
-        }
+        return {"sessions": [to_json(each) for each in self.sessions], "found": self.count, "more": self.more}
 
     def to_lines(self, now_ms: int, *, short_ids: bool) -> list[str]:
         """Return the table, and lines about sessions that it leaves out."""

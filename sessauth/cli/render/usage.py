@@ -267,10 +267,7 @@ def _session_json(report: SessionReport) -> dict[str, Any]:
 
 
 def to_lines(
-    reports: Sequence[SessionReport],
-    report: UsageReport | None,
-    fit: Fit,
-    approval: Approval | None = None,
+    reports: Sequence[SessionReport], report: UsageReport | None, fit: Fit, approval: Approval | None = None
 ) -> list[str]:
     """Return the sessions and their joined report as lines."""
     if not reports:

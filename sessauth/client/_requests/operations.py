@@ -83,8 +83,7 @@ def jwks() -> RpcRequest[bytes]:
 def add_key(public_key: bytes, owner: str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe AddKey. Without a public key the server makes a pair each time: not repeatable."""
     request = key_pb.AddKeyRequest(
-        public_key=check_id("public_key", public_key, 32) if public_key else b"",
-        owner=owner,
+        public_key=check_id("public_key", public_key, 32) if public_key else b"", owner=owner
     )
     return _change("AddKey", request, key_pb.AddKeyResponse, request_id, repeatable=bool(public_key))
 

@@ -74,11 +74,7 @@ def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
 
 
 def open_and_mint(
-    request_id: str,
-    scopes: Sequence[Scope | str],
-    audience: Sequence[str],
-    mint: MintTerms,
-    terms: OpenTerms,
+    request_id: str, scopes: Sequence[Scope | str], audience: Sequence[str], mint: MintTerms, terms: OpenTerms
 ) -> RpcRequest[tuple[Session, Token]]:
     """Describe OpenSession with the session's first token."""
     request = _opening(terms)

@@ -360,8 +360,7 @@ def list_approvals(
 def get_approval(session_id: bytes, approval_id: bytes) -> RpcRequest[ApprovalRequest]:
     """Describe GetApproval."""
     request = approval_pb.GetApprovalRequest(
-        session_id=check_session_id(session_id),
-        approval_id=check_id("approval_id", approval_id, 16),
+        session_id=check_session_id(session_id), approval_id=check_id("approval_id", approval_id, 16)
     )
     return RpcRequest("ApprovalService/GetApproval", request, approval_pb.GetApprovalResponse, _approval)
 

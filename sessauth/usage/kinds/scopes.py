@@ -301,12 +301,7 @@ class BroughtOnce:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
-        return {
-            "session": self.session,
-            "call": self.call,
-            "argument": self.argument,
-            "value": self.value,
-        }
+        return {"session": self.session, "call": self.call, "argument": self.argument, "value": self.value}
 
 
 def brought_once(layer: GrantLayer, sessions: Sequence[Observed]) -> tuple[BroughtOnce, ...]:

@@ -174,11 +174,7 @@ def _finding_lines(finding: ReplayFinding) -> list[str]:
 )
 @with_settings
 def story(
-    settings: Settings,
-    session_id: Ref,
-    folders: Sequence[Path],
-    bound_ms: int,
-    receipt_file: str | None,
+    settings: Settings, session_id: Ref, folders: Sequence[Path], bound_ms: int, receipt_file: str | None
 ) -> None:
     """Show all records of a session by time, and whether any host allowed a call after its end.
 
@@ -201,9 +197,7 @@ def story(
     found = read_story(hosts, whole_id, bound_ms)
     problems = story_view.problems(found, verified, named, bound_ms)
     settings.show(
-        story_view.to_json(found, verified, problems),
-        story_view.to_lines(found, problems),
-        ok=not problems,
+        story_view.to_json(found, verified, problems), story_view.to_lines(found, problems), ok=not problems
     )
 
 

@@ -230,11 +230,7 @@ def adopt(
     config = settings.config()
     others = survey(config, peer(settings), addresses)
     document = adopt_folder(
-        config,
-        others,
-        keep_sessions=keep_sessions,
-        end_sessions=end_sessions,
-        force=force,
+        config, others, keep_sessions=keep_sessions, end_sessions=end_sessions, force=force
     )
     settings.show_fields(document)
 

@@ -184,11 +184,7 @@ def _question(
 
 
 def _verify(
-    pack: Path,
-    trusted: TrustedKeys,
-    bound_ms: int,
-    heads: Sequence[bytes] = (),
-    folders: Sequence[Path] = (),
+    pack: Path, trusted: TrustedKeys, bound_ms: int, heads: Sequence[bytes] = (), folders: Sequence[Path] = ()
 ) -> EvidenceReport:
     from ....evidence.reader.verify import verify_pack
 
