@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,8 @@ class TokenStateInfo:
 @contextmanager
 def reading(state: Path) -> Iterator[TxnRows]:
     """Open a state folder and yield one consistent view of its rows. Raises StateUnusable."""
-    reader = StateReader.open(state)
-    try:
-        with reader.reading() as txn:
-            yield TxnRows(txn, reader.tables)
-    finally:
-        reader.close()
+    with closing(StateReader.open(state)) as reader, reader.reading() as txn:
+        yield TxnRows(txn, reader.tables)
 
 
 def token_state(state: Path, token: Token) -> TokenStateInfo:
@@ -65,15 +61,12 @@ def embedded_check(
     state: Path, token: Token, action: str, resource: str, call: dict[str, Any]
 ) -> tuple[DecisionBase, str]:
     """Check a call by a state folder; return the decision and its explanation. Raises StateUnusable."""
-    reader = StateReader.open(state)
-    try:
+    with closing(StateReader.open(state)) as reader:
         verifier = Verifier(reader)
         ProofReader(state, verifier)
         decision = verifier._check(token, action, resource, **call)
         with reader.reading() as txn:
             layers = list(ceiling_layers(decision.session_id, TxnRows(txn, reader.tables).session))
-    finally:
-        reader.close()
     return decision, decision.explain(token, layers)
 
 
@@ -81,8 +74,5 @@ def embedded_survey(
     state: Path, token: Token, candidates: Sequence[Candidate], options: dict[str, Any]
 ) -> Verdicts:
     """List by a state folder the calls that a token could make. Raises StateUnusable."""
-    reader = StateReader.open(state)
-    try:
+    with closing(StateReader.open(state)) as reader:
         return Verifier(reader).list_allowed(token, candidates, **options)
-    finally:
-        reader.close()

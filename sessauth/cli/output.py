@@ -81,6 +81,11 @@ def json_fields(value: Any, **others: object) -> dict[str, Any]:
     }
 
 
+def attributes(value: object, *names: str) -> dict[str, Any]:
+    """Return attributes for JSON, by their names."""
+    return {name: json_value(getattr(value, name)) for name in names}
+
+
 def printable(text: str) -> str:
     """Return ``text`` unchanged if all its characters are visible, else as a JSON string with escapes."""
     return text if shows(text) else quoted(text)

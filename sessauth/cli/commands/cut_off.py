@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -30,7 +30,7 @@ from ...model.session import Session, SessionBan, SessionStatus
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import with_options
-from ..output import moment_and_distance, printable, table, warn
+from ..output import attributes, moment_and_distance, printable, table, warn
 from ..params import Ref, state_dir_option
 from ..render import session as receipt_view
 from ..render import session as session_view
@@ -156,16 +156,10 @@ def _in_cluster(settings: Settings) -> bool:
         if config.cluster.enabled or config.follow.servers:
             return True
     try:
-        reader = StateReader.open(state_dir_at(settings.home)[0])
+        with closing(StateReader.open(state_dir_at(settings.home)[0])) as reader, reader.rows() as rows:
+            return read_position(rows) is not None
     except (ConfigError, StateError):
         return False
-    try:
-        with reader.rows() as rows:
-            return read_position(rows) is not None
-    except StateError:
-        return False
-    finally:
-        reader.close()
 
 
 def _is_local(settings: Settings) -> bool:
@@ -402,15 +396,11 @@ def _preview_one(settings: Settings, session_id: Ref) -> None:
 
 def _living_below(client: Client, session_id: bytes) -> Iterator[Session]:
     """Yield the sessions below one that have not ended."""
-    token = ""
-    while True:
-        page = client.list_sessions(parent_id=session_id, page_size=MAX_PAGE, page_token=token)
+    for page in context.pages(client.list_sessions, parent_id=session_id, page_size=MAX_PAGE):
         for session in page.sessions:
             if session.status is not SessionStatus.ENDED:
                 yield session
                 yield from _living_below(client, session.id)
-        if not (token := page.next_page_token):
-            return
 
 
 def _confirm(count: int) -> None:
@@ -451,15 +441,10 @@ def _end_selected(
 
 
 def _document(done: EndedSessions, dry_run: bool) -> dict[str, Any]:
-    counts = {name: getattr(done, name) for name in ("matched", "ended", "remaining", "revision")}
     return {
         "dry_run": dry_run,
-        **counts,
-        "refused_until_ms": done.refused_until_ms,
-        "sessions": [
-            {"id": each.id.hex(), "epoch": each.epoch, "subject": each.subject, "owner": each.owner}
-            for each in done.sessions
-        ],
+        **attributes(done, "matched", "ended", "remaining", "revision", "refused_until_ms"),
+        "sessions": [attributes(each, "id", "epoch", "subject", "owner") for each in done.sessions],
     }
 
 
@@ -485,14 +470,9 @@ def _lines(done: EndedSessions, dry_run: bool, now_ms: int) -> list[str]:
 
 
 def _ban_json(ban: SessionBan) -> dict[str, Any]:
-    selector = ban.selector
     return {
-        "subject": selector.subject,
-        "owner": selector.owner,
-        "labels": dict(selector.labels),
-        "all": selector.all,
-        "until_ms": ban.until_ms,
-        "reason": ban.reason,
-        "set_by": ban.set_by,
-        "set_at_ms": ban.set_at_ms,
+        **attributes(ban.selector, "subject", "owner"),
+        "labels": dict(ban.selector.labels),
+        **attributes(ban.selector, "all"),
+        **attributes(ban, "until_ms", "reason", "set_by", "set_at_ms"),
     }

@@ -1,7 +1,7 @@
 """``sessauth gateway``: serve the decision points that other gateways ask.
 
 ``authzen`` answers the AuthZEN Authorization API, ``extmcp`` agentgateway, ``extauthz`` Envoy. Each opens an
-embedded verifier from the options of :func:`verifier_options` and serves until SIGTERM or Ctrl-C. The servers
+embedded verifier from ``verifier_options`` and serves until SIGTERM or Ctrl-C. The servers
 themselves are in ``sessauth/gateways``.
 """
 
@@ -9,45 +9,38 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...errors import UsageError
 from ..context import Settings, with_settings
-from ..io import read_catalogue
+from ..io import read_catalogue, with_options
 from ..output import fields
 from ..params import PATH
 
 if TYPE_CHECKING:
     from ...decisions.tool_catalog import ToolCatalog
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _GRACE_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 
 
-def verifier_options(command: Command) -> Command:
-    """Add the options of the verifier that checks."""
-    for option in reversed(
-        (
-            click.option("--state", type=PATH, help="The state folder. Default: that of the home folder."),
-            click.option("--audience", required=True, help="The name that a token's audience must hold."),
-            click.option("--server", help="Socket or HOST:PORT of the server that charges costs."),
-            click.option("--credential-file", type=PATH, help="File with a gateway's API key for --server."),
-            click.option("--register-as", default="", help="Name under which receipts count this verifier."),
-            click.option("--audit", type=PATH, help="Folder for an audit stream of these decisions."),
-        )
-    ):
-        command = option(command)
-    return command
+# Of the verifier that checks.
+verifier_options = with_options(
+    click.option("--state", type=PATH, help="The state folder. Default: that of the home folder."),
+    click.option("--audience", required=True, help="The name that a token's audience must hold."),
+    click.option("--server", help="Socket or HOST:PORT of the server that charges costs."),
+    click.option("--credential-file", type=PATH, help="File with a gateway's API key for --server."),
+    click.option("--register-as", default="", help="Name under which receipts count this verifier."),
+    click.option("--audit", type=PATH, help="Folder for an audit stream of these decisions."),
+)
 
 
 def open_verifier(settings: Settings, **options: Any) -> Any:
-    """Return the embedded verifier that :func:`verifier_options` describe. Raises as Verifier.embedded."""
+    """Return the embedded verifier that ``verifier_options`` describe. Raises as Verifier.embedded."""
     from ...audit.write.stream import AuditOptions
     from ...verifier.verifier import Verifier
 
@@ -111,7 +104,12 @@ def serve_until(stop: threading.Event, settings: Settings, server: Any, listen: 
         server.stop(_GRACE_SECONDS)
 
 
-@click.command()
+@click.group()
+def gateway() -> None:
+    """Answer gateways that ask before they pass a request on."""
+
+
+@gateway.command()
 @click.option(
     "--listen",
     default="127.0.0.1:8181",
@@ -182,7 +180,7 @@ def authzen(
             release(bound, address)
 
 
-@click.command()
+@gateway.command()
 @click.option(
     "--listen",
     required=True,
@@ -212,15 +210,6 @@ def extmcp(
         server = ExtMcpServer(ExtMcpPolicy(verifier, read, audience=options["audience"]))
         targets = ", ".join(catalogue.server for catalogue in read)
         serve_until(stop, settings, server, listen, targets=targets, audience=options["audience"])
-
-
-@click.group()
-def gateway() -> None:
-    """Answer gateways that ask before they pass a request on."""
-
-
-gateway.add_command(authzen)
-gateway.add_command(extmcp)
 
 
 @gateway.command()

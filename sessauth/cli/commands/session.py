@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from ...client import Client, SessionEvent
 
 
-@click.command("receipt")
+@click.group()
+def session() -> None:
+    """Open, change and end sessions, and see how they were used."""
+
+
+@session.command("receipt")
 @params.session_argument
 @click.option("--out", type=params.PATH, help="Also write the signed receipt to a new file, mode 0600.")
 @with_settings
@@ -58,7 +63,7 @@ def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     )
 
 
-@click.command("verify-closed")
+@session.command("verify-closed")
 @click.option("--receipt", "receipt_file", metavar="FILE|-", required=True, help="The signed receipt.")
 @click.option(
     "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: output of keys jwks."
@@ -110,7 +115,7 @@ def verify_closed(
     settings.show(document, lines, ok=closed)
 
 
-@click.command("report")
+@session.command("report")
 @click.argument("session_id", type=params.session_id, required=False)
 @click.option("--purpose", default="", help="All sessions with this purpose, together.")
 @click.option(
@@ -177,7 +182,7 @@ def report(
     settings.show(document, usage.to_lines(reports, whole, Fit(fit), approval))
 
 
-@click.command("census")
+@session.command("census")
 @params.session_argument
 @with_settings
 def census(settings: Settings, session_id: Ref) -> None:
@@ -188,7 +193,7 @@ def census(settings: Settings, session_id: Ref) -> None:
     settings.show(usage.census_json(whole_id, blocks), usage.census_lines(blocks))
 
 
-@click.command("watch")
+@session.command("watch")
 @click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
 @click.option("--children", "include_children", is_flag=True, help="Also all descendants of the --session.")
 @click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
@@ -266,15 +271,6 @@ def _details(event: SessionEvent) -> list[tuple[str, str]]:
 
 def _quoted(text: str) -> str:
     return quoted(text) if text else ""
-
-
-@click.group()
-def session() -> None:
-    """Open, change and end sessions, and see how they were used."""
-
-
-session.add_command(report)
-session.add_command(census)
 
 
 def _show(settings: Settings, shown: Session) -> None:
@@ -534,6 +530,3 @@ resume = _change("resume", "Let a suspended session go on.")
 session.add_command(end)
 session.add_command(bans)
 session.add_command(lift_ban)
-session.add_command(receipt)
-session.add_command(verify_closed)
-session.add_command(watch)

@@ -131,7 +131,12 @@ def _facts(block: BlockInfo, now_ms: int) -> list[tuple[str, object]]:
     return limits
 
 
-@click.command("inspect")
+@click.group()
+def token() -> None:
+    """Make, narrow, show and revoke tokens."""
+
+
+@token.command("inspect")
 @token_argument
 @click.option("--server", is_flag=True, help="Have the server verify it. An open token's secret stays here.")
 @click.option(
@@ -195,7 +200,7 @@ def _by_state(token: Token, state: Path) -> SignatureStatus:
     return SignatureStatus(True, status.verified, status.by, detail, known.revoked, known.session_status)
 
 
-@click.command("prove")
+@token.command("prove")
 @token_argument
 @click.argument("action")
 @click.argument("resource")
@@ -241,14 +246,6 @@ def prove(
     document = {"proof": proof, "verifier_id": current.verifier_id.hex(), "time_ms": now_ms}
     settings.show(document, [proof])
 
-
-@click.group()
-def token() -> None:
-    """Make, narrow, show and revoke tokens."""
-
-
-token.add_command(inspect)
-token.add_command(prove)
 
 _block_options = with_options(
     click.option("--scope", "scopes", multiple=True, help="A scope to grant, in scope text. Repeatable."),

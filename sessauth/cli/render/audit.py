@@ -21,7 +21,7 @@ from ...audit.read.story import AuditHost, HostStory, SessionStory
 from ...audit.verify.lines import AuditReport, StreamState, VerificationFinding
 from ...errors import KeyFolderError, StateError, StateUnusable, UsageError
 from ..context import Settings
-from ..output import moment, printable, table
+from ..output import attributes, moment, printable, table
 
 if TYPE_CHECKING:
     from ...audit.write.stream_register import StreamRegister
@@ -88,15 +88,10 @@ def report_json(folder: Path, report: AuditReport) -> dict[str, Any]:
 
 def _stream_json(state: StreamState) -> dict[str, Any]:
     return {
-        "stream": state.stream.hex(),
-        "process": state.process,
+        **attributes(state, "stream", "process"),
         "files": len(state.files),
         "lines": state.count,
-        "signed": state.signed,
-        "head": state.head,
-        "began_ms": state.began_ms,
-        "latest_ms": state.latest_ms,
-        "closed": state.closed,
+        **attributes(state, "signed", "head", "began_ms", "latest_ms", "closed"),
     }
 
 
@@ -104,10 +99,7 @@ def _finding_json(finding: VerificationFinding) -> dict[str, Any]:
     return {
         "kind": finding.kind.value,
         "note": finding.is_note,
-        "file": finding.file,
-        "line": finding.line,
-        "n": finding.n,
-        "words": finding.words,
+        **attributes(finding, "file", "line", "n", "words"),
     }
 
 
@@ -266,29 +258,19 @@ def problems(
 
 def to_json(story: SessionStory, verified: Sequence[VerifiedHost], found: Sequence[str]) -> dict[str, Any]:
     """Return a story as JSON values."""
-    end = story.end
+    ended = ("change", "session", "seq", "revision", "at_ms")
     return {
         "session": story.session_id.hex(),
         "proved": not found,
         "problems": list(found),
-        "end": None
-        if end is None
-        else {
-            "change": end.change,
-            "session": end.session,
-            "seq": end.seq,
-            "revision": end.revision,
-            "at_ms": end.at_ms,
-        },
+        "end": None if story.end is None else attributes(story.end, *ended),
         "allowed_within_bound": story.within,
         "hosts": [
             {
                 "host": part.host.name,
                 "dir": str(part.host.folder),
                 "intact": each.report.intact,
-                "allowed": part.allowed,
-                "denied": part.denied,
-                "last_allow_ms": part.last_allow_ms,
+                **attributes(part, "allowed", "denied", "last_allow_ms"),
                 "clock_behind_ms": part.behind_ms,
                 "clock_ahead_ms": part.ahead_ms,
                 "lost": part.lost,
@@ -444,11 +426,8 @@ def _with_missing_changes(
     if state_dir is None or not (state_dir / DATA_FILE).exists():
         return report, ["not compared with the changes of a state: there is none here"]
     try:
-        reader = StateReader.open(state_dir)
-        try:
+        with contextlib.closing(StateReader.open(state_dir)) as reader:
             findings = lacking(folder, ChangeLog(reader))
-        finally:
-            reader.close()
     except StateError as error:
         if getattr(error, "problem", "") != "ROLLED_BACK":
             return report, [printable(f"not compared with the changes of the state: {error}")]

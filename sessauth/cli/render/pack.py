@@ -23,7 +23,7 @@ from ...evidence.reader.verify import EvidenceReport, SessionReading
 from ...model.change import Rejection
 from ...usage.tighten import Fit
 from ..context import Settings
-from ..output import json_fields, moment, printable, table
+from ..output import attributes, json_fields, moment, printable, table
 from . import usage as usage_view
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def to_json(report: EvidenceReport) -> dict[str, Any]:
         "question": _question_json(stated.question) if stated else None,
         "streams": [
             {
-                **{name: getattr(each, name) for name in ("stream", "process", "first", "shown", "closed")},
-                **{name: getattr(each, name) for name in ("proven", "vouched", "unsigned", "ended")},
+                **attributes(each, "stream", "process", "first", "shown", "closed"),
+                **attributes(each, "proven", "vouched", "unsigned", "ended"),
             }
             for each in report.streams
         ],
@@ -195,10 +195,7 @@ def _session_json(reading: SessionReading, *, verified: bool) -> dict[str, Any]:
     return {
         "session": facts.session,
         **facts.counts(),
-        "first_ms": facts.first_ms,
-        "last_ms": facts.last_ms,
-        "last_allow_ms": facts.last_allow_ms,
-        "observed": facts.observed,
+        **attributes(facts, "first_ms", "last_ms", "last_allow_ms", "observed"),
         "observe": reading.observe,
         "receipt": receipt,
     }

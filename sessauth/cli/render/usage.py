@@ -24,7 +24,7 @@ from ...usage.report import VERDICT, LayerUse, UsageReport, sections
 from ...usage.session_usage import UseAfterEnd
 from ...usage.suggest import open_programs
 from ...usage.tighten import Fit
-from ..output import json_fields, json_value, moment, printable, table
+from ..output import attributes, json_fields, json_value, moment, printable, table
 
 if TYPE_CHECKING:
     from ...client import BlockCensus, Census, HostUsage, Missing, SessionReport
@@ -249,20 +249,13 @@ def cautions(
 def _session_json(report: SessionReport) -> dict[str, Any]:
     observation, session = report.observation, report.session
     return {
-        "id": session.id.hex(),
-        "status": session.status.name,
-        "subject": session.subject,
-        "purpose": session.purpose,
-        "owner": session.owner,
-        "allowed": observation.allowed,
-        "denied": observation.denied,
+        **attributes(session, "id", "status", "subject", "purpose", "owner"),
+        **attributes(observation, "allowed", "denied"),
         "observe": session.observe,
-        "observed": observation.observed,
-        "last_allow_ms": observation.last_allow_ms,
+        **attributes(observation, "observed", "last_allow_ms"),
         "blocks": len(observation.blocks),
         "late": [json_value(late) for late in observation.late.values()],
-        "verifiers": json_value(report.verifiers),
-        "missing": json_value(report.missing),
+        **attributes(report, "verifiers", "missing"),
     }
 
 

@@ -42,7 +42,12 @@ _WORDS = (
 )
 
 
-@click.command("replay")
+@click.group()
+def audit() -> None:
+    """Verify, search and export the audit log."""
+
+
+@audit.command("replay")
 @params.audit_dirs_option
 @click.option(
     "--arguments",
@@ -75,12 +80,12 @@ def replay(
     """
     from ....audit.replay import Trial, read_arguments
     from ....audit.replay import replay as decide_again
-    from ...render.audit import folders_json, hosts_of
+    from ...render import audit as view
 
     if purpose and not ceiling_file:
         raise UsageError("--purpose: is for --ceiling-file")
     scopes = io.read_scopes(ceiling_file, "--ceiling-file") if ceiling_file else []
-    hosts = hosts_of(settings, folders)
+    hosts = view.hosts_of(settings, folders)
     paths = [host.folder for host in hosts]
     arguments: dict[str, bytes] | None = None
     if arguments_file is not None:
@@ -104,7 +109,9 @@ def replay(
         )
     refused = report.trial.refused if report.trial is not None else 0
     settings.show(
-        {**folders_json(hosts), **report.to_dict()}, _replay_lines(report), ok=not (report.found or refused)
+        {**view.folders_json(hosts), **report.to_dict()},
+        _replay_lines(report),
+        ok=not (report.found or refused),
     )
 
 
@@ -165,7 +172,7 @@ def _finding_lines(finding: ReplayFinding) -> list[str]:
     return [printable(line) for line in lines]
 
 
-@click.command("story")
+@audit.command("story")
 @click.argument("session_id", type=params.session_id)
 @params.audit_dirs_option
 @params.bound_option
@@ -183,31 +190,19 @@ def story(
     verified by 'session verify-closed'.
     """
     from ....audit.read.story import read_story
-    from ...render import audit as story_view
-    from ...render.audit import hosts_of, verify_hosts
+    from ...render import audit as view
 
-    hosts = hosts_of(settings, folders)
+    hosts = view.hosts_of(settings, folders)
     whole_id = context.logged_session(session_id, *(host.folder for host in hosts))
     named: tuple[str, ...] = ()
     if receipt_file is not None:
         text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
         named = tuple(host.name for host in SignedReceipt.from_text(text).unverified.hosts)
     with Progress("verifying") as progress:
-        verified = verify_hosts(hosts, on_progress=progress)
+        verified = view.verify_hosts(hosts, on_progress=progress)
     found = read_story(hosts, whole_id, bound_ms)
-    problems = story_view.problems(found, verified, named, bound_ms)
-    settings.show(
-        story_view.to_json(found, verified, problems), story_view.to_lines(found, problems), ok=not problems
-    )
-
-
-@click.group()
-def audit() -> None:
-    """Verify, search and export the audit log."""
-
-
-audit.add_command(replay)
-audit.add_command(story)
+    problems = view.problems(found, verified, named, bound_ms)
+    settings.show(view.to_json(found, verified, problems), view.to_lines(found, problems), ok=not problems)
 
 
 @audit.command("verify")
@@ -251,17 +246,18 @@ def verify(
     log is verified for itself.
     """
     from ....audit.layout import public_keys
-    from ...render import audit as audit_view
-    from ...render.audit import hosts_of, verify_hosts
+    from ...render import audit as view
 
     keys: dict[bytes, bytes] = {}
     for file in key_files:
         keys |= public_keys(file)
-    hosts = hosts_of(settings, folders, state_dir)
+    hosts = view.hosts_of(settings, folders, state_dir)
     with Progress("verifying") as progress:
-        verified = verify_hosts(hosts, keys=keys or None, heads=heads, since_ms=since, on_progress=progress)
+        verified = view.verify_hosts(
+            hosts, keys=keys or None, heads=heads, since_ms=since, on_progress=progress
+        )
     intact = all(each.report.intact for each in verified)
-    settings.show(audit_view.verified_json(verified), audit_view.verified_lines(verified), ok=intact)
+    settings.show(view.verified_json(verified), view.verified_lines(verified), ok=intact)
 
 
 # `observed`: allowed, by observe mode alone.
@@ -327,20 +323,19 @@ def _word(text: str, known: Any, option: str) -> str:
 def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options: Any) -> None:
     """Show the records that fit all of the options, by time. Nothing is verified."""
     from ....audit.read.query import FolderReader
-    from ...render import audit as audit_view
-    from ...render.audit import hosts_of
+    from ...render import audit as view
 
-    hosts = hosts_of(settings, folders)
+    hosts = view.hosts_of(settings, folders)
     readers = [FolderReader(host.folder, host.name if len(hosts) > 1 else "") for host in hosts]
-    entries, count = audit_view.newest(readers, _query(hosts, **options), limit)
+    entries, count = view.newest(readers, _query(hosts, **options), limit)
     passed_over = sum(reader.passed_over for reader in readers)
     document = {
-        **audit_view.folders_json(hosts),
-        "records": [audit_view.entry_json(entry) for entry in entries],
+        **view.folders_json(hosts),
+        "records": [view.entry_json(entry) for entry in entries],
         "found": count,
         "passed_over": passed_over,
     }
-    settings.show(document, audit_view.entry_lines(entries, count, passed_over))
+    settings.show(document, view.entry_lines(entries, count, passed_over))
 
 
 @audit.command("export")

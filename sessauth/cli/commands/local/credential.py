@@ -6,9 +6,9 @@ On a host of a cluster they ask the running server, since the callers are the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,14 +23,13 @@ from ....errors import (
 )
 from ...context import Settings, with_settings
 from ...io import write_new
-from ...output import table
+from ...output import attributes, table
 from ...params import PATH
 
 if TYPE_CHECKING:
     from ....model.host import CredentialRecord
     from ....server.keys.credentials import CredentialFile
 
-F = TypeVar("F", bound=Callable[..., Any])
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
 
 
@@ -39,9 +38,9 @@ def credential() -> None:
     """See and change the permitted callers: of a local server, or of all hosts of its cluster."""
 
 
-def _local_option(command: F) -> F:
-    text = "On a host of a cluster: this host's own file, which no other host reads."
-    return click.option("--local", is_flag=True, help=text)(command)
+_local_option = click.option(
+    "--local", is_flag=True, help="On a host of a cluster: this host's own file, which no other host reads."
+)
 
 
 def _carried(settings: Settings) -> list[CredentialRecord] | None:
@@ -147,12 +146,9 @@ def list_(settings: Settings, local: bool) -> None:
         found = client.list_credentials()
     documents = [
         {
-            "name": each.name,
-            "role": each.role,
+            **attributes(each, "name", "role"),
             "audiences": list(each.audiences),
-            "added_at_ms": each.added_at_ms,
-            "added_by": each.added_by,
-            "local": each.local,
+            **attributes(each, "added_at_ms", "added_by", "local"),
         }
         for each in found
     ]

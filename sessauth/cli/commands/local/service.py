@@ -316,6 +316,8 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     """
     from ....server.keys import local_files
     from ....state.backup import WHOLE, read_apart
+    from ....state.host import brake
+    from ....state.layout import BRAKE_FILE
 
     if backed_up is not None:
         if folder is not None:
@@ -331,7 +333,9 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
     head, counts = read.head, read.counts
     if head is None or counts is None:
         raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
-    brake, stale = _brake_reason(folder), _is_stale(folder)
+    with brake.reader_page(folder / BRAKE_FILE) as page:
+        why, stale = brake.reason_of(page), brake.is_stale(page)
+        cluster_brake, alarm = brake.cluster_reason_of(page), brake.alarm_of(page)
     document = {
         "state_dir": str(folder),
         "cluster_id": head.cluster_id.hex(),
@@ -340,14 +344,14 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         "revision": head.revision,
         "seq": head.seq,
         **asdict(counts),
-        "braked": brake is not None,
-        "brake_reason": brake or "",
-        "cluster_brake": _cluster_brake(folder),
+        "braked": why is not None,
+        "brake_reason": why or "",
+        "cluster_brake": cluster_brake,
         "stale": stale,
-        "alarm": _alarm(folder),
+        "alarm": alarm,
     }
     settings.show_fields(document)
-    if brake is not None or stale:
+    if why is not None or stale:
         click.get_current_context().exit(output.STATE)
 
 
@@ -361,42 +365,6 @@ def _check_backup(settings: Settings, folder: Path) -> None:
         raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
     document = {"backup": str(folder), **asdict(read.manifest), **asdict(read.counts)}
     settings.show_fields(document)
-
-
-def _brake_reason(folder: Path) -> str | None:
-    """Return why the brake is engaged, None if it is released. Raises StateUnusable."""
-    from ....state.host.brake import reader_page, reason_of
-    from ....state.layout import BRAKE_FILE
-
-    with reader_page(folder / BRAKE_FILE) as page:
-        return reason_of(page)
-
-
-def _cluster_brake(folder: Path) -> str:
-    """Return the reason of the cluster's brake, empty if it is not set. Raises StateUnusable."""
-    from ....state.host.brake import cluster_reason_of, reader_page
-    from ....state.layout import BRAKE_FILE
-
-    with reader_page(folder / BRAKE_FILE) as page:
-        return cluster_reason_of(page)
-
-
-def _alarm(folder: Path) -> str:
-    """Return the alarm of the folder's host, empty if there is none. Raises StateUnusable."""
-    from ....state.host.brake import alarm_of, reader_page
-    from ....state.layout import BRAKE_FILE
-
-    with reader_page(folder / BRAKE_FILE) as page:
-        return alarm_of(page)
-
-
-def _is_stale(folder: Path) -> bool:
-    """Return True if the folder's freshness bound has passed. Raises StateUnusable."""
-    from ....state.host.brake import is_stale, reader_page
-    from ....state.layout import BRAKE_FILE
-
-    with reader_page(folder / BRAKE_FILE) as page:
-        return is_stale(page)
 
 
 @state.command("backup")
