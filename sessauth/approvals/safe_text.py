@@ -89,9 +89,8 @@ class _Numeral(str):
 def read_arguments(arguments: bytes) -> dict[str, Any]:
     """Return a request's arguments as values; numbers as they were written. Empty is an empty object.
 
-    Raises:
-        ValueError: if a check would deny them as malformed, so that nothing is shown that another reader
-            could take for something else.
+    Raises ValueError if a check would deny them as malformed, so that nothing is shown that another reader
+    could take for something else.
     """
     try:
         canonical(arguments)

@@ -267,8 +267,7 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,119}")
 def read_scopes(source: str, option: str) -> list[str]:
     """Return the scopes in a file, or on stdin for ``-``; empty lines and comments (``#``) are skipped.
 
-    Raises:
-        UsageError: if it can't be read, has no scope or too many, or a line is not one; it names the line.
+    Raises UsageError if it can't be read, has no scope or too many, or a line is not one; it names the line.
     """
     scopes = []
     for number, line in enumerate(read_text(source, option).splitlines(), start=1):
@@ -289,8 +288,7 @@ def read_scopes(source: str, option: str) -> list[str]:
 def purpose_file(folder: Path, purpose: str, option: str) -> str:
     """Return the file of a purpose's ceiling in a folder: ``PURPOSE.scopes``.
 
-    Raises:
-        UsageError: if no purpose is given, or one that can't be a file's name.
+    Raises UsageError if no purpose is given, or one that can't be a file's name.
     """
     if not _FILE_NAME.fullmatch(purpose) or purpose.endswith((".", " ")):
         raise UsageError(

@@ -37,8 +37,7 @@ class _Transaction:
 class MemoryState:
     """The state of a view. The kernel reads it like a state folder.
 
-    Raises:
-        ValueError, KeyError, TypeError: for anything but a view.
+    Raises ValueError, KeyError, TypeError for anything but a view.
     """
 
     def __init__(self, view: Mapping[str, Any]) -> None:
@@ -175,8 +174,7 @@ class KernelJudge:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the decision about a question, with all members that are compared.
 
-        Raises:
-            ValueError, KeyError, TypeError: for anything but a question.
+        Raises ValueError, KeyError, TypeError for anything but a question.
         """
         view, request, now_ms = question["view"], question["request"], question["now_ms"]
         decision = self._checker(view, now_ms)._check(

@@ -58,9 +58,8 @@ class Program:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the judge's answer to a question, complete.
 
-        Raises:
-            JudgeFault: without one: the program ended, wrote something else, or took too long.
-            UsageError: if it can't be started.
+        Raises JudgeFault without one: the program ended, wrote something else, or took too long; UsageError
+        if it can't be started.
         """
         self._number += 1
         try:

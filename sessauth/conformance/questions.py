@@ -49,8 +49,7 @@ class Question:
 def default_folder() -> Path:
     """Return the folder of the vectors that came with the package, or those of the source tree.
 
-    Raises:
-        UsageError: if there is neither.
+    Raises UsageError if there is neither.
     """
     for folder in (_PACKAGE, _CHECKOUT):
         if _file(folder, FILES[0]).is_file():
@@ -69,8 +68,7 @@ def _file(folder: Path, name: str) -> Path:
 def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
     """Read the questions of vector files, in their order.
 
-    Raises:
-        UsageError: for a file that is missing or no vector file.
+    Raises UsageError for a file that is missing or no vector file.
     """
     for name in names:
         path = _file(folder, name)
@@ -93,8 +91,7 @@ def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Questio
 def complete(answer: Any) -> dict[str, Any]:
     """Return an answer with all members that are compared, defaults included, and no others.
 
-    Raises:
-        ValueError: with the fault, for anything but an answer.
+    Raises ValueError with the fault, for anything but an answer.
     """
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")

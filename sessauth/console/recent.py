@@ -79,9 +79,8 @@ class RecentAnswers:
     ) -> DatedAnswer[T]:
         """Return the answer to ``ask``, one that is at most ``fresh_ms`` old, or the last one there was.
 
-        Raises:
-            Unavailable: if the server can't be reached and never answered this, or leaves it to another one.
-            SessauthError: for any other failure, even with an earlier answer.
+        Raises Unavailable if the server can't be reached and never answered this, or leaves it to another
+        one; SessauthError for any other failure, even with an earlier answer.
         """
         found = self._answers.get(key)
         # A lost server is not waited for by every part of every page.

@@ -168,8 +168,7 @@ def preview_narrowing(hit: Affected, text: str, log: DecisionLog | None, now_ms:
 def read_scopes(text: str) -> list[Scope]:
     """Return the scopes of lines; empty lines and comments don't count.
 
-    Raises:
-        UsageError: naming the line that can't be read, or if there is none.
+    Raises UsageError, naming the line that can't be read, or if there is none.
     """
     scopes = []
     for number, line in enumerate(text.splitlines(), start=1):

@@ -58,10 +58,8 @@ def is_stored_text(text: str) -> bool:
 def read_text(text: str) -> tuple[bytes, bytes]:
     """Return the encoded Token and, from the stored form, the seed (else empty).
 
-    Nothing is verified but the form of the text.
-
-    Raises:
-        MalformedToken: saying whether it is no token, truncated, damaged or malformed.
+    Nothing is verified but the form of the text. Raises MalformedToken, saying whether it is no token,
+    truncated, damaged or malformed.
     """
     if is_stored_text(text):
         try:
@@ -79,8 +77,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
 def parse_proof(text: str) -> bytes:
     """Return the encoded Proof of its text form, as pasted by a person.
 
-    Raises:
-        MalformedToken: saying whether it is no proof, truncated or damaged.
+    Raises MalformedToken, saying whether it is no proof, truncated or damaged.
     """
     return read_checked(PROOF_PREFIX, text, "proof")
 
@@ -94,8 +91,8 @@ def checked_text(prefix: str, data: bytes) -> str:
 def read_checked(prefix: str, text: str, kind: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
     """Return the bytes between ``prefix`` and checksum.
 
-    Raises:
-        MalformedToken: calling it ``kind``, and of another prefix, too long, truncated, damaged or malformed.
+    Raises MalformedToken, calling it ``kind``, and of another prefix, too long, truncated, damaged or
+    malformed.
     """
     article = "an" if kind[0] in "aeiou" else "a"
     if not text.startswith(prefix):

@@ -46,11 +46,7 @@ class SigningKey:
     """32 bytes."""
 
     def __init__(self, seed: bytes) -> None:
-        """Take the 32-byte seed of RFC 8032.
-
-        Raises:
-            UsageError: if it has another length.
-        """
+        """Take the 32-byte seed of RFC 8032. Raises UsageError if it has another length."""
         if not isinstance(seed, bytes) or len(seed) != 32:
             raise UsageError("the seed of an Ed25519 key is 32 bytes")
         self._seed = seed
@@ -66,9 +62,8 @@ class SigningKey:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key file.
 
-        Raises:
-            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
-                no unencrypted Ed25519 key in PKCS#8 PEM.
+        Raises KeyFolderError if it is missing, no plain file, open to its group or to others, or holds no
+        unencrypted Ed25519 key in PKCS#8 PEM.
         """
         make = f"make one with '{cls.made_by}' or openssl genpkey"
         return cls(*pem.load_secrets(Path(path), pem.ED25519, make=make))
@@ -76,8 +71,7 @@ class SigningKey:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a new key file with mode 0600 and wait until it is on the disk.
 
-        Raises:
-            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
+        Raises KeyFolderError if the file exists (it is never overwritten) or can't be written.
         """
         pem.save_secrets(Path(path), (pem.ED25519, self._seed))
 
@@ -130,8 +124,7 @@ class IssuerKey(MessageKey):
 def key_id(public_key: bytes) -> bytes:
     """Return the id that tokens name an issuer key by: BLAKE2b-256 of its 32 bytes.
 
-    Raises:
-        UsageError: if it is not an acceptable public key, canonical and not of small order.
+    Raises UsageError if it is not an acceptable public key, canonical and not of small order.
     """
     if not kernel.acceptable_key(public_key):
         raise UsageError("not an Ed25519 public key: 32 bytes, canonical, not of small order")
@@ -183,10 +176,8 @@ def load_trusted_keys(issuer_keys: IssuerKeys, *, any_owner: bool = False) -> di
     """Return the public keys that vouch for a cluster's hosts and sign for it, by key id.
 
     A KeyRecord counts if it has no owner and is active or retired, a JWK if it names no owner. With
-    ``any_owner`` the keys of owners count too: they root tokens and sign nothing for the service.
-
-    Raises:
-        UsageError: if it is not a JWK set, or a key can't be read.
+    ``any_owner`` the keys of owners count too: they root tokens and sign nothing for the service. Raises
+    UsageError if it is not a JWK set, or a key can't be read.
     """
     if isinstance(issuer_keys, bytes | str):
         keys = _of_jwks(issuer_keys, any_owner)
@@ -239,8 +230,7 @@ class VerifierKey(Record):
     def decode(cls, payload: bytes) -> Self:
         """Read an encoded VerifierKey.
 
-        Raises:
-            UsageError: if it is not canonical, or a part has another size.
+        Raises UsageError if it is not canonical, or a part has another size.
         """
         try:
             record = kernel.decode_message("VerifierKey", payload)
@@ -273,9 +263,8 @@ class SignedVerifierKey:
     def verified(self, issuers: Mapping[bytes, bytes]) -> VerifierKey:
         """Return the key, if one of ``issuers`` (public keys by key id) signed it.
 
-        Raises:
-            UsageError: if the issuer is not one of them, the signature is wrong, or the payload is no
-                VerifierKey. Nothing of it may be used then.
+        Raises UsageError if the issuer is not one of them, the signature is wrong, or the payload is no
+        VerifierKey. Nothing of it may be used then.
         """
         public_key = issuers.get(self.issuer_key_id)
         if public_key is None:
@@ -303,15 +292,14 @@ class VerifierKeys:
     ) -> None:
         """Take those of ``signed`` that count at ``now_ms``; the server lists the newest first.
 
+        Raises UsageError if a key is not signed by one of ``issuer_keys``, is wrongly signed, is of another
+        cluster or host than the others, or none of them counts now.
+
         Args:
             signed: the keys that the server sent.
             issuer_keys: the cluster's issuer keys that the caller trusts.
             now_ms: the holder's time, in ms since 1970.
             cluster_id: the cluster that the host must be of, 16 bytes; empty: of any one.
-
-        Raises:
-            UsageError: if a key is not signed by one of ``issuer_keys``, is wrongly signed, is of another
-                cluster or host than the others, or none of them counts now.
         """
         issuers = load_trusted_keys(issuer_keys)
         given = tuple(signed)
@@ -333,8 +321,7 @@ class VerifierKeys:
     ) -> Self:
         """Read the text of :meth:`to_json`; verifies it as the constructor does. ``now_ms`` -1: the clock's.
 
-        Raises:
-            UsageError: if it is something else, and as the constructor.
+        Raises UsageError if it is something else, and as the constructor.
         """
         try:
             data = json.loads(text)
@@ -353,8 +340,7 @@ class VerifierKeys:
     def load(cls, path: str | os.PathLike[str], issuer_keys: IssuerKeys) -> Self:
         """Read a file with the text of :meth:`to_json`, which is not a secret.
 
-        Raises:
-            UsageError: as :meth:`from_json`, and for a file that can't be read.
+        Raises UsageError as :meth:`from_json`, and for a file that can't be read.
         """
         try:
             text = Path(path).read_bytes()
@@ -438,11 +424,7 @@ class HolderPublicKey:
     proof_key: bytes = b""
 
     def __post_init__(self) -> None:
-        """Refuse keys that no token can be bound to.
-
-        Raises:
-            UsageError: naming the key that is at fault.
-        """
+        """Refuse keys that no token can be bound to. Raises UsageError, naming the key that is at fault."""
         if not isinstance(self.next_key, bytes) or not kernel.acceptable_key(self.next_key):
             raise UsageError("next_key: not an Ed25519 public key: 32 bytes, canonical, not of small order")
         if not isinstance(self.proof_key, bytes) or len(self.proof_key) not in (0, _KEY_BYTES):
@@ -456,8 +438,7 @@ class HolderPublicKey:
     def parse(cls, text: str) -> Self:
         """Read the text form.
 
-        Raises:
-            UsageError: saying whether it is no such text, truncated, damaged, or holds no usable key.
+        Raises UsageError, saying whether it is no such text, truncated, damaged, or holds no usable key.
         """
         try:
             data = read_checked(HOLDER_PREFIX, text.strip(), "holder's public key")

@@ -39,8 +39,7 @@ _MAX_FILE_BYTES: Final = 4096
 def save_secrets(path: Path, *secrets: tuple[str, bytes]) -> None:
     """Write a new key file, mode 0600, with the ``(algorithm, 32 bytes)`` pairs, and wait for the disk.
 
-    Raises:
-        KeyFolderError: if the file exists (it is never overwritten) or can't be written.
+    Raises KeyFolderError if the file exists (it is never overwritten) or can't be written.
     """
     blocks = [
         f"{_BEGIN}\n{base64.b64encode(_PKCS8_PREFIXES[algorithm] + secret).decode()}\n{_END}\n"
@@ -52,11 +51,8 @@ def save_secrets(path: Path, *secrets: tuple[str, bytes]) -> None:
 def load_secrets(path: Path, *algorithms: str, make: str) -> tuple[bytes, ...]:
     """Read a key file that holds one key of each of ``algorithms``, in this order; 32 bytes each.
 
-    ``make`` ends the message of a refusal: the command that makes such a file.
-
-    Raises:
-        KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
-            anything else.
+    ``make`` ends the message of a refusal: the command that makes such a file. Raises KeyFolderError if it is
+    missing, no plain file, open to its group or to others, or holds anything else.
     """
     bodies = _bodies(read_private(path).decode("ascii", "replace"))
     if len(bodies) != len(algorithms):
@@ -101,8 +97,8 @@ def _secret(body: str, algorithm: str, path: Path, make: str) -> bytes:
 def read_private(path: Path) -> bytes:
     """Read a file that only its owner can open; checked on the open file, not on its name.
 
-    Raises:
-        KeyFolderError: if it can't be read, is not a plain file, is open to others, or is larger than a key.
+    Raises KeyFolderError if it can't be read, is not a plain file, is open to others, or is larger than a
+    key.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -127,8 +123,7 @@ def read_private(path: Path) -> bytes:
 def write_private(path: Path, data: bytes) -> None:
     """Write a new file with mode 0600 and wait until it is on the disk.
 
-    Raises:
-        KeyFolderError: if it exists or can't be written.
+    Raises KeyFolderError if it exists or can't be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:

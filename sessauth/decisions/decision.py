@@ -196,8 +196,7 @@ def explain(
 ) -> str:
     """Return the line of :meth:`DecisionBase.explain`.
 
-    Raises:
-        UsageError: if ``token`` is another token than the one checked.
+    Raises UsageError if ``token`` is another token than the one checked.
     """
     detail = ""
     if token is not None and not isinstance(token, Token):
@@ -427,11 +426,7 @@ class DecisionBase(DecisionFields, ABC):
         return bool(self) and self.level == Level.CEILING
 
     def raise_if_denied(self) -> None:
-        """Return if the call may be made.
-
-        Raises:
-            Denied: otherwise, with this decision.
-        """
+        """Return if the call may be made. Raises Denied otherwise, with this decision."""
         if not self:
             raise Denied(self)
 
@@ -440,15 +435,13 @@ class DecisionBase(DecisionFields, ABC):
     ) -> str:
         """Return a line: the failure, its position, and the nearest call that would have been allowed.
 
-        It is for the gateway's operator, not for the agent. The token's bytes are never in it.
+        It is for the gateway's operator, not for the agent. The token's bytes are never in it. Raises
+        UsageError if ``token`` is another token than the one checked.
 
         Args:
             token: the token that was checked; without it only positions can be named.
             ceilings: the layers of the session's ceiling and its ancestors', in order, to name their
                 scopes.
-
-        Raises:
-            UsageError: if ``token`` is another token than the one checked.
         """
         return explain(self, token, ceilings)
 
@@ -501,11 +494,9 @@ class Denied(SessauthError):
 def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> Decision:
     """Return the decision of a pickle, which names this function; ``fault`` is the cause of INTERNAL_ERROR.
 
-    A pickle is as trustworthy as its writer: read none that others could have changed.
-
-    Raises:
-        ValueError: for facts that no decision has, above all for a denial that calls itself allowed; so do
-            TypeError and OverflowError.
+    A pickle is as trustworthy as its writer: read none that others could have changed. Raises ValueError for
+    facts that no decision has, above all for a denial that calls itself allowed; so do TypeError and
+    OverflowError.
     """
     return kernel.restore_decision(facts, fault)
 

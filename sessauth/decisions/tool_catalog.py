@@ -93,10 +93,8 @@ class Tool:
     def from_definition(cls, definition: Mapping[str, Any]) -> Self:
         """Pin a tool as ``tools/list`` of its server defines it.
 
-        It is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not.
-
-        Raises:
-            UsageError: if it has no name, or its annotations are not an object.
+        It is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not. Raises
+        UsageError if it has no name, or its annotations are not an object.
         """
         name = definition.get("name")
         if not isinstance(name, str):
@@ -120,9 +118,8 @@ class Tool:
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read :meth:`document`.
 
-        Raises:
-            UsageError: if a member has another type, or the action is neither read nor write.
-            TypeError: if a member is missing or unknown.
+        Raises UsageError if a member has another type, or the action is neither read nor write; TypeError if
+        a member is missing or unknown.
         """
         tool = cls(**document)
         if not isinstance(tool.name, str) or not isinstance(tool.digest, str):
@@ -159,8 +156,7 @@ class Tool:
 def segment(kind: str, name: str) -> str:
     """Return ``name`` if it can be one literal segment that isn't a method's.
 
-    Raises:
-        UsageError: if it can't; it names ``kind``.
+    Raises UsageError if it can't; it names ``kind``.
     """
     try:
         Scope.on(READ, name)
@@ -203,8 +199,7 @@ class ToolCatalog:
     def __init__(self, server: str, tools: Iterable[Tool]) -> None:
         """Take the server's name, a single resource segment, and its tools.
 
-        Raises:
-            UsageError: if a name can't be a resource segment, or is there twice.
+        Raises UsageError if a name can't be a resource segment, or is there twice.
         """
         self.server = segment("server", server)
         self._tools: dict[str, Tool] = {}
@@ -222,20 +217,14 @@ class ToolCatalog:
     def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalog:
         """Pin tools as a server's ``tools/list`` gives them.
 
-        A tool is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not.
-
-        Raises:
-            UsageError: if a tool has no name, or one that can't be a resource segment.
+        A tool is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not. Raises
+        UsageError if a tool has no name, or one that can't be a resource segment.
         """
         return cls(server, [Tool.from_definition(tool) for tool in tools])
 
     @classmethod
     def from_json(cls, text: str) -> ToolCatalog:
-        """Read the text of :meth:`to_json`.
-
-        Raises:
-            UsageError: if it is something else.
-        """
+        """Read the text of :meth:`to_json`. Raises UsageError if it is something else."""
         try:
             data = json.loads(text)
             if data["format"] != _FORMAT:
@@ -253,14 +242,12 @@ class ToolCatalog:
         """Return the action and resource of a call, for ``check``.
 
         The action of a method that is part of the handshake is ``HANDSHAKE``: use ``stands`` for it. No scope
-        usually names that action, so that ``check`` denies it.
+        usually names that action, so that ``check`` denies it. Raises UnknownTool if the tool isn't pinned,
+        or the method can't be a resource. Deny the call.
 
         Args:
             tool: the name of the tool; ignored for another method than ``tools/call``.
             method: the method of the protocol.
-
-        Raises:
-            UnknownTool: if the tool isn't pinned, or the method can't be a resource. Deny the call.
         """
         if method == TOOLS_CALL:
             return self._known(tool)[:2]
@@ -273,26 +260,22 @@ class ToolCatalog:
     def describe(self, tool: str) -> bytes:
         """Return the catalogue's facts about a tool, as JSON, for ``check(tool=…)``.
 
-        Conditions read it as ``tool.destructive == false`` and so on.
-
-        Raises:
-            UnknownTool: if the tool isn't pinned.
+        Conditions read it as ``tool.destructive == false`` and so on. Raises UnknownTool if the tool isn't
+        pinned.
         """
         return self._known(tool)[2]
 
     def ask(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str, bytes]:
         """Return action, resource and facts of a call: :meth:`request` and :meth:`describe` in one.
 
-        Raises:
-            UnknownTool: as these.
+        Raises UnknownTool as these.
         """
         return self._known(tool) if method == TOOLS_CALL else (*self.request(tool, method), b"")
 
     def candidates(self, tools: Iterable[str]) -> list[Candidate]:
         """Return the calls of these tools, with any arguments, for ``list_allowed``.
 
-        Raises:
-            UnknownTool: if a tool isn't pinned.
+        Raises UnknownTool if a tool isn't pinned.
         """
         return [
             Candidate(action, resource, None, facts) for action, resource, facts in map(self._known, tools)
@@ -305,10 +288,8 @@ class ToolCatalog:
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
 
-        Definitions are compared by their digests, so a correction is not a change.
-
-        Raises:
-            UsageError: as :meth:`from_mcp`.
+        Definitions are compared by their digests, so a correction is not a change. Raises UsageError as
+        :meth:`from_mcp`.
         """
         return self.differing(ToolCatalog.from_mcp(self.server, tools))
 
@@ -321,8 +302,7 @@ class ToolCatalog:
     def corrected(self, actions: Mapping[str, str]) -> ToolCatalog:
         """Return a catalogue with the operator's own word on some tools: a name, and ``read`` or ``write``.
 
-        Raises:
-            UsageError: if a tool is not here, or an action is neither.
+        Raises UsageError if a tool is not here, or an action is neither.
         """
         for name in actions:
             if name not in self:

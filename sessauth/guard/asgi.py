@@ -47,14 +47,13 @@ class GuardMiddleware:
     ) -> None:
         """Check by ``guard``, whose catalogue is a :class:`RouteTable`.
 
+        Raises UsageError if the guard has another catalogue.
+
         Args:
             app: the application.
             guard: checks each request by the token that the request has.
             public: paths that anyone may call, with any method.
             max_body_bytes: a longer body is refused with status 413.
-
-        Raises:
-            UsageError: if the guard has another catalogue.
         """
         if not isinstance(guard.catalogue, RouteTable):
             raise UsageError("guard: its catalogue is the RouteTable of the application")
@@ -148,9 +147,8 @@ class Incoming:
     async def read(self) -> bytes:
         """Return the whole body.
 
-        Raises:
-            Gone: if the client left.
-            TooLarge: if it is too long; :meth:`replay` then gives the part already read, and the rest.
+        Raises Gone if the client left; TooLarge if it is too long; :meth:`replay` then gives the part already
+        read, and the rest.
         """
         chunks: list[bytes] = []
         size = 0

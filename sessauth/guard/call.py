@@ -229,8 +229,7 @@ class Origins:
     def __init__(self, catalogues: Catalogues) -> None:
         """Take the catalogues of servers by their names; or one, of its server and of the program.
 
-        Raises:
-            UsageError: if two have one server name, and so their tools one resource.
+        Raises UsageError if two have one server name, and so their tools one resource.
         """
         if isinstance(catalogues, ToolCatalog):
             catalogues = {OWN: catalogues, catalogues.server: catalogues}

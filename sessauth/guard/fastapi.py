@@ -34,14 +34,13 @@ def requires(
 ) -> Callable[[HTTPConnection], Awaitable[DecisionBase | None]]:
     """Return a dependency that raises unless the token of the request may do ``action`` on ``resource``.
 
+    Raises UsageError for a template that can't be read.
+
     Args:
         guard: checks by a :class:`~.services.call_table.CallTable`.
         action: as scopes name it.
         resource: a template whose places are the path's, as ``orders/{order_id}``.
         judges_body: False for a form or an upload, whose body is not checked.
-
-    Raises:
-        UsageError: for a template that can't be read.
     """
     template = ResourceTemplate(resource)
 

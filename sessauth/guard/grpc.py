@@ -48,12 +48,11 @@ class GuardInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg] # not 
     def __init__(self, guard: Guard, *, public: Collection[str] = ()) -> None:
         """Check by ``guard``, whose catalogue is a :class:`MethodTable`.
 
+        Raises UsageError if the guard has another catalogue.
+
         Args:
             guard: checks each call by the token that the call has.
             public: full names of methods that anyone may call.
-
-        Raises:
-            UsageError: if the guard has another catalogue.
         """
         self._starts = _Starts(guard, public)
 

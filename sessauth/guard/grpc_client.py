@@ -42,8 +42,7 @@ class OutgoingCalls:
     def metadata(self, name: str | bytes, request: Any, *, streamed: bool) -> list[tuple[str, str]]:
         """Return the metadata of one call of a method's full name.
 
-        Raises:
-            UsageError: if a proof is needed and the table lacks the method, or has no call for the request.
+        Raises UsageError if a proof is needed and the table lacks the method, or has no call for the request.
         """
         metadata = [(AUTHORIZATION, f"Bearer {self._token}")]
         if self._prover is not None:

@@ -228,8 +228,7 @@ def withdrawn() -> bool:
 def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
     """Run a blocking tool, whose :func:`withdrawn` becomes true when its permission ends.
 
-    Raises:
-        ToolDenied: WITHDRAWN if it ended meanwhile, also when the tool has finished.
+    Raises ToolDenied WITHDRAWN if it ended meanwhile, also when the tool has finished.
     """
     event, done = threading.Event(), threading.Event()
     context = _ended.set(event)
@@ -254,8 +253,7 @@ def run_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], T]) -> T:
 async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaitable[T]]) -> T:
     """Run a tool as a task that is cancelled when its permission ends.
 
-    Raises:
-        ToolDenied: WITHDRAWN if it was cancelled for that.
+    Raises ToolDenied WITHDRAWN if it was cancelled for that.
     """
     result: Any = await _arun_until(_apoll(judge, call), judge, call.tool, do)
     return cast("T", _awatched_items(judge, call, result) if _is_stream(result) else result)
@@ -264,8 +262,7 @@ async def arun_watched(judge: ToolJudge, call: ToolCall, do: Callable[[], Awaita
 async def arun_standing(judge: ToolJudge, terms: CallTerms, do: Callable[[], Awaitable[T]]) -> T:
     """Run a task that is cancelled when the token of ``terms`` is no longer valid.
 
-    Raises:
-        ToolDenied: WITHDRAWN if it was cancelled for that.
+    Raises ToolDenied WITHDRAWN if it was cancelled for that.
     """
     return await _arun_until(_apoll_token(judge, terms), judge, "", do)
 
@@ -387,6 +384,10 @@ class Guard:
     ) -> None:
         """Guard the tools of ``catalogue``.
 
+        Raises UsageError if two catalogues are of one server, ``mode`` or ``explain`` is unknown, or
+        ``permit_ms`` is out of range or the verifier has no server; NotExtendable for an open token without
+        its secret.
+
         Args:
             verifier: a ``Verifier`` in this process, with or without a server, a ``Client`` of a
                 server, or for the awaited methods an ``AsyncVerifier`` or ``AsyncClient``; not closed here.
@@ -411,11 +412,6 @@ class Guard:
             explain: how much an agent learns of a refusal. ``answer``: one sentence. ``decision``: also the
                 id that the operator finds the decision by. ``scope``: also what its own token permits
                 instead, where that refused the call; never of a ceiling.
-
-        Raises:
-            UsageError: if two catalogues are of one server, ``mode`` or ``explain`` is unknown, or
-                ``permit_ms`` is out of range or the verifier has no server.
-            NotExtendable: for an open token without its secret.
         """
         if mode not in ("enforce", "observe"):
             raise UsageError(f"mode: is 'enforce' or 'observe', not {mode!r}")
@@ -448,6 +444,8 @@ class Guard:
     def check(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> DecisionBase | None:
         """Check a call, and charge its cost. Make the call now, or not at all.
 
+        Raises ToolDenied unless the call is allowed.
+
         Args:
             tool: the name of the tool.
             arguments: the values that the tool will be given, or their JSON.
@@ -455,9 +453,6 @@ class Guard:
 
         Returns:
             The decision, which allows; in observe mode any decision, or None.
-
-        Raises:
-            ToolDenied: unless the call is allowed.
         """
         return drive(self._judge.judge(tool, arguments, terms))[1]
 
@@ -485,8 +480,7 @@ class Guard:
     def hold(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> Hold:
         """Check a call that will be made a little later; its costs are held by a permit until then.
 
-        Raises:
-            ToolDenied: unless the call is allowed.
+        Raises ToolDenied unless the call is allowed.
         """
         return Hold(self._judge, *drive(self._judge.judge(tool, arguments, terms, self._permit_ms)))
 
@@ -498,9 +492,8 @@ class Guard:
     def run(self, tool: str, arguments: Arguments, do: Callable[[], T], **terms: Unpack[CallTerms]) -> T:
         """Check a call and make it: ``do()``, with these arguments, exactly once or never.
 
-        Raises:
-            ToolDenied: if it is not allowed, or its arguments changed since they were checked; then ``do``
-                was not called. Of a watched call also if its permission ended while it ran.
+        Raises ToolDenied if it is not allowed, or its arguments changed since they were checked; then ``do``
+        was not called. Of a watched call also if its permission ended while it ran.
         """
         call, decision = drive(self._judge.judge(tool, arguments, terms, self._permit_ms))
         with Hold(self._judge, call, decision) as held:
@@ -531,18 +524,14 @@ class Guard:
     async def arun_standing(self, do: Callable[[], Awaitable[T]], **terms: Unpack[CallTerms]) -> T:
         """Call ``do()``, and cancel it when the token is no longer valid; an adapter for streams calls this.
 
-        Raises:
-            ToolDenied: if it was cancelled for that.
+        Raises ToolDenied if it was cancelled for that.
         """
         return await arun_standing(self._judge, terms, do)
 
     def refuse(self, tool: str, reason: str = BAD_CALL, *, cause: BaseException | None = None) -> None:
         """Refuse a call that could not be read as one; an adapter calls this.
 
-        Returns only in mode observe: the call is then made.
-
-        Raises:
-            ToolDenied: because of ``cause``.
+        Returns only in mode observe: the call is then made. Raises ToolDenied because of ``cause``.
         """
         denied = ToolDenied(tool, reason)
         denied.__cause__ = cause
@@ -562,14 +551,12 @@ class Guard:
     def child(self, *scopes: Scope | str, **terms: Unpack[BlockTerms]) -> Self:
         """Return a guard for a sub-agent, whose token is narrowed offline.
 
+        Raises UsageError if this guard has no token of its own, NotExtendable if its token can't be narrowed:
+        it must be open, WidensAuthority if a scope permits more than this guard's token.
+
         Args:
             scopes: the only calls that the sub-agent may make, of those that this guard allows.
             terms: other terms of its token, as in :meth:`Token.attenuate`; ``ending`` is ``open``.
-
-        Raises:
-            UsageError: if this guard has no token of its own.
-            NotExtendable: if its token can't be narrowed: it must be open.
-            WidensAuthority: if a scope permits more than this guard's token.
         """
         token = self._judge.token
         if not isinstance(token, Token):

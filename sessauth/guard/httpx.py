@@ -36,15 +36,14 @@ class BearerAuth:
     ) -> None:
         """Present ``token`` to one service.
 
+        Raises UsageError for ``prover`` without ``call``, and for an origin without scheme or host.
+
         Args:
             token: a token; an open one is sealed first.
             origin: the URL of the service; a request to another scheme, host or port is not sent.
             prover: proves the calls of a bound token.
             call: returns the call that the service checks for a request, None for a request that needs no
                 proof; :func:`route_calls` makes one of a table of routes.
-
-        Raises:
-            UsageError: for ``prover`` without ``call``, and for an origin without scheme or host.
         """
         if (prover is None) != (call is None):
             raise UsageError("prover: a proof needs call= too, the call as the service checks it")
@@ -58,9 +57,8 @@ class BearerAuth:
     def __call__(self, request: R) -> R:
         """Add the headers and return the request.
 
-        Raises:
-            UsageError: for a request to another origin, which would be given the token; and if no proof can
-                be made for it.
+        Raises UsageError for a request to another origin, which would be given the token; and if no proof can
+        be made for it.
         """
         outgoing: Any = request
         if origin_of(str(outgoing.url)) != self._origin:

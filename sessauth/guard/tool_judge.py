@@ -60,11 +60,7 @@ WAITS: Final = 2
 
 
 def drive(steps: Steps[T]) -> T:
-    """Run ``steps`` in this thread.
-
-    Raises:
-        UsageError: if a step has to be awaited.
-    """
+    """Run ``steps`` in this thread. Raises UsageError if a step has to be awaited."""
     try:
         step = next(steps)
         while True:
@@ -200,10 +196,7 @@ class ToolJudge:
         """Check a call of a tool.
 
         Returns the call and its decision. A guard that observes returns them for a denial too; the call is
-        None where it could not be read.
-
-        Raises:
-            ToolDenied: unless it is allowed, or the guard only observes.
+        None where it could not be read. Raises ToolDenied unless it is allowed, or the guard only observes.
         """
         call = None
         try:
@@ -512,11 +505,10 @@ class Hold:
     def commit(self, arguments: Arguments | None = None) -> None:
         """Use the permit up.
 
+        Raises ToolDenied if the call is not allowed any more, or with other arguments. Do not make it.
+
         Args:
             arguments: the arguments that the tool is given, compared with those that were checked.
-
-        Raises:
-            ToolDenied: if the call is not allowed any more, or with other arguments. Do not make it.
         """
         drive(self._commit(arguments))
 

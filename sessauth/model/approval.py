@@ -102,8 +102,7 @@ class SignedApproval(Record):
     def from_text(cls, text: str) -> Self:
         """Read the text form.
 
-        Raises:
-            InvalidApproval: saying whether it is no approval, truncated, damaged or against the format.
+        Raises InvalidApproval, saying whether it is no approval, truncated, damaged or against the format.
         """
         try:
             return cls.decode(read_checked(APPROVAL_PREFIX, text, "approval"))
@@ -227,16 +226,14 @@ def check_statement(
 ) -> ApprovalStatement:
     """Return the statement of ``signed``, if it counts for ``terms``.
 
-    Cheap checks come first and the signature last; at most one signature is verified.
+    Cheap checks come first and the signature last; at most one signature is verified. Raises InvalidApproval
+    with an :class:`ApprovalFault` as its ``fault``, if it does not count.
 
     Args:
         signed: one signed approval.
         terms: the terms it must meet.
         now_ms: the time to compare expiries with, in ms since 1970; there is no leeway.
         approval_id: the approval that it must be of; empty: of any.
-
-    Raises:
-        InvalidApproval: with an :class:`ApprovalFault` as its ``fault``, if it does not count.
     """
     statement = ApprovalStatement.decode(signed.statement)
     if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:

@@ -173,8 +173,7 @@ class Receipt(Record):
     def decode(cls, payload: bytes) -> Self:
         """Read an encoded Receipt.
 
-        Raises:
-            InvalidReceipt: NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
+        Raises InvalidReceipt NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
         """
         try:
             record = kernel.decode_message("Receipt", payload)
@@ -287,9 +286,8 @@ class SignedReceipt(Record):
     def from_text(cls, text: str) -> Self:
         """Read the text form.
 
-        Raises:
-            InvalidReceipt: NOT_CANONICAL, saying whether it is no receipt, truncated, damaged or against the
-                format.
+        Raises InvalidReceipt NOT_CANONICAL, saying whether it is no receipt, truncated, damaged or against
+        the format.
         """
         try:
             return cls.decode(read_checked(RECEIPT_PREFIX, text, "receipt", max_chars=MAX_TEXT_CHARS))

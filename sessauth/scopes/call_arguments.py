@@ -47,10 +47,8 @@ def canonical(arguments: Arguments) -> bytes:
     Members are sorted, white space is removed, escapes are as short as they can be, and a number keeps its
     spelling. It is for gateways that forward parsed values, where the client's bytes are lost: holder,
     gateway and approver then each take the canonical form. It is checked like the JSON that it is made of.
-
-    Raises:
-        UsageError: for JSON that a check would deny as malformed, and as :func:`encode`.
-        TypeError: as :func:`encode`.
+    Raises UsageError for JSON that a check would deny as malformed, and as :func:`encode`; TypeError as
+    :func:`encode`.
     """
     try:
         return kernel.canonical(arguments)

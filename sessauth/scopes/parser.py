@@ -49,11 +49,7 @@ class Scanner:
     """Reads tokens from ``text``; ``offset`` is where the next one starts, in characters."""
 
     def __init__(self, text: str) -> None:
-        """Start at the beginning.
-
-        Raises:
-            ScopeError: if ``text`` is not a str, or too long to be a scope.
-        """
+        """Start at the beginning. Raises ScopeError if ``text`` is not a str, or too long to be a scope."""
         if not isinstance(text, str):
             raise ScopeError(f"scope text is a str, not {type(text).__name__}")
         if len(text) > MAX_TEXT_CHARS:
@@ -218,8 +214,7 @@ _LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Opera
 def parse_scope(text: str) -> bytes:
     """Return the canonical bytes of message ``Scope`` for one scope.
 
-    Raises:
-        ScopeError: if it can't be read, with the offset, or is against the format.
+    Raises ScopeError if it can't be read, with the offset, or is against the format.
     """
     scanner = Scanner(text)
     actions = _actions(scanner)
@@ -269,8 +264,7 @@ def parse_scope(text: str) -> bytes:
 def parse_condition(text: str) -> dict[str, object]:
     """Return the wire dict of message ``Condition`` for one condition.
 
-    Raises:
-        ScopeError: if it can't be read, with the offset, or is against the format.
+    Raises ScopeError if it can't be read, with the offset, or is against the format.
     """
     scanner = Scanner(text)
     condition = _condition(scanner)

@@ -21,20 +21,12 @@ from .value import Number, quoted, shows
 
 
 def checked_condition(record: Mapping[str, object]) -> bytes:
-    """Return the canonical bytes of message ``Condition``.
-
-    Raises:
-        ScopeError: if it is against the format.
-    """
+    """Return the canonical bytes of message ``Condition``. Raises ScopeError if it is against the format."""
     return _checked("Condition", record, codec.check_condition)
 
 
 def checked_scope(record: Mapping[str, object]) -> bytes:
-    """Return the canonical bytes of message ``Scope``.
-
-    Raises:
-        ScopeError: if it is against the format.
-    """
+    """Return the canonical bytes of message ``Scope``. Raises ScopeError if it is against the format."""
     return _checked("Scope", record, codec.check_scope)
 
 

@@ -50,10 +50,8 @@ class Condition:
 
     ``values`` and ``fact`` exclude each other. With ``each`` every element of a list must hold, with
     ``optional`` it also holds if there is nothing at the path. ``operator`` and ``accessor`` are beyond
-    :class:`Operator` and :class:`Accessor` only in a token of a later version.
-
-    Raises:
-        ScopeError: if it is against the format (``docs/token-format.md``, 6.1).
+    :class:`Operator` and :class:`Accessor` only in a token of a later version. Raises ScopeError if it is
+    against the format (``docs/token-format.md``, 6.1).
     """
 
     path: Path
@@ -80,6 +78,8 @@ class Condition:
     ) -> Condition:
         """Return the condition written as in scope text, from Python values.
 
+        Raises ScopeError if a word is unknown or the condition is against the format.
+
         Args:
             path: a path, or the name of one top-level argument, taken literally.
             operator: ``==``, ``not in``, ``starts_with`` and so on.
@@ -87,9 +87,6 @@ class Condition:
             accessor: ``count``, ``host``, ``scheme`` or ``port``.
             each: whether every element of a list must hold.
             optional: whether an absent value holds.
-
-        Raises:
-            ScopeError: if a word is unknown or the condition is against the format.
         """
         if operator not in OPERATOR_WORDS:
             raise ScopeError(f"unknown operator {operator!r}: one of {', '.join(OPERATOR_WORDS)}")
@@ -113,8 +110,7 @@ class Condition:
     def parse(cls, text: str) -> Condition:
         """Read one condition, for example ``amount <= 100``.
 
-        Raises:
-            ScopeError: with the offset in characters and the expected token.
+        Raises ScopeError with the offset in characters and the expected token.
         """
         encoded = codec.condition_from_text(text) if type(text) is str else None
         if encoded is None:
@@ -125,8 +121,7 @@ class Condition:
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Return the condition of a wire dict of message ``Condition``.
 
-        Raises:
-            ScopeError: if it is against the format.
+        Raises ScopeError if it is against the format.
         """
         return cls(
             path=Path.from_record(record.get("path")),
@@ -175,11 +170,9 @@ NO_ARGUMENTS = Condition(Path.args("_"), Operator.ABSENT)
 class Scope:
     """Actions on resources, under conditions, at a price.
 
-    With conditions, or with ``free_paths``, a scope is *closed*: an argument that neither mentions
-    denies the call, unless ``everything_free``.
-
-    Raises:
-        ScopeError: if it is against the format (``docs/token-format.md``, 5 and 6.1).
+    With conditions, or with ``free_paths``, a scope is *closed*: an argument that neither mentions denies the
+    call, unless ``everything_free``. Raises ScopeError if it is against the format (``docs/token-format.md``,
+    5 and 6.1).
     """
 
     actions: tuple[str, ...]
@@ -228,11 +221,9 @@ class Scope:
     def on(cls, action: str | Sequence[str], *segments: str | Segment) -> Scope:
         """Return a scope for one action, or several, on a resource given segment by segment.
 
-        Texts are taken literally, so a name can't inject a wildcard or a slash. Patterns are built
-        with :class:`Segment`, for example ``Scope.on("read", "files", Segment.rest())``.
-
-        Raises:
-            ScopeError: if an action or a segment is against the format.
+        Texts are taken literally, so a name can't inject a wildcard or a slash. Patterns are built with
+        :class:`Segment`, for example ``Scope.on("read", "files", Segment.rest())``. Raises ScopeError if an
+        action or a segment is against the format.
         """
         return cls(
             actions=(action,) if isinstance(action, str) else tuple(action),
@@ -250,8 +241,7 @@ class Scope:
     ) -> Scope:
         """Return a copy with one more condition; arguments as of :meth:`Condition.of`.
 
-        Raises:
-            ScopeError: if the condition is against the format, or there would be more than 16.
+        Raises ScopeError if the condition is against the format, or there would be more than 16.
         """
         condition = (
             path
@@ -263,10 +253,8 @@ class Scope:
     def free(self, *paths: Path | str) -> Scope:
         """Return a copy that leaves these arguments open as well.
 
-        A text is the name of one top-level argument, taken literally.
-
-        Raises:
-            ScopeError: if a path is not an argument's or is there twice, or everything is free already.
+        A text is the name of one top-level argument, taken literally. Raises ScopeError if a path is not an
+        argument's or is there twice, or everything is free already.
         """
         more = tuple(Path.args(p) if isinstance(p, str) else p for p in paths)
         return replace(self, free_paths=self.free_paths + more)
@@ -289,8 +277,7 @@ class Scope:
     ) -> Scope:
         """Return a copy that costs something.
 
-        Raises:
-            ScopeError: if nothing is needed, or a need is against the format.
+        Raises ScopeError if nothing is needed, or a need is against the format.
         """
         return replace(self, needs=Needs(approval=approval, uses=uses, budget=budget))
 
@@ -298,26 +285,20 @@ class Scope:
     def parse(cls, text: str) -> Scope:
         """Read scope text (``docs/token-format.md``, 11).
 
-        Raises:
-            ScopeError: with the offset in characters and the expected token.
+        Raises ScopeError with the offset in characters and the expected token.
         """
         return cls._read((codec.scope_from_text(text) if type(text) is str else None) or parse_scope(text))
 
     @classmethod
     def of(cls, scope: Scope | str) -> Scope:
-        """Return ``scope``, parsed if it is a text.
-
-        Raises:
-            ScopeError: as :meth:`parse`.
-        """
+        """Return ``scope``, parsed if it is a text. Raises ScopeError as :meth:`parse`."""
         return cls.parse(scope) if isinstance(scope, str) else scope
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Scope:
         """Return the scope of a wire dict of message ``Scope``.
 
-        Raises:
-            ScopeError: if it is against the format.
+        Raises ScopeError if it is against the format.
         """
         return cls._read(checked_scope(record))
 

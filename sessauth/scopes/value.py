@@ -37,12 +37,11 @@ _HIDDEN = re.compile(
 class Number(Record):
     """An exact number: ``units + nanos / 10^9``, with ``units`` rounded towards minus infinity.
 
+    Raises ScopeError if either is out of range.
+
     Args:
         units: the floor of the number, an int64.
         nanos: 0 to 999,999,999.
-
-    Raises:
-        ScopeError: if either is out of range.
     """
 
     units: int = 0
@@ -57,8 +56,7 @@ class Number(Record):
     def of(cls, value: int | Decimal) -> Number:
         """Return the number equal to ``value``.
 
-        Raises:
-            ScopeError: if it needs more than 9 decimal places or more than int64, or is not finite.
+        Raises ScopeError if it needs more than 9 decimal places or more than int64, or is not finite.
         """
         exact = Decimal(value)
         # The exponent is checked before anything is scaled, so that 1e999999999 costs nothing.
@@ -108,9 +106,8 @@ Plain = str | bool | int | Decimal | Number
 def value_of(value: Plain) -> Value:
     """Return the JSON value represented by ``value``.
 
-    Raises:
-        ScopeError: for anything that is not a text, a truth or an exact number. A ``float`` is not
-            exact: pass a ``decimal.Decimal``.
+    Raises ScopeError for anything that is not a text, a truth or an exact number. A ``float`` is not exact:
+    pass a ``decimal.Decimal``.
     """
     if isinstance(value, str | bool | Number):
         return value
@@ -121,11 +118,7 @@ def value_of(value: Plain) -> Value:
 
 
 def value_to_record(value: Plain) -> dict[str, object]:
-    """Return the wire dict of message ``Value``.
-
-    Raises:
-        ScopeError: as :func:`value_of`.
-    """
+    """Return the wire dict of message ``Value``. Raises ScopeError as :func:`value_of`."""
     exact = value_of(value)
     if isinstance(exact, str):
         return {"text": exact}
@@ -135,11 +128,7 @@ def value_to_record(value: Plain) -> dict[str, object]:
 
 
 def value_from_record(record: Mapping[str, Any]) -> Value:
-    """Return the value of a wire dict of message ``Value``.
-
-    Raises:
-        ScopeError: if no member is set.
-    """
+    """Return the value of a wire dict of message ``Value``. Raises ScopeError if no member is set."""
     if record.get("text") is not None:
         return cast(str, record["text"])
     if record.get("truth") is not None:
@@ -189,8 +178,7 @@ class Exact:
     def of(cls, value: int | Decimal) -> Self:
         """Return the number equal to ``value``.
 
-        Raises:
-            ScopeError: if it is not finite, or beyond 1,024 digits or an exponent of 999,999,999.
+        Raises ScopeError if it is not finite, or beyond 1,024 digits or an exponent of 999,999,999.
         """
         text = str(value) if isinstance(value, int) or value.is_finite() else ""
         return cls(_form(text.encode())[0].decode())
@@ -208,8 +196,7 @@ class Exact:
 class Json:
     """A JSON value, as its equality form or, with an empty ``form``, as the digest of that.
 
-    Raises:
-        ScopeError: from :meth:`of` and :meth:`parse` for anything but a JSON value.
+    Raises ScopeError from :meth:`of` and :meth:`parse` for anything but a JSON value.
     """
 
     form: str = ""
@@ -262,13 +249,12 @@ def _form(text: bytes) -> tuple[bytes, bytes]:
 def operands_of(values: Sequence[OperandLike], *, equality: bool) -> tuple[Operand, ...]:
     """Return operands of one condition.
 
+    Raises ScopeError for anything but an operand.
+
     Args:
         values: of Python's types, or operands.
         equality: the operator compares for equality. Then a text of more than 1024 bytes is a JSON value. All
             values are if one is, or if they are of several types.
-
-    Raises:
-        ScopeError: for anything but an operand.
     """
     operands = [_operand(value, equality) for value in values]
     kinds = {_kind(operand) for operand in operands}
@@ -312,11 +298,7 @@ def operand_to_record(operand: Operand) -> dict[str, object]:
 
 
 def operand_from_record(record: Mapping[str, Any]) -> Operand:
-    """Return the operand of a wire dict of message ``Value``.
-
-    Raises:
-        ScopeError: if no member is set.
-    """
+    """Return the operand of a wire dict of message ``Value``. Raises ScopeError if no member is set."""
     if record.get("decimal") is not None:
         return Exact(record["decimal"])
     if record.get("json") is not None:

@@ -231,9 +231,8 @@ class Draft:
     ) -> Draft:
         """Read the parameters of ``mint`` and ``attenuate``.
 
-        Raises:
-            ScopeError: if a scope or condition can't be read.
-            UsageError: if a parameter is beyond a limit or contradicts another.
+        Raises ScopeError if a scope or condition can't be read, UsageError if a parameter is beyond a limit
+        or contradicts another.
         """
         parsed = tuple(Scope.of(s) for s in _items("scopes", scopes, limits.MAX_SCOPES))
         for scope in parsed:
@@ -270,6 +269,8 @@ class Draft:
     ) -> Signed:
         """Append the block to the encoded chain ``before`` and return the longer chain.
 
+        Raises UsageError if the chain would be beyond a limit or against the format.
+
         Args:
             signer: the issuer's key, or the secret that the block before names.
             before: the chain so far; empty for a root block.
@@ -277,9 +278,6 @@ class Draft:
             previous_signature: that of the block before; empty for a root block.
             root: the wire dict of message ``Root``, for a root block.
             issued_at_ms: the time of issue in ms since 1970, for a root block.
-
-        Raises:
-            UsageError: if the chain would be beyond a limit or against the format.
         """
         seed = kernel.generate_seed() if self.ending is Ending.OPEN else b""
         record = self._record(seed) | {"root": root, "issued_at_ms": issued_at_ms}
@@ -343,13 +341,12 @@ def _not_signed(message: bytes) -> bytes:
 def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: bytes) -> None:
     """Refuse a holder's key that would make the chain malformed.
 
+    Raises UsageError, naming the key.
+
     Args:
         to: the holder that the next block is to be bound to.
         used: the ``next_key`` and ``proof_key`` of all blocks so far.
         issuer_key_id: the id of the root's key, 32 bytes.
-
-    Raises:
-        UsageError: naming the key.
     """
     if kernel.digest(to.next_key) == issuer_key_id:
         raise UsageError("to: its next_key is the issuer's own key, which is never a holder's")
@@ -454,9 +451,7 @@ def extend(
 def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending: Ending) -> Signer:
     """Return the signer of the next block; refuse a chain that can't take one more with this ending.
 
-    Raises:
-        NotExtendable: as :func:`extend`.
-        UsageError: if a key was given for an open chain.
+    Raises NotExtendable as :func:`extend`, UsageError if a key was given for an open chain.
     """
     signer = _signer(chain, seed, key)
     # An open block needs space for the sealed one that present() adds.

@@ -67,8 +67,7 @@ class HolderKey:
     def __init__(self, seed: bytes, proof_secret: bytes) -> None:
         """Take the 32-byte seed of an Ed25519 key and the 32-byte secret of an X25519 key.
 
-        Raises:
-            UsageError: if one has another length, or the two are the same.
+        Raises UsageError if one has another length, or the two are the same.
         """
         for secret in (seed, proof_secret):
             if not isinstance(secret, bytes) or len(secret) != _SECRET_BYTES:
@@ -90,9 +89,8 @@ class HolderKey:
     def load(cls, path: str | os.PathLike[str]) -> HolderKey:
         """Read a key file.
 
-        Raises:
-            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
-                anything but an Ed25519 and an X25519 key in PKCS#8 PEM, unencrypted.
+        Raises KeyFolderError if it is missing, no plain file, open to its group or to others, or holds
+        anything but an Ed25519 and an X25519 key in PKCS#8 PEM, unencrypted.
         """
         make = "make one with 'sessauth holder-key new'"
         return cls(*pem.load_secrets(Path(path), pem.ED25519, pem.X25519, make=make))
@@ -100,8 +98,7 @@ class HolderKey:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a new key file with mode 0600 and wait until it is on the disk.
 
-        Raises:
-            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
+        Raises KeyFolderError if the file exists (it is never overwritten) or can't be written.
         """
         pairs = ((pem.ED25519, self._seed), (pem.X25519, self._proof_secret))
         pem.save_secrets(Path(path), *pairs)
@@ -128,7 +125,9 @@ class HolderKey:
     ) -> bytes:
         """Return a proof, encoded, that this call of ``token`` is made by the holder of this key.
 
-        A proof counts once, for 30 s, for these bytes of action, resource and arguments, on one host.
+        A proof counts once, for 30 s, for these bytes of action, resource and arguments, on one host. Raises
+        MalformedToken if ``token`` can't be read as one; UsageError if it is not bound to this key, ``kind``
+        is unknown or can't be made for this token, or JSON can't express values of ``arguments``.
 
         Args:
             token: the bound token, as it is presented.
@@ -140,11 +139,6 @@ class HolderKey:
                 where the token names this key's ``proof_key``, else ``ed25519``.
             now_ms: the time of the call, in ms since 1970; -1 reads ``clock``.
             clock: the source of the time; default: the machine's.
-
-        Raises:
-            MalformedToken: if ``token`` can't be read as one.
-            UsageError: if it is not bound to this key, ``kind`` is unknown or can't be made for this token,
-                or JSON can't express values of ``arguments``.
         """
         binding = (token if isinstance(token, Token) else Token.parse(token)).binding
         if binding is None:
@@ -405,9 +399,7 @@ class Prover(_ProverBase):
     ) -> bytes:
         """Return a proof of a call of an MCP tool, as the gateway checks it by the same catalogue.
 
-        Raises:
-            UnknownTool: if the tool is not in the catalogue.
-            Exception: as :meth:`prove`.
+        Raises UnknownTool if the tool is not in the catalogue, else as :meth:`prove`.
         """
         action, resource, _ = catalogue.ask(tool, method)
         return self.prove(token, action, resource, arguments, kind=kind)

@@ -134,8 +134,7 @@ class Token:
     def text(self) -> str:
         """The presented form, for ``Authorization: Bearer``.
 
-        Raises:
-            UsageError: if it is open: present() makes a copy that can be shown.
+        Raises UsageError if it is open: present() makes a copy that can be shown.
         """
         if self.is_open:
             raise UsageError("an open token is never presented: present() makes a sealed copy")
@@ -144,8 +143,7 @@ class Token:
     def stored_text(self) -> str:
         """Return the form to store. Of an open token it is a secret, with which the token is extended.
 
-        Raises:
-            UsageError: if it is open and came without its secret, so that nothing can be done with it.
+        Raises UsageError if it is open and came without its secret, so that nothing can be done with it.
         """
         if not self.is_open:
             return presented_text(self.data)
@@ -166,7 +164,10 @@ class Token:
     ) -> Token:
         """Return a narrower token, made offline. A parameter that is left out changes nothing.
 
-        An open token is extended with the secret that it carries, a bound one with ``key``.
+        An open token is extended with the secret that it carries, a bound one with ``key``. Raises
+        NotExtendable if this token is sealed, its secret is elsewhere, or it is bound and the new one would
+        not be; WidensAuthority if the parent can never satisfy a part, which it names; ScopeError if a scope
+        or condition can't be read; UsageError if a parameter is beyond a limit or contradicts another.
 
         Args:
             scopes: a call must also match one of these; each is compared with the blocks above.
@@ -176,13 +177,6 @@ class Token:
             strict: refuse parts that are not proven to lie inside the parent.
             clock: the time that ``ttl_ms`` counts from.
             terms: the other terms of the new block; ``where`` holds beside the conditions above.
-
-        Raises:
-            NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and the new one
-                would not be.
-            WidensAuthority: if the parent can never satisfy a part, which it names.
-            ScopeError: if a scope or condition can't be read.
-            UsageError: if a parameter is beyond a limit or contradicts another.
         """
         block_draft.check_extendable(self._chain, self._seed, key, Ending.SEALED)
         draft = Draft.of(
@@ -197,10 +191,8 @@ class Token:
     def present(self) -> Token:
         """Return the token for a gateway: of an open one a sealed copy with the same authority, else itself.
 
-        A bound token is presented as it is, each time with a new proof (``HolderKey.prove``).
-
-        Raises:
-            NotExtendable: if it is open and came without its secret.
+        A bound token is presented as it is, each time with a new proof (``HolderKey.prove``). Raises
+        NotExtendable if it is open and came without its secret.
         """
         if not self.is_open:
             return self
@@ -270,6 +262,9 @@ class Issuer:
     ) -> Token:
         """Return a new token of a session.
 
+        Raises ScopeError if a scope or condition can't be read; UsageError if a parameter is missing, beyond
+        a limit or contradicts another.
+
         Args:
             session_id: 16 bytes, as the server gave it.
             scopes: the calls it permits; a call must match one of them.
@@ -277,10 +272,6 @@ class Issuer:
             expires_at_ms: when it ends, in ms since 1970; this or ``ttl_ms`` is required.
             min_revision: a view older than this answers ``STALE_STATE``.
             terms: the other terms of its block.
-
-        Raises:
-            ScopeError: if a scope or condition can't be read.
-            UsageError: if a parameter is missing, beyond a limit or contradicts another.
         """
         if not isinstance(session_id, bytes) or len(session_id) != 16:
             raise UsageError("session_id is 16 bytes")

@@ -194,15 +194,13 @@ class BaseVerifier(Checker):
 
         The token is checked once, then the candidates by the same state and time. NO denies and YES allows
         with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
-        on the arguments, a proof, or the costs of the call. Calls are still to be checked.
+        on the arguments, a proof, or the costs of the call. Calls are still to be checked. Raises TypeError
+        for a candidate or an option of another form. No input under an agent's control raises.
 
         Args:
             token: as in :meth:`check`.
             candidates: each a :class:`~sessauth.decisions.tool_catalog.Candidate`, or a tuple of its parts.
             options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision`` of :meth:`check`.
-
-        Raises:
-            TypeError: for a candidate or an option of another form. No input under an agent's control raises.
         """
         survey = Survey(self, token, **options)
         verdicts = tuple(map(SurveyVerdict, survey.verdicts(candidates)))
@@ -471,9 +469,8 @@ class CostJudge(BaseVerifier):
     def require_client(self) -> Client:
         """Return the attached client.
 
-        Raises:
-            UsageError: if the verifier has no server.
-            StateError: in a child that was forked since: the connections are the parent's.
+        Raises UsageError if the verifier has no server, StateError in a child that was forked since: the
+        connections are the parent's.
         """
         if self.inherited:
             raise StateError("the verifier was opened before this process was forked; open it again here")
@@ -493,8 +490,7 @@ class CostJudge(BaseVerifier):
     ) -> Decision:
         """Check a call. A denial at stage ``needs`` is not recorded: the server is asked next.
 
-        Raises:
-            UsageError: for a retry id or a permit beyond its limit.
+        Raises UsageError for a retry id or a permit beyond its limit.
         """
         cost_handler = None
         if permit_ms or retry_id:
@@ -549,9 +545,8 @@ class ServerAccess:
     ) -> Self:
         """Read the credential.
 
-        Raises:
-            ConfigError: if ``server`` or the file can't be used.
-            UsageError: if no credential is given: the operator's, beside the socket, is not for gateways.
+        Raises ConfigError if ``server`` or the file can't be used; UsageError if no credential is given: the
+        operator's, beside the socket, is not for gateways.
         """
         from ..client._target import resolve_credential, resolve_target
 

@@ -115,8 +115,13 @@ class Verifier(BaseVerifier):
         """Open a server's state folder read-only and check by it.
 
         The process needs to be in the folder's group and on the server's host. A child that was forked since
-        opens another: in it this one denies everything (docs/embedding.md).
-        Without ``server`` no server is called, and calls that cost something are denied.
+        opens another: in it this one denies everything (docs/embedding.md). Without ``server`` no server is
+        called, and calls that cost something are denied. Raises StateUnusable, naming the fault of the
+        folder; ConfigError if ``server`` or its credential, or the folder of ``audit``, can't be used;
+        KeyFolderError if a key in that folder can't be used; UsageError for ``report_usage`` or
+        ``register_as`` without ``server``, and for a name or bound that the server refuses; Rejected
+        NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the server's;
+        PermissionDenied if the credential's role may not register; Unauthenticated if it is unknown.
 
         Args:
             state_dir: the server's state folder.
@@ -133,16 +138,6 @@ class Verifier(BaseVerifier):
                 that end then cover this verifier too (docs/receipts.md).
             staleness_ms: deny every call ``STALE_STATE`` when the registration could not be renewed for so
                 long: 1000 to 60000.
-
-        Raises:
-            StateUnusable: naming the fault of the folder.
-            ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
-            KeyFolderError: if a key in that folder can't be used.
-            UsageError: for ``report_usage`` or ``register_as`` without ``server``, and for a name or bound
-                that the server refuses.
-            Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
-                server's.
-            PermissionDenied: if the credential's role may not register; Unauthenticated if it is unknown.
         """
         kind: type[BaseVerifier] = cls
         access = None

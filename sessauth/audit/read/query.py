@@ -454,9 +454,7 @@ class DecisionContext:
 def load_context(reading: FolderReader, decision_id: bytes) -> DecisionContext:
     """Return a decision with its context.
 
-    Raises:
-        NotFound: if the log has no decision of this id.
-        StateUnusable: if the folder can't be read.
+    Raises NotFound if the log has no decision of this id, StateUnusable if the folder can't be read.
     """
     entry = next(find(reading, Query(decision=decision_id.hex())), None)
     if entry is None:

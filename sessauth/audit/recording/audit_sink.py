@@ -66,10 +66,8 @@ class AuditSink:
 
         With ``changes`` the log's changes are recorded too, with ``local`` changes beside the log. With
         ``register`` the state folder stores how far the stream is on the disk. ``retention`` removes files.
-
-        Raises:
-            OSError: if it can't be opened for another cause.
-            KeyFolderError: if a key of the folder can't be read or made.
+        Raises OSError if it can't be opened for another cause, KeyFolderError if a key of the folder can't be
+        read or made.
         """
         self._open_stream = open_stream
         self._options = options

@@ -192,6 +192,9 @@ class ProcessRecorder:
     ) -> None:
         """Begin an audit stream.
 
+        Raises ConfigError if the folder can't be written, unless the disk is full; KeyFolderError if a key in
+        it can't be used; StateUnusable if the folder is writable by everyone.
+
         Args:
             options: of the stream.
             head: of the state that the process uses for its checks.
@@ -203,11 +206,6 @@ class ProcessRecorder:
             register: store in the state folder how far the stream is on the disk.
             host: the name of this host in its cluster.
             retention: removes old files of the folder.
-
-        Raises:
-            ConfigError: if the folder can't be written, unless the disk is full.
-            KeyFolderError: if a key in it can't be used.
-            StateUnusable: if the folder is writable by everyone.
         """
         folder = Path(options.dir)
         open_stream = partial(
@@ -290,11 +288,8 @@ def start_embedded(
 ) -> ProcessRecorder:
     """Return the running recorder of an embedded verifier; close it before ``source`` and ``sender``.
 
-    With ``options`` it writes an audit stream; with ``sender`` it reports observations.
-
-    Raises:
-        ConfigError: if the folder can't be written.
-        KeyFolderError: if a key in it can't be used.
+    With ``options`` it writes an audit stream; with ``sender`` it reports observations. Raises ConfigError if
+    the folder can't be written, KeyFolderError if a key in it can't be used.
     """
     recorder = ProcessRecorder(verifier, queue_bytes=options.queue_bytes if options else QUEUE_BYTES)
     if options is not None:

@@ -320,15 +320,14 @@ def replay(
 ) -> ReplayReport:
     """Make every decision in the files of folders again, by the changes in all of them.
 
+    Raises StateUnusable if the folder or a file of it can't be read.
+
     Args:
         folders: the audit folders; ``audit verify`` proves that their lines are as written.
         arguments: arguments of calls by their digests; see ``read_arguments``.
         session_id: only decisions of this session, 16 bytes.
         trial: evaluate allowed calls by its ceiling, too.
         on_decision: called with each decision and its standing.
-
-    Raises:
-        StateUnusable: if the folder or a file of it can't be read.
     """
     report = ReplayReport(trial=None if trial is None else TrialReport())
     try:
@@ -519,11 +518,8 @@ def read_arguments(path: Path, folder: Path) -> dict[str, bytes]:
     """Return the arguments in a file by the digests that the log of a folder has of them.
 
     Each line is the JSON of one call's arguments, byte for byte; or, if that has line feeds, a JSON text that
-    holds it.
-
-    Raises:
-        UsageError: if the file can't be read.
-        KeyFolderError: if the folder's arguments key can't be.
+    holds it. Raises UsageError if the file can't be read, KeyFolderError if the folder's arguments key can't
+    be.
     """
     key = ArgumentsKey.load(folder / layout.ARGUMENTS_KEY_FILE)
     by_digest: dict[str, bytes] = {}

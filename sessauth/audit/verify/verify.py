@@ -89,6 +89,8 @@ def verify(
 ) -> AuditReport:
     """Read a whole audit folder, one file at a time, and report.
 
+    Raises StateUnusable MISSING if the folder can't be read; KeyFolderError if there are no public keys.
+
     Args:
         folder: the audit folder; processes may be writing there.
         keys: the trusted public keys, by id; those of ``register`` if None, and without it those in
@@ -97,10 +99,6 @@ def verify(
         since_ms: removed files and streams that ended before this moment are no findings, in ms since 1970.
         register: the state folder's register of the log, read before this folder.
         on_progress: called after each file with the number of files read, and of all files.
-
-    Raises:
-        StateUnusable: MISSING, if the folder can't be read.
-        KeyFolderError: if there are no public keys.
     """
     for _ in range(_TRIES):
         try:

@@ -297,6 +297,10 @@ class AuditStream:
     ) -> Self:
         """Begin a stream in a folder, which is made if there is none.
 
+        Raises OSError if it can't be written; KeyFolderError if a key of the folder can't be read or made;
+        StateUnusable WRONG_MODE, if the folder is writable by everyone; UsageError if an option is out of
+        range.
+
         Args:
             folder: the audit folder; several streams may be written there at once.
             process: the name of the process, such as "control", "worker-0", "embedded".
@@ -308,12 +312,6 @@ class AuditStream:
             index: record the ends of the folder's other streams in this one, so that their removal is found.
                 For one of the processes that share a folder.
             host: the name of the process's host in its cluster, "" for a single host.
-
-        Raises:
-            OSError: if it can't be written.
-            KeyFolderError: if a key of the folder can't be read or made.
-            StateUnusable: WRONG_MODE, if the folder is writable by everyone.
-            UsageError: if an option is out of range.
         """
         options = options or StreamOptions()
         if options.rotate_bytes < LEAST_ROTATE_BYTES:

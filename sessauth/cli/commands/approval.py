@@ -48,8 +48,7 @@ def console(settings: Settings, /, port: int, allow_changes: bool, audit: Path |
 def serve_console(settings: Settings, *, port: int, login_ms: int, **terms: Any) -> None:
     """Serve until the process is asked to end; ``terms`` are those of ``ConsoleTerms``.
 
-    Raises:
-        ConfigError: if a part of the console is not installed, or the port is in use.
+    Raises ConfigError if a part of the console is not installed, or the port is in use.
     """
     try:
         from ...console.logins import CODE_MS

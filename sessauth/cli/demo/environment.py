@@ -158,8 +158,7 @@ class DemoEnvironment:
 def open_demo() -> Iterator[DemoEnvironment]:
     """Start a server on a state folder of its own, and stop it when the block ends.
 
-    Raises:
-        Unavailable: if the server and its workers are not ready in time.
+    Raises Unavailable if the server and its workers are not ready in time.
     """
     # The system's own folder and not TMPDIR: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp") as folder:

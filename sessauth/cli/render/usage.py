@@ -166,8 +166,7 @@ def report_of(
 ) -> UsageReport:
     """Return the report of sessions and their usage.
 
-    Raises:
-        UsageError: if there is no session to report on.
+    Raises UsageError if there is no session to report on.
     """
     if not used:
         raise UsageError("nothing to report: no session of that purpose is known here")
@@ -208,8 +207,7 @@ def suggested(
 ) -> list[str]:
     """Return the suggested scopes of the one ceiling, or of the layer whose id begins with ``layer``.
 
-    Raises:
-        UsageError: if there is none or more than one, or nothing is suggested.
+    Raises UsageError if there is none or more than one, or nothing is suggested.
     """
     if report is None:
         raise UsageError(f"--scopes-only: {NO_USAGE}")
@@ -306,9 +304,7 @@ def report_lines(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval |
 def write_html(report: UsageReport, file: Path, fit: Fit = Fit.KINDS) -> None:
     """Write the page of a report, for its owner alone: it contains values of arguments.
 
-    Raises:
-        ConfigError: if the console's templates are not installed.
-        UsageError: if the file can't be written.
+    Raises ConfigError if the console's templates are not installed, UsageError if the file can't be written.
     """
     try:
         from ...console.pages import report_page

@@ -199,6 +199,8 @@ class Client(Calls):
     ) -> None:
         """Make a client; nothing connects before the first call.
 
+        Raises ConfigError if these contradict each other or a file can't be read.
+
         Args:
             target: a socket path or HOST:PORT, or those of several servers of a cluster, of which one is
                 asked after the other: a sequence, or a text with commas in between. None:
@@ -215,9 +217,6 @@ class Client(Calls):
             issuer_keys: keys that must have signed the host's verifier keys: a JWK set, public keys or
                 KeyRecords. None: the keys that the server itself names.
             trace: send the trace that a call belongs to; needs ``sessauth[tracing]``.
-
-        Raises:
-            ConfigError: if these contradict each other or a file can't be read.
         """
         self._timeout_ms = check_timeout(timeout_ms)
         endpoint = resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)

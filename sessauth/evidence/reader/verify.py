@@ -390,6 +390,8 @@ def verify_pack(
 ) -> EvidenceReport:
     """Verify a pack.
 
+    Raises OSError if a file can't be read.
+
     Args:
         path: the pack.
         trusted: keys from elsewhere.
@@ -397,9 +399,6 @@ def verify_pack(
         folders: audit folders, or folders of them, to compare the pack with: a copy of the log.
         bound_ms: how long a host may allow calls after the end of their session.
         on_progress: called after each file with the number of files read, and of all files.
-
-    Raises:
-        OSError: if a file can't be read.
     """
     report = EvidenceReport(bool(trusted.audit))
     with path.open("rb") as file:

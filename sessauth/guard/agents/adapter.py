@@ -19,11 +19,7 @@ _log: Final = logging.getLogger("sessauth.guard")
 
 
 def choose(choice: GuardChoice, context: object, tool: str = TOOLS_LIST) -> Guard:
-    """Return the guard of a call of ``tool``.
-
-    Raises:
-        ToolDenied: if there is none, or the function fails.
-    """
+    """Return the guard of a call of ``tool``. Raises ToolDenied if there is none, or the function fails."""
     try:
         guard = choice if isinstance(choice, Guard) else choice(context) if choice else current_guard()
     except Exception as error:

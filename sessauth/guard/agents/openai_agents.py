@@ -38,8 +38,7 @@ class GuardedAgent(Agent[Any], GuardedBase):
     async def get_all_tools(self, run_context: Any) -> list[Any]:
         """Return the tools that may be shown, those of MCP servers too, each checked when it is called.
 
-        Raises:
-            UsageError: for a tool that is an agent without a guard.
+        Raises UsageError for a tool that is an agent without a guard.
         """
         every = await super().get_all_tools(run_context)
         tools = [tool for tool in every if isinstance(tool, FunctionTool)]

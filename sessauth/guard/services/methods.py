@@ -40,10 +40,8 @@ def message_arguments(message: Message) -> dict[str, Any]:
     presence, a list and a map are there if they are set. Bytes are base64 text, an enum is the name of its
     value, a float keeps the value that its 32 bits have, and an extension has its full name in brackets.
     Struct, Value, ListValue and the wrappers are the JSON that they represent; Timestamp, Duration and Any
-    are their fields. Unknown fields are not in it: discard them before the message is used.
-
-    Raises:
-        TypeError: for anything but a message.
+    are their fields. Unknown fields are not in it: discard them before the message is used. Raises TypeError
+    for anything but a message.
     """
     if not isinstance(message, Message):
         raise TypeError(f"the request is a protobuf message, not {type(message).__name__}")
@@ -122,13 +120,12 @@ class ServiceMethod:
     ) -> None:
         """Describe a method.
 
+        Raises UsageError for a template that can't be read.
+
         Args:
             action: as scopes name it.
             resource: a template whose places are fields of the request, as ``orders/{order_id}``.
             arguments: returns the arguments of a request; default: the fields of the message.
-
-        Raises:
-            UsageError: for a template that can't be read.
         """
         self.action = action
         self.resource = ResourceTemplate(resource)
@@ -138,10 +135,8 @@ class ServiceMethod:
         """Return the call of one request.
 
         Unknown fields are discarded from it first: its receiver acts on the checked message and no more.
-
-        Raises:
-            UsageError: if the request has no value for a place, or a value that JSON can't say.
-            TypeError: if it is not a message.
+        Raises UsageError if the request has no value for a place, or a value that JSON can't say; TypeError
+        if it is not a message.
         """
         if hasattr(request, "DiscardUnknownFields"):
             request.DiscardUnknownFields()
@@ -153,8 +148,7 @@ class ServiceMethod:
     def stream(self) -> ServiceCall:
         """Return the call of a stream of requests, which is checked at its start and has no arguments.
 
-        Raises:
-            UsageError: if the resource has places, which such a call can't fill.
+        Raises UsageError if the resource has places, which such a call can't fill.
         """
         return ServiceCall(self.action, self.resource.fill({}), b"{}")
 

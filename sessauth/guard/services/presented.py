@@ -26,8 +26,7 @@ def bearer(values: Sequence[str]) -> str:
 def one_proof(values: Sequence[str]) -> str:
     """Return the proof of a request's ``x-sessauth-proof`` values; empty if there is none.
 
-    Raises:
-        UsageError: if there are two.
+    Raises UsageError if there are two.
     """
     if len(values) > 1:
         raise UsageError("the request has two proofs")

@@ -85,8 +85,7 @@ class ResourceTemplate:
     def __init__(self, text: str) -> None:
         """Read a template.
 
-        Raises:
-            UsageError: for an empty segment, or a brace that is not the end of a place.
+        Raises UsageError for an empty segment, or a brace that is not the end of a place.
         """
         self.text = text
         self._parts: list[tuple[str, tuple[str, ...], bool]] = []
@@ -102,9 +101,8 @@ class ResourceTemplate:
     def fill(self, values: Mapping[str, Any]) -> str:
         """Return the resource with ``values`` in its places.
 
-        Raises:
-            UsageError: for a value that is missing, is neither text nor a whole number, or would fill more
-                than its place.
+        Raises UsageError for a value that is missing, is neither text nor a whole number, or would fill more
+        than its place.
         """
         return "/".join(
             literal or self._value(values, path, several) for literal, path, several in self._parts
@@ -165,6 +163,8 @@ class ServiceRoute:
     ) -> None:
         """Describe a route.
 
+        Raises UsageError for a path or template that can't be read, and a text in the place of names.
+
         Args:
             method: the HTTP method, or ``WEBSOCKET``.
             path: as Starlette and FastAPI write it: ``{name}`` is one segment, ``{name:path}`` the rest;
@@ -174,9 +174,6 @@ class ServiceRoute:
             judges_body: False for an upload whose body is neither read nor checked.
             query: the names that the application takes from the query, of a request that may have a body;
                 scopes name them without ``?``, and in a body they are refused.
-
-        Raises:
-            UsageError: for a path or template that can't be read, and a text in the place of names.
         """
         if isinstance(query, str):
             raise UsageError("query: is a list of names")
@@ -221,8 +218,7 @@ class RouteTable(CallTable):
     def call(self, method: str, path: str, query: bytes, body: bytes) -> ServiceCall:
         """Return the call of a whole request, for a client's proof.
 
-        Raises:
-            UsageError: for an unknown route; as :func:`route_arguments`.
+        Raises UsageError for an unknown route; as :func:`route_arguments`.
         """
         found = self.find(method, path)
         if found is None:
@@ -240,11 +236,9 @@ def named_call(method: str, path: str, action: str, resource: str) -> NamedCall:
 def route_arguments(query: bytes, body: bytes, places: Places) -> bytes:
     """Return the arguments of a query string and a JSON body together, in canonical form.
 
-    Values of a query are texts. Names are those of ``places``.
-
-    Raises:
-        UsageError: for a body that is not a JSON object, a query that is not UTF-8 or too long, and a name
-            that occurs twice or where the handler does not take it from.
+    Values of a query are texts. Names are those of ``places``. Raises UsageError for a body that is not a
+    JSON object, a query that is not UTF-8 or too long, and a name that occurs twice or where the handler does
+    not take it from.
     """
     try:
         pairs = parse_qsl(
@@ -269,8 +263,7 @@ def route_arguments(query: bytes, body: bytes, places: Places) -> bytes:
 def require_json(headers: Mapping[str, Sequence[str]]) -> None:
     """Return if a body with these headers is read as JSON by everyone; names are in lower case.
 
-    Raises:
-        UsageError: for another content type, a charset but UTF-8, an encoding, and for two of a header.
+    Raises UsageError for another content type, a charset but UTF-8, an encoding, and for two of a header.
     """
     if any(coding.strip().lower() != "identity" for coding in headers.get("content-encoding", ())):
         raise UsageError("body: is encoded")

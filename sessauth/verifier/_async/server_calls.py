@@ -48,6 +48,8 @@ class AsyncServerCalls:
     ) -> DecisionBase:
         """Check one call, and have the server charge its costs.
 
+        Raises UsageError for a retry id or a permit beyond its limit.
+
         Args:
             token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
             action: the action of the call.
@@ -67,9 +69,6 @@ class AsyncServerCalls:
         Returns:
             The kernel's decision, or the server's where the server was asked. If the server can't be asked,
             the kernel's denial: NEEDS_SERVER, or APPROVAL_REQUIRED.
-
-        Raises:
-            UsageError: for a retry id or a permit beyond its limit.
         """
         # Converted once, so that the server checks the same bytes.
         arguments = judged(arguments)

@@ -51,6 +51,8 @@ class ServerCalls:
     ) -> DecisionBase:
         """Check one call, and have the server charge its costs.
 
+        Raises UsageError for a retry id or a permit beyond its limit.
+
         Args:
             token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
             action: the action of the call.
@@ -70,9 +72,6 @@ class ServerCalls:
         Returns:
             The kernel's decision, or the server's where the server was asked. If the server can't be asked,
             the kernel's denial: NEEDS_SERVER, or APPROVAL_REQUIRED.
-
-        Raises:
-            UsageError: for a retry id or a permit beyond its limit.
         """
         # Converted once, so that the server checks the same bytes.
         arguments = judged(arguments)
