@@ -18,11 +18,9 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Return the wall time in ms."""
-        ...
 
     def steady_ms(self) -> int:
         """Return a time in ms that nobody sets, from an unknown start; it counts suspend."""
-        ...
 
 
 class SystemClock:

@@ -76,15 +76,12 @@ class RpcFailure(Protocol):
 
     def code(self) -> grpc.StatusCode:
         """Return the status code."""
-        ...
 
     def details(self) -> str | None:
         """Return the status message."""
-        ...
 
     def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
         """Return the trailers, which hold the details."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -405,11 +405,9 @@ class HolderSigner(Protocol):
     @property
     def public(self) -> HolderPublicKey:
         """The public half."""
-        ...
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature by the secret of ``public.next_key``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

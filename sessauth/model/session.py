@@ -270,7 +270,6 @@ class SessionLookup(Protocol):
 
     def get_session(self, session_id: bytes) -> Session | None:
         """Return a session."""
-        ...
 
 
 def lineage(session: Session | None, read: Callable[[bytes], Session | None]) -> Iterator[Session]:

@@ -230,7 +230,6 @@ class ToolTable(Protocol):
 
     def ask(self, tool: str, method: str = ...) -> tuple[str, str, bytes]:
         """Return action, resource and facts of a call."""
-        ...
 
 
 class HostKeys:

@@ -166,7 +166,6 @@ class ObservationSender(Protocol):
 
         Raises UsageError or PermissionDenied if it is refused for good; after any other error it is repeated.
         """
-        ...
 
 
 class _ChainObservation:

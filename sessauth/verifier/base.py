@@ -287,11 +287,9 @@ class StateProbe(Protocol):
 
     def head(self) -> Head:
         """Return the log's position, read now."""
-        ...
 
     def called_for(self) -> tuple[int, int]:
         """Return the number of the server process that requests an acknowledgement, and the revision."""
-        ...
 
 
 class RegistrationLoop:

@@ -36,11 +36,9 @@ class LocalSource(Protocol):
 
     def bodies(self) -> bytes:
         """Return the bodies of records that are not in the stream yet."""
-        ...
 
     def recorded(self, bodies: bytes) -> None:
         """Acknowledge that the stream has these."""
-        ...
 
 
 class AuditSink:

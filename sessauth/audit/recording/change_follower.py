@@ -44,15 +44,12 @@ class ChangeSource(Protocol):
 
     def head(self) -> Head:
         """Return the head of the log."""
-        ...
 
     def entries(self, since_seq: int, limit: int) -> list[LogEntry]:
         """Return the changes after a seq; raises Rejected COMPACTED if some are gone."""
-        ...
 
     def compacted_seq(self) -> int:
         """Return the seq after which the changes are kept."""
-        ...
 
 
 class ChangeFollower:

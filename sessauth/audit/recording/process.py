@@ -45,11 +45,9 @@ class Sink(Protocol):
 
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
         """Process a batch, in the order of the decisions; ``lost`` more did not fit since the last one."""
-        ...
 
     def tick(self, now_ms: int) -> None:
         """Do the work that is due. ``now_ms``: the wall clock's time, in ms since 1970."""
-        ...
 
 
 class Recorder:
