@@ -49,7 +49,7 @@ from starlette.staticfiles import StaticFiles
 
 from ..audit.read.query import DecisionContext, FolderReader, LoggedDecision, Query, find, load_context
 from ..client import AsyncClient, RegisteredVerifier
-from ..clock import Clock, SystemClock
+from ..clock import SystemClock
 from ..errors import NotFound, PermissionDenied, Rejected, TokenError
 from ..model.receipt import VerifierState
 from ..tokens.block_draft import BlockInfo
@@ -60,41 +60,33 @@ from .decision_log import DecisionLog
 from .gate import PageGate, cookie_name, peer_uid
 from .logins import Login, Logins
 from .pages import FOLDER, Pages, base_of, moment
-from .parts import ConsoleParts, ConsoleTerms, id_of
+from .parts import ConsoleParts, ConsoleTerms, Handlers, id_of
 from .recent import RecentAnswers
 from .session_changes import SessionChanges
-from .sessions import ClosurePage, OneSession, SessionsPage
+from .sessions import ClosurePage, SessionsPage, one_session
 
 
-class HostsPage:
-    """The view of the page."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Show what ``parts`` know."""
-        self._parts = parts
-
-    async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Return the template and its values."""
-        parts, client = self._parts, self._parts.client
-        verifiers = await parts.answers.get("verifiers", client.list_verifiers)
-        values: dict[str, Any] = {"status": None, "standing": None, "at_ms": verifiers.at_ms}
-        try:
-            values["status"] = (await parts.answers.get("status", client.server_status)).value
-            values["standing"] = (await parts.answers.get("standing", client.cluster_standing)).value
-        except (PermissionDenied, Rejected):
-            # A single host has no standing in a cluster, and a role may read less than the registry.
-            pass
-        head = max([parts.board.revision, *(each.revision for each in verifiers.value)])
-        if values["status"] is not None:
-            head = max(head, values["status"].revision)
-        now_ms = parts.clock.now_ms()
-        return "hosts.html", {
-            **values,
-            "head": head,
-            "verifiers": [
-                (each, max(0, head - each.revision), _freshness(each, now_ms)) for each in verifiers.value
-            ],
-        }
+async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
+    client = parts.client
+    verifiers = await parts.answers.get("verifiers", client.list_verifiers)
+    values: dict[str, Any] = {"status": None, "standing": None, "at_ms": verifiers.at_ms}
+    try:
+        values["status"] = (await parts.answers.get("status", client.server_status)).value
+        values["standing"] = (await parts.answers.get("standing", client.cluster_standing)).value
+    except (PermissionDenied, Rejected):
+        # A single host has no standing in a cluster, and a role may read less than the registry.
+        pass
+    head = max([parts.board.revision, *(each.revision for each in verifiers.value)])
+    if values["status"] is not None:
+        head = max(head, values["status"].revision)
+    now_ms = parts.clock.now_ms()
+    return "hosts.html", {
+        **values,
+        "head": head,
+        "verifiers": [
+            (each, max(0, head - each.revision), _freshness(each, now_ms)) for each in verifiers.value
+        ],
+    }
 
 
 def _freshness(verifier: RegisteredVerifier, now_ms: int) -> str:
@@ -112,12 +104,8 @@ def _freshness(verifier: RegisteredVerifier, now_ms: int) -> str:
 MAX_TOKEN_CHARS: Final = 20_000
 
 
-class TokenInspector:
+class TokenInspector(Handlers):
     """The form, and the contents of the token that it sent."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Answer with the pages of ``parts``."""
-        self._parts = parts
 
     async def show(self, request: Request) -> Response:
         """Answer with the empty form."""
@@ -162,12 +150,8 @@ WHOLE_MS: Final = 15_000
 _WHOLE_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-class DecisionPages:
+class DecisionPages(Handlers):
     """The list, and one decision."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Show the decisions that ``parts`` read."""
-        self._parts = parts
 
     async def list(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Return the template and the values of the list."""
@@ -253,7 +237,6 @@ def application(
     hosts: Sequence[str],
     terms: ConsoleTerms,
     *,
-    clock: Clock | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> PageGate:
     """Return the application.
@@ -263,10 +246,9 @@ def application(
         logins: those of the browsers.
         hosts: the values of the header Host (HOST:PORT) that are answered.
         terms: the permitted changes, and the key that signs.
-        clock: the source of the time that ages count to.
         stopping: streams end when it returns True.
     """
-    clock = clock or SystemClock()
+    clock = SystemClock()
     pages = Pages(
         clock,
         allow_changes=terms.allow_changes,
@@ -358,11 +340,11 @@ def _routes(parts: ConsoleParts) -> list[Route]:
         *_approval_routes(parts),
         Route("/decisions", live(decisions.list)),
         Route("/decisions/{decision}", live(decisions.one)),
-        Route("/hosts", live(HostsPage(parts).view)),
+        Route("/hosts", live(partial(_hosts, parts))),
         Route("/token", inspector.show),
         Route("/token", inspector.inspect, methods=["POST"]),
         Route("/", live(SessionsPage(parts).view)),
-        Route("/sessions/{session}", live(OneSession(parts).view)),
+        Route("/sessions/{session}", live(partial(one_session, parts))),
         Route("/sessions/{session}/closure", live(closure.view)),
         Route("/sessions/{session}/receipt", closure.download),
         Route("/sessions/{session}/change/{kind}", changes.show),

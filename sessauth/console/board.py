@@ -14,6 +14,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -80,11 +81,8 @@ class Board:
 
     async def wait(self, seconds: float) -> None:
         """Return when something changed, at the latest after ``seconds``."""
-        changed = self._news
-        try:
-            await asyncio.wait_for(changed.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
 
     def ordered(self) -> list[Session]:
         """Return all sessions: the living first, the newest first."""

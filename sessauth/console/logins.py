@@ -51,10 +51,9 @@ class Login:
 class Logins:
     """The one-time link that may be used next, and the logins that were made."""
 
-    def __init__(self, clock: Clock, *, link_ms: int = LINK_MS, login_ms: int = LOGIN_MS) -> None:
-        """Begin without a link; a link counts for ``link_ms``, a login for ``login_ms``."""
+    def __init__(self, clock: Clock, *, login_ms: int = LOGIN_MS) -> None:
+        """Begin without a link; a login counts for ``login_ms``."""
         self._clock = clock
-        self._link_ms = link_ms
         self.login_ms = login_ms
         self._link = b""
         self._link_ends_ms = 0
@@ -63,7 +62,7 @@ class Logins:
     def new_link(self) -> str:
         """Return the secret of a new link; an earlier unused one is no longer valid."""
         secret = secrets.token_urlsafe(32)
-        self._link, self._link_ends_ms = _digest(secret), self._clock.now_ms() + self._link_ms
+        self._link, self._link_ends_ms = _digest(secret), self._clock.now_ms() + LINK_MS
         return secret
 
     def is_link(self, secret: str) -> bool:

@@ -213,18 +213,16 @@ def used_layer(layer: LayerUse, fit: Fit = Fit.KINDS) -> dict[str, Any]:
     """Return the values of ``grants.html``: each granted scope, its calls, and its part of the suggestion."""
     suggestion = layer.suggestion(fit)
     parts = {part.index: part for part in suggestion.parts}
-    scopes = []
-    for index, use in enumerate(layer.scopes):
-        part = parts.get(index)
-        scopes.append(
-            {
-                "text": str(use.scope),
-                "calls": use.span.calls,
-                "last_ms": use.span.last_ms,
-                "outcome": part.outcome if part else "",
-                "enough": [str(each) for each in part.scopes] if part else (),
-            }
-        )
+    scopes = [
+        {
+            "text": str(use.scope),
+            "calls": use.span.calls,
+            "last_ms": use.span.last_ms,
+            "outcome": part.outcome if part else "",
+            "enough": [str(each) for each in part.scopes] if part else (),
+        }
+        for use, part in ((use, parts.get(index)) for index, use in enumerate(layer.scopes))
+    ]
     return {
         "id": layer.layer.id,
         "title": "ceiling" if layer.layer.kind == "ceiling" else "minted into tokens",

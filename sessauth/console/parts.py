@@ -59,6 +59,14 @@ class ConsoleParts:
         return id_of(request, "session", 16)
 
 
+class Handlers:
+    """Handlers of requests, by the parts of a console."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        """Answer with the pages of ``parts``."""
+        self._parts = parts
+
+
 def id_of(request: Request, name: str, size: int) -> bytes:
     """Return the id of ``size`` bytes in a part of the path. Raises NotFound for another text."""
     try:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..clock import SystemClock
 from ..errors import ConfigError
 from .app import application
-from .logins import LINK_MS, Logins
+from .logins import Logins
 from .parts import ConsoleTerms
 
 if TYPE_CHECKING:
@@ -194,8 +194,3 @@ def host_headers(port: int) -> list[str]:
     """Return the values of the header Host that browsers send to a port of loopback."""
     # The port of the scheme is left out.
     return [name if port == 80 else f"{name}:{port}" for name in (HOST, "localhost")]
-
-
-def minutes_of_a_link() -> int:
-    """Return for how many minutes a link counts."""
-    return LINK_MS // 60_000

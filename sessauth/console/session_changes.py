@@ -27,7 +27,7 @@ from ..usage.profile import CEILING, GrantLayer, ceilings
 from ..usage.tighten import Fit
 from .decision_log import DecisionLog
 from .pages import base_of, moment
-from .parts import ConsoleParts
+from .parts import ConsoleParts, Handlers
 from .sessions import CHANGING, NO_CENSUS, SessionFacts, actor_of, facts_of, read_each
 
 WINDOW_MS: Final = 600_000
@@ -265,12 +265,8 @@ READ_ONLY: Final = (
 )
 
 
-class SessionChanges:
+class SessionChanges(Handlers):
     """Handlers of previews and of changes."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Change the sessions of the server that ``parts`` know."""
-        self._parts = parts
 
     async def show(self, request: Request) -> Response:
         """Answer with the preview of a change; of a narrowing, with the suggested scopes of ``layer``."""

@@ -24,7 +24,7 @@ from ..scopes.value import Value, value_of, value_to_text
 from ..usage.report import UsageReport
 from ..usage.session_usage import SessionObservation
 from .pages import stated, used_layer
-from .parts import ConsoleParts
+from .parts import ConsoleParts, Handlers
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
 
 ROWS: Final = 25
@@ -35,12 +35,8 @@ _AT_ONCE: Final = 8
 STATUSES: Final = ("living", "suspended", "ended", "all")
 
 
-class SessionsPage:
+class SessionsPage(Handlers):
     """The page of all, the living first; filtered and in pages, so that thousands don't hitch."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Show what ``parts`` know."""
-        self._parts = parts
 
     async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Return the template and its values."""
@@ -214,44 +210,36 @@ def _usage(report: SessionReport, now_ms: int) -> UsageReport | None:
     return None if usage is None else UsageReport.of([(report.granted, usage)], now_ms=now_ms)
 
 
-class OneSession:
-    """The view of the page."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Show what ``parts`` know."""
-        self._parts = parts
-
-    async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Return the template and its values."""
-        parts = self._parts
-        session_id = parts.session_id(request)
-        facts = await facts_of(parts, session_id)
-        session = facts.session
-        query = Query(session=session_id.hex(), action="*")
-        decisions = parts.log.find(query, MAX_DECISIONS) if parts.log else []
-        events = parts.board.events_of(session_id)
-        return "session.html", {
-            "session": session,
-            "over": session.status is SessionStatus.ENDED,
-            "at_ms": facts.at_ms,
-            "elsewhere": facts.elsewhere,
-            "observation": facts.report.observation,
-            "verifiers": facts.report.verifiers,
-            "missing": [each.name for each in facts.report.missing],
-            "facts": [(each.name, _fact_text(value_of(each.value)), each.visible) for each in session.facts],
-            "layers": list(layer_rows(facts)),
-            "usage": facts.usage,
-            "children": facts.children[:MAX_CHILDREN],
-            "more_children": max(0, len(facts.children) - MAX_CHILDREN),
-            "depths": depths(session_id, facts.children),
-            "blocks": list(islice(block_rows(facts.census), MAX_BLOCK_ROWS)),
-            "more_blocks": max(0, len(facts.census.blocks) - MAX_BLOCK_ROWS),
-            "late": facts.census.late,
-            "decisions": decisions,
-            "log": parts.log,
-            "events": events[:MAX_EVENTS],
-            "actor": actor_of(session, events),
-        }
+async def one_session(parts: ConsoleParts, request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the template of a session's page, and its values."""
+    session_id = parts.session_id(request)
+    facts = await facts_of(parts, session_id)
+    session = facts.session
+    query = Query(session=session_id.hex(), action="*")
+    decisions = parts.log.find(query, MAX_DECISIONS) if parts.log else []
+    events = parts.board.events_of(session_id)
+    return "session.html", {
+        "session": session,
+        "over": session.status is SessionStatus.ENDED,
+        "at_ms": facts.at_ms,
+        "elsewhere": facts.elsewhere,
+        "observation": facts.report.observation,
+        "verifiers": facts.report.verifiers,
+        "missing": [each.name for each in facts.report.missing],
+        "facts": [(each.name, _fact_text(value_of(each.value)), each.visible) for each in session.facts],
+        "layers": list(layer_rows(facts)),
+        "usage": facts.usage,
+        "children": facts.children[:MAX_CHILDREN],
+        "more_children": max(0, len(facts.children) - MAX_CHILDREN),
+        "depths": depths(session_id, facts.children),
+        "blocks": list(islice(block_rows(facts.census), MAX_BLOCK_ROWS)),
+        "more_blocks": max(0, len(facts.census.blocks) - MAX_BLOCK_ROWS),
+        "late": facts.census.late,
+        "decisions": decisions,
+        "log": parts.log,
+        "events": events[:MAX_EVENTS],
+        "actor": actor_of(session, events),
+    }
 
 
 def _fact_text(value: Value) -> str:
@@ -355,12 +343,8 @@ MEANS: Final = {
 _LIVES: Final = "WRONG_STATUS"
 
 
-class ClosurePage:
-    """The view of the page, and the receipt as a file."""
-
-    def __init__(self, parts: ConsoleParts) -> None:
-        """Show the receipts of the server that ``parts`` know."""
-        self._parts = parts
+class ClosurePage(Handlers):
+    """The page of a receipt, and the receipt as a file."""
 
     async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
         """Return the template and its values."""

@@ -51,15 +51,15 @@ def serve_console(settings: Settings, *, port: int, login_ms: int, **terms: Any)
     Raises ConfigError if a part of the console is not installed, or the port is in use.
     """
     try:
-        from ...console.logins import CODE_MS
+        from ...console.logins import CODE_MS, LINK_MS
         from ...console.parts import ConsoleTerms
-        from ...console.serving import bind, minutes_of_a_link, serve
+        from ...console.serving import bind, serve
     except ImportError as error:
         raise ConfigError(f"{error.name} is not installed: pip install 'sessauth[console]'") from None
 
     connect = settings.async_client()
     bound = bind(port)
-    minutes = minutes_of_a_link()
+    minutes = LINK_MS // 60_000
 
     def show_code(code: str, approval: ApprovalRequest) -> None:
         record = approval.record
