@@ -58,17 +58,11 @@ class Approver:
         return self._key.public_key
 
     def grant(self, request: ApprovalRequest, *, ttl_ms: int = DEFAULT_TTL_MS) -> SignedApproval:
-        """Sign that this one call may happen, once.
+        """Sign that this one call may happen, once, within ``ttl_ms`` from now, and before the request ends.
 
-        Show ``request.render()`` to the person who decides, before: nothing else is signed.
-
-        Args:
-            request: the requested approval.
-            ttl_ms: how long the approval counts from now; never longer than the request does.
-
-        Raises:
-            InvalidApproval: if the request must not be signed; its ``fault`` is a stable word.
-            UsageError: if ``ttl_ms`` is not positive.
+        Show ``request.render()`` to the person who decides, before: nothing else is signed. Raises
+        InvalidApproval, with a stable word as its ``fault``, if the request must not be signed; UsageError if
+        ``ttl_ms`` is not positive.
         """
         if ttl_ms < 1:
             raise UsageError(f"ttl_ms: must be positive, not {ttl_ms}")

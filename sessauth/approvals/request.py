@@ -60,13 +60,9 @@ class ApprovalRequest:
     def statement(self, public_key: bytes, expires_at_ms: int, now_ms: int) -> ApprovalStatement:
         """Return the statement for ``public_key`` (32 bytes) to sign.
 
-        Raises InvalidApproval if it must not be signed: the digest is not that of the shown call, the key is
-        not named or has signed, it is answered, used up or over, or a part of it can't be shown.
-
-        Args:
-            public_key: the approver's; the scope must name it.
-            expires_at_ms: the end of the approval in ms since 1970, or the request's own if that is earlier.
-            now_ms: the time, in ms since 1970.
+        It counts until ``expires_at_ms``, or until the request's own end if that is earlier; times are ms
+        since 1970. Raises InvalidApproval if it must not be signed: the digest is not that of the shown call,
+        the key is not named or has signed, it is answered, used up or over, or a part of it can't be shown.
         """
         self.render()
         record = self.record

@@ -239,14 +239,9 @@ def application(
     *,
     stopping: Callable[[], bool] = lambda: False,
 ) -> PageGate:
-    """Return the application.
+    """Return the application. It answers to ``hosts``, values of the header Host (HOST:PORT).
 
-    Args:
-        connect: makes the client, on the loop of the application.
-        logins: those of the browsers.
-        hosts: the values of the header Host (HOST:PORT) that are answered.
-        terms: the permitted changes, and the key that signs.
-        stopping: streams end when it returns True.
+    ``connect`` makes the client, on the loop of the application. Streams end when ``stopping`` returns True.
     """
     clock = SystemClock()
     pages = Pages(

@@ -53,14 +53,10 @@ def serve(
     *,
     login_ms: int,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C; ``bound`` is closed at the end.
 
-    Args:
-        connect: makes the client.
-        bound: the socket; closed at the end.
-        terms: of the console.
-        announce: gets each one-time link: one at once, and one for each Enter and SIGUSR1.
-        login_ms: how long a login counts.
+    ``announce`` gets each one-time link: one at once, and one for each Enter and SIGUSR1. A login counts for
+    ``login_ms``.
     """
     port = bound.getsockname()[1]
     logins = Logins(SystemClock(), login_ms=login_ms)

@@ -241,13 +241,10 @@ class ToolCatalog:
     def request(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str]:
         """Return the action and resource of a call, for ``check``.
 
-        The action of a method that is part of the handshake is ``HANDSHAKE``: use ``stands`` for it. No scope
-        usually names that action, so that ``check`` denies it. Raises UnknownTool if the tool isn't pinned,
-        or the method can't be a resource. Deny the call.
-
-        Args:
-            tool: the name of the tool; ignored for another method than ``tools/call``.
-            method: the method of the protocol.
+        The name of the tool is ignored for another method than ``tools/call``. The action of a method that is
+        part of the handshake is ``HANDSHAKE``: use ``stands`` for it. No scope usually names that action, so
+        that ``check`` denies it. Raises UnknownTool if the tool isn't pinned, or the method can't be a
+        resource. Deny the call.
         """
         if method == TOOLS_CALL:
             return self._known(tool)[:2]

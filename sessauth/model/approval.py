@@ -224,16 +224,11 @@ def terms_of(record: ApprovalRecord) -> ApprovalTerms:
 def check_statement(
     signed: SignedApproval, terms: ApprovalTerms, now_ms: int, *, approval_id: bytes = b""
 ) -> ApprovalStatement:
-    """Return the statement of ``signed``, if it counts for ``terms``.
+    """Return the statement of ``signed``, if it counts for ``terms`` at ``now_ms``, without leeway.
 
-    Cheap checks come first and the signature last; at most one signature is verified. Raises InvalidApproval
-    with an :class:`ApprovalFault` as its ``fault``, if it does not count.
-
-    Args:
-        signed: one signed approval.
-        terms: the terms it must meet.
-        now_ms: the time to compare expiries with, in ms since 1970; there is no leeway.
-        approval_id: the approval that it must be of; empty: of any.
+    Cheap checks come first and the signature last; at most one signature is verified. ``approval_id`` is the
+    approval that it must be of; empty: of any. Raises InvalidApproval with an :class:`ApprovalFault` as its
+    ``fault``, if it does not count.
     """
     statement = ApprovalStatement.decode(signed.statement)
     if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
@@ -278,13 +273,10 @@ def judge_approvals(
 ) -> ApprovalOutcome:
     """Evaluate whether the approvals that came with a call and those in the state approve it.
 
-    Args:
-        presented: the encoded SignedApprovals that came with the request; each must count.
-        stored: approvals of the session in the state. Those of other terms, expired or used up are ignored,
-            so that a caller may pass all of them. Their signatures were verified before they were stored.
-        terms: the terms of the call.
-        now_ms: the time of the evaluation, in ms since 1970.
-        is_used: returns True if the session used up the approval of an id (16 bytes).
+    ``presented`` are the encoded SignedApprovals that came with it; each must count. ``stored`` are those of
+    the session in the state. Those of other terms, expired or used up are ignored, so that a caller may pass
+    all of them. Their signatures were verified before they were stored. ``is_used`` returns True if the
+    session used up the approval of an id (16 bytes).
     """
     record = _in_force(stored, terms, now_ms, is_used)
     keys = {signed.public_key for signed in record.standing(now_ms)} if record else set()

@@ -220,20 +220,13 @@ class ObservationSink:
         every_ms: int = EVERY_MS,
         forget_chains: Callable[[], object] | None = None,
     ) -> None:
-        """Begin to report by ``sender``; :meth:`close` ends it.
+        """Begin to report by ``sender``, as the worker ``verifier``; :meth:`close` ends it.
 
-        Args:
-            sender: the way to the control process.
-            verifier: a worker's name.
-            lineage_of: reads a session and its ancestors, with their ceilings. Without it no usage
-                records are reported.
-            wants_usage: report usage records of the allowed calls, with values of their arguments. None: as
-                the control process answers to an empty first batch; until then they wait.
-            max_sessions: sessions with observations that may wait.
-            max_bytes: bytes that may wait; as many again are on their way.
-            every_ms: the interval of batches.
-            forget_chains: makes the queue deliver the payloads of all chains again
-                (``DecisionQueue.forget_chains``).
+        ``lineage_of`` reads a session and its ancestors, with their ceilings; without it no usage records are
+        reported. ``wants_usage``: report usage records of the allowed calls, with values of their arguments.
+        None: as the control process answers to an empty first batch; until then they wait. Sessions and bytes
+        that may wait are bounded; as many bytes again are on their way. ``forget_chains`` makes the queue
+        deliver the payloads of all chains again (``DecisionQueue.forget_chains``).
         """
         self._sender = sender
         self._verifier = verifier

@@ -333,17 +333,10 @@ class GrantLayer:
     def matching_positions(
         self, action: str, resource: str, arguments: bytes = b"", decided: int = -1
     ) -> tuple[Position, ...]:
-        """Return the scopes of this layer that may have admitted an allowed call.
+        """Return the scopes of this layer that may have admitted an allowed call, in order.
 
-        Args:
-            action: of the call.
-            resource: of the call.
-            arguments: of the call, as JSON.
-            decided: the index of the scope that decided, if the decision names it; then nothing is searched.
-
-        Returns:
-            positions, in order; one with the index -1 if no scope matches, as when the ceiling was narrowed
-            since the call.
+        ``decided`` is the index of the scope that decided, if the decision names it; then nothing is
+        searched. The index is -1 if no scope matches, as when the ceiling was narrowed since the call.
         """
         if decided >= 0:
             return ((self.id, decided),)

@@ -169,13 +169,10 @@ class UsageReport:
         purpose: str | None = None,
         fits: Sequence[Fit] = tuple(Fit),
     ) -> UsageReport:
-        """Return the report of sessions and what each of them used.
+        """Return the report of sessions, with their current ceilings, and what each of them used.
 
-        Args:
-            used: the sessions, with their current ceilings.
-            now_ms: the time of the report, in ms since 1970.
-            purpose: of all sessions; the first one's if None.
-            fits: of the suggestions, which take most of the time.
+        ``purpose`` is that of all sessions; the first one's if None. Suggestions of ``fits`` take most of the
+        time. ``now_ms`` is the time of the report, since 1970.
         """
         observed = [_observed(session, usage) for session, usage in used]
         whole = merged(observed)
@@ -306,10 +303,7 @@ class Section:
 def sections(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | None = None) -> list[Section]:
     """Return the report in reading order, without empty sections.
 
-    Args:
-        report: of one session, or of several.
-        fit: of the suggestions.
-        approval: the people who are asked about new calls. None: new calls are denied.
+    ``approval`` are the people who are asked about new calls. None: new calls are denied.
     """
     prices = [layer.prices(fit) for layer in report.layers]
     all_sections = [_verdicts(report, fit, approval, prices), _summary(report), _time(report)]

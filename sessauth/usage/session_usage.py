@@ -258,19 +258,12 @@ class SessionUsage:
         reason: int = Reason.ALLOWED,
         refused: tuple[int, str] | None = None,
     ) -> None:
-        """Count one decision.
+        """Count one decision; ``reason`` is a number of :class:`~sessauth.reasons.Reason`.
 
-        Args:
-            action: of the call.
-            resource: of the call.
-            arguments: of the call, as JSON; read only if it was allowed.
-            at_ms: the time of the decision, in ms since 1970.
-            block_ids: of the chain; the first names the token.
-            matched: the scopes that may have admitted it (``GrantLayer.matching_positions``).
-            minted: the scopes that the token was minted with.
-            reason: of the decision, a number of :class:`~sessauth.reasons.Reason`.
-            refused: the layer of a ceiling in observe mode that would have refused it, and the argument at
-                fault.
+        ``arguments`` are JSON, read only if the call was allowed. The first of ``block_ids`` names the token.
+        ``matched`` are the scopes that may have admitted it (``GrantLayer.matching_positions``), ``minted``
+        those that the token was minted with. ``refused`` is the layer of a ceiling in observe mode that would
+        have refused it, and the argument at fault.
         """
         if reason != Reason.ALLOWED:
             self._deny(action, resource, at_ms, reason)

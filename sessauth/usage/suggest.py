@@ -143,15 +143,11 @@ def suggest(
     sessions: Sequence[Observed] = (),
     max_bytes: int = MAX_BYTES,
 ) -> Suggestion:
-    """Return scopes to replace ``layer``.
+    """Return scopes to replace ``layer``, by the usage of one session, or merged from several.
 
-    Args:
-        layer: the grant.
-        usage: of one session, or merged from several.
-        fit: the distance from the observed calls. KINDS is the default: the next session of a purpose writes
-            other texts than the last, to the same recipients.
-        sessions: the usage of each session by itself, for KINDS; all as one session if empty.
-        max_bytes: of all scopes together, encoded; beyond it they are coarser.
+    KINDS is the default: the next session of a purpose writes other texts than the last, to the same
+    recipients. For it, ``sessions`` are the usage of each session by itself; all count as one if empty.
+    Beyond ``max_bytes`` of all scopes together, encoded, they are coarser.
     """
     crowded = ""
     if fit is Fit.KINDS and usage.profiles[layer.kind].level == NOTHING:
@@ -315,12 +311,10 @@ _NAMED: Final = 3
 
 
 def verdict(suggestion: Suggestion, prices: Sequence[SessionPrice], *, by_approval: bool = False) -> str:
-    """Return the facts that an operator must know before using a suggestion.
+    """Return the facts that an operator must know before using a suggestion for a list of scopes.
 
-    Args:
-        suggestion: for one granted list of scopes.
-        prices: of each session by a suggestion made from the others; none for one session alone.
-        by_approval: new calls need a person's approval and are not denied.
+    ``prices`` are those of each session by a suggestion made from the others; none for one session alone.
+    ``by_approval``: new calls need a person's approval and are not denied.
     """
     if not suggestion.scopes:
         return "nothing is suggested: no call was allowed, or by too few sessions"

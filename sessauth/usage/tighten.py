@@ -68,11 +68,8 @@ def _recurs(values: Collection[Operand], calls: int) -> bool:
 def is_listed(fit: Fit, among: ValueSummary, *, first: bool) -> bool:
     """Return True if a suggestion lists the texts of a segment, and expects no others.
 
-    Args:
-        fit: of the suggestion.
-        among: the texts of all calls whose resources begin alike: one call of a tool counts among
-            recurring ones.
-        first: it is the first segment, which names the kind of the resource.
+    ``among`` are the texts of all calls whose resources begin alike: one call of a tool counts among
+    recurring ones. ``first``: it is the first segment, which names the kind of the resource.
     """
     few = among.values is not None and len(among.values) <= _RECURRING_VALUES
     return fit is Fit.EXACT or is_recurring(among) or (first and few)
@@ -96,12 +93,8 @@ def conditions(
 ) -> list[Condition]:
     """Return conditions that hold for each of ``calls`` calls; none if there is no such condition.
 
-    Args:
-        path: of the argument.
-        summary: the values there.
-        calls: the number of calls; calls without a value there make the conditions optional.
-        fit: of the suggestion.
-        changes: the tool may change something, so that its programs are held by their values in each fit.
+    Calls without a value at ``path`` make them optional. ``changes``: the tool may change something, so that
+    its programs are held by their values in each fit.
     """
     argument, optional = Path(path), summary.found < calls
     if summary.values and (fit is Fit.EXACT or (changes and is_language(path, [summary]))):

@@ -159,11 +159,9 @@ class ProcessRecorder:
     ) -> None:
         """Report observations of sessions to the control process, from :meth:`start` on.
 
-        Args:
-            sender: the way to the control process; not closed here, and needed until :meth:`close`.
-            source: where the ceilings of sessions are read.
-            verifier: a worker's name.
-            wants_usage: see :class:`~sessauth.usage.collector.ObservationSink`.
+        ``sender`` is not closed here, and needed until :meth:`close`. The ceilings of sessions are read from
+        ``source``. ``verifier`` is a worker's name; ``wants_usage`` is that of
+        :class:`~sessauth.usage.collector.ObservationSink`.
         """
         self.observations = ObservationSink(
             sender,
@@ -188,22 +186,14 @@ class ProcessRecorder:
         host: str = "",
         retention: AuditRetention | None = None,
     ) -> None:
-        """Begin an audit stream.
+        """Begin an audit stream of the process ``process``, which checks by the state of ``head``.
 
-        Raises ConfigError if the folder can't be written, unless the disk is full; KeyFolderError if a key in
-        it can't be used; StateUnusable if the folder is writable by everyone.
-
-        Args:
-            options: of the stream.
-            head: of the state that the process uses for its checks.
-            process: the name of the process.
-            audience: of its decisions, "" if they have several.
-            index: name the folder's other streams in this one, so that their removal is found.
-            changes: record the log's changes too.
-            local: record changes beside the log too.
-            register: store in the state folder how far the stream is on the disk.
-            host: the name of this host in its cluster.
-            retention: removes old files of the folder.
+        ``audience`` is that of its decisions, empty if they have several. With ``changes`` the log's changes
+        are recorded too, with ``local`` those beside the log. ``register`` stores in the state folder how far
+        the stream is on the disk, ``retention`` removes old files. ``index`` and ``host`` are those of
+        :meth:`AuditStream.open_new`. Raises ConfigError if the folder can't be written, unless the disk is
+        full; KeyFolderError if a key in it can't be used; StateUnusable if the folder is writable by
+        everyone.
         """
         folder = Path(options.dir)
         open_stream = partial(

@@ -320,14 +320,10 @@ def replay(
 ) -> ReplayReport:
     """Make every decision in the files of folders again, by the changes in all of them.
 
-    Raises StateUnusable if the folder or a file of it can't be read.
-
-    Args:
-        folders: the audit folders; ``audit verify`` proves that their lines are as written.
-        arguments: arguments of calls by their digests; see ``read_arguments``.
-        session_id: only decisions of this session, 16 bytes.
-        trial: evaluate allowed calls by its ceiling, too.
-        on_decision: called with each decision and its standing.
+    ``audit verify`` proves that their lines are as written. ``arguments`` are those of calls by their digests
+    (``read_arguments``). With ``session_id`` (16 bytes) only decisions of that session are made again. With
+    ``trial`` allowed calls are evaluated by its ceiling, too. ``on_decision`` is called with each decision
+    and its standing. Raises StateUnusable if the folder or a file of it can't be read.
     """
     report = ReplayReport(trial=None if trial is None else TrialReport())
     try:

@@ -388,17 +388,12 @@ def verify_pack(
     bound_ms: int = BOUND_MS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvidenceReport:
-    """Verify a pack.
+    """Verify a pack by keys from elsewhere.
 
-    Raises OSError if a file can't be read.
-
-    Args:
-        path: the pack.
-        trusted: keys from elsewhere.
-        heads: chains, 32 bytes each, that some line must have: anchors from elsewhere.
-        folders: audit folders, or folders of them, to compare the pack with: a copy of the log.
-        bound_ms: how long a host may allow calls after the end of their session.
-        on_progress: called after each file with the number of files read, and of all files.
+    ``heads`` are chains, 32 bytes each, that some line must have: anchors from elsewhere. ``folders`` are
+    audit folders, or folders of them, to compare the pack with: a copy of the log. A host may allow calls for
+    ``bound_ms`` after the end of their session. ``on_progress`` is called after each file with the number of
+    files read, and of all files. Raises OSError if a file can't be read.
     """
     report = EvidenceReport(bool(trusted.audit))
     with path.open("rb") as file:

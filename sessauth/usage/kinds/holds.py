@@ -435,12 +435,8 @@ def hold_list(
 ) -> None:
     """Add ways to hold lists: one for lists of scalars, and one for lists of objects or of lists.
 
-    Args:
-        result: takes the ways.
-        place: of the lists.
-        by_session: their summaries, by the number of the session.
-        hold: holds a member of an element.
-        required: each call had a list there.
+    ``by_session`` are the summaries at ``place``, by the number of the session. ``hold`` holds a member of an
+    element. ``required``: each call had a list there.
     """
     rules = place.rules
     scalars = [summary.elements for summary in by_session.values() if summary.elements is not None]
