@@ -170,9 +170,7 @@ class MethodTable(CallTable):
     def call(self, name: str, request: Any, *, streamed: bool) -> ServiceCall:
         """Return the call of a request, or of the start of a stream of them.
 
-        Raises:
-            UsageError: for an unknown method; as :meth:`ServiceMethod.call`.
-            TypeError: likewise.
+        Raises UsageError for an unknown method, else as :meth:`ServiceMethod.call`.
         """
         method = self._methods.get(name)
         if method is None:

@@ -114,10 +114,8 @@ class AsyncServerCalls:
     ) -> RemoteDecision:
         """Have the server check the call of a permit again, just before it is done, and use the permit up.
 
-        The call is given as it was checked.
-
-        Raises:
-            SessauthError: there was no answer, which is never a yes; the permit may be used up.
+        The call is given as it was checked. Raises SessauthError without an answer, which is never a yes; the
+        permit may be used up.
         """
         given = self._judge.server_options(options)
         given.pop("proof", None)
@@ -126,8 +124,7 @@ class AsyncServerCalls:
     async def release(self, permit: bytes) -> int:
         """Give back the costs that a permit holds; returns the revision from which they are free again.
 
-        Raises:
-            SessauthError: it is not open, or there was no answer.
+        Raises SessauthError if it is not open, or there was no answer.
         """
         return await self._server().release(permit)
 

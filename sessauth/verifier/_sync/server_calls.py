@@ -117,10 +117,8 @@ class ServerCalls:
     ) -> RemoteDecision:
         """Have the server check the call of a permit again, just before it is done, and use the permit up.
 
-        The call is given as it was checked.
-
-        Raises:
-            SessauthError: there was no answer, which is never a yes; the permit may be used up.
+        The call is given as it was checked. Raises SessauthError without an answer, which is never a yes; the
+        permit may be used up.
         """
         given = self._judge.server_options(options)
         given.pop("proof", None)
@@ -129,8 +127,7 @@ class ServerCalls:
     def release(self, permit: bytes) -> int:
         """Give back the costs that a permit holds; returns the revision from which they are free again.
 
-        Raises:
-            SessauthError: it is not open, or there was no answer.
+        Raises SessauthError if it is not open, or there was no answer.
         """
         return self._server().release(permit)
 
