@@ -320,16 +320,12 @@ def with_option_names(message: str, options: Mapping[str, str]) -> str:
         name, value = match["name"], match["value"] or ""
         opens = match.start() == first and (match["end"] or match["index"])
         inside = any(start < match.start() < end for start, end in quoted)
-        option = _option(name, options)
+        option = options.get(name) or options.get(_own_name(PARAMETERS.get(name, "")))
         if inside or option is None or not (opens or value or "_" in name or "." in name):
             return match[0]
         return f"{option}{'' if value in ('=', '=True') else value}{match['index'] or ''}{match['end']}"
 
     return _MENTION.sub(replace, message)
-
-
-def _option(name: str, options: Mapping[str, str]) -> str | None:
-    return options.get(name) or options.get(_own_name(PARAMETERS.get(name, "")))
 
 
 def _own_name(option: str) -> str:

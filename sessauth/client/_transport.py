@@ -164,7 +164,8 @@ class Failure:
         if self.code is grpc.StatusCode.NOT_FOUND:
             return NotFound(self.message or "not found", self.word, self.field)
         if self.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
-            return UsageError(f"{self.field}: {self.message}" if self._lacks_field() else self.message)
+            stated = not self.field or self.message.startswith(self.field)
+            return UsageError(self.message if stated else f"{self.field}: {self.message}")
         if self.code in _REJECTING:
             return Rejected(self.word or self.code.name, self.message)
         if self.never_sent and not sent_before:
@@ -175,9 +176,6 @@ class Failure:
         if self.code in _UNAVAILABLE:
             return Unavailable(self._unavailable(target, timeout_ms) + repeat_hint(request_id), self.word)
         return ServerError(f"{self.code.name}: {self.message}", self.word, self.field)
-
-    def _lacks_field(self) -> bool:
-        return bool(self.field) and not self.message.startswith(self.field)
 
     def _unavailable(self, target: str, timeout_ms: int) -> str:
         if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -231,16 +231,12 @@ def _call_verdict(call: RecentCalls, scopes: Sequence[Scope]) -> str:
     fitting = [each for each in scopes if _covers(each, call)]
     if not fitting:
         return "denied"
-    return "by arguments" if all(_is_conditional(each) for each in fitting) else "allowed"
+    return "by arguments" if all(each.conditions or each.free_paths for each in fitting) else "allowed"
 
 
 def _covers(scope: Scope, call: RecentCalls) -> bool:
     bare = Scope(scope.actions, scope.resource, everything_free=True)
     return GrantLayer(CEILING, [bare]).matching_positions(call.action, call.resource)[0][1] >= 0
-
-
-def _is_conditional(scope: Scope) -> bool:
-    return bool(scope.conditions or scope.free_paths)
 
 
 def _price(facts: SessionFacts, scopes: Sequence[Scope]) -> SessionPrice | None:

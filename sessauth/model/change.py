@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, IntEnum, StrEnum
 from typing import Any, ClassVar, Final, Self, Unpack
 
@@ -181,16 +181,7 @@ class Change:
 
     def stamped(self, at_ms: int) -> Change:
         """Return a copy with the writer's clock, in ms since 1970."""
-        return Change(
-            self.id,
-            self.kind,
-            self.body,
-            self.session_id,
-            self.actor,
-            self.expected_epoch,
-            at_ms,
-            self.format,
-        )
+        return replace(self, at_ms=at_ms)
 
     def digest(self) -> bytes:
         """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open.

@@ -302,7 +302,7 @@ class Draft:
     def try_out(self, issuer_key_id: bytes, min_revision: int, issued_at_ms: int) -> None:
         """Make the root block with placeholders for its ids and its signature; raises as :meth:`sign`."""
         root = root_record(issuer_key_id, bytes(16), bytes(16), min_revision)
-        self.sign(_not_signed, root=root, issued_at_ms=issued_at_ms)
+        self.sign(lambda _: bytes(64), root=root, issued_at_ms=issued_at_ms)
 
     def _record(self, seed: bytes) -> dict[str, object]:
         return {
@@ -332,10 +332,6 @@ def root_record(
         "token_id": token_id,
         "min_revision": min_revision,
     }
-
-
-def _not_signed(message: bytes) -> bytes:
-    return bytes(64)
 
 
 def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: bytes) -> None:

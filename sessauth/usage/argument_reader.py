@@ -71,7 +71,7 @@ def read(arguments: bytes) -> ParsedArguments:
         if isinstance(document, dict):
             document = _masked(document)
             nodes = tuple(_ArgumentWalk().members((), document))
-            return ParsedArguments(nodes, _size(document), len(arguments), not _nameable(document))
+            return ParsedArguments(nodes, _size(document), len(arguments), not all(map(_is_name, document)))
     except (ValueError, RecursionError):
         # No call with such arguments is allowed.
         pass
@@ -144,10 +144,6 @@ def _is_name(name: str, prefix: Path = ()) -> bool:
     size = len(name) if name.isascii() else len(name.encode())
     # In a path through lists a name follows a mark of one byte.
     return 0 < size <= limits.MAX_STRING_BYTES - (ELEMENT in prefix)
-
-
-def _nameable(members: dict[str, Json]) -> bool:
-    return all(map(_is_name, members))
 
 
 def _size(value: Json) -> int:

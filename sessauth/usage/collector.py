@@ -13,9 +13,9 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from .._fast import _check as kernel
 from .._fast._check import masked
@@ -121,7 +121,11 @@ class UsageAttributor:
         if ceiling is None:
             try:
                 sessions = self._lineage_of(session_id)
-                layers = tuple((_layer(layer), each.observe) for each in sessions for layer in each.ceilings)
+                layers = tuple(
+                    (GrantLayer(CEILING, map(Scope.from_record, layer)), each.observe)
+                    for each in sessions
+                    for layer in each.ceilings
+                )
             except (SessauthError, OSError):
                 return _Ceiling(0, ())
             ceiling = _Ceiling(sessions[0].epoch if sessions else 0, layers)
@@ -129,13 +133,10 @@ class UsageAttributor:
         return ceiling
 
 
-def _layer(scopes: Sequence[Mapping[str, Any]]) -> GrantLayer:
-    return GrantLayer(CEILING, map(Scope.from_record, scopes))
-
-
-def _cache(known: OrderedDict[K, V], key: K, value: V) -> None:
+def _cache(known: OrderedDict[K, V], key: K, value: V, most: int = MAX_CACHED) -> None:
     known[key] = value
-    while len(known) > MAX_CACHED:
+    known.move_to_end(key)
+    while len(known) > most:
         known.popitem(last=False)
 
 
@@ -409,7 +410,7 @@ class ObservationSink:
             session.lost += calls.calls
             _count(session, calls)
             return None
-        self._cache(digest, session_id, block_ids)
+        _cache(self._known, digest, (session_id, block_ids), MAX_KNOWN)
         chain = self._chains[digest] = _ChainObservation(session, block_ids)
         return chain
 
@@ -421,12 +422,6 @@ class ObservationSink:
         else:
             chain.session.lost += 1
             self._payloads_lost = True
-
-    def _cache(self, digest: bytes, session_id: bytes, block_ids: tuple[bytes, ...]) -> None:
-        self._known[digest] = session_id, block_ids
-        self._known.move_to_end(digest)
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
 
     def _use(self, attributor: UsageAttributor, record: DecisionRecord) -> None:
         """Add a call to the session's usage record; one like an earlier one takes no space."""

@@ -311,7 +311,8 @@ def sections(report: UsageReport, fit: Fit = Fit.KINDS, approval: Approval | Non
         all_sections += [_scopes(layer), _suggestion(layer, fit, approval)]
         all_sections.append(_price(layer, fit, approval, of_layer))
         all_sections += [_once(layer), _left_out(layer, fit), _not_held(layer, fit)]
-    all_sections += [_resources(report), _denied(report), _wanted(report), _incomplete(report)]
+    all_sections += [_resources(report), _denied(report), _wanted(report)]
+    all_sections.append(Section("not complete", lines=report.usage.truncated))
     return [section for section in all_sections if section.rows or section.lines]
 
 
@@ -430,10 +431,6 @@ def _wanted(report: UsageReport) -> Section:
         ("CALLS", "REASON", "ACTION", "RESOURCE"),
         tuple((each.calls, *key) for key, each in rows),
     )
-
-
-def _incomplete(report: UsageReport) -> Section:
-    return Section("not complete", lines=report.usage.truncated)
 
 
 def safe_text(text: str, most: int = 0) -> str:

@@ -95,28 +95,20 @@ def _exact(data: object) -> Number | Exact:
     return number
 
 
-def _kinds_to_json(kinds: dict[str, int]) -> dict[str, int]:
-    return {kind: kinds[kind] for kind in KINDS if kind in kinds}
-
-
 def _kinds(data: object) -> dict[str, int]:
     names = [kind for kind in KINDS if isinstance(data, dict) and kind in data]
     counts = records.fields(data, *names)
     return {kind: records.count(calls) for kind, calls in counts.items()}
 
 
-def _prefix(data: object) -> str:
-    return records.text(data, records.MAX_PREFIX_BYTES)
-
-
 def _hosts(data: object) -> frozenset[str]:
     return frozenset(records.text(host, 253) for host in records.items(data, records.MAX_HOSTS))
 
 
-_KINDS: Final = Form(_kinds_to_json, _kinds)
+_KINDS: Final = Form(lambda kinds: {kind: kinds[kind] for kind in KINDS if kind in kinds}, _kinds)
 _VALUES: Final = optional(values_to_json, _values)
 _NUMBER: Final = optional(str, _exact)
-_PREFIX: Final = optional(str, _prefix)
+_PREFIX: Final = optional(str, lambda data: records.text(data, records.MAX_PREFIX_BYTES))
 _HOSTS: Final = optional(sorted, _hosts)
 
 
@@ -237,13 +229,9 @@ def _one(value: JsonValue, opaque: bool, so_far: ValueSummary) -> ValueSummary:
         summary.values = _as_json(value)
     if isinstance(value, list):
         scalars = frozenset(element for element in value if isinstance(element, _SCALARS))
-        summary.elements = scalars if _all_scalars(value) else None
+        summary.elements = scalars if all(isinstance(each, _SCALARS) for each in value) else None
         summary.longest = len(value)
     return summary
-
-
-def _all_scalars(elements: list[JsonValue]) -> bool:
-    return all(isinstance(element, _SCALARS) for element in elements)
 
 
 def _is_known_list(value: list[JsonValue], summary: ValueSummary) -> bool:

@@ -386,10 +386,7 @@ class Query:
 
 def find(reading: FolderReader, query: Query) -> Iterator[Entry]:
     """Yield matching records, stream by stream. Raises StateUnusable if the folder can't be read."""
-    needles = query.needles()
-    for entry in reading.entries(*needles):
-        if query.matches(entry):
-            yield entry
+    return filter(query.matches, reading.entries(*query.needles()))
 
 
 def argument_digests(folder: Path, arguments: bytes) -> frozenset[str]:
@@ -464,8 +461,8 @@ def load_context(reading: FolderReader, decision_id: bytes) -> DecisionContext:
         raise NotFound(message, "NOT_FOUND", "decision_id")
     decision = LoggedDecision.of(entry.record)
     session = str(entry.record.get("session") or entry.record.get("claimed") or "")
-    changes = list(find(reading, Query(session=session, change=""))) if session else []
-    changes = [each for each in changes if each.kind == "change"]
+    found = find(reading, Query(session=session)) if session else ()
+    changes = [each for each in found if each.kind == "change"]
     before = [each for each in changes if _revision(each) <= decision.revision]
     after = changes[len(before) :]
     return DecisionContext(

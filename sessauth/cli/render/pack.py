@@ -133,7 +133,9 @@ def to_json(report: EvidenceReport) -> dict[str, Any]:
         "not_proven": list(_reservations(report)),
         "made_at_ms": stated.made_at_ms if stated else 0,
         "signing_key": stated.signing_key.hex() if stated else "",
-        "question": _question_json(stated.question) if stated else None,
+        "question": json_fields(stated.question, sessions=sorted(stated.question.sessions))
+        if stated
+        else None,
         "streams": [
             {
                 **attributes(each, "stream", "process", "first", "shown", "closed"),
@@ -183,10 +185,6 @@ def _title(question: PackQuestion) -> str:
         return f"{len(question.sessions)} sessions of purpose {printable(question.purpose)}"
     below = len(question.sessions) - 1
     return f"session {question.root}" + (f" and {below} that descend from it" if below else "")
-
-
-def _question_json(question: PackQuestion) -> dict[str, Any]:
-    return json_fields(question, sessions=sorted(question.sessions))
 
 
 def _session_json(reading: SessionReading, *, verified: bool) -> dict[str, Any]:

@@ -212,7 +212,8 @@ def _changing(
         for ways in islice(combinations, MAX_COMBINATIONS)
     ]
     # Values of one argument that sessions share may occur with no shared value of another.
-    used = [scope for scope in scopes if _admits_any(scope, tool)]
+    groups = tool.by_session.values()
+    used = [scope for scope in scopes if any(refused(scope, group) < group.calls for group in groups)]
     if not used:
         result.once.append(f"{tool.label}: no call has all that sessions share")
     if len(used) > MAX_WAYS:
@@ -220,11 +221,6 @@ def _changing(
             f"{tool.label}: only {MAX_WAYS} of {len(used)} combinations of kinds are suggested"
         )
     yield from used[:MAX_WAYS]
-
-
-def _admits_any(scope: Scope, tool: ToolEvidence) -> bool:
-    """Return True if a scope admits a call, as far as the values of each session tell."""
-    return any(refused(scope, group) < group.calls for group in tool.by_session.values())
 
 
 def _scope(
