@@ -437,7 +437,8 @@ class EventCursor:
         self, request: event_pb.WatchSessionsRequest, first_ms: int, patience_ms: int, heartbeats: bool
     ) -> None:
         """Begin with ``request``; the first response is awaited for ``first_ms``."""
-        self._request = request
+        # Of the next stream: events that wait here are not requested again.
+        self.request = request
         self._waiting: deque[SessionEvent] = deque()
         self._heartbeats = heartbeats
         self._patience_s = patience_ms / 1000
@@ -448,11 +449,6 @@ class EventCursor:
         self.missed = 0
         # True once a server has named the position that it reports from.
         self.established = False
-
-    @property
-    def request(self) -> event_pb.WatchSessionsRequest:
-        """The request of the next stream. Events that wait here are not requested again."""
-        return self._request
 
     def accept(self, response: event_pb.WatchSessionsResponse) -> None:
         """Store the events of a response."""
@@ -468,10 +464,10 @@ class EventCursor:
             if event.kind is EventKind.USED_AFTER_END:
                 continue
             # Events of the log ascend: all later ones are after this revision.
-            self._request.from_now = False
-            self._request.after_revision = event.revision
+            self.request.from_now = False
+            self.request.after_revision = event.revision
             if event.kind is EventKind.SYNCED:
-                self._request.incarnation = event.incarnation
+                self.request.incarnation = event.incarnation
 
     def next(self) -> SessionEvent | None:
         """Return the next event, None if there is none yet."""

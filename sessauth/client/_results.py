@@ -387,27 +387,6 @@ class RemoteDecision(DecisionBase):
         return values
 
 
-# The denial of a tool that no catalogue names. It is made here: it has no id, and no log has it.
-UNKNOWN_TOOL: Final = RemoteDecision(
-    allowed=False,
-    reason=Reason.UNKNOWN_TOOL,
-    stage=Stage.SCOPE,
-    level=Level.NONE,
-    index=-1,
-    scope=-1,
-    clause=-1,
-    argument="",
-    matched_index=-1,
-    matched_scope=-1,
-    session_id=b"",
-    epoch=0,
-    block_ids=(),
-    revision=0,
-    view_age_ms=0,
-    expires_at_ms=0,
-    decision_id=b"",
-)
-
 # Protobuf's objects cost more than the rest of a call.
 _READER: Final = DecisionReader(
     RemoteDecision,
@@ -478,3 +457,7 @@ def _known(kind: type[E], value: int, unknown: E) -> E:
         return kind(value)
     except ValueError:
         return unknown
+
+
+# The denial of a tool that no catalogue names. It is made here: it has no id, and no log has it.
+UNKNOWN_TOOL: Final = decision_from_message(pb.Decision(reason="REASON_UNKNOWN_TOOL", stage="STAGE_SCOPE"))

@@ -14,13 +14,13 @@ from typing import Any, Final
 from ..model.session import Session
 from ..scopes.parts import Approval
 from ..scopes.scope import Scope
-from ..scopes.value import quoted, shows, value_of
+from ..scopes.value import value_of
 from .argument_reader import scope_path
 from .kinds.observed import Observed, SessionPrice, judged, price_of, used_layers
 from .kinds.scopes import BroughtOnce, brought_once
 from .profile import ALL, CEILING, MINTED, CallGroup, GrantLayer, ceilings
 from .session_usage import SessionUsage, TimeSpan, TopKTable
-from .suggest import Suggestion, evidence_of, suggest, verdict
+from .suggest import Suggestion, evidence_of, merged, suggest, verdict
 from .tighten import Fit
 from .value_summary import KINDS, values_to_json
 
@@ -229,14 +229,6 @@ def _ceiling(session: Session) -> Iterable[GrantLayer]:
     return ceilings([[Scope.from_record(scope) for scope in layer] for layer in session.ceilings])
 
 
-def merged(observed: Iterable[Observed]) -> SessionUsage:
-    """Return the usage of all sessions together."""
-    whole = SessionUsage()
-    for each in observed:
-        whole.merge(each.usage)
-    return whole
-
-
 def _observed(session: Session, usage: SessionUsage) -> Observed:
     facts = {fact.name: value_of(fact.value) for fact in session.facts}
     return Observed(usage, facts, session.id.hex())
@@ -414,8 +406,12 @@ def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _resources(report: UsageReport) -> Section:
-    rows = sorted(report.usage.calls, key=lambda row: -row[1].calls)[:MAX_ROWS]
-    return Section("used", ("CALLS", "ACTION", "RESOURCE"), tuple((each.calls, *key) for key, each in rows))
+    return Section("used", ("CALLS", "ACTION", "RESOURCE"), _frequent(report.usage.calls))
+
+
+def _frequent(table: TopKTable[Any]) -> tuple[tuple[object, ...], ...]:
+    rows = sorted(table, key=lambda row: -row[1].calls)[:MAX_ROWS]
+    return tuple((each.calls, *key) for key, each in rows)
 
 
 def _denied(report: UsageReport) -> Section:
@@ -425,18 +421,8 @@ def _denied(report: UsageReport) -> Section:
 
 
 def _wanted(report: UsageReport) -> Section:
-    rows = sorted(report.usage.denied_calls, key=lambda row: -row[1].calls)[:MAX_ROWS]
-    return Section(
-        "wanted and not granted",
-        ("CALLS", "REASON", "ACTION", "RESOURCE"),
-        tuple((each.calls, *key) for key, each in rows),
-    )
-
-
-def safe_text(text: str, most: int = 0) -> str:
-    """Return a text with invisible characters escaped, cut to ``most`` characters (0: whole)."""
-    plain = text if shows(text) else quoted(text)
-    return plain if not most or len(plain) <= most else plain[: most - 1] + "…"
+    headers = ("CALLS", "REASON", "ACTION", "RESOURCE")
+    return Section("wanted and not granted", headers, _frequent(report.usage.denied_calls))
 
 
 def span(ms: int) -> str:

@@ -11,7 +11,7 @@ in one line: its price, and what it leaves open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
@@ -206,9 +206,7 @@ def _without_the_largest(
 
     largest = max(sessions, key=kinds_of_call)
     others = [session for session in sessions if session is not largest]
-    rest = SessionUsage()
-    for session in others:
-        rest.merge(session.usage)
+    rest = merged(others)
     if rest.profiles[layer.kind].level == NOTHING:
         return usage, sessions, ""
     name = f"session {largest.name}" if largest.name else "one session"
@@ -250,6 +248,14 @@ def _by_kind(
             return replace(suggestion, why=bare)
         cause = cause or why
     return replace(suggestion, why=why)
+
+
+def merged(observed: Iterable[Observed]) -> SessionUsage:
+    """Return the usage of all sessions together."""
+    whole = SessionUsage()
+    for each in observed:
+        whole.merge(each.usage)
+    return whole
 
 
 def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:
