@@ -204,17 +204,13 @@ class _Handler:
 def _iterating(behaviour: Any, start: _Start) -> Callable[[Any, Any], Iterator[Any]]:
     def checked(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         # In the generator: grpc.aio calls the function on its loop, where an abort would wait for itself.
-        _begin(start, request, context)
+        try:
+            start.check(request)
+        except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
+            abort(context, error)
         yield from behaviour(request, context)
 
     return checked
-
-
-def _begin(start: _Start, request: Any, context: grpc.ServicerContext) -> None:
-    try:
-        start.check(request)
-    except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
-        abort(context, error)
 
 
 def _awaiting(behaviour: Any, start: _Start) -> Callable[[Any, Any], Awaitable[Any]]:
@@ -232,19 +228,15 @@ def _awaiting(behaviour: Any, start: _Start) -> Callable[[Any, Any], Awaitable[A
 
 def _generating(behaviour: Any, start: _Start) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def checked(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        await _abegin(start, request, context)
+        try:
+            await start.acheck(request)
+        except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
+            await _aabort(context, error)
         async with aclosing(behaviour(request, context)) as responses:
             async for response in responses:
                 yield response
 
     return checked
-
-
-async def _abegin(start: _Start, request: Any, context: aio.ServicerContext[Any, Any]) -> None:
-    try:
-        await start.acheck(request)
-    except Exception as error:  # noqa: BLE001 - a call that could not be checked is not made
-        await _aabort(context, error)
 
 
 async def _aabort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:

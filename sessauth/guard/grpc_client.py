@@ -90,9 +90,7 @@ class GuardClientInterceptor(
         """Add the metadata."""
         return continuation(self._details(client_call_details, request, streamed=False), request)
 
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Add the metadata."""
-        return continuation(self._details(client_call_details, request, streamed=False), request)
+    intercept_unary_stream = intercept_unary_unary
 
     def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
@@ -100,11 +98,7 @@ class GuardClientInterceptor(
         """Add the metadata."""
         return continuation(self._details(client_call_details, None, streamed=True), request_iterator)
 
-    def intercept_stream_stream(
-        self, continuation: Any, client_call_details: Any, request_iterator: Any
-    ) -> Any:
-        """Add the metadata."""
-        return continuation(self._details(client_call_details, None, streamed=True), request_iterator)
+    intercept_stream_stream = intercept_stream_unary
 
 
 class _AioInterceptor:

@@ -562,7 +562,9 @@ class Guard:
         if not isinstance(token, Token):
             raise UsageError("token: a child needs a guard with an open token, as minted with ending='open'")
         terms.setdefault("ending", "open")
-        return self._with_token(token.attenuate(scopes=scopes, **terms))
+        guard = copy.copy(self)
+        guard._judge = self._judge.with_token(token.attenuate(scopes=scopes, **terms))
+        return guard
 
     @contextmanager
     def activate(self) -> Iterator[Self]:
@@ -577,11 +579,6 @@ class Guard:
     def tool(self, name: str = "") -> Callable[[F], F]:
         """Return a decorator: the function is a tool of this guard, under ``name`` or its own name."""
         return decorated(name, lambda: self)
-
-    def _with_token(self, token: Token) -> Self:
-        guard = copy.copy(self)
-        guard._judge = self._judge.with_token(token)
-        return guard
 
 
 def current_guard() -> Guard | None:

@@ -70,7 +70,7 @@ def drive(steps: Steps[T]) -> T:
                 answer = function(*args, **options)
             except BaseException as raised:  # noqa: BLE001 - for the logic to handle
                 answer, error = None, raised
-            # As _is_awaitable, without its frame.
+            # As inspect.isawaitable for coroutines and futures, in a tenth of its time.
             if hasattr(type(answer), "__await__"):
                 if inspect.iscoroutine(answer):
                     # Otherwise it would warn that it was never awaited.
@@ -94,7 +94,7 @@ async def drive_async(steps: Steps[T]) -> T:
                     answer, error = await _outcome_in_thread(step)
                 else:
                     answer, error = _outcome(step)
-                if _is_awaitable(answer):
+                if hasattr(type(answer), "__await__"):
                     answer = await answer
             except BaseException as raised:  # noqa: BLE001 - for the logic to handle
                 error = raised
@@ -114,11 +114,6 @@ async def _outcome_in_thread(step: Step) -> tuple[Any, BaseException | None]:
         return await loop.run_in_executor(pool, copy_context().run, _outcome, step)
     finally:
         pool.shutdown(wait=False)
-
-
-def _is_awaitable(answer: Any) -> bool:
-    """Do as ``inspect.isawaitable`` for coroutines and futures, in a tenth of its time."""
-    return hasattr(type(answer), "__await__")
 
 
 def _outcome(step: Step) -> tuple[Any, BaseException | None]:

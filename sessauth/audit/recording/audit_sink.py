@@ -78,7 +78,8 @@ class AuditSink:
         self._stream: AuditStream | None = None
         self._text: DecisionText | None = None
         self._waiting: deque[tuple[bytes, int]] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        """Bytes of records that wait for the disk."""
         # Lost, and not recorded in the stream yet.
         self._missing = 0
         self._missing_since_ms = 0
@@ -113,17 +114,12 @@ class AuditSink:
         """
         return self._well and self._queue.lost == self._counted_lost
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes of records that wait for the disk."""
-        return self._waiting_bytes
-
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
         """Encode and write a batch."""
         self._counted_lost += lost
         for first in range(0, len(records), STEP_RECORDS):
             step = records[first : first + STEP_RECORDS]
-            if self._text is None or self._waiting_bytes >= self._options.queue_bytes:
+            if self._text is None or self.waiting_bytes >= self._options.queue_bytes:
                 self._lose(len(step), "the disk took no records, and no more could wait")
                 continue
             try:
@@ -133,7 +129,7 @@ class AuditSink:
                 continue
             if count:
                 self._waiting.append((bodies, count))
-                self._waiting_bytes += len(bodies)
+                self.waiting_bytes += len(bodies)
             if not self.fault:
                 try:
                     self._write_waiting()
@@ -207,7 +203,7 @@ class AuditSink:
             bodies, count = self._waiting[0]
             self._stream.append(bodies)
             self._waiting.popleft()
-            self._waiting_bytes -= len(bodies)
+            self.waiting_bytes -= len(bodies)
             self.recorded += count
 
     def _write_gap_record(self, stream: AuditStream, now_ms: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,21 +84,17 @@ class RegisterWriter:
             _log.error("the register of the audit log is lost: %s", error)
             register = None
         # At the first time there is nothing to compare with: the keys that lie in the folder are trusted.
-        self._keys = _published(folder) if register is None else register.keys
-        self._earlier = () if register is None else register.anchors
-
-    @property
-    def keys(self) -> Mapping[bytes, bytes]:
+        self.keys = _published(folder) if register is None else register.keys
         """Public keys that signed the log, by id; grows with a new one."""
-        return self._keys
+        self._earlier = () if register is None else register.anchors
 
     def update(self, stream: AuditStream, *, now: bool = False) -> None:
         """Write how far a stream is on the disk, if that is due or ``now``."""
         steady_ms = self._clock.steady_ms()
-        if stream.key.key_id not in self._keys:
-            if self._keys:
+        if stream.key.key_id not in self.keys:
+            if self.keys:
                 _log.warning("the audit log has a new key: %s", stream.key.key_id.hex())
-            self._keys[stream.key.key_id] = stream.key.public_key
+            self.keys[stream.key.key_id] = stream.key.public_key
             now = True
         count, head, file = stream.durable
         if count == self._written_count or not (now or steady_ms - self._written_at >= self._every_ms):
@@ -107,7 +102,7 @@ class RegisterWriter:
         at_ms = self._clock.now_ms()
         anchor = StreamAnchor(stream.stream_id, stream.process, file, count, head.hex(), at_ms)
         earlier = tuple(each for each in self._earlier if each.stream != stream.stream_id)
-        content = StreamRegister(self._keys, (*earlier[-STREAMS + 1 :], anchor)).encode()
+        content = StreamRegister(self.keys, (*earlier[-STREAMS + 1 :], anchor)).encode()
         # A write that fails is repeated at the next turn; until then less is promised.
         with contextlib.suppress(OSError):
             replace_file(self._path, content, DATA_MODE)

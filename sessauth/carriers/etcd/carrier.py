@@ -139,7 +139,8 @@ class Members:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._channels = self._open()
-        self._preferred = 0
+        self.preferred = 0
+        """The position of the member that is asked first."""
 
     def _open(self) -> tuple[grpc.Channel, ...]:
         if self._credentials is None:
@@ -154,15 +155,10 @@ class Members:
             for channel in self._channels:
                 channel.close()
 
-    @property
-    def preferred(self) -> int:
-        """The position of the member that is asked first."""
-        return self._preferred
-
     def leave(self, member: int) -> None:
         """Ask the next member first, if it was this one."""
-        if self._preferred == member:
-            self._preferred = (member + 1) % len(self._addresses)
+        if self.preferred == member:
+            self.preferred = (member + 1) % len(self._addresses)
 
     def pause(self, seconds: float = _PAUSE_S) -> None:
         """Wait, but not once this is closed. Raises CarrierError if it is."""
@@ -200,7 +196,7 @@ class Members:
         failure = CarrierError("no time to ask etcd")
         while (left := end - time.monotonic()) > 0:
             self.pause(min(_PAUSE_S, left) if losses and losses % len(self._addresses) == 0 else 0)
-            member = self._preferred
+            member = self.preferred
             try:
                 return parse(self.call(member, method, data, min(ATTEMPT_S, left)))
             except (CallRefused, AnswerTooLarge):
@@ -258,7 +254,7 @@ class Members:
         answers: queue.SimpleQueue[tuple[int, grpc.Future[bytes]]] = queue.SimpleQueue()
         running: dict[int, grpc.Future[bytes]] = {}
         lost = CarrierError("no time to ask etcd")
-        member, losses, next_at = self._preferred, 0, 0.0
+        member, losses, next_at = self.preferred, 0, 0.0
         try:
             while (now := time.monotonic()) < end:
                 if now >= next_at and member not in running:
@@ -280,7 +276,7 @@ class Members:
                     next_at = time.monotonic() + (0 if losses % len(self._addresses) else _PAUSE_S)
                     self.leave(at)
                     continue
-                self._preferred = at
+                self.preferred = at
                 return answer
         finally:
             for future in running.values():
