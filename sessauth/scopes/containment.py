@@ -30,27 +30,18 @@ from .implication import (
     place,
     requires_value,
 )
-from .parts import Operator, Segment
+from .parts import Operator, Segment, SegmentKind, ValueSource
 from .scope import Condition, Scope
 from .value import Number
 
 Verdict = tuple[int, str]
 
-LITERAL: Final = 1
-ANY: Final = 2
-PREFIX: Final = 3
-ONE_OF: Final = 4
-REST: Final = 5
 
 # A block without scopes permits every call.
-_ANYTHING: Final[Record] = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
+_ANYTHING: Final[Record] = {"actions": ["*"], "resource": [{"kind": SegmentKind.REST}], "free_all": True}
 
 
-SESSION: Final = 2
-ABSENT: Final = 15
-
-# The sources ARGS and ELEMENTS.
-_ARGUMENTS: Final = (1, 8)
+_ARGUMENTS: Final = (ValueSource.ARGS, ValueSource.ELEMENTS)
 
 
 def contains(
@@ -105,7 +96,7 @@ def _without_facts(scopes: Sequence[Record]) -> list[Record]:
 
 
 def _reads_facts(condition: Record) -> bool:
-    return bool(condition.get("fact")) or condition["path"]["source"] == SESSION
+    return bool(condition.get("fact")) or condition["path"]["source"] == ValueSource.SESSION
 
 
 def compare(
@@ -228,8 +219,8 @@ def _outside(
         for path in sorted(_mentioned(child)):
             if any(path[:n] in mentioned for n in range(1, len(path) + 1)):
                 continue
-            held = [condition for condition in ours if place(condition["path"]) == (1, path)]
-            if len(path) == 1 and any(condition["operator"] == ABSENT for condition in held):
+            held = [condition for condition in ours if place(condition["path"]) == (ValueSource.ARGS, path)]
+            if len(path) == 1 and any(condition["operator"] == Operator.ABSENT for condition in held):
                 continue
             if not any(covers_constants(condition, mentioned, work) for condition in held):
                 return f"argument {''.join(path)[1:]}"
@@ -239,7 +230,7 @@ def _outside(
 def _is_known(scope: Record, where: Sequence[Record]) -> bool:
     conditions = [*scope.get("where", ()), *where]
     return (
-        all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
+        all(1 <= segment.get("kind", 0) <= SegmentKind.REST for segment in scope["resource"])
         and all(is_known(condition) for condition in conditions)
         and all(path.get("source", 0) in _ARGUMENTS for path in scope.get("free", ()))
     )
@@ -258,7 +249,9 @@ def _actions_apart(parent: Record, child: Record) -> str:
 def _first_apart(a: Sequence[Record], b: Sequence[Record]) -> int:
     """Return the first segment at which no resource can match both patterns, or -1."""
     for i in range(max(len(a), len(b))):
-        if (i < len(a) and a[i]["kind"] == REST) or (i < len(b) and b[i]["kind"] == REST):
+        if (i < len(a) and a[i]["kind"] == SegmentKind.REST) or (
+            i < len(b) and b[i]["kind"] == SegmentKind.REST
+        ):
             return -1
         if i >= len(a) or i >= len(b) or not _segments_meet(a[i], b[i]):
             return i
@@ -268,7 +261,7 @@ def _first_apart(a: Sequence[Record], b: Sequence[Record]) -> int:
 def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
     """Return the first segment at which the child's pattern is not inside the parent's, or -1."""
     for i in range(max(len(parent), len(child))):
-        if i < len(parent) and parent[i]["kind"] == REST:
+        if i < len(parent) and parent[i]["kind"] == SegmentKind.REST:
             return -1
         if i >= len(parent) or i >= len(child) or not _segment_inside(parent[i], child[i]):
             return i
@@ -276,25 +269,25 @@ def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
 
 
 def _segments_meet(a: Record, b: Record) -> bool:
-    if ANY in (a["kind"], b["kind"]):
+    if SegmentKind.ANY in (a["kind"], b["kind"]):
         return True
-    if a["kind"] == PREFIX and b["kind"] == PREFIX:
+    if a["kind"] == SegmentKind.PREFIX and b["kind"] == SegmentKind.PREFIX:
         return bool(a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0]))
-    if a["kind"] == PREFIX:
+    if a["kind"] == SegmentKind.PREFIX:
         return any(text.startswith(a["texts"][0]) for text in b["texts"])
-    if b["kind"] == PREFIX:
+    if b["kind"] == SegmentKind.PREFIX:
         return any(text.startswith(b["texts"][0]) for text in a["texts"])
     return bool(set(a["texts"]) & set(b["texts"]))
 
 
 def _segment_inside(parent: Record, child: Record) -> bool:
-    if parent["kind"] == ANY:
-        return bool(child["kind"] != REST)
-    if child["kind"] in (ANY, REST):
+    if parent["kind"] == SegmentKind.ANY:
+        return bool(child["kind"] != SegmentKind.REST)
+    if child["kind"] in (SegmentKind.ANY, SegmentKind.REST):
         return False
-    if parent["kind"] == PREFIX:
+    if parent["kind"] == SegmentKind.PREFIX:
         return all(text.startswith(parent["texts"][0]) for text in child["texts"])
-    return child["kind"] != PREFIX and set(child["texts"]) <= set(parent["texts"])
+    return child["kind"] != SegmentKind.PREFIX and set(child["texts"]) <= set(parent["texts"])
 
 
 # --- the closed world ---
@@ -307,7 +300,7 @@ def _is_closed(scope: Record) -> bool:
 def _never_there(scope: Record, condition: Record) -> bool:
     """Return True if a condition holds since a closed scope mentions nothing on the way to its path."""
     source, path = place(condition["path"])
-    if source != 1 or requires_value(condition) or not _is_closed(scope):
+    if source != ValueSource.ARGS or requires_value(condition) or not _is_closed(scope):
         return False
     return all(mentioned[0] != path[0] for mentioned in _mentioned(scope))
 
