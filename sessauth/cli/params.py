@@ -183,6 +183,13 @@ audit_dirs_option = click.option(
 audit_dir_option = click.option(
     "--dir", "folder", type=PATH, help="The audit folder. Default: that of the home folder."
 )
+heads_option = click.option(
+    "--expect-head",
+    "heads",
+    type=chain,
+    multiple=True,
+    help="A chain that some line must have, noted before and kept elsewhere. Repeatable.",
+)
 bound_option = click.option(
     "--bound",
     "bound_ms",

@@ -105,10 +105,8 @@ def _of_session(recorded: LoggedDecision, out: Redecision, has_session: bool) ->
     return _contradicted(recorded, out)
 
 
-def _contradicted(recorded: LoggedDecision, out: Redecision, why: str = "") -> ReplayedCall:
-    return ReplayedCall(
-        Standing.DIFFERENT_REASON, why or f"{recorded.word} does not come out", comes_out(out)
-    )
+def _contradicted(recorded: LoggedDecision, out: Redecision) -> ReplayedCall:
+    return ReplayedCall(Standing.DIFFERENT_REASON, f"{recorded.word} does not come out", comes_out(out))
 
 
 def comes_out(out: Redecision) -> str:

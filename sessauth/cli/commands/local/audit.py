@@ -214,13 +214,7 @@ def story(
     multiple=True,
     help="File with keys that are trusted, as audit.pub. Default: those that the state folder keeps.",
 )
-@click.option(
-    "--expect-head",
-    "heads",
-    type=params.chain,
-    multiple=True,
-    help="A chain that some line must have, noted before and kept elsewhere. Repeatable.",
-)
+@params.heads_option
 @click.option(
     "--since", type=params.moment, default=0, help="Don't miss files that were removed from before it."
 )

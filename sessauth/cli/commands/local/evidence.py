@@ -120,13 +120,7 @@ def evidence(
     multiple=True,
     help="File with public keys that sign packs, and no log: of an auditor's --signing-key. Repeatable.",
 )
-@click.option(
-    "--expect-head",
-    "heads",
-    type=params.chain,
-    multiple=True,
-    help="A chain that some line must have, noted before and kept elsewhere. Repeatable.",
-)
+@params.heads_option
 @click.option(
     "--log",
     "folders",
