@@ -6,6 +6,7 @@ Code that needs the time takes a :class:`Clock`, so that tests can stop it.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 # The kernel compares the wall clock with the same one. Linux: CLOCK_BOOTTIME counts suspend,
@@ -59,3 +60,11 @@ class FixedClock:
         """Set the wall clock alone by ``ms``, which may be negative, as a time server does."""
         self._now_ms += ms
         self._stepped_ms += ms
+
+
+def utc_text(at_ms: int, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
+    """Return a time in ms since 1970 as UTC in a form of strftime; beyond the year 9999 the number."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from ..clock import utc_text
 from ..errors import UsageError
 from ..scopes.call_arguments import canonical
 from ..scopes.value import escaped
@@ -23,7 +23,6 @@ _BLANK: Final = frozenset(
 # Marks that lie on the character before them; many have no combining class.
 _MARKS: Final = frozenset({"Mn", "Me"})
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
-_END_OF_DATES_MS: Final = 253_402_300_800_000
 _INDENT: Final = "  "
 _WORD: Final = re.compile(r"[^\W\d_]+")
 # Scripts with letters that look like those of another one, by the first words of their letters' names.
@@ -133,6 +132,4 @@ def texts_in(value: Any) -> list[str]:
 
 def moment_text(at_ms: int) -> str:
     """Return a time in ms since 1970 as UTC to the second; beyond the year 9999 the number."""
-    if at_ms >= _END_OF_DATES_MS:
-        return f"{at_ms} ms"
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return utc_text(at_ms, "%Y-%m-%d %H:%M:%S UTC")

@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
 
 import click
 
+from ..clock import utc_text
 from ..decisions.decision import Denied
 from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
 from ..guard.call import ToolDenied
@@ -122,13 +122,7 @@ def document_fields(document: Mapping[str, object]) -> list[str]:
 
 def moment(at_ms: int) -> str:
     """Return a time in ms since 1970 as UTC, ``2026-01-31T12:00:00Z``; "" for 0."""
-    if not at_ms:
-        return ""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        # The format permits times beyond the year 9999.
-        return f"{at_ms} ms"
+    return utc_text(at_ms) if at_ms else ""
 
 
 def moment_and_distance(at_ms: int, now_ms: int) -> str:

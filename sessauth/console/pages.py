@@ -7,7 +7,6 @@ that could mislead is shown as an escape, and the direction of the text around i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from ..approvals.safe_text import is_plain, mixes_scripts, visible
-from ..clock import Clock
+from ..clock import Clock, utc_text
 from ..usage.profile import is_for
 from ..usage.report import LayerUse, UsageReport
 from ..usage.tighten import Fit
@@ -69,12 +68,7 @@ def span(ms: int) -> str:
 
 def moment(at_ms: int) -> str:
     """Return a time in ms since 1970 as UTC to the second; empty for 0."""
-    if not at_ms:
-        return ""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return f"{at_ms} ms"
+    return utc_text(at_ms, "%Y-%m-%d %H:%M:%S") if at_ms else ""
 
 
 def short_id(id_: bytes) -> str:

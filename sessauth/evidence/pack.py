@@ -36,7 +36,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +44,7 @@ from typing import Any, Final, Self
 from ..audit import layout
 from ..audit.layout import AuditKey
 from ..audit.write.stream import StreamHead, last_line
+from ..clock import utc_text
 from ..errors import StateUnusable, UsageError
 from .question import MAX_SESSIONS
 from .reader import archive as form
@@ -317,7 +317,7 @@ def readme_text(question: PackQuestion, made_at_ms: int, public_key: bytes) -> b
     """Return README.txt. It has no text that an agent wrote."""
     shown = _TEXT.format(
         question=_question(question),
-        made=_moment(made_at_ms),
+        made=utc_text(made_at_ms),
         key=public_key.hex(),
         closed=_CLOSED[question.show],
     )
@@ -325,20 +325,13 @@ def readme_text(question: PackQuestion, made_at_ms: int, public_key: bytes) -> b
 
 
 def _question(question: PackQuestion) -> str:
-    span = f"from {_moment(question.since_ms)} until {_moment(question.until_ms)}"
+    span = f"from {utc_text(question.since_ms)} until {utc_text(question.until_ms)}"
     if question.kind == "time":
         return f"everything, {span}"
     if question.kind == "purpose":
         return f"{len(question.sessions)} sessions of one purpose (manifest.json has its text), {span}"
     below = len(question.sessions) - 1
     return f"session {question.root}{f' and {below} that descend from it' if below else ''}, {span}"
-
-
-def _moment(at_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{at_ms} ms"
 
 
 MODE: Final = 0o600

@@ -32,7 +32,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from hashlib import blake2b
 from typing import Final
 
 from .._fast import _check as kernel
@@ -423,7 +422,7 @@ class CredentialRecord(Record):
 def credential_digest(record: CredentialRecord) -> bytes:
     """Return BLAKE2b-256 over name, role, audiences and secret, independent of who added it and when."""
     plain = CredentialRecord(record.name, record.role, record.audiences, record.secret_hash)
-    return blake2b(_CREDENTIAL_LABEL + plain.encode(), digest_size=32).digest()
+    return hashlib.blake2b(_CREDENTIAL_LABEL + plain.encode(), digest_size=32).digest()
 
 
 def fault(record: CredentialRecord) -> tuple[str, str]:

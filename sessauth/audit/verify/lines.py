@@ -45,16 +45,7 @@ class FindingKind(StrEnum):
     EXPIRED = "EXPIRED"
 
 
-NOTES = frozenset(
-    {
-        FindingKind.TORN,
-        FindingKind.OPEN,
-        FindingKind.NOT_ENDED,
-        FindingKind.CLOCK_BACK,
-        FindingKind.LOST,
-        FindingKind.EXPIRED,
-    }
-)
+NOTES = frozenset(map(FindingKind, ("TORN", "OPEN", "NOT_ENDED", "CLOCK_BACK", "LOST", "EXPIRED")))
 
 
 @dataclass(frozen=True, slots=True)
