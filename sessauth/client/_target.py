@@ -165,13 +165,8 @@ def load_credential(path: Path) -> str:
         raise ConfigError(f"credential: can't read {path}: {error.strerror}") from None
     if mode & stat.S_IRWXO:
         raise ConfigError(f"credential: others may read {path}; run chmod 600 on it")
-    try:
-        credential = content.decode("ascii").strip()
-    except UnicodeDecodeError:
-        credential = ""
-    if len(content) > MAX_CREDENTIAL_BYTES:
-        credential = ""
-    return check_credential(credential, f"the file {path}")
+    text = content.decode("ascii", "replace").strip() if len(content) <= MAX_CREDENTIAL_BYTES else ""
+    return check_credential(text, f"the file {path}")
 
 
 def check_credential(credential: str, origin: str) -> str:
