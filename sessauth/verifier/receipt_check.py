@@ -104,7 +104,7 @@ class _MemoryTransaction:
     def id(self) -> int:
         return 1
 
-    def get(self, key: bytes, *, db: Mapping[bytes, bytes]) -> bytes | None:
+    def get(self, key: bytes, default: None, db: Mapping[bytes, bytes]) -> bytes | None:
         return db.get(bytes(key))
 
     def abort(self) -> None:

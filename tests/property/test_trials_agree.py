@@ -41,7 +41,7 @@ class Held:
         """Return a new number."""
         return self._reads
 
-    def get(self, key: bytes, *, db: str) -> bytes | None:
+    def get(self, key: bytes, default: None, db: str) -> bytes | None:
         """Return a row."""
         if db == layout.META:
             return self._rows.current.encode()

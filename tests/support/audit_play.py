@@ -29,7 +29,7 @@ class _Transaction:
     def id(self) -> int:
         return self._rows.current.seq
 
-    def get(self, key: bytes, *, db: str) -> bytes | None:
+    def get(self, key: bytes, default: None, db: str) -> bytes | None:
         if db == layout.META:
             return self._rows.current.encode()
         return self._rows.get(db, key)

@@ -238,16 +238,6 @@ cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogi
     return 1
 
 
-cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
-    cdef size_t i
-    cdef int classes = 0
-    if n > MAX_STRING_BYTES:
-        return 0
-    for i in range(n):
-        classes |= kinds[p[i]]
-    return is_plain(p, n, classes, dots_allowed)
-
-
 # --- paths --------------------------------------------------------------------------------------
 
 cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil:

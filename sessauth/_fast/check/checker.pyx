@@ -391,8 +391,6 @@ cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) n
     outline.condition_count = 0
     outline.free_count = 0
     outline.needs = NO_NEEDS
-    if outline.action_count == 1:
-        outline.actions = &outline.only_action
     alone.scopes = &outline
     alone.count = 1
     alone.base = base

@@ -6,7 +6,7 @@ compares its id. Then it fetches the session's row, and compiles it if its bytes
 a change was acknowledged sees it, in every process, and changes to other sessions cost it nothing. Lease deadlines
 only move later and revocations only grow, so those rows are read only when the answer can have changed.
 
-A source has ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the handles ``sessions leases
+A source has ``begin() -> transaction`` (``id()``, ``get(key, default, db)``, ``abort()``), the handles ``sessions leases
 revoked keys meta`` and a ``brake`` buffer. Byte 0 of the buffer denies everything; a whole page may have the freshness
 bound of the host too. The source may have a ``commit_id``, and ``files_unchanged() -> bool``, which is called at intervals
 and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
@@ -274,7 +274,7 @@ cdef class View:
             if self._any and (self.lost or self._latest.identity == out.identity):
                 out[0] = self._latest
             else:
-                _read_head(transaction.get(b"head", db=self.source.meta), out)
+                _read_head(transaction.get(b"head", None, self.source.meta), out)
                 out.transaction = NULL
                 out.needs_read = False
                 self._latest = out[0]
@@ -315,7 +315,7 @@ cdef class View:
             point.needs_read = True
             return None
         transaction = <object> point.transaction
-        raw = transaction.get(session_id, db=self.source.sessions)
+        raw = transaction.get(session_id, None, self.source.sessions)
         if raw is None:
             self._sessions.pop(session_id, None)
             return None
@@ -331,7 +331,7 @@ cdef class View:
                 self._sessions.pop(next(iter(self._sessions)), None)
             self._sessions[name] = entry
         if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
-            deadline = transaction.get(session_id, db=self.source.leases)
+            deadline = transaction.get(session_id, None, self.source.leases)
             entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
         if entry.status != STATUS_ENDED and entry.revision < point.incarnation_revision:
             entry.status = STATUS_ENDED
@@ -350,7 +350,7 @@ cdef class View:
         if point.transaction == NULL:
             point.needs_read = True
             return None
-        raw = (<object> point.transaction).get(key_id, db=self.source.keys)
+        raw = (<object> point.transaction).get(key_id, None, self.source.keys)
         if raw is None:
             self._keys.pop(key_id, None)
             return None
@@ -378,7 +378,7 @@ cdef class View:
             point.needs_read = True
             return BLOCK_NOT_REVOKED
         transaction = <object> point.transaction
-        if transaction.get(session.id + block_id, db=self.source.revoked) is not None:
+        if transaction.get(session.id + block_id, None, self.source.revoked) is not None:
             return BLOCK_REVOKED
         tallies = getattr(self.source, "tallies", None)
         if tallies is None or self._proves_absence(transaction, tallies, session, block_id):
@@ -393,7 +393,7 @@ cdef class View:
         while count > TALLY_LIMIT:
             if depth == BLOCK_ID_BYTES:
                 return False
-            raw = transaction.get(session.id + block_id[:depth], db=tallies)
+            raw = transaction.get(session.id + block_id[:depth], None, tallies)
             if raw is None or not read_tally(bytes(raw), session.id, block_id, depth, &count, &total):
                 return False
             depth += 1

@@ -10,19 +10,30 @@ cdef struct WireReader:
     const unsigned char *p
     const unsigned char *end
 
-# Each returns 1, or 0 for input that is not canonical. After 0 the reader's position is undefined.
-cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil
+# The position after a varint of any length at `p`, or NULL. It takes no reader, so that a caller's stays in registers.
+cdef const unsigned char *after_varint(
+    const unsigned char *p, const unsigned char *end, uint64_t *value
+) noexcept nogil
 
+# Each returns 1, or 0 for input that is not canonical. After 0 the reader's position is undefined.
 cdef inline bint read_varint(WireReader *reader, uint64_t *value) noexcept nogil:
+    cdef uint64_t any_value
     # Nearly all have one byte.
     if reader.p < reader.end and reader.p[0] < 0x80:
         value[0] = reader.p[0]
         reader.p += 1
         return 1
-    return read_long_varint(reader, value)
+    reader.p = after_varint(reader.p, reader.end, &any_value)
+    value[0] = any_value
+    return reader.p != NULL
 
 cdef inline bint read_tag(WireReader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
     cdef uint64_t tag
+    if reader.p < reader.end and 8 <= reader.p[0] < 0x80:
+        number[0] = reader.p[0] >> 3
+        wire[0] = reader.p[0] & 7
+        reader.p += 1
+        return 1
     if not read_varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8:
         return 0
     number[0] = <uint32_t> (tag >> 3)

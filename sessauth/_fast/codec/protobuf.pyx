@@ -24,26 +24,25 @@ class WireError(ValueError):
 
 # --- the reader ---------------------------------------------------------------------------------
 
-cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil:
-    cdef uint64_t result = 0
+cdef const unsigned char *after_varint(
+    const unsigned char *p, const unsigned char *end, uint64_t *value
+) noexcept nogil:
     cdef unsigned char byte
     cdef int shift = 0
-    while shift < 64:
-        if reader.p >= reader.end:
-            return 0
-        byte = reader.p[0]
-        reader.p += 1
+    value[0] = 0
+    while p < end and shift < 64:
+        byte = p[0]
+        p += 1
         if shift == 63 and byte > 1:
-            return 0
-        result |= (<uint64_t> (byte & 0x7F)) << shift
+            return NULL
+        value[0] |= (<uint64_t> (byte & 0x7F)) << shift
         if byte < 0x80:
             # With a last byte of zero the number has a shorter encoding.
             if byte == 0 and shift:
-                return 0
-            value[0] = result
-            return 1
+                return NULL
+            return p
         shift += 7
-    return 0
+    return NULL
 
 
 cdef int64_t unzigzag(uint64_t value) noexcept nogil:

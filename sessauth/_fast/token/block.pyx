@@ -9,6 +9,9 @@ from libc.string cimport memcmp, memset
 
 # Scopes.
 
+cdef const char *MANY_CONDITIONS = "where: at most 16 conditions"
+
+
 cdef inline bint _same_span(bytes_t base, const ByteSpan *a, const ByteSpan *b) noexcept nogil:
     return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0
 
@@ -18,7 +21,9 @@ cdef const char *_parse_segment(WireReader reader, bytes_t base, Segment *out) n
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value = 0
-    cdef int i, _
+    cdef bytes_t at
+    cdef size_t n
+    cdef int classes, _
     cdef ByteSpan text, other
     out.kind = SEGMENT_UNKNOWN
     out.count = 0
@@ -37,33 +42,35 @@ cdef const char *_parse_segment(WireReader reader, bytes_t base, Segment *out) n
                 return "segment: at most 32 texts"
             if not read_bytes(&reader, &inner):
                 return "segment: text"
-            if inner.end - inner.p > MAX_STRING_BYTES or not utf8_valid(inner.p, inner.end - inner.p):
+            n = inner.end - inner.p
+            at, classes = inner.p, 0
+            while at < inner.end:
+                classes |= kinds[at[0]]
+                at += 1
+            if n > MAX_STRING_BYTES or (classes & HIGH and not utf8_valid(inner.p, n)):
                 return "segment: a text is at most 1024 bytes of UTF-8"
+            set_span(&text, base, &inner)
             if out.count == 0:
-                set_span(&out.first, base, &inner)
+                out.first = text
+            elif out.kind != SEGMENT_UNKNOWN:
+                other = out.first
+                for _ in range(out.count):
+                    if _same_span(base, &text, &other):
+                        return "segment: a text is repeated"
+                    next_text(base, &other)
+            if out.kind != SEGMENT_UNKNOWN and not is_plain(inner.p, n, classes, out.kind == SEGMENT_PREFIX):
+                return "segment: not a plain segment"
             out.count += 1
         else:
             return "segment: unknown field"
     if value == 0:
         return "segment: a kind"
-    if out.kind == SEGMENT_UNKNOWN:
-        return NULL
     if out.kind == SEGMENT_ONE_OF:
         if out.count < 2:
             return "segment: one_of takes two texts or more"
-    elif out.count != (1 if out.kind == SEGMENT_LITERAL or out.kind == SEGMENT_PREFIX else 0):
-        return "segment: number of texts"
-    text = out.first
-    for i in range(out.count):
-        if not is_plain_segment(base + text.at, text.n, out.kind == SEGMENT_PREFIX):
-            return "segment: not a plain segment"
-        other = out.first
-        for _ in range(i):
-            if _same_span(base, &text, &other):
-                return "segment: a text is repeated"
-            next_text(base, &other)
-        if i + 1 < out.count:
-            next_text(base, &text)
+    elif out.kind != SEGMENT_UNKNOWN:
+        if out.count != (1 if out.kind == SEGMENT_LITERAL or out.kind == SEGMENT_PREFIX else 0):
+            return "segment: number of texts"
     return NULL
 
 
@@ -171,7 +178,7 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
-    cdef int total, i
+    cdef int i
     cdef bint unknown_segment = 0
     cdef bint unknown_path = 0
     cdef const char *wrong = NULL
@@ -198,33 +205,24 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
             continue
         if wire != WIRE_BYTES:
             return "scope: wire type"
-        if number == 3:
-            wrong = parse_conditions(&reader, 3, MAX_CONDITIONS, base, arena, &out.conditions, &out.condition_count)
-            if wrong != NULL:
-                return wrong
-            continue
+        wrong = NULL
         if number == 1 and out.actions == NULL:
-            total = count_run(reader, 1)
-            if not 1 <= total <= MAX_ACTIONS:
-                return "scope: at most 16 actions"
-            out.actions = &out.only_action if total == 1 else <ByteSpan *> arena_take(arena, total * sizeof(ByteSpan))
-            if out.actions == NULL:
-                return NO_MEMORY
+            wrong = take_run(
+                reader, 1, MAX_ACTIONS, sizeof(ByteSpan), arena, <void **> &out.actions, "scope: at most 16 actions"
+            )
         elif number == 2 and out.segments == NULL:
-            total = count_run(reader, 2)
-            if not 1 <= total <= MAX_SEGMENTS:
-                return "scope: at most 32 segments"
-            out.segments = <Segment *> arena_take(arena, total * sizeof(Segment))
-            if out.segments == NULL:
-                return NO_MEMORY
+            wrong = take_run(
+                reader, 2, MAX_SEGMENTS, sizeof(Segment), arena, <void **> &out.segments, "scope: at most 32 segments"
+            )
+        elif number == 3 and out.conditions == NULL:
+            wrong = take_run(reader, 3, MAX_CONDITIONS, sizeof(Condition), arena, <void **> &out.conditions, MANY_CONDITIONS)
         elif number == 4 and out.free == NULL:
             free_paths = reader
-            total = count_run(reader, 4)
-            if not 1 <= total <= MAX_FREE_PATHS:
-                return "scope: at most 64 free arguments"
-            out.free = <Path *> arena_take(arena, total * sizeof(Path))
-            if out.free == NULL:
-                return NO_MEMORY
+            wrong = take_run(
+                reader, 4, MAX_FREE_PATHS, sizeof(Path), arena, <void **> &out.free, "scope: at most 64 free arguments"
+            )
+        if wrong != NULL:
+            return wrong
         if not read_bytes(&reader, &inner):
             return "scope: length"
         if number == 1:
@@ -235,6 +233,9 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
             wrong = _parse_segment(inner, base, &out.segments[out.segment_count])
             unknown_segment |= out.segments[out.segment_count].kind == SEGMENT_UNKNOWN
             out.segment_count += 1
+        elif number == 3:
+            wrong = parse_condition(inner, base, arena, &out.conditions[out.condition_count])
+            out.condition_count += 1
         elif number == 4:
             wrong = parse_path(inner, base, &out.free[out.free_count])
             if wrong == NULL:
@@ -301,14 +302,10 @@ cdef const char *parse_scopes(
     """Read one element of a repeated Scope. The first one allocates memory for all."""
     cdef WireReader inner
     cdef const char *wrong
-    cdef int total
     if out.scopes == NULL:
-        total = count_run(reader[0], number)
-        if not 1 <= total <= limit:
-            return "scopes: at most 64"
-        out.scopes = <Scope *> arena_take(arena, total * sizeof(Scope))
-        if out.scopes == NULL:
-            return NO_MEMORY
+        wrong = take_run(reader[0], number, limit, sizeof(Scope), arena, <void **> &out.scopes, "scopes: at most 64")
+        if wrong != NULL:
+            return wrong
     if not read_bytes(reader, &inner) or out.count == limit:
         return "scopes: length"
     wrong = parse_scope(inner, out.base, arena, &out.scopes[out.count])
@@ -395,6 +392,23 @@ cdef const char *_parse_texts(WireReader *reader, uint32_t number, bytes_t base,
     return NULL
 
 
+cdef const char *_parse_where(WireReader *reader, Arena *arena, Block *out) noexcept nogil:
+    """Read one condition of a block. The first one allocates memory for all."""
+    cdef WireReader inner
+    cdef const char *wrong
+    if out.where == NULL:
+        wrong = take_run(
+            reader[0], FIELD_WHERE, MAX_CONDITIONS, sizeof(Condition), arena, <void **> &out.where, MANY_CONDITIONS
+        )
+        if wrong != NULL:
+            return wrong
+    if not read_bytes(reader, &inner):
+        return "where: condition"
+    wrong = parse_condition(inner, out.scopes.base, arena, &out.where[out.where_count])
+    out.where_count += 1
+    return wrong
+
+
 cdef void _clear(bytes_t base, Block *out) noexcept nogil:
     out.issued_at_ms = 0
     out.expires_at_ms = 0
@@ -442,7 +456,7 @@ cdef const char *parse_block(
         elif number == FIELD_SCOPES:
             wrong = parse_scopes(&reader, number, MAX_SCOPES, arena, &out.scopes)
         elif number == FIELD_WHERE:
-            wrong = parse_conditions(&reader, number, MAX_CONDITIONS, base, arena, &out.where, &out.where_count)
+            wrong = _parse_where(&reader, arena, out)
         elif number == FIELD_AUDIENCE:
             wrong = _parse_texts(&reader, number, base, &out.audience)
         elif number == FIELD_SOURCE:

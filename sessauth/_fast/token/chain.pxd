@@ -163,19 +163,14 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil
-cdef int count_elements(WireReader reader, uint32_t number) noexcept nogil
-
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
-cdef inline int count_run(WireReader reader, uint32_t number) noexcept nogil:
-    """Count the adjacent elements of a repeated field. The reader is after the first tag."""
-    cdef WireReader inner
-    cdef WireReader first = reader
-    # Nearly all fields have one element.
-    if read_bytes(&first, &inner) and first.p == first.end:
-        return 1
-    return count_elements(reader, number)
+# Memory for the elements of a repeated field, at most ``limit`` of ``size`` bytes. The reader is after the first tag, and
+# the number below 16. The fault is ``too_many`` or the lack of memory.
+cdef const char *take_run(
+    WireReader reader, uint32_t number, int limit, size_t size, Arena *arena, void **out, const char *too_many
+) noexcept nogil
 
 
 # Scopes, compiled from their wire form (docs/token-format.md, section 5).
@@ -205,8 +200,6 @@ cdef struct Segment:
     ByteSpan first
 
 cdef struct Scope:
-    # Target of `actions` if there is only one.
-    ByteSpan only_action
     uint32_t mark
     ByteSpan *actions
     Segment *segments

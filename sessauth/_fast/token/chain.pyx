@@ -57,7 +57,6 @@ cdef class Chain:
         cdef WireReader inner
         cdef uint32_t number, wire
         cdef uint64_t version
-        cdef int total
         cdef Block *block
         cdef const char *wrong
         cdef size_t n = self.length
@@ -78,12 +77,11 @@ cdef class Chain:
             if not read_tag(&reader, &number, &wire) or number != 2 or wire != WIRE_BYTES:
                 return "unknown field"
             if self.blocks == NULL:
-                total = count_run(reader, 2)
-                if not 1 <= total <= MAX_BLOCKS:
-                    return "1 to 16 blocks"
-                self.blocks = <Block *> arena_take(&self.arena, total * sizeof(Block))
-                if self.blocks == NULL:
-                    return "out of memory"
+                wrong = take_run(
+                    reader, 2, MAX_BLOCKS, sizeof(Block), &self.arena, <void **> &self.blocks, "1 to 16 blocks"
+                )
+                if wrong != NULL:
+                    return wrong
             at[0] = self.block_count
             if self.block_count == MAX_BLOCKS or not read_bytes(&reader, &signed):
                 return "length"

@@ -105,17 +105,21 @@ cdef bint same_value(bytes_t base, const Value *a, const Value *b) noexcept nogi
 cdef const char *NO_MEMORY = "out of memory"
 
 
-cdef int count_elements(WireReader reader, uint32_t number) noexcept nogil:
-    cdef WireReader inner
-    cdef uint32_t next_number, wire
-    cdef int count = 0
-    while read_bytes(&reader, &inner):
-        count += 1
-        if reader.p >= reader.end or not read_tag(&reader, &next_number, &wire):
+cdef const char *take_run(
+    WireReader reader, uint32_t number, int limit, size_t size, Arena *arena, void **out, const char *too_many
+) noexcept nogil:
+    cdef WireReader element
+    cdef uint8_t tag = <uint8_t> (number << 3 | WIRE_BYTES)
+    cdef int total = 0
+    while read_bytes(&reader, &element):
+        total += 1
+        if reader.p == reader.end or reader.p[0] != tag:
             break
-        if next_number != number or wire != WIRE_BYTES:
-            break
-    return count
+        reader.p += 1
+    if not 1 <= total <= limit:
+        return too_many
+    out[0] = arena_take(arena, total * size)
+    return NO_MEMORY if out[0] == NULL else NULL
 
 
 cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept nogil:
@@ -166,33 +170,11 @@ cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept
     return NULL
 
 
-cdef const char *parse_conditions(
-    WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
-) noexcept nogil:
-    """Read one element of a repeated Condition. The first one allocates memory for all."""
-    cdef WireReader inner
-    cdef const char *wrong
-    cdef int total
-    if out[0] == NULL:
-        total = count_run(reader[0], number)
-        if not 1 <= total <= limit:
-            return "where: at most 16 conditions"
-        out[0] = <Condition *> arena_take(arena, total * sizeof(Condition))
-        if out[0] == NULL:
-            return NO_MEMORY
-    if not read_bytes(reader, &inner) or count[0] == limit:
-        return "where: condition"
-    wrong = parse_condition(inner, base, arena, &out[0][count[0]])
-    count[0] += 1
-    return wrong
-
-
 cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil:
     cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value = 0
-    cdef int total
     cdef bint has_path = 0
     cdef bint has_operator = 0
     cdef const char *wrong
@@ -213,12 +195,11 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
             if wire != WIRE_BYTES:
                 return "condition: wire type"
             if number == 3 and out.values == NULL:
-                total = count_run(reader, 3)
-                if not 1 <= total <= MAX_VALUES:
-                    return "condition: at most 64 values"
-                out.values = <Value *> arena_take(arena, total * sizeof(Value))
-                if out.values == NULL:
-                    return NO_MEMORY
+                wrong = take_run(
+                    reader, 3, MAX_VALUES, sizeof(Value), arena, <void **> &out.values, "condition: at most 64 values"
+                )
+                if wrong != NULL:
+                    return wrong
             if not read_bytes(&reader, &inner):
                 return "condition: length"
             if number == 1:
@@ -347,7 +328,6 @@ cdef const char *parse_facts(
     cdef uint64_t value
     cdef const char *wrong
     cdef Fact *fact
-    cdef int total
     out[0] = NULL
     count[0] = 0
     while reader.p < reader.end:
@@ -358,12 +338,11 @@ cdef const char *parse_facts(
                 return "record: varint"
             continue
         if tag == number and out[0] == NULL:
-            total = count_run(reader, number)
-            if not 1 <= total <= MAX_FACTS:
-                return "record: at most 32 facts"
-            out[0] = <Fact *> arena_take(arena, total * sizeof(Fact))
-            if out[0] == NULL:
-                return NO_MEMORY
+            wrong = take_run(
+                reader, number, MAX_FACTS, sizeof(Fact), arena, <void **> out, "record: at most 32 facts"
+            )
+            if wrong != NULL:
+                return wrong
         if wire != WIRE_BYTES or not read_bytes(&reader, &field):
             return "record: length"
         if tag != number:

@@ -128,7 +128,7 @@ class MemoryTransaction:
         """Return that number."""
         return self._identity
 
-    def get(self, key: bytes, *, db: str) -> bytes | None:
+    def get(self, key: bytes, default: None, db: str) -> bytes | None:
         """Return a row's value; the tables' handles are their names."""
         return self._rows.get(db, key)
 
@@ -251,9 +251,9 @@ class TrialTransaction:
         """Return the number of the last write."""
         return self._read.id()
 
-    def get(self, key: bytes, *, db: str) -> bytes | None:
+    def get(self, key: bytes, default: None, db: str) -> bytes | None:
         """Return a row's value."""
-        row = self._read.get(key, db=db)
+        row = self._read.get(key, None, db)
         return row if row is None or db != layout.SESSIONS else self._rows.tried(row)
 
     def abort(self) -> None:

@@ -58,7 +58,7 @@ def stored_lineage(source: SessionSource, session_id: bytes) -> list[Session]:
     txn = source.begin()
 
     def read(ancestor_id: bytes) -> Session | None:
-        data = txn.get(ancestor_id, db=source.sessions)
+        data = txn.get(ancestor_id, None, source.sessions)
         return None if data is None else Session.decode(data)
 
     try:

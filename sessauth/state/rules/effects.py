@@ -130,7 +130,7 @@ class Rows(Protocol):
 class ReadTransaction(Protocol):
     """One consistent view of all tables."""
 
-    def get(self, key: bytes, *, db: object) -> bytes | None:
+    def get(self, key: bytes, default: None, db: object) -> bytes | None:
         """Return a row's value."""
         ...
 
@@ -144,7 +144,7 @@ class SessionSource(Protocol):
 
     @property
     def sessions(self) -> object:
-        """The handle of the table of sessions, for ``get(db=...)``."""
+        """The handle of the table of sessions, for ``get``."""
         ...
 
     def begin(self) -> ReadTransaction:

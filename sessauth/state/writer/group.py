@@ -641,12 +641,12 @@ class GroupReading:
         """Return the identity that :meth:`GroupSource.enter` gave."""
         return self._identity
 
-    def get(self, key: bytes, *, db: object) -> bytes | None:
+    def get(self, key: bytes, default: None, db: object) -> bytes | None:
         """Return a row's value."""
         if db is self._meta and key == layout.HEAD_KEY:
             # A group holds the head beside the rows, and writes it once at the end.
             return self._group.rows.current.encode()
-        value: bytes | None = self._get(key, db=db)
+        value: bytes | None = self._get(key, None, db)
         return value
 
     def cursor(self, *, db: Any) -> lmdb.Cursor:

@@ -284,9 +284,9 @@ def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
         def id(self) -> int:
             return int(self.inner.id())
 
-        def get(self, name: bytes, db: Any = None) -> Any:
+        def get(self, name: bytes, default: None, db: Any) -> Any:
             fail("get")
-            return self.inner.get(name, db=db)
+            return self.inner.get(name, None, db)
 
         def abort(self) -> None:
             fail("abort")

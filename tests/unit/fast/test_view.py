@@ -49,9 +49,9 @@ class CountedSource(MemorySource):
             def id(self) -> int:
                 return inner.id()
 
-            def get(self, key: bytes, db: Any = None) -> bytes | None:
+            def get(self, key: bytes, default: None, db: Any) -> bytes | None:
                 source.on_get(bytes(key))
-                return inner.get(key, db=db)
+                return inner.get(key, None, db)
 
             def abort(self) -> None:
                 source.ended += 1

@@ -76,7 +76,7 @@ class Turn:
         """The number of the state."""
         return self.state.number
 
-    def get(self, key: bytes, db: Rows | None = None) -> bytes | None:
+    def get(self, key: bytes, default: None, db: Rows) -> bytes | None:
         """A row, and perhaps another check before it is given."""
         self.source.interrupt(bytes(key))
         place = next(i for i, handle in enumerate(self.source.handles) if handle is db)
