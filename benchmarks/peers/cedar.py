@@ -5,9 +5,9 @@ given as objects and the context as JSON text, the fastest of the documented way
 and entities are handles which were parsed once.
 
 Not equal: there is no token and no signature, so nothing says who asks; a deployment puts a token in front
-and pays for it. Parsing every time is listed against our cold check and not judged by it. Principals and
-policies are the server's own: nothing can be attenuated, ended or revoked but by changing them. Context and
-answer cross as JSON. Its policies express more than our conditions do.
+and pays for it. Reading texts every time is listed against our cold check and not judged by it. Principals
+and policies are the server's own: nothing can be attenuated, ended or revoked but by changing them. Context
+and answer cross as JSON. Its policies express more than our conditions do.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ def forms() -> Iterator[Form]:
     cedar: Any = importlib.import_module(MODULE)
     text = policies()
 
-    def parse(source: str, request: dict[str, Any]) -> bool:
+    def read(source: str, request: dict[str, Any]) -> bool:
         return bool(cedar.is_authorized(request, source, ENTITIES).allowed)
 
     def kept(handles: tuple[Any, Any], request: dict[str, Any]) -> bool:
         return bool(cedar.is_authorized(request, *handles).allowed)
 
     yield Form(
-        name="parse",
+        name="text",
         blocks=1,
         signatures=0,
         token_bytes=0,
         about_us=150,
         tokens=[text],
-        call=parse,
+        call=read,
         refusals=(),
         request=_request,
-        fresh=lambda source: source.encode().decode(),
+        fresh=work.fresh_text,
     )
     yield Form(
         name="kept",

@@ -6,22 +6,22 @@ plain Python to say, since the library knows no permissions. It stands here twic
 HS256 as most deployments use it.
 
 Not equal: a JWT can't be attenuated, and whoever wants conditions writes them. With HS256 every verifier
-can mint, and no public-key signature is verified, so parsing every time is listed against our cold check
-and not judged by it. Keeping the claims leaves nothing of the library: that row times an expiry check and
-our ten lines, the least that Python can do, and is not judged either. The peer gets its arguments parsed,
-we parse JSON; it looks no session, revocation or issuer status up.
+can mint, and no public-key signature is verified, so reading a text every time is listed against our cold
+check and not judged by it. Keeping the claims leaves nothing of the library: that row times an expiry check
+and our ten lines, the least that Python can do, and is not judged either. Kept, the peer gets its arguments
+parsed, and we parse JSON; it looks no session, revocation or issuer status up.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks.floors import fresh
 from benchmarks.peers import work
 from benchmarks.peers.work import Form
 
@@ -70,27 +70,27 @@ def hs256() -> Iterator[Form]:
 def _forms(jwt: Any, algorithm: str, key: Any, secret: Any, other: Any, *, signatures: int) -> Iterator[Form]:
     algorithms = [algorithm]
 
-    def parse(data: bytes, arguments: dict[str, Any]) -> bool:
-        return permits(
-            jwt.decode(data, key, algorithms=algorithms, audience=AUDIENCE, issuer=ISSUER), arguments
-        )
+    def text(token: str, arguments: str) -> bool:
+        claims = jwt.decode(token, key, algorithms=algorithms, audience=AUDIENCE, issuer=ISSUER)
+        return permits(claims, json.loads(arguments))
 
     def kept(claims: dict[str, Any], arguments: dict[str, Any]) -> bool:
         return bool(time.time() < claims["exp"]) and permits(claims, arguments)
 
     made = [_claims() for _ in range(work.POOL)]
-    data = [jwt.encode(claims, secret, algorithm=algorithm).encode() for claims in made]
+    data = [jwt.encode(claims, secret, algorithm=algorithm) for claims in made]
     yield Form(
-        name="parse",
+        name="text",
         blocks=1,
         signatures=signatures,
         token_bytes=len(data[0]),
         about_us=60 + 80 * signatures,
         tokens=data,
-        call=parse,
+        call=text,
         refusals=(jwt.InvalidTokenError,),
-        fresh=fresh,
-        stranger=jwt.encode(made[0], other, algorithm=algorithm).encode(),
+        request=work.as_text,
+        fresh=work.fresh_text,
+        stranger=jwt.encode(made[0], other, algorithm=algorithm),
     )
     yield Form(
         name="kept",
@@ -100,6 +100,12 @@ def _forms(jwt: Any, algorithm: str, key: Any, secret: Any, other: Any, *, signa
         about_us=2,
         tokens=made,
         call=kept,
+        refusals=(jwt.InvalidTokenError,),
+    )
+    yield from work.making(
+        mint=lambda: str(jwt.encode(_claims(), secret, algorithm=algorithm)),
+        attenuate=None,
+        reads=lambda token, arguments: text(token, arguments.decode()),
         refusals=(jwt.InvalidTokenError,),
     )
 

@@ -6,16 +6,17 @@ Tokens have format 1, the library's default, which it parses in half the time of
 adds caveats and no signature.
 
 Not equal: a macaroon is HMAC under a secret that every verifier has, so whoever can check one can also mint
-one, and no public-key signature is verified: parsing every time is listed against our cold check and not
-judged by it. Keeping a macaroon saves parsing; its HMACs are made again on each call. Caveats hold for the
-whole token, not for one of its permissions. The function that judges them is ours, and does less than a
-policy language would. The peer gets its arguments parsed, we parse JSON; it looks no session, revocation or
-issuer up.
+one, and no public-key signature is verified: reading a text every time is listed against our cold check and
+not judged by it. Keeping a macaroon saves parsing; its HMACs are made again on each call. Caveats hold for
+the whole token, not for one of its permissions. The function that judges them is ours, and does less than a
+policy language would. Kept, the peer gets its arguments parsed, and we parse JSON; it looks no session,
+revocation or issuer up.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import secrets
 import time
 from collections.abc import Iterator
@@ -57,8 +58,14 @@ def forms() -> Iterator[Form]:
         verifier.satisfy_general(lambda predicate: holds(predicate, arguments))
         return bool(verifier.verify(macaroon, keys[macaroon.identifier]))
 
-    def parse(data: str, arguments: dict[str, Any]) -> bool:
-        return verify(library.Macaroon.deserialize(data), arguments)
+    def text(token: str, arguments: str) -> bool:
+        return verify(library.Macaroon.deserialize(token), json.loads(arguments))
+
+    def narrowed(parent: str) -> str:
+        macaroon = library.Macaroon.deserialize(parent)
+        for caveat in (f"permits {ASKED}", *_conditions()):
+            macaroon.add_first_party_caveat(caveat)
+        return str(macaroon.serialize())
 
     refusals = (exceptions.MacaroonException,)
     for blocks in work.DEPTHS:
@@ -66,15 +73,16 @@ def forms() -> Iterator[Form]:
         data = [macaroon.serialize() for macaroon in made]
         stranger = _chain(library, secrets.token_bytes(32), blocks)
         yield Form(
-            name=f"parse{work.suffix(blocks)}",
+            name=f"text{work.suffix(blocks)}",
             blocks=blocks,
             signatures=0,
             token_bytes=len(data[0]),
             about_us=40 + 20 * blocks,
             tokens=data,
-            call=parse,
+            call=text,
             refusals=refusals,
-            fresh=lambda text: text.encode().decode(),
+            request=work.as_text,
+            fresh=work.fresh_text,
             stranger=stranger.serialize(),
         )
         yield Form(
@@ -83,11 +91,17 @@ def forms() -> Iterator[Form]:
             signatures=0,
             token_bytes=len(data[0]),
             about_us=20 + 10 * blocks,
-            tokens=[library.Macaroon.deserialize(text) for text in data],
+            tokens=[library.Macaroon.deserialize(each) for each in data],
             call=verify,
             refusals=refusals,
             stranger=stranger,
         )
+    yield from work.making(
+        mint=lambda: str(_chain(library, keys[KEY_ID], 1).serialize()),
+        attenuate=narrowed,
+        reads=lambda token, arguments: text(token, arguments.decode()),
+        refusals=refusals,
+    )
 
 
 def _chain(library: Any, key: bytes, blocks: int) -> Any:

@@ -66,18 +66,21 @@ PEERS: Final = (
 def floors_of(form: Form) -> Iterator[tuple[str, str]]:
     """Yield for each row of a form what its name ends in and our row that it is compared with.
 
-    A kept token is compared with our warm check, one that is parsed every time with our cold check of as
-    many blocks; where it verifies more signatures than that, also with our chain of as many signatures, or
-    kept, with our check of a bound token and its proof.
+    A kept token is compared with our warm check, one that is read from its text every time with our cold
+    check of a text of as many blocks; where it verifies more signatures than that, also with our chain of as
+    many signatures, or kept, with our check of a bound token and its proof.
     """
+    if form.reads is not None:
+        yield "", f"ours/{form.name}"
+        return
     if form.name.startswith("kept"):
         yield "", f"ours/warm-{form.blocks}"
         if form.signatures > form.blocks == 1:
             yield "-by-proof", ours.PROOF_NAME
         return
-    yield "", f"ours/cold-{form.blocks}"
+    yield "", f"ours/text-{form.blocks}"
     if form.signatures > form.blocks:
-        yield "-by-signatures", f"ours/cold-{form.signatures}"
+        yield "-by-signatures", f"ours/text-{form.signatures}"
 
 
 def rows(peer: Peer, forms: Iterable[Form], floor: Callable[[str], Subject]) -> Iterator[Row]:

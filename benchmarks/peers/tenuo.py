@@ -7,9 +7,9 @@ attenuated by their holders. The holder's proof is made before the clock starts:
 
 Not equal: each call verifies a proof of possession, one signature more than the chain has, and keeping a
 warrant parsed saves parsing only: its signatures are verified again. We compare by depth, and again with
-our chain of as many signatures. Our tokens here are bearer tokens, but for the row by proof. The peer gets
-its arguments parsed, we parse JSON. It looks no session or issuer status up and no revocation list is
-installed; we look all three up in every check. It verifies with ed25519-dalek, we with libsodium.
+our chain of as many signatures. Our tokens here are bearer tokens, but for the row by proof. Kept, the peer
+gets its arguments parsed, and we parse JSON. It looks no session or issuer status up and no revocation list
+is installed; we look all three up in every check. It verifies with ed25519-dalek, we with libsodium.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks.floors import fresh
 from benchmarks.peers import work
 from benchmarks.peers.work import Form, Item
 
@@ -50,21 +49,24 @@ class _Chains:
                 session_id="session-1",
             )
         ]
+        self._holders[chain[-1].id] = holder
         limits = work.middle_limits(blocks)
         for number in range(1, blocks):
-            last = number == blocks - 1
-            narrowed = {work.RESOURCE: self._constraints(limits[:number])}
-            new = library.SigningKey.generate()
-            child = chain[-1].attenuate(
-                narrowed if last else capabilities | narrowed,
-                holder,
-                ttl_seconds=work.TTL_S - number,
-                holder=new.public_key,
-            )
-            chain.append(child)
-            holder = new
-        self._holders[chain[-1].id] = holder
+            chain = self.narrowed(chain, limits[:number], last=number == blocks - 1)
         return chain
+
+    def narrowed(self, chain: list[Any], limits: list[int] | None = None, *, last: bool) -> list[Any]:
+        """Return the chain with one warrant more, which the holder of its leaf signs."""
+        leaf, new = chain[-1], self._library.SigningKey.generate()
+        others: dict[str, Any] = {} if last else {resource: {} for resource in work.OTHER_RESOURCES}
+        child = leaf.attenuate(
+            others | {work.RESOURCE: self._constraints(limits)},
+            self._holders[leaf.id],
+            ttl_seconds=work.TTL_S - len(chain),
+            holder=new.public_key,
+        )
+        self._holders[child.id] = new
+        return [*chain, child]
 
     def _constraints(self, limits: list[int] | None = None) -> dict[str, Any]:
         library = self._library
@@ -96,30 +98,43 @@ def forms() -> Iterator[Form]:
             return authorizer.authorize_one(chain[0], work.RESOURCE, arguments, proof) is not None
         return authorizer.check_chain(chain, work.RESOURCE, arguments, proof) is not None
 
-    def parse_one(token: tuple[bytes, list[Any]], arguments: dict[str, Any], proof: bytes) -> bool:
-        return authorize([library.Warrant.from_bytes(token[0])], arguments, proof)
+    def unpacked(token: str, blocks: int) -> list[Any]:
+        if blocks == 1:
+            return [library.Warrant.from_base64(token)]
+        return list(library.decode_warrant_stack_base64(token))
 
-    def parse_stack(token: tuple[str, list[Any]], arguments: dict[str, Any], proof: bytes) -> bool:
-        return authorize(library.decode_warrant_stack_base64(token[0]), arguments, proof)
+    def packed(chain: list[Any]) -> tuple[str, list[Any]]:
+        text = chain[0].to_base64() if len(chain) == 1 else library.encode_warrant_stack(chain)
+        return str(text), chain
 
-    def packed(chain: list[Any]) -> tuple[bytes | str, list[Any]]:
-        data = bytes(chain[0].to_bytes()) if len(chain) == 1 else library.encode_warrant_stack(chain)
-        return data, chain
+    def text(token: tuple[str, list[Any]], arguments: str, proof: bytes) -> bool:
+        return authorize(unpacked(token[0], len(token[1])), json.loads(arguments), proof)
+
+    def request(arguments: bytes, token: tuple[str, list[Any]]) -> Item:
+        return arguments.decode(), chains.request(arguments, token[1])[1]
+
+    def reads(token: str, arguments: bytes) -> bool:
+        # Only a stack of two or more has a length before each warrant.
+        try:
+            chain = unpacked(token, 1)
+        except refusals:
+            chain = unpacked(token, 2)
+        return authorize(chain, *chains.request(arguments, chain))
 
     for blocks in work.DEPTHS:
         made = [chains.make(blocks) for _ in range(work.POOL)]
         tokens = [packed(chain) for chain in made]
         stranger = chains.make(blocks, library.SigningKey.generate())
         yield Form(
-            name=f"parse{work.suffix(blocks)}",
+            name=f"text{work.suffix(blocks)}",
             blocks=blocks,
             signatures=blocks + 1,
             token_bytes=len(tokens[0][0]),
             about_us=80 + 60 * blocks,
             tokens=tokens,
-            call=parse_one if blocks == 1 else parse_stack,
+            call=text,
             refusals=refusals,
-            request=lambda arguments, token: chains.request(arguments, token[1]),
+            request=request,
             fresh=_fresh,
             stranger=packed(stranger),
         )
@@ -135,9 +150,14 @@ def forms() -> Iterator[Form]:
             request=chains.request,
             stranger=stranger,
         )
+    yield from work.making(
+        mint=lambda: packed(chains.make(1))[0],
+        attenuate=lambda parent: packed(chains.narrowed([library.Warrant.from_base64(parent)], last=True))[0],
+        reads=reads,
+        refusals=refusals,
+    )
 
 
-def _fresh(token: tuple[bytes | str, list[Any]]) -> tuple[bytes | str, list[Any]]:
-    """Return the packed token as a new object, with the chain that only the holder's side looks at."""
-    data, chain = token
-    return fresh(data) if isinstance(data, bytes) else data.encode().decode(), chain
+def _fresh(token: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
+    """Return the text as a new object, with the chain that only the holder's side looks at."""
+    return work.fresh_text(token[0]), token[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,12 +48,13 @@ Item = tuple[Any, ...]
 class Form:
     """One way to use a peer.
 
-    ``name`` is ``parse`` or ``kept``, with ``-chain-n`` for n blocks. ``signatures`` counts the public-key
-    signatures that a call verifies. ``tokens`` are what a call is given, made anew by ``fresh``;
-    ``request`` makes the peer's form of a call from JSON arguments, with the token at hand. ``call``
-    returns whether the call is allowed, or raises one of ``refusals``. ``about_us`` is roughly what a
-    call takes, and only decides how many make a block. ``stranger`` is a token that an unknown key made,
-    where verifying is part of the call.
+    ``name`` is ``text`` or ``kept``, with ``-chain-n`` for n blocks, or ``mint`` or ``attenuate``.
+    ``signatures`` counts the public-key signatures that a call verifies. ``tokens`` are what a call is given,
+    made anew by ``fresh``; ``request`` makes the peer's form of a call from JSON arguments, with the token at
+    hand. ``call`` returns whether the call is allowed, or raises one of ``refusals``; where it makes a token,
+    it returns the text, and ``reads`` says whether that allows a call with JSON arguments. ``about_us`` is
+    roughly what a call takes, and only decides how many make a block. ``stranger`` is a token that an unknown
+    key made, where verifying is part of the call.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Form:
     request: Callable[[bytes, Any], Item] = lambda arguments, _: (json.loads(arguments),)
     fresh: Callable[[Any], Any] = lambda token: token
     stranger: Any = None
+    reads: Callable[[str, bytes], object] | None = None
 
     def item(self, token: Any, arguments: bytes) -> Item:
         """Return the input of one call."""
@@ -84,7 +86,8 @@ class Form:
 
     def _allows(self, token: Any, arguments: bytes) -> bool:
         try:
-            return bool(self.call(*self.item(token, arguments)))
+            outcome = self.call(*self.item(token, arguments))
+            return bool(outcome if self.reads is None else self.reads(str(outcome), arguments))
         except self.refusals:
             return False
 
@@ -105,6 +108,47 @@ class Form:
         return Loop(f"peer/{peer}/{self.name}", max(1, BLOCK_US // self.about_us), prepare, run)
 
 
+def as_text(arguments: bytes, _: object) -> Item:
+    """Return the request of a form that reads texts: arguments as they arrive, which it parses itself."""
+    return (arguments.decode(),)
+
+
+def nothing(_arguments: bytes, _: object) -> Item:
+    """Return the request of a form that makes a token: no call is there yet."""
+    return ()
+
+
+def fresh_text(text: str) -> str:
+    """Return the text as a new object, as every request brings one."""
+    return text.encode().decode()
+
+
 def suffix(blocks: int) -> str:
     """Return what a form's name ends in for a chain of so many blocks."""
     return f"-chain-{blocks}" if blocks > 1 else ""
+
+
+def making(
+    *,
+    mint: Callable[[], str],
+    attenuate: Callable[[str], str] | None,
+    reads: Callable[[str, bytes], object],
+    refusals: tuple[type[Exception], ...],
+) -> Iterator[Form]:
+    """Yield the forms that make tokens: ``mint`` from nothing, and ``attenuate`` from a text of one block."""
+    calls: dict[str, tuple[int, Sequence[Any], Callable[..., str]]] = {"mint": (1, [None], lambda _: mint())}
+    if attenuate is not None:
+        calls["attenuate"] = 2, [mint() for _ in range(POOL)], attenuate
+    for name, (blocks, tokens, call) in calls.items():
+        yield Form(
+            name=name,
+            blocks=blocks,
+            signatures=0,
+            token_bytes=len(call(tokens[0])),
+            about_us=100,
+            tokens=tokens,
+            call=call,
+            refusals=refusals,
+            request=nothing,
+            reads=reads,
+        )

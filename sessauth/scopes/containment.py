@@ -15,11 +15,11 @@ denied: checks intersect authority and ignore these verdicts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from .implication import (
+    Place,
     Record,
-    Segments,
     WorkBudget,
     WorkExceeded,
     argument,
@@ -28,20 +28,30 @@ from .implication import (
     implies,
     is_known,
     place,
+    related,
     requires_value,
 )
-from .parts import Operator, Segment, SegmentKind, ValueSource
+from .parts import Operator, Segment
 from .scope import Condition, Scope
 from .value import Number
 
 Verdict = tuple[int, str]
 
+LITERAL: Final = 1
+ANY: Final = 2
+PREFIX: Final = 3
+ONE_OF: Final = 4
+REST: Final = 5
 
 # A block without scopes permits every call.
-_ANYTHING: Final[Record] = {"actions": ["*"], "resource": [{"kind": SegmentKind.REST}], "free_all": True}
+_ANYTHING: Final[Record] = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 
-_ARGUMENTS: Final = (ValueSource.ARGS, ValueSource.ELEMENTS)
+SESSION: Final = 2
+ABSENT: Final = 15
+
+# The sources ARGS and ELEMENTS.
+_ARGUMENTS: Final = (1, 8)
 
 
 def contains(
@@ -96,7 +106,7 @@ def _without_facts(scopes: Sequence[Record]) -> list[Record]:
 
 
 def _reads_facts(condition: Record) -> bool:
-    return bool(condition.get("fact")) or condition["path"]["source"] == ValueSource.SESSION
+    return bool(condition.get("fact")) or condition["path"]["source"] == SESSION
 
 
 def compare(
@@ -112,9 +122,9 @@ def compare(
     A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
     """
     work = WorkBudget()
-    parents = _with_known([_ANYTHING] if parent is None else parent, parent_where)
-    children = _with_known([_ANYTHING] if child is None else child, child_where)
-    verdicts = [_best(parents, parent_where, one, child_where, same_facts, work) for one in children]
+    parents = [_Side(scope, parent_where) for scope in ([_ANYTHING] if parent is None else parent)]
+    children = [_Side(scope, child_where) for scope in ([_ANYTHING] if child is None else child)]
+    verdicts = [_best(parents, one, same_facts, work) for one in children]
     if child is None:
         return [(verdict, part) if verdict < 0 else (1, "") for verdict, part in verdicts]
     return verdicts
@@ -122,31 +132,34 @@ def compare(
 
 def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool:
     """Return True if some call may match both scopes. False is proven."""
-    (ours,), theirs = _with_known([b], ()), _with_known([a], ())
-    return _best(theirs, (), ours, (), same_facts, WorkBudget())[0] >= 0
+    return _best([_Side(a, ())], _Side(b, ()), same_facts, WorkBudget())[0] >= 0
 
 
-# A scope, and True if all kinds of it and of its outer conditions are known.
-_Known: TypeAlias = tuple[Record, bool]
+class _Side:
+    """A scope of one side, with its outer conditions; what pairs of scopes compare is read once."""
+
+    __slots__ = ("closed", "conditions", "is_known", "mentioned", "scope")
+
+    def __init__(self, scope: Record, where: Sequence[Record]) -> None:
+        self.scope = scope
+        self.conditions = [(each, place(each["path"])) for each in (*scope.get("where", ()), *where)]
+        # False if a kind of a later version is among them.
+        self.is_known = (
+            all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
+            and all(is_known(condition) for condition, _ in self.conditions)
+            and all(path.get("source", 0) in _ARGUMENTS for path in scope.get("free", ()))
+        )
+        self.closed = bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
+        paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
+        self.mentioned = {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
 
 
-def _with_known(scopes: Sequence[Record], where: Sequence[Record]) -> list[_Known]:
-    return [(scope, _is_known(scope, where)) for scope in scopes]
-
-
-def _best(
-    parents: Sequence[_Known],
-    parent_where: Sequence[Record],
-    child: _Known,
-    child_where: Sequence[Record],
-    same_facts: bool,
-    work: WorkBudget,
-) -> Verdict:
+def _best(parents: Sequence[_Side], child: _Side, same_facts: bool, work: WorkBudget) -> Verdict:
     """Compare one child scope with the parent's alternatives. The closest one names the part."""
     best = (-1, "nothing is permitted above it", -1)
     try:
         for parent in parents:
-            verdict = _verdict(parent, parent_where, child, child_where, same_facts, work)
+            verdict = _verdict(parent, child, same_facts, work)
             if verdict[0] == 1:
                 return 1, ""
             # One unknown verdict outweighs any number of disproven ones.
@@ -157,83 +170,59 @@ def _best(
     return best[0], best[1]
 
 
-def _verdict(
-    parent_known: _Known,
-    parent_where: Sequence[Record],
-    child_known: _Known,
-    child_where: Sequence[Record],
-    same_facts: bool,
-    work: WorkBudget,
-) -> tuple[int, str, int]:
+def _verdict(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) -> tuple[int, str, int]:
     """Return (verdict, part, degree of agreement) for two scopes with their outer conditions."""
     work.spend(1)
-    (parent, parent_is_known), (child, child_is_known) = parent_known, child_known
-    if not (parent_is_known and child_is_known):
+    if not (parent.is_known and child.is_known):
         return 0, "a kind of a later version", 0
-    apart = _actions_apart(parent, child)
+    apart = _actions_apart(parent.scope, child.scope)
     if apart:
         return -1, apart, 0
-    index = _first_apart(parent["resource"], child["resource"])
+    index = _first_apart(parent.scope["resource"], child.scope["resource"])
     if index >= 0:
         return -1, f"resource segment {index + 1}", index + 1
-    ours = [*child.get("where", ()), *child_where]
-    theirs = [*parent.get("where", ()), *parent_where]
-    for condition in ours:
-        for other in theirs:
-            if contradicts(condition, other, same_facts, work):
+    for condition, at in child.conditions:
+        for other, other_at in parent.conditions:
+            if related(at, other_at) and contradicts(condition, other, same_facts, work):
                 return -1, f"condition on {argument(condition)}", 100
-    left = _left_over(parent, ours) or _left_over(child, theirs)
+    left = _left_over(parent, child) or _left_over(child, parent)
     if left:
         return -1, f"argument {left}", 100
-    outside = _outside(parent, theirs, child, ours, same_facts, work)
+    outside = _outside(parent, child, same_facts, work)
     return (0, outside, 101) if outside else (1, "", 102)
 
 
-def _outside(
-    parent: Record,
-    theirs: Sequence[Record],
-    child: Record,
-    ours: Sequence[Record],
-    same_facts: bool,
-    work: WorkBudget,
-) -> str:
+def _outside(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) -> str:
     """Return the first part of the child without a proof of containment; empty if all are proven."""
-    if "*" not in parent["actions"]:
-        for action in child["actions"]:
-            if action not in parent["actions"]:
+    if "*" not in parent.scope["actions"]:
+        for action in child.scope["actions"]:
+            if action not in parent.scope["actions"]:
                 return f"action {action}"
-    index = _first_outside(parent["resource"], child["resource"])
+    index = _first_outside(parent.scope["resource"], child.scope["resource"])
     if index >= 0:
         return f"resource segment {index + 1}"
-    if parent.get("needs") and parent["needs"] != child.get("needs"):
+    if parent.scope.get("needs") and parent.scope["needs"] != child.scope.get("needs"):
         return "what the parent needs"
-    for other in theirs:
-        if _never_there(child, other):
+    for other, other_at in parent.conditions:
+        if _never_there(child, other, other_at):
             continue
-        if not any(implies(condition, other, same_facts, work) for condition in ours):
+        if not any(
+            related(at, other_at) and implies(condition, other, same_facts, work)
+            for condition, at in child.conditions
+        ):
             return f"the parent's condition on {argument(other)}"
-    if _is_closed(parent):
-        if not _is_closed(child):
+    if parent.closed:
+        if not child.closed:
             return "arguments that the parent does not leave open"
-        mentioned = _mentioned(parent)
-        for path in sorted(_mentioned(child)):
-            if any(path[:n] in mentioned for n in range(1, len(path) + 1)):
+        for path in sorted(child.mentioned):
+            if any(path[:n] in parent.mentioned for n in range(1, len(path) + 1)):
                 continue
-            held = [condition for condition in ours if place(condition["path"]) == (ValueSource.ARGS, path)]
-            if len(path) == 1 and any(condition["operator"] == Operator.ABSENT for condition in held):
+            held = [condition for condition, at in child.conditions if at == (1, path)]
+            if len(path) == 1 and any(condition["operator"] == ABSENT for condition in held):
                 continue
-            if not any(covers_constants(condition, mentioned, work) for condition in held):
+            if not any(covers_constants(condition, parent.mentioned, work) for condition in held):
                 return f"argument {''.join(path)[1:]}"
     return ""
-
-
-def _is_known(scope: Record, where: Sequence[Record]) -> bool:
-    conditions = [*scope.get("where", ()), *where]
-    return (
-        all(1 <= segment.get("kind", 0) <= SegmentKind.REST for segment in scope["resource"])
-        and all(is_known(condition) for condition in conditions)
-        and all(path.get("source", 0) in _ARGUMENTS for path in scope.get("free", ()))
-    )
 
 
 def _actions_apart(parent: Record, child: Record) -> str:
@@ -249,9 +238,7 @@ def _actions_apart(parent: Record, child: Record) -> str:
 def _first_apart(a: Sequence[Record], b: Sequence[Record]) -> int:
     """Return the first segment at which no resource can match both patterns, or -1."""
     for i in range(max(len(a), len(b))):
-        if (i < len(a) and a[i]["kind"] == SegmentKind.REST) or (
-            i < len(b) and b[i]["kind"] == SegmentKind.REST
-        ):
+        if (i < len(a) and a[i]["kind"] == REST) or (i < len(b) and b[i]["kind"] == REST):
             return -1
         if i >= len(a) or i >= len(b) or not _segments_meet(a[i], b[i]):
             return i
@@ -261,7 +248,7 @@ def _first_apart(a: Sequence[Record], b: Sequence[Record]) -> int:
 def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
     """Return the first segment at which the child's pattern is not inside the parent's, or -1."""
     for i in range(max(len(parent), len(child))):
-        if i < len(parent) and parent[i]["kind"] == SegmentKind.REST:
+        if i < len(parent) and parent[i]["kind"] == REST:
             return -1
         if i >= len(parent) or i >= len(child) or not _segment_inside(parent[i], child[i]):
             return i
@@ -269,59 +256,46 @@ def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
 
 
 def _segments_meet(a: Record, b: Record) -> bool:
-    if SegmentKind.ANY in (a["kind"], b["kind"]):
+    if ANY in (a["kind"], b["kind"]):
         return True
-    if a["kind"] == SegmentKind.PREFIX and b["kind"] == SegmentKind.PREFIX:
+    if a["kind"] == PREFIX and b["kind"] == PREFIX:
         return bool(a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0]))
-    if a["kind"] == SegmentKind.PREFIX:
+    if a["kind"] == PREFIX:
         return any(text.startswith(a["texts"][0]) for text in b["texts"])
-    if b["kind"] == SegmentKind.PREFIX:
+    if b["kind"] == PREFIX:
         return any(text.startswith(b["texts"][0]) for text in a["texts"])
     return bool(set(a["texts"]) & set(b["texts"]))
 
 
 def _segment_inside(parent: Record, child: Record) -> bool:
-    if parent["kind"] == SegmentKind.ANY:
-        return bool(child["kind"] != SegmentKind.REST)
-    if child["kind"] in (SegmentKind.ANY, SegmentKind.REST):
+    if parent["kind"] == ANY:
+        return bool(child["kind"] != REST)
+    if child["kind"] in (ANY, REST):
         return False
-    if parent["kind"] == SegmentKind.PREFIX:
+    if parent["kind"] == PREFIX:
         return all(text.startswith(parent["texts"][0]) for text in child["texts"])
-    return child["kind"] != SegmentKind.PREFIX and set(child["texts"]) <= set(parent["texts"])
+    return child["kind"] != PREFIX and set(child["texts"]) <= set(parent["texts"])
 
 
 # --- the closed world ---
 
 
-def _is_closed(scope: Record) -> bool:
-    return bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
-
-
-def _never_there(scope: Record, condition: Record) -> bool:
+def _never_there(scope: _Side, condition: Record, at: Place) -> bool:
     """Return True if a condition holds since a closed scope mentions nothing on the way to its path."""
-    source, path = place(condition["path"])
-    if source != ValueSource.ARGS or requires_value(condition) or not _is_closed(scope):
+    source, path = at
+    if source != 1 or requires_value(condition) or not scope.closed:
         return False
-    return all(mentioned[0] != path[0] for mentioned in _mentioned(scope))
+    return all(mentioned[0] != path[0] for mentioned in scope.mentioned)
 
 
-def _mentioned(scope: Record) -> set[Segments]:
-    paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
-    return {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
-
-
-def _left_over(scope: Record, conditions: Sequence[Record]) -> str:
-    """Return an argument that ``conditions`` require and a closed ``scope`` forbids; or empty."""
-    if not _is_closed(scope):
+def _left_over(scope: _Side, other: _Side) -> str:
+    """Return an argument that conditions of the other require and a closed scope forbids; or empty."""
+    if not scope.closed:
         return ""
-    mentioned = _mentioned(scope)
-    for condition in conditions:
-        if condition["path"]["source"] not in _ARGUMENTS or not requires_value(condition):
-            continue
-        path = place(condition["path"])[1]
-        covered = any(path[: len(m)] == m or m[: len(path)] == path for m in mentioned)
-        if not covered:
-            return argument(condition)
+    for condition, (source, path) in other.conditions:
+        if source == 1 and requires_value(condition):
+            if not any(path[: len(m)] == m or m[: len(path)] == path for m in scope.mentioned):
+                return argument(condition)
     return ""
 
 

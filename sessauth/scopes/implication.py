@@ -18,8 +18,6 @@ from typing import Any, Final
 
 from .._fast._check import encode_message
 from .._fast._codec import matches
-from .parts import Accessor, ValueSource
-from .parts import Operator as Op
 
 # A message of a scope as a dict, a path by its names, a path with its source, an operand with its type.
 Record = Mapping[str, Any]
@@ -27,6 +25,10 @@ Segments = tuple[str, ...]
 Place = tuple[int, Segments]
 Key = tuple[str, Any]
 
+ARGS: Final = 1
+ELEMENTS: Final = 8
+EQUAL: Final = 1
+IN: Final = 3
 
 # A scope for constants.
 _READ: Final = {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}]}
@@ -55,17 +57,17 @@ class WorkBudget:
 def place(path: Record) -> Place:
     """Return the source of a path, and its segments in the form of ELEMENTS, so that all paths compare."""
     source, segments = path["source"], path["segments"]
-    if source == ValueSource.ELEMENTS:
-        return ValueSource.ARGS, tuple(segments)
+    if source == ELEMENTS:
+        return ARGS, tuple(segments)
     return source, tuple(["." + name for name in segments])
 
 
 def _constants(condition: Record) -> list[bytes] | None:
     """Return the JSON texts of all values that satisfy a condition at its path; None: they are not known."""
     if (
-        condition["operator"] not in (Op.EQUAL, Op.IN)
+        condition["operator"] not in (EQUAL, IN)
         or condition.get("fact")
-        or place(condition["path"])[0] != ValueSource.ARGS
+        or place(condition["path"])[0] != ARGS
     ):
         return None
     if condition.get("accessor", 0) or condition.get("each", False):
@@ -77,14 +79,14 @@ def _constants(condition: Record) -> list[bytes] | None:
 def _below(constant: Record, condition: Record) -> dict[str, Any] | None:
     """Return the predicate on ``v`` that a condition is for a value ``v`` at the path of another; or None."""
     path, of = place(constant["path"])[1], place(condition["path"])
-    if of[0] != ValueSource.ARGS or of[1][: len(path)] != path or condition.get("fact"):
+    if of[0] != ARGS or of[1][: len(path)] != path or condition.get("fact"):
         return None
     segments = (".v", *of[1][len(path) :])
     if "[]" in segments:
-        return {**condition, "path": {"source": ValueSource.ELEMENTS, "segments": list(segments)}}
+        return {**condition, "path": {"source": ELEMENTS, "segments": list(segments)}}
     # The empty name is in no path of ARGS.
     names = [segment[1:] for segment in segments]
-    return {**condition, "path": {"source": ValueSource.ARGS, "segments": names}} if all(names) else None
+    return {**condition, "path": {"source": ARGS, "segments": names}} if all(names) else None
 
 
 def all_constants(child: Record, parent: Record, work: WorkBudget) -> bool:
@@ -121,10 +123,7 @@ def covers_constants(condition: Record, mentioned: Collection[Segments], work: W
     if constants is None or not 0 < len(mentioned) <= 64:
         return False
     work.spend(len(constants))
-    free = [
-        {"source": ValueSource.ELEMENTS if "[]" in path else ValueSource.ARGS, "segments": _names(path)}
-        for path in mentioned
-    ]
+    free = [{"source": ELEMENTS if "[]" in path else ARGS, "segments": _names(path)} for path in mentioned]
     scope = encode_message("Scope", {**_READ, "free": free})
     for text in constants:
         for segment in reversed(place(condition["path"])[1]):
@@ -169,7 +168,7 @@ def has_digest(keys: Sequence[Key]) -> bool:
 def holding(condition: Record, keys: Sequence[Key], work: WorkBudget) -> list[bool]:
     """Evaluate the condition's relation for each constant with the kernel."""
     work.spend(len(keys))
-    predicate = {"path": {"source": ValueSource.ARGS, "segments": ["v"]}, "operator": condition["operator"]}
+    predicate = {"path": {"source": ARGS, "segments": ["v"]}, "operator": condition["operator"]}
     predicate["values"] = condition["values"]
     scope = encode_message("Scope", {**_READ, "where": [predicate]})
     return [matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
@@ -185,27 +184,47 @@ def _json(key: Key) -> bytes:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+SESSION: Final = 2
+COUNT: Final = 1
+NOT_EQUAL: Final = 2
+NOT_IN: Final = 4
+LESS: Final = 5
+LESS_EQUAL: Final = 6
+GREATER: Final = 7
+GREATER_EQUAL: Final = 8
+STARTS_WITH: Final = 9
+GLOB: Final = 10
+UNDER: Final = 11
+CIDR: Final = 12
+SUBSET_OF: Final = 13
+PRESENT: Final = 14
+ABSENT: Final = 15
+
 
 def is_known(condition: Record) -> bool:
     """Return True if operator, accessor and source are of this version."""
     source = (condition.get("path") or {}).get("source", 0)
-    if not (1 <= source <= 3 or source == ValueSource.ELEMENTS):
+    if not (1 <= source <= 3 or source == ELEMENTS):
         return False
     return bool(1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4)
 
 
 def requires_value(condition: Record) -> bool:
     """Return True if the condition holds only with a value at its path."""
-    return bool(condition["operator"] != Op.ABSENT and not condition.get("optional", False))
+    return bool(condition["operator"] != ABSENT and not condition.get("optional", False))
 
 
 def argument(condition: Record) -> str:
     """Return the path in the form of a position."""
     source, segments = place(condition["path"])
     text = "".join(segments)
-    return (
-        text.removeprefix(".") if source == ValueSource.ARGS else ("", "", "session", "tool")[source] + text
-    )
+    return text.removeprefix(".") if source == ARGS else ("", "", "session", "tool")[source] + text
+
+
+def related(one: Place, other: Place) -> bool:
+    """Return True if one path leads to the other or is it. Else no condition says a thing of the other's."""
+    shorter = min(len(one[1]), len(other[1]))
+    return one[0] == other[0] and one[1][:shorter] == other[1][:shorter]
 
 
 def implies(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -> bool:
@@ -215,28 +234,26 @@ def implies(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -
     parent_source, parent_path = _path(parent)
     if source != parent_source:
         return False
-    if source == ValueSource.SESSION and not same_facts and not requires_value(child):
+    if source == SESSION and not same_facts and not requires_value(child):
         return False
     child_op = child["operator"]
     parent_op = parent["operator"]
-    if parent_op == Op.PRESENT:
+    if parent_op == PRESENT:
         if child_path == parent_path and _may_be_null(child):
             return False
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
-    if child_op == Op.ABSENT:
+    if child_op == ABSENT:
         below = parent_path[: len(child_path)] == child_path
-        return below and (parent_op == Op.ABSENT or parent.get("optional", False))
-    if child.get("optional", False) and not (parent.get("optional", False) or parent_op == Op.ABSENT):
+        return below and (parent_op == ABSENT or parent.get("optional", False))
+    if child.get("optional", False) and not (parent.get("optional", False) or parent_op == ABSENT):
         return False
-    if all_constants(child, parent, work):
+    if child == parent or all_constants(child, parent, work):
         return True
-    if child_op == Op.PRESENT or parent_op == Op.ABSENT:
+    if child_op == PRESENT or parent_op == ABSENT:
         return False
     if _of_elements(child, parent):
         # Facts that hold for each element of a list that is not empty.
-        return _value_implies(
-            child, {**parent, "operator": Op.IN} if parent_op == Op.SUBSET_OF else parent, work
-        )
+        return _value_implies(child, {**parent, "operator": IN} if parent_op == SUBSET_OF else parent, work)
     return _same_subject(child, parent) and _value_implies(child, parent, work)
 
 
@@ -247,12 +264,12 @@ def contradicts(child: Record, parent: Record, same_facts: bool, work: WorkBudge
     parent_source, parent_path = _path(parent)
     if source != parent_source:
         return False
-    hidden = source == ValueSource.SESSION and not same_facts
-    if child["operator"] == Op.ABSENT:
+    hidden = source == SESSION and not same_facts
+    if child["operator"] == ABSENT:
         return not hidden and requires_value(parent) and parent_path[: len(child_path)] == child_path
-    if parent["operator"] == Op.ABSENT:
+    if parent["operator"] == ABSENT:
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
-    if Op.PRESENT in (child["operator"], parent["operator"]):
+    if PRESENT in (child["operator"], parent["operator"]) or child == parent:
         return False
     # A condition that does not see the fact may hold by its `optional`.
     if not hidden and (_excludes(child, parent) or _excludes(parent, child)):
@@ -281,37 +298,37 @@ def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
     if child_op == parent_op and set(ours) == set(theirs):
         return True
     of_json = _is_json(child) or _is_json(parent)
-    if parent_op in (Op.NOT_EQUAL, Op.NOT_IN):
+    if parent_op in (NOT_EQUAL, NOT_IN):
         # The child excludes each of these values too, or they can't satisfy it.
-        if child_op in (Op.NOT_EQUAL, Op.NOT_IN):
+        if child_op in (NOT_EQUAL, NOT_IN):
             return _type(child) == _type(parent) and set(theirs) <= set(ours)
-        if child_op in (Op.EQUAL, Op.IN):
+        if child_op in (EQUAL, IN):
             return not has_digest(ours) and all(holding(parent, ours, work))
         # A list may have no form, and then it is not unequal to anything.
-        if _is_json(child) or (_is_json(parent) and (child_op == Op.SUBSET_OF or has_digest(theirs))):
+        if _is_json(child) or (_is_json(parent) and (child_op == SUBSET_OF or has_digest(theirs))):
             return False
         if not of_json and _type(child) != _type(parent):
             return False
         return not any(holding(child, theirs, work))
-    if child_op in (Op.EQUAL, Op.IN):
+    if child_op in (EQUAL, IN):
         if has_digest(ours):
-            return parent_op in (Op.EQUAL, Op.IN) and set(ours) <= set(theirs)
+            return parent_op in (EQUAL, IN) and set(ours) <= set(theirs)
         return all(holding(parent, ours, work))
-    if of_json and not (child_op == parent_op == Op.SUBSET_OF):
+    if of_json and not (child_op == parent_op == SUBSET_OF):
         return False
-    if child_op in (Op.STARTS_WITH, Op.UNDER) and parent_op == Op.STARTS_WITH:
+    if child_op in (STARTS_WITH, UNDER) and parent_op == STARTS_WITH:
         return all(holding(parent, ours, work))
-    if child_op == Op.UNDER and parent_op == Op.UNDER:
+    if child_op == UNDER and parent_op == UNDER:
         return all(holding(parent, ours, work))
-    if child_op == parent_op and child_op in (Op.GLOB, Op.SUBSET_OF):
+    if child_op == parent_op and child_op in (GLOB, SUBSET_OF):
         return set(ours) <= set(theirs)
-    if child_op == parent_op == Op.CIDR:
+    if child_op == parent_op == CIDR:
         nets = _networks(theirs)
         return all(any(_inside(a, b) for b in nets) for a in _networks(ours))
-    if child_op in (Op.LESS, Op.LESS_EQUAL) and parent_op in (Op.LESS, Op.LESS_EQUAL):
-        return _bound_implies(ours[0], theirs[0], child_op == Op.LESS_EQUAL and parent_op == Op.LESS)
-    if child_op in (Op.GREATER, Op.GREATER_EQUAL) and parent_op in (Op.GREATER, Op.GREATER_EQUAL):
-        return _bound_implies(theirs[0], ours[0], child_op == Op.GREATER_EQUAL and parent_op == Op.GREATER)
+    if child_op in (LESS, LESS_EQUAL) and parent_op in (LESS, LESS_EQUAL):
+        return _bound_implies(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == LESS)
+    if child_op in (GREATER, GREATER_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
+        return _bound_implies(theirs[0], ours[0], child_op == GREATER_EQUAL and parent_op == GREATER)
     return False
 
 
@@ -325,24 +342,24 @@ def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
     if not of_json and _type(child) != _type(parent):
         return True
     ours, theirs = keys_of(child), keys_of(parent)
-    if child_op in (Op.EQUAL, Op.IN) and not has_digest(ours):
+    if child_op in (EQUAL, IN) and not has_digest(ours):
         return not any(holding(parent, ours, work))
-    if parent_op in (Op.EQUAL, Op.IN) and not has_digest(theirs):
+    if parent_op in (EQUAL, IN) and not has_digest(theirs):
         return not any(holding(child, theirs, work))
     if of_json:
         return False
-    if child_op == parent_op == Op.UNDER:
+    if child_op == parent_op == UNDER:
         return not any(holding(parent, ours, work)) and not any(holding(child, theirs, work))
-    if child_op in (Op.STARTS_WITH, Op.UNDER) and parent_op in (Op.STARTS_WITH, Op.UNDER):
+    if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
         work.spend(len(ours) * len(theirs))
         return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)
-    if child_op == parent_op == Op.CIDR:
+    if child_op == parent_op == CIDR:
         nets = _networks(theirs)
         return not any(_inside(a, b) or _inside(b, a) for a in _networks(ours) for b in nets)
-    if child_op in (Op.LESS, Op.LESS_EQUAL) and parent_op in (Op.GREATER, Op.GREATER_EQUAL):
-        return _apart(ours[0], theirs[0], child_op == Op.LESS_EQUAL and parent_op == Op.GREATER_EQUAL)
-    if child_op in (Op.GREATER, Op.GREATER_EQUAL) and parent_op in (Op.LESS, Op.LESS_EQUAL):
-        return _apart(theirs[0], ours[0], child_op == Op.GREATER_EQUAL and parent_op == Op.LESS_EQUAL)
+    if child_op in (LESS, LESS_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
+        return _apart(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == GREATER_EQUAL)
+    if child_op in (GREATER, GREATER_EQUAL) and parent_op in (LESS, LESS_EQUAL):
+        return _apart(theirs[0], ours[0], child_op == GREATER_EQUAL and parent_op == LESS_EQUAL)
     return False
 
 
@@ -375,20 +392,20 @@ def _excludes(scalar: Record, other: Record) -> bool:
 def _lists(condition: Record) -> list[Segments]:
     """Return the paths at which any value must be a list, optional or not."""
     source, path = _path(condition)
-    above = [path[:n] for n in range(len(path)) if path[n] == "[]"] if source == ValueSource.ARGS else []
+    above = [path[:n] for n in range(len(path)) if path[n] == "[]"] if source == ARGS else []
     of_list = (
         condition.get("each", False)
-        or condition["operator"] == Op.SUBSET_OF
-        or condition.get("accessor", 0) == Accessor.COUNT
+        or condition["operator"] == SUBSET_OF
+        or condition.get("accessor", 0) == COUNT
     )
     return [*above, path] if of_list else above
 
 
 def _is_scalar(condition: Record) -> bool:
     """Return True if the condition requires a text, a number or a truth at its path."""
-    if not requires_value(condition) or condition["operator"] > Op.CIDR or condition.get("each", False):
+    if not requires_value(condition) or condition["operator"] > CIDR or condition.get("each", False):
         return False
-    return condition.get("accessor", 0) != Accessor.COUNT and not _is_json(condition)
+    return condition.get("accessor", 0) != COUNT and not _is_json(condition)
 
 
 def _same_subject(child: Record, parent: Record) -> bool:
@@ -399,7 +416,7 @@ def _same_subject(child: Record, parent: Record) -> bool:
 
 def _of_elements(child: Record, parent: Record) -> bool:
     """Return True if the child is of all elements of a list, the parent of it by `each` or `subset_of`."""
-    if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == Op.SUBSET_OF):
+    if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
         return False
     # `each` needs its fact for an empty list too, with which the child holds by its `optional`.
     if parent.get("fact") and not requires_value(child):
@@ -416,7 +433,7 @@ def _may_be_null(condition: Record) -> bool:
     """Return True if null may satisfy a condition that requires a value."""
     if not _is_json(condition):
         return False
-    return condition["operator"] not in (Op.EQUAL, Op.IN) or any(
+    return condition["operator"] not in (EQUAL, IN) or any(
         key == ("json", "null") or key[0] == "digest" for key in keys_of(condition)
     )
 
@@ -424,9 +441,7 @@ def _may_be_null(condition: Record) -> bool:
 def _type(condition: Record) -> str:
     """Return the type of all values that satisfy the condition; of JSON values nothing is known."""
     return (
-        "list"
-        if condition["operator"] == Op.SUBSET_OF
-        else keys_of(condition)[0][0].replace("digest", "json")
+        "list" if condition["operator"] == SUBSET_OF else keys_of(condition)[0][0].replace("digest", "json")
     )
 
 

@@ -577,7 +577,6 @@ def _check_scopes(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str
         return []
     child = [s.to_record() for s in draft.scopes] or None
     child_where = [c.to_record() for c in draft.where]
-    texts = [str(s) for s in draft.scopes] or ["where " + " and ".join(map(str, draft.where))]
     unproven: dict[str, str] = {}
     for block in blocks:
         verdicts = containment.compare(
@@ -586,12 +585,14 @@ def _check_scopes(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str
             parent_where=_records(block.where),
             child_where=child_where,
         )
-        for text, (verdict, detail) in zip(texts, verdicts, strict=True):
+        for place, (verdict, detail) in enumerate(verdicts):
+            if verdict == 1:
+                continue
+            text = str(draft.scopes[place]) if child else "where " + " and ".join(map(str, draft.where))
             part = f"{text}: {detail}"
             if verdict < 0:
                 raise WidensAuthority(f"{block.name} can never satisfy {part}", part)
-            if verdict == 0:
-                unproven.setdefault(text, f"it is not proven that {block.name} permits all of {part}")
+            unproven.setdefault(text, f"it is not proven that {block.name} permits all of {part}")
     return list(unproven.items())
 
 

@@ -80,9 +80,9 @@ def test_the_gates_are_those_of_the_design() -> None:
     assert kept == {f"peer/{name}/kept" for name in ("biscuit", "tenuo", "pymacaroons", "cedarpy")}
     assert {row.split("/")[1] for row in cold} == {"biscuit", "tenuo", "pyjwt-eddsa"}
     assert all(gate.gates and gate.at_least >= (45 if row in kept else 1) for row, gate in GATES.items())
-    for row in ("peer/biscuit/parse", "peer/tenuo/parse"):
+    for row in ("peer/biscuit/text", "peer/tenuo/text"):
         assert {f"{row}{work.suffix(blocks)}" for blocks in work.DEPTHS} <= cold
-    assert {f"peer/tenuo/parse{work.suffix(blocks)}-by-signatures" for blocks in work.DEPTHS} <= cold
+    assert {f"peer/tenuo/text{work.suffix(blocks)}-by-signatures" for blocks in work.DEPTHS} <= cold
 
 
 def _run(
