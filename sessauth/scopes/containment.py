@@ -20,6 +20,7 @@ from typing import Final
 from .implication import (
     Place,
     Record,
+    Segments,
     WorkBudget,
     WorkExceeded,
     argument,
@@ -143,15 +144,23 @@ class _Side:
     def __init__(self, scope: Record, where: Sequence[Record]) -> None:
         self.scope = scope
         self.conditions = [(each, place(each["path"])) for each in (*scope.get("where", ()), *where)]
-        # False if a kind of a later version is among them.
-        self.is_known = (
-            all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
-            and all(is_known(condition) for condition, _ in self.conditions)
-            and all(path.get("source", 0) in _ARGUMENTS for path in scope.get("free", ()))
-        )
+        self.is_known = self._is_known()
         self.closed = bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
-        paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
-        self.mentioned = {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
+        # The places below which a closed scope permits arguments.
+        self.mentioned: set[Segments] = set()
+        if self.closed:
+            paths = [*(each["path"] for each in scope.get("where", ())), *scope.get("free", ())]
+            self.mentioned = {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
+
+    def _is_known(self) -> bool:
+        """Return False if a kind of a later version is among its parts."""
+        for segment in self.scope["resource"]:
+            if not 1 <= segment.get("kind", 0) <= REST:
+                return False
+        for condition, _ in self.conditions:
+            if not is_known(condition):
+                return False
+        return all(path.get("source", 0) in _ARGUMENTS for path in self.scope.get("free", ()))
 
 
 def _best(parents: Sequence[_Side], child: _Side, same_facts: bool, work: WorkBudget) -> Verdict:
@@ -182,6 +191,7 @@ def _verdict(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) ->
     if index >= 0:
         return -1, f"resource segment {index + 1}", index + 1
     for condition, at in child.conditions:
+        work.spend(len(parent.conditions))
         for other, other_at in parent.conditions:
             if related(at, other_at) and contradicts(condition, other, same_facts, work):
                 return -1, f"condition on {argument(condition)}", 100
@@ -206,6 +216,7 @@ def _outside(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) ->
     for other, other_at in parent.conditions:
         if _never_there(child, other, other_at):
             continue
+        work.spend(len(child.conditions))
         if not any(
             related(at, other_at) and implies(condition, other, same_facts, work)
             for condition, at in child.conditions
@@ -256,7 +267,7 @@ def _first_outside(parent: Sequence[Record], child: Sequence[Record]) -> int:
 
 
 def _segments_meet(a: Record, b: Record) -> bool:
-    if ANY in (a["kind"], b["kind"]):
+    if a == b or ANY in (a["kind"], b["kind"]):
         return True
     if a["kind"] == PREFIX and b["kind"] == PREFIX:
         return bool(a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0]))
