@@ -20,8 +20,6 @@ from benchmarks.service.native_echo import SOURCE
 from sessauth._fast._codec import DirectCaller, DirectMethod
 from sessauth.gateways.extauthz.authorizer import CHECK, pass_with
 from sessauth.server.transport.native import (
-    MAX_METADATA_BYTES,
-    MAX_REQUEST_BYTES,
     NativeServer,
     Receiving,
     bind_unix,
@@ -69,10 +67,7 @@ def main() -> None:
         server = NativeServer(
             Rpc.unimplemented,
             Receiving(2_000),
-            max_message=MAX_REQUEST_BYTES,
-            max_metadata=MAX_METADATA_BYTES,
             slow_reader_seconds=10.0,
-            certificate_facts=lambda der: {},
             direct=constant,
         )
         bind_unix(server, options.socket)

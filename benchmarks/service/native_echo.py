@@ -25,8 +25,6 @@ from sessauth.server.rpc import pool
 from sessauth.server.rpc.pool import PoolShare
 from sessauth.server.sections import LimitSettings
 from sessauth.server.transport.native import (
-    MAX_METADATA_BYTES,
-    MAX_REQUEST_BYTES,
     NativeServer,
     Receiving,
     bind_unix,
@@ -105,10 +103,7 @@ def main() -> None:
         server = NativeServer(
             echo.accept,
             receiving,
-            max_message=MAX_REQUEST_BYTES,
-            max_metadata=MAX_METADATA_BYTES,
             slow_reader_seconds=LimitSettings().slow_reader_ms / 1000,
-            certificate_facts=lambda der: {},
             direct=echo,
         )
         bind_unix(server, options.socket)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..errors import ConfigError, UsageError
 from ..server import log as server_log
 from ..server.rpc.pool import BoundedPool, PoolShare
-from ..server.transport.native import (
-    MAX_METADATA_BYTES,
-    MAX_REQUEST_BYTES,
-    Receiving,
-    bind_problem,
-    bind_unix,
-)
+from ..server.transport.native import Direct, NativeServer, Receiving, bind_problem, bind_unix
 from ..server.transport.requirements import require_libraries
 from ..server.transport.rpc import Plan, Rpc
-
-if TYPE_CHECKING:
-    from ..server.transport.native import Direct
 
 # Calls that wait for a signature or for the server, beside those on the loop.
 THREADS: Final = 8
@@ -42,9 +33,6 @@ class ListeningServer:
         ``direct`` answers on the loop what needs no thread. Raises ConfigError without libnghttp2.
         """
         require_libraries()
-        # It is built for Linux only.
-        from ..server.transport.native import NativeServer
-
         self._name, self._answers = name, answers
         self._pool = BoundedPool(name, THREADS, PLACES)
         share: PoolShare[Rpc] = PoolShare(self._pool)
@@ -52,13 +40,7 @@ class ListeningServer:
         self._plan = Plan(share, False, self._run, _refuse, self._receiving.deliver)
         self._sockets: list[Path] = []
         self._server = NativeServer(
-            self._accept,
-            self._receiving,
-            max_message=MAX_REQUEST_BYTES,
-            max_metadata=MAX_METADATA_BYTES,
-            slow_reader_seconds=SLOW_READER_SECONDS,
-            certificate_facts=lambda _: {},
-            direct=direct,
+            self._accept, self._receiving, slow_reader_seconds=SLOW_READER_SECONDS, direct=direct
         )
 
     def listen(self, address: str, *, insecure_tcp: bool = False) -> str:

@@ -115,7 +115,7 @@ def test_a_check_that_was_answered_on_the_loop_is_refused(pair: Pair) -> None:
         return Reason(caller.call("AuthorizationService/Check", request).decision.reason)
 
     def direct_calls() -> int:
-        return int(pair.two.control.serving.native_numbers().direct_calls)
+        return int(pair.two.control.serving.loop.answered)
 
     assert wait_until(lambda: reason() is Reason.ALLOWED)
     before = direct_calls()

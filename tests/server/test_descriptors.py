@@ -24,13 +24,13 @@ def test_an_operator_ends_a_session_while_strangers_hold_all_connections(
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
     with running(tcp={"address": "127.0.0.1:0", "insecure_tcp": True}) as service, ExitStack() as opened:
         assert service.control is not None
-        numbers = service.control.serving.native_numbers
+        loop = service.control.serving.loop
         port = service.control.tcp_port
         strangers = [
             opened.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(3 * PLACES)
         ]
-        assert wait_until(lambda: numbers().connections + numbers().refused_connections == len(strangers))
-        held = numbers().connections
+        assert wait_until(lambda: loop.connections + loop.refused_connections == len(strangers))
+        held = loop.connections
         assert held == PLACES - PLACES // 4
 
         opened_session = service.operator.call(
@@ -41,4 +41,4 @@ def test_an_operator_ends_a_session_while_strangers_hold_all_connections(
         )
 
         assert ended.session.ended_at_ms
-        assert numbers().connections > held
+        assert loop.connections > held

@@ -49,7 +49,7 @@ def item(service: Service, session: sessions.Session) -> pb.CheckItem:
 
 def _answered(service: Service) -> int:
     assert service.control is not None
-    return service.control.serving.native_numbers().direct_calls
+    return service.control.serving.loop.answered
 
 
 def _warm(service: Service, gateway: Caller, item: pb.CheckItem) -> None:

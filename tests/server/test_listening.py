@@ -15,10 +15,7 @@ def _server(opened: ExitStack, *, reuse_port: bool = False) -> NativeServer:
     server = NativeServer(
         lambda rpc: None,
         Receiving(1_000),
-        max_message=1,
-        max_metadata=1,
         slow_reader_seconds=1.0,
-        certificate_facts=lambda der: {},
         reuse_port=reuse_port,
     )
     opened.callback(server.stop, 0.0)

@@ -70,9 +70,9 @@ def test_it_is_answered_on_the_loop() -> None:
         for _ in range(2):
             assert gateway.call(CHECK, pb.CheckRequest(item=alone(token))).decision.allowed
         assert service.control is not None
-        before = service.control.serving.native_numbers().direct_calls
+        before = service.control.serving.loop.answered
         assert gateway.call(CHECK, pb.CheckRequest(item=alone(token))).decision.allowed
-        assert service.control.serving.native_numbers().direct_calls == before + 1
+        assert service.control.serving.loop.answered == before + 1
 
 
 def test_beside_a_part_of_a_call_it_is_refused(service: Service) -> None:

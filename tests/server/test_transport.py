@@ -379,10 +379,7 @@ def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
         server = NativeServer(
             lambda rpc: None,
             Receiving(1_000),
-            max_message=1,
-            max_metadata=1,
             slow_reader_seconds=1.0,
-            certificate_facts=lambda der: {},
         )
         with pytest.raises(ConfigError, match=r"^tcp\.check_address: .*: Address already in use"):
             bind_tcp(server, config, address, "tcp.check_address")

@@ -28,10 +28,7 @@ def _server(accept: Callable[[Rpc], None], receiving: Receiving) -> Iterator[grp
     server = NativeServer(
         accept,
         receiving,
-        max_message=1 << 20,
-        max_metadata=1 << 14,
         slow_reader_seconds=10.0,
-        certificate_facts=lambda der: {},
     )
     target = f"127.0.0.1:{server.add_port('127.0.0.1:0')}"
     server.start()

@@ -93,7 +93,7 @@ class OneServer:
     @property
     def answered(self) -> int:
         """The number of calls that were answered on the loop."""
-        return self.serving.native_numbers().direct_calls
+        return self.serving.loop.answered
 
     def finish_records(self) -> None:
         """Write all decisions so far to the audit files; later ones are not recorded."""

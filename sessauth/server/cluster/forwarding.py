@@ -18,11 +18,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from types import SimpleNamespace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import grpc
 
@@ -53,6 +52,7 @@ from ..config import Config
 from ..keys.credentials import Principal
 from ..log import event
 from ..rpc.access import FOLLOWER, GATEWAY, RULES, STATEMENT
+from ..rpc.authenticate import Authenticator
 from ..rpc.call import CallContext
 from ..rpc.pipeline import shows_always
 from ..rpc.pool import blocking_section
@@ -60,6 +60,7 @@ from ..sections import MAX_NAME_CHARS, RESERVED
 from ..services.base import FORWARDED
 from ..status import CODES, refused
 from ..transport.native import MAX_REQUEST_BYTES
+from ..transport.rpc import StatedCaller
 
 # The part of a call's time that is reserved for this server's own answer.
 RESERVE_SECONDS: Final = 0.02
@@ -231,32 +232,12 @@ def own_call(host: str) -> CallContext:
 
 # The RPCs that a follower's host may forward.
 BY_FOLLOWERS: Final = frozenset(f"/sessauth.v1.AuthorizationService/{name}" for name in FORWARDED)
-# Prefix of the share of a pool that the callers of a follower's host have together.
-HOST_SHARE: Final = f"{RESERVED}host/"
-
-
-class KnowsCallers(Protocol):
-    """Knows the callers of a server: its authenticator."""
-
-    def is_principal(self, name: str, role: str) -> bool:
-        """Return True if a caller has this name and role now."""
-        ...
-
-    def has_credential(self, principal: Principal, digest: bytes) -> bool:
-        """Return True if the cluster's credential of that digest is the caller's now."""
-        ...
 
 
 class StatementSigner:
     """States callers as one host of the cluster."""
 
-    def __init__(
-        self,
-        cluster_id: bytes,
-        host: str,
-        key: MessageKey,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, cluster_id: bytes, host: str, key: MessageKey, clock: Clock) -> None:
         """Sign with the key of ``host``."""
         self._cluster_id = cluster_id
         self._host = host
@@ -297,46 +278,6 @@ class StatementSigner:
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedStatement:
-    """A caller whom another host of the cluster stated, before the call's message has come."""
-
-    principal: Principal
-    statement: CallerStatement
-    # Unchanged, to be forwarded once more.
-    encoded: bytes = field(repr=False)
-    signed: SignedStatement = field(repr=False)
-    judge: StatementJudge = field(repr=False)
-
-    @property
-    def host(self) -> str:
-        """The host that states the caller."""
-        return self.statement.host
-
-    @property
-    def by_follower(self) -> bool:
-        """True if a follower's host states it, which may reach the leader through another server."""
-        return not self.statement.host.startswith(SERVER_PREFIX)
-
-    @property
-    def share(self) -> str:
-        """The name of the caller's share of a pool: all callers of a follower's host have one together."""
-        return HOST_SHARE + self.statement.host if self.by_follower else self.principal.name
-
-    def proof_of(self, index: int) -> ItemProof:
-        """Return the host's result for the proof of item ``index``."""
-        return self.statement.proof_of(index)
-
-    def redeem(self, request: bytes) -> None:
-        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it.
-
-        It is checked again: the message may have been held back until the host or its caller was removed.
-        """
-        if self.statement.request_digest != _digest(request):
-            raise _refused("it belongs to another request")
-        self.judge.redeem(self.signed, self.statement)
-
-
 class StatementJudge:
     """Accepts the statements of the cluster's hosts, by this server's own state."""
 
@@ -345,7 +286,7 @@ class StatementJudge:
         cluster_id: bytes,
         source: LmdbSource,
         leader: Callable[[], Leader | None],
-        callers: KnowsCallers,
+        callers: Authenticator,
         clock: Clock,
     ) -> None:
         """Accept statements to ``leader()``; it may be another server, to which this one forwards them.
@@ -359,7 +300,7 @@ class StatementJudge:
         self._clock = clock
         self._ids = StatementIds(clock)
 
-    def accept(self, data: bytes, method: str) -> AcceptedStatement:
+    def accept(self, data: bytes, method: str) -> StatedCaller:
         """Return the caller that ``data`` states for a call of ``method``.
 
         Raises UNAUTHENTICATED if the statement is not accepted, for any reason.
@@ -373,10 +314,15 @@ class StatementJudge:
         principal = self._require(signed, statement)
         if not signed.is_genuine():
             raise _refused("its signature is wrong")
-        return AcceptedStatement(principal, statement, data, signed, self)
+        return StatedCaller(principal, statement, data, partial(self._redeem, signed, statement))
 
-    def redeem(self, signed: SignedStatement, statement: CallerStatement) -> None:
-        """Use up a statement that was accepted, once its message has come. Raises UNAUTHENTICATED."""
+    def _redeem(self, signed: SignedStatement, statement: CallerStatement, request: bytes) -> None:
+        """Use up a statement that was accepted, once its message has come. Raises UNAUTHENTICATED.
+
+        It is checked again: the message may have been held back until the host or its caller was removed.
+        """
+        if statement.request_digest != _digest(request):
+            raise _refused("it belongs to another request")
         self._require(signed, statement)
         problem = self._ids.use(signed.key_id, statement.id, statement.issued_at_ms)
         if problem:
@@ -469,7 +415,6 @@ class StatementIds:
     """The ids of this window and of the one before, by host. Any thread may use it."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin without any."""
         self._clock = clock
         self._lock = threading.Lock()
         self._began_ms = clock.steady_ms()

@@ -126,7 +126,7 @@ class Membership(ClusterRole):
         authenticator.parts = PeerIdentity(required=self._config.cluster.require_client_certificates)
         authenticator.statements = StatementJudge(
             cluster, writer.source(), lambda: self.carried.present, authenticator, clock
-        )
+        ).accept
         signer = StatementSigner(cluster, self.host, self._key, clock)
         self._calls = LeaderCalls(
             self._config,

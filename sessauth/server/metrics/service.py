@@ -264,10 +264,10 @@ class Publisher:
             write(MetricSlot.WATCHED_STREAMS, streams)
             write(MetricSlot.WATCHED_CALLS, calls)
             write(MetricSlot.WITHDRAWALS, self._watching.withdrawals.read())
-            native = self._serving.native_numbers()
-            write(MetricSlot.CONNECTIONS, native.connections)
-            write(MetricSlot.REFUSED_CONNECTIONS, native.refused_connections)
-            write(MetricSlot.DIRECT_CALLS, native.direct_calls)
+            loop = self._serving.loop
+            write(MetricSlot.CONNECTIONS, loop.connections)
+            write(MetricSlot.REFUSED_CONNECTIONS, loop.refused_connections)
+            write(MetricSlot.DIRECT_CALLS, loop.answered)
             overloaded = self._serving.accounting.overloaded
             for index, name in enumerate(POOL_NAMES):
                 self._page.write_pool(index, overloaded[name], self._serving.pools[name].in_flight)

@@ -20,8 +20,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Self
 
 from ...errors import ConfigError, ServerError
 from ...model.host import SERVER_PREFIX
@@ -37,37 +37,24 @@ from ..keys.credentials import (
     WorkerCredential,
 )
 from ..status import refused, to_status
-from ..transport.rpc import Rpc, StatedCaller
+from ..transport.rpc import UNIX, Rpc, StatedCaller
 from .access import ANYONE, GATEWAY, OPERATOR, RULES, STATEMENT
 from .call import Accounting
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
-UNIX: Final = "unix:"
-
-
-class AcceptsStatements(Protocol):
-    """Accepts callers that other hosts of the cluster state."""
-
-    def accept(self, data: bytes, method: str) -> StatedCaller:
-        """Return the caller of a statement. Raises UNAUTHENTICATED."""
-        ...
 
 
 class Authenticator:
     """Finds the principal of a call among API keys, certificate identities and the server's own workers."""
 
     def __init__(
-        self,
-        credentials: CredentialSource,
-        identities: Identities,
-        workers: WorkerCredential | None = None,
+        self, credentials: CredentialSource, identities: Identities, workers: WorkerCredential | None = None
     ) -> None:
-        """Accept the keys of ``credentials``, the certificates of ``identities``, and ``workers``."""
         self.credentials = credentials
         self.identities = identities
-        # A server of a cluster has one; others accept no statement.
-        self.statements: AcceptsStatements | None = None
+        # Accepts a statement for a method, in a server of a cluster; others accept none.
+        self.statements: Callable[[bytes, str], StatedCaller] | None = None
         # Checks the connections that statements come by.
         self.parts = PeerIdentity()
         self._workers = workers
@@ -101,8 +88,8 @@ class Authenticator:
         local = rpc.peer().startswith(UNIX)
         if self.statements is None or keys or local or len(stated) > 1 or not isinstance(stated[0], bytes):
             raise refused("UNAUTHENTICATED", "a statement of a caller is not accepted here")
-        caller = self.statements.accept(stated[0], rpc.method)
-        problem = self.parts.problem(rpc, caller.host, by_server=caller.by_follower)
+        caller = self.statements(stated[0], rpc.method)
+        problem = self.parts.problem(rpc, caller.statement.host, by_server=caller.by_follower)
         if problem:
             raise refused("UNAUTHENTICATED", f"the caller's statement was not accepted: {problem}")
         return caller
@@ -237,10 +224,9 @@ def certificate_thumbprint(pem: bytes) -> str:
 
 
 _PART: Final = re.compile(r"spiffe://[^/]+/(?:.*/)?(server|follower)/([^/]+)")
-_UNIX: Final = "unix:"
 
 
-def part_names(rpc: Rpc) -> frozenset[str]:
+def _part_names(rpc: Rpc) -> frozenset[str]:
     """Return the hosts that the connection's client certificate names; servers as ``server/NAME``."""
     uris = (uri.decode("utf-8", "replace") for uri in rpc.auth_context().get("peer_uri", ()))
     found = filter(None, map(_PART.fullmatch, uris))
@@ -259,9 +245,9 @@ class PeerIdentity:
 
         Without a host any part will do. A Unix socket is this machine's.
         """
-        if rpc.peer().startswith(_UNIX):
+        if rpc.peer().startswith(UNIX):
             return ""
-        names = part_names(rpc)
+        names = _part_names(rpc)
         if host in names or (by_server and any(name.startswith(SERVER_PREFIX) for name in names)):
             return ""
         if names and host:
@@ -281,7 +267,6 @@ class Lanes:
     """Finds the lane of a new call by its caller, before the call is made one for Python. Never waits."""
 
     def __init__(self, authenticator: Authenticator, accounting: Accounting, methods: Iterable[str]) -> None:
-        """Know callers by ``authenticator``; ``methods`` are the RPCs that are served."""
         self._authenticator = authenticator
         self._accounting = accounting
         self._guarded = {name.encode(): name for name in methods if ANYONE not in RULES[name].roles}
@@ -310,11 +295,9 @@ class Lanes:
     def counts_refusal(self, path: bytes) -> bool:
         """Count the refusal of a stranger's call; False if the call must go the long way."""
         method = self._guarded.get(path)
-        return (
-            method is not None
-            and self._authenticator.statements is None
-            and self._accounting.counts_stranger(method)
-        )
+        if method is None or self._authenticator.statements is not None:
+            return False
+        return self._accounting.counts_stranger(method)
 
 
 def stranger_status() -> tuple[int, str, bytes]:
@@ -360,12 +343,11 @@ class FailedSignatures:
 
 
 class Gate:
-    """The buckets of one principal's peers, by the agent's address."""
+    """The buckets of one principal's peers in ``failures``, by the agent's address."""
 
     __slots__ = ("_failures", "_principal")
 
     def __init__(self, failures: FailedSignatures, principal: str) -> None:
-        """Open to the peers of ``principal`` whose bucket in ``failures`` is not exhausted."""
         self._failures = failures
         self._principal = principal
 
@@ -385,7 +367,6 @@ class Gates(dict[str, Gate]):
     """
 
     def __init__(self, failures: FailedSignatures) -> None:
-        """Begin with none; each will use ``failures``."""
         super().__init__()
         self._failures = failures
 

@@ -20,9 +20,9 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import GeneratorType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
@@ -31,6 +31,7 @@ from google.protobuf.message import DecodeError, Message
 from ...errors import ConfigError
 from ..keys.credentials import Principal
 from ..log import LOGGER, event
+from ..metrics.shared_page import Page
 from ..status import CODES, invalid, refused, word_of
 from ..transport.rpc import Rpc
 from .access import Rule, pool_of
@@ -38,6 +39,7 @@ from .access import Rule, pool_of
 NOBODY = Principal("", "")
 
 
+@dataclass(slots=True, eq=False)
 class CallContext:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
@@ -48,32 +50,16 @@ class CallContext:
     session that the message names, empty if none.
     """
 
-    __slots__ = (
-        "authenticated_by",
-        "context",
-        "deadline",
-        "method",
-        "principal",
-        "require_accepted",
-        "rule",
-        "session_id",
-        "span",
-        "started",
-    )
-
-    require_accepted: Callable[[CallContext], None]
-
-    def __init__(self, method: str, rule: Rule, context: Rpc, principal: Principal = NOBODY) -> None:
-        """Begin now."""
-        self.method = method
-        self.rule = rule
-        self.context = context
-        self.started = time.monotonic()
-        self.deadline = 0.0
-        self.principal = principal
-        self.span: Any = None
-        self.authenticated_by: object = None
-        self.session_id = b""
+    method: str
+    rule: Rule
+    context: Rpc
+    principal: Principal = NOBODY
+    started: float = field(default_factory=time.monotonic)
+    deadline: float = 0.0
+    span: Any = None
+    authenticated_by: object = None
+    session_id: bytes = b""
+    require_accepted: Callable[[CallContext], None] = field(init=False)
 
     @property
     def remaining(self) -> float:
@@ -191,10 +177,10 @@ class Deadline:
         """Set the call's deadline. Raises DEADLINE_REQUIRED if it states none."""
         remaining = call.context.time_remaining()
         # A call that waited longer than its deadline is refused by its first raise_if_expired().
-        if remaining is not None and remaining <= self._never_capped:
+        if remaining <= self._never_capped:
             call.deadline = call.started + remaining
             return
-        if remaining is None or remaining > NO_DEADLINE_SECONDS:
+        if remaining > NO_DEADLINE_SECONDS:
             raise refused("DEADLINE_REQUIRED", "deadline: state one with the call; none was stated")
         cap = MAX_STREAM_SECONDS if call.rule.streams else self._cap
         call.deadline = call.started + min(remaining, cap)
@@ -244,7 +230,6 @@ class CallCounts:
     """A number that threads count up without a lock: one step of a C iterator is one step."""
 
     def __init__(self) -> None:
-        """Begin at 0."""
         self.up: Final = itertools.count().__next__
         self._reads = 0
         self._lock = threading.Lock()
@@ -258,18 +243,10 @@ class CallCounts:
             return counted
 
 
-class Meter(Protocol):
-    """Measures calls."""
-
-    def observe(self, method: str, code: str, seconds: float) -> None:
-        """Count a call of ``method`` that ended with a gRPC code after so many seconds."""
-        ...
-
-
 class Accounting:
     """Counts and logs calls. The log level is read once, here: it decides if reads and checks are logged."""
 
-    def __init__(self, meter: Meter | None = None) -> None:
+    def __init__(self, meter: Page | None = None) -> None:
         """Begin at 0; ``meter`` observes how long each call took."""
         self._meter = meter
         # Calls that found their pool full, by pool.
@@ -307,7 +284,15 @@ class Accounting:
 
         # Checks succeed thousands of times a second: the level is not looked up for each of them.
         record = count_and_log if rule.changes or self.verbose else count
-        return record if self._meter is None else self._metered(method, self._meter, record)
+        meter = self._meter
+        if meter is None:
+            return record
+
+        def count_and_measure(call: CallContext) -> None:
+            record(call)
+            meter.observe(method, "OK", time.monotonic() - call.started)
+
+        return count_and_measure
 
     def record_failure(self, call: CallContext, error: BaseException) -> None:
         """Count a call that failed or was refused, and log it."""
@@ -321,9 +306,7 @@ class Accounting:
         if word in SERVER_FAULTS:
             event(logging.ERROR, "unusable", error=str(error), **self._fields(call, word))
         elif word == "INTERNAL":
-            logging.getLogger("sessauth.server").error(
-                "fault", exc_info=error, extra={"fields": self._fields(call, word)}
-            )
+            LOGGER.error("fault", exc_info=error, extra={"fields": self._fields(call, word)})
         elif self._may_log():
             # A wrong argument concerns its caller alone.
             level = logging.WARNING if word in OPERATOR_CONCERNS else logging.INFO
@@ -342,23 +325,12 @@ class Accounting:
         return True
 
     @staticmethod
-    def _metered(
-        method: str, meter: Meter, record: Callable[[CallContext], object]
-    ) -> Callable[[CallContext], object]:
-        def count_and_measure(call: CallContext) -> None:
-            record(call)
-            meter.observe(method, "OK", time.monotonic() - call.started)
-
-        return count_and_measure
-
-    @staticmethod
     def _fields(call: CallContext, word: str) -> dict[str, object]:
-        ms = round(1000 * (time.monotonic() - call.started), 3)
         fields: dict[str, object] = {
             "method": call.method,
             "principal": call.principal.name,
             "outcome": word,
-            "ms": ms,
+            "ms": round(1000 * (time.monotonic() - call.started), 3),
             "peer": call.context.peer(),
         }
         # It may have any length until the service has checked it.

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import GeneratorType
 from typing import Any, Final, TypeAlias, TypeVar
@@ -86,18 +87,14 @@ def in_one_go(answer: Callable[[Any, CallContext], Any]) -> Callable[[Any, CallC
     return answered
 
 
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A call whose change is not durable yet."""
 
-    __slots__ = ("call", "future", "go_on", "over")
-
-    def __init__(
-        self, future: Future[Any], call: CallContext, go_on: Callable[[Future[Any]], object]
-    ) -> None:
-        self.future = future
-        self.call = call
-        self.go_on = go_on
-        self.over = False
+    future: Future[Any]
+    call: CallContext
+    go_on: Callable[[Future[Any]], object]
+    over: bool = False
 
 
 class Finisher:

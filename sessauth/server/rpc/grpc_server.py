@@ -9,29 +9,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from ..._fast._http2 import Loop
 from ...errors import ServerError
 from .. import log as server_log
 from ..config import Config
 from ..keys.certificates import certificate_facts
-from ..transport.native import (
-    MAX_METADATA_BYTES,
-    MAX_REQUEST_BYTES,
-    NativeServer,
-    Receiving,
-    bind_tcp,
-    bind_unix,
-)
+from ..metrics.shared_page import Page
+from ..transport.native import NativeServer, Receiving, bind_tcp, bind_unix
 from .authenticate import Authenticator, Lanes, stranger_status
-from .call import Accounting, Deadline, Meter, Method
+from .call import Accounting, Deadline, Method
 from .finisher import Finisher
 from .pipeline import DirectCallers, DirectChecks, Forward, Pipeline, Router
 from .pool import open_pools
 from .tracing import Tracing
-
-if TYPE_CHECKING:
-    from ..transport.native import NativeNumbers
 
 # How long a thread of a pool may hold up the loop that answers calls; Python's default is ten times as long.
 SWITCH_SECONDS: Final = 0.0005
@@ -57,7 +49,7 @@ class Serving:
         *,
         reuse_port: bool = False,
         authenticator: Authenticator | None = None,
-        meter: Meter | None = None,
+        meter: Page | None = None,
         tracing: Tracing | None = None,
         direct: DirectChecks | None = None,
         forward: Forward | None = None,
@@ -102,8 +94,6 @@ class Serving:
         return NativeServer(
             self._router.accept,
             receiving,
-            max_message=MAX_REQUEST_BYTES,
-            max_metadata=MAX_METADATA_BYTES,
             slow_reader_seconds=self._config.limits.slow_reader_ms / 1000,
             certificate_facts=certificate_facts,
             direct=found,
@@ -141,7 +131,9 @@ class Serving:
         if self._direct is not None:
             self._direct.drain()
         time.sleep(min(NOTICE_SECONDS, grace_ms / 1000))
-        while time.monotonic() < until and (self._busy() or (also_while is not None and also_while())):
+        while time.monotonic() < until and (
+            any(pool.in_flight for pool in self.pools) or (also_while is not None and also_while())
+        ):
             time.sleep(POLL_SECONDS)
         left = until - time.monotonic()
         grace = max(left, LAST_BYTES_SECONDS) if grace_ms else 0.0
@@ -159,15 +151,15 @@ class Serving:
         while self._sockets:
             self._sockets.pop().unlink(missing_ok=True)
 
-    def native_numbers(self) -> NativeNumbers:
-        """Return the numbers of connections, and of calls answered on the loop."""
-        return self._server.numbers()
+    @property
+    def loop(self) -> Loop:
+        """The server's loop, which has the numbers of connections and of calls answered on it."""
+        return self._server.loop
 
     def require_polling(self) -> None:
         """Raise ServerError if the polling thread does not go on. Waits for nothing."""
-        silent = time.monotonic() - self._server.polled_at
-        if silent > SILENT_SECONDS:
-            raise ServerError(f"calls were not polled for {silent:.1f} s")
+        if not self.is_polling():
+            raise ServerError(f"calls were not polled for {time.monotonic() - self._server.polled_at:.1f} s")
 
     def is_polling(self) -> bool:
         """Return True if the polling thread goes on. Waits for nothing."""
@@ -180,6 +172,3 @@ class Serving:
             stuck = pool.stuck_for()
             if stuck > STUCK_SECONDS:
                 raise ServerError(f"no call of the {pool.name} pool began for {stuck:.1f} s")
-
-    def _busy(self) -> bool:
-        return any(pool.in_flight for pool in self.pools)

@@ -261,7 +261,6 @@ class Route:
     )
 
     def __init__(self, method: Method, rule: Rule) -> None:
-        """Begin without plans."""
         self.method = method
         self.rule = rule
         self.served_while_draining = (
@@ -362,7 +361,9 @@ class Router:
                 raise refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it")
             if principal is not NOBODY and principal.role not in route.rule.roles:
                 raise refused("PERMISSION_DENIED", "this credential may not do that")
-            if self._checks_at and route.method.name in CHECKS and self._is_gateways(rpc, principal):
+            # A gateway's own call, not one that another host of the cluster forwards.
+            own = principal.role == GATEWAY and rpc.stated is None
+            if self._checks_at and route.method.name in CHECKS and own:
                 raise refused(
                     "CHECKS_AT_WORKERS",
                     f"gateways check at the workers' address, {self._checks_at}, not at this one "
@@ -385,11 +386,6 @@ class Router:
             if digest:
                 route.plans_by_credential[digest] = rpc.plan
         self._receiving.begin(rpc)
-
-    @staticmethod
-    def _is_gateways(rpc: Rpc, principal: Principal) -> bool:
-        """Return True for a gateway's own call, and not one that another host of the cluster forwards."""
-        return principal.role == GATEWAY and rpc.stated is None
 
     def _deliver(self, rpc: Rpc, message: bytes | None) -> None:
         """Pass on a call's message, unless its caller was removed meanwhile: then refuse the call."""

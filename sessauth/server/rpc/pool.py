@@ -421,9 +421,8 @@ class PoolSet:
     """
 
     def __init__(self, by_name: Mapping[str, BoundedPool]) -> None:
-        """Hold these pools."""
         self.by_name = by_name
-        self.each_time: Callable[[], object] = _do_nothing
+        self.each_time: Callable[[], object] = do_nothing
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._add_spare_threads, name="sessauth-relief", daemon=True)
 
@@ -456,8 +455,8 @@ class PoolSet:
                 pool.add_spare_thread()
 
 
-def _do_nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """Do nothing."""
 
 
 def open_pools(limits: LimitSettings) -> PoolSet:

@@ -246,7 +246,7 @@ def _proven_elsewhere(message: CheckMessage, call: CallContext) -> frozenset[int
     stated = call.context.stated
     if stated is None:
         return None
-    proofs = [(index, stated.proof_of(index)) for index in range(len(message))]
+    proofs = [(index, stated.statement.proof_of(index)) for index in range(len(message))]
     return frozenset(
         index
         for index, proof in proofs

@@ -22,8 +22,8 @@ from ..keys.credentials import Principal
 from ..rpc.access import GATEWAY, ISSUER
 from ..rpc.call import CallContext, RawHandler
 from ..status import invalid, refused
+from ..transport.rpc import UNIX
 
-UNIX: Final = "unix:"
 # Steps of a long request between two checks of its deadline.
 STEPS_BETWEEN_CHECKS: Final = 256
 

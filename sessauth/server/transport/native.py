@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,29 +30,20 @@ from ...errors import ConfigError
 from ..config import Config
 from ..keys.certificates import Certificates
 from ..log import event, fault
-from ..rpc.pool import PoolShare
+from ..rpc.authenticate import Lanes
+from ..rpc.pool import PoolShare, do_nothing
 from ..sections import host_and_port
 from ..status import invalid, refused
-from .rpc import Rpc, cancelled_error
+from .rpc import UNIX, Rpc, cancelled_error
 
 BACKLOG: Final = 1024
 # For answers to calls that were cancelled at the end.
 LAST_EVENTS_SECONDS: Final = 0.05
 # The pause after a fault of the loop itself.
 RETRY_SECONDS: Final = 0.05
-UNIX_PREFIX: Final = "unix:"
 ANY_IPV6: Final = "::"
 # A name has an address of a family that this host lacks.
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-
-
-@dataclass(frozen=True, slots=True)
-class NativeNumbers:
-    """Numbers of a server: open connections, refused ones, and calls answered on its loop."""
-
-    connections: int
-    refused_connections: int
-    direct_calls: int
 
 
 class Direct(Protocol):
@@ -74,18 +65,6 @@ class Direct(Protocol):
         ...
 
 
-class CallOrder(Protocol):
-    """Tells the loop whose calls go first."""
-
-    def lane_of(self, authorization: bytes | None, facts: Mapping[str, Sequence[bytes]] | None) -> int:
-        """Return 0 for a stranger, 1 for a known caller, 2 for an operator."""
-        ...
-
-    def counts_refusal(self, path: bytes) -> bool:
-        """Count the refusal of a stranger's call; False if more is to be done for it."""
-        ...
-
-
 class NativeServer:
     """A server whose calls take a thread when their message has come.
 
@@ -97,12 +76,10 @@ class NativeServer:
         accept: Callable[[Rpc], None],
         receiving: Receiving,
         *,
-        max_message: int,
-        max_metadata: int,
         slow_reader_seconds: float,
-        certificate_facts: Callable[[bytes], Mapping[str, Sequence[bytes]]],
+        certificate_facts: Callable[[bytes], Mapping[str, Sequence[bytes]]] | None = None,
         direct: Direct | None = None,
-        lanes: CallOrder | None = None,
+        lanes: Lanes | None = None,
         refusal: tuple[int, str, bytes] | None = None,
         reuse_port: bool = False,
     ) -> None:
@@ -112,34 +89,28 @@ class NativeServer:
         where the lanes count it. With ``reuse_port`` other processes may listen on the same ports. Raises
         OSError if libnghttp2 can't be loaded.
         """
-        self._accept = accept
-        self._receiving = receiving
+        self._accept, self._receiving = accept, receiving
         self._reuse_port = reuse_port
-        self._loop = Loop(
+        self.loop = Loop(
             self._on_call,
-            self._on_fault,
+            partial(fault, "loop"),
             direct=direct,
             direct_paths=() if direct is None else direct.paths,
             certificate_facts=certificate_facts,
             lane_of=None if lanes is None else lanes.lane_of,
             counts_refusal=None if lanes is None else lanes.counts_refusal,
             refusal=refusal,
-            max_message=max_message,
-            max_headers=max_metadata,
+            max_message=MAX_REQUEST_BYTES,
+            max_headers=MAX_METADATA_BYTES,
             slow_reader_seconds=slow_reader_seconds,
         )
-        receiving.hurry = self._loop.wake
+        receiving.hurry = self.loop.wake
         self._ended = threading.Event()
         self._started = False
         # When every call is cancelled, on the monotonic clock; None: it does not stop yet.
         self._stop_at: float | None = None
         # The time of the last poll, on the monotonic clock.
         self.polled_at = 0.0
-
-    def numbers(self) -> NativeNumbers:
-        """Return the numbers of connections, and of calls answered on the loop."""
-        loop = self._loop
-        return NativeNumbers(loop.connections, loop.refused_connections, loop.answered)
 
     @staticmethod
     def tls(certificates: Certificates) -> Callable[[], TlsContext]:
@@ -155,15 +126,15 @@ class NativeServer:
         A host's name is listened on at each of its addresses. ``tls()`` returns the context for a new
         connection.
         """
-        if address.startswith(UNIX_PREFIX):
+        if address.startswith(UNIX):
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
-                listener.bind(address[len(UNIX_PREFIX) :])
+                listener.bind(address[len(UNIX) :])
                 listener.listen(BACKLOG)
             except OSError:
                 listener.close()
                 raise
-            self._loop.listen(listener, tls)
+            self.loop.listen(listener, tls)
             return 1
         host, _, stated = address.rpartition(":")
         port = 0
@@ -184,7 +155,7 @@ class NativeServer:
                 if error.errno in NOT_HERE and (port or place + 1 < len(found)):
                     continue
                 raise
-            self._loop.listen(listener, tls)
+            self.loop.listen(listener, tls)
             port = int(listener.getsockname()[1])
         return port
 
@@ -197,15 +168,15 @@ class NativeServer:
     def stop(self, grace_seconds: float) -> threading.Event:
         """Accept no more calls, cancel the rest after the grace; returns an event that is set at the end."""
         if not self._started:
-            self._loop.stop_listening()
+            self.loop.stop_listening()
             self._ended.set()
         elif self._stop_at is None:
             self._stop_at = time.monotonic() + grace_seconds
-            self._loop.wake()
+            self.loop.wake()
         return self._ended
 
     def _serve(self) -> None:
-        loop, receiving = self._loop, self._receiving
+        loop, receiving = self.loop, self._receiving
         while True:
             try:
                 now = time.monotonic()
@@ -234,10 +205,6 @@ class NativeServer:
             fault("accept", error)
             rpc.refuse(error)
 
-    @staticmethod
-    def _on_fault(error: Exception) -> None:
-        fault("loop", error)
-
 
 # One principal's calls in one pool: a message may have 12 MiB, and its parts stay in memory.
 MAX_RECEIVING: Final = 16
@@ -259,7 +226,7 @@ class Receiving:
         self._shares: set[PoolShare[Rpc]] = set()
         self._empty: deque[tuple[float, Rpc]] = deque()
         # Called when `pause` may be shorter than before.
-        self.hurry: Callable[[], None] = _do_nothing
+        self.hurry: Callable[[], None] = do_nothing
         self._expire_at = 0.0
 
     @property
@@ -367,10 +334,6 @@ class Receiving:
         share = rpc.plan.share
         part = "is full" if share.pool.full else "has half of its places taken by this caller"
         rpc.plan.refuse(rpc, refused("OVERLOADED", f"the {share.pool.name} pool {part}; retry later"))
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _wait(share: PoolShare[Rpc]) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ...model.host import ItemProof
+from ...model.host import SERVER_PREFIX, CallerStatement
 from ..keys.credentials import Principal
 from ..log import fault
 from ..rpc.pool import PoolShare
+from ..sections import RESERVED
 from ..status import refused, to_status
+
+if TYPE_CHECKING:
+    from ..._fast._http2 import NativeCall
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -21,97 +25,34 @@ OK: Final = 0
 UNIMPLEMENTED: Final = 12
 # More than the cap of a stream's deadline.
 LONGEST_WAIT_SECONDS: Final = 86_400.0
+# Begins the address of a client on this machine, and of a listener for those.
+UNIX: Final = "unix:"
+# Prefix of the share of a pool that the callers of a follower's host have together.
+HOST_SHARE: Final = f"{RESERVED}host/"
 
 
-class WireCall(Protocol):
-    """A call as the loop has it. Callbacks are called on the polling thread."""
+@dataclass(frozen=True, slots=True)
+class StatedCaller:
+    """A caller whom another host of the cluster states, before the call's message has come.
 
-    @property
-    def method(self) -> str:
-        """The full name of the RPC."""
-        ...
+    ``encoded`` is the statement as it came, to be forwarded once more. ``redeem(request)`` uses it up for the
+    call's message. It raises UNAUTHENTICATED if the statement is not for it.
+    """
 
-    @property
-    def metadata(self) -> Metadata:
-        """The metadata that the client sent."""
-        ...
-
-    @property
-    def deadline(self) -> float:
-        """The client's deadline in seconds since 1970; far in the future without one."""
-        ...
-
-    def notice_end(self, on_end: Callable[[bool], None]) -> None:
-        """Call ``on_end(cancelled)`` when the call has ended; ``cancelled``: otherwise than by its status."""
-        ...
-
-    def receive(self, on_message: Callable[[bytes | None], None]) -> None:
-        """Call ``on_message`` with the next message; None if the client sends no more."""
-        ...
-
-    def answer(self, message: bytes) -> None:
-        """Send the message of a unary call and the status OK."""
-        ...
-
-    def send(self, message: bytes, on_written: Callable[[], None], *, first: bool) -> None:
-        """Send a message of a stream, its ``first`` or a later one.
-
-        ``on_written()`` is called when it is on its way, or the call has ended.
-        """
-        ...
-
-    def end(self, code: int, details: str, status: bytes | None, *, first: bool) -> None:
-        """Send the status of a call: its code, its text, and its google.rpc.Status, encoded."""
-        ...
-
-    def cancel(self) -> None:
-        """End the call without a status."""
-        ...
-
-    def peer(self) -> str:
-        """Return the address of the client."""
-        ...
-
-    def certificate_facts(self) -> Mapping[str, Sequence[bytes]]:
-        """Return the facts of the client's certificate, by gRPC's names."""
-        ...
-
-
-class StatedCaller(Protocol):
-    """A caller whom another host of the cluster authenticated."""
-
-    @property
-    def principal(self) -> Principal:
-        """The caller."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """The host that states it; a server as ``server/NAME``."""
-        ...
-
-    @property
-    def share(self) -> str:
-        """The name of the caller's share of a pool."""
-        ...
-
-    @property
-    def encoded(self) -> bytes:
-        """The statement as it came."""
-        ...
+    principal: Principal
+    statement: CallerStatement
+    encoded: bytes = field(repr=False)
+    redeem: Callable[[bytes], None] = field(repr=False)
 
     @property
     def by_follower(self) -> bool:
-        """True if the host is a follower's."""
-        ...
+        """True if a follower's host states it, which may reach the leader through another server."""
+        return not self.statement.host.startswith(SERVER_PREFIX)
 
-    def proof_of(self, index: int) -> ItemProof:
-        """Return the host's result for the proof of item ``index``."""
-        ...
-
-    def redeem(self, request: bytes) -> None:
-        """Use the statement up for the call's message. Raises UNAUTHENTICATED if it is not for it."""
-        ...
+    @property
+    def share(self) -> str:
+        """The name of the caller's share of a pool: all callers of a follower's host have one together."""
+        return HOST_SHARE + self.statement.host if self.by_follower else self.principal.name
 
 
 class Rpc:
@@ -123,25 +64,17 @@ class Rpc:
     """
 
     __slots__ = (
-        *(
-            "__weakref__",
-            "_arrived",
-            "_call",
-            "_callbacks",
-            "_closing",
-            "_deadline",
-            "_written",
-            "_headers_pending",
-        ),
+        *("__weakref__", "_arrived", "_call", "_callbacks", "_closing", "_deadline", "_written"),
+        "_headers_pending",
         *("accepted_at", "cancelled", "authenticated_by", "metadata", "method", "ended", "plan"),
         *("receiving_since", "refused", "stated"),
     )
 
     plan: Plan
 
-    def __init__(self, call: WireCall) -> None:
+    def __init__(self, call: NativeCall) -> None:
         """Take over a new call."""
-        self._call: WireCall | None = call
+        self._call: NativeCall | None = call
         self._deadline = call.deadline
         self.method = call.method
         self.metadata = call.metadata

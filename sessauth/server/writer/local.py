@@ -107,6 +107,7 @@ def require_permit(permit: bytes) -> None:
 
 def call_request_from(message: CheckMessage, index: int, audience: str, call: CallContext) -> CallRequest:
     """Return the call of a checked item."""
+    stated = call.context.stated
     return CallRequest(
         call.principal.name,
         *message.call(index),
@@ -115,14 +116,8 @@ def call_request_from(message: CheckMessage, index: int, audience: str, call: Ca
         approvals=message.approvals(index),
         retry_id=message.retry_id(index),
         permit_ms=message.permit_ms(index),
-        elsewhere=proof_elsewhere(call, index),
+        elsewhere=ItemProof.NOT_JUDGED if stated is None else stated.statement.proof_of(index),
     )
-
-
-def proof_elsewhere(call: CallContext, index: int) -> ItemProof:
-    """Return the result for an item's proof by the host that forwards the call, if one does."""
-    stated = call.context.stated
-    return ItemProof.NOT_JUDGED if stated is None else stated.proof_of(index)
 
 
 def _lost(error: SessauthError, request: CallRequest) -> SessauthError:
