@@ -18,7 +18,7 @@ from .._fast._check import masked
 from .._fast.codec import base64url
 from ..crypto.keys import HolderPublicKey, KeyRecord
 from ..errors import ScopeError, ServerError, UsageError
-from ..model.approval import ApprovalRecord, SignedApproval
+from ..model.approval import ApprovalRecord
 from ..model.receipt import SignedReceipt
 from ..model.session import Fact, Session
 from ..scopes.scope import Condition, Scope
@@ -168,11 +168,6 @@ def key_message(key: KeyRecord) -> record_pb2.KeyRecord:
 def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
     """Return the message of an approval."""
     return record_pb2.ApprovalRecord.FromString(record.encode())
-
-
-def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
-    """Return a signed approval, unchecked: the log checks it."""
-    return SignedApproval(message.public_key, message.signature, message.statement)
 
 
 def receipt_message(signed: SignedReceipt) -> receipt_pb2.SignedReceipt:

@@ -15,7 +15,7 @@ from sessauth.clock import FixedClock
 from sessauth.crypto.keys import KeyStatus, VerifierKeys
 from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
-from sessauth.server.keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator
+from sessauth.server.keys.issuer_keyring import KeyRing, ProofKeyRotator
 from sessauth.server.sections import ProofSettings
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
@@ -41,7 +41,7 @@ class Host:
 
     def keeper(self, settings: ProofSettings = SETTINGS) -> ProofKeyRotator:
         """A keeper as a control process that starts now has it."""
-        return ProofKeyRotator(self.state_dir, self.log, IssuerSigner(self.keyring), settings)
+        return ProofKeyRotator(self.state_dir, self.log, self.keyring.sign_proof_key, settings)
 
     def issuer(self) -> bytes:
         """Make an issuer key of the service, active; gives its id."""
@@ -156,7 +156,7 @@ def test_a_restored_state_gets_a_new_host(host: Host, tmp_path: Path) -> None:
     backup(host.state_dir, backup_dir)
     restore(backup_dir, host.state_dir, clock=host.clock)
     with StateWriter.open(host.state_dir, clock=host.clock) as log:
-        ProofKeyRotator(host.state_dir, log, IssuerSigner(host.keyring), SETTINGS).rotate()
+        ProofKeyRotator(host.state_dir, log, host.keyring.sign_proof_key, SETTINGS).rotate()
         after = HostProofKeys.read(host.state_dir)
         assert after.incarnation == log.head().incarnation
 

@@ -36,7 +36,6 @@ from sessauth.clock import FixedClock
 from sessauth.server.sections import ProofSettings
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.keys.issuer_keyring import ProofKeyRotator
-from sessauth.server.keys.issuer_keyring import IssuerSigner
 from sessauth.server.keys.issuer_keyring import KeyRing
 clock = FixedClock({NOW})
 log = StateWriter.open(folder, clock=clock)
@@ -51,7 +50,7 @@ for line in sys.stdin:
     elif line == "credential\\n":
         CredentialFile(Path(folder) / "credentials.toml").add("gw", "gateway")
     settings = ProofSettings(key_lifetime_ms=600_000, replay_slots=slots)
-    ProofKeyRotator(Path(folder), log, IssuerSigner(keyring), settings).rotate()
+    ProofKeyRotator(Path(folder), log, keyring.sign_proof_key, settings).rotate()
     print("done", flush=True)
 """
 # A gateway that judges a bound token with a proof that proves nothing: with keys it says so.

@@ -33,10 +33,9 @@ from ...state.replication.follower import Freshness, ReplicationThread
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import log
-from .. import log as server_log
 from ..config import Config
 from ..keys import local_files
-from ..keys.issuer_keyring import KeyRing, NoKeyRing, ProofKeySigner
+from ..keys.issuer_keyring import KeyRing, NoKeyRing, SignProofKey
 from ..process.control import Control
 from ..process.signals import ServiceManager, take_stop_signals
 from ..rpc.access import GATEWAY
@@ -77,9 +76,9 @@ class FollowerRole(ClusterRole):
         """Return a key ring that leaves it all to the servers."""
         return NoKeyRing(self.carried.refusal)
 
-    def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
-        """Return the object that asks the servers to sign."""
-        return RemoteSigner(self._source.sign_verifier_key)
+    def proof_key_signer(self, keyring: KeyRing) -> SignProofKey:
+        """Return the function that asks the servers to sign."""
+        return RemoteSigner(self._source.sign_verifier_key).sign
 
     def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow and to prove freshness with an opened writer, from :meth:`start` on."""
@@ -88,7 +87,7 @@ class FollowerRole(ClusterRole):
             self._source, writer, on_compacted=partial(joining.catch_up, self._config, self._source, writer)
         )
         follower.on_alarm = self._on_alarm
-        follower.on_decision = server_log.alarm_over
+        follower.on_decision = log.alarm_over
         freshness = Freshness(
             self._source,
             follower,
@@ -121,13 +120,13 @@ class FollowerRole(ClusterRole):
         settings = self._config.follow
         remote = not all(is_local(resolve_target(server)) for server in settings.servers)
         if remote and (settings.insecure_tcp or not settings.certificate):
-            server_log.event(
+            log.event(
                 logging.WARNING,
                 "no_mutual_tls",
                 connections=settings.connections,
                 meaning="servers know this host by its credential alone; state follow.certificate",
             )
-        server_log.event(
+        log.event(
             logging.INFO,
             "following",
             number=self.record,
@@ -182,7 +181,7 @@ class FollowerRole(ClusterRole):
         self._fresh_until_ms = steady_ms
         if not self._fresh:
             self._fresh = True
-            server_log.event(logging.INFO, "fresh", number=self._proven, server=self._source.server)
+            log.event(logging.INFO, "fresh", number=self._proven, server=self._source.server)
 
     def _deny(self) -> None:
         self._writer.deny_as_stale()
@@ -193,7 +192,7 @@ class FollowerRole(ClusterRole):
         return self._opened[1].proven if self._opened is not None else 0
 
     def _on_alarm(self, alarm: RecordRefused) -> None:
-        server_log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
+        log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
         self._deny()
         if self._opened is not None:
             # A proof that was under way may have been made since; the next one denies again.
@@ -203,7 +202,7 @@ class FollowerRole(ClusterRole):
         """Log once that the host went stale."""
         if self._fresh and self._clock.steady_ms() >= self._fresh_until_ms:
             self._fresh = False
-            server_log.event(logging.ERROR, "stale", number=self._proven)
+            log.event(logging.ERROR, "stale", number=self._proven)
 
 
 PERIOD_SECONDS: Final = 60.0
@@ -327,7 +326,7 @@ def run_follower(config: Config) -> None:
     ServerError when calls are not polled any more.
     """
     manager = ServiceManager.of_environment(os.environ)
-    server_log.configure(config.server.log_level)
+    log.configure(config.server.log_level)
     require_follower(config)
     require_libraries(config)
     sys.setswitchinterval(SWITCH_SECONDS)

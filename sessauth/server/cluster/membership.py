@@ -29,7 +29,7 @@ from ...state.replication.follower import Freshness, ReplicationThread
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
-from .. import log as server_log
+from .. import log
 from ..config import Config
 from ..evidence.host_evidence import HostEvidence
 from ..rpc.authenticate import Authenticator, PeerIdentity
@@ -85,7 +85,7 @@ class Membership(ClusterRole):
             on_compacted=partial(self._catch_up, writer) if self._config.follow.servers else None,
         )
         follower.on_alarm = self._on_alarm
-        follower.on_decision = server_log.alarm_over
+        follower.on_decision = log.alarm_over
         freshness = Freshness(
             source,
             follower,
@@ -142,7 +142,7 @@ class Membership(ClusterRole):
     def start(self) -> None:
         """Start the threads."""
         if not self._config.mutual_tls:
-            server_log.event(
+            log.event(
                 logging.WARNING,
                 "no_mutual_tls",
                 connections=self._config.connections,
@@ -245,16 +245,16 @@ class Membership(ClusterRole):
     def _on_lead(self) -> None:
         leader = self.carried.leader
         if leader is not None:
-            server_log.event(logging.INFO, "leading", term=leader.term, address=leader.address)
+            log.event(logging.INFO, "leading", term=leader.term, address=leader.address)
 
     def _on_step_down(self, reason: str) -> None:
-        server_log.event(logging.WARNING, "not_leading", error=reason)
+        log.event(logging.WARNING, "not_leading", error=reason)
 
     def _on_differ(self, which: str) -> None:
-        server_log.event(logging.WARNING, "clock_differs", clock=which)
+        log.event(logging.WARNING, "clock_differs", clock=which)
 
     def _on_full(self, room: EngineRoom) -> None:
-        server_log.event(
+        log.event(
             logging.CRITICAL,
             "engine_full",
             bytes=room.size,
@@ -264,7 +264,7 @@ class Membership(ClusterRole):
 
     def _on_alarm(self, alarm: RecordRefused) -> None:
         self.carried.step_down(f"{alarm.fault}: {alarm}")
-        server_log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
+        log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
 
 
 def server_key_file(config: Config) -> Path:
@@ -352,10 +352,10 @@ class FormatRaiser:
             holding = holding_back(hosts(rows), self._known)
         if holding:
             if holding != self._holding:
-                server_log.event(logging.INFO, "format_held_back", format=FORMAT, hosts=holding)
+                log.event(logging.INFO, "format_held_back", format=FORMAT, hosts=holding)
             self._holding = holding
         elif self._writer.run(self._raise):
-            server_log.event(logging.INFO, "format_raised", format=FORMAT)
+            log.event(logging.INFO, "format_raised", format=FORMAT)
 
     def _raise(self, group: Group) -> bool:
         """Raise it, unless a host registered meanwhile."""

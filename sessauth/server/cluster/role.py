@@ -19,7 +19,7 @@ from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..config import Config
 from ..evidence.host_evidence import HostEvidence
-from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeySigner
+from ..keys.issuer_keyring import KeyRing, SignProofKey
 from ..process.subsystems import ControlSubsystems
 from ..rpc.authenticate import Authenticator
 from ..rpc.pipeline import Forward
@@ -50,9 +50,9 @@ class ClusterRole:
         """Return the issuer keys of this host. Raises KeyFolderError."""
         return KeyRing(folder)
 
-    def proof_key_signer(self, keyring: KeyRing) -> ProofKeySigner:
-        """Return the object that has an issuer key sign the host's proof keys."""
-        return IssuerSigner(keyring)
+    def proof_key_signer(self, keyring: KeyRing) -> SignProofKey:
+        """Return the function that has an issuer key sign the host's proof keys."""
+        return keyring.sign_proof_key
 
     def attach(self, writer: StateWriter, clock: Clock, authenticator: Authenticator) -> None:
         """Prepare to follow, prove and lead with an opened writer, from :meth:`start` on.

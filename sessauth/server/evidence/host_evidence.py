@@ -32,7 +32,7 @@ from ...state.lmdb.cluster_rows import read_position
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import CarrierError
 from ...state.writer.state_writer import StateWriter
-from .. import log as server_log
+from .. import log
 from ..cluster.cluster_feed import FollowedHosts
 from ..status import refused
 from .registry import MARGIN_MS
@@ -290,7 +290,7 @@ class HostEvidence:
                 beats = self._carried.carrier.beats()
         except CarrierError as error:
             self._silent_until = time.monotonic() + SILENT_SECONDS
-            server_log.event(logging.WARNING, "beats_not_read", error=str(error))
+            log.event(logging.WARNING, "beats_not_read", error=str(error))
         now_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
         servers, term = self._server_keys(), leader.term if leader is not None else 0
         with self._lock:
@@ -379,9 +379,7 @@ class HostEvidence:
             try:
                 self._store_server(name, instance, address)
             except SessauthError as error:
-                server_log.event(
-                    logging.WARNING, "host_not_registered", host=SERVER_PREFIX + name, error=str(error)
-                )
+                log.event(logging.WARNING, "host_not_registered", host=SERVER_PREFIX + name, error=str(error))
 
     def register_server(self, name: str, key_id: bytes, address: str) -> None:
         """Register a server whose key was added, and where it can be reached. Raises as the log does."""

@@ -33,7 +33,7 @@ from ...model.session import EndCause, Session, SessionStatus, lineage
 from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
-from .. import log as server_log
+from .. import log
 from ..keys.issuer_keyring import KeyRing
 from ..rpc.call import CallContext
 from ..rpc.pool import blocking_section
@@ -109,7 +109,7 @@ class ReceiptIssuer:
             session = session or self._writer.get_session(session_id)
             return None if session is None else self.receipt(session, call)
         except Exception as error:  # noqa: BLE001 - the end is valid without its receipt too
-            server_log.event(
+            log.event(
                 logging.ERROR,
                 "receipt_not_made",
                 session=session_id.hex(),
@@ -258,4 +258,4 @@ class ReceiptIssuer:
     def _on_stored(self, session_id: bytes, error: BaseException | None) -> None:
         self._storing.pop(session_id, None)
         if error is not None:
-            server_log.event(logging.WARNING, "receipt_not_kept", error=str(error))
+            log.event(logging.WARNING, "receipt_not_kept", error=str(error))

@@ -23,7 +23,7 @@ from ...model.receipt import RegistrationRecord, VerifierState, VerifierStatus
 from ...state.host.processes import is_gone
 from ...state.lmdb import cluster_rows
 from ...state.writer.state_writer import StateWriter
-from .. import log as server_log
+from .. import log
 from ..status import invalid, refused
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -86,7 +86,7 @@ class VerifierRegistry:
                 return
             entry.left_at_ms = entry.left_at_ms or self._clock.now_ms()
             self._changed.notify_all()
-        server_log.event(logging.INFO, "verifier_left", verifier=name, principal=entry.record.principal)
+        log.event(logging.INFO, "verifier_left", verifier=name, principal=entry.record.principal)
         self._delete_row(entry)
 
     def statuses(self, revision: int, ended_at_ms: int) -> tuple[VerifierStatus, ...]:
@@ -194,9 +194,7 @@ class VerifierRegistry:
         with self._changed:
             self._entries[record.name] = entry
             self._changed.notify_all()
-        server_log.event(
-            logging.INFO, "verifier_registered", verifier=record.name, principal=record.principal
-        )
+        log.event(logging.INFO, "verifier_registered", verifier=record.name, principal=record.principal)
 
     def _make_room(self) -> None:
         if not any(map(self._evict, self._inactive_for(0))):
@@ -228,7 +226,7 @@ class VerifierRegistry:
                 work = partial(cluster_rows.drop_registration, record=entry.record)
                 self._writer.decide(work, cluster_rows.EVIDENCE_ROW_BYTES)
             except SessauthError as error:
-                server_log.event(logging.WARNING, "registration_not_removed", error=str(error))
+                log.event(logging.WARNING, "registration_not_removed", error=str(error))
 
 
 def validated(request: RegistrationRequest) -> RegistrationRequest:

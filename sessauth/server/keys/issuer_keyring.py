@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 from ..._fast._check import ReplayTable, TableError
 from ...crypto.keys import IssuerKey, KeyRecord, KeyStatus, SignedVerifierKey, VerifierKey, has_small_order
@@ -81,6 +81,13 @@ class KeyRing:
         """Return why this process can sign nothing for the service; empty if it can."""
         return "" if self.newest_active(keys) is not None else f"no active issuer key is in {self._folder}"
 
+    def sign_proof_key(self, key: VerifierKey, issuers: Mapping[bytes, KeyRecord]) -> SignedVerifierKey:
+        """Sign with the newest active key; a :data:`SignProofKey`."""
+        issuer = self.newest_active(issuers.values())
+        if issuer is None:
+            raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign with")
+        return key.signed_by(issuer)
+
     def make(self, request_id: str) -> IssuerKey:
         """Make a key pair and save it; the same request id gives the same key again.
 
@@ -127,30 +134,9 @@ class NoKeyRing(KeyRing):
 MAX_PAYLOAD_BYTES: Final = 256
 
 
-class ProofKeySigner(Protocol):
-    """Has an issuer key of the service sign the public half of a proof key."""
-
-    def sign(self, key: VerifierKey, issuers: Mapping[bytes, KeyRecord]) -> SignedVerifierKey:
-        """Return the signed key. ``issuers`` are the issuer keys of the host's own state, by id.
-
-        Raises ServerError NO_ISSUER_KEY if nothing can sign it now.
-        """
-        ...
-
-
-class IssuerSigner:
-    """Signs with the newest active key of this host."""
-
-    def __init__(self, keyring: KeyRing) -> None:
-        """Sign with the keys of ``keyring``."""
-        self._keyring = keyring
-
-    def sign(self, key: VerifierKey, issuers: Mapping[bytes, KeyRecord]) -> SignedVerifierKey:
-        """Return the signed key."""
-        issuer = self._keyring.newest_active(issuers.values())
-        if issuer is None:
-            raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign with")
-        return key.signed_by(issuer)
+# Has an issuer key of the service sign the public half of a proof key, by the issuer keys of the host's own
+# state. Raises ServerError NO_ISSUER_KEY if nothing can sign it now.
+SignProofKey: TypeAlias = Callable[[VerifierKey, Mapping[bytes, KeyRecord]], SignedVerifierKey]
 
 
 def signable(payload: bytes, cluster_id: bytes, now_ms: int, lifetime_ms: int) -> VerifierKey:
@@ -185,12 +171,12 @@ class ProofKeyRotator:
     """Maintains ``proof/`` of the state folder. The control process has one."""
 
     def __init__(
-        self, state_dir: Path, writer: StateWriter, signer: ProofKeySigner, settings: ProofSettings
+        self, state_dir: Path, writer: StateWriter, sign: SignProofKey, settings: ProofSettings
     ) -> None:
-        """Work on ``state_dir``, which ``writer`` writes; ``signer`` signs the public halves."""
+        """Work on ``state_dir``, which ``writer`` writes; ``sign`` signs the public halves."""
         self._state_dir = state_dir
         self._writer = writer
-        self._signer = signer
+        self._sign_key = sign
         self._settings = settings
         self._lock = threading.Lock()
         self._host: HostProofKeys | None = None
@@ -286,7 +272,7 @@ class ProofKeyRotator:
         public = VerifierKey(
             host.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, cluster_id
         )
-        return self._signer.sign(public, records)
+        return self._sign_key(public, records)
 
     def _read_keys(self) -> HostProofKeys | None:
         """Return the keys in the folder; None if new ones are to be made."""

@@ -19,13 +19,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final, Protocol
+from typing import Final
 
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from ...clock import Clock, SystemClock
@@ -36,7 +35,6 @@ from ...state.writer.group import frozen_error
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from .. import log
-from .. import log as server_log
 from ..cluster.membership import Membership
 from ..cluster.role import ClusterRole, HostUsagePart
 from ..config import SECTIONS, Config, load
@@ -48,12 +46,12 @@ from ..metrics.service import CONTROL, Metrics, Publisher, RecentDecisions, work
 from ..metrics.state import SessionCensus, StateNumbers
 from ..periodic import Background, try_once
 from ..rpc.access import WORKER
-from ..rpc.authenticate import Authenticator, FailedSignatures
-from ..rpc.call import Method, RawHandler, methods_of
+from ..rpc.authenticate import Authenticator, FailedSignatures, PeerIdentity
+from ..rpc.call import Method, methods_of
 from ..rpc.grpc_server import SWITCH_SECONDS, Serving
 from ..rpc.tracing import Tracing, open_tracing
 from ..services.authorization import AuthorizationService
-from ..services.base import ForwardService
+from ..services.base import ForwardService, Service
 from ..services.cluster import ClusterService, FeedService
 from ..services.cut_off import CutOffService
 from ..services.event import EventService
@@ -136,7 +134,7 @@ class Control:
         self.host_keys = ProofKeyRotator(config.state_dir, writer, signer, config.proofs)
         # Without them all but bound tokens are served; the background tries again.
         try_once("proof keys", self.host_keys.rotate)
-        self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
+        self.proofs = ProofReader(config.state_dir, verifier, log.proofs_unavailable)
         # Each control process makes one for its own workers.
         self._workers = WorkerCredential.make(WORKER)
         carried = None if self.part.carried is None else source
@@ -245,7 +243,7 @@ class Control:
             self.metrics.start()
         self.readiness.report()
         self._background.start()
-        server_log.event(
+        log.event(
             logging.INFO,
             "serving",
             socket=str(self._config.socket),
@@ -286,7 +284,7 @@ class Control:
             self.writer.check_files()
         except StateUnusable as error:
             if self._stop_for(error):
-                server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
+                log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
 
     def _verify_on(self) -> None:
         """Stop when a row of the state is wrong: every check denies by then."""
@@ -294,7 +292,7 @@ class Control:
             self.writer.verify(VERIFY_A_TURN_SECONDS)
         except StateUnusable as error:
             if self._stop_for(error):
-                server_log.event(logging.ERROR, "state_corrupt", problem=error.problem, error=str(error))
+                log.event(logging.ERROR, "state_corrupt", problem=error.problem, error=str(error))
 
     def _stop_for(self, error: StateUnusable) -> bool:
         """Stop for the first such error; True if it is that one."""
@@ -316,7 +314,7 @@ class Control:
             self._silent = True
             if silent_before and not self.stopping.is_set():
                 self.failure = error
-                server_log.event(logging.ERROR, "not_polling", error=str(error))
+                log.event(logging.ERROR, "not_polling", error=str(error))
                 self.stopping.set()
 
     def run(self, overdue_seconds: float, manager: ServiceManager | None = None) -> None:
@@ -337,7 +335,7 @@ class Control:
             if self.serving.is_polling():
                 manager.alive()
         manager.stopping()
-        server_log.event(logging.INFO, "draining")
+        log.event(logging.INFO, "draining")
         end_at_the_latest(self._config.limits.drain_ms / 1000 + overdue_seconds)
         self.stop()
         if self.failure is not None:
@@ -372,7 +370,7 @@ class Control:
         self._background.stop()
         workers.join()
         self._opened.close()
-        server_log.event(logging.INFO, "stopped")
+        log.event(logging.INFO, "stopped")
 
 
 def end_at_the_latest(seconds: float) -> None:
@@ -396,22 +394,12 @@ def serve(config: Config) -> None:
     meanwhile, and ServerError when calls are not polled any more.
     """
     manager = ServiceManager.of_environment(os.environ)
-    server_log.configure(config.server.log_level)
+    log.configure(config.server.log_level)
     ignore_harmless()
     sys.setswitchinterval(SWITCH_SECONDS)
     control = Control(config)
     take_stop_signals(control.stopping)
     control.run(OVERDUE_SECONDS, manager)
-
-
-class RpcService(Protocol):
-    """A service with a handler for each of its RPCs."""
-
-    descriptor: ClassVar[ServiceDescriptor]
-
-    def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
-        """Return the handlers by the name of the RPC."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,21 +451,13 @@ def _checks(parts: Dependencies) -> AuthorizationService:
     return AuthorizationService(parts.verifier, parts.source, failures, port, parts.watching, parts.tracing)
 
 
-def _services(
-    parts: Dependencies, status: StatusService, checks: AuthorizationService
-) -> Sequence[RpcService]:
-    config, writer, clock, subsystems, part = (
-        parts.config,
-        parts.writer,
-        parts.clock,
-        parts.subsystems,
-        parts.part,
-    )
-    registry, receipts = subsystems.registry, subsystems.receipts
+def _services(parts: Dependencies, status: StatusService, checks: AuthorizationService) -> Sequence[Service]:
+    config, writer, clock, subsystems = parts.config, parts.writer, parts.clock, parts.subsystems
+    part, registry, receipts = parts.part, subsystems.registry, subsystems.receipts
     receipts.hosts = part.hosts
     minter = Minter(writer, parts.keyring, clock)
     cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
-    feed_parts = None if part.feed is None else part.feed.parts
+    feed_parts = PeerIdentity() if part.feed is None else part.feed.parts
     return (
         SessionService(writer, config.sessions, receipts, minter, parts.require_grants),
         TokenService(writer, minter, clock, parts.require_grants),

@@ -13,7 +13,7 @@ from typing import Final
 
 from ..._fast._http2 import Loop
 from ...errors import ServerError
-from .. import log as server_log
+from .. import log
 from ..config import Config
 from ..keys.certificates import certificate_facts
 from ..metrics.shared_page import Page
@@ -138,7 +138,7 @@ class Serving:
         left = until - time.monotonic()
         grace = max(left, LAST_BYTES_SECONDS) if grace_ms else 0.0
         if not self._server.stop(grace).wait(grace + STOP_SECONDS):
-            server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
+            log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
         self._deadline.close()
         self.pools.close()
         self._finisher.close()

@@ -5,20 +5,19 @@ anything else; a mistake of a gateway (a missing item, a session id of the wrong
 
 The kernel reads the requests and writes the responses of checks; no message object is made for them.
 ListAllowed answers for many calls at once if a token could make them now.
+Watched calls of streams come last.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, ClassVar, Final
-
-from google.protobuf.descriptor import ServiceDescriptor
+from typing import Final
 
 from ... import limits
-from ..._fast._codec import CheckMessage, Survey
+from ..._fast._codec import CheckMessage, Survey, withdrawal
 from ...decisions.decision import REASON_TEXTS, Decision
 from ...errors import SessauthError
 from ...model.host import ItemProof
@@ -34,11 +33,11 @@ from ..rpc.call import CallContext, RawHandler
 from ..rpc.pipeline import DirectChecks
 from ..rpc.tracing import Tracing
 from ..status import invalid, refused
-from ..watch import WatchedChecks, Watching
+from ..watch import Watched, WatchedStream, Watching, Withdrawal, weight_of
 from ..writer.authorizer import FINAL_REASONS
 from ..writer.local import require_permit
 from ..writer.port import IN_PLACE, WriterPort, put_decisions, single_response
-from .base import deadline_checked
+from .base import Service, deadline_checked
 
 # Items, and explanations, of a long batch between two checks of its deadline.
 ITEMS_BETWEEN_CHECKS: Final = 256
@@ -53,10 +52,10 @@ REQUEST_TYPES: Final = {
 FAILURE_LIMIT_TEXT: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
-class AuthorizationService:
+class AuthorizationService(Service):
     """Answers AuthorizationService with a verifier, and with the writer for calls that cost something."""
 
-    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
+    descriptor = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
     def __init__(
         self,
@@ -94,7 +93,7 @@ class AuthorizationService:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
         if message.stated_tokens > limits.MAX_BATCH_ITEMS:
             raise invalid("tokens", f"must be at most {limits.MAX_BATCH_ITEMS}, not {message.stated_tokens}")
-        audience = _audience(message.audience, call.principal.audiences)
+        audience = _audience_of(message, call)
         if not message.well_formed():
             for index in range(items):
                 _require_form(message, index, f"items[{index}]")
@@ -128,12 +127,22 @@ class AuthorizationService:
 
     def list_allowed(self, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
         """Return which of up to 1024 calls a token could make now."""
-        audience = _audience(request.audience, call.principal.audiences)
-        require_form(request)
-        survey = survey_of(self._verifier, request, audience, self._gates[call.principal.name], call)
+        audience = _audience_of(request, call)
+        _require_candidates(request)
+        call.raise_if_expired()
+        survey = Survey(
+            self._verifier,
+            request.token,
+            session=request.session_id,
+            source=request.source,
+            peer=tuple(request.peer),
+            audience=audience,
+            at_least_revision=request.at_least_revision,
+            gate=self._gates[call.principal.name],
+        )
         if survey.fault is not None:
             self._log(survey.fault)
-        return answer(survey, request, call)
+        return _verdicts(survey, request, call)
 
     def methods(self) -> Mapping[str, RawHandler | Callable[..., object]]:
         """Return the RPCs of the service by name."""
@@ -199,21 +208,14 @@ class AuthorizationService:
         """Check the one call of a message by this verifier; returns the audience it was checked for."""
         if not len(message):
             raise invalid("item", "is required")
-        principal, stated = call.principal, message.audience
-        own = principal.audiences
-        audience = own[0] if not stated and len(own) == 1 else _audience(stated, own)
+        audience = _audience_of(message, call)
         if not message.well_formed():
             _require_form(message, 0, "item")
             if message.token_index(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         proven = _proven_elsewhere(message, call)
-        message.judge(audience, self._gates[principal.name], skip_proof=skip_proof, proven=proven)
+        message.judge(audience, self._gates[call.principal.name], skip_proof=skip_proof, proven=proven)
         return audience
-
-    @staticmethod
-    def audience(message: CheckMessage, call: CallContext) -> str:
-        """Return the audience of a checked message."""
-        return _audience(message.audience, call.principal.audiences)
 
     def explain(self, decision: Decision, token: bytes | None) -> str:
         """Explain a denial to a gateway's operator; without the token, by the reason alone.
@@ -254,8 +256,9 @@ def _proven_elsewhere(message: CheckMessage, call: CallContext) -> frozenset[int
     )
 
 
-def _audience(stated: str, own: tuple[str, ...]) -> str:
+def _audience_of(message: CheckMessage | pb.ListAllowedRequest, call: CallContext) -> str:
     """Return the verifier's audience: the stated one, else the credential's only one."""
+    stated, own = message.audience, call.principal.audiences
     if stated:
         if own and stated not in own:
             raise refused("PERMISSION_DENIED", "audience: not one of this credential's")
@@ -305,7 +308,7 @@ def _require_place(message: CheckMessage, index: int) -> None:
 CANDIDATES_BETWEEN_CHECKS: Final = 64
 
 
-def require_form(request: pb.ListAllowedRequest) -> None:
+def _require_candidates(request: pb.ListAllowedRequest) -> None:
     """Refuse faults of the gateway; fields that an agent may have written are left to the check."""
     candidates = request.candidates
     if not 1 <= len(candidates) <= limits.MAX_BATCH_ITEMS:
@@ -319,24 +322,7 @@ def require_form(request: pb.ListAllowedRequest) -> None:
             raise invalid(f"candidates[{index}].arguments", "must be empty without has_arguments")
 
 
-def survey_of(
-    verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
-) -> Survey:
-    """Check the token of a well-formed request, for ``audience``; ``gate`` as in ``CheckMessage.judge``."""
-    call.raise_if_expired()
-    return Survey(
-        verifier,
-        request.token,
-        session=request.session_id,
-        source=request.source,
-        peer=tuple(request.peer),
-        audience=audience,
-        at_least_revision=request.at_least_revision,
-        gate=gate,
-    )
-
-
-def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
+def _verdicts(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
     """Return the verdicts. Raises DEADLINE_EXCEEDED once the caller is gone."""
     response = pb.ListAllowedResponse(
         reason=survey.reason,  # type: ignore[arg-type]
@@ -353,3 +339,99 @@ def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) ->
             )
         )
     return response
+
+
+# The argument of a denial for lack of space.
+WATCH: Final = "watch"
+NO_ROOM: Final = (
+    "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): "
+    "let go of some, or open another stream"
+)
+
+
+class WatchedChecks:
+    """Answers streams with watched calls."""
+
+    def __init__(self, service: AuthorizationService, watching: Watching, verifier: Verifier) -> None:
+        """Answer with ``service``, recheck with ``watching``; ``verifier`` prepares the tokens."""
+        self._service = service
+        self._watching = watching
+        self._verifier = verifier
+
+    def answers(
+        self, data: bytes, message: CheckMessage, requests: Iterator[bytes], call: CallContext
+    ) -> Iterator[bytes]:
+        """Answer a message, whose bytes are ``data``, and the requests after it, and withdraw false allows.
+
+        Ends when the client has ended its requests and no call is watched any more. One thread answers and
+        withdraws, so a withdrawal follows its allow; after the answer to an id that is used again there is
+        no withdrawal of its earlier call.
+        """
+        with self._watching.open(requests, call) as stream:
+            yield from self._answer(data, message, stream, call)
+            while (arrived := stream.next()) is not None:
+                if isinstance(arrived, bytes):
+                    stream.require_caller()
+                    message = self._service.read("stream", arrived)
+                    yield from self._answer(arrived, message, stream, call)
+                else:
+                    yield from self._withdraw(arrived)
+
+    def _answer(
+        self, data: bytes, message: CheckMessage, stream: WatchedStream, call: CallContext
+    ) -> Iterator[bytes]:
+        yield from self._withdraw(stream.unwatch(message.id))
+        if message.watch and not stream.has_room(len(data)):
+            # Not checked, so not charged for either.
+            yield self._no_room(message, call)
+            return
+        response = self._service.answer("stream", message, call)
+        if message.watch:
+            decision = pb.CheckStreamResponse.FromString(response).decision
+            if decision.allowed:
+                stream.watch(self._watched(message, call, len(data), decision.expires_at_ms))
+        yield response
+
+    def _watched(
+        self, message: CheckMessage, call: CallContext, request_bytes: int, expires_at_ms: int
+    ) -> Watched:
+        token, *parts, _ = message.call(0)
+        prepared = self._verifier.prepare(token)
+        audience = _audience_of(message, call)
+        weight = weight_of(request_bytes)
+        # Without the proof, which counted when the call was allowed.
+        item = (prepared, *parts, b"", message.token_only(0))
+        return Watched(message.id, item, audience, token, weight, expires_at_ms)
+
+    def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> Iterator[bytes]:
+        for watched, batch, place in withdrawn:
+            self._watching.withdrawals.up()
+            explanation = self._service.explain(batch[place], watched.token)
+            yield withdrawal(batch, place, watched.id, explanation)
+
+    def _no_room(self, message: CheckMessage, call: CallContext) -> bytes:
+        """Return a denial: an allow without the requested watch would be wrong."""
+        decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
+        if len(message):
+            token, action, resource, arguments, _, _, source, *_ = message.call(0)
+            audience = _audience_of(message, call)
+            self._verifier.record_decision(
+                decision,
+                token,
+                action,
+                resource,
+                arguments,
+                source=source,
+                audience=audience,
+                token_only=message.token_only(0),
+            )
+        return pb.CheckStreamResponse(
+            id=message.id,
+            decision=pb.Decision(
+                reason=pb.REASON_MALFORMED_REQUEST,
+                stage=pb.STAGE_SCOPE,
+                failed=pb.Position(index=-1, scope=-1, clause=-1, argument=WATCH),
+                decision_id=decision.decision_id,
+                explanation=NO_ROOM,
+            ),
+        ).SerializeToString()

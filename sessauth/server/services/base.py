@@ -35,7 +35,7 @@ class Service:
 
     descriptor: ClassVar[ServiceDescriptor]
 
-    def methods(self) -> Mapping[str, Callable[..., object]]:
+    def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
         """Return the RPCs of the service by name."""
         names = [rpc.name for rpc in self.descriptor.methods]
         return {name: getattr(self, re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()) for name in names}

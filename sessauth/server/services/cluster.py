@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Final
-
-from google.protobuf.descriptor import ServiceDescriptor
+from dataclasses import dataclass, field
+from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...errors import NotLeader, Rejected
@@ -28,23 +27,22 @@ from ..status import invalid, refused
 from .base import Service
 
 
+@dataclass(eq=False)
 class ClusterService(Service):
-    """Answers ClusterService from the folder, and by its part in the cluster."""
+    """Answers ClusterService from the folder, and by the process's ``part``; a single host has none."""
 
     descriptor = cluster_pb.DESCRIPTOR.services_by_name["ClusterService"]
 
-    def __init__(self, writer: StateWriter, part: ClusterRole, clock: Clock | None = None) -> None:
-        """Answer by the process's ``part``; a single host, which has none, refuses."""
-        self._writer = writer
-        self._part = part
-        self._clock = clock or SystemClock()
+    writer: StateWriter
+    part: ClusterRole
+    clock: Clock
 
     def get_standing(
         self, request: cluster_pb.GetStandingRequest, call: CallContext
     ) -> cluster_pb.GetStandingResponse:
         """Return the standing of this host."""
         part = self._required()
-        with self._writer.source().rows() as rows:
+        with self.writer.source().rows() as rows:
             head, position = rows.head(), read_position(rows)
         alarm = part.alarm
         answer = cluster_pb.GetStandingResponse(
@@ -52,12 +50,12 @@ class ClusterService(Service):
             incarnation=head.incarnation,
             host=part.host,
             revision=head.revision,
-            leading=self._writer.leads,
-            fresh=alarm is None and not self._writer.stale,
+            leading=self.writer.leads,
+            fresh=alarm is None and not self.writer.stale,
             alarm="" if alarm is None else alarm.fault,
             alarm_message="" if alarm is None else str(alarm),
-            brake=self._writer.braked,
-            cluster_brake=self._writer.cluster_brake,
+            brake=self.writer.braked,
+            cluster_brake=self.writer.cluster_brake,
             hosts=self._hosts(part),
             refused_by=", ".join(part.refused_by),
         )
@@ -67,8 +65,8 @@ class ClusterService(Service):
 
     def _hosts(self, part: ClusterRole) -> list[cluster_pb.HostStanding]:
         reports = {} if part.feed is None else part.feed.hosts.by_host()
-        now_ms, hosts = self._clock.steady_ms(), []
-        for record in self._writer.hosts():
+        now_ms, hosts = self.clock.steady_ms(), []
+        for record in self.writer.hosts():
             standing = cluster_pb.HostStanding(name=record.name, address=record.address)
             report = reports.get((record.principal, record.name))
             if report is not None:
@@ -78,9 +76,9 @@ class ClusterService(Service):
         return hosts
 
     def _required(self) -> ClusterRole:
-        if self._part.carried is None:
+        if self.part.carried is None:
             raise refused("NOT_IN_CLUSTER", "this server is a single host")
-        return self._part
+        return self.part
 
 
 # Period of checks of a stream's credential and deadline.
@@ -89,28 +87,20 @@ CHUNK_BYTES: Final = 256 << 10
 ALARM: Final = re.compile("[A-Z_]{1,32}")
 
 
-class FeedService:
-    """Answers FeedService from the feed of this server."""
+@dataclass(eq=False)
+class FeedService(Service):
+    """Answers FeedService with the records of ``feed``; None: this process feeds nobody, and refuses.
 
-    descriptor: ClassVar[ServiceDescriptor] = feed_pb.DESCRIPTOR.services_by_name["FeedService"]
+    ``evidence`` has the hosts as a leader knows them. ``refusal()`` is the error of a host that only follows;
+    None: without a feed this server is a single host.
+    """
 
-    def __init__(
-        self,
-        feed: Feed | None,
-        clock: Clock | None = None,
-        *,
-        evidence: HostEvidence | None = None,
-        refusal: Callable[[], NotLeader] | None = None,
-    ) -> None:
-        """Pass on the records of ``feed``; None: this process feeds nobody, and refuses.
+    descriptor = feed_pb.DESCRIPTOR.services_by_name["FeedService"]
 
-        ``evidence`` has the hosts as a leader knows them. ``refusal()`` is the error of a host that only
-        follows; None: without a feed this server is a single host.
-        """
-        self._refusal = refusal
-        self._feed = feed
-        self._evidence = evidence
-        self._clock = clock or SystemClock()
+    feed: Feed | None
+    clock: Clock = field(default_factory=SystemClock)
+    evidence: HostEvidence | None = None
+    refusal: Callable[[], NotLeader] | None = None
 
     def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
         """Return the RPCs of the service by name."""
@@ -157,7 +147,7 @@ class FeedService:
             host.principal,
             host.instance,
             request.applied,
-            self._clock.steady_ms(),
+            self.clock.steady_ms(),
             host.staleness_ms,
             request.reads,
             request.alarm,
@@ -166,13 +156,13 @@ class FeedService:
         feed.hosts.store(report)
         if request.alarm:
             # It says how far it is, and must get no proof.
-            return feed_pb.BarrierResponse(server_ms=self._clock.now_ms())
+            return feed_pb.BarrierResponse(server_ms=self.clock.now_ms())
         barrier = feed.barriers.barrier(call.remaining)
         feed.registration.require_at(host, barrier.head.number)
         return feed_pb.BarrierResponse(
             number=barrier.head.number,
             digest=barrier.head.digest,
-            server_ms=self._clock.now_ms(),
+            server_ms=self.clock.now_ms(),
             engine_id=barrier.engine_id,
             engine_revision=barrier.engine_revision,
         )
@@ -202,22 +192,22 @@ class FeedService:
         self, request: feed_pb.RemoveHostRequest, call: CallContext
     ) -> feed_pb.RemoveHostResponse:
         """Remove a host that may not allow."""
-        if self._refusal is not None:
-            raise self._refusal()
+        if self.refusal is not None:
+            raise self.refusal()
         self._required()
-        if self._evidence is not None:
-            self._evidence.remove(request.host)
+        if self.evidence is not None:
+            self.evidence.remove(request.host)
         return feed_pb.RemoveHostResponse()
 
     def _required(self) -> Feed:
-        if self._refusal is not None:
+        if self.refusal is not None:
             raise refused("NOT_IN_CLUSTER", "this host only follows itself; name a server of the cluster")
-        if self._feed is None:
+        if self.feed is None:
             raise refused(
                 "NOT_IN_CLUSTER",
                 "this server is a single host, so it can't be followed; name one of a cluster",
             )
-        return self._feed
+        return self.feed
 
 
 def _host(request: feed_pb.BarrierRequest | feed_pb.RegisterHostRequest, call: CallContext) -> HostRecord:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -41,17 +42,14 @@ MAX_SHOWN: Final = 1000
 _ROW_BYTES: Final = 512
 
 
+@dataclass(eq=False)
 class CutOffService(Service):
-    """Answers CutOffService from the log."""
+    """Answers CutOffService from the log. While ``brake_by(caller)`` is entered, ``caller`` brakes."""
 
     descriptor = pb.DESCRIPTOR.services_by_name["CutOffService"]
 
-    def __init__(
-        self, writer: StateWriter, brake_by: Callable[[str], AbstractContextManager[object]] = nullcontext
-    ) -> None:
-        """Write to ``writer``. While ``brake_by(caller)`` is entered, the caller changes the brake."""
-        self._writer = writer
-        self._brake_by = brake_by
+    writer: StateWriter
+    brake_by: Callable[[str], AbstractContextManager[object]] = nullcontext
 
     def end_sessions(self, request: pb.EndSessionsRequest, call: CallContext) -> pb.EndSessionsResponse:
         """End the sessions a selector fits, in parts as it finds them; first refuse new ones, if told."""
@@ -60,12 +58,12 @@ class CutOffService(Service):
         reason = request_fields.text(request.reason, "reason")
         _require_ban(request, call)
         # A follower may not hold all of it yet.
-        self._writer.require_leading()
+        self.writer.require_leading()
         answer = pb.EndSessionsResponse()
         if request.refuse_new_ms and not request.dry_run:
             change_id = f"ban/{secrets.token_hex(16)}"
             ban = ban_sessions(change_id, selector, request.refuse_new_ms, reason, actor=call.principal.name)
-            outcome = submit_and_wait(self._writer, ban, call)
+            outcome = submit_and_wait(self.writer, ban, call)
             answer.refused_until_ms = max(
                 [
                     outcome.at_ms + request.refuse_new_ms,
@@ -81,7 +79,7 @@ class CutOffService(Service):
         parts = self._parts(after, selector, matches, call, answer)
         if request.dry_run:
             for ids in parts:
-                with self._writer.source().rows() as rows:
+                with self.writer.source().rows() as rows:
                     answer.sessions.extend(_selected(rows, ids[: MAX_SHOWN - len(answer.sessions)]))
             answer.remaining = answer.matched
         else:
@@ -116,7 +114,7 @@ class CutOffService(Service):
         until = time.monotonic() + min(WORK_SECONDS, call.remaining - RESERVE_SECONDS)
         answer.remaining, more = 1, True
         while more:
-            ids, after, more = self._writer.page_of_living(after, ENDS_A_COMMIT, matches, selector)
+            ids, after, more = self.writer.page_of_living(after, ENDS_A_COMMIT, matches, selector)
             call.raise_if_expired()
             answer.matched += len(ids)
             if ids:
@@ -149,13 +147,13 @@ class CutOffService(Service):
             for ids in parts:
                 take()
                 work = partial(_end_part, ids=ids, reason=reason, actor=call.principal.name)
-                ending.append(self._writer.decide(work, size, only_removes_authority=True))
+                ending.append(self.writer.decide(work, size, only_removes_authority=True))
         finally:
             take()
-        if self._writer.is_carried and not answer.ended:
+        if self.writer.is_carried and not answer.ended:
             # Nothing was written, and the rows of a server that lost the lead lack another's sessions.
-            wait_for_commit(self._writer.decide(_prove_lead, 0, only_removes_authority=True), call)
-        answer.revision = self._writer.head().revision
+            wait_for_commit(self.writer.decide(_prove_lead, 0, only_removes_authority=True), call)
+        answer.revision = self.writer.head().revision
 
     def list_bans(self, request: pb.ListBansRequest, call: CallContext) -> pb.ListBansResponse:
         """Return the bans that have not lapsed."""
@@ -163,14 +161,14 @@ class CutOffService(Service):
         return pb.ListBansResponse(bans=bans)
 
     def _bans(self) -> tuple[SessionBan, ...]:
-        with self._writer.source().rows() as rows:
-            return session_bans(rows).living(self._writer.now_ms())
+        with self.writer.source().rows() as rows:
+            return session_bans(rows).living(self.writer.now_ms())
 
     def lift_ban(self, request: pb.LiftBanRequest, call: CallContext) -> pb.LiftBanResponse:
         """Lift the ban by a selector."""
         selector = _selector(request.selector)
         lift = ban_sessions(f"lift/{secrets.token_hex(16)}", selector, 0, actor=call.principal.name)
-        return pb.LiftBanResponse(revision=submit_and_wait(self._writer, lift, call).revision)
+        return pb.LiftBanResponse(revision=submit_and_wait(self.writer, lift, call).revision)
 
     def freeze(self, request: pb.FreezeRequest, call: CallContext) -> pb.FreezeResponse:
         """Take the operator's hold on the brake: of this host, or by the log of all hosts of the cluster."""
@@ -178,34 +176,34 @@ class CutOffService(Service):
         if len(reason.encode()) > cluster_rows.MAX_REASON_BYTES or not reason.isprintable():
             raise invalid("reason", f"must be printable, {cluster_rows.MAX_REASON_BYTES} bytes at most")
         caller = call.principal.name
-        with self._brake_by(caller):
-            if self._writer.is_carried:
+        with self.brake_by(caller):
+            if self.writer.is_carried:
                 write = partial(cluster_rows.set_brake, reason=reason, principal=caller)
                 self._write_row(write, call, removes=True)
             else:
                 # No commit: this works on a disk that is full or hangs.
-                self._writer.brake_by_hand(f"frozen by {caller}" + (f": {reason}" if reason else ""))
+                self.writer.brake_by_hand(f"frozen by {caller}" + (f": {reason}" if reason else ""))
         event(logging.WARNING, "frozen", caller=caller, reason=reason)
         return pb.FreezeResponse()
 
     def thaw(self, request: pb.ThawRequest, call: CallContext) -> pb.ThawResponse:
         """Release the brake set by :meth:`freeze`."""
-        with self._brake_by(call.principal.name):
-            if self._writer.is_carried:
+        with self.brake_by(call.principal.name):
+            if self.writer.is_carried:
                 self._write_row(cluster_rows.release_brake, call, removes=False)
             else:
-                self._writer.release_by_hand()
+                self.writer.release_by_hand()
         event(logging.WARNING, "thawed", caller=call.principal.name)
         return pb.ThawResponse()
 
     def get_freeze(self, request: pb.GetFreezeRequest, call: CallContext) -> pb.GetFreezeResponse:
         """Return why checks are denied on this host."""
-        by_hand = self._writer.braked_by_hand
+        by_hand = self.writer.braked_by_hand
         return pb.GetFreezeResponse(
-            brake=self._writer.braked,
+            brake=self.writer.braked,
             host=by_hand.reason if by_hand.engaged else "",
-            cluster=self._writer.cluster_brake,
-            in_cluster=self._writer.is_carried,
+            cluster=self.writer.cluster_brake,
+            in_cluster=self.writer.is_carried,
         )
 
     def _write_row(self, write: Callable[[Group], None], call: CallContext, *, removes: bool) -> None:
@@ -215,7 +213,7 @@ class CutOffService(Service):
             write(group)
 
         wait_for_commit(
-            self._writer.decide(work, cluster_rows.BRAKE_ROW_BYTES, only_removes_authority=removes), call
+            self.writer.decide(work, cluster_rows.BRAKE_ROW_BYTES, only_removes_authority=removes), call
         )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Final
-
-from google.protobuf.descriptor import ServiceDescriptor
+from dataclasses import dataclass
+from typing import Final
 
 from ... import limits
-from ...clock import Clock, SystemClock
+from ...clock import Clock
 from ...errors import Rejected
 from ...model.change import Rejection
 from ...state.writer.state_writer import StateWriter
@@ -17,6 +16,7 @@ from ...v1 import event_service_pb2 as pb
 from ..events import EventFilter, EventSubscriber, LogPosition, SessionEventPublisher, synced_response
 from ..rpc.call import CallContext, RawHandler, parse
 from ..status import invalid, refused
+from .base import Service
 
 # Period of SYNCED, which says that nothing was left out.
 SYNC_SECONDS: Final = 5.0
@@ -29,18 +29,15 @@ BEHIND_POLL_SECONDS: Final = 0.02
 RESPONSE_BYTES: Final = 64 << 10
 
 
-class EventService:
-    """Answers EventService from the log."""
+@dataclass(eq=False)
+class EventService(Service):
+    """Streams the changes of ``writer`` from the log, and then the events that ``events`` publishes."""
 
-    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["EventService"]
+    descriptor = pb.DESCRIPTOR.services_by_name["EventService"]
 
-    def __init__(
-        self, writer: StateWriter, events: SessionEventPublisher, clock: Clock | None = None
-    ) -> None:
-        """Stream the changes of ``writer``, and then the events that ``events`` publishes."""
-        self._writer = writer
-        self._events = events
-        self._clock = clock or SystemClock()
+    writer: StateWriter
+    events: SessionEventPublisher
+    clock: Clock
 
     def watch_sessions(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer one watch, encoded, until its deadline comes or it is ended."""
@@ -49,11 +46,11 @@ class EventService:
             raise invalid("request", "one message is needed, none was sent")
         request = parse(pb.WatchSessionsRequest, data)
         begin, incarnation = self._position(request)
-        admits = EventFilter(request, call.principal, self._writer.get_session)
+        admits = EventFilter(request, call.principal, self.writer.get_session)
         watcher = EventSubscriber(admits, begin)
         if not call.context.add_callback(lambda: watcher.fail(refused("CANCELLED", "the call is over"))):
             raise refused("CANCELLED", "the call is over")
-        with self._events.open(watcher):
+        with self.events.open(watcher):
             yield self._synced(watcher, incarnation)
             yield from self._stream(watcher, incarnation, call)
 
@@ -66,7 +63,7 @@ class EventService:
 
         Raises COMPACTED if the changes after it are gone, or if its revision is from before a restore.
         """
-        head = self._events.feed.head()
+        head = self.events.feed.head()
         if len(request.incarnation) not in (0, len(head.incarnation)):
             raise invalid("incarnation", f"must be {len(head.incarnation)} bytes, as received in SYNCED")
         if request.from_now:
@@ -81,9 +78,9 @@ class EventService:
                 "incarnation: the state was restored since, and every session that was open then has ended; "
                 "list the sessions, and watch from now on",
             )
-        if request.incarnation and self._writer.is_carried:
+        if request.incarnation and self.writer.is_carried:
             self._wait_for(request.after_revision)
-        seq = self._events.feed.seq_at(request.after_revision)
+        seq = self.events.feed.seq_at(request.after_revision)
         return LogPosition(seq, request.after_revision), head.incarnation
 
     def _wait_for(self, revision: int) -> None:
@@ -92,7 +89,7 @@ class EventService:
         Raises ENGINE_UNREACHABLE if it is still behind after :data:`BEHIND_SECONDS`.
         """
         until = time.monotonic() + BEHIND_SECONDS
-        while self._events.feed.head().revision < revision:
+        while self.events.feed.head().revision < revision:
             if time.monotonic() >= until:
                 raise refused(
                     "ENGINE_UNREACHABLE",
@@ -103,11 +100,11 @@ class EventService:
     def _stream(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
         """Yield events of the log, then live ones, and the log again after falling behind."""
         while True:
-            upto = self._events.join(watcher)
+            upto = self.events.join(watcher)
             while watcher.position.seq < upto.seq:
                 watcher.raise_if_failed()
                 _require_caller(call)
-                events, position = self._events.read(watcher.position)
+                events, position = self.events.read(watcher.position)
                 admitted = (watcher.admits(event) for event in events)
                 yield from _joined([response for response in admitted if response is not None])
                 watcher.position = position
@@ -133,7 +130,7 @@ class EventService:
                 sync_at = now + SYNC_SECONDS
 
     def _synced(self, watcher: EventSubscriber, incarnation: bytes) -> bytes:
-        return synced_response(watcher.position.revision, self._clock.now_ms(), incarnation, watcher.missed)
+        return synced_response(watcher.position.revision, self.clock.now_ms(), incarnation, watcher.missed)
 
 
 def _require_caller(call: CallContext) -> None:

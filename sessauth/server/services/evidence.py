@@ -5,6 +5,7 @@ Verifiers report their observations to UsageService, which adds them up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -30,16 +31,15 @@ from ..usage.store import UsageStore, census_message, set_session
 from .base import Service, deadline_checked, owner_visible, readable, require_unix_socket, require_visible
 
 
+@dataclass(eq=False)
 class EvidenceService(Service):
-    """Answers EvidenceService from the registry of verifiers and the log."""
+    """Answers EvidenceService from the registry of verifiers and the log; ``receipts`` issues receipts."""
 
     descriptor = evidence_pb.DESCRIPTOR.services_by_name["EvidenceService"]
 
-    def __init__(self, writer: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
-        """Register verifiers in ``registry``; ``receipts`` issues receipts."""
-        self._writer = writer
-        self._registry = registry
-        self._receipts = receipts
+    writer: StateWriter
+    registry: VerifierRegistry
+    receipts: ReceiptIssuer
 
     def register_verifier(
         self, request: evidence_pb.RegisterVerifierRequest, call: CallContext
@@ -59,28 +59,28 @@ class EvidenceService(Service):
         )
         kind = VerifierKind.WORKER if worker else VerifierKind.EMBEDDED
         registration = validated(RegistrationRequest(kind, record))
-        head = self._writer.head()
+        head = self.writer.head()
         if request.leave:
-            self._registry.leave(registration.record.name, record.instance)
+            self.registry.leave(registration.record.name, record.instance)
             return evidence_pb.RegisterVerifierResponse(revision=head.revision)
         _require_same_state(request, head)
-        return evidence_pb.RegisterVerifierResponse(revision=self._registry.register(registration))
+        return evidence_pb.RegisterVerifierResponse(revision=self.registry.register(registration))
 
     def get_receipt(
         self, request: evidence_pb.GetReceiptRequest, call: CallContext
     ) -> evidence_pb.GetReceiptResponse:
         """Return the receipt of a session that the caller sees."""
         session = require_visible(
-            self._writer.get_session(request_fields.session_id(request.session_id)), call
+            self.writer.get_session(request_fields.session_id(request.session_id)), call
         )
-        receipt = self._receipts.receipt(session, call)
+        receipt = self.receipts.receipt(session, call)
         return evidence_pb.GetReceiptResponse(receipt=request_fields.receipt_message(receipt))
 
     def list_verifiers(
         self, request: evidence_pb.ListVerifiersRequest, call: CallContext
     ) -> evidence_pb.ListVerifiersResponse:
         """Return the registered verifiers with their state against the last end; this process first."""
-        own = self._receipts.own_status(self._writer.head().revision)
+        own = self.receipts.own_status(self.writer.head().revision)
         here = evidence_pb.Verifier(
             name=own.name,
             kind=evidence_pb.VERIFIER_KIND_CONTROL,
@@ -101,7 +101,7 @@ class EvidenceService(Service):
                     registered_at_ms=entry.record.registered_at_ms,
                     renewed_at_ms=entry.renewed_at_ms,
                 )
-                for entry, state in self._registry.all()
+                for entry, state in self.registry.all()
             ]
         )
 
@@ -123,29 +123,20 @@ MAX_PAGE: Final = 100
 DEFAULT_PAGE: Final = 20
 
 
+@dataclass(eq=False)
 class UsageService(Service):
-    """Answers UsageService from the usage store."""
+    """Answers UsageService from the usage store, or from the usage of all hosts in ``cluster``.
+
+    ``usage``: usage records of other hosts are collected too.
+    """
 
     descriptor = usage_pb.DESCRIPTOR.services_by_name["UsageService"]
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        store: UsageStore,
-        clock: Clock,
-        cluster: ClusterUsage | None = None,
-        *,
-        usage: bool = False,
-    ) -> None:
-        """Read sessions in ``writer`` and their usage in ``store``, or that of all hosts in ``cluster``.
-
-        ``usage``: usage records of other hosts are collected too.
-        """
-        self._writer = writer
-        self._store = store
-        self._clock = clock
-        self._cluster = cluster
-        self._usage = usage
+    writer: StateWriter
+    store: UsageStore
+    clock: Clock
+    cluster: ClusterUsage | None = None
+    usage: bool = False
 
     def report_observations(
         self, request: usage_pb.ReportObservationsRequest, call: CallContext
@@ -156,11 +147,11 @@ class UsageService(Service):
             require_unix_socket(call)
             verifier = request.verifier
         try:
-            batch = read_batch(request, verifier, self._clock.now_ms())
+            batch = read_batch(request, verifier, self.clock.now_ms())
         except UsageError as error:
             raise _invalid(error) from error
         call.raise_if_expired()
-        ack = self._store.report_observations(batch)
+        ack = self.store.report_observations(batch)
         return usage_pb.ReportObservationsResponse(control_id=ack.control_id, wants_usage=ack.wants_usage)
 
     def get_report(self, request: usage_pb.GetReportRequest, call: CallContext) -> usage_pb.GetReportResponse:
@@ -178,13 +169,13 @@ class UsageService(Service):
             raise invalid("page_size", f"must be 1 to {MAX_PAGE}, not {request.page_size}")
         size = request.page_size or DEFAULT_PAGE
 
-        if self._cluster is not None:
-            self._cluster.require_leading()
+        if self.cluster is not None:
+            self.cluster.require_leading()
 
         def matches(session: Session) -> bool:
             return session.purpose == request.purpose and owner_visible(session.owner, call)
 
-        sessions = self._writer.list_sessions(
+        sessions = self.writer.list_sessions(
             request_fields.page_start(request.page_token), size + 1, deadline_checked(matches, call)
         )
         response = usage_pb.GetReportResponse(hosts=self._hosts())
@@ -201,7 +192,7 @@ class UsageService(Service):
     def get_census(self, request: usage_pb.GetCensusRequest, call: CallContext) -> usage_pb.GetCensusResponse:
         """Return every block of a session's tokens that a verifier observed."""
         report = self._report(request.session_id, call)
-        census = census_message(report, partial(self._writer.is_revoked, report.session.id))
+        census = census_message(report, partial(self.writer.is_revoked, report.session.id))
         census.hosts.extend(self._hosts())
         return census
 
@@ -209,30 +200,30 @@ class UsageService(Service):
         self, request: usage_pb.ReportHostUsageRequest, call: CallContext
     ) -> usage_pb.ReportHostUsageResponse:
         """Take the sums of a host. Raises NotLeader; a faulty request changes nothing."""
-        if self._cluster is None:
+        if self.cluster is None:
             raise refused("NOT_IN_CLUSTER", "this server is a single host; report to one of a cluster")
-        self._cluster.require_leading()
-        require_host(request.host, call.principal.name, self._writer.host(request.host))
+        self.cluster.require_leading()
+        require_host(request.host, call.principal.name, self.writer.host(request.host))
         try:
-            report = read_report(request, self._clock.now_ms(), usage=self._usage)
+            report = read_report(request, self.clock.now_ms(), usage=self.usage)
         except UsageError as error:
             raise _invalid(error) from error
         call.raise_if_expired()
-        return self._cluster.take(report)
+        return self.cluster.take(report)
 
     def _hosts(self) -> list[usage_pb.HostUsage]:
-        return [] if self._cluster is None else self._cluster.hosts()
+        return [] if self.cluster is None else self.cluster.hosts()
 
     def _report(self, session_id: bytes, call: CallContext) -> usage_pb.SessionReport:
         call.raise_if_expired()
-        usage = self._store if self._cluster is None else self._cluster
+        usage = self.store if self.cluster is None else self.cluster
         report = usage.report(request_fields.session_id(session_id))
         if report is None or not owner_visible(report.session.owner, call):
             raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
         # A stored report has the session's own status.
-        session = self._writer.effective_session(session_id)
+        session = self.writer.effective_session(session_id)
         if session is not None:
-            set_session(report, readable(self._writer, call)(session))
+            set_session(report, readable(self.writer, call)(session))
         return report
 
 

@@ -31,12 +31,11 @@ class HealthService(Service):
         self._serving = dict.fromkeys([OVERALL, *services], False)
         self._draining = False
 
-    def set_ready(self, ready: bool, services: Iterable[str] | None = None) -> None:
-        """Set the status of the services, of all if none are named. Ignored once draining."""
+    def set_ready(self, ready: bool) -> None:
+        """Set the status of all services. Ignored once draining."""
         with self._changed:
             if not self._draining:
-                for name in self._serving if services is None else services:
-                    self._serving[name] = ready
+                self._serving = dict.fromkeys(self._serving, ready)
                 self._changed.notify_all()
 
     def drain(self) -> None:

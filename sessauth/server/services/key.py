@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ...crypto.keys import KeyRecord, KeyStatus, SignedVerifierKey, key_id, public_jwk
@@ -24,7 +25,7 @@ from ...v1 import key_service_pb2 as key_pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..evidence.host_evidence import HostEvidence
-from ..keys.issuer_keyring import IssuerSigner, KeyRing, ProofKeyRotator, signable
+from ..keys.issuer_keyring import KeyRing, ProofKeyRotator, signable
 from ..log import event
 from ..rpc.authenticate import Authenticator, PeerIdentity
 from ..rpc.call import CallContext
@@ -37,37 +38,28 @@ from .base import Service
 R = TypeVar("R")
 
 
+@dataclass(eq=False)
 class KeyService(Service):
-    """Answers KeyService from the log and the key folder."""
+    """Answers KeyService from the log and the key folder; new private keys go to ``keyring``.
+
+    ``proof_keys`` are the host's own. Those of other hosts are signed for as long as ``proofs`` permits here,
+    if ``parts`` accepts the connection. ``hosts`` are those of the cluster.
+    """
 
     descriptor = key_pb.DESCRIPTOR.services_by_name["KeyService"]
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        keyring: KeyRing,
-        proof_keys: ProofKeyRotator,
-        proofs: ProofSettings,
-        parts: PeerIdentity | None = None,
-        hosts: HostEvidence | None = None,
-    ) -> None:
-        """Write to ``writer``; new private keys go to ``keyring``; ``proof_keys`` are the host's own.
-
-        Those of other hosts are signed for as long as ``proofs`` permits here, if ``parts`` accepts the
-        connection. ``hosts`` are those of the cluster.
-        """
-        self._proofs = proofs
-        self._parts = parts or PeerIdentity()
-        self._hosts = hosts
-        self._writer = writer
-        # A name is found free and taken in two steps.
-        self._admitting = threading.Lock()
-        self._keyring = keyring
-        self._proof_keys = proof_keys
+    writer: StateWriter
+    keyring: KeyRing
+    proof_keys: ProofKeyRotator
+    proofs: ProofSettings
+    parts: PeerIdentity
+    hosts: HostEvidence | None
+    # A name is found free and taken in two steps.
+    _admitting: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def list_keys(self, request: key_pb.ListKeysRequest, call: CallContext) -> key_pb.ListKeysResponse:
         """Return all issuer keys with their status."""
-        return key_pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._writer.keys()])
+        return key_pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self.writer.keys()])
 
     def get_jwks(self, request: key_pb.GetJwksRequest, call: CallContext) -> key_pb.GetJwksResponse:
         """Return the public keys that are not distrusted as a JWK set, each with its owner if it has one.
@@ -76,7 +68,7 @@ class KeyService(Service):
         """
         keys = [
             {**public_jwk(key.public_key), **({"owner": key.owner} if key.owner else {})}
-            for key in self._writer.keys()
+            for key in self.writer.keys()
             if key.status != KeyStatus.DISTRUSTED
         ]
         return key_pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
@@ -85,7 +77,7 @@ class KeyService(Service):
         self, request: key_pb.ListVerifierKeysRequest, call: CallContext
     ) -> key_pb.ListVerifierKeysResponse:
         """Return the host's keys for proofs, signed by an issuer key of the service."""
-        return key_pb.ListVerifierKeysResponse(keys=map(_message, self._proof_keys.signed()))
+        return key_pb.ListVerifierKeysResponse(keys=map(_message, self.proof_keys.signed()))
 
     def sign_verifier_key(
         self, request: key_pb.SignVerifierKeyRequest, call: CallContext
@@ -95,15 +87,15 @@ class KeyService(Service):
         Nothing of it is stored. The signature says no more than that the host follows this cluster: a proof
         for its key is worthless at another host, whichever verifier id the key states.
         """
-        if not self._writer.is_carried:
+        if not self.writer.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host, which signs its own keys alone")
-        problem = self._parts.problem(call.context)
+        problem = self.parts.problem(call.context)
         if problem:
             raise refused("OTHER_HOST", problem)
-        head, keys, now_ms = self._writer.head(), self._writer.keys(), self._writer.now_ms()
-        key = signable(request.payload, head.cluster_id, now_ms, self._proofs.key_lifetime_ms)
+        head, keys, now_ms = self.writer.head(), self.writer.keys(), self.writer.now_ms()
+        key = signable(request.payload, head.cluster_id, now_ms, self.proofs.key_lifetime_ms)
         issuers = {issuer.id: issuer for issuer in keys}
-        signed = IssuerSigner(self._keyring).sign(key, issuers)
+        signed = self.keyring.sign_proof_key(key, issuers)
         event(
             logging.INFO,
             "verifier_key_signed",
@@ -126,13 +118,13 @@ class KeyService(Service):
         elif owner:
             raise invalid("public_key", "is required with owner: the server makes keys only for itself")
         else:
-            public_key = self._keyring.make(request_id).public_key
+            public_key = self.keyring.make(request_id).public_key
         try:
             added = key_id(public_key)
         except UsageError as error:
             raise invalid("public_key", str(error)) from error
         change = add_key(request_id, public_key, owner=owner, actor=call.principal.name)
-        outcome = submit_and_wait(self._writer, change, call)
+        outcome = submit_and_wait(self.writer, change, call)
         return key_pb.AddKeyResponse(
             key=request_fields.key_message(self._key(added)), revision=outcome.revision
         )
@@ -158,7 +150,7 @@ class KeyService(Service):
     ) -> key_pb.AdmitServerResponse:
         """Add the keys of another server of the cluster, active: it may lead, and root tokens."""
         request_id = request_fields.request_id(request.request_id)
-        if not self._writer.is_carried:
+        if not self.writer.is_carried:
             raise refused("NOT_IN_CLUSTER", "this server is a single host; begin a cluster with it first")
         if not SERVER_NAME.fullmatch(request.name):
             raise invalid("name", "must be 1 to 32 of a-z, 0-9, '.' and '-'")
@@ -174,30 +166,30 @@ class KeyService(Service):
         self._require_free(request)
         mark = hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
         keys, revision = [], 0
-        for field, public_key, owner in (
+        for name, public_key, owner in (
             ("server_key", request.server_key, SERVER_OWNER + request.name),
             ("issuer_key", request.issuer_key, ""),
         ):
             try:
                 added = key_id(public_key)
             except UsageError as error:
-                raise invalid(field, str(error)) from error
+                raise invalid(name, str(error)) from error
             change = add_key(
-                f"admit/{mark}/{field}",
+                f"admit/{mark}/{name}",
                 public_key,
                 owner=owner,
                 status=KeyStatus.ACTIVE,
                 actor=call.principal.name,
             )
-            revision = submit_and_wait(self._writer, change, call).revision
+            revision = submit_and_wait(self.writer, change, call).revision
             keys.append(request_fields.key_message(self._key(added)))
-            if field == "server_key" and self._hosts is not None:
-                self._hosts.register_server(request.name, added, request.address)
+            if name == "server_key" and self.hosts is not None:
+                self.hosts.register_server(request.name, added, request.address)
         return key_pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
 
     def _require_free(self, request: key_pb.AdmitServerRequest) -> None:
         """Raise NAME_TAKEN if another key may sign as this server, now or once it is activated."""
-        for key in self._writer.keys():
+        for key in self.writer.keys():
             if (
                 key.owner == SERVER_OWNER + request.name
                 and key.public_key != request.server_key
@@ -217,11 +209,11 @@ class KeyService(Service):
     ) -> R:
         wanted = request_fields.digest(request.key_id, "key_id")
         change = change_from(request, call, set_key_status, wanted, status)
-        outcome = submit_and_wait(self._writer, change, call)
+        outcome = submit_and_wait(self.writer, change, call)
         return response(key=request_fields.key_message(self._key(wanted)), revision=outcome.revision)
 
     def _key(self, wanted: bytes) -> KeyRecord:
-        for key in self._writer.keys():
+        for key in self.writer.keys():
             if key.id == wanted:
                 return key
         raise refused("NOT_FOUND", "key_id: no such key")
@@ -233,15 +225,17 @@ def _message(key: SignedVerifierKey) -> token_pb2.SignedVerifierKey:
     )
 
 
+@dataclass(eq=False)
 class CredentialService(Service):
-    """Answers CredentialService from the log, and from this host's own file."""
+    """Answers CredentialService from the log, and from this host's own file.
+
+    ``callers`` has the names that this host alone knows.
+    """
 
     descriptor = credential_pb.DESCRIPTOR.services_by_name["CredentialService"]
 
-    def __init__(self, writer: StateWriter, callers: Authenticator) -> None:
-        """Write to ``writer``; ``callers`` has the names that this host alone knows."""
-        self._writer = writer
-        self._callers = callers
+    writer: StateWriter
+    callers: Authenticator
 
     def add_credential(
         self, request: credential_pb.AddCredentialRequest, call: CallContext
@@ -249,15 +243,15 @@ class CredentialService(Service):
         """Let a caller call every host of the cluster."""
         request_id = self._request_id(request.request_id)
         wanted = CredentialRecord(request.name, request.role, tuple(request.audiences), request.secret_hash)
-        field, rule = fault(wanted)
-        if field:
-            raise invalid(field, rule)
+        wrong, rule = fault(wanted)
+        if wrong:
+            raise invalid(wrong, rule)
         # Two callers of one name would reach each other's sessions.
-        if request.name in self._callers.credentials.file.current().entries:
+        if request.name in self.callers.credentials.file.current().entries:
             raise refused(
                 "ALREADY_EXISTS", f"name: {request.name} is in this host's own file; choose another"
             )
-        if any(entry.name == request.name for entry in self._callers.identities.entries):
+        if any(entry.name == request.name for entry in self.callers.identities.entries):
             raise refused(
                 "ALREADY_EXISTS", f"name: {request.name} is the name of a certificate in [[identities]]"
             )
@@ -270,7 +264,7 @@ class CredentialService(Service):
             actor=call.principal.name,
         )
         return credential_pb.AddCredentialResponse(
-            revision=submit_and_wait(self._writer, change, call).revision
+            revision=submit_and_wait(self.writer, change, call).revision
         )
 
     def remove_credential(
@@ -281,7 +275,7 @@ class CredentialService(Service):
         name = request_fields.text(request.name, "name")
         change = remove_credential(request_id, name, actor=call.principal.name)
         return credential_pb.RemoveCredentialResponse(
-            revision=submit_and_wait(self._writer, change, call).revision
+            revision=submit_and_wait(self.writer, change, call).revision
         )
 
     def list_credentials(
@@ -297,13 +291,13 @@ class CredentialService(Service):
                 added_at_ms=record.added_at_ms,
                 added_by=record.added_by,
             )
-            for record in self._writer.credentials()
+            for record in self.writer.credentials()
         ]
         own = [
             credential_pb.Credential(
                 name=name, role=entry.principal.role, audiences=entry.principal.audiences, local=True
             )
-            for name, entry in sorted(self._callers.credentials.file.current().entries.items())
+            for name, entry in sorted(self.callers.credentials.file.current().entries.items())
         ]
         return credential_pb.ListCredentialsResponse(credentials=carried + own)
 
@@ -314,7 +308,7 @@ class CredentialService(Service):
         return request_fields.request_id(value)
 
     def _require_cluster(self) -> None:
-        if not self._writer.is_carried:
+        if not self.writer.is_carried:
             raise refused(
                 "NOT_IN_CLUSTER",
                 "this server is a single host; its callers are in its own file",

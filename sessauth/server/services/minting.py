@@ -86,14 +86,13 @@ class Minting:
         )
 
 
+@dataclass(eq=False)
 class Minter:
-    """Reads requests for tokens, and finds the key that signs them."""
+    """Reads requests for tokens, and finds the key of ``keyring`` that signs them."""
 
-    def __init__(self, writer: StateWriter, keyring: KeyRing, clock: Clock) -> None:
-        """Mint with the keys of ``keyring``, by ``clock``."""
-        self._writer = writer
-        self._keyring = keyring
-        self._clock = clock
+    writer: StateWriter
+    keyring: KeyRing
+    clock: Clock
 
     def read(
         self, request: pb.MintRequest, ceilings: Iterable[CeilingOf], issuer_key_ids: Iterable[bytes]
@@ -113,13 +112,13 @@ class Minter:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
         warnings = _require_within(ceilings, scopes, strict=request.strict)
         return Minting(
-            request, Issuer(self._key(issuer_key_ids), self._clock), terms, tuple(scopes), tuple(warnings)
+            request, Issuer(self._key(issuer_key_ids), self.clock), terms, tuple(scopes), tuple(warnings)
         )
 
     def terms(self, request: pb.MintRequest | pb.AttenuateRequest) -> dict[str, Any]:
         """Return the terms of a block beside its scopes, audience and lifetime."""
         to: HolderPublicKey | None = request_fields.holder(
-            request.next_key, request.proof_key, request.may_seal, self._writer.keys
+            request.next_key, request.proof_key, request.may_seal, self.writer.keys
         )
         return {
             "where": request_fields.conditions(request.where, "where"),
@@ -134,7 +133,7 @@ class Minter:
         }
 
     def _key(self, issuer_key_ids: Iterable[bytes]) -> IssuerKey:
-        key = self._keyring.newest_active(self._writer.keys(), issuer_key_ids)
+        key = self.keyring.newest_active(self.writer.keys(), issuer_key_ids)
         if key is None:
             raise refused(
                 "NO_ISSUER_KEY", "no active issuer key of the service may root this session's tokens"

@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ... import limits
 from ...model import change as changes
-from ...model.approval import ApprovalRecord, ApprovalStatus
+from ...model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from ...model.change import Change, ChangeOutcome, answer_approval
 from ...model.session import ScopeRecord, Session, SessionSelector, SessionTerms, lineage
 from ...state.writer.state_writer import StateWriter
 from ...v1 import approval_service_pb2 as approval_pb
 from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
-from ...v1 import token_service_pb2 as token_pb
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
@@ -29,42 +29,34 @@ from ..rpc.call import CallContext
 from ..rpc.finisher import ON_A_THREAD, Steps
 from ..sections import SessionSettings
 from ..status import invalid, refused
-from ..writer.port import always_permitted, change_from, change_session, submit_and_wait
+from ..writer.port import change_from, change_session, submit_and_wait
 from .base import Service, deadline_checked, readable, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, Minting, require_repeatable
 
 R = TypeVar("R")
 
 
+@dataclass(eq=False)
 class SessionService(Service):
-    """Answers SessionService from the log."""
+    """Answers SessionService from the log.
+
+    ``settings`` bound lifetimes. ``receipts`` issues receipts of ends, ``minter`` mints tokens that a session
+    is opened with. ``require_grants`` raises while no authority may be granted.
+    """
 
     descriptor = session_pb.DESCRIPTOR.services_by_name["SessionService"]
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        settings: SessionSettings,
-        receipts: ReceiptIssuer,
-        minter: Minter,
-        require_grants: Callable[[], None] = always_permitted,
-    ) -> None:
-        """Write to ``writer``; ``settings`` bound lifetimes.
-
-        ``receipts`` issues receipts of ends, ``minter`` mints tokens that a session is opened with.
-        ``require_grants`` raises while no authority may be granted.
-        """
-        self._require_grants = require_grants
-        self._writer = writer
-        self._settings = settings
-        self._receipts = receipts
-        self._minter = minter
+    writer: StateWriter
+    settings: SessionSettings
+    receipts: ReceiptIssuer
+    minter: Minter
+    require_grants: Callable[[], None]
 
     def open_session(
         self, request: session_pb.OpenSessionRequest, call: CallContext
     ) -> Steps[session_pb.OpenSessionResponse]:
         """Open a session that the caller owns; an operator may name any owner."""
-        self._require_grants()
+        self.require_grants()
         principal = call.principal
         owner = request_fields.text(request.owner, "owner") or principal.name
         if owner != principal.name and principal.role != OPERATOR:
@@ -73,23 +65,24 @@ class SessionService(Service):
             raise refused("PERMISSION_DENIED", "observe: only an operator opens a session in observe mode")
         if not request.subject:
             raise invalid("subject", "is required: whom or what the session is for")
-        if request.ttl_ms > self._settings.max_ttl_ms:
-            raise invalid("ttl_ms", f"must be at most {self._settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
+        if request.ttl_ms > self.settings.max_ttl_ms:
+            raise invalid("ttl_ms", f"must be at most {self.settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
         parent = self._session(parent_id, call) if parent_id else None
         issuer_key_ids = request.issuer_key_ids
         request_fields.digests(issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS)
-        decided: dict[str, Any] = {"owner": owner, "ttl_ms": request.ttl_ms or self._settings.default_ttl_ms}
+        decided: dict[str, Any] = {"owner": owner, "ttl_ms": request.ttl_ms or self.settings.default_ttl_ms}
         ceiling = _ceiling(request)
         minting = None
         if request.HasField("mint"):
-            now_ms = self._writer.now_ms()
+            now_ms = self.writer.now_ms()
             minting = self._minting(request, ceiling, parent)
             ends_at_ms = now_ms + decided["ttl_ms"]
             if parent is not None:
                 ends_at_ms = min(ends_at_ms, parent.expires_at_ms)
             minting.try_out(ends_at_ms, now_ms)
-            decided["mint_digest"] = _mint_digest(request.mint)
+            encoded = request.mint.SerializeToString(deterministic=True)
+            decided["mint_digest"] = hashlib.blake2b(encoded, digest_size=32).digest()
         change = change_from(
             request,
             call,
@@ -100,7 +93,7 @@ class SessionService(Service):
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        outcome, session = yield from change_session(self._writer, change, call)
+        outcome, session = yield from change_session(self.writer, change, call)
         response = session_pb.OpenSessionResponse(
             session=self._shown(session, outcome.session_id, call), revision=outcome.revision
         )
@@ -134,15 +127,15 @@ class SessionService(Service):
         matches = deadline_checked(_filter(request, selector), call)
         if request.id_prefix:
             digits = request_fields.id_prefix(request.id_prefix)
-            found = self._writer.sessions_beginning(digits, after, size + 1, matches, selector)
+            found = self.writer.sessions_beginning(digits, after, size + 1, matches, selector)
             last, more = after, len(found) > size
         else:
-            found, last, more = self._writer.page_of_sessions(
+            found, last, more = self.writer.page_of_sessions(
                 after, size + 1, matches, int(request.status), selector
             )
         if len(found) > size:
             last = found[size - 1].id
-        read = readable(self._writer, call)
+        read = readable(self.writer, call)
         return session_pb.ListSessionsResponse(
             sessions=[request_fields.session_message(read(session)) for session in found[:size]],
             next_page_token=request_fields.page_token(last) if more else "",
@@ -154,7 +147,7 @@ class SessionService(Service):
         """Renew a lease; returns its durable deadline."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.raise_if_expired()
-        deadline_ms = yield self._writer.keep_alive(session.id)
+        deadline_ms = yield self.writer.keep_alive(session.id)
         return session_pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(
@@ -172,7 +165,7 @@ class SessionService(Service):
         self, request: session_pb.UpdateFactsRequest, call: CallContext
     ) -> Steps[session_pb.UpdateFactsResponse]:
         """Set and remove facts; the next check uses them."""
-        self._require_grants()
+        self.require_grants()
         fields = {
             "set_facts": request_fields.facts(request.set, "set"),
             "remove": list(request.remove),
@@ -193,7 +186,7 @@ class SessionService(Service):
         self, request: session_pb.ResumeSessionRequest, call: CallContext
     ) -> Steps[session_pb.ResumeSessionResponse]:
         """Let a suspended session act again."""
-        self._require_grants()
+        self.require_grants()
         fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
         return self._change(session_pb.ResumeSessionResponse, request, call, changes.resume_session, **fields)
 
@@ -204,9 +197,9 @@ class SessionService(Service):
         outcome, session = yield from self._changed(
             request, call, changes.end_session, reason=_reason(request)
         )
-        if self._receipts.may_wait(outcome.revision):
+        if self.receipts.may_wait(outcome.revision):
             yield ON_A_THREAD
-        receipt = self._receipts.after_end(request.session_id, session, call)
+        receipt = self.receipts.after_end(request.session_id, session, call)
         return session_pb.EndSessionResponse(
             session=self._shown(session, request.session_id, call),
             revision=outcome.revision,
@@ -221,12 +214,12 @@ class SessionService(Service):
     ) -> Minting:
         """Read the request for the first token of a session that is opened."""
         require_repeatable(request.mint)
-        above = map(CeilingOf.session, lineage(parent, self._writer.get_session))
+        above = map(CeilingOf.session, lineage(parent, self.writer.get_session))
         ceilings = (CeilingOf([ceiling], request.observe), *above)
-        return self._minter.read(request.mint, ceilings, request.issuer_key_ids)
+        return self.minter.read(request.mint, ceilings, request.issuer_key_ids)
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
-        return require_visible(self._writer.get_session(session_id), call)
+        return require_visible(self.writer.get_session(session_id), call)
 
     def _change(
         self,
@@ -245,8 +238,8 @@ class SessionService(Service):
     ) -> Steps[tuple[ChangeOutcome, Session | None]]:
         session_id = request_fields.session_id(request.session_id)
         change = change_from(request, call, make, session_id, **fields)
-        require_owner_visible(self._writer.owner(session_id), call)
-        return (yield from change_session(self._writer, change, call))
+        require_owner_visible(self.writer.owner(session_id), call)
+        return (yield from change_session(self.writer, change, call))
 
     def _shown(self, session: Session | None, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return the session that a change left; read where the change does not tell it."""
@@ -254,16 +247,12 @@ class SessionService(Service):
 
     def _message(self, session_id: bytes, call: CallContext) -> session_pb.Session:
         """Return a session with its effective status."""
-        session = require_visible(self._writer.effective_session(session_id), call)
-        return request_fields.session_message(readable(self._writer, call)(session))
+        session = require_visible(self.writer.effective_session(session_id), call)
+        return request_fields.session_message(readable(self.writer, call)(session))
 
 
 def _ceiling(request: session_pb.OpenSessionRequest | session_pb.NarrowSessionRequest) -> list[ScopeRecord]:
     return [scope.to_record() for scope in request_fields.scopes(request.ceiling, "ceiling")]
-
-
-def _mint_digest(request: token_pb.MintRequest) -> bytes:
-    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=32).digest()
 
 
 def _reason(
@@ -297,22 +286,21 @@ def _filter(request: session_pb.ListSessionsRequest, selector: SessionSelector) 
     return matches
 
 
+@dataclass(eq=False)
 class ApprovalService(Service):
-    """Answers ApprovalService from the log."""
+    """Answers ApprovalService from the log. ``require_grants`` raises while no authority may be granted."""
 
     descriptor = approval_pb.DESCRIPTOR.services_by_name["ApprovalService"]
 
-    def __init__(self, writer: StateWriter, require_grants: Callable[[], None] = always_permitted) -> None:
-        """Read and write ``writer``. ``require_grants`` raises while no authority may be granted."""
-        self._require_grants = require_grants
-        self._writer = writer
+    writer: StateWriter
+    require_grants: Callable[[], None]
 
     def list_approvals(
         self, request: approval_pb.ListApprovalsRequest, call: CallContext
     ) -> approval_pb.ListApprovalsResponse:
         """Return one page of the approvals that match all filters, by session and id."""
         size = request_fields.page_size(request.page_size)
-        found = self._writer.approvals(
+        found = self.writer.approvals(
             request_fields.optional_session_id(request.session_id, "session_id"),
             after=request_fields.page_start(request.page_token, 2 * request_fields.ID_BYTES),
             limit=size + 1,
@@ -340,10 +328,12 @@ class ApprovalService(Service):
         self, request: approval_pb.GrantApprovalRequest, call: CallContext
     ) -> approval_pb.GrantApprovalResponse:
         """Add a signed statement; rejected with BAD_APPROVAL if it does not count."""
-        self._require_grants()
+        self.require_grants()
         if not request.HasField("statement"):
             raise invalid("statement", "is required: what the approver signed")
-        statement = request_fields.signed_approval(request.statement)
+        sent = request.statement
+        # The log checks it.
+        statement = SignedApproval(sent.public_key, sent.signature, sent.statement)
         return self._answer(approval_pb.GrantApprovalResponse, request, call, statement=statement)
 
     def deny_approval(
@@ -354,17 +344,17 @@ class ApprovalService(Service):
         return self._answer(approval_pb.DenyApprovalResponse, request, call, deny=True, reason=reason)
 
     def _approval(self, session_id: bytes, approval_id: bytes, call: CallContext) -> ApprovalRecord:
-        record = self._writer.approval(session_id, approval_id)
+        record = self.writer.approval(session_id, approval_id)
         if record is None or not _is_visible(record, call):
             raise refused("NOT_FOUND", "approval_id: no such approval")
         return record
 
     def _session(self, record: ApprovalRecord) -> approval_pb.ApprovalSession:
         """Return the caller, the purpose and the origin: roles that read approvals may read sessions."""
-        session = self._writer.get_session(record.session_id)
+        session = self.writer.get_session(record.session_id)
         if session is None:
             return approval_pb.ApprovalSession()
-        budgets = self._writer.remaining(record.session_id, record.charges)
+        budgets = self.writer.remaining(record.session_id, record.charges)
         remaining = [token_pb2.Number(units=each.units, nanos=each.nanos) for each in budgets]
         return approval_pb.ApprovalSession(
             subject=session.subject, purpose=session.purpose, remaining=remaining
@@ -379,7 +369,7 @@ class ApprovalService(Service):
     ) -> R:
         ids = _ids(request)
         change = change_from(request, call, answer_approval, *ids, **answer)
-        outcome = submit_and_wait(self._writer, change, call)
+        outcome = submit_and_wait(self.writer, change, call)
         record = self._approval(*ids, call)
         approval, session = request_fields.approval_message(record), self._session(record)
         return response(approval=approval, revision=outcome.revision, session=session)
@@ -392,7 +382,7 @@ class ApprovalService(Service):
             status = ApprovalStatus(request.status)
         except ValueError:
             raise invalid("status", "is none that this server knows") from None
-        now_ms = self._writer.now_ms()
+        now_ms = self.writer.now_ms()
 
         def matches(record: ApprovalRecord, session: Session) -> bool:
             if not _is_visible(record, call) or (key and key not in record.keys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ... import limits
 from ...clock import Clock
@@ -16,49 +17,45 @@ from .. import request_fields
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps
 from ..status import invalid, refused
-from ..writer.port import always_permitted, change_from, submitted
+from ..writer.port import change_from, submitted
 from .base import Service, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, token_text
 
 
+@dataclass(eq=False)
 class TokenService(Service):
-    """Answers TokenService from the log and the key folder."""
+    """Answers TokenService from the log and the key folder.
+
+    ``require_grants`` raises while no authority may be granted.
+    """
 
     descriptor = pb.DESCRIPTOR.services_by_name["TokenService"]
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        minter: Minter,
-        clock: Clock,
-        require_grants: Callable[[], None] = always_permitted,
-    ) -> None:
-        """Mint with ``minter``. ``require_grants`` raises while no authority may be granted."""
-        self._require_grants = require_grants
-        self._writer = writer
-        self._minter = minter
-        self._clock = clock
+    writer: StateWriter
+    minter: Minter
+    clock: Clock
+    require_grants: Callable[[], None]
 
     def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
         """Sign a root block for a live session that the caller sees."""
-        self._require_grants()
+        self.require_grants()
         session = require_visible(
-            self._writer.get_session(request_fields.session_id(request.session_id)), call
+            self.writer.get_session(request_fields.session_id(request.session_id)), call
         )
-        now_ms = self._writer.now_ms()
+        now_ms = self.writer.now_ms()
         members = self._live_lineage(session, now_ms)
-        minting = self._minter.read(request, map(CeilingOf.session, members), session.issuer_key_ids)
+        minting = self.minter.read(request, map(CeilingOf.session, members), session.issuer_key_ids)
         return minting.sign(session.id, session.expires_at_ms, session.revision, now_ms)
 
     def attenuate(self, request: pb.AttenuateRequest, call: CallContext) -> pb.AttenuateResponse:
         """Add a block to an open token, as a holder with the library can do without the server."""
-        terms = self._minter.terms(request)
+        terms = self.minter.terms(request)
         child = Token.parse(request.token).attenuate(
             scopes=request_fields.scopes(request.scopes, "scopes") if request.scopes else (),
             audience=list(request.audience),
             ttl_ms=request.ttl_ms,
             strict=request.strict,
-            clock=self._clock,
+            clock=self.clock,
             **terms,
         )
         return pb.AttenuateResponse(
@@ -78,7 +75,7 @@ class TokenService(Service):
                 block=token_pb2.Block.FromString(payload),
                 scopes=[str(scope) for scope in block.scopes],
                 where=[str(condition) for condition in block.where],
-                revoked=self._writer.is_revoked(token.session_id, block.block_id),
+                revoked=self.writer.is_revoked(token.session_id, block.block_id),
             )
             for block, payload in zip(token.inspect().blocks, token.payloads, strict=True)
         ]
@@ -87,18 +84,18 @@ class TokenService(Service):
     def revoke(self, request: pb.RevokeRequest, call: CallContext) -> Steps[pb.RevokeResponse]:
         """Revoke blocks, and with each all below it."""
         session_id = request_fields.session_id(request.session_id)
-        require_owner_visible(self._writer.owner(session_id), call)
+        require_owner_visible(self.writer.owner(session_id), call)
         if not request.block_ids:
             raise invalid("block_ids", "at least one is needed")
         block_ids = request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS)
         reason = request_fields.text(request.reason, "reason")
         change = change_from(request, call, changes.revoke, session_id, block_ids, reason)
-        outcome = yield from submitted(self._writer, change, call)
+        outcome = yield from submitted(self.writer, change, call)
         return pb.RevokeResponse(revision=outcome.revision)
 
     def _live_lineage(self, session: Session, now_ms: int) -> list[Session]:
         """Return the session and its ancestors. Raises NOT_LIVE unless all of them are alive."""
-        members = list(lineage(session, self._writer.get_session))
+        members = list(lineage(session, self.writer.get_session))
         dead = [
             member
             for member in members
@@ -110,7 +107,7 @@ class TokenService(Service):
         return members
 
     def _verified(self, token: Token) -> tuple[bool, str]:
-        for key in self._writer.keys():
+        for key in self.writer.keys():
             if key.id == token.issuer_key_id:
                 wrong = token.first_invalid_block(key.public_key)
                 if wrong < 0:

@@ -24,10 +24,8 @@ from ...model.change import (
     BudgetClaim,
     Change,
     ChangeOutcome,
-    Ledger,
     Permit,
     Rejection,
-    SessionCounts,
     Settlement,
     UseClaim,
     consume,
@@ -43,6 +41,7 @@ from ...reasons import Reason, Stage
 from ...scopes.value import Number
 from ...state.host.proof_keys import TakesProofs
 from ...state.lmdb.environment import LmdbSource
+from ...state.lmdb.rows import TxnRows
 from ...state.writer.group import Group, GroupSource
 from ...tokens.token import Token
 
@@ -212,11 +211,10 @@ class WriterAuthorizer:
             request_digest=request.request_digest,
             expected_epoch=0,
         )
-        policy: CostPolicy = MismatchedRetryPolicy()
-        if first.digest == same.digest():
-            policy = PrepaidPolicy()
-            if first.permit_id:
-                policy = self._permit_policy(group, request, first.session_id, first.permit_id)
+        is_same = first.digest == same.digest()
+        policy: CostPolicy = RetryPolicy(is_same)
+        if is_same and first.permit_id:
+            policy = self._permit_policy(group, request, first.session_id, first.permit_id)
         decision = self._evaluate(group, request, policy)
         if decision.reason == Reason.REPLAYED:
             # It was the proof of the first attempt. A proof made for this attempt is consumed.
@@ -241,12 +239,8 @@ class WriterAuthorizer:
     def _permit_policy(
         self, group: Group, request: CallRequest, session_id: bytes, permit_id: bytes
     ) -> PermitPolicy:
-        return PermitPolicy(
-            group.rows.permit(session_id, permit_id),
-            gateway=request.gateway,
-            token_digest=request.token_digest,
-            request_digest=request.request_digest,
-        )
+        call = request.gateway, request.token_digest, request.request_digest
+        return PermitPolicy(group.rows.permit(session_id, permit_id), call)
 
     def _evaluate(
         self,
@@ -375,32 +369,6 @@ def _requested_approval(
 CHARGED: Final = 0
 
 
-class CostReader(Protocol):
-    """Reader of sessions' costs, as the changes before left them."""
-
-    def uses(self, session_id: bytes, block_id: bytes, scope: int) -> int:
-        """Return the number of uses of a scope."""
-        ...
-
-    def ledger(self, session_id: bytes, ledger: bytes) -> Ledger:
-        """Return a budget's ledger."""
-        ...
-
-    def requested_approval(
-        self, session_id: bytes, block_id: bytes, block: int, scope: int, epoch: int, request_digest: bytes
-    ) -> ApprovalRecord | None:
-        """Return the approval that was last requested for a call."""
-        ...
-
-    def approval_used(self, session_id: bytes, approval_id: bytes) -> bool:
-        """Return True if an approval was used up."""
-        ...
-
-    def counts(self, session_id: bytes) -> SessionCounts:
-        """Return a session's counts of open permits and approvals."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
     """A call's means of payment: the approvals that came with it. It may want a permit."""
@@ -437,14 +405,6 @@ class Allocation:
         """Return True if there are any."""
         return bool(self.uses or self.budgets or self.approval_ids)
 
-    def used(self, block_id: bytes, scope: int) -> int:
-        """Return the number of uses of a scope by this call so far."""
-        return sum(claim.block_id == block_id and claim.scope == scope for claim in self.uses)
-
-    def charged(self, ledger: bytes) -> int:
-        """Return this call's charge to a ledger so far, in billionths."""
-        return sum(nanos(claim.amount) for claim in self.budgets if claim.ledger == ledger)
-
 
 class CostPolicy(Protocol):
     """Decides, once all other stages allow, if a call is paid for."""
@@ -462,7 +422,7 @@ class CostAllocator:
     are the budgets that it would be charged to with the approvals that it lacks.
     """
 
-    def __init__(self, account: CostReader, terms: PaymentTerms) -> None:
+    def __init__(self, account: TxnRows, terms: PaymentTerms) -> None:
         """Pay for a call from ``account`` by ``terms``."""
         self._account = account
         self._terms = terms
@@ -570,48 +530,48 @@ class CostAllocator:
         return judge_approvals(self._terms.approvals, stored, terms, now_ms, is_used=is_used)
 
     def _used(self, use: UseClaim) -> int:
+        """Return the number of uses of a scope, those of this call included."""
         stored = self._account.uses(self.session_id, use.block_id, use.scope)
-        return stored + self.allocation.used(use.block_id, use.scope)
+        own = [(claim.block_id, claim.scope) for claim in self.allocation.uses]
+        return stored + own.count((use.block_id, use.scope))
 
     def _charged(self, ledger: bytes) -> int:
         """Return a ledger's spent and reserved amounts, this call's included, in billionths."""
         row = self._account.ledger(self.session_id, ledger)
-        return nanos(row.spent) + nanos(row.reserved) + self.allocation.charged(ledger)
+        own = sum(nanos(claim.amount) for claim in self.allocation.budgets if claim.ledger == ledger)
+        return nanos(row.spent) + nanos(row.reserved) + own
 
 
-class PrepaidPolicy:
-    """Pays for a call that was allowed, and charged for, before."""
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Pays for a call that was allowed, and charged for, before, if it is the ``same`` one."""
 
-    def charge(self, claims: CostClaims) -> int:
-        """Return :data:`CHARGED`."""
-        return CHARGED
-
-
-class MismatchedRetryPolicy:
-    """Pays for nothing: another call had this retry id."""
+    same: bool
 
     def charge(self, claims: CostClaims) -> int:
-        """Return MALFORMED_REQUEST, at the retry id."""
+        """Return :data:`CHARGED`; for another call with its retry id MALFORMED_REQUEST, at that id."""
+        if self.same:
+            return CHARGED
         claims.fail(argument="retry_id")
         return Reason.MALFORMED_REQUEST
 
 
+@dataclass(frozen=True, slots=True)
 class PermitPolicy:
-    """Pays with a permit if it is open and this very call's."""
+    """Pays with a permit (None: there is none) if it is open and that of ``call``.
 
-    def __init__(
-        self, permit: Permit | None, *, gateway: str, token_digest: bytes, request_digest: bytes
-    ) -> None:
-        """Pay with ``permit`` (None: there is none) for a call of ``gateway`` with these digests."""
-        self._permit = permit
-        self._call = (gateway, token_digest, request_digest)
+    ``call`` are the gateway, the digest of the token and that of the request.
+    """
+
+    permit: Permit | None
+    call: tuple[str, bytes, bytes]
 
     def charge(self, claims: CostClaims) -> int:
         """Return :data:`CHARGED`, or BAD_PERMIT."""
-        permit = self._permit
+        permit = self.permit
         if (
             permit is not None
-            and (permit.gateway, permit.token_digest, permit.request_digest) == self._call
+            and (permit.gateway, permit.token_digest, permit.request_digest) == self.call
             and permit.session_id == claims.session_id
             and permit.epoch == claims.epoch
             and permit.deadline_ms > claims.checked_at_ms

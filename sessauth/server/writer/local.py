@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -144,17 +145,16 @@ def _put(message: CheckMessage, index: int, decided: WriterDecision) -> None:
 SERVICE: Final = "/sessauth.v1.AuthorizationService/"
 
 
+@dataclass(eq=False)
 class ClusterWriter:
-    """A ``WriterPort`` to the current leader. Any thread may use it.
+    """A ``WriterPort`` to the current leader: ``local`` decides while it leads. Any thread may use it.
 
-    Proofs are made for the host that received the call. So it consumes their nonces before it asks the leader
-    for anything, and states its results; the nonces are gone whether or not the leader answers.
+    Proofs are made for the host that received the call. So it consumes their nonces before ``ask_leader``
+    asks the leader for anything, and states its results; the nonces are gone whether or not that answers.
     """
 
-    def __init__(self, local: LocalWriter, forward: Forward) -> None:
-        """Decide with ``local`` while it leads; ``forward`` asks the leader."""
-        self._local = local
-        self._forward = forward
+    local: LocalWriter
+    ask_leader: Forward
 
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
@@ -164,7 +164,7 @@ class ClusterWriter:
         They stay denied if it can't be asked, or as REPLAYED if their proofs were used before.
         """
         try:
-            return self._local.decide(message, wanted, audience, call, alone=alone)
+            return self.local.decide(message, wanted, audience, call, alone=alone)
         except NotLeader as error:
             if call.context.stated is not None:
                 # Stated for the whole request, which goes on as it came.
@@ -174,7 +174,7 @@ class ClusterWriter:
     def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
         """Commit the permit of ``message``, encoded in ``data``."""
         try:
-            return self._local.commit(message, data, audience, call)
+            return self.local.commit(message, data, audience, call)
         except NotLeader as error:
             if call.context.stated is not None:
                 raise
@@ -187,7 +187,7 @@ class ClusterWriter:
     def release(self, data: bytes, call: CallContext) -> bytes:
         """Release a permit of the caller's."""
         try:
-            return self._local.release(data, call)
+            return self.local.release(data, call)
         except NotLeader as error:
             if call.context.stated is not None:
                 raise
@@ -233,7 +233,7 @@ class ClusterWriter:
         shows: Callable[[bytes], bool] = lambda answer: False,
     ) -> bytes:
         try:
-            return self._forward(SERVICE + name, request, call, error, proofs, shows)
+            return self.ask_leader(SERVICE + name, request, call, error, proofs, shows)
         except NotLeader as again:
             # The pipeline would forward it once more.
             raise refused("NOT_LEADER", str(again)) from None

@@ -75,10 +75,6 @@ def single_response(kind: str, message: CheckMessage, decision: pb.Decision) -> 
     return bytes(response.SerializeToString())
 
 
-def always_permitted() -> None:
-    """Default permission hook: always allows."""
-
-
 def change_from(
     request: Any, call: CallContext, make: Callable[..., Change], *args: object, **fields: object
 ) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,12 +117,11 @@ class Forwarder:
             return self._forward
 
 
+@dataclass(eq=False)
 class RemoteWriter:
     """A ``WriterPort`` to the control process. Any thread may use it."""
 
-    def __init__(self, forwarder: Forwarder) -> None:
-        """Forward with ``forwarder``."""
-        self._forwarder = forwarder
+    forwarder: Forwarder
 
     def decide(
         self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
@@ -129,7 +129,7 @@ class RemoteWriter:
         """Have the control process decide the items; they stay denied if it can't be reached in time."""
         method, request = encode_items(message, wanted, audience, alone=alone)
         try:
-            response = self._forwarder.forward(method, request, call)
+            response = self.forwarder.forward(method, request, call)
         except ServerError as error:
             if alone and error.reason != UNREACHABLE:
                 raise
@@ -138,7 +138,7 @@ class RemoteWriter:
 
     def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
         """Have the control process commit the permit of ``data``."""
-        response = self._forwarder.forward("Commit", data, call)
+        response = self.forwarder.forward("Commit", data, call)
         try:
             return {0: pb.CommitResponse.FromString(response).decision}
         except DecodeError:
@@ -146,7 +146,7 @@ class RemoteWriter:
 
     def release(self, data: bytes, call: CallContext) -> bytes:
         """Have the control process release a permit."""
-        return self._forwarder.forward("Release", data, call)
+        return self.forwarder.forward("Release", data, call)
 
 
 def _refusal(error: Any) -> ServerError:
