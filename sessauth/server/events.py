@@ -72,11 +72,6 @@ class Event:
         """True if it has a change, so that it can be sent again."""
         return self.message.seq != 0
 
-    @property
-    def is_unfiltered(self) -> bool:
-        """True if it goes to every subscriber."""
-        return self.message.kind in _UNFILTERED
-
 
 def event_of(logged: LogEntry) -> Event | None:
     """Return the event of a logged change, None if it has none.
@@ -136,40 +131,6 @@ def synced_response(revision: int, at_ms: int, incarnation: bytes, missed: int) 
         missed=missed,
     )
     return Event.of(message).encoded
-
-
-def used_after_end(
-    session: Session,
-    ancestor_ids: Sequence[bytes],
-    *,
-    ended: Session,
-    block_ids: Sequence[bytes],
-    claimed: bool,
-    verifier: str,
-    at_ms: int,
-    count: int,
-) -> Event:
-    """Return the event of tokens that were presented after an end.
-
-    ``ended`` is the session, or the ancestor that it ended with.
-    """
-    message = pb.SessionEvent(
-        kind=pb.SESSION_EVENT_KIND_USED_AFTER_END,
-        session_id=session.id,
-        parent_id=session.parent_id,
-        epoch=session.epoch,
-        revision=ended.revision,
-        at_ms=at_ms,
-        cause=cast("Any", int(ended.end_cause)),
-        subject=session.subject,
-        purpose=session.purpose,
-        owner=session.owner,
-        block_ids=block_ids,
-        claimed=claimed,
-        verifier=verifier,
-        count=count,
-    )
-    return Event.of(message, ancestor_ids)
 
 
 MAX_FILTER_SESSIONS: Final = 64
@@ -236,7 +197,7 @@ class EventFilter:
     def __call__(self, event: Event) -> bytes | None:
         """Return the response for an event, None if it is filtered out."""
         message = event.message
-        if event.is_unfiltered:
+        if message.kind in _UNFILTERED:
             return event.encoded
         if self._kinds and message.kind not in self._kinds:
             return None
@@ -524,8 +485,7 @@ class _Sum:
         self.count += use.count
 
 
-@dataclass(frozen=True, slots=True)
-class _EndedSession:
+class _EndedSession(NamedTuple):
     """A session that is over, the ids of its ancestors, and the member of its lineage that ended first."""
 
     session: Session
@@ -596,17 +556,24 @@ class UsesAfterEnd:
                 self._publish_uses(ended, uses)
 
     def _publish_uses(self, ended: _EndedSession, uses: _Sum) -> None:
-        event = used_after_end(
-            ended.session,
-            ended.ancestor_ids,
-            ended=ended.ended,
+        session = ended.session
+        message = pb.SessionEvent(
+            kind=pb.SESSION_EVENT_KIND_USED_AFTER_END,
+            session_id=session.id,
+            parent_id=session.parent_id,
+            epoch=session.epoch,
+            revision=ended.ended.revision,
+            at_ms=uses.at_ms,
+            cause=cast("Any", int(ended.ended.end_cause)),
+            subject=session.subject,
+            purpose=session.purpose,
+            owner=session.owner,
             block_ids=tuple(uses.block_ids),
             claimed=uses.claimed,
             verifier=uses.verifier,
-            at_ms=uses.at_ms,
             count=uses.count,
         )
-        self._publish(event)
+        self._publish(Event.of(message, ended.ancestor_ids))
 
     def _find_ended(self, session_id: bytes) -> _EndedSession | None:
         """Return a session that is over; None if it is unknown, or if it and its ancestors live."""

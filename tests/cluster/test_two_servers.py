@@ -183,8 +183,8 @@ def test_a_host_that_lags_does_not_say_that_it_is_done(
     one, two = pair
     session = open_session(two.operator)
     membership = two.control.membership
-    assert membership is not None and membership._opened is not None
-    monkeypatch.setattr(membership._opened[0], "wait_for", lambda number, timeout_ms: False)
+    assert membership is not None and membership._follower is not None
+    monkeypatch.setattr(membership._follower, "wait_for", lambda number, timeout_ms: False)
     with pytest.raises(RpcError) as refused:
         end(two.operator, session.id)
     assert refused.value.word == "OUTCOME_UNKNOWN"

@@ -15,14 +15,7 @@ from sessauth.client import Client, Tls
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateUnusable, Unreachable
 from sessauth.server.config import Config, load
-from sessauth.server.keys.certificates import (
-    CertificateFiles,
-    Certificates,
-    certificate_end,
-    first_der,
-    native_tls,
-    validity,
-)
+from sessauth.server.keys.certificates import Certificates, certificate_end, first_der, validity
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from tests.cli.conftest import COMMAND, invoke
@@ -52,8 +45,8 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-def _files(home: Path, now_s: int = NOW_S) -> CertificateFiles[object]:
-    return CertificateFiles(load(home, {}), native_tls, FixedClock(1000 * now_s))
+def _files(home: Path, now_s: int = NOW_S) -> Certificates:
+    return Certificates(load(home, {}), FixedClock(1000 * now_s))
 
 
 def _openssl_dates(path: Path) -> tuple[int, int]:
@@ -146,7 +139,7 @@ def test_a_key_that_others_can_read_is_not_reloaded(home: Path, caplog: pytest.L
     with pytest.raises(StateUnusable, match="chmod 0600"):
         _files(home).load()
     with pytest.raises(StateUnusable, match="chmod 0600"):
-        Certificates(load(home, {})).native_context()
+        Certificates(load(home, {})).context()
 
 
 @pytest.mark.parametrize(
@@ -166,31 +159,31 @@ def test_a_certificate_that_does_not_count_now_is_said(
     assert {each.levelname for each in caplog.records[:-1]} <= {"ERROR"}
 
 
-def test_the_native_context_follows_the_files(home: Path) -> None:
+def test_the_context_follows_the_files(home: Path) -> None:
     """It is the same one until they change; each new connection looks at them."""
     found = Certificates(load(home, {}), FixedClock(1000 * NOW_S))
-    first = found.native_context()
+    first = found.context()
 
-    assert found.native_context() is first
+    assert found.context() is first
     (home / "server.pem").touch()
-    second = found.native_context()
+    second = found.context()
     assert second is not first
-    assert found.native_context() is second
+    assert found.context() is second
     (home / "server.key").write_text("nothing")
-    assert found.native_context() is second
+    assert found.context() is second
 
 
 def test_the_native_loop_tries_the_files(home: Path) -> None:
     """The loop makes a connection to itself before it serves."""
     found = Certificates(load(home, {}))
-    assert found.native_problem() == ""
+    assert found.problem() == ""
 
     (home / "server.key").write_bytes((home / "ca.key").read_bytes())
-    assert "private key mismatch" in found.native_problem()
+    assert "private key mismatch" in found.problem()
     with pytest.raises(ConfigError, match=r"tcp\.certificate, tcp\.private_key"):
-        found.native_context()
+        found.context()
     (home / "server.key").unlink()
-    assert "server.key" in found.native_problem()
+    assert "server.key" in found.problem()
 
 
 def test_a_key_with_a_passphrase_is_refused(home: Path) -> None:
@@ -202,7 +195,7 @@ def test_a_key_with_a_passphrase_is_refused(home: Path) -> None:
     locked.replace(plain)
 
     with pytest.raises(ConfigError, match=r"tcp\.private_key"):
-        Certificates(load(home, {})).native_context()
+        Certificates(load(home, {})).context()
 
 
 def _settings(home: Path, more: str) -> Config:

@@ -28,9 +28,9 @@ from sessauth.server.config import Config, from_dict, load
 from sessauth.server.doctor import examination, folder_checks
 from sessauth.server.doctor.finding import SEVERITIES, Finding, Host
 from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.metrics.state import version
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
-from sessauth.server.process.server_status import version
 from sessauth.server.transport import requirements
 from sessauth.state import backup
 from sessauth.state.host import brake

@@ -52,7 +52,7 @@ def test_a_full_disk_is_logged_once_a_minute(tmp_path: Path, monkeypatch: pytest
         raise OSError("no space")
 
     monkeypatch.setattr(cluster_usage, "event", lambda level, name, **fields: lines.append(name))
-    monkeypatch.setattr(host.cluster._removed, "_write", refuse)
+    monkeypatch.setattr(cluster_usage, "put_file", refuse)
     for _ in range(5):
         host.cluster.poll()
         world.clock.advance(1_000)

@@ -7,6 +7,7 @@ back.
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 from ...errors import ConfigError, StateError
 from ...model.change import Change, Head, add_credential
@@ -45,7 +46,7 @@ def begin(config: Config) -> bytes:
         key,
         staleness_ms=settings.staleness_ms,
         address=settings.address,
-        changes=changes_of_file(file),
+        changes=list(map(_change, moved)),
     )
     # Only after the commit: until it is durable, they are in the file alone.
     file.exclude(moved)
@@ -62,23 +63,17 @@ def server_key(config: Config) -> ServerKey:
 
 def _single_host(config: Config) -> bytes:
     """Return the cluster id of a folder that is a single host's. Raises StateError."""
-    reader = StateReader.open(config.state_dir)
-    try:
-        with reader.rows() as rows:
-            require_single(rows)
-        return reader.head().cluster_id
-    finally:
-        reader.close()
+    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
+        require_single(rows)
+        return rows.head().cluster_id
 
 
 def _require_empty(config: Config, cluster: bytes) -> None:
-    carrier = open_carrier(config, cluster)
     try:
-        number = carrier.barrier(config.cluster.name, b"").head.number
+        with closing(open_carrier(config, cluster)) as carrier:
+            number = carrier.barrier(config.cluster.name, b"").head.number
     except CarrierError as error:
         raise ConfigError(f"cluster.engine: no member answers: {error}") from error
-    finally:
-        carrier.close()
     if number:
         raise ConfigError(
             f"cluster.engine: has a log of cluster {cluster.hex()} already, of {number} records; join it"
@@ -93,11 +88,8 @@ def join(config: Config, stopping: threading.Event) -> None:
     """
     require_settings(config)
     make_folders(config)
-    source = joining.open_source(config)
-    try:
+    with closing(joining.open_source(config)) as source:
         joining.join(config, source, stopping)
-    finally:
-        source.close()
 
 
 def require_settings(config: Config) -> None:
@@ -127,23 +119,12 @@ def carried_credentials(config: Config) -> list[CredentialRecord] | None:
 
     Raises StateUnusable as an open does.
     """
-    reader = StateReader.open(config.state_dir)
-    try:
-        with reader.rows() as rows:
-            return None if read_position(rows) is None else credentials(rows)
-    finally:
-        reader.close()
-
-
-def changes_of_file(file: CredentialFile) -> list[Change]:
-    """Return the changes that make the entries of a file credentials of a cluster.
-
-    Raises ConfigError for an entry that a cluster does not take.
-    """
-    return [_change(entry) for entry in file.list()]
+    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
+        return None if read_position(rows) is None else credentials(rows)
 
 
 def _change(entry: StoredCredential) -> Change:
+    """Return the change that makes an entry one of a cluster; raises ConfigError if it can't be one."""
     caller = entry.principal
     record = CredentialRecord(caller.name, caller.role, caller.audiences, entry.secret_hash)
     field, rule = fault(record)

@@ -16,7 +16,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from typing import IO, Final
 from ...clock import Clock
 from ...crypto.keys import MessageKey
 from ...errors import NotLeader, StateError
-from ...model.host import FORMAT, HostApplied, HostRecord, ItemProof, ServerBeat
+from ...model.host import FORMAT, HostApplied, HostRecord, ServerBeat
 from ...state import layout
 from ...state.lmdb import cluster_rows
 from ...state.lmdb.environment import LmdbSource
@@ -38,7 +39,7 @@ from ...v1 import feed_service_pb2 as pb
 from ..log import event
 from ..rpc.authenticate import PeerIdentity
 from ..rpc.call import CallContext
-from ..rpc.pipeline import Forward, shows_always
+from ..rpc.pipeline import Forward
 from ..status import refused
 
 # Each takes as much disk as the state, and reads all of it.
@@ -127,16 +128,48 @@ PAUSE_SECONDS: Final = 0.1
 READERS: Final = 4
 
 
-class RecentRecords:
+class _LazyThread(ABC):
+    """A thread that works on a source, from the first call on until it is closed."""
+
+    def __init__(self, source: LogSource, name: str, purpose: str) -> None:
+        self._source = source
+        self._name, self._purpose = name, purpose
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Work until it is closed."""
+
+    def close(self) -> None:
+        """End the thread, and whatever waits for it."""
+        self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._thread is not None or self._closing.is_set():
+                return
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                raise refused("OVERLOADED", f"no thread to {self._purpose}; retry later") from None
+            self._thread = thread
+
+
+class RecentRecords(_LazyThread):
     """The last records of a source, each encoded as a response of one record."""
 
     def __init__(self, source: LogSource) -> None:
         """Read nothing yet: the first stream starts the thread."""
-        self._source = source
-        self._changed = threading.Condition()
+        super().__init__(source, "sessauth-feed", "read the log with")
         self._readers = threading.BoundedSemaphore(READERS)
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
         # By number, without a gap, from ``_begin`` + 1 to ``_end``; -1: not known yet.
         self._records: dict[int, bytes] = {}
         self._bytes = 0
@@ -152,7 +185,7 @@ class RecentRecords:
         """
         self._start()
         with self._changed:
-            self._changed.wait_for(lambda: self._is_due(after), timeout_seconds)
+            self._changed.wait_for(lambda: self._closing.is_set() or self._end > after, timeout_seconds)
             if self._closing.is_set():
                 raise refused("SHUTTING_DOWN", "this server is about to end; follow another")
             if self._end <= after:
@@ -165,29 +198,6 @@ class RecentRecords:
             # This member of the engine is behind.
             self._closing.wait(PAUSE_SECONDS)
         return _response(page, after, after + len(page))
-
-    def close(self) -> None:
-        """End the thread and every stream."""
-        self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-
-    def _is_due(self, after: int) -> bool:
-        return self._closing.is_set() or self._end > after
-
-    def _start(self) -> None:
-        with self._changed:
-            if self._thread is not None or self._closing.is_set():
-                return
-            thread = threading.Thread(target=self._run, name="sessauth-feed", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                raise refused("OVERLOADED", "no thread to read the log with; retry later") from None
-            self._thread = thread
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -262,15 +272,12 @@ def _response(records: dict[int, bytes], after: int, end: int) -> tuple[bytes, i
 BARRIER_PAUSE_SECONDS: Final = 0.05
 
 
-class SharedBarriers:
+class SharedBarriers(_LazyThread):
     """Asks a source for barriers, in a thread of its own that the first call starts."""
 
     def __init__(self, source: LogSource) -> None:
         """Ask nothing yet."""
-        self._source = source
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__(source, "sessauth-barriers", "ask the engine with")
         # The barrier that has not begun yet.
         self._next: Future[Barrier] | None = None
 
@@ -288,25 +295,6 @@ class SharedBarriers:
             shared = self._next
             self._changed.notify_all()
         return shared.result(timeout_seconds)
-
-    def close(self) -> None:
-        """End the thread, and fail the waiting requests."""
-        self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-
-    def _start(self) -> None:
-        if self._thread is not None:
-            return
-        thread = threading.Thread(target=self._run, name="sessauth-barriers", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            raise refused("OVERLOADED", "no thread to ask the engine with; retry later") from None
-        self._thread = thread
 
     def _run(self) -> None:
         began = 0.0
@@ -404,26 +392,17 @@ APPLY_MS: Final = 500
 METHOD: Final = "/sessauth.v1.FeedService/RegisterHost"
 
 
-def _no_leader(
-    name: str,
-    request: bytes,
-    call: CallContext,
-    error: NotLeader,
-    proofs: Sequence[ItemProof] = (),
-    shows: Callable[[bytes], bool] = shows_always,
-) -> bytes:
-    raise error
-
-
+@dataclass(eq=False)
 class HostRegistration:
-    """Registers hosts by the log of this server, or by its leader."""
+    """Registers hosts by the log of this server, or by its leader.
 
-    def __init__(self, writer: StateWriter, wait_for: Callable[[int, int], bool]) -> None:
-        """Write to ``writer``; ``wait_for(number, ms)`` waits until the folder holds a record."""
-        self._writer = writer
-        self._wait_for = wait_for
-        # Asks the leader as the caller; it returns once this folder holds the leader's answer.
-        self.forward: Forward = _no_leader
+    ``wait_for(number, ms)`` waits until the folder holds a record. ``forward`` asks the leader as the caller;
+    it returns once this folder holds the leader's answer.
+    """
+
+    writer: StateWriter
+    wait_for: Callable[[int, int], bool]
+    forward: Forward | None = None
 
     def store(self, wanted: HostRecord) -> None:
         """Register a host; returns once that is durable.
@@ -431,7 +410,7 @@ class HostRegistration:
         Raises NotLeader, NAME_TAKEN, LIMIT, and as the log does.
         """
         work = partial(cluster_rows.store_host, wanted=wanted)
-        self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+        self.writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
 
     def require(self, wanted: HostRecord, call: CallContext) -> None:
         """Register a host unless it is registered. Raises as :meth:`store` and the hand-on do."""
@@ -440,6 +419,8 @@ class HostRegistration:
         try:
             self.store(wanted)
         except NotLeader as error:
+            if self.forward is None:
+                raise
             request = pb.RegisterHostRequest(
                 host=wanted.name, instance=wanted.instance, staleness_ms=wanted.staleness_ms
             )
@@ -450,13 +431,13 @@ class HostRegistration:
 
         So an end after that record finds the row. Raises ENGINE_UNREACHABLE: then no freshness may follow.
         """
-        if not self._wait_for(number, APPLY_MS):
+        if not self.wait_for(number, APPLY_MS):
             raise refused("ENGINE_UNREACHABLE", f"record {number} is not here yet; ask another server")
         if not self._is_registered(wanted):
             raise refused("ENGINE_UNREACHABLE", "the host is not registered here yet; ask again")
 
     def _is_registered(self, wanted: HostRecord) -> bool:
-        with self._writer.source().rows() as rows:
+        with self.writer.source().rows() as rows:
             record = cluster_rows.host(rows, wanted.name)
             return record is not None and record.admits(wanted) and cluster_rows.is_current(rows, record)
 
@@ -524,15 +505,7 @@ class BeatWriter:
         """Return a list's number, and the list, encoded."""
         number = next(self._numbers)
         beat = ServerBeat(
-            self._cluster_id,
-            self._server,
-            number,
-            0,
-            0,
-            hosts,
-            FORMAT,
-            process=self._process,
-            listed=number,
+            self._cluster_id, self._server, number, 0, 0, hosts, FORMAT, process=self._process, listed=number
         )
         return number, beat.signed_by(self._key).encode()
 

@@ -66,7 +66,7 @@ class FollowerRole(ClusterRole):
         self.carried = carried
         self.refusal = carried.refusal
         self.host = source.host
-        self._opened: tuple[ReplicationThread, Freshness] | None = None
+        self._freshness: Freshness | None = None
         self._calls: LeaderCalls | None = None
         self._refusals = ServerRefusals(source, in_alarm=lambda: self.alarm is not None)
         self._fresh_until_ms = 0
@@ -97,7 +97,7 @@ class FollowerRole(ClusterRole):
             bound_ms=self._config.follow.staleness_ms,
             report=self._source.report_alarm,
         )
-        self._opened = follower, freshness
+        self._follower, self._freshness = follower, freshness
         source = self._source
         self._calls = LeaderCalls(
             self._config,
@@ -112,10 +112,10 @@ class FollowerRole(ClusterRole):
 
     def start(self) -> None:
         """Begin to follow, and to prove freshness."""
-        if self._opened is None:
+        if self._follower is None or self._freshness is None:
             return
-        for part in reversed(self._opened):
-            part.start()
+        self._freshness.start()
+        self._follower.start()
         self._refusals.start()
         settings = self._config.follow
         remote = not all(is_local(resolve_target(server)) for server in settings.servers)
@@ -133,16 +133,6 @@ class FollowerRole(ClusterRole):
             servers=list(self._config.follow.servers),
             state_dir=str(self._config.state_dir),
         )
-
-    @property
-    def alarm(self) -> RecordRefused | None:
-        """The reason why this host denies every call until an operator decides."""
-        return self._opened[0].alarm if self._opened is not None else None
-
-    @property
-    def record(self) -> int:
-        """The number of the last record that this host holds."""
-        return self._opened[0].position.number if self._opened is not None else 0
 
     @property
     def refused_by(self) -> tuple[str, ...]:
@@ -163,8 +153,9 @@ class FollowerRole(ClusterRole):
         self._refusals.close()
         if self._calls is not None:
             self._calls.close()
-        for part in reversed(self._opened or ()):
-            part.close()
+        for part in (self._freshness, self._follower):
+            if part is not None:
+                part.close()
 
     def disconnect(self) -> None:
         """Close the connections to the servers."""
@@ -189,14 +180,14 @@ class FollowerRole(ClusterRole):
 
     @property
     def _proven(self) -> int:
-        return self._opened[1].proven if self._opened is not None else 0
+        return self._freshness.proven if self._freshness is not None else 0
 
     def _on_alarm(self, alarm: RecordRefused) -> None:
         log.event(logging.CRITICAL, "cluster_alarm", problem=alarm.fault, error=str(alarm))
         self._deny()
-        if self._opened is not None:
+        if self._freshness is not None:
             # A proof that was under way may have been made since; the next one denies again.
-            self._opened[1].prove_soon()
+            self._freshness.prove_soon()
 
     def _report(self) -> None:
         """Log once that the host went stale."""

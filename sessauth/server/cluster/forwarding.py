@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from types import SimpleNamespace
@@ -234,15 +235,14 @@ def own_call(host: str) -> CallContext:
 BY_FOLLOWERS: Final = frozenset(f"/sessauth.v1.AuthorizationService/{name}" for name in FORWARDED)
 
 
+@dataclass(eq=False)
 class StatementSigner:
-    """States callers as one host of the cluster."""
+    """States callers as ``host``, one of the cluster, by its ``key``."""
 
-    def __init__(self, cluster_id: bytes, host: str, key: MessageKey, clock: Clock) -> None:
-        """Sign with the key of ``host``."""
-        self._cluster_id = cluster_id
-        self._host = host
-        self._key = key
-        self._clock = clock
+    cluster_id: bytes
+    host: str
+    key: MessageKey
+    clock: Clock
 
     def sign(
         self,
@@ -260,21 +260,21 @@ class StatementSigner:
         know too, by the log.
         """
         statement = CallerStatement(
-            self._cluster_id,
-            self._host,
+            self.cluster_id,
+            self.host,
             leader.term,
             method,
             _digest(request),
             principal.name,
             principal.role,
             principal.audiences,
-            self._clock.now_ms(),
+            self.clock.now_ms(),
             new_statement_id(),
             item_bits(proofs, ItemProof.PROVEN),
             item_bits(proofs, ItemProof.REPLAYED),
             credential,
         )
-        encoded = statement.signed_by(self._key).encode()
+        encoded = statement.signed_by(self.key).encode()
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -56,8 +57,10 @@ class Membership(ClusterRole):
         self._key = key = ServerKey.load(server_key_file(config))
         self.carrier = open_carrier(config, cluster_id(config.state_dir))
         self.carried = CarriedLog(self.carrier, config.cluster.name, key)
-        self.carried.on_step_down = self._on_step_down
-        self._opened: tuple[ReplicationThread, Freshness, Election] | None = None
+        self.carried.on_step_down = lambda reason: log.event(logging.WARNING, "not_leading", error=reason)
+        self._election: Election | None = None
+        # In the order of their start.
+        self._threads: tuple[ReplicationThread | Freshness | Election, ...] = ()
         self._trimmer: Trimmer | None = None
         self._compactor: Compactor | None = None
         self._peers: Peers | None = None
@@ -106,7 +109,8 @@ class Membership(ClusterRole):
             peers=peers,
         )
         self.carried.reasons = self._reasons
-        self._opened = follower, freshness, election
+        self._follower, self._election = follower, election
+        self._threads = follower, freshness, election
         registration = HostRegistration(writer, follower.wait_for)
         self.feed = Feed(source, writer.source(), self._config.home, followed, registration)
         self.feed.parts = PeerIdentity(required=settings.require_client_certificates)
@@ -128,13 +132,8 @@ class Membership(ClusterRole):
             cluster, writer.source(), lambda: self.carried.present, authenticator, clock
         ).accept
         signer = StatementSigner(cluster, self.host, self._key, clock)
-        self._calls = LeaderCalls(
-            self._config,
-            signer,
-            lambda: self.carried.present,
-            partial(settle, follower),
-            authenticator.credential_of,
-        )
+        present, settled = lambda: self.carried.present, partial(settle, follower)
+        self._calls = LeaderCalls(self._config, signer, present, settled, authenticator.credential_of)
         self.forward = self._calls.forward
         if self.feed is not None:
             self.feed.registration.forward = self.forward
@@ -148,18 +147,8 @@ class Membership(ClusterRole):
                 connections=self._config.connections,
                 meaning="other hosts of the cluster are known by credentials alone; state tcp.client_ca",
             )
-        for part in self._opened or ():
+        for part in self._threads:
             part.start()
-
-    @property
-    def alarm(self) -> RecordRefused | None:
-        """The reason why this host denies every call until an operator decides; None: there is none."""
-        return self._opened[0].alarm if self._opened is not None else None
-
-    @property
-    def record(self) -> int:
-        """The number of the last record that this host holds."""
-        return self._opened[0].position.number if self._opened is not None else 0
 
     @property
     def clock_differs(self) -> str:
@@ -201,12 +190,12 @@ class Membership(ClusterRole):
 
     def trim(self) -> None:
         """Have the engine forget old records, if this server leads. Raises CarrierError."""
-        if self._opened is None or self._trimmer is None:
+        if self._trimmer is None:
             return
         if self.carried.leader is None:
             self._trimmer.forget()
         else:
-            self._trimmer.step(self._opened[0].position.number)
+            self._trimmer.step(self.record)
 
     def close(self) -> None:
         """Give the lead back and end the threads, before the writer is closed."""
@@ -214,7 +203,7 @@ class Membership(ClusterRole):
             self._calls.close()
         if self.feed is not None:
             self.feed.close()
-        for part in reversed(self._opened or ()):
+        for part in reversed(self._threads):
             part.close()
         self.carrier.close()
 
@@ -224,11 +213,8 @@ class Membership(ClusterRole):
 
     def _catch_up(self, writer: StateWriter, decided_behind: int | None) -> None:
         """Take a snapshot of another server, since the engine forgot records that this one needs."""
-        source = joining.open_source(self._config)
-        try:
+        with closing(joining.open_source(self._config)) as source:
             joining.catch_up(self._config, source, writer, decided_behind)
-        finally:
-            source.close()
 
     def _registered_ms(self, writer: StateWriter) -> int:
         """Return for how long this server may allow after a proof, 0 before it is a host of the cluster."""
@@ -237,18 +223,15 @@ class Membership(ClusterRole):
 
     def _reasons(self) -> str:
         """Return each server's reason for not leading."""
-        if self._opened is None or self._peers is None:
+        if self._election is None or self._peers is None:
             return ""
-        said = {**self._peers.reasons, self._config.cluster.name: self._opened[2].reason}
+        said = {**self._peers.reasons, self._config.cluster.name: self._election.reason}
         return "; ".join(f"{name}: {reason or 'says nothing'}" for name, reason in sorted(said.items()))
 
     def _on_lead(self) -> None:
         leader = self.carried.leader
         if leader is not None:
             log.event(logging.INFO, "leading", term=leader.term, address=leader.address)
-
-    def _on_step_down(self, reason: str) -> None:
-        log.event(logging.WARNING, "not_leading", error=reason)
 
     def _on_differ(self, which: str) -> None:
         log.event(logging.WARNING, "clock_differs", clock=which)
@@ -274,11 +257,8 @@ def server_key_file(config: Config) -> Path:
 
 def cluster_id(state_dir: Path) -> bytes:
     """Return the id of the cluster that a folder belongs to, 16 bytes. Raises StateUnusable."""
-    reader = StateReader.open(state_dir)
-    try:
+    with closing(StateReader.open(state_dir)) as reader:
         return reader.head().cluster_id
-    finally:
-        reader.close()
 
 
 def open_carrier(config: Config, cluster: bytes) -> Carrier:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError, NotLeader, SessauthError, StateError
-from ...model.host import FORMAT, SERVER_PREFIX, CarriedPosition, HostRecord
+from ...model.host import FORMAT, SERVER_PREFIX, CarriedPosition
 from ...model.server_status import ClusterStanding, HostStanding
 from ...state.host import brake
-from ...state.host.brake import alarm_of, cluster_reason_of, is_stale, reader_page, reason_of
 from ...state.layout import BRAKE_FILE
 from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.reader import StateReader
@@ -65,13 +65,11 @@ def adopt(
         )
     unsure = [head.host for head in known if not _is_settled(head)]
     ends = force or end_sessions or (bool(unsure) and not keep_sessions)
-    carrier = open_carrier(config, own.cluster_id)
     try:
-        document = _adopt(config, carrier, keep_sessions=not ends)
+        with closing(open_carrier(config, own.cluster_id)) as carrier:
+            document = _adopt(config, carrier, keep_sessions=not ends)
     except CarrierError as error:
         raise ConfigError(f"cluster.engine: {error}") from error
-    finally:
-        carrier.close()
     return {**document, "not_asked": ", ".join(unsure), "ahead": ", ".join(ahead)}
 
 
@@ -85,17 +83,14 @@ def lower_clock_floor(config: Config) -> dict[str, object]:
     require_settings(config)
     name = config.cluster.name
     cluster = folder_head(config.state_dir, SERVER_PREFIX + name)[0].cluster_id
-    carrier = open_carrier(config, cluster)
-    carried = CarriedLog(carrier, name, server_key(config))
+    size = config.server.map_size_bytes
     try:
-        with StateWriter.open(
-            config.state_dir, map_size=config.server.map_size_bytes, carried=carried
-        ) as writer:
-            return lower_floor(writer, carried, config.cluster.address, config.cluster.lead_ttl_ms)
+        with closing(open_carrier(config, cluster)) as carrier:
+            carried = CarriedLog(carrier, name, server_key(config))
+            with StateWriter.open(config.state_dir, map_size=size, carried=carried) as writer:
+                return lower_floor(writer, carried, config.cluster.address, config.cluster.lead_ttl_ms)
     except CarrierError as error:
         raise ConfigError(f"cluster.engine: {error}") from error
-    finally:
-        carrier.close()
 
 
 def lower_floor(writer: StateWriter, carried: CarriedLog, address: str, ttl_ms: int) -> dict[str, object]:
@@ -119,12 +114,8 @@ def lower_floor(writer: StateWriter, carried: CarriedLog, address: str, ttl_ms: 
             carried.begin_term(group)
             end_all("the clock floor was lowered", now_ms)(group)
 
-        carried.lead(leader, barrier.engine_id)
-        writer.run(decide)
-    except NotLeader as error:
-        raise StateError(f"the lead was lost meanwhile: {error}") from error
+        _decide(writer, carried, leader, barrier.engine_id, decide)
     finally:
-        carried.end_term()
         carrier.resign(leader)
     return {
         "server": carried.server,
@@ -133,6 +124,23 @@ def lower_floor(writer: StateWriter, carried: CarriedLog, address: str, ttl_ms: 
         "clock_floor_ms": now_ms,
         "sessions": "all ended",
     }
+
+
+def _decide(
+    writer: StateWriter,
+    carried: CarriedLog,
+    leader: Leader,
+    engine_id: str,
+    decide: Callable[[Group], None],
+) -> None:
+    """Run ``decide`` in a group of a term. Raises StateError if the lead is lost."""
+    try:
+        carried.lead(leader, engine_id)
+        writer.run(decide)
+    except NotLeader as error:
+        raise StateError(f"the lead was lost meanwhile: {error}") from error
+    finally:
+        carried.end_term()
 
 
 def _lead(carrier: Carrier, name: str, address: str, ttl_ms: int) -> Leader:
@@ -147,12 +155,9 @@ def _lead(carrier: Carrier, name: str, address: str, ttl_ms: int) -> Leader:
 
 def clear_alarm(state_dir: Path) -> dict[str, object]:
     """Clear the alarm of a folder, and return its text. Raises StateUnusable."""
-    page = brake.Brake(state_dir / BRAKE_FILE)
-    try:
+    with closing(brake.Brake(state_dir / BRAKE_FILE)) as page:
         alarm = StoredAlarm.decode(page.alarm)
         page.clear_alarm()
-    finally:
-        page.close()
     return {
         "state_dir": str(state_dir),
         "cleared": "" if alarm is None else alarm.fault,
@@ -201,12 +206,8 @@ def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str
         if leader is None:
             raise StateError("a server leads; stop all of them first")
         try:
-            carried.lead(leader, barrier.engine_id)
-            writer.run(decide)
-        except NotLeader as error:
-            raise StateError(f"the lead was lost meanwhile: {error}") from error
+            _decide(writer, carried, leader, barrier.engine_id, decide)
         finally:
-            carried.end_term()
             carrier.resign(leader)
         # This host's own: the log goes on from its folder.
         writer.clear_alarm()
@@ -346,7 +347,8 @@ def survey(
             if other is not None and head.number == other.number and head.digest != other.digest:
                 # Two pasts in one name: neither hides the other.
                 head, other = replace(head, host=f"{head.host} at {address}"), None
-            if other is None or _weighs_more(head, other):
+            # Of two answers in one host's name the one that permits less: a copy of a host may be behind.
+            if other is None or (head.number, not head.alarm) > (other.number, not other.alarm):
                 found[head.host] = head
             _merge(rows, answer.hosts)
             wanted.update(dict.fromkeys(row.address for row in answer.hosts))
@@ -379,14 +381,8 @@ def own_head(
 
 def folder_head(folder: Path, name: str) -> tuple[HostHead, Sequence[HostStanding]]:
     """Return the head of a folder, whose process need not run. Raises StateUnusable or ConfigError."""
-    reader = StateReader.open(folder)
-    try:
-        head = reader.head()
-        with reader.rows() as rows:
-            position: CarriedPosition | None = read_position(rows)
-            known = hosts(rows)
-    finally:
-        reader.close()
+    with closing(StateReader.open(folder)) as reader, reader.rows() as rows:
+        head, position, known = rows.head(), read_position(rows), hosts(rows)
     if position is None:
         raise ConfigError(f"{folder} belongs to no cluster")
     with brake.reader_page(folder / BRAKE_FILE) as page:
@@ -407,17 +403,8 @@ def folder_head(folder: Path, name: str) -> tuple[HostHead, Sequence[HostStandin
             brake=why,
             cluster_brake=cluster_brake,
         ),
-        [_known(record) for record in known],
+        [HostStanding(record.name, record.address) for record in known],
     )
-
-
-def _weighs_more(head: HostHead, other: HostHead) -> bool:
-    """Return True if this answer of two in one host's name permits less: a copy of a host may be behind."""
-    return (head.number, not head.alarm) > (other.number, not other.alarm)
-
-
-def _known(record: HostRecord) -> HostStanding:
-    return HostStanding(record.name, record.address)
 
 
 def _answer(ask: Ask, address: str) -> ClusterStanding | str:
@@ -495,8 +482,8 @@ def report(config: Config) -> dict[str, object]:
 
 def _followed(config: Config) -> dict[str, object]:
     """Return the standing of a host that only follows."""
-    with reader_page(config.state_dir / BRAKE_FILE) as page:
-        stale = is_stale(page)
+    with brake.reader_page(config.state_dir / BRAKE_FILE) as page:
+        stale = brake.is_stale(page)
     standing = folder(config)
     del standing["server"]
     return {**standing, "follows": ", ".join(config.follow.servers), "stale": stale}
@@ -509,14 +496,10 @@ def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
     written. ``not_leading``: why each does not lead, while none does. ``clock_differs``: whose clocks differ.
     """
     beats = carrier.beats()
-    reader = StateReader.open(config.state_dir)
-    try:
-        with reader.rows() as rows:
-            said, held = genuine_beats(rows, beats), list[str]()
-            if (read_position(rows) or CarriedPosition()).writes < FORMAT:
-                held = holding_back(hosts(rows), readers(rows, beats))
-    finally:
-        reader.close()
+    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
+        said, held = genuine_beats(rows, beats), list[str]()
+        if (read_position(rows) or CarriedPosition()).writes < FORMAT:
+            held = holding_back(hosts(rows), readers(rows, beats))
     return {
         "format_held_back_by": ", ".join(held),
         "not_leading": "; ".join(
@@ -530,16 +513,10 @@ def _by_beats(config: Config, carrier: Carrier, *, led: bool) -> dict[str, str]:
 
 def folder(config: Config) -> dict[str, object]:
     """Return the head of this host's folder, and why its checks are denied. Raises StateUnusable."""
-    reader = StateReader.open(config.state_dir)
-    try:
-        head = reader.head()
-        with reader.rows() as rows:
-            position = read_position(rows) or CarriedPosition()
-            found = hosts(rows)
-    finally:
-        reader.close()
-    with reader_page(config.state_dir / BRAKE_FILE) as page:
-        brake, cluster_brake, alarm = reason_of(page) or "", cluster_reason_of(page), alarm_of(page)
+    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
+        head, position, found = rows.head(), read_position(rows) or CarriedPosition(), hosts(rows)
+    with brake.reader_page(config.state_dir / BRAKE_FILE) as page:
+        why, cluster_brake, alarm = brake.reason_of(page), brake.cluster_reason_of(page), brake.alarm_of(page)
     return {
         "cluster_id": head.cluster_id.hex(),
         "server": config.cluster.name,
@@ -547,7 +524,7 @@ def folder(config: Config) -> dict[str, object]:
         "record": position.number,
         "revision": head.revision,
         "format": position.writes,
-        "brake": brake,
+        "brake": why or "",
         "cluster_brake": cluster_brake,
         "alarm": alarm,
         "hosts": ", ".join(record.name + (" (leaving)" if record.leaving else "") for record in found),

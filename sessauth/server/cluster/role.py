@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from ...clock import Clock
 from ...errors import NotLeader, RecordRefused
@@ -45,6 +45,8 @@ class ClusterRole:
     feed: Feed | None = None
     hosts: HostEvidence | None = None
     refusal: Callable[[], NotLeader] | None = None
+    # Set when it is attached.
+    _follower: ReplicationThread | None = None
 
     def open_keyring(self, folder: Path) -> KeyRing:
         """Return the issuer keys of this host. Raises KeyFolderError."""
@@ -66,12 +68,12 @@ class ClusterRole:
     @property
     def alarm(self) -> RecordRefused | None:
         """The reason why this host denies every call until an operator decides; None: there is none."""
-        return None
+        return None if self._follower is None else self._follower.alarm
 
     @property
     def record(self) -> int:
         """The number of the last record that this host holds, 0 without one."""
-        return 0
+        return 0 if self._follower is None else self._follower.position.number
 
     @property
     def clock_differs(self) -> str:
@@ -151,18 +153,6 @@ class HostUsagePart:
         store.on_change = self._pass_on.mark
         store.on_used_after_end = self._on_used_after_end
         subsystems.receipts.last_allow_ms = self.cluster.last_allow_ms
-
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        part: ClusterRole,
-        writer: StateWriter,
-        subsystems: ControlSubsystems,
-        clock: Clock,
-    ) -> Self | None:
-        """Return the part of a host of a cluster; None for a single host."""
-        return cls(config, part, writer, subsystems, clock) if part.host else None
 
     def start(self) -> None:
         """Begin to report."""

@@ -26,7 +26,7 @@ from ...model.server_status import ServerStatus
 from ...state import layout
 from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config import Config
-from ..process.server_status import version
+from ..metrics.state import version
 from ..sections import host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
 from ..transport.requirements import require_libraries

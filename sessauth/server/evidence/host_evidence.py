@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -31,6 +32,7 @@ from ...state.lmdb import cluster_rows
 from ...state.lmdb.cluster_rows import read_position
 from ...state.replication.carried_log import CarriedLog
 from ...state.replication.carrier import CarrierError
+from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from .. import log
 from ..cluster.cluster_feed import FollowedHosts
@@ -198,8 +200,7 @@ class HostEvidence:
                 raise refused(
                     "HOST_ACTIVE", f"host: {name} may still allow calls; stop it, and wait for its bound"
                 )
-        work = partial(cluster_rows.leave_host, name=name)
-        self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+        self._commit(partial(cluster_rows.leave_host, name=name))
 
     def poll(self) -> None:
         """Read the hosts' records; as the leader register servers, and drop departed hosts. Once a second."""
@@ -216,8 +217,7 @@ class HostEvidence:
                 and entry.since_ms + entry.record.staleness_ms + MARGIN_MS <= steady_ms
             ]
         for record in left:
-            work = partial(cluster_rows.drop_host, record=record)
-            self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)
+            self._commit(partial(cluster_rows.drop_host, record=record))
 
     def refresh(self, since_ms: int) -> None:
         """Read rows, reports and beats, unless a reading began after ``since_ms`` of the steady clock.
@@ -369,23 +369,20 @@ class HostEvidence:
             name = key.owner.removeprefix(SERVER_OWNER)
             record = self._writer.host(SERVER_PREFIX + name)
             address = self._address if name == self._carried.server else ""
-            if record is not None and not address:
-                continue
             if record is not None:
                 longer = record.staleness_ms < self._staleness_ms
-                if not longer and record.address == address:
+                if not address or (not longer and record.address == address):
                     continue
             instance = server_instance(key.id) if record is None else record.instance
             try:
-                self._store_server(name, instance, address)
+                self.register_server(name, instance, address)
             except SessauthError as error:
                 log.event(logging.WARNING, "host_not_registered", host=SERVER_PREFIX + name, error=str(error))
 
-    def register_server(self, name: str, key_id: bytes, address: str) -> None:
-        """Register a server whose key was added, and where it can be reached. Raises as the log does."""
-        self._store_server(name, server_instance(key_id), address)
-
-    def _store_server(self, name: str, instance: bytes, address: str) -> None:
+    def register_server(self, name: str, instance: bytes, address: str) -> None:
+        """Register a server, and where it can be reached. Raises as the log does."""
         wanted = HostRecord(SERVER_PREFIX + name, "", instance, self._staleness_ms, address=address)
-        work = partial(cluster_rows.store_host, wanted=wanted)
+        self._commit(partial(cluster_rows.store_host, wanted=wanted))
+
+    def _commit(self, work: Callable[[Group], object]) -> None:
         self._writer.decide(work, cluster_rows.HOST_ROW_BYTES).result(COMMIT_SECONDS)

@@ -71,7 +71,7 @@ class ReceiptIssuer:
         clock: Clock,
         *,
         wait_ms: int = 200,
-        last_allow_ms: Callable[[bytes], int] = lambda session_id: 0,
+        last_allow_ms: Callable[[bytes], int],
     ) -> None:
         """Sign with the keys of ``keyring``.
 
@@ -144,7 +144,9 @@ class ReceiptIssuer:
             raise problem
         until = time.monotonic() + min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS) / 1000
         self._await_acknowledgements(ended.revision, until)
-        self._await_hosts(ended.revision, until)
+        if self.hosts is not None:
+            # Until other hosts hold the end, late ones excepted.
+            self._wait(partial(self.hosts.wait, self.hosts.mark(ended.revision), ended.revision), until)
         receipt = self._make(session, ended, rows)
         if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self._registry)):
             # The next process waits again for all registered verifiers, but need not for this receipt.
@@ -177,21 +179,15 @@ class ReceiptIssuer:
         self._writer.call_for(revision)
         if not self._registry.is_pending(revision):
             return
+        self._wait(partial(self._registry.wait, revision), until)
+
+    def _wait(self, wait: Callable[[int], None], until: float) -> None:
+        """Call ``wait(ms)`` for the time that is left, unless too many wait already."""
         within_ms = int((until - time.monotonic()) * 1000)
         if within_ms > 0 and self._wait_slots.acquire(blocking=False):
             try:
                 with blocking_section():
-                    self._registry.wait(revision, within_ms)
-            finally:
-                self._wait_slots.release()
-
-    def _await_hosts(self, revision: int, until: float) -> None:
-        """Wait until other hosts hold the end, late ones excepted."""
-        within_ms = int((until - time.monotonic()) * 1000)
-        if self.hosts is not None and within_ms > 0 and self._wait_slots.acquire(blocking=False):
-            try:
-                with blocking_section():
-                    self.hosts.wait(self.hosts.mark(revision), revision, within_ms)
+                    wait(within_ms)
             finally:
                 self._wait_slots.release()
 

@@ -12,10 +12,10 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
@@ -45,7 +45,6 @@ _ALTERNATIVE_NAMES: Final = b"\x55\x1d\x11"
 _LEAST_FIELDS: Final = 6
 # Two-digit years from here on are of the century before (RFC 5280, 4.1.2.5.1).
 _CENTURY: Final = 50
-_T = TypeVar("_T")
 
 
 def first_der(pem: bytes) -> bytes:
@@ -160,24 +159,48 @@ class PemFiles(NamedTuple):
     client_ca: bytes | None
 
 
-class CertificateFiles(Generic[_T]):
-    """Makes a value from the certificate files, and makes it again when they change.
+class Certificates:
+    """TLS of a listener, by files that are read again when they change. The last good ones stay in use.
 
-    The values made from the last good files stay in use.
+    With ``tcp.client_ca`` a client without a certificate that it signed gets no connection.
     """
 
-    def __init__(self, config: Config, make: Callable[[PemFiles], _T], clock: Clock | None = None) -> None:
-        """Read the files that ``config`` names. ``make`` raises OSError for those that it can't use."""
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Use the files that ``config`` names."""
         self._config = config
-        self._make = make
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
+        self._context: TlsContext | None = None
         self._in_use: tuple[tuple[int, int], ...] = ()
         # Files that could not be used: logged once.
         self._refused: tuple[tuple[int, int], ...] | None = None
 
-    def load(self) -> _T:
-        """Return the values made from the files. Raises ConfigError if they can't be used now."""
+    def problem(self) -> str:
+        """Return "" if the event loop can serve TLS with the files, else the reason."""
+        try:
+            pem = _pem_files(self._config)
+        except OSError as error:
+            return str(error)
+        from ..._fast import _http2 as http2
+
+        return http2.tls_self_test(pem.certificate, pem.private_key)
+
+    def context(self) -> TlsContext:
+        """Return the context for a new connection: the same one until the files change.
+
+        Only the first call raises, as :meth:`load` does.
+        """
+        if self._context is None:
+            self._context = self.load()
+        else:
+            self._context = self.reload() or self._context
+        return self._context
+
+    def load(self) -> TlsContext:
+        """Return a context of the files; log a certificate that is not valid now.
+
+        Raises ConfigError if they can't be used, StateUnusable if they are open to others.
+        """
         try:
             self._in_use = self._stamps()
             return self._read()
@@ -187,8 +210,8 @@ class CertificateFiles(Generic[_T]):
                 f"tcp.certificate, tcp.private_key, tcp.client_ca: {name}{error.strerror or error}"
             ) from error
 
-    def reload(self) -> _T | None:
-        """Return the values made from changed files; None: keep those in use."""
+    def reload(self) -> TlsContext | None:
+        """Return a context of changed files; None: the one in use stays."""
         with self._lock:
             stamps: tuple[tuple[int, int], ...] = ()
             try:
@@ -210,7 +233,7 @@ class CertificateFiles(Generic[_T]):
             (found.st_ino, found.st_mtime_ns) for found in (file.stat() for file in _paths(self._config))
         )
 
-    def _read(self) -> _T:
+    def _read(self) -> TlsContext:
         """Load the files.
 
         Raises OSError if they can't be used, StateUnusable if others can read the key or change a file.
@@ -223,7 +246,10 @@ class CertificateFiles(Generic[_T]):
         trial.load_cert_chain(certificate, private_key, password=lambda: b"")
         if pem.client_ca is not None:
             trial.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
-        found = self._make(pem)
+        # It is built for Linux only, as the loop is.
+        from ..._fast import _http2 as http2
+
+        found = http2.TlsContext(*pem)
         self._log_invalid(pem.certificate)
         return found
 
@@ -244,11 +270,6 @@ class CertificateFiles(Generic[_T]):
                 event(logging.ERROR, "certificate_not_yet_valid", **fields)
 
 
-def check_certificates(config: Config, clock: Clock | None = None) -> None:
-    """Raise ConfigError or StateUnusable if the files can't be used; log an invalid certificate."""
-    CertificateFiles(config, lambda pem: pem, clock).load()
-
-
 def _paths(config: Config) -> list[Path]:
     tcp = config.tcp
     stated = [tcp.certificate, tcp.private_key, *([tcp.client_ca] if tcp.client_ca else [])]
@@ -258,50 +279,6 @@ def _paths(config: Config) -> list[Path]:
 def _pem_files(config: Config) -> PemFiles:
     certificate, private_key, *roots = [file.read_bytes() for file in _paths(config)]
     return PemFiles(certificate, private_key, roots[0] if roots else None)
-
-
-def native_tls(pem: PemFiles) -> TlsContext:
-    """Return the files as the native event loop takes them."""
-    # It is built for Linux only, as the loop is.
-    from ..._fast import _http2 as http2
-
-    return http2.TlsContext(*pem)
-
-
-class Certificates:
-    """TLS of a listener, by files that are reloaded when they change.
-
-    With ``tcp.client_ca`` a client without a certificate that it signed gets no connection.
-    """
-
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Use the files that ``config`` names."""
-        self._config = config
-        self._clock = clock
-        self._native: CertificateFiles[TlsContext] | None = None
-
-    def native_problem(self) -> str:
-        """Return "" if the native event loop can serve TLS with the files, else the reason."""
-        try:
-            pem = _pem_files(self._config)
-        except OSError as error:
-            return str(error)
-        from ..._fast import _http2 as http2
-
-        return http2.tls_self_test(pem.certificate, pem.private_key)
-
-    def native_context(self) -> TlsContext:
-        """Return the context for a new connection: the same one until the files change.
-
-        Only the first call raises: ConfigError if the files can't be used, StateUnusable if they are open to
-        others.
-        """
-        if self._native is None:
-            native = CertificateFiles(self._config, native_tls, self._clock)
-            self._context, self._native = native.load(), native
-        else:
-            self._context = self._native.reload() or self._context
-        return self._context
 
 
 DAY_S: Final = 86_400

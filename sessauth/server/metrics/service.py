@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ... import metrics as check_metrics
@@ -142,43 +142,37 @@ STANDING = (
 )
 
 
+@dataclass(eq=False)
 class Collector:
-    """The collector of ``prometheus_client`` for the metrics of all processes."""
+    """The collector of ``prometheus_client`` for the metrics of all processes: it adds up their ``pages``.
 
-    def __init__(
-        self,
-        pages: Mapping[str, Page],
-        up: Callable[[], Mapping[str, bool]],
-        capacities: Mapping[str, int],
-        own: Callable[[], Iterable[Family]],
-    ) -> None:
-        """Add up ``pages``, by process. ``up`` returns which serve, ``own`` the control process's metrics.
+    ``up`` returns which serve, ``own`` the control process's metrics. ``capacities`` holds how many calls
+    each pool of a process can hold.
+    """
 
-        ``capacities`` holds how many calls each pool of a process can hold.
-        """
-        self._capacities = capacities
-        self._pages = pages
-        self._up = up
-        self._own = own
+    pages: Mapping[str, Page]
+    up: Callable[[], Mapping[str, bool]]
+    capacities: Mapping[str, int]
+    own: Callable[[], Iterable[Family]]
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its values."""
-        own = list(self._own())
-        up = self._up()
-        serving = [page for process, page in self._pages.items() if up[process]]
-        yield family(f.PROCESS_UP, {(process,): float(up[process]) for process in self._pages})
+        own = list(self.own())
+        up = self.up()
+        serving = [page for process, page in self.pages.items() if up[process]]
+        yield family(f.PROCESS_UP, {(process,): float(up[process]) for process in self.pages})
         yield family(
             f.PROCESS_REVISION,
             {
                 (process,): page.read(MetricSlot.REVISION)
-                for process, page in self._pages.items()
+                for process, page in self.pages.items()
                 if up[process]
             },
         )
-        yield from decision_families([page.counters for page in self._pages.values()])
+        yield from decision_families([page.counters for page in self.pages.values()])
         yield from self._calls()
         for metric, number in COUNTED:
-            yield family(metric, self._sum(number, self._pages.values()))
+            yield family(metric, self._sum(number, self.pages.values()))
         for metric, number in STANDING:
             yield family(metric, self._sum(number, serving))
         yield from self._pools(serving)
@@ -189,10 +183,10 @@ class Collector:
         """Yield the times of calls, for methods and codes that occurred."""
         rows = []
         for row, (method, code) in enumerate(RPC_ROWS):
-            rows_of_pages = [page.rpcs.buckets(row) for page in self._pages.values()]
+            rows_of_pages = [page.rpcs.buckets(row) for page in self.pages.values()]
             buckets = [sum(counts) for counts in zip(*rows_of_pages, strict=True)]
             if any(buckets):
-                total = sum(page.rpcs.total(row) for page in self._pages.values())
+                total = sum(page.rpcs.total(row) for page in self.pages.values())
                 rows.append(((method.rpartition(".")[2], code), buckets, total))
         yield histogram_family(f.RPC_SECONDS, RPC_BOUNDS_NS, rows)
 
@@ -201,7 +195,7 @@ class Collector:
         yield family(
             f.POOL_REFUSALS,
             {
-                name: sum(page.pool(index)[0] for page in self._pages.values())
+                name: sum(page.pool(index)[0] for page in self.pages.values())
                 for name, index in indices.items()
             },
         )
@@ -210,7 +204,7 @@ class Collector:
             {name: sum(page.pool(index)[1] for page in serving) for name, index in indices.items()},
         )
         yield family(
-            f.POOL_CAPACITY, {(name,): len(serving) * most for name, most in self._capacities.items()}
+            f.POOL_CAPACITY, {(name,): len(serving) * most for name, most in self.capacities.items()}
         )
 
     def _audit(self, serving: Sequence[Page]) -> Iterator[Family]:
@@ -221,37 +215,32 @@ class Collector:
             check_metrics.AUDIT_HEALTHY, all(page.read(MetricSlot.AUDIT_HEALTHY) for page in recording)
         )
         yield family(check_metrics.AUDIT_WAITING, self._sum(MetricSlot.AUDIT_WAITING_BYTES, recording))
-        yield family(check_metrics.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self._pages.values()))
-        yield family(check_metrics.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self._pages.values()))
+        yield family(check_metrics.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self.pages.values()))
+        yield family(check_metrics.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self.pages.values()))
 
     @staticmethod
     def _sum(number: MetricSlot, pages: Iterable[Page]) -> float:
         return sum(page.read(number) for page in pages)
 
 
+@dataclass(eq=False)
 class Publisher:
-    """Copies process metrics to the shared page; decisions and calls are counted there directly."""
+    """Copies process metrics to the shared page; decisions and calls are counted there directly.
 
-    def __init__(
-        self,
-        page: Page,
-        verifier: Verifier,
-        serving: Serving,
-        watching: Watching,
-        audit: Callable[[], AuditNumbers | None],
-    ) -> None:
-        """Read the parts of this process. ``audit`` returns None while nothing is recorded."""
-        self._page = page
-        self._verifier = verifier
-        self._serving = serving
-        self._watching = watching
-        self._audit = audit
-        self._lock = threading.Lock()
+    ``audit`` returns None while nothing is recorded.
+    """
+
+    page: Page
+    verifier: Verifier
+    serving: Serving
+    watching: Watching
+    audit: Callable[[], AuditNumbers | None]
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def publish(self) -> None:
         """Write the current numbers to the page."""
         with self._lock:
-            write, verifier, cache = self._page.write, self._verifier, self._verifier.cache
+            write, verifier, cache = self.page.write, self.verifier, self.verifier.cache
             write(MetricSlot.CACHE_HITS, cache.hits)
             write(MetricSlot.CACHE_MISSES, cache.misses)
             write(MetricSlot.CACHE_EVICTED, cache.evicted)
@@ -260,32 +249,32 @@ class Publisher:
             write(MetricSlot.SIGNATURES, verifier.signatures)
             write(MetricSlot.BAD_SIGNATURES, verifier.bad_signatures)
             self._publish_revision()
-            streams, calls = self._watching.open_now()
+            streams, calls = self.watching.open_now()
             write(MetricSlot.WATCHED_STREAMS, streams)
             write(MetricSlot.WATCHED_CALLS, calls)
-            write(MetricSlot.WITHDRAWALS, self._watching.withdrawals.read())
-            loop = self._serving.loop
+            write(MetricSlot.WITHDRAWALS, self.watching.withdrawals.read())
+            loop = self.serving.loop
             write(MetricSlot.CONNECTIONS, loop.connections)
             write(MetricSlot.REFUSED_CONNECTIONS, loop.refused_connections)
             write(MetricSlot.DIRECT_CALLS, loop.answered)
-            overloaded = self._serving.accounting.overloaded
+            overloaded = self.serving.accounting.overloaded
             for index, name in enumerate(POOL_NAMES):
-                self._page.write_pool(index, overloaded[name], self._serving.pools[name].in_flight)
-            self._publish_audit(self._audit())
+                self.page.write_pool(index, overloaded[name], self.serving.pools[name].in_flight)
+            self._publish_audit(self.audit())
 
     def capacities(self) -> dict[str, int]:
         """Return how many calls each pool of a process can hold."""
-        return {name: self._serving.pools[name].capacity for name in POOL_NAMES}
+        return {name: self.serving.pools[name].capacity for name in POOL_NAMES}
 
     def _publish_revision(self) -> None:
         try:
-            revision = self._verifier.view.revision
+            revision = self.verifier.view.revision
         except Exception:  # noqa: BLE001 - the last revision stays on the page; checks report the fault
             return
-        self._page.write(MetricSlot.REVISION, revision)
+        self.page.write(MetricSlot.REVISION, revision)
 
     def _publish_audit(self, audit: AuditNumbers | None) -> None:
-        write = self._page.write
+        write = self.page.write
         write(MetricSlot.AUDIT_ON, audit is not None)
         if audit is not None:
             write(MetricSlot.AUDIT_LOST, audit.lost)

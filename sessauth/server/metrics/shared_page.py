@@ -96,7 +96,7 @@ class Page:
 
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Count a call of ``method``, by its full name, that ended with one of :data:`CODES`."""
-        self.rpcs.observe(_ROW_OF[method, code], int(seconds * 1e9))
+        self.rpcs.observe(ROW_OF[method, code], int(seconds * 1e9))
 
     def close(self) -> None:
         """Close the descriptor; mappings stay."""
@@ -130,9 +130,5 @@ class Page:
 
 
 RPC_ROWS: Final = tuple((method, code) for method in RPCS for code in CODES)
-_ROW_OF: Final = {row: index for index, row in enumerate(RPC_ROWS)}
-
-
-def row_of(method: str, code: str) -> int:
-    """Return the row of :attr:`Page.rpcs` for calls of a method that ended with a code."""
-    return _ROW_OF[method, code]
+# The row of :attr:`Page.rpcs` for calls of a method that ended with a code.
+ROW_OF: Final = {row: index for index, row in enumerate(RPC_ROWS)}

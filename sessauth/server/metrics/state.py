@@ -10,7 +10,7 @@ import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ... import metrics as check_metrics
@@ -83,32 +83,23 @@ class ClusterNumbers(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class StateNumbers:
-    """Reads the writer's log for a scrape."""
+    """Reads the log of ``writer`` for a scrape, and the part of the server in its cluster.
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        ready: Callable[[], bool],
-        restarts: Callable[[], int],
-        certificate_end: Callable[[], float],
-        cluster: ClusterNumbers | None = None,
-        census: SessionCensus | None = None,
-    ) -> None:
-        """Read ``writer``, and ``cluster`` if the server is one of several.
+    ``ready`` returns True if this process serves, ``restarts`` the number of restarted workers, and
+    ``certificate_end`` the end of the certificate of TLS, in seconds since 1970, 0 without one.
+    """
 
-        ``ready`` returns True if this process serves, ``restarts`` the number of restarted workers, and
-        ``certificate_end`` the end of the certificate of TLS, in seconds since 1970, 0 without one.
-        """
-        self._writer = writer
-        self._ready = ready
-        self._restarts = restarts
-        self._certificate_end = certificate_end
-        self._cluster = cluster
-        self._lock = threading.Lock()
-        self._census = census or SessionCensus(writer)
-        self._revision = -1
-        self._changed_at = time.monotonic()
+    writer: StateWriter
+    ready: Callable[[], bool]
+    restarts: Callable[[], int]
+    certificate_end: Callable[[], float]
+    cluster: ClusterNumbers
+    census: SessionCensus
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _revision: int = field(default=-1, init=False)
+    _changed_at: float = field(default_factory=time.monotonic, init=False)
 
     def poll(self) -> None:
         """Read the revision; called every second, so that a standstill is dated from its begin."""
@@ -126,31 +117,30 @@ class StateNumbers:
                 return families
 
     def _process(self) -> Iterator[Family]:
-        yield family(BUILD_INFO, {(_version(),): 1.0})
-        yield family(READY, float(self._ready()))
-        yield family(WORKER_RESTARTS, float(self._restarts()))
-        yield family(BRAKE, float(bool(self._writer.braked)))
-        yield family(CLOCK_SUSPECT, float(bool(self._writer.clock_suspect)))
-        yield family(CERTIFICATE_END, self._certificate_end())
+        yield family(BUILD_INFO, {(version(),): 1.0})
+        yield family(READY, float(self.ready()))
+        yield family(WORKER_RESTARTS, float(self.restarts()))
+        yield family(BRAKE, float(bool(self.writer.braked)))
+        yield family(CLOCK_SUSPECT, float(bool(self.writer.clock_suspect)))
+        yield family(CERTIFICATE_END, self.certificate_end())
 
     def _of_writer(self) -> Iterator[Family]:
-        stats = self._writer.stats
-        yield family(WRITER_QUEUE, float(self._writer.waiting))
+        stats = self.writer.stats
+        yield family(WRITER_QUEUE, float(self.writer.waiting))
         yield family(COMMIT_FAILURES, float(stats.failures))
         times, groups = stats.times, stats.groups
         yield histogram(COMMIT_SECONDS, COMMIT_BOUNDS_NS, [((), times.buckets(0), times.total(0))])
         yield histogram(COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
 
     def _in_cluster(self) -> Iterator[Family]:
-        yield family(LEADING, float(self._writer.leads))
-        yield family(STALE, float(self._writer.stale))
-        yield family(CARRIED_RECORD, float(0 if self._cluster is None else self._cluster.record))
-        yield family(CLUSTER_BRAKE, float(bool(self._writer.cluster_brake)))
-        alarm = None if self._cluster is None else self._cluster.alarm
-        yield family(CLUSTER_ALARM, float(alarm is not None))
-        yield family(REFUSING_SERVERS, float(0 if self._cluster is None else len(self._cluster.refused_by)))
-        yield family(CLOCK_DIFFERS, float(bool(self._cluster is not None and self._cluster.clock_differs)))
-        room = EngineRoom(0, 0, full=False) if self._cluster is None else self._cluster.room
+        yield family(LEADING, float(self.writer.leads))
+        yield family(STALE, float(self.writer.stale))
+        yield family(CARRIED_RECORD, float(self.cluster.record))
+        yield family(CLUSTER_BRAKE, float(bool(self.writer.cluster_brake)))
+        yield family(CLUSTER_ALARM, float(self.cluster.alarm is not None))
+        yield family(REFUSING_SERVERS, float(len(self.cluster.refused_by)))
+        yield family(CLOCK_DIFFERS, float(bool(self.cluster.clock_differs)))
+        room = self.cluster.room
         yield family(ENGINE_BYTES, float(room.size))
         yield family(ENGINE_QUOTA, float(room.quota))
         yield family(ENGINE_FULL, float(room.full))
@@ -159,10 +149,10 @@ class StateNumbers:
         self._read_revision()
         yield family(check_metrics.REVISION, float(self._revision))
         yield family(REVISION_AGE, time.monotonic() - self._changed_at)
-        used, size = self._writer.room()
+        used, size = self.writer.room()
         yield family(STATE_USED, float(used))
         yield family(STATE_MAP, float(size))
-        statistics = self._census.statistics()
+        statistics = self.census.statistics()
         yield family(
             SESSIONS,
             {
@@ -175,13 +165,14 @@ class StateNumbers:
         yield family(APPROVALS, float(statistics.approvals))
 
     def _read_revision(self) -> None:
-        revision = self._writer.head().revision
+        revision = self.writer.head().revision
         if revision != self._revision:
             self._revision = revision
             self._changed_at = time.monotonic()
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of the installed package."""
     try:
         return importlib.metadata.version("sessauth")
     except importlib.metadata.PackageNotFoundError:

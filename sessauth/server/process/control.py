@@ -39,7 +39,7 @@ from ..cluster.membership import Membership
 from ..cluster.role import ClusterRole, HostUsagePart
 from ..config import SECTIONS, Config, load
 from ..keys import local_files
-from ..keys.certificates import ExpiryWatch, certificate_end, check_certificates
+from ..keys.certificates import Certificates, ExpiryWatch, certificate_end
 from ..keys.credentials import WorkerCredential
 from ..keys.issuer_keyring import KeyRing, ProofKeyRotator
 from ..metrics.service import CONTROL, Metrics, Publisher, RecentDecisions, worker_name
@@ -147,8 +147,9 @@ class Control:
         self._watching = Watching(verifier, config.limits)
         self.part.attach(writer, self._clock, authenticator)
         opened.callback(self.part.close)
-        self.host_usage = HostUsagePart.of(config, self.part, writer, subsystems, self._clock)
-        if self.host_usage is not None:
+        self.host_usage: HostUsagePart | None = None
+        if self.part.host:
+            self.host_usage = HostUsagePart(config, self.part, writer, subsystems, self._clock)
             opened.callback(self.host_usage.close)
         services = Services(
             Dependencies(
@@ -540,7 +541,7 @@ class Reloader:
 
     def _check_certificates(self) -> str:
         """Return the file that new connections are served with. Raises ConfigError, StateUnusable."""
-        check_certificates(self._config, self._clock)
+        Certificates(self._config, self._clock).load()
         return str(self._config.path(self._config.tcp.certificate))
 
     @staticmethod

@@ -5,12 +5,12 @@ The process is ready or not by its health status; its log has the cause.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ from ..keys.certificates import certificate_end
 from ..keys.issuer_keyring import KeyRing
 from ..log import event
 from ..metrics.service import RecentDecisions
-from ..metrics.state import SessionCensus
+from ..metrics.state import SessionCensus, version
 from .supervisor import Supervisor
 
 SINGLE: Final = "single"
@@ -42,44 +42,33 @@ SERVER: Final = "server"
 FOLLOWER: Final = "follower"
 
 
+@dataclass(eq=False)
 class StatusReport:
     """Reads the parts of a control process. Every method may be called from any thread."""
 
-    def __init__(
-        self,
-        config: Config,
-        writer: StateWriter,
-        part: ClusterRole,
-        readiness: Readiness,
-        supervisor: Supervisor,
-        census: SessionCensus,
-        recent: Callable[[], RecentDecisions],
-        audit_fault: Callable[[], str],
-    ) -> None:
-        """Report the uptime since now."""
-        self._config = config
-        self._writer = writer
-        self._part = part
-        self._readiness = readiness
-        self._supervisor = supervisor
-        self._census = census
-        self._recent = recent
-        self._audit_fault = audit_fault
-        self._began = time.monotonic()
+    config: Config
+    writer: StateWriter
+    part: ClusterRole
+    readiness: Readiness
+    supervisor: Supervisor
+    census: SessionCensus
+    recent: Callable[[], RecentDecisions]
+    audit_fault: Callable[[], str]
+    began: float = field(default_factory=time.monotonic, init=False)
 
     def read(self) -> ServerStatus:
         """Return the status; without the numbers of a state that can't be read, ``not_ready`` says why."""
-        writer, part, recent, alarm = self._writer, self._part, self._recent(), self._part.alarm
-        workers = self._supervisor.workers
+        writer, part, recent, alarm = self.writer, self.part, self.recent(), self.part.alarm
+        workers = self.supervisor.workers
         status = ServerStatus(
             version=version(),
-            uptime_ms=int((time.monotonic() - self._began) * 1000),
-            role=_role(self._config, leads=writer.leads),
+            uptime_ms=int((time.monotonic() - self.began) * 1000),
+            role=_role(self.config, leads=writer.leads),
             host=part.host,
-            not_ready=self._readiness.problem(),
+            not_ready=self.readiness.problem(),
             workers=len(workers),
             ready_workers=sum(worker.ready.is_set() for worker in workers),
-            worker_restarts=self._supervisor.restarts,
+            worker_restarts=self.supervisor.restarts,
             minute_ms=recent.ms,
             checks=recent.checks,
             denials=recent.denials,
@@ -89,12 +78,12 @@ class StatusReport:
             fresh=alarm is None and not writer.stale,
             record=part.record,
             alarm="" if alarm is None else str(alarm),
-            audit_fault=self._audit_fault(),
+            audit_fault=self.audit_fault(),
         )
-        status = _with_files(status, self._config)
+        status = _with_files(status, self.config)
         try:
             used, size = writer.room()
-            counts = self._census.statistics()
+            counts = self.census.statistics()
             return _with_counts(replace(status, revision=writer.head().revision), used, size, counts)
         except SessauthError:
             return status
@@ -103,17 +92,12 @@ class StatusReport:
 def folder_status(config: Config) -> ServerStatus:
     """Return the status of a server that does not run, as its folder shows it. Raises StateUnusable."""
     read_apart(config.state_dir)
-    reader = StateReader.open(config.state_dir)
-    try:
+    with closing(StateReader.open(config.state_dir)) as reader:
         with reader.rows() as rows:
             head, position = rows.head(), read_position(rows)
             used = rows.used_bytes(int(reader.env.stat()["psize"]))
-        counts, size = (
-            effective_status.take(reader, SystemClock().now_ms()),
-            int(reader.env.info()["map_size"]),
-        )
-    finally:
-        reader.close()
+        counts = effective_status.take(reader, SystemClock().now_ms())
+        size = int(reader.env.info()["map_size"])
     with brake_page.reader_page(config.state_dir / layout.BRAKE_FILE) as page:
         status = ServerStatus(
             version=version(),
@@ -128,14 +112,6 @@ def folder_status(config: Config) -> ServerStatus:
             alarm=brake_page.alarm_of(page),
         )
     return _with_counts(_with_files(status, config), used, size, counts)
-
-
-def version() -> str:
-    """Return the version of the installed package."""
-    try:
-        return importlib.metadata.version("sessauth")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _role(config: Config, *, leads: bool) -> str:
@@ -183,24 +159,16 @@ def _with_counts(
     )
 
 
+@dataclass(eq=False)
 class Readiness:
-    """Decides if a process may answer checks."""
+    """Decides if a process may answer checks, and reports that to ``set_ready``, the health service."""
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        verifier: Verifier,
-        keyring: KeyRing,
-        part: ClusterRole,
-        set_ready: Callable[[bool], object],
-    ) -> None:
-        """Report to ``set_ready``, the health service."""
-        self._writer = writer
-        self._verifier = verifier
-        self._keyring = keyring
-        self._part = part
-        self._set_ready = set_ready
-        self._before = ""
+    writer: StateWriter
+    verifier: Verifier
+    keyring: KeyRing
+    part: ClusterRole
+    set_ready: Callable[[bool], object]
+    _before: str = field(default="", init=False)
 
     def is_ready(self) -> bool:
         """Return True if state and clock are good for checks, and an issuer key can be used."""
@@ -209,14 +177,14 @@ class Readiness:
     def problem(self) -> str:
         """Return why this process is not ready; empty if it is."""
         try:
-            floor_ms = self._writer.head().clock_floor_ms
-            if self._part.alarm is not None:
-                return f"this host left its cluster's log: {self._part.alarm}"
-            if self._writer.braked:
-                return f"the brake denies every check: {self._writer.braked}"
-            if not self._verifier.view.current:
+            floor_ms = self.writer.head().clock_floor_ms
+            if self.part.alarm is not None:
+                return f"this host left its cluster's log: {self.part.alarm}"
+            if self.writer.braked:
+                return f"the brake denies every check: {self.writer.braked}"
+            if not self.verifier.view.current:
                 return "the state of this host is not known to be current, which denies every check"
-            late_ms = floor_ms - self._writer.now_ms()
+            late_ms = floor_ms - self.writer.now_ms()
             if late_ms > limits.CLOCK_STEP_MS:
                 # A clock that was wrong when the state was opened does not deviate from its own beginning.
                 # In whole minutes: it is logged whenever it changes.
@@ -225,7 +193,7 @@ class Readiness:
                     f"the wall clock is {minutes} min before the state's clock floor, which denies every "
                     "check: set the clock right, then restart the server"
                 )
-            return self._keyring.problem(self._writer.keys())
+            return self.keyring.problem(self.writer.keys())
         except SessauthError as error:
             return str(error)
 
@@ -237,7 +205,7 @@ class Readiness:
         """Set the health status; log the cause once when this process is not ready."""
         why, before = self.problem(), self._before
         self._before = why
-        self._set_ready(not why)
+        self.set_ready(not why)
         if why and why != before:
             event(logging.ERROR, "not_ready", error=why)
         elif before and not why:

@@ -28,7 +28,7 @@ from ...errors import ConfigError, NotLeader, ServerError
 from ...model.host import ItemProof
 from ..keys.credentials import Loaded, Principal
 from ..log import fault
-from ..metrics.shared_page import Page, row_of
+from ..metrics.shared_page import ROW_OF, Page
 from ..status import refused
 from ..transport.native import Receiving
 from ..transport.rpc import Deliver, Plan, Rpc, Run, cancelled_error
@@ -473,7 +473,7 @@ class DirectCallers:
         times = None if checks.page is None else checks.page.rpcs
         self._methods = {
             name.encode(): (
-                DirectMethod(kind, checks.checker, checks.explain, times, row_of(name, "OK")),
+                DirectMethod(kind, checks.checker, checks.explain, times, ROW_OF[name, "OK"]),
                 RULES[name].roles,
             )
             for name, kind in KINDS.items()

@@ -16,7 +16,7 @@ from typing import TypeVar
 from ...crypto.keys import KeyRecord, KeyStatus, SignedVerifierKey, key_id, public_jwk
 from ...errors import UsageError
 from ...model.change import add_credential, add_key, remove_credential, set_key_status
-from ...model.host import SERVER_OWNER, CredentialRecord, fault
+from ...model.host import SERVER_OWNER, CredentialRecord, fault, server_instance
 from ...state import layout
 from ...state.lmdb.cluster_rows import MAX_ADDRESS_BYTES
 from ...state.writer.state_writer import StateWriter
@@ -184,7 +184,7 @@ class KeyService(Service):
             revision = submit_and_wait(self.writer, change, call).revision
             keys.append(request_fields.key_message(self._key(added)))
             if name == "server_key" and self.hosts is not None:
-                self.hosts.register_server(request.name, added, request.address)
+                self.hosts.register_server(request.name, server_instance(added), request.address)
         return key_pb.AdmitServerResponse(server_key=keys[0], issuer_key=keys[1], revision=revision)
 
     def _require_free(self, request: key_pb.AdmitServerRequest) -> None:

@@ -112,14 +112,6 @@ class NativeServer:
         # The time of the last poll, on the monotonic clock.
         self.polled_at = 0.0
 
-    @staticmethod
-    def tls(certificates: Certificates) -> Callable[[], TlsContext]:
-        """Return what :meth:`add_port` needs for TLS. Raises ConfigError."""
-        certificates.native_context()
-        if problem := certificates.native_problem():
-            raise ConfigError(f"tcp.certificate, tcp.private_key: TLS can't be served natively: {problem}")
-        return certificates.native_context
-
     def add_port(self, address: str, tls: Callable[[], TlsContext] | None = None) -> int:
         """Listen on ``unix:PATH`` or ``HOST:PORT``; returns the port, 1 for a path. Raises OSError.
 
@@ -414,7 +406,11 @@ def bind_tcp(server: NativeServer, config: Config, address: str, setting: str) -
                 meaning="credentials and tokens travel in the clear; anyone who sees them can use them",
             )
             return server.add_port(address)
-        return server.add_port(address, server.tls(Certificates(config)))
+        certificates = Certificates(config)
+        certificates.context()
+        if problem := certificates.problem():
+            raise ConfigError(f"tcp.certificate, tcp.private_key: TLS can't be served natively: {problem}")
+        return server.add_port(address, certificates.context)
     except (OSError, ValueError) as error:
         problem = bind_problem(address) or str(error)
         raise ConfigError(f"{setting}: {address} can't be listened on: {problem}") from error

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -19,13 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ...client._usage_messages import late_message, read_session, session_message
 from ...clock import Clock
 from ...limits import MAX_TIME_MS
 from ...model.host import SERVER_PREFIX, HostRecord
 from ...model.session import Session, SessionLookup, SessionStatus
+from ...state.writer.state_writer import StateWriter
 from ...usage.session_usage import UseAfterEnd
 from ...v1 import usage_service_pb2 as pb
 from ..events import UsesAfterEnd
@@ -33,7 +33,7 @@ from ..log import event
 from ..sections import UsageSettings
 from ..status import refused
 from .host_report import MAX_LATE, HostUsageReport, LateUse
-from .store import NOT_WRITTEN_MS, LossMarker, UsageStore
+from .store import NOT_WRITTEN_MS, LossMarker, UsageStore, put_file
 
 # A host is silent if it has not reported for this time.
 SILENT_MS: Final = 30_000
@@ -43,22 +43,6 @@ SHORTEST_PAUSE_MS: Final = 1_000
 # In one report; further verifiers only go into the sum.
 MAX_VERIFIERS: Final = 1_024
 _TERM_BYTES: Final = 16
-
-
-class ClusterState(Protocol):
-    """The members used here of the writer of this host's folder."""
-
-    def get_session(self, session_id: bytes) -> Session | None:
-        """Return a session."""
-        ...
-
-    def hosts(self) -> list[HostRecord]:
-        """Return the hosts of the cluster."""
-        ...
-
-    def require_leading(self) -> None:
-        """Raise NotLeader if another server leads."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +63,7 @@ class ClusterUsage:
     def __init__(
         self,
         host: str,
-        state: ClusterState,
+        state: StateWriter,
         store: UsageStore,
         removed: RemovedHosts,
         uses_after_end: UsesAfterEnd,
@@ -391,11 +375,6 @@ class HostSums:
         """Return the last report of a host; None if there was none."""
         return self._hosts.get(host)
 
-    def names(self) -> list[str]:
-        """Return the hosts that have reported."""
-        with self._lock:
-            return list(self._hosts)
-
     def of_session(self, session_id: bytes) -> list[tuple[str, pb.HostSession]]:
         """Return each host's sum of a session, by host."""
         with self._lock:
@@ -443,7 +422,6 @@ class LateUses:
     """The last late uses, numbered from 1. Any thread may use it."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._lock = threading.Lock()
         self._waiting: deque[LateUse] = deque(maxlen=MAX_WAITING)
         self._number = 0
@@ -468,10 +446,7 @@ class LateUses:
             found = list(islice(self._waiting, begin - first, begin - first + MAX_LATE))
         messages = [
             pb.LateUse(
-                session_id=late.session_id,
-                host=late.host,
-                verifier=late.verifier,
-                use=late_message(late.use),
+                session_id=late.session_id, host=late.host, verifier=late.verifier, use=late_message(late.use)
             )
             for late in found
             if late.host != host
@@ -515,7 +490,8 @@ class RemovedHosts:
         if (removed, present, forgotten) == (self.removed_at_ms, self._present, self.forgotten_until_ms):
             return
         content: dict[str, Any] = {"present": sorted(present), "removed": removed}
-        self._write(content | ({"forgotten_until": forgotten} if forgotten else {}))
+        content |= {"forgotten_until": forgotten} if forgotten else {}
+        put_file(self._file, json.dumps(content).encode())
         self._present, self.removed_at_ms, self.forgotten_until_ms = set(present), removed, forgotten
 
     def _load(self) -> None:
@@ -527,20 +503,6 @@ class RemovedHosts:
         except (OSError, ValueError, RecursionError) as error:
             event(logging.ERROR, "usage_file_unreadable", file=str(self._file), error=str(error))
             self.forgotten_until_ms = MAX_TIME_MS
-
-    def _write(self, content: dict[str, Any]) -> None:
-        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._file.with_name(f".{FILE}.{secrets.token_hex(4)}.new")
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            with open(handle, "w", encoding="utf-8") as stream:
-                json.dump(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self._file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def _fields(content: object) -> tuple[set[str], dict[str, int], int]:

@@ -235,7 +235,7 @@ class UsagePassOn:
             self.problem = str(error) or type(error).__name__
             self._pause_ms = min(2 * self._pause_ms, LONGEST_PAUSE_MS)
             self._next_ms = now_ms + self._pause_ms
-            self._put_back(request)
+            self._mark_again(*(part.observation.session_id for part in request.sessions))
             return False
         self.problem = ""
         self._last_ms, self._pause_ms = now_ms, FIRST_PAUSE_MS
@@ -280,9 +280,6 @@ class UsagePassOn:
                 self._sent.pop(session_id, None)
                 self._changed[session_id] = 0
                 self._changed.move_to_end(session_id, last=False)
-
-    def _put_back(self, request: pb.ReportHostUsageRequest) -> None:
-        self._mark_again(*(part.observation.session_id for part in request.sessions))
 
     def _answered(
         self, request: pb.ReportHostUsageRequest, answer: pb.ReportHostUsageResponse, now_ms: int

@@ -421,7 +421,7 @@ class UsageFiles:
         """
         size = len(MAGIC) + len(data)
         path = self._path(session_id)
-        self._put(path, MAGIC + data)
+        put_file(path, MAGIC + data)
         written = path.stat().st_mtime_ns
         with self._lock:
             self._forget(session_id)
@@ -458,7 +458,7 @@ class UsageFiles:
 
     def leave_marker(self, data: bytes) -> None:
         """Say that everything was written. Raises OSError."""
-        self._put(self._folder / MARKER, data)
+        put_file(self._folder / MARKER, data)
 
     def _forget(self, session_id: bytes) -> None:
         size, _ = self._files.pop(session_id, (0, 0))
@@ -467,19 +467,21 @@ class UsageFiles:
     def _path(self, session_id: bytes) -> Path:
         return self._folder / f"{session_id.hex()}{SUFFIX}"
 
-    def _put(self, path: Path, data: bytes) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            with open(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+
+def put_file(path: Path, data: bytes) -> None:
+    """Replace a file durably, with mode 0600; its folder is made. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with open(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _found(folder: Path) -> list[tuple[bytes, int, int]]:
