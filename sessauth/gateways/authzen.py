@@ -19,7 +19,6 @@ subrequests are refused.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
@@ -42,6 +41,7 @@ from ..guard.services.presented import AUTHORIZATION, bearer
 from ..guard.services.routes import MARK, Places, ResourceTemplate, header_values, require_json
 from ..limits import MAX_JSON_BYTES
 from ..server.keys.credentials import CredentialFile
+from ..server.sections import is_loopback
 from .json_parts import elements, members, object_text, strict_object, string
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ class AuthZenEvaluator:
             try:
                 answer = await self._evaluate({**defaults, **members(item)})
             except UsageError as error:
-                answer = {
-                    "decision": False,
-                    "context": {"error": {"status": 400, "message": str(error)}},
-                }
+                answer = {"decision": False, "context": {"error": {"status": 400, "message": str(error)}}}
             answers.append(answer)
             if answer["decision"] is last:
                 break
@@ -279,7 +276,6 @@ class FaultyRequest(Exception):
     """An answer that is an error of the request."""
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
-        """Answer with a status and a message."""
         super().__init__(message)
         self.status = status
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -440,7 +436,7 @@ def bind(address: str, *, reachable: bool = False) -> socket.socket:
         host = host.strip("[]")
         if not port.isdecimal() or int(port) > 65_535:
             raise UsageError(f"listen: {address} is no path and no HOST:PORT")
-        if not reachable and not _is_loopback(host):
+        if not reachable and not is_loopback(host):
             raise UsageError(
                 f"listen: others reach {address}: give a TLS certificate and callers' credentials"
             )
@@ -519,10 +515,3 @@ def _bind_path(path: Path) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

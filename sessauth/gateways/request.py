@@ -69,7 +69,6 @@ class Fault(Enum):
     BODY_FORM = (400, -32600, "the body is not what this path takes, read strictly")
 
     def __init__(self, http: int, jsonrpc: int, text: str) -> None:
-        """Name the columns."""
         self.http = http
         self.jsonrpc = jsonrpc
         self.text = text
@@ -129,7 +128,6 @@ class Refused(Exception):
     """Raised inside the mapper to refuse a request."""
 
     def __init__(self, fault: Fault, detail: str) -> None:
-        """Store both."""
         super().__init__(detail)
         self.fault = fault
         self.detail = detail
@@ -162,17 +160,20 @@ _JSON: Final = re.compile(r'application/json(?: *; *charset *= *"?utf-8"?)? *', 
 
 
 class Headers:
-    """The headers of one request."""
+    """The headers of one request. With ``joined`` a comma is allowed between two lines.
 
-    __slots__ = ("_joined", "_params", "_values")
+    ``params`` are the Mcp-Param headers.
+    """
+
+    __slots__ = ("_values", "joined", "params")
 
     def __init__(
         self, method: str, path: str, pairs: Iterable[tuple[str, str | bytes]], *, joined: bool
     ) -> None:
         """Read pairs of name and value. Raises Refused for pairs that two readers could read differently."""
-        self._joined = joined
+        self.joined = joined
         self._values: dict[str, str] = {}
-        self._params: list[tuple[str, str]] = []
+        self.params: list[tuple[str, str]] = []
         values = self._values
         for name, value in pairs:
             if not name.islower():
@@ -184,12 +185,13 @@ class Headers:
             elif name in _REFUSED:
                 raise Refused(Fault.HEADER_FORM, f"{name} is not passed on")
             elif name.startswith(_PARAM):
-                self._params.append((name, value if isinstance(value, str) else _ascii(name, value)))
+                self.params.append((name, value if isinstance(value, str) else _ascii(name, value)))
             elif "_" in name and _is_read(name.replace("_", "-")):
                 raise Refused(Fault.HEADER_FORM, "a header that CGI reads as another one")
             elif name[:1] == ":":
                 _compare_header(name, value, method, path)
-        if "connection" in values and not _is_plain(values["connection"]):
+        named = values["connection"].split(",") if "connection" in values else ()
+        if any(part.strip().lower() not in _CONNECTION for part in named):
             raise Refused(Fault.HEADER_FORM, "connection names another header")
 
     def get(self, name: str) -> str | None:
@@ -238,16 +240,6 @@ class Headers:
             # A body that the gateway was not shown would look like none.
             raise Refused(Fault.PARTIAL_BODY, "no body, and no content-length: 0")
 
-    @property
-    def params(self) -> list[tuple[str, str]]:
-        """The Mcp-Param headers."""
-        return self._params
-
-    @property
-    def joined(self) -> bool:
-        """True if a comma is allowed between two lines."""
-        return self._joined
-
 
 def _ascii(name: str, value: bytes) -> str:
     try:
@@ -258,10 +250,6 @@ def _ascii(name: str, value: bytes) -> str:
 
 def _is_read(name: str) -> bool:
     return name in _READ or name in _REFUSED or name.startswith(("x-sessauth-", "mcp-"))
-
-
-def _is_plain(connection: str) -> bool:
-    return all(part.strip().lower() in _CONNECTION for part in connection.split(","))
 
 
 def _compare_header(name: str, value: str | bytes, method: str, path: str) -> None:

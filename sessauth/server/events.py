@@ -497,7 +497,6 @@ class UsesAfterEnd:
     """Adds up uses by session, and publishes events of them."""
 
     def __init__(self, sessions: SessionLookup, publish: Callable[[Event], None]) -> None:
-        """Publish events with ``publish``."""
         self._sessions = sessions
         self._publish = publish
         # Uses that were not published, since too many sessions were used at once.

@@ -179,7 +179,7 @@ def receipt_message(signed: SignedReceipt) -> receipt_pb2.SignedReceipt:
 
 # Fields of the message whose values are those of the model.
 _SAME_IN_SESSION = set(session_service_pb2.Session.DESCRIPTOR.fields_by_name) - {
-    *("status", "ceilings", "facts", "end_cause"),
+    *("status", "ceilings", "facts", "end_cause")
 }
 
 

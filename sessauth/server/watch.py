@@ -206,7 +206,6 @@ class Watchlist:
     """
 
     def __init__(self, verifier: Verifier, on_withdrawn: Callable[[Sequence[Withdrawal]], None]) -> None:
-        """Check by ``verifier``."""
         self._verifier = verifier
         self._on_withdrawn = on_withdrawn
         self._lock = threading.Lock()

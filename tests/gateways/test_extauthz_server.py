@@ -83,7 +83,7 @@ def test_calls_are_judged(start: Callable[..., Asked], world: World) -> None:
         set_by_us = {line.header.key: line.append_action for line in allowed.ok_response.headers}
         assert set_by_us == {"x-sessauth-session": 2, "x-sessauth-decision": 2}
         assert set(allowed.ok_response.headers_to_remove) == {
-            *("authorization", "x-sessauth-token", "x-sessauth-proof", "x-sessauth-refusal", *REPEATING),
+            *("authorization", "x-sessauth-token", "x-sessauth-proof", "x-sessauth-refusal", *REPEATING)
         }
         for tool in ("delete_repo", "drop_tables"):
             denied = asked.ask(request(text, tool))
@@ -162,10 +162,7 @@ def test_an_address_must_be_free_and_of_the_loopback(world: World, tmp_path: Pat
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError):
             server.listen(str(tmp_path / "file"))
-        with (
-            socket.create_server(("127.0.0.1", 0)) as taken,
-            pytest.raises(ConfigError, match="Address"),
-        ):
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="Address"):
             server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
     finally:
         server.stop(0)

@@ -9,10 +9,7 @@ from sessauth.gateways.request import Call, Fault, Refusal, RequestMapper
 from tests.gateways.requests import BEARER, CATALOGUE, JSON, MAPPER, TOKEN, get, post
 
 
-@pytest.mark.parametrize(
-    ("method", "action"),
-    [("GET", "read"), ("HEAD", "read"), ("DELETE", "delete")],
-)
+@pytest.mark.parametrize(("method", "action"), [("GET", "read"), ("HEAD", "read"), ("DELETE", "delete")])
 def test_the_method_is_the_action(method: str, action: str) -> None:
     """A request without a body."""
     assert get("/v1/customers/7", method=method) == Call(TOKEN, "", action, "api/v1/customers/7", b"{}")

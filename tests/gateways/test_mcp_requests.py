@@ -40,16 +40,7 @@ def test_a_tool_call_has_action_resource_facts_and_arguments() -> None:
 
     action, resource, facts = CATALOGUE.ask("get_weather")
     assert mapped == Call(
-        TOKEN,
-        "",
-        action,
-        resource,
-        b'{"city":"Paris","n":3}',
-        facts,
-        "tools/call",
-        "get_weather",
-        True,
-        b"1",
+        TOKEN, "", action, resource, b'{"city":"Paris","n":3}', facts, "tools/call", "get_weather", True, b"1"
     )
 
 

@@ -197,10 +197,7 @@ def test_an_open_token_is_bound_by_the_server(
     opened = operator.call(
         "TokenService/Mint",
         tokens.MintRequest(
-            session_id=session.id,
-            scopes=["read:files/**"],
-            audience=["gw"],
-            ending=token_pb2.ENDING_OPEN,
+            session_id=session.id, scopes=["read:files/**"], audience=["gw"], ending=token_pb2.ENDING_OPEN
         ),
     )
     made = operator.call(
@@ -218,10 +215,7 @@ def test_an_open_token_is_bound_by_the_server(
     assert check(operator, child.attenuate(key=holder)) == "ALLOWED"
     with pytest.raises(RpcError) as refused:
         operator.call("TokenService/Attenuate", tokens.AttenuateRequest(token=made.token))
-    assert (refused.value.code, refused.value.word) == (
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "NOT_EXTENDABLE",
-    )
+    assert (refused.value.code, refused.value.word) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_EXTENDABLE")
 
 
 def _issuer_key(operator: Caller) -> bytes:

@@ -40,10 +40,7 @@ def made() -> Iterator[Initialised]:
 def client_of(made: Initialised, check_target: str | None = None) -> Client:
     """Return a client of the operator, which a busy machine may let wait."""
     return Client(
-        str(made.socket),
-        credential_file=made.credential_file,
-        timeout_ms=20_000,
-        check_target=check_target,
+        str(made.socket), credential_file=made.credential_file, timeout_ms=20_000, check_target=check_target
     )
 
 

@@ -25,11 +25,7 @@ BOUND_MS = 3_000
 PAST_MS = BOUND_MS + MARGIN_MS
 HOST = "host-1"
 ONE, TWO = "server/one", "server/two"
-ACKNOWLEDGED, OUTLIVED, WAITING = (
-    VerifierState.ACKNOWLEDGED,
-    VerifierState.OUTLIVED,
-    VerifierState.WAITING,
-)
+ACKNOWLEDGED, OUTLIVED, WAITING = (VerifierState.ACKNOWLEDGED, VerifierState.OUTLIVED, VerifierState.WAITING)
 
 
 @dataclass

@@ -98,10 +98,7 @@ def test_who_may_ask(service: Service, token: tokens.MintResponse) -> None:
     """A gateway may, for its own audiences; an auditor may not."""
     gateway = service.add("survey-gateway", "gateway", ("gw",))
     assert list(_ask(gateway, token.token, audience="").verdicts) == [YES]
-    for caller, fields in (
-        (gateway, {"audience": "other"}),
-        (service.add("survey-auditor", "auditor"), {}),
-    ):
+    for caller, fields in ((gateway, {"audience": "other"}), (service.add("survey-auditor", "auditor"), {})):
         with pytest.raises(RpcError) as caught:
             _ask(caller, token.token, **fields)
         assert caught.value.code == grpc.StatusCode.PERMISSION_DENIED

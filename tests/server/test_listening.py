@@ -12,12 +12,7 @@ from sessauth.server.transport.native import NativeServer, Receiving
 
 
 def _server(opened: ExitStack, *, reuse_port: bool = False) -> NativeServer:
-    server = NativeServer(
-        lambda rpc: None,
-        Receiving(1_000),
-        slow_reader_seconds=1.0,
-        reuse_port=reuse_port,
-    )
+    server = NativeServer(lambda rpc: None, Receiving(1_000), slow_reader_seconds=1.0, reuse_port=reuse_port)
     opened.callback(server.stop, 0.0)
     return server
 

@@ -38,12 +38,7 @@ ALLOWED_LABELS = {
 }
 NOT_ALWAYS = {
     metric.name
-    for metric in (
-        judging.AUDIT_HEALTHY,
-        judging.AUDIT_LOST,
-        judging.AUDIT_RECORDED,
-        judging.AUDIT_WAITING,
-    )
+    for metric in (judging.AUDIT_HEALTHY, judging.AUDIT_LOST, judging.AUDIT_RECORDED, judging.AUDIT_WAITING)
 }
 
 

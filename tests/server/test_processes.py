@@ -54,8 +54,7 @@ class Running:
         request = sessions.OpenSessionRequest(subject="s", ceiling=[scope])
         session = self.operator.call("SessionService/OpenSession", request).session
         minted = self.operator.call(
-            "TokenService/Mint",
-            tokens.MintRequest(session_id=session.id, scopes=[scope], audience=["gw"]),
+            "TokenService/Mint", tokens.MintRequest(session_id=session.id, scopes=[scope], audience=["gw"])
         )
         item = checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
         return session.id, checks.CheckRequest(item=item, audience="gw")

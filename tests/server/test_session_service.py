@@ -85,10 +85,7 @@ def test_life_of_a_session(operator: Caller) -> None:
     assert (ended.status, ended.end_cause) == (record_pb2.SESSION_STATUS_ENDED, record_pb2.END_CAUSE_ASKED)
     with pytest.raises(RpcError) as refused:
         change("ResumeSession", pb.ResumeSessionRequest)
-    assert (refused.value.code, refused.value.word) == (
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "ALREADY_ENDED",
-    )
+    assert (refused.value.code, refused.value.word) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_ENDED")
 
 
 def test_expected_epoch_that_moved_is_aborted(operator: Caller) -> None:

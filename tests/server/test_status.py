@@ -11,13 +11,9 @@ from sessauth.model.change import Rejection
 from sessauth.server.status import CODES, WITHOUT_DETAIL, invalid, refused, to_status, word_of
 
 # Raised by a client or an embedded verifier, never within the server's services.
-NOT_THE_SERVERS = {
-    errors.SessauthError,
-    Denied,
-    errors.UnknownTool,
-    errors.ServerError,
-    errors.Rejected,
-} | {kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.ServerError)}
+NOT_THE_SERVERS = {errors.SessauthError, Denied, errors.UnknownTool, errors.ServerError, errors.Rejected} | {
+    kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.ServerError)
+}
 KINDS = [
     kind
     for kind in vars(errors).values()

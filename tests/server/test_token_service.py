@@ -51,10 +51,7 @@ def test_an_open_token_is_attenuated_by_the_service_as_by_the_library(
     assert child.block_id == token.block_ids[1]
     with pytest.raises(RpcError) as refused:
         operator.call("TokenService/Attenuate", pb.AttenuateRequest(token=child.token))
-    assert (refused.value.code, refused.value.word) == (
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "NOT_EXTENDABLE",
-    )
+    assert (refused.value.code, refused.value.word) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_EXTENDABLE")
 
 
 def test_widening_is_refused_with_the_part(operator: Caller, session: sessions.Session) -> None:

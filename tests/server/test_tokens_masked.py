@@ -89,11 +89,7 @@ def _ask(callers: list[Caller], token: str, secret: str) -> list[str]:
 def _manage(operator: Caller, session_id: bytes, secret: str) -> list[str]:
     """Put a secret into the texts of sessions, and into what is refused."""
     opening = sessions.OpenSessionRequest(
-        request_id=secret[:64],
-        subject=secret,
-        purpose=secret,
-        labels={"token": secret},
-        ceiling=["read:a"],
+        request_id=secret[:64], subject=secret, purpose=secret, labels={"token": secret}, ceiling=["read:a"]
     )
     said = [_try(operator, "SessionService/OpenSession", opening)]
     wrong = sessions.OpenSessionRequest(subject="s", ceiling=[f"read:a where {secret}"])

@@ -63,10 +63,7 @@ def test_a_call_without_a_deadline_is_refused(operator: Caller, token: tokens.Mi
     with pytest.raises(RpcError) as refused:
         operator.call("AuthorizationService/Check", _check(token), timeout=None)
 
-    assert (refused.value.code, refused.value.word) == (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "DEADLINE_REQUIRED",
-    )
+    assert (refused.value.code, refused.value.word) == (grpc.StatusCode.INVALID_ARGUMENT, "DEADLINE_REQUIRED")
 
 
 @pytest.mark.slow
@@ -87,10 +84,7 @@ def test_a_call_whose_message_does_not_come_ends_with_a_clear_status() -> None:
 
         for call in held:
             refused = read_error(call.exception(timeout=10))
-            assert (refused.code, refused.word) == (
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                "DEADLINE_EXCEEDED",
-            )
+            assert (refused.code, refused.word) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
             assert "limits.receive_ms" in refused.message
         assert service.control.serving.pools["read"].in_flight == 0
         closing.set()
@@ -376,10 +370,6 @@ def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
 
         assert not made.socket.exists()
         # A worker's address is another setting.
-        server = NativeServer(
-            lambda rpc: None,
-            Receiving(1_000),
-            slow_reader_seconds=1.0,
-        )
+        server = NativeServer(lambda rpc: None, Receiving(1_000), slow_reader_seconds=1.0)
         with pytest.raises(ConfigError, match=r"^tcp\.check_address: .*: Address already in use"):
             bind_tcp(server, config, address, "tcp.check_address")

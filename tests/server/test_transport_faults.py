@@ -25,11 +25,7 @@ LIST = "SessionService/ListSessions"
 @contextmanager
 def _server(accept: Callable[[Rpc], None], receiving: Receiving) -> Iterator[grpc.Channel]:
     """A bare server that has ``accept`` take its calls, and a channel to it."""
-    server = NativeServer(
-        accept,
-        receiving,
-        slow_reader_seconds=10.0,
-    )
+    server = NativeServer(accept, receiving, slow_reader_seconds=10.0)
     target = f"127.0.0.1:{server.add_port('127.0.0.1:0')}"
     server.start()
     with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:

@@ -205,10 +205,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
     """A report about an unknown session is dropped, and the rest of the batch stands."""
     unknown = secrets.token_bytes(16)
-    send(
-        clients["gw-1"],
-        batch(observed(unknown, block("r")), observed(session.id, block("r"))),
-    )
+    send(clients["gw-1"], batch(observed(unknown, block("r")), observed(session.id, block("r"))))
 
     assert clients["aud"].get_report(session.id).observation.allowed == 1
     for call in (clients["aud"].get_report, clients["aud"].get_census):

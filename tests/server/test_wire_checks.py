@@ -71,11 +71,7 @@ def both() -> Iterator[Both]:
     with running() as service:
         assert service.control is not None
         source = service.control.writer.source()
-        yield Both(
-            Verifier(source),
-            source,
-            token_sorts.request_values(service.operator),
-        )
+        yield Both(Verifier(source), source, token_sorts.request_values(service.operator))
 
 
 def _call(name: str, principal: Principal) -> CallContext:

@@ -154,18 +154,16 @@ class ExtAuthz:
         try:
             request = ExtAuthzRequest(data)
             mapped = self._map(request)
+            mcp, request_id = mapped.mcp, mapped.request_id
             if isinstance(mapped, Call):
-                mcp, request_id = mapped.mcp, mapped.request_id
                 decision = self._judge(mapped, request, may_wait)
             elif isinstance(mapped, TokenOnly):
-                mcp, request_id = mapped.mcp, mapped.request_id
                 decision = self._check_token(mapped, request, may_wait)
             elif mapped.fault is Fault.UNKNOWN_TOOL:
-                mcp, request_id = mapped.mcp, mapped.request_id
                 decision = self._unknown(mapped, request, may_wait)
             else:
                 event(logging.INFO, "refused", fault=mapped.fault.name, detail=mapped.detail)
-                return refuse(mapped.fault, mapped.mcp, mapped.request_id)
+                return refuse(mapped.fault, mcp, request_id)
             if decision is None:
                 return None
             if not is_answer(decision):
@@ -188,14 +186,8 @@ class ExtAuthz:
         # Envoy's marker comes with a body only: one without a body is the client's.
         if request.partial or (request.partial is False and not request.body):
             return Refusal(Fault.PARTIAL_BODY, "Envoy shows a part of the body", False)
-        return self._mapper.map(
-            request.method,
-            request.path,
-            request.headers,
-            request.body,
-            size=request.size,
-            joined=request.joined,
-        )
+        of_request = request.method, request.path, request.headers, request.body
+        return self._mapper.map(*of_request, size=request.size, joined=request.joined)
 
     def _judge(self, call: Call, request: ExtAuthzRequest, may_wait: bool) -> DecisionBase | None:
         prepared = self._prepared.get(call.token)

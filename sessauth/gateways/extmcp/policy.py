@@ -33,7 +33,7 @@ ANSWERED_ONLY: Final = frozenset({"resources/subscribe", "resources/unsubscribe"
 # Never passed on to a server.
 _REMOVED: Final = (AUTHORIZATION, PROOF, "x-sessauth-token")
 _CODES: Final[Mapping[Outward, messages.Refused.Code]] = {
-    Outward.UNAVAILABLE: messages.Refused.CODE_UNSPECIFIED,
+    Outward.UNAVAILABLE: messages.Refused.CODE_UNSPECIFIED
 }
 _MESSAGE: Final = b'{"jsonrpc":"2.0","id":1,"method":%b,"params":%b}'
 _log: Final = logging.getLogger("sessauth.gateways.extmcp")

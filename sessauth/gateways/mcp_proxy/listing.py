@@ -179,10 +179,7 @@ class Listing:
     """The newest list of a server's tools. Calls wait for it where there is none."""
 
     def __init__(
-        self,
-        catalogue: ToolCatalog,
-        ask: Ask,
-        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        self, catalogue: ToolCatalog, ask: Ask, run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     ) -> None:
         """Read lists by ``ask``, in tasks that ``run`` begins."""
         self._catalogue = catalogue

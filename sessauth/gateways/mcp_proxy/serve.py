@@ -144,12 +144,7 @@ async def serve(
                 await writer.drain()
 
         proxy = McpProxy(
-            guard,
-            catalogue,
-            to_client,
-            upstream.send,
-            approval_url=approval_url,
-            on_arguments=on_arguments,
+            guard, catalogue, to_client, upstream.send, approval_url=approval_url, on_arguments=on_arguments
         )
         ending = await _first(
             _from_client(proxy, reader, upstream, client_ended, to_client),

@@ -23,13 +23,13 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from ...decisions.tool_catalog import TOOLS_CALL
 from ...errors import UsageError
 from ...guard.mcp_terms import VERSION, meta_of
+from ...server.sections import is_loopback
 from .messages import (
     MAX_SERVER_LINE,
     BadMessage,
@@ -203,7 +203,7 @@ class Url:
         if any(char <= " " for char in text):
             raise UsageError("--url: has a space or a control character")
         tls = parts.scheme == "https"
-        if not tls and not insecure and not _is_local(parts.hostname):
+        if not tls and not insecure and not is_loopback(parts.hostname):
             raise UsageError("--url: is not https, and shows all to the network; --insecure-tcp permits it")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(parts.hostname, port or (443 if tls else 80), path, tls)
@@ -213,13 +213,6 @@ class Url:
         """The value of the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Answer:

@@ -276,7 +276,6 @@ class SharedBarriers(_LazyThread):
     """Asks a source for barriers, in a thread of its own that the first call starts."""
 
     def __init__(self, source: LogSource) -> None:
-        """Ask nothing yet."""
         super().__init__(source, "sessauth-barriers", "ask the engine with")
         # The barrier that has not begun yet.
         self._next: Future[Barrier] | None = None
@@ -352,7 +351,6 @@ class FollowedHosts:
     """The latest report of each host, by principal and name; the oldest go beyond :data:`MAX_HOSTS`."""
 
     def __init__(self) -> None:
-        """Begin without hosts."""
         self._lock = threading.Lock()
         self._reports: dict[tuple[str, str], HostReport] = {}
         # Separate: a host in an alarm has no proof, so no beat names it as fresh.

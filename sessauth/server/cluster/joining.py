@@ -61,10 +61,7 @@ def open_source(config: Config) -> FeedClient:
             certificate, private_key = config.part_certificate
         tls = Tls(path(settings.server_ca), path(certificate), path(private_key))
     servers = FeedServers.resolve(
-        settings.servers,
-        credential_file=credential,
-        tls=tls,
-        insecure_tcp=settings.insecure_tcp,
+        settings.servers, credential_file=credential, tls=tls, insecure_tcp=settings.insecure_tcp
     )
     return FeedClient(servers, host, settings.staleness_ms)
 

@@ -127,11 +127,7 @@ def lower_floor(writer: StateWriter, carried: CarriedLog, address: str, ttl_ms: 
 
 
 def _decide(
-    writer: StateWriter,
-    carried: CarriedLog,
-    leader: Leader,
-    engine_id: str,
-    decide: Callable[[Group], None],
+    writer: StateWriter, carried: CarriedLog, leader: Leader, engine_id: str, decide: Callable[[Group], None]
 ) -> None:
     """Run ``decide`` in a group of a term. Raises StateError if the lead is lost."""
     try:

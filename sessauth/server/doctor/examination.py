@@ -26,6 +26,7 @@ from ...model.server_status import ServerStatus
 from ...state import layout
 from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config import Config
+from ..keys import local_files
 from ..metrics.state import version
 from ..sections import host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
@@ -231,11 +232,7 @@ def _synchronisation() -> Iterator[Finding]:
 
 def find_in_places(host: Host) -> Iterator[Finding]:
     """Yield the findings."""
-    config = host.config
-    try:
-        owner = config.state_dir.stat().st_uid
-    except OSError:
-        owner = os.geteuid()
+    config, owner = host.config, local_files.owner_of(host.config)
     for setting, folder in _folders(config):
         problem = _problem(folder, owner)
         if problem:
@@ -347,8 +344,8 @@ def examine(load: Callable[[], Config], host_of: Callable[[Config], Host]) -> li
         config = load()
     except ConfigError as error:
         return [of_error("settings", error, "correct the key; 'sessauth freeze' works meanwhile")]
-    owner = _other_owner(config)
-    if owner is not None:
+    owner = local_files.owner_of(config)
+    if os.geteuid() not in (0, owner):
         words = f"this user is neither root nor user {owner}, who owns {config.state_dir}: it can't read all"
         return [Finding("not_examined", words, "run it as the service's user, or as root")]
     host = _with_state_fault(host_of(config))
@@ -363,16 +360,6 @@ def _with_state_fault(host: Host) -> Host:
     except StateError as error:
         return replace(host, state_fault=error)
     return host
-
-
-def _other_owner(config: Config) -> int | None:
-    """Return the user of the state folder, if this one is another and not root."""
-    try:
-        owner = config.state_dir.stat().st_uid
-    except OSError:
-        # A finding of the folder.
-        return None
-    return None if os.geteuid() in (0, owner) else owner
 
 
 def _findings(part: Callable[[Host], Iterator[Finding]], host: Host) -> Iterator[Finding]:

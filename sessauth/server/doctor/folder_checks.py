@@ -6,8 +6,10 @@ Of backups they check the age of the newest, and that it can be restored; of fil
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -55,38 +57,29 @@ def find_in_folder(host: Host) -> Iterator[Finding]:
     except StateError as error:
         yield of_error("state_unusable", error)
         return
-    try:
-        yield from _brake(host)
-        yield from _membership(host, reader)
-        yield from _clock(host, reader)
-        yield from _room(host, reader)
-        yield from _sessions(host, reader)
-        yield from _audit(host, reader)
-    except StateUnusable as error:
-        yield of_error("state_unusable", error)
-    finally:
-        reader.close()
+    with closing(reader):
+        try:
+            yield from _brake(host)
+            for part in (_membership, _clock, _room, _sessions, _audit):
+                yield from part(host, reader)
+        except StateUnusable as error:
+            yield of_error("state_unusable", error)
+
+
+# Remedies of a failed write, of a freeze by hand and of a cluster's freeze.
+_RELEASES: Final = (
+    "remove the cause of the failed write, then start the server again, which tries a write",
+    "'sessauth thaw --this-host' ends the freeze of this host, once you know that all is well",
+    "'sessauth thaw' at a server ends the cluster's freeze, once you know that all is well",
+)
 
 
 def _brake(host: Host) -> Iterator[Finding]:
     with brake.reader_page(host.config.state_dir / layout.BRAKE_FILE) as page:
         reason, alarm, stale = brake.reason_of(page), brake.alarm_of(page), brake.is_stale(page)
-        remedies = (
-            (
-                brake.failed_of(page),
-                "remove the cause of the failed write, then start the server again, which tries a write",
-            ),
-            (
-                brake.by_hand_of(page).engaged,
-                "'sessauth thaw --this-host' ends the freeze of this host, once you know that all is well",
-            ),
-            (
-                bool(brake.cluster_reason_of(page)),
-                "'sessauth thaw' at a server ends the cluster's freeze, once you know that all is well",
-            ),
-        )
+        holds = brake.failed_of(page), brake.by_hand_of(page).engaged, bool(brake.cluster_reason_of(page))
     if reason is not None:
-        remedy = "; ".join(text for holds, text in remedies if holds)
+        remedy = "; ".join(itertools.compress(_RELEASES, holds))
         yield Finding("brake", f"every check on this host is denied: {reason}", remedy or "see the message")
     if alarm:
         yield Finding(
@@ -273,14 +266,11 @@ def _cluster_id(host: Host) -> str:
         # A finding of the folder.
         return ""
     try:
-        reader = StateReader.open(host.config.state_dir)
+        with closing(StateReader.open(host.config.state_dir)) as reader:
+            return reader.head().cluster_id.hex()
     except StateError:
         # A finding of the folder.
         return ""
-    try:
-        return reader.head().cluster_id.hex()
-    finally:
-        reader.close()
 
 
 def newest_backup(folder: Path) -> Path | None:
@@ -393,13 +383,11 @@ def _issuer_key(host: Host) -> Iterator[Finding]:
         # A finding of the folder.
         return
     try:
-        with reader.rows() as rows:
+        with closing(reader), reader.rows() as rows:
             records = [record for record in map(rows.key, rows.key_ids()) if record is not None]
     except StateUnusable as error:
         yield of_error("state_unusable", error)
         return
-    finally:
-        reader.close()
     try:
         problem = ring.problem(records)
     except (KeyFolderError, OSError) as error:

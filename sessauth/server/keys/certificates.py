@@ -166,7 +166,6 @@ class Certificates:
     """
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Use the files that ``config`` names."""
         self._config = config
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
@@ -338,7 +337,6 @@ class ExpiryWatch:
     """Logs certificates that end soon: once at each of :data:`WARN_DAYS`, and when they ended."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
-        """Log nothing yet."""
         self._config = config
         self._clock = clock
         self._next_ms = 0

@@ -143,7 +143,6 @@ class CredentialSource(ABC):
     """The API keys that are accepted. A subclass reads them, in :meth:`current`."""
 
     def __init__(self) -> None:
-        """Accept no caller yet."""
         # Replaced by another object when the entries change.
         self.loaded = Loaded()
         # ``loaded`` needs no check of the file until then, in seconds of the monotonic clock.

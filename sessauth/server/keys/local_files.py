@@ -59,22 +59,22 @@ def check(config: Config) -> None:
     the owner of the state folder, or to root. Raises StateUnusable WRONG_MODE or WRONG_OWNER with the command
     to type.
     """
+    _check_files(_authority_files(config), owner_of(config))
+
+
+def owner_of(config: Config) -> int:
+    """Return the user of the state folder; this process's own while there is none."""
     try:
-        owner = config.state_dir.stat().st_uid
+        return config.state_dir.stat().st_uid
     except OSError:
-        owner = os.geteuid()
-    _check_files(_authority_files(config), owner)
+        return os.geteuid()
 
 
 def problems(config: Config) -> Iterator[StateUnusable]:
     """Yield the error of each file that :func:`check` refuses."""
-    try:
-        owner = config.state_dir.stat().st_uid
-    except OSError:
-        owner = os.geteuid()
     for guarded in _authority_files(config):
         try:
-            _check_files([guarded], owner)
+            _check_files([guarded], owner_of(config))
         except StateUnusable as error:
             yield error
 
@@ -157,7 +157,7 @@ class LocalChanges:
         brake: Callable[[], ManualBrake],
         clock: Clock,
         *,
-        cluster_brake: Callable[[], str] = str,
+        cluster_brake: Callable[[], str],
         records: bool,
         fsync_ms: int,
     ) -> None:
@@ -331,8 +331,8 @@ def _brake(by_hand: ManualBrake) -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
-    for part, word in (("credentials", "credential"), ("identities", "identity")):
-        yield from _entry_differences(word, before[part], now[part])
+    yield from _entry_differences("credential", before["credentials"], now["credentials"])
+    yield from _entry_differences("identity", before["identities"], now["identities"])
     yield from _brake_differences(before["brake"], now["brake"])
     reason, reason_before = now["cluster_brake"]["reason"], before["cluster_brake"].get("reason", "")
     if reason != reason_before:

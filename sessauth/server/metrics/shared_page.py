@@ -68,7 +68,6 @@ class Page:
     """One process's numbers. ``handle`` is the descriptor that another process maps, -1 for none."""
 
     def __init__(self, memory: mmap.mmap, handle: int = -1) -> None:
-        """Use ``memory`` with its content."""
         view = memoryview(memory)
         self.handle = handle
         self.counters = CheckCounters(view[:_RPCS_AT])

@@ -187,7 +187,6 @@ class SessionCensus:
     """Counts the sessions of a log. Every method may be called from any thread."""
 
     def __init__(self, writer: StateWriter) -> None:
-        """Count nothing yet."""
         self._writer = writer
         self._lock = threading.Lock()
         self._statistics = StateStatistics()

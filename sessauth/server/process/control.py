@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from grpc_health.v1 import health_pb2
-
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, ServerError, SessauthError, StateUnusable
 from ...state.host.proof_keys import ProofReader
@@ -428,7 +426,6 @@ class Services:
     """One implementation of each service. ``status`` answers when its ``read`` was set."""
 
     def __init__(self, parts: Dependencies) -> None:
-        """Compose the services."""
         self.status = StatusService()
         self.checks = _checks(parts)
         self._services = _services(parts, self.status, self.checks)
@@ -436,7 +433,7 @@ class Services:
 
     def methods(self) -> list[Method]:
         """Return the RPCs of all services, with those of the health service."""
-        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
+        methods = methods_of(self.health.descriptor, self.health.methods())
         for service in self._services:
             methods += methods_of(service.descriptor, service.methods())
         return methods

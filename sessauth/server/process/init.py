@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...clock import Clock, SystemClock
 from ...crypto.keys import KeyStatus
 from ...errors import ConfigError
 from ...model import change as changes
@@ -93,7 +92,7 @@ class Initialised:
     key_id: bytes
 
 
-def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initialised:
+def initialise(home: Path | None = None) -> Initialised:
     """Make folders, state, issuer key, operator credential and a sample configuration.
 
     Raises ConfigError if the home folder was initialised before, StateError if a folder can't be used.
@@ -109,31 +108,19 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
             )
     make_folders(config)
     local_files.check(config)
-    log = StateWriter.open(
-        config.state_dir, create=True, map_size=config.server.map_size_bytes, clock=clock or SystemClock()
-    )
-    try:
+    with StateWriter.open(config.state_dir, create=True, map_size=config.server.map_size_bytes) as log:
         key = KeyRing(config.keys_dir).make(FIRST_KEY_REQUEST)
         change = changes.add_key(FIRST_KEY_REQUEST, key.public_key, status=KeyStatus.ACTIVE, actor=OPERATOR)
         outcome = log.submit(change).result(timeout=WAIT_SECONDS)
         if outcome.rejection != Rejection.ALREADY_EXISTS:
             outcome.raise_if_rejected()
-    finally:
-        log.close()
     credential = CredentialFile(config.credentials_file).add(OPERATOR, OPERATOR)
     _write_new(credential_file, credential + "\n", 0o600)
     config_file = config.home / "sessauth.toml"
     if not config_file.exists():
         _write_new(config_file, SAMPLE, 0o644)
-    return Initialised(
-        config.home,
-        config.state_dir,
-        config.keys_dir,
-        config_file,
-        credential_file,
-        config.socket,
-        key.key_id,
-    )
+    paths = config.home, config.state_dir, config.keys_dir, config_file, credential_file, config.socket
+    return Initialised(*paths, key.key_id)
 
 
 def make_folders(config: Config) -> None:

@@ -58,7 +58,6 @@ class Starts:
     """The starts of the workers of one supervisor. After one that failed they come one after the other."""
 
     def __init__(self) -> None:
-        """Limit the first starts."""
         # How long a worker that starts may get no CPU time.
         self.seconds = START_SECONDS
         self._starting: set[int] = set()

@@ -14,10 +14,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import IO
-
-from grpc_health.v1 import health_pb2
+from typing import Any
 
 from ...client import Client
 from ...client._verifier_channel import VerifierChannel
@@ -25,7 +25,6 @@ from ...clock import SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_keys import ProofReader
 from ...state.lmdb.reader import StateReader
-from ...v1 import authorization_service_pb2
 from ...verifier.base import POLL_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
 from .. import log
@@ -58,15 +57,7 @@ def main() -> int:
     set_on(stop, signal.SIGTERM, signal.SIGINT)
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
-        run(
-            config,
-            int(settings["index"]),
-            stop,
-            sys.stdout,
-            settings["credential"],
-            settings["metrics"],
-            start_seconds=settings["start_seconds"],
-        )
+        run(config, settings, stop)
     except (SessauthError, OSError) as error:
         # OSError: the pipe to a parent that is gone.
         log.event(logging.ERROR, "worker_failed", index=settings["index"], error=repr(error))
@@ -74,36 +65,28 @@ def main() -> int:
     return 0
 
 
-def run(
-    config: Config,
-    index: int,
-    stop: threading.Event,
-    out: IO[str],
-    credential: str,
-    metrics: int = -1,
-    *,
-    start_seconds: float,
-) -> None:
-    """Serve as worker ``index`` until ``stop`` is set.
+def run(config: Config, settings: Mapping[str, Any], stop: threading.Event) -> None:
+    """Serve as worker ``index`` of ``settings`` until ``stop`` is set.
 
     ``credential`` is that of the control process, for calls that need the writer. ``metrics`` is the
     descriptor of this process's page, -1 for none. The control process has ``start_seconds`` to register it.
     """
+    index, name, metrics = int(settings["index"]), worker_name(settings["index"]), settings["metrics"]
     page = Page.inherited(metrics) if metrics >= 0 else None
-    source = StateReader.open(config.state_dir)
-    tracing = open_tracing(config.tracing, worker_name(index))
-    forwarder = Forwarder(config.socket, credential, tracing)
-    control = Client(str(config.socket), credential, timeout_ms=REPORT_MS)
-    channel = VerifierChannel(control)
-    recorder = None
-    try:
+    with ExitStack() as opened:
+        tracing = open_tracing(config.tracing, name)
+        if tracing is not None:
+            opened.callback(tracing.close)
+        source = opened.enter_context(closing(StateReader.open(config.state_dir)))
+        forwarder = opened.enter_context(closing(Forwarder(config.socket, settings["credential"], tracing)))
+        control = Client(str(config.socket), settings["credential"], timeout_ms=REPORT_MS)
+        channel = VerifierChannel(opened.enter_context(closing(control)))
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.counters = page.counters if page is not None else None
-        recorder = ServerRecorder(config, verifier, source, worker_name(index), SystemClock())
+        recorder = ServerRecorder(config, verifier, source, name, SystemClock())
+        opened.callback(recorder.close)
         if config.reports_observations:
-            recorder.report_observations(
-                channel, source, verifier=worker_name(index), wants_usage=config.usage.enabled
-            )
+            recorder.report_observations(channel, source, verifier=name, wants_usage=config.usage.enabled)
         source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
@@ -112,65 +95,54 @@ def run(
         authorization = AuthorizationService(
             verifier, source, failures, RemoteWriter(forwarder), watching, tracing
         )
-        service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
-        health = HealthService([service.full_name])
-        methods = methods_of(service, authorization.methods())
-        methods += methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], health.methods())
+        health = HealthService([authorization.descriptor.full_name])
+        methods = methods_of(authorization.descriptor, authorization.methods())
+        methods += methods_of(health.descriptor, health.methods())
         sys.setswitchinterval(SWITCH_SECONDS)
         in_cluster = config.cluster.enabled or bool(config.follow.servers)
-        authenticator = Authenticator.of(config, carried=source if in_cluster else None)
         serving = Serving(
             config,
             methods,
             reuse_port=True,
-            authenticator=authenticator,
+            authenticator=Authenticator.of(config, carried=source if in_cluster else None),
             meter=page,
             tracing=tracing,
             direct=authorization.direct_checks(page),
         )
         publisher = None
         if page is not None:
-            audit = recorder.audit_numbers
-            publisher = Publisher(page, verifier, serving, watching, audit)
+            publisher = Publisher(page, verifier, serving, watching, recorder.audit_numbers)
         serving.bind_unix(config.check_socket(index))
         if config.tcp.check_address:
             serving.bind_tcp(config.tcp.check_address, "tcp.check_address")
         grace_ms = 0
-        registering = RegistrationLoop(
-            verifier.view, source, partial(_register, channel), worker_name(index), 0
-        )
+        registering = RegistrationLoop(verifier.view, source, partial(_register, channel), name, 0)
         try:
             recorder.start()
-            _wait_registered(registering, stop, start_seconds)
+            _wait_registered(registering, stop, settings["start_seconds"])
             serving.start()
             _require_progress(serving, source)
             health.set_ready(True)
-            log.event(
-                logging.INFO,
-                "worker_ready",
-                index=index,
-                socket=str(config.check_socket(index)),
-            )
-            if publisher is not None:
-                publisher.publish()
+            log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
             # The heartbeat comes first: once ready, the worker's decisions count.
-            _write_line(out, _heartbeat(recorder))
-            _write_line(out, "ready")
-            _serve_until(config, serving, source, recorder, stop, out, publisher)
+            _beat(recorder, publisher)
+            _write_line("ready")
+            beat = time.monotonic() + ALIVE_SECONDS
+            while not stop.wait(SAME_FILES_SECONDS):
+                if not source.files_unchanged():
+                    # The mapped file may have no writer any more: never check by it again.
+                    message = f"{config.state_dir}: its files were replaced; starting again"
+                    raise StateUnusable(message, "SWAPPED")
+                if time.monotonic() >= beat:
+                    _require_progress(serving, source)
+                    _beat(recorder, publisher)
+                    beat = time.monotonic() + ALIVE_SECONDS
             grace_ms = config.limits.drain_ms
         finally:
             health.drain()
             watching.drain()
             serving.stop(grace_ms)
             registering.close()
-    finally:
-        if recorder is not None:
-            recorder.close()
-        control.close()
-        forwarder.close()
-        source.close()
-        if tracing is not None:
-            tracing.close()
 
 
 def _register(channel: VerifierChannel, registration: Registration) -> int:
@@ -193,36 +165,16 @@ def _wait_registered(registering: RegistrationLoop, stop: threading.Event, secon
             raise ServerError(f"not registered within {seconds:.0f} s: {registering.problem}")
 
 
-def _serve_until(
-    config: Config,
-    serving: Serving,
-    source: StateReader,
-    recorder: ServerRecorder,
-    stop: threading.Event,
-    out: IO[str],
-    publisher: Publisher | None,
-) -> None:
-    """Write heartbeats until ``stop`` is set. Raises StateUnusable when the state was replaced."""
-    beat = time.monotonic() + ALIVE_SECONDS
-    while not stop.wait(SAME_FILES_SECONDS):
-        if not source.files_unchanged():
-            # The mapped file may have no writer any more: never check by it again.
-            raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
-        if time.monotonic() >= beat:
-            _require_progress(serving, source)
-            if publisher is not None:
-                publisher.publish()
-            _write_line(out, _heartbeat(recorder))
-            beat = time.monotonic() + ALIVE_SECONDS
+def _beat(recorder: ServerRecorder, publisher: Publisher | None) -> None:
+    """Publish the numbers of this process, and write the heartbeat."""
+    if publisher is not None:
+        publisher.publish()
+    _write_line("alive" if recorder.healthy else "unrecorded")
 
 
-def _heartbeat(recorder: ServerRecorder) -> str:
-    return "alive" if recorder.healthy else "unrecorded"
-
-
-def _write_line(out: IO[str], word: str) -> None:
-    out.write(f"{word}\n")
-    out.flush()
+def _write_line(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 def _require_progress(serving: Serving, source: StateReader) -> None:

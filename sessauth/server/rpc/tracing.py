@@ -94,11 +94,7 @@ class Tracing:
             method,
             context=parent,
             kind=self._trace.SpanKind.SERVER,
-            attributes={
-                "rpc.system.name": "grpc",
-                "rpc.method": method,
-                "sessauth.process": self._process,
-            },
+            attributes={"rpc.system.name": "grpc", "rpc.method": method, "sessauth.process": self._process},
         )
         token = self._context.attach(self._trace.set_span_in_context(span)) if attach else None
         call.span = (span, token)

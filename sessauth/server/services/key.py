@@ -309,7 +309,4 @@ class CredentialService(Service):
 
     def _require_cluster(self) -> None:
         if not self.writer.is_carried:
-            raise refused(
-                "NOT_IN_CLUSTER",
-                "this server is a single host; its callers are in its own file",
-            )
+            raise refused("NOT_IN_CLUSTER", "this server is a single host; its callers are in its own file")

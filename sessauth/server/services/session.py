@@ -207,10 +207,7 @@ class SessionService(Service):
         )
 
     def _minting(
-        self,
-        request: session_pb.OpenSessionRequest,
-        ceiling: list[ScopeRecord],
-        parent: Session | None,
+        self, request: session_pb.OpenSessionRequest, ceiling: list[ScopeRecord], parent: Session | None
     ) -> Minting:
         """Read the request for the first token of a session that is opened."""
         require_repeatable(request.mint)

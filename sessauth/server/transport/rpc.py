@@ -73,7 +73,6 @@ class Rpc:
     plan: Plan
 
     def __init__(self, call: NativeCall) -> None:
-        """Take over a new call."""
         self._call: NativeCall | None = call
         self._deadline = call.deadline
         self.method = call.method

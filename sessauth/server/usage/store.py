@@ -628,7 +628,7 @@ def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]])
         inherited=[
             record_pb2.Ceiling.FromString(kernel.encode_message("Ceiling", {"scopes": list(layer)}))
             for layer in inherited
-        ],
+        ]
     )
     set_session(report, session)
     return report

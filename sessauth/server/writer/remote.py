@@ -83,10 +83,7 @@ class Forwarder:
         if seconds <= 0.0:
             raise refused("WRITER_UNREACHABLE", "no time is left to ask the control process")
         message = forward_pb.ForwardRequest(
-            method=method,
-            principal=call.principal.name,
-            audiences=call.principal.audiences,
-            request=request,
+            method=method, principal=call.principal.name, audiences=call.principal.audiences, request=request
         )
         metadata: Metadata = (self._credential, (ORIGINAL_CALLER, call.principal.name.encode()))
         if self._tracing is not None:

@@ -33,11 +33,7 @@ class Door:
         self.channel = grpc.insecure_channel(target)
 
     def request(
-        self,
-        method: str,
-        params: Any,
-        headers: list[tuple[str, str]],
-        services: tuple[str, ...] = (SERVER,),
+        self, method: str, params: Any, headers: list[tuple[str, str]], services: tuple[str, ...] = (SERVER,)
     ) -> messages.McpRequestAnswer:
         """Ask for a client's message."""
         encoded = params if isinstance(params, bytes) else json.dumps(params).encode()
