@@ -73,7 +73,7 @@ class ListeningServer:
     def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, let running ones end within the grace, and remove sockets."""
         self._server.stop(grace_seconds).wait(grace_seconds + 1)
-        self._pool.shutdown(wait=False, cancel_waiting=True)
+        self._pool.shutdown()
         while self._sockets:
             self._sockets.pop().unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.half_sent import Connection, headers
+from tests.support.pool_calls import CountedCalls
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 from tests.support.watching import Stream
 
@@ -73,7 +74,8 @@ def test_half_sent_checks_of_a_gateway_leave_nothing_that_an_end_waits_behind(se
     operator, gateway = service.operator, service.add("gw-1", "gateway")
     session_id, _ = _open(operator)
     assert service.control is not None
-    serving = service.control.serving
+    serving, counted = service.control.serving, CountedCalls()
+    serving.accounting._meter = counted  # type: ignore[assignment]
     connections = [Connection(service.made.socket) for _ in range(2)]
     block = headers(CHECK, gateway.credential, 30)
     for connection in connections:
@@ -84,7 +86,7 @@ def test_half_sent_checks_of_a_gateway_leave_nothing_that_an_end_waits_behind(se
 
     assert ended.session.ended_at_ms
     assert wait_until(lambda: all(each.ended == HALF_SENT for each in connections))
-    assert serving.accounting.counts()[CHECK, "CHECKS_AT_WORKERS"] == 2 * HALF_SENT
+    assert counted[CHECK, "FAILED_PRECONDITION"] == 2 * HALF_SENT
     assert serving._router._receiving.waiting == 0
     for each in connections:
         each.close()

@@ -178,21 +178,6 @@ def test_a_server_that_drains_answers_no_new_check(service: Service, item: pb.Ch
     assert refused.value.word == "SHUTTING_DOWN"
 
 
-def test_calls_of_the_loop_are_counted(service: Service, item: pb.CheckItem) -> None:
-    """They are counted like those of a pool."""
-    gateway = service.add("gw-1", "gateway", ("gw",))
-    _warm(service, gateway, item)
-    assert service.control is not None
-    counts = service.control.serving.accounting.counts
-
-    before = counts()["/sessauth.v1.AuthorizationService/Check", "OK"]
-    for _ in range(5):
-        gateway.call(CHECK, pb.CheckRequest(item=item))
-
-    after = ("/sessauth.v1.AuthorizationService/Check", "OK")
-    assert wait_until(lambda: counts()[after] == before + 5, 5)
-
-
 def test_a_scrape_has_the_numbers_of_the_loop(item: pb.CheckItem) -> None:
     """Connections, and checks that needed no thread."""
     with running(metrics={"address": "127.0.0.1:0"}) as measured:

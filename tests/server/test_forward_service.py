@@ -22,6 +22,7 @@ from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.pool_calls import submit
 from tests.support.service import RPCS, Caller, RpcError, Service, running, wait_until
 
 MAP_BYTES = 16 << 20
@@ -221,7 +222,7 @@ def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckR
     with running(limits={"change_threads": 1, "queue_places": 9}) as service, ThreadPoolExecutor() as callers:
         assert service.control is not None
         pool = service.control.serving.pools["change"]
-        held = pool.submit(release.wait, 30)
+        held = submit(pool, release.wait, 30)
         workers = [Forwarder(service.made.socket, _credential(service)) for _ in range(2)]
 
         def ask(worker: int, name: str) -> Future[bytes]:

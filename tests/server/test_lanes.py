@@ -25,6 +25,7 @@ from sessauth.server.rpc.authenticate import (
     stranger_status,
 )
 from sessauth.server.rpc.call import REFUSALS_PER_SECOND, Accounting
+from tests.support.pool_calls import CountedCalls
 from tests.support.service import SHORT, home_folder, running
 
 CHECK = "/sessauth.v1.AuthorizationService/Check"
@@ -92,7 +93,8 @@ def test_refusals_beyond_those_that_are_logged_are_counted(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Health, unknown methods, and all calls where other hosts state callers, go the long way."""
-    counting = Accounting()
+    counted = CountedCalls()
+    counting = Accounting(counted)  # type: ignore[arg-type]
     lanes = Lanes(authenticator, counting, [CHECK, HEALTH])
     assert not lanes.counts_refusal(CHECK.encode())
     monkeypatch.setattr(call.time, "monotonic", lambda: 1_000.5)
@@ -101,7 +103,7 @@ def test_refusals_beyond_those_that_are_logged_are_counted(
     assert lanes.counts_refusal(CHECK.encode())
     assert not lanes.counts_refusal(HEALTH.encode())
     assert not lanes.counts_refusal(b"/a.B/C")
-    assert counting.counts() == {(CHECK, "UNAUTHENTICATED"): 1}
+    assert counted == {(CHECK, "UNAUTHENTICATED"): 1}
     monkeypatch.setattr(authenticator, "statements", object())
     assert not lanes.counts_refusal(CHECK.encode())
 

@@ -8,11 +8,12 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sessauth.server.rpc import pool as pool_names
-from sessauth.server.rpc.pool import BoundedPool, open_pools
+from sessauth.server.rpc.pool import BoundedPool, PoolShare, open_pools
 from sessauth.server.sections import LimitSettings
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.pool_calls import submit
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
 
@@ -42,7 +43,7 @@ def test_a_full_pool_refuses_and_the_reserved_pool_works() -> None:
             request = checks.CheckRequest(item=item, audience="gw")
             release = threading.Event()
             busy = [pools[pool_names.CHECK], pools[pool_names.READ], pools[pool_names.CHANGE]]
-            held = [pool.submit(release.wait, 30) for pool in busy for _ in range(pool.capacity)]
+            held = [submit(pool, release.wait, 30) for pool in busy for _ in range(pool.capacity)]
 
             for rpc, message in [
                 ("AuthorizationService/Check", request),
@@ -126,7 +127,7 @@ def test_strangers_take_no_place(service: Service) -> None:
     assert service.control is not None
     pool = service.control.serving.pools[pool_names.RESERVED]
     release = threading.Event()
-    held = [pool.submit(release.wait, 30) for _ in range(pool.capacity)]
+    held = [submit(pool, release.wait, 30) for _ in range(pool.capacity)]
 
     with pytest.raises(RpcError) as refused:
         stranger.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
@@ -137,23 +138,22 @@ def test_strangers_take_no_place(service: Service) -> None:
 
 
 def test_a_place_is_given_back_however_a_call_ends() -> None:
-    """A pool counts calls that return, raise and are dropped from the queue alike."""
-    pool = BoundedPool("test", 1, 3)
+    """A pool counts calls that return and raise alike, and goes on after one that raises."""
+    pool = BoundedPool("test", 1, 2)
     release = threading.Event()
-    running_call = pool.submit(release.wait, 30)
-    failing = pool.submit(lambda: 1 / 0)
-    dropped = pool.submit(lambda: None)
-    assert (pool.in_flight, pool.full) == (3, False)
-    assert dropped.cancel()
+    running_call = submit(pool, release.wait, 30)
+    pool.submit(PoolShare(pool), lambda: 1 / 0)
+    last = submit(pool, int)
+    assert (pool.in_flight, pool.full) == (3, True)
 
     release.set()
 
-    assert running_call.result(10) is True
-    assert isinstance(failing.exception(10), ZeroDivisionError)
-    pool.shutdown(wait=True)
+    assert (running_call.result(10), last.result(10)) == (True, 0)
+    pool.shutdown()
+    pool.join(10)
     assert pool.in_flight == 0
     with pytest.raises(RuntimeError):
-        pool.submit(lambda: None)
+        submit(pool, int)
     assert pool.in_flight == 0
 
 

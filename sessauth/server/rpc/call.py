@@ -5,7 +5,7 @@ Most handlers take and return protobuf messages; those called thousands of times
 Each call has a deadline, and the server has a longest one. A call without a deadline could hold its thread
 forever. A call with a longer deadline than the server's cap is cancelled at the cap.
 
-Every call is counted by method and outcome, and logged: changes at INFO, reads and checks at DEBUG. Refusals
+Every call is measured if there are metrics, and logged: changes at INFO, reads and checks at DEBUG. Refusals
 are logged at INFO, those of strangers, of missing roles and of full pools at WARNING: at most 50 a second,
 the rest is counted. The server's own faults are logged at ERROR with their traceback.
 """
@@ -244,62 +244,47 @@ class CallCounts:
 
 
 class Accounting:
-    """Counts and logs calls. The log level is read once, here: it decides if reads and checks are logged."""
+    """Measures and logs calls. The log level is read once: it decides if reads and checks are logged."""
 
     def __init__(self, meter: Page | None = None) -> None:
         """Begin at 0; ``meter`` observes how long each call took."""
         self._meter = meter
         # Calls that found their pool full, by pool.
         self.overloaded: Counter[str] = Counter()
-        # Returns the calls that the server's loop answered, by method.
-        self.direct_counts: Callable[[], Mapping[str, int]] = dict
         self._lock = threading.Lock()
-        self._succeeded: dict[str, CallCounts] = {}
-        self._failed: Counter[tuple[str, str]] = Counter()
         self._second = 0
         self._logged = 0
         self._suppressed = 0
         # Each call is logged.
         self.verbose = LOGGER.isEnabledFor(logging.DEBUG)
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of calls by method and word; the word of a success is ``OK``."""
-        succeeded = {(method, "OK"): counts.read() for method, counts in self._succeeded.items()}
-        for method, number in self.direct_counts().items():
-            succeeded[method, "OK"] = succeeded.get((method, "OK"), 0) + number
-        with self._lock:
-            return {**{key: number for key, number in succeeded.items() if number}, **self._failed}
-
     def success_recorder(self, method: str, rule: Rule) -> Callable[[CallContext], object]:
         """Return a function that records a successful call of ``method``."""
-        up = self._succeeded.setdefault(method, CallCounts()).up
         level = logging.INFO if rule.changes else logging.DEBUG
 
-        def count(call: CallContext) -> None:
-            up()
-
-        def count_and_log(call: CallContext) -> None:
-            up()
+        def log(call: CallContext) -> None:
             event(level, "call", **self._fields(call, "OK"))
 
+        def pass_by(call: CallContext) -> None:
+            """Do nothing."""
+
         # Checks succeed thousands of times a second: the level is not looked up for each of them.
-        record = count_and_log if rule.changes or self.verbose else count
+        record = log if rule.changes or self.verbose else pass_by
         meter = self._meter
         if meter is None:
             return record
 
-        def count_and_measure(call: CallContext) -> None:
+        def measure(call: CallContext) -> None:
             record(call)
             meter.observe(method, "OK", time.monotonic() - call.started)
 
-        return count_and_measure
+        return measure
 
     def record_failure(self, call: CallContext, error: BaseException) -> None:
         """Count a call that failed or was refused, and log it."""
         word = word_of(error)
-        with self._lock:
-            self._failed[call.method, word] += 1
-            if word == "OVERLOADED":
+        if word == "OVERLOADED":
+            with self._lock:
                 self.overloaded[pool_of(call.rule, call.principal.role)] += 1
         if self._meter is not None:
             self._meter.observe(call.method, CODES[word].name, time.monotonic() - call.started)
@@ -319,7 +304,6 @@ class Accounting:
             if self._second != int(time.monotonic()) or self._logged < REFUSALS_PER_SECOND:
                 return False
             self._suppressed += 1
-            self._failed[method, STRANGER] += 1
         if self._meter is not None:
             self._meter.observe(method, CODES[STRANGER].name, 0.0)
         return True

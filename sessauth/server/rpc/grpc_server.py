@@ -90,7 +90,6 @@ class Serving:
         found = None
         if direct is not None and not self._traced and not self.accounting.verbose:
             found = self._direct = DirectCallers(direct, callers)
-            self.accounting.direct_counts = found.counts
         return NativeServer(
             self._router.accept,
             receiving,

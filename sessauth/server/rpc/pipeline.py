@@ -493,10 +493,6 @@ class DirectCallers:
         """Admit no caller any more: the router refuses new calls."""
         self._draining = True
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of calls that were answered, by RPC."""
-        return {name.decode(): method.answered for name, (method, _) in self._methods.items()}
-
     def generation(self) -> int:
         """Return a number that grows when credentials or identities change."""
         credentials = self._authenticator.credentials

@@ -8,15 +8,13 @@ overloaded. Operators' calls of these have a pool of their own.
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from ..log import fault
 from ..sections import LimitSettings
@@ -53,88 +51,19 @@ def blocking_section() -> Iterator[None]:
         pool.leave_blocking()
 
 
-class PoolTask:
-    """A function call that waits, runs or has ended: a future without a condition for every call.
+# A call that waits for a thread: its share of the pool, whose place it has, and its function with arguments.
+_Waiting: TypeAlias = "tuple[PoolShare[Any], Callable[..., object], tuple[Any, ...]]"
 
-    Only a caller that waits for the result pays for waiting. Work and callbacks that two threads may reach
-    for are popped from a list, which one of them does first, so no lock is taken.
-    """
 
-    __slots__ = ("_callbacks", "_ended", "_error", "_release", "_value", "_work")
-
-    def __init__(
-        self, release: Callable[[], None], function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
-        """Hold a call of ``function``; ``release`` is called when it has ended, however it ends."""
-        self._work = [(function, args)]
-        self._release = release
-        self._callbacks: list[Callable[[PoolTask], object]] = []
-        self._ended = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Make the call, unless it was cancelled."""
-        try:
-            function, args = self._work.pop()
-        except IndexError:
-            return
-        try:
-            self._value = function(*args)
-        except BaseException as error:  # noqa: BLE001 - it is raised by result()
-            self._error = error
-        if self._value is HELD:
-            return
-        self._release()
-        self._ended = True
-        if self._callbacks:
-            self._run_callbacks()
-
-    def cancel(self) -> bool:
-        """Drop the call; False if it has begun."""
-        try:
-            self._work.pop()
-        except IndexError:
-            return False
-        self._error = CancelledError()
-        self._release()
-        self._ended = True
-        self._run_callbacks()
-        return True
-
-    def add_done_callback(self, callback: Callable[[PoolTask], object]) -> None:
-        """Call ``callback`` with the task when the call has ended, at once if it has."""
-        self._callbacks.append(callback)
-        if self._ended:
-            self._run_callbacks()
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end and return the exception; TimeoutError after ``timeout`` seconds."""
-        ended = threading.Event()
-        self.add_done_callback(lambda _: ended.set())
-        if not ended.wait(timeout):
-            raise concurrent.futures.TimeoutError
-        return self._error
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the call's result, or raise its exception."""
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        return self._value
-
-    def _run_callbacks(self) -> None:
-        # A callback appended meanwhile is called here or by the thread that appended it, never by both.
-        callbacks = self._callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop()
-            except IndexError:
-                return
-            try:
-                callback(self)
-            except Exception as error:  # noqa: BLE001 - the thread goes on to the next call
-                fault("callback", error)
+def _run(share: PoolShare[Any], function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    """Make a call, and give its place back unless it is held."""
+    result = None
+    try:
+        result = function(*args)
+    except BaseException as error:  # noqa: BLE001 - the thread goes on to the next call
+        fault("call", error)
+    if result is not HELD:
+        share.release()
 
 
 class BoundedPool:
@@ -148,7 +77,7 @@ class BoundedPool:
     ``compensating_threads`` more threads then do the work of those that block.
 
     It is no ``ThreadPoolExecutor``: the future and the semaphore that one makes and signals for each call
-    cost more than a check.
+    cost more than a check. Nobody waits for a call's result: it ends its call itself.
     """
 
     def __init__(
@@ -167,9 +96,7 @@ class BoundedPool:
         self._compensating = 0
         self._closed = False
         self.count_lock = threading.Lock()
-        # The share of this process itself, which is no principal.
-        self._own_share: PoolShare[Any] = PoolShare(self)
-        self._waiting: SimpleQueue[PoolTask | None] = SimpleQueue()
+        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._running: list[threading.Thread] = []
         self._started = 0
         # Calls begun by core threads, and by others. Compared, not added up: a lost one is a moved one.
@@ -183,16 +110,11 @@ class BoundedPool:
         """True if the next call must be refused."""
         return self.in_flight >= self.capacity
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> PoolTask:
-        """Take a place, which is given back when the call has ended, however it ends.
+    def submit(self, share: PoolShare[Any], function: Callable[..., object], /, *args: Any) -> None:
+        """Take a place in a principal's share, which is given back when the call has ended, however it ends.
 
         Raises RuntimeError once the pool was shut down, and if not one thread can be started.
         """
-        return self.submit_for(self._own_share, function, *args)
-
-    def submit_for(self, share: PoolShare[Any], function: Callable[..., Any], /, *args: Any) -> PoolTask:
-        """Take a place in a principal's share. See :meth:`submit`."""
-        task = PoolTask(share.release, function, args)
         with self.count_lock:
             if self._closed:
                 raise RuntimeError(f"the {self.name} pool was shut down")
@@ -200,15 +122,11 @@ class BoundedPool:
                 self._start(self._run_core)
             self.in_flight += 1
             share.in_flight += 1
-        self._waiting.put(task)
-        if self._blocked > self._compensating:
-            with self.count_lock:
-                self._compensate()
-        return task
+        self.resume(share, function, *args)
 
-    def resume(self, share: PoolShare[Any], function: Callable[..., Any], /, *args: Any) -> None:
-        """Go on with a call that kept its place, in a thread of this pool."""
-        self._waiting.put(PoolTask(share.release, function, args))
+    def resume(self, share: PoolShare[Any], function: Callable[..., object], /, *args: Any) -> None:
+        """Go on with a call that has its place, in a thread of this pool."""
+        self._waiting.put((share, function, args))
         if self._blocked > self._compensating:
             with self.count_lock:
                 self._compensate()
@@ -248,27 +166,22 @@ class BoundedPool:
                 self._begun_at_poll, self._stuck_since = begun, now
             return now - self._stuck_since
 
-    def shutdown(self, wait: bool = True, *, cancel_waiting: bool = False) -> None:
-        """Accept no more calls; those that wait still run, unless ``cancel_waiting`` drops them."""
+    def shutdown(self) -> None:
+        """Accept no more calls, and drop those that wait. Waits for nothing."""
         with self.count_lock:
             self._closed = True
-        while cancel_waiting:
-            try:
-                task = self._waiting.get_nowait()
-            except Empty:
-                break
-            if task is not None:
-                task.cancel()
+        with suppress(Empty):
+            while True:
+                if (waiting := self._waiting.get_nowait()) is not None:
+                    waiting[0].release()
         for _ in range(self.threads + self.compensating_threads):
             self._waiting.put(None)
-        if wait:
-            self.join(None)
 
-    def join(self, seconds: float | None) -> None:
-        """Wait for the threads of a pool that was shut down, at most ``seconds``; None has no end."""
-        until = None if seconds is None else time.monotonic() + seconds
+    def join(self, seconds: float) -> None:
+        """Wait for the threads of a pool that was shut down, at most ``seconds``."""
+        until = time.monotonic() + seconds
         for thread in self._running.copy():
-            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _start(self, work: Callable[[], None]) -> bool:
         """Start a thread; False if the system has none, and another one is there to do the work."""
@@ -301,7 +214,7 @@ class BoundedPool:
             if task is None:
                 return
             begun[0] += 1
-            task.run()
+            _run(*task)
 
     def _run_spare(self) -> None:
         """Work until the core goes on, nothing waits any more, or the pool is shut down."""
@@ -330,7 +243,7 @@ class BoundedPool:
                 if task is None:
                     return
                 self._begun[1] += 1
-                task.run()
+                _run(*task)
         except Empty:
             return
 
@@ -443,7 +356,7 @@ class PoolSet:
         self._closing.set()
         until = time.monotonic() + CLOSE_SECONDS
         for pool in self:
-            pool.shutdown(wait=False, cancel_waiting=True)
+            pool.shutdown()
         for pool in self:
             pool.join(max(0.0, until - time.monotonic()))
 

@@ -86,7 +86,7 @@ class Tracing:
 
     def begin(self, call: CallContext, *, attach: bool) -> None:
         """Begin the span of a call."""
-        metadata = call.context.invocation_metadata() or ()
+        metadata = call.context.metadata
         carried = {key: value for key, value in metadata if key in TRACEPARENT and isinstance(value, str)}
         parent = self._carrier.extract(carried)
         method = call.method.lstrip("/")

@@ -317,7 +317,7 @@ class Receiving:
             self._refuse_full(rpc)
             return
         try:
-            share.pool.submit_for(share, rpc.plan.run, rpc, message)
+            share.pool.submit(share, rpc.plan.run, rpc, message)
         except RuntimeError:
             rpc.plan.refuse(rpc, refused("OVERLOADED", "no thread for the call; retry later"))
 

@@ -102,10 +102,6 @@ class Rpc:
         """Return the seconds until the client's deadline, at least 0."""
         return max(self._deadline - time.time(), 0.0)
 
-    def invocation_metadata(self) -> Metadata:
-        """Return the metadata that the client sent."""
-        return self.metadata
-
     def peer(self) -> str:
         """Return the address of the client; empty once the call has ended."""
         call = self._call
