@@ -26,7 +26,7 @@ from ..limits import MAX_TIME_MS, MAX_TOKEN_BYTES
 from ..reasons import Stage
 from ..verifier.verifier import Verifier
 from .periodic import PollingThread
-from .rpc.call import CallContext, CallCounts
+from .rpc.call import CallContext
 from .sections import LimitSettings
 from .status import refused
 
@@ -304,8 +304,8 @@ class Watching(PollingThread[WatchedStream]):
         self._max_calls = limits.watched_calls
         self._max_bytes = limits.watched_bytes
         self._clock = clock or SystemClock()
-        # Counts withdrawn allows.
-        self.withdrawals = CallCounts()
+        # The number of withdrawn allows.
+        self.withdrawals = 0
         self._last_state: object = None
         self._all_again_at = 0.0
 
@@ -325,6 +325,11 @@ class Watching(PollingThread[WatchedStream]):
             stream.close()
             with self._lock:
                 self._members.discard(stream)
+
+    def count_withdrawal(self) -> None:
+        """Count a withdrawn allow."""
+        with self._lock:
+            self.withdrawals += 1
 
     def open_now(self) -> tuple[int, int]:
         """Return the number of watched streams, and of the calls on them."""

@@ -40,7 +40,7 @@ class ClusterServer:
     def leads(self) -> bool:
         """True while it leads."""
         membership = self.control.membership
-        return membership is not None and membership.leader is not None
+        return membership is not None and membership.carried.leader is not None
 
     def reason(self, token: str) -> Reason:
         """Return the reason of a check by this server's own folder."""

@@ -31,11 +31,11 @@ class Stating:
     def statement(self, rpc: str, request: Any, **fields: Any) -> CallerStatement:
         """Return a good statement of an operator, with some fields replaced."""
         membership, log = self.leader.control.membership, self.leader.control.writer
-        assert membership is not None and membership.leader is not None
+        assert membership is not None and membership.carried.leader is not None
         good = CallerStatement(
             log.head().cluster_id,
             self.name,
-            membership.leader.term,
+            membership.carried.leader.term,
             SHORT.get(rpc, rpc) if rpc.startswith("/") else f"/sessauth.v1.{rpc}",
             blake2b(request.SerializeToString(), digest_size=32).digest(),
             "ann",

@@ -215,21 +215,14 @@ class Url:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+@dataclass(eq=False)
 class Answer:
-    """An answer whose body is read as it comes; close it."""
+    """An answer whose body is read as it comes; close it. Names of ``headers`` are in lower case."""
 
-    def __init__(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        """Take the head, names in lower case, and the connection after it."""
-        self.status = status
-        self.headers = headers
-        self._reader = reader
-        self._writer = writer
+    status: int
+    headers: Mapping[str, str]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
     @property
     def media_type(self) -> str:
@@ -247,13 +240,13 @@ class Answer:
             elif "content-length" in self.headers:
                 rest = _number(self.headers["content-length"], 10)
                 while rest:
-                    part = await self._reader.read(min(rest, _READ))
+                    part = await self.reader.read(min(rest, _READ))
                     if not part:
                         raise HttpError("the answer ended early")
                     rest -= len(part)
                     yield part
             else:
-                while part := await self._reader.read(_READ):
+                while part := await self.reader.read(_READ):
                     yield part
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             raise HttpError("the answer is no HTTP") from None
@@ -269,21 +262,21 @@ class Answer:
 
     def close(self) -> None:
         """Close the connection."""
-        self._writer.close()
+        self.writer.close()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:
-            head = await self._reader.readuntil(b"\r\n")
+            head = await self.reader.readuntil(b"\r\n")
             rest = _number(head.split(b";")[0].strip().decode("ascii", "replace"), 16)
             if not rest:
                 return
             while rest:
-                part = await self._reader.read(min(rest, _READ))
+                part = await self.reader.read(min(rest, _READ))
                 if not part:
                     raise HttpError("the answer ended early")
                 rest -= len(part)
                 yield part
-            if await self._reader.readexactly(2) != b"\r\n":
+            if await self.reader.readexactly(2) != b"\r\n":
                 raise HttpError("the answer is no HTTP")
 
 

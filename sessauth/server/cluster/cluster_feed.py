@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
@@ -508,25 +508,20 @@ class BeatWriter:
         return number, beat.signed_by(self._key).encode()
 
 
+@dataclass(eq=False)
 class ListedHosts:
     """The hosts that may be granted freshness, listed again only when one of them changed.
 
     Each barrier is a write, twenty a second at most: with the list in each, a thousand hosts would fill an
-    engine while nothing happens.
+    engine while nothing happens. ``listing(hosts)`` gives the number of a new list, and the list as it is
+    stored.
     """
 
-    def __init__(
-        self,
-        followed: FollowedHosts,
-        clock: Clock,
-        listing: Callable[[tuple[HostApplied, ...]], tuple[int, bytes]],
-    ) -> None:
-        """``listing(hosts)`` gives the number of a new list, and the list as it is stored."""
-        self._followed = followed
-        self._clock = clock
-        self._listing = listing
-        self._next: tuple[int, tuple[HostApplied, ...]] = (0, ())
-        self._stored: tuple[int, tuple[HostApplied, ...]] = (0, ())
+    followed: FollowedHosts
+    clock: Clock
+    listing: Callable[[tuple[HostApplied, ...]], tuple[int, bytes]]
+    _next: tuple[int, tuple[HostApplied, ...]] = field(default=(0, ()), init=False)
+    _stored: tuple[int, tuple[HostApplied, ...]] = field(default=(0, ()), init=False)
 
     @property
     def number(self) -> int:
@@ -539,7 +534,7 @@ class ListedHosts:
         hosts = tuple(
             HostApplied(report.host, report.instance, report.applied, report.reads)
             for report in sorted(
-                self._followed.active(self._clock.steady_ms()),
+                self.followed.active(self.clock.steady_ms()),
                 key=lambda report: (report.host, report.principal),
             )
         )
@@ -549,7 +544,7 @@ class ListedHosts:
         self._stored = (0, ())
         if not hosts:
             return b""
-        number, data = self._listing(hosts)
+        number, data = self.listing(hosts)
         self._next = (number, hosts)
         return data
 

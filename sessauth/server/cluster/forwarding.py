@@ -278,27 +278,22 @@ class StatementSigner:
         return encoded if len(encoded) <= MAX_STATEMENT_BYTES else None
 
 
+@dataclass(eq=False)
 class StatementJudge:
-    """Accepts the statements of the cluster's hosts, by this server's own state."""
+    """Accepts the statements of the cluster's hosts, by this server's own state.
 
-    def __init__(
-        self,
-        cluster_id: bytes,
-        source: LmdbSource,
-        leader: Callable[[], Leader | None],
-        callers: Authenticator,
-        clock: Clock,
-    ) -> None:
-        """Accept statements to ``leader()``; it may be another server, to which this one forwards them.
+    They are to ``leader()``, which may be another server, to which this one forwards them. ``callers`` are
+    those of this server.
+    """
 
-        ``callers`` are those of this server.
-        """
-        self._cluster_id = cluster_id
-        self._source = source
-        self._leader = leader
-        self._callers = callers
-        self._clock = clock
-        self._ids = StatementIds(clock)
+    cluster_id: bytes
+    source: LmdbSource
+    leader: Callable[[], Leader | None]
+    callers: Authenticator
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self._ids = StatementIds(self.clock)
 
     def accept(self, data: bytes, method: str) -> StatedCaller:
         """Return the caller that ``data`` states for a call of ``method``.
@@ -338,20 +333,20 @@ class StatementJudge:
             raise _refused(f"the state can't be read: {error}") from error
 
     def _caller_of(self, signed: SignedStatement, statement: CallerStatement) -> Principal:
-        leader = self._leader()
-        if statement.cluster_id != self._cluster_id:
+        leader = self.leader()
+        if statement.cluster_id != self.cluster_id:
             raise _refused("it belongs to another cluster")
         if leader is None or statement.term != leader.term:
             raise _refused(f"it is for term {statement.term}, which is not the present one")
-        age_ms = self._clock.now_ms() - statement.issued_at_ms
+        age_ms = self.clock.now_ms() - statement.issued_at_ms
         if not -MAX_AHEAD_MS <= age_ms <= MAX_AGE_MS:
             raise _refused(f"it is {age_ms} ms old by this host's clock")
         principal = _principal(statement)
-        if statement.credential and not self._callers.has_credential(principal, statement.credential):
+        if statement.credential and not self.callers.has_credential(principal, statement.credential):
             raise _refused(
                 f"{principal.name!r} is no caller of the cluster any more, or by another credential"
             )
-        with self._source.rows() as rows:
+        with self.source.rows() as rows:
             if statement.host.startswith(SERVER_PREFIX):
                 _require_server(rows, signed, statement)
             else:
@@ -369,7 +364,7 @@ class StatementJudge:
             raise _refused(f"host {statement.host!r} is not registered with this key")
         if statement.role != GATEWAY or statement.method not in BY_FOLLOWERS:
             raise _refused(f"a follower's host states no {statement.role!r} for {statement.method}")
-        if not self._callers.is_principal(host.principal, FOLLOWER):
+        if not self.callers.is_principal(host.principal, FOLLOWER):
             raise _refused(f"{host.principal!r}, who registered {statement.host!r}, is no follower any more")
         if not cluster_rows.is_current(rows, host):
             raise _refused(f"{statement.host!r} was registered by an earlier credential {host.principal!r}")

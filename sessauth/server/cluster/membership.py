@@ -24,7 +24,7 @@ from ...state.lmdb.cluster_rows import hosts, read_position
 from ...state.lmdb.reader import StateReader
 from ...state.lmdb.rows import TxnRows
 from ...state.replication.carried_log import CarriedLog
-from ...state.replication.carrier import Carrier, Compactor, EngineRoom, EngineSource, Leader, Trimmer
+from ...state.replication.carrier import Carrier, Compactor, EngineRoom, EngineSource, Trimmer
 from ...state.replication.election import Election, Peers, genuine_beats
 from ...state.replication.follower import Freshness, ReplicationThread
 from ...state.writer.group import Group
@@ -172,11 +172,6 @@ class Membership(ClusterRole):
             raise NotLeader("this server leads by now")
         answer = self.forward(REPORT_USAGE, request.SerializeToString(), own_call(self.host), refusal)
         return pb.ReportHostUsageResponse.FromString(answer)
-
-    @property
-    def leader(self) -> Leader | None:
-        """This server's own term, None while it does not lead."""
-        return self.carried.leader
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return tasks that run once a second."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -59,44 +60,35 @@ class _Rows(NamedTuple):
     registrations_since_ms: int
 
 
+@dataclass(eq=False)
 class ReceiptIssuer:
-    """Issues receipts from the state of one control process. Any thread may use it."""
+    """Issues receipts from the state of one control process. Any thread may use it.
 
-    def __init__(
-        self,
-        writer: StateWriter,
-        verifier: Verifier,
-        keyring: KeyRing,
-        registry: VerifierRegistry,
-        clock: Clock,
-        *,
-        wait_ms: int = 200,
-        last_allow_ms: Callable[[bytes], int],
-    ) -> None:
-        """Sign with the keys of ``keyring``.
+    ``verifier`` is the process's own. ``last_allow_ms`` returns when a call of a session was last allowed, in
+    ms since 1970; 0: not known. ``wait_ms`` bounds the wait for acknowledgements.
+    """
 
-        ``verifier`` is the process's own. ``wait_ms`` bounds the wait for acknowledgements.
-        ``last_allow_ms`` returns when a call of a session was last allowed, in ms since 1970; 0: not known.
-        """
-        self._writer = writer
-        self._verifier = verifier
-        self._keyring = keyring
-        self._registry = registry
-        self._clock = clock
-        self._wait_ms = wait_ms
-        self.last_allow_ms = last_allow_ms
-        # Finished receipts on their way to the disk.
-        self._storing: dict[bytes, Receipt] = {}
-        # Receipts by state, since this process began.
-        self.issued: Counter[ReceiptState] = Counter()
-        self._counter_lock = threading.Lock()
-        # The hosts of a cluster; None: this server is a single host.
-        self.hosts: HostEvidence | None = None
-        self._wait_slots = threading.BoundedSemaphore(WAITING_AT_ONCE)
+    writer: StateWriter
+    verifier: Verifier
+    keyring: KeyRing
+    registry: VerifierRegistry
+    clock: Clock
+    last_allow_ms: Callable[[bytes], int]
+    wait_ms: int = 200
+    # Receipts by state, since this process began.
+    issued: Counter[ReceiptState] = field(default_factory=Counter, init=False)
+    # The hosts of a cluster; None: this server is a single host.
+    hosts: HostEvidence | None = field(default=None, init=False)
+    # Finished receipts on their way to the disk.
+    _storing: dict[bytes, Receipt] = field(default_factory=dict, init=False)
+    _counter_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _wait_slots: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(WAITING_AT_ONCE), init=False
+    )
 
     def may_wait(self, revision: int) -> bool:
         """Return True if the receipt of an end at ``revision`` may wait for acknowledgements."""
-        return self.hosts is not None or self._registry.is_pending(revision)
+        return self.hosts is not None or self.registry.is_pending(revision)
 
     def after_end(
         self, session_id: bytes, session: Session | None, call: CallContext
@@ -106,7 +98,7 @@ class ReceiptIssuer:
         ``session`` is the session as its end left it; None: it is read.
         """
         try:
-            session = session or self._writer.get_session(session_id)
+            session = session or self.writer.get_session(session_id)
             return None if session is None else self.receipt(session, call)
         except Exception as error:  # noqa: BLE001 - the end is valid without its receipt too
             log.event(
@@ -132,7 +124,7 @@ class ReceiptIssuer:
         # First: it is removed once it is among the rows.
         storing = self._storing.get(session.id)
         rows = self._read(session.id)
-        key = self._keyring.newest_active(rows.keys)
+        key = self.keyring.newest_active(rows.keys)
         if key is None:
             raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign the receipt")
         finished = storing or rows.finished
@@ -142,22 +134,22 @@ class ReceiptIssuer:
         problem = None if self.hosts is None else self.hosts.refusal()
         if problem is not None:
             raise problem
-        until = time.monotonic() + min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS) / 1000
+        until = time.monotonic() + min(self.wait_ms, int(call.remaining * 1000) - RESERVE_MS) / 1000
         self._await_acknowledgements(ended.revision, until)
         if self.hosts is not None:
             # Until other hosts hold the end, late ones excepted.
             self._wait(partial(self.hosts.wait, self.hosts.mark(ended.revision), ended.revision), until)
         receipt = self._make(session, ended, rows)
-        if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self._registry)):
+        if receipt.state is ReceiptState.CLOSED and (receipt.hosts or len(self.registry)):
             # The next process waits again for all registered verifiers, but need not for this receipt.
             receipt = self._store(receipt)
         return receipt.signed_by(key), receipt.state
 
     def _read(self, session_id: bytes) -> _Rows:
-        with self._writer.source().rows() as rows:
+        with self.writer.source().rows() as rows:
             return _Rows(
                 rows.head(),
-                self._writer.keys_of(rows),
+                self.writer.keys_of(rows),
                 cluster_rows.receipt(rows, session_id),
                 rows.counts(session_id).open_permits,
                 cluster_rows.since_ms(rows),
@@ -165,7 +157,7 @@ class ReceiptIssuer:
 
     def _ended(self, session: Session) -> Session:
         """Return the session, or the ancestor that it ended with."""
-        for member in lineage(session, self._writer.get_session):
+        for member in lineage(session, self.writer.get_session):
             if member.status is SessionStatus.ENDED:
                 return member
         raise refused(
@@ -174,12 +166,12 @@ class ReceiptIssuer:
 
     def _await_acknowledgements(self, revision: int, until: float) -> None:
         """Request acknowledgements, and wait for those that are not late."""
-        if not self._registry.is_pending(revision, also_late=True):
+        if not self.registry.is_pending(revision, also_late=True):
             return
-        self._writer.call_for(revision)
-        if not self._registry.is_pending(revision):
+        self.writer.call_for(revision)
+        if not self.registry.is_pending(revision):
             return
-        self._wait(partial(self._registry.wait, revision), until)
+        self._wait(partial(self.registry.wait, revision), until)
 
     def _wait(self, wait: Callable[[int], None], until: float) -> None:
         """Call ``wait(ms)`` for the time that is left, unless too many wait already."""
@@ -192,7 +184,7 @@ class ReceiptIssuer:
                 self._wait_slots.release()
 
     def _make(self, session: Session, ended: Session, rows: _Rows) -> Receipt:
-        statuses = self._registry.statuses(ended.revision, ended.ended_at_ms)
+        statuses = self.registry.statuses(ended.revision, ended.ended_at_ms)
         verifiers = sorted((*statuses, self.own_status(ended.revision)), key=lambda status: status.name)
         hosts: tuple[HostStatus, ...] = ()
         record = 0
@@ -202,7 +194,7 @@ class ReceiptIssuer:
             record = mark.number if hosts else 0
         # A permit that was granted before the end is among them, and an ended session gets none. Some may
         # have been closed while this waited.
-        open_permits = rows.open_permits and self._writer.counts(session.id).open_permits
+        open_permits = rows.open_permits and self.writer.counts(session.id).open_permits
         known = ended.ended_at_ms > rows.registrations_since_ms
         return Receipt(
             cluster_id=rows.head.cluster_id,
@@ -213,7 +205,7 @@ class ReceiptIssuer:
             ended_at_ms=ended.ended_at_ms,
             cause=ended.end_cause if ended is session else EndCause.PARENT_ENDED,
             reason=ended.reason,
-            made_at_ms=max(self._clock.now_ms(), ended.ended_at_ms),
+            made_at_ms=max(self.clock.now_ms(), ended.ended_at_ms),
             state=closure_state((*verifiers, *hosts), open_permits) if known else ReceiptState.UNKNOWN,
             verifiers=tuple(verifiers),
             open_permits=open_permits,
@@ -227,11 +219,11 @@ class ReceiptIssuer:
     def own_status(self, revision: int) -> VerifierStatus:
         """Return the status of the control process's own verifier against ``revision``."""
         try:
-            current = self._verifier.view.revision
+            current = self.verifier.view.revision
         except StateError:
             current = 0
         state = VerifierState.ACKNOWLEDGED if current >= revision else VerifierState.WAITING
-        return VerifierStatus(CONTROL, state, current, self._clock.now_ms())
+        return VerifierStatus(CONTROL, state, current, self.clock.now_ms())
 
     def _store(self, receipt: Receipt) -> Receipt:
         """Store a finished receipt, or return the one that is being stored.
@@ -242,7 +234,7 @@ class ReceiptIssuer:
         if first is not receipt and first.epoch == receipt.epoch:
             return first
         try:
-            stored = self._writer.decide(
+            stored = self.writer.decide(
                 partial(cluster_rows.store_receipt, finished=receipt), cluster_rows.EVIDENCE_ROW_BYTES
             )
         except SessauthError as error:

@@ -252,7 +252,7 @@ class Publisher:
             streams, calls = self.watching.open_now()
             write(MetricSlot.WATCHED_STREAMS, streams)
             write(MetricSlot.WATCHED_CALLS, calls)
-            write(MetricSlot.WITHDRAWALS, self.watching.withdrawals.read())
+            write(MetricSlot.WITHDRAWALS, self.watching.withdrawals)
             loop = self.serving.loop
             write(MetricSlot.CONNECTIONS, loop.connections)
             write(MetricSlot.REFUSED_CONNECTIONS, loop.refused_connections)

@@ -262,8 +262,8 @@ class Control:
         return self.part if isinstance(self.part, Membership) else None
 
     def is_ready(self) -> bool:
-        """Return True if state and clock are good for checks."""
-        return self.readiness.is_ready()
+        """Return True if state and clock are good for checks, and an issuer key can be used."""
+        return not self.readiness.problem()
 
     def _require_grants(self) -> None:
         """Raise FROZEN while an operator refuses all, and AUDIT_UNAVAILABLE if nothing can be recorded."""

@@ -170,10 +170,6 @@ class Readiness:
     set_ready: Callable[[bool], object]
     _before: str = field(default="", init=False)
 
-    def is_ready(self) -> bool:
-        """Return True if state and clock are good for checks, and an issuer key can be used."""
-        return not self.problem()
-
     def problem(self) -> str:
         """Return why this process is not ready; empty if it is."""
         try:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Self
 
 from ...errors import ConfigError, ServerError
@@ -342,22 +343,20 @@ class FailedSignatures:
         return min(self._burst, left + (now - at) * self._per_second)
 
 
+@dataclass(frozen=True, slots=True)
 class Gate:
     """The buckets of one principal's peers in ``failures``, by the agent's address."""
 
-    __slots__ = ("_failures", "_principal")
-
-    def __init__(self, failures: FailedSignatures, principal: str) -> None:
-        self._failures = failures
-        self._principal = principal
+    failures: FailedSignatures
+    principal: str
 
     def may_fail(self, source: str) -> bool:
         """Return True if signatures may be verified for an agent at ``source``."""
-        return not self._failures.exhausted((self._principal, source))
+        return not self.failures.exhausted((self.principal, source))
 
     def failed(self, source: str) -> None:
         """Count a signature that was wrong."""
-        self._failures.failed((self._principal, source))
+        self.failures.failed((self.principal, source))
 
 
 class Gates(dict[str, Gate]):

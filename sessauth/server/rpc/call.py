@@ -226,23 +226,6 @@ OPERATOR_CONCERNS: Final = frozenset(
 )
 
 
-class CallCounts:
-    """A number that threads count up without a lock: one step of a C iterator is one step."""
-
-    def __init__(self) -> None:
-        self.up: Final = itertools.count().__next__
-        self._reads = 0
-        self._lock = threading.Lock()
-
-    def read(self) -> int:
-        """Return the number."""
-        with self._lock:
-            # A read counts up too, and is subtracted again.
-            counted = self.up() - self._reads
-            self._reads += 1
-            return counted
-
-
 class Accounting:
     """Measures and logs calls. The log level is read once: it decides if reads and checks are logged."""
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from types import GeneratorType
@@ -252,27 +252,18 @@ REPORT_OBSERVATIONS: Final = "/sessauth.v1.UsageService/ReportObservations"
 MAX_PLANS: Final = 4096
 
 
+@dataclass(slots=True, eq=False)
 class Route:
-    """A method, and the plans for its calls."""
+    """A method, and the plans for its calls.
 
-    __slots__ = (
-        *("anonymous", "forwarded", "method", "plans", "plans_by_credential", "rule"),
-        "served_while_draining",
-    )
+    ``plans`` are by the principal, and the name that its share of the pool has; ``plans_by_credential`` by
+    the digest of an accepted credential whose role reaches the method; each has one text.
+    """
 
-    def __init__(self, method: Method, rule: Rule) -> None:
-        self.method = method
-        self.rule = rule
-        self.served_while_draining = (
-            method.name.startswith(HEALTH_PREFIX) or method.name == REPORT_OBSERVATIONS
-        )
-        self.anonymous = ANYONE in rule.roles
-        # Calls of a worker for callers of its own, which share the pool by name.
-        self.forwarded = method.name == FORWARD
-        # By the principal, and the name that its share of the pool has.
-        self.plans: dict[tuple[Principal, str], Plan] = {}
-        # By the digest of an accepted credential whose role reaches the method; each has one text.
-        self.plans_by_credential: dict[bytes, Plan] = {}
+    method: Method
+    rule: Rule
+    plans: dict[tuple[Principal, str], Plan] = field(default_factory=dict)
+    plans_by_credential: dict[bytes, Plan] = field(default_factory=dict)
 
 
 class Router:
@@ -341,9 +332,10 @@ class Router:
 
     def _admit_new_caller(self, route: Route, rpc: Rpc) -> None:
         """Authenticate and authorize a call whose credential is not cached."""
+        name, roles = route.method.name, route.rule.roles
         principal, loaded, by_metadata = NOBODY, self._credentials.loaded, False
         try:
-            if not route.anonymous:
+            if ANYONE not in roles:
                 # Strangers are refused before their message is waited for.
                 rpc.stated = self._authenticator.from_statement(rpc)
                 found: Principal | None
@@ -357,13 +349,13 @@ class Router:
                 if found is None:
                     raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 principal = found
-            if self._draining and not route.served_while_draining:
+            if self._draining and not (name.startswith(HEALTH_PREFIX) or name == REPORT_OBSERVATIONS):
                 raise refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it")
-            if principal is not NOBODY and principal.role not in route.rule.roles:
+            if principal is not NOBODY and principal.role not in roles:
                 raise refused("PERMISSION_DENIED", "this credential may not do that")
             # A gateway's own call, not one that another host of the cluster forwards.
             own = principal.role == GATEWAY and rpc.stated is None
-            if self._checks_at and route.method.name in CHECKS and own:
+            if self._checks_at and name in CHECKS and own:
                 raise refused(
                     "CHECKS_AT_WORKERS",
                     f"gateways check at the workers' address, {self._checks_at}, not at this one "
@@ -372,15 +364,17 @@ class Router:
             if rpc.stated is not None and route.rule.streams:
                 raise refused("PERMISSION_DENIED", "streams are not forwarded")
         except ServerError as error:
-            self._pipeline.refuse(rpc, route.method.name, route.rule, principal, error)
+            self._pipeline.refuse(rpc, name, route.rule, principal, error)
             return
         if self._cached_under is not loaded:
             self._clear_cache(loaded)
-        caller = _original_caller(rpc.metadata) if route.forwarded else ""
+        # Calls of a worker for callers of its own, which share the pool by name.
+        forwarded = name == FORWARD
+        caller = _original_caller(rpc.metadata) if forwarded else ""
         if rpc.stated is not None:
             caller = rpc.stated.share
         rpc.plan = self._plan(route, principal, caller or principal.name)
-        if by_metadata and not route.forwarded and self._credentials.loaded is loaded:
+        if by_metadata and not forwarded and self._credentials.loaded is loaded:
             # The file was not replaced meanwhile, so the caller was authenticated by it.
             digest = _digest(rpc.metadata)
             if digest:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -349,14 +350,13 @@ NO_ROOM: Final = (
 )
 
 
+@dataclass(eq=False)
 class WatchedChecks:
-    """Answers streams with watched calls."""
+    """Answers streams with watched calls by ``service``; ``watching`` rechecks them."""
 
-    def __init__(self, service: AuthorizationService, watching: Watching, verifier: Verifier) -> None:
-        """Answer with ``service``, recheck with ``watching``; ``verifier`` prepares the tokens."""
-        self._service = service
-        self._watching = watching
-        self._verifier = verifier
+    service: AuthorizationService
+    watching: Watching
+    verifier: Verifier
 
     def answers(
         self, data: bytes, message: CheckMessage, requests: Iterator[bytes], call: CallContext
@@ -367,12 +367,12 @@ class WatchedChecks:
         withdraws, so a withdrawal follows its allow; after the answer to an id that is used again there is
         no withdrawal of its earlier call.
         """
-        with self._watching.open(requests, call) as stream:
+        with self.watching.open(requests, call) as stream:
             yield from self._answer(data, message, stream, call)
             while (arrived := stream.next()) is not None:
                 if isinstance(arrived, bytes):
                     stream.require_caller()
-                    message = self._service.read("stream", arrived)
+                    message = self.service.read("stream", arrived)
                     yield from self._answer(arrived, message, stream, call)
                 else:
                     yield from self._withdraw(arrived)
@@ -385,7 +385,7 @@ class WatchedChecks:
             # Not checked, so not charged for either.
             yield self._no_room(message, call)
             return
-        response = self._service.answer("stream", message, call)
+        response = self.service.answer("stream", message, call)
         if message.watch:
             decision = pb.CheckStreamResponse.FromString(response).decision
             if decision.allowed:
@@ -396,7 +396,7 @@ class WatchedChecks:
         self, message: CheckMessage, call: CallContext, request_bytes: int, expires_at_ms: int
     ) -> Watched:
         token, *parts, _ = message.call(0)
-        prepared = self._verifier.prepare(token)
+        prepared = self.verifier.prepare(token)
         audience = _audience_of(message, call)
         weight = weight_of(request_bytes)
         # Without the proof, which counted when the call was allowed.
@@ -405,17 +405,17 @@ class WatchedChecks:
 
     def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> Iterator[bytes]:
         for watched, batch, place in withdrawn:
-            self._watching.withdrawals.up()
-            explanation = self._service.explain(batch[place], watched.token)
+            self.watching.count_withdrawal()
+            explanation = self.service.explain(batch[place], watched.token)
             yield withdrawal(batch, place, watched.id, explanation)
 
     def _no_room(self, message: CheckMessage, call: CallContext) -> bytes:
         """Return a denial: an allow without the requested watch would be wrong."""
-        decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
+        decision = self.verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
         if len(message):
             token, action, resource, arguments, _, _, source, *_ = message.call(0)
             audience = _audience_of(message, call)
-            self._verifier.record_decision(
+            self.verifier.record_decision(
                 decision,
                 token,
                 action,
