@@ -286,7 +286,7 @@ def test_the_callers_of_a_single_host_become_the_clusters(monkeypatch: pytest.Mo
         leave(config)
 
         assert carried_credentials(config) is None
-        assert [entry.principal.name for entry in file.list()] == ["gw-1", "operator"]
+        assert [entry.name for entry in file.list()] == ["gw-1", "operator"]
         for credential in (text, made.credential_file.read_text().strip()):
             assert file.authenticate(credential) is not None
         with StateWriter.open(config.state_dir) as writer:

@@ -174,12 +174,12 @@ def test_a_copy_in_the_file_does_not_outlive_the_row(folder: Folder) -> None:
     carried = folder.add("ann")
     folder.file.include(list(folder.callers.current().entries.values()))
     other = folder.file.add("bo", "gateway")
-    assert [entry.principal.name for entry in folder.file.list()] == ["ann", "bo"]
+    assert [entry.name for entry in folder.file.list()] == ["ann", "bo"]
 
     folder.callers.drop_copies()
     folder.remove("ann")
 
-    assert [entry.principal.name for entry in folder.file.list()] == ["bo"]
+    assert [entry.name for entry in folder.file.list()] == ["bo"]
     assert (folder.role(carried), folder.role(other)) == ("", "gateway")
 
 

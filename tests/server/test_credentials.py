@@ -94,7 +94,7 @@ def test_a_full_disk_keeps_no_credential(
 
     other.fresh_until = 0.0
     accepted = {name for name, text in texts.items() if other.authenticate(text)}
-    assert accepted == {entry.principal.name for entry in file.list()} == set(texts) - set(gone)
+    assert accepted == {entry.name for entry in file.list()} == set(texts) - set(gone)
     assert (tmp_path / "credentials.toml").stat().st_size == size
 
 
@@ -187,7 +187,7 @@ def test_concurrent_adds_lose_nothing(file: CredentialFile, tmp_path: Path) -> N
     for thread in threads:
         thread.join()
 
-    assert [entry.principal.name for entry in file.list()] == [f"n{i}" for i in range(8)]
+    assert [entry.name for entry in file.list()] == [f"n{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ...state.replication import membership
 from ...state.replication.carrier import CarrierError
 from ...state.replication.membership import found, require_single
 from ..config import Config
-from ..keys.credentials import CredentialFile, StoredCredential, stored
+from ..keys.credentials import CredentialFile
 from ..keys.issuer_keyring import KeyRing
 from ..process.init import FIRST_KEY_REQUEST, make_folders
 from . import joining
@@ -123,19 +123,17 @@ def carried_credentials(config: Config) -> list[CredentialRecord] | None:
         return None if read_position(rows) is None else credentials(rows)
 
 
-def _change(entry: StoredCredential) -> Change:
+def _change(entry: CredentialRecord) -> Change:
     """Return the change that makes an entry one of a cluster; raises ConfigError if it can't be one."""
-    caller = entry.principal
-    record = CredentialRecord(caller.name, caller.role, caller.audiences, entry.secret_hash)
-    field, rule = fault(record)
+    field, rule = fault(entry)
     if field:
-        raise ConfigError(f"credential {caller.name}: {field}: {rule}; remove it, and add it with fewer")
+        raise ConfigError(f"credential {entry.name}: {field}: {rule}; remove it, and add it with fewer")
     return add_credential(
-        f"{layout.SYSTEM_PREFIX}credential/{caller.name}",
-        caller.name,
-        caller.role,
+        f"{layout.SYSTEM_PREFIX}credential/{entry.name}",
+        entry.name,
+        entry.role,
         entry.secret_hash,
-        audiences=caller.audiences,
+        audiences=entry.audiences,
         actor=layout.SYSTEM_ACTOR,
     )
 
@@ -149,5 +147,5 @@ def leave(config: Config) -> Head:
     if carried is None:
         raise StateError("the folder belongs to no cluster")
     # Before the leave: in between both places have the same ones.
-    CredentialFile(config.credentials_file).include([stored(record) for record in carried])
+    CredentialFile(config.credentials_file).include(carried)
     return membership.leave(config.state_dir)

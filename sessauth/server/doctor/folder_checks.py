@@ -152,7 +152,7 @@ def _sessions(host: Host, reader: StateReader) -> Iterator[Finding]:
         return
     known = {entry.name for entry in host.config.identities}
     try:
-        known |= {each.principal.name for each in CredentialFile(host.config.credentials_file).list()}
+        known |= {each.name for each in CredentialFile(host.config.credentials_file).list()}
     except (SessauthError, OSError):
         # The checks of the file find it.
         return
@@ -321,7 +321,7 @@ def _credentials(host: Host) -> Iterator[Finding]:
     except (ConfigError, OSError) as error:
         yield of_error("credentials", error, "nobody may call: put the file back, or remove it and add again")
         return
-    operators = [each for each in stored if each.principal.role == OPERATOR]
+    operators = [each for each in stored if each.role == OPERATOR]
     in_certificates = any(entry.role == OPERATOR for entry in host.config.identities)
     # The callers of a cluster are in its log; a follower has none of its own.
     alone = not host.config.cluster.enabled and not host.config.follow.servers

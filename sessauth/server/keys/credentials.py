@@ -30,7 +30,7 @@ from pathlib import Path
 from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError, StateError, StateUnusable
-from ...model.host import AUDIENCE, NAME, ROLES, CredentialRecord, credential_digest
+from ...model.host import AUDIENCE, NAME, ROLES, CredentialRecord
 from ...state.host.folder import read_file, replace_file
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.reader import CredentialReader
@@ -55,20 +55,9 @@ class Principal:
     audiences: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCredential:
-    """A credential as it is stored."""
-
-    principal: Principal
-    secret_hash: bytes
-
-    @property
-    def digest(self) -> bytes:
-        """The digest that shows two hosts that they have the same credential."""
-        caller = self.principal
-        return credential_digest(
-            CredentialRecord(caller.name, caller.role, caller.audiences, self.secret_hash)
-        )
+def principal_of(record: CredentialRecord) -> Principal:
+    """Return the caller of a credential."""
+    return Principal(record.name, record.role, record.audiences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +68,9 @@ class Loaded:
     ``carried`` are those of the entries that all hosts of a cluster have.
     """
 
-    entries: Mapping[str, StoredCredential] = field(default_factory=dict)
+    entries: Mapping[str, CredentialRecord] = field(default_factory=dict)
     accepted: dict[bytes, Principal] = field(default_factory=dict)
-    carried: Mapping[str, StoredCredential] = field(default_factory=dict)
+    carried: Mapping[str, CredentialRecord] = field(default_factory=dict)
 
 
 def hash_secret(secret: bytes) -> bytes:
@@ -186,7 +175,7 @@ class CredentialSource(ABC):
         return self.loaded.accepted.get(blake2b(text, digest_size=32).digest())
 
     @staticmethod
-    def _principal_of(text: str, entries: Mapping[str, StoredCredential]) -> Principal | None:
+    def _principal_of(text: str, entries: Mapping[str, CredentialRecord]) -> Principal | None:
         found = parse(text)
         if found is None:
             return None
@@ -195,7 +184,7 @@ class CredentialSource(ABC):
         expected = entry.secret_hash if entry is not None else bytes(32)
         if not hmac.compare_digest(hash_secret(secret), expected) or entry is None:
             return None
-        return entry.principal
+        return principal_of(entry)
 
 
 class CredentialFile(CredentialSource):
@@ -216,7 +205,7 @@ class CredentialFile(CredentialSource):
     def drop_copies(self) -> None:
         """Do nothing: a single host has no other place."""
 
-    def list(self) -> list[StoredCredential]:
+    def list(self) -> list[CredentialRecord]:
         """Return all entries, by name."""
         self.fresh_until = 0.0
         return [entry for _, entry in sorted(self.current().entries.items())]
@@ -241,7 +230,7 @@ class CredentialFile(CredentialSource):
         with self._changing() as entries:
             if name in entries:
                 raise ConfigError(f"name: {name} exists; remove it first")
-            entries[name] = StoredCredential(Principal(name, role, tuple(audiences)), secret_hash)
+            entries[name] = CredentialRecord(name, role, tuple(audiences), secret_hash)
         return text
 
     def remove(self, name: str) -> bool:
@@ -249,18 +238,18 @@ class CredentialFile(CredentialSource):
         with self._changing() as entries:
             return entries.pop(name, None) is not None
 
-    def include(self, stored: Sequence[StoredCredential]) -> None:
+    def include(self, stored: Sequence[CredentialRecord]) -> None:
         """Store credentials that another place had, over entries of the same name."""
         with self._changing() as entries:
-            entries.update((each.principal.name, each) for each in stored)
+            entries.update((each.name, each) for each in stored)
 
-    def exclude(self, stored: Sequence[StoredCredential]) -> None:
+    def exclude(self, stored: Sequence[CredentialRecord]) -> None:
         """Remove the entries that have the name and the secret of one of ``stored``."""
         with self._changing() as entries:
             for each in stored:
-                entry = entries.get(each.principal.name)
+                entry = entries.get(each.name)
                 if entry is not None and entry.secret_hash == each.secret_hash:
-                    del entries[each.principal.name]
+                    del entries[each.name]
 
     def current(self) -> Loaded:
         """Return the file's content, at most 200 ms old. Raises ConfigError if it can't be read."""
@@ -285,7 +274,7 @@ class CredentialFile(CredentialSource):
             return self.loaded
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, StoredCredential]]:
+    def _changing(self) -> Iterator[dict[str, CredentialRecord]]:
         """Lock the file, yield its entries, and write them back if nothing was raised.
 
         Raises StateUnusable NO_SPACE if more is to be stored and the disk is full.
@@ -326,40 +315,39 @@ class CredentialFile(CredentialSource):
             raise ConfigError(f"{self._path} {error.strerror}") from error
 
 
-def _read(path: Path) -> dict[str, StoredCredential]:
+def _read(path: Path) -> dict[str, CredentialRecord]:
     try:
         return _entries(path, read_file(path))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
 
 
-def _entries(path: Path, data: bytes) -> dict[str, StoredCredential]:
-    entries: dict[str, StoredCredential] = {}
+def _entries(path: Path, data: bytes) -> dict[str, CredentialRecord]:
+    entries: dict[str, CredentialRecord] = {}
     try:
         table = tomllib.loads(data.decode("utf-8"))
         for name, row in table.get("credential", {}).items():
-            principal = Principal(name, row["role"], tuple(row.get("audiences", ())))
-            secret_hash = bytes.fromhex(row["secret_blake2b"])
-            if principal.role not in ROLES or len(secret_hash) != 32 or not NAME.fullmatch(name):
+            secret_hash, audiences = bytes.fromhex(row["secret_blake2b"]), tuple(row.get("audiences", ()))
+            if row["role"] not in ROLES or len(secret_hash) != 32 or not NAME.fullmatch(name):
                 raise ConfigError(f"{path}: credential {name!r} has a role, hash or name that is none")
-            entries[name] = StoredCredential(principal, secret_hash)
+            entries[name] = CredentialRecord(name, row["role"], audiences, secret_hash)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: can't be read as hashed credentials: {type(error).__name__}") from error
     return entries
 
 
-def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
+def _write(path: Path, entries: dict[str, CredentialRecord]) -> None:
     lines = ["# Hashed API keys. Written by 'sessauth credential'; the secrets are stored nowhere.\n"]
     for name, entry in sorted(entries.items()):
-        audiences = ", ".join(f'"{audience}"' for audience in entry.principal.audiences)
+        audiences = ", ".join(f'"{audience}"' for audience in entry.audiences)
         lines.append(
-            f'\n[credential."{name}"]\nrole = "{entry.principal.role}"\naudiences = [{audiences}]\n'
+            f'\n[credential."{name}"]\nrole = "{entry.role}"\naudiences = [{audiences}]\n'
             f'secret_blake2b = "{entry.secret_hash.hex()}"\n'
         )
     replace_file(path, "".join(lines).encode(), 0o640)
 
 
-def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]) -> bool:
+def _blank(path: Path, gone: Iterable[str], left: Mapping[str, CredentialRecord]) -> bool:
     """Overwrite entries by empty lines in place, durably, which takes no space on the disk.
 
     False, and nothing is done, if ``left`` would not be the file's entries then. A write that a crash cuts in
@@ -388,12 +376,6 @@ def _blank(path: Path, gone: Iterable[str], left: Mapping[str, StoredCredential]
     finally:
         os.close(descriptor)
     return True
-
-
-def stored(record: CredentialRecord) -> StoredCredential:
-    """Return a record as an entry."""
-    principal = Principal(record.name, record.role, record.audiences)
-    return StoredCredential(principal, record.secret_hash)
 
 
 class CarriedCredentials(CredentialSource):
@@ -430,7 +412,7 @@ class CarriedCredentials(CredentialSource):
         ]
         if copies:
             self._file.exclude(copies)
-            event(logging.INFO, "credentials_of_cluster", names=[entry.principal.name for entry in copies])
+            event(logging.INFO, "credentials_of_cluster", names=[entry.name for entry in copies])
 
     def is_current(self) -> bool:
         """Return True if ``loaded`` has the rows of the last commit, and the file's entries of 200 ms ago."""
@@ -451,7 +433,7 @@ class CarriedCredentials(CredentialSource):
                     raise ConfigError(str(error)) from error
                 raise
             if self._parts[0] is not own or self._parts[1] is not records:
-                carried = {record.name: stored(record) for record in records.values()}
+                carried = {record.name: record for record in records.values()}
                 self.loaded = Loaded({**own.entries, **carried}, carried=carried)
                 self._parts = own, records
             # Zero while there is no file: then a new one is seen as late as a changed one.

@@ -29,12 +29,13 @@ from ...audit.recording.change_follower import POSITION_FILE
 from ...audit.write import stream_register
 from ...clock import Clock
 from ...errors import ConfigError, StateUnusable
+from ...model.host import CredentialRecord
 from ...state.host.brake import ManualBrake
 from ...state.host.folder import read_file, refuse, replace_file
 from ..config import Config
 from ..log import event
 from ..sections import Identity
-from .credentials import CredentialFile, Identities, Loaded, StoredCredential
+from .credentials import CredentialFile, Identities, Loaded
 
 # Bits of a mode that a file must not have.
 _WRITABLE: Final = 0o022
@@ -298,11 +299,11 @@ def _read(path: Path) -> dict[str, Any]:
     return nothing
 
 
-def _credentials(stored: Iterable[StoredCredential]) -> Entries:
+def _credentials(stored: Iterable[CredentialRecord]) -> Entries:
     return {
-        credential.principal.name: {
-            "role": credential.principal.role,
-            "audiences": list(credential.principal.audiences),
+        credential.name: {
+            "role": credential.role,
+            "audiences": list(credential.audiences),
             "digest": _digest(credential.secret_hash.hex()),
         }
         for credential in stored

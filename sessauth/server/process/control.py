@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -39,15 +38,15 @@ from ..config import SECTIONS, Config, load
 from ..keys import local_files
 from ..keys.certificates import Certificates, ExpiryWatch, certificate_end
 from ..keys.credentials import WorkerCredential
-from ..keys.issuer_keyring import KeyRing, ProofKeyRotator
+from ..keys.issuer_keyring import ProofKeyRotator
 from ..metrics.service import CONTROL, Metrics, Publisher, RecentDecisions, worker_name
 from ..metrics.state import SessionCensus, StateNumbers
 from ..periodic import Background, try_once
 from ..rpc.access import WORKER
 from ..rpc.authenticate import Authenticator, FailedSignatures, PeerIdentity
-from ..rpc.call import Method, methods_of
+from ..rpc.call import methods_of
 from ..rpc.grpc_server import SWITCH_SECONDS, Serving
-from ..rpc.tracing import Tracing, open_tracing
+from ..rpc.tracing import open_tracing
 from ..services.authorization import AuthorizationService
 from ..services.base import ForwardService, Service
 from ..services.cluster import ClusterService, FeedService
@@ -149,32 +148,16 @@ class Control:
         if self.part.host:
             self.host_usage = HostUsagePart(config, self.part, writer, subsystems, self._clock)
             opened.callback(self.host_usage.close)
-        services = Services(
-            Dependencies(
-                config=config,
-                writer=writer,
-                clock=self._clock,
-                part=self.part,
-                subsystems=subsystems,
-                keyring=self.keyring,
-                host_keys=self.host_keys,
-                verifier=verifier,
-                source=source,
-                authenticator=authenticator,
-                watching=self._watching,
-                tracing=self._tracing,
-                host_usage=self.host_usage,
-                require_grants=self._require_grants,
-            )
-        )
-        self.health = services.health
+        checks, status = self._checks(source), StatusService()
+        services = self._services(checks, authenticator, status)
+        self.health = HealthService([service.descriptor.full_name for service in services])
         self.readiness = Readiness(writer, verifier, self.keyring, self.part, self.health.set_ready)
         checks_at = "" if config.server.checks_at_control else config.check_addresses
         self.serving = Serving(
             config,
-            services.methods(),
+            [one for each in (self.health, *services) for one in methods_of(each.descriptor, each.methods())],
             # The router refuses gateways.
-            direct=None if checks_at else services.checks.direct_checks(page),
+            direct=None if checks_at else checks.direct_checks(page),
             authenticator=authenticator,
             meter=page,
             tracing=self._tracing,
@@ -188,7 +171,7 @@ class Control:
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         self.reloader = Reloader(config, authenticator, self.supervisor, self._clock)
         census = SessionCensus(writer)
-        services.status.read = StatusReport(
+        status.read = StatusReport(
             config,
             writer,
             self.part,
@@ -199,20 +182,11 @@ class Control:
             subsystems.recorder.problem,
         ).read
         if self.metrics is not None and page is not None:
-            audit = subsystems.recorder.audit_numbers
-            self.metrics.compose(
-                Publisher(page, verifier, self.serving, self._watching, audit),
-                StateNumbers(
-                    writer,
-                    self.is_ready,
-                    lambda: self.supervisor.restarts,
-                    partial(certificate_end, config),
-                    self.part,
-                    census,
-                ),
-                subsystems.metrics,
-                self._up,
-            )
+            audit, restarts = subsystems.recorder.audit_numbers, lambda: self.supervisor.restarts
+            publisher = Publisher(page, verifier, self.serving, self._watching, audit)
+            ends = partial(certificate_end, config)
+            numbers = StateNumbers(writer, self.is_ready, restarts, ends, self.part, census)
+            self.metrics.compose(publisher, numbers, subsystems.metrics, self._up)
         self._background = Background(
             [
                 ("same state", self._require_same_state),
@@ -228,6 +202,41 @@ class Control:
                 ("readiness", self.readiness.report),
                 *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
+        )
+
+    def _checks(self, source: LmdbSource) -> AuthorizationService:
+        limits, verifier, forward = self._config.limits, self._verifier, self.part.forward
+        failures = FailedSignatures(limits.failed_signatures_burst, limits.failed_signatures_per_second)
+        local = LocalWriter(self.writer, verifier, cache_bytes=limits.writer_cache_bytes)
+        port = local if forward is None else ClusterWriter(local, forward)
+        return AuthorizationService(verifier, source, failures, port, self._watching, self._tracing)
+
+    def _services(
+        self, checks: AuthorizationService, authenticator: Authenticator, status: StatusService
+    ) -> Sequence[Service]:
+        """Return one implementation of each service but health; ``status`` is to get its ``read``."""
+        config, writer, clock, part = self._config, self.writer, self._clock, self.part
+        subsystems, grants = self.subsystems, self._require_grants
+        receipts = subsystems.receipts
+        receipts.hosts = part.hosts
+        minter = Minter(writer, self.keyring, clock)
+        cluster_usage = None if self.host_usage is None else self.host_usage.cluster
+        feed_parts = PeerIdentity() if part.feed is None else part.feed.parts
+        return (
+            SessionService(writer, config.sessions, receipts, minter, grants),
+            TokenService(writer, minter, clock, grants),
+            checks,
+            KeyService(writer, self.keyring, self.host_keys, config.proofs, feed_parts, part.hosts),
+            CredentialService(writer, authenticator),
+            ApprovalService(writer, grants),
+            ClusterService(writer, part, clock),
+            CutOffService(writer, subsystems.local.brake_by),
+            EventService(writer, subsystems.events, clock),
+            EvidenceService(writer, subsystems.registry, receipts),
+            FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),
+            ForwardService(checks.methods()),
+            UsageService(writer, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
+            status,
         )
 
     def start(self) -> None:
@@ -399,79 +408,6 @@ def serve(config: Config) -> None:
     control = Control(config)
     take_stop_signals(control.stopping)
     control.run(OVERDUE_SECONDS, manager)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dependencies:
-    """The parts of a control process that its services need."""
-
-    config: Config
-    writer: StateWriter
-    clock: Clock
-    part: ClusterRole
-    subsystems: ControlSubsystems
-    keyring: KeyRing
-    host_keys: ProofKeyRotator
-    verifier: Verifier
-    source: LmdbSource
-    authenticator: Authenticator
-    watching: Watching
-    tracing: Tracing | None
-    host_usage: HostUsagePart | None
-    # Raises FROZEN or AUDIT_UNAVAILABLE while no authority may be given.
-    require_grants: Callable[[], None]
-
-
-class Services:
-    """One implementation of each service. ``status`` answers when its ``read`` was set."""
-
-    def __init__(self, parts: Dependencies) -> None:
-        self.status = StatusService()
-        self.checks = _checks(parts)
-        self._services = _services(parts, self.status, self.checks)
-        self.health = HealthService([service.descriptor.full_name for service in self._services])
-
-    def methods(self) -> list[Method]:
-        """Return the RPCs of all services, with those of the health service."""
-        methods = methods_of(self.health.descriptor, self.health.methods())
-        for service in self._services:
-            methods += methods_of(service.descriptor, service.methods())
-        return methods
-
-
-def _checks(parts: Dependencies) -> AuthorizationService:
-    config, writer, part = parts.config, parts.writer, parts.part
-    failures = FailedSignatures(
-        config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
-    )
-    local = LocalWriter(writer, parts.verifier, cache_bytes=config.limits.writer_cache_bytes)
-    port = local if part.forward is None else ClusterWriter(local, part.forward)
-    return AuthorizationService(parts.verifier, parts.source, failures, port, parts.watching, parts.tracing)
-
-
-def _services(parts: Dependencies, status: StatusService, checks: AuthorizationService) -> Sequence[Service]:
-    config, writer, clock, subsystems = parts.config, parts.writer, parts.clock, parts.subsystems
-    part, registry, receipts = parts.part, subsystems.registry, subsystems.receipts
-    receipts.hosts = part.hosts
-    minter = Minter(writer, parts.keyring, clock)
-    cluster_usage = None if parts.host_usage is None else parts.host_usage.cluster
-    feed_parts = PeerIdentity() if part.feed is None else part.feed.parts
-    return (
-        SessionService(writer, config.sessions, receipts, minter, parts.require_grants),
-        TokenService(writer, minter, clock, parts.require_grants),
-        checks,
-        KeyService(writer, parts.keyring, parts.host_keys, config.proofs, feed_parts, part.hosts),
-        CredentialService(writer, parts.authenticator),
-        ApprovalService(writer, parts.require_grants),
-        ClusterService(writer, part, clock),
-        CutOffService(writer, subsystems.local.brake_by),
-        EventService(writer, subsystems.events, clock),
-        EvidenceService(writer, registry, receipts),
-        FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),
-        ForwardService(checks.methods()),
-        UsageService(writer, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
-        status,
-    )
 
 
 LOG_LEVEL = "server.log_level"

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ...errors import ConfigError, ServerError
-from ...model.host import SERVER_PREFIX
+from ...model.host import SERVER_PREFIX, credential_digest
 from ...state.lmdb.environment import LmdbSource
 from ..config import Config
 from ..keys.certificates import first_der
@@ -36,6 +36,7 @@ from ..keys.credentials import (
     Identities,
     Principal,
     WorkerCredential,
+    principal_of,
 )
 from ..status import refused, to_status
 from ..transport.rpc import UNIX, Rpc, StatedCaller
@@ -102,7 +103,7 @@ class Authenticator:
         except ConfigError:
             return False
         if entry is not None:
-            return entry.principal.role == role
+            return entry.role == role
         known = self.identities.known()
         principals = (*known.by_uri.values(), *known.by_thumbprint.values())
         return any((principal.name, principal.role) == (name, role) for principal in principals)
@@ -117,7 +118,7 @@ class Authenticator:
         except ConfigError as error:
             raise refused("STATE_UNUSABLE", str(error)) from error
         if name in loaded.carried:
-            return loaded.carried[name].digest
+            return credential_digest(loaded.carried[name])
         if name in loaded.entries or any(entry.name == name for entry in self.identities.entries):
             return b""
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
@@ -131,9 +132,9 @@ class Authenticator:
             entry = self.credentials.current().carried.get(principal.name)
         except ConfigError:
             return False
-        if entry is None or entry.digest != digest:
+        if entry is None or credential_digest(entry) != digest:
             return False
-        known = entry.principal
+        known = principal_of(entry)
         as_gateway = Principal(known.name, GATEWAY, known.audiences)
         return principal == known or (known.role == OPERATOR and principal == as_gateway)
 

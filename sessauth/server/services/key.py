@@ -294,9 +294,7 @@ class CredentialService(Service):
             for record in self.writer.credentials()
         ]
         own = [
-            credential_pb.Credential(
-                name=name, role=entry.principal.role, audiences=entry.principal.audiences, local=True
-            )
+            credential_pb.Credential(name=name, role=entry.role, audiences=entry.audiences, local=True)
             for name, entry in sorted(self.callers.credentials.file.current().entries.items())
         ]
         return credential_pb.ListCredentialsResponse(credentials=carried + own)

@@ -135,7 +135,7 @@ def _may_be_done(error: SessauthError) -> bool:
 def list_(settings: Settings, local: bool) -> None:
     """List names and roles. Secrets are stored nowhere."""
     if local or _carried(settings) is None:
-        principals = [entry.principal for entry in _file(settings).list()]
+        principals = _file(settings).list()
         documents: list[dict[str, object]] = [
             {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in principals
         ]
