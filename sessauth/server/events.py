@@ -253,13 +253,6 @@ class LogPosition(NamedTuple):
     revision: int
 
 
-class EventBatch(NamedTuple):
-    """Responses that waited, in order, and the position that they reach."""
-
-    responses: list[bytes]
-    position: LogPosition
-
-
 class EventSubscriber:
     """A bounded queue for one stream. The publisher never waits for the stream's thread."""
 
@@ -316,11 +309,11 @@ class EventSubscriber:
         if self._error is not None:
             raise self._error
 
-    def next_batch(self, seconds: float) -> EventBatch | None:
-        """Wait up to ``seconds`` for events, and return all that wait; None if it fell behind.
+    def next_batch(self, seconds: float) -> tuple[list[bytes], LogPosition] | None:
+        """Wait up to ``seconds`` for events; return the responses that wait, and the position they reach.
 
-        Events that were sent before (read from the log while they waited here as well) are left out. Raises
-        the error that ended the watch.
+        None if it fell behind. Events that were sent before (read from the log while they waited here as
+        well) are left out. Raises the error that ended the watch.
         """
         with self._changed:
             if not self._waiting and not self._fell_behind and self._error is None:
@@ -330,7 +323,7 @@ class EventSubscriber:
                 return None
             responses = [response for seq, response in self._waiting if not 0 < seq <= self.position.seq]
             self._waiting.clear()
-            return EventBatch(responses, max(self._offered, self.position))
+            return responses, max(self._offered, self.position)
 
     def _drop(self) -> None:
         self.missed += sum(seq == 0 for seq, _ in self._waiting)
@@ -425,20 +418,21 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
             events, upto = self.read(self._position)
         except Rejected:
             # The log no longer holds the next changes: each subscriber finds out if it lost any.
-            self._skip()
+            head = self.feed.head()
+            with self._lock:
+                self._position = LogPosition(head.seq, head.revision)
+                for subscriber in self._members:
+                    subscriber.fall_behind()
             return POLL_SECONDS
         if upto == self._position:
             self._commit = commit
             self._offer_unlogged()
             return POLL_SECONDS
-        self._offer(events, upto)
-        return 0.0
-
-    def _offer(self, events: Sequence[Event], upto: LogPosition) -> None:
         with self._lock:
             self._position = upto
             for subscriber in self._members:
                 subscriber.offer(events, upto)
+        return 0.0
 
     def _offer_unlogged(self) -> None:
         """Offer events that are not of the log, once the changes that they follow were offered."""
@@ -450,13 +444,6 @@ class SessionEventPublisher(PollingThread[EventSubscriber]):
                 self._unlogged.remove(event)
             for subscriber in self._members:
                 subscriber.offer(events, self._position)
-
-    def _skip(self) -> None:
-        head = self.feed.head()
-        with self._lock:
-            self._position = LogPosition(head.seq, head.revision)
-            for subscriber in self._members:
-                subscriber.fall_behind()
 
 
 # Sessions with uses to add up at a time. More are counted and not published.

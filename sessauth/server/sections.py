@@ -347,7 +347,15 @@ class Identity:
 
         ``where`` names the entry in errors.
         """
-        _check_name(f"{where}.name", self.name)
+        name = self.name
+        if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
+            raise ConfigError(
+                f"{where}.name: must be 1 to {MAX_NAME_CHARS} printable characters without blanks around them"
+            )
+        if name.startswith(RESERVED):
+            raise ConfigError(
+                f"{where}.name: names that begin with {RESERVED} are the server's own; choose another"
+            )
         if self.role not in ROLES:
             raise ConfigError(f"{where}.role: must be one of {', '.join(ROLES)}")
         for audience in self.audiences:
@@ -386,15 +394,6 @@ def check_identities(identities: Sequence[Identity], *, client_ca: str) -> None:
         raise ConfigError(
             "identities: need tcp.client_ca, the CA file that client certificates are checked by"
         )
-
-
-def _check_name(where: str, name: str) -> None:
-    if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
-        raise ConfigError(
-            f"{where}: must be 1 to {MAX_NAME_CHARS} printable characters without blanks around them"
-        )
-    if name.startswith(RESERVED):
-        raise ConfigError(f"{where}: names that begin with {RESERVED} are the server's own; choose another")
 
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")

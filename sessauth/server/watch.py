@@ -29,6 +29,7 @@ from .periodic import PollingThread
 from .rpc.call import CallContext
 from .sections import LimitSettings
 from .status import refused
+from .transport.rpc import cancelled_error
 
 if TYPE_CHECKING:
     from .._fast._check import Batch
@@ -61,8 +62,8 @@ class WatchedStream:
 
     def start(self) -> None:
         """Start reading. Raises OVERLOADED if no thread can be started, CANCELLED if the call is over."""
-        if not self._call.context.add_callback(self._on_call_over):
-            raise refused("CANCELLED", "the call is over")
+        if not self._call.context.add_callback(lambda: self.fail(cancelled_error())):
+            raise cancelled_error()
         reader = threading.Thread(target=self._read, name="sessauth-watched-stream", daemon=True)
         try:
             reader.start()
@@ -132,10 +133,6 @@ class WatchedStream:
         with self._changed:
             self._withdrawn += withdrawn
             self._changed.notify_all()
-
-    def _on_call_over(self) -> None:
-        """Fail the stream; gRPC calls this when the call is over, however it ended."""
-        self.fail(refused("CANCELLED", "the call is over"))
 
     def _read(self) -> None:
         """Read requests until there are no more, or the stream is closed."""

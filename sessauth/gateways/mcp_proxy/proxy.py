@@ -19,7 +19,6 @@ What must never happen: a request passes without a check; the server gets other 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
@@ -366,9 +365,8 @@ class McpProxy:
 
     async def _cancel_at_server(self, message: Message) -> None:
         params = {"requestId": message.id, "reason": "no longer wanted or no longer allowed"}
-        value = {"jsonrpc": "2.0", "method": CANCELLED, "params": params}
-        text = json.dumps(value, separators=(",", ":"))
-        await self._to_server(Message(Kind.NOTIFICATION, "", CANCELLED, text, value))
+        text = message_line(method=CANCELLED, params=params)
+        await self._to_server(Message(Kind.NOTIFICATION, "", CANCELLED, text, {"params": params}))
 
     async def _refuse(self, message: Message, denied: ToolDenied) -> None:
         if message.method == INITIALIZE:

@@ -477,7 +477,9 @@ class Remote:
                 self._session = _short(answer.headers.get("mcp-session-id"))
                 self._initialize = None
             if isinstance(result.get("tools"), list):
-                self._note_mirrored(result["tools"])
+                for tool in result["tools"]:
+                    if isinstance(tool, dict) and isinstance(tool.get("name"), str):
+                        self._mirrored[tool["name"]] = dict(_annotated(tool.get("inputSchema"), ()))
         await self._queue.put(message.text.encode())
         return message.kind is Kind.RESPONSE
 
@@ -525,11 +527,6 @@ class Remote:
                         text = str(value).lower() if isinstance(value, bool) else str(value)
                         headers[f"Mcp-Param-{header}"] = text
         return {header: _header_value(value) for header, value in headers.items()}
-
-    def _note_mirrored(self, tools: list[Any]) -> None:
-        for tool in tools:
-            if isinstance(tool, dict) and isinstance(tool.get("name"), str):
-                self._mirrored[tool["name"]] = dict(_annotated(tool.get("inputSchema"), ()))
 
     def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -35,7 +35,9 @@ def begin(config: Config) -> bytes:
     StateError if the folder can't be used or belongs to a cluster.
     """
     require_settings(config)
-    cluster = _single_host(config)
+    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
+        require_single(rows)
+        cluster = rows.head().cluster_id
     _require_empty(config, cluster)
     key = server_key(config)
     settings, file = config.cluster, CredentialFile(config.credentials_file)
@@ -59,13 +61,6 @@ def server_key(config: Config) -> ServerKey:
     if not file.exists():
         ServerKey.generate().save(file)
     return ServerKey.load(file)
-
-
-def _single_host(config: Config) -> bytes:
-    """Return the cluster id of a folder that is a single host's. Raises StateError."""
-    with closing(StateReader.open(config.state_dir)) as reader, reader.rows() as rows:
-        require_single(rows)
-        return rows.head().cluster_id
 
 
 def _require_empty(config: Config, cluster: bytes) -> None:

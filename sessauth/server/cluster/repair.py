@@ -63,7 +63,9 @@ def adopt(
             f"{', '.join(ahead)} holds more than record {own.number} of this folder, or something else: "
             "adopt from there, or give that up with --force, which ends every session"
         )
-    unsure = [head.host for head in known if not _is_settled(head)]
+    # A host's statement of itself can't change once it applies nothing any more.
+    settled = ("itself", "a server")
+    unsure = [head.host for head in known if head.silent or not head.alarm or head.source not in settled]
     ends = force or end_sessions or (bool(unsure) and not keep_sessions)
     try:
         with closing(open_carrier(config, own.cluster_id)) as carrier:
@@ -168,11 +170,6 @@ def _is_ahead(head: HostHead, own: HostHead) -> bool:
     if head.number == own.number:
         return bool(head.digest) and head.digest != own.digest
     return head.number > own.number
-
-
-def _is_settled(head: HostHead) -> bool:
-    """Return True if a host's statement of itself can't change: it applies nothing any more."""
-    return not head.silent and bool(head.alarm) and head.source in ("itself", "a server")
 
 
 def _adopt(config: Config, carrier: Carrier, *, keep_sessions: bool) -> dict[str, object]:

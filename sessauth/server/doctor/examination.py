@@ -348,18 +348,14 @@ def examine(load: Callable[[], Config], host_of: Callable[[Config], Host]) -> li
     if os.geteuid() not in (0, owner):
         words = f"this user is neither root nor user {owner}, who owns {config.state_dir}: it can't read all"
         return [Finding("not_examined", words, "run it as the service's user, or as root")]
-    host = _with_state_fault(host_of(config))
+    host = host_of(config)
+    try:
+        # Another process reads the state first: LMDB ends one at some damages.
+        read_apart(config.state_dir, WHOLE if host.deep else FOLDER)
+    except StateError as error:
+        host = replace(host, state_fault=error)
     found = [finding for part in _PARTS for finding in _findings(part, host)]
     return sorted(found, key=lambda finding: finding.severity != ERROR)
-
-
-def _with_state_fault(host: Host) -> Host:
-    """Have another process read the state first: LMDB ends one at some damages."""
-    try:
-        read_apart(host.config.state_dir, WHOLE if host.deep else FOLDER)
-    except StateError as error:
-        return replace(host, state_fault=error)
-    return host
 
 
 def _findings(part: Callable[[Host], Iterator[Finding]], host: Host) -> Iterator[Finding]:

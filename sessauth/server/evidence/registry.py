@@ -184,7 +184,8 @@ class VerifierRegistry:
             if active >= OF_ONE_PRINCIPAL:
                 raise refused("LIMIT", f"name: this credential has {OF_ONE_PRINCIPAL} verifiers; close some")
         if total >= limits.MAX_VERIFIERS:
-            self._make_room()
+            if not any(map(self._evict, self._inactive_for(0))):
+                raise refused("LIMIT", f"name: {limits.MAX_VERIFIERS} verifiers are registered; close some")
         first = before.record.registered_revision if before is not None else revision
         record = replace(record, registered_revision=first, registered_at_ms=at_ms)
         if request.kind is VerifierKind.EMBEDDED:
@@ -195,10 +196,6 @@ class VerifierRegistry:
             self._entries[record.name] = entry
             self._changed.notify_all()
         log.event(logging.INFO, "verifier_registered", verifier=record.name, principal=record.principal)
-
-    def _make_room(self) -> None:
-        if not any(map(self._evict, self._inactive_for(0))):
-            raise refused("LIMIT", f"name: {limits.MAX_VERIFIERS} verifiers are registered; close some")
 
     def _evict(self, entry: RegistryEntry) -> bool:
         """Remove an inactive verifier; False if it renewed meanwhile, or is gone already."""

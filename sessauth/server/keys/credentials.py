@@ -301,18 +301,14 @@ class CredentialFile(CredentialSource):
     def _locked(self) -> Iterator[None]:
         lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            self._give_group(lock)
+            try:
+                give_group(lock, self._path.parent)
+            except PermissionError as error:
+                raise ConfigError(f"{self._path} {error.strerror}") from error
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
             os.close(lock)
-
-    def _give_group(self, lock: int) -> None:
-        """Give the lock the folder's group; raises ConfigError if that is not allowed."""
-        try:
-            give_group(lock, self._path.parent)
-        except PermissionError as error:
-            raise ConfigError(f"{self._path} {error.strerror}") from error
 
 
 def _read(path: Path) -> dict[str, CredentialRecord]:

@@ -9,9 +9,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from ... import limits
@@ -122,7 +121,9 @@ def _role(config: Config, *, leads: bool) -> str:
 
 def _with_files(status: ServerStatus, config: Config) -> ServerStatus:
     """Add the free space of the disk, the expiry of the certificate, and the last record of the audit."""
-    disk = _statvfs(config.state_dir)
+    disk = None
+    with suppress(OSError):
+        disk = os.statvfs(config.state_dir)
     status = replace(
         status,
         certificate_ends_at_ms=int(certificate_end(config) * 1000),
@@ -137,13 +138,6 @@ def _with_files(status: ServerStatus, config: Config) -> ServerStatus:
         return status
     last = register.anchors[-1]
     return replace(status, audit_stream=last.stream.hex(), audit_lines=last.count, audit_head=last.head)
-
-
-def _statvfs(folder: Path) -> os.statvfs_result | None:
-    try:
-        return os.statvfs(folder)
-    except OSError:
-        return None
 
 
 def _with_counts(

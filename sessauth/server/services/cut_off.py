@@ -56,7 +56,10 @@ class CutOffService(Service):
         selector = _selector(request.selector)
         after = request_fields.page_start(request.page_token)
         reason = request_fields.text(request.reason, "reason")
-        _require_ban(request, call)
+        if request.refuse_new_ms > MAX_BAN_MS:
+            raise invalid("refuse_new_ms", f"must be at most {MAX_BAN_MS}, a day")
+        if request.refuse_new_ms and call.principal.role != OPERATOR:
+            raise refused("PERMISSION_DENIED", "refuse_new_ms: only an operator refuses new sessions")
         # A follower may not hold all of it yet.
         self.writer.require_leading()
         answer = pb.EndSessionsResponse()
@@ -266,11 +269,3 @@ def _selector(message: record_pb2.SessionSelector) -> SessionSelector:
     if wrong:
         raise invalid("selector", wrong)
     return selector
-
-
-def _require_ban(request: pb.EndSessionsRequest, call: CallContext) -> None:
-    """Refuse a ban that is too long, or that is an issuer's."""
-    if request.refuse_new_ms > MAX_BAN_MS:
-        raise invalid("refuse_new_ms", f"must be at most {MAX_BAN_MS}, a day")
-    if request.refuse_new_ms and call.principal.role != OPERATOR:
-        raise refused("PERMISSION_DENIED", "refuse_new_ms: only an operator refuses new sessions")

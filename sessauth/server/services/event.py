@@ -16,6 +16,7 @@ from ...v1 import event_service_pb2 as pb
 from ..events import EventFilter, EventSubscriber, LogPosition, SessionEventPublisher, synced_response
 from ..rpc.call import CallContext, RawHandler, parse
 from ..status import invalid, refused
+from ..transport.rpc import cancelled_error
 from .base import Service
 
 # Period of SYNCED, which says that nothing was left out.
@@ -48,8 +49,8 @@ class EventService(Service):
         begin, incarnation = self._position(request)
         admits = EventFilter(request, call.principal, self.writer.get_session)
         watcher = EventSubscriber(admits, begin)
-        if not call.context.add_callback(lambda: watcher.fail(refused("CANCELLED", "the call is over"))):
-            raise refused("CANCELLED", "the call is over")
+        if not call.context.add_callback(lambda: watcher.fail(cancelled_error())):
+            raise cancelled_error()
         with self.events.open(watcher):
             yield self._synced(watcher, incarnation)
             yield from self._stream(watcher, incarnation, call)
@@ -123,8 +124,9 @@ class EventService(Service):
                 check_at = now + CALLER_SECONDS
             if batch is None:
                 return
-            yield from _joined(batch.responses)
-            watcher.position = batch.position
+            responses, position = batch
+            yield from _joined(responses)
+            watcher.position = position
             if now >= sync_at:
                 yield self._synced(watcher, incarnation)
                 sync_at = now + SYNC_SECONDS
