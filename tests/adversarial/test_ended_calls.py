@@ -10,10 +10,10 @@ import pytest
 
 from sessauth.limits import MAX_BATCH_ITEMS
 from sessauth.v1 import authorization_service_pb2 as checks
-from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.pool_calls import CountedCalls
 from tests.support.service import Caller, Service, running
+from tests.support.watching import item as allowed_item
+from tests.support.watching import mint, open_session
 
 CALLS = 5_000
 AT_ONCE = 100
@@ -38,14 +38,7 @@ def service() -> Iterator[Service]:
 def item(service: Service) -> checks.CheckItem:
     """A call that is allowed."""
     operator = service.operator
-    opened = operator.call(
-        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
-    )
-    minted = operator.call(
-        "TokenService/Mint",
-        tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
-    )
-    return checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
+    return allowed_item(mint(operator, open_session(operator).id).token)
 
 
 def _twenty(caller: Caller, item: checks.CheckItem) -> int:

@@ -14,6 +14,7 @@ from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import Caller, RpcError, Service, running
+from tests.support.watching import mint, open_session
 
 
 def _item(presented: bytes | str, **fields: object) -> pb.CheckItem:
@@ -232,11 +233,8 @@ def test_failed_signatures_of_one_peer_are_limited() -> None:
     limits = {"failed_signatures_burst": 3, "failed_signatures_per_second": 1}
     with running(limits=limits) as service:
         operator = service.operator
-        opened = operator.call(
-            "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
-        )
-        mint = tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"])
-        data, known = (Token.parse(operator.call("TokenService/Mint", mint).token).data for _ in range(2))
+        session_id = open_session(operator).id
+        data, known = (Token.parse(mint(operator, session_id).token).data for _ in range(2))
         assert _check(operator, _item(known, source="10.0.0.1")).allowed
         at = data.index(b"\x0a\x40") + 5
 

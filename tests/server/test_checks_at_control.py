@@ -13,11 +13,10 @@ from sessauth.server.config import from_dict
 from sessauth.server.process.supervisor import Supervisor
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.half_sent import Connection, headers
 from tests.support.pool_calls import CountedCalls
 from tests.support.service import Caller, RpcError, Service, running, wait_until
-from tests.support.watching import Stream
+from tests.support.watching import Stream, item, mint, open_session
 
 CHECK = "/sessauth.v1.AuthorizationService/Check"
 # Half-sent calls on each of two connections.
@@ -33,11 +32,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 def _open(operator: Caller) -> tuple[bytes, checks.CheckItem]:
-    opening = sessions.OpenSessionRequest(subject="s", ceiling=["read:**"])
-    session = operator.call("SessionService/OpenSession", opening).session
-    mint = tokens.MintRequest(session_id=session.id, scopes=["read:**"], audience=["gw"])
-    token = operator.call("TokenService/Mint", mint).token.encode()
-    return session.id, checks.CheckItem(token=token, action=b"read", resource=b"a")
+    session_id = open_session(operator).id
+    return session_id, item(mint(operator, session_id).token)
 
 
 def test_gateways_are_sent_to_the_workers(service: Service) -> None:

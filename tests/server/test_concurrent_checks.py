@@ -4,10 +4,9 @@ import threading
 
 from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as checks
-from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
-from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import running
+from tests.support.watching import mint, open_session
 
 THREADS = 6
 SESSIONS = 6
@@ -20,19 +19,9 @@ def test_cold_and_warm_checks_at_once_are_each_right() -> None:
         operator = service.operator
         expected: list[tuple[checks.CheckItem, bytes, int]] = []
         for number in range(SESSIONS):
-            opened = operator.call(
-                "SessionService/OpenSession",
-                sessions.OpenSessionRequest(subject=f"s{number}", ceiling=["read:files/**"]),
-            ).session
-            minted = operator.call(
-                "TokenService/Mint",
-                tokens.MintRequest(
-                    session_id=opened.id,
-                    scopes=["read:files/** where n >= 0 free *"],
-                    audience=["gw"],
-                    ending=token_pb2.ENDING_OPEN,
-                ),
-            )
+            opened = open_session(operator)
+            scope = "read:files/** where n >= 0 free *"
+            minted = mint(operator, opened.id, scope, ending=token_pb2.ENDING_OPEN)
             parent = Token.parse(minted.token)
             for child in range(CHILDREN):
                 mine = f"read:files/{number}-{child} where n == {child} free who"

@@ -16,9 +16,10 @@ from sessauth._fast._http2 import Loop
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.scrape import scrape
 from tests.support.service import Caller, RpcError, Service, running, wait_until
+from tests.support.watching import item as allowed_item
+from tests.support.watching import mint, open_session
 
 CHECK = "AuthorizationService/Check"
 BATCH = "AuthorizationService/CheckBatch"
@@ -34,17 +35,14 @@ def service() -> Iterator[Service]:
 @pytest.fixture
 def session(service: Service) -> sessions.Session:
     """A live session that may read all files."""
-    request = sessions.OpenSessionRequest(subject="agent-7", ceiling=["read,write:files/**"])
-    answer: sessions.Session = service.operator.call("SessionService/OpenSession", request).session
-    return answer
+    opened: sessions.Session = open_session(service.operator)
+    return opened
 
 
 @pytest.fixture
 def item(service: Service, session: sessions.Session) -> pb.CheckItem:
     """A call that is allowed."""
-    request = tokens.MintRequest(session_id=session.id, scopes=["read:files/a/**"], audience=["gw"])
-    token = service.operator.call("TokenService/Mint", request).token.encode()
-    return pb.CheckItem(token=token, action=b"read", resource=b"files/a/1")
+    return allowed_item(mint(service.operator, session.id, "read:files/a/**").token)
 
 
 def _answered(service: Service) -> int:

@@ -20,10 +20,9 @@ from sessauth.server.writer.remote import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import key_service_pb2 as keys
-from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.pool_calls import submit
 from tests.support.service import RPCS, Caller, RpcError, Service, running, wait_until
+from tests.support.watching import item, mint, open_session
 
 MAP_BYTES = 16 << 20
 METHOD = "/sessauth.v1.ForwardService/Forward"
@@ -52,13 +51,8 @@ def worker(service: Service) -> Caller:
 def check(service: Service) -> checks.CheckRequest:
     """A call that may be made twice, ever."""
     operator = service.operator
-    session = operator.call(
-        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:**"])
-    ).session
-    mint = tokens.MintRequest(session_id=session.id, scopes=["read:doc/** needs uses(2)"], audience=["gw"])
-    token = operator.call("TokenService/Mint", mint).token.encode()
-    item = checks.CheckItem(token=token, action=b"read", resource=b"doc/1")
-    return checks.CheckRequest(item=item, audience="gw")
+    minted = mint(operator, open_session(operator).id, "read:files/** needs uses(2)")
+    return checks.CheckRequest(item=item(minted.token), audience="gw")
 
 
 def _credential(service: Service) -> str:

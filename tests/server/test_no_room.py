@@ -15,6 +15,7 @@ from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import Caller, RpcError, Service, running
+from tests.support.watching import open_session
 
 
 @pytest.fixture
@@ -26,9 +27,7 @@ def service() -> Iterator[Service]:
 
 def _open(operator: Caller) -> tuple[bytes, checks.CheckItem]:
     """A session, and a call of it that costs a use."""
-    opened = operator.call(
-        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:**"])
-    ).session
+    opened = open_session(operator, ("read:**",))
     scopes = ["read:doc/** needs uses(9)", "read:free/**"]
     mint = tokens.MintRequest(session_id=opened.id, scopes=scopes, audience=["gw"])
     token = operator.call("TokenService/Mint", mint).token.encode()

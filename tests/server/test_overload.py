@@ -15,19 +15,14 @@ from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.pool_calls import submit
 from tests.support.service import Caller, RpcError, Service, running, wait_until
+from tests.support.watching import item, mint, open_session
 
 
 def _prepared(operator: Caller) -> tuple[bytes, checks.CheckItem, bytes]:
     """A session, an item that is allowed in it, and the token's block id."""
-    opened = operator.call(
-        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
-    )
-    minted = operator.call(
-        "TokenService/Mint",
-        tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
-    )
-    item = checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
-    return opened.session.id, item, minted.block_id
+    session_id = open_session(operator).id
+    minted = mint(operator, session_id)
+    return session_id, item(minted.token), minted.block_id
 
 
 def test_a_full_pool_refuses_and_the_reserved_pool_works() -> None:

@@ -34,6 +34,7 @@ from tests.support.service import (
     serves,
     wait_until,
 )
+from tests.support.watching import mint, open_session
 
 
 def _check(token: tokens.MintResponse, **fields: bytes) -> checks.CheckRequest:
@@ -206,13 +207,8 @@ def test_a_braked_state_denies_and_refuses_changes(operator: Caller, token: toke
     with running() as service:
         caller = service.operator
         assert service.control is not None
-        opened = caller.call(
-            "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
-        )
-        minted = caller.call(
-            "TokenService/Mint",
-            tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
-        )
+        opened = open_session(caller)
+        minted = mint(caller, opened.id)
         assert caller.call("AuthorizationService/Check", _check(minted)).decision.allowed
 
         service.control.writer._brake.engage("a test")
@@ -220,7 +216,7 @@ def test_a_braked_state_denies_and_refuses_changes(operator: Caller, token: toke
         decision = caller.call("AuthorizationService/Check", _check(minted)).decision
         assert decision.reason == checks.REASON_STATE_BRAKED
         with pytest.raises(RpcError) as refused:
-            caller.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=opened.session.id))
+            caller.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=opened.id))
         assert (refused.value.code, refused.value.word) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNUSABLE")
         assert "a test" not in refused.value.message
         assert wait_until(lambda: not serves(caller))
