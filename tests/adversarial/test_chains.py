@@ -15,7 +15,7 @@ from tests.oracle.crypto import signed_bytes
 from tests.oracle.wire import encode
 from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import assemble, ending, id16, key, make, sign
-from tests.vectors.world import AUDIENCE, EXPIRES, ISSUER, NOW, child, link, root, signers, token
+from tests.vectors.world import AUDIENCE, ISSUER, NOW, child, link, root, token
 
 READ = "read:files/**"
 
@@ -43,22 +43,6 @@ def test_every_order_of_the_blocks(state: StateFixture) -> None:
     assert set(found.values()) == {Reason.ALLOWED, Reason.MALFORMED_TOKEN, Reason.BAD_SIGNATURE}
 
 
-@pytest.mark.parametrize("dropped", range(4))
-def test_a_block_dropped(state: StateFixture, dropped: int) -> None:
-    """Dropping the root, one of the middle or the narrowing last block gains nothing."""
-    blocks = parts(token(root("*:**"), child("*:**"), child(READ), child("none:none")))
-    expected = [Reason.MALFORMED_TOKEN, Reason.BAD_SIGNATURE, Reason.BAD_SIGNATURE, Reason.OPEN_TOKEN]
-
-    assert state.reason(join(blocks[:dropped] + blocks[dropped + 1 :])) is expected[dropped]
-
-
-def test_a_block_repeated(state: StateFixture) -> None:
-    """A block that stands twice names its key twice."""
-    blocks = parts(token(root(READ), child("*:**"), child(READ)))
-
-    assert state.reason(join([blocks[0], blocks[1], blocks[1], blocks[2]])) is Reason.MALFORMED_TOKEN
-
-
 @pytest.mark.parametrize("of_session", ["session", "another"])
 @pytest.mark.parametrize("known", [False, True])
 def test_a_tail_of_another_token(fresh_state: StateFixture, of_session: str, known: bool) -> None:
@@ -79,14 +63,6 @@ def test_a_tail_of_another_token(fresh_state: StateFixture, of_session: str, kno
     for cut in (1, 2):
         assert fresh_state.reason(join(theirs[:cut] + ours[cut:])) is Reason.BAD_SIGNATURE
         assert fresh_state.reason(join(ours[:cut] + theirs[cut:])) is Reason.BAD_SIGNATURE
-
-
-def test_signatures_exchanged_between_tokens(state: StateFixture) -> None:
-    """The signature of one root under the payload of another is wrong."""
-    a, b = parts(token(root(READ)))[0], parts(token(root("*:**")))[0]
-
-    assert state.reason(join([(b[0], a[1])])) is Reason.BAD_SIGNATURE
-    assert state.reason(join([(a[0], b[1])])) is Reason.BAD_SIGNATURE
 
 
 def test_a_child_signed_for_another_index(state: StateFixture) -> None:
@@ -119,42 +95,6 @@ def test_a_root_by_a_foreign_key(fresh_state: StateFixture) -> None:
     assert fresh_state.reason(make(link(theirs), [ISSUER])) is Reason.UNKNOWN_ISSUER
 
 
-def test_an_attenuation_block_as_root(state: StateFixture) -> None:
-    """A block without a root field does not begin a chain, whoever signed it."""
-    alone = child("*:**", audience=[AUDIENCE], issued_at_ms=NOW, expires_at_ms=EXPIRES, **ending("sealed"))
-
-    assert state.reason(make([alone], [ISSUER])) is Reason.MALFORMED_TOKEN
-
-
-def test_a_root_inside_a_chain(state: StateFixture) -> None:
-    """A second root field, which would name another session, is malformed."""
-    second = child(
-        "*:**", root={"issuer_key_id": ISSUER.id, "session_id": id16("other"), "token_id": id16("t")}
-    )
-
-    assert state.reason(token(root(READ), second)) is Reason.MALFORMED_TOKEN
-
-
-@pytest.mark.parametrize("field", ["next_key", "proof_key"])
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_key_used_twice(state: StateFixture, field: str, first: int) -> None:
-    """No key appears twice in a chain, in either field."""
-    used = key(f"next {first}").public
-    last = ending("bound", key("last"), proof_key=used) if field == "proof_key" else ending("open", None)
-    if field == "next_key":
-        last["next_key"] = used
-    blocks = link(root(READ), child(), child(**last))
-
-    assert state.reason(make(blocks, signers(3))) is Reason.MALFORMED_TOKEN
-
-
-def test_the_issuer_key_as_next_key(state: StateFixture) -> None:
-    """The issuer's key is nobody's next key."""
-    blocks = [root(READ, **ending("open", ISSUER)), child(**ending("sealed"))]
-
-    assert state.reason(make(blocks, [ISSUER, ISSUER])) is Reason.MALFORMED_TOKEN
-
-
 _SMALL_ORDER = [
     "0100000000000000000000000000000000000000000000000000000000000000",
     "0000000000000000000000000000000000000000000000000000000000000000",
@@ -181,16 +121,6 @@ def test_a_next_key_under_which_any_message_is_signed(
         assert state.reason(assemble(payloads, [first, universal])) is Reason.MALFORMED_TOKEN
 
 
-def test_a_next_key_that_is_not_canonical(state: StateFixture) -> None:
-    """A y of p or above is refused, whatever its low bits."""
-    for low in range(0xED, 0x100):
-        blocks = [
-            root(READ, ending=2, next_key=bytes([low]) + b"\xff" * 30 + b"\x7f"),
-            child(**ending("sealed")),
-        ]
-        assert state.reason(make(blocks, [ISSUER, key("any")])) is Reason.MALFORMED_TOKEN
-
-
 def test_an_open_token_presented(state: StateFixture) -> None:
     """An open token is denied in each form: bytes, presented text, stored text, object."""
     issuer = Issuer(IssuerKey.generate(), clock=FixedClock(NOW))
@@ -215,55 +145,6 @@ def test_a_sealed_token_extended(state: StateFixture) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("last", "may_seal", "expected"),
-    [
-        ("sealed", False, Reason.MALFORMED_TOKEN),
-        ("open", False, Reason.MALFORMED_TOKEN),
-        ("bound", False, Reason.PROOF_REQUIRED),
-        ("sealed", True, Reason.ALLOWED),
-        ("open", True, Reason.OPEN_TOKEN),
-        ("bound", True, Reason.PROOF_REQUIRED),
-    ],
-)
-def test_what_follows_a_bound_block(state: StateFixture, last: str, may_seal: bool, expected: Reason) -> None:
-    """A bound token becomes a bearer token only where its block says may_seal."""
-    bound = root(READ, **ending("bound", key("next 0"), may_seal=may_seal))
-    end = ending(last, None if last == "sealed" else key("next 1"))
-
-    assert state.reason(make([bound, child(**end)], signers(2))) is expected
-
-
-def test_may_seal_below_a_block_that_does_not(state: StateFixture) -> None:
-    """An intermediate holder can't grant itself what the block above withheld."""
-    blocks = [
-        root(READ, **ending("bound", key("next 0"))),
-        child(**ending("bound", key("next 1"), may_seal=True)),
-        child(**ending("sealed")),
-    ]
-
-    assert state.reason(make(blocks, signers(3))) is Reason.MALFORMED_TOKEN
-    assert state.reason(make(blocks[:2], signers(2))) is Reason.MALFORMED_TOKEN
-
-
-_WIDER = {
-    "later expiry": ({}, {"expires_at_ms": EXPIRES + 1}),
-    "earlier beginning": ({"not_before_ms": NOW}, {"not_before_ms": NOW - 1}),
-    "earlier issue": ({}, {"issued_at_ms": NOW - 60_001}),
-    "more blocks": ({"max_blocks": 3}, {"max_blocks": 4}),
-}
-
-
-@pytest.mark.parametrize("name", _WIDER)
-def test_a_child_that_states_more_than_its_parent(state: StateFixture, name: str) -> None:
-    """A child's wider time or length makes the whole chain malformed, also two blocks down."""
-    above, below = _WIDER[name]
-
-    assert state.reason(token(root(READ, **above), child())) is Reason.ALLOWED
-    assert state.reason(token(root(READ, **above), child(**below))) is Reason.MALFORMED_TOKEN
-    assert state.reason(token(root(READ, **above), child(), child(**below))) is Reason.MALFORMED_TOKEN
-
-
 def test_a_child_that_drops_what_limits_it(state: StateFixture) -> None:
     """Absent or wider scopes, conditions, audience, source and peer of a child change nothing above."""
     everything = child("*:**", audience=["elsewhere", AUDIENCE], source=["0.0.0.0/0"], peer=["sha256:aa"])
@@ -285,13 +166,3 @@ def test_a_child_that_drops_what_limits_it(state: StateFixture) -> None:
     assert state.reason(token(root(READ, conditions="n == 1"), child("*:**")), arguments='{"n": 2}') is (
         Reason.CONDITION_FAILED
     )
-
-
-def test_more_blocks_than_a_block_permits(state: StateFixture) -> None:
-    """The smallest max_blocks of the chain holds, wherever it stands."""
-    for place in range(3):
-        blocks = [root(READ), child(), child()]
-        blocks[place]["max_blocks"] = 3
-        assert state.reason(token(*blocks)) is Reason.ALLOWED
-        blocks[place]["max_blocks"] = 2
-        assert state.reason(token(*blocks)) is Reason.CHAIN_TOO_LONG

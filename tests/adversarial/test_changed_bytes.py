@@ -106,11 +106,6 @@ def test_bytes_behind_a_token(state: StateFixture, tail: bytes) -> None:
     assert state.reason(tail + valid) in {Reason.MALFORMED_TOKEN, Reason.UNSUPPORTED_VERSION}
 
 
-def test_a_token_twice_over(state: StateFixture) -> None:
-    """A token behind itself is no token."""
-    assert state.reason(chain(1) * 2) is Reason.MALFORMED_TOKEN
-
-
 @settings(max_examples=examples(400), deadline=None)
 @given(st.binary(max_size=600) | st.binary(max_size=200).map(lambda tail: b"\x08\x01\x12" + tail))
 def test_any_bytes_at_all(state: StateFixture, data: bytes) -> None:

@@ -255,20 +255,6 @@ def test_the_envelope_written_in_another_way(state: StateFixture, way: str) -> N
         assert state.reason(data) in {Reason.MALFORMED_TOKEN, Reason.UNSUPPORTED_VERSION}, data.hex()
 
 
-def test_versions(state: StateFixture) -> None:
-    """A version other than 1 is unsupported, 0 and more than 32 bits are malformed."""
-    block = token(root("read:files/**"))[2:]
-    for version, reason in {
-        0: Reason.MALFORMED_TOKEN,
-        1: Reason.ALLOWED,
-        2: Reason.UNSUPPORTED_VERSION,
-        2**32 - 1: Reason.UNSUPPORTED_VERSION,
-        2**32: Reason.MALFORMED_TOKEN,
-        2**64 - 1: Reason.MALFORMED_TOKEN,
-    }.items():
-        assert state.reason(b"\x08" + write_varint(version) + block) is reason
-
-
 @pytest.mark.parametrize("value", [2**31 - 1, 2**31, 2**32 - 1, 2**32])
 def test_the_largest_kind(value: int) -> None:
     """A kind has 31 bits: a protobuf library reads 2^31 as a negative number, and writes ten bytes."""

@@ -44,30 +44,6 @@ def test_a_key_through_its_life(fresh_state: StateFixture, warm: bool) -> None:
     assert {state.reason(chain) for chain in (before, at_retirement, after)} == {Reason.ISSUER_DISTRUSTED}
 
 
-def test_a_key_of_another_owner(fresh_state: StateFixture) -> None:
-    """A principal's key roots tokens of its own sessions only; the service's key of any."""
-    state = fresh_state
-    state.add_key(key("team a"), owner="team-a")
-    state.open("of a", owner="team-a")
-    state.open("of b", owner="team-b")
-
-    assert state.reason(by("team a", "of a")) is Reason.ALLOWED
-    assert state.reason(by("team a", "of b")) is Reason.ISSUER_NOT_OF_SESSION
-    assert state.reason(by("team a", "session")) is Reason.ISSUER_NOT_OF_SESSION
-    assert state.reason(by("issuer", "of b")) is Reason.ALLOWED
-
-
-def test_a_session_that_lists_its_keys(fresh_state: StateFixture) -> None:
-    """A session that lists issuer keys refuses every other key, the service's included."""
-    state = fresh_state
-    state.add_key(key("listed"))
-    state.open("picky", issuer_key_ids=[key("listed").id])
-
-    assert state.reason(by("listed", "picky")) is Reason.ALLOWED
-    assert state.reason(by("issuer", "picky")) is Reason.ISSUER_NOT_OF_SESSION
-    assert state.reason(by("listed")) is Reason.ALLOWED
-
-
 def test_a_key_that_is_named_but_did_not_sign(fresh_state: StateFixture) -> None:
     """Naming a trusted key while signing with another is a bad signature, whichever is warm."""
     state = fresh_state

@@ -10,10 +10,8 @@ from typing import Any
 from sessauth.model.change import (
     end_session,
     narrow_session,
-    resume_session,
     revoke,
     suspend_session,
-    update_facts,
 )
 from sessauth.model.session import Fact
 from sessauth.reasons import Reason
@@ -102,20 +100,3 @@ def test_no_check_after_an_acknowledgement_misses_it(fresh_state: StateFixture) 
         before, after = race(state, name, change)
         assert after == {reason}, name
         assert before <= {Reason.ALLOWED, reason}
-
-
-def test_commits_to_other_sessions_change_nothing(fresh_state: StateFixture) -> None:
-    """While other sessions change without a pause, each check of this one comes out the same."""
-    state = fresh_state
-    state.open("still")
-    state.open("busy")
-
-    def busy() -> None:
-        for turn in range(8):
-            state.do(update_facts(f"f{turn}", id16("busy"), set_facts=[Fact("n", turn, True)]))
-            state.do(suspend_session(f"s{turn}", id16("busy")))
-            state.do(resume_session(f"r{turn}", id16("busy")))
-
-    before, after = race(state, "still", busy)
-
-    assert before == after == {Reason.ALLOWED}

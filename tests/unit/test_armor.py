@@ -67,53 +67,11 @@ def test_a_proof_has_a_text_of_its_own() -> None:
             parse_proof(bad)
 
 
-def test_every_truncation_is_called_truncated() -> None:
-    """A paste that lost its end, wherever behind the prefix, says so."""
-    text = presented_text(DATA)
-
-    for end in range(len("sessauth_token_"), len(text)):
-        with pytest.raises(MalformedToken, match="truncated"):
-            read_text(text[:end])
-
-
-def test_every_changed_character_is_called_damaged_or_truncated() -> None:
-    """One wrong character behind the prefix never gives a token."""
-    text = presented_text(DATA)
-
-    for at in range(len("sessauth_token_"), len(text)):
-        for char in ("A", "B", "-", ".", " ", "=", "é", "\n"):
-            if char != text[at]:
-                with pytest.raises(MalformedToken, match=r"damaged|truncated"):
-                    read_text(text[:at] + char + text[at + 1 :])
-
-
-@pytest.mark.parametrize("extra", ["A", "=", "\n", ".AAAAAA"])
-def test_what_follows_the_checksum_is_damage(extra: str) -> None:
-    """Nothing may stand behind the six characters."""
-    with pytest.raises(MalformedToken, match="damaged"):
-        read_text(presented_text(DATA) + extra)
-
-
-def test_unused_bits_must_be_zero() -> None:
-    """A token has one text: other spellings of the last character are refused, checksum right or not."""
-    covered = "sessauth_token_AB"
-    check = base64.urlsafe_b64encode(zlib.crc32(covered.encode()).to_bytes(4, "big")).decode().rstrip("=")
-
-    with pytest.raises(MalformedToken, match="canonical"):
-        read_text(f"{covered}.{check}")
-
-
 @pytest.mark.parametrize("text", ["", "Bearer x", "sessauth_key_a_b", "SESSAUTH_TOKEN_AA.AAAAAA"])
 def test_other_text_is_no_token(text: str) -> None:
     """Without one of the prefixes the message names them."""
     with pytest.raises(MalformedToken, match="sessauth_token_"):
         read_text(text)
-
-
-def test_a_text_beyond_any_token_is_refused_before_it_is_decoded() -> None:
-    """The length is looked at first."""
-    with pytest.raises(MalformedToken, match="more than"):
-        read_text("sessauth_token_" + "A" * 100_000)
 
 
 @pytest.mark.parametrize(

@@ -11,44 +11,6 @@ from sessauth.errors import ScopeError
 from sessauth.scopes.parts import Accessor, Operator, Path, Segment, SegmentKind, ValueSource
 from sessauth.scopes.scope import Condition, FactReference, Scope
 
-KEY = "A" * 42 + "E"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "*:**",
-        "read:mcp/github/*",
-        'read:mcp/github/* where owner == "acme" and repo == "web" free *',
-        'read,write:files/{a,"b c"}/pre*/** free path, options.depth',
-        'deploy:prod where count(tags) <= 3 needs approval(1, "' + KEY + '"), uses(2)',
-        'pay:bank where amount > 0.5 needs budget("travel", 100.25, "EUR", amount)',
-        'get:web where host(url?) in ["a.b", "c.d"] and each(ids) != 4 and session.case_id present',
-        "run:job where args.session.id == session.job and tool.writes == false and x starts_with session.y",
-        'net:x where ip cidr ["10.0.0.0/8", "::1/128"] and p under "/a" and q glob "a/**" and r not in [1]',
-        'odd:x where session == 1 and "a b"."c.d" absent and in in [true] and "é" subset_of ["a"]',
-    ],
-)
-def test_canonical_text_is_printed_as_it_was_read(text: str) -> None:
-    """Every form of the grammar in its canonical spelling survives."""
-    assert str(Scope.parse(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ('read:"a"/b  where   x  ==  1.50  free  y,z', "read:a/b where x == 1.5 free y, z"),
-        ("read:a where args.x == 1e3", "read:a where x == 1000"),
-        ('read:a where "x" in [1,2,   3]', "read:a where x in [1, 2, 3]"),
-        ('read:a where x glob ["b"]', 'read:a where x glob "b"'),
-        ("read:a where x not   in [1]", "read:a where x not in [1]"),
-        ("read:a needs uses(2)", "read:a needs uses(2)"),
-    ],
-)
-def test_other_spellings_print_canonically(text: str, canonical: str) -> None:
-    """Extra spaces, quotes and number forms are gone in the printed form."""
-    assert str(Scope.parse(text)) == canonical
-
 
 @pytest.mark.parametrize(
     ("text", "offset", "expected"),
@@ -95,23 +57,11 @@ def test_an_error_says_where_and_what_was_expected(text: str, offset: int, expec
     [
         "read:a/../b",
         'read:"a%2fb"',
-        'read:"a\\\\b"',
         "read:**/a",
-        "read,read:a",
         "read,*:a",
-        "read:{a,a}",
-        "read:a free x, x",
-        "read:a free session.x",
-        'read:a where x starts_with [1, "a"]',
-        "read:a where x in [1, 1]",
-        "read:a where x < true",
         'read:a where x cidr "10.0.0.1/8"',
-        'read:a where x under "a/"',
-        'read:a where x glob "a/**/b"',
         "read:a where session.x.y == 1",
-        "read:a where each(x) subset_of [1]",
         "read:" + "/".join("a" * 33),
-        "read:a where " + " and ".join(f"x{i} present" for i in range(17)),
     ],
 )
 def test_what_is_against_the_format_is_refused(text: str) -> None:

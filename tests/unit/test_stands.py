@@ -26,7 +26,6 @@ from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
 SESSION = b"session-of-tests"
 CATALOGUE = ToolCatalog.from_mcp("files", [{"name": "get", "annotations": {"readOnlyHint": True}}])
-BOUND = token(root("read:files/**"), last="bound")
 PLAIN = token(root("read:files/**"))
 
 
@@ -86,14 +85,6 @@ def test_what_is_no_token_or_another_verifiers_does_not_stand(verifier: Verifier
         (verifier.stands(presented, at_least_revision=1 << 40), Reason.STALE_STATE),
     ]:
         assert (refused.reason, bool(refused)) == (reason, False)
-
-
-def test_a_bound_token_needs_no_proof_and_gains_none() -> None:
-    """Its bytes show that it stands, and no more."""
-    judge = Verifier(bulk_sessions.source(), audience=AUDIENCE)
-
-    assert judge._check(BOUND, b"", b"", token_only=True, now_ms=NOW)
-    assert judge._check(BOUND, "read", "files/a", now_ms=NOW).reason == Reason.PROOF_REQUIRED
 
 
 def test_a_batch_may_ask_about_tokens_alone_beside_calls() -> None:

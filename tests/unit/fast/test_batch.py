@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from tests.support.commit_id_source import CommitIdSource, with_commit_id
 from tests.support.decision_fields import by_object
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
-from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, id16, key, link, root, token
+from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, id16, key, link, root, token
 
 READ = "read:files/**"
 VALID = token(root(READ))
@@ -203,16 +202,6 @@ def test_items_without_parts_stand_on_the_first() -> None:
         assert [by_object(decision) for decision in batch] == wanted * 70
 
 
-def test_a_forged_token_among_known_ones() -> None:
-    """Nothing of a neighbour's good signature is lent to a wrong one, nor the other way."""
-    checker = verifier()
-    calls = [(t, *FILES) for t in (VALID, FORGED, VALID, FORGED, FORGED)]
-    wrong = Reason.BAD_SIGNATURE
-    for _ in range(2):
-        assert reasons(checker, calls) == [Reason.ALLOWED, wrong, Reason.ALLOWED, wrong, wrong]
-    assert checker.signatures - checker.bad_signatures == 1
-
-
 def test_an_argument_at_fault_is_each_items_own() -> None:
     """Long and short names of arguments come back with the item that they were at fault in."""
     chain = token(root("read:files/** where n? <= 5"))
@@ -336,34 +325,6 @@ def test_what_a_batch_points_to_lives_as_long() -> None:
     assert {(decision.reason, decision.argument) for decision in batch} == {
         (Reason.MALFORMED_REQUEST, "arguments")
     }
-
-
-def test_batches_in_threads_at_once() -> None:
-    """Batches of four threads over one verifier each come out as they do alone."""
-    checker = verifier(source("two_sessions"))
-    another = token(root("read:logs/**", root_fields={"session_id": id16("another")}), child())
-    calls = [
-        (VALID, *FILES, b'{"n": %d}' % number) if number % 3 else (another, "read", f"logs/{number}")
-        for number in range(300)
-    ]
-    alone = [
-        by_object(decision) for decision in verifier(source("two_sessions"))._check_batch(calls, now_ms=NOW)
-    ]
-    wrong: list[int] = []
-
-    def run() -> None:
-        for turn in range(20):
-            # Epochs are given by the source's number, which is the same for both.
-            batch = checker._check_batch(calls, now_ms=NOW)
-            if [by_object(decision) for decision in batch] != alone:
-                wrong.append(turn)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
 
 
 def test_a_view_of_a_plain_checker() -> None:

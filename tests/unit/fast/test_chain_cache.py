@@ -143,17 +143,6 @@ def test_a_forged_child_of_a_known_parent() -> None:
     assert len(checker.cache) == kept
 
 
-def test_a_parents_signature_is_part_of_what_is_known() -> None:
-    """A prefix counts only with its very signatures: the same payloads signed by another are verified."""
-    checker = bulk_sessions.checker()
-    parent = link(root(READ), child())
-    assert bulk_sessions.judge(checker, make(parent, signers(2))).allowed
-
-    outcome = bulk_sessions.judge(checker, make(parent, [key("nobody"), key("next 0")]))
-
-    assert (outcome.reason, outcome.index) == (Reason.BAD_SIGNATURE, 0)
-
-
 @pytest.mark.parametrize("view", sorted(set(VIEWS) - {"plain", "clock_suspect"}))
 def test_a_known_chain_is_judged_by_the_state_of_now(view: str) -> None:
     """A checker with cached chains decides after a change of state as a new one."""

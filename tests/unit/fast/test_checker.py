@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from sessauth._fast._check import Checker, View
 from sessauth.decisions.decision import Decision, Denied
 from sessauth.reasons import Reason, Stage
-from sessauth.state.lmdb.reader import StateReader
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
@@ -155,34 +152,3 @@ def test_a_verifier_on_a_folder(tmp_path: Path) -> None:
         after = verifier._check(VALID, "read", "files/a", now_ms=NOW)
         assert (after.allowed, after.reason) == (False, Reason.INTERNAL_ERROR)
     verifier.close()
-
-
-def test_a_folder_swapped_under_a_verifier(tmp_path: Path) -> None:
-    """A reader reports changed files after another state took the folder's path."""
-    StateFixture(tmp_path / "state").close()
-    StateFixture(tmp_path / "other").close()
-    reader = StateReader.open(tmp_path / "state")
-    checker = Checker(View(reader))
-    assert bulk_sessions.judge(checker, VALID).allowed
-    assert reader.files_unchanged()
-    (tmp_path / "state").rename(tmp_path / "aside")
-    assert not reader.files_unchanged()
-    (tmp_path / "other").rename(tmp_path / "state")
-    assert not reader.files_unchanged()
-    time.sleep(0.11)
-    assert bulk_sessions.judge(checker, VALID).reason == Reason.STALE_STATE
-    assert bulk_sessions.judge(checker, VALID, now_ms=-1).reason == Reason.STALE_STATE
-    reader.close()
-
-
-def test_a_forked_child_denies(tmp_path: Path) -> None:
-    """A verifier that was opened before a fork denies in the child, at once, and goes on in the parent."""
-    state = StateFixture(tmp_path / "state")
-    assert state.check(VALID).allowed
-    child_pid = os.fork()
-    if child_pid == 0:
-        found = state.verifier._check(VALID, "read", "files/a", now_ms=NOW)
-        os._exit(0 if not found.allowed else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1]) == 0
-    assert state.check(VALID).allowed
-    state.close()

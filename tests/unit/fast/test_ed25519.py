@@ -58,17 +58,6 @@ def test_every_bit_matters() -> None:
             assert not kernel.verify(*changed), (index, bit)
 
 
-def test_a_scalar_of_the_order_or_more() -> None:
-    """S plus the group's order, which satisfies the equation too, is refused."""
-    pair = key("malleable")
-    signature = pair.sign(MESSAGE)
-    scalar = int.from_bytes(signature[32:], "little")
-    for more in range(1, 14):
-        grown = scalar + more * _L
-        if grown < 2**256:
-            assert not kernel.verify(pair.public, MESSAGE, signature[:32] + grown.to_bytes(32, "little"))
-
-
 @pytest.mark.parametrize("y", [0, 1, _P - 1, _P, _P + 1, _P + 2, _P + 18, 2**255 - 1])
 @pytest.mark.parametrize("sign", [0, 1])
 def test_points_that_are_refused(y: int, sign: int) -> None:

@@ -12,11 +12,10 @@ from sessauth._fast._codec import CheckMessage
 from sessauth.limits import MAX_BATCH_ITEMS
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
 from tests.support.token_forger import key, make
 from tests.support.view_source import MemorySource
-from tests.vectors.world import AUDIENCE, ISSUER, NOW, SESSION, link, root
+from tests.vectors.world import AUDIENCE, ISSUER, NOW, link, root
 
 READ = "read:files/**"
 GOOD = make(link(root(READ)), [ISSUER])
@@ -139,16 +138,6 @@ def test_copies_of_a_forged_token_cost_one_signature() -> None:
     assert checker.signatures == 2
 
 
-def test_a_handle_of_another_verifier_is_a_token() -> None:
-    """Also when it is of a text that is no token: then it is denied, not an error."""
-    one, two = (Verifier(bulk_sessions.source(), audience=AUDIENCE) for _ in range(2))
-
-    assert (
-        two.check(one.prepare("sessauth_token_garbage"), "read", "files/a").reason is Reason.MALFORMED_TOKEN
-    )
-    assert two._check(one.prepare(GOOD), "read", "files/a.txt", now_ms=NOW)
-
-
 def test_what_callers_may_pass() -> None:
     """Subclasses of tuple and bytes are what they are; one identity in place of several is an error."""
     checker = Checker(View(bulk_sessions.source()))
@@ -163,22 +152,3 @@ def test_what_callers_may_pass() -> None:
         checker.check(GOOD, "read", "files/a.txt", peer="sha256:aa")
     with pytest.raises(TypeError):
         Checker(View(bulk_sessions.source()), cache=1)  # type: ignore[call-arg]
-
-
-def test_a_session_that_is_named_for_an_item() -> None:
-    """Items of one token with other sessions, sources or peers are judged each by its own."""
-    checker = Checker(View(bulk_sessions.source()))
-    calls = [
-        (GOOD, "read", "files/a.txt", b"", b"", session)
-        for session in (b"", SESSION, bytes(16), SESSION, bytes(16))
-    ]
-
-    reasons = [decision.reason for decision in checker._check_batch(calls, audience=AUDIENCE, now_ms=NOW)]
-
-    assert reasons == [
-        Reason.ALLOWED,
-        Reason.ALLOWED,
-        Reason.WRONG_SESSION,
-        Reason.ALLOWED,
-        Reason.WRONG_SESSION,
-    ]

@@ -98,14 +98,6 @@ def test_every_block_and_layer_counts() -> None:
     assert verdict(token(root("*:**")), view="ceiling_empty") == NO
 
 
-def test_a_bound_token_says_maybe() -> None:
-    """A call that needs a proof is a maybe, with arguments and without. A denied call is a no."""
-    chain = token(root(READ, "read:logs where n == 1"), last="bound")
-    candidates = [CALL, (*CALL, b""), ("write", "files/a"), ("read", "logs"), ("read", "logs", b'{"n":2}')]
-
-    assert survey(chain).verdicts(candidates) == [MAYBE, MAYBE, NO, MAYBE, NO]
-
-
 def test_with_arguments_it_is_the_check() -> None:
     """Given arguments are judged like a call's; what costs something is a maybe if all else allows."""
     chain = token(root("read:files/* where n <= 5", "write:files/* where n <= 5 needs uses(1)"))
