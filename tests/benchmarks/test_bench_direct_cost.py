@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from benchmarks import state_setup
 from benchmarks.state_setup import World
 from benchmarks.tokens import AUDIENCE, mint
 from sessauth._fast._codec import DirectCaller, DirectMethod
@@ -64,18 +62,10 @@ class _Loop:
         return None if answer is None else pb.CheckResponse.FromString(answer).decision
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A state folder with a live session."""
-    made = state_setup.build(tmp_path_factory.mktemp("world"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def loop(world: World) -> _Loop:
+def loop(live_world: World) -> _Loop:
     """A caller on a cache of its own."""
-    return _Loop(world)
+    return _Loop(live_world)
 
 
 def item(chain: bytes, arguments: object = None, action: bytes = b"read") -> pb.CheckItem:

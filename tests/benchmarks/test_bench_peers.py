@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import budgets, workloads
-from benchmarks.measure import Measurement, not_measured
+from benchmarks.measure import Measurement
 from benchmarks.peers import __main__ as entry
 from benchmarks.peers import rows, work
 from benchmarks.peers.rows import PEERS
@@ -116,44 +116,3 @@ def test_peers_that_are_slow_enough_meet_every_gate(
     assert {row["verdict"] for row in result["rows"]} == {budgets.MET}
     assert {row["budget_side"] for row in result["rows"]} == {"at_least"}
     assert result["notes"] == rows.notes() and set(result["notes"]) == EXPECTED
-
-
-def test_a_missed_gate_is_named_and_fails_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At half the bounds the status is 1 and each gate has its line."""
-    status, _ = _run(tmp_path, monkeypatch, _at(0.5))
-
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("budget missed: ")]
-    assert status == 1
-    assert [line.split(": ")[1] for line in lines] == list(GATES)
-
-
-@pytest.mark.parametrize(("arguments", "expected"), [((), 0), (("--require-all",), 1)])
-def test_a_peer_that_is_not_installed_is_shown_and_fails_only_where_all_are_required(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    expected: int,
-) -> None:
-    """Its row says why, a line on stderr too, and its gates are no further misses."""
-    measured = [*_at(2.0, but="tenuo"), not_measured("peer/tenuo/all", "", "not installed: no module")]
-    status, result = _run(tmp_path, monkeypatch, measured, *arguments)
-
-    shown = capsys.readouterr()
-    assert status == expected
-    assert "not measured: not installed: no module" in shown.out
-    assert shown.err.splitlines() == ["peer not measured: tenuo: not installed: no module"]
-    assert result["rows"][-1]["missing"]
-
-
-def test_a_gate_whose_row_was_dropped_fails_a_whole_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A peer that is installed and has no row does not take its gate along; --only is told apart."""
-    measured = _at(2.0)[1:]
-
-    assert _run(tmp_path, monkeypatch, measured)[0] == 1
-    assert f"{next(iter(GATES))}: has a budget and was not measured" in capsys.readouterr().err
-    assert _run(tmp_path, monkeypatch, measured, "--only", "tenuo")[0] == 0

@@ -71,49 +71,6 @@ def peers(tmp_path: Path) -> Path:
     return _write(tmp_path, rows, "peers.json", notes={"alpha": "One\n  signature less."})
 
 
-def _render(results: list[Path], *names: str) -> str:
-    text = "\n".join(f"<!-- rendered: {name} -->\nold\n<!-- end -->" for name in names)
-    return render.render(text, [read(file) for file in results])[0]
-
-
-def test_bounds_that_are_not_the_target_are_explained(tmp_path: Path) -> None:
-    """A row whose gate is not its target comes with both and the reason; no other row does."""
-    table = {
-        "warm/root": Budget("warm/root", "floor/lookup", 3.0, gates=True, target=1.2, reason="the clock"),
-        "cold/root": Budget("cold/root", "floor/x", 1.1, gates=False),
-    }
-    rows = [_row("warm/root", "floor/lookup"), _row("cold/root", "floor/x"), _row("warm/other", "floor/x")]
-    document = report.document(budgets.judge(rows, table), MACHINE, {})
-    report.write(tmp_path / "result.json", document)
-
-    text = _render([tmp_path / "result.json"], "targets")
-
-    assert "| warm/root | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 1.2 | ≤ 3 | met | the clock |" in text
-    assert "cold/root" not in text
-    assert "warm/other" not in text
-
-
-def test_a_part_without_results_is_left_and_named(result: Path) -> None:
-    """Rendering results without peers keeps the peers that stand there."""
-    text = "before\n<!-- rendered: peers -->\nold\n<!-- end -->\nafter"
-
-    assert render.render(text, [read(result)]) == (text, ["peers"])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<!-- rendered: nothing -->\n<!-- end -->",
-        "<!-- rendered: results -->\nno end",
-        "<!-- rendered: machine -->\n<!-- rendered: results -->\n<!-- end -->",
-    ],
-)
-def test_a_wrong_mark_is_refused(text: str, result: Path) -> None:
-    """A mark that names no part, or whose end is missing, renders nothing."""
-    with pytest.raises(WrongDocument, match="mark"):
-        render.render(text, [read(result)])
-
-
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 2}', None])
 def test_a_file_that_is_no_result_is_refused_by_name(text: str | None, tmp_path: Path) -> None:
     """No JSON, another format, missing parts and a missing file end with status 1 and name the file."""

@@ -114,8 +114,3 @@ def make(blocks: Sequence[Mapping[str, Any]], signers: Sequence[Key]) -> bytes:
     """A token of block records, each signed by its signer."""
     payloads = [encode("Block", block) for block in blocks]
     return assemble(payloads, sign(payloads, signers))
-
-
-def signers_of(issuer: Key, names: Sequence[str]) -> list[Key]:
-    """The issuer, then the keys of the names: who signs a chain whose blocks name those keys in turn."""
-    return [issuer, *map(key, names)]
