@@ -217,15 +217,6 @@ def test_deadline_holds_over_all_attempts(server: FakeServer, client: Client) ->
     assert len(server.seen) == 1
 
 
-def test_no_server_is_unavailable(tmp_path: object) -> None:
-    """A socket that nobody listens on is Unavailable, within the deadline; a server is to be started."""
-    with (
-        Client(f"{tmp_path}/none.sock", "", timeout_ms=400) as client,
-        pytest.raises(errors.Unavailable, match="sessauth serve"),
-    ):
-        client.list_sessions()
-
-
 def _decision(**fields: object) -> check_pb.CheckResponse:
     return check_pb.CheckResponse(decision=check_pb.Decision(**fields))
 
@@ -308,16 +299,6 @@ def test_checks_take_turns(make_server: Callable[[str], FakeServer]) -> None:
         assert client.jwks() == b"{}"
 
     assert (len(control.seen), len(one.seen), len(two.seen)) == (1, 2, 2)
-
-
-def test_check_moves_on_when_a_worker_is_down(make_server: Callable[[str], FakeServer]) -> None:
-    """A check that a worker does not take is repeated at the next one."""
-    down, up = make_server("1.sock"), make_server("2.sock")
-    down.answers[CHECK] = failing(grpc.StatusCode.UNAVAILABLE)
-    up.answers[CHECK] = always(_decision(allowed=True, reason=check_pb.REASON_ALLOWED))
-
-    with Client(up.target, "", check_target=[down.target, up.target]) as client:
-        assert all(client.check(b"t", "read", "x") for _ in range(4))
 
 
 def test_stream_carries_the_number_of_each_item(server: FakeServer, client: Client) -> None:

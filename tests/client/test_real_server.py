@@ -53,19 +53,6 @@ def test_a_session_from_birth_to_death(client: Client) -> None:
     assert (ended.status, ended.end_cause) == (SessionStatus.ENDED, EndCause.ASKED)
 
 
-def test_explanation_names_the_ceiling_when_it_is_known(client: Client) -> None:
-    """A remote decision is explained from the session's ceiling, as a local one is."""
-    from sessauth.scopes.scope import Scope
-
-    with client.session(subject="agent", ceiling=[ACME]) as session:
-        token = session.mint(["read:mcp/github/*"], ["gateway"])
-        denied = client.check(token, "read", "mcp/github/get", b'{"owner": "evil"}', audience="gateway")
-        layers = [[Scope.from_record(scope) for scope in layer] for layer in session.session.ceilings]
-
-    assert 'would allow `owner == "acme"`' in denied.explain(token, layers)
-    assert denied.explain().startswith("CONDITION_FAILED: ceiling layer 0, scope 0")
-
-
 def test_lease_lapses_only_without_its_keeper(client: Client) -> None:
     """A session held by a block outlives its lease; one that nobody keeps alive does not."""
     lease_ms = 1_500
@@ -79,58 +66,6 @@ def test_lease_lapses_only_without_its_keeper(client: Client) -> None:
     assert [each.reason for each in judged] == [Reason.ALLOWED, Reason.LEASE_LAPSED]
 
 
-def test_session_ended_elsewhere_is_lost(client: Client) -> None:
-    """A session that an operator ends is lost to its block, and leaving the block is no error."""
-    with client.session(subject="agent", ceiling=[ACME], lease_ms=300) as session:
-        client.end(session.id, "taken away")
-        give_up = time.monotonic() + 10
-        while not session.lost:
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
-        with pytest.raises(errors.Rejected, match="is lost"):
-            session.mint(["read:mcp/github/*"], ["gateway"])
-
-
-def test_facts_and_narrowing_hit_outstanding_tokens(client: Client) -> None:
-    """Facts and ceilings changed mid-way are what the very next check is judged by."""
-    ceiling = ["read:billing/case where id == session.case_id", "read:billing/help"]
-    with client.session(subject="support", ceiling=ceiling, facts={"case_id": "c1"}) as session:
-        token = session.mint(["read:billing/** free *"], ["billing"])
-
-        def reads(case: str) -> bool:
-            arguments = f'{{"id": "{case}"}}'
-            return bool(client.check(token, "read", "billing/case", arguments, audience="billing"))
-
-        assert (reads("c1"), reads("c2")) == (True, False)
-        session.update_facts({"case_id": "c2"})
-        assert (reads("c1"), reads("c2")) == (False, True)
-        assert session.facts == {"case_id": "c2"}
-        epoch = session.session.epoch
-        assert session.narrow(["read:billing/help"]).epoch == epoch + 1
-        assert not reads("c2")
-
-
-def test_suspend_resume_revoke(client: Client) -> None:
-    """A suspended session denies until it is resumed; a revoked block never comes back."""
-    with client.session(subject="agent", ceiling=[ACME]) as session:
-        stored = session.mint([ACME], ["gateway"], ending="open")
-        one, two = (stored.attenuate(label=name) for name in ("one", "two"))
-
-        def reason(token: object) -> Reason:
-            return client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway").reason  # type: ignore[arg-type]
-
-        session.suspend("odd")
-        assert reason(one) is Reason.SESSION_SUSPENDED
-        session.resume()
-        revision = session.revoke([one.block_ids[-1]])
-        judged = client.check(
-            two, "read", "mcp/github/get", ALLOWED, audience="gateway", at_least_revision=revision
-        )
-        assert (reason(one), judged.reason) == (Reason.REVOKED, Reason.ALLOWED)
-        inspected = client.inspect(one)
-        assert (inspected.verified, [block.revoked for block in inspected.blocks]) == (True, [False, True])
-
-
 def test_inspect_keeps_the_secret_here(client: Client) -> None:
     """An open token is inspected without its secret, by its own blocks alone."""
     with client.session(subject="agent", ceiling=[ACME]) as session:
@@ -142,19 +77,6 @@ def test_inspect_keeps_the_secret_here(client: Client) -> None:
             assert inspected.verified
             assert [block.block_id for block in inspected.blocks] == list(stored.block_ids)
         assert client.inspect(stored.stored_text()).token == stored
-
-
-def test_attenuate_by_the_server(client: Client) -> None:
-    """The server attenuates for who has no library, and refuses what sticks out."""
-    with client.session(subject="agent", ceiling=[ACME]) as session:
-        stored = session.mint([ACME], ["gateway"], ending="open")
-        child = client.attenuate(stored, [ACME], label="child", ttl_ms=60_000)
-
-        assert child.inspect().blocks[1].label == "child"
-        with pytest.raises((errors.Rejected, errors.TokenError), match="write"):
-            client.attenuate(stored, ["write:mcp/github/x"])
-        with pytest.raises(errors.TokenError):
-            client.attenuate(child, [ACME])
 
 
 def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
@@ -189,31 +111,6 @@ def test_leaving_a_stream_early_ends_it(client: Client) -> None:
             break
 
         assert client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
-
-
-def test_request_id_repeats_the_first_outcome(client: Client) -> None:
-    """A change repeated under its request id is made once; other content under it is a conflict."""
-    terms = {"subject": "agent", "ceiling": [ACME], "request_id": "open-once"}
-    first, again = client.open_session(**terms), client.open_session(**terms)  # type: ignore[arg-type]
-
-    assert first.id == again.id
-    with pytest.raises(errors.Rejected) as raised:
-        client.open_session(subject="other", ceiling=[ACME], request_id="open-once")
-    assert raised.value.word == "CONFLICT"
-
-
-def test_wrong_and_missing_credentials(service: Service) -> None:
-    """A wrong credential and none at all are Unauthenticated; a role's limit is PermissionDenied."""
-    target = str(service.made.socket)
-    wrong = "sessauth_key_operator_" + "A" * 43
-    for credential in (wrong, ""):
-        with Client(target, credential) as client, pytest.raises(errors.Unauthenticated):
-            client.list_sessions()
-
-    service.add("limited", "gateway", ("gateway",))
-    limited = next(each for each in service.callers if "limited" in each.credential).credential
-    with Client(target, limited) as client, pytest.raises(errors.PermissionDenied):
-        client.open_session(subject="x", ceiling=[ACME])
 
 
 def test_asyncio_client_does_the_same(service: Service) -> None:

@@ -89,14 +89,6 @@ def test_streams_and_lists_are_answered_there_too(hosts: Hosts) -> None:
         assert opened.withdrawn() == (1, Reason.SESSION_ENDED)
 
 
-def test_costs_are_counted_once_for_all_hosts(hosts: Hosts) -> None:
-    """Follower, server, leader. The gateway is known at the follower alone."""
-    _, token = session_with(hosts, "read:files/** needs uses(3)")
-    gateway = hosts.follower.gateway("gateway-2")
-    callers = (gateway, hosts.one.operator, hosts.two.operator, gateway)
-    assert [checked(caller, token) for caller in callers] == [Reason.ALLOWED] * 3 + [Reason.USES_EXHAUSTED]
-
-
 @pytest.mark.parametrize(
     ("rpc", "request_of"),
     [

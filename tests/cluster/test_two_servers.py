@@ -40,23 +40,6 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Clus
         yield servers
 
 
-def test_a_change_is_handed_on_to_the_leader(pair: tuple[ClusterServer, ClusterServer]) -> None:
-    """A server that does not lead answers as the leader did, and holds what it answers."""
-    session = open_session(pair[1].operator)
-    for server in pair:
-        assert status_of(server, session.id) == record.SESSION_STATUS_ACTIVE
-
-
-def test_the_other_one_takes_over(pair: tuple[ClusterServer, ClusterServer]) -> None:
-    """A leader that stops gives the lead back."""
-    one, two = pair
-    session = open_session(one.operator)
-    one.stop()
-    assert wait_until(lambda: two.leads)
-    assert status_of(two, session.id) == record.SESSION_STATUS_ACTIVE
-    open_session(two.operator)
-
-
 def test_a_name_has_one_server_key(pair: tuple[ClusterServer, ClusterServer]) -> None:
     """A further key of a name is refused, and changes nothing, while one that may sign has it."""
     one, two = pair

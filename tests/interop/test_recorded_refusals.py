@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.loop_and_threads import LOOP, BothServers, Client
-from tests.support.raw_requests import LENGTH, encode, length_delimited
 from tests.support.recorded_answers import RecordedAnswers
 
 CHECK, BATCH, STREAM = (f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream"))
@@ -107,24 +105,6 @@ def test_unknown_methods_are_refused_alike(
     assert recorded.assert_same(clients["gw-1"], path, request_bytes).code == "UNIMPLEMENTED"
 
 
-@pytest.mark.parametrize(("count", "code"), [(0, "INVALID_ARGUMENT"), (2, "OK"), (3, "OK")])
-def test_several_messages_of_a_unary_call(
-    both: BothServers, credentials: dict[str, str], request_bytes: bytes, count: int, code: str
-) -> None:
-    """The first one counts, as with gRPC's own server; no message is the caller's mistake."""
-    client = both.client(credentials["gw-1"])
-    stub = client.channels[LOOP].stream_unary("/sessauth.v1.AuthorizationService/Check")
-    metadata = [("authorization", f"Bearer {client.credential}")]
-    call: Any
-    try:
-        _, call = stub.with_call(iter([request_bytes] * count), timeout=20, metadata=metadata)
-    except grpc.RpcError as error:
-        call = error
-
-    assert call.code().name == code
-    assert bool(call.details()) is (code != "OK")
-
-
 @pytest.mark.parametrize("service", ["", "sessauth.v1.AuthorizationService", "sessauth.v1.KeyService", "x"])
 @pytest.mark.parametrize("credential", ["", "gw-1"])
 def test_health_is_answered_alike(
@@ -195,28 +175,3 @@ def test_messages_of_the_largest_size_and_beyond_it_are_answered_alike(
     """The limit is the same to the byte, and so are the words of the refusal."""
     outcome = recorded.assert_same(clients["gw-1"], rpc, bytes(size))
     assert outcome.code == ("INVALID_ARGUMENT" if size <= 12 << 20 else "RESOURCE_EXHAUSTED")
-
-
-@pytest.mark.parametrize("rpc", [CHECK, BATCH, STREAM])
-@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-def test_compressed_messages_are_refused(
-    clients: dict[str, Client], request_bytes: bytes, rpc: str, compression: grpc.Compression
-) -> None:
-    """It has no decompression, whose work an attacker multiplies; the client learns that at once."""
-    request = request_bytes + encode([(77, LENGTH, length_delimited(b"a" * 5000))])
-
-    outcome = clients["gw-1"].on(LOOP, rpc, request, compression=compression)
-
-    assert (outcome.code, outcome.answers) == ("UNIMPLEMENTED", ())
-    assert "compress" in outcome.message
-
-
-@pytest.mark.parametrize("bytes_", [1 << 10, 7 << 10, 20 << 10])
-def test_large_metadata_is_answered_alike(
-    clients: dict[str, Client], request_bytes: bytes, bytes_: int
-) -> None:
-    """The limits are those of gRPC, and so is the code; the words differ."""
-    client = clients["gw-1"]
-    metadata = [("authorization", f"Bearer {client.credential}"), ("x-more", "a" * bytes_)]
-    outcome = client.on(LOOP, CHECK, request_bytes, metadata=metadata)
-    assert outcome.code == ("OK" if bytes_ < 1 << 13 else "RESOURCE_EXHAUSTED")

@@ -57,16 +57,6 @@ def cost_rows(rows: MemoryRows) -> tuple[dict[bytes, bytes], ...]:
     return tuple(dict(rows.tables[name]) for name in (layout.COUNTERS, layout.PERMITS, layout.APPROVALS))
 
 
-def test_a_scope_is_used_so_often_and_no_more() -> None:
-    """Three uses of three are taken one by one, the fourth is refused, and the count stands."""
-    rows = live()
-    words = [rows.do(spending(ID, uses=[use(3)])).rejection for _ in range(4)]
-    assert words == ["", "", "", "USES_EXHAUSTED"]
-    assert rows.uses(ID, BLOCK, 0) == 3
-    assert rows.do(spending(ID, uses=[use(1, scope=1)])).applied
-    assert rows.do(spending(ID, uses=[use(1, block_id=b"c" * 32)])).applied
-
-
 def test_a_use_counts_for_its_session_alone() -> None:
     """The same block id in another session has a count of its own."""
     rows = live()
@@ -226,27 +216,6 @@ def test_a_permit_reserves_and_a_commit_spends() -> None:
     assert rows.ledger(ID, LEDGER) == Ledger(Number(6), Number(0))
     assert rows.counts(ID) == SessionCounts(counters=2)
     assert settled(rows, Settlement.COMMIT).rejection == "BAD_PERMIT"
-
-
-def test_a_release_gives_the_reserve_back_and_no_uses() -> None:
-    """A released reserve can be consumed again; a use stays counted."""
-    rows = live()
-    assert permitted(rows, uses=[use(1)], budgets=[charge(10, 10)]).applied
-    assert settled(rows, Settlement.RELEASE).applied
-    assert rows.ledger(ID, LEDGER) == Ledger()
-    assert rows.uses(ID, BLOCK, 0) == 1
-    assert rows.do(spending(ID, budgets=[charge(10, 10)])).applied
-
-
-def test_a_permit_is_its_gateways_alone() -> None:
-    """Another gateway neither commits nor releases it, and a permit that is none is told the same."""
-    rows = live()
-    assert permitted(rows).applied
-    for settlement in (Settlement.COMMIT, Settlement.RELEASE):
-        assert settled(rows, settlement, gateway="gateway-b").rejection == "BAD_PERMIT"
-    other = settle_permit("x", ID, b"q" * 16, Settlement.COMMIT, gateway=GATEWAY)
-    assert rows.do(other).rejection == "BAD_PERMIT"
-    assert rows.counts(ID).open_permits == 1
 
 
 def test_a_permit_expires_by_the_log_alone_and_at_its_deadline() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth.v1 import authorization_service_pb2 as checks
 from tests.support import http2_frames as h2
 from tests.support.attacked_server import AttackedServer
 
@@ -191,21 +190,6 @@ def test_a_message_without_an_end_of_the_stream_is_answered(attacked: AttackedSe
         answer = peer.answer(1)
         assert attacked.decision(answer).allowed
         assert peer.read(lambda: answer.reset == h2.NO_ERROR)
-
-
-@pytest.mark.parametrize("flaw", ["compressed", "too long"])
-def test_each_message_of_a_stream_is_checked(flaw: str, attacked: AttackedServer) -> None:
-    """Flag and length of one that comes in the same frame as the first count too."""
-    first = checks.CheckStreamRequest(id=1, item=attacked.allowed.item, audience="gw").SerializeToString()
-    second = h2.message(first, flag=1) if flaw == "compressed" else b"\0\xff\xff\xff\xff"
-    with attacked.peer() as peer:
-        peer.send(
-            h2.headers(1, h2.call_entries(h2.STREAM, attacked.credential))
-            + h2.data(1, h2.message(first) + second, 0)
-        )
-        answer = peer.answer(1)
-        assert len(answer.messages) <= 1
-        assert answer.status == (UNIMPLEMENTED if flaw == "compressed" else "8")
 
 
 def test_streams_beyond_the_limit_are_refused_and_the_others_served(attacked: AttackedServer) -> None:

@@ -177,13 +177,3 @@ def test_unread_answers_are_bounded_for_all_connections_of_a_caller() -> None:
     fixture.until(lambda: len(calls) == len(clients) + 2)
     fixture.close()
     assert fixture.faults == []
-
-
-@pytest.mark.parametrize("text", [b"Bearer x ", b"Bearer ", b"Bearer\tx", b" Bearer x", b"\tBearer x"])
-def test_spaces_around_a_credential_are_left_to_the_router(served: LoopFixture, text: bytes) -> None:
-    """A call is not reset for them: the router refuses it with a status, as gRPC's server does."""
-    client = served.client()
-    client.send(*call(1, request_fields(b"/a.B/C", text), message(b"")))
-    served.until(lambda: served.calls)
-
-    assert served.calls[0].metadata == (("authorization", text.decode()),)
