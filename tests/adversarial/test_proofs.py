@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -142,11 +143,8 @@ def test_of_many_checks_with_one_proof_one_is_allowed(state: StateFixture, kind:
         start.wait()
         found[at] = [list(WAYS.values())[at % len(WAYS)](state.verifier, proof) for proof in made]
 
-    threads = [threading.Thread(target=run, args=(at,)) for at in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
 
     for each in zip(*found, strict=True):
         assert sorted(each) == [Reason.ALLOWED, *[Reason.REPLAYED] * 7]

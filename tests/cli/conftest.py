@@ -110,3 +110,12 @@ def service() -> Iterator[Service]:
         running = start_service(Path(folder) / "home")
         yield running
         stop_service(running)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Give an initialised home folder with a short path."""
+    with tempfile.TemporaryDirectory(prefix="sessauth-") as folder:
+        home = Path(folder) / "home"
+        assert invoke("--home", home, "init").code == 0
+        yield home

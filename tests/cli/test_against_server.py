@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support.service import wait_until
 
 from .conftest import Ran, Service
 
@@ -28,13 +28,6 @@ def _check(service: Service, token: Path, arguments: str, *more: object) -> Ran:
     return service(
         "check", token, "read", "mcp/github/get", "--audience", "gateway", "--arguments", arguments, *more
     )
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "gave up waiting"
-        time.sleep(0.05)
 
 
 def test_a_session_from_open_to_end(service: Service, tmp_path: Path) -> None:
@@ -296,13 +289,13 @@ def test_credentials_open_and_close_the_door(service: Service, tmp_path: Path) -
     assert "viewer" in service("credential", "list").out
 
     viewer = ("--credential-file", out)
-    _wait_until(lambda: service(*viewer, "session", "list").code == 0)
+    assert wait_until(lambda: service(*viewer, "session", "list").code == 0)
     refused = service(*viewer, "session", "open", "--subject", "x", "--ceiling", "read:x")
     assert (refused.code, "may not do that" in refused.err) == (3, True)
 
     assert service("credential", "remove", "viewer").code == 0
     assert service("credential", "remove", "viewer").code == 3
-    _wait_until(lambda: service(*viewer, "session", "list").code == 3)
+    assert wait_until(lambda: service(*viewer, "session", "list").code == 3)
 
 
 def test_invalid_argument_names_the_field(service: Service) -> None:

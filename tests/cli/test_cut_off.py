@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,6 @@ from tests.support.service import running
 from .conftest import Run, Service, invoke, start_service, stop_service
 
 HERE = ("--this-host",)
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Give an initialised home folder with a short path."""
-    with tempfile.TemporaryDirectory(prefix="sessauth-") as folder:
-        home = Path(folder) / "home"
-        assert invoke("--home", home, "init").code == 0
-        yield home
 
 
 def opened(service: Service, subject: str, *options: str) -> str:

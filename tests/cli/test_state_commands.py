@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,15 +8,6 @@ from .conftest import Run, Service, invoke, start_service, stop_service
 
 # The package reads the state in a process of its own.
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Give an initialised home folder with a short path."""
-    with tempfile.TemporaryDirectory(prefix="sessauth-") as folder:
-        home = Path(folder) / "home"
-        assert invoke("--home", home, "init").code == 0
-        yield home
 
 
 def test_init_says_where_everything_is_and_overwrites_nothing(home: Path) -> None:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from sessauth.client import Client
+from tests.support.service import Service, running
 
 Answer = Callable[[bytes, grpc.ServicerContext], Message]
 
@@ -129,4 +130,18 @@ def server(make_server: Callable[[str], FakeServer]) -> FakeServer:
 def client(server: FakeServer) -> Iterator[Client]:
     """Give a client of ``server`` with a credential."""
     with Client(server.target, "sessauth_key_tester_secret") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """Give a real server that the tests of a module share."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def real(service: Service) -> Iterator[Client]:
+    """Give a client of it, with the operator's credential."""
+    with Client(str(service.made.socket), timeout_ms=10_000) as client:
         yield client

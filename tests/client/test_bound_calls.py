@@ -22,7 +22,7 @@ from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens_pb
 from tests.support.bound import age_keys
-from tests.support.service import Service, running
+from tests.support.service import Service
 
 from .conftest import FakeServer, always, failing
 
@@ -266,13 +266,6 @@ def test_no_repr_of_a_call_shows_a_proof() -> None:
     item = CheckItem("sessauth_token_x", "read", "files/a", b"{}", proof=b"proof-bytes")
 
     assert "proof" not in repr(item) and "sessauth_token_x" not in repr(item)
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """A real server that the tests below share."""
-    with running() as started:
-        yield started
 
 
 def test_bound_calls_through_a_real_server(service: Service, holder: HolderKey) -> None:

@@ -19,7 +19,7 @@ from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.base import BaseVerifier
 from sessauth.verifier.verifier import Verifier
-from tests.support.service import Service, running
+from tests.support.service import Service
 
 from .conftest import FakeServer, always
 
@@ -32,13 +32,6 @@ TOOLS = [
 CATALOGUE = ToolCatalog.from_mcp("docs", TOOLS)
 SCOPES = ["read:mcp/docs/*", 'write:mcp/docs/put where owner == "acme" free *']
 Ask = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """Give a server that the tests of this module share."""
-    with running() as started:
-        yield started
 
 
 @pytest.fixture(params=["blocking", "awaited"])

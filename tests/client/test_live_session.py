@@ -12,6 +12,7 @@ from sessauth import errors
 from sessauth.client import AsyncClient, Client, LiveSession
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb
+from tests.support.service import wait_until
 
 from .conftest import FakeServer, always, failing, in_turn
 
@@ -41,13 +42,6 @@ def _ends(server: FakeServer) -> list[pb.EndSessionRequest]:
 
 def _renewals(server: FakeServer) -> int:
     return sum(each.method == KEEP_ALIVE for each in server.seen)
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "gave up waiting"
-        time.sleep(0.01)
 
 
 def _opened(client: Client, lease_ms: int = LEASE_MS) -> LiveSession:
@@ -111,7 +105,7 @@ def test_session_that_is_over_needs_no_end(server: FakeServer, client: Client, w
 def test_lease_is_renewed_while_the_block_runs(server: FakeServer, client: Client) -> None:
     """The lease is renewed again and again inside the block, and no more outside of it."""
     with _opened(client) as live:
-        _wait_until(lambda: _renewals(server) >= 4)
+        assert wait_until(lambda: _renewals(server) >= 4)
         assert not live.lost
 
     after = _renewals(server)
@@ -139,7 +133,7 @@ def test_a_missed_renewal_is_tried_again(server: FakeServer, client: Client) -> 
     )
 
     with _opened(client) as live:
-        _wait_until(lambda: _renewals(server) >= 3)
+        assert wait_until(lambda: _renewals(server) >= 3)
         assert not live.lost
         live.raise_if_lost()
 
@@ -151,7 +145,7 @@ def test_refused_renewal_loses_the_session(server: FakeServer, client: Client) -
     )
 
     with _opened(client) as live:
-        _wait_until(lambda: live.lost)
+        assert wait_until(lambda: live.lost)
         for use in (lambda: live.mint(["read:x"], ["a"]), lambda: live.narrow(["read:x"]), live.update_facts):
             with pytest.raises(errors.Rejected, match="is lost") as raised:
                 use()
@@ -164,7 +158,7 @@ def test_silent_server_loses_the_session(server: FakeServer, client: Client) -> 
     server.answers[KEEP_ALIVE] = failing(grpc.StatusCode.RESOURCE_EXHAUSTED, "", "OVERLOADED")
 
     with _opened(client) as live:
-        _wait_until(lambda: live.lost)
+        assert wait_until(lambda: live.lost)
         with pytest.raises(errors.Rejected, match="LEASE_LAPSED"):
             live.raise_if_lost()
 
@@ -274,7 +268,7 @@ def test_closed_client_is_a_usage_error(server: FakeServer, client: Client) -> N
     def close_inside() -> None:
         with _opened(client) as live:
             client.close()
-            _wait_until(lambda: live.lost)
+            assert wait_until(lambda: live.lost)
 
     with pytest.raises(errors.UsageError, match="the client is closed"):
         close_inside()

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,71 +16,57 @@ from sessauth.server.config import from_dict
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.tokens.token import Token
-from tests.support.service import ServerProcess, Service, home_folder, running, wait_until
+from tests.support.service import ServerProcess, Service, home_folder, wait_until
 
 ACME = 'read:mcp/github/* where owner == "acme" free *'
 ALLOWED = b'{"owner": "acme"}'
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """Give a server that the tests of this module share."""
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def client(service: Service) -> Iterator[Client]:
-    """Give a client with the operator's credential, found beside the socket."""
-    with Client(str(service.made.socket), timeout_ms=10_000) as client:
-        yield client
-
-
-def test_a_session_from_birth_to_death(client: Client) -> None:
+def test_a_session_from_birth_to_death(real: Client) -> None:
     """Calls are allowed inside the block and denied after it, and the session says why it ended."""
-    with client.session(subject="agent", purpose="ticket", ceiling=[ACME], lease_ms=5_000) as session:
+    with real.session(subject="agent", purpose="ticket", ceiling=[ACME], lease_ms=5_000) as session:
         token = session.mint(["read:mcp/github/*"], ["gateway"])
-        inside = client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
-        beyond = client.check(token, "read", "mcp/github/get", b"{}", audience="gateway")
-    after = client.check(token.text, "read", "mcp/github/get", ALLOWED, audience="gateway")
+        inside = real.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
+        beyond = real.check(token, "read", "mcp/github/get", b"{}", audience="gateway")
+    after = real.check(token.text, "read", "mcp/github/get", ALLOWED, audience="gateway")
 
     assert inside
     assert inside.session_id == session.id
     assert (beyond.reason, beyond.stage) == (Reason.CONDITION_FAILED, Stage.SCOPE)
     assert after.reason is Reason.SESSION_ENDED
-    ended = client.get_session(session.id)
+    ended = real.get_session(session.id)
     assert (ended.status, ended.end_cause) == (SessionStatus.ENDED, EndCause.ASKED)
 
 
-def test_lease_lapses_only_without_its_keeper(client: Client) -> None:
+def test_lease_lapses_only_without_its_keeper(real: Client) -> None:
     """A session held by a block outlives its lease; one that nobody keeps alive does not."""
     lease_ms = 1_500
-    with client.session(subject="kept", ceiling=[ACME], lease_ms=lease_ms) as kept:
-        left = client.open_session(subject="left", ceiling=[ACME], lease_ms=lease_ms)
-        tokens = [client.mint(each, ["read:mcp/github/*"], ["gateway"]) for each in (kept.id, left.id)]
+    with real.session(subject="kept", ceiling=[ACME], lease_ms=lease_ms) as kept:
+        left = real.open_session(subject="left", ceiling=[ACME], lease_ms=lease_ms)
+        tokens = [real.mint(each, ["read:mcp/github/*"], ["gateway"]) for each in (kept.id, left.id)]
         time.sleep(1.5 * lease_ms / 1000)
-        judged = [client.check(t, "read", "mcp/github/get", ALLOWED, audience="gateway") for t in tokens]
+        judged = [real.check(t, "read", "mcp/github/get", ALLOWED, audience="gateway") for t in tokens]
         assert not kept.lost
 
     assert [each.reason for each in judged] == [Reason.ALLOWED, Reason.LEASE_LAPSED]
 
 
-def test_inspect_keeps_the_secret_here(client: Client) -> None:
+def test_inspect_keeps_the_secret_here(real: Client) -> None:
     """An open token is inspected without its secret, by its own blocks alone."""
-    with client.session(subject="agent", ceiling=[ACME]) as session:
+    with real.session(subject="agent", ceiling=[ACME]) as session:
         stored = session.mint([ACME], ["gateway"], ending="open")
 
         without_secret = Token.parse(stored.data)
         for held in (stored, without_secret):
-            inspected = client.inspect(held)
+            inspected = real.inspect(held)
             assert inspected.verified
             assert [block.block_id for block in inspected.blocks] == list(stored.block_ids)
-        assert client.inspect(stored.stored_text()).token == stored
+        assert real.inspect(stored.stored_text()).token == stored
 
 
-def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
+def test_batch_and_stream_agree_with_single_checks(real: Client) -> None:
     """A call gets the same answer alone, in a batch and in a stream, whatever an agent put into it."""
-    with client.session(subject="agent", ceiling=[ACME]) as session:
+    with real.session(subject="agent", ceiling=[ACME]) as session:
         token = session.mint(["read:mcp/github/*"], ["gateway"])
         items = [
             CheckItem(token, "read", "mcp/github/get", arguments)
@@ -90,10 +75,10 @@ def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
         items += [CheckItem(token.text, "write", "mcp/github/get", ALLOWED), CheckItem(b"junk", "read", "y")]
         items += [CheckItem(token.text, "read", "mcp//github", ALLOWED), CheckItem(b"other", "read", "x")]
         alone = [
-            client.check(i.token, i.action, i.resource, i.arguments, audience="gateway").reason for i in items
+            real.check(i.token, i.action, i.resource, i.arguments, audience="gateway").reason for i in items
         ]
-        batch = [each.reason for each in client.check_batch(items, audience="gateway")]
-        stream = dict(client.check_stream(items, audience="gateway"))
+        batch = [each.reason for each in real.check_batch(items, audience="gateway")]
+        stream = dict(real.check_stream(items, audience="gateway"))
 
     assert alone[0] is Reason.ALLOWED
     assert Reason.ALLOWED not in alone[1:]
@@ -101,16 +86,16 @@ def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
     assert [stream[number].reason for number in range(len(items))] == alone
 
 
-def test_leaving_a_stream_early_ends_it(client: Client) -> None:
+def test_leaving_a_stream_early_ends_it(real: Client) -> None:
     """A loop over a stream that is left early cancels it, and the client goes on."""
-    with client.session(subject="agent", ceiling=[ACME]) as session:
+    with real.session(subject="agent", ceiling=[ACME]) as session:
         token = session.mint(["read:mcp/github/*"], ["gateway"])
         endless = iter(lambda: CheckItem(token, "read", "mcp/github/get", ALLOWED), None)
-        for _, decision in client.check_stream(endless, audience="gateway"):
+        for _, decision in real.check_stream(endless, audience="gateway"):
             assert decision
             break
 
-        assert client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
+        assert real.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
 
 
 def test_asyncio_client_does_the_same(service: Service) -> None:
@@ -173,9 +158,9 @@ def test_workers_and_a_killed_server() -> None:
             server.terminate()
 
 
-def _answers(client: Client) -> bool:
+def _answers(real: Client) -> bool:
     try:
-        return len(client.list_keys()) == 1
+        return len(real.list_keys()) == 1
     except errors.Unavailable:
         return False
 

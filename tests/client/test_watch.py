@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,26 +13,12 @@ from sessauth import errors
 from sessauth.client import AsyncClient, CheckItem, Client, Watch
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.service import Service, running, wait_until
+from tests.support.service import Service, wait_until
 
 from .conftest import FakeServer
 
 CEILING = ["read:files/**"]
 ALLOWED = pb.Decision(allowed=True, reason=pb.REASON_ALLOWED)
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """Give a server that the tests of this module share."""
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def real(service: Service) -> Iterator[Client]:
-    """Give a client of it."""
-    with Client(str(service.made.socket), timeout_ms=10_000) as client:
-        yield client
 
 
 def test_a_watch_from_ask_to_withdrawal(real: Client) -> None:
@@ -84,11 +71,8 @@ def test_threads_share_a_watch(real: Client) -> None:
                     call = watch.ask(CheckItem(token, "read" if each % 2 else "write", f"files/{name}"))
                     asked.append(call.item.action == ("read" if call.decision else "write"))
 
-            threads = [threading.Thread(target=ask, args=(name,)) for name in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(30)
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(ask, range(4)))
             session.end()
             numbers = {next(watch).number for _ in range(40)}
 

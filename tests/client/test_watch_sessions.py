@@ -15,27 +15,13 @@ from sessauth.client import AsyncClient, Client, EventKind, SessionEvent, Sessio
 from sessauth.client import _live_state as _events
 from sessauth.model.session import EndCause
 from sessauth.v1 import event_service_pb2 as pb
-from tests.support.service import LONGER_MS, Service, running, wait_until
+from tests.support.service import LONGER_MS, Service, wait_until
 
 from .conftest import FakeServer
 
 CEILING = ["read:files/**"]
 ID, INCARNATION = b"s" * 16, b"i" * 16
 RPC = "EventService/WatchSessions"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """Give a server that the tests of this module share."""
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def real(service: Service) -> Iterator[Client]:
-    """Give a client of it."""
-    with Client(str(service.made.socket), timeout_ms=10_000) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,6 @@ from sessauth.v1 import feed_service_pb2 as pb
 from tests.support.carried import OneEngine
 from tests.support.feeding import Cluster, cluster
 from tests.support.service import RpcError, running, wait_until
-
-
-@pytest.fixture
-def fed() -> Iterator[Cluster]:
-    """A cluster of one server."""
-    with cluster() as made:
-        yield made
 
 
 @pytest.fixture
@@ -140,11 +134,8 @@ def test_barriers_are_shared(fed: Cluster) -> None:
 
     engine = SlowEngine()
     shared = SharedBarriers(EngineSource(engine, "one"))
-    threads = [threading.Thread(target=shared.barrier, args=(10,)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(shared.barrier, range(20)))
     shared.close()
     assert engine.most == 1
     assert engine.asked <= 3

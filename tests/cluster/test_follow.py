@@ -38,13 +38,6 @@ HOST_URI = "spiffe://example.org/follower/host-1"
 
 
 @pytest.fixture
-def fed() -> Iterator[Cluster]:
-    """A cluster of one server."""
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture
 def host(fed: Cluster) -> Iterator[FollowerProcess]:
     """A host that follows it."""
     started = FollowerProcess.of(fed, staleness_ms=STALENESS_MS)

@@ -23,18 +23,11 @@ from sessauth.v1 import evidence_service_pb2 as evidence
 from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import usage_service_pb2 as usage
-from tests.support.cluster_hosts import CHECK, ClusterHosts, check_request, cluster_hosts
-from tests.support.service import Caller, RpcError, home_folder, wait_until
+from tests.support.cluster_hosts import CHECK, ClusterHosts, check_request
+from tests.support.service import Caller, RpcError, wait_until
 from tests.support.stated import send_statement
 
 ONCE = "read:files/** needs uses(1)"
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[ClusterHosts]:
-    """All hosts of a cluster."""
-    with home_folder() as home, cluster_hosts(home) as made:
-        yield made
 
 
 @pytest.fixture(params=["one", "two"])

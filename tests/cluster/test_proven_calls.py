@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -17,8 +17,8 @@ from sessauth.approvals.approver import ApproverKey
 from sessauth.reasons import Reason
 from sessauth.state.replication.carrier import AppendStatus
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.cluster_hosts import COMMIT, ClusterHosts, Door, cluster_hosts, item_of
-from tests.support.service import RpcError, home_folder, wait_until
+from tests.support.cluster_hosts import COMMIT, ClusterHosts, Door, item_of
+from tests.support.service import RpcError, wait_until
 from tests.support.watching import mint, open_session
 
 DOORS = ("leader", "leader's worker", "server", "server's worker", "follower", "follower's worker")
@@ -60,13 +60,6 @@ class Unanswered:
             raise LostAnswer
 
         return lose
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[ClusterHosts]:
-    """All hosts of a cluster."""
-    with home_folder() as home, cluster_hosts(home) as made:
-        yield made
 
 
 @pytest.fixture(params=DOORS)

@@ -23,15 +23,6 @@ ENGINE = ["127.0.0.1:1"]
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> OneEngine:
-    """The engine of the servers, in memory."""
-    made = OneEngine()
-    for module in ("membership", "begin", "repair"):
-        monkeypatch.setattr(f"sessauth.server.cluster.{module}.open_carrier", lambda *_: made)
-    return made
-
-
-@pytest.fixture
 def pair(tmp_path: Path, engine: OneEngine) -> Iterator[tuple[ClusterServer, ClusterServer]]:
     """Two servers; the first one leads."""
     with two_servers(tmp_path, ENGINE) as servers:

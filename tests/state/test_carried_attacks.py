@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +11,7 @@ from sessauth.crypto.keys import KeyStatus, MessageKey
 from sessauth.model.host import FORMAT, CarriedRow, GroupRecord, SignedGroup
 from sessauth.state import layout
 from sessauth.state.replication.carried_log import apply_records
-from tests.support.carried_play import ISSUER, KEYS, PAST, SESSION, STRANGER, Play, begin_play
-
-
-@pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """One play for the file: what is refused leaves no trace."""
-    with begin_play(tmp_path_factory.mktemp("cluster")) as begun:
-        yield begun
-
+from tests.support.carried_play import ISSUER, KEYS, PAST, SESSION, STRANGER, Play
 
 FIELDS: dict[str, tuple[Any, str]] = {
     "format": (FORMAT + 1, "NEWER_FORMAT"),

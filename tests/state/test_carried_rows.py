@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sessauth.model.change import end_session
@@ -11,7 +9,7 @@ from sessauth.model.host import CarriedRow, CredentialRecord, HostRecord
 from sessauth.state import layout
 from sessauth.state.replication.carrier import MAX_RECORD_BYTES
 from sessauth.state.writer.group import Group
-from tests.support.carried_play import OTHER, SESSION, Play, begin_play
+from tests.support.carried_play import OTHER, SESSION, Play
 from tests.support.changes import NOW
 from tests.support.receipts import receipt
 
@@ -50,13 +48,6 @@ WRONG_ROWS = {
     "a due time of nothing": CarriedRow(layout.DUE, TIME + OTHER + b"zz", b""),
     "a long due time": CarriedRow(layout.DUE, TIME + OTHER + b"p" + b"x" * 600, b""),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """One play for the file: what is refused leaves no trace."""
-    with begin_play(tmp_path_factory.mktemp("cluster")) as begun:
-        yield begun
 
 
 @pytest.mark.parametrize("name", WRONG_ROWS)

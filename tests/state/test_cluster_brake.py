@@ -21,7 +21,7 @@ from sessauth.state.replication.membership import leave
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.carried import Member, begin_cluster, join
-from tests.support.carried_play import Play, begin_play
+from tests.support.carried_play import Play
 from tests.support.changes import NOW, opening
 
 SESSION = b"s" * 16
@@ -210,13 +210,6 @@ def test_a_backup_from_before_the_brake_restores_none(members: tuple[Member, Mem
     restore(tmp_path / "backup", tmp_path / "single")
     with StateWriter.open(tmp_path / "single") as single:
         assert not single.braked
-
-
-@pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """A follower that lacks records of its leader."""
-    with begin_play(tmp_path_factory.mktemp("cluster")) as begun:
-        yield begun
 
 
 @pytest.mark.parametrize(

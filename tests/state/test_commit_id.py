@@ -33,14 +33,6 @@ META = struct.Struct("=16x I I 8x 8x I")
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateFixture]:
-    """A state folder of the test's own, with its writer and a verifier in this process."""
-    made = StateFixture(tmp_path / "state")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def env(tmp_path: Path) -> Iterator[lmdb.Environment]:
     """An LMDB file as the state's environment is opened, with nothing in it."""
     folder = tmp_path / "bare"

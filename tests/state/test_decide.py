@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,11 +197,8 @@ def test_a_hundred_reserve_ten(opened: StateWriter) -> None:
         start.wait(20)
         outcomes.append(opened.decide(lambda group: group.submit(change), 512).result())
 
-    threads = [threading.Thread(target=reserve, args=(number,)) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(100) as pool:
+        list(pool.map(reserve, range(100)))
     words = sorted(outcome.rejection for outcome in outcomes)
     assert words == [""] * 10 + ["BUDGET_EXHAUSTED"] * 90
     assert opened.counts(ID) == SessionCounts(open_permits=10, counters=1)

@@ -45,14 +45,6 @@ print(reason(), flush=True)
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateFixture]:
-    """A folder with the session and the issuer of the vectors, and its writer."""
-    made = StateFixture(tmp_path / "state")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def follower(state: StateFixture, tmp_path: Path) -> Iterator[Brake]:
     """The folder's page, as its follower holds it."""
     made = Brake(tmp_path / "state" / layout.BRAKE_FILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,11 +132,8 @@ def test_concurrent_callers_share_commits(writer: StateWriter) -> None:
         for n in range(25):
             outcomes.append(writer.submit(opening(f"{caller}-{n}")).result())
 
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(call, range(64)))
     assert len(outcomes) == sum(commits) == 1600
     assert len(commits) == writer.stats.commits <= 200
     assert sorted(outcome.seq for outcome in outcomes) == list(range(1, 1601))

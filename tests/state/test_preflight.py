@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -204,18 +204,6 @@ def test_the_nearest_mount_decides(tmp_path: Path) -> None:
     ]
     assert kinds == ["xfs", "nfs4", "nfs", "xfs"]
     assert preflight.file_system_kind(Path("/elsewhere"), table) == "ext4"
-
-
-@pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    point = tmp_path / "mounted"
-    point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", str(point)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a tmpfs can't be mounted here")
-    yield point
-    subprocess.run(["umount", "-l", str(point)], check=True)
 
 
 def test_a_read_only_file_system_is_refused(tmpfs: Path) -> None:

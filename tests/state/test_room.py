@@ -100,18 +100,6 @@ def test_an_end_that_finds_no_room_engages_the_brake(
         tiny.keep_alive(opened[-1])
 
 
-@pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    point = tmp_path / "mounted"
-    point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", str(point)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a tmpfs can't be mounted here")
-    yield point
-    subprocess.run(["umount", "-l", str(point)], check=True)
-
-
 def test_a_full_disk_loses_nothing_and_brakes(tmpfs: Path) -> None:
     """The commit that fails is OutcomeUnknown; all before it stands; with room again it goes on."""
     with StateWriter.open(tmpfs / "state", create=True, map_size=64 << 20) as writer:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -182,11 +183,8 @@ def test_threads_open_and_close_at_once(home: Path) -> None:
             failures.append(error)
 
     before = _lock_files(home)
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: work(), range(8)))
     assert failures == [] and _lock_files(home) == before
 
 

@@ -11,7 +11,9 @@ from sessauth._fast import _check as kernel
 from sessauth._fast._check import CommitId
 from tests.oracle.model import OracleView
 from tests.support.token_forger import Ceilings
+from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
+from tests.vectors.world import VIEWS
 
 WORD = 8
 LARGEST = 2**64 - 1
@@ -75,3 +77,10 @@ def with_commit_id(source: CommitIdSource, words: bytearray | None) -> Any:
         keys=source.keys,
         meta=source.meta,
     )
+
+
+def of_view(view: str = "plain") -> CommitIdSource:
+    """Return a source with a commit id and one of the vectors' views."""
+    made = CommitIdSource()
+    made.load(*read_view(VIEWS[view]))
+    return made

@@ -9,17 +9,11 @@ from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.scopes.parts import Segment
 from sessauth.scopes.scope import Scope
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, MemoryFixture, memory_fixture
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, MemoryFixture
 
 ACME = 'read:mcp/github/* where owner == "acme" free *'
 WEB = 'read:mcp/github/* where owner == "acme" and repo == "web" free *'
 ON_WEB = b'{"owner":"acme","repo":"web"}'
-
-
-@pytest.fixture
-def memory() -> MemoryFixture:
-    """A session to mint for."""
-    return memory_fixture()
 
 
 @pytest.fixture

@@ -10,15 +10,9 @@ from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.tokens.block_draft import Ending
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture, memory_fixture
+from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture
 
 READ = "read:files/**"
-
-
-@pytest.fixture
-def memory() -> MemoryFixture:
-    """A session to mint for."""
-    return memory_fixture()
 
 
 @pytest.fixture

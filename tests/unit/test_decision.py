@@ -20,12 +20,6 @@ IN_CHILD = f"block 1 (label 'sub-agent'), scope 0 `{CHILD}`"
 
 
 @pytest.fixture
-def memory() -> MemoryFixture:
-    """A session to mint for and check in."""
-    return memory_fixture()
-
-
-@pytest.fixture
 def token(memory: MemoryFixture) -> Token:
     """A root and a child of it."""
     root = memory.mint(ROOT, "write:notes/**", ending="open", label="planner")

@@ -16,17 +16,11 @@ from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import NOW_MS, MemoryFixture, memory_fixture
+from tests.support.memory_fixture import NOW_MS, MemoryFixture
 
 READ = "read:files/**"
 SECRET = bytes(range(100, 132))
 HOST = VerifierKey(b"v" * 16, kernel.x25519_public(SECRET), NOW_MS - 1, NOW_MS + 3_600_000, b"c" * 16)
-
-
-@pytest.fixture
-def memory() -> MemoryFixture:
-    """A session to mint for."""
-    return memory_fixture()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
 from sessauth.model.change import Head
 from sessauth.reasons import Reason
 from sessauth.verifier.base import Registration, RegistrationLoop
-from tests.support.memory_fixture import MemoryFixture, memory_fixture
+from tests.support.memory_fixture import MemoryFixture
 from tests.support.service import wait_until
 
 BOUND_MS = 10_000
@@ -48,12 +48,6 @@ class Server:
 def server() -> Server:
     """A server that answers."""
     return Server()
-
-
-@pytest.fixture
-def memory() -> MemoryFixture:
-    """A session that may do anything, at revision 1."""
-    return memory_fixture()
 
 
 @pytest.fixture

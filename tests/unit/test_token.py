@@ -15,15 +15,9 @@ from sessauth.scopes.scope import Scope
 from sessauth.tokens.block_draft import Ending
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture, memory_fixture
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture
 
 READ = "read:mcp/github/* free *"
-
-
-@pytest.fixture
-def memory() -> MemoryFixture:
-    """A session to mint for."""
-    return memory_fixture()
 
 
 def test_a_minted_token_says_what_was_asked(memory: MemoryFixture) -> None:

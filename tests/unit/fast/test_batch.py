@@ -10,7 +10,7 @@ from sessauth._fast._check import Batch, Checker, View
 from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.commit_id_source import CommitIdSource, with_commit_id
+from tests.support.commit_id_source import CommitIdSource, of_view, with_commit_id
 from tests.support.decision_fields import by_object
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
@@ -22,16 +22,9 @@ FORGED = make(link(root(READ)), [key("nobody")])
 FILES = ("read", "files/a.txt")
 
 
-def source(view: str = "plain") -> CommitIdSource:
-    """A source with a commit id and one of the vectors' views."""
-    made = CommitIdSource()
-    made.load(*read_view(VIEWS[view]))
-    return made
-
-
 def verifier(of: Any = None) -> Verifier:
     """A verifier on a source, or on a plain one of its own."""
-    return Verifier(of or source(), audience=AUDIENCE)
+    return Verifier(of or of_view(), audience=AUDIENCE)
 
 
 def reasons(judge_by: Checker, calls: Any, **options: Any) -> list[Reason]:
@@ -196,7 +189,7 @@ def test_items_that_differ_in_one_part_alone(place: int) -> None:
 def test_items_without_parts_stand_on_the_first() -> None:
     """An outcome that is judged once for equal items is that of each of them."""
     for view in ("plain", "ended", "key_distrusted", "braked", "ceiling"):
-        state = source(view)
+        state = of_view(view)
         wanted = [by_object(verifier(state)._check(t, *FILES, now_ms=NOW)) for t in (VALID, FORGED)]
         batch = verifier(state)._check_batch([(VALID, *FILES), (FORGED, *FILES)] * 70, now_ms=NOW)
         assert [by_object(decision) for decision in batch] == wanted * 70
@@ -216,7 +209,7 @@ def test_one_state_for_the_whole_batch() -> None:
     """A commit that comes while a batch is judged is seen by all of its items or by none."""
     chains = [token(root(READ, root_fields={"session_id": id16(name)})) for name in ("session", "another")]
     for first, wanted in ((0, Reason.SESSION_ENDED), (1, Reason.SESSION_ENDED)):
-        state = source("two_sessions")
+        state = of_view("two_sessions")
         checker = verifier(state)
         # Only the first is mirrored: the second is asked for in a transaction, before which all ends.
         assert reasons(checker, [(chains[first], *FILES)]) == [Reason.ALLOWED]
@@ -233,7 +226,7 @@ def test_one_state_for_the_whole_batch() -> None:
 
 def test_rows_that_are_wanted_begin_one_transaction() -> None:
     """A batch begins none while all is mirrored, and one for however many rows are not."""
-    state = source("two_sessions")
+    state = of_view("two_sessions")
     checker = verifier(state)
     another = token(root(READ, root_fields={"session_id": id16("another")}))
     gone = token(root(READ, root_fields={"session_id": id16("gone")}))
@@ -254,7 +247,7 @@ def test_rows_that_are_wanted_begin_one_transaction() -> None:
 @pytest.mark.parametrize("with_pulse", [False, True])
 def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
     """An exception of the source denies the whole batch, discloses nothing, and affects no later batch."""
-    state = source()
+    state = of_view()
     through = (
         with_commit_id(state, None) if not with_pulse else with_commit_id(state, bytearray(b"\xff" * 16))
     )
@@ -329,7 +322,7 @@ def test_what_a_batch_points_to_lives_as_long() -> None:
 
 def test_a_view_of_a_plain_checker() -> None:
     """It reads texts, as bytes and as str; what is neither is a caller's mistake."""
-    checker = Checker(View(source()), audience=AUDIENCE)
+    checker = Checker(View(of_view()), audience=AUDIENCE)
     for text in ("sessauth_token_AAAA", b"sessauth_token_AAAA"):
         assert reasons(checker, [(text, *FILES)]) == [Reason.MALFORMED_TOKEN]
     with pytest.raises(TypeError):

@@ -12,18 +12,11 @@ import pytest
 from sessauth._fast._check import Checker, CommitId, View
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
-from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_word, with_commit_id
+from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, of_view, set_word, with_commit_id
 from tests.support.vector_files import read_view
 from tests.vectors.world import VIEWS, root, token
 
 VALID = token(root("read:files/**"))
-
-
-def pulsed(view: str = "plain") -> CommitIdSource:
-    """A source with a commit id and one of the vectors' views."""
-    source = CommitIdSource()
-    source.load(*read_view(VIEWS[view]))
-    return source
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 8), (8, 0), (0, 64), (56, 8), (24, 24)])
@@ -122,7 +115,7 @@ def test_a_mapped_file_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 def test_while_it_stands_no_transaction_is_begun() -> None:
     """One transaction for each state that checks met, none for further checks of what they met."""
-    source = pulsed()
+    source = of_view()
     checker = Checker(View(source))
     for commits in range(1, 6):
         for _ in range(4):
@@ -133,7 +126,7 @@ def test_while_it_stands_no_transaction_is_begun() -> None:
 
 def test_a_change_is_seen_by_the_next_check() -> None:
     """Each load is seen by the next check, and no check begins a needless transaction."""
-    source = pulsed()
+    source = of_view()
     checker = Checker(View(source))
     for view, reason in (
         ("plain", Reason.ALLOWED),
@@ -149,7 +142,7 @@ def test_a_change_is_seen_by_the_next_check() -> None:
 
 def test_what_was_not_met_yet_is_asked_for() -> None:
     """A session that no check met is read in a transaction though the commit id stands."""
-    source = pulsed()
+    source = of_view()
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
     unknown = next(bulk_sessions.tokens(bulk_sessions.name(1), 1))
@@ -163,7 +156,7 @@ def test_what_was_not_met_yet_is_asked_for() -> None:
 @pytest.mark.parametrize("said", [5, 2**40, LARGEST])
 def test_a_number_that_is_ahead_only_costs_a_transaction(said: int) -> None:
     """A commit id that says more than the mirror's number is asked no more of than to be wrong."""
-    source = pulsed()
+    source = of_view()
     for _ in range(3):
         source.touch()
     words = bytearray(16)
@@ -177,7 +170,7 @@ def test_a_number_that_is_ahead_only_costs_a_transaction(said: int) -> None:
 @pytest.mark.parametrize("said", [0, 1, 2, 3])
 def test_a_number_that_is_behind_denies(said: int) -> None:
     """A commit id below the transaction's is an older file's: this call is denied, and all after."""
-    source = pulsed()
+    source = of_view()
     for _ in range(3):
         source.touch()
     words = bytearray(16)
@@ -190,7 +183,7 @@ def test_a_number_that_is_behind_denies(said: int) -> None:
 
 def test_a_closed_pulse_leaves_the_answer_to_the_source() -> None:
     """Checks after the close ask the source each time, and deny when it refuses."""
-    source = pulsed()
+    source = of_view()
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
     source.commit_id.close()
@@ -206,7 +199,7 @@ def test_a_closed_pulse_leaves_the_answer_to_the_source() -> None:
 
 def test_the_brake_needs_no_commit() -> None:
     """The brake page denies though the commit id stands still, and its release allows."""
-    source = pulsed()
+    source = of_view()
     checker = Checker(View(source))
     for value, reason in ((0, Reason.ALLOWED), (1, Reason.STATE_BRAKED), (0, Reason.ALLOWED)):
         source.brake[0] = value

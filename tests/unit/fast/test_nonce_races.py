@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,8 @@ def test_of_many_threads_one_wins(path: Path) -> None:
         start.wait()
         found[at] = [table.insert(SIGNATURE, once, bytes([once[0]]) * 32, NOW, NOW) for once in wanted]
 
-    threads = [threading.Thread(target=run, args=(at,)) for at in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
 
     assert winners(found) == [[Reason.ALLOWED, *[Reason.REPLAYED] * 7]] * 3000
 

@@ -13,7 +13,7 @@ from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.commit_id_source import CommitIdSource
+from tests.support.commit_id_source import CommitIdSource, of_view
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, SESSION, VIEWS, child, key, link, make, root, token
 
@@ -36,16 +36,9 @@ NO_TOKENS = {
 }
 
 
-def source(view: str = "plain") -> CommitIdSource:
-    """A source with a commit id and one of the vectors' views."""
-    made = CommitIdSource()
-    made.load(*read_view(VIEWS[view]))
-    return made
-
-
 def verifier(of: CommitIdSource | None = None, **options: Any) -> Verifier:
     """A verifier on a source, or on a plain one of its own."""
-    return Verifier(of or source(), audience=AUDIENCE, **options)
+    return Verifier(of or of_view(), audience=AUDIENCE, **options)
 
 
 def judge(judge_by: Checker, presented: Any) -> Any:
@@ -67,7 +60,7 @@ def test_a_handle_spares_the_lookup_alone() -> None:
 
 def test_a_handle_is_judged_by_the_state_of_now() -> None:
     """End, suspension, distrust, brake and revocation hold for a handle of a verified chain."""
-    state = source()
+    state = of_view()
     checker = verifier(state)
     handle = checker.prepare(VALID)
     for view, reason in (
@@ -148,7 +141,7 @@ def test_each_form_of_a_token_can_be_held() -> None:
 
 def test_a_handle_of_another_verifier_is_worth_its_bytes() -> None:
     """A verifier verifies another's handle itself: its keys may differ."""
-    distrusting = verifier(source("key_distrusted"))
+    distrusting = verifier(of_view("key_distrusted"))
     maker = verifier()
     handle = maker.prepare(VALID)
     assert judge(maker, handle).allowed
@@ -223,7 +216,7 @@ def test_handles_are_made_by_verifiers_alone() -> None:
 
 def test_a_handle_keeps_its_verifier_and_no_more() -> None:
     """Handles and verifier go together once nobody holds them."""
-    checker = Checker(View(source()))
+    checker = Checker(View(of_view()))
     handle = checker.prepare(VALID)
     assert judge(checker, handle).allowed
 
@@ -232,7 +225,7 @@ def test_a_handle_keeps_its_verifier_and_no_more() -> None:
 
         __slots__ = ("__weakref__",)
 
-    watched = Marked(View(source()))
+    watched = Marked(View(of_view()))
     held = watched.prepare(VALID)
     assert judge(watched, held).allowed
     gone = weakref.ref(watched)

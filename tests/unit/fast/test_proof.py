@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +248,8 @@ def test_threads_agree_on_one_key(checker: Checker) -> None:
         decisions = checker._check_batch(calls, audience=AUDIENCE, now_ms=NOW)
         found.append([Reason(decision.reason) for decision in decisions])
 
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: run(), range(8)))
 
     for at in range(128):
         reasons = sorted(each[at] for each in found)
