@@ -13,7 +13,7 @@ from tests.oracle.model import OracleDecision
 from tests.support import bulk_sessions
 from tests.support.compare import kernel_decision
 from tests.support.vector_files import read_view
-from tests.vectors.world import NOW, VIEWS, ask, child, root, token
+from tests.vectors.world import NOW, VIEWS, ask, root, token
 
 _LIMIT = 262_144
 _MAX_BYTES = 1_048_576
@@ -47,14 +47,6 @@ def left_for(arguments: object) -> int:
     return _LIMIT - 3 * ((_MAX_BYTES - len(json.dumps(arguments))) // _BYTES_A_STEP)
 
 
-def longest(steps: int, more: int) -> str:
-    """The longest text of `a` in {"p": …} that may be walked so often, and ``more`` steps beside that."""
-    blocks = 1
-    while steps * (3 + 2 * blocks) + more <= left_for({"p": "a" * (_BYTES_A_STEP * (blocks + 1))}):
-        blocks += 1
-    return "a" * (_BYTES_A_STEP * blocks)
-
-
 def test_the_work_grows_with_the_bytes(checker: Checker) -> None:
     """A quarter of the steps is for arguments of few bytes, all of them for a mebibyte."""
     chain = token(root(f"read:files/* where p? glob {globs(64)} free *"))
@@ -84,46 +76,6 @@ def test_patterns_times_bytes(checker: Checker, text_bytes: int, patterns: int) 
     )
 
 
-def test_the_last_step_that_may_be_spent(checker: Checker) -> None:
-    """Scopes and blocks share one count, and 16 bytes more for each of their patterns are too many."""
-    each = f"read:files/* where p? glob {globs(64)} free *"
-    text = longest(128, 2)
-    permitted = {"p": text}
-    one_more = {"p": text + "a" * _BYTES_A_STEP}
-    two_scopes = token(root(each, each))
-    two_blocks = token(root(each.replace(globs(64), globs(63).replace("]", ', "*"]'))), child(each))
-
-    assert judged(checker, two_scopes, permitted).reason is Reason.CONDITION_FAILED
-    found = judged(checker, two_scopes, one_more)
-    assert (found.reason, found.scope) == (Reason.MALFORMED_REQUEST, 1)
-    assert judged(checker, token(root(each)), one_more).reason is Reason.CONDITION_FAILED
-    found = judged(checker, two_blocks, one_more)
-    assert (found.reason, found.index) == (Reason.MALFORMED_REQUEST, 1)
-
-
-@pytest.mark.parametrize("accessor", ["host", "scheme", "port"])
-def test_urls_of_a_megabyte(checker: Checker, accessor: str) -> None:
-    """Taking a URL apart costs a step for every 16 bytes, each time a condition does it."""
-    operand = "80" if accessor == "port" else '"http"' if accessor == "scheme" else '"h"'
-    url = "http://h/" + "a" * (65_536 * _BYTES_A_STEP - 400)
-    for count, allowed in ((3, True), (4, True), (5, False)):
-        conditions = " and ".join([f"{accessor}(u) == {operand}"] * count)
-        found = judged(checker, token(root(f"read:files/* where {conditions}")), {"u": url})
-        assert found.allowed is allowed
-        if not allowed:
-            assert (found.reason, found.argument, found.clause) == (*OVERWORKED, 4)
-
-
-def test_elements_times_values(checker: Checker) -> None:
-    """`each` and `subset_of` cost elements times values, before the first is looked at."""
-    values = "[" + ", ".join(map(str, range(64))) + "]"
-    for relation in ("each(l) in {}", "l subset_of {}"):
-        chain = token(root(f"read:files/* where {relation.format(values)} free *"))
-        assert judged(checker, chain, {"l": [1] * 1000}).allowed
-        found = judged(checker, chain, {"l": ["x"] + [1] * 1060})
-        assert (found.reason, found.argument) == OVERWORKED
-
-
 def test_patterns_for_each_element(checker: Checker) -> None:
     """Inside `each`, the bytes of every element count, on top of the elements."""
     chain = token(root(f"read:files/* where each(l) glob {globs(8)} free *"))
@@ -131,15 +83,6 @@ def test_patterns_for_each_element(checker: Checker) -> None:
     assert judged(checker, chain, {"l": [matching] * 10}).allowed
     found = judged(checker, chain, {"l": [matching] * 70})
     assert (found.reason, found.argument) == OVERWORKED
-
-
-def test_members_times_paths(checker: Checker) -> None:
-    """The closed world costs members times paths."""
-    free = ", ".join(f"k{i}" for i in range(64))
-    chain = token(root(f"read:files/* free {free}"))
-    assert judged(checker, chain, {f"k{i}": 1 for i in range(64)}).allowed
-    found = judged(checker, chain, {f"k{i}": 1 for i in range(1500)})
-    assert (found.reason, found.argument, found.clause) == (*OVERWORKED, -1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 
 from sessauth.client._feed import FeedClient, FeedServers
 from sessauth.client._target import Tls
@@ -19,11 +21,41 @@ from sessauth.state.replication.carrier import CarrierError
 from sessauth.v1 import key_service_pb2 as keys
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
+from tests.support.etcd_tls import write
 from tests.support.feeding import Cluster, cluster
 from tests.support.issuer import Issued
-from tests.support.part_certificates import PartCertificates
 from tests.support.service import Caller, RpcError, wait_until
 from tests.support.watching import open_session
+
+_LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+TRUST: str = "spiffe://example.org"
+
+
+class PartCertificates:
+    """A CA of parts, and what it signed, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the CA."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.ca = Issued.ca("parts")
+        self.authority = write(folder / "parts-ca.pem", self.ca.pem)
+
+    def pair(self, file: str, part: str, **issued: Any) -> tuple[Path, Path]:
+        """Write a certificate for localhost that names ``part``, and its key, over those of the same name.
+
+        ``part`` empty: it names none. ``by`` is another CA.
+        """
+        names: list[x509.GeneralName] = [x509.DNSName("localhost"), _LOOPBACK]
+        if part:
+            names.append(x509.UniformResourceIdentifier(f"{TRUST}/sessauth/{part}"))
+        by = issued.pop("by", self.ca)
+        made = by.issue("part", names, **issued)
+        certificate = write(self.folder / f"{file}.pem", made.pem)
+        private_key = write(self.folder / f"{file}.key", made.key_pem)
+        private_key.chmod(0o600)
+        return certificate, private_key
+
 
 HOST = "host-1"
 EXPIRED = (-3, -1)

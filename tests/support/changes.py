@@ -65,6 +65,10 @@ class MemoryRows(CostRows):
         data = self.tables[layout.KEYS].get(key_id)
         return None if data is None else KeyRecord.decode(data)
 
+    def key_count(self) -> int:
+        """Return how many issuer keys there are."""
+        return len(self.tables[layout.KEYS])
+
     def do(self, change: Change, at_ms: int = NOW) -> ChangeOutcome:
         """Apply a change at a time, write what it writes, and return its outcome."""
         applied = apply(self, change.stamped(at_ms))

@@ -6,8 +6,6 @@ import pytest
 
 from sessauth._fast._check import Chain
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
-from sessauth.scopes.parts import Segment
-from sessauth.scopes.scope import Scope
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import AUDIENCE, NOW_MS, MemoryFixture
 
@@ -193,10 +191,3 @@ def test_a_token_beyond_the_size_limit_is_refused_by_name(parent: Token) -> None
 
     with pytest.raises(UsageError, match="MAX_TOKEN_BYTES"):
         parent.attenuate(scopes=many)
-
-
-def test_a_pattern_is_built_without_text(memory: MemoryFixture, parent: Token) -> None:
-    """Scopes from builders and from text mean the same."""
-    built = Scope.on("write", "notes", Segment.rest())
-
-    assert memory.check(parent.attenuate(scopes=[built]), "write", "notes/a/b")

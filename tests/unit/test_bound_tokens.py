@@ -10,7 +10,7 @@ from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.tokens.block_draft import Ending
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture
+from tests.support.memory_fixture import SESSION, MemoryFixture
 
 READ = "read:files/**"
 
@@ -165,11 +165,3 @@ def test_a_bound_token_needs_no_room_to_be_presented(
     assert len(pair.block_ids) == 2
     with pytest.raises(NotExtendable, match="max_blocks"):
         pair.attenuate(to=HolderKey.generate().public, key=bob)
-
-
-def test_a_bound_block_narrows_like_any_other(bound: Token, alice: HolderKey, bob: HolderKey) -> None:
-    """A scope outside the parent is refused for every signer."""
-    with pytest.raises(WidensAuthority, match="action delete"):
-        bound.attenuate(scopes=["delete:files/a"], to=bob.public, key=alice)
-    with pytest.raises(WidensAuthority, match="expires_at_ms"):
-        bound.attenuate(expires_at_ms=NOW_MS * 2, to=bob.public, key=alice)

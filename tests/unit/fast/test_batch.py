@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast._check import Batch, Checker, View
+from sessauth._fast._check import Batch, Checker
 from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
-from tests.support import bulk_sessions
 from tests.support.commit_id_source import CommitIdSource, of_view, with_commit_id
 from tests.support.decision_fields import by_object
 from tests.support.token_forger import make
@@ -318,13 +317,3 @@ def test_what_a_batch_points_to_lives_as_long() -> None:
     assert {(decision.reason, decision.argument) for decision in batch} == {
         (Reason.MALFORMED_REQUEST, "arguments")
     }
-
-
-def test_a_view_of_a_plain_checker() -> None:
-    """It reads texts, as bytes and as str; what is neither is a caller's mistake."""
-    checker = Checker(View(of_view()), audience=AUDIENCE)
-    for text in ("sessauth_token_AAAA", b"sessauth_token_AAAA"):
-        assert reasons(checker, [(text, *FILES)]) == [Reason.MALFORMED_TOKEN]
-    with pytest.raises(TypeError):
-        checker.check_batch([(7, *FILES)])
-    assert bulk_sessions.judge(checker, VALID).allowed

@@ -52,19 +52,6 @@ def test_a_sealed_chain_names_no_key() -> None:
     assert (chain.next_key, chain.ending, chain.max_blocks, chain.min_revision) == (b"", 1, 16, 0)
 
 
-@pytest.mark.parametrize("wrong", [-1, 0, 1, 2, 3])
-def test_the_first_wrong_signature(wrong: int) -> None:
-    """``verify`` gives the index of the first block that its signer did not sign, or -1."""
-    by = signers(4)
-    if wrong >= 0:
-        by[wrong:] = [key("nobody")] * (4 - wrong)
-    chain = Chain.parse(make(link(root(READ), child(), child(), child()), by))
-
-    assert chain.verify(ISSUER.public) == wrong
-    assert chain.verify(key("another").public) == 0
-    assert chain.verify(b"short") == 0
-
-
 @pytest.mark.parametrize(
     ("data", "reason", "detail"),
     [

@@ -12,10 +12,8 @@ from sessauth._fast import _check as kernel
 from sessauth._fast._check import Checker, View
 from sessauth.reasons import Reason
 from sessauth.state import layout
-from tests.oracle.crypto import digest
-from tests.oracle.wire import encode
 from tests.support import bulk_sessions
-from tests.support.token_forger import assemble, id16, make
+from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
 from tests.vectors.world import EXPIRES, ISSUER, NOW, SESSION, VIEWS, child, link, root, signers, token
@@ -183,20 +181,6 @@ def test_a_key_row_with_a_key_of_another_length(length: int) -> None:
     assert checker.signatures == 0
 
 
-def test_a_key_row_of_small_order() -> None:
-    """A lax signature is wrong even under a key of small order in the state."""
-    lax = bytes([1]) + bytes(31)
-    source = counted()
-    source.keys[digest(lax)] = kernel.encode_message(
-        "KeyRecord", {"id": digest(lax), "public_key": lax, "status": 2}
-    )
-    payload = encode("Block", link(root(READ, root_fields={"issuer_key_id": digest(lax)}))[0])
-
-    outcome = bulk_sessions.judge(Checker(View(source)), assemble([payload], [lax + bytes(32)]))
-
-    assert outcome.reason == Reason.BAD_SIGNATURE
-
-
 @pytest.mark.parametrize("length", [0, 1, 7, 8])
 def test_a_lease_that_ran_out_in_1970(length: int) -> None:
     """A lease row that is short or absent has lapsed."""
@@ -206,32 +190,6 @@ def test_a_lease_that_ran_out_in_1970(length: int) -> None:
         source.leases[SESSION] = bytes(length)
 
     assert bulk_sessions.judge(Checker(View(source)), VALID).reason == Reason.LEASE_LAPSED
-
-
-def test_parents_in_a_circle() -> None:
-    """Sessions that are each other's parents end the search after three ancestors."""
-    source = counted()
-    other = id16("other")
-    source.sessions[SESSION] = session_row(parent_id=other)
-    source.sessions[other] = session_row(id=other, parent_id=SESSION)
-
-    assert bulk_sessions.judge(Checker(View(source)), VALID).reason == Reason.UNKNOWN_SESSION
-    assert source.opened == source.ended == 1
-
-
-def test_the_brake_and_its_release() -> None:
-    """The brake denies at once, without a commit, and its release allows again."""
-    source = counted()
-    checker = Checker(View(source))
-    for value, reason in (
-        (0, Reason.ALLOWED),
-        (1, Reason.STATE_BRAKED),
-        (255, Reason.STATE_BRAKED),
-        (0, Reason.ALLOWED),
-    ):
-        source.brake[0] = value
-        assert bulk_sessions.judge(checker, VALID).reason == reason
-        assert checker.view.braked is bool(value)
 
 
 def test_an_empty_brake_page() -> None:

@@ -12,7 +12,6 @@ from sessauth.usage import SessionUsage, records
 from sessauth.usage.profile import CEILING, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
 from sessauth.usage.tighten import Fit
-from tests.support.memory_fixture import memory_fixture
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -188,27 +187,3 @@ def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
     made = suggest(layer, usage)
 
     assert made.scopes == layer.scopes and "not known" in made.why
-
-
-@pytest.mark.parametrize("fit", Fit)
-def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
-    """The suggestion is a ceiling, a minted scope and an attenuation in turn: judged by whole checks."""
-    grant = ["read:files/** where n <= 10 free *", "write:**"]
-    calls = [("read", f"files/{n}", b'{"n": %d, "x": [1]}' % n) for n in range(6)] + [("write", "w", b"{}")]
-    others = [("read", "files/7", b'{"n": 70}'), ("pay", "files/1", b""), ("read", "mail", b'{"n": 1}')]
-    memory = memory_fixture([grant])
-    layer, usage = GrantLayer(CEILING, map(Scope.parse, grant)), SessionUsage()
-    for at_ms, call in enumerate(calls):
-        assert memory.check(memory.mint("*:**"), *call)
-        usage.observe(*call, at_ms=at_ms, matched=layer.matching_positions(*call))
-    scopes = suggest(layer, usage, fit).scopes
-    tight = memory_fixture([[str(scope) for scope in scopes]])
-    tokens = [
-        (tight, tight.mint("*:**")),
-        (memory, memory.mint(*scopes)),
-        (memory, memory.mint("*:**", ending="open").attenuate(scopes=scopes, ending="sealed")),
-    ]
-
-    for judge, token in tokens:
-        assert [call for call in calls if not judge.check(token, *call)] == []
-        assert [call for call in others if judge.check(token, *call)] == []

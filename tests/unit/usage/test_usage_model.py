@@ -113,15 +113,6 @@ def test_a_layer_names_what_may_have_admitted_a_call() -> None:
     assert GrantLayer.from_dict(layer.to_dict()).id == layer.id != GrantLayer(MINTED, layer.scopes).id
 
 
-def test_parts_of_one_layer_in_two_sessions_meet() -> None:
-    """Equal lists of scopes have one id, so usage merges across sessions of one purpose."""
-    whole = observed({"n": 1})
-    whole.merge(observed({"n": 2}))
-
-    assert len(whole.uses.rows) == 1
-    assert slots(whole)["n"]["found"] == 2
-
-
 def spoilt(usage: SessionUsage) -> list[tuple[str, Any]]:
     """Records that no verifier of ours reports."""
     good: Any = usage.to_dict()
