@@ -13,7 +13,7 @@ from sessauth import errors
 from sessauth._fast import _check as kernel
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import SystemClock
-from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
+from sessauth.crypto.keys import IssuerKey, VerifierKey
 from sessauth.reasons import Reason
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Issuer, Token
@@ -21,7 +21,6 @@ from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens_pb
-from tests.support.bound import age_keys
 from tests.support.service import Service
 
 from .conftest import FakeServer, always, failing
@@ -294,26 +293,6 @@ def test_bound_calls_through_a_real_server(service: Service, holder: HolderKey) 
         assert [bool(answer) for _, answer in streamed] == [True] * 3
 
 
-def test_a_rotation_does_not_reach_the_caller(service: Service, holder: HolderKey) -> None:
-    """The client fetches keys again once all that it knows are over, and the call is allowed."""
-    with (
-        Client(str(service.made.socket), timeout_ms=10_000, holder=holder) as client,
-        client.session(subject="agent", ceiling=["read:files/**"]) as session,
-    ):
-        token = session.mint(["read:files/**"], ["gw"], to=holder.public)
-        before = client.verifier_keys()
-        assert client.check(token, "read", "files/a", audience="gw")
-        age_keys(service, 86_400_000)
-        assert service.control is not None
-        # What a check process looks for ten times a second, the control process does once: not waited for.
-        service.control.proofs.refresh()
-
-        assert client.check(token, "read", "files/a", audience="gw")
-        after = client.verifier_keys()
-        assert {key.key_id for key in after}.isdisjoint(key.key_id for key in before)
-        assert after.verifier_id == before.verifier_id
-
-
 def test_the_asyncio_client_proves_as_well(service: Service, holder: HolderKey) -> None:
     """Checks, batches and streams, by the same keys."""
 
@@ -329,15 +308,3 @@ def test_the_asyncio_client_proves_as_well(service: Service, holder: HolderKey) 
                 return [bool(each) for each in (one, *many, *streamed)]
 
     assert asyncio.run(ask()) == [True] * 5
-
-
-def test_a_holder_without_a_proof_key_signs(service: Service, holder: HolderKey) -> None:
-    """A token that names next_key alone is proven by signatures."""
-    with (
-        Client(str(service.made.socket), timeout_ms=10_000, holder=holder) as client,
-        client.session(subject="agent", ceiling=["read:files/**"]) as session,
-    ):
-        token = session.mint(["read:files/**"], ["gw"], to=HolderPublicKey(holder.public.next_key))
-
-        assert token.binding is not None and token.binding.proof_key == b""
-        assert client.check(token, "read", "files/a", audience="gw")

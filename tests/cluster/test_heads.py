@@ -1,4 +1,4 @@
-"""``sessauth cluster heads`` and what ``adopt`` does with it, typed, over an engine in memory."""
+"""``sessauth cluster heads``, ``adopt``, ``leave`` and ``status``, typed, over an engine in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from sessauth.reasons import Reason
 from sessauth.server.cluster.repair import HostHead, judged, survey
 from sessauth.server.cluster.role import ClusterRole
 from sessauth.server.config import Config
+from sessauth.state.host.brake import Brake
+from sessauth.state.layout import BRAKE_FILE
 from sessauth.state.replication.carrier import LogHead
+from sessauth.v1 import cut_off_service_pb2 as cut_off
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.service import wait_until
@@ -91,6 +94,21 @@ def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
     one.stop()
     stopped = typed(one, "heads", status=1)
     assert {head["source"] for head in stopped["heads"]} == {"folder", ""}
+
+
+def test_the_status_says_why_a_host_denies(pair: tuple[ClusterServer, ClusterServer]) -> None:
+    """Its own brake and the cluster's, both of which deny every check, and the alarm."""
+    _, two = pair
+    two.operator.call("CutOffService/Freeze", cut_off.FreezeRequest(reason="drill"))
+    two.stop()
+    page = Brake(two.config.state_dir / BRAKE_FILE)
+    page.engage("by hand", by_hand=True)
+    page.close()
+    braked = typed(two, "status")
+
+    assert braked["cluster_brake"] == "cluster frozen by operator: drill"
+    assert set(braked["brake"].split("; ")) == {"by hand", braked["cluster_brake"]}
+    assert braked["alarm"] == ""
 
 
 def test_servers_that_refuse_a_host(
@@ -169,6 +187,10 @@ def test_a_host_that_holds_more_is_to_be_adopted_from(
     assert (answer["sessions"], answer["ahead"]) == ("all ended", "server/one")
     assert wait_until(lambda: one.reason(token) is Reason.STALE_STATE)
     assert one.control.part.alarm is not None
+    # It has a record that the cluster gave up, and leaves as a single one.
+    one.stop()
+    assert typed(one, "status")["alarm"] != ""
+    assert typed(one, "leave")["incarnation"] != ""
 
 
 def test_an_alarm_that_is_cleared(pair: tuple[ClusterServer, ClusterServer], engine: OneEngine) -> None:

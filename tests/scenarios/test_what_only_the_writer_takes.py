@@ -18,7 +18,7 @@ from sessauth.errors import NotFound, SessauthError, UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.parts import key_text
 from sessauth.verifier.verifier import Verifier
-from tests.support.server_fixture import AUDIENCE, ServerFixture, at_once, until_ms
+from tests.support.server_fixture import AUDIENCE, ServerFixture, at_once
 from tests.support.service import wait_until
 
 BUDGET = 'read:doc/** where cost >= 0 needs budget("api", 10, cost)'
@@ -183,21 +183,6 @@ def test_a_lost_answer_is_asked_for_again(server: ServerFixture) -> None:
     assert _reasons(_everywhere(server, 8, token)) == {Reason.ALLOWED: 2, Reason.USES_EXHAUSTED: 6}
     wrong = server.workers[0].check(token, "read", "doc/2", retry_id=b"attempt")
     assert (wrong.reason, wrong.argument) == (Reason.MALFORMED_REQUEST, "retry_id")
-
-
-def test_a_permit_expires(server: ServerFixture) -> None:
-    """Past its deadline a permit is none, and what it held is there again."""
-    session_id, token = _open(server, BUDGET)
-    given = server.workers[0].check(token, "read", "doc/1", b'{"cost": 10}', permit_ms=300)
-    assert not server.workers[1].check(token, "read", "doc/1", b'{"cost": 1}')
-
-    until_ms(given.permit_expires_at_ms)
-
-    assert server.workers[1].commit(given.permit, token, "read", "doc/1", b'{"cost": 10}').reason is (
-        Reason.BAD_PERMIT
-    )
-    assert wait_until(lambda: server.operator.get_session(session_id).open_permits == 0)
-    assert server.workers[1].check(token, "read", "doc/1", b'{"cost": 10}')
 
 
 def test_a_batch_takes_in_its_order(server: ServerFixture) -> None:

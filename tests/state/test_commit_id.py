@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import subprocess
 import sys
@@ -100,27 +99,6 @@ def test_each_acknowledged_change_moved_it(state: StateFixture) -> None:
         assert state.reason(VALID) is (Reason.ALLOWED if turn % 2 else Reason.SESSION_SUSPENDED)
 
 
-def test_a_check_begins_no_transaction_while_it_stands(
-    state: StateFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the first of a thousand checks between two changes begins a transaction."""
-    source = state.writer.source()
-    begun = [0]
-    begin = source.begin
-
-    def counted() -> lmdb.Transaction:
-        begun[0] += 1
-        return begin()
-
-    monkeypatch.setattr(source, "begin", counted)
-    verifier = Verifier(source, audience=AUDIENCE)
-    for turn in range(3):
-        for _ in range(1000):
-            assert verifier._check(VALID, "read", "files/a", now_ms=NOW).allowed
-        assert begun[0] == turn + 1
-        state.open(f"another {turn}")
-
-
 def test_a_closed_source_denies(tmp_path: Path) -> None:
     """A closed commit id is 0, and every check denies, of cached sessions too."""
     StateFixture(tmp_path / "state").close()
@@ -136,27 +114,6 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
         assert verifier._check(presented, "read", "files/a", now_ms=NOW).reason is Reason.INTERNAL_ERROR
         batch = verifier._check_batch([(presented, "read", "files/a")] * 3, now_ms=NOW)
         assert {decision.reason for decision in batch} == {Reason.INTERNAL_ERROR}
-
-
-def test_a_forked_child_denies(state: StateFixture) -> None:
-    """The commit id is 0 in a forked child, and every check denies; nothing changes in the parent."""
-    source = state.writer.source()
-    assert source.commit_id is not None
-    handle = state.verifier.prepare(VALID)
-    assert state.reason(handle) is Reason.ALLOWED
-    child = os.fork()
-    if child == 0:
-        found = [
-            state.verifier._check(presented, "read", "files/a", now_ms=NOW) for presented in (VALID, handle)
-        ]
-        found += state.verifier._check_batch(
-            [(VALID, "read", "files/a"), (handle, "read", "files/a")], now_ms=NOW
-        )
-        denied = not any(decision.allowed or bool(decision) for decision in found)
-        os._exit(0 if denied and source.commit_id.number == 0 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert source.commit_id.number > 0
-    assert state.reason(handle) is Reason.ALLOWED
 
 
 def _pages(page_size: int, first: int, second: int, head: bytes = b"") -> bytes:

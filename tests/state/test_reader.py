@@ -17,8 +17,6 @@ import pytest
 
 from sessauth.clock import SystemClock
 from sessauth.errors import StateUnusable
-from sessauth.model.change import end_session
-from sessauth.model.session import Session, SessionStatus
 from sessauth.state import layout
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.state.writer.state_writer import StateWriter
@@ -57,23 +55,6 @@ def send(process: subprocess.Popen[bytes], text: bytes) -> None:
     assert process.stdin is not None
     process.stdin.write(text + b"\n")
     process.stdin.flush()
-
-
-def test_another_process_sees_a_change_once_it_is_acknowledged(writer: StateWriter, state_dir: Path) -> None:
-    """A read that starts after the acknowledgement sees the change: 300 ends, no window."""
-    script = """
-for request in sys.stdin.buffer:
-    txn = reader.begin()
-    print((txn.get(bytes.fromhex(request.decode()), db=reader.sessions) or b"").hex(), flush=True)
-    txn.abort()
-"""
-    with child(state_dir, script) as process:
-        for n in range(300):
-            session_id = os.urandom(16)
-            writer.submit(opening(f"o{n}", session_id)).result()
-            writer.submit(end_session(f"e{n}", session_id)).result()
-            send(process, session_id.hex().encode())
-            assert Session.decode(bytes.fromhex(line(process).decode())).status is SessionStatus.ENDED
 
 
 def test_the_brake_reaches_every_process(writer: StateWriter, state_dir: Path) -> None:
