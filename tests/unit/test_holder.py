@@ -1,9 +1,8 @@
-"""Holder keys: files, secrets that don't leak, and proofs, held against the document by hand."""
+"""Holder keys: their files, their secrets that don't leak, and what they refuse to prove."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import pickle
 import stat
 from pathlib import Path
@@ -15,7 +14,6 @@ from sessauth.clock import FixedClock
 from sessauth.crypto.keys import HolderPublicKey, IssuerKey, VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
 from sessauth.tokens.prover import HolderKey
-from sessauth.tokens.token import Token
 from tests.support.memory_fixture import NOW_MS, MemoryFixture
 
 READ = "read:files/**"
@@ -27,33 +25,6 @@ HOST = VerifierKey(b"v" * 16, kernel.x25519_public(SECRET), NOW_MS - 1, NOW_MS +
 def holder() -> HolderKey:
     """A key to bind tokens to."""
     return HolderKey(bytes(range(64, 96)), bytes(range(32, 64)))
-
-
-def h(data: bytes) -> bytes:
-    """The document's digest, by another library."""
-    return hashlib.blake2b(data, digest_size=32).digest()
-
-
-def proven_by_hand(token: Token, record: dict[str, object], digest: bytes) -> bytes:
-    """Return the bytes that a proof covers, as section 9.9 defines them."""
-    signature = token.binding.signature if token.binding else b""
-    return b"".join(
-        (
-            b"sessauth/proof/v1\x00",
-            bytes([record["kind"]]),  # type: ignore[list-item]
-            signature,
-            record["verifier_id"],  # type: ignore[arg-type]
-            record["key_id"],
-            digest,
-            record["time_ms"].to_bytes(8, "big"),  # type: ignore[attr-defined]
-            record["nonce"],
-        )
-    )
-
-
-def digest_by_hand(*parts: bytes) -> bytes:
-    """The digest of a request, as section 8.1 writes it."""
-    return h(b"sessauth/request/v1\x00" + b"".join(len(part).to_bytes(4, "big") + part for part in parts))
 
 
 def test_a_saved_key_reads_back(tmp_path: Path, holder: HolderKey) -> None:
@@ -119,46 +90,6 @@ def test_a_secret_shows_in_no_repr_and_no_pickle(holder: HolderKey) -> None:
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             leak(holder)
-
-
-def test_a_mac_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
-    """Each field, and the tag as the verifier computes it from its own secret."""
-    token = memory.mint(READ, ending="", to=holder.public)
-    made = kernel.decode_message(
-        "Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS)
-    )
-
-    shared = kernel.x25519(SECRET, holder.public.proof_key)
-    key = h(
-        b"sessauth/proof-mac/v1\x00"
-        + shared
-        + holder.public.proof_key
-        + HOST.public_key
-        + holder.public.next_key
-        + HOST.verifier_id
-        + HOST.key_id
-    )
-    covered = proven_by_hand(token, made, digest_by_hand(b"read", b"files/a", b'{"x":1}'))
-    assert (made["kind"], made["verifier_id"], made["key_id"], made["time_ms"]) == (
-        2,
-        HOST.verifier_id,
-        h(HOST.public_key),
-        NOW_MS,
-    )
-    assert len(made["nonce"]) == 16
-    assert made["tag"] == hashlib.blake2b(covered, digest_size=32, key=key).digest()
-
-
-def test_a_signed_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
-    """The tag is the signature by next_key; no arguments count as an empty object."""
-    token = memory.mint(READ, ending="", to=holder.public)
-    made = kernel.decode_message(
-        "Proof", holder.prove(token, "read", "files/a", b"", HOST, kind="ed25519", now_ms=NOW_MS)
-    )
-
-    covered = proven_by_hand(token, made, digest_by_hand(b"read", b"files/a", b"{}"))
-    assert made["kind"] == 1
-    assert kernel.verify(holder.public.next_key, covered, made["tag"])
 
 
 def test_the_kind_follows_the_token(memory: MemoryFixture, holder: HolderKey) -> None:

@@ -51,24 +51,6 @@ def _bodies(count: int) -> bytes:
     return b"".join(layout.body("decision", {"at_ms": i, "text": "x" * (i % 50)}) for i in range(count))
 
 
-def test_a_walk_stops_at_the_line_that_is_wrong() -> None:
-    """Lines before it are right, the place is where it begins; unfinished lines are none."""
-    lines, _, _ = codec.seal(_bodies(50), 5, bytes(32))
-    starts = [0, *(at + 1 for at, byte in enumerate(lines) if byte == 10)]
-    for index in range(0, 50, 7):
-        damaged = bytearray(lines)
-        damaged[starts[index] + 40] ^= 1
-        right, stop, head, *_ = codec.walk(bytes(damaged), 0, 5, bytes(32), 0, 0)
-        assert (right, stop) == (index, starts[index])
-        assert codec.walk(lines, stop, 5 + index, head, 0, 0)[:2] == (50 - index, len(lines))
-        assert codec.walk(lines[: starts[index] + 30], 0, 5, bytes(32), 0, 0)[:2] == (
-            index,
-            starts[index],
-        )
-    assert codec.walk(lines, 0, 6, bytes(32), 0, 0)[0] == 0
-    assert codec.walk(lines, 0, 5, b"\1" * 32, 0, 0)[0] == 0
-
-
 def test_a_walk_tells_what_must_be_read() -> None:
     """Lines of kinds other than decision, change and chain come with number and place; late ones too."""
     kinds = ["begin", "decision", "change", "chain", "decisions", "checkpoint", "x"]

@@ -13,12 +13,11 @@ from sessauth._fast import _check as kernel
 from sessauth._fast._check import Checker, ProofKeys
 from sessauth.crypto.armor import PROOF_PREFIX, proof_text
 from sessauth.reasons import Reason
-from tests.oracle import proofs as oracle
 from tests.oracle.model import OracleRequest
 from tests.oracle.text import PROOF, to_text
 from tests.support import bulk_sessions
 from tests.support.proof_forger import ED25519, MAC, agreement, nonce, proof_keys, prove
-from tests.support.token_forger import id16, key
+from tests.support.token_forger import id16
 from tests.vectors.cases_proofs import HOST, HOSTS, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, token
 
@@ -44,23 +43,6 @@ def checker(tmp_path: Path) -> Checker:
     made = bulk_sessions.checker()
     made.proofs = proof_keys(HOSTS["host"], tmp_path, NOW)
     return made
-
-
-def test_holders_make_what_the_oracle_makes() -> None:
-    """Covered bytes, agreed key and MAC are those of the document."""
-    mine, theirs = agreement("proof 0"), agreement("verifier")
-    fields = {"kind": 2, "verifier_id": HOST, "key_id": theirs.id, "time_ms": NOW, "nonce": bytes(16)}
-    shared = oracle.agreed(mine.secret, theirs.public)
-    next_key = key("next 0").public
-    assert shared is not None
-    made = kernel.mac_key_of_holder(mine.secret, theirs.public, next_key, HOST)
-
-    assert kernel.x25519(mine.secret, theirs.public) == kernel.x25519(theirs.secret, mine.public) == shared
-    assert kernel.x25519_public(mine.secret) == mine.public
-    assert made == oracle.mac_key(shared, mine.public, theirs.public, next_key, HOST)
-    assert kernel.mac(made, b"message") == oracle.mac(made, b"message")
-    covered = kernel.covered_bytes(2, b"s" * 64, HOST, theirs.id, b"d" * 32, NOW, bytes(16))
-    assert covered == oracle.proven(fields, b"s" * 64, b"d" * 32)
 
 
 @pytest.mark.parametrize(
