@@ -9,7 +9,7 @@ from sessauth.errors import ConfigError
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.transport.requirements import require_libraries
 from tests.support import token_sorts
-from tests.support.interop_server import InteropServer, interop_server
+from tests.support.interop_server import TRANSPORTS, InteropServer, interop_server
 from tests.support.loop_and_threads import BothServers, Client, loop_and_threads
 from tests.support.recorded_answers import RecordedAnswers
 
@@ -75,3 +75,15 @@ def tls_server(library: None) -> Iterator[InteropServer]:
 def recorded(request: pytest.FixtureRequest) -> RecordedAnswers:
     """The recorded ends of the test's calls."""
     return RecordedAnswers(request.node.name)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each way to reach a worker."""
+    return str(request.param)
+
+
+@pytest.fixture
+def served(transport: str, server: InteropServer, tls_server: InteropServer) -> InteropServer:
+    """The server of the transport."""
+    return tls_server if transport == "tls" else server

@@ -9,7 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.interop_server import BATCH, CHECK, TRANSPORTS, InteropServer, framed, program
+from tests.support.interop_server import BATCH, CHECK, InteropServer, framed, program
 
 HEADERS = ("content-type: application/grpc", "te: trailers", "grpc-timeout: 10S")
 
@@ -54,18 +54,6 @@ def _curl(
     found = dict(line.split(": ", 1) for line in lines if ": " in line)
     answer = folder / "answer"
     return {"status": lines[0].split()[1], **found}, answer.read_bytes() if answer.exists() else b""
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each way to reach a worker."""
-    return str(request.param)
-
-
-@pytest.fixture
-def served(transport: str, server: InteropServer, tls_server: InteropServer) -> InteropServer:
-    """The server of the transport."""
-    return tls_server if transport == "tls" else server
 
 
 def test_curl_gets_an_answer_and_its_trailers(served: InteropServer, transport: str) -> None:

@@ -19,7 +19,6 @@ from tests.support.interop_server import (
     CHECK,
     INSTALLED,
     STREAM,
-    TRANSPORTS,
     InteropServer,
     interop_server,
     program,
@@ -29,18 +28,6 @@ from tests.support.watching import item
 MODULE = INSTALLED / "node_modules" / "@grpc" / "grpc-js"
 SCRIPT = Path(__file__).with_name("client.js")
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, UNAVAILABLE = 0, 1, 3, 4, 14
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each way to reach a worker."""
-    return str(request.param)
-
-
-@pytest.fixture
-def served(transport: str, server: InteropServer, tls_server: InteropServer) -> InteropServer:
-    """The server of the transport."""
-    return tls_server if transport == "tls" else server
 
 
 def _stream_request(number: int, token: bytes, *, watch: bool = False) -> bytes:

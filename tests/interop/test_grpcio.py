@@ -9,21 +9,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support.interop_server import CHECK, TRANSPORTS, InteropServer, interop_server
+from tests.support.interop_server import CHECK, InteropServer, interop_server
 from tests.support.service import Caller, RpcError, wait_until
 from tests.support.watching import Stream, item
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each way to reach a worker."""
-    return str(request.param)
-
-
-@pytest.fixture
-def served(transport: str, server: InteropServer, tls_server: InteropServer) -> InteropServer:
-    """The server of the transport."""
-    return tls_server if transport == "tls" else server
 
 
 @pytest.fixture
