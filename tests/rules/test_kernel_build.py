@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sessauth._fast import _stamp
-from tests.support.tree import PACKAGE
+from tests.support.tree import PACKAGE, ROOT
 
 KERNEL = PACKAGE / "_fast"
 # Each module's own file and those that it includes, by its path below the kernel's folder without the suffix.
@@ -116,3 +117,24 @@ def test_every_source_is_of_one_module(copy: Path) -> None:
         changed = {name for name, digest in _stamp.digests(copy).items() if digest != before[name]}
         source.write_text(text, encoding="utf-8")
         assert changed == {module}
+
+
+def test_each_function_that_is_placed_is_there() -> None:
+    """``setup.py`` places the functions of a check by their names in C; a renamed one loses its place."""
+    listed = re.search(r'IN_ORDER = """(.*?)"""', (ROOT / "setup.py").read_text("utf-8"), re.S)
+    source = "\n".join(path.read_text("utf-8") for path in [*MODULES["_check"], *KERNEL.rglob("*.pxd")])
+    assert listed is not None
+    names = listed[1].split()
+    assert len(names) > 20
+    assert [name for name in names if not _is_defined(name, source)] == []
+
+
+def _is_defined(name: str, source: str) -> bool:
+    """Find a function, a method as ``7Checker_?check``, whose class has a length before it, or a class."""
+    method = re.match(r"\d+", name)
+    if method is not None:
+        owner, _, name = name[method.end() :].partition("_")
+        if len(owner) != int(method[0]) or f"cdef class {owner}" not in source:
+            return False
+    pattern = rf"^ *(?:cdef|def) (?:class {name}\b|[^(\n]*\b{name.lstrip('?')}\()"
+    return re.search(pattern, source, re.M) is not None
