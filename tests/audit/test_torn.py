@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sessauth.audit import layout
 from sessauth.audit.verify.lines import FindingKind
 from sessauth.audit.verify.verify import verify
+from sessauth.audit.write import stream as stream_file
 from sessauth.clock import FixedClock
 from tests.support.audit_log import START_MS, decisions, open_stream
 from tests.support.service import wait_until
@@ -58,10 +61,49 @@ def test_a_killed_writer_leaves_a_log_that_stands(tmp_path: Path) -> None:
         assert report.intact, report.faults
         notes = {each.kind for each in report.notes}
         assert FindingKind.OPEN in notes
-        assert notes <= {FindingKind.OPEN, FindingKind.TORN, FindingKind.CLOCK_BACK}
+        assert notes <= {FindingKind.OPEN, FindingKind.TORN, FindingKind.NOT_ENDED, FindingKind.CLOCK_BACK}
         (state,) = report.streams
         lines = b"".join(path.read_bytes() for path in state.files.values()).splitlines(keepends=True)
         assert state.count == sum(line.endswith(b"\n") for line in lines) > 2
+
+
+def test_a_writer_that_dies_at_any_write_of_a_rotation_leaves_a_log_that_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each write, the folder is one that a kill may leave: intact, with notes of the end."""
+    stream = open_stream(tmp_path / "log", FixedClock(START_MS), rotate_bytes=4096)
+    reports = []
+
+    def pwrite(descriptor: int, data: memoryview, at: int) -> int:
+        reports.append(verify(tmp_path / "log"))
+        written = os.pwrite(descriptor, data, at)
+        reports.append(verify(tmp_path / "log"))
+        return written
+
+    monkeypatch.setattr(stream_file, "os", SimpleNamespace(**{**vars(os), "pwrite": pwrite}))
+    for number in range(40):
+        stream.append(decisions(number, 1))
+    stream.close()
+
+    assert [report.faults for report in reports if not report.intact] == []
+    assert len(layout.files(tmp_path / "log")[stream.stream_id]) > 2
+    notes = {note.kind for report in reports for note in report.notes}
+    assert notes == {FindingKind.OPEN, FindingKind.NOT_ENDED, FindingKind.TORN}
+
+
+def test_a_log_that_is_rotated_while_it_is_read_stands(tmp_path: Path) -> None:
+    """A file that was begun after the folder was listed is read too."""
+    stream = open_stream(tmp_path, FixedClock(START_MS), rotate_bytes=4096)
+
+    def write_until(file: int) -> None:
+        while file not in layout.files(tmp_path)[stream.stream_id]:
+            stream.append(decisions(0, 1))
+
+    write_until(1)
+    # After file 0 was read, file 1 ends and file 2 begins.
+    report = verify(tmp_path, on_progress=lambda _read, _total: write_until(2))
+    assert report.intact, report.faults
+    assert set(report.streams[0].files) == {0, 1, 2}
 
 
 def _size(folder: Path) -> int:

@@ -92,12 +92,23 @@ class StreamCheck:
         # An offset and the number of the line there: line numbers are needed in order.
         self._counted = 0, 1
 
-    def run(self) -> Iterator[Path]:
-        """Verify the files, and yield each when it is done. Raises StateUnusable."""
-        expected = 0
+    def run(self, *, follow: bool = False) -> Iterator[Path]:
+        """Verify the files, and yield each when it is done. Raises StateUnusable.
+
+        ``follow``: also those that were begun after the folder was listed.
+        """
+        expected, folder = 0, Path()
         for number, path in sorted(self.state.files.items()):
             self._file(number, path, known=number == expected)
-            expected = number + 1
+            expected, folder = number + 1, path.parent
+            yield path
+        while follow and self._next == expected:
+            path = folder / layout.file_name(self.state.stream, expected)
+            if not path.exists():
+                break
+            self.state.files[expected] = path
+            self._file(expected, path, known=True)
+            expected += 1
             yield path
         if self._next is not None and self._next >= 0:
             words = f"the stream goes on in file {self._next}, which is missing"

@@ -140,10 +140,10 @@ def _verify(
     read, total = 0, sum(map(len, streams.values()))
     for stream, files in streams.items():
         check = StreamCheck(stream, files, keys, since_ms)
-        for _ in check.run():
+        for _ in check.run(follow=True):
             read += 1
             if on_progress is not None:
-                on_progress(read, total)
+                on_progress(read, max(read, total))
         states.append(check.state)
         findings += check.findings
         missing += check.missing

@@ -100,6 +100,12 @@ class StreamFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def remove(self) -> None:
+        """Close and remove it, if possible."""
+        self.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
 
 # Has the last line of nearly every file; for a longer one more is read.
 _FIRST_READ: Final = 65_536
@@ -432,21 +438,29 @@ class AuditStream:
         return self._folder / layout.file_name(self.stream_id, max(self._number, 0))
 
     def _next_file(self) -> StreamFile:
+        """Make the next file and begin it."""
+        file = self._make_file()
+        self._begin_file(file)
+        return file
+
+    def _make_file(self) -> StreamFile:
         number = self._number + 1
         if number > layout.MAX_FILES:
             raise OSError(f"an audit stream has at most {layout.MAX_FILES + 1} files: restart the process")
-        path = self._folder / layout.file_name(self.stream_id, number)
+        return StreamFile(self._folder / layout.file_name(self.stream_id, number))
+
+    def _begin_file(self, file: StreamFile) -> None:
+        """Begin the file of the next number and go on in it. If that fails, it is removed."""
         now_ms = self._clock.now_ms()
         begin = {
             "at_ms": now_ms,
             "format": layout.FORMAT,
             "stream": self.stream_id.hex(),
-            "file": number,
+            "file": self._number + 1,
             "previous": self.head.hex(),
             **self._begin,
         }
         before = self.count, self.head, self._signed
-        file = StreamFile(path)
         try:
             # Signed at once, in one write: a file without a signed begin is not the log's.
             self._put(file, layout.body("begin", begin), now_ms)
@@ -454,26 +468,29 @@ class AuditStream:
             sync_path(self._folder)
         except OSError:
             self.count, self.head, self._signed = before
-            file.close()
             # The next attempt makes it again, and may need its space.
-            with contextlib.suppress(OSError):
-                path.unlink()
+            file.remove()
             raise
-        self._file, self._number = file, number
-        return file
+        self._file, self._number = file, self._number + 1
 
     def _rotate(self, old: StreamFile) -> None:
         """Sign the end of a file and begin the next. If that fails, the old file goes on."""
         now_ms = self._clock.now_ms()
         before, size = (self.count, self.head, self._signed), old.size
-        self._put(old, layout.body("end", {"at_ms": now_ms, "next": self._number + 1}), now_ms)
+        # Before the end that names it: a process may die at any moment, and an end without a next file is a
+        # file that somebody removed.
+        new = self._make_file()
         try:
-            self._next_file()
+            self._put(old, layout.body("end", {"at_ms": now_ms, "next": self._number + 1}), now_ms)
+        except OSError:
+            new.remove()
+            raise
+        try:
+            self._begin_file(new)
         except OSError:
             self.count, self.head, self._signed = before
             old.truncate(size)
             raise
-        # After the begin of the next file, so that an end without a next file exists only for microseconds.
         try:
             old.sync()
         finally:
