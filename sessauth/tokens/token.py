@@ -30,6 +30,7 @@ from .block_draft import (
     root_record,
     warnings_of,
 )
+from .terms import shows
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
 
@@ -151,6 +152,7 @@ class Token:
             raise UsageError("this open token came without its secret: keep the stored form")
         return stored_text(self.data, self._seed)
 
+    @shows(BlockTerms)
     def attenuate(
         self,
         *,
@@ -250,6 +252,7 @@ class Issuer:
         """The id that its tokens name its key by, 32 bytes."""
         return self._key.key_id
 
+    @shows(BlockTerms)
     def mint(
         self,
         session_id: bytes,
@@ -281,6 +284,7 @@ class Issuer:
         draft = self.draft(scopes, audience, issued_at_ms, expires_at_ms=expires_at_ms, **terms)
         return self.sign(draft, session_id, min_revision, issued_at_ms)
 
+    @shows(BlockTerms)
     def draft(
         self,
         scopes: Sequence[Scope | str],

@@ -70,7 +70,7 @@ def test_a_killed_writer_leaves_a_log_that_stands(tmp_path: Path) -> None:
 def test_a_writer_that_dies_at_any_write_of_a_rotation_leaves_a_log_that_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before and after each write, the folder is one that a kill may leave: intact, with notes of the end."""
+    """A kill before or after any write leaves an intact folder, with notes of the end."""
     stream = open_stream(tmp_path / "log", FixedClock(START_MS), rotate_bytes=4096)
     reports = []
 

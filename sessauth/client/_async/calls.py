@@ -23,6 +23,7 @@ from ...model.session import Session, SessionBan
 from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
+from ...tokens.terms import shows
 from ...tokens.token import Token
 from .._live_state import ProofMaker
 from .._requests import operations as operation_calls
@@ -131,10 +132,12 @@ class AsyncCalls:
         return await self._transport.run(call, self._timeout_ms)
 
     # Of SessionService and TokenService.
+    @shows(OpenTerms)
     async def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
-        """Open a session; the terms are those of ``OpenTerms``."""
+        """Open a session."""
         return await self._run(session_calls.open_session(request_id, terms))
 
+    @shows(OpenTerms)
     async def open_and_mint(
         self,
         scopes: Sequence[Scope | str],
@@ -154,7 +157,7 @@ class AsyncCalls:
             audience: the verifiers that the token is for.
             mint: the other terms of the token; it can't be open.
             request_id: a name of this request.
-            terms: those of the session, as of :meth:`open_session`.
+            terms: those of the session.
         """
         return await self._run(session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms))
 
@@ -162,10 +165,11 @@ class AsyncCalls:
         """Return a session, ended ones included until they are purged."""
         return await self._run(session_calls.get_session(session_id))
 
+    @shows(SessionFilters)
     async def list_sessions(
         self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[SessionFilters]
     ) -> SessionPage:
-        """Return one page of the sessions that match all ``SessionFilters``, by id.
+        """Return one page of the sessions that match all filters, by id.
 
         A page may have fewer sessions than ``page_size`` (1 to 1000; 0: 100), or none, with others after it:
         ``next_page_token`` is empty on the last one.
@@ -230,6 +234,7 @@ class AsyncCalls:
         """
         return await self._run(session_calls.end(session_id, reason, request_id))
 
+    @shows(MintTerms)
     async def mint(
         self,
         session_id: bytes,
@@ -237,9 +242,10 @@ class AsyncCalls:
         audience: Sequence[str],
         **terms: Unpack[MintTerms],
     ) -> Token:
-        """Have the server sign a root block; the terms are those of ``MintTerms``."""
+        """Have the server sign a root block."""
         return await self._run(token_calls.mint(session_id, scopes, audience, terms))
 
+    @shows(MintTerms)
     async def attenuate(
         self,
         token: Token,

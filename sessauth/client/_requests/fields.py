@@ -127,13 +127,6 @@ def check_count(name: str, value: int, most: int = MAX_TIME_MS) -> int:
     return value
 
 
-def check_terms(terms: Mapping[str, object], kind: type) -> None:
-    """Raise TypeError for a name that a TypedDict lacks: a misspelt restriction would restrict nothing."""
-    for name in terms:
-        if name not in kind.__annotations__:
-            raise TypeError(f"{name}: is not one of {', '.join(kind.__annotations__)}")
-
-
 def texts(name: str, items: Sequence[object]) -> list[str]:
     """Return ``items`` as texts; a lone string, which is a sequence too, is refused as a mistake."""
     if isinstance(items, str | bytes):

@@ -14,6 +14,7 @@ from ...model.receipt import Registration, SignedReceipt, VerifierState
 from ...model.session import Session, SessionBan, SessionSelector, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
+from ...tokens.terms import check_terms
 from ...tokens.token import Token
 from ...v1 import cut_off_service_pb2 as cut_off_pb
 from ...v1 import evidence_service_pb2 as evidence_pb
@@ -34,7 +35,6 @@ from .fields import (
     check_count,
     check_id,
     check_session_id,
-    check_terms,
     fact_messages,
     field_values,
     newer_server,

@@ -23,6 +23,7 @@ from ...scopes.call_arguments import text_bytes
 from ...scopes.scope import Scope
 from ...scopes.value import Number
 from ...tokens.block_draft import BlockTerms
+from ...tokens.terms import check_terms
 from ...tokens.token import Token
 from ...v1 import approval_service_pb2 as approval_pb
 from ...v1 import authorization_service_pb2 as check_pb
@@ -43,7 +44,6 @@ from .fields import (
     check_count,
     check_id,
     check_session_id,
-    check_terms,
     inspection_from_message,
     newer_server,
     texts,
