@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from sessauth.model.server_status import ClusterStanding, HostStanding, ServerSt
 from tests.support.service import wait_until
 from tests.support.tls_pair import SERVER_PAIR
 
-from .conftest import Ran, Service, invoke, start_service, stop_service
+from .conftest import COMMAND, Ran, Service, invoke, start_service, stop_service
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +103,27 @@ def test_an_issuer_does_not_read_the_status(watched: Service, tmp_path: Path) ->
         ), role
 
 
+def test_a_watch_goes_on_when_the_server_is_gone(watched: Service) -> None:
+    """It prints a status every two seconds, until Ctrl-C."""
+    watch = subprocess.Popen(
+        [*COMMAND, "--home", str(watched.home), "status", "--watch", "--json"], stdout=subprocess.PIPE
+    )
+    assert watch.stdout is not None
+    with watch, watch.stdout as lines:
+        assert json.loads(lines.readline())["serving"] is True
+        watched.process.kill()
+        watched.process.wait()
+        serving = [json.loads(lines.readline())["serving"] for _ in range(2)]
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 130
+    assert serving[-1] is False
+
+
 def test_a_server_that_is_gone_is_read_from_its_folder(watched: Service) -> None:
     """Exit code 4; the sessions, the room and the audit are those of the folder."""
-    watched.process.kill()
-    watched.process.wait()
+    if watched.process.poll() is None:
+        watched.process.kill()
+        watched.process.wait()
 
     ran = watched("status", "--json")
     found = ran.json

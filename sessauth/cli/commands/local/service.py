@@ -10,6 +10,8 @@ The server's libraries are imported in the functions that use them, so that othe
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -200,14 +202,39 @@ def byte_text(size: float) -> str:
     return f"{size:.1f} {_UNITS[-1]}"
 
 
+# A person sees a change soon; a server answers its status in a few ms.
+WATCH_SECONDS: Final = 2
+
+
 @click.command()
+@click.option(
+    "--watch", is_flag=True, help="Show it every two seconds, until Ctrl-C; with --json a line each time."
+)
 @with_settings
-def status(settings: Settings) -> None:
+def status(settings: Settings, watch: bool) -> None:
     """Show a server: whether it is ready, its sessions, checks, free space, certificate, audit.
 
     Exits with 0 if it answers checks, with 1 if it denies every one, and with 4 if it does not answer. Then
     the folder of a local service is read in its place.
     """
+    while watch:
+        try:
+            document, lines, _ = _status(settings)
+        except Unavailable as error:
+            document, lines = {"serving": False, "not_ready": str(error)}, fields([("server", error)])
+        if settings.json:
+            click.echo(json.dumps(document))
+        else:
+            click.clear()
+            show([*lines, ""])
+        time.sleep(WATCH_SECONDS)
+    document, lines, code = _status(settings)
+    settings.show(document, lines)
+    click.get_current_context().exit(code)
+
+
+def _status(settings: Settings) -> tuple[dict[str, Any], list[str], int]:
+    """Return a status as JSON values and as lines, and the exit code; raises Unavailable without one."""
     standing = None
     try:
         with settings.client() as client:
@@ -216,20 +243,18 @@ def status(settings: Settings) -> None:
                 # The status is there without it: a server that is too busy, or belongs to no cluster.
                 with suppress(Unavailable, Rejected):
                     standing = client.cluster_standing()
+        code = output.DENIED if found.not_ready else 0
     except Unavailable as error:
         if not settings.is_local:
             raise
         from ....server.process.server_status import folder_status
 
         found = replace(folder_status(settings.config()), not_ready=f"no server answers: {error}")
-        settings.show(
-            status_json(found, None, serving=False), status_lines(found, None, settings.clock.now_ms())
-        )
-        click.get_current_context().exit(output.UNAVAILABLE)
-    settings.show(
-        status_json(found, standing, serving=True),
+        code = output.UNAVAILABLE
+    return (
+        status_json(found, standing, serving=code != output.UNAVAILABLE),
         status_lines(found, standing, settings.clock.now_ms()),
-        ok=not found.not_ready,
+        code,
     )
 
 
