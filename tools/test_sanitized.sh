@@ -11,7 +11,7 @@ shift
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 tar --exclude='*.so' --exclude='*.c' --exclude=build.json --exclude=__pycache__ -cf - \
-    pyproject.toml setup.py LICENSE README.md docs proto sessauth tests | tar -xf - -C "$copy"
+    pyproject.toml setup.py LICENSE README.md docs proto sessauth sessauth_pytest.py tests | tar -xf - -C "$copy"
 cd "$copy"
 unset PYTHONDONTWRITEBYTECODE
 

@@ -18,20 +18,20 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("audit", "client", "carriers"),
     ("verifier", "metrics", "conformance", "evidence"),
     ("server", "guard"),
-    ("gateways", "console"),
+    ("gateways", "console", "testing"),
     ("cli",),
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
 # Around the core, which works without them: the command line alone loads them.
-RINGS = {"gateways", "guard", "console", "evidence", "conformance", "carriers"}
+RINGS = {"gateways", "guard", "console", "evidence", "conformance", "carriers", "testing"}
 # A server opens the engine of its cluster.
 OPENS_RINGS = {"server.cluster.membership": "carriers"}
 
 # Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
 NOT_FOR_ROOT = {
     *("server", "guard", "gateways", "console", "cli", "client", "v1", "metrics", "conformance", "carriers"),
-    "evidence",
+    *("evidence", "testing"),
 }
 ROOT_MAY_IMPORT = FLOOR.keys() - NOT_FOR_ROOT
 

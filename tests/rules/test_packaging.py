@@ -76,8 +76,8 @@ def test_a_wheel_holds_the_pages_of_the_console(wheel_files: set[str]) -> None:
 
 
 def test_a_wheel_holds_only_the_package(wheel_files: set[str]) -> None:
-    """Neither tests nor the oracle nor tools are shipped."""
-    assert {name.split("/")[0] for name in wheel_files} == {"sessauth"}
+    """Neither tests nor the oracle nor tools are shipped: the package, and the fixture of pytest."""
+    assert {name.split("/")[0] for name in wheel_files} == {"sessauth", "sessauth_pytest.py"}
 
 
 def test_extensions_are_small() -> None:

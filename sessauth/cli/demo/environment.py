@@ -6,13 +6,8 @@ calls that cost something to the server. Both answers must be the expected one. 
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,17 +16,13 @@ from pathlib import Path
 
 from ...audit.write.stream import AuditOptions
 from ...client import Client
-from ...decisions.decision import DecisionBase
-from ...errors import SessauthError, Unavailable
 from ...reasons import Reason
-from ...server.process.init import Initialised, initialise
+from ...testing.local_service import LocalService, Setting
 from ...tokens.token import Token
-from ...verifier.verifier import ServerBackedVerifier, Verifier
+from ...verifier.verifier import ServerBackedVerifier
 
 AUDIENCE = "gateway"
 WORKERS = 2
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
 _AGAIN = 100
 # Each of these calls the server.
 _ATTEMPTS_AGAIN = 10
@@ -85,9 +76,7 @@ class DemoDecision:
 class DemoEnvironment:
     """A running server and its callers."""
 
-    made: Initialised
-    process: subprocess.Popen[bytes]
-    client: Client
+    service: LocalService
     verifier: ServerBackedVerifier
     scenario: str = ""
     decisions: list[DemoDecision] = field(default_factory=list)
@@ -95,9 +84,14 @@ class DemoEnvironment:
     presented: dict[str, tuple[Token, DemoCall]] = field(default_factory=dict)
 
     @property
+    def client(self) -> Client:
+        """A client of the server, which sends checks to its workers."""
+        return self.service.client
+
+    @property
     def audit_dir(self) -> Path:
         """The folder of the audit log, of the server and of the embedded verifier."""
-        return self.made.home / "audit"
+        return self.service.home / "audit"
 
     def check(
         self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
@@ -160,54 +154,12 @@ def open_demo() -> Iterator[DemoEnvironment]:
 
     Raises Unavailable if the server and its workers are not ready in time.
     """
-    # The system's own folder and not TMPDIR: a socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp") as folder:
-        made = initialise(Path(folder))
-        log_path = made.home / "server.log"
-        serve = ["--home", folder, "serve", "--workers", str(WORKERS)]
-        command = [sys.executable, "-m", "sessauth.cli.main", *serve]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SESSAUTH_")}
-        environment |= {"SESSAUTH_AUDIT_ENABLED": "true", "SESSAUTH_USAGE_ENABLED": "true"}
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        try:
-            sockets = [str(made.socket.parent / f"check-{index}.sock") for index in range(WORKERS)]
-            with Client(
-                str(made.socket), credential_file=made.credential_file, check_target=sockets, timeout_ms=5000
-            ) as client:
-                _wait_until_ready(process, client, log_path)
-                with Verifier.embedded(
-                    made.state_dir,
-                    audience=AUDIENCE,
-                    server=made.socket,
-                    credential_file=made.credential_file,
-                    timeout_ms=5000,
-                    register_as=AUDIENCE,
-                    audit=AuditOptions(dir=made.home / "audit"),
-                    report_usage=True,
-                ) as verifier:
-                    yield DemoEnvironment(made, process, client, verifier)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], client: Client, log: Path) -> None:
-    """Wait until the control process and each worker have answered a call."""
-    until = time.monotonic() + _START_SECONDS
-    answered = 0
-    while answered < WORKERS:
-        if process.poll() is not None or time.monotonic() > until:
-            raise Unavailable(f"the server did not start; it logged:\n{log.read_text(encoding='utf-8')}")
-        try:
-            client.list_keys()
-            # Checks go to the workers in turn; a denial is an answer.
-            answer: DecisionBase = client.check(b"x", "read", "x", audience=AUDIENCE)
-            answered += answer.reason == Reason.MALFORMED_TOKEN
-        except SessauthError:
-            answered = 0
-            time.sleep(0.05)
+    settings: dict[str, dict[str, Setting]] = {
+        "server": {"workers": WORKERS},
+        "audit": {"enabled": True},
+        "usage": {"enabled": True},
+    }
+    with LocalService(settings) as service:
+        audit = AuditOptions(dir=service.home / "audit")
+        with service.verifier(AUDIENCE, register_as=AUDIENCE, audit=audit, report_usage=True) as verifier:
+            yield DemoEnvironment(service, verifier)

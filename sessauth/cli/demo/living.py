@@ -14,7 +14,7 @@ from typing import Any, Final
 from ...approvals.approver import ApproverKey
 from ...client import Client
 from ...errors import SessauthError
-from ...server.process.init import Initialised
+from ...testing.local_service import LocalService
 from ...tokens.token import Token
 from ..commands.approval import serve_console
 from ..context import Settings
@@ -39,12 +39,12 @@ def run_console(settings: Settings, port: int, announce: Callable[[str], None]) 
     """Serve a console over living sessions until Ctrl-C."""
     with open_demo() as environment:
         key = ApproverKey.generate()
-        key_file = environment.made.home / "ann.key"
+        key_file = environment.service.home / "ann.key"
         key.save(key_file)
         agents = _open_sessions(environment.client, key)
-        announce(f"approve  sessauth --home {environment.made.home} approval ui --approver-key {key_file}")
-        with _calling(environment.made, agents):
-            own = replace(settings, home=environment.made.home, target=None, credential_file=None)
+        announce(f"approve  sessauth --home {environment.service.home} approval ui --approver-key {key_file}")
+        with _calling(environment.service, agents):
+            own = replace(settings, home=environment.service.home, target=None, credential_file=None)
             terms: dict[str, Any] = {"allow_changes": True, "audit": environment.audit_dir, "server": "demo"}
             serve_console(own, port=port, login_ms=8 * _HOUR_MS, **terms)
 
@@ -120,14 +120,14 @@ def _open_sessions(client: Client, key: ApproverKey) -> list[LivingAgent]:
 
 
 @contextlib.contextmanager
-def _calling(made: Initialised, agents: list[LivingAgent]) -> Iterator[None]:
+def _calling(service: LocalService, agents: list[LivingAgent]) -> Iterator[None]:
     """Let the agents call, one after the other, until the block ends."""
     over = threading.Event()
     choice = random.Random(4711)
 
     def call_on() -> None:
         # The control process counts its own checks at once; workers and verifiers report theirs later.
-        with Client(str(made.socket), credential_file=made.credential_file, timeout_ms=5000) as client:
+        with Client(service.target, credential_file=service.credential_file, timeout_ms=5000) as client:
             for number in itertools.count():
                 if over.wait(0 if number < FIRST_CALLS else PAUSE_S):
                     break

@@ -319,7 +319,7 @@ def deployment(demo: DemoEnvironment, narrate: Narrate) -> None:
 def retrieval_agent(demo: DemoEnvironment, narrate: Narrate) -> None:
     """The orchestrator is killed: the lease lapses, and nobody had to notice."""
     search = DemoCall("read", "index/handbook/search", b'{"query":"leave policy"}')
-    command = [sys.executable, "-m", "sessauth.cli.demo.orchestrator", str(demo.made.home), str(LEASE_MS)]
+    command = [sys.executable, "-m", "sessauth.cli.demo.orchestrator", str(demo.service.home), str(LEASE_MS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as orchestrator:
         try:
             line = orchestrator.stdout.readline() if orchestrator.stdout else b""

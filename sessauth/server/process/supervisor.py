@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,13 +45,13 @@ SETTLED_SECONDS: Final = 10.0
 UNRECORDED: Final = "unrecorded\n"
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a worker: it must find the very package that runs here."""
+def with_package(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a child process finds the very package that runs here."""
     root = str(Path(sessauth.__file__).resolve().parents[1])
     if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        return dict(os.environ)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        return dict(environ)
+    paths = [root, *filter(None, [environ.get("PYTHONPATH")])]
+    return {**environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Starts:
@@ -137,7 +137,7 @@ class Worker:
         process = subprocess.Popen(
             # -P: nothing is imported from the folder that the server is started in.
             [sys.executable, "-P", "-m", "sessauth.server.process.worker"],
-            env=_environment(),
+            env=with_package(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
