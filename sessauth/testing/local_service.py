@@ -48,7 +48,7 @@ class LocalService:
     """
 
     home: Path
-    """The temporary folder: ``state/``, ``keys/``, ``operator.credential``, ``sessauth.toml``, ``server.log``."""
+    """The temporary folder, with ``state/``, ``audit/`` if that is enabled, and ``server.log``."""
     client: Client
     """A client with the operator's credential, closed with the block; for any number of threads.
 

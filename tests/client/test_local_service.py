@@ -105,7 +105,7 @@ def test_one_that_runs_is_not_entered_again() -> None:
 
 
 def test_two_at_once_do_not_meet() -> None:
-    """Services that threads start together, and one below a running event loop, have sessions of their own."""
+    """Services that threads start together have folders and sessions of their own."""
     services = [LocalService(), LocalService()]
     with ThreadPoolExecutor(2) as pool:
         pool.submit(services[0].__enter__), pool.submit(services[1].__enter__)
@@ -132,7 +132,7 @@ def test_it_works_below_a_running_event_loop() -> None:
 
 
 def test_kill_9_of_the_parent_ends_it() -> None:
-    """The server, its worker and the folder go, though a thread that has ended started it and a fork lives on."""
+    """Server, worker and folder go, though the thread that started them has ended and a fork lives on."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         folder, forked = parent.stdout.readline().split()
@@ -152,7 +152,7 @@ def test_kill_9_of_the_parent_ends_it() -> None:
 
 
 def test_it_reads_nothing_of_its_user(tmp_path: Path) -> None:
-    """Neither home, settings and variables of the user nor the service manager of the program have an effect."""
+    """Home, settings and variables of the user, and the program's service manager, have no effect."""
     with fresh_home() as home, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(home / "manager"))
         manager.setblocking(False)

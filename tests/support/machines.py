@@ -41,7 +41,7 @@ def parts(mark: str) -> list[str]:
 class Machines:
     """Shells in empty homes, all in one folder.
 
-    With ``how_to`` a page's ports become free ones, and programs that begin with ``# name.py`` are saved.
+    Programs that begin with ``# name.py`` are saved. With ``how_to`` a page's ports become free ones.
     """
 
     opened: ExitStack
@@ -66,7 +66,7 @@ class Machines:
             raise_format(self._home / HOME / "state")
             self._raised = True
         body = self.as_typed(fence.body)
-        if self.how_to and fence.language == "python" and (name := _SAVED.match(body)):
+        if fence.language == "python" and (name := _SAVED.match(body)):
             return machine.save(name[1], body)
         rest = ", ".join(part for part in found if part not in MARKS)
         return machine.type(replace(fence, body=body, mark=rest))
