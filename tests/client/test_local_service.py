@@ -217,7 +217,7 @@ def test_the_fixture_gives_each_test_a_server(pytester: pytest.Pytester) -> None
 
 
 def test_a_run_without_the_package_is_not_disturbed(pytester: pytest.Pytester) -> None:
-    """Where sessauth can't be imported pytest runs, and only a test that wants the fixture has an error."""
+    """Without an importable sessauth pytest runs, and only a test that wants the fixture has an error."""
     pytester.makepyfile("def test_other():\n    pass\n\ndef test_wants_it(sessauth_service):\n    pass\n")
     program = "import sys, pytest; sys.modules['sessauth'] = None; sys.exit(pytest.main(['-v']))"
 
