@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,37 +67,53 @@ class Running:
             caller.close()
 
 
-@pytest.fixture
-def server() -> Iterator[Running]:
-    """A server with two check workers."""
+@contextmanager
+def running_server() -> Iterator[Running]:
+    """Run a server with two check workers."""
     with home_folder() as home:
         running = Running(initialise(home))
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    """A server for one test, which ends it."""
+    with running_server() as running:
         yield running
-        running.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """A server for the tests after which all three processes serve."""
+    with running_server() as running:
+        yield running
 
 
 def _check(caller: Caller, request: checks.CheckRequest) -> checks.Decision:
     return caller.call("AuthorizationService/Check", request).decision
 
 
-def test_workers_see_each_acknowledged_end_at_once(server: Running) -> None:
+def test_workers_see_each_acknowledged_end_at_once(shared: Running) -> None:
     """Every process denies the check that starts after the acknowledgement of an end."""
     for _ in range(20):
-        session_id, request = server.open()
-        assert all(_check(caller, request).allowed for caller in server.everyone)
-        server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
-        reasons = {_check(caller, request).reason for caller in server.everyone}
+        session_id, request = shared.open()
+        assert all(_check(caller, request).allowed for caller in shared.everyone)
+        shared.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+        reasons = {_check(caller, request).reason for caller in shared.everyone}
         assert reasons == {checks.REASON_SESSION_ENDED}
 
 
-def test_workers_serve_only_checks(server: Running) -> None:
+def test_workers_serve_only_checks(shared: Running) -> None:
     """A worker has no sessions service to change anything with, and no issuer key in its folder view."""
     with pytest.raises(RpcError) as refused:
-        server.workers[0].call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
+        shared.workers[0].call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
     assert refused.value.code is grpc.StatusCode.UNIMPLEMENTED
 
-    keys_dir = str(server.made.keys_dir)
-    for pid in server.worker_pids():
+    keys_dir = str(shared.made.keys_dir)
+    for pid in shared.worker_pids():
         opened = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
         assert not [path for path in opened if path.startswith(keys_dir)]
 
@@ -124,21 +141,21 @@ def test_workers_withdraw_what_the_control_process_took_away(server: Running) ->
             each.close()
 
 
-def test_a_killed_worker_is_replaced_while_the_other_serves(server: Running) -> None:
+def test_a_killed_worker_is_replaced_while_the_other_serves(shared: Running) -> None:
     """Kill -9 of a worker: the other answers meanwhile, a new one serves from the same state."""
-    _, request = server.open()
-    before = server.worker_pids()
+    _, request = shared.open()
+    before = shared.worker_pids()
     assert len(before) == 2
 
     os.kill(before[0], signal.SIGKILL)
 
     def replaced() -> bool:
-        allowed = [_allowed(worker, request) for worker in server.workers]
+        allowed = [_allowed(worker, request) for worker in shared.workers]
         assert any(allowed), "both workers failed at once"
-        return all(allowed) and len(server.worker_pids()) == 2 and before[0] not in server.worker_pids()
+        return all(allowed) and len(shared.worker_pids()) == 2 and before[0] not in shared.worker_pids()
 
     assert wait_until(replaced)
-    assert before[1] in server.worker_pids()
+    assert before[1] in shared.worker_pids()
 
 
 def _allowed(caller: Caller, request: checks.CheckRequest) -> bool:
@@ -148,16 +165,16 @@ def _allowed(caller: Caller, request: checks.CheckRequest) -> bool:
         return False
 
 
-def test_a_hung_worker_is_replaced(server: Running) -> None:
+def test_a_hung_worker_is_replaced(shared: Running) -> None:
     """A worker that stands still is killed and replaced, and a check on it never allows meanwhile."""
-    session_id, request = server.open()
-    stopped = server.worker_pids()[0]
+    session_id, request = shared.open()
+    stopped = shared.worker_pids()[0]
     os.kill(stopped, signal.SIGSTOP)
-    server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+    shared.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
 
     def replaced() -> bool:
-        assert not any(_allowed(worker, request) for worker in server.workers)
-        return stopped not in server.worker_pids() and all(serves(worker) for worker in server.workers)
+        assert not any(_allowed(worker, request) for worker in shared.workers)
+        return stopped not in shared.worker_pids() and all(serves(worker) for worker in shared.workers)
 
     assert wait_until(replaced, 30.0)
 
@@ -291,21 +308,21 @@ def test_workers_share_a_tcp_port() -> None:
                 caller.close()
 
 
-def test_no_secret_in_arguments_or_logs(server: Running) -> None:
+def test_no_secret_in_arguments_or_logs(shared: Running) -> None:
     """Neither command lines nor the log hold a credential, a token or a private key."""
-    _, request = server.open()
-    for caller in server.everyone:
+    _, request = shared.open()
+    for caller in shared.everyone:
         _check(caller, request)
-    wrong = Caller(f"unix:{server.made.socket}", server.credential[:-4] + "AAAA")
+    wrong = Caller(f"unix:{shared.made.socket}", shared.credential[:-4] + "AAAA")
     with pytest.raises(RpcError):
         _check(wrong, request)
     wrong.close()
 
-    pem = next(server.made.keys_dir.glob("*.pem")).read_text().splitlines()[1]
+    pem = next(shared.made.keys_dir.glob("*.pem")).read_text().splitlines()[1]
     token = request.item.token.decode()
-    secrets = [server.credential[-43:], server.credential[-43:-4], token[30:60], pem]
-    texts = [server.process.log]
-    for pid in [server.process.process.pid, *server.worker_pids()]:
+    secrets = [shared.credential[-43:], shared.credential[-43:-4], token[30:60], pem]
+    texts = [shared.process.log]
+    for pid in [shared.process.process.pid, *shared.worker_pids()]:
         texts.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
         texts.append(Path(f"/proc/{pid}/environ").read_bytes().decode())
 
@@ -313,12 +330,12 @@ def test_no_secret_in_arguments_or_logs(server: Running) -> None:
     assert not [secret for secret in secrets for text in texts if secret in text]
 
 
-def test_a_second_server_on_the_same_state_is_refused(server: Running) -> None:
+def test_a_second_server_on_the_same_state_is_refused(shared: Running) -> None:
     """Two writers never run: the second one ends at once, names what is in use, and disturbs nothing."""
-    second = ServerProcess.start(server.made.home, **SETTINGS)
+    second = ServerProcess.start(shared.made.home, **SETTINGS)
 
     assert second.process.wait(timeout=20) != 0
-    assert serves(server.operator)
+    assert serves(shared.operator)
     assert "IN_USE" in second.log or "use" in second.log.lower()
 
 

@@ -8,23 +8,20 @@ import pytest
 
 from sessauth.errors import StateUnusable
 from sessauth.reasons import Reason
-from sessauth.server.process.init import initialise
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.verifier.verifier import Verifier
 from tests.cli.conftest import invoke
-from tests.server.test_processes import SETTINGS, Running
+from tests.server.test_processes import SETTINGS, Running, running_server
 from tests.support.old_file import OldFile
-from tests.support.service import RpcError, ServerProcess, home_folder, wait_until
+from tests.support.service import RpcError, ServerProcess, wait_until
 
 
 @pytest.fixture
 def server() -> Iterator[Running]:
     """A server with two check workers."""
-    with home_folder() as home:
-        running = Running(initialise(home))
+    with running_server() as running:
         yield running
-        running.close()
 
 
 def reasons(server: Running, request: checks.CheckRequest) -> set[str]:

@@ -26,7 +26,7 @@ from sessauth.v1 import authorization_service_pb2
 from tests.support.service import Caller, RpcError, ServerProcess, child_pids, home_folder, wait_until
 from tests.support.tls_pair import SERVER_PAIR
 
-WATCHDOG_SECONDS = 2.0
+WATCHDOG_SECONDS = 0.5
 
 
 @dataclass

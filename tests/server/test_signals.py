@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from sessauth.server.process.init import initialise
 from tests.support.service import ServerProcess, home_folder, wait_until
 
+# Each process waits in a copy of one that has imported all it needs, and ends as Python ends.
 WAITS = """
-import signal, threading, time
+import os, signal, sys, threading, time
 from sessauth.server.process.signals import set_on
-stop = threading.Event()
-set_on(stop, signal.SIGTERM, signal.SIGINT)
-print(flush=True)
-while not stop.wait(0.2):
-    pass
-time.sleep(0.02)
+for _ in sys.stdin:
+    pid = os.fork()
+    if pid:
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        continue
+    stop = threading.Event()
+    set_on(stop, signal.SIGTERM, signal.SIGINT)
+    print(os.getpid(), flush=True)
+    while not stop.wait(0.2):
+        pass
+    time.sleep(0.02)
+    break
 """
 # A handler that sets the event itself hangs in one of eight such bursts.
 BURSTS = 40
 
 
-def burst(process: subprocess.Popen[bytes]) -> None:
+def burst(send: Callable[[int], None]) -> None:
     """Send both signals in turns for some milliseconds."""
     end = time.perf_counter() + 0.004
     numbers = 0
-    while time.perf_counter() < end and process.poll() is None:
-        process.send_signal((signal.SIGTERM, signal.SIGINT)[numbers % 2])
+    while time.perf_counter() < end:
+        send((signal.SIGTERM, signal.SIGINT)[numbers % 2])
         numbers += 1
         time.sleep(random.random() * 3e-5)
 
 
 def test_no_burst_of_signals_hangs_a_wait() -> None:
     """Handlers that interrupt the wait, and each other."""
-    for _ in range(BURSTS):
-        with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            burst(process)
+    command = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as copied:
+        assert copied.stdin is not None and copied.stdout is not None
+        for _ in range(BURSTS):
+            copied.stdin.write(b"\n")
+            copied.stdin.flush()
+            waiting = os.pidfd_open(int(copied.stdout.readline()))
             try:
-                assert process.wait(20) == 0
-            except subprocess.TimeoutExpired:
-                process.kill()
-                pytest.fail("it hangs")
+                with suppress(ProcessLookupError):
+                    burst(partial(signal.pidfd_send_signal, waiting))
+                assert select.select([waiting], [], [], 20)[0], "it hangs"
+            finally:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(waiting, signal.SIGKILL)
+                os.close(waiting)
+            assert copied.stdout.readline() == b"0\n"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -60,7 +78,7 @@ def test_a_server_ends_by_a_burst(workers: int) -> None:
         server = ServerProcess.start(home, **settings)
         try:
             assert wait_until(lambda: '"event": "serving"' in server.log), server.log
-            burst(server.process)
+            burst(server.process.send_signal)
             assert server.process.wait(20) == 0, server.log
         finally:
             server.kill()
