@@ -23,8 +23,10 @@ def serving(app: AuthZenApp) -> Iterator[httpx.Client]:
     server = server_of(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
+    # A connection that was kept may be one that the server is about to end.
+    limits = httpx.Limits(max_keepalive_connections=0)
     try:
-        with httpx.Client(base_url=f"http://{address_of(bound)}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://{address_of(bound)}", timeout=20, limits=limits) as client:
             yield client
     finally:
         server.should_exit = True

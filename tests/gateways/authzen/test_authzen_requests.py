@@ -216,22 +216,22 @@ def test_the_longest_batch_is_answered(pdp: httpx.Client, token: str) -> None:
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_a_subrequest_of_a_proxy_is_refused(
-    pdp: httpx.Client, token: str, method: str, name: str, caplog: pytest.LogCaptureFixture
+    new_pdp: httpx.Client, token: str, method: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such proxies look at the status, and a denial's is 200. The operator is told, once for each caller."""
     for value in ("/v1/plans/1", "https://shop.example/access/v1/evaluation/x", "DELETE"):
         headers = {name: value}
-        response = pdp.request(method, ONE, json=request_for(token), headers=headers)
+        response = new_pdp.request(method, ONE, json=request_for(token), headers=headers)
         assert (response.status_code, "auth_request" in response.text) == (403, True)
 
     assert len([text for text in caplog.messages if "auth_request" in text]) == 1
 
 
 def test_a_token_in_the_place_of_a_callers_credential_is_a_subrequest(
-    pdp: httpx.Client, token: str, caplog: pytest.LogCaptureFixture
+    new_pdp: httpx.Client, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The proxy passed the headers of its own client on. The token is not logged."""
-    response = pdp.post(ONE, json=request_for(token), headers={"authorization": f"Bearer {token}"})
+    response = new_pdp.post(ONE, json=request_for(token), headers={"authorization": f"Bearer {token}"})
 
     assert response.status_code == 403
     assert "auth_request" in caplog.text and token not in caplog.text
