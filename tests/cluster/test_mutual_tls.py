@@ -61,6 +61,14 @@ HOST = "host-1"
 EXPIRED = (-3, -1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _changed_files_are_seen_soon() -> Iterator[None]:
+    """Look at a client's files more often than once a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sessauth.crypto.pem._CHECK_EVERY_S", 0.05)
+        yield
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> PartCertificates:
     """The CA of all parts."""
@@ -177,7 +185,7 @@ def test_a_followers_certificate_is_read_again(fed: Cluster, parts: PartCertific
         parts.pair("rotated", f"follower/{HOST}")
         assert wait_until(lambda: answers(asking))
         pair[0].write_bytes(b"no certificate")
-        assert not wait_until(lambda: not answers(asking), 1.5)
+        assert not wait_until(lambda: not answers(asking), 0.5)
     finally:
         asking.close()
 

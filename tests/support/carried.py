@@ -27,6 +27,7 @@ from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 
 NOTHING = LogHead(0, b"")
+LONGEST_WAIT_MS = 50
 COMMON = tuple(name for name in layout.TABLES if name not in (layout.META, layout.EVIDENCE))
 
 
@@ -107,9 +108,9 @@ class OneEngine:
             return [(number, self.records[number]) for number in range(after + 1, last + 1)]
 
     def wait(self, after: int, timeout_ms: int) -> None:
-        """Wait for more."""
+        """Wait for more, not as long as one may: who ends a follower waits until it looks again."""
         with self.changed:
-            self.changed.wait_for(lambda: self.head.number > after, timeout_ms / 1000)
+            self.changed.wait_for(lambda: self.head.number > after, min(timeout_ms, LONGEST_WAIT_MS) / 1000)
 
     def trim(self, up_to: int) -> None:
         """Forget the beginning."""

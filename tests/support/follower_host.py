@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,13 +57,15 @@ class FollowerHost:
         text = CredentialFile(self._servers[0].config.credentials_file).add(name, role, audiences)
         for server in self._servers[1:]:
             self._copy(server.config.credentials_file)
+        # By themselves they look at the file at most once in 200 ms.
+        for server in self._servers:
+            server.control.reloader._authenticator.read_again()
         return text
 
     def gateway(self, name: str = "gateway-1") -> Caller:
         """Return a gateway that this host alone knows."""
         text = CredentialFile(self.config.credentials_file).add(name, "gateway", ("gw",))
-        # A server looks at the file at most once in 200 ms.
-        time.sleep(0.25)
+        self.control.reloader._authenticator.read_again()
         return self.caller(text)
 
     def _copy(self, file: Path) -> None:
