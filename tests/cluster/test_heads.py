@@ -72,7 +72,9 @@ def alarmed(*servers: ClusterServer) -> None:
         assert wait_until(lambda at=server: at.control.part.alarm is not None)  # type: ignore[misc]
 
 
-def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
+def test_servers_that_agree(
+    pair: tuple[ClusterServer, ClusterServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked at either, by the addresses of the rows; one that is stopped has its folder, or is silent."""
     one, two = pair
     open_session(one.operator)
@@ -87,6 +89,8 @@ def test_servers_that_agree(pair: tuple[ClusterServer, ClusterServer]) -> None:
     # The first server led, so its address is in the rows.
     assert verdicts(typed(two, "heads")) == {"server/one": "same", "server/two": "same"}
 
+    # Nothing that is stopped catches up meanwhile.
+    monkeypatch.setattr("sessauth.server.cluster.repair.ROUND_SECONDS", 0.01)
     two.stop()
     assert verdicts(typed(one, "heads", other, status=1))["server/two"] == "silent"
     by_folder = typed(one, "heads", "--state", str(two.config.state_dir), status=1)

@@ -226,9 +226,9 @@ def test_cancelled_calls_and_a_stopped_server(running: ServerFixture) -> None:
     asyncio.run(calls())
 
 
-def test_a_dead_server_and_none_deny_what_costs(server: ServerFixture, tmp_path: Path) -> None:
+def test_a_dead_server_and_none_deny_what_costs(own_server: ServerFixture, tmp_path: Path) -> None:
     """Free calls are allowed without it, and a denial that nobody else records is in the audit stream."""
-    token = _token(server, "read:doc/** needs uses(9)", "read:free/**")
+    token = _token(own_server, "read:doc/** needs uses(9)", "read:free/**")
 
     async def calls(verifier: AsyncVerifier) -> None:
         async with verifier:
@@ -242,11 +242,11 @@ def test_a_dead_server_and_none_deny_what_costs(server: ServerFixture, tmp_path:
                 await verifier.commit(bytes(32), token, "read", "free/1")
 
     alone = AsyncVerifier.embedded(
-        server.made.state_dir, audience=AUDIENCE, audit=AuditOptions(tmp_path / "a")
+        own_server.made.state_dir, audience=AUDIENCE, audit=AuditOptions(tmp_path / "a")
     )
     asyncio.run(calls(alone))
-    server.process.kill()
-    asyncio.run(calls(_open(server, audit=AuditOptions(tmp_path / "b"))))
+    own_server.process.kill()
+    asyncio.run(calls(_open(own_server, audit=AuditOptions(tmp_path / "b"))))
     for name in "ab":
         assert not verify(tmp_path / name).findings
         assert len(records(tmp_path / name, "decision")) == 5

@@ -176,12 +176,12 @@ def test_a_lost_answer_is_asked_for_again(server: ServerFixture) -> None:
     """Under one retry id, 40 attempts at once through every door take one use and get one permit."""
     _, token = _open(server, "read:doc/** needs uses(3)")
 
-    decisions = _everywhere(server, 40, token, retry_id=b"attempt", permit_ms=60_000)
+    decisions = _everywhere(server, 40, token, retry_id=b"lost answer", permit_ms=60_000)
 
     assert _reasons(decisions) == {Reason.ALLOWED: 40}
     assert len({decision.permit for decision in decisions}) == 1  # type: ignore[attr-defined]
     assert _reasons(_everywhere(server, 8, token)) == {Reason.ALLOWED: 2, Reason.USES_EXHAUSTED: 6}
-    wrong = server.workers[0].check(token, "read", "doc/2", retry_id=b"attempt")
+    wrong = server.workers[0].check(token, "read", "doc/2", retry_id=b"lost answer")
     assert (wrong.reason, wrong.argument) == (Reason.MALFORMED_REQUEST, "retry_id")
 
 
@@ -198,34 +198,34 @@ def test_a_batch_takes_in_its_order(server: ServerFixture) -> None:
     assert [streamed[number].reason for number in range(5)] == [no, yes, no, no, no]
 
 
-def test_a_killed_server_took_it_once(server: ServerFixture) -> None:
+def test_a_killed_server_took_it_once(own_server: ServerFixture) -> None:
     """The control process is killed while 30 answers are under way; asked again, each use was taken once."""
-    _, token = _open(server, "read:doc/** needs uses(1000)")
+    _, token = _open(own_server, "read:doc/** needs uses(1000)")
     names = [secrets.token_bytes(16) for _ in range(30)]
 
     def ask(name: bytes) -> Callable[[], object]:
-        return lambda: server.workers[0].check(token, "read", "doc/1", retry_id=name)
+        return lambda: own_server.workers[0].check(token, "read", "doc/1", retry_id=name)
 
     def kill() -> None:
-        server.process.process.kill()
+        own_server.process.process.kill()
 
     at_once([*(ask(name) for name in names[:15]), kill, *(ask(name) for name in names[15:])], threads=31)
-    server.stop()
-    server.start()
-    again = [server.workers[0].check(token, "read", "doc/1", retry_id=name) for name in names]
+    own_server.stop()
+    own_server.start()
+    again = [own_server.workers[0].check(token, "read", "doc/1", retry_id=name) for name in names]
 
     assert all(again)
     taken = 0
-    while server.control.check(token, "read", "doc/1"):
+    while own_server.control.check(token, "read", "doc/1"):
         taken += 1
     assert taken == 1000 - len(names)
 
 
-def test_without_the_control_process_what_costs_is_denied(server: ServerFixture) -> None:
+def test_without_the_control_process_what_costs_is_denied(own_server: ServerFixture) -> None:
     """A stopped control process: workers and embedded verifiers go on with what is free, and nothing else."""
-    _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
-    quick = [server.workers[0].with_timeout(3_000), server.workers[1].with_timeout(3_000)]
-    os.kill(server.process.process.pid, signal.SIGSTOP)
+    _, token = _open(own_server, "read:doc/** needs uses(9)", "read:free/**")
+    quick = [own_server.workers[0].with_timeout(3_000), own_server.workers[1].with_timeout(3_000)]
+    os.kill(own_server.process.process.pid, signal.SIGSTOP)
     try:
         for client in quick:
             assert client.check(token, "read", "free/1")
@@ -233,21 +233,21 @@ def test_without_the_control_process_what_costs_is_denied(server: ServerFixture)
             with pytest.raises(SessauthError):
                 client.commit(bytes(32), token, "read", "free/1")
     finally:
-        os.kill(server.process.process.pid, signal.SIGCONT)
-    assert wait_until(lambda: bool(server.workers[0].check(token, "read", "doc/1")))
+        os.kill(own_server.process.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: bool(own_server.workers[0].check(token, "read", "doc/1")))
 
 
-def test_an_embedded_verifier_without_an_answer_denies(server: ServerFixture) -> None:
+def test_an_embedded_verifier_without_an_answer_denies(own_server: ServerFixture) -> None:
     """An embedded verifier without its server denies calls that cost something and allows the others."""
-    _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
-    assert server.verifier.check(token, "read", "doc/1")
-    server.process.kill()
+    _, token = _open(own_server, "read:doc/** needs uses(9)", "read:free/**")
+    assert own_server.verifier.check(token, "read", "doc/1")
+    own_server.process.kill()
 
-    assert server.verifier.check(token, "read", "free/1")
-    assert server.verifier.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
-    assert server.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
+    assert own_server.verifier.check(token, "read", "free/1")
+    assert own_server.verifier.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
+    assert own_server.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
     with pytest.raises(SessauthError):
-        server.verifier.commit(bytes(32), token, "read", "free/1")
+        own_server.verifier.commit(bytes(32), token, "read", "free/1")
 
 
 def test_a_held_token_costs_what_it_costs(server: ServerFixture) -> None:
