@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,47 +16,78 @@ from . import output
 from .context import Settings, json_option
 from .params import PATH
 
-# Names of commands, and their "module:attribute": imported when the command runs.
-COMMANDS: Mapping[str, str] = {
-    "init": "commands.local.service:init",
-    "serve": "commands.local.service:serve",
-    "follow": "commands.local.service:follow",
-    "status": "commands.local.service:status",
-    "doctor": "commands.local.service:doctor",
-    "session": "commands.session:session",
-    "freeze": "commands.cut_off:freeze",
-    "thaw": "commands.cut_off:thaw",
-    "token": "commands.token:token",
-    "holder-key": "commands.keys:holder_key",
-    "check": "commands.check:check",
-    "permit": "commands.check:permit",
-    "approval": "commands.approval:approval",
-    "approver-key": "commands.keys:approver_key",
-    "allowed": "commands.check:allowed",
-    "keys": "commands.keys:keys",
-    "credential": "commands.local.credential:credential",
-    "state": "commands.local.service:state",
-    "cluster": "commands.local.cluster:cluster",
-    "audit": "commands.local.audit:audit",
-    "evidence": "commands.local.evidence:evidence",
-    "decision": "commands.local.audit:decision",
-    "catalogue": "commands.mcp:catalogue",
-    "mcp": "commands.mcp:mcp",
-    "gateway": "commands.gateway:gateway",
-    "conformance": "commands.local.conformance:conformance",
-    "console": "commands.approval:console",
-    "demo": "commands.local.service:demo",
-}
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
-# The same names as the help shows them.
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Service": ("init", "serve", "follow", "status", "doctor", "console", "demo"),
-    "Sessions": ("session", "freeze", "thaw", "approval", "approver-key", "decision"),
-    "Tokens and calls": ("token", "holder-key", "check", "permit", "allowed"),
-    "Tools and gateways": ("catalogue", "mcp", "gateway", "conformance"),
-    "Evidence": ("audit", "evidence"),
-    "Administration": ("keys", "credential", "state", "cluster"),
+# The commands by section of the help: each with its "module:attribute", which is imported when it runs, and
+# its line of the help.
+SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Service": {
+        "init": ("local.service:init", "Make a service's folders, key and credential; overwrites nothing."),
+        "serve": ("local.service:serve", "Serve until SIGTERM or Ctrl-C, then drain."),
+        "follow": (
+            "local.service:follow",
+            "Serve this host from a cluster's log ([follow]) until SIGTERM or Ctrl-C.",
+        ),
+        "status": (
+            "local.service:status",
+            "Show a server: whether it is ready, its sessions, checks, free space, certificate, audit.",
+        ),
+        "doctor": (
+            "local.service:doctor",
+            "Find everything that is wrong on this host, each with its remedy.",
+        ),
+        "console": ("approval:console", "Serve a console on loopback until Ctrl-C."),
+        "demo": ("local.service:demo", "Run six stories against a real server of their own."),
+    },
+    "Sessions": {
+        "session": ("session:session", "Open, change and end sessions, and see how they were used."),
+        "freeze": ("cut_off:freeze", "Deny every check and refuse all new authority, until 'sessauth thaw'."),
+        "thaw": ("cut_off:thaw", "End a freeze: sessions that have not ended meanwhile go on."),
+        "approval": (
+            "approval:approval",
+            "Read the calls that wait for an approval, and grant or deny them.",
+        ),
+        "approver-key": ("keys:approver_key", "Make and show the key that an approver signs with."),
+        "decision": ("local.audit:decision", "Explain decisions that were made."),
+    },
+    "Tokens and calls": {
+        "token": ("token:token", "Make, narrow, show and revoke tokens."),
+        "holder-key": ("keys:holder_key", "Make a key that tokens are bound to, and show its public half."),
+        "check": ("check:check", "Check one call: ACTION on RESOURCE."),
+        "permit": ("check:permit", "Use a permit that 'check --permit-ms' gave."),
+        "allowed": (
+            "check:allowed",
+            "Show for each call whether a token could make it now: yes, no, or maybe.",
+        ),
+    },
+    "Tools and gateways": {
+        "catalogue": (
+            "mcp:catalogue",
+            "Pin the tools of a server of MCP: which of them read and which write.",
+        ),
+        "mcp": ("mcp:mcp", "Guard a server of MCP for any client."),
+        "gateway": ("gateway:gateway", "Answer gateways that ask before they pass a request on."),
+        "conformance": ("local.conformance:conformance", "Ask a judge every vector and generated questions."),
+    },
+    "Evidence": {
+        "audit": ("local.audit:audit", "Verify, search and export the audit log."),
+        "evidence": (
+            "local.evidence:evidence",
+            "Write one file that shows an auditor the actions of sessions, and verify it.",
+        ),
+    },
+    "Administration": {
+        "keys": ("keys:keys", "See and change the issuer keys."),
+        "credential": (
+            "local.credential:credential",
+            "See and change the permitted callers: of a local server, or of all hosts of its cluster.",
+        ),
+        "state": ("local.service:state", "Check and copy the state of a local service."),
+        "cluster": ("local.cluster:cluster", "Run several servers on one log."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class SessauthGroup(click.Group):
@@ -70,21 +99,28 @@ class SessauthGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, None for an unknown name."""
-        place = COMMANDS.get(cmd_name)
-        if place is None:
+        if cmd_name not in COMMANDS:
             return None
+        place, _ = COMMANDS[cmd_name]
         module, _, attribute = place.partition(":")
-        command = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        command = getattr(importlib.import_module(f".commands.{module}", __package__), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{place} is no command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands by section, each with its whole first sentence."""
-        for section, names in SECTIONS.items():
-            commands = ((name, self.get_command(ctx, name)) for name in names)
+        """Write the commands by section, each with its whole first sentence, and import none."""
+        for section, commands in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in commands if each])
+                formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so, and import no command."""
+        from click.shell_completion import CompletionItem
+
+        found = (each for each in COMMANDS.items() if each[0].startswith(incomplete))
+        commands = [CompletionItem(name, help=line) for name, (_, line) in found]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -98,8 +134,7 @@ class SessauthGroup(click.Group):
                 click.echo(ctx.get_help())
                 ctx.exit()
             args = [*args[1:], "--help"]
-        alike = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS)
-        if alike:
+        if args[0] not in COMMANDS and (alike := _alike(args[0])):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(map(repr, alike))}?")
         return super().resolve_command(ctx, args)
 
@@ -137,9 +172,18 @@ class SessauthGroup(click.Group):
             output.report(error, message, as_json=settings.json)
             code = output.exit_code(error)
         except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied
+            import traceback
+
             traceback.print_exc()
             code = output.INTERNAL
         sys.exit(code if isinstance(code, int) else output.OK)
+
+
+def _alike(name: str) -> list[str]:
+    """Return the names of commands that are like ``name``."""
+    import difflib
+
+    return difflib.get_close_matches(name, COMMANDS)
 
 
 @click.group(

@@ -24,11 +24,7 @@ from typing import Any, Final, Self
 import click
 
 from ..clock import utc_text
-from ..decisions.decision import Denied
 from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
-from ..guard.call import ToolDenied
-from ..model.receipt import ReceiptFault
-from ..scopes.value import quoted, shows
 
 _MAX_CELL_CHARS = 60
 _PROGRESS_S: Final = 0.1
@@ -88,6 +84,8 @@ def attributes(value: object, *names: str) -> dict[str, Any]:
 
 def printable(text: str) -> str:
     """Return ``text`` unchanged if all its characters are visible, else as a JSON string with escapes."""
+    from ..scopes.value import quoted, shows
+
     return text if shows(text) else quoted(text)
 
 
@@ -251,6 +249,10 @@ _QUOTED: Final = re.compile(r"'[^']*'")
 
 def exit_code(error: SessauthError) -> int:
     """Return the exit code for an error, by the party at fault."""
+    from ..decisions.decision import Denied
+    from ..guard.call import ToolDenied
+    from ..model.receipt import ReceiptFault
+
     if isinstance(error, Denied | ToolDenied):
         return DENIED
     if isinstance(error, InvalidReceipt):

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from .._fast.codec import base64url
 from ..limits import MAX_TIME_MS, MIN_ID_PREFIX_DIGITS
-from ..scopes.value import Plain
+
+if TYPE_CHECKING:
+    from ..scopes.value import Plain
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DIGITS = re.compile(r"[0-9a-f]+", re.ASCII)
@@ -114,6 +115,8 @@ def approver_key(text: str | bytes) -> bytes:
     """Return the 32 bytes of an approver's public key, written as in scope text."""
     if isinstance(text, bytes):
         return text
+    from .._fast.codec import base64url
+
     try:
         key = base64url.decode(text)
     except ValueError:

@@ -231,3 +231,20 @@ def test_offline_commands_load_no_server_parts(run: Run, stored: Path) -> None:
 
     assert ran.stdout.startswith("sessauth_token_")
     assert ran.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_command_and_no_kernel(option: str) -> None:
+    """They take as long as click does."""
+    program = (
+        "import sys\nfrom sessauth.cli.main import cli\n"
+        "try: cli.main([sys.argv[1]])\n"
+        "except SystemExit: pass\n"
+        "heavy = ('sessauth._fast', 'sessauth.cli.commands', 'sessauth.tokens')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)], file=sys.stderr)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, option], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert ran.stdout
+    assert ran.stderr == "[]\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import sessauth
 from tests.support.tree import PACKAGE, ROOT, module_name, sources
 
 MAX_LINES = 800
@@ -61,10 +62,24 @@ def test_the_wall_clock_pattern_knows_the_usual_calls() -> None:
     assert WALL_CLOCK.search("deadline = time.monotonic() + 1") is None
 
 
+def _of_package(name: str) -> type:
+    found = getattr(sessauth, name)
+    assert isinstance(found, type)
+    return found
+
+
 @pytest.mark.parametrize("path", INIT_FILES, ids=lambda path: module_name(path))
 def test_init_files_only_re_export(path: Path) -> None:
-    """An ``__init__.py`` holds a docstring, imports and ``__all__``, and nothing that runs."""
+    """An ``__init__.py`` holds a docstring, imports and ``__all__``, and nothing that runs.
+
+    That of the package also has the imports as a table: each is made at the name's first use.
+    """
     body = ast.parse(path.read_text(encoding="utf-8")).body
+    if path.parent == PACKAGE:
+        stated = body.pop()
+        assert isinstance(stated, ast.If)
+        imported = {each.names[0].name for each in stated.body if isinstance(each, ast.ImportFrom)}
+        assert imported == set(sessauth.__all__) == {type_.__name__ for type_ in map(_of_package, imported)}
 
     logic = [
         ast.unparse(node)
