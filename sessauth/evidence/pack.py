@@ -145,7 +145,8 @@ def _scan_stream(
     head = last_line(last, files[last])
     if begins[first][0] >= question.until_ms + SLACK_MS or _latest(head) < question.since_ms - SLACK_MS:
         return result
-    started = [number for number in files if begins[number][0] <= question.since_ms - SLACK_MS]
+    # A file without a begin, which a killed process leaves, has no time and stands for none before it.
+    started = [number for number in files if 0 < begins[number][0] <= question.since_ms - SLACK_MS]
     chosen = [
         number
         for number in sorted(files)

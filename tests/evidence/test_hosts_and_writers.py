@@ -25,14 +25,14 @@ from tests.support.evidence_packs import END_MS, make_pack
 from tests.support.receipts import CLOSED, SERVICE
 
 
-def pack_of(to: Path, *folders: Path, sign_with: Path | None = None) -> EvidenceReport:
+def pack_of(to: Path, *folders: Path, sign_with: Path | None = None, since_ms: int = 0) -> EvidenceReport:
     """Write a pack of everything in some folders, and verify it by the keys of all of them."""
     keys = [list(public_keys(folder / layout.PUBLIC_FILE).values()) for folder in folders]
     sources = PackSources(
         list(zip(folders, keys, strict=True)), {"keys": []}, lambda session: SessionPapers(), "test"
     )
     key = AuditKey.load((sign_with or folders[0]) / layout.KEY_FILE)
-    write_pack(to, question.of_time(0, END_MS, "all"), sources, key, END_MS)
+    write_pack(to, question.of_time(since_ms, END_MS, "all"), sources, key, END_MS)
     return verify_pack(to, TrustedKeys(by_id(key for of_host in keys for key in of_host)))
 
 
@@ -161,3 +161,17 @@ def test_a_receipt_has_the_end_that_the_log_lacks(tmp_path: Path) -> None:
 
     kinds = [finding.kind for finding in verify_pack(tmp_path / "pack", trusted).findings]
     assert kinds == [EvidenceFault.SURVIVED]
+
+
+def test_a_file_that_was_never_begun_hides_none_before_it(tmp_path: Path) -> None:
+    """A process that is killed as it begins a file leaves an empty one, of no known time."""
+    folder = tmp_path / "audit"
+    stream = open_stream(folder, FixedClock(START_MS), rotate_bytes=4096)
+    for number in range(20):
+        stream.append(decisions(number, 1))
+    newest = max(layout.files(folder)[stream.stream_id])
+    assert newest > 0
+    (folder / layout.file_name(stream.stream_id, newest + 1)).touch()
+    (reading,) = pack_of(tmp_path / "pack", folder, since_ms=START_MS).sessions
+
+    assert reading.facts.counts()["allowed"] == 20
