@@ -69,10 +69,13 @@ else:
         "verifier.verifier": "AsyncVerifier Verifier",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+    _PACKAGES = {module.partition(".")[0] for module in _NAMES}
     __all__ = tuple(_MODULES)
 
     def __getattr__(name: str) -> object:
-        """Import a name of the package. Raises AttributeError for any other."""
+        """Import a name of the package, or a package that has one. Raises AttributeError for any other."""
+        if name in _PACKAGES:
+            return import_module(f".{name}", __name__)
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)

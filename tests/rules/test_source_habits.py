@@ -80,6 +80,10 @@ def test_init_files_only_re_export(path: Path) -> None:
         assert isinstance(stated, ast.If)
         imported = {each.names[0].name for each in stated.body if isinstance(each, ast.ImportFrom)}
         assert imported == set(sessauth.__all__) == {type_.__name__ for type_ in map(_of_package, imported)}
+        packages = {
+            str(each.module).partition(".")[0] for each in stated.body if isinstance(each, ast.ImportFrom)
+        }
+        assert all(getattr(sessauth, name).__name__ == f"sessauth.{name}" for name in packages)
 
     logic = [
         ast.unparse(node)
