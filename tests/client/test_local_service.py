@@ -38,6 +38,8 @@ forked = os.fork()
 if not forked:
     service.__exit__()
     os.write(writer, b"left")
+    # Else a reader of the output would wait for this process too.
+    os.close(1)
     time.sleep(600)
 os.read(reader, 4)
 service.client.list_keys()
