@@ -6,7 +6,7 @@ through parameters; of the ways that the documentation shows, this is the fastes
 on evaluation time is raised from 1 ms to 1 s: what is timed must not be cut off.
 
 Not equal: a Biscuit can't be sealed from Python, so besides its signatures the library derives the public
-key of the secret that a token carries, and whoever sees one can extend it; ours is presented sealed. Kept,
+key of the secret that a token carries, and anybody who sees it can extend it; ours is presented sealed. Kept,
 the peer gets its arguments parsed, and we parse JSON. It knows no session, revocation or issuer status; we
 look all three up in every check. Its Datalog expresses more than our conditions do.
 """
