@@ -60,7 +60,7 @@ from ..limits import MAX_PERMIT_MS
 from ..scopes.call_arguments import Arguments
 from ..scopes.scope import Scope
 from ..tokens.block_draft import BlockTerms
-from ..tokens.terms import shows
+from ..tokens.terms import shows_terms
 from ..tokens.token import Token
 from .call import BAD_CALL, NO_GUARD, OWN, WITHDRAWN, AnyToken, CallTerms, Catalogues, ToolCall, ToolDenied
 from .tool_judge import (
@@ -442,7 +442,7 @@ class Guard:
         """True if the guard lets every call through."""
         return self._judge.observing
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     def check(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> DecisionBase | None:
         """Check a call, and charge its cost. Make the call now, or not at all.
 
@@ -458,14 +458,14 @@ class Guard:
         """
         return drive(self._judge.judge(tool, arguments, terms))[1]
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def acheck(
         self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]
     ) -> DecisionBase | None:
         """Do as :meth:`check`, awaited."""
         return (await drive_async(self._judge.judge(tool, arguments, terms)))[1]
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     def check_method(
         self, method: str, params: Arguments = b"", **terms: Unpack[CallTerms]
     ) -> DecisionBase | None:
@@ -475,14 +475,14 @@ class Guard:
         """
         return drive(self._judge.judge_method(method, params, terms))
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def acheck_method(
         self, method: str, params: Arguments = b"", **terms: Unpack[CallTerms]
     ) -> DecisionBase | None:
         """Do as :meth:`check_method`, awaited."""
         return await drive_async(self._judge.judge_method(method, params, terms))
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     def hold(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> Hold:
         """Check a call that will be made a little later; its costs are held by a permit until then.
 
@@ -490,13 +490,13 @@ class Guard:
         """
         return Hold(self._judge, *drive(self._judge.judge(tool, arguments, terms, self._permit_ms)))
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def ahold(self, tool: str, arguments: Arguments = b"", **terms: Unpack[CallTerms]) -> Hold:
         """Do as :meth:`hold`, awaited."""
         judged = await drive_async(self._judge.judge(tool, arguments, terms, self._permit_ms))
         return Hold(self._judge, *judged)
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     def run(self, tool: str, arguments: Arguments, do: Callable[[], T], **terms: Unpack[CallTerms]) -> T:
         """Check a call and make it: ``do()``, with these arguments, exactly once or never.
 
@@ -508,7 +508,7 @@ class Guard:
             held.commit(arguments)
             return run_watched(self._judge, call, do) if self._watch and call is not None else do()
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def arun(
         self, tool: str, arguments: Arguments, do: Callable[[], Awaitable[T]], **terms: Unpack[CallTerms]
     ) -> T:
@@ -530,7 +530,7 @@ class Guard:
 
         return await arun_watched(self._judge, held.call, start)
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def arun_standing(self, do: Callable[[], Awaitable[T]], **terms: Unpack[CallTerms]) -> T:
         """Call ``do()``, and cancel it when the token is no longer valid; an adapter for streams calls this.
 
@@ -547,7 +547,7 @@ class Guard:
         denied.__cause__ = cause
         self._judge.refuse(denied)
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     def visible(self, tools: Iterable[str], **terms: Unpack[CallTerms]) -> list[str]:
         """Return those of ``tools`` that the token could call with some arguments, in their order.
 
@@ -555,12 +555,12 @@ class Guard:
         """
         return drive(self._judge.visible(tools, terms))
 
-    @shows(CallTerms)
+    @shows_terms(CallTerms)
     async def avisible(self, tools: Iterable[str], **terms: Unpack[CallTerms]) -> list[str]:
         """Do as :meth:`visible`, awaited."""
         return await drive_async(self._judge.visible(tools, terms))
 
-    @shows(BlockTerms)
+    @shows_terms(BlockTerms)
     def child(self, *scopes: Scope | str, **terms: Unpack[BlockTerms]) -> Self:
         """Return a guard for a sub-agent, whose token is narrowed offline.
 

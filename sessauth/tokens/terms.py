@@ -1,7 +1,7 @@
 """Terms: parameters that several public functions take by name, described once by a TypedDict.
 
 A function takes them as ``**terms: Unpack[OpenTerms]`` (PEP 692), which type checkers and editors expand.
-``help`` and ``inspect.signature`` do not; :func:`shows` makes them.
+``help`` and ``inspect.signature`` do not; :func:`shows_terms` makes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _LeftOut:
 _LEFT_OUT: Final = _LeftOut()
 
 
-def shows(terms: type) -> Callable[[F], F]:
+def shows_terms(terms: type) -> Callable[[F], F]:
     """Return a decorator: the signature that a function shows has each term, its docstring explains them.
 
     A term without a default (``Required``) must be given; of another, ``...`` stands for being left out.

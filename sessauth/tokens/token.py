@@ -30,7 +30,7 @@ from .block_draft import (
     root_record,
     warnings_of,
 )
-from .terms import shows
+from .terms import shows_terms
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
 
@@ -152,7 +152,7 @@ class Token:
             raise UsageError("this open token came without its secret: keep the stored form")
         return stored_text(self.data, self._seed)
 
-    @shows(BlockTerms)
+    @shows_terms(BlockTerms)
     def attenuate(
         self,
         *,
@@ -252,7 +252,7 @@ class Issuer:
         """The id that its tokens name its key by, 32 bytes."""
         return self._key.key_id
 
-    @shows(BlockTerms)
+    @shows_terms(BlockTerms)
     def mint(
         self,
         session_id: bytes,
@@ -284,7 +284,7 @@ class Issuer:
         draft = self.draft(scopes, audience, issued_at_ms, expires_at_ms=expires_at_ms, **terms)
         return self.sign(draft, session_id, min_revision, issued_at_ms)
 
-    @shows(BlockTerms)
+    @shows_terms(BlockTerms)
     def draft(
         self,
         scopes: Sequence[Scope | str],

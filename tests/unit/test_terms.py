@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -32,9 +33,8 @@ def test_the_signature_names_each_term(function: Any) -> None:
     assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters)
     named = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
     assert len(named) > 5
-    assert (
-        "erms of" in function.__doc__ or "Facts about" in function.__doc__ or "Filters of" in function.__doc__
-    )
+    (terms,) = re.findall(r"Unpack\[(\w+)\]", str(function.__annotations__))
+    assert function.__doc__.endswith(inspect.cleandoc(inspect.unwrap(function).__globals__[terms].__doc__))
 
 
 def test_a_required_term_has_no_default() -> None:

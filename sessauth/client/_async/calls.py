@@ -23,7 +23,7 @@ from ...model.session import Session, SessionBan
 from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
-from ...tokens.terms import shows
+from ...tokens.terms import shows_terms
 from ...tokens.token import Token
 from .._live_state import ProofMaker
 from .._requests import operations as operation_calls
@@ -132,12 +132,12 @@ class AsyncCalls:
         return await self._transport.run(call, self._timeout_ms)
 
     # Of SessionService and TokenService.
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     async def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
         """Open a session."""
         return await self._run(session_calls.open_session(request_id, terms))
 
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     async def open_and_mint(
         self,
         scopes: Sequence[Scope | str],
@@ -165,7 +165,7 @@ class AsyncCalls:
         """Return a session, ended ones included until they are purged."""
         return await self._run(session_calls.get_session(session_id))
 
-    @shows(SessionFilters)
+    @shows_terms(SessionFilters)
     async def list_sessions(
         self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[SessionFilters]
     ) -> SessionPage:
@@ -234,7 +234,7 @@ class AsyncCalls:
         """
         return await self._run(session_calls.end(session_id, reason, request_id))
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     async def mint(
         self,
         session_id: bytes,
@@ -245,7 +245,7 @@ class AsyncCalls:
         """Have the server sign a root block."""
         return await self._run(token_calls.mint(session_id, scopes, audience, terms))
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     async def attenuate(
         self,
         token: Token,

@@ -25,7 +25,7 @@ from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
 from ...tokens.prover import HolderKey
-from ...tokens.terms import shows
+from ...tokens.terms import shows_terms
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._live_state import (
@@ -63,7 +63,7 @@ class AsyncLiveSession(LiveState):
         self._client = client
         self._renewal = AsyncLeaseRenewal(client, self) if session.lease_ms else None
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     async def mint(
         self, scopes: Sequence[Scope | str], audience: Sequence[str], **terms: Unpack[MintTerms]
     ) -> Token:
@@ -227,7 +227,7 @@ class AsyncClient(AsyncCalls):
         self._transport = AsyncTransport(endpoint, trace=trace)
         self._prover = ProofMaker(holder, issuer_keys)
 
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     @asynccontextmanager
     async def session(self, **terms: Unpack[OpenTerms]) -> AsyncIterator[AsyncLiveSession]:
         """Open a session for an ``async with`` block; it ends however the block is left.

@@ -26,7 +26,7 @@ from ...model.session import Session, SessionBan
 from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
-from ...tokens.terms import shows
+from ...tokens.terms import shows_terms
 from ...tokens.token import Token
 from .._live_state import ProofMaker
 from .._requests import operations as operation_calls
@@ -129,12 +129,12 @@ class Calls:
         return self._transport.run(call, self._timeout_ms)
 
     # Of SessionService and TokenService.
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
         """Open a session."""
         return self._run(session_calls.open_session(request_id, terms))
 
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     def open_and_mint(
         self,
         scopes: Sequence[Scope | str],
@@ -162,7 +162,7 @@ class Calls:
         """Return a session, ended ones included until they are purged."""
         return self._run(session_calls.get_session(session_id))
 
-    @shows(SessionFilters)
+    @shows_terms(SessionFilters)
     def list_sessions(
         self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[SessionFilters]
     ) -> SessionPage:
@@ -231,7 +231,7 @@ class Calls:
         """
         return self._run(session_calls.end(session_id, reason, request_id))
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     def mint(
         self,
         session_id: bytes,
@@ -242,7 +242,7 @@ class Calls:
         """Have the server sign a root block."""
         return self._run(token_calls.mint(session_id, scopes, audience, terms))
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     def attenuate(
         self,
         token: Token,

@@ -27,7 +27,7 @@ from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
 from ...tokens.prover import HolderKey
-from ...tokens.terms import shows
+from ...tokens.terms import shows_terms
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._live_state import (
@@ -64,7 +64,7 @@ class LiveSession(LiveState):
         self._client = client
         self._renewal = LeaseRenewal(client, self) if session.lease_ms else None
 
-    @shows(MintTerms)
+    @shows_terms(MintTerms)
     def mint(
         self, scopes: Sequence[Scope | str], audience: Sequence[str], **terms: Unpack[MintTerms]
     ) -> Token:
@@ -225,7 +225,7 @@ class Client(Calls):
         self._transport = Transport(endpoint, trace=trace)
         self._prover = ProofMaker(holder, issuer_keys)
 
-    @shows(OpenTerms)
+    @shows_terms(OpenTerms)
     @contextmanager
     def session(self, **terms: Unpack[OpenTerms]) -> Iterator[LiveSession]:
         """Open a session for a ``with`` block; it ends however the block is left.
