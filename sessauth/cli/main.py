@@ -42,6 +42,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Sessions": {
         "session": ("session:session", "Open, change and end sessions, and see how they were used."),
+        "top": (
+            "top:top",
+            "Show the sessions with the most denied calls of the last ten minutes, live.",
+        ),
         "freeze": ("cut_off:freeze", "Deny every check and refuse all new authority, until 'sessauth thaw'."),
         "thaw": ("cut_off:thaw", "End a freeze: sessions that have not ended meanwhile go on."),
         "approval": (

@@ -6,6 +6,7 @@ from ._async.client import AsyncSessionWatch as AsyncSessionWatch
 from ._live_state import EventKind as EventKind
 from ._live_state import SessionEvent as SessionEvent
 from ._live_state import WatchedCall as WatchedCall
+from ._results import Activity as Activity
 from ._results import ApprovalPage as ApprovalPage
 from ._results import BlockCensus as BlockCensus
 from ._results import Census as Census
@@ -22,6 +23,7 @@ from ._results import RegisteredVerifier as RegisteredVerifier
 from ._results import RemoteDecision as RemoteDecision
 from ._results import ReportPage as ReportPage
 from ._results import SelectedSession as SelectedSession
+from ._results import SessionActivity as SessionActivity
 from ._results import SessionPage as SessionPage
 from ._results import SessionReport as SessionReport
 from ._results import VerifierActivity as VerifierActivity

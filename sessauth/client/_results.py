@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from operator import add
 from typing import Final, Self, TypeVar
 
 from .._fast._check import judged
@@ -282,6 +283,43 @@ class ReportPage:
 
     reports: tuple[SessionReport, ...]
     next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionActivity:
+    """A session, and its calls for each of the last ten minutes, the present one last."""
+
+    session: Session
+    allowed: tuple[int, ...]
+    denied: tuple[int, ...]
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        """The allowed and denied calls together."""
+        return tuple(map(add, self.allowed, self.denied))
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """The most active sessions of the last ten minutes.
+
+    ``allowed`` and ``denied`` are the calls of all sessions for each minute, the present one last; an issuer
+    gets none. ``elapsed_ms``: the part of the present minute that has passed. ``since_ms``: from then on
+    calls are counted, in ms since 1970; 0: no verifier reports its calls. ``hosts`` are those of the cluster;
+    empty: the server is a single host.
+    """
+
+    sessions: tuple[SessionActivity, ...]
+    allowed: tuple[int, ...]
+    denied: tuple[int, ...]
+    elapsed_ms: int
+    since_ms: int
+    hosts: tuple[HostUsage, ...] = ()
+
+    def per_second(self, counts: Sequence[int]) -> float:
+        """Return the calls a second of the last sixty seconds, by such counts of minutes."""
+        before, present = sum(counts[-2:-1]), sum(counts[-1:])
+        return (before * max(0.0, 1 - self.elapsed_ms / 60_000) + present) / 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, Sess
 from ..errors import PermissionDenied, Rejected, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.receipt import SignedReceipt
-from ..model.session import Session, SessionStatus
+from ..model.session import Session, SessionStatus, fits_words
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
 from ..usage.report import UsageReport
@@ -45,7 +45,7 @@ class SessionsPage(Handlers):
         status = status if status in STATUSES else "all"
         board = self._parts.board
         every = board.ordered()
-        found = [each for each in every if _has(each, status) and _fits(each, wanted)]
+        found = [each for each in every if _has(each, status) and fits_words(each, wanted)]
         last = max(0, (len(found) - 1) // ROWS)
         number = min(_number(request.query_params.get("page", "1")) - 1, last)
         rows = found[number * ROWS : (number + 1) * ROWS]
@@ -114,16 +114,6 @@ def _has(session: Session, status: str) -> bool:
     if status == "living":
         return session.status is not SessionStatus.ENDED
     return status == "all" or session.status.name == status.upper()
-
-
-def _fits(session: Session, wanted: str) -> bool:
-    """Return True if each word begins the id, or is in a text of the session; a label is ``name=value``."""
-    labels = [f"{name}={value}" for name, value in session.labels.items()]
-    texts = [text.casefold() for text in (session.subject, session.purpose, session.owner, *labels)]
-    return all(
-        session.id.hex().startswith(word) or any(word in text for text in texts)
-        for word in wanted.casefold().split()
-    )
 
 
 def _number(text: str) -> int:

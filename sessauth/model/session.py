@@ -158,6 +158,19 @@ class Session(Record):
 _STORED: Final = tuple(name for name in Session.__slots__ if name not in _IN_OTHER_ROWS)
 
 
+def fits_words(session: Session, words: str) -> bool:
+    """Return True if each word begins the id, or is in subject, purpose, owner or a label, in any case.
+
+    A label reads ``name=value``.
+    """
+    labels = (f"{name}={value}" for name, value in session.labels.items())
+    texts = [text.casefold() for text in (session.subject, session.purpose, session.owner, *labels)]
+    return all(
+        session.id.hex().startswith(word) or any(word in text for text in texts)
+        for word in words.casefold().split()
+    )
+
+
 class SessionTerms(TypedDict, total=False):
     """Terms of a new session that pass by name from the client to the log. Times are in ms."""
 

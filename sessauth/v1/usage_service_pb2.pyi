@@ -16,11 +16,20 @@ class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MISSING_BEFORE: _ClassVar[Missing]
     MISSING_USAGE: _ClassVar[Missing]
     MISSING_HOST: _ClassVar[Missing]
+
+class ActivityOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTIVITY_ORDER_UNSPECIFIED: _ClassVar[ActivityOrder]
+    ACTIVITY_ORDER_DENIED: _ClassVar[ActivityOrder]
+    ACTIVITY_ORDER_CALLS: _ClassVar[ActivityOrder]
 MISSING_UNSPECIFIED: Missing
 MISSING_LOST: Missing
 MISSING_BEFORE: Missing
 MISSING_USAGE: Missing
 MISSING_HOST: Missing
+ACTIVITY_ORDER_UNSPECIFIED: ActivityOrder
+ACTIVITY_ORDER_DENIED: ActivityOrder
+ACTIVITY_ORDER_CALLS: ActivityOrder
 
 class ReportObservationsRequest(_message.Message):
     __slots__ = ("sender_id", "number", "verifier", "lost", "sessions")
@@ -189,6 +198,42 @@ class BlockCensus(_message.Message):
     observation: BlockObservation
     revoked: bool
     def __init__(self, observation: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...
+
+class ListActivityRequest(_message.Message):
+    __slots__ = ("order", "limit", "words")
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    order: ActivityOrder
+    limit: int
+    words: str
+    def __init__(self, order: _Optional[_Union[ActivityOrder, str]] = ..., limit: _Optional[int] = ..., words: _Optional[str] = ...) -> None: ...
+
+class ListActivityResponse(_message.Message):
+    __slots__ = ("sessions", "allowed", "denied", "elapsed_ms", "since_ms", "hosts")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    DENIED_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionActivity]
+    allowed: _containers.RepeatedScalarFieldContainer[int]
+    denied: _containers.RepeatedScalarFieldContainer[int]
+    elapsed_ms: int
+    since_ms: int
+    hosts: _containers.RepeatedCompositeFieldContainer[HostUsage]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionActivity, _Mapping]]] = ..., allowed: _Optional[_Iterable[int]] = ..., denied: _Optional[_Iterable[int]] = ..., elapsed_ms: _Optional[int] = ..., since_ms: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[HostUsage, _Mapping]]] = ...) -> None: ...
+
+class SessionActivity(_message.Message):
+    __slots__ = ("session", "allowed", "denied")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    DENIED_FIELD_NUMBER: _ClassVar[int]
+    session: _session_service_pb2.Session
+    allowed: _containers.RepeatedScalarFieldContainer[int]
+    denied: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., allowed: _Optional[_Iterable[int]] = ..., denied: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReportHostUsageRequest(_message.Message):
     __slots__ = ("host", "run_id", "number", "since_ms", "usage_since_ms", "lost_first_ms", "lost_last_ms", "sessions", "late", "first_late", "waiting", "after_late_number", "last", "term_id", "run_began_ms")

@@ -51,6 +51,11 @@ class UsageServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_usage__service__pb2.GetCensusRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_usage__service__pb2.GetCensusResponse.FromString,
                 _registered_method=True)
+        self.ListActivity = channel.unary_unary(
+                '/sessauth.v1.UsageService/ListActivity',
+                request_serializer=sessauth_dot_v1_dot_usage__service__pb2.ListActivityRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_usage__service__pb2.ListActivityResponse.FromString,
+                _registered_method=True)
         self.ReportHostUsage = channel.unary_unary(
                 '/sessauth.v1.UsageService/ReportHostUsage',
                 request_serializer=sessauth_dot_v1_dot_usage__service__pb2.ReportHostUsageRequest.SerializeToString,
@@ -84,6 +89,14 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListActivity(self, request, context):
+        """Returns the sessions with the most denied calls, or with the most calls, of the last ten minutes. An issuer
+        reaches its own sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportHostUsage(self, request, context):
         """Takes the sums of one host of a cluster, at the server that leads; others hand it on. Role: follower, for
         the hosts that it registered.
@@ -109,6 +122,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.GetCensus,
                     request_deserializer=sessauth_dot_v1_dot_usage__service__pb2.GetCensusRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_usage__service__pb2.GetCensusResponse.SerializeToString,
+            ),
+            'ListActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActivity,
+                    request_deserializer=sessauth_dot_v1_dot_usage__service__pb2.ListActivityRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_usage__service__pb2.ListActivityResponse.SerializeToString,
             ),
             'ReportHostUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportHostUsage,
@@ -199,6 +217,33 @@ class UsageService(object):
             '/sessauth.v1.UsageService/GetCensus',
             sessauth_dot_v1_dot_usage__service__pb2.GetCensusRequest.SerializeToString,
             sessauth_dot_v1_dot_usage__service__pb2.GetCensusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.UsageService/ListActivity',
+            sessauth_dot_v1_dot_usage__service__pb2.ListActivityRequest.SerializeToString,
+            sessauth_dot_v1_dot_usage__service__pb2.ListActivityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,9 +14,10 @@ from sessauth.model.host import HostRecord
 from sessauth.server.usage import cluster_usage
 from sessauth.server.usage.cluster_usage import SILENT_MS, require_host
 from sessauth.server.usage.host_report import MAX_SESSIONS, RESEND_MS
+from sessauth.usage.session_usage import SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, block_id, claimed, observed, usage
-from tests.support.usage_hosts import Fault, UsageWorld, host_report
+from tests.support.usage_hosts import Fault, UsageHost, UsageWorld, host_report
 
 ONE, TWO, EDGE = "server/one", "server/two", "edge-1"
 FAULTS: tuple[Fault, ...] = ("", "lost", "answer lost", "twice", "late")
@@ -384,3 +385,29 @@ def test_whatever_happens_the_sum_is_right_in_the_end(
     report = world.leader.report(session_id)
     assert (report.observation.allowed, list(report.missing)) == (total, [])
     assert block_id("r") in {each.block_id for each in report.observation.blocks} or not total
+
+
+def denied_lately(host: UsageHost) -> dict[bytes, int]:
+    """Return the denied calls of the last ten minutes that a host knows, by session."""
+    ranked = host.store.recent.ranked(by_calls=False)
+    return {session_id: sum(denied) for session_id, (_, denied) in ranked}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_leader_counts_the_recent_activity_of_all_hosts(world: UsageWorld, fault: Fault) -> None:
+    """Each call once, whatever happens to reports, and none of those that were made before it led."""
+    session_id, edge = world.open(), world.hosts[EDGE]
+    for number, host in enumerate(world.hosts.values(), 1):
+        host.observe(SessionObservation(session_id, 0, number))
+    edge.fault = fault
+    world.settle()
+    edge.observe(SessionObservation(session_id, 0, 10))
+    world.settle()
+    edge.deliver_late()
+    assert denied_lately(world.hosts[ONE]) == {session_id: 1 + 2 + 3 + 10}
+
+    world.lead(TWO)
+    world.settle()
+    edge.observe(SessionObservation(session_id, 0, 100))
+    world.settle()
+    assert denied_lately(world.hosts[TWO]) == {session_id: 2 + 100}

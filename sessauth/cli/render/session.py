@@ -186,7 +186,7 @@ class ListedSessions:
     def to_lines(self, now_ms: int, *, short_ids: bool) -> list[str]:
         """Return the table, and lines about sessions that it leaves out."""
         ids = [each.id.hex() for each in self.sessions]
-        chars = _distinct_chars(ids) if short_ids else 32
+        chars = distinct_chars(ids) if short_ids else 32
         lines = table(HEADERS, [_row(each, now_ms, chars) for each in self.sessions])
         if self.more:
             lines.append(
@@ -227,7 +227,7 @@ def _order(session: Session) -> tuple[bool, int, bytes]:
     return session.status is SessionStatus.ENDED, -session.opened_at_ms, session.id
 
 
-def _distinct_chars(ids: list[str]) -> int:
+def distinct_chars(ids: list[str]) -> int:
     """Return the length at which prefixes of the ids differ."""
     chars = MIN_ID_CHARS
     while len({each[:chars] for each in ids}) < len(ids):

@@ -32,6 +32,7 @@ from .._requests import tokens as token_calls
 from .._requests.sessions import OpenTerms, SessionFilters
 from .._requests.tokens import MintTerms
 from .._results import (
+    Activity,
     ApprovalPage,
     Census,
     CheckItem,
@@ -475,6 +476,17 @@ class AsyncCalls:
             page_token: from an earlier page.
         """
         return await self._run(operation_calls.list_reports(purpose, page_size, page_token))
+
+    async def list_activity(self, *, order: str = "denied", limit: int = 0, words: str = "") -> Activity:
+        """Return the most active sessions of the last ten minutes that the caller reaches.
+
+        Args:
+            order: "denied": the most denied calls first; "calls": the most calls first.
+            limit: 1 to 100 sessions; 0: 25.
+            words: each begins the id, or is in subject, purpose, owner or a label (``name=value``), in any
+                case. At most 200 characters.
+        """
+        return await self._run(operation_calls.list_activity(order, limit, words))
 
     async def get_census(self, session_id: bytes) -> Census:
         """Return every block of a session's tokens that any verifier observed."""

@@ -24,12 +24,14 @@ from ...v1 import key_service_pb2 as key_pb
 from ...v1 import status_service_pb2 as status_pb
 from ...v1 import usage_service_pb2 as usage_pb
 from .._results import (
+    Activity,
     BlockCensus,
     Census,
     HostUsage,
     ListedCredential,
     Missing,
     ReportPage,
+    SessionActivity,
     SessionReport,
     VerifierActivity,
 )
@@ -195,6 +197,7 @@ def _credential(message: credential_pb.Credential) -> ListedCredential:
 
 
 MAX_PAGE = 100
+ACTIVITY_ORDERS = ("denied", "calls")
 
 
 def report_observations(batch: ObservationBatch) -> RpcRequest[ObservationAck]:
@@ -221,6 +224,27 @@ def list_reports(purpose: str, page_size: int, page_token: str) -> RpcRequest[Re
         purpose=purpose, page_size=check_count("page_size", page_size, MAX_PAGE), page_token=page_token
     )
     return RpcRequest("UsageService/GetReport", request, usage_pb.GetReportResponse, _page)
+
+
+def list_activity(order: str, limit: int, words: str) -> RpcRequest[Activity]:
+    """Describe ListActivity."""
+    if order not in ACTIVITY_ORDERS:
+        raise UsageError(f"order: must be one of {', '.join(ACTIVITY_ORDERS)}, not {order!r}")
+    request = usage_pb.ListActivityRequest(
+        order=f"ACTIVITY_ORDER_{order.upper()}", limit=check_count("limit", limit, MAX_PAGE), words=words
+    )
+    return RpcRequest("UsageService/ListActivity", request, usage_pb.ListActivityResponse, _activity)
+
+
+def _activity(answer: usage_pb.ListActivityResponse) -> Activity:
+    sessions = tuple(
+        SessionActivity(session_from_message(each.session), tuple(each.allowed), tuple(each.denied))
+        for each in answer.sessions
+    )
+    allowed, denied = tuple(answer.allowed), tuple(answer.denied)
+    return Activity(
+        sessions, allowed, denied, answer.elapsed_ms, answer.since_ms, tuple(_hosts(answer.hosts))
+    )
 
 
 def get_census(session_id: bytes) -> RpcRequest[Census]:

@@ -235,7 +235,14 @@ class Control:
             EvidenceService(writer, subsystems.registry, receipts),
             FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),
             ForwardService(checks.methods()),
-            UsageService(writer, subsystems.usage, clock, cluster_usage, usage=config.usage.enabled),
+            UsageService(
+                writer,
+                subsystems.usage,
+                clock,
+                cluster_usage,
+                usage=config.usage.enabled,
+                counts=config.reports_observations,
+            ),
             status,
         )
 

@@ -95,6 +95,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _U + "ReportObservations": _rule(pools.READ, WORKER, GATEWAY),
     _U + "GetReport": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
     _U + "GetCensus": _rule(pools.READ, OPERATOR, AUDITOR),
+    _U + "ListActivity": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
     _U + "ReportHostUsage": _rule(pools.READ, FOLLOWER),
     _C + "Follow": _rule(pools.FEED, FOLLOWER, streams=True),
     _C + "Barrier": _rule(pools.BARRIER, FOLLOWER),

@@ -14,7 +14,7 @@ from ...clock import Clock
 from ...errors import ServerError, UsageError
 from ...model.change import Head
 from ...model.receipt import RegistrationRecord
-from ...model.session import Session
+from ...model.session import Session, fits_words
 from ...state.writer.state_writer import StateWriter
 from ...v1 import evidence_service_pb2 as evidence_pb
 from ...v1 import receipt_pb2
@@ -22,7 +22,7 @@ from ...v1 import usage_service_pb2 as usage_pb
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
 from ..evidence.registry import RegistrationRequest, VerifierKind, VerifierRegistry, validated
-from ..rpc.access import WORKER
+from ..rpc.access import ISSUER, WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..usage.cluster_usage import ClusterUsage, require_host
@@ -121,13 +121,15 @@ def _require_same_state(request: evidence_pb.RegisterVerifierRequest, head: Head
 MAX_RESPONSE_BYTES: Final = 8 << 20
 MAX_PAGE: Final = 100
 DEFAULT_PAGE: Final = 20
+DEFAULT_ACTIVE: Final = 25
+MAX_WORDS_CHARS: Final = 200
 
 
 @dataclass(eq=False)
 class UsageService(Service):
     """Answers UsageService from the usage store, or from the usage of all hosts in ``cluster``.
 
-    ``usage``: usage records of other hosts are collected too.
+    ``usage``: usage records of other hosts are collected too. ``counts``: this server's own verifiers report.
     """
 
     descriptor = usage_pb.DESCRIPTOR.services_by_name["UsageService"]
@@ -137,6 +139,7 @@ class UsageService(Service):
     clock: Clock
     cluster: ClusterUsage | None = None
     usage: bool = False
+    counts: bool = True
 
     def report_observations(
         self, request: usage_pb.ReportObservationsRequest, call: CallContext
@@ -195,6 +198,42 @@ class UsageService(Service):
         census = census_message(report, partial(self.writer.is_revoked, report.session.id))
         census.hosts.extend(self._hosts())
         return census
+
+    def list_activity(
+        self, request: usage_pb.ListActivityRequest, call: CallContext
+    ) -> usage_pb.ListActivityResponse:
+        """Return the sessions with the most denied calls, or the most calls, of the last ten minutes.
+
+        Raises NotLeader: only the leader has the use of all hosts.
+        """
+        if request.order not in usage_pb.ActivityOrder.values():
+            raise invalid("order", f"this server has no order {request.order}")
+        if request.limit > MAX_PAGE:
+            raise invalid("limit", f"must be 1 to {MAX_PAGE}, not {request.limit}")
+        if len(request.words) > MAX_WORDS_CHARS:
+            raise invalid("words", f"must have at most {MAX_WORDS_CHARS} characters")
+        if self.cluster is not None:
+            self.cluster.require_leading()
+        recent = self.store.recent
+        response = usage_pb.ListActivityResponse(elapsed_ms=recent.elapsed_ms(), hosts=self._hosts())
+        if self.counts or len(recent):
+            response.since_ms = recent.since_ms
+        if call.principal.role != ISSUER:
+            response.allowed[:], response.denied[:] = recent.total()
+        read = deadline_checked(self.writer.effective_session, call)
+        shown = readable(self.writer, call)
+        by_calls = request.order == usage_pb.ACTIVITY_ORDER_CALLS
+        for session_id, (allowed, denied) in recent.ranked(by_calls=by_calls):
+            session = read(session_id)
+            if session is None or not owner_visible(session.owner, call):
+                continue
+            if not fits_words(session, request.words):
+                continue
+            message = request_fields.session_message(shown(session))
+            response.sessions.add(session=message, allowed=allowed, denied=denied)
+            if len(response.sessions) == (request.limit or DEFAULT_ACTIVE):
+                break
+        return response
 
     def report_host_usage(
         self, request: usage_pb.ReportHostUsageRequest, call: CallContext

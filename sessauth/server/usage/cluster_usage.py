@@ -33,6 +33,7 @@ from ..log import event
 from ..sections import UsageSettings
 from ..status import refused
 from .host_report import MAX_LATE, HostUsageReport, LateUse
+from .recent_activity import RecentActivity
 from .store import NOT_WRITTEN_MS, LossMarker, UsageStore, put_file
 
 # A host is silent if it has not reported for this time.
@@ -83,7 +84,7 @@ class ClusterUsage:
         self._settings = settings
         self._current_term = term
         self._clock = clock
-        self.sums = HostSums(state, settings.max_bytes)
+        self.sums = HostSums(state, settings.max_bytes, store.recent)
         self.late = LateUses()
         self._lock = threading.Lock()
         self._term = 0
@@ -333,9 +334,10 @@ class HostUsageStanding:
 class HostSums:
     """Sums by session and host, bounded in bytes. Any thread may use it."""
 
-    def __init__(self, sessions: SessionLookup, max_bytes: int) -> None:
-        """Store sums of ``sessions`` only, in at most ``max_bytes``."""
+    def __init__(self, sessions: SessionLookup, max_bytes: int, recent: RecentActivity) -> None:
+        """Store sums of ``sessions`` only, in at most ``max_bytes``; ``recent`` counts what they grow by."""
         self._sessions = sessions
+        self._recent = recent
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._hosts: dict[str, HostUsageStanding] = {}
@@ -366,6 +368,9 @@ class HostSums:
             standing = self._hosts.setdefault(report.host, HostUsageStanding())
             if not standing.takes(report.message, steady_ms):
                 return ()
+            # Until everything has come once, a sum may hold calls of any time.
+            if standing.whole_at_ms:
+                self._count_recent(report, known)
             standing.update(report.message, now_ms, steady_ms, in_term=in_term)
             for session_id in known:
                 self._put(session_id, report.host, report.sums[session_id].SerializeToString(), now_ms)
@@ -380,6 +385,15 @@ class HostSums:
         with self._lock:
             found = sorted(self._sums.get(session_id, {}).items())
         return [(host, pb.HostSession.FromString(data)) for host, data in found]
+
+    def _count_recent(self, report: HostUsageReport, session_ids: Iterable[bytes]) -> None:
+        for session_id in session_ids:
+            earlier = self._sums.get(session_id, {}).get(report.host, b"")
+            before = pb.HostSession.FromString(earlier).observation
+            now = report.sums[session_id].observation
+            # A host that lost its sums begins again from 0.
+            allowed, denied = max(0, now.allowed - before.allowed), max(0, now.denied - before.denied)
+            self._recent.add(session_id, allowed, denied)
 
     def _put(self, session_id: bytes, host: str, data: bytes, now_ms: int) -> None:
         by_host = self._sums.get(session_id, {})

@@ -46,6 +46,7 @@ from .. import request_fields
 from ..log import event
 from ..periodic import try_once
 from ..sections import UsageSettings
+from .recent_activity import RecentActivity
 
 MAX_SENDERS: Final = 4_096
 _ID_BYTES: Final = 16
@@ -104,6 +105,8 @@ class UsageStore:
         self._not_logged = 0
         self._log_at_ms = 0
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
+        # Of this host's verifiers; in a cluster a leader adds those of the others.
+        self.recent: Final = RecentActivity(clock)
         self.on_used_after_end: OnUsedAfterEnd | None = None
         self.on_change: OnChange | None = None
         now_ms = clock.now_ms()
@@ -240,6 +243,7 @@ class UsageStore:
         return True
 
     def _add(self, observation: SessionObservation, verifier: str, now_ms: int) -> None:
+        self.recent.add(observation.session_id, observation.allowed, observation.denied)
         entry = self._entry(observation.session_id)
         if entry is None and self._has_room(SESSION_BYTES):
             entry = self._insert(SessionUsageEntry(SessionObservation(observation.session_id)))
