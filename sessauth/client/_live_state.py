@@ -394,7 +394,7 @@ def event_from_message(message: event_pb.SessionEvent) -> SessionEvent:
 
 
 def watch_request(
-    session_ids: Sequence[bytes],
+    session_ids: Sequence[bytes | str],
     kinds: Sequence[EventKind | str],
     subject: str,
     purpose: str,
@@ -404,7 +404,7 @@ def watch_request(
     incarnation: bytes,
 ) -> event_pb.WatchSessionsRequest:
     """Describe a watch. Raises UsageError, which names the argument."""
-    if isinstance(session_ids, bytes) or isinstance(kinds, str):
+    if isinstance(session_ids, bytes | str) or isinstance(kinds, str):
         raise UsageError("session_ids, kinds: give a list, not one value")
     if after_revision is None and incarnation:
         raise UsageError("incarnation: belongs to an after_revision; state both")

@@ -167,18 +167,23 @@ class CheckItem:
     resource: str | bytes
     arguments: Arguments = field(default=b"", repr=False)
     tool: Arguments = b""
-    session: bytes = b""
+    session: bytes | str = b""
     source: str = ""
     peer: Sequence[str] = ()
     proof: str | bytes = field(default=b"", repr=False)
     approvals: Sequence[SignedApproval] = field(default=(), repr=False)
-    retry_id: bytes = b""
+    retry_id: bytes | str = b""
     permit_ms: int = 0
     token_only: bool = False
 
     @classmethod
     def of_token(
-        cls, token: Token | str | bytes, *, session: bytes = b"", source: str = "", peer: Sequence[str] = ()
+        cls,
+        token: Token | str | bytes,
+        *,
+        session: bytes | str = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
     ) -> Self:
         """Return an item that asks whether the token itself is valid."""
         return cls(token, b"", b"", session=session, source=source, peer=peer, token_only=True)

@@ -172,15 +172,18 @@ def fits_words(session: Session, words: str) -> bool:
 
 
 class SessionTerms(TypedDict, total=False):
-    """Terms of a new session that pass by name from the client to the log. Times are in ms."""
+    """Terms of a new session that pass by name from the client to the log. Times are in ms.
+
+    Ids are bytes in the log; a client takes their hex digits too.
+    """
 
     subject: Required[str]
     purpose: str
     owner: str
-    parent_id: bytes
+    parent_id: bytes | str
     ttl_ms: int
     lease_ms: int
-    issuer_key_ids: Sequence[bytes]
+    issuer_key_ids: Sequence[bytes | str]
     observe: bool
 
 

@@ -54,7 +54,7 @@ from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from ..model.change import Head
 from ..model.receipt import Registration as Registration
 from ..reasons import Reason, Stage, SurveyVerdict
-from ..scopes.call_arguments import Arguments
+from ..scopes.call_arguments import Arguments, text_bytes
 from ..state.host.processes import started
 from ..tokens.token import Token
 
@@ -482,7 +482,7 @@ class CostJudge(BaseVerifier):
         action: str | bytes,
         resource: str | bytes,
         arguments: bytes,
-        retry_id: bytes,
+        retry_id: bytes | str,
         permit_ms: int,
         options: dict[str, Any],
     ) -> Decision:
@@ -576,9 +576,10 @@ def sendable(token: bytes | str | Token | Prepared) -> bytes | str | Token:
     return token.data if isinstance(token, Prepared) else token
 
 
-def _check_limits(retry_id: bytes, permit_ms: int) -> None:
-    if len(retry_id) > MAX_RETRY_ID_BYTES:
-        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(retry_id)}")
+def _check_limits(retry_id: bytes | str, permit_ms: int) -> None:
+    size = len(text_bytes(retry_id))
+    if size > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {size}")
     if not 0 <= permit_ms <= MAX_PERMIT_MS:
         raise UsageError(f"permit_ms: {permit_ms} is not between 0 and {MAX_PERMIT_MS}")
 

@@ -38,25 +38,39 @@ SESSION = Session(
     revision=1,
 )
 TOKEN: Any = b"token"
-TEXT: Any = HEX
+TERMS: Any = {"subject": "s", "ceiling": ["read:**"]}
 BYTES: Any = bytes.fromhex(HEX)
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: sessions.get_session(TEXT), "session_id: must be 16 bytes, not text; of hex, bytes.fromhex"),
+        (lambda: sessions.get_session("agent:one"), "session_id: must be 16 bytes, or 32 hex digits"),
+        (lambda: sessions.get_session(HEX[:8]), "session_id: must be 16 bytes, or 32 hex digits"),
+        (lambda: sessions.get_session(BYTES[:8]), "session_id: must be 16 bytes, or 32 hex digits"),
+        (lambda: tokens.revoke(HEX, [HEX], "", ""), "block_ids: must be 32 bytes, or 64 hex digits"),
         (lambda: sessions.suspend(BYTES, "", 0, BYTES), "request_id: must be text; of bytes, their hex"),
         (
-            lambda: tokens.item_message(CheckItem(TOKEN, "read", "a", retry_id=TEXT)),
-            "retry_id: must be bytes, not text; of text, its encode",
+            lambda: tokens.item_message(CheckItem(TOKEN, "read", "a", retry_id="é" * 33)),
+            "retry_id: at most 64 bytes, not 66",
         ),
     ],
 )
-def test_an_id_of_the_other_type_is_refused_in_words(call: Callable[[], object], said: str) -> None:
-    """The error names the id, the type that it has, and how to make one of it."""
+def test_an_id_that_is_none_is_refused_in_words(call: Callable[[], object], said: str) -> None:
+    """The error names the parameter, and the forms that it takes."""
     with pytest.raises(UsageError, match=said.replace(".", r"\.")):
         call()
+
+
+def test_ids_are_bytes_or_their_hex() -> None:
+    """Each form asks the same, in upper case too."""
+    for each in (BYTES, HEX, HEX.upper()):
+        assert sessions.get_session(each).request.session_id == BYTES
+        assert sessions.open_session("", {**TERMS, "parent_id": each}).request.parent_id == BYTES
+        item = CheckItem(TOKEN, "read", "a", session=each, retry_id="attempt")
+        assert tokens.item_message(item).session_id == BYTES
+        assert tokens.item_message(item).retry_id == b"attempt"
+    assert tokens.revoke(HEX, [HEX * 2], "", "").request.block_ids == [BYTES * 2]
 
 
 def test_values_are_shown_in_one_line() -> None:

@@ -162,7 +162,7 @@ class AsyncCalls:
         """
         return await self._run(session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms))
 
-    async def get_session(self, session_id: bytes) -> Session:
+    async def get_session(self, session_id: bytes | str) -> Session:
         """Return a session, ended ones included until they are purged."""
         return await self._run(session_calls.get_session(session_id))
 
@@ -177,13 +177,13 @@ class AsyncCalls:
         """
         return await self._run(session_calls.list_sessions(page_size, page_token, filters))
 
-    async def keep_alive(self, session_id: bytes) -> int:
+    async def keep_alive(self, session_id: bytes | str) -> int:
         """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed."""
         return await self._run(session_calls.keep_alive(session_id))
 
     async def narrow(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         ceiling: Sequence[Scope | str] = (),
         *,
         enforce: bool = False,
@@ -199,7 +199,7 @@ class AsyncCalls:
 
     async def update_facts(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
@@ -215,18 +215,18 @@ class AsyncCalls:
         )
 
     async def suspend(
-        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+        self, session_id: bytes | str, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
     ) -> Session:
         """Deny every call of the session until it is resumed."""
         return await self._run(session_calls.suspend(session_id, reason, expected_epoch, request_id))
 
     async def resume(
-        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+        self, session_id: bytes | str, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
     ) -> Session:
         """Resume a suspended session."""
         return await self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
 
-    async def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
+    async def end(self, session_id: bytes | str, reason: str = "", *, request_id: str = "") -> EndedSession:
         """End a session for good, with every token and every child of it.
 
         Its ``receipt`` lists the verifiers that can't allow a token of it any more; ``receipt.verify`` checks
@@ -238,7 +238,7 @@ class AsyncCalls:
     @shows_terms(MintTerms)
     async def mint(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         scopes: Sequence[Scope | str],
         audience: Sequence[str],
         **terms: Unpack[MintTerms],
@@ -263,7 +263,12 @@ class AsyncCalls:
         return await self._run(token_calls.inspect(token))
 
     async def revoke(
-        self, session_id: bytes, block_ids: Sequence[bytes], reason: str = "", *, request_id: str = ""
+        self,
+        session_id: bytes | str,
+        block_ids: Sequence[bytes | str],
+        reason: str = "",
+        *,
+        request_id: str = "",
     ) -> int:
         """Revoke blocks with all below them. Returns the revision from which none is allowed."""
         return await self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
@@ -272,7 +277,7 @@ class AsyncCalls:
     async def list_approvals(
         self,
         *,
-        session_id: bytes = b"",
+        session_id: bytes | str = b"",
         status: str = "waiting",
         public_key: bytes = b"",
         page_size: int = 0,
@@ -291,7 +296,7 @@ class AsyncCalls:
             token_calls.list_approvals(session_id, status, public_key, page_size, page_token)
         )
 
-    async def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
+    async def get_approval(self, session_id: bytes | str, approval_id: bytes | str) -> ApprovalRequest:
         """Return an approval as an approver reads and signs it."""
         return await self._run(token_calls.get_approval(session_id, approval_id))
 
@@ -311,21 +316,21 @@ class AsyncCalls:
         return await self._run(token_calls.grant_approval(request, by, ttl_ms, request_id))
 
     async def deny_approval(
-        self, session_id: bytes, approval_id: bytes, reason: str = "", *, request_id: str = ""
+        self, session_id: bytes | str, approval_id: bytes | str, reason: str = "", *, request_id: str = ""
     ) -> ApprovalRequest:
         """Deny a call until the approval expires."""
         return await self._run(token_calls.deny_approval(session_id, approval_id, reason, request_id))
 
     async def commit(
         self,
-        permit: bytes,
+        permit: bytes | str,
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
         arguments: Arguments = b"",
         *,
         tool: Arguments = b"",
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
@@ -338,12 +343,12 @@ class AsyncCalls:
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
         return await self._run(token_calls.commit(permit, item, audience, at_least_revision))
 
-    async def release(self, permit: bytes) -> int:
+    async def release(self, permit: bytes | str) -> int:
         """Give back the costs that a permit holds. Returns the revision from which they are free again."""
         return await self._run(token_calls.release(permit))
 
     # Of EvidenceService.
-    async def get_receipt(self, session_id: bytes) -> SignedReceipt:
+    async def get_receipt(self, session_id: bytes | str) -> SignedReceipt:
         """Return the receipt of an ended session, made by the server's present knowledge.
 
         Raises Rejected WRONG_STATUS for a session that has not ended.
@@ -429,15 +434,15 @@ class AsyncCalls:
         """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
         return await self._run(operation_calls.add_key(public_key, owner, request_id))
 
-    async def activate_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    async def activate_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Let a prepared key root tokens."""
         return await self._run(operation_calls.activate(key_id, request_id))
 
-    async def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    async def retire_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Let a key verify its signatures until now, and no later ones."""
         return await self._run(operation_calls.retire(key_id, request_id))
 
-    async def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    async def distrust_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Deny every token of a key, at once."""
         return await self._run(operation_calls.distrust(key_id, request_id))
 
@@ -463,7 +468,7 @@ class AsyncCalls:
         await self._run(operation_calls.remove_host(name))
 
     # Of UsageService.
-    async def get_report(self, session_id: bytes) -> SessionReport:
+    async def get_report(self, session_id: bytes | str) -> SessionReport:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
         return await self._run(operation_calls.get_report(session_id))
 
@@ -488,7 +493,7 @@ class AsyncCalls:
         """
         return await self._run(operation_calls.list_activity(order, limit, words))
 
-    async def get_census(self, session_id: bytes) -> Census:
+    async def get_census(self, session_id: bytes | str) -> Census:
         """Return every block of a session's tokens that any verifier observed."""
         return await self._run(operation_calls.get_census(session_id))
 

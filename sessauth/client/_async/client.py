@@ -103,7 +103,7 @@ class AsyncLiveSession(LiveState):
         self._session = await self._client.resume(self.id, reason)
         return self._session
 
-    async def revoke(self, block_ids: Sequence[bytes], reason: str = "") -> int:
+    async def revoke(self, block_ids: Sequence[bytes | str], reason: str = "") -> int:
         """Revoke blocks of this session's tokens. Returns the revision from which none is allowed."""
         return await self._client.revoke(self.id, block_ids, reason)
 
@@ -246,7 +246,7 @@ class AsyncClient(AsyncCalls):
 
     def watch_sessions(
         self,
-        session_ids: Sequence[bytes] = (),
+        session_ids: Sequence[bytes | str] = (),
         *,
         kinds: Sequence[EventKind | str] = (),
         subject: str = "",
@@ -297,14 +297,14 @@ class AsyncClient(AsyncCalls):
         arguments: Arguments = b"",
         *,
         tool: Arguments = b"",
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
         at_least_revision: int = 0,
         proof: str | bytes = b"",
         approvals: Sequence[SignedApproval] = (),
-        retry_id: bytes = b"",
+        retry_id: bytes | str = b"",
         permit_ms: int = 0,
     ) -> RemoteDecision:
         """Check one call. A denial is a result, false as a bool; an error is not a yes.
@@ -334,7 +334,7 @@ class AsyncClient(AsyncCalls):
         self,
         token: Token | str | bytes,
         *,
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
@@ -390,7 +390,7 @@ class AsyncClient(AsyncCalls):
         token: Token | str | bytes,
         candidates: Sequence[tuple[Any, ...]],
         *,
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",

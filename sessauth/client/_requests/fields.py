@@ -106,17 +106,20 @@ def inspection_from_message(token: Token, answer: token_pb.InspectResponse) -> I
 T = TypeVar("T")
 
 
-def check_id(name: str, value: bytes, size: int) -> bytes:
-    """Return ``value`` if it is ``size`` bytes. Raises UsageError naming ``name`` otherwise."""
+def check_id(name: str, value: bytes | str, size: int) -> bytes:
+    """Return an id of ``size`` bytes, also of its hex digits. Raises UsageError naming ``name`` otherwise."""
     if isinstance(value, str):
-        raise UsageError(f"{name}: must be {size} bytes, not text; of hex, bytes.fromhex(text)")
+        try:
+            value = bytes.fromhex(value) if value.isalnum() else b""
+        except ValueError:
+            value = b""
     if len(value) != size:
-        raise UsageError(f"{name}: must be {size} bytes")
+        raise UsageError(f"{name}: must be {size} bytes, or {2 * size} hex digits")
     return value
 
 
-def check_session_id(value: bytes) -> bytes:
-    """Return ``value`` if it is a session id, 16 bytes. Raises UsageError otherwise."""
+def check_session_id(value: bytes | str) -> bytes:
+    """Return a session id, 16 bytes, also of its hex digits. Raises UsageError otherwise."""
     return check_id("session_id", value, 16)
 
 

@@ -90,19 +90,19 @@ def add_key(public_key: bytes, owner: str, request_id: str) -> RpcRequest[KeyRec
     return _change("AddKey", request, key_pb.AddKeyResponse, request_id, repeatable=bool(public_key))
 
 
-def activate(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
+def activate(key_id: bytes | str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe ActivateKey."""
     request = key_pb.ActivateKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("ActivateKey", request, key_pb.ActivateKeyResponse, request_id)
 
 
-def retire(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
+def retire(key_id: bytes | str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe RetireKey."""
     request = key_pb.RetireKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("RetireKey", request, key_pb.RetireKeyResponse, request_id)
 
 
-def distrust(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
+def distrust(key_id: bytes | str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe DistrustKey."""
     request = key_pb.DistrustKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("DistrustKey", request, key_pb.DistrustKeyResponse, request_id)
@@ -210,7 +210,7 @@ def report_observations(batch: ObservationBatch) -> RpcRequest[ObservationAck]:
     )
 
 
-def get_report(session_id: bytes) -> RpcRequest[SessionReport]:
+def get_report(session_id: bytes | str) -> RpcRequest[SessionReport]:
     """Describe GetReport of one session."""
     request = usage_pb.GetReportRequest(session_id=check_session_id(session_id))
     return RpcRequest("UsageService/GetReport", request, usage_pb.GetReportResponse, _report)
@@ -247,7 +247,7 @@ def _activity(answer: usage_pb.ListActivityResponse) -> Activity:
     )
 
 
-def get_census(session_id: bytes) -> RpcRequest[Census]:
+def get_census(session_id: bytes | str) -> RpcRequest[Census]:
     """Describe GetCensus."""
     request = usage_pb.GetCensusRequest(session_id=check_session_id(session_id))
     return RpcRequest("UsageService/GetCensus", request, usage_pb.GetCensusResponse, _census)

@@ -101,9 +101,9 @@ def _opening(terms: OpenTerms) -> pb.OpenSessionRequest:
         name: value for name, value in terms.items() if name in SessionTerms.__annotations__
     }
     if named.get("parent_id"):
-        check_id("parent_id", named["parent_id"], 16)
-    for key_id in named.get("issuer_key_ids", ()):
-        check_id("issuer_key_ids", key_id, 32)
+        named["parent_id"] = check_id("parent_id", named["parent_id"], 16)
+    key_ids = named.get("issuer_key_ids", ())
+    named["issuer_key_ids"] = [check_id("issuer_key_ids", key_id, 32) for key_id in key_ids]
     for name, value in named.items():
         if isinstance(value, int):
             check_count(name, value)
@@ -115,7 +115,7 @@ def _opening(terms: OpenTerms) -> pb.OpenSessionRequest:
     )
 
 
-def get_session(session_id: bytes) -> RpcRequest[Session]:
+def get_session(session_id: bytes | str) -> RpcRequest[Session]:
     """Describe GetSession."""
     return RpcRequest(
         "SessionService/GetSession",
@@ -135,7 +135,7 @@ class SessionFilters(TypedDict, total=False):
     status: str
     subject: str
     owner: str
-    parent_id: bytes
+    parent_id: bytes | str
     labels: Mapping[str, str] | None
     id_prefix: str
 
@@ -159,7 +159,7 @@ def list_sessions(page_size: int, page_token: str, filters: SessionFilters) -> R
     return RpcRequest("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 
 
-def keep_alive(session_id: bytes) -> RpcRequest[int]:
+def keep_alive(session_id: bytes | str) -> RpcRequest[int]:
     """Describe KeepAlive. The result is the lease's deadline, in ms since 1970."""
     return RpcRequest(
         "SessionService/KeepAlive",
@@ -170,7 +170,7 @@ def keep_alive(session_id: bytes) -> RpcRequest[int]:
 
 
 def narrow(
-    session_id: bytes,
+    session_id: bytes | str,
     ceiling: Sequence[Scope | str],
     expected_epoch: int,
     request_id: str,
@@ -184,7 +184,7 @@ def narrow(
 
 
 def update_facts(
-    session_id: bytes,
+    session_id: bytes | str,
     facts: Mapping[str, Plain],
     visible_facts: Collection[str],
     remove: Collection[str],
@@ -198,19 +198,21 @@ def update_facts(
     return _change("UpdateFacts", request, pb.UpdateFactsResponse, request_id)
 
 
-def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
+def suspend(
+    session_id: bytes | str, reason: str, expected_epoch: int, request_id: str
+) -> RpcRequest[Session]:
     """Describe SuspendSession."""
     request = pb.SuspendSessionRequest(reason=reason, **_target(session_id, expected_epoch))
     return _change("SuspendSession", request, pb.SuspendSessionResponse, request_id)
 
 
-def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
+def resume(session_id: bytes | str, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe ResumeSession."""
     request = pb.ResumeSessionRequest(reason=reason, **_target(session_id, expected_epoch))
     return _change("ResumeSession", request, pb.ResumeSessionResponse, request_id)
 
 
-def _target(session_id: bytes, expected_epoch: int) -> dict[str, Any]:
+def _target(session_id: bytes | str, expected_epoch: int) -> dict[str, Any]:
     """Return the fields that name the session to change, and the epoch that it must have."""
     return {
         "session_id": check_session_id(session_id),
@@ -226,13 +228,13 @@ def _change(method: str, request: Message, answer: type[Message], request_id: st
     return change(f"SessionService/{method}", request, answer, _session, request_id)
 
 
-def end(session_id: bytes, reason: str, request_id: str) -> RpcRequest[EndedSession]:
+def end(session_id: bytes | str, reason: str, request_id: str) -> RpcRequest[EndedSession]:
     """Describe EndSession."""
     request = session_pb.EndSessionRequest(session_id=check_session_id(session_id), reason=reason)
     return change("SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id)
 
 
-def get_receipt(session_id: bytes) -> RpcRequest[SignedReceipt]:
+def get_receipt(session_id: bytes | str) -> RpcRequest[SignedReceipt]:
     """Describe GetReceipt. The result is unverified."""
     return RpcRequest(
         "EvidenceService/GetReceipt",

@@ -83,7 +83,7 @@ class MintTerms(BlockTerms, total=False):
 
 
 def mint(
-    session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
+    session_id: bytes | str, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
 ) -> RpcRequest[Token]:
     """Describe Mint. It stores nothing, so it is repeatable: a lost answer is an unused token."""
     request = mint_request(check_session_id(session_id), scopes, audience, terms)
@@ -152,7 +152,9 @@ def inspect(token: Token | str) -> RpcRequest[Inspection]:
     )
 
 
-def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> RpcRequest[int]:
+def revoke(
+    session_id: bytes | str, block_ids: Sequence[bytes | str], reason: str, request_id: str
+) -> RpcRequest[int]:
     """Describe Revoke. The result is the revision from which no check allows these blocks."""
     if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
         raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
@@ -172,10 +174,9 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 
 
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
-    if isinstance(item.retry_id, str):
-        raise UsageError("retry_id: must be bytes, not text; of text, its encode()")
-    if len(item.retry_id) > MAX_RETRY_ID_BYTES:
-        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
+    retry_id = text_bytes(item.retry_id)
+    if len(retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(retry_id)}")
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
@@ -183,12 +184,12 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         resource=text_bytes(item.resource),
         arguments=judged(item.arguments),
         tool=judged(item.tool),
-        session_id=item.session,
+        session_id=check_id("session", item.session, 16) if item.session else b"",
         source=item.source,
         peer=item.peer,
         proof=text_bytes(item.proof),
         approvals=[signed.encode() for signed in item.approvals],
-        retry_id=item.retry_id,
+        retry_id=retry_id,
         permit_ms=check_count("permit_ms", item.permit_ms, MAX_PERMIT_MS),
         token_only=item.token_only,
     )
@@ -271,7 +272,7 @@ def list_allowed(
     token: Token | str | bytes,
     candidates: Sequence[tuple[Any, ...]],
     audience: str,
-    session: bytes,
+    session: bytes | str,
     source: str,
     peer: Sequence[str],
     at_least_revision: int,
@@ -284,7 +285,7 @@ def list_allowed(
         candidates=[_candidate_message(Candidate(*each)) for each in candidates],
         audience=audience,
         at_least_revision=at_least_revision,
-        session_id=session,
+        session_id=check_id("session", session, 16) if session else b"",
         source=source,
         peer=peer,
     )
@@ -342,7 +343,7 @@ STATUSES = {
 
 
 def list_approvals(
-    session_id: bytes, status: str, public_key: bytes, page_size: int, page_token: str
+    session_id: bytes | str, status: str, public_key: bytes, page_size: int, page_token: str
 ) -> RpcRequest[ApprovalPage]:
     """Describe ListApprovals."""
     if status not in STATUSES:
@@ -357,7 +358,7 @@ def list_approvals(
     return RpcRequest("ApprovalService/ListApprovals", request, approval_pb.ListApprovalsResponse, _page)
 
 
-def get_approval(session_id: bytes, approval_id: bytes) -> RpcRequest[ApprovalRequest]:
+def get_approval(session_id: bytes | str, approval_id: bytes | str) -> RpcRequest[ApprovalRequest]:
     """Describe GetApproval."""
     request = approval_pb.GetApprovalRequest(
         session_id=check_session_id(session_id), approval_id=check_id("approval_id", approval_id, 16)
@@ -379,7 +380,7 @@ def grant_approval(
 
 
 def deny_approval(
-    session_id: bytes, approval_id: bytes, reason: str, request_id: str
+    session_id: bytes | str, approval_id: bytes | str, reason: str, request_id: str
 ) -> RpcRequest[ApprovalRequest]:
     """Describe DenyApproval."""
     message = approval_pb.DenyApprovalRequest(
@@ -391,7 +392,7 @@ def deny_approval(
 
 
 def commit(
-    permit: bytes, item: CheckItem, audience: str, at_least_revision: int
+    permit: bytes | str, item: CheckItem, audience: str, at_least_revision: int
 ) -> RpcRequest[RemoteDecision]:
     """Describe Commit. It uses the permit up, so it is not repeated after a lost answer."""
     request = check_pb.CommitRequest(
@@ -409,7 +410,7 @@ def commit(
     )
 
 
-def release(permit: bytes) -> RpcRequest[int]:
+def release(permit: bytes | str) -> RpcRequest[int]:
     """Describe Release. The result is the revision from which the permit's costs are free again."""
     return RpcRequest(
         "AuthorizationService/Release",

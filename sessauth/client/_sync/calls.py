@@ -159,7 +159,7 @@ class Calls:
         """
         return self._run(session_calls.open_and_mint(request_id, scopes, audience, mint or {}, terms))
 
-    def get_session(self, session_id: bytes) -> Session:
+    def get_session(self, session_id: bytes | str) -> Session:
         """Return a session, ended ones included until they are purged."""
         return self._run(session_calls.get_session(session_id))
 
@@ -174,13 +174,13 @@ class Calls:
         """
         return self._run(session_calls.list_sessions(page_size, page_token, filters))
 
-    def keep_alive(self, session_id: bytes) -> int:
+    def keep_alive(self, session_id: bytes | str) -> int:
         """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed."""
         return self._run(session_calls.keep_alive(session_id))
 
     def narrow(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         ceiling: Sequence[Scope | str] = (),
         *,
         enforce: bool = False,
@@ -196,7 +196,7 @@ class Calls:
 
     def update_facts(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
@@ -212,18 +212,18 @@ class Calls:
         )
 
     def suspend(
-        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+        self, session_id: bytes | str, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
     ) -> Session:
         """Deny every call of the session until it is resumed."""
         return self._run(session_calls.suspend(session_id, reason, expected_epoch, request_id))
 
     def resume(
-        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+        self, session_id: bytes | str, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
     ) -> Session:
         """Resume a suspended session."""
         return self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
 
-    def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
+    def end(self, session_id: bytes | str, reason: str = "", *, request_id: str = "") -> EndedSession:
         """End a session for good, with every token and every child of it.
 
         Its ``receipt`` lists the verifiers that can't allow a token of it any more; ``receipt.verify`` checks
@@ -235,7 +235,7 @@ class Calls:
     @shows_terms(MintTerms)
     def mint(
         self,
-        session_id: bytes,
+        session_id: bytes | str,
         scopes: Sequence[Scope | str],
         audience: Sequence[str],
         **terms: Unpack[MintTerms],
@@ -260,7 +260,12 @@ class Calls:
         return self._run(token_calls.inspect(token))
 
     def revoke(
-        self, session_id: bytes, block_ids: Sequence[bytes], reason: str = "", *, request_id: str = ""
+        self,
+        session_id: bytes | str,
+        block_ids: Sequence[bytes | str],
+        reason: str = "",
+        *,
+        request_id: str = "",
     ) -> int:
         """Revoke blocks with all below them. Returns the revision from which none is allowed."""
         return self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
@@ -269,7 +274,7 @@ class Calls:
     def list_approvals(
         self,
         *,
-        session_id: bytes = b"",
+        session_id: bytes | str = b"",
         status: str = "waiting",
         public_key: bytes = b"",
         page_size: int = 0,
@@ -286,7 +291,7 @@ class Calls:
         """
         return self._run(token_calls.list_approvals(session_id, status, public_key, page_size, page_token))
 
-    def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
+    def get_approval(self, session_id: bytes | str, approval_id: bytes | str) -> ApprovalRequest:
         """Return an approval as an approver reads and signs it."""
         return self._run(token_calls.get_approval(session_id, approval_id))
 
@@ -306,21 +311,21 @@ class Calls:
         return self._run(token_calls.grant_approval(request, by, ttl_ms, request_id))
 
     def deny_approval(
-        self, session_id: bytes, approval_id: bytes, reason: str = "", *, request_id: str = ""
+        self, session_id: bytes | str, approval_id: bytes | str, reason: str = "", *, request_id: str = ""
     ) -> ApprovalRequest:
         """Deny a call until the approval expires."""
         return self._run(token_calls.deny_approval(session_id, approval_id, reason, request_id))
 
     def commit(
         self,
-        permit: bytes,
+        permit: bytes | str,
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
         arguments: Arguments = b"",
         *,
         tool: Arguments = b"",
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
@@ -333,12 +338,12 @@ class Calls:
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
         return self._run(token_calls.commit(permit, item, audience, at_least_revision))
 
-    def release(self, permit: bytes) -> int:
+    def release(self, permit: bytes | str) -> int:
         """Give back the costs that a permit holds. Returns the revision from which they are free again."""
         return self._run(token_calls.release(permit))
 
     # Of EvidenceService.
-    def get_receipt(self, session_id: bytes) -> SignedReceipt:
+    def get_receipt(self, session_id: bytes | str) -> SignedReceipt:
         """Return the receipt of an ended session, made by the server's present knowledge.
 
         Raises Rejected WRONG_STATUS for a session that has not ended.
@@ -424,15 +429,15 @@ class Calls:
         """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
         return self._run(operation_calls.add_key(public_key, owner, request_id))
 
-    def activate_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    def activate_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Let a prepared key root tokens."""
         return self._run(operation_calls.activate(key_id, request_id))
 
-    def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    def retire_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Let a key verify its signatures until now, and no later ones."""
         return self._run(operation_calls.retire(key_id, request_id))
 
-    def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+    def distrust_key(self, key_id: bytes | str, *, request_id: str = "") -> KeyRecord:
         """Deny every token of a key, at once."""
         return self._run(operation_calls.distrust(key_id, request_id))
 
@@ -456,7 +461,7 @@ class Calls:
         self._run(operation_calls.remove_host(name))
 
     # Of UsageService.
-    def get_report(self, session_id: bytes) -> SessionReport:
+    def get_report(self, session_id: bytes | str) -> SessionReport:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
         return self._run(operation_calls.get_report(session_id))
 
@@ -481,7 +486,7 @@ class Calls:
         """
         return self._run(operation_calls.list_activity(order, limit, words))
 
-    def get_census(self, session_id: bytes) -> Census:
+    def get_census(self, session_id: bytes | str) -> Census:
         """Return every block of a session's tokens that any verifier observed."""
         return self._run(operation_calls.get_census(session_id))
 

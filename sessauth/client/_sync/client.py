@@ -102,7 +102,7 @@ class LiveSession(LiveState):
         self._session = self._client.resume(self.id, reason)
         return self._session
 
-    def revoke(self, block_ids: Sequence[bytes], reason: str = "") -> int:
+    def revoke(self, block_ids: Sequence[bytes | str], reason: str = "") -> int:
         """Revoke blocks of this session's tokens. Returns the revision from which none is allowed."""
         return self._client.revoke(self.id, block_ids, reason)
 
@@ -244,7 +244,7 @@ class Client(Calls):
 
     def watch_sessions(
         self,
-        session_ids: Sequence[bytes] = (),
+        session_ids: Sequence[bytes | str] = (),
         *,
         kinds: Sequence[EventKind | str] = (),
         subject: str = "",
@@ -295,14 +295,14 @@ class Client(Calls):
         arguments: Arguments = b"",
         *,
         tool: Arguments = b"",
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
         at_least_revision: int = 0,
         proof: str | bytes = b"",
         approvals: Sequence[SignedApproval] = (),
-        retry_id: bytes = b"",
+        retry_id: bytes | str = b"",
         permit_ms: int = 0,
     ) -> RemoteDecision:
         """Check one call. A denial is a result, false as a bool; an error is not a yes.
@@ -332,7 +332,7 @@ class Client(Calls):
         self,
         token: Token | str | bytes,
         *,
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",
@@ -388,7 +388,7 @@ class Client(Calls):
         token: Token | str | bytes,
         candidates: Sequence[tuple[Any, ...]],
         *,
-        session: bytes = b"",
+        session: bytes | str = b"",
         source: str = "",
         peer: Sequence[str] = (),
         audience: str = "",

@@ -124,8 +124,8 @@ class RecentActivity:
         while ranks:
             _, _, session_id = heapq.heappop(ranks)
             with self._lock:
-                count = self._counts.get(session_id)
-                found = None if count is None else count.by_minute()
+                left = self._counts.get(session_id)
+                found = None if left is None else left.by_minute()
             if found is not None:
                 yield session_id, found
 

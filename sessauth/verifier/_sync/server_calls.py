@@ -39,7 +39,7 @@ class ServerCalls:
         arguments: Arguments = b"",
         *,
         approvals: Sequence[SignedApproval] = (),
-        retry_id: bytes = b"",
+        retry_id: bytes | str = b"",
         permit_ms: int = 0,
         tool: Arguments = b"",
         session: bytes = b"",
