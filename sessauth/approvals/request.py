@@ -32,8 +32,16 @@ from .._fast._check import request_digest
 from ..errors import InvalidApproval
 from ..model.approval import ApprovalCharge, ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
 from ..scopes.parts import key_text
+from ..scopes.safe_text import (
+    is_plain,
+    is_right_to_left,
+    json_lines,
+    moment_text,
+    read_arguments,
+    texts_in,
+    visible,
+)
 from ..scopes.value import Number
-from .safe_text import is_plain, is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
 
 _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 32))
 

@@ -18,6 +18,7 @@ from ..approvals.request import ApprovalRequest
 from ..decisions.decision import DecisionBase, answer
 from ..errors import UsageError
 from ..model.approval import ApprovalRecord, SignedApproval
+from ..model.notebook import html_table
 from ..model.receipt import SignedReceipt, VerifierState
 from ..model.session import ScopeRecord, Session
 from ..reasons import Level, Reason, Stage
@@ -280,6 +281,14 @@ class SessionReport:
     def granted(self) -> Session:
         """The session, with all layers that its calls had to match."""
         return replace(self.session, ceilings=self.session.ceilings + self.inherited)
+
+    def _repr_html_(self) -> str:
+        """Return tables for a notebook: the session, and the calls at each verifier."""
+        rows = [(each.name, each.allowed, each.denied) for each in self.verifiers]
+        rows.append(("all", self.observation.allowed, self.observation.denied))
+        calls = html_table("calls", rows, ("verifier", "allowed", "denied"))
+        missing = [[each.name] for each in self.missing if each is not Missing.USAGE]
+        return self.granted._repr_html_() + calls + (html_table("incomplete", missing) if missing else "")
 
 
 @dataclass(frozen=True, slots=True)

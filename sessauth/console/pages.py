@@ -15,8 +15,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from ..approvals.safe_text import is_plain, mixes_scripts, visible
 from ..clock import Clock, utc_text
+from ..scopes.safe_text import is_plain, mixes_scripts, visible
 from ..usage.profile import is_for
 from ..usage.report import LayerUse, UsageReport
 from ..usage.tighten import Fit

@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ..approvals.safe_text import visible
 from ..audit.read.query import Query
 from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, SessionReport
 from ..errors import PermissionDenied, Rejected, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.receipt import SignedReceipt
 from ..model.session import Session, SessionStatus, fits_words
+from ..scopes.safe_text import visible
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
 from ..usage.report import UsageReport

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeGuard, TypeVar
 from .._fast import _check as kernel
 from .._fast._check import Decision, StoredDecision, bind_enums
 from ..errors import SessauthError, StateError, TokenError, UsageError
+from ..model.notebook import html_table
 from ..reasons import Level, Reason, Stage
 from ..scopes.parts import ValueSource
 from ..scopes.scope import Scope
@@ -476,6 +477,18 @@ class DecisionBase(DecisionFields, ABC):
         """Show the answer and its id."""
         answer = "allowed" if self else f"denied {self.reason.name} at {self.stage.name.lower()}"
         return f"<{type(self).__name__} {answer} {self.decision_id.hex()}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: the answer, and the line of :meth:`explain`."""
+        # The decision of a check in this process borrows this method, and inherits no other.
+        facts: list[tuple[str, object]] = [
+            ("reason", self.reason.name),
+            ("stage", self.stage.name.lower()),
+            ("why", self.explain()),
+            ("session", self.session_id.hex()),
+            ("decision", self.decision_id.hex()),
+        ]
+        return html_table("ALLOWED" if self else "DENIED", [row for row in facts if row[1]])
 
 
 class Denied(SessauthError):

@@ -19,10 +19,12 @@ from typing import Any, ClassVar, Final, Protocol, Required, Self, TypedDict
 
 from .._fast import _check as kernel
 from .._fast.codec.record import Record
+from ..clock import utc_text
 from ..errors import UsageError
 from ..limits import MAX_ANCESTORS
 from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
+from .notebook import html_table
 
 ScopeRecord = Mapping[str, object]
 _READ_ELSEWHERE: Final = {"open_permits": 0, "open_approvals": 0, "inherited_from": b""}
@@ -119,6 +121,21 @@ class Session(Record):
         ceiling = [[str(Scope.from_record(scope)) for scope in layer] for layer in self.ceilings]
         parties = f"subject={self.subject!r} purpose={self.purpose!r} owner={self.owner!r}"
         return f"<Session {self.id.hex()} {self.status.name} {parties} ceiling={ceiling}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        rows: list[tuple[str, object]] = [
+            (name, getattr(self, name)) for name in ("subject", "purpose", "owner") if getattr(self, name)
+        ]
+        rows += [
+            ("status", self.status.name + (" in observe mode" if self.observe else "")),
+            ("reason", self.reason),
+            ("opened", utc_text(self.opened_at_ms)),
+            ("ended" if self.ended_at_ms else "ends", utc_text(self.ended_at_ms or self.ends_at_ms())),
+        ]
+        for number, layer in enumerate(self.ceilings):
+            rows.append((f"ceiling, layer {number}", [str(Scope.from_record(scope)) for scope in layer]))
+        return html_table(f"Session {self.id.hex()}", [row for row in rows if row[1]])
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..model.notebook import html_table
 from ..model.session import Session
 from ..scopes.parts import Approval
 from ..scopes.scope import Scope
@@ -218,6 +219,13 @@ class UsageReport:
             "layers": [each.to_dict(fit) for each in self.layers],
             "incomplete": list(usage.truncated),
         }
+
+    def _repr_html_(self) -> str:
+        """Return its sections as tables for a notebook."""
+        return "".join(
+            html_table(each.title, [*each.rows, *([line] for line in each.lines)], each.headers)
+            for each in sections(self)
+        )
 
 
 def _rows(table: TopKTable[Any], *names: str) -> list[dict[str, object]]:

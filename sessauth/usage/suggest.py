@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Final
 
 from .. import limits
+from ..model.notebook import html_table
 from ..scopes.parts import Approval
 from ..scopes.scope import Scope
 from . import records
@@ -115,6 +116,11 @@ class Suggestion:
         """
         rest = [part.granted.needing(approval=approval) for part in self.parts if part.granted.needs is None]
         return tuple(dict.fromkeys((*self.scopes, *rest)))
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: each granted scope, and what is suggested for it."""
+        rows = [(part.granted, part.outcome, part.scopes) for part in self.parts]
+        return html_table(f"suggested, {self.fit}", rows, ("granted", "outcome", "suggested"))
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, scopes as text."""

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.approvals.request import ApprovalRequest
-from sessauth.approvals.safe_text import (
+from sessauth.errors import InvalidApproval
+from sessauth.model.approval import ApprovalCharge
+from sessauth.scopes.safe_text import (
     is_plain,
     json_lines,
     mixes_scripts,
@@ -19,8 +21,6 @@ from sessauth.approvals.safe_text import (
     read_arguments,
     visible,
 )
-from sessauth.errors import InvalidApproval
-from sessauth.model.approval import ApprovalCharge
 from sessauth.scopes.value import Number
 from tests.support.approvals import held, record, request_digest
 

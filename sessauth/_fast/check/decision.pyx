@@ -209,6 +209,10 @@ cdef class Decision:
     def __repr__(self):
         return object.__repr__(self) if DECISION_BASE is None else DECISION_BASE.__repr__(self)
 
+    def _repr_html_(self):
+        """Return a table for a notebook."""
+        return DECISION_BASE._repr_html_(self)
+
     def __eq__(self, other):
         return _facts(self) == _facts(other) if isinstance(other, Decision) else NotImplemented
 

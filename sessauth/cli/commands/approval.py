@@ -14,8 +14,8 @@ import click
 
 from ...approvals.approver import DEFAULT_TTL_MS, Approver, ApproverKey
 from ...approvals.request import ApprovalRequest
-from ...approvals.safe_text import visible
 from ...errors import ConfigError, UsageError
+from ...scopes.safe_text import visible
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import write_new

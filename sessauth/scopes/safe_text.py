@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from ..clock import utc_text
 from ..errors import UsageError
-from ..scopes.call_arguments import canonical
-from ..scopes.value import escaped
+from .call_arguments import canonical
+from .value import escaped
 
 # Printable by their category, but invisible.
 _BLANK: Final = frozenset(
