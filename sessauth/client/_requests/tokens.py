@@ -184,7 +184,7 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         resource=text_bytes(item.resource),
         arguments=judged(item.arguments),
         tool=judged(item.tool),
-        session_id=check_id("session", item.session, 16) if item.session else b"",
+        session_id=_session_id(item.session),
         source=item.source,
         peer=item.peer,
         proof=text_bytes(item.proof),
@@ -193,6 +193,13 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         permit_ms=check_count("permit_ms", item.permit_ms, MAX_PERMIT_MS),
         token_only=item.token_only,
     )
+
+
+def _session_id(session: bytes | str) -> bytes:
+    """Return the id of hex digits; bytes as they are, since the server checks them."""
+    if isinstance(session, str):
+        return check_id("session", session, 16) if session else b""
+    return session
 
 
 def _presentable(token: Token | str | bytes) -> bytes:
@@ -285,7 +292,7 @@ def list_allowed(
         candidates=[_candidate_message(Candidate(*each)) for each in candidates],
         audience=audience,
         at_least_revision=at_least_revision,
-        session_id=check_id("session", session, 16) if session else b"",
+        session_id=_session_id(session),
         source=source,
         peer=peer,
     )
