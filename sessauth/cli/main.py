@@ -87,6 +87,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "local.credential:credential",
             "See and change the permitted callers: of a local server, or of all hosts of its cluster.",
         ),
+        "identity": (
+            "local.identity:identity",
+            "Try what the token of an identity provider proves and gives.",
+        ),
         "state": ("local.service:state", "Check and copy the state of a local service."),
         "cluster": ("local.cluster:cluster", "Run several servers on one log."),
     },

@@ -19,6 +19,7 @@ from typing import Any, Final, get_type_hints
 
 from ..errors import ConfigError
 from ..model.host import SERVER_PREFIX
+from .identity.providers import IdentityProvider, check_providers
 from .sections import (
     AuditSettings,
     ClusterSettings,
@@ -62,6 +63,7 @@ class Config:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     follow: FollowSettings = field(default_factory=FollowSettings)
     identities: tuple[Identity, ...] = ()
+    identity_providers: tuple[IdentityProvider, ...] = ()
     # Identity of the ``sessauth.toml`` that this was read from; None: no file that could change.
     file_stamp: tuple[int, ...] | None = field(default=None, compare=False)
 
@@ -168,6 +170,8 @@ SECTIONS: Mapping[str, type] = {
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 
+# Sections that are lists of tables.
+_LISTS: Final = ("identities", "identity_providers")
 # Of the 128 TiB of addresses that a process has.
 MAX_MAP_BYTES: Final = 1 << 46
 # Used in errors.
@@ -239,17 +243,22 @@ def state_dir_at(home: Path | None = None) -> tuple[Path, str]:
 
 def from_dict(table: Mapping[str, Any]) -> Config:
     """Build a :class:`Config` from plain values and check it. Raises :class:`ConfigError`."""
-    unknown = sorted(set(table) - {"home", "file_stamp", "identities", *SECTIONS})
+    unknown = sorted(set(table) - {"home", "file_stamp", *_LISTS, *SECTIONS})
     if unknown:
-        raise ConfigError(f"{unknown[0]}: no such section; known: {', '.join([*SECTIONS, 'identities'])}")
-    entries = table.get("identities", [])
-    if not isinstance(entries, (list, tuple)):
-        raise ConfigError("identities: must be a list of tables, [[identities]]")
+        raise ConfigError(f"{unknown[0]}: no such section; known: {', '.join([*SECTIONS, *_LISTS])}")
+    entries, providers = (table.get(name, []) for name in _LISTS)
+    for name, listed in zip(_LISTS, (entries, providers), strict=True):
+        if not isinstance(listed, (list, tuple)):
+            raise ConfigError(f"{name}: must be a list of tables, [[{name}]]")
     stamp = table.get("file_stamp")
     config = Config(
         home=Path(table.get("home") or default_home()),
         file_stamp=None if stamp is None else tuple(stamp),
         identities=tuple(_section(f"identities[{i}]", Identity, entry) for i, entry in enumerate(entries)),
+        identity_providers=tuple(
+            IdentityProvider.from_table(f"identity_providers[{i}]", entry)
+            for i, entry in enumerate(providers)
+        ),
         **{name: _section(name, kind, table.get(name, {})) for name, kind in SECTIONS.items()},
     )
     _check(config)
@@ -340,3 +349,4 @@ def _check(config: Config) -> None:
             "are checked by"
         )
     check_identities(config.identities, client_ca=config.tcp.client_ca)
+    check_providers(config.identity_providers)

@@ -77,6 +77,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),
     "psycopg": ("carriers.postgres",),
+    "joserfc": ("server.identity",),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

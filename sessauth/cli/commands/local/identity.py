@@ -1,0 +1,114 @@
+"""``sessauth identity``: try the tokens of identity providers by the settings of a home folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ....errors import UsageError
+from ...context import Settings, with_settings
+from ...io import read_bytes
+from ...output import fields, moment_and_distance, printable
+
+if TYPE_CHECKING:
+    from ....server.identity.mapping import MappedIdentity
+    from ....server.identity.tokens import ProvenIdentity
+
+
+@click.group()
+def identity() -> None:
+    """Try what the token of an identity provider proves and gives."""
+
+
+@identity.command()
+@click.argument("token_file", metavar="FILE|-")
+@with_settings
+def explain(settings: Settings, token_file: str) -> None:
+    """Show what a token proves, and the terms of the session that it gives.
+
+    The providers are those of the home's settings, [[identity_providers]]; their keys are read or fetched
+    now. No server is asked, and nothing is changed. Exits with 0 if the token gives a session, with 1 if not.
+    """
+    from ....server.identity.key_sets import fetch_keys
+    from ....server.identity.mapping import map_identity
+    from ....server.identity.tokens import MAX_TOKEN_BYTES, IdentityRefused, verify
+
+    config = settings.config()
+    if not config.identity_providers:
+        raise UsageError(f"{config.home / 'sessauth.toml'}: has no [[identity_providers]]")
+    token = read_bytes(token_file, "token", MAX_TOKEN_BYTES + 2).strip()
+    try:
+        proven = verify(
+            token,
+            config.identity_providers,
+            lambda provider: fetch_keys(provider, config.home),
+            settings.clock.now_ms(),
+        )
+    except IdentityRefused as error:
+        settings.show(_refusal(error), [f"REFUSED {error}"], ok=False)
+        return
+    now_ms = settings.clock.now_ms()
+    try:
+        mapped = map_identity(proven)
+    except IdentityRefused as error:
+        document = {**_proven_json(proven), **_refusal(error)}
+        settings.show(document, [f"REFUSED {error}", *fields([*_proven(proven, now_ms)])], ok=False)
+        return
+    document = {"accepted": True, **_proven_json(proven), "session": _mapped_json(mapped)}
+    settings.show(
+        document,
+        ["ACCEPTED", *fields([*_proven(proven, now_ms), *_mapped(mapped, now_ms)]), *_ceiling(mapped)],
+    )
+
+
+def _refusal(error: Any) -> dict[str, Any]:
+    return {"accepted": False, "fault": error.fault.value, "message": str(error)}
+
+
+def _proven_json(proven: ProvenIdentity) -> dict[str, Any]:
+    names = ("algorithm", "key", "subject", "client", "sid", "machine", "logged_in_at_ms", "expires_at_ms")
+    return {
+        "provider": proven.provider.name,
+        "kind": proven.kind.value,
+        **{name: getattr(proven, name) for name in names},
+        "actors": list(proven.actors),
+    }
+
+
+def _mapped_json(mapped: MappedIdentity) -> dict[str, Any]:
+    names = ("subject", "ends_at_ms", "lease_ms")
+    return {
+        **{name: getattr(mapped, name) for name in names},
+        "ceiling": list(mapped.ceiling),
+        "grants": list(mapped.grants),
+        "labels": dict(mapped.labels),
+        "facts": dict(mapped.facts),
+    }
+
+
+def _proven(proven: ProvenIdentity, now_ms: int) -> Iterator[tuple[str, object]]:
+    yield "provider", proven.provider.name
+    yield "token", f"{proven.kind.value}, {proven.algorithm}, key {proven.key}"
+    yield "proves", proven.subject
+    yield "client", proven.client
+    yield "login", proven.sid
+    yield "logged in", moment_and_distance(proven.logged_in_at_ms, now_ms)
+    yield "token ends", moment_and_distance(proven.expires_at_ms, now_ms)
+    yield "acted for by", ", ".join(proven.actors)
+
+
+def _mapped(mapped: MappedIdentity, now_ms: int) -> Iterator[tuple[str, object]]:
+    yield "subject", mapped.subject
+    yield "hard end", moment_and_distance(mapped.ends_at_ms, now_ms)
+    yield "lease", f"{mapped.lease_ms} ms" if mapped.lease_ms else ""
+    yield "grants", ", ".join(map(str, mapped.grants))
+    for name, value in mapped.labels.items():
+        yield f"label {name}", value
+    for name, fact in mapped.facts.items():
+        yield f"fact {name}", fact
+
+
+def _ceiling(mapped: MappedIdentity) -> list[str]:
+    return ["ceiling", *(f"  {printable(scope)}" for scope in mapped.ceiling)]

@@ -1,0 +1,180 @@
+"""Public keys of identity providers: a JWK set of a file, of an address, or found below the issuer.
+
+A set is untrusted until it was read: at most 32 keys in 256 KiB, none private, symmetric, weak, or without a
+name. Keys that don't count are dropped, each with its cause, and the others stand.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+
+from ...errors import StateError, UsageError
+from ...scopes.call_arguments import canonical
+from .providers import IdentityProvider
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+MAX_BYTES: Final = 256 * 1024
+MAX_KEYS: Final = 32
+MIN_RSA_BITS: Final = 2048
+FETCH_SECONDS: Final = 5.0
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+# The types and curves that an algorithm takes.
+_FITTING: Final = {
+    "RS": ("RSA", ()),
+    "PS": ("RSA", ()),
+    "ES256": ("EC", ("P-256",)),
+    "ES384": ("EC", ("P-384",)),
+    "ES512": ("EC", ("P-521",)),
+    "Ed": ("OKP", ("Ed25519",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeys:
+    """The keys of a provider by their names, and why others don't count."""
+
+    keys: Mapping[str, Mapping[str, Any]]
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, data: bytes) -> PublicKeys:
+        """Read a JWK set. Raises StateError if it is none."""
+        found = read_object(data, MAX_BYTES).get("keys")
+        if not isinstance(found, list):
+            raise StateError("no JWK set: it has no list of keys")
+        keys: dict[str, Mapping[str, Any]] = {}
+        dropped = [f"{len(found) - MAX_KEYS} more keys than {MAX_KEYS}"] if len(found) > MAX_KEYS else []
+        doubled: set[str] = set()
+        for number, key in enumerate(found[:MAX_KEYS]):
+            fault = _fault(key)
+            if fault:
+                dropped.append(f"keys[{number}]: {fault}")
+            elif key["kid"] in keys:
+                doubled.add(key["kid"])
+            else:
+                keys[key["kid"]] = key
+        # Of two keys of one name nobody knows which is meant.
+        dropped += [f"{len(doubled)} names that several keys have"] if doubled else []
+        return cls({name: key for name, key in keys.items() if name not in doubled}, tuple(dropped))
+
+    def key(self, name: str, algorithm: str) -> RSAKey | ECKey | OKPKey | None:
+        """Return the key of a name if it is one for an algorithm, else None."""
+        from joserfc.errors import JoseError
+        from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+        found = self.keys.get(name)
+        kind, curves = _FITTING.get(algorithm) or _FITTING[algorithm[:2]]
+        if found is None or found["kty"] != kind or (curves and found.get("crv") not in curves):
+            return None
+        # Ed25519 is the newer name of EdDSA with this curve.
+        names = {algorithm, "EdDSA", "Ed25519"} if kind == "OKP" else {algorithm}
+        if found.get("alg", algorithm) not in names:
+            return None
+        try:
+            if kind == "RSA":
+                return RSAKey.import_key(dict(found))
+            return ECKey.import_key(dict(found)) if kind == "EC" else OKPKey.import_key(dict(found))
+        except (JoseError, ValueError):
+            return None
+
+
+def _fault(key: object) -> str:
+    """Return why a key of a set does not count, empty if it does."""
+    if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP"):
+        return "no key of RSA, EC or OKP"
+    if _PRIVATE & key.keys():
+        return "a private key, which whoever published it must replace"
+    if not isinstance(key.get("kid"), str) or not 1 <= len(key["kid"]) <= 256:
+        return "it has no name (kid)"
+    if key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]):
+        return "it is not for signatures"
+    # Four characters are three bytes; leading zeros would hide a small modulus.
+    if key["kty"] == "RSA" and len(str(key.get("n", "")).lstrip("A")) * 6 < MIN_RSA_BITS - 6:
+        return f"an RSA key below {MIN_RSA_BITS} bits"
+    return ""
+
+
+def read_object(data: bytes, most: int) -> dict[str, Any]:
+    """Return a JSON object; strict: no name twice, no NaN, nothing beside it. Raises StateError."""
+    if len(data) > most:
+        raise StateError(f"more than {most} bytes")
+    try:
+        value: dict[str, Any] = json.loads(canonical(data) or b"{}")
+    except UsageError:
+        raise StateError("no JSON object, or one with a name twice") from None
+    return value
+
+
+def fetch_keys(provider: IdentityProvider, home: Path) -> PublicKeys:
+    """Return a provider's keys, read from its file or fetched now. Raises StateError."""
+    if provider.jwks_file:
+        file = home / provider.jwks_file
+        try:
+            return PublicKeys.read(file.read_bytes())
+        except (OSError, StateError) as error:
+            raise StateError(
+                f"identity_providers, {provider.name}: jwks_file: {file}: {_cause(error)}"
+            ) from None
+    address = provider.jwks_uri
+    try:
+        if not address:
+            found = read_object(_fetch(provider, discovery_address(provider.issuer), home), MAX_BYTES)
+            # The document is believed for the issuer that it was asked about, and for no other.
+            if found.get("issuer") != provider.issuer:
+                raise StateError("its discovery document names another issuer")
+            stated = found.get("jwks_uri")
+            if not isinstance(stated, str) or urlsplit(stated).scheme != urlsplit(provider.issuer).scheme:
+                raise StateError("its discovery document has no jwks_uri of https")
+            address = stated
+        return PublicKeys.read(_fetch(provider, address, home))
+    except (OSError, StateError, ValueError) as error:
+        raise StateError(
+            f"identity_providers, {provider.name}: its keys can't be had: {_cause(error)}"
+        ) from None
+
+
+def discovery_address(issuer: str) -> str:
+    """Return the address of an issuer's discovery document (OpenID Connect Discovery 1.0, section 4)."""
+    return f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
+
+
+class _SameHost(HTTPRedirectHandler):
+    """Follows no redirect to another host or scheme."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """Return the next request. Raises URLError for another host."""
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            raise URLError("it redirects to another host")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _fetch(provider: IdentityProvider, address: str, home: Path) -> bytes:
+    tls = ssl.create_default_context(cafile=str(home / provider.ca_file) if provider.ca_file else None)
+    # Without the proxies of the environment: a setting that nobody sees must not choose whom keys come from.
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=tls), _SameHost())
+    with opener.open(
+        Request(address, headers={"Accept": "application/json"}), timeout=FETCH_SECONDS
+    ) as answer:
+        data: bytes = answer.read(MAX_BYTES + 1)
+    return data
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, URLError):
+        return str(error.reason)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)

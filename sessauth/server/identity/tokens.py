@@ -1,0 +1,322 @@
+"""Tokens of identity providers: what one proves, or a stable word for why it proves nothing.
+
+The order is that of cost and trust: size, form, header, issuer, key, signature, and only then what the claims
+say. No text of a token is repeated in an answer. All faults of trust (an unknown issuer or key, a wrong
+signature) have one word, so that an answer tells a forger nothing.
+
+:mod:`joserfc` verifies signatures. What it leaves to its callers is here: names twice, ``typ``, key names,
+headers that carry or choose keys, times that are no numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from ..._fast.codec import base64url
+from ...errors import StateError, TokenError
+from .key_sets import PublicKeys, read_object
+from .providers import IdentityProvider
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
+MAX_SKEW_MS: Final = 30_000
+MAX_ACTORS: Final = 4
+MAX_TEXT_BYTES: Final = 1_024
+# Headers that would choose a key or change what is signed.
+_REFUSED_HEADERS: Final = ("crit", "jku", "x5u", "jwk", "x5c", "b64", "zip", "enc")
+_ID_TOKEN_CLAIMS: Final = ("nonce", "auth_time", "at_hash")
+# A year beyond this has no date; a claim with it is in another unit.
+_MAX_SECONDS: Final = 253_402_300_799
+
+
+class IdentityFault(StrEnum):
+    """Stable words for a token that opens nothing."""
+
+    MALFORMED = "IDENTITY_MALFORMED"
+    UNTRUSTED = "IDENTITY_UNTRUSTED"
+    WRONG_KIND = "IDENTITY_WRONG_KIND"
+    EXPIRED = "IDENTITY_EXPIRED"
+    PROOF_REQUIRED = "IDENTITY_PROOF_REQUIRED"
+    NOT_GRANTED = "IDENTITY_NOT_GRANTED"
+
+
+class IdentityRefused(TokenError):
+    """A token proves no identity that counts here; ``fault`` is stable. Nothing of the token is repeated."""
+
+    def __init__(self, fault: IdentityFault, detail: str) -> None:
+        """Keep the stable word."""
+        super().__init__(f"{fault}: {detail}")
+        self.fault = fault
+
+
+class TokenKind(StrEnum):
+    """The kinds of tokens that prove an identity."""
+
+    ID_TOKEN = "ID token"
+    ACCESS_TOKEN = "access token"
+    ID_JAG = "ID-JAG"
+    KUBERNETES = "Kubernetes service account"
+    CI = "CI job"
+    SVID = "JWT-SVID"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenIdentity:
+    """The statement of a provider whose signature stands. Times are in ms since 1970.
+
+    ``logged_in_at_ms`` is the time of the login: its ``auth_time``, else that of the token. ``actors`` act
+    for the subject, the nearest first (RFC 8693). ``machine``: the client itself, and no user of it.
+    """
+
+    provider: IdentityProvider
+    kind: TokenKind
+    key: str
+    algorithm: str
+    subject: str
+    client: str
+    sid: str
+    token_id: str
+    logged_in_at_ms: int
+    issued_at_ms: int
+    expires_at_ms: int
+    machine: bool
+    actors: tuple[str, ...]
+    claims: Mapping[str, Any]
+
+
+KeysOf = Callable[[IdentityProvider], PublicKeys]
+
+
+def verify(
+    token: str | bytes, providers: Sequence[IdentityProvider], keys_of: KeysOf, now_ms: int
+) -> ProvenIdentity:
+    """Return what a token proves at a time. ``keys_of`` returns a provider's keys.
+
+    Raises IdentityRefused, and StateError from ``keys_of``.
+    """
+    data = token.encode() if isinstance(token, str) else token
+    if len(data) > MAX_TOKEN_BYTES:
+        raise _malformed(f"{len(data)} bytes; at most {MAX_TOKEN_BYTES}")
+    parts = data.split(b".")
+    if len(parts) != 3:
+        raise _malformed(f"a JWT has three parts, not {len(parts)}")
+    header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
+    signature = _decoded(parts[2], "signature")
+    _check_header(header)
+    provider = _provider_of(claims, providers)
+    if header["alg"] not in provider.algorithms:
+        raise _malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
+    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider))
+    kind = _kind_of(header, claims, provider)
+    _check_parties(claims, provider, kind)
+    if "cnf" in claims:
+        raise IdentityRefused(
+            IdentityFault.PROOF_REQUIRED, "cnf: the token is bound to a key, and none is proven here"
+        )
+    issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
+    login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)
+    subject, client = _text(claims, "sub"), _client(claims)
+    machine = bool(client) and subject == client and kind is TokenKind.ACCESS_TOKEN
+    if machine and not provider.machines:
+        raise IdentityRefused(
+            IdentityFault.WRONG_KIND,
+            "sub: is the client itself and no user; set machines = true to take these",
+        )
+    return ProvenIdentity(
+        provider=provider,
+        kind=kind,
+        key=header["kid"],
+        algorithm=header["alg"],
+        subject=subject,
+        client=client,
+        sid=_text(claims, "sid", required=False),
+        token_id=_text(claims, "jti", required=False),
+        logged_in_at_ms=login_ms,
+        issued_at_ms=issued_ms,
+        expires_at_ms=expires_ms,
+        machine=machine,
+        actors=_actors(claims),
+        claims=claims,
+    )
+
+
+def _malformed(detail: str) -> IdentityRefused:
+    return IdentityRefused(IdentityFault.MALFORMED, detail)
+
+
+def _wrong_kind(detail: str) -> IdentityRefused:
+    return IdentityRefused(IdentityFault.WRONG_KIND, detail)
+
+
+def _decoded(part: bytes, name: str) -> bytes:
+    """Return the bytes of a part. Raises IdentityRefused for another text than the one that encodes them."""
+    try:
+        text = part.decode("ascii")
+        data = bytes(base64url.decode(text))
+    except ValueError:
+        raise _malformed(f"{name}: no base64url") from None
+    if base64url.encode(data) != text:
+        raise _malformed(f"{name}: no base64url without padding")
+    return data
+
+
+def _object(part: bytes, name: str) -> dict[str, Any]:
+    try:
+        return read_object(_decoded(part, name), MAX_TOKEN_BYTES)
+    except StateError as error:
+        raise _malformed(f"{name}: {error}") from None
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    for name in _REFUSED_HEADERS:
+        if name in header:
+            raise _malformed(f"header: {name} is not taken")
+    for name in ("alg", "kid"):
+        if not isinstance(header.get(name), str) or not header[name]:
+            raise _malformed(f"header: {name} is required")
+    if not isinstance(header.get("typ", ""), str):
+        raise _malformed("header: typ must be a text")
+
+
+def _untrusted() -> IdentityRefused:
+    return IdentityRefused(IdentityFault.UNTRUSTED, "no key of a provider of this service signed the token")
+
+
+def _provider_of(claims: Mapping[str, Any], providers: Sequence[IdentityProvider]) -> IdentityProvider:
+    issuer = claims.get("iss")
+    if issuer is None and str(claims.get("sub", "")).startswith("spiffe://"):
+        # A JWT-SVID has no issuer: its trust domain is that of its subject.
+        issuer = "/".join(str(claims["sub"]).split("/")[:3])
+        providers = [each for each in providers if each.kind == "spiffe"]
+    for provider in providers:
+        if provider.issuer == issuer:
+            return provider
+    raise _untrusted()
+
+
+def _verify_signature(signed: bytes, signature: bytes, header: Mapping[str, Any], keys: PublicKeys) -> None:
+    from joserfc.jws import JWSRegistry
+
+    key = keys.key(header["kid"], header["alg"])
+    # Only the algorithm of the library is asked: it would read the header again, and warn of older names.
+    if key is None or not JWSRegistry.algorithms[header["alg"]].verify(signed, signature, key):
+        raise _untrusted()
+
+
+def _kind_of(header: Mapping[str, Any], claims: Mapping[str, Any], provider: IdentityProvider) -> TokenKind:
+    """Return the kind of a token. A security event and a logout token are none."""
+    stated = header.get("typ", "").lower().removeprefix("application/")
+    if "events" in claims or stated in ("secevent+jwt", "logout+jwt"):
+        raise _wrong_kind("typ: a statement about an identity is none")
+    if provider.kind != "oidc":
+        if stated not in ("", "jwt", "jose"):
+            raise _wrong_kind(f"typ: the provider {provider.name} signs tokens of typ JWT")
+        return {"kubernetes": TokenKind.KUBERNETES, "ci": TokenKind.CI, "spiffe": TokenKind.SVID}[
+            provider.kind
+        ]
+    kind = {"at+jwt": TokenKind.ACCESS_TOKEN, "oauth-id-jag+jwt": TokenKind.ID_JAG}.get(stated)
+    if kind is not None:
+        return kind
+    if stated in ("", "jwt") and any(name in claims for name in _ID_TOKEN_CLAIMS):
+        return TokenKind.ID_TOKEN
+    raise _wrong_kind("typ: neither an ID token nor an access token of RFC 9068 (at+jwt) nor an ID-JAG")
+
+
+def _check_parties(claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind) -> None:
+    """Require that a token is meant for this service, and was asked for by a client that may."""
+    stated = claims.get("aud")
+    audience = [stated] if isinstance(stated, str) else stated
+    if not isinstance(audience, list) or not audience or not all(isinstance(each, str) for each in audience):
+        raise _wrong_kind("aud: is required, a text or a list of texts")
+    if kind is TokenKind.ID_TOKEN:
+        if not set(audience) <= set(provider.clients):
+            raise _wrong_kind(f"aud: is not of clients of the provider {provider.name}")
+        if (len(audience) > 1 or "azp" in claims) and claims.get("azp") not in provider.clients:
+            raise _wrong_kind(f"azp: is none of the clients of the provider {provider.name}")
+        return
+    if not provider.audience or provider.audience not in audience:
+        raise _wrong_kind(f"aud: does not name the audience of the provider {provider.name}")
+    if provider.kind == "oidc" and claims.get("client_id") not in provider.clients:
+        raise _wrong_kind(f"client_id: is none of the clients of the provider {provider.name}")
+    if kind is TokenKind.KUBERNETES and not isinstance(_inner(claims, "kubernetes.io", "pod"), dict):
+        raise _wrong_kind("kubernetes.io/pod: is required: only tokens that are bound to a pod end with it")
+
+
+def _inner(claims: Mapping[str, Any], *names: str) -> object:
+    found: object = claims
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _expired(detail: str) -> IdentityRefused:
+    return IdentityRefused(IdentityFault.EXPIRED, detail)
+
+
+def _time(claims: Mapping[str, Any], name: str) -> int:
+    """Return a claim that is a time in seconds as ms; 0 if there is none. Raises IdentityRefused."""
+    value = claims.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        raise _malformed(f"{name}: must be a time in seconds since 1970")
+    return int(value * 1000)
+
+
+def _times(
+    claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind, now_ms: int
+) -> tuple[int, int]:
+    issued_ms, expires_ms = _time(claims, "iat"), _time(claims, "exp")
+    if not expires_ms:
+        raise _expired("exp: is required")
+    if not issued_ms:
+        if kind is not TokenKind.SVID:
+            raise _expired("iat: is required")
+        # A JWT-SVID need not say it; its life is an hour at most as its makers advise.
+        issued_ms = max(0, expires_ms - 3_600_000)
+    if expires_ms <= now_ms:
+        raise _expired("exp: the token has expired")
+    if issued_ms > now_ms + MAX_SKEW_MS or _time(claims, "nbf") > now_ms + MAX_SKEW_MS:
+        raise _expired("iat, nbf: the token is of the future; compare the clocks of provider and server")
+    return issued_ms, expires_ms
+
+
+def _login_time(
+    claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind, issued_ms: int, now_ms: int
+) -> int:
+    of_a_login = kind in (TokenKind.ID_TOKEN, TokenKind.ACCESS_TOKEN, TokenKind.ID_JAG)
+    login_ms = _time(claims, "auth_time") if of_a_login else 0
+    if of_a_login and not login_ms and provider.require_auth_time:
+        raise _wrong_kind(
+            "auth_time: is required, since a refreshed token has a later iat than its login; have the client "
+            "ask for max_age, or set require_auth_time = false"
+        )
+    login_ms = login_ms or issued_ms
+    if login_ms > now_ms + MAX_SKEW_MS:
+        raise _expired("auth_time: the login is of the future")
+    if now_ms - login_ms > provider.max_age_ms:
+        raise _expired(f"the login is older than max_age_ms of the provider {provider.name}; log in again")
+    return login_ms
+
+
+def _text(claims: Mapping[str, Any], name: str, *, required: bool = True) -> str:
+    value = claims.get(name, "")
+    if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES or (required and not value):
+        raise _malformed(f"{name}: must be a text of at most {MAX_TEXT_BYTES} bytes")
+    return value
+
+
+def _client(claims: Mapping[str, Any]) -> str:
+    return _text(claims, "azp", required=False) or _text(claims, "client_id", required=False)
+
+
+def _actors(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who acts for the subject, the nearest first. Raises IdentityRefused for more than four."""
+    actors: list[str] = []
+    actor = claims.get("act")
+    while actor is not None:
+        if not isinstance(actor, dict) or len(actors) == MAX_ACTORS:
+            raise _malformed(f"act: must be objects, at most {MAX_ACTORS} inside of each other")
+        actors.append(_text(actor, "sub"))
+        actor = actor.get("act")
+    return tuple(actors)

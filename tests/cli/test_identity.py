@@ -1,0 +1,77 @@
+"""``sessauth identity explain``: what a token proves and gives, offline, and why it gives nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.identity_tokens import claims, public_jwk, signed
+
+from .conftest import Ran, Run
+
+SETTINGS = """
+[[identity_providers]]
+name = "corp"
+issuer = "https://idp.example/realms/one"
+clients = ["desk"]
+jwks_file = "corp.json"
+labels = { tenant = "{tid}" }
+facts = ["acr"]
+
+[[identity_providers.grants]]
+when = { groups = "support" }
+ceiling = ["read:tickets/**"]
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder with a provider and its keys."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "sessauth.toml").write_text(SETTINGS)
+    (folder / "corp.json").write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+    return folder
+
+
+def explained(run: Run, *options: str, **changed: Any) -> Ran:
+    """Explain a token of a login a minute ago, from stdin."""
+    now = int(time.time())
+    times = {"iat": now - 60, "exp": now + 240, "auth_time": now - 60}
+    token = signed(claims(**{**times, "tid": "t1", "acr": "2", **changed}))
+    return run("identity", "explain", "-", *options, stdin=token + "\n")
+
+
+def test_a_token_is_explained_as_lines_and_as_json(run: Run, home: Path) -> None:
+    """All that it proves and gives, and nothing of the token itself."""
+    shown = explained(run)
+    document = explained(run, "--json").json
+
+    assert shown.out.startswith("ACCEPTED\n")
+    for line in ("subject       user:ann", "label tenant  t1", "fact acr      2", "  read:tickets/**"):
+        assert line in shown.out.splitlines()
+    assert (document["accepted"], document["kind"], document["session"]["grants"]) == (True, "ID token", [0])
+    assert document["session"]["ceiling"] == ["read:tickets/**"]
+    assert "eyJ" not in shown.out + json.dumps(document)
+
+
+def test_a_token_that_gives_nothing_is_refused_with_its_word(run: Run, home: Path) -> None:
+    """The identity is shown all the same, where a key of the provider signed the token."""
+    expired, ungranted = explained(run, exp=1), explained(run, groups=[])
+
+    assert (expired.code, expired.out.split(":")[0]) == (1, "REFUSED IDENTITY_EXPIRED")
+    assert (ungranted.code, ungranted.out.split(":")[0]) == (1, "REFUSED IDENTITY_NOT_GRANTED")
+    assert "proves" in ungranted.out and "proves" not in expired.out
+    assert explained(run, "--json", exp=1).json["fault"] == "IDENTITY_EXPIRED"
+
+
+def test_faults_of_the_settings_are_named(run: Run, home: Path) -> None:
+    """No key file, and no provider."""
+    (home / "corp.json").unlink()
+    assert (explained(run).code, "jwks_file" in explained(run).err) == (5, True)
+    (home / "sessauth.toml").write_text("")
+    assert (explained(run).code, "identity_providers" in explained(run).err) == (2, True)
