@@ -74,4 +74,4 @@ def test_faults_of_the_settings_are_named(run: Run, home: Path) -> None:
     (home / "corp.json").unlink()
     assert (explained(run).code, "jwks_file" in explained(run).err) == (5, True)
     (home / "sessauth.toml").write_text("")
-    assert (explained(run).code, "identity_providers" in explained(run).err) == (2, True)
+    assert (explained(run).code, "no identity provider" in explained(run).err) == (2, True)

@@ -60,6 +60,7 @@ FROZEN = {"CutOffService/ListBans", "CutOffService/GetFreeze"}
 STANDING = {"ClusterService/GetStanding", "StatusService/GetStatus"}
 CALLERS = {f"CredentialService/{name}Credential" for name in ("Add", "Remove")}
 CALLERS |= {"CredentialService/ListCredentials"}
+ACTIVITY = {"UsageService/ListActivity"}
 EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
     "operator": PUBLIC
@@ -71,6 +72,7 @@ MAY = {
     | WAITS
     | ANSWERS
     | USES
+    | ACTIVITY
     | EVENTS
     | EVIDENCE
     | HOSTS
@@ -78,9 +80,9 @@ MAY = {
     | CUTS
     | FROZEN
     | CALLERS,
-    "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
+    "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | ACTIVITY | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
-    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS | STANDING | FROZEN,
+    "auditor": PUBLIC | READS | WAITS | USES | ACTIVITY | EVENTS | PROVES | VERIFIERS | STANDING | FROZEN,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
     "follower": PUBLIC | FEEDS | {"KeyService/SignVerifierKey"},
     "": PUBLIC,

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import jwt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,19 +92,10 @@ WORKLOAD = {"aud": SERVICE, "auth_time": None, "nonce": None, "sid": None}
     ],
 )
 def test_each_kind_proves_its_subject(token: Callable[[], str], kind: TokenKind, subject: str) -> None:
-    """A token of each kind that providers sign; another library verifies its signature too."""
-    text = token()
-    found = proven(text)
-    algorithm = jwt.get_unverified_header(text)["alg"]
-    opinion = jwt.decode_complete(
-        text,
-        private_key(algorithm).public_key(),
-        algorithms=[algorithm],
-        options={"verify_exp": False, "verify_iat": False, "verify_aud": False, "verify_nbf": False},
-    )
+    """A token of each kind that providers sign."""
+    found = proven(token())
 
     assert (found.kind, found.subject) == (kind, subject)
-    assert opinion["payload"]["sub"] == subject
 
 
 def test_a_login_has_the_time_of_the_login_and_not_that_of_the_token() -> None:
@@ -158,7 +148,7 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
     "no signature": (lambda: signed(claims()).rpartition(".")[0] + ".", "UNTRUSTED"),
     "alg none": (lambda: f"{part({'alg': 'none', 'kid': 'RS256'})}.{part(claims())}.", "MALFORMED"),
     "alg HS256 with the public key": (
-        lambda: jwt.encode(claims(), public_jwk("RS256")["n"], "HS256", {"kid": "RS256"}),
+        lambda: signed(claims(), "HS256", public_jwk("RS256")["n"], kid="RS256"),
         "MALFORMED",
     ),
     "alg that the provider does not use": (lambda: signed(claims(), "PS256", kid="RS256"), "MALFORMED"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sessauth.server.identity.key_sets import PublicKeys
 from sessauth.server.identity.providers import IdentityProvider
@@ -39,13 +41,9 @@ def private_key(algorithm: str) -> Any:
 
 def public_jwk(algorithm: str, **changed: Any) -> dict[str, Any]:
     """Return a public key of a set; its name is that of the algorithm."""
-    public = private_key(algorithm).public_key()
-    if algorithm.startswith(("RS", "PS", "weak")):
-        found = RSAAlgorithm.to_jwk(public, as_dict=True)
-    elif algorithm.startswith("ES"):
-        found = ECAlgorithm(ECAlgorithm.SHA256).to_jwk(public, as_dict=True)
-    else:
-        found = OKPAlgorithm.to_jwk(public, as_dict=True)
+    kind = {"E": ECKey, "R": RSAKey, "P": RSAKey, "w": RSAKey}.get(algorithm[0])
+    kind = OKPKey if kind is None or algorithm.startswith("Ed") else kind
+    found = kind.import_key(private_key(algorithm).public_key()).as_dict(private=False)
     return {**found, "kid": algorithm, "use": "sig", **changed}
 
 
@@ -96,10 +94,26 @@ def part(value: object) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def signed(payload: Mapping[str, Any] | bytes, algorithm: str = "RS256", **header: Any) -> str:
-    """Return a token with a signature that stands; None leaves a header out."""
+def signed(
+    payload: Mapping[str, Any] | bytes, algorithm: str = "RS256", secret: str = "", **header: Any
+) -> str:
+    """Return a token with a signature that stands; None leaves a header out. HS256 has a secret."""
     headers = {"kid": algorithm, "typ": "JWT", "alg": algorithm, **header}
     headers = {name: value for name, value in headers.items() if value is not None}
     head = f"{part(headers)}.{part(payload if isinstance(payload, bytes) else dict(payload))}"
-    signer = jwt.get_algorithm_by_name("EdDSA" if algorithm == "Ed25519" else algorithm)
-    return f"{head}.{part(signer.sign(head.encode(), private_key(algorithm)))}"
+    if secret:
+        return f"{head}.{part(hmac.digest(secret.encode(), head.encode(), 'sha256'))}"
+    return f"{head}.{part(_signature(private_key(algorithm), algorithm, head.encode()))}"
+
+
+def _signature(key: Any, algorithm: str, data: bytes) -> bytes:
+    """Return the signature of RFC 7518 section 3, or of RFC 8037, by OpenSSL."""
+    if algorithm.startswith("Ed"):
+        return bytes(key.sign(data))
+    digest = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}[algorithm[-3:]]()
+    if algorithm.startswith("ES"):
+        size = (key.key_size + 7) // 8
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
+        return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+    pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
+    return bytes(key.sign(data, pss if algorithm.startswith("PS") else padding.PKCS1v15(), digest))
