@@ -21,7 +21,6 @@ from tests.support.identity_tokens import (
     claims,
     key_set,
     part,
-    private_key,
     provider,
     public_jwk,
     signed,

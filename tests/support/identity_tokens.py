@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import warnings
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from functools import cache
@@ -41,9 +42,11 @@ def private_key(algorithm: str) -> Any:
 
 def public_jwk(algorithm: str, **changed: Any) -> dict[str, Any]:
     """Return a public key of a set; its name is that of the algorithm."""
-    kind = {"E": ECKey, "R": RSAKey, "P": RSAKey, "w": RSAKey}.get(algorithm[0])
-    kind = OKPKey if kind is None or algorithm.startswith("Ed") else kind
-    found = kind.import_key(private_key(algorithm).public_key()).as_dict(private=False)
+    kind = OKPKey if algorithm.startswith("Ed") else ECKey if algorithm.startswith("ES") else RSAKey
+    with warnings.catch_warnings():
+        # The weak one is meant to be weak.
+        warnings.simplefilter("ignore")
+        found = kind.import_key(private_key(algorithm).public_key()).as_dict(private=False)
     return {**found, "kid": algorithm, "use": "sig", **changed}
 
 

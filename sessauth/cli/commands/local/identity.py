@@ -37,7 +37,9 @@ def explain(settings: Settings, token_file: str) -> None:
 
     config = settings.config()
     if not config.identity_providers:
-        raise UsageError(f"{config.home / 'sessauth.toml'}: names no identity provider; see docs/operations/settings.md")
+        raise UsageError(
+            f"{config.home / 'sessauth.toml'}: names no identity provider; see docs/operations/settings.md"
+        )
     token = read_bytes(token_file, "token", MAX_TOKEN_BYTES + 2).strip()
     try:
         proven = verify(
