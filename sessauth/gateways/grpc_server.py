@@ -38,7 +38,6 @@ class ListeningServer:
         share: PoolShare[Rpc] = PoolShare(self._pool)
         self._receiving = Receiving(RECEIVE_MS)
         self._plan = Plan(share, False, self._run, _refuse, self._receiving.deliver)
-        self._sockets: list[Path] = []
         self._server = NativeServer(
             self._accept, self._receiving, slow_reader_seconds=SLOW_READER_SECONDS, direct=direct
         )
@@ -56,7 +55,6 @@ class ListeningServer:
         if "/" in address or not colon:
             path = Path(address.removeprefix("unix:"))
             bind_unix(self._server, path)
-            self._sockets.append(path)
             return str(path)
         if host.strip("[]") not in LOOPBACK and not insecure_tcp:
             raise UsageError(f"listen: others reach {address} without TLS: use a socket, or insecure_tcp")
@@ -74,8 +72,6 @@ class ListeningServer:
         """Accept no more calls, let running ones end within the grace, and remove sockets."""
         self._server.stop(grace_seconds).wait(grace_seconds + 1)
         self._pool.shutdown()
-        while self._sockets:
-            self._sockets.pop().unlink(missing_ok=True)
 
     def _accept(self, rpc: Rpc) -> None:
         if rpc.method not in self._answers:

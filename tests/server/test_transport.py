@@ -5,6 +5,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import grpc
@@ -18,7 +19,7 @@ from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.call import CallContext, Deadline
-from sessauth.server.transport.native import NativeServer, Receiving, bind_tcp
+from sessauth.server.transport.native import NativeServer, Receiving, bind_tcp, bind_unix
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
@@ -285,6 +286,27 @@ def test_a_socket_in_use_is_left_alone() -> None:
             with pytest.raises(ConfigError, match="another server"):
                 Control(server_config.load(home, {}))
             assert made.socket.exists()
+
+
+def test_a_socket_that_took_the_place_of_a_stopping_server_stays(tmp_path: Path) -> None:
+    """A server that still ends its calls removes no file of the one that listens there now."""
+    path = tmp_path / "check-0.sock"
+    first, second = (
+        NativeServer(lambda rpc: None, Receiving(1_000), slow_reader_seconds=1.0) for _ in range(2)
+    )
+    bind_unix(first, path)
+    first.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.connect(str(path))
+        ended = first.stop(1.0)
+        bind_unix(second, path)
+        assert not ended.is_set()
+    assert ended.wait(10)
+    first.stop(0.0)
+
+    assert path.exists()
+    second.stop(0.0)
+    assert not path.exists()
 
 
 def test_health_says_what_is_ready(service: Service) -> None:

@@ -164,7 +164,7 @@ class Control:
             forward=self.part.forward,
             checks_at=checks_at,
         )
-        opened.callback(self.serving.remove_sockets)
+        opened.callback(self.serving.stop_listening)
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)

@@ -80,8 +80,6 @@ class Serving:
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving, checks_at)
         self._server = self._make_server(direct, callers, receiving, reuse_port=reuse_port)
-        self._sockets: list[Path] = []
-        self._started = False
 
     def _make_server(
         self, direct: DirectChecks | None, callers: Authenticator, receiving: Receiving, *, reuse_port: bool
@@ -105,7 +103,6 @@ class Serving:
     def bind_unix(self, path: Path) -> None:
         """Listen on a Unix socket. Raises ConfigError."""
         bind_unix(self._server, path)
-        self._sockets.append(path)
 
     def bind_tcp(self, address: str, setting: str = "tcp.address") -> int:
         """Listen on TCP; returns the port. Raises ConfigError, which names ``setting``."""
@@ -113,7 +110,6 @@ class Serving:
 
     def start(self) -> None:
         """Begin to answer."""
-        self._started = True
         self.pools.watch()
         self._server.start()
 
@@ -141,14 +137,10 @@ class Serving:
         self._deadline.close()
         self.pools.close()
         self._finisher.close()
-        self.remove_sockets()
 
-    def remove_sockets(self) -> None:
-        """Stop listening if the server was not started, and remove the files of its Unix sockets."""
-        if not self._started:
-            self._server.stop(0.0)
-        while self._sockets:
-            self._sockets.pop().unlink(missing_ok=True)
+    def stop_listening(self) -> None:
+        """Stop listening, where the server was not started or has stopped."""
+        self._server.stop(0.0)
 
     @property
     def loop(self) -> Loop:

@@ -107,6 +107,8 @@ class NativeServer:
         receiving.hurry = self.loop.wake
         self._ended = threading.Event()
         self._started = False
+        # The files of the Unix sockets that are listened on.
+        self._sockets: list[str] = []
         # When every call is cancelled, on the monotonic clock; None: it does not stop yet.
         self._stop_at: float | None = None
         # The time of the last poll, on the monotonic clock.
@@ -120,13 +122,15 @@ class NativeServer:
         """
         if address.startswith(UNIX):
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            path = address[len(UNIX) :]
             try:
-                listener.bind(address[len(UNIX) :])
+                listener.bind(path)
                 listener.listen(BACKLOG)
             except OSError:
                 listener.close()
                 raise
             self.loop.listen(listener, tls)
+            self._sockets.append(path)
             return 1
         host, _, stated = address.rpartition(":")
         port = 0
@@ -158,7 +162,13 @@ class NativeServer:
         threading.Thread(target=self._serve, name="sessauth-loop", daemon=True).start()
 
     def stop(self, grace_seconds: float) -> threading.Event:
-        """Accept no more calls, cancel the rest after the grace; returns an event that is set at the end."""
+        """Accept no more calls, cancel the rest after the grace; returns an event that is set at the end.
+
+        The files of Unix sockets are removed first: once nobody listens there, another server may have put
+        its own socket in the place.
+        """
+        while self._sockets:
+            Path(self._sockets.pop()).unlink(missing_ok=True)
         if not self._started:
             self.loop.stop_listening()
             self._ended.set()
