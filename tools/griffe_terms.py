@@ -64,7 +64,8 @@ def _expand(function: Function) -> None:
         function.parameters.add(
             Parameter(name, annotation=annotation, kind=ParameterKind.keyword_only, default=default)
         )
-    text = [function.docstring.value if function.docstring else "", "Keyword Args:"]
+    stated = function.docstring.value if function.docstring else ""
+    text = [re.sub(rf"\n    {packed[0].name}: .*(\n     .*)*", "", stated), "Keyword Args:"]
     for each in [kind, *kind.mro()]:
         for section in each.docstring.parse("google") if each.docstring else ():
             if section.kind is DocstringSectionKind.attributes:

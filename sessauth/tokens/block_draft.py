@@ -164,7 +164,7 @@ class BlockTerms(TypedDict, total=False):
     """Terms of a new block beside its scopes and audience. One that is left out states nothing.
 
     Attributes:
-        ttl_ms: how long it lives from now.
+        ttl_ms: how long it lives from now, in ms.
         ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
             With ``to`` it is ``bound``, and no other value is accepted.
         to: the public key, or its text, of the holder that it is bound to: each call then needs a proof by

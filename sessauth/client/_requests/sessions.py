@@ -57,9 +57,19 @@ STATUSES = {
 class OpenTerms(SessionTerms, total=False):
     """Terms of a new session. ``subject`` and ``ceiling`` are required.
 
-    ``ttl_ms`` 0: the server's default lifetime; ``lease_ms`` 0: no lease. ``visible_facts`` are the
-    names of the facts that holders' blocks may test. ``observe``, for operators alone: the ceiling refuses
-    nothing, and its would-be refusals are recorded.
+    Attributes:
+        subject: the agent that acts in it.
+        purpose: a text that people read: what it is opened for.
+        owner: on whose behalf the agent acts.
+        parent_id: the id of the session whose end is its end too, 16 bytes.
+        ttl_ms: how long it lives at most, in ms. 0: the server's default lifetime.
+        lease_ms: how long it lives without a renewal, in ms. 0: no lease.
+        issuer_key_ids: the keys that may sign its tokens, each id of 32 bytes. None: every active key.
+        observe: for operators alone: the ceiling refuses nothing, and its would-be refusals are recorded.
+        ceiling: the scopes that no token of it exceeds.
+        facts: values that conditions of scopes compare.
+        visible_facts: the names of the facts that holders' blocks may test.
+        labels: names and values by which sessions are listed and ended.
     """
 
     ceiling: Required[Sequence[Scope | str]]
@@ -128,8 +138,13 @@ def get_session(session_id: bytes | str) -> RpcRequest[Session]:
 class SessionFilters(TypedDict, total=False):
     """Filters of ListSessions; unset ones do not limit.
 
-    ``status``: ACTIVE, SUSPENDED or ENDED, in any case. ``id_prefix`` are the first 4 to 32 hex digits of
-    the id.
+    Attributes:
+        status: ACTIVE, SUSPENDED or ENDED, in any case.
+        subject: the whole subject.
+        owner: the whole owner.
+        parent_id: the id of the parent session, 16 bytes.
+        labels: labels that it has, all of them.
+        id_prefix: the first 4 to 32 hex digits of the id.
     """
 
     status: str

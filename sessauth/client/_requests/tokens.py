@@ -74,9 +74,10 @@ _VERDICTS: Final = {
 
 
 class MintTerms(BlockTerms, total=False):
-    """Terms of a block that the server makes. ``strict`` refuses a scope that is not proven to narrow.
+    """Terms of a block that the server makes. Without ``ttl_ms`` a token ends with its session, or as its parent.
 
-    Without ``ttl_ms`` a token ends with its session, or as its parent.
+    Attributes:
+        strict: refuse a scope that is not proven to narrow.
     """
 
     strict: bool
