@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo demo-cluster demo-console serve test test-slow test-all test-long test-crewai test-sanitized lint types lint-rest format stubtest bench bench-quick \
-        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls package wheels clean
+        bench-grants bench-instructions bench-docs bench-peers cerbos proto proto-check vectors vectors-check client client-check controls docs docs-serve package wheels clean
 .SILENT:
 .DELETE_ON_ERROR:
 # With it each server that a test starts would compile the package again, and each run of pytest the tests.
@@ -23,6 +23,7 @@ MEMORY := $(shell df --output=avail -k /dev/shm 2>/dev/null | awk 'NR == 2 && $$
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PEERS := .venv-peers/.installed
+SITE := $(VENV)/.site-installed
 RESULTS := benchmarks/results/local
 KERNEL := $(wildcard $(addprefix sessauth/_fast/,*.pyx *.pxd */*.pyx */*.pxd))
 # The modules: each .pyx that no other includes.
@@ -191,6 +192,16 @@ client: $(INSTALLED) ## write the blocking client again, from the asyncio one
 
 client-check: $(INSTALLED) ## fail if the blocking client is not what the asyncio one gives
 	$(RUN) tools/generate_sync_client.py --check
+
+$(SITE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	touch $@
+
+docs: $(BUILT) $(SITE) ## the site of docs/ and the reference of the package, in build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+
+docs-serve: $(BUILT) $(SITE) ## the site on 127.0.0.1:8000, built again after each change, until Ctrl-C
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve --quiet --strict --dev-addr 127.0.0.1:8000
 
 # Interpreters that are missing are left out.
 wheels: $(INSTALLED) ## manylinux wheels of each Python that is here, with libnghttp2 inside, tried in a bare environment

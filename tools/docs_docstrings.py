@@ -1,19 +1,21 @@
-"""An extension of griffe: what docstrings and signatures of the package mean in the reference.
+"""An extension of griffe: completes signatures and docstrings for the reference.
 
-Parameters that a TypedDict states (``tokens/terms.py``) become parameters of the function, roles of names become links.
+Parameters that a TypedDict states (``tokens/terms.py``) become parameters of the function, the kernel's docstrings
+are those of the compiled modules, and names and pages become links.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from griffe import (
     Class,
     Docstring,
     DocstringSectionKind,
-    Expr,
     ExprSubscript,
     Extension,
     Function,
@@ -26,18 +28,26 @@ from griffe import (
 
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`~?([\w.]+)`")
 _PAGE = re.compile(r"\bdocs/([\w/-]+)\.md(#[\w-]+)?")
+# Cython opens a docstring with the signature, and makes one of an attribute's type.
+_EMBEDDED = re.compile(r"\A[\w.]+(?:\(.*\)(?: -> .*)?(?:\n\n|\Z)|: [\w.]+\Z)")
 
 
-class Terms(Extension):
-    """Completes each function and docstring once the package is loaded."""
+class Docstrings(Extension):
+    """Completes each function and docstring of a package once it is loaded."""
 
     def on_package(self, *, pkg: Module, **_: Any) -> None:
         """Complete ``pkg``; names in it can be resolved now."""
-        for each in list(_objects(pkg)):
+        objects = list(_objects(pkg))
+        for each in objects:
+            if str(each.filepath).endswith(".pyi") and ".v1." not in each.path:
+                _take_compiled(each)
             if isinstance(each, Function):
                 _expand(each)
             if each.docstring:
                 each.docstring.value = _linked(each, each.docstring.value)
+        for each in objects:
+            if isinstance(each, Class):
+                _inherit(each)
 
 
 def _objects(parent: Object) -> Iterator[Object]:
@@ -45,6 +55,27 @@ def _objects(parent: Object) -> Iterator[Object]:
     for member in parent.members.values():
         if isinstance(member, Object):
             yield from _objects(member)
+
+
+def _take_compiled(stub: Object) -> None:
+    """Give ``stub`` the docstring that it has in its compiled module."""
+    module = stub.module.path
+    name = stub.path.removeprefix(module).lstrip(".")
+    try:
+        compiled = attrgetter(name)(importlib.import_module(module)) if name else None
+    except AttributeError:
+        # A name of the stub alone: a protocol, an alias.
+        return
+    stated = _EMBEDDED.sub("", getattr(compiled, "__doc__", None) or "")
+    stub.docstring = Docstring(stated, parent=stub) if stated else None
+
+
+def _inherit(kind: Class) -> None:
+    """Give each member of ``kind`` that has no docstring that of its base class."""
+    for base in kind.mro():
+        for name, member in kind.members.items():
+            if not member.is_alias and not member.docstring and name in base.members:
+                member.docstring = base.members[name].docstring
 
 
 def _expand(function: Function) -> None:
