@@ -28,6 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         # Others are of the theme.
         found.append(_file(config, File, f"docs/{file.src_uri}") if file.src_dir == config.docs_dir else file)
     found.append(_file(config, File, "README.md"))
+    found.append(File("iframe-worker.js", str(ROOT / "tools"), f"{config.site_dir}/assets/javascripts", False))
     pages = [file for file in found if file.is_documentation_page()]
     while pages:
         page = pages.pop()
