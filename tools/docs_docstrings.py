@@ -110,8 +110,9 @@ def _linked(place: Object, text: str) -> str:
 
     def link(match: re.Match[str]) -> str:
         name = match[1]
+        first, dot, rest = name.partition(".")
         try:
-            target = place.resolve(name)
+            target = place.resolve(first) + dot + rest
         except GriffeError:
             target = name
         return f'<autoref optional identifier="{target}"><code>{name}</code></autoref>'

@@ -85,11 +85,12 @@ def test_documents_that_files_name_exist() -> None:
 
 
 def test_an_index_names_every_page() -> None:
-    """docs/README.md leads to each page beside it, of how-to and of operations."""
+    """docs/README.md leads to each page beside it, of how-to and of operations, and to the reference."""
     page = Document(DOCS / "README.md")
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in page.links()}
     pages = {path for folder in ("", "how-to", "operations") for path in (DOCS / folder).glob("*.md")}
 
+    assert DOCS / "reference" / "README.md" in linked
     assert {path.name for path in pages - linked} - {"README.md"} == set()
     assert len(pages) >= 24
 
