@@ -1,7 +1,7 @@
 """An extension of griffe: completes signatures and docstrings for the reference.
 
-Parameters that a TypedDict states (``tokens/terms.py``) become parameters of the function, the kernel's docstrings
-are those of the compiled modules, and names and pages become links.
+Parameters that a TypedDict states (``tokens/terms.py``) become parameters of the function. The kernel's
+docstrings are those of the compiled modules. Names and pages become links.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from griffe import (
     Class,
     Docstring,
     DocstringSectionKind,
+    Expr,
     ExprSubscript,
     Extension,
     Function,
@@ -84,14 +85,17 @@ def _expand(function: Function) -> None:
     if not packed or not isinstance(packed[0].annotation, ExprSubscript):
         return
     terms = packed[0].annotation
-    if terms.canonical_path != "typing.Unpack":
+    if terms.canonical_path != "typing.Unpack" or isinstance(terms.slice, str):
         return
     kind = function.modules_collection[terms.slice.canonical_path]
     del function.parameters[packed[0].name]
     for name, attribute in kind.attributes.items():
-        annotation, default = attribute.annotation, "..."
+        annotation: str | Expr | None = attribute.annotation
+        default: str | None = None
         if isinstance(annotation, ExprSubscript) and annotation.canonical_path == "typing.Required":
-            annotation, default = annotation.slice, None
+            annotation = annotation.slice
+        else:
+            default = "..."
         function.parameters.add(
             Parameter(name, annotation=annotation, kind=ParameterKind.keyword_only, default=default)
         )

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the site has the layout of the tree, so each link between files leads where it leads there."""
+"""Hooks of mkdocs: the site has the layout of the tree, so a link between files leads to the same file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         # Others are of the theme.
         found.append(_file(config, File, f"docs/{file.src_uri}") if file.src_dir == config.docs_dir else file)
     found.append(_file(config, File, "README.md"))
-    found.append(File("iframe-worker.js", str(ROOT / "tools"), f"{config.site_dir}/assets/javascripts", False))
+    found.append(
+        File("iframe-worker.js", str(ROOT / "tools"), f"{config.site_dir}/assets/javascripts", False)
+    )
     pages = [file for file in found if file.is_documentation_page()]
     while pages:
         page = pages.pop()

@@ -69,7 +69,9 @@ def test_a_page_from_a_disk_is_searched(chromium, site: Path, page: str, words: 
     opened.goto((site / page).as_uri())
     opened.locator(".md-search__input").click()
     opened.keyboard.type(words)
-    opened.locator(f'.md-search-result__link[href*="{found}"]').first.wait_for(state="attached", timeout=30_000)
+    opened.locator(f'.md-search-result__link[href*="{found}"]').first.wait_for(
+        state="attached", timeout=30_000
+    )
 
     assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
 

@@ -61,7 +61,7 @@ def _imported() -> Iterator[str]:
 
 
 def _found(name: str) -> object:
-    """Return the object of a dotted name; the name itself where its module needs a framework that is not here."""
+    """Return the object of a dotted name, or the name where a framework that is not here is needed."""
     if name == sessauth.errors.__name__:
         return sessauth.errors
     module, _, attribute = name.rpartition(".")
@@ -73,12 +73,14 @@ def _found(name: str) -> object:
         return name
 
 
-SHOWN = [_found(name) for name in LISTED] + [each for each in vars(sessauth.errors).values() if inspect.isclass(each)]
+SHOWN = [_found(name) for name in LISTED] + [
+    each for each in vars(sessauth.errors).values() if inspect.isclass(each)
+]
 
 
 @pytest.mark.parametrize("name", sorted({*_exported(), *_imported()}))
 def test_every_public_name_is_in_the_reference(name: str) -> None:
-    """What packages export, and what pages and examples import, is on a page of docs/reference."""
+    """Each name that packages export, and that pages or examples import, is on a page of docs/reference."""
     assert _found(name) in SHOWN
 
 
@@ -88,7 +90,9 @@ def _members(shown: object) -> Iterator[tuple[str, object]]:
         if kind.__module__.startswith("sessauth"):
             for name, member in vars(kind).items():
                 function = getattr(member, "__func__", member)
-                if not name.startswith("_") and (inspect.isroutine(function) or isinstance(function, property)):
+                if not name.startswith("_") and (
+                    inspect.isroutine(function) or isinstance(function, property)
+                ):
                     yield name, function
 
 

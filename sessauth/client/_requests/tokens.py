@@ -74,7 +74,9 @@ _VERDICTS: Final = {
 
 
 class MintTerms(BlockTerms, total=False):
-    """Terms of a block that the server makes. Without ``ttl_ms`` a token ends with its session, or as its parent.
+    """Terms of a block that the server makes.
+
+    Without ``ttl_ms`` a token ends with its session, or as its parent.
 
     Attributes:
         strict: refuse a scope that is not proven to narrow.
