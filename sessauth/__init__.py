@@ -7,6 +7,8 @@ command that uses none starts fast.
 
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from .approvals.approver import Approver as Approver
     from .approvals.approver import ApproverKey as ApproverKey

@@ -11,9 +11,9 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from .. import __version__
 from .._fast._check import WireError
 from ..crypto.keys import KeyStatus
 from ..errors import UsageError
@@ -243,7 +243,7 @@ def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
         return None
     result["metadata"] |= {
         "version": VERSION,
-        "product": {"name": "sessauth", "vendor_name": "sessauth", "version": _product_version()},
+        "product": {"name": "sessauth", "vendor_name": "sessauth", "version": __version__},
         "log_name": "audit",
         "log_provider": str(begin.get("process", "")),
         "sequence": entry.record.get("n", 0),
@@ -302,10 +302,3 @@ def _endpoint(source: str) -> dict[str, str]:
         return {"ip": str(ipaddress.ip_address(source))}
     except ValueError:
         return {"name": source or "unknown"}
-
-
-def _product_version() -> str:
-    try:
-        return version("sessauth")
-    except PackageNotFoundError:
-        return ""

@@ -233,6 +233,18 @@ def test_offline_commands_load_no_server_parts(run: Run, stored: Path) -> None:
     assert ran.stderr == "[]\n"
 
 
+def test_the_version_alone_loads_nothing_of_the_command_line(run: Run) -> None:
+    """It is what the command line itself would print."""
+    program = (
+        "import sys\nfrom sessauth.cli.__main__ import main\n"
+        "main()\nprint('click' in sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", program, "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert (ran.stdout, ran.stderr) == (run("--version").out, "False\n")
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_load_no_command_and_no_kernel(option: str) -> None:
     """They take as long as click does."""

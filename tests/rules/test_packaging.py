@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import sessauth
 from sessauth._fast import _stamp
 from tests.support.tree import PACKAGE, ROOT
 
@@ -30,6 +31,19 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, check=True, capture_output=True)
     return {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+
+
+def test_a_wheel_has_the_version_of_the_package() -> None:
+    """The version is stated once, in the package."""
+    program = (
+        "import setuptools\n"
+        "distribution = setuptools.dist.Distribution()\n"
+        "distribution.parse_config_files()\nprint(distribution.get_version())\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert ran.stdout.strip() == sessauth.__version__
 
 
 def test_a_wheel_holds_no_kernel_source(wheel_files: set[str]) -> None:

@@ -22,13 +22,13 @@ from typing import Any, Final
 
 import pytest
 
+from sessauth import __version__
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.model.server_status import ServerStatus
 from sessauth.server.config import Config, from_dict, load
 from sessauth.server.doctor import examination, folder_checks
 from sessauth.server.doctor.finding import SEVERITIES, Finding, Host
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.metrics.state import version
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.transport import requirements
@@ -46,7 +46,7 @@ from tests.support.tree import ROOT
 # The package reads the state in a process of its own.
 pytestmark = pytest.mark.slow
 
-READY: Final = ServerStatus(version=version(), role="single")
+READY: Final = ServerStatus(version=__version__, role="single")
 DAY_MS: Final = 86_400_000
 # The file of a state has the size of its map, and is copied for each test.
 MAP_BYTES: Final = 4 << 20

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import __version__
 from ...audit import layout
 from ...audit.layout import public_keys
 from ...audit.read.story import AuditHost
@@ -39,7 +39,7 @@ def pack_sources(
     Raises KeyFolderError if the keys of a log can't be read, and errors of the server.
     """
     folders = [(host.folder, _audit_keys(host)) for host in hosts]
-    made_by = f"sessauth {version('sessauth')}"
+    made_by = f"sessauth {__version__}"
     if no_server:
         yield PackSources(folders, {"keys": []}, lambda session: SessionPapers(), made_by)
         return

@@ -21,13 +21,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from ... import __version__
 from ...errors import ConfigError, StateError
 from ...model.server_status import ServerStatus
 from ...state import layout
 from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config import Config
 from ..keys import local_files
-from ..metrics.state import version
 from ..sections import host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
 from ..transport.requirements import require_libraries
@@ -95,10 +95,10 @@ def _running(status: ServerStatus) -> Iterator[Finding]:
             f"{status.worker_restarts} were started again",
             "the log says why: worker_silent, worker_died, worker_died_at_start, worker_failed",
         )
-    if status.version != version():
+    if status.version != __version__:
         yield Finding(
             "other_version",
-            f"the server runs version {status.version}, installed is {version()}",
+            f"the server runs version {status.version}, installed is {__version__}",
             "restart the server",
         )
     if status.audit_fault:

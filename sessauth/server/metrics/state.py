@@ -6,13 +6,13 @@ page. Counts of all sessions are reused, so that counting takes a bounded share 
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ... import __version__
 from ... import metrics as check_metrics
 from ...errors import SessauthError
 from ...metrics import Metric, counter, family, gauge
@@ -117,7 +117,7 @@ class StateNumbers:
                 return families
 
     def _process(self) -> Iterator[Family]:
-        yield family(BUILD_INFO, {(version(),): 1.0})
+        yield family(BUILD_INFO, {(__version__,): 1.0})
         yield family(READY, float(self.ready()))
         yield family(WORKER_RESTARTS, float(self.restarts()))
         yield family(BRAKE, float(bool(self.writer.braked)))
@@ -169,14 +169,6 @@ class StateNumbers:
         if revision != self._revision:
             self._revision = revision
             self._changed_at = time.monotonic()
-
-
-def version() -> str:
-    """Return the version of the installed package."""
-    try:
-        return importlib.metadata.version("sessauth")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 # Counting all sessions may take this share of one processor: slow statistics are cached for longer.

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ... import limits
+from ... import __version__, limits
 from ...audit.write import stream_register
 from ...clock import SystemClock
 from ...errors import SessauthError, StateError
@@ -32,7 +32,7 @@ from ..keys.certificates import certificate_end
 from ..keys.issuer_keyring import KeyRing
 from ..log import event
 from ..metrics.service import RecentDecisions
-from ..metrics.state import SessionCensus, version
+from ..metrics.state import SessionCensus
 from .supervisor import Supervisor
 
 SINGLE: Final = "single"
@@ -60,7 +60,7 @@ class StatusReport:
         writer, part, recent, alarm = self.writer, self.part, self.recent(), self.part.alarm
         workers = self.supervisor.workers
         status = ServerStatus(
-            version=version(),
+            version=__version__,
             uptime_ms=int((time.monotonic() - self.began) * 1000),
             role=_role(self.config, leads=writer.leads),
             host=part.host,
@@ -99,7 +99,7 @@ def folder_status(config: Config) -> ServerStatus:
         size = int(reader.env.info()["map_size"])
     with brake_page.reader_page(config.state_dir / layout.BRAKE_FILE) as page:
         status = ServerStatus(
-            version=version(),
+            version=__version__,
             role=_role(config, leads=False),
             host=config.host,
             revision=head.revision,
