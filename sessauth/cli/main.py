@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from .. import __version__
 from ..errors import SessauthError, Unauthenticated, UsageError
 from . import output
 from .context import Settings, json_option
@@ -93,6 +95,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         "state": ("local.service:state", "Check and copy the state of a local service."),
         "cluster": ("local.cluster:cluster", "Run several servers on one log."),
+        "completion": (
+            "local.completion:completion",
+            "Print the script with which a shell completes commands, options, values and files.",
+        ),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -135,9 +141,14 @@ class SessauthGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command to run; an unknown name is refused with the names that are alike.
 
-        ``help`` in front of a command's words asks for that command's help.
+        ``help`` in front of a command's words asks for that command's help, before ``exit-codes`` for theirs.
         """
         if args[0] == "help":
+            if args[1:] == ["exit-codes"]:
+                formatter = ctx.make_formatter()
+                formatter.write_dl([(str(code), text) for code, text in output.EXIT_CODES.items()])
+                click.echo(formatter.getvalue(), nl=False)
+                ctx.exit()
             if not args[1:]:
                 click.echo(ctx.get_help())
                 ctx.exit()
@@ -157,7 +168,9 @@ class SessauthGroup(click.Group):
             code = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
-            if settings.json:
+            # An unknown word or option is found before the --json that comes after it.
+            words = args[0] if args else extra.get("args") or sys.argv[1:]
+            if settings.json or "--json" in takewhile(lambda word: word != "--", words):
                 output.report(UsageError(), error.format_message(), as_json=True)
             else:
                 error.show()
@@ -196,7 +209,8 @@ def _alike(name: str) -> list[str]:
 
 @click.group(
     cls=SessauthGroup,
-    epilog=output.EXIT_CODES_HELP,
+    epilog="\b\n'sessauth help COMMAND' shows the help of a command,\n"
+    "'sessauth help exit-codes' the exit codes.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--home", type=PATH, help="Folder of a local service [SESSAUTH_HOME].")
@@ -215,7 +229,7 @@ def _alike(name: str) -> list[str]:
 @click.option("--tls-key", type=PATH, help="Key of the own certificate.")
 @click.option("--tls-server-name", default="", help="Name to expect in the server's certificate.")
 @click.option("--insecure-tcp", is_flag=True, help="Permit TCP without TLS; tokens travel in the clear.")
-@click.version_option(package_name="sessauth")
+@click.version_option(__version__)
 @json_option
 @click.pass_obj
 def cli(settings: Settings, /, **options: Any) -> None:

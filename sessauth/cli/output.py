@@ -194,31 +194,24 @@ BROKEN_PIPE = 141
 # Attributes that hold the stable word of the package's errors.
 _WORDS = ("word", "reason", "problem", "fault")
 
-EXIT_CODES_HELP = """\b
-Exit codes:
-  0  done; of check, permit commit: allowed; of allowed: the token stands;
-     of token inspect: verified, or nobody asked; of session receipt, verify-closed: closed;
-     of audit verify: intact; of audit replay: nothing was found;
-     of audit story: nothing outlived the session; of evidence, evidence verify: proven;
-     of cluster heads: all agree;
-     of conformance: every answer is right; of mcp guard: the client ended;
-     of catalogue diff: nothing differs; of status: the server is ready; of doctor: nothing is wrong
-  1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified;
-     of session receipt, verify-closed: not closed, or not proven; of audit verify: the log is not
-     what was written, or there is none; of audit replay: something can't have been so;
-     of audit story: something outlived the session, or it is not proved;
-     of evidence, evidence verify: not proven; of cluster heads: not all agree;
-     of conformance: an answer is wrong or missing; of mcp guard: the token is refused, or its
-     session ended; of catalogue diff: something differs; of status: it denies every check;
-     of doctor: there are warnings
-  2  usage: an argument, a file or a token that can't be read; of doctor: there are errors
-  3  the server refused: credential, role, not found, or against the rules
-  4  the server can't be reached or did not answer in time
-  5  the state folder or the key folder can't be used
-  70  a mistake of ours; please report it
-  130  interrupted
-  141  whoever read the output went away
-"""
+# By code, as docs/cli.md has it.
+EXIT_CODES: Final[Mapping[int, str]] = {
+    OK: "done; of a check: allowed; of a verification: proven, intact, closed or without a difference; of "
+    "status: the server is ready; of doctor: nothing is wrong; of mcp guard: the client ended",
+    DENIED: "of check, permit commit, allowed, mcp guard: denied, or the token is refused; of token inspect, "
+    "session receipt, session verify-closed, evidence, evidence verify, audit verify, audit replay, audit "
+    "story, cluster heads, conformance, catalogue diff, demo: not proven, or something was found; of status: "
+    "it denies every check; of doctor: there are warnings",
+    USAGE: "usage: an argument, a file or a token that can't be read; of doctor: there are errors; of mcp "
+    "guard: a line is too long",
+    REFUSED: "the server refused: credential, role, not found, or against the rules",
+    UNAVAILABLE: "the server can't be reached or did not answer in time; of mcp guard: it ended",
+    STATE: "the state folder or the key folder can't be used; of state check: or the brake is set, or the "
+    "state is stale",
+    INTERNAL: "an internal error of sessauth; please report it",
+    INTERRUPTED: "interrupted",
+    BROKEN_PIPE: "the reader of the output closed it",
+}
 
 # Parameters that no option is declared for by name, and the option that states each.
 PARAMETERS: Final[Mapping[str, str]] = {

@@ -159,9 +159,17 @@ def label(text: str | tuple[str, str]) -> tuple[str, str]:
 
 
 PATH = click.Path(path_type=Path)
+# A name that the command reads itself, as it reads "-": the shell completes it, and nothing is tested here.
+FILE = click.Path(dir_okay=False, readable=False)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: command lines, each without its first word."""
+    return "\n".join(["\b", "Examples:", *(f"  sessauth {line}" for line in lines)])
+
 
 session_argument = click.argument("session_id", type=session_id)
-token_argument = click.argument("token_file", metavar="FILE|-")
+token_argument = click.argument("token_file", metavar="FILE|-", type=FILE)
 reason_option = click.option("--reason", default="", help="Why, for later readers.")
 request_id_option = click.option(
     "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."

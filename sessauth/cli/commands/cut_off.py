@@ -31,7 +31,7 @@ from .. import context, params
 from ..context import Settings, with_settings
 from ..io import with_options
 from ..output import attributes, moment_and_distance, printable, table, warn
-from ..params import Ref, state_dir_option
+from ..params import Ref, examples, state_dir_option
 from ..render import session as receipt_view
 from ..render import session as session_view
 
@@ -45,7 +45,7 @@ _this_host = click.option(
 )
 
 
-@click.command("freeze")
+@click.command("freeze", epilog=examples("freeze --reason 'a key leaked'", "freeze --show"))
 @click.option("--reason", default="", help="Why, for refused callers and for the audit.")
 @click.option("--show", is_flag=True, help="Change nothing; say whether it is frozen, and why.")
 @_this_host
@@ -81,7 +81,7 @@ def freeze(settings: Settings, reason: str, show: bool, this_host: bool, folder:
     settings.show(state, [_line(state)])
 
 
-@click.command("thaw")
+@click.command("thaw", epilog=examples("thaw"))
 @_this_host
 @state_dir_option
 @with_settings
@@ -252,7 +252,9 @@ _selector = with_options(
 )
 
 
-@click.command("end")
+@click.command(
+    "end", epilog=examples("session end 5f0c --reason deployed", "session end --subject ci:deploy --dry-run")
+)
 @click.argument("session_id", type=params.session_id, default=b"", metavar="[SESSION_ID]")
 @_selector
 @click.option("--dry-run", is_flag=True, help="End nothing; list the sessions that would be ended.")
@@ -301,7 +303,7 @@ def end(
     settings.show(_document(done, dry_run), _lines(done, dry_run, settings.clock.now_ms()))
 
 
-@click.command("bans")
+@click.command("bans", epilog=examples("session bans"))
 @with_settings
 def bans(settings: Settings) -> None:
     """List for whom no new session is opened, until when and why."""
@@ -316,7 +318,7 @@ def bans(settings: Settings) -> None:
     settings.show({"bans": [_ban_json(ban) for ban in found]}, lines)
 
 
-@click.command("lift-ban")
+@click.command("lift-ban", epilog=examples("session lift-ban --subject ci:deploy"))
 @_selector
 @with_settings
 def lift_ban(settings: Settings, /, **selector: Any) -> None:

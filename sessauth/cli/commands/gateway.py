@@ -19,7 +19,7 @@ from ...errors import UsageError
 from ..context import Settings, with_settings
 from ..io import read_catalogue, with_options
 from ..output import fields
-from ..params import PATH
+from ..params import PATH, examples
 
 if TYPE_CHECKING:
     from ...decisions.tool_catalog import ToolCatalog
@@ -109,7 +109,7 @@ def gateway() -> None:
     """Answer gateways that ask before they pass a request on."""
 
 
-@gateway.command()
+@gateway.command(epilog=examples("gateway authzen --audience web"))
 @click.option(
     "--listen",
     default="127.0.0.1:8181",
@@ -180,7 +180,9 @@ def authzen(
             release(bound, address)
 
 
-@gateway.command()
+@gateway.command(
+    epilog=examples("gateway extmcp --listen 127.0.0.1:9001 --audience tools --catalogue files.json")
+)
 @click.option(
     "--listen",
     required=True,
@@ -212,7 +214,7 @@ def extmcp(
         serve_until(stop, settings, server, listen, targets=targets, audience=options["audience"])
 
 
-@gateway.command()
+@gateway.command(epilog=examples("gateway extauthz --listen 127.0.0.1:9000 --audience web --http api"))
 @click.option(
     "--listen", required=True, help="Path of a Unix socket, or HOST:PORT of the loopback, that Envoy asks."
 )

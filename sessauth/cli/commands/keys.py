@@ -21,7 +21,7 @@ from .. import context, params
 from ..context import Settings, with_settings
 from ..io import one_public_key
 from ..output import fields, json_fields, moment, table
-from ..params import PATH, Ref
+from ..params import FILE, PATH, Ref, examples
 
 _file = click.argument("file", type=PATH)
 
@@ -40,7 +40,7 @@ def _holder_document(public: HolderPublicKey, path: Path) -> dict[str, object]:
     }
 
 
-@holder_key.command("new")
+@holder_key.command("new", epilog=examples("holder-key new holder.key"))
 @_file
 @with_settings
 def new_holder_key(settings: Settings, file: Path) -> None:
@@ -50,7 +50,7 @@ def new_holder_key(settings: Settings, file: Path) -> None:
     settings.show(_holder_document(key.public, file), [key.public.text])
 
 
-@holder_key.command("show")
+@holder_key.command("show", epilog=examples("holder-key show holder.key"))
 @_file
 @with_settings
 def show_holder_key(settings: Settings, file: Path) -> None:
@@ -81,7 +81,7 @@ def _show_approver(settings: Settings, key: ApproverKey, file: Path, *, quiet: b
     )
 
 
-@approver_key.command("new")
+@approver_key.command("new", epilog=examples("approver-key new approver.pem"))
 @_file
 @_quiet
 @with_settings
@@ -92,7 +92,7 @@ def new_approver_key(settings: Settings, file: Path, quiet: bool) -> None:
     _show_approver(settings, key, file, quiet=quiet)
 
 
-@approver_key.command("show")
+@approver_key.command("show", epilog=examples("approver-key show approver.pem --quiet"))
 @_file
 @_quiet
 @with_settings
@@ -127,7 +127,7 @@ def _show(settings: Settings, key: KeyRecord) -> None:
     )
 
 
-@keys.command("list")
+@keys.command("list", epilog=examples("keys list"))
 @with_settings
 def list_(settings: Settings) -> None:
     """List the issuer keys."""
@@ -143,7 +143,7 @@ def list_(settings: Settings) -> None:
     )
 
 
-@keys.command("jwks")
+@keys.command("jwks", epilog=examples("keys jwks"))
 @with_settings
 def jwks(settings: Settings) -> None:
     """Print the public keys as a JWK set (RFC 7517)."""
@@ -152,11 +152,12 @@ def jwks(settings: Settings) -> None:
     settings.show(document, [json.dumps(document, indent=2)])
 
 
-@keys.command("add")
+@keys.command("add", epilog=examples("keys add", "keys add --public-key builder.jwk --owner builder"))
 @click.option(
     "--public-key",
     "source",
     metavar="FILE|-",
+    type=FILE,
     help="A public key: JWK, PEM or hex. Default: the server makes a pair of its own.",
 )
 @click.option("--owner", default="", help="Principal whose sessions it may root. Default: the service.")
@@ -170,7 +171,7 @@ def add(settings: Settings, source: str | None, owner: str, request_id: str) -> 
 
 
 def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
-    @keys.command(name, help=doc)
+    @keys.command(name, help=doc, epilog=examples(f"keys {name} 77aa"))
     @click.argument("key_id", type=params.key_id)
     @params.request_id_option
     @with_settings

@@ -26,7 +26,7 @@ from ...tokens.token import Token
 from .. import output
 from ..context import Settings, with_settings
 from ..io import MAX_CATALOGUE_BYTES, read_bytes, read_catalogue, read_text, read_token, with_options
-from ..params import PATH, judge_state_option
+from ..params import FILE, PATH, examples, judge_state_option
 
 if TYPE_CHECKING:
     from ...gateways.mcp_proxy.messages import Upstream
@@ -41,7 +41,7 @@ server_options = with_options(
     click.option(
         "--header-file",
         default="",
-        metavar="FILE",
+        type=FILE,
         help="Headers for --url, one 'Name: value' a line, such as the server's own credential.",
     ),
     click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]"),
@@ -101,9 +101,13 @@ def mcp() -> None:
     """Guard a server of MCP for any client."""
 
 
-@mcp.command()
-@click.option("--token-file", required=True, metavar="FILE", help="The token that every call is checked by.")
-@click.option("--catalogue", required=True, metavar="FILE", help="The pinned tools, from 'catalogue pin'.")
+@mcp.command(
+    epilog=examples(
+        "mcp guard --token-file agent.token --catalogue files.json -- mcp-server-filesystem /srv/files"
+    )
+)
+@click.option("--token-file", required=True, type=FILE, help="The token that every call is checked by.")
+@click.option("--catalogue", required=True, type=FILE, help="The pinned tools, from 'catalogue pin'.")
 @click.option("--audience", default="", help="Name of this gateway. Default: the credential's only one.")
 @click.option(
     "--holder-key", "holder_file", type=PATH, help="Prove the calls of a bound token with this key."
@@ -234,7 +238,7 @@ _tools_option = click.option(
     "--tools",
     "files",
     multiple=True,
-    metavar="FILE",
+    type=FILE,
     help="A tools/list answer, a list of tools or one tool, as JSON, instead of a server. Repeat it.",
 )
 _source_options = with_options(_tools_option, server_options)
@@ -246,7 +250,9 @@ def catalogue() -> None:
     """Pin the tools of a server of MCP: which of them read and which write."""
 
 
-@catalogue.command()
+@catalogue.command(
+    epilog=examples("catalogue pin files --out files.json -- mcp-server-filesystem /srv/files")
+)
 @click.argument("server")
 @click.option("--out", type=PATH, help="Write the catalogue to this file, in the place of one that is there.")
 @click.option(
@@ -298,8 +304,8 @@ def pin(
     _show(settings, now, out)
 
 
-@catalogue.command()
-@click.argument("file")
+@catalogue.command(epilog=examples("catalogue diff files.json -- mcp-server-filesystem /srv/files"))
+@click.argument("file", type=FILE)
 @_source_options
 @with_settings
 def diff(
@@ -324,7 +330,7 @@ def diff(
     )
 
 
-@catalogue.command()
+@catalogue.command(epilog=examples("catalogue show files.json"))
 @click.argument("file", type=PATH)
 @with_settings
 def show(settings: Settings, /, file: Path) -> None:

@@ -27,7 +27,7 @@ from .. import context, io, params
 from ..context import Settings, with_settings
 from ..io import read_bytes, read_text, read_token, require_one_stdin, text_of, write_new
 from ..output import json_fields, moment, moment_and_distance, printable, warn
-from ..params import Ref
+from ..params import FILE, Ref, examples
 from ..render import session as session_view
 from ..render import usage
 from .cut_off import bans, end, lift_ban
@@ -41,7 +41,7 @@ def session() -> None:
     """Open, change and end sessions, and see how they were used."""
 
 
-@session.command("receipt")
+@session.command("receipt", epilog=examples("session receipt 5f0c --out web.receipt"))
 @params.session_argument
 @click.option("--out", type=params.PATH, help="Also write the signed receipt to a new file, mode 0600.")
 @with_settings
@@ -63,16 +63,31 @@ def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     )
 
 
-@session.command("verify-closed")
-@click.option("--receipt", "receipt_file", metavar="FILE|-", required=True, help="The signed receipt.")
+@session.command(
+    "verify-closed",
+    epilog=examples("session verify-closed --receipt web.receipt --keys keys.json --token-file deploy.token"),
+)
 @click.option(
-    "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: output of keys jwks."
+    "--receipt", "receipt_file", metavar="FILE|-", type=FILE, required=True, help="The signed receipt."
+)
+@click.option(
+    "--keys",
+    "keys_file",
+    metavar="FILE|-",
+    type=FILE,
+    required=True,
+    help="The service's keys: output of keys jwks.",
 )
 @click.option(
     "--session", "session_id", type=params.whole_session, default=b"", help="It must be of this one."
 )
 @click.option(
-    "--token-file", "token_files", metavar="FILE|-", multiple=True, help="A token to hold against it."
+    "--token-file",
+    "token_files",
+    metavar="FILE|-",
+    type=FILE,
+    multiple=True,
+    help="A token to hold against it.",
 )
 @with_settings
 def verify_closed(
@@ -115,7 +130,9 @@ def verify_closed(
     settings.show(document, lines, ok=closed)
 
 
-@session.command("report")
+@session.command(
+    "report", epilog=examples("session report 5f0c", "session report --purpose deploy --scopes-only")
+)
 @click.argument("session_id", type=params.session_id, required=False)
 @click.option("--purpose", default="", help="All sessions with this purpose, together.")
 @click.option(
@@ -182,7 +199,7 @@ def report(
     settings.show(document, usage.to_lines(reports, whole, Fit(fit), approval))
 
 
-@session.command("census")
+@session.command("census", epilog=examples("session census 5f0c"))
 @params.session_argument
 @with_settings
 def census(settings: Settings, session_id: Ref) -> None:
@@ -193,7 +210,9 @@ def census(settings: Settings, session_id: Ref) -> None:
     settings.show(usage.census_json(whole_id, blocks), usage.census_lines(blocks))
 
 
-@session.command("watch")
+@session.command(
+    "watch", epilog=examples("session watch", "session watch --session 5f0c --children --for 10m")
+)
 @click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
 @click.option("--children", "include_children", is_flag=True, help="Also all descendants of the --session.")
 @click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
@@ -326,11 +345,17 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     return io.read_scopes(io.purpose_file(folder, purpose, "--ceilings"), "--ceilings")
 
 
-@session.command("open")
+@session.command(
+    "open",
+    epilog=examples(
+        "session open --subject ci:deploy --ceiling 'deploy:cluster/web/**' --ttl 10m",
+        "session open --subject ci:deploy --ceiling-file web.scopes --mint deploy.token --audience cluster",
+    ),
+)
 @click.option("--subject", required=True, help="Who acts.")
 @click.option("--purpose", default="", help="What for.")
 @click.option("--ceiling", multiple=True, help="A scope; no call may ever go beyond them.")
-@click.option("--ceiling-file", default="", metavar="FILE", help="Scopes, one a line; - for stdin.")
+@click.option("--ceiling-file", default="", type=FILE, help="Scopes, one a line; - for stdin.")
 @click.option(
     "--ceilings",
     type=params.PATH,
@@ -412,7 +437,7 @@ def open_(
         _show(settings, opened)
 
 
-@session.command("get")
+@session.command("get", epilog=examples("session get 5f0c"))
 @params.session_argument
 @with_settings
 def get(settings: Settings, session_id: Ref) -> None:
@@ -421,7 +446,7 @@ def get(settings: Settings, session_id: Ref) -> None:
         _show(settings, client.get_session(context.session(client, session_id)))
 
 
-@session.command("list")
+@session.command("list", epilog=examples("session list", "session list --status active --subject ci:deploy"))
 @click.option("--all", "ended_too", is_flag=True, help="Ended ones too.")
 @click.option(
     "--status",
@@ -451,7 +476,7 @@ def list_(
     settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
 
-@session.command("keep-alive")
+@session.command("keep-alive", epilog=examples("session keep-alive 5f0c"))
 @params.session_argument
 @with_settings
 def keep_alive(settings: Settings, session_id: Ref) -> None:
@@ -465,7 +490,7 @@ def keep_alive(settings: Settings, session_id: Ref) -> None:
     )
 
 
-@session.command("narrow")
+@session.command("narrow", epilog=examples("session narrow 5f0c --ceiling 'deploy:cluster/web/staging'"))
 @params.session_argument
 @click.option("--ceiling", multiple=True, help="A scope; every call must match one of them too.")
 @click.option("--enforce", is_flag=True, help="End observe mode: the ceiling is enforced from now on.")
@@ -480,7 +505,7 @@ def narrow(settings: Settings, /, session_id: Ref, **options: Any) -> None:
         _show(settings, client.narrow(context.session(client, session_id), **options))
 
 
-@session.command("facts")
+@session.command("facts", epilog=examples("session facts 5f0c --fact case=c-1 --fact level:=3"))
 @params.session_argument
 @_facts
 @_visible
@@ -509,7 +534,7 @@ def facts(
 
 
 def _change(name: str, doc: str) -> Callable[..., Any]:
-    @session.command(name, help=doc)
+    @session.command(name, help=doc, epilog=examples(f"session {name} 5f0c --reason 'asks too often'"))
     @params.session_argument
     @params.reason_option
     @_expected_epoch

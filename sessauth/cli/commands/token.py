@@ -33,7 +33,7 @@ from ..io import (
     write_new,
 )
 from ..output import fields, moment_and_distance, options_of, printable, warn, with_option_names
-from ..params import PATH, Ref, token_argument, token_out_option
+from ..params import FILE, PATH, Ref, examples, token_argument, token_out_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +136,13 @@ def token() -> None:
     """Make, narrow, show and revoke tokens."""
 
 
-@token.command("inspect")
+@token.command("inspect", epilog=examples("token inspect deploy.token --server"))
 @token_argument
 @click.option("--server", is_flag=True, help="Have the server verify it. An open token's secret stays here.")
 @click.option(
     "--issuer-key",
     metavar="FILE|-",
+    type=FILE,
     help="Verify it under this key: JWK set, JWK, PEM, hex or a private key.",
 )
 @click.option("--state", type=PATH, help="Verify it under the keys of this state folder.")
@@ -200,7 +201,9 @@ def _by_state(token: Token, state: Path) -> SignatureStatus:
     return SignatureStatus(True, status.verified, status.by, detail, known.revoked, known.session_status)
 
 
-@token.command("prove")
+@token.command(
+    "prove", epilog=examples("token prove bound.token deploy cluster/web/staging --key holder.key")
+)
 @token_argument
 @click.argument("action")
 @click.argument("resource")
@@ -214,6 +217,7 @@ def _by_state(token: Token, state: Path) -> SignatureStatus:
 @click.option(
     "--issuer-key",
     metavar="FILE|-",
+    type=FILE,
     help="The signers of the host's keys: JWK set, JWK, PEM or hex. Default: those the server names.",
 )
 @with_settings
@@ -249,7 +253,7 @@ def prove(
 
 _block_options = with_options(
     click.option("--scope", "scopes", multiple=True, help="A scope to grant, in scope text. Repeatable."),
-    click.option("--scope-file", default="", metavar="FILE", help="Scopes, one a line; - for stdin."),
+    click.option("--scope-file", default="", type=FILE, help="Scopes, one a line; - for stdin."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
     click.option("--ttl", "ttl_ms", type=params.duration, default=0, help="Lifetime, such as 15m."),
     click.option("--where", multiple=True, help="A condition on every call. Repeatable."),
@@ -316,7 +320,10 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
     settings.show({**document, "out": str(out)}, lines)
 
 
-@token.command("mint")
+@token.command(
+    "mint",
+    epilog=examples("token mint 5f0c --scope 'deploy:cluster/web/**' --audience cluster --out deploy.token"),
+)
 @params.session_argument
 @_block_options
 @click.option(
@@ -344,7 +351,12 @@ def mint(
     _hand_over(settings, made, out)
 
 
-@token.command("attenuate")
+@token.command(
+    "attenuate",
+    epilog=examples(
+        "token attenuate deploy.token --scope deploy:cluster/web/staging --ttl 5m --out staging.token"
+    ),
+)
 @token_argument
 @_block_options
 @click.option("--key", "key_file", type=params.PATH, help="The holder's key that the token is bound to.")
@@ -360,7 +372,7 @@ def attenuate(
     _hand_over(settings, child, out)
 
 
-@token.command("present")
+@token.command("present", epilog=examples("token present deploy.token"))
 @token_argument
 @token_out_option
 @with_settings
@@ -369,8 +381,8 @@ def present(settings: Settings, token_file: str, out: Path | None) -> None:
     _hand_over(settings, read_token(token_file).present(), out)
 
 
-@token.command("revoke")
-@click.argument("token_file", metavar="[FILE|-]", required=False)
+@token.command("revoke", epilog=examples("token revoke deploy.token --reason 'the agent is done'"))
+@click.argument("token_file", metavar="[FILE|-]", type=FILE, required=False)
 @click.option(
     "--block",
     type=click.IntRange(0, 15),

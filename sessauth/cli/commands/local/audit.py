@@ -26,7 +26,7 @@ from ... import context, io, params
 from ...context import Settings, with_settings
 from ...io import json_bytes, read_bytes, with_options
 from ...output import Progress, fields, moment, printable, table
-from ...params import Ref, audit_dir_option, audit_dirs_option
+from ...params import FILE, Ref, audit_dir_option, audit_dirs_option, examples
 
 if TYPE_CHECKING:
     from ....audit.read.query import DecisionContext
@@ -47,7 +47,9 @@ def audit() -> None:
     """Verify, search and export the audit log."""
 
 
-@audit.command("replay")
+@audit.command(
+    "replay", epilog=examples("audit replay", "audit replay --ceiling-file narrower.scopes --purpose deploy")
+)
 @params.audit_dirs_option
 @click.option(
     "--arguments",
@@ -59,7 +61,7 @@ def audit() -> None:
 @click.option(
     "--ceiling-file",
     default="",
-    metavar="FILE",
+    type=FILE,
     help="Scopes, one a line; - for stdin. Also check allowed calls as if sessions had this ceiling.",
 )
 @click.option("--purpose", default="", help="With --ceiling-file: only sessions with this purpose have it.")
@@ -172,12 +174,15 @@ def _finding_lines(finding: ReplayFinding) -> list[str]:
     return [printable(line) for line in lines]
 
 
-@audit.command("story")
+@audit.command("story", epilog=examples("audit story 5f0c --dir /copies"))
 @click.argument("session_id", type=params.session_id)
 @params.audit_dirs_option
 @params.bound_option
 @click.option(
-    "--receipt", "receipt_file", help="File with the session's receipt: each host in it must have a log here."
+    "--receipt",
+    "receipt_file",
+    type=FILE,
+    help="File with the session's receipt: each host in it must have a log here.",
 )
 @with_settings
 def story(
@@ -205,7 +210,9 @@ def story(
     settings.show(view.to_json(found, verified, problems), view.to_lines(found, problems), ok=not problems)
 
 
-@audit.command("verify")
+@audit.command(
+    "verify", epilog=examples("audit verify", "audit verify --dir /copies/host-a --public-key audit.pub")
+)
 @audit_dirs_option
 @click.option(
     "--public-key",
@@ -307,7 +314,7 @@ def _word(text: str, known: Any, option: str) -> str:
     return word
 
 
-@audit.command("query")
+@audit.command("query", epilog=examples("audit query --session 5f0c --answer denied"))
 @audit_dirs_option
 @_filters
 @click.option(
@@ -332,7 +339,7 @@ def query(settings: Settings, /, folders: Sequence[Path], limit: int, **options:
     settings.show(document, view.entry_lines(entries, count, passed_over))
 
 
-@audit.command("export")
+@audit.command("export", epilog=examples("audit export --since 2026-01-31T00:00:00Z --out events.jsonl"))
 @audit_dir_option
 @_filters
 @click.option("--out", type=params.PATH, help="Write to a new file, mode 0600.")
@@ -363,7 +370,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
     settings.show({"out": str(out), "events": count}, [f"written  {count} events to {out}"])
 
 
-@audit.command("key")
+@audit.command("key", epilog=examples("audit key"))
 @audit_dir_option
 @with_settings
 def key(settings: Settings, folder: Path | None) -> None:
@@ -387,7 +394,7 @@ def decision() -> None:
     """Explain decisions that were made."""
 
 
-@decision.command("show")
+@decision.command("show", epilog=examples('decision show "$decision"'))
 @click.argument("decision_id", type=params.decision_id)
 @params.audit_dir_option
 @with_settings

@@ -22,7 +22,7 @@ from ... import params
 from ...context import Settings, with_settings
 from ...io import read_text
 from ...output import json_fields, printable, table
-from ...params import state_dir_option
+from ...params import FILE, examples, state_dir_option
 
 if TYPE_CHECKING:
     from ....model.server_status import ClusterStanding
@@ -108,7 +108,7 @@ def cluster() -> None:
     """Run several servers on one log. See docs/cluster.md."""
 
 
-@cluster.command("begin")
+@cluster.command("begin", epilog=examples("cluster begin"))
 @with_settings
 def begin(settings: Settings) -> None:
     """Make this service the first server of a cluster; it must be stopped.
@@ -122,7 +122,7 @@ def begin(settings: Settings) -> None:
     settings.show_fields({"cluster_id": made.hex(), "server": config.cluster.name})
 
 
-@cluster.command("prepare")
+@cluster.command("prepare", epilog=examples("cluster prepare --json"))
 @with_settings
 def prepare(settings: Settings) -> None:
     """Make the keys of a further server on its own host, and print their public halves.
@@ -134,8 +134,8 @@ def prepare(settings: Settings) -> None:
     settings.show_fields(prepare_server(settings.config()))
 
 
-@cluster.command("admit")
-@click.argument("document", metavar="FILE|-")
+@cluster.command("admit", epilog=examples("cluster admit b.json"))
+@click.argument("document", metavar="FILE|-", type=FILE)
 @params.request_id_option
 @with_settings
 def admit(settings: Settings, document: str, request_id: str) -> None:
@@ -155,7 +155,7 @@ def admit(settings: Settings, document: str, request_id: str) -> None:
     )
 
 
-@cluster.command("join")
+@cluster.command("join", epilog=examples("cluster join"))
 @with_settings
 def join(settings: Settings) -> None:
     """Make the state folder of a further server, from one that serves; 'serve' goes on from there.
@@ -175,7 +175,7 @@ def join(settings: Settings) -> None:
     settings.show_fields(folder(config))
 
 
-@cluster.command("heads")
+@cluster.command("heads", epilog=examples("cluster heads"))
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
 @click.option("--state", "folders", type=params.PATH, multiple=True, help="Read this folder too; repeatable.")
 @with_settings
@@ -193,7 +193,7 @@ def heads(settings: Settings, addresses: tuple[str, ...], folders: tuple[Path, .
     settings.show(to_json(found, agree=agree), to_lines(found), ok=agree)
 
 
-@cluster.command("adopt")
+@cluster.command("adopt", epilog=examples("cluster adopt"))
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
 @click.option("--keep-sessions", is_flag=True, help="You vouch that silent hosts hold no more.")
 @click.option("--end-sessions", is_flag=True, help="End every session in any case.")
@@ -235,7 +235,7 @@ def adopt(
     settings.show_fields(document)
 
 
-@cluster.command("clear-alarm")
+@cluster.command("clear-alarm", epilog=examples("cluster clear-alarm"))
 @state_dir_option
 @with_settings
 def clear_alarm(settings: Settings, folder: Path | None) -> None:
@@ -248,7 +248,7 @@ def clear_alarm(settings: Settings, folder: Path | None) -> None:
     settings.show_fields(clear(settings.state_dir(folder)))
 
 
-@cluster.command("leave")
+@cluster.command("leave", epilog=examples("cluster leave"))
 @with_settings
 def leave(settings: Settings) -> None:
     """Make this host a single one again, with its state; it must be stopped. Ends its sessions.
@@ -261,7 +261,7 @@ def leave(settings: Settings) -> None:
     settings.show_fields({"incarnation": head.incarnation.hex(), "revision": head.revision})
 
 
-@cluster.command("remove-host")
+@cluster.command("remove-host", epilog=examples("cluster remove-host b"))
 @click.argument("name", metavar="NAME")
 @with_settings
 def remove_host(settings: Settings, name: str) -> None:
@@ -274,7 +274,7 @@ def remove_host(settings: Settings, name: str) -> None:
     settings.show_fields({"removed": name})
 
 
-@cluster.command("status")
+@cluster.command("status", epilog=examples("cluster status --json"))
 @with_settings
 def status(settings: Settings) -> None:
     """Show the leader, how far the engine and this host are, and the list of hosts.

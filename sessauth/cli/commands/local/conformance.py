@@ -14,14 +14,18 @@ import click
 from ....errors import UsageError
 from ...context import Settings, with_settings
 from ...output import printable
-from ...params import PATH
+from ...params import PATH, examples
 
 if TYPE_CHECKING:
     from ....conformance.program import Disagreement, Outcome
     from ....conformance.questions import Question
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "conformance --run ./judge", "conformance --run ./judge --cases 100000 --out differences.jsonl"
+    )
+)
 @click.option(
     "--run", "command", required=True, metavar="COMMAND", help="The judge: a program and its arguments."
 )

@@ -24,7 +24,7 @@ from ....errors import (
 from ...context import Settings, with_settings
 from ...io import write_new
 from ...output import attributes, table
-from ...params import PATH
+from ...params import PATH, examples
 
 if TYPE_CHECKING:
     from ....model.host import CredentialRecord
@@ -61,7 +61,9 @@ def _file(settings: Settings) -> CredentialFile:
     return CredentialFile(config.credentials_file)
 
 
-@credential.command("add")
+@credential.command(
+    "add", epilog=examples("credential add gate --role gateway --audience cluster --out gate.credential")
+)
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--audience", multiple=True, help="Audience a gateway may ask for. Repeatable. Default: any.")
@@ -129,7 +131,7 @@ def _may_be_done(error: SessauthError) -> bool:
     return isinstance(error, Unavailable) and not isinstance(error, Unreachable)
 
 
-@credential.command("list")
+@credential.command("list", epilog=examples("credential list"))
 @_local_option
 @with_settings
 def list_(settings: Settings, local: bool) -> None:
@@ -159,7 +161,7 @@ def list_(settings: Settings, local: bool) -> None:
     settings.show({"credentials": documents}, table(("NAME", "ROLE", "AUDIENCES", "OF"), rows))
 
 
-@credential.command("remove")
+@credential.command("remove", epilog=examples("credential remove gate"))
 @click.argument("name")
 @_local_option
 @with_settings

@@ -14,7 +14,7 @@ from ... import context as lookup
 from ... import params
 from ...context import Settings, with_settings
 from ...output import Progress, printable
-from ...params import Ref, audit_dirs_option, bound_option
+from ...params import Ref, audit_dirs_option, bound_option, examples
 
 if TYPE_CHECKING:
     from ....audit.read.story import AuditHost
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _MAX_KEY_BYTES = 1 << 20
 
 
-@click.group("evidence", invoke_without_command=True)
+@click.group(
+    "evidence", invoke_without_command=True, epilog=examples("evidence --session 5f0c --out web.pack")
+)
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session.")
 @click.option("--purpose", default="", help="Of all sessions with this purpose.")
 @click.option("--from", "since_ms", type=params.moment, default=0, help="From this moment on.")
@@ -104,7 +106,7 @@ def evidence(
     settings.show(document, [*written, *view.to_lines(report)], ok=report.proven)
 
 
-@evidence.command("verify")
+@evidence.command("verify", epilog=examples("evidence verify web.pack --key audit.pub"))
 @click.argument("pack", type=params.PATH)
 @click.option(
     "--key",

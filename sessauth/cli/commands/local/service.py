@@ -34,7 +34,7 @@ from ...output import (
     show,
     span,
 )
-from ...params import PATH, state_dir_option
+from ...params import PATH, examples, state_dir_option
 
 if TYPE_CHECKING:
     from ....server.config import Config
@@ -45,7 +45,7 @@ WORKERS = click.option(
 )
 
 
-@click.command()
+@click.command(epilog=examples("init", "--home /srv/agents init"))
 @with_settings
 def init(settings: Settings) -> None:
     """Make a service's folders, key and credential; overwrites nothing."""
@@ -66,7 +66,7 @@ def init(settings: Settings) -> None:
     settings.show(document, [*fields(pairs), "", f"start it with: {serve}"])
 
 
-@click.command()
+@click.command(epilog=examples("serve", "--home /srv/agents serve --workers 2"))
 @WORKERS
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
@@ -76,7 +76,7 @@ def serve(settings: Settings, workers: int | None) -> None:
     control.serve(_with_workers(settings, workers))
 
 
-@click.command()
+@click.command(epilog=examples("follow --workers 2"))
 @WORKERS
 @with_settings
 def follow(settings: Settings, workers: int | None) -> None:
@@ -95,7 +95,7 @@ def _with_workers(settings: Settings, workers: int | None) -> Config:
     return settings.config(**({} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}))
 
 
-@click.command()
+@click.command(epilog=examples("demo", "demo --console"))
 @click.option("--console", is_flag=True, help="A console over living sessions instead, until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="With --console: its port.")
 @with_settings
@@ -206,7 +206,7 @@ def byte_text(size: float) -> str:
 WATCH_SECONDS: Final = 2
 
 
-@click.command()
+@click.command(epilog=examples("status", "status --watch"))
 @click.option(
     "--watch", is_flag=True, help="Show it every two seconds, until Ctrl-C; with --json a line each time."
 )
@@ -262,7 +262,7 @@ WARNINGS: Final = 1
 ERRORS: Final = 2
 
 
-@click.command()
+@click.command(epilog=examples("doctor --deep", "doctor --backups /backups --backup-age 2d"))
 @click.option("--deep", is_flag=True, help="Read the whole state and the whole audit, too.")
 @click.option(
     "--backups",
@@ -329,7 +329,7 @@ def state() -> None:
     """Check and copy the state of a local service."""
 
 
-@state.command("check")
+@state.command("check", epilog=examples("state check", "state check --backup /backups/monday"))
 @click.option("--backup", "backed_up", type=PATH, help="Read this backup in the state's place.")
 @state_dir_option
 @with_settings
@@ -392,7 +392,7 @@ def _check_backup(settings: Settings, folder: Path) -> None:
     settings.show_fields(document)
 
 
-@state.command("backup")
+@state.command("backup", epilog=examples("state backup /backups/monday"))
 @click.argument("target", type=PATH)
 @state_dir_option
 @with_settings
@@ -406,7 +406,7 @@ def backup(settings: Settings, target: Path, folder: Path | None) -> None:
     settings.show_fields(document)
 
 
-@state.command("restore")
+@state.command("restore", epilog=examples("state restore /backups/monday"))
 @click.argument("source", type=PATH)
 @click.option("--force", is_flag=True, help="Accept a backup of another cluster.")
 @state_dir_option
