@@ -261,6 +261,10 @@ class Settings:
         if not ok:
             click.get_current_context().exit(output.DENIED)
 
+    def progress(self, action: str) -> output.Progress:
+        """Return the progress of an action, a word or two, for people: with ``--json`` nothing is shown."""
+        return output.Progress(action, shown=not self.json)
+
     def show_fields(self, document: Mapping[str, object]) -> None:
         """Print a flat document, for people as one field a line."""
         self.show(document, output.document_fields(document))

@@ -151,10 +151,10 @@ def warn(text: str) -> None:
 class Progress:
     """Progress on a terminal's stderr, shown at most ten times a second and cleared at the end."""
 
-    def __init__(self, action: str) -> None:
-        """Name the action in a word or two, as ``verifying``."""
+    def __init__(self, action: str, *, shown: bool) -> None:
+        """Name the action in a word or two, as ``verifying``; it is hidden unless ``shown``."""
         self._action = action
-        self._shown = sys.stderr.isatty()
+        self._shown = shown and sys.stderr.isatty()
         self._next = 0.0
 
     def __call__(self, done: int, total: int = 0) -> None:

@@ -341,7 +341,7 @@ MODE: Final = 0o600
 class PackFile:
     """A new file of mode 0600, as a context manager; it is removed if writing fails."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, on_progress: Callable[[int], None] | None = None) -> None:
         """Create it. Raises UsageError if it exists or can't be created."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -350,6 +350,7 @@ class PackFile:
             raise UsageError(f"--out: can't create {path}: {error.strerror}") from None
         self._path = path
         self._max_bytes = max_bytes
+        self._on_progress = on_progress
         self._done = False
         self.members: list[MemberDigest] = []
 
@@ -379,6 +380,8 @@ class PackFile:
         self._file.write(form.header(name, size))
         self._file.seek(end)
         self.members.append(MemberDigest(name, size, hashed.hexdigest()))
+        if self._on_progress is not None:
+            self._on_progress(len(self.members))
 
     def finish(self) -> None:
         """Write the end mark and wait for the disk."""
@@ -441,13 +444,15 @@ def write_pack(
     key: AuditKey,
     made_at_ms: int,
     max_bytes: int = MAX_BYTES,
+    on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a pack to a new file, signed with ``key``.
 
-    Raises UsageError if the file exists or becomes longer than ``max_bytes``, StateUnusable if an audit
-    folder can't be read, and what ``sources.papers`` raises.
+    ``on_progress`` is called after each member with the number of those that were written. Raises UsageError
+    if the file exists or becomes longer than ``max_bytes``, StateUnusable if an audit folder can't be read,
+    and what ``sources.papers`` raises.
     """
-    with PackFile(path, max_bytes) as pack:
+    with PackFile(path, max_bytes, on_progress) as pack:
         pack.add("README.txt", [readme_text(question, made_at_ms, key.public_key)])
         pack.add("controls.json", [_json(control_map())])
         audit = [[public.hex() for public in keys] for _, keys in sources.folders]

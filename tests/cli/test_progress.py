@@ -1,4 +1,4 @@
-"""Progress of long commands: on a terminal, over one line, and nowhere else."""
+"""Progress of long commands: on a terminal, over one line, and nowhere else; in JSON there is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from sessauth.crypto.keys import KeyStatus
+from sessauth.model.change import add_key, open_session
+from sessauth.scopes.scope import Scope
+from tests.support.audit_play import Play
+from tests.vectors.world import ISSUER, NOW, SESSION
 
 from .conftest import COMMAND, invoke
 
@@ -22,7 +28,7 @@ def on_terminal(*args: object) -> tuple[bytes, str]:
             stdout=subprocess.PIPE,
             text=True,
             timeout=60,
-            check=True,
+            check=False,
         )
         os.close(theirs)
         theirs = -1
@@ -49,16 +55,37 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_terminal_sees_it_and_keeps_nothing_of_it(home: Path, tmp_path: Path) -> None:
-    """Backup, check of a backup and restore show what they do, clear the line, and answer as ever."""
-    backup = tmp_path / "backup"
-    for args, word in (
-        (("state", "backup", backup), b"copying and verifying"),
-        (("state", "check", "--backup", backup), b"verifying"),
-        (("state", "restore", backup), b"verifying and restoring"),
+    """Each shows what it does, clears the line, and answers as ever."""
+    backup, log, pack = tmp_path / "backup", tmp_path / "log" / "audit", tmp_path / "pack"
+    play = Play(log)
+    play.do(add_key("1", ISSUER.public, status=KeyStatus.ACTIVE), NOW)
+    play.do(open_session("2", SESSION, [Scope.parse("read:**").to_record()], subject="s", ttl_ms=1000), NOW)
+    play.close()
+    for args, word, answer in (
+        (("state", "check"), b"verifying", "cluster id"),
+        (("state", "backup", backup), b"copying and verifying", "cluster id"),
+        (("state", "check", "--backup", backup), b"verifying", "cluster id"),
+        (("state", "restore", backup), b"verifying and restoring", "cluster id"),
+        (("audit", "verify", "--dir", log), b"verifying", "intact"),
+        (("audit", "replay", "--dir", log), b"decisions", "nothing was found"),
+        (
+            ("evidence", "--dir", log, "--session", SESSION.hex(), "--no-server", "--out", pack),
+            "writing …\r\x1b[Kwriting 1".encode(),
+            "PROVEN",
+        ),
+        (("evidence", "verify", pack, "--key", log / "audit.pub"), b"verifying", "PROVEN"),
+        (("doctor",), b"examining", "not_running"),
     ):
         shown, out = on_terminal("--home", home, *args)
-        assert shown.startswith(b"\r\x1b[K" + word) and shown.endswith(b"\r\x1b[K")
-        assert "\x1b" not in out and "cluster id" in out
+        assert shown.startswith(b"\r\x1b[K" + word) and shown.endswith(b"\r\x1b[K"), args
+        assert "\x1b" not in out and answer in out, args
+
+
+def test_a_document_has_none_beside_it(home: Path) -> None:
+    """The stderr of a program that reads JSON may be a terminal; it stays empty."""
+    for place in (("--json", "state", "check"), ("state", "check", "--json")):
+        shown, out = on_terminal("--home", home, *place)
+        assert shown == b"" and '"revision"' in out
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from ....scopes.scope import Scope
 from ... import context, io, params
 from ...context import Settings, with_settings
 from ...io import json_bytes, read_bytes, with_options
-from ...output import Progress, fields, moment, printable, table
+from ...output import fields, moment, printable, table
 from ...params import FILE, Ref, audit_dir_option, audit_dirs_option, examples
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def replay(
     except UsageError as error:
         raise UsageError(f"--ceiling-file: {ceiling_file}: {error}") from None
     decided = count(1)
-    with Progress("decisions") as progress:
+    with settings.progress("decisions") as progress:
         report = decide_again(
             *paths,
             arguments=arguments,
@@ -203,9 +203,9 @@ def story(
     if receipt_file is not None:
         text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
         named = tuple(host.name for host in SignedReceipt.from_text(text).unverified.hosts)
-    with Progress("verifying") as progress:
+    with settings.progress("verifying") as progress:
         verified = view.verify_hosts(hosts, on_progress=progress)
-    found = read_story(hosts, whole_id, bound_ms)
+        found = read_story(hosts, whole_id, bound_ms)
     problems = view.problems(found, verified, named, bound_ms)
     settings.show(view.to_json(found, verified, problems), view.to_lines(found, problems), ok=not problems)
 
@@ -253,7 +253,7 @@ def verify(
     for file in key_files:
         keys |= public_keys(file)
     hosts = view.hosts_of(settings, folders, state_dir)
-    with Progress("verifying") as progress:
+    with settings.progress("verifying") as progress:
         verified = view.verify_hosts(
             hosts, keys=keys or None, heads=heads, since_ms=since, on_progress=progress
         )

@@ -13,7 +13,7 @@ from ....errors import UsageError
 from ... import context as lookup
 from ... import params
 from ...context import Settings, with_settings
-from ...output import Progress, printable
+from ...output import printable
 from ...params import Ref, audit_dirs_option, bound_option, examples
 
 if TYPE_CHECKING:
@@ -97,10 +97,13 @@ def evidence(
         raise UsageError("--dir: there is no audit log; [audit] enabled = true has the server write one")
     key = require_signing_key(signing_key or hosts[0].folder / layout.KEY_FILE)
     now_ms = settings.clock.now_ms()
-    question = _question(hosts, session_id, purpose, since_ms, min(until_ms or now_ms, now_ms), show)
-    with pack_sources(settings, hosts, no_server=no_server, argument_values=argument_values) as sources:
-        write_pack(out, question, sources, key, now_ms, max_bytes)
-    report = _verify(out, trusted_keys(sources, key.public_key), bound_ms)
+    with (
+        settings.progress("writing") as progress,
+        pack_sources(settings, hosts, no_server=no_server, argument_values=argument_values) as sources,
+    ):
+        question = _question(hosts, session_id, purpose, since_ms, min(until_ms or now_ms, now_ms), show)
+        write_pack(out, question, sources, key, now_ms, max_bytes, progress)
+    report = _verify(settings, out, trusted_keys(sources, key.public_key), bound_ms)
     written = [f"written  {printable(str(out))}, {out.stat().st_size} bytes"]
     document = {"out": str(out), "bytes": out.stat().st_size, **view.to_json(report)}
     settings.show(document, [*written, *view.to_lines(report)], ok=report.proven)
@@ -148,7 +151,7 @@ def verify(
     from ...render import pack as view
 
     trusted = replace(_keys(key_files, "--key"), signers=_keys(signer_files, "--signer").audit)
-    report = _verify(pack, trusted, bound_ms, heads, folders)
+    report = _verify(settings, pack, trusted, bound_ms, heads, folders)
     settings.show(view.to_json(report), view.to_lines(report), ok=report.proven)
 
 
@@ -180,12 +183,17 @@ def _question(
 
 
 def _verify(
-    pack: Path, trusted: TrustedKeys, bound_ms: int, heads: Sequence[bytes] = (), folders: Sequence[Path] = ()
+    settings: Settings,
+    pack: Path,
+    trusted: TrustedKeys,
+    bound_ms: int,
+    heads: Sequence[bytes] = (),
+    folders: Sequence[Path] = (),
 ) -> EvidenceReport:
     from ....evidence.reader.verify import verify_pack
 
     try:
-        with Progress("verifying") as progress:
+        with settings.progress("verifying") as progress:
             return verify_pack(
                 *(pack, trusted), heads=heads, folders=folders, bound_ms=bound_ms, on_progress=progress
             )

@@ -25,7 +25,6 @@ from ....model.server_status import ClusterStanding, HostStanding, ServerStatus
 from ... import output, params
 from ...context import Settings, with_settings
 from ...output import (
-    Progress,
     document_fields,
     fields,
     json_fields,
@@ -302,7 +301,8 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
         except SessauthError as error:
             return replace(host, refusal=str(error))
 
-    found = examine(settings.config, host_of)
+    with settings.progress("examining"):
+        found = examine(settings.config, host_of)
     errors = sum(each.severity == "error" for each in found)
     document = {
         "errors": errors,
@@ -353,7 +353,7 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         config = settings.config()
         folder = config.state_dir
         local_files.check(config)
-    with Progress("verifying") as progress:
+    with settings.progress("verifying") as progress:
         read = read_apart(folder, WHOLE, progress)
     head, counts = read.head, read.counts
     if head is None or counts is None:
@@ -384,7 +384,7 @@ def _check_backup(settings: Settings, folder: Path) -> None:
     """Show the contents of a backup. Raises StateUnusable if it can't be restored."""
     from ....state.backup import BACKUP, read_apart
 
-    with Progress("verifying") as progress:
+    with settings.progress("verifying") as progress:
         read = read_apart(folder, BACKUP, progress)
     if read.manifest is None or read.counts is None:
         raise StateUnusable(f"{folder}: the answer of the process that read it is cut short", "CORRUPT")
@@ -400,7 +400,7 @@ def backup(settings: Settings, target: Path, folder: Path | None) -> None:
     """Copy the state into TARGET, a new folder; the server may go on running."""
     from ....state.backup import backup as copy
 
-    with Progress("copying and verifying") as progress:
+    with settings.progress("copying and verifying") as progress:
         manifest = asdict(copy(settings.state_dir(folder), target, progress))
     document = {"target": str(target), **manifest}
     settings.show_fields(document)
@@ -421,7 +421,7 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
 
     folder = settings.state_dir(folder)
     map_size = settings.config().server.map_size_bytes
-    with Progress("verifying and restoring") as progress:
+    with settings.progress("verifying and restoring") as progress:
         head = put_back(source, folder, force=force, map_size=map_size, on_progress=progress)
     document = {
         "state_dir": str(folder),
