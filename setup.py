@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
@@ -201,8 +202,36 @@ class build_py_and_vectors(build_py):  # noqa: N801
             (target / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
+class build_man(Command):  # noqa: N801
+    """Have the command line that was built write its manual pages."""
+
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        """Have no folders yet."""
+        self.build_base = self.build_lib = ""
+
+    def finalize_options(self) -> None:
+        """Take the folders of what was built."""
+        build = self.get_finalized_command("build")
+        self.build_base, self.build_lib = build.build_base, build.build_lib
+
+    def run(self) -> None:
+        """Write the pages, which are data of the wheel."""
+        if self.editable_mode or LINK_ONLY:
+            return
+        folder = Path(self.build_base, "man")
+        paths = [str(Path(path).absolute()) for path in (self.build_lib, ".")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        subprocess.run([sys.executable, "tools/generate_man.py", folder], env=environment, check=True)
+        pages = sorted(str(path) for path in folder.glob("*.1"))
+        self.distribution.data_files = [("share/man/man1", pages)]
+
+
+build.sub_commands = [*build.sub_commands, ("build_man", None)]
+
 setup(
-    cmdclass={"build_ext": build_ext_and_stamp, "build_py": build_py_and_vectors},
+    cmdclass={"build_ext": build_ext_and_stamp, "build_man": build_man, "build_py": build_py_and_vectors},
     ext_modules=[]
     if LINK_ONLY
     else [

@@ -57,6 +57,8 @@ def wrong_with(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     faults = [f"holds the source {name}" for name in names if name.endswith((".c", ".pyx", ".pxd"))]
+    if not any(name.endswith(".data/data/share/man/man1/sessauth.1") for name in names):
+        faults.append("lacks the manual pages")
     for needed in (LIBRARY, f"{LIBRARY}.licence"):
         if f"sessauth/_fast/{needed}" not in names:
             faults.append(f"lacks {needed}")

@@ -43,6 +43,7 @@ def test_added_files_stand_in_the_record(tmp_path: Path) -> None:
 
 NAME = "sessauth-1-cp313-cp313-manylinux_2_34_x86_64.whl"
 LIBRARY = "sessauth/_fast/libnghttp2.so.14"
+PAGE = "sessauth-1.data/data/share/man/man1/sessauth.1"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ LIBRARY = "sessauth/_fast/libnghttp2.so.14"
         (NAME, {"sessauth/a.pyx": b""}, "", "holds the source sessauth/a.pyx"),
         (NAME, {}, LIBRARY, "lacks libnghttp2.so.14"),
         (NAME, {}, f"{LIBRARY}.licence", "lacks libnghttp2.so.14.licence"),
-        (NAME, {"sessauth/a.so": bytes(8_000_000)}, "", "takes 8000001 bytes, more than 7000000"),
+        (NAME, {}, PAGE, "lacks the manual pages"),
+        (NAME, {"sessauth/a.so": bytes(8_000_000)}, "", "takes 8000000 bytes, more than 7000000"),
         (NAME.replace("34", "38"), {}, "", "is not for every Linux with glibc 2.34"),
         ("sessauth-1-cp313-cp313-linux_x86_64.whl", {}, "", "is not for every Linux with glibc 2.34"),
     ],
@@ -60,8 +62,8 @@ LIBRARY = "sessauth/_fast/libnghttp2.so.14"
 def test_a_wheel_that_should_not_be_shipped_is_refused(
     tmp_path: Path, name: str, more: dict[str, bytes], missing: str, fault: str
 ) -> None:
-    """Sources, a missing library or licence, size, and a C library that users don't have."""
-    files = {LIBRARY: b"library", f"{LIBRARY}.licence": b"licence", "sessauth/a.py": b"\n", **more}
+    """Sources, a missing library, licence or page, size, and a C library that users don't have."""
+    files = {LIBRARY: b"library", f"{LIBRARY}.licence": b"licence", PAGE: b"", **more}
     files.pop(missing, None)
     with zipfile.ZipFile(tmp_path / name, "w") as wheel:
         for path, content in files.items():

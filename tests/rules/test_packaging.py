@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import sessauth
 from sessauth._fast import _stamp
+from sessauth.cli.main import COMMANDS, cli
 from tests.support.tree import PACKAGE, ROOT
 
 
@@ -87,6 +91,54 @@ def test_a_wheel_holds_the_pages_of_the_console(wheel_files: set[str]) -> None:
     assert len(expected) > 15
     assert expected <= wheel_files
     assert {Path(name).suffix for name in expected} == {".html", ".css", ".js", ".svg"}
+
+
+@pytest.fixture(scope="module")
+def man_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the manual pages of a wheel by name, written as setup.py has them written."""
+    folder = tmp_path_factory.mktemp("man")
+    program = (
+        "import runpy, sys\n"
+        "import setuptools\n"
+        "setuptools.setup = lambda **terms: made.update(terms)\nmade = {}\n"
+        "runpy.run_path('setup.py', run_name='__main__')\n"
+        f"distribution = setuptools.dist.Distribution({{'script_name': 'setup.py', **made}})\n"
+        f"distribution.get_command_obj('build').build_base = {str(folder)!r}\n"
+        "distribution.run_command('build_man')\n"
+        "for folder, files in distribution.data_files: print(folder, *files, sep='\\n')\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    where, *files = ran.stdout.splitlines()
+    assert where == "share/man/man1"
+    return {Path(file).name.removesuffix(".1"): ROOT / file for file in files}
+
+
+def test_a_wheel_holds_a_manual_page_of_each_command(man_pages: dict[str, Path]) -> None:
+    """A page has each option and each example of its command or its group, and no date."""
+    assert man_pages.keys() == {"sessauth", *(f"sessauth-{name}" for name in COMMANDS)}
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        source = man_pages[f"sessauth-{name}"].read_text()
+        page = re.sub(r"\\(-|\(aq|\(dq)", lambda found: {"-": "-", "(aq": "'", "(dq": '"'}[found[1]], source)
+        assert f'.TH SESSAUTH-{name.upper()} 1 "" ' in page
+        assert command is not None
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        for each in (command, *below):
+            options = [option for parameter in each.params for option in parameter.opts if option[:2] == "--"]
+            assert [option for option in options if not re.search(rf"^\.B {option}\b", page, re.M)] == []
+            assert all(line in page for line in (each.epilog or "").splitlines()[2:])
+
+
+@pytest.mark.skipif(
+    shutil.which("groff") is None and not os.environ.get("SESSAUTH_TEST_GROFF"), reason="needs groff"
+)
+def test_manual_pages_are_read_without_a_warning(man_pages: dict[str, Path]) -> None:
+    """A stray request or a character that can't be shown would be one."""
+    command = ["groff", "-K", "utf8", "-man", "-ww", "-T", "utf8", "-z", *man_pages.values()]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_a_wheel_holds_only_the_package(wheel_files: set[str]) -> None:
