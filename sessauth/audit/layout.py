@@ -59,11 +59,14 @@ def parse_name(name: str) -> tuple[bytes, int] | None:
 
 
 def files(folder: Path) -> dict[bytes, dict[int, Path]]:
-    """Return the audit files of a folder by stream and number, both ascending. Raises OSError."""
+    """Return the audit files of a folder by stream and number, both ascending. Raises OSError.
+
+    A pipe or a device of such a name is none: it would block its reader.
+    """
     by_stream: dict[bytes, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         parsed = parse_name(path.name)
-        if parsed is not None:
+        if parsed is not None and path.is_file():
             by_stream.setdefault(parsed[0], {})[parsed[1]] = path
     return by_stream
 

@@ -217,7 +217,7 @@ class Settings:
             if credential_file is None and not os.environ.get("SESSAUTH_CREDENTIAL_FILE"):
                 # The sockets may lie elsewhere than the home folder that names them.
                 beside = config.home / "operator.credential"
-                credential_file = beside if beside.exists() else None
+                credential_file = beside if beside.is_file() else None
         return {
             "target": target,
             "credential_file": credential_file,
@@ -235,14 +235,11 @@ class Settings:
         sent = f"that of {file}" if file else "the certificate alone" if self.tls_certificate else "none"
         return f"; sent was {sent} (--credential-file, SESSAUTH_CREDENTIAL_FILE)"
 
-    def config(self, **overrides: str) -> Config:
-        """Return the configuration of the home folder. Raises ConfigError.
-
-        ``overrides`` are environment variables that count instead of those that are set.
-        """
+    def config(self) -> Config:
+        """Return the configuration of the home folder. Raises ConfigError."""
         from ..server import config
 
-        return config.load(self.home, {**os.environ, **overrides})
+        return config.load(self.home)
 
     def state_dir(self, folder: Path | None) -> Path:
         """Return ``folder``, or the state folder of the home folder. Raises ConfigError."""

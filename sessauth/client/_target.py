@@ -193,7 +193,7 @@ def resolve_credential_file(file: Path | None, target: str) -> Path | None:
         return file or Path(named)
     if is_local(target):
         beside = Path(target.removeprefix("unix:")).parent.parent / CREDENTIAL_NAME
-        if beside.exists():
+        if beside.is_file():
             return beside
     return None
 

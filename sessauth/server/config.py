@@ -19,6 +19,7 @@ from typing import Any, Final, get_type_hints
 
 from ..errors import ConfigError
 from ..model.host import SERVER_PREFIX
+from ..state.host.folder import read_file
 from .identity.providers import IdentityProvider, check_providers
 from .sections import (
     AuditSettings,
@@ -143,6 +144,14 @@ class Config:
         """True if the listeners take connections by TLS with a client certificate alone."""
         return bool(self.tcp.client_ca) and not self.tcp.insecure_tcp
 
+    def require_workers(self) -> None:
+        """Raise ConfigError if none would serve ``tcp.check_address``.
+
+        Only a start needs it: the command line may have stated how many there are.
+        """
+        if self.tcp.check_address and self.server.workers == 0:
+            raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
+
     @property
     def check_addresses(self) -> str:
         """The addresses of the workers, for people; empty without workers."""
@@ -201,7 +210,7 @@ def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     # Before the file is read: a change meanwhile differs from it.
     stamp = stamp_of(home)
     try:
-        table = tomllib.loads(file.read_text("utf-8"))
+        table = tomllib.loads(read_file(file).decode("utf-8"))
     except FileNotFoundError:
         pass
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -228,7 +237,7 @@ def state_dir_at(home: Path | None = None) -> tuple[Path, str]:
     stated = os.environ.get("SESSAUTH_SERVER_STATE_DIR")
     if stated is None:
         try:
-            text = (home / "sessauth.toml").read_text("utf-8", "replace")
+            text = read_file(home / "sessauth.toml").decode("utf-8", "replace")
         except OSError:
             text = ""
         try:
@@ -337,8 +346,6 @@ def _check(config: Config) -> None:
                 "server.checks_at_control: gateways that come by TCP have no other address; state "
                 "tcp.check_address too, or set it to true"
             )
-    if config.tcp.check_address and config.server.workers == 0:
-        raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
     if config.cluster.enabled and not config.tcp.address:
         raise ConfigError("cluster.address: is served on TCP; set tcp.address too")
     if config.cluster.enabled and not (config.cluster.server_ca or config.tcp.insecure_tcp):

@@ -60,7 +60,6 @@ def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ("[sessions]\ndefault_ttl_ms = 90000000\n", "sessions.default_ttl_ms"),
         ('[tcp]\naddress = "0.0.0.0:1"\n', "tcp.certificate"),
         ('[tcp]\naddress = "0.0.0.0:1"\ninsecure_tcp = true\ncertificate = "c"\n', "tcp.insecure_tcp"),
-        ('[tcp]\ncheck_address = "0.0.0.0:1"\ninsecure_tcp = true\n', "tcp.check_address"),
         ('[[identities]]\nname = "a"\nrole = "gateway"\nuri = "spiffe://x"\n', "tcp.client_ca"),
         ('[[identities]]\nname = "a"\nrole = "root"\nuri = "spiffe://x"\n', r"identities\[0\].role"),
         ('[[identities]]\nname = "a"\nrole = "gateway"\n', r"identities\[0\]"),

@@ -181,6 +181,11 @@ def _few_files(place: Place) -> None:
     place.more["proc"] = proc
 
 
+def _many_workers(place: Place) -> None:
+    place.settings["server"] = {"workers": 64}
+    place.status = None
+
+
 def _unsynchronised(place: Place, patch: pytest.MonkeyPatch) -> None:
     program = place.home / "bin" / "timedatectl"
     program.parent.mkdir()
@@ -296,7 +301,7 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "missing_library": _no_library,
     "missing_extra": _no_extra,
     "open_files_limit": lambda place, _: _few_files(place),
-    "few_cores": lambda place, _: place.settings.update(server={"workers": 64}),
+    "few_cores": lambda place, _: _many_workers(place),
     "proof_keys": lambda place, _: _damage_proof_keys(place),
     "issuer_key": lambda place, _: _remove_keys(place),
     "credentials": lambda place, _: _damage_credentials(place),
@@ -354,6 +359,69 @@ def test_a_fault_is_found_and_nothing_is_changed(
     assert _content(place.home) == before
     # A fault is not reported as many others.
     assert len(found) <= 2, found
+
+
+# Files that no examination opens: it asks no server, signs nothing, and takes no lock of another's.
+NOT_OPENED = {
+    *("operator.credential", "audit.key", "audit.pub", "arguments.key", "changes.position"),
+    *("credentials.lock", "writer.lock", "local.json", "since"),
+}
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_a_file_is_found_and_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any file of the home, of its backup and of its audit may be one: the examination ends."""
+    _read_here(monkeypatch)
+    _audited(place, cut=True)
+    _backup(place)
+    place.pair(SERVER_PAIR)
+    (place.home / "sessauth.toml").write_text(
+        f"server.map_size_bytes = {MAP_BYTES}\naudit.enabled = true\n"
+        "tcp = { address = '127.0.0.1:0', certificate = 'server.pem', private_key = 'server.key' }\n"
+    )
+    monkeypatch.setattr(Place, "config", property(lambda self: load(self.home)))
+    before = place.examine()
+    files = [
+        path for path in place.home.rglob("*") if path.is_file() and not path.name.startswith("request-")
+    ]
+    assert len(files) > 20
+    found = {}
+    for file in files:
+        aside = file.rename(place.home / "aside")
+        os.mkfifo(file, stat.S_IMODE(aside.stat().st_mode))
+        found[file.name] = place.examine().keys() - before.keys()
+        file.unlink()
+        aside.rename(file)
+
+    assert {name for name, ids in found.items() if not ids} <= NOT_OPENED
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_a_followers_credential(place: Place) -> None:
+    """It is the fault of the host's key, and nobody waits for it."""
+    _follow(place)
+    os.mkfifo(place.home / "gone", 0o600)
+
+    assert "no plain file" in place.examine()["host_key"].words
+
+
+def test_workers_are_those_of_the_server_that_runs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command line may have stated them; settings that lack them count for a server that is to start."""
+    _read_here(monkeypatch)
+    place.settings["tcp"] = {"check_address": "127.0.0.1:0", "insecure_tcp": True}
+    (place.home / "run" / "check-1.sock").write_text("in the way")
+    _suspect(place, workers=2, ready_workers=2)
+    running = place.examine()
+    _suspect(place, workers=64, ready_workers=64)
+    many = place.examine()
+    place.status = None
+    stopped = place.examine()
+
+    assert running.keys() == {"folder_unusable"} and "check-1.sock" in running["folder_unusable"].words
+    assert "64 workers share" in many["few_cores"].words
+    assert stopped.keys() == {"not_running", "settings"} and "workers" in stopped["settings"].words
 
 
 def test_the_page_lists_every_finding() -> None:

@@ -6,6 +6,7 @@ lines that are recorded elsewhere.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -111,6 +112,17 @@ def verify(
     )
 
 
+def _is_stray(path: Path) -> bool:
+    """Return True if a path has no name of an audit file, or is there and no plain file."""
+    if not layout.parse_name(path.name):
+        return True
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        # Retention removed it.
+        return False
+
+
 def _verify(
     folder: Path,
     keys: Mapping[bytes, bytes] | None,
@@ -121,13 +133,13 @@ def _verify(
 ) -> AuditReport:
     try:
         streams = layout.files(folder)
-        strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
+        strays = sorted(path.name for path in folder.glob("*.jsonl") if _is_stray(path))
     except OSError as error:
         raise StateUnusable(layout.unreadable(error, folder), "MISSING") from None
     if keys is None:
         keys = register.keys if register is not None else public_keys(folder / layout.PUBLIC_FILE)
     findings = [
-        VerificationFinding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name")
+        VerificationFinding(FindingKind.FOREIGN, name, 0, -1, "no plain file of a stream has this name")
         for name in strays
     ]
     if not streams:

@@ -16,7 +16,7 @@ from typing import Final
 from ..._fast import _check as kernel
 from ...clock import Clock
 from ...errors import KeyFolderError, StateUnusable
-from ...state.host.folder import replace_file
+from ...state.host.folder import read_file, replace_file
 from ...state.layout import DATA_MODE
 from .. import layout
 from ..layout import public_keys
@@ -53,8 +53,7 @@ def read(state_dir: Path) -> StreamRegister | None:
     """
     path = state_dir / FILE
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MAX_BYTES))
+        content = json.loads(read_file(path)[:_MAX_BYTES])
         keys = [bytes.fromhex(text) for text in content["keys"]]
         if not all(map(kernel.acceptable_key, keys)):
             raise ValueError("no public key")

@@ -62,6 +62,10 @@ def find_in_process(host: Host) -> Iterator[Finding]:
         )
     else:
         yield Finding("not_running", "no server runs on this state", "sessauth serve")
+        try:
+            host.config.require_workers()
+        except ConfigError as error:
+            yield of_error("settings", error)
         yield from _addresses(host.config)
     yield from _parts(host)
     yield from _limits(host, holder or os.getpid())
@@ -150,7 +154,7 @@ def _shared_ports(stated: Mapping[str, tuple[str, int]]) -> Iterator[Finding]:
 
 def _parts(host: Host) -> Iterator[Finding]:
     config = host.config
-    if len(os.fsencode(config.check_socket(max(0, config.server.workers - 1)))) > MAX_SOCKET_PATH_BYTES:
+    if len(os.fsencode(config.check_socket(max(0, host.workers - 1)))) > MAX_SOCKET_PATH_BYTES:
         yield Finding(
             "socket_path",
             f"{config.run_dir} is too long for a socket's path ({MAX_SOCKET_PATH_BYTES} bytes)",
@@ -199,10 +203,10 @@ def _limits(host: Host, pid: int) -> Iterator[Finding]:
         )
     with suppress(OSError):
         cores = len(os.sched_getaffinity(pid))
-        if host.config.server.workers > cores:
+        if host.workers > cores:
             yield Finding(
                 "few_cores",
-                f"{host.config.server.workers} workers share {cores} cores",
+                f"{host.workers} workers share {cores} cores",
                 "lower server.workers: one worker a core is enough; or let the process use more cores",
             )
 
@@ -252,7 +256,7 @@ def find_in_places(host: Host) -> Iterator[Finding]:
             f"{lock} is no file of user {owner}, so the service can't lock its state",
             "move it away; the service makes it",
         )
-    for path in (config.socket, *map(config.check_socket, range(config.server.workers))):
+    for path in (config.socket, *map(config.check_socket, range(host.workers))):
         if _is_in_the_way(path):
             yield Finding(
                 "folder_unusable",

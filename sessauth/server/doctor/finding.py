@@ -109,3 +109,8 @@ class Host:
     backup_age_ms: int = DAY_MS
     proc: Path = Path("/proc")
     state_fault: StateError | None = None
+
+    @property
+    def workers(self) -> int:
+        """Processes that check: those of the server that runs, which its command line may have stated."""
+        return self.config.server.workers if self.status is None else self.status.workers

@@ -357,7 +357,10 @@ def _host_key(config: Config) -> Iterator[Finding]:
         if config.cluster.enabled:
             ServerKey.load(server_key_file(config))
         elif config.follow.servers and config.follow.credential:
-            load_credential(config.path(config.follow.credential))
+            file = config.path(config.follow.credential)
+            if file.exists() and not file.is_file():
+                raise ConfigError(f"{file} is no plain file")
+            load_credential(file)
     except KeyFolderError as error:
         yield of_error(
             "host_key", error, "put the key's file back, or 'sessauth cluster prepare' and admit it"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
+from ...state.host.folder import read_file
 from ..config import Config
 from ..log import event
 from . import local_files
@@ -146,7 +147,7 @@ def certificate_end(config: Config) -> float:
     if not config.tcp.certificate:
         return 0.0
     try:
-        return float(validity(first_der(config.path(config.tcp.certificate).read_bytes()))[1])
+        return float(validity(first_der(read_file(config.path(config.tcp.certificate))))[1])
     except (OSError, ValueError):
         return 0.0
 
@@ -276,7 +277,7 @@ def _paths(config: Config) -> list[Path]:
 
 
 def _pem_files(config: Config) -> PemFiles:
-    certificate, private_key, *roots = [file.read_bytes() for file in _paths(config)]
+    certificate, private_key, *roots = [read_file(file) for file in _paths(config)]
     return PemFiles(certificate, private_key, roots[0] if roots else None)
 
 
@@ -321,8 +322,10 @@ def stated_certificates(config: Config) -> Iterator[StatedCertificate]:
 
 def _read(setting: str, path: Path, key: Path | None) -> StatedCertificate:
     try:
-        begins, ends = validity(first_der(path.read_bytes()))
+        begins, ends = validity(first_der(read_file(path)))
         if key is not None:
+            # OpenSSL would wait for the writer of a pipe.
+            read_file(key)
             # A key that does not fit, or has a passphrase. Without one OpenSSL would ask the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password=lambda: b"")
     except OSError as error:

@@ -399,7 +399,9 @@ def _check_brake(path: Path) -> None:
 
 
 def check_data_pages(path: Path) -> None:
-    """Raise StateUnusable unless a file begins with two meta pages of LMDB's format."""
+    """Raise StateUnusable unless a regular file begins with two meta pages of LMDB's format."""
+    if path.exists() and not path.is_file():
+        refuse("FOREIGN", f"{path} is not a regular file; restore it from a backup")
     try:
         with path.open("rb") as file:
             first = file.read(256)

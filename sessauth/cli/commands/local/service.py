@@ -11,6 +11,7 @@ The server's libraries are imported in the functions that use them, so that othe
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -90,8 +91,12 @@ def follow(settings: Settings, workers: int | None) -> None:
 
 
 def _with_workers(settings: Settings, workers: int | None) -> Config:
-    """Return the settings. Before they are checked: an address of workers needs some."""
-    return settings.config(**({} if workers is None else {"SESSAUTH_SERVER_WORKERS": str(workers)}))
+    """Return the settings; whenever they are read again the option counts too. Raises ConfigError."""
+    if workers is not None:
+        os.environ["SESSAUTH_SERVER_WORKERS"] = str(workers)
+    config = settings.config()
+    config.require_workers()
+    return config
 
 
 @click.command(epilog=examples("demo", "demo --console"))
