@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -39,7 +42,7 @@ from .pages import Pages
 from .recent import RecentAnswers, leads_elsewhere
 
 # Sessions of one status that are read; of more the board says so.
-READ_AT_MOST: Final = 20_000
+READ_AT_MOST: Final = 100_000
 PAGE: Final = 1000
 EVENTS: Final = 2_000
 # Sessions that are read one by one; if events name more, all are read again.
@@ -50,18 +53,26 @@ BRAKE_S: Final = 2.0
 # Kinds of events that move the status of all descendants too.
 _INHERITED: Final = (EventKind.ENDED, EventKind.LAPSED, EventKind.SUSPENDED, EventKind.RESUMED)
 _ORDER: Final = (SessionStatus.ACTIVE, SessionStatus.SUSPENDED, SessionStatus.ENDED)
+_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}", re.ASCII)
+_ID_CHARS: Final = 32
 _LOG: Final = logging.getLogger("sessauth.console")
 
 
 class Board:
-    """All sessions by id, in memory; and the latest events."""
+    """All sessions by id, in memory; and the latest events.
+
+    They are held without ceilings, facts and keys, which are most of a session and are read where they are
+    shown. Order, counts and texts of a search are kept at each change, so that no page sorts or counts.
+    """
 
     def __init__(self, answers: RecentAnswers) -> None:
         """Know nothing yet."""
         self._answers = answers
         self._sessions: dict[bytes, Session] = {}
-        self._sorted: list[Session] | None = None
-        self._children: dict[bytes, list[Session]] = {}
+        self._sorted: list[Session] = []
+        self._children: dict[bytes, set[bytes]] = {}
+        # The id in hex, then the texts that a search finds, each a line, casefolded.
+        self._texts: dict[bytes, str] = {}
         self._dirty: set[bytes] = set()
         # Those of the dirty ones whose descendants are to be read after them.
         self._moved: set[bytes] = set()
@@ -71,6 +82,7 @@ class Board:
         # False until all were read once; ``more``: there are more than are read.
         self.complete = False
         self.more = False
+        self.living = 0
         self.revision = 0
         # Calls that a reachable server refuses, and the reasons.
         self._faults: dict[str, str] = {}
@@ -84,19 +96,39 @@ class Board:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), seconds)
 
-    def ordered(self) -> list[Session]:
-        """Return all sessions: the living first, the newest first."""
-        if self._sorted is None:
-            self._sorted = sorted(self._sessions.values(), key=_place)
-            self._children = {}
-            for session in self._sorted:
-                if session.parent_id:
-                    self._children.setdefault(session.parent_id, []).append(session)
-        return self._sorted
+    @property
+    def known(self) -> int:
+        """The number of sessions that are held."""
+        return len(self._sessions)
+
+    def find(self, wanted: str, status: str) -> Sequence[Session]:
+        """Return the sessions that fit, the living first, the newest first; it is not to be changed.
+
+        Each word of ``wanted`` begins the id, or is in a text; a label is ``name=value``. ``status`` is
+        ``all``, ``living`` or the name of a status in lower case.
+        """
+        found = self._sorted
+        if status == "ended":
+            found = found[self.living :]
+        elif status != "all":
+            found = found[: self.living]
+        if status not in ("all", "living", "ended"):
+            found = [each for each in found if each.status.name == status.upper()]
+        texts = self._texts
+        for word in wanted.casefold().split():
+            if _DIGITS.fullmatch(word):
+                found = [
+                    each
+                    for each in found
+                    if texts[each.id].startswith(word) or word in texts[each.id][_ID_CHARS:]
+                ]
+            else:
+                found = [each for each in found if word in texts[each.id]]
+        return found
 
     def beginning(self, digits: str) -> list[bytes]:
         """Return the ids of the sessions whose ids in hex begin so."""
-        return [session_id for session_id in self._sessions if session_id.hex().startswith(digits)]
+        return [session_id for session_id, text in self._texts.items() if text.startswith(digits)]
 
     def ancestors(self, session: Session) -> list[Session]:
         """Return the sessions above one that are known, its parent first."""
@@ -108,9 +140,28 @@ class Board:
 
     def put(self, session: Session) -> None:
         """Take over a session that was read elsewhere."""
-        if self._sessions.get(session.id) != session:
-            self._sessions[session.id] = session
-            self._sorted = None
+        session = replace(session, ceilings=(), facts=(), issuer_key_ids=())
+        if self._sessions.get(session.id) == session:
+            return
+        self._forget(session.id)
+        self._sessions[session.id] = session
+        insort(self._sorted, session, key=_place)
+        self._texts[session.id] = _search_text(session)
+        if session.parent_id:
+            self._children.setdefault(session.parent_id, set()).add(session.id)
+        self.living += session.status is not SessionStatus.ENDED
+
+    def _forget(self, session_id: bytes) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        del self._sorted[bisect_left(self._sorted, _place(session), key=_place)]
+        del self._texts[session_id]
+        if siblings := self._children.get(session.parent_id):
+            siblings.discard(session_id)
+            if not siblings:
+                del self._children[session.parent_id]
+        self.living -= session.status is not SessionStatus.ENDED
 
     def events_of(self, session_id: bytes) -> list[SessionEvent]:
         """Return the latest events of a session, the newest first; those that it inherits too."""
@@ -124,11 +175,11 @@ class Board:
 
     def descendants(self, session_id: bytes) -> list[Session]:
         """Return the sessions below one, parents before their children."""
-        self.ordered()
         found: list[Session] = []
         open_ids = deque([session_id])
         while open_ids:
-            for child in self._children.get(open_ids.popleft(), ()):
+            children = self._children.get(open_ids.popleft(), ())
+            for child in sorted((self._sessions[each] for each in children), key=_place):
                 found.append(child)
                 open_ids.append(child.id)
         return found
@@ -182,10 +233,6 @@ class Board:
                 self._moved.add(event.session_id)
         self.changed()
 
-    def _forget(self, session_id: bytes) -> None:
-        if self._sessions.pop(session_id, None) is not None:
-            self._sorted = None
-
     def changed(self) -> None:
         """Wake those who wait."""
         before, self._news = self._news, asyncio.Event()
@@ -237,7 +284,7 @@ class Board:
 
     async def _read_all(self) -> None:
         """Read all sessions, the living first, so that these are shown before the rest is known."""
-        found: dict[bytes, Session] = {}
+        found: set[bytes] = set()
         more = False
         for status in _ORDER:
             count, token = 0, ""
@@ -245,15 +292,16 @@ class Board:
                 page = await self._answers.ask(
                     self._answers.client.list_sessions(page_size=PAGE, page_token=token, status=status.name)
                 )
-                found |= {each.id: each for each in page.sessions}
+                for session in page.sessions:
+                    self.put(session)
+                found.update(each.id for each in page.sessions)
                 count, token = count + len(page.sessions), page.next_page_token
                 if not token or count >= READ_AT_MOST:
                     more |= bool(token)
                     break
-            if not self.complete:
-                self._sessions, self._sorted = dict(found), None
-                self.changed()
-        self._sessions, self._sorted = found, None
+            self.changed()
+        for session_id in self._sessions.keys() - found:
+            self._forget(session_id)
         self.complete, self.more = True, more
         self.changed()
 
@@ -261,6 +309,12 @@ class Board:
 def _place(session: Session) -> tuple[bool, int, bytes]:
     ended = session.status is SessionStatus.ENDED
     return ended, -(session.ended_at_ms if ended else session.opened_at_ms), session.id
+
+
+def _search_text(session: Session) -> str:
+    labels = [f"{name}={value}" for name, value in session.labels.items()]
+    texts = [session.id.hex(), session.subject, session.purpose, session.owner, *labels]
+    return "\n".join(texts).casefold()
 
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -17,7 +17,7 @@ from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, Sess
 from ..errors import PermissionDenied, Rejected, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.receipt import SignedReceipt
-from ..model.session import Session, SessionStatus, fits_words
+from ..model.session import Session, SessionStatus
 from ..scopes.safe_text import visible
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
@@ -44,8 +44,7 @@ class SessionsPage(Handlers):
         status = request.query_params.get("status", "all")
         status = status if status in STATUSES else "all"
         board = self._parts.board
-        every = board.ordered()
-        found = [each for each in every if _has(each, status) and fits_words(each, wanted)]
+        found = board.find(wanted, status)
         last = max(0, (len(found) - 1) // ROWS)
         number = min(_number(request.query_params.get("page", "1")) - 1, last)
         rows = found[number * ROWS : (number + 1) * ROWS]
@@ -53,7 +52,6 @@ class SessionsPage(Handlers):
         for each in rows:
             if each.id in read and read[each.id][0].status is not each.status:
                 board.put(read[each.id][0])
-        living = sum(each.status is not SessionStatus.ENDED for each in every)
         return "sessions.html", {
             "rows": [
                 {"session": session, "observation": observation}
@@ -64,8 +62,8 @@ class SessionsPage(Handlers):
             "status": status,
             "statuses": STATUSES,
             "found": len(found),
-            "living": living,
-            "known": len(every),
+            "living": board.living,
+            "known": board.known,
             "more": board.more,
             "complete": board.complete,
             "fault": board.fault,
@@ -75,7 +73,7 @@ class SessionsPage(Handlers):
             "after": _address(wanted, status, number + 2) if number < last else "",
         }
 
-    async def _read(self, rows: list[Session]) -> dict[bytes, tuple[Session, SessionObservation | None]]:
+    async def _read(self, rows: Sequence[Session]) -> dict[bytes, tuple[Session, SessionObservation | None]]:
         """Return the living sessions that are shown as they are now, as far as they can be had."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -108,12 +106,6 @@ async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> Da
 async def session_of(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[Session]:
     """Return a session as it is now, with its numbers of open permits and approvals, and no use."""
     return await parts.answers.get(("session", session_id), lambda: parts.client.get_session(session_id))
-
-
-def _has(session: Session, status: str) -> bool:
-    if status == "living":
-        return session.status is not SessionStatus.ENDED
-    return status == "all" or session.status.name == status.upper()
 
 
 def _number(text: str) -> int:
@@ -182,7 +174,8 @@ async def facts_of(parts: ConsoleParts, session_id: bytes) -> SessionFacts:
 async def _without_use(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[SessionReport]:
     """Return the report of a server that does not lead: the grants, and no use."""
     found = await session_of(parts, session_id)
-    inherited = tuple(layer for above in parts.board.ancestors(found.value) for layer in above.ceilings)
+    above = [(await session_of(parts, each.id)).value for each in parts.board.ancestors(found.value)]
+    inherited = tuple(layer for each in above for layer in each.ceilings)
     unused = SessionObservation(session_id)
     return DatedAnswer(SessionReport(found.value, inherited, unused, (), (Missing.HOST,)), found.at_ms)
 
