@@ -132,9 +132,7 @@ def main(count: int) -> None:
     app = application(lambda: server, logins, (HOST,), ConsoleTerms())  # type: ignore[arg-type, return-value]
     origin = f"http://{HOST}"
     with TestClient(app, base_url=origin) as http:
-        login = http.post(
-            f"/login/{logins.new_link()}", headers={"origin": origin}, follow_redirects=False
-        )
+        login = http.post(f"/login/{logins.new_link()}", headers={"origin": origin}, follow_redirects=False)
         http.base_url = origin + login.headers["location"]
         while f"of {count} known" not in http.get("/").text or "being read" in http.get("/").text:
             time.sleep(1)

@@ -13,6 +13,7 @@ from ._results import Census as Census
 from ._results import CheckItem as CheckItem
 from ._results import EndedSession as EndedSession
 from ._results import EndedSessions as EndedSessions
+from ._results import EndPreview as EndPreview
 from ._results import FreezeState as FreezeState
 from ._results import HostUsage as HostUsage
 from ._results import InspectedBlock as InspectedBlock

@@ -56,6 +56,10 @@ class SelectedSession:
     owner: str
 
 
+# Selected sessions that are listed.
+MAX_SELECTED: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class EndedSessions:
     """Counts of one call that ended many sessions, and the first 1000 of them.
@@ -72,6 +76,59 @@ class EndedSessions:
     sessions: tuple[SelectedSession, ...]
     refused_until_ms: int
     next_page_token: str = ""
+
+    def with_more(self, more: EndedSessions) -> EndedSessions:
+        """Return the sum with the call that went on after this one."""
+        return replace(
+            more,
+            # An earlier server gives no token, so that the next call searches from the beginning.
+            matched=self.matched + (more.matched if self.next_page_token else 0),
+            ended=self.ended + more.ended,
+            sessions=(*self.sessions, *more.sessions)[:MAX_SELECTED],
+            refused_until_ms=self.refused_until_ms,
+        )
+
+
+# Sessions that a preview reads one by one.
+MAX_PREVIEWED: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EndPreview:
+    """What an end of sessions would hit.
+
+    ``matched`` fit the selection, ``selected`` are the first 1000 of them, ``children`` are living ones below
+    them that were found. The counts are those of ``read`` sessions, selected ones first: tokens in use, calls
+    allowed so far, permits and approvals that are open. ``unused`` of these have no census that may be read.
+    """
+
+    matched: int
+    selected: tuple[SelectedSession, ...]
+    children: tuple[Session, ...] = ()
+    read: int = 0
+    tokens: int = 0
+    allowed: int = 0
+    open_permits: int = 0
+    open_approvals: int = 0
+    unused: int = 0
+
+    @property
+    def unread(self) -> int:
+        """The number of sessions that the counts leave out."""
+        return max(0, self.matched + len(self.children) - self.read)
+
+    def with_session(self, session: Session, census: Census | None) -> EndPreview:
+        """Return the preview with what one more session has in use."""
+        return replace(
+            self,
+            read=self.read + 1,
+            tokens=self.tokens + (len(census.tokens()) if census else 0),
+            allowed=self.allowed
+            + (sum(each.observation.allowed for each in census.children()) if census else 0),
+            open_permits=self.open_permits + session.open_permits,
+            open_approvals=self.open_approvals + session.open_approvals,
+            unused=self.unused + (census is None),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def test_many_end_in_one_command(service: Service) -> None:
     chosen = ("session", "end", "--subject", "agent:cut")
 
     dry = service(*chosen, "--dry-run")
-    assert dry.out.splitlines()[-1] == "would end 3"
+    assert dry.out.splitlines()[-1].startswith("would end 3: 0 tokens in use, 0 calls allowed so far, 0 open")
     assert [line.split()[0] for line in dry.out.splitlines()[1:-1]] == ids
     ran = service(*chosen, "--label", "n=1", "--json").json
     assert (ran["matched"], ran["ended"], ran["remaining"], ran["dry_run"]) == (1, 1, 0, False)

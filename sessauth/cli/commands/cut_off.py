@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,14 +18,13 @@ import click
 
 from ...errors import (
     ConfigError,
-    PermissionDenied,
     SessauthError,
     StateError,
     StateUnusable,
     Unavailable,
     UsageError,
 )
-from ...model.session import Session, SessionBan, SessionStatus
+from ...model.session import SessionBan
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import with_options
@@ -36,7 +34,7 @@ from ..render import session as receipt_view
 from ..render import session as session_view
 
 if TYPE_CHECKING:
-    from ...client import Client, EndedSessions
+    from ...client import Client, EndedSessions, EndPreview, SelectedSession
 
 MAX_REASON_BYTES: Final = 256
 
@@ -241,7 +239,6 @@ NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. T
 # A call works for some seconds at most; the rest is for a server that is slow to answer.
 LEAST_TIMEOUT_MS: Final = 25_000
 SHOWN: Final = 20
-MAX_PAGE: Final = 1000
 
 _selector = with_options(
     # Several only to be refused: of two subjects the last one would end, and the first one live on.
@@ -297,10 +294,18 @@ def end(
         raise UsageError("--request-id: goes with SESSION_ID; a repeat leaves ended sessions alone")
     with settings.client() as client:
         long = client.with_timeout(max(settings.timeout_ms, LEAST_TIMEOUT_MS))
-        if selector["all_sessions"] and not (yes or dry_run):
-            _confirm(_end_selected(long, selector, "", dry_run=True, refuse_new_ms=0).matched)
-        done = _end_selected(long, selector, reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
-    settings.show(_document(done, dry_run), _lines(done, dry_run, settings.clock.now_ms()))
+        if dry_run:
+            from ...client import EndedSessions
+
+            found = long.preview_end_sessions(**selector)
+            ended = EndedSessions(found.matched, 0, found.matched, 0, found.selected, 0)
+            document = {**_hits_json(found), **_document(ended, dry_run=True)}
+            settings.show(document, [*_table(found.selected, found.matched), *_hits_lines(found)])
+            return
+        if selector["all_sessions"] and not yes:
+            _confirm(long.preview_end_sessions(**selector).matched)
+        done = _end_selected(long, selector, reason, refuse_new_ms)
+    settings.show(_document(done, dry_run=False), _lines(done, settings.clock.now_ms()))
 
 
 @click.command("bans", epilog=examples("session bans"))
@@ -361,48 +366,41 @@ def _end_one(settings: Settings, session_id: Ref, reason: str, request_id: str) 
 
 
 def _preview_one(settings: Settings, session_id: Ref) -> None:
-    """Show the effects of an end of one session: its child sessions, and all their tokens in use."""
+    """Show the effects of an end of one session."""
     with settings.client() as client:
         session = client.get_session(context.session(client, session_id))
-        hit = [] if session.status is SessionStatus.ENDED else [session, *_living_below(client, session.id)]
-        unread, tokens, allowed = 0, 0, 0
-        for each in hit:
-            try:
-                census = client.get_census(each.id)
-            except (PermissionDenied, Unavailable):
-                unread += 1
-                continue
-            tokens += len(census.tokens())
-            allowed += sum(block.observation.allowed for block in census.children())
-    counts = {
-        "sessions": len(hit),
-        "tokens": tokens,
-        "allowed": allowed,
-        "open_permits": sum(each.open_permits for each in hit),
-        "open_approvals": sum(each.open_approvals for each in hit),
-        "unread": unread,
+        found = client.preview_end(session.id)
+    lines = [*session_view.to_lines(session, settings.clock.now_ms()), *_hits_lines(found)]
+    settings.show({**session_view.to_json(session), **_hits_json(found)}, lines)
+
+
+def _hits_json(found: EndPreview) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "sessions": found.matched + len(found.children),
+        **attributes(found, "tokens", "allowed", "open_permits", "open_approvals"),
+        "unread": found.unread + found.unused,
+        "children": [each.id.hex() for each in found.children],
     }
-    lines = session_view.to_lines(session, settings.clock.now_ms())
-    if len(hit) > 1:
-        below = [(each.id.hex(), each.subject, each.owner) for each in hit[1 : SHOWN + 1]]
+
+
+def _hits_lines(found: EndPreview) -> list[str]:
+    lines = []
+    if found.children:
+        below = [(each.id.hex(), each.subject, each.owner) for each in found.children[:SHOWN]]
         lines += ["", "child sessions", *table(("ID", "SUBJECT", "OWNER"), below)]
-    lines.append(
-        f"would end {len(hit)}: {tokens} tokens in use, {allowed} calls allowed so far, "
-        f"{counts['open_permits']} open permits, {counts['open_approvals']} approvals that wait"
-    )
-    if unread:
-        lines.append(f"of {unread} of them the tokens can't be read with this credential, or at this server")
-    below_ids = [each.id.hex() for each in hit[1:]]
-    settings.show({"dry_run": True, **session_view.to_json(session), **counts, "children": below_ids}, lines)
-
-
-def _living_below(client: Client, session_id: bytes) -> Iterator[Session]:
-    """Yield the sessions below one that have not ended."""
-    for page in context.pages(client.list_sessions, parent_id=session_id, page_size=MAX_PAGE):
-        for session in page.sessions:
-            if session.status is not SessionStatus.ENDED:
-                yield session
-                yield from _living_below(client, session.id)
+    if found.unread:
+        lines.append(f"{found.unread} of them are not counted below: only {found.read} are read one by one")
+    if found.unused:
+        lines.append(
+            f"of {found.unused} of them the tokens can't be read with this credential, or at this server"
+        )
+    return [
+        *lines,
+        f"would end {found.matched + len(found.children)}: {found.tokens} tokens in use, "
+        f"{found.allowed} calls allowed so far, "
+        f"{found.open_permits} open permits, {found.open_approvals} approvals that wait",
+    ]
 
 
 def _confirm(count: int) -> None:
@@ -413,59 +411,55 @@ def _confirm(count: int) -> None:
         raise UsageError("nothing was ended")
 
 
-def _end_selected(
-    client: Client, selector: dict[str, Any], reason: str, *, dry_run: bool, refuse_new_ms: int
-) -> EndedSessions:
+def _end_selected(client: Client, selector: dict[str, Any], reason: str, refuse_new_ms: int) -> EndedSessions:
     """Repeat the call until the search is complete; return the sum.
 
     A call that fails after others leaves a warning with the sessions they ended. Raises Unavailable if an
     earlier server, which gives no token, ends nothing.
     """
-    done = client.end_sessions(**selector, reason=reason, dry_run=dry_run, refuse_new_ms=refuse_new_ms)
-    while done.next_page_token or (done.remaining and not dry_run):
+    done = client.end_sessions(**selector, reason=reason, refuse_new_ms=refuse_new_ms)
+    while done.next_page_token or done.remaining:
         token = done.next_page_token
         try:
-            more = client.end_sessions(**selector, reason=reason, dry_run=dry_run, page_token=token)
+            more = client.end_sessions(**selector, reason=reason, page_token=token)
         except SessauthError:
-            if not dry_run:
-                warn(f"{done.ended} sessions were ended, and stay so; type it again to end the others")
+            warn(f"{done.ended} sessions were ended, and stay so; type it again to end the others")
             raise
         if more.remaining and not (more.ended or more.next_page_token):
             raise Unavailable(f"{done.ended} sessions were ended, and {more.remaining} remain; type it again")
-        done = replace(
-            more,
-            matched=done.matched + (more.matched if token else 0),
-            ended=done.ended + more.ended,
-            sessions=(*done.sessions, *more.sessions)[:1000],
-            refused_until_ms=done.refused_until_ms,
-        )
+        done = done.with_more(more)
     return done
 
 
-def _document(done: EndedSessions, dry_run: bool) -> dict[str, Any]:
+def _document(done: EndedSessions, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         **attributes(done, "matched", "ended", "remaining", "revision", "refused_until_ms"),
-        "sessions": [attributes(each, "id", "epoch", "subject", "owner") for each in done.sessions],
+        "sessions": _listed(done.sessions),
     }
 
 
-def _lines(done: EndedSessions, dry_run: bool, now_ms: int) -> list[str]:
-    count = done.matched if dry_run else done.ended
+def _listed(sessions: Sequence[SelectedSession]) -> list[dict[str, Any]]:
+    return [attributes(each, "id", "epoch", "subject", "owner") for each in sessions]
+
+
+def _table(sessions: Sequence[SelectedSession], count: int) -> list[str]:
     lines = []
-    if done.sessions:
-        rows = [(each.id.hex(), each.subject, each.owner) for each in done.sessions[:SHOWN]]
+    if sessions:
+        rows = [(each.id.hex(), each.subject, each.owner) for each in sessions[:SHOWN]]
         lines = table(("ID", "SUBJECT", "OWNER"), rows)
     if count > SHOWN:
         lines.append(f"and {count - SHOWN} more; --json lists the first 1000")
-    if dry_run:
-        return [*lines, f"would end {count}"]
+    return lines
+
+
+def _lines(done: EndedSessions, now_ms: int) -> list[str]:
     what = (
         f"none is allowed from revision {done.revision} on"
-        if count
+        if done.ended
         else "no live session matches the selection"
     )
-    lines.append(f"ended {count}; {what}")
+    lines = [*_table(done.sessions, done.ended), f"ended {done.ended}; {what}"]
     if done.refused_until_ms:
         lines.append(f"new ones are refused until {moment_and_distance(done.refused_until_ms, now_ms)}")
     return lines

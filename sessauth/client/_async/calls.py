@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Self, TypeVar, Unpack, cast
 
 import grpc
@@ -15,11 +16,11 @@ import grpc
 from ...approvals.approver import DEFAULT_TTL_MS, Approver
 from ...approvals.request import ApprovalRequest
 from ...crypto.keys import IssuerKeys, KeyRecord, VerifierKeys
-from ...errors import SessauthError
+from ...errors import NotFound, PermissionDenied, SessauthError, Unavailable
 from ...model.approval import SignedApproval
 from ...model.receipt import SignedReceipt
 from ...model.server_status import ClusterStanding, ServerStatus
-from ...model.session import Session, SessionBan
+from ...model.session import Session, SessionBan, SessionStatus
 from ...scopes.call_arguments import Arguments
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
@@ -32,18 +33,22 @@ from .._requests import tokens as token_calls
 from .._requests.sessions import OpenTerms, SessionFilters
 from .._requests.tokens import MintTerms
 from .._results import (
+    MAX_PREVIEWED,
+    MAX_SELECTED,
     Activity,
     ApprovalPage,
     Census,
     CheckItem,
     EndedSession,
     EndedSessions,
+    EndPreview,
     FreezeState,
     Inspection,
     ListedCredential,
     RegisteredVerifier,
     RemoteDecision,
     ReportPage,
+    SelectedSession,
     SessionPage,
     SessionReport,
 )
@@ -380,6 +385,70 @@ class AsyncCalls:
         """
         parts = session_calls.selector(subject, owner, labels, all_sessions)
         return await self._run(session_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
+
+    async def preview_end(self, session_id: bytes) -> EndPreview:
+        """Return what an end of one session would hit; nothing of one that has ended."""
+        session = await self.get_session(session_id)
+        if session.status is SessionStatus.ENDED:
+            return EndPreview(0, ())
+        selected = SelectedSession(session.id, session.epoch, session.subject, session.owner)
+        return await self._with_content(EndPreview(1, (selected,)))
+
+    async def preview_end_sessions(
+        self,
+        *,
+        subject: str = "",
+        owner: str = "",
+        labels: Mapping[str, str] | None = None,
+        all_sessions: bool = False,
+    ) -> EndPreview:
+        """Return what :meth:`end_sessions` would hit. All are counted; at most 200 are read one by one."""
+        parts = session_calls.selector(subject, owner, labels, all_sessions)
+        matched, token = 0, ""
+        selected: list[SelectedSession] = []
+        while True:
+            found = await self._run(session_calls.end_sessions(parts, "", True, 0, token))
+            matched += found.matched
+            selected += found.sessions
+            token = found.next_page_token
+            if not token:
+                return await self._with_content(EndPreview(matched, tuple(selected[:MAX_SELECTED])))
+
+    async def _with_content(self, preview: EndPreview) -> EndPreview:
+        """Read the selected sessions and those below them, as many as a preview reads."""
+        chosen = {each.id for each in preview.selected}
+        waiting = [each.id for each in preview.selected]
+        children: dict[bytes, Session] = {}
+        for session_id in waiting:
+            if preview.read == MAX_PREVIEWED:
+                break
+            try:
+                session = await self.get_session(session_id)
+            except NotFound:
+                continue
+            if session.status is SessionStatus.ENDED:
+                continue
+            for child in await self._living_below(session_id):
+                if child.id not in chosen and child.id not in children:
+                    children[child.id] = child
+                    waiting.append(child.id)
+            try:
+                census = await self.get_census(session_id)
+            except (PermissionDenied, Unavailable):
+                preview = preview.with_session(session, None)
+            else:
+                preview = preview.with_session(session, census)
+        return replace(preview, children=tuple(children.values()))
+
+    async def _living_below(self, session_id: bytes) -> list[Session]:
+        found: list[Session] = []
+        token = ""
+        while True:
+            page = await self.list_sessions(parent_id=session_id, page_size=1000, page_token=token)
+            found += [each for each in page.sessions if each.status is not SessionStatus.ENDED]
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def list_bans(self) -> list[SessionBan]:
         """Return the bans of new sessions that have not lapsed."""
