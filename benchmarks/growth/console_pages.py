@@ -22,7 +22,6 @@ from sessauth.clock import SystemClock
 from sessauth.errors import NotFound, PermissionDenied
 from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.scopes.scope import Scope
-from sessauth.usage.session_usage import SessionObservation
 
 SESSIONS: Final = 100_000
 ROUNDS: Final = 15
