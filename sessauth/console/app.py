@@ -9,8 +9,10 @@ Parts:
 - ``gate.py``: the outermost part, in front of every page.
 - ``app.py``: routes, and the pages of hosts, tokens and decisions.
 - ``board.py``: the sessions, kept current by the server's events, and the pages that follow them live.
-- ``sessions.py``: all sessions; a session with its grants, tokens and decisions, and its closure.
-- ``session_changes.py`` and ``approvals.py``: the pages that change something.
+- ``sessions.py``: all sessions; a session with its grants, tokens, decisions and life.
+- ``closure.py``: the page after an end.
+- ``session_changes.py``, ``cut_off.py`` (many sessions at once) and ``approvals.py``: the pages that change
+  something.
 - ``recent.py``: answers of the server that several pages share. ``decision_log.py``: this machine's audit.
 - ``pages.py``: the templates, and the report of a session as a page of its own.
 
@@ -56,6 +58,8 @@ from ..tokens.block_draft import BlockInfo
 from ..tokens.token import Token
 from .approvals import ApprovalPages
 from .board import Board, LivePages
+from .closure import ClosurePage
+from .cut_off import CutOffPages
 from .decision_log import DecisionLog
 from .gate import PageGate, cookie_name, peer_uid
 from .logins import Login, Logins
@@ -63,7 +67,7 @@ from .pages import FOLDER, Pages, base_of, moment
 from .parts import ConsoleParts, ConsoleTerms, Handlers, id_of
 from .recent import RecentAnswers
 from .session_changes import SessionChanges
-from .sessions import ClosurePage, SessionsPage, one_session
+from .sessions import SessionsPage, one_session
 
 
 async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
@@ -324,7 +328,7 @@ def _login_routes(logins: Logins, pages: Pages) -> list[Route]:
 def _routes(parts: ConsoleParts) -> list[Route]:
     live = parts.live.handler
     changes, closure, inspector = SessionChanges(parts), ClosurePage(parts), TokenInspector(parts)
-    decisions = DecisionPages(parts)
+    decisions, cut_off = DecisionPages(parts), CutOffPages(parts)
     if parts.terms.approvals_only:
 
         async def first(request: Request) -> Response:
@@ -336,12 +340,20 @@ def _routes(parts: ConsoleParts) -> list[Route]:
         Route("/decisions", live(decisions.list)),
         Route("/decisions/{decision}", live(decisions.one)),
         Route("/hosts", live(partial(_hosts, parts))),
+        Route("/cut-off", cut_off.show),
+        Route("/cut-off", cut_off.end, methods=["POST"]),
+        Route("/cut-off/outcome/{form}", live(cut_off.outcome)),
+        Route("/cut-off/ban", cut_off.show_ban),
+        Route("/cut-off/ban", cut_off.lift, methods=["POST"]),
+        Route("/freeze", cut_off.show_freeze),
+        Route("/freeze", cut_off.freeze, methods=["POST"]),
         Route("/token", inspector.show),
         Route("/token", inspector.inspect, methods=["POST"]),
         Route("/", live(SessionsPage(parts).view)),
         Route("/sessions/{session}", live(partial(one_session, parts))),
         Route("/sessions/{session}/closure", live(closure.view)),
         Route("/sessions/{session}/receipt", closure.download),
+        Route("/sessions/{session}/evidence/{kind}", closure.evidence, methods=["POST"]),
         Route("/sessions/{session}/change/{kind}", changes.show),
         Route("/sessions/{session}/change/{kind}", changes.submit, methods=["POST"]),
     ]

@@ -28,6 +28,7 @@ MAX_TEXT_CHARS: Final = 300
 NAVIGATION: Final = (
     ("Sessions", "/"),
     ("Approvals", "/approvals"),
+    ("Cut off", "/cut-off"),
     ("Decisions", "/decisions"),
     ("Hosts", "/hosts"),
     ("Token", "/token"),
@@ -71,6 +72,18 @@ def moment(at_ms: int) -> str:
     return utc_text(at_ms, "%Y-%m-%d %H:%M:%S") if at_ms else ""
 
 
+def moment_element(at_ms: int) -> Markup:
+    """Return a time in ms since 1970 as an element; the page's script adds the time of the browser's zone."""
+    if not at_ms:
+        return Markup()
+    return Markup('<time datetime="{}">{}</time>').format(instant(at_ms), moment(at_ms))
+
+
+def instant(at_ms: int) -> str:
+    """Return a time in ms since 1970 as programs read it, to the second in UTC."""
+    return utc_text(at_ms, "%Y-%m-%dT%H:%M:%SZ")
+
+
 def short_id(id_: bytes) -> str:
     """Return the first digits of an id, which commands accept."""
     return id_.hex()[:8]
@@ -96,7 +109,13 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"stated": stated, "span": span, "moment": moment, "short": short_id}
+    made.filters |= {
+        "stated": stated,
+        "span": span,
+        "moment": moment_element,
+        "instant": instant,
+        "short": short_id,
+    }
     return made
 
 

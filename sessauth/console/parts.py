@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.requests import Request
@@ -31,6 +31,8 @@ class ConsoleTerms:
     allow_changes: bool = False
     approver: ApproverKey | None = None
     audit: Path | None = None
+    # Functions that write a new file about a session, by the kind of evidence: its pack, its story.
+    evidence: Mapping[str, Callable[[bytes, Path], None]] = field(default_factory=dict)
     # The approvals alone, for an approver's machine.
     approvals_only: bool = False
     server: str = ""

@@ -1,21 +1,23 @@
-"""The page of all sessions, and that of one: its grants and their use, its tokens, children and decisions."""
+"""The page of all sessions, and that of one: its grants and their use, its tokens, decisions and life."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import base64
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
-from ..audit.read.query import Query
+from ..audit.read.query import Entry, LoggedDecision
 from ..client import BlockCensus, Census, EventKind, Missing, SessionEvent, SessionReport
-from ..errors import PermissionDenied, Rejected, SessauthError, Unavailable
+from ..errors import PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
+from ..model.change import Change, ChangeKind
 from ..model.receipt import SignedReceipt
 from ..model.session import Session, SessionStatus
 from ..scopes.safe_text import visible
@@ -23,6 +25,7 @@ from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
 from ..usage.report import UsageReport
 from ..usage.session_usage import SessionObservation
+from .decision_log import SessionRecords
 from .pages import stated, used_layer
 from .parts import ConsoleParts, Handlers
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
@@ -117,7 +120,13 @@ def _address(wanted: str, status: str, number: int) -> str:
 
 
 MAX_DECISIONS: Final = 25
-MAX_EVENTS: Final = 12
+MAX_STEPS: Final = 60
+VERDICTS: Final = ("all", "denied", "allowed")
+# Interval at which the whole log is read for an open page.
+WHOLE_MS: Final = 15_000
+MINUTE_MS: Final = 60_000
+# The curve of calls has so many minutes at most, the last ones.
+MAX_MINUTES: Final = 60
 MAX_BLOCK_ROWS: Final = 60
 MAX_CHILDREN: Final = 60
 # Suggestions are computed again after this time at the earliest.
@@ -198,9 +207,12 @@ async def one_session(parts: ConsoleParts, request: Request) -> tuple[str, dict[
     session_id = parts.session_id(request)
     facts = await facts_of(parts, session_id)
     session = facts.session
-    query = Query(session=session_id.hex(), action="*")
-    decisions = parts.log.find(query, MAX_DECISIONS) if parts.log else []
+    whole = request.query_params.get("whole") == "1"
+    verdict = request.query_params.get("verdict", VERDICTS[0])
+    verdict = verdict if verdict in VERDICTS else VERDICTS[0]
+    records = await _records(parts, session_id, whole=whole)
     events = parts.board.events_of(session_id)
+    steps = list(_steps(facts, events, records, await _receipt(parts, session)))
     return "session.html", {
         "session": session,
         "over": session.status is SessionStatus.ENDED,
@@ -218,11 +230,204 @@ async def one_session(parts: ConsoleParts, request: Request) -> tuple[str, dict[
         "blocks": list(islice(block_rows(facts.census), MAX_BLOCK_ROWS)),
         "more_blocks": max(0, len(facts.census.blocks) - MAX_BLOCK_ROWS),
         "late": facts.census.late,
-        "decisions": decisions,
+        "decisions": _decisions(records, verdict),
+        "verdict": verdict,
+        "verdicts": VERDICTS,
+        "whole": whole,
         "log": parts.log,
-        "events": events[:MAX_EVENTS],
+        "curve": _curve(session, records, parts.clock.now_ms()) if parts.log else None,
+        "lacks_until_ms": records.whole_since_ms if records.whole_since_ms > session.opened_at_ms else 0,
+        "steps": steps[-MAX_STEPS:],
+        "more_steps": max(0, len(steps) - MAX_STEPS),
         "actor": actor_of(session, events),
     }
+
+
+async def receipt_of(parts: ConsoleParts, session_id: bytes) -> SignedReceipt:
+    """Return the receipt of an ended session. Raises Rejected for another one."""
+    answer = await parts.answers.get(("receipt", session_id), lambda: parts.client.get_receipt(session_id))
+    return answer.value
+
+
+async def _receipt(parts: ConsoleParts, session: Session) -> SignedReceipt | None:
+    if session.status is not SessionStatus.ENDED:
+        return None
+    try:
+        return await receipt_of(parts, session.id)
+    except SessauthError:
+        # The closure page says why there is none.
+        return None
+
+
+async def _records(parts: ConsoleParts, session_id: bytes, *, whole: bool) -> SessionRecords:
+    """Return the records that are held, or those of the whole log; none without an audit."""
+    log, name = parts.log, session_id.hex()
+    if log is None:
+        return SessionRecords((), (), 0)
+    if not whole:
+        return log.of_session(name)
+    found = await parts.answers.compute(
+        ("records", session_id), lambda: asyncio.to_thread(log.read_session, name), WHOLE_MS
+    )
+    return found.value
+
+
+def _decisions(records: SessionRecords, verdict: str) -> list[LoggedDecision]:
+    wanted = {"allowed": True, "denied": False}.get(verdict)
+    fitting = (
+        entry
+        for entry in records.decisions
+        if wanted is None or (entry.record.get("allowed") is True) is wanted
+    )
+    return [LoggedDecision.of(entry.record) for entry in islice(fitting, MAX_DECISIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class CallCurve:
+    """Allowed and denied calls of each minute from ``since_ms`` on, a multiple of a minute since 1970."""
+
+    since_ms: int
+    minutes: Sequence[tuple[int, int]]
+
+    @property
+    def most(self) -> int:
+        """The most calls of one verdict in a minute, at least 1."""
+        return max(1, *(max(each) for each in self.minutes))
+
+    @property
+    def sums(self) -> tuple[int, int]:
+        """All allowed and all denied calls."""
+        return sum(each for each, _ in self.minutes), sum(each for _, each in self.minutes)
+
+
+def _curve(session: Session, records: SessionRecords, now_ms: int) -> CallCurve:
+    """Return the calls of a session's last hour, or of its life if that is shorter."""
+    last = (session.ended_at_ms or now_ms) // MINUTE_MS
+    first = min(last, max(session.opened_at_ms // MINUTE_MS, last - MAX_MINUTES + 1))
+    counts: Counter[tuple[int, bool]] = Counter(
+        (entry.at_ms // MINUTE_MS, entry.record.get("allowed") is True)
+        for entry in records.decisions
+        if entry.record.get("session") == session.id.hex()
+    )
+    minutes = [(counts[minute, True], counts[minute, False]) for minute in range(first, last + 1)]
+    return CallCurve(first * MINUTE_MS, minutes)
+
+
+@dataclass(frozen=True, slots=True)
+class LifeStep:
+    """A step in the life of a session. ``place`` is the address of a page about it, within the console."""
+
+    at_ms: int
+    name: str
+    actor: str = ""
+    reason: str = ""
+    place: str = ""
+    detail: str = ""
+
+
+_STEP_OF_CHANGE: Final[Mapping[str, str]] = {
+    ChangeKind.NARROW_SESSION.value: "narrowed",
+    ChangeKind.UPDATE_FACTS.value: "facts changed",
+    ChangeKind.SUSPEND_SESSION.value: "suspended",
+    ChangeKind.RESUME_SESSION.value: "resumed",
+    ChangeKind.END_SESSION.value: "ended",
+    ChangeKind.REVOKE.value: "revoked",
+    ChangeKind.REQUEST_APPROVAL.value: "approval asked for",
+    ChangeKind.ANSWER_APPROVAL.value: "approval answered",
+}
+_APPLIED: Final = "APPLIED"
+
+
+def _steps(
+    facts: SessionFacts,
+    events: Sequence[SessionEvent],
+    records: SessionRecords,
+    signed: SignedReceipt | None,
+) -> list[LifeStep]:
+    """Return the steps of a session's life, the first one first."""
+    session = facts.session
+    place = f"/sessions/{session.id.hex()}"
+    steps = [LifeStep(session.opened_at_ms, "opened", session.owner, session.purpose)]
+    steps += _token_steps(facts.census)
+    told = set()
+    for event in events:
+        if event.kind in (EventKind.OPENED, EventKind.PURGED):
+            continue
+        name = event.kind.name.lower().replace("_", " ")
+        told.add((name, event.revision))
+        above = event.session_id != session.id
+        steps.append(
+            LifeStep(
+                event.at_ms,
+                f"{name}, with session {event.session_id.hex()[:8]} above" if above else name,
+                event.actor,
+                event.reason,
+                f"/sessions/{event.session_id.hex()}" if above else "",
+                f"{event.count} times" if event.count else "",
+            )
+        )
+    steps += (step for revision, step in _change_steps(records) if (step.name, revision) not in told)
+    if session.ended_at_ms and not any(each.name.startswith(("ended", "lapsed")) for each in steps):
+        cause = session.end_cause.name.lower().replace("_", " ")
+        steps.append(LifeStep(session.ended_at_ms, "ended", "", session.reason, detail=cause))
+    own = [entry for entry in records.decisions if entry.record.get("session") == session.id.hex()]
+    denied = next((entry for entry in reversed(own) if entry.record.get("allowed") is not True), None)
+    if denied is not None:
+        decision = LoggedDecision.of(denied.record)
+        detail = f"{decision.word} {decision.action} {decision.resource}"
+        steps.append(LifeStep(denied.at_ms, "first denial", place=f"/decisions/{decision.id}", detail=detail))
+    if signed is not None:
+        receipt = signed.unverified
+        steps.append(
+            LifeStep(receipt.made_at_ms, "receipt", place=f"{place}/closure", detail=receipt.state.name)
+        )
+    # What was denied in the ms of the end came before it.
+    return sorted(steps, key=lambda step: (step.at_ms, step.name.startswith(("ended", "receipt"))))
+
+
+def _token_steps(census: Census) -> Iterator[LifeStep]:
+    """Yield the mints of tokens that verifiers observed."""
+    for block in census.children():
+        if block.info is not None and block.info.issued_at_ms:
+            detail = f"{block.observation.block_id.hex()[:8]} {block.info.label}".strip()
+            yield LifeStep(block.info.issued_at_ms, "minted", detail=detail)
+
+
+def _change_steps(records: SessionRecords) -> Iterator[tuple[int, LifeStep]]:
+    """Yield the changes of the log that are steps, each once, with their revisions."""
+    seen: set[object] = set()
+    for entry in records.changes:
+        record, name = entry.record, _STEP_OF_CHANGE.get(str(entry.record.get("change")), "")
+        if name and record.get("outcome") == _APPLIED and record.get("seq") not in seen:
+            seen.add(record.get("seq"))
+            at_ms, revision = record.get("changed_ms"), record.get("revision")
+            step = LifeStep(
+                at_ms if isinstance(at_ms, int) else entry.at_ms,
+                name,
+                str(record.get("actor") or ""),
+                *_said_of(entry),
+            )
+            yield revision if isinstance(revision, int) else 0, step
+
+
+def _said_of(entry: Entry) -> tuple[str, str, str]:
+    """Return the reason of a change in the log, an address, and the contents in a few words."""
+    try:
+        change = Change.decode(base64.b64decode(str(entry.record.get("body")), validate=True))
+    except ValueError:
+        return "", "", ""
+    body: Mapping[str, Any] = change.body
+    approval: Mapping[str, Any] = body.get("approval") or {}
+    approval_id = body.get("approval_id") or approval.get("id") or b""
+    place = f"/approvals/{entry.record.get('session')}/{approval_id.hex()}" if approval_id else ""
+    if approval:
+        return "", place, f"{approval.get('action', '')} {approval.get('resource', '')}"
+    detail = ""
+    if approval_id:
+        detail = "expired" if body.get("expire") else "denied" if body.get("deny") else "signed"
+    if blocks := body.get("block_ids"):
+        detail = " ".join(each.hex()[:8] for each in blocks[:8])
+    return str(body.get("reason") or ""), place, detail
 
 
 def _fact_text(value: Value) -> str:
@@ -315,66 +520,3 @@ async def read_each(parts: ConsoleParts, sessions: Sequence[Session]) -> list[tu
             return session.value, census.value
 
     return await asyncio.gather(*map(read, sessions))
-
-
-MEANS: Final = {
-    "CLOSED": "No verifier that was registered can allow a call of it any more.",
-    "PARTIAL": "Not all have acknowledged the end yet, or permits are open.",
-    "UNKNOWN": "Who was registered when it ended can't be known.",
-}
-# The word for a receipt of a session that has not ended.
-_LIVES: Final = "WRONG_STATUS"
-
-
-class ClosurePage(Handlers):
-    """The page of a receipt, and the receipt as a file."""
-
-    async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Return the template and its values."""
-        parts = self._parts
-        session_id = parts.session_id(request)
-        found = await session_of(parts, session_id)
-        session = found.value
-        values: dict[str, Any] = {
-            "session": session,
-            "receipt": None,
-            "at_ms": found.at_ms,
-            "means": "",
-            "refusal": "",
-            "actor": actor_of(session, parts.board.events_of(session_id)),
-        }
-        try:
-            signed = await self._receipt(session_id)
-        except (Rejected, Unavailable) as error:
-            # Of a session that lives the page says so, and turns when the session ends.
-            if not isinstance(error, Rejected) and not leads_elsewhere(error):
-                raise
-            if not isinstance(error, Rejected) or error.word != _LIVES:
-                values["refusal"] = str(error)
-            return "closure.html", values
-        receipt = signed.unverified
-        values |= {
-            "receipt": receipt,
-            "means": MEANS.get(receipt.state.name, ""),
-            "at_ms": receipt.made_at_ms,
-        }
-        return "closure.html", values
-
-    async def download(self, request: Request) -> Response:
-        """Answer with the signed receipt in its text form, as a file."""
-        try:
-            session_id = self._parts.session_id(request)
-            signed = await self._receipt(session_id)
-        except SessauthError as error:
-            return self._parts.live.failure(request, error)
-        name = f"closure-{session_id.hex()}.receipt"
-        return PlainTextResponse(
-            signed.text + "\n", headers={"content-disposition": f'attachment; filename="{name}"'}
-        )
-
-    async def _receipt(self, session_id: bytes) -> SignedReceipt:
-        parts = self._parts
-        answer = await parts.answers.get(
-            ("receipt", session_id), lambda: parts.client.get_receipt(session_id)
-        )
-        return answer.value

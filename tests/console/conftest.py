@@ -11,6 +11,8 @@ from functools import partial
 import pytest
 from starlette.testclient import TestClient
 
+from sessauth.cli.commands.local.evidence import console_files
+from sessauth.cli.context import Settings
 from sessauth.client import AsyncClient, Client
 from sessauth.clock import SystemClock
 from sessauth.console.app import application
@@ -132,6 +134,7 @@ def console(
     codes: list[str] = []
     given = {
         "audit": world.service.made.home / "audit",
+        "evidence": console_files(Settings(home=world.service.made.home, timeout_ms=10_000), ()),
         "show_code": lambda code, _: codes.append(code),
         **terms,
     }

@@ -214,10 +214,10 @@ def test_the_end_of_a_parent_is_on_its_childs_page(world: World, reader: Browser
     child = world.open("agent:its-child", parent_id=parent.id)
     world.client.suspend(parent.id)
     assert _has(reader, _page(child), "changed by operator")
-    assert _has(reader, _page(child), f"suspended: the session above, {parent.id.hex()[:8]} , by operator")
+    assert _has(reader, _page(child), f"suspended, with session {parent.id.hex()[:8]} above operator")
     world.client.end(parent.id, "for both")
     assert _has(reader, _page(child), "ended by operator")
-    assert _has(reader, _page(child), f"ended: the session above, {parent.id.hex()[:8]} , by operator")
+    assert _has(reader, _page(child), f"ended, with session {parent.id.hex()[:8]} above operator for both")
     assert _has(reader, _page(child, "closure"), ", parent ended, by operator")
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import pytest
+from httpx import Response
 
 from sessauth.client import AsyncClient, Client
-from sessauth.errors import NotFound
+from sessauth.errors import NotFound, UsageError
 from sessauth.model.receipt import SignedReceipt, verify
-from tests.console.conftest import HIDDEN, IMAGE, SCRIPT, Browser, World, console
+from tests.cli.conftest import invoke
+from tests.console.conftest import HIDDEN, IMAGE, ORIGIN, SCRIPT, Browser, World, console
 from tests.support.receipts import LATE, SERVICE
 from tests.support.service import running, wait_until
 
@@ -134,7 +138,6 @@ def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> 
     assert _has(changer, _page(session, "closure"), "CLOSED No verifier")
     text = _shown(changer.get(_page(session, "closure")))
     assert "no longer <b>needed</b>" in text and "acknowledged" in text
-    assert f"sessauth evidence --session {session.id.hex()} --out" in text
     answer = changer.http.get(_page(session, "receipt"))
     assert (
         answer.headers["content-disposition"] == f'attachment; filename="closure-{session.id.hex()}.receipt"'
@@ -143,6 +146,88 @@ def test_an_end_is_previewed_made_and_proven(world: World, changer: Browser) -> 
     assert receipt.state.name == "CLOSED"
     assert _has(changer, _page(child), "parent ended")
     assert wait_until(lambda: child.id.hex() in _rows(changer.get("/?q=agent:below&status=ended")))
+
+
+def test_evidence_is_made_as_files(world: World, changer: Browser, tmp_path: Path) -> None:
+    """The pack verifies by the log's key, the story names the end, and nothing stays on the disk."""
+    session = world.open("agent:proven")
+    token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"])
+    world.client.check(token, "read", "mcp/github/get", "{}", audience="gateway")
+    page = _page(session, "evidence", "pack")
+    assert "Evidence" not in changer.get(_page(session, "closure"))
+    world.client.end(session.id, "enough")
+    assert _has(changer, _page(session, "closure"), "Evidence pack")
+
+    def made(kind: str) -> Response:
+        fields = {"form_token": changer.form_token()}
+        return changer.http.post(_page(session, "evidence", kind), data=fields, headers={"origin": ORIGIN})
+
+    assert wait_until(lambda: made("pack").headers["content-type"] == "application/octet-stream")
+    answer = made("pack")
+    name = f'attachment; filename="pack-{session.id.hex()}.pack"'
+    assert answer.headers["content-disposition"] == name
+    pack = tmp_path / "session.pack"
+    pack.write_bytes(answer.content)
+    home = world.service.made.home
+    ran = invoke("--home", home, "evidence", "verify", pack, "--key", home / "audit" / "audit.pub")
+    assert ran.code == 0 and "PROVEN" in ran.out, ran.out
+    assert session.id.hex() in ran.out
+    assert "end_session" in made("story").text
+    assert list(Path(tempfile.gettempdir()).glob("sessauth-*/evidence")) == []
+    assert changer.post(page.replace("pack", "other"))[0] == 404
+
+
+def test_evidence_that_is_not_made_here_is_named(world: World) -> None:
+    """Without the audit the page has the commands; a file that can't be made says why, and the command."""
+    session = world.open("agent:elsewhere")
+    world.client.end(session.id)
+    command = f"sessauth evidence --session {session.id.hex()} --out"
+
+    def refuse(_: bytes, __: Path) -> None:
+        raise UsageError("--signing-key: audit.key can't be read")
+
+    with console(world, audit=None) as browser:
+        text = _shown(browser.get(_page(session, "closure")))
+        assert command in text and "Evidence pack" not in text
+    with console(world, evidence={"pack": refuse}) as browser:
+        code, page = browser.post(_page(session, "evidence", "pack"))
+        assert code == 409 and "audit.key" in page and command in _shown(page)
+
+
+def test_a_session_has_a_timeline(world: World, reader: Browser) -> None:
+    """Opening, mint, narrowing, first denial, end and receipt are in order; verdicts are apart."""
+    session = world.open("agent:lived", ceiling=["read:mcp/** free *"], purpose="to be followed")
+    token = world.client.mint(session.id, ["read:mcp/** free *"], ["gateway"], label="its-token")
+    world.client.check(token, "read", "mcp/github/fine", "{}", audience="gateway")
+    world.client.narrow(session.id, ["read:mcp/github/* free *"])
+    world.client.check(token, "read", "mcp/gitlab/no", "{}", audience="gateway")
+    world.client.end(session.id, "seen enough")
+    path = _page(session)
+    assert _has(reader, path, "receipt") and _has(reader, path, "its-token")
+    assert _has(reader, path, "OUT_OF_SCOPE read mcp/gitlab/no")
+    text = _shown(reader.get(path))
+    life = text[text.index("Timeline") :]
+    steps = (
+        "opened operator to be followed",
+        "minted",
+        "narrowed operator",
+        "first denial",
+        "ended operator",
+    )
+    places = [life.index(step) for step in (*steps, "receipt")]
+    assert places == sorted(places)
+    assert "1 allowed above, 1 denied below" in text and "1 allowed and 1 denied" in reader.get(path)
+
+    denied = reader.get(f"{path}?verdict=denied")
+    table = denied[denied.index('aria-label="Latest decisions"') : denied.index('id="h-life"')]
+    assert "mcp/gitlab/no" in table and "mcp/github/fine" not in table
+    allowed = reader.get(f"{path}?verdict=allowed")
+    assert "mcp/github/fine" in allowed[allowed.index('id="h-decisions"') : allowed.index('id="h-life"')]
+    with console(world, audit=None) as browser:
+        assert "before this console was started are missing" in browser.get(path)
+    with console(world) as browser:
+        # A console that began later has the steps of the log.
+        assert _has(browser, path, "narrowed operator") and _has(browser, f"{path}?whole=1", "narrowed")
 
 
 def test_a_call_after_the_end_is_on_the_closure_page(world: World) -> None:

@@ -21,6 +21,7 @@ from ..context import Settings, with_settings
 from ..io import write_new
 from ..output import moment_and_distance, table
 from ..params import PATH, Ref, duration, examples
+from .local.evidence import console_files
 
 if TYPE_CHECKING:
     from ...client import Client
@@ -41,7 +42,9 @@ LOGIN = click.option(
 @with_settings
 def console(settings: Settings, /, port: int, allow_changes: bool, audit: Path | None, login_ms: int) -> None:
     """Serve a console on loopback until Ctrl-C. A one-time link, printed here, logs a browser in."""
-    terms = {"allow_changes": allow_changes, "audit": _audit(settings, audit)}
+    folder = _audit(settings, audit)
+    evidence = console_files(settings, [audit] if audit else []) if folder else {}
+    terms = {"allow_changes": allow_changes, "audit": folder, "evidence": evidence}
     serve_console(settings, port=port, login_ms=login_ms, **terms)
 
 

@@ -68,11 +68,42 @@
     }
   };
 
+  // Times are UTC; the browser adds those of its zone, where it has another one. Parts that the server sends again
+  // get theirs before they are compared, so that nothing changes back and forth.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const clock = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
+
+  const localise = (root) => {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const utc = time.getAttribute("datetime").replace("T", " ").replace("Z", " UTC");
+      time.title = zone === "UTC" ? utc : `${utc}, ${clock.format(new Date(time.dateTime))} ${zone}`;
+    }
+    for (const place of root.querySelectorAll(".local[data-at]")) {
+      if (zone !== "UTC") place.textContent = `${clock.format(new Date(place.dataset.at))} ${zone}`;
+    }
+  };
+
+  // Changes worth hearing are said when they come, and not more often than a person can follow.
+  const SAID_EACH_MS = 10000;
+  const status = document.getElementById("status");
+  let saidAt = 0;
+  let saying = null;
+
+  const tell = () => {
+    saying = null;
+    const text = document.querySelector("[data-said]")?.dataset.said || "";
+    if (text === status.textContent) return;
+    saidAt = Date.now();
+    status.textContent = text;
+  };
+
   const replace = (id, html) => {
     const old = document.getElementById(id);
     if (!old) return;
     const parsed = new DOMParser().parseFromString(html, "text/html");
+    localise(parsed);
     morphChildren(old, parsed.body);
+    saying = saying || setTimeout(tell, Math.max(0, saidAt + SAID_EACH_MS - Date.now()));
   };
 
   const open = () => {
@@ -127,6 +158,7 @@
     location.replace(kept + path + location.search);
   }
 
+  localise(document);
   if ("live" in document.body.dataset) {
     // A browser has six connections to one place: pages that nobody looks at give theirs back.
     document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));

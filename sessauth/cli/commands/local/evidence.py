@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ....errors import UsageError
+from ....errors import StateError, UsageError
 from ... import context as lookup
 from ... import params
 from ...context import Settings, with_settings
@@ -153,6 +153,43 @@ def verify(
     trusted = replace(_keys(key_files, "--key"), signers=_keys(signer_files, "--signer").audit)
     report = _verify(settings, pack, trusted, bound_ms, heads, folders)
     settings.show(view.to_json(report), view.to_lines(report), ok=report.proven)
+
+
+# A browser's download; a longer one is for the command.
+_MAX_DOWNLOAD: Final = 256 << 20
+_BOUND_MS: Final = 3_000
+
+
+def console_files(settings: Settings, folders: Sequence[Path]) -> dict[str, Callable[[bytes, Path], None]]:
+    """Return functions that write the files of evidence of a session, for the console.
+
+    They are the pack that ``evidence`` writes by default, verified, and the lines of ``audit story``. Each
+    writes a new file, and raises SessauthError, also for a pack that is not proven.
+    """
+    from ....audit import layout
+    from ....audit.read.story import read_story
+    from ....evidence.pack import require_signing_key, write_pack
+    from ....evidence.reader.verify import verify_pack
+    from ...render import audit, pack
+
+    def write(session_id: bytes, out: Path) -> None:
+        hosts = audit.hosts_of(settings, folders)
+        key = require_signing_key(hosts[0].folder / layout.KEY_FILE)
+        now_ms = settings.clock.now_ms()
+        question = _question(hosts, session_id, "", 0, now_ms, "signed")
+        with pack.pack_sources(settings, hosts, no_server=False, argument_values=False) as sources:
+            write_pack(out, question, sources, key, now_ms, _MAX_DOWNLOAD)
+        report = verify_pack(out, pack.trusted_keys(sources, key.public_key), bound_ms=_BOUND_MS)
+        if not report.proven:
+            raise StateError(f"the pack has {len(report.findings)} findings")
+
+    def tell(session_id: bytes, out: Path) -> None:
+        hosts = audit.hosts_of(settings, folders)
+        found = read_story(hosts, session_id, _BOUND_MS)
+        lines = audit.to_lines(found, audit.problems(found, audit.verify_hosts(hosts), (), _BOUND_MS))
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return {"pack": write, "story": tell}
 
 
 def _keys(files: Sequence[Path], option: str) -> TrustedKeys:
