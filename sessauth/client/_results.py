@@ -95,7 +95,7 @@ MAX_PREVIEWED: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class EndPreview:
-    """What an end of sessions would hit.
+    """Preview of an end of sessions.
 
     ``matched`` fit the selection, ``selected`` are the first 1000 of them, ``children`` are living ones below
     them that were found. The counts are those of ``read`` sessions, selected ones first: tokens in use, calls

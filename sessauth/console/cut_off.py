@@ -60,7 +60,7 @@ class BulkEnd:
 
     async def run(self, parts: ConsoleParts) -> None:
         """End them, call by call, until the search is complete."""
-        client, given = parts.client.with_timeout(CALL_MS), given_of(self.selector)
+        client, given = parts.client.with_timeout(CALL_MS), arguments_of(self.selector)
         refuse_new_ms = self.refuse_new_ms
         try:
             while self.done is None or self.done.next_page_token:
@@ -101,7 +101,7 @@ class CutOffPages(Handlers):
             if any(stated.values()):
                 selector = selector_of(stated)
                 client = parts.client.with_timeout(CALL_MS)
-                hits = await parts.answers.ask(client.preview_end_sessions(**given_of(selector)))
+                hits = await parts.answers.ask(client.preview_end_sessions(**arguments_of(selector)))
         except UsageError as error:
             fault = str(error)
         except SessauthError as error:
@@ -184,7 +184,7 @@ class CutOffPages(Handlers):
         """Lift a ban, and lead back to the others."""
         form = request.state.form
         try:
-            given = given_of(selector_of(_stated(form)))
+            given = arguments_of(selector_of(_stated(form)))
         except UsageError as error:
             return self._parts.pages.refused(request, str(error), 400)
         return await self._change(request, lambda: self._parts.client.lift_ban(**given), "/cut-off")
@@ -283,7 +283,7 @@ def selector_of(stated: Mapping[str, str]) -> SessionSelector:
     return selector
 
 
-def given_of(selector: SessionSelector) -> dict[str, Any]:
+def arguments_of(selector: SessionSelector) -> dict[str, Any]:
     """Return the arguments of a client's call for a selector."""
     return {
         "subject": selector.subject,

@@ -395,22 +395,22 @@ def _token_steps(census: Census) -> Iterator[LifeStep]:
 
 def _change_steps(records: SessionRecords) -> Iterator[tuple[int, LifeStep]]:
     """Yield the changes of the log that are steps, each once, with their revisions."""
-    seen: set[object] = set()
+    numbers: set[object] = set()
     for entry in records.changes:
         record, name = entry.record, _STEP_OF_CHANGE.get(str(entry.record.get("change")), "")
-        if name and record.get("outcome") == _APPLIED and record.get("seq") not in seen:
-            seen.add(record.get("seq"))
+        if name and record.get("outcome") == _APPLIED and record.get("seq") not in numbers:
+            numbers.add(record.get("seq"))
             at_ms, revision = record.get("changed_ms"), record.get("revision")
             step = LifeStep(
                 at_ms if isinstance(at_ms, int) else entry.at_ms,
                 name,
                 str(record.get("actor") or ""),
-                *_said_of(entry),
+                *_contents_of(entry),
             )
             yield revision if isinstance(revision, int) else 0, step
 
 
-def _said_of(entry: Entry) -> tuple[str, str, str]:
+def _contents_of(entry: Entry) -> tuple[str, str, str]:
     """Return the reason of a change in the log, an address, and the contents in a few words."""
     try:
         change = Change.decode(base64.b64decode(str(entry.record.get("body")), validate=True))

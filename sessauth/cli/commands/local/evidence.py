@@ -172,7 +172,7 @@ def console_files(settings: Settings, folders: Sequence[Path]) -> dict[str, Call
     from ....evidence.reader.verify import verify_pack
     from ...render import audit, pack
 
-    def write(session_id: bytes, out: Path) -> None:
+    def make_pack(session_id: bytes, out: Path) -> None:
         hosts = audit.hosts_of(settings, folders)
         key = require_signing_key(hosts[0].folder / layout.KEY_FILE)
         now_ms = settings.clock.now_ms()
@@ -183,13 +183,13 @@ def console_files(settings: Settings, folders: Sequence[Path]) -> dict[str, Call
         if not report.proven:
             raise StateError(f"the pack has {len(report.findings)} findings")
 
-    def tell(session_id: bytes, out: Path) -> None:
+    def write_story(session_id: bytes, out: Path) -> None:
         hosts = audit.hosts_of(settings, folders)
         found = read_story(hosts, session_id, _BOUND_MS)
         lines = audit.to_lines(found, audit.problems(found, audit.verify_hosts(hosts), (), _BOUND_MS))
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    return {"pack": write, "story": tell}
+    return {"pack": make_pack, "story": write_story}
 
 
 def _keys(files: Sequence[Path], option: str) -> TrustedKeys:
