@@ -37,7 +37,7 @@ from ..errors import (
     Unreachable,
 )
 from ..limits import MAX_ANCESTORS
-from ..model.session import Session, SessionStatus
+from ..model.session import Session, SessionStatus, search_text
 from .pages import Pages
 from .recent import RecentAnswers, leads_elsewhere
 
@@ -146,7 +146,7 @@ class Board:
         self._forget(session.id)
         self._sessions[session.id] = session
         insort(self._sorted, session, key=_place)
-        self._texts[session.id] = _search_text(session)
+        self._texts[session.id] = search_text(session)
         if session.parent_id:
             self._children.setdefault(session.parent_id, set()).add(session.id)
         self.living += session.status is not SessionStatus.ENDED
@@ -309,12 +309,6 @@ class Board:
 def _place(session: Session) -> tuple[bool, int, bytes]:
     ended = session.status is SessionStatus.ENDED
     return ended, -(session.ended_at_ms if ended else session.opened_at_ms), session.id
-
-
-def _search_text(session: Session) -> str:
-    labels = [f"{name}={value}" for name, value in session.labels.items()]
-    texts = [session.id.hex(), session.subject, session.purpose, session.owner, *labels]
-    return "\n".join(texts).casefold()
 
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -175,17 +175,19 @@ class Session(Record):
 _STORED: Final = tuple(name for name in Session.__slots__ if name not in _IN_OTHER_ROWS)
 
 
-def fits_words(session: Session, words: str) -> bool:
-    """Return True if each word begins the id, or is in subject, purpose, owner or a label, in any case.
+def search_text(session: Session) -> str:
+    """Return the id in hex and the texts that a search finds, as casefolded lines.
 
     A label reads ``name=value``.
     """
     labels = (f"{name}={value}" for name, value in session.labels.items())
-    texts = [text.casefold() for text in (session.subject, session.purpose, session.owner, *labels)]
-    return all(
-        session.id.hex().startswith(word) or any(word in text for text in texts)
-        for word in words.casefold().split()
-    )
+    return "\n".join((session.id.hex(), session.subject, session.purpose, session.owner, *labels)).casefold()
+
+
+def fits_words(session: Session, words: str) -> bool:
+    """Return True if each word begins the id, or is in a text of :func:`search_text`, in any case."""
+    text = search_text(session)
+    return all(text.startswith(word) or word in text[32:] for word in words.casefold().split())
 
 
 class SessionTerms(TypedDict, total=False):

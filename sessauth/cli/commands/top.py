@@ -21,7 +21,7 @@ from ...errors import Unavailable
 from ...model.session import EndCause, Session, SessionStatus
 from ..context import Settings, with_settings
 from ..output import show, span, table
-from ..params import duration
+from ..params import duration, examples
 from ..render import session as session_view
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ _LEAVE: Final = "\x1b[?7h\x1b[?1049l"
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
-@click.command()
+@click.command(
+    epilog=examples("top", "top --by calls team=payments", "--json top --once"),
+)
 @click.argument("words", nargs=-1)
 @click.option(
     "--by",

@@ -11,6 +11,7 @@ from ....errors import UsageError
 from ...context import Settings, with_settings
 from ...io import read_bytes
 from ...output import fields, moment_and_distance, printable
+from ...params import examples
 
 if TYPE_CHECKING:
     from ....server.identity.mapping import MappedIdentity
@@ -22,7 +23,7 @@ def identity() -> None:
     """Try what the token of an identity provider proves and gives."""
 
 
-@identity.command()
+@identity.command(epilog=examples("identity explain token.txt"))
 @click.argument("token_file", metavar="FILE|-")
 @with_settings
 def explain(settings: Settings, token_file: str) -> None:
