@@ -38,7 +38,7 @@ def test_example_prints_what_it_says(service: Service, path: Path, tmp_path: Pat
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SESSAUTH_")},
         "SESSAUTH_HOME": str(service.home),
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
     program = ["bash", str(path)] if path.suffix == ".sh" else [sys.executable, str(path)]

@@ -53,7 +53,7 @@ _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
 @click.command(
-    epilog=examples("top", "top --by calls team=payments", "--json top --once"),
+    epilog=examples("top --by calls team=payments", "--json top --once"),
 )
 @click.argument("words", nargs=-1)
 @click.option(
