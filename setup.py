@@ -221,7 +221,8 @@ class build_man(Command):  # noqa: N801
         if self.editable_mode or LINK_ONLY:
             return
         folder = Path(self.build_base, "man")
-        paths = [str(Path(path).absolute()) for path in (self.build_lib, ".")]
+        # An isolated build has its packages on this path alone.
+        paths = [*(str(Path(path).absolute()) for path in (self.build_lib, ".")), *filter(None, sys.path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         subprocess.run([sys.executable, "tools/generate_man.py", folder], env=environment, check=True)
         pages = sorted(str(path) for path in folder.glob("*.1"))
