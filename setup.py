@@ -224,7 +224,8 @@ class build_man(Command):  # noqa: N801
         # An isolated build has its packages on this path alone.
         paths = [*(str(Path(path).absolute()) for path in (self.build_lib, ".")), *filter(None, sys.path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        subprocess.run([sys.executable, "tools/generate_man.py", folder], env=environment, check=True)
+        # Without bytecode, which would be in the wheel.
+        subprocess.run([sys.executable, "-B", "tools/generate_man.py", folder], env=environment, check=True)
         pages = sorted(str(path) for path in folder.glob("*.1"))
         self.distribution.data_files = [("share/man/man1", pages)]
 
