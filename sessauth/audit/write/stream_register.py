@@ -53,7 +53,7 @@ def read(state_dir: Path) -> StreamRegister | None:
     """
     path = state_dir / FILE
     try:
-        content = json.loads(read_file(path)[:_MAX_BYTES])
+        content = json.loads(read_file(path, _MAX_BYTES))
         keys = [bytes.fromhex(text) for text in content["keys"]]
         if not all(map(kernel.acceptable_key, keys)):
             raise ValueError("no public key")

@@ -303,7 +303,7 @@ def end(
             settings.show(document, [*_table(found.selected, found.matched), *_hits_lines(found)])
             return
         if selector["all_sessions"] and not yes:
-            _confirm(long.preview_end_sessions(**selector).matched)
+            _confirm(_count(long, selector))
         done = _end_selected(long, selector, reason, refuse_new_ms)
     settings.show(_document(done, dry_run=False), _lines(done, settings.clock.now_ms()))
 
@@ -401,6 +401,16 @@ def _hits_lines(found: EndPreview) -> list[str]:
         f"{found.allowed} calls allowed so far, "
         f"{found.open_permits} open permits, {found.open_approvals} approvals that wait",
     ]
+
+
+def _count(client: Client, selector: dict[str, Any]) -> int:
+    """Return how many sessions an end would hit, without what a preview reads of each."""
+    count, token = 0, ""
+    while True:
+        found = client.end_sessions(**selector, dry_run=True, page_token=token)
+        count, token = count + found.matched, found.next_page_token
+        if not token:
+            return count
 
 
 def _confirm(count: int) -> None:

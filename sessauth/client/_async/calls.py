@@ -386,8 +386,8 @@ class AsyncCalls:
         parts = session_calls.selector(subject, owner, labels, all_sessions)
         return await self._run(session_calls.end_sessions(parts, reason, dry_run, refuse_new_ms, page_token))
 
-    async def preview_end(self, session_id: bytes) -> EndPreview:
-        """Return what an end of one session would hit; nothing of one that has ended."""
+    async def preview_end(self, session_id: bytes | str) -> EndPreview:
+        """Return the sessions, tokens and calls that an end of one session would hit; none once it ended."""
         session = await self.get_session(session_id)
         if session.status is SessionStatus.ENDED:
             return EndPreview(0, ())
@@ -402,7 +402,10 @@ class AsyncCalls:
         labels: Mapping[str, str] | None = None,
         all_sessions: bool = False,
     ) -> EndPreview:
-        """Return what :meth:`end_sessions` would hit. All are counted; at most 200 are read one by one."""
+        """Return the sessions, tokens and calls that :meth:`end_sessions` would hit.
+
+        All sessions are counted; at most 200 are read one by one.
+        """
         parts = session_calls.selector(subject, owner, labels, all_sessions)
         matched, token = 0, ""
         selected: list[SelectedSession] = []

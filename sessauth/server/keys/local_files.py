@@ -291,7 +291,7 @@ def _read(path: Path) -> dict[str, Any]:
     }
     try:
         # A file of an earlier version has no part of the cluster's brake.
-        found = {"cluster_brake": nothing["cluster_brake"], **json.loads(read_file(path)[:_MAX_FILE_BYTES])}
+        found = {"cluster_brake": nothing["cluster_brake"], **json.loads(read_file(path, _MAX_FILE_BYTES))}
         if {name: type(part) for name, part in found.items()} == dict.fromkeys(nothing, dict):
             return dict(found)
     except (OSError, ValueError, TypeError):

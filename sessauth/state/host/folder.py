@@ -79,13 +79,16 @@ def pid_namespace() -> str:
         return ""
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file whole; raises OSError, also if it is not a regular file: a pipe would block its reader."""
+def read_file(path: Path, most: int = -1) -> bytes:
+    """Read a file, at most ``most`` bytes of it; -1: whole.
+
+    Raises OSError, also if it is not a regular file: a pipe would block its reader.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
-        return file.read()
+        return file.read(most)
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
