@@ -143,16 +143,17 @@ class _Side:
 
     def __init__(self, scope: Record, where: Sequence[Record]) -> None:
         self.scope = scope
-        self.conditions = [(each, place(each["path"])) for each in (*scope.get("where", ()), *where)]
-        self.is_known = self._is_known()
-        self.closed = bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
+        stated, free = scope.get("where", ()), scope.get("free", ())
+        self.conditions = [(each, place(each["path"])) for each in (*stated, *where)]
+        self.is_known = self._is_known(free)
+        self.closed = bool(stated or free) and not scope.get("free_all", False)
         # The places below which a closed scope permits arguments.
         self.mentioned: set[Segments] = set()
         if self.closed:
-            paths = [*(each["path"] for each in scope.get("where", ())), *scope.get("free", ())]
+            paths = [*(each["path"] for each in stated), *free]
             self.mentioned = {place(path)[1] for path in paths if path["source"] in _ARGUMENTS}
 
-    def _is_known(self) -> bool:
+    def _is_known(self, free: Sequence[Record]) -> bool:
         """Return False if a kind of a later version is among its parts."""
         for segment in self.scope["resource"]:
             if not 1 <= segment.get("kind", 0) <= REST:
@@ -160,7 +161,7 @@ class _Side:
         for condition, _ in self.conditions:
             if not is_known(condition):
                 return False
-        return all(path.get("source", 0) in _ARGUMENTS for path in self.scope.get("free", ()))
+        return not free or all(path.get("source", 0) in _ARGUMENTS for path in free)
 
 
 def _best(parents: Sequence[_Side], child: _Side, same_facts: bool, work: WorkBudget) -> Verdict:
@@ -184,10 +185,12 @@ def _verdict(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) ->
     work.spend(1)
     if not (parent.is_known and child.is_known):
         return 0, "a kind of a later version", 0
-    apart = _actions_apart(parent.scope, child.scope)
-    if apart:
-        return -1, apart, 0
-    index = _first_apart(parent.scope["resource"], child.scope["resource"])
+    # A scope lies inside most often, and what lies inside is not apart.
+    action = _action_outside(parent.scope, child.scope)
+    if action and _actions_apart(parent.scope, child.scope):
+        return -1, f"action {','.join(child.scope['actions'])}", 0
+    outside = _first_outside(parent.scope["resource"], child.scope["resource"])
+    index = _first_apart(parent.scope["resource"], child.scope["resource"]) if outside >= 0 else -1
     if index >= 0:
         return -1, f"resource segment {index + 1}", index + 1
     for condition, at in child.conditions:
@@ -198,19 +201,16 @@ def _verdict(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) ->
     left = _left_over(parent, child) or _left_over(child, parent)
     if left:
         return -1, f"argument {left}", 100
-    outside = _outside(parent, child, same_facts, work)
-    return (0, outside, 101) if outside else (1, "", 102)
+    if action:
+        return 0, f"action {action}", 101
+    if outside >= 0:
+        return 0, f"resource segment {outside + 1}", 101
+    unproven = _unproven(parent, child, same_facts, work)
+    return (0, unproven, 101) if unproven else (1, "", 102)
 
 
-def _outside(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) -> str:
-    """Return the first part of the child without a proof of containment; empty if all are proven."""
-    if "*" not in parent.scope["actions"]:
-        for action in child.scope["actions"]:
-            if action not in parent.scope["actions"]:
-                return f"action {action}"
-    index = _first_outside(parent.scope["resource"], child.scope["resource"])
-    if index >= 0:
-        return f"resource segment {index + 1}"
+def _unproven(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) -> str:
+    """Return the first part of the child, after its resource, without a proof of containment, or empty."""
     if parent.scope.get("needs") and parent.scope["needs"] != child.scope.get("needs"):
         return "what the parent needs"
     for other, other_at in parent.conditions:
@@ -236,11 +236,18 @@ def _outside(parent: _Side, child: _Side, same_facts: bool, work: WorkBudget) ->
     return ""
 
 
-def _actions_apart(parent: Record, child: Record) -> str:
-    ours, theirs = child["actions"], parent["actions"]
-    if "*" in ours or "*" in theirs or set(ours) & set(theirs):
-        return ""
-    return f"action {','.join(ours)}"
+def _action_outside(parent: Record, child: Record) -> str:
+    """Return the first action of the child that the parent does not have, or empty."""
+    held = parent["actions"]
+    if "*" not in held:
+        for action in child["actions"]:
+            if action not in held:
+                return str(action)
+    return ""
+
+
+def _actions_apart(parent: Record, child: Record) -> bool:
+    return not ("*" in child["actions"] or set(child["actions"]) & set(parent["actions"]))
 
 
 # --- resource patterns ---

@@ -8,7 +8,7 @@ the issuer key and the request id, and its times from the opening, so a repeated
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from ...clock import Clock
@@ -45,17 +45,19 @@ class CeilingOf(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Minting:
-    """A request that was read: it fits the ceilings, and a key is there to sign its token."""
+    """A request that was read: it fits the ceilings, and a key is there to sign its token.
+
+    ``draft`` is the token's block, as it would be if the session ended when the reader of the request said.
+    """
 
     request: pb.MintRequest
     issuer: Issuer
-    draft_terms: dict[str, Any]
-    scopes: tuple[Scope, ...]
+    draft: Draft
     warnings: tuple[str, ...]
 
-    def try_out(self, expires_at_ms: int, now_ms: int) -> None:
+    def try_out(self, now_ms: int) -> None:
         """Make the token with placeholders, without a signature. Raises what :meth:`sign` would."""
-        self._draft(expires_at_ms, now_ms).try_out(self.issuer.key_id, _LAST_REVISION, now_ms)
+        self.draft.try_out(self.issuer.key_id, _LAST_REVISION, now_ms)
 
     def sign(
         self, session_id: bytes, expires_at_ms: int, revision: int, now_ms: int, request_id: str = ""
@@ -65,7 +67,10 @@ class Minting:
         ``revision`` is the one that a verifier must have seen. With a ``request_id`` the same arguments give
         the same token.
         """
-        draft = self._draft(expires_at_ms, now_ms)
+        ends_at_ms = _earlier_end(self.request, expires_at_ms, now_ms)
+        # The draft was checked with an end no later than that, by the call which opened the session.
+        same = ends_at_ms == self.draft.expires_at_ms
+        draft = self.draft if same else replace(self.draft, expires_at_ms=ends_at_ms)
         token = self.issuer.sign(draft, session_id, revision, now_ms, request_id)
         warnings = list(self.warnings)
         if self.request.ttl_ms and expires_at_ms < now_ms + self.request.ttl_ms:
@@ -78,13 +83,6 @@ class Minting:
             warnings=[*warnings, *token.warnings],
         )
 
-    def _draft(self, expires_at_ms: int, now_ms: int) -> Draft:
-        if self.request.ttl_ms:
-            expires_at_ms = min(expires_at_ms, now_ms + self.request.ttl_ms)
-        return self.issuer.draft(
-            self.scopes, list(self.request.audience), now_ms, expires_at_ms=expires_at_ms, **self.draft_terms
-        )
-
 
 @dataclass(eq=False)
 class Minter:
@@ -95,7 +93,12 @@ class Minter:
     clock: Clock
 
     def read(
-        self, request: pb.MintRequest, ceilings: Iterable[CeilingOf], issuer_key_ids: Iterable[bytes]
+        self,
+        request: pb.MintRequest,
+        ceilings: Iterable[CeilingOf],
+        issuer_key_ids: Iterable[bytes],
+        expires_at_ms: int,
+        now_ms: int,
     ) -> Minting:
         """Return the minting of a request for a token of a session.
 
@@ -103,17 +106,20 @@ class Minter:
             request: its ``session_id`` is not read.
             ceilings: that of the session, its parent's, and so on.
             issuer_key_ids: the ids of the keys that may sign for the session; none: each of the service's.
+            expires_at_ms: the earliest end that the session has, in ms since 1970.
+            now_ms: the time, in ms since 1970.
 
-        Raises INVALID_ARGUMENT, SCOPE_UNREADABLE, WidensAuthority and NO_ISSUER_KEY.
+        Raises INVALID_ARGUMENT, SCOPE_UNREADABLE, UsageError, WidensAuthority and NO_ISSUER_KEY.
         """
         scopes = request_fields.scopes(request.scopes, "scopes")
         terms = self.terms(request)
         if not request.audience and terms["to"] is None:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
         warnings = _require_within(ceilings, scopes, strict=request.strict)
-        return Minting(
-            request, Issuer(self._key(issuer_key_ids), self.clock), terms, tuple(scopes), tuple(warnings)
-        )
+        issuer = Issuer(self._key(issuer_key_ids), self.clock)
+        ends_at_ms = _earlier_end(request, expires_at_ms, now_ms)
+        draft = issuer.draft(scopes, list(request.audience), now_ms, expires_at_ms=ends_at_ms, **terms)
+        return Minting(request, issuer, draft, tuple(warnings))
 
     def terms(self, request: pb.MintRequest | pb.AttenuateRequest) -> dict[str, Any]:
         """Return the terms of a block beside its scopes, audience and lifetime."""
@@ -151,6 +157,11 @@ def require_repeatable(request: pb.MintRequest) -> None:
             "must not be ENDING_OPEN: an open token has a random secret, so a repeat could not return it; "
             "use TokenService.Mint",
         )
+
+
+def _earlier_end(request: pb.MintRequest, expires_at_ms: int, now_ms: int) -> int:
+    """Return the end of a token: the session's, or that of its own lifetime."""
+    return min(expires_at_ms, now_ms + request.ttl_ms) if request.ttl_ms else expires_at_ms
 
 
 def token_text(token: Token) -> str:

@@ -76,11 +76,11 @@ class SessionService(Service):
         minting = None
         if request.HasField("mint"):
             now_ms = self.writer.now_ms()
-            minting = self._minting(request, ceiling, parent)
             ends_at_ms = now_ms + decided["ttl_ms"]
             if parent is not None:
                 ends_at_ms = min(ends_at_ms, parent.expires_at_ms)
-            minting.try_out(ends_at_ms, now_ms)
+            minting = self._minting(request, ceiling, parent, ends_at_ms, now_ms)
+            minting.try_out(now_ms)
             encoded = request.mint.SerializeToString(deterministic=True)
             decided["mint_digest"] = hashlib.blake2b(encoded, digest_size=32).digest()
         change = change_from(
@@ -207,13 +207,18 @@ class SessionService(Service):
         )
 
     def _minting(
-        self, request: session_pb.OpenSessionRequest, ceiling: list[ScopeRecord], parent: Session | None
+        self,
+        request: session_pb.OpenSessionRequest,
+        ceiling: list[ScopeRecord],
+        parent: Session | None,
+        expires_at_ms: int,
+        now_ms: int,
     ) -> Minting:
         """Read the request for the first token of a session that is opened."""
         require_repeatable(request.mint)
         above = map(CeilingOf.session, lineage(parent, self.writer.get_session))
         ceilings = (CeilingOf([ceiling], request.observe), *above)
-        return self.minter.read(request.mint, ceilings, request.issuer_key_ids)
+        return self.minter.read(request.mint, ceilings, request.issuer_key_ids, expires_at_ms, now_ms)
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
         return require_visible(self.writer.get_session(session_id), call)

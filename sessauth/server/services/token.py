@@ -44,8 +44,10 @@ class TokenService(Service):
         )
         now_ms = self.writer.now_ms()
         members = self._live_lineage(session, now_ms)
-        minting = self.minter.read(request, map(CeilingOf.session, members), session.issuer_key_ids)
-        return minting.sign(session.id, session.expires_at_ms, session.revision, now_ms)
+        ceilings = map(CeilingOf.session, members)
+        ends_at_ms = session.expires_at_ms
+        minting = self.minter.read(request, ceilings, session.issuer_key_ids, ends_at_ms, now_ms)
+        return minting.sign(session.id, ends_at_ms, session.revision, now_ms)
 
     def attenuate(self, request: pb.AttenuateRequest, call: CallContext) -> pb.AttenuateResponse:
         """Add a block to an open token, as a holder with the library can do without the server."""
