@@ -387,6 +387,18 @@ class Activity:
     since_ms: int
     hosts: tuple[HostUsage, ...] = ()
 
+    @property
+    def missing_hosts(self) -> tuple[str, ...]:
+        """The names of the hosts whose calls are not in it, or not all."""
+        return tuple(each.name for each in self.hosts if not each.current and not each.removed_at_ms)
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Reasons why calls are missing, each a text for people; empty if none is."""
+        uncounted = "NOT COUNTED: set usage.census or audit.enabled in sessauth.toml"
+        without = f"WITHOUT {', '.join(self.missing_hosts)}"
+        return (uncounted,) * (not self.since_ms) + (without,) * bool(self.missing_hosts)
+
     def per_second(self, counts: Sequence[int]) -> float:
         """Return the calls a second of the last sixty seconds, by such counts of minutes."""
         before, present = sum(counts[-2:-1]), sum(counts[-1:])

@@ -9,7 +9,8 @@ Parts:
 - ``gate.py``: the outermost part, in front of every page.
 - ``app.py``: routes, and the pages of hosts, tokens and decisions.
 - ``board.py``: the sessions, kept current by the server's events, and the pages that follow them live.
-- ``sessions.py``: all sessions; a session with its grants, tokens, decisions and life.
+- ``session_list.py``: all sessions, and those that are denied most.
+- ``sessions.py``: a session with its grants, tokens, decisions and life.
 - ``closure.py``: the page after an end.
 - ``session_changes.py``, ``cut_off.py`` (many sessions at once) and ``approvals.py``: the pages that change
   something.
@@ -30,7 +31,7 @@ meantime is not overlooked.
 What must never happen: a page changes something without ``--allow-changes``, or on a GET; any page but the
 login's answers without a login; a text of an agent becomes markup; a token is stored, logged or sent on.
 
-Read next: ``gate.py``, then ``sessions.py``.
+Read next: ``gate.py``, then ``session_list.py``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ from .pages import FOLDER, Pages, base_of, moment
 from .parts import ConsoleParts, ConsoleTerms, Handlers, id_of
 from .recent import RecentAnswers
 from .session_changes import SessionChanges
-from .sessions import SessionsPage, one_session
+from .session_list import SessionsPage
+from .sessions import one_session
 
 
 async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..errors import NotFound, Rejected, SessauthError, StateError, Unavailable
+from .cut_off import KEEP_OFF
 from .parts import ConsoleParts, Handlers
 from .recent import leads_elsewhere
 from .sessions import actor_of, receipt_of, session_of
@@ -57,6 +58,7 @@ class ClosurePage(Handlers):
             "refusal": "",
             "actor": actor_of(session, parts.board.events_of(session_id)),
             "makes_evidence": bool(parts.terms.evidence and parts.log and not parts.log.fault),
+            "keep_off": KEEP_OFF,
             "commands": [each.format(session_id.hex()) for each in COMMANDS.values()],
         }
         try:

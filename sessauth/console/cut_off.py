@@ -33,6 +33,8 @@ BANS: Final = {
     "8 hours": 28_800_000,
     "1 day": 86_400_000,
 }
+# The length that a closure page proposes: the night.
+KEEP_OFF: Final = "8 hours"
 SHOWN: Final = 25
 # A call works for some seconds at most; the rest is for a server that is slow to answer.
 CALL_MS: Final = 25_000
@@ -122,6 +124,7 @@ class CutOffPages(Handlers):
             bans=None if bans is None else [(ban, _address(ban.selector)) for ban in bans],
             freeze=freeze,
             lengths=list(BANS),
+            refuse_new=query.get("refuse_new", ""),
             request_id=secrets.token_hex(16),
             at_ms=parts.answers.reach.answered_at_ms,
         )

@@ -1,4 +1,4 @@
-"""The page of all sessions, and that of one: its grants and their use, its tokens, decisions and life."""
+"""The page of a session: its grants and their use, its tokens, decisions and life."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 
@@ -27,76 +26,11 @@ from ..usage.report import UsageReport
 from ..usage.session_usage import SessionObservation
 from .decision_log import SessionRecords
 from .pages import stated, used_layer
-from .parts import ConsoleParts, Handlers
+from .parts import ConsoleParts
 from .recent import FRESH_MS, DatedAnswer, leads_elsewhere
 
-ROWS: Final = 25
-# Counts of calls come from verifiers' reports, which are seconds apart themselves.
-COUNTS_MS: Final = 3_000
-MAX_WANTED_CHARS: Final = 200
-_AT_ONCE: Final = 8
-STATUSES: Final = ("living", "suspended", "ended", "all")
-
-
-class SessionsPage(Handlers):
-    """The page of all, the living first; filtered and in pages, so that thousands don't hitch."""
-
-    async def view(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Return the template and its values."""
-        wanted = request.query_params.get("q", "").strip()[:MAX_WANTED_CHARS]
-        status = request.query_params.get("status", "all")
-        status = status if status in STATUSES else "all"
-        board = self._parts.board
-        found = board.find(wanted, status)
-        last = max(0, (len(found) - 1) // ROWS)
-        number = min(_number(request.query_params.get("page", "1")) - 1, last)
-        rows = found[number * ROWS : (number + 1) * ROWS]
-        read = await self._read(rows)
-        for each in rows:
-            if each.id in read and read[each.id][0].status is not each.status:
-                board.put(read[each.id][0])
-        return "sessions.html", {
-            "rows": [
-                {"session": session, "observation": observation}
-                for each in rows
-                for session, observation in (read.get(each.id, (each, None)),)
-            ],
-            "q": wanted,
-            "status": status,
-            "statuses": STATUSES,
-            "found": len(found),
-            "living": board.living,
-            "known": board.known,
-            "more": board.more,
-            "complete": board.complete,
-            "fault": board.fault,
-            "at_ms": self._parts.answers.reach.answered_at_ms,
-            "first": number * ROWS + 1 if rows else 0,
-            "before": _address(wanted, status, number) if number else "",
-            "after": _address(wanted, status, number + 2) if number < last else "",
-        }
-
-    async def _read(self, rows: Sequence[Session]) -> dict[bytes, tuple[Session, SessionObservation | None]]:
-        """Return the living sessions that are shown as they are now, as far as they can be had."""
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def read(session: Session) -> tuple[Session, SessionObservation | None]:
-            async with gate:
-                try:
-                    report = (await report_of(self._parts, session.id, COUNTS_MS)).value
-                    return report.session, report.observation
-                except SessauthError as error:
-                    # The row is shown without counts; the top of the page says if the server is lost.
-                    if not isinstance(error, PermissionDenied) and not leads_elsewhere(error):
-                        return session, None
-                try:
-                    return (await session_of(self._parts, session.id)).value, None
-                except SessauthError:
-                    return session, None
-
-        living = [each for each in rows if each.status is not SessionStatus.ENDED]
-        found = await asyncio.gather(*map(read, living))
-        return {session.id: each for session, each in zip(living, found, strict=True)}
+# Sessions that are asked about at a time, where many are.
+AT_ONCE: Final = 8
 
 
 async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> DatedAnswer[SessionReport]:
@@ -109,14 +43,6 @@ async def report_of(parts: ConsoleParts, session_id: bytes, fresh_ms: int) -> Da
 async def session_of(parts: ConsoleParts, session_id: bytes) -> DatedAnswer[Session]:
     """Return a session as it is now, with its numbers of open permits and approvals, and no use."""
     return await parts.answers.get(("session", session_id), lambda: parts.client.get_session(session_id))
-
-
-def _number(text: str) -> int:
-    return max(1, int(text[:9])) if text.isascii() and text.isdecimal() else 1
-
-
-def _address(wanted: str, status: str, number: int) -> str:
-    return "/?" + urlencode({"q": wanted, "status": status, "page": number})
 
 
 MAX_DECISIONS: Final = 25
@@ -284,7 +210,7 @@ def _decisions(records: SessionRecords, verdict: str) -> list[LoggedDecision]:
 
 @dataclass(frozen=True, slots=True)
 class CallCurve:
-    """Allowed and denied calls of each minute from ``since_ms`` on, a multiple of a minute since 1970."""
+    """Allowed and denied calls of each minute from ``since_ms`` on, in ms since 1970."""
 
     since_ms: int
     minutes: Sequence[tuple[int, int]]
@@ -503,7 +429,7 @@ def depths(session_id: bytes, children: Sequence[Session]) -> dict[bytes, int]:
 
 async def read_each(parts: ConsoleParts, sessions: Sequence[Session]) -> list[tuple[Session, Census] | None]:
     """Return each of some sessions as it is now, with its census; None for one that can't be read."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def read(child: Session) -> tuple[Session, Census] | None:
         async with gate:

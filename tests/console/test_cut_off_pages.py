@@ -47,6 +47,21 @@ def _living(world: World, *ids: bytes) -> list[bool]:
     return [world.client.get_session(each).status.name == "ACTIVE" for each in ids]
 
 
+def test_a_closure_leads_to_refusing_the_subject(own: World, browser: Browser) -> None:
+    """The page behind its link has the subject and a length; another selection keeps the length."""
+    session = own.client.open_session(subject="agent:again & again", ceiling=["read:**"])
+    own.client.end(session.id)
+    closure = browser.get(f"/sessions/{session.id.hex()}/closure")
+    link = re.search(r'id="keep-off" href="[^"]*(/cut-off[^"]*)"', closure)
+    assert link
+    page = browser.get(html.unescape(link[1]))
+
+    assert _fields(page, "subject") == {"subject": "agent:again & again"}
+    assert "<option selected>8 hours</option>" in page
+    assert page.index('<input type="hidden" name="refuse_new" value="8 hours">') < page.index('id="preview"')
+    assert "selected" not in browser.get("/cut-off?subject=agent:again&refuse_new=for+ever")
+
+
 def test_many_are_previewed_ended_and_kept_off(own: World, browser: Browser) -> None:
     """The preview counts what is in use; a form that is sent again ends nothing that was opened since."""
     labels = {"team": "cut", "of": "a = b"}

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from httpx import Response
 
-from sessauth.client import AsyncClient, Client
-from sessauth.errors import NotFound, UsageError
+from sessauth.client import Activity, AsyncClient, Client
+from sessauth.errors import NotFound, PermissionDenied, UsageError
 from sessauth.model.receipt import SignedReceipt, verify
+from sessauth.model.session import Session
 from tests.cli.conftest import invoke
 from tests.console.conftest import HIDDEN, IMAGE, ORIGIN, SCRIPT, Browser, World, console
 from tests.support.receipts import LATE, SERVICE
@@ -64,6 +65,78 @@ def test_sessions_are_found_by_words(world: World, reader: Browser) -> None:
     ):
         assert _rows(reader.get(f"/?q={wanted}")) == [found.id.hex()]
     assert _rows(reader.get("/?q=mailer+4712")) == []
+
+
+@pytest.fixture(scope="module")
+def callers(world: World) -> dict[str, Session]:
+    """Give sessions of one purpose: one is denied most, one calls most, one makes no call."""
+    counts = {"agent:denied": (1, 4), "agent:busy": (9, 1), "agent:quiet": (0, 0)}
+    opened = {}
+    for subject, (allowed, denied) in counts.items():
+        opened[subject] = world.open(subject, purpose="the night's")
+        token = world.client.mint(opened[subject].id, ["read:mcp/github/* free *"], ["gateway"])
+        for action in ["read"] * allowed + ["write"] * denied:
+            world.client.check(token, action, "mcp/github/get", "{}", audience="gateway")
+    wanted = sum(sum(each) for each in counts.values())
+
+    def counted() -> int:
+        found = world.client.list_activity(words="night's").sessions
+        return sum(sum(each.calls) for each in found)
+
+    assert wait_until(lambda: counted() == wanted)
+    return opened
+
+
+def test_sessions_are_sorted_by_calls(callers: dict[str, Session], reader: Browser) -> None:
+    """The most denied, or those that call most, stand first, with the counts of the last ten minutes."""
+    denied, busy = callers["agent:denied"].id.hex(), callers["agent:busy"].id.hex()
+    assert _has(reader, "/?q=night's&sort=denied", "Shown: 1 to 2 of 2")
+    page = reader.get("/?q=night's&sort=denied")
+    assert _rows(page) == [denied, busy]
+    assert "Denied, 10 min" in page and re.search(r"agent:denied .* 1 4 .* agent:busy .* 9 1", _shown(page))
+    assert _rows(reader.get("/?q=night's&sort=calls")) == [busy, denied]
+    assert len(_rows(reader.get("/?q=night's"))) == 3
+    assert len(_rows(reader.get("/?q=night's&sort=wild"))) == 3
+    assert _rows(reader.get("/?q=night's&sort=calls&status=ended")) == []
+    assert "that fits the filter made a call" in reader.get("/?q=night's&sort=calls&status=suspended")
+
+
+def test_the_most_denied_stand_above_all(world: World, callers: dict[str, Session], reader: Browser) -> None:
+    """Each has its curve and counts, whatever is searched for; one that has ended leads to its closure."""
+    denied = callers["agent:denied"]
+    entry = f'<li id="most-{denied.id.hex()}">'
+    assert wait_until(lambda: entry in reader.get("/?q=nobody"))
+
+    def shown() -> str:
+        return reader.get("/?q=nobody").partition(entry)[2].partition("</li>")[0]
+
+    assert "1 allowed and 4 denied, at most 4 of a kind in one minute" in shown()
+    assert "4 denied, 1 allowed" in _shown(shown()) and "agent:denied" in shown()
+    assert _page(denied, "closure") not in shown()
+    assert callers["agent:quiet"].id.hex() not in reader.get("/?q=nobody")
+    assert entry not in reader.get("/?q=nobody&sort=denied")
+    world.client.end(denied.id)
+    assert wait_until(lambda: _page(denied, "closure") in shown())
+
+
+@pytest.mark.parametrize("path", ["/", "/?sort=calls"])
+def test_calls_that_are_not_counted_are_said(world: World, path: str) -> None:
+    """The page names the settings as `sessauth top` does, or the server's refusal; then it ranks nothing."""
+
+    class Uncounted(AsyncClient):
+        async def list_activity(self, **_: object) -> Activity:
+            return Activity((), (), (), 0, 0)
+
+    class Refused(AsyncClient):
+        async def list_activity(self, **_: object) -> Activity:
+            raise PermissionDenied("not for <this> role")
+
+    expected = {Uncounted: Activity((), (), (), 0, 0).gaps[0], Refused: "not known: not for <this> role"}
+    for kind, words in expected.items():
+        connect = partial(kind, f"unix:{world.service.made.socket}", timeout_ms=10_000)
+        with console(world, connect=connect) as browser:
+            text = _shown(browser.get(path))
+        assert words in text and "last ten minutes." not in text and "Denied most" not in text
 
 
 def test_a_narrowing_begins_with_the_ceiling(world: World, changer: Browser) -> None:

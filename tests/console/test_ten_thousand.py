@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from sessauth.client import EventKind, SessionEvent, SessionPage
+from sessauth.client import Activity, EventKind, SessionActivity, SessionEvent, SessionPage
 from sessauth.clock import SystemClock
 from sessauth.console import board
 from sessauth.console.app import application
 from sessauth.console.logins import Logins
 from sessauth.console.parts import ConsoleTerms
-from sessauth.console.sessions import ROWS
+from sessauth.console.session_list import RANKED, ROWS
 from sessauth.errors import NotFound, PermissionDenied
 from sessauth.model.session import Session, SessionStatus
 from tests.console.conftest import HOST, ORIGIN, World, log_in
@@ -36,6 +36,7 @@ class _Crowd:
             for number in range(living)
         ]
         self.reports = 0
+        self.activities = 0
 
     @contextlib.asynccontextmanager
     async def watch_sessions(self, **_: Any) -> AsyncIterator[AsyncIterator[SessionEvent]]:
@@ -57,6 +58,12 @@ class _Crowd:
     async def server_status(self) -> Any:
         raise PermissionDenied("an issuer's credential")
 
+    async def list_activity(self, *, limit: int, **_: Any) -> Activity:
+        self.activities += 1
+        minutes = tuple(range(10))
+        ranked = tuple(SessionActivity(each, minutes, minutes) for each in self.sessions[:limit])
+        return Activity(ranked, minutes, minutes, 0, 1)
+
     async def get_report(self, _: bytes) -> Any:
         self.reports += 1
         raise NotFound("not here")
@@ -76,16 +83,22 @@ def _looking(crowd: _Crowd) -> Any:
 
 
 def test_a_page_holds_few_of_many(world: World) -> None:
-    """A page of 10,000 has 25 rows and asks for 25 reports; the last page and a search are as small."""
+    """A page of 10,000 has 25 rows and asks for 25 reports and one ranking, whatever its place and order."""
     crowd = _Crowd(world.session, 10_000)
     with _looking(crowd) as http:
-        for path, first in (("/", "agent:9999"), ("/?page=400", "agent:24"), ("/?q=agent:77", "agent:7799")):
-            crowd.reports = 0
+        for path, first in (
+            ("/", "agent:9999"),
+            ("/?page=400", "agent:24"),
+            ("/?q=agent:77", "agent:7799"),
+            ("/?sort=denied&page=4", "agent:99"),
+        ):
+            crowd.reports = crowd.activities = 0
             page = http.get(path).text
             rows = re.findall(r'<tr id="s-', page)
-            assert 0 < len(rows) <= ROWS and crowd.reports <= ROWS
+            assert 0 < len(rows) <= ROWS and crowd.reports <= ROWS and crowd.activities <= 1
             assert first in page and len(page) < 40_000
         assert "10000 living of 10000 known" in http.get("/").text
+        assert f"76 to {RANKED} of {RANKED}" in http.get("/?sort=denied&page=4").text
 
 
 def test_more_than_are_read_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

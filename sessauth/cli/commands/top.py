@@ -126,12 +126,8 @@ def _json(found: Activity) -> dict[str, Any]:
             }
             for each in found.sessions
         ],
-        "hosts_missing": _missing(found),
+        "hosts_missing": list(found.missing_hosts),
     }
-
-
-def _missing(found: Activity) -> list[str]:
-    return [host.name for host in found.hosts if not host.current and not host.removed_at_ms]
 
 
 def lines(found: Activity, order: str, now_ms: int) -> list[str]:
@@ -140,12 +136,9 @@ def lines(found: Activity, order: str, now_ms: int) -> list[str]:
     if found.allowed:
         calls = found.per_second(found.allowed) + found.per_second(found.denied)
         parts.append(f"{calls:.1f} calls/s, {found.per_second(found.denied):.1f} denied/s")
-    if not found.since_ms:
-        parts.append("NOT COUNTED: set usage.census or audit.enabled in sessauth.toml")
-    elif now_ms - found.since_ms < _WINDOW_MS:
+    if found.since_ms and now_ms - found.since_ms < _WINDOW_MS:
         parts.append(f"counted for {span(max(0, now_ms - found.since_ms))}")
-    if missing := _missing(found):
-        parts.append(f"WITHOUT {', '.join(missing)}")
+    parts += found.gaps
     chars = session_view.distinct_chars([each.session.id.hex() for each in found.sessions])
     rows = [_row(found, each, now_ms, chars) for each in found.sessions]
     body = table(_HEADERS, rows, max_cell_chars=_MAX_CELL_CHARS) if rows else ["no calls"]
