@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from sessauth.approvals.approver import ApproverKey
+from sessauth.errors import Rejected
+from tests.cli.conftest import invoke
 from tests.console.conftest import IMAGE, SCRIPT, World
 from tests.support.console_program import Program, previewing, started
 from tests.support.registered_gateway import Gateway
@@ -29,6 +32,13 @@ LONG = 60_000
 # A name of another site that leads here, as a rebound one does.
 RESOLVE = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
 SERIOUS = ("serious", "critical")
+AXE = Path(__file__).parents[2] / "build" / "interop" / "node_modules" / "axe-core" / "axe.min.js"
+MISSING_AXE = "needs npm's axe-core in build/interop: `.ci/run install` puts it there"
+RUN_AXE = "async () => (await axe.run()).violations.map((v) => [v.impact, v.id, v.nodes[0].html])"
+# How an operator looks and presses: the options of the browser.
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+HANDS = {"pointer": {}, "keyboard": {}, "phone": PHONE}
+MOST_PRESSES = 3
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +80,10 @@ def log_in(page, link: str) -> str:
     return "/".join(page.url.split("/")[:4])
 
 
-@pytest.fixture
-def visit(chromium, program: Program) -> Iterator[Visit]:
-    """Give a page of a browser that is logged in; nothing may fail on it or go elsewhere."""
-    context = chromium.new_context()
+@contextmanager
+def visiting(chromium, program: Program, **options: object) -> Iterator[Visit]:
+    """A page of a browser with these options that is logged in; nothing may fail on it or go elsewhere."""
+    context = chromium.new_context(**options)
     context.set_default_timeout(LONG)
     context.set_default_navigation_timeout(LONG)
     page = context.new_page()
@@ -89,6 +99,13 @@ def visit(chromium, program: Program) -> Iterator[Visit]:
         assert [url for url in requests if not url.startswith(program.origin + "/")] == []
         assert faults == []
     context.close()
+
+
+@pytest.fixture
+def visit(chromium, program: Program) -> Iterator[Visit]:
+    """Give a page of a browser that is logged in."""
+    with visiting(chromium, program) as made:
+        yield made
 
 
 def _reported(page, words: str):
@@ -121,32 +138,6 @@ def test_sessions_are_live(visit: Visit, program: Program, world: World) -> None
     assert page.evaluate("document.activeElement.textContent") == session.id.hex()[:8]
     world.client.end(session.id)
     playwright_api.expect(row).to_contain_text("ended", timeout=LONG)
-
-
-def test_a_session_is_ended_by_keyboard(visit: Visit, program: Program, world: World) -> None:
-    """Tab and Enter alone lead from the list to the closure, which turns green by itself."""
-    session = world.open("agent:keys", purpose="by hand")
-    page = visit.page
-    page.goto(visit.base + "/?q=agent:keys")
-    expect_current(page, "agent:keys")
-
-    def tab_to(name: str) -> None:
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.textContent.trim()").startswith(name):
-                return
-        raise AssertionError(f"no Tab leads to {name}")
-
-    for name in (session.id.hex()[:8], "End", "End this session"):
-        tab_to(name)
-        with page.expect_navigation():
-            page.keyboard.press("Enter")
-    expect_current(page, "CLOSED")
-    assert page.locator(".closure.closed").count() == 1
-    with page.expect_download() as download:
-        page.locator("#receipt").click()
-    assert download.value.suggested_filename == f"closure-{session.id.hex()}.receipt"
-    assert Path(download.value.path()).read_text().startswith("sessauth_receipt_")
 
 
 def test_a_closure_turns_verifier_by_verifier(visit: Visit, program: Program, world: World) -> None:
@@ -214,7 +205,7 @@ def test_an_agents_texts_hide_no_column(visit: Visit, world: World) -> None:
             "[...document.querySelectorAll('.scroll')].map((each) => each.scrollWidth - each.clientWidth)"
         )
         assert max(page.evaluate(hidden)) <= 0, path
-        rows = "[...document.querySelectorAll('.scroll tbody tr')].map((each) => each.clientHeight)"
+        rows = "[...document.querySelectorAll('.scroll tbody tr, .most li')].map((each) => each.clientHeight)"
         assert max(page.evaluate(rows)) < 100, path
 
 
@@ -355,32 +346,166 @@ def test_an_approver_signs_in_a_browser(chromium, world: World, tmp_path: Path) 
     assert world.client.check(*call, audience="gateway")
 
 
-def test_every_page_is_accessible(visit: Visit, program: Program, world: World) -> None:
-    """Rules of axe find nothing serious, in the light and in the dark."""
-    from axe_core_python.sync_playwright import Axe
+@dataclass
+class Operator:
+    """An operator at night, who presses links and buttons, and counts the presses of each step."""
 
-    axe, page = Axe(), visit.page
-    # The rules are a script of the test's own, which the policy of the pages refuses.
-    context = page.context.browser.new_context(bypass_csp=True, storage_state=page.context.storage_state())
-    page = context.new_page()
+    page: object
+    hand: str
+    presses: int = 0
+
+    def press(self, target) -> None:
+        """Press a link or button, as soon as it is there."""
+        target.wait_for()
+        self.presses += 1
+        if self.hand == "phone":
+            assert not is_wider(self.page), self.page.url
+            target.tap()
+        elif self.hand == "pointer":
+            target.click()
+        else:
+            self._tab_to(target)
+            self.page.keyboard.press("Enter")
+
+    def _tab_to(self, target) -> None:
+        for _ in range(100):
+            self.page.keyboard.press("Tab")
+            if target.evaluate("(each) => each === document.activeElement"):
+                return
+        raise AssertionError(f"no Tab leads to {target}")
+
+    def download(self, target) -> Path:
+        """Press what gives a file, and return the file."""
+        with self.page.expect_download() as download:
+            self.press(target)
+        return Path(download.value.path())
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """A step of the story, which must not need more presses than an operator has patience for."""
+        self.presses = 0
+        yield
+        assert self.presses <= MOST_PRESSES, f"{what}: {self.presses} presses"
+
+
+def is_wider(page) -> bool:
+    """Return True if a page is wider than its screen, once it has its style."""
+    page.wait_for_load_state("load")
+    return page.evaluate("document.documentElement.scrollWidth > window.screen.width")
+
+
+@pytest.mark.parametrize("hand", HANDS)
+def test_an_agent_is_stopped_at_night(chromium, program: Program, world: World, hand: str) -> None:
+    """Find, see, cut off, keep off, prove and hand over take at most three presses each."""
+    session = world.open(f"agent:stormy-{hand}", purpose="at night")
+    name = session.id.hex()[:8]
+    token = world.client.mint(session.id, ["read:mcp/github/* free *"], ["gateway"])
+    # More denials than any session of an earlier test has.
+    for action in ["read"] + ["write"] * (30 + 10 * list(HANDS).index(hand)):
+        world.client.check(token, action, "mcp/github/drop", "{}", audience="gateway")
+    with visiting(chromium, program, **HANDS[hand]) as visit:
+        page, operator = visit.page, Operator(visit.page, hand)
+        with operator.step("find"):
+            first = page.locator(".most li").first
+            playwright_api.expect(first).to_contain_text(session.subject, timeout=LONG)
+            operator.press(first.get_by_role("link", name=name))
+            expect_current(page, "at night")
+        with operator.step("see"):
+            operator.press(page.get_by_role("link", name="denied", exact=True))
+            operator.press(page.get_by_label("Latest decisions").get_by_role("link").first)
+            expect_current(page, "no scope of ceiling layer 0")
+        with operator.step("cut off"):
+            operator.press(page.get_by_role("link", name=session.id.hex()))
+            operator.press(page.locator("#do-end"))
+            operator.press(page.get_by_role("button", name="End this session"))
+            expect_current(page, "CLOSED")
+        assert not world.client.check(token, "read", "mcp/github/drop", "{}", audience="gateway")
+        with operator.step("keep off"):
+            operator.press(page.locator("#keep-off"))
+            operator.press(page.get_by_role("button", name="End these sessions"))
+            expect_current(page, "are refused until")
+        with pytest.raises(Rejected):
+            world.open(session.subject)
+        with operator.step("prove"):
+            operator.press(page.get_by_role("link", name="Sessions"))
+            operator.press(page.get_by_role("link", name=f"Closure of {name}"))
+            pack = operator.download(page.get_by_role("button", name="Evidence pack"))
+        with operator.step("hand over"):
+            receipt = operator.download(page.get_by_role("link", name="Signed receipt"))
+            story = operator.download(page.get_by_role("button", name="Story"))
+        home = world.service.made.home
+        ran = invoke("--home", home, "evidence", "verify", pack, "--key", home / "audit" / "audit.pub")
+        assert ran.code == 0 and "PROVEN" in ran.out, ran.out
+        assert receipt.read_text().startswith("sessauth_receipt_")
+        assert "end_session" in story.read_text()
+
+
+@pytest.fixture(scope="module")
+def places(world: World) -> list[str]:
+    """Give the addresses of all pages, with something on each."""
     session = f"/sessions/{world.session.id.hex()}"
-    ended = world.open("agent:axe")
+    ended, kept = world.open("agent:axe"), "subject=agent:axe-kept"
     world.client.end(ended.id)
-    paths = [
-        *("/", session, f"{session}/change/end", f"{session}/change/narrow"),
-        *(f"/sessions/{ended.id.hex()}/closure", "/approvals", "/decisions", "/hosts", "/token"),
-        "/nothing-here",
+    world.client.end_sessions(subject="agent:axe-kept", refuse_new_ms=600_000)
+    scope = f'read:mcp/github/* free * needs approval(1, "{ApproverKey.generate().text}")'
+    asking = world.open("agent:axe-asks", ceiling=["read:mcp/github/** free *"])
+    token = world.client.mint(asking.id, [scope], ["gateway"])
+    assert not world.client.check(token, "read", "mcp/github/get", "{}", audience="gateway")
+    approval = world.client.list_approvals(session_id=asking.id).approvals[0].record
+    return [
+        *("/", "/?sort=denied", session, f"/sessions/{ended.id.hex()}/closure", "/approvals"),
+        *(f"{session}/change/{kind}" for kind in ("end", "suspend", "narrow")),
+        f"/approvals/{asking.id.hex()}/{approval.id.hex()}",
+        *("/cut-off", "/cut-off?subject=agent:child", f"/cut-off/ban?{kept}", "/freeze"),
+        *("/decisions", "/hosts", "/token", "/nothing-here"),
     ]
-    found = {}
+
+
+def shown_pages(page, base: str, places: list[str]) -> Iterator[str]:
+    """Show each page, one decision's, and the outcome of an end; yield the address of each."""
+    for path in places:
+        page.goto(base + path)
+        yield path
+    page.goto(f"{base}/decisions?verdict=denied")
+    page.locator("tbody a").first.click()
+    page.wait_for_url("**/decisions/*")
+    yield "a decision"
+    page.goto(f"{base}/cut-off?subject=agent:nobody")
+    page.get_by_role("button", name="End these sessions").click()
+    expect_current(page, "ENDED")
+    yield "an outcome"
+
+
+def test_no_page_is_wider_than_a_phone(chromium, program: Program, places: list[str]) -> None:
+    """Nothing is scrolled sideways but tables, each by itself."""
+    with visiting(chromium, program, **PHONE) as visit:
+        wide = [path for path in shown_pages(visit.page, visit.base, places) if is_wider(visit.page)]
+        visit.attacked = True
+    assert wide == []
+
+
+def test_every_page_is_accessible(chromium, program: Program, places: list[str]) -> None:
+    """Rules of axe find nothing serious, in the light and in the dark, logged in and not."""
+    if not AXE.exists():
+        if os.environ.get("SESSAUTH_TEST_CHROMIUM"):
+            pytest.fail(MISSING_AXE)
+        pytest.skip(MISSING_AXE)
+    rules, found = AXE.read_text("utf-8"), {}
+    # The rules are a script of the test's own, which the policy of the pages refuses.
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for path in paths:
-            page.goto(visit.base + path)
-            page.wait_for_load_state("domcontentloaded")
-            violations = axe.run(page)["violations"]
-            serious = [each for each in violations if each["impact"] in SERIOUS]
-            found[scheme, path] = [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]
-    context.close()
+        with visiting(chromium, program, bypass_csp=True, color_scheme=scheme) as visit:
+            visit.attacked = True
+
+            def look(path: str, page=visit.page, scheme: str = scheme) -> None:
+                page.evaluate(rules)
+                found[scheme, path] = [each for each in page.evaluate(RUN_AXE) if each[0] in SERIOUS]
+
+            for path in shown_pages(visit.page, visit.base, places):
+                look(path)
+            for path in (program.new_link(), program.origin + "/hosts"):
+                visit.page.context.clear_cookies()
+                visit.page.goto(path)
+                look(path)
     assert {key: faults for key, faults in found.items() if faults} == {}
 
 
