@@ -51,12 +51,14 @@ class RecentCount:
 
     def advance(self, minute: int) -> None:
         """Forget the calls that are too old in a minute."""
+        if minute <= self._minute:
+            return
         for each in range(max(self._minute + 1, minute - MINUTES + 1), minute + 1):
             place = each % MINUTES
             self.allowed -= self._calls[place]
             self.denied -= self._calls[place + MINUTES]
             self._calls[place] = self._calls[place + MINUTES] = 0
-        self._minute = max(self._minute, minute)
+        self._minute = minute
 
     def is_over(self, minute: int) -> bool:
         """Return True if all calls are too old in a minute."""
