@@ -37,6 +37,7 @@ def main(folder: Path) -> None:
                 browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
                 page = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
                 page.goto(link)
+                page.get_by_role("button", name="Log in").click()
                 _look(page, folder)
                 browser.close()
         finally:

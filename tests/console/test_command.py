@@ -125,7 +125,7 @@ def test_the_demo_serves_living_sessions() -> None:
 
 def _is_alive(page: str) -> bool:
     """Return True if the orchestrator's session has allowed and denied calls."""
-    found = re.search(r"agent:orchestrator.*?</tr>", page, re.S)
+    found = re.search(r"<td>[^\n]*agent:orchestrator.*?</tr>", page, re.S)
     return bool(found and re.search(r'<strong class="bad">[1-9]', found[0]))
 
 
